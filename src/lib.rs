@@ -1,1 +1,10 @@
-//! lib
+//! upload-coordinator: presigned uploads straight to S3, with a status you can trust.
+//!
+//! Imports go one way, left to right; nothing imports to its left, and
+//! `scripts/check-layers` holds the code to it:
+//!
+//! ```text
+//! main → cli → http, jobs → app, reconcile → db, storage → domain
+//! ```
+
+pub mod domain;

@@ -1,0 +1,53 @@
+//! Time as an argument.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// A moment in UTC, to the microsecond: what both databases keep.
+pub type Timestamp = DateTime<Utc>;
+
+/// Where the time comes from: the system in production, the test's hand in tests.
+pub trait Clock: Send + Sync {
+    /// The present moment, to the microsecond.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's own clock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+        let now = Utc::now();
+        to_micros(now)
+    }
+}
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock standing at `start`.
+    pub fn new(start: Timestamp) -> Self {
+        Self(AtomicI64::new(start.timestamp_micros()))
+    }
+
+    /// Moves the clock by `delta`.
+    pub fn advance(&self, delta: TimeDelta) {
+        self.0.fetch_add(delta.num_microseconds().unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        DateTime::from_timestamp_micros(self.0.load(Ordering::SeqCst)).unwrap_or_default()
+    }
+}
+
+/// Cuts a moment to the microsecond, so that a value read back equals the one written.
+pub fn to_micros(at: Timestamp) -> Timestamp {
+    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
+}

@@ -1,0 +1,27 @@
+//! The pure heart of the service: what an upload is, which states it passes through and
+//! what an observation of the bucket means for it.
+//!
+//! Nothing here is async, talks to a database, a store or the network, or reads the
+//! clock. To add a rule: put it in [`policy`] when it judges bytes, in [`transition`]
+//! when it changes a state, in [`reconcile`] when it compares a row with an object; then
+//! extend the table test beside it.
+
+pub mod checksum;
+pub mod clock;
+pub mod envelope;
+pub mod ids;
+pub mod key;
+pub mod policy;
+pub mod reconcile;
+pub mod sniff;
+pub mod track;
+pub mod transition;
+pub mod upload;
+
+pub use checksum::{Algorithm, Checksum};
+pub use clock::{Clock, Timestamp};
+pub use ids::{IdSource, Owner, RunId, TrackId, UploadId};
+pub use key::{KeyRange, ObjectKey, Prefix, Shard};
+pub use policy::{Policy, PolicyName};
+pub use track::Track;
+pub use upload::{Status, Upload};

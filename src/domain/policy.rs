@@ -1,0 +1,418 @@
+//! What a policy allows, and the verdict on what was declared and on what arrived.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+
+use super::checksum::Checksum;
+use super::envelope::is_form_envelope;
+use super::key::Prefix;
+use super::sniff;
+use super::upload::Declared;
+
+/// The longest filename, in bytes: what file systems take.
+pub const MAX_FILENAME_LEN: usize = 255;
+
+/// The largest single PUT: 5 GiB (Amazon S3 quotas, "Uploading objects").
+pub const MAX_PUT_SIZE: u64 = 5 << 30;
+
+/// The name of a policy, as in the configuration: `[policies.<name>]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct PolicyName(String);
+
+impl PolicyName {
+    /// A name as configured or as a row has it.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for PolicyName {
+    fn default() -> Self {
+        Self::new("tracks")
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What becomes of bytes that land after their upload expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Late {
+    /// They are verified and taken, marked `late`.
+    Accept,
+    /// They are rejected with reason `late`.
+    Reject,
+}
+
+/// What becomes of a verified object whose bytes change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overwrite {
+    /// The new bytes are verified afresh.
+    Accept,
+    /// The upload is rejected with reason `overwritten`.
+    Reject,
+}
+
+/// The rules of one kind of upload.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Its name.
+    pub name: PolicyName,
+    /// The store's name: `[storage.<name>]`.
+    pub store: String,
+    /// What its keys begin with.
+    pub prefix: Prefix,
+    /// The largest file, in bytes.
+    pub max_size: u64,
+    /// Lower-case extensions without the dot; empty allows all.
+    pub allowed_extensions: Vec<String>,
+    /// Lower-case media types; empty allows all.
+    pub allowed_content_types: Vec<String>,
+    /// How long a URL lives by default.
+    pub url_ttl: TimeDelta,
+    /// How long a URL may live at most.
+    pub max_url_ttl: TimeDelta,
+    /// How long after a URL's expiry bytes may still land: S3 checks the signature when
+    /// a request starts.
+    pub grace: TimeDelta,
+    /// `None`: write once where a content type or a size is declared.
+    pub write_once: Option<bool>,
+    /// From this size up `auto` means multipart, in bytes.
+    pub multipart_threshold: u64,
+    /// The size of a part, in bytes.
+    pub part_size: u64,
+    /// What becomes of late bytes.
+    pub late: Late,
+    /// What becomes of changed bytes.
+    pub overwrite: Overwrite,
+    /// How long a rejected object is kept for people to look at.
+    pub rejected_retention: TimeDelta,
+    /// How long a replaced object is kept.
+    pub replaced_retention: TimeDelta,
+    /// How many bytes may be read to check a checksum that the store does not keep.
+    pub verify_max_read: u64,
+}
+
+/// Why an object was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// The bytes are a form around a file, not the file.
+    MultipartEnvelope,
+    /// Zero bytes.
+    Empty,
+    /// More bytes than the policy allows.
+    TooLarge,
+    /// Not as many bytes as declared.
+    SizeMismatch,
+    /// Not the declared checksum.
+    ChecksumMismatch,
+    /// No allowed type by the first bytes.
+    ContentMismatch,
+    /// Landed after expiry, under `late = "reject"`.
+    Late,
+    /// Verified bytes were replaced by others.
+    Overwritten,
+}
+
+impl RejectReason {
+    const ALL: [Self; 8] = [
+        Self::MultipartEnvelope,
+        Self::Empty,
+        Self::TooLarge,
+        Self::SizeMismatch,
+        Self::ChecksumMismatch,
+        Self::ContentMismatch,
+        Self::Late,
+        Self::Overwritten,
+    ];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MultipartEnvelope => "multipart-envelope",
+            Self::Empty => "empty",
+            Self::TooLarge => "too-large",
+            Self::SizeMismatch => "size-mismatch",
+            Self::ChecksumMismatch => "checksum-mismatch",
+            Self::ContentMismatch => "content-mismatch",
+            Self::Late => "late",
+            Self::Overwritten => "overwritten",
+        }
+    }
+}
+
+impl FromStr for RejectReason {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).ok_or(())
+    }
+}
+
+/// What is known of bytes that arrived.
+#[derive(Debug, Clone)]
+pub struct Arrival<'a> {
+    /// The object's size in bytes.
+    pub size: u64,
+    /// The Content-Type that the object was stored with.
+    pub content_type: Option<&'a str>,
+    /// Its first bytes, up to [`sniff::SNIFF_LEN`].
+    pub head: &'a [u8],
+    /// Its checksum in the declared algorithm, when one was declared.
+    pub checksum: Option<&'a Checksum>,
+}
+
+/// Sentences by field, as the API reports them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct FieldErrors(pub BTreeMap<String, Vec<String>>);
+
+impl FieldErrors {
+    /// Adds a sentence about a field.
+    pub fn add(&mut self, field: &str, sentence: impl Into<String>) {
+        self.0.entry(field.to_owned()).or_default().push(sentence.into());
+    }
+
+    /// One sentence about one field.
+    pub fn one(field: &str, sentence: impl Into<String>) -> Self {
+        let mut errors = Self::default();
+        errors.add(field, sentence);
+        errors
+    }
+
+    /// `Ok` when nothing was added.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl Policy {
+    /// The sentence for a file over the limit.
+    pub fn too_large(&self) -> String {
+        format!("File is larger than max_size={}", self.max_size)
+    }
+
+    /// Judges what a client declares before anything is created. `whole` names the field
+    /// that sizes are reported on: `size` for a declaration, `file` for a file at hand.
+    pub fn check_declared(&self, declared: &Declared, size_field: &str) -> Result<(), FieldErrors> {
+        let mut errors = FieldErrors::default();
+        if let Some(name) = &declared.filename {
+            self.check_filename(name, &mut errors);
+        }
+        if let Some(content_type) = &declared.content_type {
+            self.check_content_type(content_type, &mut errors);
+        }
+        match declared.size {
+            Some(0) => errors.add(size_field, "File is empty"),
+            Some(size) if size > self.max_size => errors.add(size_field, self.too_large()),
+            _ => {}
+        }
+        errors.into_result()
+    }
+
+    fn check_filename(&self, name: &str, errors: &mut FieldErrors) {
+        let mut say = |sentence: String| errors.add("filename", sentence);
+        if name.is_empty() {
+            return say("Must not be empty".to_owned());
+        }
+        if name.len() > MAX_FILENAME_LEN {
+            return say(format!("Must be at most {MAX_FILENAME_LEN} bytes long"));
+        }
+        if name.contains(['/', '\\']) || name == "." || name == ".." {
+            return say("Must be a name, not a path".to_owned());
+        }
+        if name.chars().any(char::is_control) {
+            return say("Must not contain control characters".to_owned());
+        }
+        let extension =
+            name.rsplit_once('.').map(|(_, ext)| ext.to_lowercase()).unwrap_or_default();
+        if !self.allowed_extensions.is_empty() && !self.allowed_extensions.contains(&extension) {
+            say(format!("Extension must be one of: {}", self.allowed_extensions.join(", ")));
+        }
+    }
+
+    fn check_content_type(&self, content_type: &str, errors: &mut FieldErrors) {
+        let printable = content_type.bytes().all(|b| (0x20..0x7f).contains(&b));
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let shaped =
+            essence.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
+        if !printable || !shaped || content_type.len() > 255 {
+            errors.add("content_type", "Must be a media type such as audio/mpeg");
+        } else if !self.allows_type(&essence.to_ascii_lowercase()) {
+            let allowed = self.allowed_content_types.join(", ");
+            errors.add("content_type", format!("Must be one of: {allowed}"));
+        }
+    }
+
+    fn allows_type(&self, essence: &str) -> bool {
+        let wanted = sniff::canonical(essence);
+        self.allowed_content_types.is_empty()
+            || self.allowed_content_types.iter().any(|allowed| sniff::canonical(allowed) == wanted)
+    }
+
+    /// Judges bytes that arrived, in the order of the design: envelope, size, checksum,
+    /// type. The first broken rule is the reason.
+    pub fn judge(&self, declared: &Declared, arrival: &Arrival<'_>) -> Result<(), RejectReason> {
+        if is_form_envelope(arrival.head) {
+            return Err(RejectReason::MultipartEnvelope);
+        }
+        if arrival.size == 0 {
+            return Err(RejectReason::Empty);
+        }
+        if arrival.size > self.max_size {
+            return Err(RejectReason::TooLarge);
+        }
+        if declared.size.is_some_and(|size| size != arrival.size) {
+            return Err(RejectReason::SizeMismatch);
+        }
+        if declared.checksum.is_some() && declared.checksum.as_ref() != arrival.checksum {
+            return Err(RejectReason::ChecksumMismatch);
+        }
+        self.judge_type(arrival)
+    }
+
+    fn judge_type(&self, arrival: &Arrival<'_>) -> Result<(), RejectReason> {
+        let stated = sniff::informative(arrival.content_type);
+        if stated.is_some_and(|stated| !self.allows_type(&stated)) {
+            return Err(RejectReason::ContentMismatch);
+        }
+        let fits = match sniff::media_type(arrival.head) {
+            Some(seen) => self.allows_type(seen),
+            // No magic number: fine only where the policy allows a type that has none.
+            None => {
+                self.allowed_content_types.is_empty()
+                    || self.allowed_content_types.iter().any(|allowed| !sniff::has_magic(allowed))
+            }
+        };
+        if fits { Ok(()) } else { Err(RejectReason::ContentMismatch) }
+    }
+
+    /// Whether a URL for these declarations is signed to be used once.
+    pub fn writes_once(&self, asked: Option<bool>, declared: &Declared) -> bool {
+        asked
+            .or(self.write_once)
+            .unwrap_or(declared.content_type.is_some() || declared.size.is_some())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::domain::checksum::Algorithm;
+
+    pub(crate) fn tracks() -> Policy {
+        Policy {
+            name: PolicyName::default(),
+            store: "default".into(),
+            prefix: Prefix::parse("tracks/").expect("a good prefix"),
+            max_size: 1000,
+            allowed_extensions: vec!["mp3".into()],
+            allowed_content_types: vec!["audio/mpeg".into(), "audio/mp3".into()],
+            url_ttl: TimeDelta::hours(1),
+            max_url_ttl: TimeDelta::hours(24),
+            grace: TimeDelta::minutes(15),
+            write_once: None,
+            multipart_threshold: 64 << 20,
+            part_size: 16 << 20,
+            late: Late::Accept,
+            overwrite: Overwrite::Reject,
+            rejected_retention: TimeDelta::hours(24),
+            replaced_retention: TimeDelta::hours(24),
+            verify_max_read: 64 << 20,
+        }
+    }
+
+    fn arrival(head: &[u8]) -> Arrival<'_> {
+        Arrival { size: head.len() as u64, content_type: None, head, checksum: None }
+    }
+
+    #[test]
+    fn the_first_broken_rule_of_the_design_is_the_reason() {
+        let policy = tracks();
+        let form = b"--b\r\nContent-Disposition: form-data; name=f\r\n\r\nID3";
+        let mp3 = b"ID3\x04\0\0\0\0\0\0";
+        let sum = |bytes: &[u8]| Checksum::of(Algorithm::Md5, bytes);
+        let free = Declared::default();
+        let sized = Declared { size: Some(5), ..Declared::default() };
+        let summed = Declared { checksum: Some(sum(b"other")), ..Declared::default() };
+        let seen = sum(mp3);
+        let cases = [
+            (&free, Arrival { size: 5000, ..arrival(form) }, Err(RejectReason::MultipartEnvelope)),
+            (&free, arrival(b""), Err(RejectReason::Empty)),
+            (&sized, Arrival { size: 1001, ..arrival(b"\x89PNG") }, Err(RejectReason::TooLarge)),
+            (&sized, arrival(mp3), Err(RejectReason::SizeMismatch)),
+            (
+                &summed,
+                Arrival { checksum: Some(&seen), ..arrival(mp3) },
+                Err(RejectReason::ChecksumMismatch),
+            ),
+            (&summed, arrival(mp3), Err(RejectReason::ChecksumMismatch)),
+            (&free, arrival(b"\x89PNG\r\n\x1a\n"), Err(RejectReason::ContentMismatch)),
+            (&free, arrival(b"hello"), Err(RejectReason::ContentMismatch)),
+            (
+                &free,
+                Arrival { content_type: Some("text/html"), ..arrival(mp3) },
+                Err(RejectReason::ContentMismatch),
+            ),
+            (
+                &free,
+                Arrival { content_type: Some("multipart/form-data; boundary=b"), ..arrival(mp3) },
+                Ok(()),
+            ),
+            (
+                &free,
+                Arrival { size: 1000, content_type: Some("audio/mp3"), ..arrival(mp3) },
+                Ok(()),
+            ),
+        ];
+        for (declared, arrival, verdict) in cases {
+            assert_eq!(policy.judge(declared, &arrival), verdict, "{arrival:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_without_magic_may_have_any_unknown_bytes_but_no_known_others() {
+        let policy = Policy { allowed_content_types: vec!["text/csv".into()], ..tracks() };
+        assert_eq!(policy.judge(&Declared::default(), &arrival(b"a,b\n1,2\n")), Ok(()));
+        let png = arrival(b"\x89PNG\r\n\x1a\n");
+        assert_eq!(policy.judge(&Declared::default(), &png), Err(RejectReason::ContentMismatch));
+    }
+
+    #[test]
+    fn declarations_are_answered_with_a_sentence_for_each_field() {
+        let declared = Declared {
+            filename: Some("../evil.exe".into()),
+            content_type: Some("image/png".into()),
+            size: Some(1001),
+            checksum: None,
+        };
+        let errors = tracks().check_declared(&declared, "size").unwrap_err().0;
+        assert_eq!(errors["filename"], ["Must be a name, not a path"]);
+        assert_eq!(errors["content_type"], ["Must be one of: audio/mpeg, audio/mp3"]);
+        assert_eq!(errors["size"], ["File is larger than max_size=1000"]);
+        for bad in ["", "a\0.mp3", "a.png", "mp3", "a\\b.mp3", &"x".repeat(300)] {
+            let declared = Declared { filename: Some(bad.into()), ..Declared::default() };
+            assert!(tracks().check_declared(&declared, "size").is_err(), "{bad:?}");
+        }
+        let good = Declared {
+            filename: Some("Überhaupt.MP3".into()),
+            content_type: Some("Audio/MPEG".into()),
+            size: Some(1000),
+            checksum: None,
+        };
+        assert_eq!(tracks().check_declared(&good, "size"), Ok(()));
+    }
+}

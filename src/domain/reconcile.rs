@@ -1,0 +1,158 @@
+//! What one row and one listed object, side by side, call for.
+//!
+//! [`decide`] is pure: the reconciler merges the two sides by key and acts on the answer
+//! with no choice of its own left. A listing is a hint; each action that changes a row
+//! is proven by a HEAD of that key first.
+
+use super::clock::Timestamp;
+use super::ids::UploadId;
+use super::policy::Policy;
+use super::upload::{Status, Upload};
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its ETag, without quotes.
+    pub etag: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was stored, by the store's clock.
+    pub last_modified: Option<Timestamp>,
+}
+
+/// What the executor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing.
+    Nothing,
+    /// HEAD the object, judge it, and apply what was observed.
+    Verify,
+    /// HEAD the key; where nothing is there, apply the absence.
+    ProveAbsent,
+    /// Delete the object: the row is final, and its time has come.
+    Delete,
+    /// Note that bytes came to a final row whose object had been deleted.
+    MarkDue,
+    /// Report an object whose key parses and that has no row.
+    Orphan(UploadId),
+    /// Report an object whose key is not one of ours.
+    Foreign,
+}
+
+/// Decides on a row without an object. `asked_at` is when the request that did not show
+/// the object started.
+pub fn decide_row(row: &Upload, asked_at: Timestamp, now: Timestamp, policy: &Policy) -> Action {
+    match row.status() {
+        Status::Pending if asked_at > row.deadline(policy.grace) => Action::ProveAbsent,
+        Status::Uploaded => Action::ProveAbsent,
+        status if status.is_final() && row.deletion.is_due(now) => Action::Delete,
+        _ => Action::Nothing,
+    }
+}
+
+/// Decides on an object that has a row.
+pub fn decide_both(row: &Upload, object: &Listed, now: Timestamp) -> Action {
+    match row.status() {
+        Status::Pending | Status::Expired | Status::Missing => Action::Verify,
+        Status::Uploaded => {
+            let same = row.state.facts().is_some_and(|facts| facts.etag == object.etag);
+            if same { Action::Nothing } else { Action::Verify }
+        }
+        Status::Rejected | Status::Cancelled | Status::Removed => {
+            if row.deletion.is_due(now) {
+                Action::Delete
+            } else if row.deletion.after.is_none() || row.deletion.done.is_some() {
+                Action::MarkDue
+            } else {
+                Action::Nothing
+            }
+        }
+    }
+}
+
+/// Decides on an object without a row. Rows are committed before the first byte is sent,
+/// so only a young object may belong to a row that the listing overtook.
+pub fn decide_object(object: &Listed, now: Timestamp, policy: &Policy) -> Action {
+    match policy.prefix.parse_key(&object.key) {
+        None if object.key == policy.prefix.marker() => Action::Nothing,
+        None => Action::Foreign,
+        Some(id) => {
+            let old = object.last_modified.is_none_or(|at| at + policy.grace < now);
+            if old { Action::Orphan(id) } else { Action::Nothing }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::policy::tests::tracks;
+    use crate::domain::transition::tests::{at, facts, upload_in};
+    use crate::domain::upload::Deletion;
+
+    fn listed(etag: &str) -> Listed {
+        let key = upload_in(Status::Pending).key.as_str().to_owned();
+        Listed { key, etag: etag.into(), size: 3, last_modified: Some(at(0)) }
+    }
+
+    #[test]
+    fn every_state_with_and_without_its_object_before_and_after_the_deadline() {
+        use Action::{Delete, Nothing, ProveAbsent, Verify};
+        let policy = tracks();
+        let known = facts("a").etag;
+        // status, no object before / after the deadline, the known object, another object.
+        // Final states of the fixture have a deletion due at minute 10.
+        let table = [
+            (Status::Pending, Nothing, ProveAbsent, Verify, Verify),
+            (Status::Uploaded, ProveAbsent, ProveAbsent, Nothing, Verify),
+            (Status::Expired, Nothing, Nothing, Verify, Verify),
+            (Status::Missing, Nothing, Nothing, Verify, Verify),
+            (Status::Rejected, Nothing, Delete, Nothing, Nothing),
+            (Status::Cancelled, Nothing, Delete, Nothing, Nothing),
+            (Status::Removed, Nothing, Delete, Nothing, Nothing),
+        ];
+        for (status, early, after, same, other) in table {
+            let row = upload_in(status);
+            let late = row.deadline(policy.grace) + TimeDelta::seconds(1);
+            assert_eq!(decide_row(&row, at(1), at(1), &policy), early, "{status:?} early");
+            assert_eq!(decide_row(&row, late, late, &policy), after, "{status:?} late");
+            assert_eq!(decide_both(&row, &listed(&known), at(1)), same, "{status:?} same");
+            assert_eq!(decide_both(&row, &listed("zz"), at(1)), other, "{status:?} other");
+        }
+    }
+
+    #[test]
+    fn a_final_row_deletes_when_due_and_notes_bytes_that_came_after() {
+        let mut row = upload_in(Status::Rejected);
+        assert_eq!(decide_both(&row, &listed("a"), at(10)), Action::Delete);
+        row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };
+        assert_eq!(decide_both(&row, &listed("a"), at(12)), Action::MarkDue);
+        assert_eq!(decide_row(&row, at(12), at(12), &tracks()), Action::Nothing);
+    }
+
+    #[test]
+    fn old_evidence_never_calls_for_expiry() {
+        let row = upload_in(Status::Pending);
+        let deadline = row.deadline(tracks().grace);
+        assert_eq!(
+            decide_row(&row, deadline, deadline + TimeDelta::days(9), &tracks()),
+            Action::Nothing
+        );
+    }
+
+    #[test]
+    fn an_object_without_a_row_is_an_orphan_once_it_is_older_than_the_grace() {
+        let object = listed("a");
+        let id = upload_in(Status::Pending).id;
+        assert_eq!(decide_object(&object, at(15), &tracks()), Action::Nothing);
+        assert_eq!(decide_object(&object, at(16), &tracks()), Action::Orphan(id));
+        let foreign = Listed { key: "tracks/readme.txt".into(), ..object.clone() };
+        assert_eq!(decide_object(&foreign, at(16), &tracks()), Action::Foreign);
+        let marker = Listed { key: "tracks/.instance".into(), ..object };
+        assert_eq!(decide_object(&marker, at(16), &tracks()), Action::Nothing);
+    }
+}

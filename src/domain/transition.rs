@@ -1,0 +1,255 @@
+//! The state machine: `(upload, event, now, policy) → (upload, effects)` or a named error.
+//!
+//! Total: every state answers every event, see the table in the tests. Callers load a
+//! row, apply an event, and save the result guarded by the row's `version`; a lost race
+//! is re-read and decided again.
+
+use super::clock::Timestamp;
+use super::policy::{Late, Overwrite, Policy, RejectReason};
+use super::upload::{ConfirmedBy, Deletion, Facts, RemoveReason, State, Status, Upload, Verified};
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The object was seen and judged.
+    Observed(Observation),
+    /// A request for the object found none.
+    Absent(Absence),
+    /// The client asks for a new URL.
+    Renew {
+        /// When the new URL ends.
+        url_expires_at: Timestamp,
+    },
+    /// The client or the owner of the track ends it.
+    Delete,
+    /// A newer upload of the track was verified.
+    Supersede,
+}
+
+/// A sight of the object.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The object.
+    pub facts: Facts,
+    /// What the rules say of its bytes.
+    pub verdict: Result<(), RejectReason>,
+    /// Who saw it.
+    pub by: ConfirmedBy,
+}
+
+/// Evidence that the object is not there.
+#[derive(Debug, Clone, Copy)]
+pub struct Absence {
+    /// When the request that showed it started.
+    pub asked_at: Timestamp,
+    /// Whether it was a HEAD of that key: a listing alone proves nothing.
+    pub by_head: bool,
+}
+
+/// What is to be done besides saving the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Bind the upload to its track, in the same transaction.
+    Bind,
+    /// Unbind it from its track, in the same transaction.
+    Unbind,
+    /// Abort the store's multipart upload, after the commit.
+    AbortMultipart,
+}
+
+/// The outcome of an event.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The upload after it.
+    pub upload: Upload,
+    /// Whether anything is to be saved.
+    pub changed: bool,
+    /// What is to be done besides.
+    pub effects: Vec<Effect>,
+}
+
+/// Why a state refuses an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransitionError {
+    /// A URL is renewed only while bytes are awaited.
+    #[error("an upload that is {} takes no new URL", .0.name())]
+    NotRenewable(Status),
+    /// Only verified uploads are superseded.
+    #[error("an upload that is {} can't be superseded", .0.name())]
+    NotVerified(Status),
+}
+
+/// Applies an event.
+pub fn step(
+    upload: Upload,
+    event: Event,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<Step, TransitionError> {
+    match event {
+        Event::Observed(seen) => Ok(observed(upload, seen, now, policy)),
+        Event::Absent(absence) => Ok(absent(upload, absence, now, policy)),
+        Event::Renew { url_expires_at } => renew(upload, url_expires_at, now),
+        Event::Delete => Ok(delete(upload, now)),
+        Event::Supersede => supersede(upload, now, policy),
+    }
+}
+
+fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) -> Step {
+    match upload.state.clone() {
+        State::Pending => arrived(upload, seen, false, now, policy),
+        State::Expired => arrived(upload, seen, true, now, policy),
+        State::Uploaded(before) => {
+            if before.facts.etag == seen.facts.etag {
+                unchanged(upload)
+            } else {
+                seen_again(upload, before, seen, now, policy)
+            }
+        }
+        State::Missing(before) => seen_again(upload, before, seen, now, policy),
+        // Bytes that came after the object was deleted, or where none was expected. A
+        // deletion that is planned already stays when it is.
+        State::Rejected { .. } | State::Cancelled | State::Removed { .. } => {
+            if upload.deletion.after.is_some() && upload.deletion.done.is_none() {
+                unchanged(upload)
+            } else {
+                let deletion = Deletion { after: Some(now), done: None };
+                let state = upload.state.clone();
+                changed(Upload { deletion, ..upload }, state, now, vec![])
+            }
+        }
+    }
+}
+
+/// First sight of the bytes of a pending or expired upload.
+fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy: &Policy) -> Step {
+    let verdict = match seen.verdict {
+        Ok(()) if late && policy.late == Late::Reject => Err(RejectReason::Late),
+        verdict => verdict,
+    };
+    match verdict {
+        Ok(()) => {
+            let verified = Verified { facts: seen.facts, confirmed_by: seen.by, late, at: now };
+            let upload = Upload { multipart_id: None, ..upload };
+            changed(upload, State::Uploaded(verified), now, vec![Effect::Bind])
+        }
+        Err(reason) => reject(upload, reason, seen.facts, now, policy),
+    }
+}
+
+/// Another sight of bytes that were verified before.
+fn seen_again(
+    upload: Upload,
+    before: Verified,
+    seen: Observation,
+    now: Timestamp,
+    policy: &Policy,
+) -> Step {
+    let verdict = match before.facts.same_bytes(&seen.facts) {
+        Some(true) => Ok(()),
+        // The same size and no checksum to tell by: the rules decide again.
+        None => seen.verdict,
+        Some(false) if policy.overwrite == Overwrite::Accept => seen.verdict,
+        Some(false) => Err(RejectReason::Overwritten),
+    };
+    match verdict {
+        Ok(()) => {
+            let effects =
+                if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
+            let checksum = seen.facts.checksum.or(before.facts.checksum);
+            let facts = Facts { checksum, ..seen.facts };
+            changed(upload, State::Uploaded(Verified { facts, ..before }), now, effects)
+        }
+        Err(reason) => reject(upload, reason, seen.facts, now, policy),
+    }
+}
+
+fn reject(
+    upload: Upload,
+    reason: RejectReason,
+    facts: Facts,
+    now: Timestamp,
+    policy: &Policy,
+) -> Step {
+    let effects = if upload.status() == Status::Uploaded { vec![Effect::Unbind] } else { vec![] };
+    let deletion = Deletion { after: Some(now + policy.rejected_retention), done: None };
+    let upload = Upload { multipart_id: None, deletion, ..upload };
+    changed(upload, State::Rejected { reason, facts }, now, effects)
+}
+
+fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> Step {
+    if !absence.by_head {
+        return unchanged(upload);
+    }
+    match upload.state.clone() {
+        State::Pending if absence.asked_at > upload.deadline(policy.grace) => {
+            let effects = abort(&upload);
+            changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
+        }
+        // Evidence from before the bytes were verified says nothing about them.
+        State::Uploaded(verified) if absence.asked_at > verified.at => {
+            changed(upload, State::Missing(verified), now, vec![Effect::Unbind])
+        }
+        _ => unchanged(upload),
+    }
+}
+
+fn renew(
+    upload: Upload,
+    url_expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<Step, TransitionError> {
+    match upload.status() {
+        Status::Pending | Status::Expired => {
+            // A URL given out before may outlive the new one; the deadline follows the later.
+            let url_expires_at = url_expires_at.max(upload.url_expires_at);
+            Ok(changed(Upload { url_expires_at, ..upload }, State::Pending, now, vec![]))
+        }
+        status => Err(TransitionError::NotRenewable(status)),
+    }
+}
+
+fn delete(upload: Upload, now: Timestamp) -> Step {
+    let deletion = Deletion { after: Some(now), done: None };
+    match upload.state.clone() {
+        State::Pending | State::Expired => {
+            let effects = abort(&upload);
+            let upload = Upload { multipart_id: None, deletion, ..upload };
+            changed(upload, State::Cancelled, now, effects)
+        }
+        State::Uploaded(verified) | State::Missing(verified) => {
+            let state = State::Removed { reason: RemoveReason::Deleted, verified: Some(verified) };
+            changed(Upload { deletion, ..upload }, state, now, vec![Effect::Unbind])
+        }
+        State::Rejected { .. } | State::Cancelled | State::Removed { .. } => unchanged(upload),
+    }
+}
+
+fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Result<Step, TransitionError> {
+    match upload.state.clone() {
+        State::Uploaded(verified) | State::Missing(verified) => {
+            let deletion = Deletion { after: Some(now + policy.replaced_retention), done: None };
+            let state =
+                State::Removed { reason: RemoveReason::Superseded, verified: Some(verified) };
+            Ok(changed(Upload { deletion, ..upload }, state, now, vec![]))
+        }
+        State::Rejected { .. } | State::Cancelled | State::Removed { .. } => Ok(unchanged(upload)),
+        State::Pending | State::Expired => Err(TransitionError::NotVerified(upload.status())),
+    }
+}
+
+fn abort(upload: &Upload) -> Vec<Effect> {
+    upload.multipart_id.iter().map(|_| Effect::AbortMultipart).collect()
+}
+
+fn changed(upload: Upload, state: State, now: Timestamp, effects: Vec<Effect>) -> Step {
+    Step { upload: Upload { state, updated_at: now, ..upload }, changed: true, effects }
+}
+
+fn unchanged(upload: Upload) -> Step {
+    Step { upload, changed: false, effects: vec![] }
+}
+
+#[cfg(test)]
+#[path = "transition_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,273 @@
+//! The table of all states and events, and random walks through it.
+
+use chrono::{DateTime, TimeDelta};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::ids::{Owner, TrackId, UploadId};
+use crate::domain::policy::PolicyName;
+use crate::domain::policy::tests::tracks;
+use crate::domain::track::{Binding, Bound, bind};
+use crate::domain::upload::{Declared, Strategy, TrackSlot};
+
+/// A moment, in minutes from the beginning of time.
+pub(crate) fn at(minutes: i64) -> Timestamp {
+    DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
+}
+
+pub(crate) fn facts(etag: &str) -> Facts {
+    Facts { etag: etag.into(), version_id: None, size: 3, content_type: None, checksum: None }
+}
+
+/// An upload created at minute 0 with a URL that ends at minute 60, verified at minute 0
+/// as object `a` where its state says so, and due for deletion at minute 10 where final.
+pub(crate) fn upload_in(status: Status) -> Upload {
+    let id = UploadId(Uuid::from_u128(0x0190_a6f2_7b3c_7def_8123_4567_89ab_cdef));
+    let policy = tracks();
+    let verified =
+        Verified { facts: facts("a"), confirmed_by: ConfirmedBy::Scan, late: false, at: at(0) };
+    let state = match status {
+        Status::Pending => State::Pending,
+        Status::Uploaded => State::Uploaded(verified),
+        Status::Expired => State::Expired,
+        Status::Rejected => {
+            State::Rejected { reason: RejectReason::ContentMismatch, facts: facts("a") }
+        }
+        Status::Cancelled => State::Cancelled,
+        Status::Missing => State::Missing(verified),
+        Status::Removed => {
+            State::Removed { reason: RemoveReason::Deleted, verified: Some(verified) }
+        }
+    };
+    let after = status.is_final().then(|| at(10));
+    Upload {
+        id,
+        owner: Owner::anonymous(),
+        policy: PolicyName::default(),
+        slot: Some(TrackSlot { track: TrackId(Uuid::nil()), sequence: 1 }),
+        key: policy.prefix.key(id),
+        declared: Declared::default(),
+        strategy: Strategy::Put,
+        write_once: false,
+        metadata: std::collections::BTreeMap::new(),
+        url_expires_at: at(60),
+        multipart_id: matches!(status, Status::Pending).then(|| "m".to_owned()),
+        state,
+        deletion: Deletion { after, done: None },
+        version: 1,
+        created_at: at(0),
+        updated_at: at(0),
+    }
+}
+
+fn seen(etag: &str, verdict: Result<(), RejectReason>) -> Event {
+    Event::Observed(Observation { facts: facts(etag), verdict, by: ConfirmedBy::Event })
+}
+
+fn head_at(minutes: i64) -> Event {
+    Event::Absent(Absence { asked_at: at(minutes), by_head: true })
+}
+
+#[test]
+fn every_state_answers_every_event_as_the_design_says() {
+    use Effect::{AbortMultipart, Bind, Unbind};
+    use Status::{Cancelled, Expired, Missing, Pending, Rejected, Removed, Uploaded};
+    let bad = Err(RejectReason::ContentMismatch);
+    let renew = || Event::Renew { url_expires_at: at(200) };
+    // `None`: refused. Otherwise the next status, whether a write is needed, the effects.
+    type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
+    let to = |status, effects: &[Effect]| Some((status, true, effects.to_vec()));
+    let stays = |status| Some((status, false, vec![]));
+    let table: Vec<Row> = vec![
+        (Pending, seen("a", Ok(())), to(Uploaded, &[Bind])),
+        (Pending, seen("a", bad), to(Rejected, &[])),
+        (Pending, head_at(75), stays(Pending)),
+        (Pending, head_at(76), to(Expired, &[AbortMultipart])),
+        (Pending, renew(), to(Pending, &[])),
+        (Pending, Event::Delete, to(Cancelled, &[AbortMultipart])),
+        (Pending, Event::Supersede, None),
+        (Expired, seen("a", Ok(())), to(Uploaded, &[Bind])),
+        (Expired, seen("a", bad), to(Rejected, &[])),
+        (Expired, head_at(99), stays(Expired)),
+        (Expired, renew(), to(Pending, &[])),
+        (Expired, Event::Delete, to(Cancelled, &[])),
+        (Expired, Event::Supersede, None),
+        (Uploaded, seen("a", Ok(())), stays(Uploaded)),
+        (Uploaded, seen("a", bad), stays(Uploaded)),
+        (Uploaded, seen("b", Ok(())), to(Uploaded, &[])),
+        (Uploaded, seen("b", bad), to(Rejected, &[Unbind])),
+        (Uploaded, head_at(0), stays(Uploaded)),
+        (Uploaded, head_at(1), to(Missing, &[Unbind])),
+        (Uploaded, renew(), None),
+        (Uploaded, Event::Delete, to(Removed, &[Unbind])),
+        (Uploaded, Event::Supersede, to(Removed, &[])),
+        (Missing, seen("a", Ok(())), to(Uploaded, &[Bind])),
+        (Missing, seen("b", bad), to(Rejected, &[])),
+        (Missing, head_at(99), stays(Missing)),
+        (Missing, renew(), None),
+        (Missing, Event::Delete, to(Removed, &[Unbind])),
+        (Missing, Event::Supersede, to(Removed, &[])),
+        (Rejected, seen("b", Ok(())), stays(Rejected)),
+        (Rejected, head_at(99), stays(Rejected)),
+        (Rejected, renew(), None),
+        (Rejected, Event::Delete, stays(Rejected)),
+        (Rejected, Event::Supersede, stays(Rejected)),
+        (Cancelled, seen("b", Ok(())), stays(Cancelled)),
+        (Cancelled, head_at(99), stays(Cancelled)),
+        (Cancelled, renew(), None),
+        (Cancelled, Event::Delete, stays(Cancelled)),
+        (Cancelled, Event::Supersede, stays(Cancelled)),
+        (Removed, seen("b", Ok(())), stays(Removed)),
+        (Removed, head_at(99), stays(Removed)),
+        (Removed, renew(), None),
+        (Removed, Event::Delete, stays(Removed)),
+        (Removed, Event::Supersede, stays(Removed)),
+    ];
+    for (status, event, expected) in table {
+        let got = step(upload_in(status), event.clone(), at(100), &tracks())
+            .ok()
+            .map(|step| (step.upload.status(), step.changed, step.effects));
+        assert_eq!(got, expected, "{status:?} on {event:?}");
+    }
+}
+
+#[test]
+fn late_bytes_are_marked_and_under_late_reject_refused() {
+    let late = step(upload_in(Status::Expired), seen("a", Ok(())), at(100), &tracks()).unwrap();
+    assert!(late.upload.state.verified().unwrap().late);
+    let strict = Policy { late: Late::Reject, ..tracks() };
+    let refused = step(upload_in(Status::Expired), seen("a", Ok(())), at(100), &strict).unwrap();
+    let State::Rejected { reason, .. } = refused.upload.state else { panic!("rejected") };
+    assert_eq!(reason, RejectReason::Late);
+    assert_eq!(refused.upload.deletion.after, Some(at(100) + strict.rejected_retention));
+}
+
+#[test]
+fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
+    let bigger = |verdict| {
+        let facts = Facts { size: 4, ..facts("b") };
+        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+    };
+    for status in [Status::Uploaded, Status::Missing] {
+        let refused = step(upload_in(status), bigger(Ok(())), at(5), &tracks()).unwrap();
+        assert!(matches!(
+            refused.upload.state,
+            State::Rejected { reason: RejectReason::Overwritten, .. }
+        ));
+        let accept = Policy { overwrite: Overwrite::Accept, ..tracks() };
+        let taken = step(upload_in(status), bigger(Ok(())), at(5), &accept).unwrap();
+        assert_eq!(taken.upload.state.facts().unwrap().size, 4);
+        let bad = bigger(Err(RejectReason::TooLarge));
+        let refused = step(upload_in(status), bad, at(5), &accept).unwrap();
+        assert_eq!(refused.upload.status(), Status::Rejected);
+    }
+}
+
+#[test]
+fn a_listing_alone_changes_nothing() {
+    for status in Status::ALL {
+        let absent = Event::Absent(Absence { asked_at: at(999), by_head: false });
+        assert!(!step(upload_in(status), absent, at(999), &tracks()).unwrap().changed);
+    }
+}
+
+#[test]
+fn bytes_that_come_after_a_deletion_make_the_object_due_at_once() {
+    for status in [Status::Rejected, Status::Cancelled, Status::Removed] {
+        let mut upload = upload_in(status);
+        upload.deletion.done = Some(at(20));
+        let again = step(upload, seen("b", Ok(())), at(30), &tracks()).unwrap();
+        assert_eq!(again.upload.deletion, Deletion { after: Some(at(30)), done: None });
+        assert_eq!(again.upload.status(), status);
+    }
+}
+
+#[test]
+fn a_shorter_renewal_does_not_move_the_deadline_back() {
+    let renew = Event::Renew { url_expires_at: at(30) };
+    let renewed = step(upload_in(Status::Pending), renew, at(5), &tracks()).unwrap();
+    assert_eq!(renewed.upload.url_expires_at, at(60));
+}
+
+fn any_event() -> impl Strategy_<Value = (i64, Event)> {
+    let verdict = prop_oneof![
+        3 => Just(Ok(())),
+        1 => Just(Err(RejectReason::ContentMismatch)),
+    ];
+    let etag = prop_oneof![Just("a"), Just("b")];
+    let size = 3u64..5;
+    let observed = (etag, size, verdict).prop_map(|(etag, size, verdict)| {
+        let facts = Facts { size, ..facts(etag) };
+        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+    });
+    let absent = (0i64..400, any::<bool>())
+        .prop_map(|(asked, by_head)| Event::Absent(Absence { asked_at: at(asked), by_head }));
+    let renew = (0i64..400).prop_map(|end| Event::Renew { url_expires_at: at(end) });
+    let event = prop_oneof![
+        4 => observed,
+        4 => absent,
+        2 => renew,
+        1 => Just(Event::Delete),
+        1 => Just(Event::Supersede),
+    ];
+    (0i64..30, event)
+}
+
+use proptest::strategy::Strategy as Strategy_;
+
+proptest! {
+    #[test]
+    fn random_histories_keep_every_promise(events in prop::collection::vec(any_event(), 1..40)) {
+        let policy = tracks();
+        let mut upload = upload_in(Status::Pending);
+        let (mut now, mut object_seen) = (at(0), false);
+        for (minutes, event) in events {
+            now += TimeDelta::minutes(minutes);
+            let before = upload.clone();
+            object_seen |= matches!(event, Event::Observed(_));
+            let Ok(next) = step(upload.clone(), event.clone(), now, &policy) else { continue };
+            upload = next.upload;
+            let (was, is) = (before.status(), upload.status());
+
+            prop_assert!(!was.is_final() || was == is, "{was:?} is final, became {is:?}");
+            prop_assert!(is != Status::Uploaded || object_seen);
+            prop_assert!(next.changed || upload == before, "nothing unsaved");
+            if is == Status::Expired && was != Status::Expired {
+                let Event::Absent(absence) = &event else { panic!("expired by {event:?}") };
+                prop_assert!(absence.by_head && absence.asked_at > before.deadline(policy.grace));
+            }
+            if let Event::Observed(_) = event {
+                let again = step(upload.clone(), event, now, &policy).expect("observing never fails");
+                prop_assert_eq!(again.upload.state, upload.state.clone());
+                prop_assert!(!again.changed, "a repeated observation writes nothing");
+            }
+            if is.is_final() && is != was {
+                prop_assert!(upload.deletion.after.is_some(), "a final state's object is due");
+            }
+        }
+    }
+
+    #[test]
+    fn a_track_ends_bound_to_its_newest_verified_upload_in_any_order(
+        arrivals in Just((1i64..8).collect::<Vec<_>>()).prop_shuffle(),
+        verified in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        let id = |sequence: i64| UploadId(Uuid::from_u128(sequence.unsigned_abs().into()));
+        let mut bound: Option<Bound> = None;
+        let mut superseded = Vec::new();
+        for sequence in arrivals.into_iter().filter(|s| verified[usize::try_from(*s).unwrap()]) {
+            match bind(bound, id(sequence), sequence) {
+                Binding::Take { supersedes } => {
+                    superseded.extend(supersedes);
+                    bound = Some(Bound { upload: id(sequence), sequence });
+                }
+                Binding::Yield => superseded.push(id(sequence)),
+            }
+        }
+        let expected: Vec<i64> =
+            (1..8).filter(|s| verified[usize::try_from(*s).unwrap()]).collect();
+        prop_assert_eq!(bound.map(|b| b.sequence), expected.last().copied());
+        prop_assert_eq!(superseded.len(), expected.len().saturating_sub(1));
+    }
+}

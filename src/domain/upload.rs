@@ -1,0 +1,369 @@
+//! An upload: what was declared, where the object is, and which state it is in.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+
+use super::checksum::Checksum;
+use super::clock::Timestamp;
+use super::ids::{Owner, TrackId, UploadId};
+use super::key::ObjectKey;
+use super::policy::{PolicyName, RejectReason};
+
+/// What the client said of the file beforehand. All of it is optional; what is there is
+/// signed into the URL and checked again on arrival.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The file's name, for downloads; no path.
+    pub filename: Option<String>,
+    /// Its media type.
+    pub content_type: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// The checksum of the whole file.
+    pub checksum: Option<Checksum>,
+}
+
+/// How the bytes come to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// One presigned PUT.
+    Put,
+    /// A browser form with a signed POST policy.
+    Post,
+    /// Presigned parts.
+    Multipart,
+    /// Through this service.
+    Direct,
+}
+
+impl Strategy {
+    const ALL: [Self; 4] = [Self::Put, Self::Post, Self::Multipart, Self::Direct];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Post => "post",
+            Self::Multipart => "multipart",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|strategy| strategy.name() == name).ok_or(())
+    }
+}
+
+/// Which source showed the object first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConfirmedBy {
+    /// The client's confirmation.
+    Confirm,
+    /// An event of the bucket.
+    Event,
+    /// The reconciler.
+    Scan,
+    /// The direct-upload fallback.
+    Direct,
+}
+
+impl ConfirmedBy {
+    const ALL: [Self; 4] = [Self::Confirm, Self::Event, Self::Scan, Self::Direct];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Confirm => "confirm",
+            Self::Event => "event",
+            Self::Scan => "scan",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+impl FromStr for ConfirmedBy {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|by| by.name() == name).ok_or(())
+    }
+}
+
+/// Why a verified or never verified object is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RemoveReason {
+    /// A newer upload of the same track was verified.
+    Superseded,
+    /// Its owner deleted it or its track.
+    Deleted,
+    /// An object without a row; the row was made so that the object may be deleted.
+    Orphan,
+}
+
+impl RemoveReason {
+    const ALL: [Self; 3] = [Self::Superseded, Self::Deleted, Self::Orphan];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Deleted => "deleted",
+            Self::Orphan => "orphan",
+        }
+    }
+}
+
+impl FromStr for RemoveReason {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).ok_or(())
+    }
+}
+
+/// The object as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its ETag, without quotes. Not always an MD5.
+    pub etag: String,
+    /// Its version, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type: by its first bytes, else as stored.
+    pub content_type: Option<String>,
+    /// Its checksum, where one was declared or the service computed it.
+    pub checksum: Option<Checksum>,
+}
+
+impl Facts {
+    /// Whether two sights show the same bytes: `None` where that can't be told.
+    pub fn same_bytes(&self, other: &Self) -> Option<bool> {
+        if self.etag == other.etag {
+            return Some(true);
+        }
+        if self.size != other.size {
+            return Some(false);
+        }
+        match (&self.checksum, &other.checksum) {
+            (Some(a), Some(b)) if a.algorithm() == b.algorithm() => Some(a == b),
+            _ => None,
+        }
+    }
+}
+
+/// A verified object and how it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The object.
+    pub facts: Facts,
+    /// Who reported it.
+    pub confirmed_by: ConfirmedBy,
+    /// Whether the upload had expired before.
+    pub late: bool,
+    /// When it was verified.
+    pub at: Timestamp,
+}
+
+/// The state of an upload, each with what is known in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Waiting for bytes.
+    Pending,
+    /// The bytes are there and pass the rules.
+    Uploaded(Verified),
+    /// The deadline passed without bytes.
+    Expired,
+    /// Bytes came and broke a rule. Final.
+    Rejected {
+        /// The rule.
+        reason: RejectReason,
+        /// What came.
+        facts: Facts,
+    },
+    /// The client gave up. Final.
+    Cancelled,
+    /// Verified bytes are gone.
+    Missing(Verified),
+    /// Not wanted any more. Final.
+    Removed {
+        /// Why.
+        reason: RemoveReason,
+        /// What was there, where it had been verified.
+        verified: Option<Verified>,
+    },
+}
+
+/// A state's name.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// [`State::Pending`]
+    Pending,
+    /// [`State::Uploaded`]
+    Uploaded,
+    /// [`State::Expired`]
+    Expired,
+    /// [`State::Rejected`]
+    Rejected,
+    /// [`State::Cancelled`]
+    Cancelled,
+    /// [`State::Missing`]
+    Missing,
+    /// [`State::Removed`]
+    Removed,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Uploaded,
+        Self::Expired,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Missing,
+        Self::Removed,
+    ];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Uploaded => "uploaded",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Missing => "missing",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// Whether no event leads away from here.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Rejected | Self::Cancelled | Self::Removed)
+    }
+}
+
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|status| status.name() == name).ok_or(())
+    }
+}
+
+impl State {
+    /// The state's name.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Pending => Status::Pending,
+            Self::Uploaded(_) => Status::Uploaded,
+            Self::Expired => Status::Expired,
+            Self::Rejected { .. } => Status::Rejected,
+            Self::Cancelled => Status::Cancelled,
+            Self::Missing(_) => Status::Missing,
+            Self::Removed { .. } => Status::Removed,
+        }
+    }
+
+    /// The verified object, where there is or was one.
+    pub fn verified(&self) -> Option<&Verified> {
+        match self {
+            Self::Uploaded(verified) | Self::Missing(verified) => Some(verified),
+            Self::Removed { verified, .. } => verified.as_ref(),
+            Self::Pending | Self::Expired | Self::Rejected { .. } | Self::Cancelled => None,
+        }
+    }
+
+    /// The object as last seen, verified or refused.
+    pub fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::Rejected { facts, .. } => Some(facts),
+            other => other.verified().map(|verified| &verified.facts),
+        }
+    }
+}
+
+/// The place of an upload among those of its track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackSlot {
+    /// The track.
+    pub track: TrackId,
+    /// Its number in the track's sequence, from 1: the greater is the newer.
+    pub sequence: i64,
+}
+
+/// When an object that is not wanted is to be deleted, and when that was done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// Not before this moment; `None` where nothing is due.
+    pub after: Option<Timestamp>,
+    /// When the store answered that the object is gone.
+    pub done: Option<Timestamp>,
+}
+
+impl Deletion {
+    /// Whether the object should be deleted now.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.done.is_none() && self.after.is_some_and(|after| after <= now)
+    }
+}
+
+/// One upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its id, which is in its key.
+    pub id: UploadId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The rules it is under.
+    pub policy: PolicyName,
+    /// The track it is for, if any.
+    pub slot: Option<TrackSlot>,
+    /// The object's key.
+    pub key: ObjectKey,
+    /// What the client said beforehand.
+    pub declared: Declared,
+    /// How the bytes come.
+    pub strategy: Strategy,
+    /// Whether the URL is signed with `If-None-Match: *`.
+    pub write_once: bool,
+    /// The client's own key and value pairs, stored with the object.
+    pub metadata: BTreeMap<String, String>,
+    /// When the newest URL ends.
+    pub url_expires_at: Timestamp,
+    /// The store's id of the multipart upload, while one is open.
+    pub multipart_id: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// What is to become of an unwanted object.
+    pub deletion: Deletion,
+    /// Raised by every write.
+    pub version: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Upload {
+    /// The state's name.
+    pub fn status(&self) -> Status {
+        self.state.status()
+    }
+
+    /// Until when bytes may land.
+    pub fn deadline(&self, grace: TimeDelta) -> Timestamp {
+        self.url_expires_at + grace
+    }
+}
