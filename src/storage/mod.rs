@@ -189,8 +189,13 @@ pub trait ObjectStore: Send + Sync {
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
     /// Writes one part.
-    async fn upload_part(&self, key: &str, upload_id: &str, number: u16, body: Bytes)
-    -> Result<Part>;
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part>;
 
     /// The parts the store holds, ascending by number, each number once (its newest).
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>>;
