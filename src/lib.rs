@@ -7,5 +7,6 @@
 //! main → cli → http, jobs → app, reconcile → db, storage → domain
 //! ```
 
+pub mod db;
 pub mod domain;
 pub mod storage;

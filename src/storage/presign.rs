@@ -1,1 +1,3 @@
-
+//! Stub
+/// Stub.
+pub struct Presigner;
