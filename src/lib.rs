@@ -7,6 +7,8 @@
 //! main → cli → http, jobs → app, reconcile → db, storage → domain
 //! ```
 
+pub mod app;
 pub mod db;
 pub mod domain;
+pub mod reconcile;
 pub mod storage;

@@ -1,3 +1,0 @@
-//! Stub
-/// Stub.
-pub struct Presigner;
