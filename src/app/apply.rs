@@ -43,6 +43,51 @@ impl App {
         }
         Err(AppError::Contended)
     }
+
+    /// Applies events to several uploads in one transaction. One that another writer was
+    /// faster with is applied by itself; one that fails leaves the others be. The answers
+    /// are in the events' order.
+    pub async fn apply_many(&self, events: Vec<(Upload, Event)>) -> Result<Vec<Result<Applied>>> {
+        let now = self.now();
+        let mut answers: Vec<Option<Result<Applied>>> = Vec::with_capacity(events.len());
+        let (mut changes, mut pending) = (Vec::new(), Vec::new());
+        for (i, (upload, event)) in events.into_iter().enumerate() {
+            let before = upload.clone();
+            let decided = self.rules_of(&before).and_then(|(policy, store)| {
+                Ok((step(upload, event.clone(), now, policy)?, policy, store))
+            });
+            answers.push(match decided {
+                Err(error) => Some(Err(error)),
+                Ok((step, ..)) if !step.changed => {
+                    Some(Ok(Applied { upload: step.upload, changed: false }))
+                }
+                Ok((step, policy, store)) => {
+                    let aborts = step.effects.contains(&Effect::AbortMultipart);
+                    changes.push(Change { upload: step.upload, effects: step.effects, policy });
+                    pending.push((i, before, event, policy, store, aborts));
+                    None
+                }
+            });
+        }
+        let saved = if changes.is_empty() {
+            Vec::new()
+        } else {
+            self.db.save_uploads(changes, now).await?
+        };
+        for ((i, before, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
+            answers[i] = Some(match saved {
+                Saved::Done(upload) => {
+                    if aborts && let Some(multipart_id) = &before.multipart_id {
+                        abort_multipart(store, &upload, multipart_id).await;
+                    }
+                    note(&upload, policy);
+                    Ok(Applied { upload, changed: true })
+                }
+                Saved::Lost => self.apply(before, &event).await,
+            });
+        }
+        Ok(answers.into_iter().map(|a| a.unwrap_or(Err(AppError::Contended))).collect())
+    }
 }
 
 /// Throws away the parts of an upload that has ended. The row is committed; when the

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use super::{App, AppError, Result};
 use crate::db::Page;
 use crate::db::tracks::{TrackFields, TrackFilter};
-use crate::db::uploads::Change;
-use crate::domain::transition::{Effect, Event, step};
+use crate::domain::transition::Event;
 use crate::domain::{Owner, Track, TrackId, Upload};
 
 /// A track and its newest upload.
@@ -96,26 +95,12 @@ impl App {
     /// Ends a batch of a track's uploads; `false` where none was open.
     async fn end_uploads(&self, owner: &Owner, id: TrackId) -> Result<bool> {
         let open = self.db.open_uploads_of(owner, id, BATCH).await?;
-        let now = self.now();
-        let mut changes = Vec::with_capacity(open.len());
-        let mut aborts = Vec::new();
-        for upload in open {
-            let (policy, store) = self.rules_of(&upload)?;
-            let before = upload.clone();
-            let step = step(upload, Event::Delete, now, policy)?;
-            if step.effects.contains(&Effect::AbortMultipart) {
-                aborts.push((store, before));
-            }
-            changes.push(Change { upload: step.upload, effects: step.effects, policy });
-        }
-        if changes.is_empty() {
+        if open.is_empty() {
             return Ok(false);
         }
-        self.db.save_uploads(changes, now).await?;
-        for (store, upload) in aborts {
-            if let Some(multipart_id) = &upload.multipart_id {
-                super::apply::abort_multipart(store, &upload, multipart_id).await;
-            }
+        let events = open.into_iter().map(|upload| (upload, Event::Delete)).collect();
+        for ended in self.apply_many(events).await? {
+            ended?;
         }
         Ok(true)
     }

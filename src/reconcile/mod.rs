@@ -1,21 +1,33 @@
 //! Reconciliation: the bucket's listing against the table.
 //!
-//! [`merge`] joins the two in key order, `domain::reconcile` decides, [`run`] acts.
+//! [`plan`] says what to look at, [`merge`] joins listing and rows in key order,
+//! `domain::reconcile` decides on each pair, [`worker`] acts, [`run`] holds the lock and
+//! the run's row. To add a finding: a kind in `domain::run`, a sight in [`report`].
 
-use std::sync::Arc;
+pub mod marker;
+pub mod merge;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod streams;
+pub mod worker;
+
 use std::time::Duration;
 
-use crate::app::{App, AppError};
-use crate::db::DbError;
-use crate::domain::RunId;
-use crate::domain::run::{Run, RunRequest};
+use chrono::TimeDelta;
+
+pub use run::{Progress, Reconciler, RunHandle, StartError};
 
 /// How runs work.
 #[derive(Debug, Clone)]
 pub struct ReconcileSettings {
     /// How long a lock lives that is not renewed.
     pub lease: Duration,
-    /// HEADs at once.
+    /// How long expired uploads are watched for late bytes.
+    pub late_window: TimeDelta,
+    /// Shards at once.
+    pub shards: usize,
+    /// HEADs and deletions at once, in each shard.
     pub concurrency: usize,
     /// Keys a listing page, rows a page.
     pub page_size: usize,
@@ -23,45 +35,15 @@ pub struct ReconcileSettings {
     pub max_deletions: u64,
 }
 
-/// Why a run did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// One of that mode and policy is at work.
-    #[error("run {0} of that mode and policy is at work")]
-    Held(RunId),
-    /// Something it needs failed.
-    #[error(transparent)]
-    App(#[from] AppError),
-    /// The database failed.
-    #[error(transparent)]
-    Db(#[from] DbError),
-}
-
-/// Starts runs.
-pub struct Reconciler {
-    /// The use cases.
-    pub app: Arc<App>,
-    /// How runs work.
-    pub settings: ReconcileSettings,
-}
-
-/// A run at work in this process.
-pub struct RunHandle {
-    /// As it was when it started.
-    pub run: Run,
-    task: tokio::task::JoinHandle<Run>,
-}
-
-impl RunHandle {
-    /// The run as it ended; as it started, where its task was torn down.
-    pub async fn wait(self) -> Run {
-        self.task.await.unwrap_or(self.run)
-    }
-}
-
-impl Reconciler {
-    /// Starts a run and returns at once.
-    pub async fn start(self: &Arc<Self>, _request: RunRequest) -> Result<RunHandle, StartError> {
-        Err(StartError::App(AppError::Contended))
+impl Default for ReconcileSettings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            late_window: TimeDelta::hours(24),
+            shards: 4,
+            concurrency: 8,
+            page_size: crate::storage::MAX_PAGE,
+            max_deletions: 1000,
+        }
     }
 }
