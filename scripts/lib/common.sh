@@ -58,10 +58,18 @@ run_in_group() {
   group_pid=
   return "$code"
 }
+# Waits for the whole group, not only its first process: servers take a moment to stop.
 stop_group() {
   [[ -n $group_pid ]] || return 0
+  local deadline=$((SECONDS + 30))
   kill -TERM -- "-$group_pid" 2>/dev/null || true
-  wait "$group_pid" 2>/dev/null || true
+  while kill -0 -- "-$group_pid" 2>/dev/null; do
+    if ((SECONDS >= deadline)); then
+      kill -KILL -- "-$group_pid" 2>/dev/null || true
+      break
+    fi
+    sleep 0.1
+  done
   group_pid=
 }
 
