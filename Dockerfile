@@ -17,12 +17,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # glibc of the same Debian as above and CA certificates; no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /usr/local/bin/upload-coordinator /usr/local/bin/upload-coordinator
-COPY --from=build /src/config /app/config
-# SQLite files and embedded stores, where they are used: the only folder that is written to, so
-# the root file system can be mounted read-only.
+# SQLite files and embedded stores, where they are used: the only folder that is written to
+# (the defaults of the configuration are relative to it, and built into the binary), so the
+# root file system can be mounted read-only.
 COPY --from=build --chown=nonroot:nonroot /empty /data
 VOLUME /data
-WORKDIR /app
+WORKDIR /data
 USER nonroot:nonroot
 EXPOSE 8080
 # The image has no shell and no curl: health is asked for from outside, at /healthz (alive) and

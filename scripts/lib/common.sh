@@ -1,6 +1,7 @@
 # Helpers that every script here shares. Sourced, never run.
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034 # for the scripts that source this
 repo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Built and downloaded servers are kept here, outside the repository, so that a fresh clone
 # finds them again. Every file in it can be deleted at any time.

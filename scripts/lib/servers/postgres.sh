@@ -29,9 +29,12 @@ server_install() {
   say "Installing PostgreSQL with apt-get"
   mkdir -p "$cache_dir"
   local log=$cache_dir/postgres-install.log
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql; } \
-    </dev/null >"$log" 2>&1 && postgres_bin >/dev/null ||
-    { say "postgres: apt-get failed: $(tail -n 1 "$log")"; return 1; }
+  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends postgresql; } </dev/null >"$log" 2>&1; then
+    say "postgres: apt-get failed: $(tail -n 1 "$log")"
+    return 1
+  fi
+  postgres_bin >/dev/null || { say "postgres: installed, but without initdb and postgres"; return 1; }
 }
 
 server_start() {
