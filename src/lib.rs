@@ -7,6 +7,7 @@
 //! main → cli → http, jobs → app, reconcile → db, storage → domain
 //! ```
 
+pub mod config;
 pub mod db;
 pub mod domain;
 pub mod storage;
