@@ -8,7 +8,9 @@
 //! ```
 
 pub mod app;
+pub mod config;
 pub mod db;
 pub mod domain;
 pub mod reconcile;
 pub mod storage;
+pub mod telemetry;
