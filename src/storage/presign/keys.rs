@@ -1,0 +1,202 @@
+//! The signing key of the moment: credentials from their provider, asked for rarely.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use chrono::{NaiveDate, TimeDelta};
+use tokio::sync::Mutex;
+
+use super::SignError;
+use super::sigv4::DayKey;
+use crate::domain::clock::Timestamp;
+
+/// New credentials are asked for so long before the old ones end: instance metadata has
+/// the next ones about five minutes ahead (EC2 user guide, "Retrieve security credentials").
+const REFRESH_AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// Providers without new credentials yet, or in trouble, are asked so often and no more.
+const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
+/// Credentials that name no end may be rotated all the same (a file, an environment that
+/// is reloaded): the AWS SDKs' default life of such.
+const UNTIMED_LIFE: TimeDelta = TimeDelta::minutes(15);
+
+/// A key, and until when what it signs can be used.
+pub(super) struct Current {
+    pub(super) key: DayKey,
+    day: NaiveDate,
+    credentials: Credentials,
+    /// From when on the provider is asked again.
+    ask_at: Timestamp,
+    /// When the credentials end.
+    pub(super) ends_at: Option<Timestamp>,
+}
+
+impl Current {
+    fn fits(&self, now: Timestamp) -> bool {
+        self.day == now.date_naive() && now < self.ask_at && self.lives(now)
+    }
+
+    fn lives(&self, now: Timestamp) -> bool {
+        self.ends_at.is_none_or(|end| now < end)
+    }
+}
+
+/// Hands out the key of the day. Readers share a lock for the time of a pointer's copy;
+/// whoever finds the key outdated renews it, the others meanwhile wait for that one.
+pub(super) struct Keys {
+    provider: SharedCredentialsProvider,
+    region: String,
+    current: RwLock<Option<Arc<Current>>>,
+    renewal: Mutex<()>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    pub(super) fn new(provider: SharedCredentialsProvider, region: String) -> Self {
+        Self { provider, region, current: RwLock::default(), renewal: Mutex::default() }
+    }
+
+    pub(super) async fn at(&self, now: Timestamp) -> Result<Arc<Current>, SignError> {
+        if let Some(current) = self.known().filter(|current| current.fits(now)) {
+            return Ok(current);
+        }
+        let _one_at_a_time = self.renewal.lock().await;
+        let known = self.known();
+        if let Some(current) = known.clone().filter(|current| current.fits(now)) {
+            return Ok(current);
+        }
+        let fresh = match known {
+            // Only the day is another one.
+            Some(old) if now < old.ask_at && old.lives(now) => {
+                self.current(old.credentials.clone(), now, old.ask_at)
+            }
+            known => match (self.provider.provide_credentials().await, known) {
+                (Ok(credentials), _) => {
+                    let ask_at = match credentials.expiry().map(Timestamp::from) {
+                        Some(end) => (end - REFRESH_AHEAD).max(now + ASK_AGAIN),
+                        None => now + UNTIMED_LIFE,
+                    };
+                    self.current(credentials, now, ask_at)
+                }
+                // Still good: signing goes on while the provider is in trouble.
+                (Err(error), Some(old)) if old.lives(now) => {
+                    tracing::warn!(error = %error, "no new credentials to sign with, using the old");
+                    self.current(old.credentials.clone(), now, now + ASK_AGAIN)
+                }
+                (Err(error), _) => return Err(SignError::Credentials(error)),
+            },
+        };
+        if !fresh.lives(now) {
+            return Err(SignError::CredentialsExpired);
+        }
+        let fresh = Arc::new(fresh);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    fn known(&self) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn current(&self, credentials: Credentials, now: Timestamp, ask_at: Timestamp) -> Current {
+        let day = now.date_naive();
+        let key = DayKey::derive(
+            credentials.access_key_id(),
+            credentials.secret_access_key(),
+            credentials.session_token(),
+            &self.region,
+            day,
+        );
+        let ends_at = credentials.expiry().map(Timestamp::from);
+        Current { key, day, credentials, ask_at, ends_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_credential_types::provider::{ProvideCredentials, future};
+
+    use super::*;
+
+    /// Gives credentials that end an hour after the one before, and fails on demand.
+    #[derive(Debug)]
+    struct Hourly {
+        asked: AtomicI64,
+        limit: i64,
+    }
+
+    impl ProvideCredentials for Hourly {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            future::ProvideCredentials::ready(if n > self.limit {
+                Err(CredentialsError::not_loaded("none left"))
+            } else {
+                let end = start() + TimeDelta::hours(n);
+                Ok(Credentials::new(format!("A{n}"), "s", None, Some(end.into()), "test"))
+            })
+        }
+    }
+
+    fn start() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
+    fn keys(limit: i64) -> (Arc<Hourly>, Keys) {
+        let provider = Arc::new(Hourly { asked: AtomicI64::new(0), limit });
+        let shared: Arc<dyn ProvideCredentials> = provider.clone();
+        let shared = SharedCredentialsProvider::from(shared);
+        (provider, Keys::new(shared, "us-east-1".into()))
+    }
+
+    #[tokio::test]
+    async fn credentials_are_kept_until_shortly_before_they_end() {
+        let (provider, keys) = keys(9);
+        for (minute, user, asked) in [(0, "A1", 1), (54, "A1", 1), (55, "A2", 2), (56, "A2", 2)] {
+            let current = keys.at(start() + TimeDelta::minutes(minute)).await.unwrap();
+            assert!(current.key.credential.starts_with(user), "minute {minute}");
+            assert_eq!(provider.asked.load(Ordering::SeqCst), asked, "minute {minute}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_provider_in_trouble_stops_signing_only_when_the_credentials_end() {
+        let (provider, keys) = keys(1);
+        let at = |minute| start() + TimeDelta::minutes(minute);
+        keys.at(at(0)).await.unwrap();
+        keys.at(at(56)).await.unwrap();
+        keys.at(at(56)).await.unwrap();
+        assert_eq!(provider.asked.load(Ordering::SeqCst), 2, "asked again only later");
+        assert!(matches!(keys.at(at(60)).await, Err(SignError::Credentials(_))));
+    }
+
+    #[tokio::test]
+    async fn midnight_changes_the_key_and_asks_nobody() {
+        let (provider, keys) = keys(99);
+        let shift = TimeDelta::hours(14) - TimeDelta::minutes(10);
+        provider.asked.store(14, Ordering::SeqCst);
+        let before = keys.at(start() + shift).await.unwrap();
+        let after = keys.at(start() + shift + TimeDelta::minutes(10)).await.unwrap();
+        assert_eq!(before.key.credential, "A15/20261123/us-east-1/s3/aws4_request");
+        assert_eq!(after.key.credential, "A15/20261124/us-east-1/s3/aws4_request");
+        assert_eq!(provider.asked.load(Ordering::SeqCst), 15);
+    }
+
+    #[tokio::test]
+    async fn credentials_that_have_ended_already_sign_nothing() {
+        let (_, keys) = keys(1);
+        let late = start() + TimeDelta::hours(2);
+        assert!(matches!(keys.at(late).await, Err(SignError::CredentialsExpired)));
+    }
+}

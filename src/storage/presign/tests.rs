@@ -1,0 +1,110 @@
+use aws_credential_types::Credentials;
+
+use super::*;
+use crate::domain::checksum::Algorithm;
+
+fn at(second: i64) -> Timestamp {
+    "2026-11-23T10:00:00.25Z".parse::<Timestamp>().unwrap() + TimeDelta::seconds(second)
+}
+
+fn presigner(ends_at: Option<Timestamp>) -> Presigner {
+    let endpoint = "http://s3.test:9000".parse().unwrap();
+    let target = Target::new(Some(&endpoint), "us-east-1", "music", true).unwrap();
+    let end = ends_at.map(Into::into);
+    let credentials = Credentials::new("AKID", "the-secret", Some("the-token".into()), end, "test");
+    Presigner::new(target, SharedCredentialsProvider::new(credentials))
+}
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+#[tokio::test]
+async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_length() {
+    let terms = PutTerms {
+        content_type: Some("audio/mpeg".into()),
+        content_length: Some(3),
+        checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
+        write_once: true,
+        metadata: [("artist".to_owned(), "  a  b ".to_owned())].into(),
+    };
+    let signed = presigner(None).put("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
+    let names = "content-length%3Bcontent-type%3Bhost%3Bif-none-match%3Bx-amz-checksum-crc32\
+                 %3Bx-amz-meta-artist%3Bx-amz-sdk-checksum-algorithm";
+    assert!(signed.url.contains(&format!("X-Amz-SignedHeaders={names}&X-Amz-Signature=")));
+    let headers: Vec<_> = signed.headers.iter().map(|(n, v)| format!("{n}: {v}")).collect();
+    assert_eq!(
+        headers,
+        [
+            "content-type: audio/mpeg",
+            "if-none-match: *",
+            "x-amz-checksum-crc32: NSRBwg==",
+            "x-amz-meta-artist: a b",
+            "x-amz-sdk-checksum-algorithm: CRC32",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_is_declared_only_the_host_is_signed() {
+    let signed = presigner(None).put("k", &PutTerms::default(), at(0), HOUR).await.unwrap();
+    assert!(signed.url.contains("&X-Amz-SignedHeaders=host&X-Amz-Signature="));
+    assert!(signed.headers.is_empty());
+}
+
+#[tokio::test]
+async fn the_expiry_told_is_the_one_that_the_store_computes() {
+    for (asked, end, seconds) in [
+        (HOUR, None, 3600),
+        (TimeDelta::milliseconds(1999), None, 1),
+        (TimeDelta::days(30), None, 604_800),
+        (HOUR, Some(at(60)), 60),
+    ] {
+        let signed = presigner(end).put("k", &PutTerms::default(), at(0), asked).await.unwrap();
+        assert!(signed.url.contains(&format!("X-Amz-Expires={seconds}&")), "{asked}");
+        assert_eq!(signed.expires_at, at(seconds).trunc_subsecs(0));
+    }
+    let none = presigner(None).put("k", &PutTerms::default(), at(0), TimeDelta::zero()).await;
+    assert!(matches!(none, Err(SignError::Expiry)));
+}
+
+#[tokio::test]
+async fn a_header_that_clients_would_send_differently_is_refused() {
+    for (name, value) in [("Artist", "x"), ("", "x"), ("a b", "x"), ("artist", "ü"), ("a", "\n")] {
+        let metadata = [(name.to_owned(), value.to_owned())].into();
+        let terms = PutTerms { metadata, ..PutTerms::default() };
+        let refused = presigner(None).put("k", &terms, at(0), HOUR).await;
+        assert!(matches!(refused, Err(SignError::Header(_))), "{name:?}: {value:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_has_a_condition_for_each_of_its_fields() {
+    use base64::Engine as _;
+    let terms = PostTerms {
+        content_type: Some("audio/mpeg".into()),
+        size: Some((1, 100)),
+        metadata: [("artist".to_owned(), "a".to_owned())].into(),
+    };
+    let signed = presigner(None).post("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
+    assert_eq!((signed.method, signed.url.as_str()), ("POST", "http://s3.test:9000/music"));
+    let fields: BTreeMap<_, _> = signed.fields.unwrap().into_iter().collect();
+    let policy = base64::engine::general_purpose::STANDARD.decode(&fields["policy"]).unwrap();
+    let policy: serde_json::Value = serde_json::from_slice(&policy).unwrap();
+    assert_eq!(policy["expiration"], "2026-11-23T11:00:00.000Z");
+    let conditions = policy["conditions"].as_array().unwrap();
+    assert!(conditions.contains(&serde_json::json!({"bucket": "music"})));
+    assert!(conditions.contains(&serde_json::json!(["content-length-range", 1, 100])));
+    for (name, value) in fields.iter().filter(|(n, _)| !["policy", "X-Amz-Signature"].contains(&n.as_str())) {
+        assert!(conditions.contains(&serde_json::json!(["eq", format!("${name}"), value])), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_no_signature_and_no_secret() {
+    let presigner = presigner(None);
+    let put = presigner.put("k", &PutTerms::default(), at(0), HOUR).await.unwrap();
+    let post = presigner.post("k", &PostTerms::default(), at(0), HOUR).await.unwrap();
+    let shown = format!("{presigner:?} {put:?} {post:?}");
+    for hidden in ["the-secret", "the-token", "X-Amz-Signature", "policy"] {
+        assert!(!shown.contains(hidden), "{hidden} in {shown}");
+    }
+}
