@@ -25,6 +25,7 @@ use crate::domain::reconcile::Listed;
 pub mod capabilities;
 pub mod memory;
 pub mod presign;
+pub mod probe;
 pub mod s3;
 pub mod wire;
 
