@@ -1,1 +1,4 @@
 //! lib
+
+#[cfg(feature = "embedded-s3")]
+pub mod embedded_s3;
