@@ -8,4 +8,6 @@
 //! ```
 
 pub mod domain;
+#[cfg(feature = "embedded-s3")]
+pub mod embedded_s3;
 pub mod storage;
