@@ -11,6 +11,8 @@ pub mod app;
 pub mod config;
 pub mod db;
 pub mod domain;
+#[cfg(feature = "embedded-s3")]
+pub mod embedded_s3;
 pub mod reconcile;
 pub mod storage;
 pub mod telemetry;

@@ -141,7 +141,7 @@ impl Target {
     }
 
     /// The URL of the bucket itself: where a form is posted to.
-    pub(super) fn bucket_url(&self) -> String {
+    pub fn bucket_url(&self) -> String {
         let path = if self.base.is_empty() { "/" } else { &self.base };
         format!("{}{path}", self.origin)
     }
