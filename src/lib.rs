@@ -8,6 +8,7 @@
 //! ```
 
 pub mod app;
+pub mod config;
 pub mod db;
 pub mod domain;
 pub mod reconcile;
