@@ -13,3 +13,4 @@ pub mod db;
 pub mod domain;
 pub mod reconcile;
 pub mod storage;
+pub mod telemetry;
