@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Policy, PolicyName};
 
 pub mod auth;
 pub mod database;
@@ -126,9 +126,10 @@ impl Config {
         stores.filter(move |(name, _)| used.contains(name))
     }
 
-    /// All policies, as the domain has them.
-    pub fn domain_policies(&self) -> Vec<Policy> {
-        self.policies.iter().map(|(name, policy)| policy.policy(name)).collect()
+    /// All policies by name, as the domain has them.
+    pub fn domain_policies(&self) -> BTreeMap<PolicyName, Policy> {
+        let policies = self.policies.iter().map(|(name, policy)| policy.policy(name));
+        policies.map(|policy| (policy.name.clone(), policy)).collect()
     }
 
     /// The effective configuration as TOML, every key present, secrets masked.

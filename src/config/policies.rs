@@ -15,8 +15,6 @@ use crate::domain::policy::{Late, MAX_PUT_SIZE, Overwrite, Policy, PolicyName};
 const MAX_OBJECT_SIZE: u64 = 5 << 40;
 /// The smallest part but the last: 5 MiB (Amazon S3 quotas, "Multipart upload").
 pub(super) const MIN_PART_SIZE: u64 = 5 << 20;
-/// The most parts (as above).
-const MAX_PARTS: u64 = 10_000;
 /// The longest life of a presigned URL: 7 days (Signature Version 4, `X-Amz-Expires`).
 const MAX_URL_TTL: ConfigDuration = ConfigDuration::from_hours(7 * 24);
 
@@ -289,14 +287,6 @@ impl PolicyConfig {
         ];
         for (key, size, least, most) in ranges {
             in_range(size, least, most).map_err(|problem| (key, problem))?;
-        }
-        let least = self.max_size.bytes().div_ceil(MAX_PARTS).div_ceil(1 << 20) << 20;
-        if self.max_size >= self.multipart_threshold && self.part_size.bytes() < least {
-            let (least, max) = (ConfigSize::from_bytes(least), self.max_size);
-            return Err((
-                "part_size",
-                format!("takes at least {least}, for {MAX_PARTS} parts to hold max_size, {max}"),
-            ));
         }
         Ok(())
     }

@@ -159,10 +159,6 @@ const CASES: &[(&str, &str)] = &[
         "policies.tracks.max_size: takes a size such as \"64KiB\" or \"100MiB\", not \"-1\" (in FILE)",
     ),
     (
-        "[policies.tracks]\nmax_size = \"5TiB\"",
-        "policies.tracks.part_size: takes at least 525MiB, for 10000 parts to hold max_size, 5TiB",
-    ),
-    (
         "[policies.tracks]\nmultipart_threshold = \"6GiB\"",
         "policies.tracks.multipart_threshold: takes a size from 1B to 5GiB, not 6GiB (in FILE)",
     ),
