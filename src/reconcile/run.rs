@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::ReconcileSettings;
 use super::report::Report;
@@ -42,8 +44,10 @@ pub struct Reconciler {
     pub app: Arc<App>,
     /// How runs work.
     pub settings: ReconcileSettings,
-    /// Ends every run of this process, when the process is to end.
-    pub shutdown: CancellationToken,
+    /// Where runs work: the process's own runtime, which outlives a request's.
+    runtime: Handle,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
 }
 
 /// A run's progress, for people to watch.
@@ -97,6 +101,19 @@ enum Ending {
 }
 
 impl Reconciler {
+    /// A reconciler whose runs work on the ambient runtime.
+    pub fn new(app: Arc<App>, settings: ReconcileSettings) -> Self {
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        Self { app, settings, runtime: Handle::current(), tasks, shutdown }
+    }
+
+    /// Ends the runs of this process and waits until their rows say so.
+    pub async fn shut_down(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Takes the locks, writes the run's row, and goes to work in a task of its own.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
         let policies: Vec<PolicyName> = match &request.policy {
@@ -111,10 +128,9 @@ impl Reconciler {
             Started::Held(holder) => return Err(StartError::Held(holder)),
         };
         let report = Arc::new(Report::new(id));
-        let task = tokio::spawn({
-            let (this, run, report) = (Arc::clone(self), run.clone(), Arc::clone(&report));
-            async move { this.run_to_end(run, policies, &report).await }
-        });
+        let (this, row, notes) = (Arc::clone(self), run.clone(), Arc::clone(&report));
+        let work = async move { this.run_to_end(row, policies, &notes).await };
+        let task = self.tasks.spawn_on(work, &self.runtime);
         Ok(RunHandle { run, report, task })
     }
 
