@@ -74,8 +74,8 @@ pub struct EmbeddedS3Config {
     pub secret_access_key: SecretString,
     /// Buckets to create at start unless they exist.
     pub buckets: Vec<String>,
-    /// The domain, with its port if it has one, below which `bucket.domain` addresses a
-    /// bucket. Path-style addressing works in any case.
+    /// The domain, without a port, below which `bucket.domain` addresses a bucket.
+    /// Path-style addressing works in any case.
     pub host_domain: Option<String>,
 }
 
