@@ -45,7 +45,7 @@ impl<'a> Upload<'a> {
 }
 
 fn body(seed: u8, length: usize) -> Vec<u8> {
-    (0..length).map(|n| seed.wrapping_add((n % 253) as u8)).collect()
+    (0..253).map(|n: u8| seed.wrapping_add(n)).cycle().take(length).collect()
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_full_object_checksum_is_that_of_all_bytes() {
     assert_eq!(code_of(&wrong.send().await.unwrap_err()), "BadDigest");
     let wrong = upload.complete(&[&one, &two]).mpu_object_size(1);
     assert_eq!(code_of(&wrong.send().await.unwrap_err()), "InvalidRequest");
-    let right = upload.complete(&[&one, &two]).mpu_object_size(5 * MIB as i64 + 1000);
+    let right = upload.complete(&[&one, &two]).mpu_object_size(5 * 1024 * 1024 + 1000);
     let done = right.send().await.unwrap();
     assert_eq!(done.checksum_crc64_nvme(), put.checksum_crc64_nvme());
     assert_eq!(done.checksum_type(), Some(&ChecksumType::FullObject));

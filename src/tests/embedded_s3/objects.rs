@@ -2,7 +2,8 @@ use std::collections::HashMap;
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
-    ChecksumMode, CorsConfiguration, CorsRule, Delete, MetadataDirective, ObjectIdentifier,
+    BucketLocationConstraint, ChecksumMode, CorsConfiguration, CorsRule, Delete, MetadataDirective,
+    ObjectIdentifier,
 };
 use futures_util::StreamExt as _;
 
@@ -71,7 +72,7 @@ async fn an_object_comes_back_as_it_was_put() {
 async fn the_sdk_as_it_comes_with_trailing_checksums_is_understood() {
     let s3 = start().await;
     let client = default_client(&s3.server.url());
-    let body: Vec<u8> = (0..3 * MIB).map(|n| (n % 251) as u8).collect();
+    let body: Vec<u8> = (0..251_u8).cycle().take(3 * MIB).collect();
     let file = s3.dir.path().join("body");
     std::fs::write(&file, &body).unwrap();
     // A file is streamed, so the checksum follows it: aws-chunked with a trailer.
@@ -232,7 +233,7 @@ async fn buckets_are_created_listed_and_deleted_only_when_empty() {
     let names: Vec<_> = listed.buckets().iter().filter_map(|bucket| bucket.name()).collect();
     assert_eq!(names, ["another", BUCKET]);
     let location = s3.client.get_bucket_location().bucket(BUCKET).send().await.unwrap();
-    assert_eq!(location.location_constraint().map(|l| l.as_str()), Some(REGION));
+    assert_eq!(location.location_constraint().map(BucketLocationConstraint::as_str), Some(REGION));
     s3.client.head_bucket().bucket("another").send().await.unwrap();
 
     let put = s3.client.put_object().bucket("another").key("k").body(b"x".to_vec().into());

@@ -58,7 +58,7 @@ async fn an_expired_url_is_refused() {
     let s3 = start().await;
     let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let config = PresigningConfig::builder().start_time(begin);
-    let config = config.expires_in(Duration::from_secs(60)).build().unwrap();
+    let config = config.expires_in(Duration::from_mins(1)).build().unwrap();
     let put = s3.client.put_object().bucket(BUCKET).key("k").presigned(config).await.unwrap();
     s3.send(&put, &[], "x").await.refused(403, "AccessDenied");
 }
@@ -68,7 +68,7 @@ async fn a_url_from_the_far_future_is_refused() {
     let s3 = start().await;
     let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let config = PresigningConfig::builder().start_time(begin);
-    let config = config.expires_in(Duration::from_secs(60)).build().unwrap();
+    let config = config.expires_in(Duration::from_mins(1)).build().unwrap();
     let put = s3.client.put_object().bucket(BUCKET).key("k").presigned(config).await.unwrap();
     s3.send(&put, &[], "x").await.refused(403, "RequestTimeTooSkewed");
 }
@@ -135,4 +135,45 @@ async fn the_refusal_of_a_large_body_reaches_its_sender() {
     let body = vec![0_u8; 32 * super::support::MIB];
     let answer = Answer::of(s3.http.put(&uri).body(body).send().await.unwrap()).await;
     answer.refused(403, "SignatureDoesNotMatch");
+}
+
+#[tokio::test]
+async fn a_body_other_than_the_signed_payload_hash_is_refused_and_the_old_object_stays() {
+    use aws_sdk_s3::config::http::HttpRequest;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    let s3 = start().await;
+    s3.put("k", b"old").await;
+    // The body is exchanged once the request is signed with its hash.
+    let put = s3.client.put_object().bucket(BUCKET).key("k").body(b"music".to_vec().into());
+    let error = put
+        .customize()
+        .interceptor(AfterSigning(|request: &mut HttpRequest| {
+            *request.body_mut() = SdkBody::from("magic");
+        }))
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(code_of(&error), "XAmzContentSHA256Mismatch");
+    assert_eq!(s3.read("k").await.as_deref(), Some(&b"old"[..]));
+    assert_eq!(s3.files(), (1, 0));
+}
+
+#[derive(Debug)]
+struct AfterSigning(fn(&mut aws_sdk_s3::config::http::HttpRequest));
+
+impl aws_sdk_s3::config::Intercept for AfterSigning {
+    fn name(&self) -> &'static str {
+        "after signing"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut<'_>,
+        _: &aws_sdk_s3::config::RuntimeComponents,
+        _: &mut aws_sdk_s3::config::ConfigBag,
+    ) -> Result<(), aws_sdk_s3::error::BoxError> {
+        self.0(context.request_mut());
+        Ok(())
+    }
 }

@@ -74,7 +74,7 @@ pub async fn start_in(dir: TempDir) -> TestServer {
 }
 
 pub fn for_a_minute() -> PresigningConfig {
-    PresigningConfig::expires_in(Duration::from_secs(60)).unwrap()
+    PresigningConfig::expires_in(Duration::from_mins(1)).unwrap()
 }
 
 impl TestServer {
