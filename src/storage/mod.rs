@@ -33,7 +33,7 @@ pub use capabilities::Capabilities;
 pub use presign::Presigner;
 
 /// The most keys that one listing page holds, and that one batch delete takes (S3 API
-/// reference, ListObjectsV2 and DeleteObjects).
+/// reference, `ListObjectsV2` and `DeleteObjects`).
 pub const MAX_PAGE: usize = 1000;
 
 /// Why a call to the store failed. A missing object is no error but `None`.
@@ -215,8 +215,13 @@ pub trait ObjectStore: Send + Sync {
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
     /// Writes one part; the body is sent as it is, without a copy.
-    async fn upload_part(&self, key: &str, upload_id: &str, number: u16, body: Bytes)
-    -> Result<Part>;
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part>;
 
     /// The parts the store holds, ascending by number, each number once (its newest).
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>>;

@@ -54,7 +54,11 @@ impl MemoryStore {
 
     /// The store as the service sees it. It has no wire: signed URLs lead to a host that
     /// never exists (RFC 2606), and tests PUT for the client instead.
-    pub fn store(self: Arc<Self>, name: &str, endpoint: Option<&Url>) -> Result<Store, TargetError> {
+    pub fn store(
+        self: Arc<Self>,
+        name: &str,
+        endpoint: Option<&Url>,
+    ) -> Result<Store, TargetError> {
         let nowhere = Url::parse("http://memory.invalid").map_err(|_| TargetError::Scheme)?;
         let target = Target::new(endpoint.or(Some(&nowhere)), "us-east-1", "memory", true)?;
         let credentials = Credentials::new("memory", "memory", None, None, "memory");

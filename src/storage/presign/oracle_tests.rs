@@ -3,8 +3,8 @@
 //!
 //! What can't be compared: the SDK adds `x-id=PutObject` to the query, so for the
 //! comparison we sign that too; it writes the parameters in another order, so they are
-//! compared as a set; and it has no `.presigned()` for CreateMultipartUpload,
-//! CompleteMultipartUpload and forms, which the contract suite tries on real servers.
+//! compared as a set; and it has no `.presigned()` for `CreateMultipartUpload`,
+//! `CompleteMultipartUpload` and forms, which the contract suite tries on real servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -48,8 +48,7 @@ fn worlds() -> impl Strategy<Value = World> {
     let bucket = prop_oneof![Just("music"), Just("my.music"), Just("a-b-3")];
     let key = prop_oneof!["[a-z/]{1,30}", "\\PC{1,40}", "[ -~]{1,60}"]
         .prop_filter("keys that can be signed", |key| {
-            !key.starts_with('/')
-                && !key.split('/').any(|s| s == "." || s == "..")
+            !key.starts_with('/') && !key.split('/').any(|s| s == "." || s == "..")
         });
     (
         (endpoint, any::<bool>(), bucket),
@@ -58,15 +57,17 @@ fn worlds() -> impl Strategy<Value = World> {
         (0i64..4_000_000_000, 1i64..604_800),
         key,
     )
-        .prop_map(|((endpoint, path_style, bucket), secret, token, (second, seconds), key)| World {
-            endpoint,
-            path_style,
-            bucket,
-            secret,
-            token,
-            now: Timestamp::from_timestamp(second, 0).unwrap(),
-            seconds,
-            key,
+        .prop_map(|((endpoint, path_style, bucket), secret, token, (second, seconds), key)| {
+            World {
+                endpoint,
+                path_style,
+                bucket,
+                secret,
+                token,
+                now: Timestamp::from_timestamp(second, 0).unwrap(),
+                seconds,
+                key,
+            }
         })
 }
 
@@ -308,8 +309,13 @@ fn signing_speed() {
         let ours = start.elapsed() / rounds;
         let start = std::time::Instant::now();
         for _ in 0..rounds / 10 {
-            sdk.put_object().bucket("music").key(&world.key).content_type("audio/mpeg")
-                .presigned(world.sdk_terms()).await.unwrap();
+            sdk.put_object()
+                .bucket("music")
+                .key(&world.key)
+                .content_type("audio/mpeg")
+                .presigned(world.sdk_terms())
+                .await
+                .unwrap();
         }
         println!("ours {ours:?}, the SDK's {:?}", start.elapsed() / (rounds / 10));
     });

@@ -82,7 +82,8 @@ impl Target {
             None => ("https", aws_host(region), false),
         };
         // A certificate for `*.s3.region.amazonaws.com` does not cover a name with more dots.
-        let label = bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let label =
+            bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let (host, base) = if path_style || is_ip || !label {
             (authority, format!("/{bucket}"))
         } else {

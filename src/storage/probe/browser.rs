@@ -80,7 +80,10 @@ impl Prober<'_> {
             }
         }
         if missing.is_empty() {
-            return Ok(Check::pass("cors", format!("browsers may upload from {}", origins.join(", "))));
+            return Ok(Check::pass(
+                "cors",
+                format!("browsers may upload from {}", origins.join(", ")),
+            ));
         }
         let allowed = if self.origins.is_empty() { &["*".to_owned()][..] } else { self.origins };
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
@@ -123,7 +126,8 @@ impl Prober<'_> {
         }
         let put = self.wire.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
         let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
-        let readable = exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case("etag"));
+        let readable =
+            exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case("etag"));
         Ok((!readable).then(|| "scripts may not read the ETag, which multipart needs".into()))
     }
 }

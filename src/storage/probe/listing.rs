@@ -64,7 +64,11 @@ impl Prober<'_> {
         Ok(if works {
             Check::pass("batch_delete", "objects are deleted in batches")
         } else {
-            let saw = format!("of {} objects {} were not deleted in a batch", keys.len(), left.max(failed));
+            let saw = format!(
+                "of {} objects {} were not deleted in a batch",
+                keys.len(),
+                left.max(failed)
+            );
             Check::warn("batch_delete", saw, "Nothing is lost: objects are deleted one by one.")
         })
     }

@@ -28,7 +28,7 @@ mod puts;
 
 /// How long the probe's URLs are good: it is over in seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
-/// S3 takes requests whose clock is off by so much (S3 API reference, RequestTimeTooSkewed).
+/// S3 takes requests whose clock is off by so much (S3 API reference, `RequestTimeTooSkewed`).
 const MAX_SKEW: TimeDelta = TimeDelta::minutes(15);
 /// Above this a clock is not set by the network.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
@@ -103,7 +103,12 @@ pub struct ProbeOptions {
 }
 
 /// Probes a store. Takes about 60 requests.
-pub async fn probe(store: &Store, wire: &Wire, clock: &dyn Clock, options: &ProbeOptions) -> Report {
+pub async fn probe(
+    store: &Store,
+    wire: &Wire,
+    clock: &dyn Clock,
+    options: &ProbeOptions,
+) -> Report {
     let mut prober = Prober {
         store,
         wire,
@@ -205,7 +210,8 @@ impl Prober<'_> {
             }
             Err(StoreError::NoSuchBucket) => {
                 let saw = format!("there is no bucket {}", self.store.bucket);
-                Err(Check::fail("bucket", saw, "Create it, or correct storage.<name>.bucket.").into())
+                Err(Check::fail("bucket", saw, "Create it, or correct storage.<name>.bucket.")
+                    .into())
             }
             Err(error @ StoreError::AccessDenied(_)) => {
                 // The commonest cause that nobody looks for.
@@ -280,7 +286,8 @@ impl Prober<'_> {
 
     /// Best effort: what stays behind is foreign to every policy and hurts nobody.
     async fn clean_up(&mut self) {
-        let keys = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        let keys =
+            std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
         for key in keys {
             if let Err(error) = self.store.objects.delete(&key).await {
                 tracing::warn!(%key, error = %chain(&error), "a probe's object is left behind");

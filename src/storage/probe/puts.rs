@@ -35,7 +35,8 @@ impl Prober<'_> {
         // A bare URL, as `curl -T` uses it.
         let bare = self.put(&key, &PutTerms::default(), RIGHT).await?;
         if !bare.is_success() {
-            let saw = format!("a PUT with only the host signed is answered with {}", bare.summary());
+            let saw =
+                format!("a PUT with only the host signed is answered with {}", bare.summary());
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
         match self.store.objects.head(&key).await? {
@@ -71,7 +72,10 @@ impl Prober<'_> {
             let mend = "Switch the checking of signatures on; never use this store in production.";
             Check::fail("signature", "a URL signed for one key writes another", mend)
         } else {
-            Check::pass("signature", format!("a moved signature is answered with {}", moved.summary()))
+            Check::pass(
+                "signature",
+                format!("a moved signature is answered with {}", moved.summary()),
+            )
         })
     }
 

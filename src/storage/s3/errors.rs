@@ -18,9 +18,9 @@ where
     let code = error.code().map(str::to_owned);
     match (&error, status) {
         (SdkError::ServiceError(_), Some(status)) => by_code(status, code, Box::new(error)),
-        (SdkError::ResponseError(_), Some(status)) if status < 500 => StoreError::Protocol(format!(
-            "HTTP {status} that is no S3 answer; is the endpoint right?"
-        )),
+        (SdkError::ResponseError(_), Some(status)) if status < 500 => StoreError::Protocol(
+            format!("HTTP {status} that is no S3 answer; is the endpoint right?"),
+        ),
         (SdkError::ConstructionFailure(_), _) => {
             StoreError::Refused { code: "InvalidRequest".into(), source: Box::new(error) }
         }
@@ -50,8 +50,12 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
         // Some stores answer these with 400.
         (
             Some(
-                "AccessDenied" | "ExpiredToken" | "InvalidToken" | "InvalidAccessKeyId"
-                | "SignatureDoesNotMatch" | "RequestTimeTooSkewed",
+                "AccessDenied"
+                | "ExpiredToken"
+                | "InvalidToken"
+                | "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "RequestTimeTooSkewed",
             ),
             _,
         )
@@ -76,7 +80,8 @@ fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
         if let Some(error) = error.downcast_ref::<CredentialsError>() {
             return matches!(
                 error,
-                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
+                CredentialsError::CredentialsNotLoaded(_)
+                    | CredentialsError::InvalidConfiguration(_)
             );
         }
         cause = error.source();

@@ -115,8 +115,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             attempt: Duration::from_secs(20),
             operation: Duration::from_secs(45),
-            transfer_attempt: Duration::from_secs(120),
-            transfer_operation: Duration::from_secs(300),
+            transfer_attempt: Duration::from_mins(2),
+            transfer_operation: Duration::from_mins(5),
             stalled: Duration::from_secs(20),
         }
     }
@@ -138,7 +138,10 @@ pub struct S3 {
 impl S3 {
     /// A handle to the bucket; nothing is sent yet but what the credential chain asks for.
     /// `http` comes from [`super::wire::http_client`] and is shared by all stores.
-    pub async fn connect(settings: &S3Settings, http: &SharedHttpClient) -> Result<Self, TargetError> {
+    pub async fn connect(
+        settings: &S3Settings,
+        http: &SharedHttpClient,
+    ) -> Result<Self, TargetError> {
         let S3Settings {
             endpoint,
             public_endpoint,
@@ -151,10 +154,15 @@ impl S3 {
         } = settings;
         // Checked for both: a path in the internal endpoint would be signed wrong as well.
         Target::new(endpoint.as_ref(), region, bucket, *path_style)?;
-        let public =
-            Target::new(public_endpoint.as_ref().or(endpoint.as_ref()), region, bucket, *path_style)?;
+        let public = Target::new(
+            public_endpoint.as_ref().or(endpoint.as_ref()),
+            region,
+            bucket,
+            *path_style,
+        )?;
         let credentials = provider(credentials, region, http).await;
-        let stalled = StalledStreamProtectionConfig::enabled().grace_period(timeouts.stalled).build();
+        let stalled =
+            StalledStreamProtectionConfig::enabled().grace_period(timeouts.stalled).build();
         let retries = RetryConfig::standard()
             .with_max_attempts(*max_attempts)
             .with_initial_backoff(Duration::from_millis(100))
@@ -240,13 +248,14 @@ async fn provider(
             ))
         }
         S3Credentials::Chain => {
-            let chain = aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
-                .region(Region::new(region.to_owned()))
-                .configure(
-                    aws_config::provider_config::ProviderConfig::without_region()
-                        .with_region(Some(Region::new(region.to_owned())))
-                        .with_http_client(http.clone()),
-                );
+            let chain =
+                aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
+                    .region(Region::new(region.to_owned()))
+                    .configure(
+                        aws_config::provider_config::ProviderConfig::without_region()
+                            .with_region(Some(Region::new(region.to_owned())))
+                            .with_http_client(http.clone()),
+                    );
             SharedCredentialsProvider::new(chain.build().await)
         }
     }

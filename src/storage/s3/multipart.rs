@@ -28,7 +28,9 @@ impl S3 {
             create = create.metadata(name, value);
         }
         let created = create.send().await.map_err(store_error)?;
-        created.upload_id.ok_or_else(|| StoreError::Protocol("a multipart upload without id".into()))
+        created
+            .upload_id
+            .ok_or_else(|| StoreError::Protocol("a multipart upload without id".into()))
     }
 
     pub(super) async fn send_part(
@@ -149,7 +151,11 @@ impl S3 {
                 return Err(StoreError::Protocol("a listed upload without key or id".into()));
             };
             let initiated = upload.initiated().and_then(timestamp);
-            open.push(OpenMultipart { key: plain(key)?, upload_id: upload_id.to_owned(), initiated });
+            open.push(OpenMultipart {
+                key: plain(key)?,
+                upload_id: upload_id.to_owned(),
+                initiated,
+            });
         }
         if page.is_truncated() != Some(true) {
             return Ok((open, None));

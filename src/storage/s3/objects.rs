@@ -210,7 +210,7 @@ impl ObjectStore for S3 {
     }
 
     async fn create_bucket(&self) -> Result<()> {
-        // AWS refuses a constraint that names us-east-1 (S3 API reference, CreateBucket).
+        // AWS refuses a constraint that names us-east-1 (S3 API reference, `CreateBucket`).
         let place = (self.region != "us-east-1").then(|| {
             CreateBucketConfiguration::builder()
                 .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
@@ -275,7 +275,8 @@ fn checksums(head: &HeadObjectOutput) -> Vec<Checksum> {
 }
 
 fn listed(object: &Object, encoded: bool) -> Result<Listed> {
-    let key = object.key().ok_or_else(|| StoreError::Protocol("a listed object has no key".into()))?;
+    let key =
+        object.key().ok_or_else(|| StoreError::Protocol("a listed object has no key".into()))?;
     Ok(Listed {
         key: if encoded { decode(key)? } else { key.to_owned() },
         etag: etag(object.e_tag())?,
@@ -285,7 +286,7 @@ fn listed(object: &Object, encoded: bool) -> Result<Listed> {
 }
 
 /// `encoding-type=url` is the encoding of forms: `+` is a space (S3 API reference,
-/// ListObjectsV2).
+/// `ListObjectsV2`).
 pub(super) fn decode(text: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
@@ -312,9 +313,6 @@ fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
     algorithm.sdk_name().map(ChecksumAlgorithm::from)
 }
 
-fn refused(
-    code: &str,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> StoreError {
+fn refused(code: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::Refused { code: code.to_owned(), source: source.into() }
 }

@@ -12,7 +12,7 @@ use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::{Wire, http_client};
 use upload_coordinator::storage::{ListRequest, Store, StoreError};
 
-use super::servers::{Kind, Subject};
+use super::servers::{CORS_TURN, Kind, Subject};
 
 fn options(prefix: &str) -> ProbeOptions {
     ProbeOptions { prefix: prefix.to_owned(), run: SystemIds.uuid(), origins: Vec::new() }
@@ -45,6 +45,7 @@ async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
     if on.kind == Kind::Minio {
         return;
     }
+    let _turn = CORS_TURN.lock().await;
     let origin = "https://app.example.com".to_owned();
     let with_origin = ProbeOptions { origins: vec![origin.clone()], ..options(on.prefix()) };
     let s3 = on.s3.as_ref().unwrap();
@@ -52,7 +53,9 @@ async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
     let before = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
     let check = before.checks.iter().find(|check| check.name == "cors").unwrap();
     assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
-    assert!(check.mend.as_ref().unwrap().contains(r#""AllowedOrigins":["https://app.example.com"]"#));
+    assert!(
+        check.mend.as_ref().unwrap().contains(r#""AllowedOrigins":["https://app.example.com"]"#)
+    );
     s3.put_cors(&[CorsRule::for_uploads(&[origin])]).await.unwrap();
     let after = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
     let check = after.checks.iter().find(|check| check.name == "cors").unwrap();

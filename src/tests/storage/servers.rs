@@ -23,6 +23,11 @@ use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ObjectStore, PutOptions, Store, Written};
 
+/// Real servers judge by the real time.
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Memory,
@@ -46,14 +51,17 @@ impl Kind {
     pub fn capabilities(self) -> Capabilities {
         let all = Capabilities { notifications: None, ..Capabilities::aws() };
         match self {
-            Self::Memory | Self::Embedded | Self::Minio => all,
+            Self::Memory | Self::Embedded => all,
+            Self::Minio => Capabilities { list_multiparts: false, ..all },
             Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
-            Self::Garage => {
-                Capabilities { write_once: false, multipart_write_once: false, ..all }
-            }
+            Self::Garage => Capabilities { write_once: false, multipart_write_once: false, ..all },
         }
     }
 }
+
+/// The bucket's CORS rules are the one thing that tests on one server share: who changes or
+/// judges them holds this.
+pub static CORS_TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A store, and a prefix in it that no other test uses.
 pub struct Subject {
@@ -117,7 +125,9 @@ impl Subject {
         let endpoint = server.url().parse().unwrap();
         let settings = S3Settings {
             // Another name, so that a signature for the wrong one would be seen.
-            public_endpoint: Some(format!("http://localhost:{}", server.addr().port()).parse().unwrap()),
+            public_endpoint: Some(
+                format!("http://localhost:{}", server.addr().port()).parse().unwrap(),
+            ),
             ..S3Settings::new(Some(endpoint), "us-east-1", "music", credentials)
         };
         Self::connect(Kind::Embedded, settings, Some((server, folder))).await
@@ -166,10 +176,6 @@ impl Subject {
 
     pub fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
-    }
-
-    pub fn now(&self) -> Timestamp {
-        SystemClock.now()
     }
 
     pub async fn put(&self, key: &str, body: &'static [u8]) -> Written {

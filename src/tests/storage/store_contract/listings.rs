@@ -56,7 +56,9 @@ pub async fn pages_ascend_where_the_store_orders(on: &Subject) {
 pub async fn a_listing_may_begin_behind_any_text_where_the_store_can(on: &Subject) {
     fill(on).await;
     let mut exact = true;
-    for start in ["", "A", "B", "a", "a-b", "a-c", "a.", "a/", "a/b", "a/b-", "a/z", "aa", "z", "~~"] {
+    for start in
+        ["", "A", "B", "a", "a-b", "a-c", "a.", "a/", "a/b", "a/b-", "a/z", "aa", "z", "~~"]
+    {
         for limit in [0, 2] {
             let mut listed = names(on, Some(start), limit).await;
             listed.sort();

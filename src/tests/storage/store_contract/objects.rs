@@ -5,7 +5,7 @@ use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::storage::{ListRequest, PutOptions, StoreError};
 
 use super::Subject;
-use crate::storage::servers::Kind;
+use crate::storage::servers::{Kind, now};
 
 pub async fn what_was_put_is_told_and_read_back(on: &Subject) {
     let key = on.key("object");
@@ -14,7 +14,7 @@ pub async fn what_was_put_is_told_and_read_back(on: &Subject) {
         metadata: [("artist".to_owned(), "Nina Simone".to_owned())].into(),
         ..PutOptions::default()
     };
-    let before = on.now();
+    let before = now();
     let written = on.objects().put(&key, Bytes::from_static(b"abc"), &options).await.unwrap();
     assert!(!written.etag.contains('"'), "an ETag is without quotes: {}", written.etag);
     let meta = on.objects().head(&key).await.unwrap().unwrap();
@@ -58,14 +58,9 @@ pub async fn a_read_is_bound_to_the_etag(on: &Subject) {
 pub async fn a_range_is_cut_at_the_end_of_the_object(on: &Subject) {
     let key = on.key("object");
     let etag = on.put(&key, b"0123456789").await.etag;
-    for (range, bytes) in [
-        (0..4, "0123"),
-        (4..5, "4"),
-        (8..100, "89"),
-        (10..20, ""),
-        (50..60, ""),
-        (3..3, ""),
-    ] {
+    for (range, bytes) in
+        [(0..4, "0123"), (4..5, "4"), (8..100, "89"), (10..20, ""), (50..60, ""), (3..3, "")]
+    {
         let read = on.objects().read(&key, range.clone(), &etag).await.unwrap();
         assert_eq!(read, bytes, "{range:?}");
     }
@@ -143,7 +138,11 @@ pub async fn a_wrong_checksum_changes_nothing(on: &Subject) {
         on.objects().put(&key, Bytes::from_static(b"right"), &options).await.unwrap();
         let wrong = on.objects().put(&key, Bytes::from_static(b"wrong"), &options).await;
         let refused = matches!(wrong, Err(StoreError::Refused { .. }));
-        assert_eq!(refused, on.capabilities().enforces_checksum(algorithm), "{algorithm} {wrong:?}");
+        assert_eq!(
+            refused,
+            on.capabilities().enforces_checksum(algorithm),
+            "{algorithm} {wrong:?}"
+        );
         let expected: &str = if refused { "right" } else { "wrong" };
         assert_eq!(on.bytes(&key).await.unwrap(), expected, "{algorithm}");
     }

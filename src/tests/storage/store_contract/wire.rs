@@ -6,15 +6,15 @@ use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::storage::presign::{GetTerms, PartTerms, PostTerms, PutTerms, Signed};
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::http_client;
-use upload_coordinator::storage::{ObjectStore as _, StoreError};
+use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
 
 use super::Subject;
-use crate::storage::servers::Kind;
+use crate::storage::servers::{CORS_TURN, Kind, now};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
 async fn sign(on: &Subject, key: &str, terms: &PutTerms) -> Signed {
-    on.store.presigner.put(key, terms, on.now(), HOUR).await.unwrap()
+    on.store.presigner.put(key, terms, now(), HOUR).await.unwrap()
 }
 
 /// 4xx; the code differs from store to store.
@@ -144,12 +144,12 @@ pub async fn a_body_that_breaks_its_checksum_is_refused(on: &Subject) {
 
 pub async fn an_expired_url_is_refused(on: &Subject) {
     let key = on.key("object");
-    let past = on.now() - TimeDelta::hours(2);
-    let signer = &on.store.presigner;
-    let signed = signer.put(&key, &PutTerms::default(), past, HOUR).await.unwrap();
+    let past = now() - TimeDelta::hours(2);
+    let presigner = &on.store.presigner;
+    let signed = presigner.put(&key, &PutTerms::default(), past, HOUR).await.unwrap();
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
-    let get = signer.get(&key, &GetTerms::default(), past, HOUR).await.unwrap();
+    let get = presigner.get(&key, &GetTerms::default(), past, HOUR).await.unwrap();
     refused(&on.send(&get, b"").await);
 }
 
@@ -176,11 +176,13 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
     let key = on.key("object");
     on.put(&key, b"abc").await;
     let terms = GetTerms {
-        content_disposition: Some(r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into()),
+        content_disposition: Some(
+            r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into(),
+        ),
         content_type: Some("audio/mpeg".into()),
         version_id: None,
     };
-    let signed = on.store.presigner.get(&key, &terms, on.now(), HOUR).await.unwrap();
+    let signed = on.store.presigner.get(&key, &terms, now(), HOUR).await.unwrap();
     let answer = on.send(&signed, b"").await;
     taken(&answer);
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
@@ -192,7 +194,12 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
     refused(&on.send(&other, b"").await);
 }
 
-async fn post(on: &Subject, signed: &Signed, file: &str, change: Option<(&str, &str)>) -> reqwest::Response {
+async fn post(
+    on: &Subject,
+    signed: &Signed,
+    file: &str,
+    change: Option<(&str, &str)>,
+) -> reqwest::Response {
     let mut form = reqwest::multipart::Form::new();
     for (name, value) in signed.fields.clone().unwrap() {
         let value = change.filter(|(n, _)| *n == name).map_or(value, |(_, v)| v.to_owned());
@@ -212,8 +219,8 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         size: Some((2, 4)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
     };
-    let signer = &on.store.presigner;
-    let signed = signer.post(&key, &terms, on.now(), HOUR).await.unwrap();
+    let presigner = &on.store.presigner;
+    let signed = presigner.post(&key, &terms, now(), HOUR).await.unwrap();
     let another = on.key("another");
     for (file, change) in [
         ("12345", None),
@@ -225,7 +232,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
     ] {
         refused(&post(on, &signed, file, change).await);
     }
-    let old = signer.post(&key, &terms, on.now() - TimeDelta::hours(2), HOUR).await.unwrap();
+    let old = presigner.post(&key, &terms, now() - TimeDelta::hours(2), HOUR).await.unwrap();
     refused(&post(on, &old, "123", None).await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
     assert_eq!(on.objects().head(&another).await.unwrap(), None);
@@ -237,14 +244,15 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
 }
 
 pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
-    let (key, now) = (on.key("object"), on.now());
+    let (key, now) = (on.key("object"), now());
     let terms = PutTerms {
         content_type: Some("audio/mpeg".into()),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
         ..PutTerms::default()
     };
-    let signer = &on.store.presigner;
-    let begun = on.send(&signer.create_multipart(&key, &terms, now, HOUR).await.unwrap(), b"").await;
+    let presigner = &on.store.presigner;
+    let begun =
+        on.send(&presigner.create_multipart(&key, &terms, now, HOUR).await.unwrap(), b"").await;
     taken(&begun);
     let xml = begun.text().await.unwrap();
     let id = xml.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0;
@@ -253,7 +261,7 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
         content_length: Some(3),
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
     };
-    let signed = signer.upload_part(&key, id, 1, &part, now, HOUR).await.unwrap();
+    let signed = presigner.upload_part(&key, id, 1, &part, now, HOUR).await.unwrap();
     let mut second = signed.clone();
     second.url = second.url.replacen("partNumber=1&", "partNumber=2&", 1);
     refused(&on.send(&second, b"abc").await);
@@ -264,7 +272,7 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     assert_eq!(listed.len(), 1);
     assert_eq!(sent.headers()["etag"].to_str().unwrap().trim_matches('"'), listed[0].etag);
 
-    let end = signer.complete_multipart(&key, id, false, now, HOUR).await.unwrap();
+    let end = presigner.complete_multipart(&key, id, false, now, HOUR).await.unwrap();
     let list = format!(
         "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"{}\"</ETag></Part>\
          </CompleteMultipartUpload>",
@@ -281,7 +289,7 @@ pub async fn a_key_that_needs_escaping_can_be_signed_for(on: &Subject) {
         let key = on.key(name);
         taken(&on.send(&sign(on, &key, &PutTerms::default()).await, b"abc").await);
         assert_eq!(on.bytes(&key).await.unwrap(), "abc", "{name}");
-        let get = on.store.presigner.get(&key, &GetTerms::default(), on.now(), HOUR).await.unwrap();
+        let get = on.store.presigner.get(&key, &GetTerms::default(), now(), HOUR).await.unwrap();
         assert_eq!(on.send(&get, b"").await.bytes().await.unwrap(), "abc", "{name}");
     }
 }
@@ -306,13 +314,16 @@ pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(
     let connect = async |settings| S3::connect(&settings, &http_client()).await.unwrap();
     let (wrong, elsewhere, dead) =
         (connect(wrong).await, connect(elsewhere).await, connect(dead).await);
-    let put = async |s3: &S3| s3.put("k", Bytes::new(), &Default::default()).await.unwrap_err();
+    let put = async |s3: &S3| s3.put("k", Bytes::new(), &PutOptions::default()).await.unwrap_err();
 
     assert!(matches!(wrong.check_bucket().await, Err(StoreError::AccessDenied(_))));
     assert!(matches!(put(&wrong).await, StoreError::AccessDenied(_)));
     let error = elsewhere.check_bucket().await;
     // A store may hide which buckets there are from a key that may not use them.
-    assert!(matches!(error, Err(StoreError::NoSuchBucket | StoreError::AccessDenied(_))), "{error:?}");
+    assert!(
+        matches!(error, Err(StoreError::NoSuchBucket | StoreError::AccessDenied(_))),
+        "{error:?}"
+    );
     let error = put(&elsewhere).await;
     assert!(matches!(error, StoreError::NoSuchBucket | StoreError::AccessDenied(_)), "{error:?}");
     assert!(matches!(dead.check_bucket().await, Err(StoreError::Unavailable(_))));
@@ -320,6 +331,7 @@ pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(
 }
 
 pub async fn cors_rules_come_back_as_they_were_put(on: &Subject) {
+    let _turn = CORS_TURN.lock().await;
     let s3 = on.s3.as_ref().unwrap();
     let rules = [CorsRule::for_uploads(&["https://app.example.com".to_owned()])];
     match s3.put_cors(&rules).await {
