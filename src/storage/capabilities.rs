@@ -13,6 +13,7 @@ use crate::domain::checksum::Algorithm;
 /// saves a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Capabilities {
     /// Of many creations of one key with `If-None-Match: *`, racing ones too, one wins and
     /// the others are refused.
@@ -31,6 +32,9 @@ pub struct Capabilities {
     pub multipart: bool,
     /// Completing a multipart upload heeds `If-None-Match: *`.
     pub multipart_write_once: bool,
+    /// Unfinished multipart uploads are listed below any prefix. MinIO lists those of one
+    /// key only, asked for by the whole key: there, abort the ids that the table knows.
+    pub list_multiparts: bool,
     /// Listings ascend byte by byte, which a merge with the table needs.
     pub list_order: bool,
     /// `start-after` may be any text, and no key behind it is left out.
@@ -55,6 +59,7 @@ impl Capabilities {
             post_policy: true,
             multipart: true,
             multipart_write_once: true,
+            list_multiparts: true,
             list_order: true,
             start_after: true,
             batch_delete: true,
@@ -74,6 +79,7 @@ impl Capabilities {
             post_policy: false,
             multipart: true,
             multipart_write_once: false,
+            list_multiparts: false,
             list_order: false,
             start_after: false,
             batch_delete: false,

@@ -33,7 +33,7 @@ pub use capabilities::Capabilities;
 pub use presign::Presigner;
 
 /// The most keys that one listing page holds, and that one batch delete takes (S3 API
-/// reference, ListObjectsV2 and DeleteObjects).
+/// reference, `ListObjectsV2` and `DeleteObjects`).
 pub const MAX_PAGE: usize = 1000;
 
 /// Why a call to the store failed. A missing object is no error but `None`.

@@ -5,5 +5,6 @@
 
 #[cfg(feature = "embedded-s3")]
 mod embedded_s3;
+mod storage;
 mod support;
 mod use_cases;

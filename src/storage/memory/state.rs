@@ -77,7 +77,7 @@ impl StoredPart {
 
 impl Multipart {
     /// The object of exactly these parts; refusals are S3's (API reference,
-    /// CompleteMultipartUpload).
+    /// `CompleteMultipartUpload`).
     pub(super) fn assemble(
         &self,
         parts: &[Part],

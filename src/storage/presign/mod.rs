@@ -353,4 +353,6 @@ fn meta_name(name: &str) -> Result<String, SignError> {
 }
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;

@@ -82,12 +82,8 @@ impl Target {
             None => ("https", aws_host(region), false),
         };
         // A certificate for `*.s3.region.amazonaws.com` does not cover a name with more dots.
-        let label = bucket.bytes().all(|b| {
-            b.is_ascii_lowercase()
-                || b.is_ascii_digit()
-                || b == b'-'
-                || (b == b'.' && scheme == "http")
-        });
+        let label =
+            bucket.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let (host, base) = if path_style || is_ip || !label {
             (authority, format!("/{bucket}"))
         } else {
@@ -174,7 +170,7 @@ mod tests {
             ("http://127.0.0.1:80", "music", false, "http://127.0.0.1/music/k", "127.0.0.1"),
             ("http://[::1]:9000", "music", false, "http://[::1]:9000/music/k", "[::1]:9000"),
             ("https://s3", "my.music", false, "https://s3/my.music/k", "s3"),
-            ("http://s3", "my.music", false, "http://my.music.s3/k", "my.music.s3"),
+            ("http://s3", "my.music", false, "http://s3/my.music/k", "s3"),
             ("https://s3", "My_music", false, "https://s3/My_music/k", "s3"),
         ] {
             let target = target(endpoint, bucket, path_style).unwrap();

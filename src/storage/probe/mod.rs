@@ -28,7 +28,7 @@ mod puts;
 
 /// How long the probe's URLs are good: it is over in seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
-/// S3 takes requests whose clock is off by so much (S3 API reference, RequestTimeTooSkewed).
+/// S3 takes requests whose clock is off by so much (S3 API reference, `RequestTimeTooSkewed`).
 const MAX_SKEW: TimeDelta = TimeDelta::minutes(15);
 /// Above this a clock is not set by the network.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{Check, EXPIRES_IN, Prober, Step};
-use crate::storage::StoreError;
 use crate::storage::presign::{PartTerms, PutTerms};
+use crate::storage::{PutOptions, StoreError};
 
 const PART: &[u8] = b"the only part";
 
@@ -18,23 +18,30 @@ impl Prober<'_> {
             Err(saw) => return Ok(Check::warn("multipart", saw, mend)),
         }
         self.report.capabilities.multipart = true;
-        let once = self.completes_once(&key).await?;
+        let (once, listed) = self.second_upload(&key).await?;
         self.report.capabilities.multipart_write_once = once;
-        let saw = if once { "and is write-once" } else { "but overwrites what is there" };
-        Ok(Check::pass("multipart", format!("an upload in presigned parts arrives, {saw}")))
+        self.report.capabilities.list_multiparts = listed;
+        let once = if once { "is write-once" } else { "overwrites what is there" };
+        let listed = if listed { "are" } else { "are not" };
+        Ok(Check::pass(
+            "multipart",
+            format!(
+                "an upload in presigned parts arrives; it {once}; unfinished ones {listed} listed"
+            ),
+        ))
     }
 
     /// Begins, sends and completes over the wire, lists by the service's own way.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.presigner, self.clock.now());
-        let begin = signer.create_multipart(key, &PutTerms::default(), now, EXPIRES_IN).await?;
-        let begun = self.send(&begin, b"").await?;
+        let creation = signer.create_multipart(key, &PutTerms::default(), now, EXPIRES_IN).await?;
+        let begun = self.send(&creation, b"").await?;
         let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
             return Ok(Err(format!("beginning is answered with {}", begun.summary())));
         };
         let terms = PartTerms { content_length: Some(PART.len() as u64), checksum: None };
-        let send = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
-        let sent = self.send(&send, PART).await?;
+        let part = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
+        let sent = self.send(&part, PART).await?;
         let parts = match self.store.objects.list_parts(key, &upload_id).await {
             Ok(parts) if sent.is_success() && parts.len() == 1 => parts,
             Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
@@ -62,15 +69,21 @@ impl Prober<'_> {
         Ok(Err(format!("completing is answered with {}; HEAD tells {size:?}", ended.summary())))
     }
 
-    /// Whether a second upload, completed write-once, leaves the first one's object alone.
-    async fn completes_once(&self, key: &str) -> Step<bool> {
+    /// Whether a second upload, completed write-once, leaves the first one's object alone;
+    /// and whether it was listed before.
+    async fn second_upload(&self, key: &str) -> Step<(bool, bool)> {
         let objects = &self.store.objects;
         let before = self.etag(key).await?;
-        let upload_id = objects.create_multipart(key, &Default::default()).await?;
+        let upload_id = objects.create_multipart(key, &PutOptions::default()).await?;
+        let listed = match objects.list_multiparts(&self.base, None).await {
+            Ok((open, _)) => open.iter().any(|upload| upload.upload_id == upload_id),
+            Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+            Err(_) => false,
+        };
         let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(b"another")).await?;
         let completed = objects.complete_multipart(key, &upload_id, &[part], true).await;
         objects.abort_multipart(key, &upload_id).await?;
         let refused = matches!(completed, Err(StoreError::PreconditionFailed));
-        Ok(refused && self.etag(key).await? == before)
+        Ok((refused && self.etag(key).await? == before, listed))
     }
 }

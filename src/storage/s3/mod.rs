@@ -115,8 +115,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             attempt: Duration::from_secs(20),
             operation: Duration::from_secs(45),
-            transfer_attempt: Duration::from_secs(120),
-            transfer_operation: Duration::from_secs(300),
+            transfer_attempt: Duration::from_mins(2),
+            transfer_operation: Duration::from_mins(5),
             stalled: Duration::from_secs(20),
         }
     }

@@ -210,7 +210,7 @@ impl ObjectStore for S3 {
     }
 
     async fn create_bucket(&self) -> Result<()> {
-        // AWS refuses a constraint that names us-east-1 (S3 API reference, CreateBucket).
+        // AWS refuses a constraint that names us-east-1 (S3 API reference, `CreateBucket`).
         let place = (self.region != "us-east-1").then(|| {
             CreateBucketConfiguration::builder()
                 .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
@@ -286,7 +286,7 @@ fn listed(object: &Object, encoded: bool) -> Result<Listed> {
 }
 
 /// `encoding-type=url` is the encoding of forms: `+` is a space (S3 API reference,
-/// ListObjectsV2).
+/// `ListObjectsV2`).
 pub(super) fn decode(text: &str) -> Result<String> {
     let spaced = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();

@@ -1,0 +1,122 @@
+//! The probe must find out what a store does, and nothing else.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use upload_coordinator::domain::clock::{Clock as _, ManualClock, SystemClock};
+use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
+use upload_coordinator::storage::capabilities::Capabilities;
+use upload_coordinator::storage::memory::{MemoryStore, Operation};
+use upload_coordinator::storage::probe::{Outcome, ProbeOptions, Report, probe};
+use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::wire::{Wire, http_client};
+use upload_coordinator::storage::{ListRequest, Store, StoreError};
+
+use super::servers::{CORS_TURN, Kind, Subject};
+
+fn options(prefix: &str) -> ProbeOptions {
+    ProbeOptions { prefix: prefix.to_owned(), run: SystemIds.uuid(), origins: Vec::new() }
+}
+
+async fn run(store: &Store, prefix: &str) -> Report {
+    probe(store, &Wire::default(), &SystemClock, &options(prefix)).await
+}
+
+fn failures(report: &Report) -> Vec<&str> {
+    let failed = report.checks.iter().filter(|check| check.outcome == Outcome::Fail);
+    failed.map(|check| &*check.name).collect()
+}
+
+#[tokio::test]
+async fn a_probe_finds_what_the_store_is_known_to_do_and_leaves_nothing_behind() {
+    let on = Subject::server().await;
+    let report = run(&on.store, on.prefix()).await;
+    let shown = serde_json::to_string_pretty(&report).unwrap();
+    println!("{shown}");
+    assert!(report.is_usable(), "{shown}");
+    assert_eq!(report.capabilities, on.kind.capabilities(), "{shown}");
+    let request = ListRequest { prefix: on.prefix().to_owned(), ..ListRequest::default() };
+    assert_eq!(on.objects().list(&request).await.unwrap().objects, []);
+}
+
+#[tokio::test]
+async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
+    let on = Subject::server().await;
+    if on.kind == Kind::Minio {
+        return;
+    }
+    let _turn = CORS_TURN.lock().await;
+    let origin = "https://app.example.com".to_owned();
+    let with_origin = ProbeOptions { origins: vec![origin.clone()], ..options(on.prefix()) };
+    let s3 = on.s3.as_ref().unwrap();
+    s3.put_cors(&[CorsRule::for_uploads(&["https://other.example.com".to_owned()])]).await.unwrap();
+    let before = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
+    let check = before.checks.iter().find(|check| check.name == "cors").unwrap();
+    assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
+    assert!(
+        check.mend.as_ref().unwrap().contains(r#""AllowedOrigins":["https://app.example.com"]"#)
+    );
+    s3.put_cors(&[CorsRule::for_uploads(&[origin])]).await.unwrap();
+    let after = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
+    let check = after.checks.iter().find(|check| check.name == "cors").unwrap();
+    assert_eq!(check.outcome, Outcome::Pass, "{check:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_one_failure() {
+    let settings = S3Settings {
+        max_attempts: 1,
+        ..S3Settings::new(
+            Some("http://127.0.0.1:9".parse().unwrap()),
+            "us-east-1",
+            "music",
+            S3Credentials::Static {
+                access_key_id: "a".into(),
+                secret_access_key: "b".into(),
+                session_token: None,
+            },
+        )
+    };
+    let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+    let report = run(&s3.into_store("down", Capabilities::aws()), "").await;
+    assert_eq!((report.checks.len(), failures(&report)), (1, vec!["endpoint"]), "{report:?}");
+    assert_eq!(report.capabilities, Capabilities::conservative());
+}
+
+#[tokio::test]
+async fn a_store_that_goes_down_in_the_middle_is_one_failure_and_nothing_is_believed() {
+    let on = Subject::server().await;
+    let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    memory.fail_next(Operation::Head, 99, || StoreError::Unavailable("down".into()));
+    let halved = Store { objects: memory, ..on.store.clone() };
+    let report = run(&halved, on.prefix()).await;
+    assert_eq!(failures(&report), ["endpoint"], "{report:?}");
+    assert_eq!(report.capabilities, Capabilities::conservative());
+    on.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_missing_is_the_only_thing_reported() {
+    let on = Subject::server().await;
+    let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    memory.drop_bucket();
+    let store = Store { objects: memory, ..on.store.clone() };
+    assert_eq!(failures(&run(&store, "").await), ["bucket"]);
+}
+
+#[tokio::test]
+async fn two_endpoints_that_lead_to_different_buckets_are_seen() {
+    let on = Subject::server().await;
+    let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+    let store = Store { objects: memory, ..on.store.clone() };
+    assert_eq!(failures(&run(&store, on.prefix()).await), ["presigned_put"]);
+    on.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_named_instead_of_its_consequences() {
+    let on = Subject::server().await;
+    let clock = ManualClock::new(SystemClock.now() - TimeDelta::hours(1));
+    let report = probe(&on.store, &Wire::default(), &clock, &options("")).await;
+    assert_eq!(failures(&report), ["clock"], "{report:?}");
+}

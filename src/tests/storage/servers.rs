@@ -1,0 +1,223 @@
+//! The stores that the contract runs on.
+//!
+//! Without the environment these are the store in memory and the embedded server. With
+//! `TEST_S3_KIND` (minio, seaweedfs, garage) and `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
+//! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY`, `TEST_S3_BUCKET` the real server
+//! takes the embedded one's place; `TEST_S3_PUBLIC_ENDPOINT` is another name of it.
+//!
+//! To add a store: its kind, and in [`Kind::capabilities`] what it is known to do. The probe's
+//! test fails where that is wrong.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use tempfile::TempDir;
+use upload_coordinator::domain::clock::{Clock, SystemClock, Timestamp};
+use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
+use upload_coordinator::embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+use upload_coordinator::storage::capabilities::Capabilities;
+use upload_coordinator::storage::memory::MemoryStore;
+use upload_coordinator::storage::presign::Signed;
+use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::wire::http_client;
+use upload_coordinator::storage::{ObjectStore, PutOptions, Store, Written};
+
+/// Real servers judge by the real time.
+pub fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Memory,
+    Embedded,
+    Minio,
+    Seaweedfs,
+    Garage,
+}
+
+impl Kind {
+    fn named(name: &str) -> Self {
+        match name {
+            "minio" => Self::Minio,
+            "seaweedfs" => Self::Seaweedfs,
+            "garage" => Self::Garage,
+            other => panic!("TEST_S3_KIND={other} is none of minio, seaweedfs, garage"),
+        }
+    }
+
+    /// What the store is known to do.
+    pub fn capabilities(self) -> Capabilities {
+        let all = Capabilities { notifications: None, ..Capabilities::aws() };
+        match self {
+            Self::Memory | Self::Embedded => all,
+            Self::Minio => Capabilities { list_multiparts: false, ..all },
+            Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
+            Self::Garage => Capabilities { write_once: false, multipart_write_once: false, ..all },
+        }
+    }
+}
+
+/// The bucket's CORS rules are the one thing that tests on one server share: who changes or
+/// judges them holds this.
+pub static CORS_TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A store, and a prefix in it that no other test uses.
+pub struct Subject {
+    pub kind: Kind,
+    pub store: Store,
+    /// Of a store with a wire.
+    pub s3: Option<S3>,
+    /// How `s3` was reached.
+    pub settings: Option<S3Settings>,
+    prefix: String,
+    http: reqwest::Client,
+    _server: Option<(EmbeddedS3, TempDir)>,
+}
+
+impl Subject {
+    pub fn memory() -> Self {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)).with_min_part_size(1));
+        Self::over(Kind::Memory, store.store("memory", None).unwrap(), None, None, None)
+    }
+
+    /// The server of the environment, or an embedded one of its own.
+    pub async fn server() -> Self {
+        let Ok(kind) = std::env::var("TEST_S3_KIND") else { return Self::embedded().await };
+        let variable = |name: &str| {
+            std::env::var(name).unwrap_or_else(|_| panic!("TEST_S3_KIND is set, {name} is not"))
+        };
+        let credentials = S3Credentials::Static {
+            access_key_id: variable("TEST_S3_ACCESS_KEY_ID"),
+            secret_access_key: variable("TEST_S3_SECRET_ACCESS_KEY").into(),
+            session_token: None,
+        };
+        let endpoint = variable("TEST_S3_ENDPOINT").parse().unwrap();
+        let (region, bucket) = (variable("TEST_S3_REGION"), variable("TEST_S3_BUCKET"));
+        let public = std::env::var("TEST_S3_PUBLIC_ENDPOINT").ok();
+        let settings = S3Settings {
+            public_endpoint: public.map(|url| url.parse().unwrap()),
+            ..S3Settings::new(Some(endpoint), region, bucket, credentials)
+        };
+        Self::connect(Kind::named(&kind), settings, None).await
+    }
+
+    async fn embedded() -> Self {
+        let folder = TempDir::new().unwrap();
+        let secret = SecretString::from("embedded-secret-key");
+        let server = EmbeddedS3::start(EmbeddedS3Config {
+            data_dir: folder.path().to_owned(),
+            bind: ([127, 0, 0, 1], 0).into(),
+            region: "us-east-1".into(),
+            access_key_id: "embedded".into(),
+            secret_access_key: secret.clone(),
+            buckets: vec!["music".into()],
+            host_domain: None,
+        })
+        .await
+        .unwrap();
+        let credentials = S3Credentials::Static {
+            access_key_id: "embedded".into(),
+            secret_access_key: secret,
+            session_token: None,
+        };
+        let endpoint = server.url().parse().unwrap();
+        let settings = S3Settings {
+            // Another name, so that a signature for the wrong one would be seen.
+            public_endpoint: Some(
+                format!("http://localhost:{}", server.addr().port()).parse().unwrap(),
+            ),
+            ..S3Settings::new(Some(endpoint), "us-east-1", "music", credentials)
+        };
+        Self::connect(Kind::Embedded, settings, Some((server, folder))).await
+    }
+
+    async fn connect(
+        kind: Kind,
+        settings: S3Settings,
+        server: Option<(EmbeddedS3, TempDir)>,
+    ) -> Self {
+        let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+        s3.create_bucket().await.unwrap();
+        let store = s3.clone().into_store("server", kind.capabilities());
+        Self::over(kind, store, Some(s3), Some(settings), server)
+    }
+
+    fn over(
+        kind: Kind,
+        store: Store,
+        s3: Option<S3>,
+        settings: Option<S3Settings>,
+        server: Option<(EmbeddedS3, TempDir)>,
+    ) -> Self {
+        Self {
+            kind,
+            store,
+            s3,
+            settings,
+            prefix: format!("test/{}/", SystemIds.uuid().as_simple()),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            _server: server,
+        }
+    }
+
+    pub fn objects(&self) -> &dyn ObjectStore {
+        &*self.store.objects
+    }
+
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.store.capabilities
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub async fn put(&self, key: &str, body: &'static [u8]) -> Written {
+        let options = PutOptions::default();
+        self.objects().put(key, Bytes::from_static(body), &options).await.unwrap()
+    }
+
+    /// The object's bytes; `None` where there is none.
+    pub async fn bytes(&self, key: &str) -> Option<Bytes> {
+        let meta = self.objects().head(key).await.unwrap()?;
+        Some(self.objects().read(key, 0..meta.size, &meta.etag).await.unwrap())
+    }
+
+    /// Sends a signed request as a client would.
+    pub async fn send(&self, signed: &Signed, body: &'static [u8]) -> reqwest::Response {
+        let method = signed.method.parse().unwrap();
+        let mut request = self.http.request(method, &signed.url).body(body);
+        for (name, value) in &signed.headers {
+            request = request.header(name, value);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Takes away what the test wrote, for servers that outlive it.
+    pub async fn clean_up(&self) {
+        let mut request = upload_coordinator::storage::ListRequest {
+            prefix: self.prefix.clone(),
+            ..Default::default()
+        };
+        loop {
+            let page = self.objects().list(&request).await.unwrap();
+            for object in &page.objects {
+                self.objects().delete(&object.key).await.unwrap();
+            }
+            match page.next {
+                Some(token) => request.token = Some(token),
+                None => return,
+            }
+        }
+    }
+}

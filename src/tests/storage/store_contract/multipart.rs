@@ -1,0 +1,116 @@
+use bytes::Bytes;
+use upload_coordinator::storage::{Part, PutOptions, StoreError};
+
+use super::Subject;
+
+/// S3's least size of every part but the last.
+const FULL: usize = 5 * 1024 * 1024;
+
+async fn send(on: &Subject, key: &str, id: &str, number: u16, body: impl Into<Bytes>) -> Part {
+    on.objects().upload_part(key, id, number, body.into()).await.unwrap()
+}
+
+pub async fn parts_become_one_object(on: &Subject) {
+    let key = on.key("object");
+    let options = PutOptions {
+        content_type: Some("audio/mpeg".into()),
+        metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        ..PutOptions::default()
+    };
+    let id = on.objects().create_multipart(&key, &options).await.unwrap();
+    // Sent in any order.
+    let last = send(on, &key, &id, 2, "the end").await;
+    let first = send(on, &key, &id, 1, vec![b'a'; FULL]).await;
+    assert_eq!((first.size, last.size, last.number), (FULL as u64, 7, 2));
+    let listed = on.objects().list_parts(&key, &id).await.unwrap();
+    let facts = |parts: &[Part]| -> Vec<_> {
+        parts.iter().map(|part| (part.number, part.etag.clone(), part.size)).collect()
+    };
+    assert_eq!(facts(&listed), facts(&[first, last]), "ascending, as they were sent");
+    assert_eq!(on.objects().head(&key).await.unwrap(), None, "no object before the end");
+
+    let written = on.objects().complete_multipart(&key, &id, &listed, false).await.unwrap();
+    let meta = on.objects().head(&key).await.unwrap().unwrap();
+    assert_eq!((&meta.etag, meta.size), (&written.etag, FULL as u64 + 7));
+    assert_eq!(meta.content_type.as_deref(), Some("audio/mpeg"));
+    assert_eq!(meta.metadata, options.metadata);
+    let tail = on.objects().read(&key, FULL as u64 - 1..FULL as u64 + 9, &meta.etag).await.unwrap();
+    assert_eq!(tail, "athe end");
+    let again = on.objects().list_parts(&key, &id).await;
+    assert!(matches!(again, Err(StoreError::NoSuchMultipart)), "{again:?}");
+}
+
+pub async fn a_part_that_is_sent_again_replaces_the_first(on: &Subject) {
+    let key = on.key("object");
+    let id = on.objects().create_multipart(&key, &PutOptions::default()).await.unwrap();
+    send(on, &key, &id, 1, "one").await;
+    // Stores date parts to the second; the newest must win all the same.
+    let second = send(on, &key, &id, 1, "another").await;
+    let listed = on.objects().list_parts(&key, &id).await.unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0].etag, listed[0].size), (&second.etag, 7));
+    on.objects().complete_multipart(&key, &id, &listed, false).await.unwrap();
+    assert_eq!(on.bytes(&key).await.unwrap(), "another");
+}
+
+pub async fn an_aborted_upload_is_gone(on: &Subject) {
+    let key = on.key("object");
+    let id = on.objects().create_multipart(&key, &PutOptions::default()).await.unwrap();
+    let part = send(on, &key, &id, 1, "one").await;
+    on.objects().abort_multipart(&key, &id).await.unwrap();
+    on.objects().abort_multipart(&key, &id).await.unwrap();
+    let listed = on.objects().list_parts(&key, &id).await;
+    assert!(matches!(listed, Err(StoreError::NoSuchMultipart)), "{listed:?}");
+    let sent = on.objects().upload_part(&key, &id, 1, Bytes::from_static(b"one")).await;
+    assert!(matches!(sent, Err(StoreError::NoSuchMultipart)), "{sent:?}");
+    let done = on.objects().complete_multipart(&key, &id, &[part], false).await;
+    assert!(matches!(done, Err(StoreError::NoSuchMultipart)), "{done:?}");
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+}
+
+pub async fn a_completion_never_overwrites_where_the_store_can(on: &Subject) {
+    let key = on.key("object");
+    on.put(&key, b"first").await;
+    let id = on.objects().create_multipart(&key, &PutOptions::default()).await.unwrap();
+    let part = send(on, &key, &id, 1, "second").await;
+    let done = on.objects().complete_multipart(&key, &id, &[part], true).await;
+    let refused = matches!(done, Err(StoreError::PreconditionFailed));
+    assert_eq!(refused, on.capabilities().multipart_write_once, "{done:?}");
+    assert_eq!(on.bytes(&key).await.unwrap(), if refused { "first" } else { "second" });
+    on.objects().abort_multipart(&key, &id).await.unwrap();
+}
+
+async fn unfinished(on: &Subject, prefix: &str) -> Vec<(String, String)> {
+    let (mut listed, mut marker) = (Vec::new(), None);
+    loop {
+        let page = on.objects().list_multiparts(prefix, marker.as_deref()).await.unwrap();
+        listed.extend(page.0);
+        marker = page.1;
+        if marker.is_none() {
+            break;
+        }
+    }
+    assert!(listed.iter().all(|upload| upload.initiated.is_some()));
+    let mut listed: Vec<_> = listed.into_iter().map(|u| (u.key, u.upload_id)).collect();
+    listed.sort();
+    listed
+}
+
+pub async fn unfinished_uploads_are_listed_below_their_prefix(on: &Subject) {
+    let mut begun = Vec::new();
+    for name in ["a", "b b", "b b", "c/d"] {
+        let key = on.key(name);
+        let id = on.objects().create_multipart(&key, &PutOptions::default()).await.unwrap();
+        begun.push((key, id));
+    }
+    begun.sort();
+    assert_eq!(unfinished(on, &on.key("b b")).await, begun[1..3], "by the whole key");
+    let all = unfinished(on, on.prefix()).await;
+    assert_eq!(all == begun, on.capabilities().list_multiparts, "{all:?}");
+    for (key, id) in &begun {
+        on.objects().abort_multipart(key, id).await.unwrap();
+    }
+    for (key, _) in &begun {
+        assert_eq!(unfinished(on, key).await, [], "{key}");
+    }
+}

@@ -1,0 +1,343 @@
+//! Signed requests as clients send them, and as they must not.
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use upload_coordinator::domain::checksum::{Algorithm, Checksum};
+use upload_coordinator::storage::presign::{GetTerms, PartTerms, PostTerms, PutTerms, Signed};
+use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::wire::http_client;
+use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
+
+use super::Subject;
+use crate::storage::servers::{CORS_TURN, Kind, now};
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+async fn sign(on: &Subject, key: &str, terms: &PutTerms) -> Signed {
+    on.store.presigner.put(key, terms, now(), HOUR).await.unwrap()
+}
+
+/// 4xx; the code differs from store to store.
+#[track_caller]
+fn refused(answer: &reqwest::Response) {
+    assert!(answer.status().is_client_error(), "{answer:?}");
+}
+
+#[track_caller]
+fn taken(answer: &reqwest::Response) {
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
+    let key = on.key("object");
+    let checksum = Checksum::of(Algorithm::Sha256, b"abc");
+    let terms = PutTerms {
+        content_type: Some("audio/mpeg".into()),
+        content_length: Some(3),
+        checksum: Some(checksum.clone()),
+        write_once: on.capabilities().write_once,
+        metadata: [("artist".to_owned(), "Nina Simone".to_owned())].into(),
+    };
+    taken(&on.send(&sign(on, &key, &terms).await, b"abc").await);
+    let meta = on.objects().head(&key).await.unwrap().unwrap();
+    assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
+    assert_eq!(meta.metadata, terms.metadata);
+    let told = meta.checksums.contains(&checksum);
+    assert_eq!(told, on.capabilities().returns_checksum(Algorithm::Sha256));
+}
+
+pub async fn a_bare_url_takes_a_bare_put(on: &Subject) {
+    let key = on.key("object");
+    let signed = sign(on, &key, &PutTerms::default()).await;
+    assert!(signed.headers.is_empty());
+    taken(&on.send(&signed, b"abc").await);
+    assert_eq!(on.bytes(&key).await.unwrap(), "abc");
+}
+
+pub async fn a_url_is_for_one_key_and_one_method(on: &Subject) {
+    let signed = sign(on, &on.key("object"), &PutTerms::default()).await;
+    let mut moved = signed.clone();
+    moved.url = moved.url.replacen("/object?", "/another?", 1);
+    refused(&on.send(&moved, b"abc").await);
+    for method in ["GET", "DELETE", "POST"] {
+        let other = Signed { method, ..signed.clone() };
+        refused(&on.send(&other, b"").await);
+    }
+    let mut unsigned = signed.clone();
+    unsigned.url.truncate(unsigned.url.find('?').unwrap());
+    refused(&on.send(&unsigned, b"abc").await);
+    for name in ["object", "another"] {
+        assert_eq!(on.objects().head(&on.key(name)).await.unwrap(), None, "{name}");
+    }
+}
+
+pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
+    let key = on.key("object");
+    let terms = PutTerms { content_length: Some(3), ..PutTerms::default() };
+    let signed = sign(on, &key, &terms).await;
+    for body in [&b"abcd"[..], b"ab", b""] {
+        let answer = on.send(&signed, body).await;
+        assert_eq!(answer.status().is_client_error(), on.capabilities().signed_length);
+    }
+    if on.capabilities().signed_length {
+        assert_eq!(on.objects().head(&key).await.unwrap(), None);
+    }
+    taken(&on.send(&signed, b"abc").await);
+}
+
+pub async fn a_content_type_other_than_signed_is_refused(on: &Subject) {
+    let key = on.key("object");
+    let terms = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+    let mut signed = sign(on, &key, &terms).await;
+    signed.headers.insert("content-type".into(), "text/html".into());
+    let answer = on.send(&signed, b"abc").await;
+    assert_eq!(answer.status().is_client_error(), on.capabilities().signed_content_type);
+}
+
+pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
+    let key = on.key("object");
+    let terms = PutTerms {
+        content_type: Some("audio/mpeg".into()),
+        checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),
+        write_once: true,
+        metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        content_length: None,
+    };
+    let whole = sign(on, &key, &terms).await;
+    for name in whole.headers.keys() {
+        let mut less = whole.clone();
+        less.headers.remove(name);
+        refused(&on.send(&less, b"abc").await);
+    }
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+}
+
+/// AWS refuses what begins with `x-amz-` and is not signed. A store may also ignore it; but
+/// it must not let a client give the object what nobody signed for.
+pub async fn an_unsigned_amz_header_is_refused_or_ignored(on: &Subject) {
+    let key = on.key("object");
+    let mut signed = sign(on, &key, &PutTerms::default()).await;
+    signed.headers.insert("x-amz-meta-smuggled".into(), "yes".into());
+    let answer = on.send(&signed, b"abc").await;
+    let stored = on.objects().head(&key).await.unwrap();
+    let smuggled = stored.is_some_and(|meta| !meta.metadata.is_empty());
+    // The others let it through: metadata is a hint to us, never believed.
+    if matches!(on.kind, Kind::Embedded | Kind::Minio) {
+        refused(&answer);
+        assert!(!smuggled);
+    }
+}
+
+pub async fn a_body_that_breaks_its_checksum_is_refused(on: &Subject) {
+    for algorithm in Algorithm::ALL {
+        let key = on.key(algorithm.name());
+        let checksum = Some(Checksum::of(algorithm, b"right"));
+        let signed = sign(on, &key, &PutTerms { checksum, ..PutTerms::default() }).await;
+        let answer = on.send(&signed, b"wrong").await;
+        let enforced = on.capabilities().enforces_checksum(algorithm);
+        assert_eq!(answer.status().is_client_error(), enforced, "{algorithm} {answer:?}");
+        assert_eq!(on.bytes(&key).await.is_none(), enforced, "{algorithm}");
+        taken(&on.send(&signed, b"right").await);
+        assert_eq!(on.bytes(&key).await.unwrap(), "right", "{algorithm}");
+    }
+}
+
+pub async fn an_expired_url_is_refused(on: &Subject) {
+    let key = on.key("object");
+    let past = now() - TimeDelta::hours(2);
+    let presigner = &on.store.presigner;
+    let signed = presigner.put(&key, &PutTerms::default(), past, HOUR).await.unwrap();
+    refused(&on.send(&signed, b"abc").await);
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+    let get = presigner.get(&key, &GetTerms::default(), past, HOUR).await.unwrap();
+    refused(&on.send(&get, b"").await);
+}
+
+pub async fn a_longer_expiry_than_signed_is_refused(on: &Subject) {
+    let key = on.key("object");
+    let mut signed = sign(on, &key, &PutTerms::default()).await;
+    signed.url = signed.url.replacen("X-Amz-Expires=3600", "X-Amz-Expires=7200", 1);
+    refused(&on.send(&signed, b"abc").await);
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+}
+
+pub async fn a_second_put_to_a_write_once_url_is_refused(on: &Subject) {
+    let key = on.key("object");
+    let terms = PutTerms { write_once: true, ..PutTerms::default() };
+    let signed = sign(on, &key, &terms).await;
+    taken(&on.send(&signed, b"one").await);
+    let second = on.send(&signed, b"two").await;
+    let effective = on.capabilities().write_once;
+    assert_eq!(second.status().is_client_error(), effective, "{second:?}");
+    assert_eq!(on.bytes(&key).await.unwrap(), if effective { "one" } else { "two" });
+}
+
+pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
+    let key = on.key("object");
+    on.put(&key, b"abc").await;
+    let terms = GetTerms {
+        content_disposition: Some(
+            r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into(),
+        ),
+        content_type: Some("audio/mpeg".into()),
+        version_id: None,
+    };
+    let signed = on.store.presigner.get(&key, &terms, now(), HOUR).await.unwrap();
+    let answer = on.send(&signed, b"").await;
+    taken(&answer);
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(Some(header("content-disposition")), terms.content_disposition);
+    assert_eq!(Some(header("content-type")), terms.content_type);
+    assert_eq!(answer.bytes().await.unwrap(), "abc");
+    let mut other = signed.clone();
+    other.url = other.url.replacen("audio%2Fmpeg", "text%2Fhtml", 1);
+    refused(&on.send(&other, b"").await);
+}
+
+async fn post(
+    on: &Subject,
+    signed: &Signed,
+    file: &str,
+    change: Option<(&str, &str)>,
+) -> reqwest::Response {
+    let mut form = reqwest::multipart::Form::new();
+    for (name, value) in signed.fields.clone().unwrap() {
+        let value = change.filter(|(n, _)| *n == name).map_or(value, |(_, v)| v.to_owned());
+        form = form.text(name, value);
+    }
+    let file = reqwest::multipart::Part::text(file.to_owned()).file_name("a.mp3");
+    on.http().post(&signed.url).multipart(form.part("file", file)).send().await.unwrap()
+}
+
+pub async fn a_form_is_held_to_its_policy(on: &Subject) {
+    if !on.capabilities().post_policy {
+        return;
+    }
+    let key = on.key("object");
+    let terms = PostTerms {
+        content_type: Some("audio/mpeg".into()),
+        size: Some((2, 4)),
+        metadata: [("artist".to_owned(), "a".to_owned())].into(),
+    };
+    let presigner = &on.store.presigner;
+    let signed = presigner.post(&key, &terms, now(), HOUR).await.unwrap();
+    let another = on.key("another");
+    for (file, change) in [
+        ("12345", None),
+        ("1", None),
+        ("123", Some(("key", another.as_str()))),
+        ("123", Some(("Content-Type", "text/html"))),
+        ("123", Some(("x-amz-meta-artist", "b"))),
+        ("123", Some(("X-Amz-Signature", "00"))),
+    ] {
+        refused(&post(on, &signed, file, change).await);
+    }
+    let old = presigner.post(&key, &terms, now() - TimeDelta::hours(2), HOUR).await.unwrap();
+    refused(&post(on, &old, "123", None).await);
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+    assert_eq!(on.objects().head(&another).await.unwrap(), None);
+
+    taken(&post(on, &signed, "123", None).await);
+    let meta = on.objects().head(&key).await.unwrap().unwrap();
+    assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
+    assert_eq!(meta.metadata, terms.metadata);
+}
+
+pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
+    let (key, now) = (on.key("object"), now());
+    let terms = PutTerms {
+        content_type: Some("audio/mpeg".into()),
+        metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        ..PutTerms::default()
+    };
+    let presigner = &on.store.presigner;
+    let begun =
+        on.send(&presigner.create_multipart(&key, &terms, now, HOUR).await.unwrap(), b"").await;
+    taken(&begun);
+    let xml = begun.text().await.unwrap();
+    let id = xml.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0;
+
+    let part = PartTerms {
+        content_length: Some(3),
+        checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
+    };
+    let signed = presigner.upload_part(&key, id, 1, &part, now, HOUR).await.unwrap();
+    let mut second = signed.clone();
+    second.url = second.url.replacen("partNumber=1&", "partNumber=2&", 1);
+    refused(&on.send(&second, b"abc").await);
+    refused(&on.send(&signed, b"abcd").await);
+    let sent = on.send(&signed, b"abc").await;
+    taken(&sent);
+    let listed = on.objects().list_parts(&key, id).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(sent.headers()["etag"].to_str().unwrap().trim_matches('"'), listed[0].etag);
+
+    let end = presigner.complete_multipart(&key, id, false, now, HOUR).await.unwrap();
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"{}\"</ETag></Part>\
+         </CompleteMultipartUpload>",
+        listed[0].etag
+    );
+    taken(&on.http().post(&end.url).body(list).send().await.unwrap());
+    let meta = on.objects().head(&key).await.unwrap().unwrap();
+    assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
+    assert_eq!(meta.metadata, terms.metadata);
+}
+
+pub async fn a_key_that_needs_escaping_can_be_signed_for(on: &Subject) {
+    for name in ["a b", "100%", "ü/é", "a+b=c&d;e", "it's (x)*!~,:@$", "名"] {
+        let key = on.key(name);
+        taken(&on.send(&sign(on, &key, &PutTerms::default()).await, b"abc").await);
+        assert_eq!(on.bytes(&key).await.unwrap(), "abc", "{name}");
+        let get = on.store.presigner.get(&key, &GetTerms::default(), now(), HOUR).await.unwrap();
+        assert_eq!(on.send(&get, b"").await.bytes().await.unwrap(), "abc", "{name}");
+    }
+}
+
+pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(on: &Subject) {
+    let right = on.settings.clone().unwrap();
+    let wrong = S3Settings {
+        credentials: S3Credentials::Static {
+            access_key_id: "nobody".into(),
+            secret_access_key: "wrong".into(),
+            session_token: None,
+        },
+        ..right.clone()
+    };
+    let elsewhere = S3Settings { bucket: "no-such-bucket-here".into(), ..right.clone() };
+    let dead = S3Settings {
+        // The port of the discard service, where nobody listens.
+        endpoint: Some("http://127.0.0.1:9".parse().unwrap()),
+        max_attempts: 1,
+        ..right
+    };
+    let connect = async |settings| S3::connect(&settings, &http_client()).await.unwrap();
+    let (wrong, elsewhere, dead) =
+        (connect(wrong).await, connect(elsewhere).await, connect(dead).await);
+    let put = async |s3: &S3| s3.put("k", Bytes::new(), &PutOptions::default()).await.unwrap_err();
+
+    assert!(matches!(wrong.check_bucket().await, Err(StoreError::AccessDenied(_))));
+    assert!(matches!(put(&wrong).await, StoreError::AccessDenied(_)));
+    let error = elsewhere.check_bucket().await;
+    // A store may hide which buckets there are from a key that may not use them.
+    assert!(
+        matches!(error, Err(StoreError::NoSuchBucket | StoreError::AccessDenied(_))),
+        "{error:?}"
+    );
+    let error = put(&elsewhere).await;
+    assert!(matches!(error, StoreError::NoSuchBucket | StoreError::AccessDenied(_)), "{error:?}");
+    assert!(matches!(dead.check_bucket().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(dead.head("k").await, Err(StoreError::Unavailable(_))));
+}
+
+pub async fn cors_rules_come_back_as_they_were_put(on: &Subject) {
+    let _turn = CORS_TURN.lock().await;
+    let s3 = on.s3.as_ref().unwrap();
+    let rules = [CorsRule::for_uploads(&["https://app.example.com".to_owned()])];
+    match s3.put_cors(&rules).await {
+        Ok(()) => assert_eq!(s3.get_cors().await.unwrap(), rules),
+        // MinIO has CORS for the whole server only.
+        Err(StoreError::Refused { .. }) if on.kind == Kind::Minio => {}
+        Err(error) => panic!("{error:?}"),
+    }
+}
