@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::config::Config;
@@ -26,7 +26,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
-    pub database: TestDatabase,
+    _database: TestDatabase,
 }
 
 impl World {
@@ -60,7 +60,7 @@ impl World {
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
-        Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
+        Self { app, store, clock, reconciler, owner: Owner::anonymous(), _database: database }
     }
 
     /// Lets time pass.
@@ -117,9 +117,4 @@ impl World {
         let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
         page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
     }
-}
-
-/// A moment far back, for rows that were always there.
-pub fn long_ago() -> DateTime<chrono::Utc> {
-    DateTime::UNIX_EPOCH
 }

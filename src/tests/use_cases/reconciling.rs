@@ -151,6 +151,8 @@ async fn losing_more_than_a_hundred_objects_stops_the_run_until_it_is_forced() {
         all.push(uploaded(&world, seed).await);
     }
     world.reconcile(Mode::Audit).await;
+    // Evidence must be younger than the verification.
+    world.pass(TimeDelta::seconds(1));
     for upload in &all[..101] {
         world.store.delete(upload.key.as_str()).await.unwrap();
     }
@@ -168,6 +170,7 @@ async fn without_its_marker_no_absence_is_believed_and_nothing_deleted() {
     let world = World::new().await;
     let (lost, removed) = (uploaded(&world, 1).await, uploaded(&world, 2).await);
     world.reconcile(Mode::Audit).await;
+    world.pass(TimeDelta::seconds(1));
     world.app.delete_upload(&world.owner, removed.id).await.unwrap();
     // The bucket of another environment: empty but for one object and another's marker.
     for key in world.store.keys() {
