@@ -99,10 +99,10 @@ locked() {
   fi
 }
 
-# create_bucket: makes TEST_S3_BUCKET, for stores that do not make one at start.
-create_bucket() {
+# bucket METHOD: PUT makes TEST_S3_BUCKET, GET tells whether it is there.
+bucket() {
   # The header is said here because older curls leave it out, and S3 insists on it.
-  curl -fsS -o /dev/null -X PUT "$TEST_S3_ENDPOINT/$TEST_S3_BUCKET" \
+  curl -fsS -o /dev/null -X "$1" "$TEST_S3_ENDPOINT/$TEST_S3_BUCKET" \
     --user "$TEST_S3_ACCESS_KEY_ID:$TEST_S3_SECRET_ACCESS_KEY" \
     --aws-sigv4 "aws:amz:$TEST_S3_REGION:s3" -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD'
 }

@@ -55,5 +55,5 @@ TOML
     GARAGE_DEFAULT_SECRET_KEY=$TEST_S3_SECRET_ACCESS_KEY GARAGE_DEFAULT_BUCKET=$TEST_S3_BUCKET \
     spawn "$dir/garage.log" "$garage_bin" -c "$dir/garage.toml" server \
     --single-node --default-bucket
-  wait_until 60 "$server_pid" bucket_is_there
+  wait_until 60 "$server_pid" bucket GET
 }

@@ -52,5 +52,5 @@ server_start() {
     spawn "$dir/minio.log" "$minio_bin" server --quiet \
     --address "127.0.0.1:$port" --console-address "127.0.0.1:$console" "$dir/data"
   wait_until 60 "$server_pid" curl -fsS "$TEST_S3_ENDPOINT/minio/health/cluster" &&
-    create_bucket
+    bucket PUT
 }

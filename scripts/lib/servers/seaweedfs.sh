@@ -48,6 +48,6 @@ server_start() {
     -volume.port="$volume" -volume.port.grpc="$volume_grpc" \
     -filer.port="$filer" -filer.port.grpc="$filer_grpc" \
     -admin.port="$admin" -admin.port.grpc="$admin_grpc" -admin.ui=false -webdav=false
-  # It answers before its bucket is there; creating it again is what tells that it is.
-  wait_until 60 "$server_pid" create_bucket
+  # It answers before its bucket is there.
+  wait_until 60 "$server_pid" bucket GET
 }
