@@ -10,5 +10,7 @@
 pub mod app;
 pub mod db;
 pub mod domain;
+#[cfg(feature = "embedded-s3")]
+pub mod embedded_s3;
 pub mod reconcile;
 pub mod storage;

@@ -1,10 +1,15 @@
 //! The seam to object stores: a small trait, named error kinds, and what stores differ in
 //! as data ([`Capabilities`]).
 //!
-//! To add a store: implement [`ObjectStore`], run [`contract`] against it from
-//! `src/tests/storage`, and build it in `cli::adapters`.
+//! To add a store: implement [`ObjectStore`], run the contract suite of
+//! `src/tests/storage/contract.rs` against it, and build it in `cli::adapters`. A store that
+//! speaks S3 needs no code: name it in `src/tests/storage/servers.rs`, so that the suite runs
+//! against a real one, and let [`probe`] say what it enforces.
+//!
+//! The suite is among the tests, not here as `contract.rs`, because it is only test code.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +25,9 @@ use crate::domain::reconcile::Listed;
 pub mod capabilities;
 pub mod memory;
 pub mod presign;
+pub mod probe;
 pub mod s3;
+pub mod wire;
 
 pub use capabilities::Capabilities;
 pub use presign::Presigner;
@@ -30,6 +37,10 @@ pub use presign::Presigner;
 pub const MAX_PAGE: usize = 1000;
 
 /// Why a call to the store failed. A missing object is no error but `None`.
+///
+/// A retried conditional write can meet its own first attempt, whose answer was lost: then
+/// the caller sees [`StoreError::PreconditionFailed`] (or, on a completion,
+/// [`StoreError::NoSuchMultipart`]) and asks HEAD whose bytes are there.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A precondition (`If-Match`, `If-None-Match`) did not hold.
@@ -47,7 +58,7 @@ pub enum StoreError {
     /// The store calls the request wrong: a checksum that does not match, a bad part.
     #[error("the store refused the request ({code})")]
     Refused {
-        /// S3's error code, for example `BadDigest`.
+        /// S3's error code, for example `BadDigest`; `HTTP 400` where it gave none.
         code: String,
         /// The client library's error.
         #[source]
@@ -123,7 +134,7 @@ pub struct ListRequest {
     pub start_after: Option<String>,
     /// Where the page before ended; within one listing.
     pub token: Option<String>,
-    /// At most so many keys; [`MAX_PAGE`] at most.
+    /// At most so many keys; 0 is [`MAX_PAGE`], which is also the most.
     pub limit: usize,
 }
 
@@ -164,12 +175,15 @@ pub struct OpenMultipart {
 /// by the implementation; none holds more than a page or a part in memory.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
-    /// What is known of an object; `None` where there is none.
+    /// What is known of an object; `None` where there is none. A HEAD answer has no body, so
+    /// a missing bucket looks like a missing object: what believes in absence asks
+    /// [`Self::check_bucket`] or for the marker object as well.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
     /// Bytes `range` of an object, fewer where it ends before. `if_match` is an ETag
-    /// without quotes. An empty object or a range behind the end gives no bytes; a
-    /// missing object is [`StoreError::PreconditionFailed`].
+    /// without quotes. An empty object or a range behind the end gives no bytes; an empty
+    /// range gives none without asking the store; a missing object is
+    /// [`StoreError::PreconditionFailed`].
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes>;
 
     /// The whole object as a stream; `if_match` as in [`Self::read`].
@@ -181,6 +195,18 @@ pub trait ObjectStore: Send + Sync {
     /// Deletes an object; one that is not there is deleted already.
     async fn delete(&self, key: &str) -> Result<()>;
 
+    /// Deletes many objects; gives those that could not be deleted. In batches of
+    /// [`MAX_PAGE`] where the store can ([`Capabilities::batch_delete`]); this way one by one.
+    async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
+        let mut failed = Vec::new();
+        for key in keys {
+            if let Err(error) = self.delete(key).await {
+                failed.push((key.clone(), error));
+            }
+        }
+        Ok(failed)
+    }
+
     /// One page of keys.
     async fn list(&self, request: &ListRequest) -> Result<ListPage>;
 
@@ -188,14 +214,9 @@ pub trait ObjectStore: Send + Sync {
     /// `if_none_match` belong to [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
-    /// Writes one part.
-    async fn upload_part(
-        &self,
-        key: &str,
-        upload_id: &str,
-        number: u16,
-        body: Bytes,
-    ) -> Result<Part>;
+    /// Writes one part; the body is sent as it is, without a copy.
+    async fn upload_part(&self, key: &str, upload_id: &str, number: u16, body: Bytes)
+    -> Result<Part>;
 
     /// The parts the store holds, ascending by number, each number once (its newest).
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>>;
@@ -239,6 +260,15 @@ pub struct Store {
     pub presigner: Arc<Presigner>,
     /// What it enforces and returns.
     pub capabilities: Arc<Capabilities>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("name", &self.name)
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {

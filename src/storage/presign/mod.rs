@@ -273,14 +273,10 @@ impl Presigner {
         headers.push(("host".into(), Cow::Borrowed(&self.target.host)));
         headers.sort_unstable();
         let lines: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
-        let query = Request { method, path: &path, headers: &lines, query }.presign(
-            &current.key,
-            at,
-            seconds,
-        );
+        let query = Request { method, path: &path, headers: &lines, query }
+            .presign(&current.key, at, seconds);
         drop(lines);
-        let mut url =
-            String::with_capacity(self.target.origin.len() + path.len() + query.len() + 1);
+        let mut url = String::with_capacity(self.target.origin.len() + path.len() + query.len() + 1);
         for part in [&self.target.origin, &path, "?", &query] {
             url.push_str(part);
         }

@@ -83,10 +83,7 @@ impl Target {
         };
         // A certificate for `*.s3.region.amazonaws.com` does not cover a name with more dots.
         let label = bucket.bytes().all(|b| {
-            b.is_ascii_lowercase()
-                || b.is_ascii_digit()
-                || b == b'-'
-                || (b == b'.' && scheme == "http")
+            b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || (b == b'.' && scheme == "http")
         });
         let (host, base) = if path_style || is_ip || !label {
             (authority, format!("/{bucket}"))
@@ -141,7 +138,7 @@ impl Target {
     }
 
     /// The URL of the bucket itself: where a form is posted to.
-    pub(super) fn bucket_url(&self) -> String {
+    pub fn bucket_url(&self) -> String {
         let path = if self.base.is_empty() { "/" } else { &self.base };
         format!("{}{path}", self.origin)
     }

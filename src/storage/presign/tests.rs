@@ -93,13 +93,8 @@ async fn a_form_has_a_condition_for_each_of_its_fields() {
     let conditions = policy["conditions"].as_array().unwrap();
     assert!(conditions.contains(&serde_json::json!({"bucket": "music"})));
     assert!(conditions.contains(&serde_json::json!(["content-length-range", 1, 100])));
-    for (name, value) in
-        fields.iter().filter(|(n, _)| !["policy", "X-Amz-Signature"].contains(&n.as_str()))
-    {
-        assert!(
-            conditions.contains(&serde_json::json!(["eq", format!("${name}"), value])),
-            "{name}"
-        );
+    for (name, value) in fields.iter().filter(|(n, _)| !["policy", "X-Amz-Signature"].contains(&n.as_str())) {
+        assert!(conditions.contains(&serde_json::json!(["eq", format!("${name}"), value])), "{name}");
     }
 }
 

@@ -1,0 +1,162 @@
+//! Ordered paging: prefixes, delimiters and markers over any source of sorted keys.
+//!
+//! A page costs what it shows. It is read as ranges that begin where the last one ended,
+//! and a common prefix is left by seeking to its end, never by reading what is in it.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::fault::Fault;
+
+/// What S3 shows at most on a page.
+pub(super) const MAX_PAGE: i32 = 1000;
+
+/// The first read of a listing with a delimiter, and the one after a common prefix: what
+/// follows is likely to be one more prefix, so little is read ahead.
+const FIRST_READ: usize = 8;
+const READ_AFTER_PREFIX: usize = 2;
+
+/// Continuation tokens begin with this, so that their form can change.
+const TOKEN_VERSION: u8 = 1;
+
+/// A place in the order of keys: everything at or above it is meant. The id tells apart
+/// multipart uploads of one key; for objects it is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bound {
+    pub key: Vec<u8>,
+    pub id: String,
+}
+
+impl Bound {
+    pub(super) fn at(key: impl Into<Vec<u8>>) -> Self {
+        Self { key: key.into(), id: String::new() }
+    }
+
+    /// Just above a key.
+    pub(super) fn above(key: &str) -> Self {
+        let mut key = key.as_bytes().to_vec();
+        key.push(0);
+        Self::at(key)
+    }
+
+    /// Just above this place.
+    pub(super) fn successor(mut self) -> Self {
+        if self.id.is_empty() {
+            self.key.push(0);
+        } else {
+            // Ids are hex digits, so none lies between this one and itself with a zero.
+            self.id.push('0');
+        }
+        self
+    }
+
+    pub(super) fn to_token(&self) -> String {
+        let mut raw = vec![TOKEN_VERSION];
+        raw.extend_from_slice(&self.key);
+        BASE64_URL_SAFE_NO_PAD.encode(raw)
+    }
+
+    pub(super) fn from_token(token: &str) -> Option<Self> {
+        match BASE64_URL_SAFE_NO_PAD.decode(token).ok()?.split_first()? {
+            (&TOKEN_VERSION, key) => Some(Self::at(key)),
+            _ => None,
+        }
+    }
+}
+
+/// The first place above everything that begins with `prefix`.
+pub(super) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Keys are UTF-8, in which this byte does not occur.
+    vec![u8::MAX]
+}
+
+/// What to show.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query {
+    pub prefix: String,
+    pub delimiter: Option<String>,
+    pub from: Bound,
+    pub limit: usize,
+}
+
+impl Query {
+    /// The common prefix that a key falls under.
+    pub(super) fn common_prefix<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
+        let delimiter = self.delimiter.as_deref().filter(|d| !d.is_empty())?.as_bytes();
+        let skip = self.prefix.len();
+        let at = key.get(skip..)?.windows(delimiter.len()).position(|w| w == delimiter)?;
+        key.get(..skip + at + delimiter.len())
+    }
+}
+
+/// Where keys come from, in order.
+pub(super) trait Source: Sync {
+    type Item: Send;
+
+    /// Up to `limit` entries from `from` on and below `until`.
+    fn range(
+        &self,
+        from: &Bound,
+        until: &[u8],
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<(Bound, Self::Item)>, Fault>> + Send;
+}
+
+#[derive(Debug)]
+pub(super) enum Entry<T> {
+    Item(Bound, T),
+    CommonPrefix(Vec<u8>),
+}
+
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    pub entries: Vec<Entry<T>>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Bound>,
+}
+
+pub(super) async fn read<S: Source>(source: &S, query: &Query) -> Result<Page<S::Item>, Fault> {
+    let mut entries = Vec::new();
+    if query.limit == 0 {
+        return Ok(Page { entries, next: None });
+    }
+    let until = prefix_end(query.prefix.as_bytes());
+    let mut from = query.from.clone().max(Bound::at(query.prefix.as_bytes()));
+    let rolls_up = query.delimiter.as_deref().is_some_and(|d| !d.is_empty());
+    let mut batch = if rolls_up { FIRST_READ } else { usize::MAX };
+    loop {
+        let want = batch.min(query.limit - entries.len() + 1);
+        let limit = i64::try_from(want).unwrap_or(i64::MAX);
+        let rows = source.range(&from, &until, limit).await?;
+        let exhausted = rows.len() < want;
+        let mut after_prefix = false;
+        for (at, item) in rows {
+            if at < from {
+                continue;
+            }
+            if entries.len() == query.limit {
+                return Ok(Page { entries, next: Some(at) });
+            }
+            if let Some(prefix) = query.common_prefix(&at.key) {
+                from = Bound::at(prefix_end(prefix));
+                entries.push(Entry::CommonPrefix(prefix.to_vec()));
+                after_prefix = true;
+            } else {
+                from = at.clone().successor();
+                entries.push(Entry::Item(at, item));
+                after_prefix = false;
+            }
+        }
+        if exhausted {
+            return Ok(Page { entries, next: None });
+        }
+        batch = if after_prefix { READ_AFTER_PREFIX } else { batch.saturating_mul(2) };
+    }
+}

@@ -1,0 +1,341 @@
+//! A store in memory, for tests: S3's rules to the letter, and faults on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use bytes::Bytes;
+use chrono::SubsecRound as _;
+use url::Url;
+
+use super::presign::{MAX_PART_NUMBER, Presigner, Target, TargetError};
+use super::{
+    ByteStream, Capabilities, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore,
+    OpenMultipart, Part, PutOptions, Result, Store, StoreError, Written,
+};
+use crate::domain::checksum::{Algorithm, Checksum};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::reconcile::Listed;
+
+mod faults;
+mod state;
+
+use faults::{Fault, Faults};
+pub use faults::{Gate, ListFault, Operation};
+use state::{Multipart, Object, State, StoredPart};
+
+/// S3's least size of every part but the last, in bytes.
+pub const MIN_PART_SIZE: u64 = 5 * 1024 * 1024;
+
+/// A store in memory. All of its state is behind one lock, so racing calls are decided as
+/// strictly as S3 does.
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    min_part_size: u64,
+    state: Mutex<State>,
+    faults: Mutex<Faults>,
+}
+
+impl MemoryStore {
+    /// An empty bucket whose objects are dated by `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let state = Mutex::new(State { bucket: true, ..State::default() });
+        Self { clock, min_part_size: MIN_PART_SIZE, state, faults: Mutex::default() }
+    }
+
+    /// Takes smaller parts than S3 does, so that tests need not send megabytes.
+    #[must_use]
+    pub fn with_min_part_size(self, bytes: u64) -> Self {
+        Self { min_part_size: bytes, ..self }
+    }
+
+    /// The store as the service sees it. It has no wire: signed URLs lead to a host that
+    /// never exists (RFC 2606), and tests PUT for the client instead.
+    pub fn store(self: Arc<Self>, name: &str, endpoint: Option<&Url>) -> Result<Store, TargetError> {
+        let nowhere = Url::parse("http://memory.invalid").map_err(|_| TargetError::Scheme)?;
+        let target = Target::new(endpoint.or(Some(&nowhere)), "us-east-1", "memory", true)?;
+        let credentials = Credentials::new("memory", "memory", None, None, "memory");
+        Ok(Store {
+            name: name.to_owned(),
+            bucket: "memory".to_owned(),
+            objects: self,
+            presigner: Presigner::new(target, SharedCredentialsProvider::new(credentials)).into(),
+            capabilities: Capabilities { notifications: Some(false), ..Capabilities::aws() }.into(),
+        })
+    }
+
+    /// The next `times` calls of `operation` fail and do nothing.
+    pub fn fail_next(
+        &self,
+        operation: Operation,
+        times: usize,
+        error: impl Fn() -> StoreError + Send + Sync + 'static,
+    ) {
+        self.plan(operation, times, Fault::Fail(Arc::new(error)));
+    }
+
+    /// The next `times` calls of `operation` do their work, but their answers are lost: the
+    /// caller sees [`StoreError::Unavailable`].
+    pub fn lose_next(&self, operation: Operation, times: usize) {
+        self.plan(operation, times, Fault::Lose);
+    }
+
+    /// The coming pages of listings, one each; `None` is a good one.
+    pub fn spoil_lists(&self, pages: impl IntoIterator<Item = Option<ListFault>>) {
+        self.faults().lists.extend(pages);
+    }
+
+    /// Holds every call of `operation` from now on at the gate returned.
+    pub fn hold(&self, operation: Operation) -> Arc<Gate> {
+        let gate = Arc::new(Gate::closed());
+        self.faults().gates.insert(operation, gate.clone());
+        gate
+    }
+
+    /// How often `operation` was called, failures included.
+    pub fn calls(&self, operation: Operation) -> usize {
+        self.faults().calls.get(&operation).copied().unwrap_or_default()
+    }
+
+    /// The keys of all objects, ascending.
+    pub fn keys(&self) -> Vec<String> {
+        self.state().objects.keys().cloned().collect()
+    }
+
+    /// Takes the bucket away with all that is in it.
+    pub fn drop_bucket(&self) {
+        *self.state() = State::default();
+    }
+
+    fn plan(&self, operation: Operation, times: usize, fault: Fault) {
+        let mut faults = self.faults();
+        let queue: &mut VecDeque<_> = faults.next.entry(operation).or_default();
+        queue.extend(std::iter::repeat_n(fault, times));
+    }
+
+    /// Counts the call, holds it at its gate, and then runs it on the state.
+    async fn run<T>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(&mut State) -> Result<T>,
+    ) -> Result<T> {
+        let gate = {
+            let mut faults = self.faults();
+            *faults.calls.entry(operation).or_default() += 1;
+            faults.gates.get(&operation).cloned()
+        };
+        if let Some(gate) = gate {
+            gate.wait().await;
+        }
+        let fault = self.faults().next.get_mut(&operation).and_then(VecDeque::pop_front);
+        if let Some(Fault::Fail(error)) = &fault {
+            return Err(error());
+        }
+        let mut state = self.state();
+        if !state.bucket && operation != Operation::CreateBucket {
+            return Err(StoreError::NoSuchBucket);
+        }
+        let done = work(&mut state);
+        match fault {
+            Some(Fault::Lose) => Err(StoreError::Unavailable("the answer was lost".into())),
+            _ => done,
+        }
+    }
+
+    /// S3 dates to the second.
+    fn now(&self) -> Timestamp {
+        self.clock.now().trunc_subsecs(0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for MemoryStore {
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        // A HEAD can't tell a missing bucket from a missing object, so neither does this one.
+        let found = self.run(Operation::Head, |state| Ok(state.objects.get(key).map(Object::meta)));
+        match found.await {
+            Err(StoreError::NoSuchBucket) => Ok(None),
+            found => found,
+        }
+    }
+
+    async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let body = self.run(Operation::Read, |state| state.matching(key, if_match)).await?;
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(body.len());
+        Ok(body.slice(at(range.start)..at(range.end)))
+    }
+
+    async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream> {
+        let body = self.run(Operation::Read, |state| state.matching(key, if_match)).await?;
+        Ok(Box::pin(futures_util::stream::unfold(body, |mut rest| async {
+            let chunk = rest.split_to(rest.len().min(64 * 1024));
+            (!chunk.is_empty()).then_some((Ok(chunk), rest))
+        })))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        let now = self.now();
+        self.run(Operation::Put, |state| {
+            if options.if_none_match && state.objects.contains_key(key) {
+                return Err(StoreError::PreconditionFailed);
+            }
+            if let Some(declared) = &options.checksum
+                && Checksum::of(declared.algorithm(), &body) != *declared
+            {
+                return Err(refused("BadDigest"));
+            }
+            let etag = hex::encode(state::md5(&body));
+            Ok(state.write(key, Object::new(etag, body, options, now)))
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let work = |state: &mut State| {
+            state.objects.remove(key);
+            Ok(())
+        };
+        self.run(Operation::Delete, work).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        let fault = self.faults().lists.pop_front().flatten();
+        self.run(Operation::List, |state| Ok(state.page(request, fault))).await
+    }
+
+    async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String> {
+        let initiated = self.now();
+        self.run(Operation::CreateMultipart, |state| {
+            state.created += 1;
+            let upload_id = format!("memory-{:08}", state.created);
+            let options = PutOptions { checksum: None, if_none_match: false, ..options.clone() };
+            let multipart = Multipart { options, initiated, parts: BTreeMap::new() };
+            state.multiparts.insert((key.to_owned(), upload_id.clone()), multipart);
+            Ok(upload_id)
+        })
+        .await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part> {
+        let now = self.now();
+        self.run(Operation::UploadPart, |state| {
+            if !(1..=MAX_PART_NUMBER).contains(&number) {
+                return Err(refused("InvalidArgument"));
+            }
+            let multipart = state.multipart(key, upload_id)?;
+            let stored = StoredPart { md5: state::md5(&body), body, last_modified: now };
+            let part = Part { last_modified: None, ..stored.part(number) };
+            multipart.parts.insert(number, stored);
+            Ok(part)
+        })
+        .await
+    }
+
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
+        self.run(Operation::ListParts, |state| {
+            let parts = &state.multipart(key, upload_id)?.parts;
+            Ok(parts.iter().map(|(number, part)| part.part(*number)).collect())
+        })
+        .await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[Part],
+        if_none_match: bool,
+    ) -> Result<Written> {
+        let now = self.now();
+        self.run(Operation::CompleteMultipart, |state| {
+            let exists = state.objects.contains_key(key);
+            let multipart = state.multipart(key, upload_id)?;
+            if if_none_match && exists {
+                return Err(StoreError::PreconditionFailed);
+            }
+            let object = multipart.assemble(parts, self.min_part_size, now)?;
+            state.multiparts.remove(&(key.to_owned(), upload_id.to_owned()));
+            Ok(state.write(key, object))
+        })
+        .await
+    }
+
+    async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()> {
+        let work = |state: &mut State| {
+            state.multiparts.remove(&(key.to_owned(), upload_id.to_owned()));
+            Ok(())
+        };
+        self.run(Operation::AbortMultipart, work).await
+    }
+
+    async fn list_multiparts(
+        &self,
+        prefix: &str,
+        marker: Option<&str>,
+    ) -> Result<(Vec<OpenMultipart>, Option<String>)> {
+        self.run(Operation::ListMultiparts, |state| {
+            let after = marker.and_then(|marker| marker.split_once('\n'));
+            let begin = after.map_or(Bound::Unbounded, |(id, key)| {
+                Bound::Excluded((key.to_owned(), id.to_owned()))
+            });
+            let mut open = state
+                .multiparts
+                .range((begin, Bound::Unbounded))
+                .filter(|((key, _), _)| key.starts_with(prefix))
+                .map(|((key, upload_id), multipart)| OpenMultipart {
+                    key: key.clone(),
+                    upload_id: upload_id.clone(),
+                    initiated: Some(multipart.initiated),
+                });
+            let page: Vec<_> = open.by_ref().take(MAX_PAGE).collect();
+            let more = open.next().is_some();
+            let next = page.last().filter(|_| more).map(|u| format!("{}\n{}", u.upload_id, u.key));
+            Ok((page, next))
+        })
+        .await
+    }
+
+    async fn check_bucket(&self) -> Result<()> {
+        self.run(Operation::CheckBucket, |_| Ok(())).await
+    }
+
+    async fn create_bucket(&self) -> Result<()> {
+        let work = |state: &mut State| {
+            state.bucket = true;
+            Ok(())
+        };
+        self.run(Operation::CreateBucket, work).await
+    }
+}
+
+fn refused(code: &str) -> StoreError {
+    StoreError::Refused { code: code.to_owned(), source: code.into() }
+}
+
+/// MD5 has no header of its own in a HEAD answer: S3 keeps it as the ETag only.
+fn kept(checksum: &Checksum) -> bool {
+    checksum.algorithm() != Algorithm::Md5
+}
+
+#[cfg(test)]
+mod tests;

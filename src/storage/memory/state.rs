@@ -1,0 +1,158 @@
+//! What the store in memory holds.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::{Bytes, BytesMut};
+use md5::{Digest as _, Md5};
+
+use super::{
+    ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions, Result,
+    StoreError, Timestamp, Written, kept, refused,
+};
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) bucket: bool,
+    pub(super) objects: BTreeMap<String, Object>,
+    pub(super) multiparts: BTreeMap<(String, String), Multipart>,
+    /// How many multipart uploads there ever were.
+    pub(super) created: u64,
+}
+
+pub(super) struct Object {
+    etag: String,
+    body: Bytes,
+    options: PutOptions,
+    last_modified: Timestamp,
+}
+
+pub(super) struct Multipart {
+    pub(super) options: PutOptions,
+    pub(super) initiated: Timestamp,
+    pub(super) parts: BTreeMap<u16, StoredPart>,
+}
+
+pub(super) struct StoredPart {
+    pub(super) md5: [u8; 16],
+    pub(super) body: Bytes,
+    pub(super) last_modified: Timestamp,
+}
+
+pub(super) fn md5(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+impl Object {
+    pub(super) fn new(etag: String, body: Bytes, options: &PutOptions, now: Timestamp) -> Self {
+        Self { etag, body, options: options.clone(), last_modified: now }
+    }
+
+    pub(super) fn meta(&self) -> ObjectMeta {
+        ObjectMeta {
+            etag: self.etag.clone(),
+            version_id: None,
+            size: self.body.len() as u64,
+            // What S3 stores where nothing is said.
+            content_type: Some(
+                self.options.content_type.clone().unwrap_or("binary/octet-stream".into()),
+            ),
+            checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
+            last_modified: Some(self.last_modified),
+            metadata: self.options.metadata.clone(),
+        }
+    }
+}
+
+impl StoredPart {
+    pub(super) fn part(&self, number: u16) -> Part {
+        Part {
+            number,
+            etag: hex::encode(self.md5),
+            size: self.body.len() as u64,
+            last_modified: Some(self.last_modified),
+        }
+    }
+}
+
+impl Multipart {
+    /// The object of exactly these parts; refusals are S3's (API reference,
+    /// CompleteMultipartUpload).
+    pub(super) fn assemble(
+        &self,
+        parts: &[Part],
+        min_part_size: u64,
+        now: Timestamp,
+    ) -> Result<Object> {
+        if parts.is_empty() {
+            return Err(refused("MalformedXML"));
+        }
+        if !parts.windows(2).all(|pair| pair[0].number < pair[1].number) {
+            return Err(refused("InvalidPartOrder"));
+        }
+        let mut body = BytesMut::new();
+        let mut digests = Md5::new();
+        for (n, part) in parts.iter().enumerate() {
+            let stored = self.parts.get(&part.number).ok_or_else(|| refused("InvalidPart"))?;
+            if hex::encode(stored.md5) != part.etag {
+                return Err(refused("InvalidPart"));
+            }
+            if n + 1 < parts.len() && (stored.body.len() as u64) < min_part_size {
+                return Err(refused("EntityTooSmall"));
+            }
+            body.extend_from_slice(&stored.body);
+            digests.update(stored.md5);
+        }
+        let etag = format!("{}-{}", hex::encode(digests.finalize()), parts.len());
+        Ok(Object::new(etag, body.freeze(), &self.options, now))
+    }
+}
+
+impl State {
+    pub(super) fn write(&mut self, key: &str, object: Object) -> Written {
+        let written = Written { etag: object.etag.clone(), version_id: None };
+        self.objects.insert(key.to_owned(), object);
+        written
+    }
+
+    pub(super) fn matching(&self, key: &str, if_match: &str) -> Result<Bytes> {
+        let object = self.objects.get(key).filter(|object| object.etag == if_match);
+        object.map(|object| object.body.clone()).ok_or(StoreError::PreconditionFailed)
+    }
+
+    pub(super) fn multipart(&mut self, key: &str, upload_id: &str) -> Result<&mut Multipart> {
+        let id = (key.to_owned(), upload_id.to_owned());
+        self.multiparts.get_mut(&id).ok_or(StoreError::NoSuchMultipart)
+    }
+
+    /// A page in the byte order of keys. The token is the last key of the page before.
+    pub(super) fn page(&self, request: &ListRequest, fault: Option<ListFault>) -> ListPage {
+        let limit = if request.limit == 0 { MAX_PAGE } else { request.limit.min(MAX_PAGE) };
+        let token = request.token.as_ref().filter(|_| fault != Some(ListFault::Repeat));
+        let after = token.or(request.start_after.as_ref());
+        let begin = match after {
+            Some(after) if *after >= request.prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(request.prefix.as_str()),
+        };
+        let mut keys = self
+            .objects
+            .range::<str, _>((begin, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&request.prefix));
+        let mut objects: Vec<_> = keys
+            .by_ref()
+            .take(limit)
+            .map(|(key, object)| Listed {
+                key: key.clone(),
+                etag: object.etag.clone(),
+                size: object.body.len() as u64,
+                last_modified: Some(object.last_modified),
+            })
+            .collect();
+        let more = keys.next().is_some() && fault != Some(ListFault::CutOff);
+        let next = objects.last().filter(|_| more).map(|last| last.key.clone());
+        if fault == Some(ListFault::Descend) {
+            objects.reverse();
+        }
+        ListPage { objects, next }
+    }
+}

@@ -1,0 +1,129 @@
+//! What browsers need: forms, and leave to upload from another origin.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::storage::presign::{PostTerms, PutTerms, Signed};
+use crate::storage::s3::CorsRule;
+use crate::storage::wire::Answer;
+
+const BOUNDARY: &str = "upload-coordinator-probe";
+/// Reserved (RFC 6761): asked for where no origin is configured.
+const SOME_ORIGIN: &str = "https://app.invalid";
+/// What our uploads carry.
+const HEADERS: [&str; 5] = [
+    "content-type",
+    "if-none-match",
+    "x-amz-checksum-sha256",
+    "x-amz-meta-artist",
+    "x-amz-sdk-checksum-algorithm",
+];
+
+impl Prober<'_> {
+    pub(super) async fn post_policy(&mut self) -> Step<Check> {
+        let key = self.key("form");
+        let terms = PostTerms {
+            content_type: Some("audio/mpeg".into()),
+            size: Some((1, 5)),
+            metadata: [("artist".to_owned(), "probe".to_owned())].into(),
+        };
+        let now = self.clock.now();
+        let signed = self.store.presigner.post(&key, &terms, now, EXPIRES_IN).await?;
+        let good = self.post(&signed, "12345").await?;
+        let size = self.store.objects.head(&key).await?.map(|meta| meta.size);
+        let arrived = good.is_success() && size == Some(5);
+        let before = self.etag(&key).await?;
+        let long = self.post(&signed, "123456").await?;
+        let held = long.is_refusal() && self.etag(&key).await? == before;
+        self.report.capabilities.post_policy = arrived && held;
+        let mend = "Let clients use PUT: the strategy `post` is not for this store.";
+        Ok(if !arrived {
+            let saw = format!("a form upload is answered with {}", good.summary());
+            Check::warn("post_policy", saw, mend)
+        } else if !held {
+            let saw = format!("a form with too long a file is answered with {}", long.summary());
+            Check::warn("post_policy", saw, mend)
+        } else {
+            Check::pass("post_policy", "form uploads arrive, and too long ones are refused")
+        })
+    }
+
+    async fn post(&self, signed: &Signed, file: &str) -> Step<Answer> {
+        let mut form = String::new();
+        for (name, value) in signed.fields.iter().flatten() {
+            let _ = write!(
+                form,
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            );
+        }
+        let _ = write!(
+            form,
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"probe\"\r\n\
+             Content-Type: audio/mpeg\r\n\r\n{file}\r\n--{BOUNDARY}--\r\n"
+        );
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        let headers = [("content-type", kind.as_str())];
+        Ok(self.wire.request("POST", &signed.url, headers, Bytes::from(form)).await?)
+    }
+
+    /// The preflight, and whether a script may read the ETag of the answer.
+    pub(super) async fn cors(&mut self) -> Step<Check> {
+        let asked = [SOME_ORIGIN.to_owned()];
+        let origins = if self.origins.is_empty() { &asked[..] } else { self.origins };
+        let mut missing = Vec::new();
+        for origin in origins {
+            if let Some(what) = self.lacks(origin).await? {
+                missing.push(format!("{origin}: {what}"));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Check::pass("cors", format!("browsers may upload from {}", origins.join(", "))));
+        }
+        let allowed = if self.origins.is_empty() { &["*".to_owned()][..] } else { self.origins };
+        let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
+        let mend = format!("Put these CORS rules on the bucket: {rules}");
+        let saw = missing.join("; ");
+        // Where no origin is configured maybe no browser uploads.
+        Ok(if self.origins.is_empty() {
+            Check::warn("cors", saw, &mend)
+        } else {
+            Check::fail("cors", saw, &mend)
+        })
+    }
+
+    async fn lacks(&self, origin: &str) -> Step<Option<String>> {
+        let key = self.key("cors");
+        let signed = self.sign_put(&key, &PutTerms::default()).await?;
+        let asked = HEADERS.join(",");
+        let preflight = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", asked.as_str()),
+        ];
+        let answer = self.wire.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
+        let allows = |name: &str, wanted: &str| {
+            let value = answer.headers.get(name).map_or("", String::as_str);
+            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
+        };
+        if !answer.is_success() {
+            return Ok(Some(format!("a preflight is answered with {}", answer.summary())));
+        }
+        if !allows("access-control-allow-origin", origin) {
+            return Ok(Some("the origin is not allowed".into()));
+        }
+        if !allows("access-control-allow-methods", "PUT") {
+            return Ok(Some("PUT is not allowed".into()));
+        }
+        let refused = HEADERS.iter().find(|h| !allows("access-control-allow-headers", h));
+        if let Some(header) = refused {
+            return Ok(Some(format!("the header {header} is not allowed")));
+        }
+        let put = self.wire.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
+        let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
+        let readable = exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case("etag"));
+        Ok((!readable).then(|| "scripts may not read the ETag, which multipart needs".into()))
+    }
+}

@@ -1,0 +1,307 @@
+//! Finds out what a store does by doing it: real signed requests through the public
+//! endpoint, wrong ones among them, and a look at what came of each.
+//!
+//! All that it writes is below `{prefix}.probe/`, which no upload's key is, and is deleted
+//! at the end. To add a check: a function in the file of its kind that returns a
+//! [`Check`] and sets its capability, and a line in [`Prober::run`].
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::presign::{PutTerms, SignError, Signed};
+use super::wire::{Answer, Wire};
+use super::{Capabilities, Store, StoreError};
+use crate::domain::checksum::Algorithm;
+use crate::domain::clock::Clock;
+
+mod browser;
+mod listing;
+mod multipart;
+mod puts;
+
+/// How long the probe's URLs are good: it is over in seconds.
+const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
+/// S3 takes requests whose clock is off by so much (S3 API reference, RequestTimeTooSkewed).
+const MAX_SKEW: TimeDelta = TimeDelta::minutes(15);
+/// Above this a clock is not set by the network.
+const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it should be.
+    Pass,
+    /// The service works, but knows or refuses less at the door.
+    Warn,
+    /// Uploads won't work.
+    Fail,
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// A stable name, for example `write_once`.
+    pub name: Cow<'static, str>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What was seen, as a sentence.
+    pub saw: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mend: Option<String>,
+}
+
+impl Check {
+    fn pass(name: impl Into<Cow<'static, str>>, saw: impl Into<String>) -> Self {
+        Self { name: name.into(), outcome: Outcome::Pass, saw: saw.into(), mend: None }
+    }
+
+    fn warn(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
+        let mend = Some(mend.to_owned());
+        Self { name: name.into(), outcome: Outcome::Warn, saw: saw.into(), mend }
+    }
+
+    fn fail(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
+        Self { outcome: Outcome::Fail, ..Self::warn(name, saw, mend) }
+    }
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// What the store can do; the conservative set where the probe could not look.
+    pub capabilities: Capabilities,
+    /// In the order in which they were made. After a failure that would spoil the others
+    /// there are none.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether uploads will work.
+    pub fn is_usable(&self) -> bool {
+        self.checks.iter().all(|check| check.outcome != Outcome::Fail)
+    }
+}
+
+/// How to probe.
+#[derive(Debug, Clone)]
+pub struct ProbeOptions {
+    /// Before `.probe/` in every key; ends with `/` or is empty.
+    pub prefix: String,
+    /// Keeps this probe's keys apart from those of another.
+    pub run: Uuid,
+    /// Web origins whose pages upload directly; none where no browser does.
+    pub origins: Vec<String>,
+}
+
+/// Probes a store. Takes about 60 requests.
+pub async fn probe(store: &Store, wire: &Wire, clock: &dyn Clock, options: &ProbeOptions) -> Report {
+    let mut prober = Prober {
+        store,
+        wire,
+        clock,
+        base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
+        origins: &options.origins,
+        written: Mutex::default(),
+        report: Report { capabilities: Capabilities::conservative(), checks: Vec::new() },
+    };
+    if let Err(stop) = prober.run().await {
+        prober.report.capabilities = Capabilities::conservative();
+        prober.note(stop.check);
+    }
+    prober.clean_up().await;
+    prober.report
+}
+
+/// Ends the probe with its last check.
+struct Stop {
+    check: Check,
+}
+
+impl From<Check> for Box<Stop> {
+    fn from(check: Check) -> Self {
+        Self::new(Stop { check })
+    }
+}
+
+/// The store broke down in the middle: what was found so far is not to be relied on.
+impl From<StoreError> for Box<Stop> {
+    fn from(error: StoreError) -> Self {
+        Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
+    }
+}
+
+impl From<SignError> for Box<Stop> {
+    fn from(error: SignError) -> Self {
+        Check::fail("credentials", chain(&error), "Configure credentials for the store.").into()
+    }
+}
+
+type Step<T> = Result<T, Box<Stop>>;
+
+struct Prober<'a> {
+    store: &'a Store,
+    wire: &'a Wire,
+    clock: &'a dyn Clock,
+    base: String,
+    origins: &'a [String],
+    /// Every key that something may have been written to.
+    written: Mutex<BTreeSet<String>>,
+    report: Report,
+}
+
+impl Prober<'_> {
+    async fn run(&mut self) -> Step<()> {
+        self.endpoint().await?;
+        self.public_endpoint().await?;
+        self.presigned_put().await?;
+        // Each is noted at once: a later one may end the probe.
+        let check = self.signature().await?;
+        self.note(check);
+        let check = self.signed_length().await?;
+        self.note(check);
+        let check = self.signed_content_type().await?;
+        self.note(check);
+        let check = self.write_once().await?;
+        self.note(check);
+        for algorithm in Algorithm::ALL {
+            let check = self.checksum(algorithm).await?;
+            self.note(check);
+        }
+        let check = self.post_policy().await?;
+        self.note(check);
+        let check = self.multipart().await?;
+        self.note(check);
+        let check = self.listing().await?;
+        self.note(check);
+        let check = self.start_after().await?;
+        self.note(check);
+        let check = self.batch_delete().await?;
+        self.note(check);
+        let check = self.cors().await?;
+        self.note(check);
+        Ok(())
+    }
+
+    fn note(&mut self, check: Check) {
+        self.report.checks.push(check);
+    }
+
+    /// The way that the service itself takes.
+    async fn endpoint(&mut self) -> Step<()> {
+        match self.store.objects.check_bucket().await {
+            Ok(()) => {
+                let saw = format!("bucket {} answers", self.store.bucket);
+                self.note(Check::pass("bucket", saw));
+                Ok(())
+            }
+            Err(StoreError::NoSuchBucket) => {
+                let saw = format!("there is no bucket {}", self.store.bucket);
+                Err(Check::fail("bucket", saw, "Create it, or correct storage.<name>.bucket.").into())
+            }
+            Err(error @ StoreError::AccessDenied(_)) => {
+                // The commonest cause that nobody looks for.
+                self.public_endpoint().await?;
+                let mend = "Check access_key_id, secret_access_key and region, and that the key \
+                            may list, read, write and delete in the bucket.";
+                Err(Check::fail("credentials", chain(&error), mend).into())
+            }
+            Err(error) => {
+                let mend = "Check storage.<name>.endpoint and that the store is up.";
+                Err(Check::fail("endpoint", chain(&error), mend).into())
+            }
+        }
+    }
+
+    /// The way that clients take, and whose clock is right.
+    async fn public_endpoint(&mut self) -> Step<()> {
+        let url = self.store.presigner.target().bucket_url();
+        let mend = "Check storage.<name>.public_endpoint: clients, and the probe, must reach it.";
+        let sent = self.wire.request("GET", &url, [], Bytes::new()).await;
+        let answer = sent.map_err(|error| Check::fail("public_endpoint", chain(&error), mend))?;
+        let saw = format!("{url} answers");
+        self.note(Check::pass("public_endpoint", saw));
+        let clock = self.compare_clocks(&answer);
+        if clock.outcome == Outcome::Fail {
+            return Err(clock.into());
+        }
+        self.note(clock);
+        Ok(())
+    }
+
+    fn compare_clocks(&self, answer: &Answer) -> Check {
+        let date = answer.headers.get("date").and_then(|d| DateTime::parse_from_rfc2822(d).ok());
+        let Some(date) = date else {
+            return Check::warn("clock", "the store tells no time", "Compare the clocks by hand.");
+        };
+        let offset = date.to_utc() - self.clock.now();
+        let saw = format!("the store's clock is {} s from ours", offset.num_seconds());
+        let mend = "Set both clocks by NTP: stores refuse signatures that are 15 minutes off.";
+        if offset.abs() <= GOOD_SKEW {
+            Check::pass("clock", saw)
+        } else if offset.abs() < MAX_SKEW {
+            Check::warn("clock", saw, mend)
+        } else {
+            Check::fail("clock", saw, mend)
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        let key = format!("{}{name}", self.base);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        key
+    }
+
+    async fn sign_put(&self, key: &str, terms: &PutTerms) -> Step<Signed> {
+        let signer = &self.store.presigner;
+        Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
+    }
+
+    async fn send(&self, signed: &Signed, body: &'static [u8]) -> Step<Answer> {
+        Ok(self.wire.send(signed, Bytes::from_static(body)).await?)
+    }
+
+    async fn put(&self, key: &str, terms: &PutTerms, body: &'static [u8]) -> Step<Answer> {
+        let signed = self.sign_put(key, terms).await?;
+        self.send(&signed, body).await
+    }
+
+    async fn etag(&self, key: &str) -> Step<Option<String>> {
+        Ok(self.store.objects.head(key).await?.map(|meta| meta.etag))
+    }
+
+    /// Best effort: what stays behind is foreign to every policy and hurts nobody.
+    async fn clean_up(&mut self) {
+        let keys = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in keys {
+            if let Err(error) = self.store.objects.delete(&key).await {
+                tracing::warn!(%key, error = %chain(&error), "a probe's object is left behind");
+                // A store that is down would take a timeout for each.
+                return;
+            }
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,73 @@
+//! Multipart uploads, as a client makes them.
+
+use bytes::Bytes;
+
+use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::storage::StoreError;
+use crate::storage::presign::{PartTerms, PutTerms};
+
+const PART: &[u8] = b"the only part";
+
+impl Prober<'_> {
+    pub(super) async fn multipart(&mut self) -> Step<Check> {
+        self.report.capabilities.multipart = false;
+        let mend = "Set multipart_threshold above max_size: uploads in parts will fail.";
+        let key = self.key("multipart");
+        match self.in_parts(&key).await? {
+            Ok(()) => {}
+            Err(saw) => return Ok(Check::warn("multipart", saw, mend)),
+        }
+        self.report.capabilities.multipart = true;
+        let once = self.completes_once(&key).await?;
+        self.report.capabilities.multipart_write_once = once;
+        let saw = if once { "and is write-once" } else { "but overwrites what is there" };
+        Ok(Check::pass("multipart", format!("an upload in presigned parts arrives, {saw}")))
+    }
+
+    /// Begins, sends and completes over the wire, lists by the service's own way.
+    async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
+        let (signer, now) = (&self.store.presigner, self.clock.now());
+        let begin = signer.create_multipart(key, &PutTerms::default(), now, EXPIRES_IN).await?;
+        let begun = self.send(&begin, b"").await?;
+        let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
+            return Ok(Err(format!("beginning is answered with {}", begun.summary())));
+        };
+        let terms = PartTerms { content_length: Some(PART.len() as u64), checksum: None };
+        let send = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
+        let sent = self.send(&send, PART).await?;
+        let parts = match self.store.objects.list_parts(key, &upload_id).await {
+            Ok(parts) if sent.is_success() && parts.len() == 1 => parts,
+            Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+            other => {
+                self.store.objects.abort_multipart(key, &upload_id).await?;
+                let listed = other.map_or_else(|e| e.to_string(), |p| format!("{} parts", p.len()));
+                return Ok(Err(format!("a part is answered with {}, then listed: {listed}", sent.summary())));
+            }
+        };
+        let xml = format!(
+            "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Part>\
+             <PartNumber>1</PartNumber><ETag>\"{}\"</ETag></Part></CompleteMultipartUpload>",
+            parts[0].etag
+        );
+        let end = signer.complete_multipart(key, &upload_id, false, now, EXPIRES_IN).await?;
+        let ended = self.wire.send(&end, Bytes::from(xml)).await?;
+        let size = self.store.objects.head(key).await?.map(|meta| meta.size);
+        if ended.is_success() && size == Some(PART.len() as u64) {
+            return Ok(Ok(()));
+        }
+        self.store.objects.abort_multipart(key, &upload_id).await?;
+        Ok(Err(format!("completing is answered with {}; HEAD tells {size:?}", ended.summary())))
+    }
+
+    /// Whether a second upload, completed write-once, leaves the first one's object alone.
+    async fn completes_once(&self, key: &str) -> Step<bool> {
+        let objects = &self.store.objects;
+        let before = self.etag(key).await?;
+        let upload_id = objects.create_multipart(key, &Default::default()).await?;
+        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(b"another")).await?;
+        let completed = objects.complete_multipart(key, &upload_id, &[part], true).await;
+        objects.abort_multipart(key, &upload_id).await?;
+        let refused = matches!(completed, Err(StoreError::PreconditionFailed));
+        Ok(refused && self.etag(key).await? == before)
+    }
+}

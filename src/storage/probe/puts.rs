@@ -1,0 +1,177 @@
+//! What a store refuses of a PUT.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::{Check, Prober, Step};
+use crate::domain::checksum::{Algorithm, Checksum};
+use crate::storage::presign::PutTerms;
+
+const RIGHT: &[u8] = b"probe";
+/// As long as the right one, so that only its bytes are wrong.
+const WRONG: &[u8] = b"PROBE";
+const LONGER: &[u8] = b"probes";
+
+/// How many creations race. Stores that check and write in two steps let most of them win.
+const RACERS: usize = 16;
+
+const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
+
+impl Prober<'_> {
+    pub(super) async fn presigned_put(&mut self) -> Step<()> {
+        let key = self.key("put");
+        let terms = PutTerms {
+            content_type: Some("audio/mpeg".into()),
+            content_length: Some(RIGHT.len() as u64),
+            ..PutTerms::default()
+        };
+        let mend = "If this is a signature error, the public endpoint reaches the store under \
+                    another host name, or a proxy changes requests; else the key may not write.";
+        let answer = self.put(&key, &terms, RIGHT).await?;
+        if !answer.is_success() {
+            let saw = format!("a presigned PUT is answered with {}", answer.summary());
+            return Err(Check::fail("presigned_put", saw, mend).into());
+        }
+        // A bare URL, as `curl -T` uses it.
+        let bare = self.put(&key, &PutTerms::default(), RIGHT).await?;
+        if !bare.is_success() {
+            let saw = format!("a PUT with only the host signed is answered with {}", bare.summary());
+            return Err(Check::fail("presigned_put", saw, mend).into());
+        }
+        match self.store.objects.head(&key).await? {
+            Some(meta) if meta.size == RIGHT.len() as u64 => {
+                let saw = "presigned PUTs arrive in the bucket";
+                self.note(Check::pass("presigned_put", saw));
+                Ok(())
+            }
+            found => {
+                let size = found.map(|meta| meta.size);
+                let saw = format!("after a presigned PUT, HEAD tells a size of {size:?}");
+                let mend = "Do endpoint and public_endpoint lead to the same bucket?";
+                Err(Check::fail("presigned_put", saw, mend).into())
+            }
+        }
+    }
+
+    pub(super) async fn signature(&self) -> Step<Check> {
+        let (key, other) = (self.key("signature"), self.key("signature-other"));
+        let mut signed = self.sign_put(&key, &PutTerms::default()).await?;
+        let moved = {
+            let mut moved = signed.clone();
+            moved.url = moved.url.replacen("/signature?", "/signature-other?", 1);
+            self.send(&moved, RIGHT).await?
+        };
+        signed.url.truncate(signed.url.find('?').unwrap_or(signed.url.len()));
+        let unsigned = self.send(&signed, RIGHT).await?;
+        let landed = self.etag(&key).await?.is_some() || self.etag(&other).await?.is_some();
+        Ok(if unsigned.is_success() {
+            let mend = "Take the public write permission off the bucket.";
+            Check::fail("signature", "anyone may write to the bucket without a signature", mend)
+        } else if moved.is_success() || landed {
+            let mend = "Switch the checking of signatures on; never use this store in production.";
+            Check::fail("signature", "a URL signed for one key writes another", mend)
+        } else {
+            Check::pass("signature", format!("a moved signature is answered with {}", moved.summary()))
+        })
+    }
+
+    pub(super) async fn signed_length(&mut self) -> Step<Check> {
+        let key = self.key("length");
+        let length = Some(RIGHT.len() as u64);
+        let terms = PutTerms { content_length: length, ..PutTerms::default() };
+        let answer = self.put(&key, &terms, LONGER).await?;
+        let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
+        self.report.capabilities.signed_length = refused;
+        let saw = format!("a longer body than signed is answered with {}", answer.summary());
+        Ok(if refused {
+            Check::pass("signed_length", saw)
+        } else {
+            Check::warn("signed_length", saw, ON_ARRIVAL)
+        })
+    }
+
+    pub(super) async fn signed_content_type(&mut self) -> Step<Check> {
+        let key = self.key("type");
+        let terms = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+        let mut signed = self.sign_put(&key, &terms).await?;
+        signed.headers.insert("content-type".into(), "text/html".into());
+        let answer = self.send(&signed, RIGHT).await?;
+        let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
+        self.report.capabilities.signed_content_type = refused;
+        let saw = format!("another content type than signed is answered with {}", answer.summary());
+        Ok(if refused {
+            Check::pass("signed_content_type", saw)
+        } else {
+            Check::warn("signed_content_type", saw, ON_ARRIVAL)
+        })
+    }
+
+    /// A second PUT, and then the race: the sequence alone would believe stores that look
+    /// first and write later.
+    pub(super) async fn write_once(&mut self) -> Step<Check> {
+        let terms = PutTerms { write_once: true, ..PutTerms::default() };
+        let key = self.key("once");
+        let first = self.put(&key, &terms, RIGHT).await?;
+        let before = self.etag(&key).await?;
+        let second = self.put(&key, &terms, WRONG).await?;
+        let kept = before.is_some() && self.etag(&key).await? == before;
+        let in_turn = first.is_success() && second.is_refusal() && kept;
+
+        let mut winners = 0;
+        if in_turn {
+            let signed = self.sign_put(&self.key("race"), &terms).await?;
+            let bodies = (0..RACERS).map(|n| Bytes::from(format!("racer {n}")));
+            let racers = bodies.map(|body| self.wire.send(&signed, body));
+            for answer in join_all(racers).await {
+                winners += usize::from(answer?.is_success());
+            }
+        }
+        let effective = in_turn && winners == 1;
+        self.report.capabilities.write_once = effective;
+        let saw = if in_turn {
+            format!("of {RACERS} racing creations {winners} won")
+        } else {
+            format!("a second creation is answered with {}", second.summary())
+        };
+        Ok(if effective {
+            Check::pass("write_once", saw)
+        } else {
+            let mend = "A URL can be used again until it expires; uploads are compared with \
+                        what was verified before a download is signed. Keep url_ttl short.";
+            Check::warn("write_once", saw, mend)
+        })
+    }
+
+    pub(super) async fn checksum(&mut self, algorithm: Algorithm) -> Step<Check> {
+        let name = format!("checksum_{algorithm}");
+        let key = self.key(&name);
+        let declared = Checksum::of(algorithm, RIGHT);
+        let terms = PutTerms { checksum: Some(declared.clone()), ..PutTerms::default() };
+        let right = self.put(&key, &terms, RIGHT).await?;
+        if !right.is_success() {
+            let saw = format!("the right bytes are answered with {}", right.summary());
+            return Ok(Check::warn(name, saw, "Don't let clients declare this algorithm."));
+        }
+        let before = self.store.objects.head(&key).await?;
+        let wrong = self.put(&key, &terms, WRONG).await?;
+        // Some answer with an error and replace the object all the same.
+        let kept = self.etag(&key).await? == before.as_ref().map(|meta| meta.etag.clone());
+        let enforced = wrong.is_refusal() && kept;
+        let returned = before.is_some_and(|meta| meta.checksums.contains(&declared));
+        let capabilities = &mut self.report.capabilities;
+        if enforced {
+            capabilities.enforced_checksums.push(algorithm);
+        }
+        if returned {
+            capabilities.returned_checksums.push(algorithm);
+        }
+        let told = if returned { "HEAD tells it" } else { "HEAD does not tell it" };
+        let saw = format!("wrong bytes are answered with {}; {told}", wrong.summary());
+        Ok(if enforced {
+            Check::pass(name, saw)
+        } else {
+            let mend = "Nothing is lost: the bytes are read and compared on arrival.";
+            Check::warn(name, saw, mend)
+        })
+    }
+}

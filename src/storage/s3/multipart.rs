@@ -1,0 +1,181 @@
+//! Multipart uploads.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_s3::primitives::ByteStream as SdkStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use bytes::Bytes;
+
+use super::S3;
+use super::errors::{is_not_found, store_error};
+use super::objects::{decode, etag, size, timestamp};
+use crate::storage::{OpenMultipart, Part, PutOptions, Result, StoreError, Written};
+
+/// Between the two halves of a marker: no upload id has one, and keys come last.
+const MARKER_SEPARATOR: char = '\n';
+
+impl S3 {
+    pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<String> {
+        // The checksum and the condition belong to the completion.
+        let PutOptions { content_type, metadata, checksum: _, if_none_match: _ } = options;
+        let mut create = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_content_type(content_type.clone());
+        for (name, value) in metadata {
+            create = create.metadata(name, value);
+        }
+        let created = create.send().await.map_err(store_error)?;
+        created.upload_id.ok_or_else(|| StoreError::Protocol("a multipart upload without id".into()))
+    }
+
+    pub(super) async fn send_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part> {
+        let size = body.len() as u64;
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload_id)
+            .part_number(i32::from(number))
+            .body(SdkStream::from(body))
+            .customize()
+            .config_override(self.for_transfers())
+            .send()
+            .await
+            .map_err(multipart_error)?;
+        Ok(Part { number, etag: etag(sent.e_tag())?, size, last_modified: None })
+    }
+
+    pub(super) async fn parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
+        // SeaweedFS lists a part that was sent again once for each time.
+        let mut newest = BTreeMap::<u16, Part>::new();
+        let mut marker = None;
+        loop {
+            let call = self.client.list_parts().bucket(&self.bucket).key(key).upload_id(upload_id);
+            let page = call.set_part_number_marker(marker.clone()).send().await;
+            let page = page.map_err(multipart_error)?;
+            for part in page.parts() {
+                let number = part.part_number().and_then(|number| u16::try_from(number).ok());
+                let number = number
+                    .ok_or_else(|| StoreError::Protocol("a listed part without a number".into()))?;
+                let last_modified = part.last_modified().and_then(timestamp);
+                let older =
+                    newest.get(&number).is_some_and(|known| known.last_modified > last_modified);
+                if !older {
+                    let etag = etag(part.e_tag())?;
+                    let part = Part { number, etag, size: size(part.size()), last_modified };
+                    newest.insert(number, part);
+                }
+            }
+            let next = page.next_part_number_marker;
+            if page.is_truncated != Some(true) {
+                return Ok(newest.into_values().collect());
+            }
+            if next.is_none() || next == marker {
+                return Err(StoreError::Protocol("a list of parts is cut off".into()));
+            }
+            marker = next;
+        }
+    }
+
+    pub(super) async fn complete(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[Part],
+        if_none_match: bool,
+    ) -> Result<Written> {
+        let list = parts.iter().map(|part| {
+            let number = i32::from(part.number);
+            CompletedPart::builder().part_number(number).e_tag(&part.etag).build()
+        });
+        let list = CompletedMultipartUpload::builder().set_parts(Some(list.collect())).build();
+        let done = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload_id)
+            .multipart_upload(list)
+            .set_if_none_match(if_none_match.then(|| "*".to_owned()))
+            .customize()
+            .config_override(self.for_transfers())
+            .send()
+            .await
+            .map_err(multipart_error)?;
+        Ok(Written { etag: etag(done.e_tag())?, version_id: done.version_id })
+    }
+
+    pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {
+        let call = self.client.abort_multipart_upload().bucket(&self.bucket).key(key);
+        match call.upload_id(upload_id).send().await.map_err(multipart_error) {
+            Ok(_) | Err(StoreError::NoSuchMultipart) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn open_multiparts(
+        &self,
+        prefix: &str,
+        marker: Option<&str>,
+    ) -> Result<(Vec<OpenMultipart>, Option<String>)> {
+        let (id_marker, key_marker) =
+            marker.and_then(|marker| marker.split_once(MARKER_SEPARATOR)).unzip();
+        let page = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .encoding_type(EncodingType::Url)
+            .set_key_marker(key_marker.map(str::to_owned))
+            .set_upload_id_marker(id_marker.map(str::to_owned))
+            .send()
+            .await
+            .map_err(store_error)?;
+        let encoded = page.encoding_type() == Some(&EncodingType::Url);
+        let plain = |key: &str| if encoded { decode(key) } else { Ok(key.to_owned()) };
+        let mut open = Vec::with_capacity(page.uploads().len());
+        for upload in page.uploads() {
+            let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else {
+                return Err(StoreError::Protocol("a listed upload without key or id".into()));
+            };
+            let initiated = upload.initiated().and_then(timestamp);
+            open.push(OpenMultipart { key: plain(key)?, upload_id: upload_id.to_owned(), initiated });
+        }
+        if page.is_truncated() != Some(true) {
+            return Ok((open, None));
+        }
+        // SeaweedFS leaves the markers out: they are the page's last upload by definition.
+        let key = page.next_key_marker().filter(|key| !key.is_empty()).map(plain).transpose()?;
+        let last = open.last();
+        let next = match (key, page.next_upload_id_marker(), last) {
+            (Some(key), id, _) => Some((id.unwrap_or_default().to_owned(), key)),
+            (None, _, Some(last)) => Some((last.upload_id.clone(), last.key.clone())),
+            (None, _, None) => None,
+        };
+        let next = next.map(|(id, key)| format!("{id}{MARKER_SEPARATOR}{key}"));
+        if next.is_none() || next.as_deref() == marker {
+            return Err(StoreError::Protocol("a list of multipart uploads is cut off".into()));
+        }
+        Ok((open, next))
+    }
+}
+
+/// Some stores answer 404 without the code that says what is missing.
+fn multipart_error<E>(
+    error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
+) -> StoreError
+where
+    E: std::error::Error + aws_sdk_s3::error::ProvideErrorMetadata + Send + Sync + 'static,
+{
+    if is_not_found(&error) { StoreError::NoSuchMultipart } else { store_error(error) }
+}

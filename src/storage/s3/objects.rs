@@ -1,0 +1,320 @@
+//! The calls of [`ObjectStore`].
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, ChecksumType,
+    CreateBucketConfiguration, Delete, EncodingType, Object, ObjectIdentifier,
+};
+use bytes::{Bytes, BytesMut};
+
+use super::S3;
+use super::errors::{is_not_found, status, store_error};
+use crate::domain::checksum::{Algorithm, Checksum};
+use crate::domain::clock::Timestamp;
+use crate::domain::reconcile::Listed;
+use crate::storage::{
+    ByteStream, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore, OpenMultipart, Part,
+    PutOptions, Result, StoreError, Written,
+};
+
+#[async_trait]
+impl ObjectStore for S3 {
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key);
+        match head.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(head) => meta(head).map(Some),
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
+        let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
+            return Ok(Bytes::new());
+        };
+        let header = format!("bytes={}-{last}", range.start);
+        let Some(mut answer) = self.get(key, Some(header), if_match).await? else {
+            return Ok(Bytes::new());
+        };
+        if answer.content_range().is_none() && range.start > 0 {
+            return Err(StoreError::Protocol("the store ignored a Range header".into()));
+        }
+        // Not more than asked for, should the store send the whole object after all.
+        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = BytesMut::new();
+        while bytes.len() < wanted {
+            let Some(chunk) = answer.body.next().await else { break };
+            let chunk = chunk.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+            if bytes.is_empty() && chunk.len() >= wanted {
+                return Ok(chunk.slice(..wanted));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        bytes.truncate(wanted);
+        Ok(bytes.freeze())
+    }
+
+    async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream> {
+        let Some(answer) = self.get(key, None, if_match).await? else {
+            return Ok(Box::pin(futures_util::stream::empty()));
+        };
+        Ok(Box::pin(futures_util::stream::unfold(answer.body, |mut body| async {
+            let chunk = body.next().await?;
+            Some((chunk.map_err(|error| StoreError::Unavailable(Box::new(error))), body))
+        })))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        let PutOptions { content_type, metadata, checksum, if_none_match } = options;
+        let mut put = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_content_type(content_type.clone())
+            .set_if_none_match(if_none_match.then(|| "*".to_owned()))
+            .body(SdkStream::from(body));
+        for (name, value) in metadata {
+            put = put.metadata(name, value);
+        }
+        if let Some(checksum) = checksum {
+            let value = Some(checksum.value());
+            put = match checksum.algorithm() {
+                Algorithm::Sha256 => put.set_checksum_sha256(value),
+                Algorithm::Crc32 => put.set_checksum_crc32(value),
+                Algorithm::Crc32c => put.set_checksum_crc32_c(value),
+                Algorithm::Crc64nvme => put.set_checksum_crc64_nvme(value),
+                Algorithm::Md5 => put.set_content_md5(value),
+            };
+            put = put.set_checksum_algorithm(sdk_algorithm(checksum.algorithm()));
+        }
+        let put = put.customize().config_override(self.for_transfers());
+        let written = put.send().await.map_err(store_error)?;
+        Ok(Written { etag: etag(written.e_tag())?, version_id: written.version_id })
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        match self.client.delete_object().bucket(&self.bucket).key(key).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
+        let mut failed = Vec::new();
+        for keys in keys.chunks(MAX_PAGE) {
+            let mut delete = Delete::builder().quiet(true);
+            for key in keys {
+                let id = ObjectIdentifier::builder().key(key).build();
+                delete = delete.objects(id.map_err(|e| refused("InvalidRequest", e))?);
+            }
+            let delete = delete.build().map_err(|e| refused("InvalidRequest", e))?;
+            let call = self.client.delete_objects().bucket(&self.bucket).delete(delete);
+            let answer = call.send().await.map_err(store_error)?;
+            for error in answer.errors() {
+                let code = error.code().unwrap_or("Unknown");
+                if code != "NoSuchKey" {
+                    let why = refused(code, error.message().unwrap_or_default().to_owned());
+                    failed.push((error.key().unwrap_or_default().to_owned(), why));
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        let ListRequest { prefix, start_after, token, limit } = request;
+        let limit = if *limit == 0 { MAX_PAGE } else { (*limit).min(MAX_PAGE) };
+        let answer = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .set_start_after(start_after.clone().filter(|_| token.is_none()))
+            .set_continuation_token(token.clone())
+            // XML has no way to write control characters: one such key would end every listing.
+            .encoding_type(EncodingType::Url)
+            .max_keys(i32::try_from(limit).unwrap_or(1000))
+            .send()
+            .await
+            .map_err(store_error)?;
+        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+        let objects = answer.contents().iter().map(|object| listed(object, encoded));
+        let objects = objects.collect::<Result<Vec<_>>>()?;
+        let next = match (answer.is_truncated(), answer.next_continuation_token) {
+            (Some(true), None) => {
+                return Err(StoreError::Protocol("a listing is cut off without a token".into()));
+            }
+            (Some(true), next) if next == *token => {
+                return Err(StoreError::Protocol("a listing's token leads to itself".into()));
+            }
+            (Some(true), next) => next,
+            _ => None,
+        };
+        Ok(ListPage { objects, next })
+    }
+
+    async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String> {
+        self.begin(key, options).await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part> {
+        self.send_part(key, upload_id, number, body).await
+    }
+
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
+        self.parts(key, upload_id).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[Part],
+        if_none_match: bool,
+    ) -> Result<Written> {
+        self.complete(key, upload_id, parts, if_none_match).await
+    }
+
+    async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.abort(key, upload_id).await
+    }
+
+    async fn list_multiparts(
+        &self,
+        prefix: &str,
+        marker: Option<&str>,
+    ) -> Result<(Vec<OpenMultipart>, Option<String>)> {
+        self.open_multiparts(prefix, marker).await
+    }
+
+    async fn check_bucket(&self) -> Result<()> {
+        match self.client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if status(&error) == Some(404) => Err(StoreError::NoSuchBucket),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn create_bucket(&self) -> Result<()> {
+        // AWS refuses a constraint that names us-east-1 (S3 API reference, CreateBucket).
+        let place = (self.region != "us-east-1").then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
+                .build()
+        });
+        let create = self.client.create_bucket().bucket(&self.bucket);
+        match create.set_create_bucket_configuration(place).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
+            // Several stores say this of one's own bucket as well.
+            Err(error) if error.code() == Some("BucketAlreadyExists") => self.check_bucket().await,
+            Err(error) => Err(store_error(error)),
+        }
+    }
+}
+
+impl S3 {
+    /// `None` where the range lies behind the object's end.
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<String>,
+        if_match: &str,
+    ) -> Result<Option<GetObjectOutput>> {
+        let get = self.client.get_object().bucket(&self.bucket).key(key).set_range(range);
+        match get.if_match(format!("\"{if_match}\"")).send().await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if status(&error) == Some(416) => Ok(None),
+            Err(error) if is_not_found(&error) => Err(StoreError::PreconditionFailed),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+}
+
+fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
+    Ok(ObjectMeta {
+        etag: etag(head.e_tag())?,
+        size: size(head.content_length()),
+        checksums: checksums(&head),
+        last_modified: head.last_modified().and_then(timestamp),
+        version_id: head.version_id.filter(|version| version != "null"),
+        content_type: head.content_type,
+        metadata: head.metadata.unwrap_or_default().into_iter().collect(),
+    })
+}
+
+/// A composite is a checksum of checksums, marked by its type or by `-N` behind it.
+fn checksums(head: &HeadObjectOutput) -> Vec<Checksum> {
+    if head.checksum_type() == Some(&ChecksumType::Composite) {
+        return Vec::new();
+    }
+    [
+        (Algorithm::Sha256, head.checksum_sha256()),
+        (Algorithm::Crc32, head.checksum_crc32()),
+        (Algorithm::Crc32c, head.checksum_crc32_c()),
+        (Algorithm::Crc64nvme, head.checksum_crc64_nvme()),
+        (Algorithm::Md5, head.checksum_md5()),
+    ]
+    .into_iter()
+    .filter_map(|(algorithm, value)| Checksum::parse(algorithm, value?).ok())
+    .collect()
+}
+
+fn listed(object: &Object, encoded: bool) -> Result<Listed> {
+    let key = object.key().ok_or_else(|| StoreError::Protocol("a listed object has no key".into()))?;
+    Ok(Listed {
+        key: if encoded { decode(key)? } else { key.to_owned() },
+        etag: etag(object.e_tag())?,
+        size: size(object.size()),
+        last_modified: object.last_modified().and_then(timestamp),
+    })
+}
+
+/// `encoding-type=url` is the encoding of forms: `+` is a space (S3 API reference,
+/// ListObjectsV2).
+pub(super) fn decode(text: &str) -> Result<String> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8();
+    let decoded = decoded.map_err(|_| StoreError::Protocol("a listed key is not UTF-8".into()))?;
+    Ok(decoded.into_owned())
+}
+
+pub(super) fn etag(quoted: Option<&str>) -> Result<String> {
+    match quoted.map(|etag| etag.trim_start_matches("W/").trim_matches('"')) {
+        Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
+        _ => Err(StoreError::Protocol("an answer without an ETag".into())),
+    }
+}
+
+pub(super) fn size(bytes: Option<i64>) -> u64 {
+    bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
+}
+
+pub(super) fn timestamp(at: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_timestamp(at.secs(), at.subsec_nanos())
+}
+
+fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
+    algorithm.sdk_name().map(ChecksumAlgorithm::from)
+}
+
+fn refused(
+    code: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StoreError {
+    StoreError::Refused { code: code.to_owned(), source: source.into() }
+}
