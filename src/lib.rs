@@ -12,5 +12,6 @@ pub mod db;
 pub mod domain;
 #[cfg(feature = "embedded-s3")]
 pub mod embedded_s3;
+pub mod http;
 pub mod reconcile;
 pub mod storage;
