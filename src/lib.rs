@@ -7,7 +7,15 @@
 //! main → cli → http, jobs → app, reconcile → db, storage → domain
 //! ```
 
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod db;
 pub mod domain;
 #[cfg(feature = "embedded-s3")]
 pub mod embedded_s3;
+pub mod http;
+pub mod jobs;
+pub mod reconcile;
 pub mod storage;
+pub mod telemetry;

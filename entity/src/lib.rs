@@ -1,1 +1,13 @@
-//! entity
+//! The tables as sea-orm sees them. Types are the database's own; meaning is given to
+//! them in `upload_coordinator::db`, the only user of this crate.
+//!
+//! To add a table: a module here, a migration in `migration`, an aggregate in `src/db`.
+#![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
+
+pub mod instance;
+pub mod marker;
+pub mod reconcile_finding;
+pub mod reconcile_lock;
+pub mod reconcile_run;
+pub mod track;
+pub mod upload;

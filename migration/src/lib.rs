@@ -1,1 +1,21 @@
-//! migration
+//! The schema, step by step. One file a step, in the order of their names; a step that
+//! has landed is never edited. Both databases run the same steps.
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+mod columns;
+mod m20261123_000001_uploads;
+mod m20261123_000002_reconcile;
+
+/// All steps.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20261123_000001_uploads::Migration),
+            Box::new(m20261123_000002_reconcile::Migration),
+        ]
+    }
+}

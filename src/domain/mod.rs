@@ -13,6 +13,7 @@ pub mod ids;
 pub mod key;
 pub mod policy;
 pub mod reconcile;
+pub mod run;
 pub mod sniff;
 pub mod track;
 pub mod transition;

@@ -24,6 +24,8 @@ pub enum Event {
     Delete,
     /// A newer upload of the track was verified.
     Supersede,
+    /// The store answered that the unwanted object is gone.
+    ObjectDeleted,
 }
 
 /// A sight of the object.
@@ -92,6 +94,7 @@ pub fn step(
         Event::Renew { url_expires_at } => renew(upload, url_expires_at, now),
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
+        Event::ObjectDeleted => Ok(object_deleted(upload, now)),
     }
 }
 
@@ -235,6 +238,16 @@ fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Result<Step, Tr
         }
         State::Rejected { .. } | State::Cancelled | State::Removed { .. } => Ok(unchanged(upload)),
         State::Pending | State::Expired => Err(TransitionError::NotVerified(upload.status())),
+    }
+}
+
+fn object_deleted(upload: Upload, now: Timestamp) -> Step {
+    if upload.status().is_final() && upload.deletion.is_due(now) {
+        let deletion = Deletion { done: Some(now), ..upload.deletion };
+        let state = upload.state.clone();
+        changed(Upload { deletion, ..upload }, state, now, vec![])
+    } else {
+        unchanged(upload)
     }
 }
 

@@ -123,6 +123,13 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Removed, renew(), None),
         (Removed, Event::Delete, stays(Removed)),
         (Removed, Event::Supersede, stays(Removed)),
+        (Pending, Event::ObjectDeleted, stays(Pending)),
+        (Expired, Event::ObjectDeleted, stays(Expired)),
+        (Uploaded, Event::ObjectDeleted, stays(Uploaded)),
+        (Missing, Event::ObjectDeleted, stays(Missing)),
+        (Rejected, Event::ObjectDeleted, to(Rejected, &[])),
+        (Cancelled, Event::ObjectDeleted, to(Cancelled, &[])),
+        (Removed, Event::ObjectDeleted, to(Removed, &[])),
     ];
     for (status, event, expected) in table {
         let got = step(upload_in(status), event.clone(), at(100), &tracks())
@@ -210,6 +217,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         2 => renew,
         1 => Just(Event::Delete),
         1 => Just(Event::Supersede),
+        1 => Just(Event::ObjectDeleted),
     ];
     (0i64..30, event)
 }

@@ -62,16 +62,21 @@ impl Blobs {
     /// Removes blobs that no row names any more. A failure costs space only: the sweep
     /// at the next start finds them.
     pub(super) async fn remove(&self, names: Vec<String>) {
-        if names.is_empty() {
+        self.remove_files(names.iter().map(|name| self.path(name)).collect()).await;
+    }
+
+    /// The same for files wherever they are.
+    pub(super) async fn remove_files(&self, paths: Vec<PathBuf>) {
+        if paths.is_empty() {
             return;
         }
-        let blobs = self.clone();
         let removal = tokio::task::spawn_blocking(move || {
-            for name in names {
-                if let Err(error) = fs::remove_file(blobs.path(&name))
+            for path in paths {
+                if let Err(error) = fs::remove_file(&path)
                     && error.kind() != io::ErrorKind::NotFound
                 {
-                    tracing::warn!(blob = name, error = %error, "a blob could not be removed");
+                    let path = path.display();
+                    tracing::warn!(path = %path, error = %error, "a blob could not be removed");
                 }
             }
         });

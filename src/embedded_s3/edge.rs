@@ -234,5 +234,6 @@ impl S3Host for Subdomains {
 }
 
 fn subdomain<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
-    host.strip_suffix(domain)?.strip_suffix('.').filter(|bucket| !bucket.is_empty())
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    name.strip_suffix(domain)?.strip_suffix('.').filter(|bucket| !bucket.is_empty())
 }

@@ -31,6 +31,15 @@
 //!    through `Store::commit`, so that a client that hangs up cannot cut it in half.
 //! 3. A new refusal is a variant of `fault::Fault` with its S3 code.
 //! 4. Test it over the wire in `src/tests/embedded_s3/`.
+//!
+//! # Known quirks
+//! - `s3s` gathers a form's file in memory, so a form carries at most 512 MiB, and does
+//!   not replace `${filename}` in a form's key.
+//! - `s3s` holds one chunk of an `aws-chunked` body in memory; clients send small ones.
+//! - A checksum in the query of a presigned URL instead of a header is ignored, as it is
+//!   by several other stores.
+//! - A repeated `CompleteMultipartUpload` is answered `NoSuchUpload`.
+//! - Versions, tags, ACLs, encryption and lifecycles do not exist here.
 
 mod blobs;
 mod checksum;
@@ -74,8 +83,8 @@ pub struct EmbeddedS3Config {
     pub secret_access_key: SecretString,
     /// Buckets to create at start unless they exist.
     pub buckets: Vec<String>,
-    /// The domain, with its port if it has one, below which `bucket.domain` addresses a
-    /// bucket. Path-style addressing works in any case.
+    /// The domain, without a port, below which `bucket.domain` addresses a bucket.
+    /// Path-style addressing works in any case.
     pub host_domain: Option<String>,
 }
 

@@ -160,3 +160,97 @@ pub(super) async fn read<S: Source>(source: &S, query: &Query) -> Result<Page<S:
         batch = if after_prefix { READ_AFTER_PREFIX } else { batch.saturating_mul(2) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A sorted set that counts how many of its keys were looked at.
+    struct Counted {
+        keys: BTreeSet<Vec<u8>>,
+        rows: AtomicUsize,
+    }
+
+    impl Counted {
+        fn of(keys: impl Iterator<Item = String>) -> Self {
+            Self { keys: keys.map(String::into_bytes).collect(), rows: AtomicUsize::new(0) }
+        }
+
+        async fn read(&self, query: &Query) -> (Page<()>, usize) {
+            self.rows.store(0, Ordering::Relaxed);
+            let page = read(self, query).await.unwrap();
+            (page, self.rows.load(Ordering::Relaxed))
+        }
+    }
+
+    impl Source for Counted {
+        type Item = ();
+
+        async fn range(
+            &self,
+            from: &Bound,
+            until: &[u8],
+            limit: i64,
+        ) -> Result<Vec<(Bound, ())>, Fault> {
+            let range = self.keys.range(from.key.clone()..until.to_vec());
+            let limit = usize::try_from(limit).unwrap();
+            let rows: Vec<_> = range.take(limit).map(|k| (Bound::at(k.clone()), ())).collect();
+            self.rows.fetch_add(rows.len(), Ordering::Relaxed);
+            Ok(rows)
+        }
+    }
+
+    fn query(prefix: &str, delimiter: Option<&str>, from: &str) -> Query {
+        let from = Bound::at(from);
+        Query { prefix: prefix.into(), delimiter: delimiter.map(Into::into), from, limit: 1000 }
+    }
+
+    #[tokio::test]
+    async fn a_page_looks_at_as_many_rows_in_a_large_bucket_as_in_a_small_one() {
+        for size in [1_000, 100_000] {
+            let bucket = Counted::of((0..size).map(|n| format!("k/{n:08}")));
+            let (page, rows) = bucket.read(&query("k/", None, "k/00000010")).await;
+            assert_eq!(page.entries.len(), 1000.min(size - 10));
+            assert!(rows <= 1001, "{rows} rows of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_common_prefix_is_skipped_not_read() {
+        for size in [1_000, 100_000] {
+            let bucket = Counted::of((0..size).map(|n| format!("{}/{n:08}", n % 20)));
+            let (page, rows) = bucket.read(&query("", Some("/"), "")).await;
+            assert_eq!(page.entries.len(), 20);
+            assert!(rows <= 60, "{rows} rows of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_and_prefixes_by_turns_cost_a_small_multiple_of_what_is_shown() {
+        let keys = (0..2_000).map(|n| format!("{n:04}"));
+        let nested = (0..100_000).map(|n| format!("{:04}/{n:08}", n % 2_000));
+        let bucket = Counted::of(keys.chain(nested));
+        let (page, rows) = bucket.read(&query("", Some("/"), "")).await;
+        assert_eq!(page.entries.len(), 1000);
+        assert!(rows <= 4_000, "{rows} rows");
+        assert_eq!(page.next, Some(Bound::at("0500")));
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_just_above_everything_in_it() {
+        assert_eq!(prefix_end(b"a/"), b"a0");
+        assert_eq!(prefix_end(b"a\xff"), b"b");
+        assert_eq!(prefix_end(b""), b"\xff");
+    }
+
+    #[test]
+    fn a_token_comes_back_and_nonsense_does_not() {
+        let bound = Bound::at("a b/ü");
+        assert_eq!(Bound::from_token(&bound.to_token()), Some(bound));
+        assert_eq!(Bound::from_token("nonsense!"), None);
+        assert_eq!(Bound::from_token(""), None);
+    }
+}

@@ -82,7 +82,8 @@ impl Store {
     async fn sweep(&self) -> Result<(), Fault> {
         let mut removed = 0_usize;
         for shard in Blobs::shards() {
-            let mut entries = tokio::fs::read_dir(self.blobs().shard_dir(&shard)).await?;
+            let dir = self.blobs().shard_dir(&shard);
+            let mut entries = tokio::fs::read_dir(&dir).await?;
             loop {
                 let mut names = Vec::new();
                 while names.len() < SWEEP_BATCH
@@ -94,9 +95,12 @@ impl Store {
                     break;
                 }
                 let in_use = self.index().named(&names).await?;
-                names.retain(|name| !in_use.contains(name));
+                names.retain(|name| {
+                    !in_use.contains(name) || self.blobs().path(name) != dir.join(name)
+                });
                 removed += names.len();
-                self.blobs().remove(names).await;
+                let orphans = names.iter().map(|name| dir.join(name)).collect();
+                self.blobs().remove_files(orphans).await;
             }
         }
         if removed > 0 {

@@ -1,3 +1,10 @@
-//! Integration tests: one binary, one folder a subject.
+//! The integration tests: one binary, one module a subject.
+//!
+//! To add a subject: a folder here and a line below. Tests take what they need from
+//! [`support`]; each has its own database, bucket prefix and ports.
 
+#[cfg(feature = "embedded-s3")]
+mod embedded_s3;
 mod storage;
+mod support;
+mod use_cases;

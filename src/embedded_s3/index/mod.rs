@@ -173,3 +173,30 @@ fn to_db(n: u64) -> i64 {
 fn from_db(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+
+    async fn plan(index: &Index, statement: &str) -> String {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let steps: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(&index.readers).await.unwrap();
+        steps.into_iter().map(|step| step.3).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn a_page_is_one_range_of_the_primary_key_and_needs_no_sorting() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index.sqlite")).await.unwrap();
+        assert_eq!(
+            plan(&index, objects::LIST).await,
+            "SEARCH object USING PRIMARY KEY (bucket_id=? AND key>? AND key<?)",
+        );
+        let uploads = plan(&index, uploads::LIST).await;
+        assert!(uploads.starts_with("SEARCH upload USING PRIMARY KEY (bucket_id=?"), "{uploads}");
+        assert!(!uploads.contains("TEMP B-TREE"), "{uploads}");
+    }
+}

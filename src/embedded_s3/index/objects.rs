@@ -57,7 +57,7 @@ impl TryFrom<Row> for Object {
 }
 
 /// One range of the primary key, whatever the size of the bucket.
-pub(in super::super) const LIST: &str = "SELECT key, size, etag, modified_ms FROM object \
+pub(super) const LIST: &str = "SELECT key, size, etag, modified_ms FROM object \
      WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?";
 
 impl Index {

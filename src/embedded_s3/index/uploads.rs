@@ -37,6 +37,10 @@ pub(in super::super) struct Part {
     pub sum: Sum,
 }
 
+/// One range of the primary key.
+pub(super) const LIST: &str = "SELECT key, id, initiated_ms, sum_plan FROM upload \
+     WHERE bucket_id = ? AND (key, id) >= (?, ?) AND key < ? ORDER BY key, id LIMIT ?";
+
 type Plan = (Algorithm, Kind, bool);
 
 #[derive(FromRow)]
@@ -236,17 +240,14 @@ impl Index {
         until: &[u8],
         limit: i64,
     ) -> Result<Vec<(Bound, ListedUpload)>, Fault> {
-        let rows: Vec<(Vec<u8>, String, i64, String)> = sqlx::query_as(
-            "SELECT key, id, initiated_ms, sum_plan FROM upload WHERE bucket_id = ? \
-             AND (key, id) >= (?, ?) AND key < ? ORDER BY key, id LIMIT ?",
-        )
-        .bind(bucket_id)
-        .bind(from.key.as_slice())
-        .bind(from.id.as_str())
-        .bind(until)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let rows: Vec<(Vec<u8>, String, i64, String)> = sqlx::query_as(LIST)
+            .bind(bucket_id)
+            .bind(from.key.as_slice())
+            .bind(from.id.as_str())
+            .bind(until)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
         rows.into_iter()
             .map(|(key, id, initiated_ms, plan)| {
                 let (algorithm, kind, _): Plan = from_json(&plan, "upload.sum_plan")?;

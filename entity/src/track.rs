@@ -1,0 +1,28 @@
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "tracks")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub owner: String,
+    pub title: String,
+    pub artist_name: String,
+    pub release_date: Option<Date>,
+    pub title_order: String,
+    pub artist_order: String,
+    pub release_order: Date,
+    pub status: String,
+    pub next_sequence: i64,
+    pub latest_upload_id: Option<Uuid>,
+    pub bound_upload_id: Option<Uuid>,
+    pub bound_sequence: Option<i64>,
+    pub version: i64,
+    pub created_at: DateTimeUtc,
+    pub updated_at: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

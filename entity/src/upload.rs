@@ -1,0 +1,44 @@
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "uploads")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub owner: String,
+    pub policy: String,
+    pub track_id: Option<Uuid>,
+    pub track_sequence: Option<i64>,
+    pub key: String,
+    pub filename: Option<String>,
+    pub declared_content_type: Option<String>,
+    pub declared_size: Option<i64>,
+    pub declared_checksum_algorithm: Option<String>,
+    pub declared_checksum: Option<String>,
+    pub strategy: String,
+    pub write_once: bool,
+    pub metadata: Json,
+    pub url_expires_at: DateTimeUtc,
+    pub multipart_id: Option<String>,
+    pub status: String,
+    pub reason: Option<String>,
+    pub confirmed_by: Option<String>,
+    pub late: bool,
+    pub etag: Option<String>,
+    pub version_id: Option<String>,
+    pub size: Option<i64>,
+    pub content_type: Option<String>,
+    pub checksum_algorithm: Option<String>,
+    pub checksum: Option<String>,
+    pub uploaded_at: Option<DateTimeUtc>,
+    pub object_delete_after: Option<DateTimeUtc>,
+    pub object_deleted_at: Option<DateTimeUtc>,
+    pub version: i64,
+    pub created_at: DateTimeUtc,
+    pub updated_at: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,108 @@
+# Helpers that every script here shares. Sourced, never run.
+# shellcheck shell=bash
+
+# shellcheck disable=SC2034 # for the scripts that source this
+repo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Built and downloaded servers are kept here, outside the repository, so that a fresh clone
+# finds them again. Every file in it can be deleted at any time.
+cache_dir=${UPLOAD_COORDINATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/upload-coordinator}
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "${0##*/}: $*"
+  exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# free_ports COUNT: prints free loopback ports on one line. Nothing can reserve a port for a program that binds it
+# later, so they are drawn at random, which keeps parallel runs apart, from below the range
+# that the kernel hands out to clients. `scripts/with-server` tries again if one was lost.
+free_ports() {
+  local wanted=$1 port seen=' '
+  while ((wanted > 0)); do
+    port=$((20000 + RANDOM % 12000))
+    [[ $seen == *" $port "* ]] && continue
+    seen+="$port "
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue
+    printf '%s ' "$port"
+    wanted=$((wanted - 1))
+  done
+  echo
+}
+
+# random_hex BYTES
+random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
+
+# wait_until SECONDS PID COMMAND...: polls until the command succeeds; gives up when the time
+# is over or the process is gone.
+wait_until() {
+  local deadline=$((SECONDS + $1)) pid=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    kill -0 "$pid" 2>/dev/null || return 1
+    ((SECONDS < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
+# run_in_group COMMAND...: runs a command in a process group of its own and returns its exit
+# code; `stop_group` then ends it with all that it started (cargo's test binaries, say).
+# Without it a `kill` of a script here would only reach bash, which waits for its child.
+group_pid=
+run_in_group() {
+  set -m
+  "$@" <&0 &
+  group_pid=$!
+  set +m
+  local code=0
+  wait "$group_pid" || code=$?
+  group_pid=
+  return "$code"
+}
+# Waits for the whole group, not only its first process: servers take a moment to stop.
+stop_group() {
+  [[ -n $group_pid ]] || return 0
+  local deadline=$((SECONDS + 30))
+  kill -TERM -- "-$group_pid" 2>/dev/null || true
+  while kill -0 -- "-$group_pid" 2>/dev/null; do
+    if ((SECONDS >= deadline)); then
+      kill -KILL -- "-$group_pid" 2>/dev/null || true
+      break
+    fi
+    sleep 0.1
+  done
+  group_pid=
+}
+
+# on_exit FUNCTION: called once, however the script ends.
+on_exit() {
+  # shellcheck disable=SC2064 # the name is meant to be expanded now
+  trap "trap - EXIT INT TERM HUP; $1" EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# locked NAME COMMAND...: one at a time on this machine, so that two runs do not build the
+# same server twice. Without flock (macOS) the second build is only a waste.
+locked() {
+  local name=$1
+  shift
+  mkdir -p "$cache_dir"
+  if have flock; then
+    (
+      flock 9
+      "$@"
+    ) 9>"$cache_dir/$name.lock"
+  else
+    "$@"
+  fi
+}
+
+# bucket METHOD: PUT makes TEST_S3_BUCKET, GET tells whether it is there.
+bucket() {
+  # The header is said here because older curls leave it out, and S3 insists on it.
+  curl -fsS -o /dev/null -X "$1" "$TEST_S3_ENDPOINT/$TEST_S3_BUCKET" \
+    --user "$TEST_S3_ACCESS_KEY_ID:$TEST_S3_SECRET_ACCESS_KEY" \
+    --aws-sigv4 "aws:amz:$TEST_S3_REGION:s3" -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD'
+}

@@ -1,0 +1,105 @@
+//! Applies an event to an upload: transition, guarded save, and what follows the commit.
+
+use super::{App, AppError, Result};
+use crate::db::uploads::{Change, Saved};
+use crate::domain::transition::{Effect, Event, step};
+use crate::domain::{Policy, Upload};
+use crate::storage::Store;
+
+/// How often a lost race is read again before the caller is told to come back.
+const MAX_TRIES: usize = 8;
+
+/// What became of an event.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The upload as it is committed.
+    pub upload: Upload,
+    /// Whether this event changed it.
+    pub changed: bool,
+}
+
+impl App {
+    /// Applies one event. When another writer is first, the row is read again and the
+    /// event decided again; evidence stays what it is.
+    pub async fn apply(&self, mut upload: Upload, event: &Event) -> Result<Applied> {
+        for _ in 0..MAX_TRIES {
+            let (policy, store) = self.rules_of(&upload)?;
+            let now = self.now();
+            let (id, multipart_id) = (upload.id, upload.multipart_id.clone());
+            let step = step(upload, event.clone(), now, policy)?;
+            if !step.changed {
+                return Ok(Applied { upload: step.upload, changed: false });
+            }
+            let aborts = step.effects.contains(&Effect::AbortMultipart);
+            let change = Change { upload: step.upload, effects: step.effects, policy };
+            if let Saved::Done(upload) = self.db.save_upload(change, now).await? {
+                if aborts && let Some(multipart_id) = multipart_id {
+                    abort_multipart(store, &upload, &multipart_id).await;
+                }
+                note(&upload, policy);
+                return Ok(Applied { upload, changed: true });
+            }
+            upload = self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))?;
+        }
+        Err(AppError::Contended)
+    }
+
+    /// Applies events to several uploads in one transaction. One that another writer was
+    /// faster with is applied by itself; one that fails leaves the others be. The answers
+    /// are in the events' order.
+    pub async fn apply_many(&self, events: Vec<(Upload, Event)>) -> Result<Vec<Result<Applied>>> {
+        let now = self.now();
+        let mut answers: Vec<Option<Result<Applied>>> = Vec::with_capacity(events.len());
+        let (mut changes, mut pending) = (Vec::new(), Vec::new());
+        for (i, (upload, event)) in events.into_iter().enumerate() {
+            let before = upload.clone();
+            let decided = self.rules_of(&before).and_then(|(policy, store)| {
+                Ok((step(upload, event.clone(), now, policy)?, policy, store))
+            });
+            answers.push(match decided {
+                Err(error) => Some(Err(error)),
+                Ok((step, ..)) if !step.changed => {
+                    Some(Ok(Applied { upload: step.upload, changed: false }))
+                }
+                Ok((step, policy, store)) => {
+                    let aborts = step.effects.contains(&Effect::AbortMultipart);
+                    changes.push(Change { upload: step.upload, effects: step.effects, policy });
+                    pending.push((i, before, event, policy, store, aborts));
+                    None
+                }
+            });
+        }
+        let saved = if changes.is_empty() {
+            Vec::new()
+        } else {
+            self.db.save_uploads(changes, now).await?
+        };
+        for ((i, before, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
+            answers[i] = Some(match saved {
+                Saved::Done(upload) => {
+                    if aborts && let Some(multipart_id) = &before.multipart_id {
+                        abort_multipart(store, &upload, multipart_id).await;
+                    }
+                    note(&upload, policy);
+                    Ok(Applied { upload, changed: true })
+                }
+                Saved::Lost => self.apply(before, &event).await,
+            });
+        }
+        Ok(answers.into_iter().map(|a| a.unwrap_or(Err(AppError::Contended))).collect())
+    }
+}
+
+/// Throws away the parts of an upload that has ended. The row is committed; when the
+/// store fails now, the parts are found by the next audit.
+pub(crate) async fn abort_multipart(store: &Store, upload: &Upload, multipart_id: &str) {
+    if let Err(error) = store.objects.abort_multipart(upload.key.as_str(), multipart_id).await {
+        tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
+            "multipart upload not aborted; the next audit finds it");
+    }
+}
+
+fn note(upload: &Upload, policy: &Policy) {
+    tracing::info!(upload = %upload.id, policy = %policy.name, status = upload.status().name(),
+        version = upload.version, "upload changed");
+}

@@ -1,0 +1,313 @@
+//! The direct-upload fallback: the bytes come through this service and go on to the
+//! store as they come. Memory per upload is about one part, whatever the file's size.
+//!
+//! The row is committed before the first byte is stored, and nothing is stored that
+//! breaks a rule which can be seen beforehand. What fails later is ended: parts aborted,
+//! the row cancelled.
+
+use bytes::{Bytes, BytesMut};
+use chrono::TimeDelta;
+use futures_util::{Stream, StreamExt as _};
+
+use super::create_upload::NewUpload;
+use super::tracks::WithUpload;
+use super::{App, AppError, Result};
+use crate::domain::checksum::{Algorithm, Hasher};
+use crate::domain::policy::{Arrival, RejectReason};
+use crate::domain::sniff::{self, SNIFF_LEN};
+use crate::domain::transition::{Event, Observation};
+use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
+use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload};
+use crate::storage::presign::MAX_PART_NUMBER;
+use crate::storage::{Part, PutOptions, Store, Written};
+
+/// What is known of a file before its bytes.
+#[derive(Debug, Clone)]
+pub struct DirectUpload {
+    /// The track that it is for.
+    pub track: TrackId,
+    /// The rules; `tracks` by default.
+    pub policy: Option<PolicyName>,
+    /// The file's name, as the path has it.
+    pub filename: String,
+    /// The file's media type, where the client says one.
+    pub content_type: Option<String>,
+    /// The file's length in bytes, where the client says one.
+    pub length: Option<u64>,
+}
+
+impl App {
+    /// Stores the file of a track from a stream of its bytes.
+    pub async fn direct_upload<B>(
+        &self,
+        owner: &Owner,
+        request: DirectUpload,
+        body: B,
+    ) -> Result<WithUpload>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        if !self.direct.enabled {
+            return Err(AppError::Disabled("direct uploads are switched off here"));
+        }
+        let policy = self.policy(request.policy.as_ref())?;
+        let store = self.store_of(policy)?;
+        let content_type = sniff::informative(request.content_type.as_deref());
+        let declared = Declared {
+            filename: Some(request.filename),
+            content_type: None,
+            size: request.length,
+            checksum: None,
+        };
+        policy.check_declared(&declared, "file")?;
+        check_media_type(policy, content_type.as_deref())?;
+        self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
+
+        let mut file = File::new(body, policy, self.direct.part_size);
+        let first = file.next_part().await?;
+        file.check_start(&declared, &first)?;
+        let new = NewUpload {
+            declared: Declared { content_type, ..declared },
+            strategy: Some(Strategy::Direct),
+            ..NewUpload::default()
+        };
+        let upload = self.new_upload(owner, policy, new, policy.url_ttl);
+        let upload = self.db.create_upload(upload, Some(request.track)).await?;
+        let upload = upload.ok_or(AppError::NotFound("track"))?;
+
+        let (mut transfer, stored) = {
+            let mut transfer = Transfer { app: self, store, policy, upload };
+            let stored = transfer.store(&mut file, first).await;
+            (transfer, stored)
+        };
+        match stored {
+            Ok(written) => self.finish(owner, request.track, transfer.upload, written, file).await,
+            Err(error) => {
+                transfer.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn finish<B>(
+        &self,
+        owner: &Owner,
+        track: TrackId,
+        upload: Upload,
+        written: Written,
+        file: File<'_, B>,
+    ) -> Result<WithUpload> {
+        let facts = Facts {
+            etag: written.etag,
+            version_id: written.version_id,
+            size: file.size,
+            content_type: file.media_type.or(upload.declared.content_type.clone()),
+            checksum: Some(file.hasher.finish()),
+        };
+        let by = ConfirmedBy::Direct;
+        let event = Event::Observed(Observation { facts, verdict: Ok(()), by });
+        let upload = self.apply(upload, &event).await?.upload;
+        if upload.status() == Status::Cancelled {
+            return Err(AppError::Ended);
+        }
+        self.track(owner, track).await
+    }
+}
+
+fn check_media_type(policy: &Policy, content_type: Option<&str>) -> Result<()> {
+    let declared =
+        Declared { content_type: content_type.map(str::to_owned), ..Declared::default() };
+    policy.check_declared(&declared, "file").map_err(|_| {
+        let allowed = policy.allowed_content_types.join(", ");
+        AppError::MediaType(format!("Content-Type must be one of: {allowed}"))
+    })
+}
+
+/// The sentence for a rule that the bytes break.
+fn sentence(policy: &Policy, reason: RejectReason) -> String {
+    match reason {
+        RejectReason::MultipartEnvelope => {
+            "File is a multipart/form-data body, not the file inside it".to_owned()
+        }
+        RejectReason::Empty => "File is empty".to_owned(),
+        RejectReason::TooLarge => policy.too_large(),
+        RejectReason::SizeMismatch => "File has another size than declared".to_owned(),
+        RejectReason::ContentMismatch => {
+            let allowed = policy.allowed_content_types.join(", ");
+            format!("File's content is none of: {allowed}")
+        }
+        RejectReason::ChecksumMismatch | RejectReason::Late | RejectReason::Overwritten => {
+            format!("File was rejected: {}", reason.name())
+        }
+    }
+}
+
+/// The body, cut into parts, measured and hashed on the way.
+struct File<'a, B> {
+    body: B,
+    policy: &'a Policy,
+    part_size: usize,
+    rest: Bytes,
+    ended: bool,
+    size: u64,
+    media_type: Option<String>,
+    hasher: Hasher,
+}
+
+impl<'a, B> File<'a, B> {
+    fn new(body: B, policy: &'a Policy, part_size: usize) -> Self {
+        Self {
+            body,
+            policy,
+            part_size,
+            rest: Bytes::new(),
+            ended: false,
+            size: 0,
+            media_type: None,
+            hasher: Hasher::new(Algorithm::Sha256),
+        }
+    }
+}
+
+impl<B> File<'_, B>
+where
+    B: Stream<Item = Result<Bytes>> + Unpin,
+{
+    /// The next bytes: a whole part, or what is left; nothing at the end. Afterwards
+    /// `ended` says whether more will come, so no second part is held to find out.
+    async fn next_part(&mut self) -> Result<Bytes> {
+        let mut part = BytesMut::new();
+        loop {
+            let take = self.rest.len().min(self.part_size - part.len());
+            part.extend_from_slice(&self.rest.split_to(take));
+            if !self.rest.is_empty() || self.ended {
+                break;
+            }
+            match self.body.next().await {
+                Some(chunk) => self.rest = chunk?,
+                None => self.ended = true,
+            }
+        }
+        self.size += part.len() as u64;
+        if self.size > self.policy.max_size {
+            return Err(AppError::field("file", self.policy.too_large()));
+        }
+        self.hasher.update(&part);
+        Ok(part.freeze())
+    }
+
+    /// Judges what the first part shows, before anything is stored.
+    fn check_start(&mut self, declared: &Declared, first: &Bytes) -> Result<()> {
+        let size = match declared.size {
+            Some(size) if !self.ended => size,
+            _ => self.size,
+        };
+        let head = &first[..first.len().min(SNIFF_LEN)];
+        let arrival = Arrival { size, content_type: None, head, checksum: None };
+        self.media_type = sniff::media_type(head).map(str::to_owned);
+        self.policy
+            .judge(declared, &arrival)
+            .map_err(|reason| AppError::field("file", sentence(self.policy, reason)))
+    }
+}
+
+/// An upload whose row is committed and whose bytes are on their way to the store.
+struct Transfer<'a> {
+    app: &'a App,
+    store: &'a Store,
+    policy: &'a Policy,
+    upload: Upload,
+}
+
+impl Transfer<'_> {
+    /// Stores the file: one put where it fits into a part, else a multipart upload.
+    async fn store<B>(&mut self, file: &mut File<'_, B>, first: Bytes) -> Result<Written>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let key = self.upload.key.as_str().to_owned();
+        let content_type = file.media_type.clone().or(self.upload.declared.content_type.clone());
+        let options = PutOptions { content_type, ..PutOptions::default() };
+        if file.ended {
+            self.check_size(file.size)?;
+            return Ok(self.store.objects.put(&key, first, &options).await?);
+        }
+        let id = self.store.objects.create_multipart(&key, &options).await?;
+        self.note_multipart(&id).await?;
+        let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
+        while !file.ended {
+            let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);
+            if number > MAX_PART_NUMBER {
+                return Err(AppError::field("file", self.policy.too_large()));
+            }
+            let part = file.next_part().await?;
+            parts.push(self.put_part(&key, &id, number, part).await?);
+            self.move_deadline().await?;
+        }
+        self.check_size(file.size)?;
+        Ok(self.store.objects.complete_multipart(&key, &id, &parts, false).await?)
+    }
+
+    async fn put_part(&self, key: &str, id: &str, number: u16, part: Bytes) -> Result<Part> {
+        Ok(self.store.objects.upload_part(key, id, number, part).await?)
+    }
+
+    /// A body that ended before its declared length is not the file.
+    fn check_size(&self, size: u64) -> Result<()> {
+        match self.upload.declared.size {
+            Some(declared) if declared != size => {
+                let reason = RejectReason::SizeMismatch;
+                Err(AppError::field("file", sentence(self.policy, reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the store's id on the row, so that whoever ends the upload can abort it.
+    async fn note_multipart(&mut self, id: &str) -> Result<()> {
+        let upload = Upload { multipart_id: Some(id.to_owned()), ..self.upload.clone() };
+        self.save(upload).await
+    }
+
+    /// Keeps the deadline ahead of bytes that keep coming: one write for each half of
+    /// the URL's life.
+    async fn move_deadline(&mut self) -> Result<()> {
+        let now = self.app.now();
+        let half: TimeDelta = self.policy.url_ttl / 2;
+        if self.upload.url_expires_at - now > half {
+            return Ok(());
+        }
+        let url_expires_at = now + self.policy.url_ttl;
+        self.save(Upload { url_expires_at, ..self.upload.clone() }).await
+    }
+
+    async fn save(&mut self, upload: Upload) -> Result<()> {
+        use crate::db::uploads::{Change, Saved};
+        let change = Change { upload, effects: vec![], policy: self.policy };
+        match self.app.db.save_upload(change, self.app.now()).await? {
+            Saved::Done(upload) => {
+                self.upload = upload;
+                Ok(())
+            }
+            // Only a DELETE writes to an upload whose bytes are coming.
+            Saved::Lost => Err(AppError::Ended),
+        }
+    }
+
+    /// Ends an upload whose bytes did not come, and deletes what of it is stored. When
+    /// that fails now, the row says what is due and the reconciler does it.
+    async fn abandon(&mut self) {
+        let multipart_id = self.upload.multipart_id.clone();
+        match self.app.apply(self.upload.clone(), &Event::Delete).await {
+            Ok(_) if multipart_id.is_none() => {
+                tracing::info!(upload = %self.upload.id, "direct upload given up");
+            }
+            Ok(_) => {
+                tracing::info!(upload = %self.upload.id, "direct upload given up, parts aborted");
+            }
+            Err(error) => tracing::warn!(upload = %self.upload.id,
+                error = &error as &dyn std::error::Error,
+                "direct upload not ended; it expires by itself"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Signs a download of a track's file, for verified bytes only.
+
+use chrono::TimeDelta;
+
+use super::{App, AppError, Result};
+use crate::domain::upload::ConfirmedBy;
+use crate::domain::{Owner, Policy, Status, TrackId, Upload};
+use crate::storage::Store;
+use crate::storage::presign::{GetTerms, Signed};
+
+/// How long a download URL lives: long enough to be followed, too short to be shared.
+const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
+
+impl App {
+    /// A signed GET of the file that a track is bound to.
+    pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<Signed> {
+        let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        let nothing = || match track.status {
+            Some(Status::Pending) => AppError::FilePending,
+            _ => AppError::NotFound("file"),
+        };
+        let bound = track.bound.ok_or_else(nothing)?;
+        let upload = self.db.upload(owner, bound.upload).await?.ok_or_else(nothing)?;
+        let upload = self.still_the_same(upload).await?;
+        if upload.status() != Status::Uploaded {
+            return Err(AppError::NotFound("file"));
+        }
+        let (_, store) = self.rules_of(&upload)?;
+        let facts = upload.state.facts();
+        let terms = GetTerms {
+            content_disposition: Some(content_disposition(upload.declared.filename.as_deref())),
+            content_type: facts.and_then(|facts| facts.content_type.clone()),
+            version_id: facts.and_then(|facts| facts.version_id.clone()),
+        };
+        Ok(store.presigner.get(upload.key.as_str(), &terms, self.now(), DOWNLOAD_TTL).await?)
+    }
+
+    /// While the upload's own URL can still overwrite the object, a HEAD makes sure that
+    /// it did not; a change is judged at once.
+    async fn still_the_same(&self, upload: Upload) -> Result<Upload> {
+        let (policy, store) = self.rules_of(&upload)?;
+        if !self.may_be_overwritten(&upload, policy, store) {
+            return Ok(upload);
+        }
+        let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        Ok(self.apply(upload, &event).await?.upload)
+    }
+
+    fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
+        let once = upload.write_once && store.capabilities.write_once_is_effective();
+        !once && self.now() <= upload.deadline(policy.grace)
+    }
+}
+
+/// `attachment` with the filename in both forms of RFC 6266: plain ASCII for old clients,
+/// RFC 8187 for all of Unicode.
+fn content_disposition(filename: Option<&str>) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    // RFC 8187, 3.2.1: attr-char.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'!')
+        .remove(b'#')
+        .remove(b'$')
+        .remove(b'&')
+        .remove(b'+')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'^')
+        .remove(b'_')
+        .remove(b'`')
+        .remove(b'|')
+        .remove(b'~');
+    let Some(name) = filename else { return "attachment".to_owned() };
+    let plain: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' }
+        })
+        .collect();
+    let whole = utf8_percent_encode(name, ESCAPED);
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{whole}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content_disposition;
+
+    #[test]
+    fn any_filename_fits_a_content_disposition() {
+        assert_eq!(content_disposition(None), "attachment");
+        assert_eq!(
+            content_disposition(Some("a \"b\".mp3")),
+            "attachment; filename=\"a _b_.mp3\"; filename*=UTF-8''a%20%22b%22.mp3"
+        );
+        assert_eq!(
+            content_disposition(Some("Ü€😀.mp3")),
+            "attachment; filename=\"___.mp3\"; filename*=UTF-8''%C3%9C%E2%82%AC%F0%9F%98%80.mp3"
+        );
+    }
+}

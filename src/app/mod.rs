@@ -1,0 +1,152 @@
+//! The use cases, one a file: load → transition → effect → save.
+//!
+//! Handlers, jobs and the reconciler call these and decide nothing themselves. To add
+//! one: a file here with an `impl App`, named after what it does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::db::{Db, DbError};
+use crate::domain::policy::FieldErrors;
+use crate::domain::transition::TransitionError;
+use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
+use crate::storage::presign::SignError;
+use crate::storage::{Store, StoreError};
+
+pub mod apply;
+pub mod create_upload;
+pub mod direct_upload;
+pub mod download;
+pub mod tracks;
+pub mod uploads;
+pub mod verify;
+
+/// Why a use case failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is no such thing, or not for this owner.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// What the client sent breaks a rule.
+    #[error("the input breaks a rule")]
+    Invalid(FieldErrors),
+    /// The media type of the body is none that the policy takes.
+    #[error("{0}")]
+    MediaType(String),
+    /// The object is not in the store yet.
+    #[error("the object is not in the store yet")]
+    NotArrived,
+    /// The file is still on its way.
+    #[error("the file has not arrived yet")]
+    FilePending,
+    /// The state refuses it.
+    #[error(transparent)]
+    State(#[from] TransitionError),
+    /// Others changed the same thing again and again.
+    #[error("it was changed by others at the same time; try again")]
+    Contended,
+    /// The upload was ended while its bytes were coming.
+    #[error("the upload was ended while its bytes were coming")]
+    Ended,
+    /// The request's body broke off or is no form.
+    #[error("{0}")]
+    Body(String),
+    /// This installation does not do that.
+    #[error("{0}")]
+    Disabled(&'static str),
+    /// The row names a policy or a store that is not configured any more.
+    #[error("`{0}` is not configured any more")]
+    Unconfigured(String),
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing could be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl AppError {
+    /// One sentence about one field.
+    pub fn field(field: &str, sentence: impl Into<String>) -> Self {
+        Self::Invalid(FieldErrors::one(field, sentence))
+    }
+}
+
+impl From<FieldErrors> for AppError {
+    fn from(errors: FieldErrors) -> Self {
+        Self::Invalid(errors)
+    }
+}
+
+/// A result of a use case.
+pub type Result<T, E = AppError> = std::result::Result<T, E>;
+
+/// How the direct-upload fallback works.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectSettings {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// What is held in memory of each upload, in bytes; S3 takes parts from 5 MiB.
+    pub part_size: usize,
+}
+
+/// All that the use cases need.
+pub struct App {
+    /// The rows.
+    pub db: Db,
+    /// The buckets, by name.
+    pub stores: BTreeMap<String, Store>,
+    /// The rules, by name.
+    pub policies: BTreeMap<PolicyName, Policy>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+    /// The fallback.
+    pub direct: DirectSettings,
+}
+
+impl App {
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The rules that an upload is under, and its store.
+    pub fn rules_of(&self, upload: &Upload) -> Result<(&Policy, &Store)> {
+        let gone = || AppError::Unconfigured(format!("policies.{}", upload.policy));
+        let policy = self.policies.get(&upload.policy).ok_or_else(gone)?;
+        Ok((policy, self.store_of(policy)?))
+    }
+
+    /// A policy's store.
+    pub fn store_of(&self, policy: &Policy) -> Result<&Store> {
+        let gone = || AppError::Unconfigured(format!("storage.{}", policy.store));
+        self.stores.get(&policy.store).ok_or_else(gone)
+    }
+
+    /// The policy that a client asks for, or the default one.
+    pub(crate) fn policy(&self, name: Option<&PolicyName>) -> Result<&Policy> {
+        let default = PolicyName::default();
+        let name = name.unwrap_or(&default);
+        self.policies
+            .get(name)
+            .ok_or_else(|| AppError::field("policy", format!("There is no policy `{name}`")))
+    }
+
+    /// How long a URL is to live: what is asked, within the policy.
+    pub(crate) fn url_ttl(policy: &Policy, expires_in: Option<i64>) -> Result<TimeDelta> {
+        let Some(seconds) = expires_in else { return Ok(policy.url_ttl) };
+        let max = policy.max_url_ttl.num_seconds();
+        if (1..=max).contains(&seconds) {
+            Ok(TimeDelta::seconds(seconds))
+        } else {
+            Err(AppError::field("expires_in", format!("Must be from 1 to {max} seconds")))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Tracks: created, read, changed, and ended with all their uploads.
+
+use std::collections::HashMap;
+
+use super::{App, AppError, Result};
+use crate::db::Page;
+use crate::db::tracks::{TrackFields, TrackFilter};
+use crate::domain::transition::Event;
+use crate::domain::{Owner, Track, TrackId, Upload};
+
+/// A track and its newest upload.
+pub type WithUpload = (Track, Option<Upload>);
+
+/// How many uploads of a track are ended in one transaction.
+const BATCH: u64 = 200;
+
+/// How often a change is tried again that others were faster with.
+const MAX_TRIES: usize = 8;
+
+impl App {
+    /// Adds a track.
+    pub async fn create_track(&self, owner: &Owner, fields: TrackFields) -> Result<Track> {
+        let id = TrackId(self.ids.uuid());
+        Ok(self.db.create_track(id, owner, fields, self.now()).await?)
+    }
+
+    /// One track of this owner, with its newest upload.
+    pub async fn track(&self, owner: &Owner, id: TrackId) -> Result<WithUpload> {
+        let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        self.with_upload(track).await
+    }
+
+    async fn with_upload(&self, track: Track) -> Result<WithUpload> {
+        let upload = match track.latest_upload {
+            Some(id) => self.db.upload(&track.owner, id).await?,
+            None => None,
+        };
+        Ok((track, upload))
+    }
+
+    /// A page of an owner's tracks, each with its newest upload: two queries.
+    pub async fn list_tracks(
+        &self,
+        owner: &Owner,
+        filter: &TrackFilter,
+    ) -> Result<Page<WithUpload>> {
+        let page = self.db.list_tracks(owner, filter).await?;
+        let ids: Vec<_> = page.items.iter().filter_map(|track| track.latest_upload).collect();
+        let uploads = self.db.uploads_by_id(owner, &ids).await?;
+        let mut uploads: HashMap<_, _> = uploads.into_iter().map(|u| (u.id, u)).collect();
+        Ok(page.map(|track| {
+            let upload = track.latest_upload.and_then(|id| uploads.remove(&id));
+            (track, upload)
+        }))
+    }
+
+    /// Changes a track by `change`, which is asked again when another writer was faster.
+    pub async fn update_track(
+        &self,
+        owner: &Owner,
+        id: TrackId,
+        change: impl Fn(TrackFields) -> TrackFields + Send,
+    ) -> Result<WithUpload> {
+        for _ in 0..MAX_TRIES {
+            let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+            let fields = change(TrackFields {
+                title: track.title.clone(),
+                artist_name: track.artist_name.clone(),
+                release_date: track.release_date,
+            });
+            if let Some(track) = self.db.update_track(&track, fields, self.now()).await? {
+                return self.with_upload(track).await;
+            }
+        }
+        Err(AppError::Contended)
+    }
+
+    /// Ends every upload of a track and removes it. The uploads' rows stay until their
+    /// objects are gone.
+    pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<()> {
+        self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        for _ in 0..MAX_TRIES {
+            while self.end_uploads(owner, id).await? {}
+            // A new upload may have come in between: then there is more to end.
+            if self.db.delete_track(owner, id).await? {
+                return Ok(());
+            }
+            if self.db.track(owner, id).await?.is_none() {
+                return Ok(());
+            }
+        }
+        Err(AppError::Contended)
+    }
+
+    /// Ends a batch of a track's uploads; `false` where none was open.
+    async fn end_uploads(&self, owner: &Owner, id: TrackId) -> Result<bool> {
+        let open = self.db.open_uploads_of(owner, id, BATCH).await?;
+        if open.is_empty() {
+            return Ok(false);
+        }
+        let events = open.into_iter().map(|upload| (upload, Event::Delete)).collect();
+        for ended in self.apply_many(events).await? {
+            ended?;
+        }
+        Ok(true)
+    }
+}

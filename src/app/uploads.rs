@@ -1,0 +1,54 @@
+//! What an owner does with an upload: read, renew, confirm, delete.
+
+use super::create_upload::Created;
+use super::{App, AppError, Result};
+use crate::domain::transition::Event;
+use crate::domain::upload::{ConfirmedBy, Strategy};
+use crate::domain::{Owner, Status, Upload, UploadId};
+
+impl App {
+    /// One upload of this owner.
+    pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
+        self.db.upload(owner, id).await?.ok_or(AppError::NotFound("upload"))
+    }
+
+    /// Signs the same key again, for pending and expired uploads.
+    pub async fn renew_upload(
+        &self,
+        owner: &Owner,
+        id: UploadId,
+        expires_in: Option<i64>,
+    ) -> Result<Created> {
+        let upload = self.upload(owner, id).await?;
+        let (policy, store) = self.rules_of(&upload)?;
+        if upload.strategy == Strategy::Direct {
+            return Err(AppError::field("id", "A direct upload has no URL to sign again"));
+        }
+        let ttl = Self::url_ttl(policy, expires_in)?;
+        let request = self.sign_put(&upload, store, ttl).await?;
+        let ends = request.as_ref().map_or(self.now() + ttl, |signed| signed.expires_at);
+        let renewed = self.apply(upload, &Event::Renew { url_expires_at: ends }).await?;
+        Ok(Created { upload: renewed.upload, request })
+    }
+
+    /// Looks at the object now. Final states are answered as they are.
+    pub async fn confirm_upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
+        let upload = self.upload(owner, id).await?;
+        if upload.status().is_final() {
+            return Ok(upload);
+        }
+        let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        let upload = self.apply(upload, &event).await?.upload;
+        match upload.status() {
+            Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),
+            Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),
+        }
+    }
+
+    /// Ends an upload; one in a final state stays as it is.
+    pub async fn delete_upload(&self, owner: &Owner, id: UploadId) -> Result<()> {
+        let upload = self.upload(owner, id).await?;
+        self.apply(upload, &Event::Delete).await?;
+        Ok(())
+    }
+}

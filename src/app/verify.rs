@@ -1,0 +1,114 @@
+//! Looks at an upload's object and judges it: one HEAD, one ranged GET of the first
+//! bytes, and a read of the whole only for a checksum that the store does not keep.
+
+use futures_util::TryStreamExt;
+
+use super::{App, AppError, Result};
+use crate::domain::checksum::{Checksum, Hasher};
+use crate::domain::policy::Arrival;
+use crate::domain::sniff::{self, SNIFF_LEN};
+use crate::domain::transition::{Absence, Event, Observation};
+use crate::domain::upload::{ConfirmedBy, Facts};
+use crate::domain::{Policy, Upload};
+use crate::storage::{ObjectMeta, Store, StoreError};
+
+/// How often an object that is replaced while it is read is looked at again.
+const MAX_TRIES: usize = 3;
+
+impl App {
+    /// What is to be said of an upload's object: an observation with the verdict of the
+    /// rules, or an absence with the time it was asked at.
+    pub async fn look(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
+        let (policy, store) = self.rules_of(upload)?;
+        for _ in 0..MAX_TRIES {
+            let asked_at = self.now();
+            let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
+                return Ok(Event::Absent(Absence { asked_at, by_head: true }));
+            };
+            if let Some(known) = upload.state.verified()
+                && known.facts.etag == meta.etag
+            {
+                // The same object as before: nothing to read again.
+                let facts = known.facts.clone();
+                return Ok(Event::Observed(Observation { facts, verdict: Ok(()), by }));
+            }
+            match judge(upload, policy, store, &meta).await {
+                Ok((facts, verdict)) => {
+                    return Ok(Event::Observed(Observation { facts, verdict, by }));
+                }
+                // Replaced between HEAD and GET: the verdict must be on the new one.
+                Err(StoreError::PreconditionFailed) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppError::Contended)
+    }
+}
+
+type Verdict = std::result::Result<(), crate::domain::policy::RejectReason>;
+
+async fn judge(
+    upload: &Upload,
+    policy: &Policy,
+    store: &Store,
+    meta: &ObjectMeta,
+) -> std::result::Result<(Facts, Verdict), StoreError> {
+    let key = upload.key.as_str();
+    let probe = meta.size.min(SNIFF_LEN as u64);
+    let head = if probe == 0 {
+        bytes::Bytes::new()
+    } else {
+        store.objects.read(key, 0..probe, &meta.etag).await?
+    };
+    let mut arrival = Arrival {
+        size: meta.size,
+        content_type: meta.content_type.as_deref(),
+        head: &head,
+        checksum: None,
+    };
+    // The cheap rules first: bytes that break one of them are never read whole. A declared
+    // checksum equals itself here, and is compared with the object's own below.
+    arrival.checksum = upload.declared.checksum.as_ref();
+    let mut verdict = policy.judge(&upload.declared, &arrival);
+    let mut checksum = None;
+    if verdict.is_ok()
+        && let Some(declared) = &upload.declared.checksum
+    {
+        let found = checksum_of(store, key, meta, declared).await?;
+        arrival.checksum = Some(&found);
+        verdict = policy.judge(&upload.declared, &arrival);
+        checksum = Some(found);
+    }
+    let content_type = sniff::media_type(&head)
+        .map(str::to_owned)
+        .or_else(|| sniff::informative(meta.content_type.as_deref()));
+    let facts = Facts {
+        etag: meta.etag.clone(),
+        version_id: meta.version_id.clone(),
+        size: meta.size,
+        content_type,
+        checksum,
+    };
+    Ok((facts, verdict))
+}
+
+/// The object's checksum in the algorithm of `declared`: the store's own record, or by
+/// reading it. Creation refuses what would have to read more than the policy allows.
+async fn checksum_of(
+    store: &Store,
+    key: &str,
+    meta: &ObjectMeta,
+    declared: &Checksum,
+) -> std::result::Result<Checksum, StoreError> {
+    let algorithm = declared.algorithm();
+    if let Some(kept) = meta.checksums.iter().find(|kept| kept.algorithm() == algorithm) {
+        return Ok(kept.clone());
+    }
+    let stream = store.objects.read_all(key, &meta.etag).await?;
+    let hasher = Hasher::new(algorithm);
+    let hash = |mut hasher: Hasher, bytes: bytes::Bytes| async move {
+        hasher.update(&bytes);
+        Ok(hasher)
+    };
+    Ok(stream.try_fold(hasher, hash).await?.finish())
+}

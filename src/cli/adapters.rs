@@ -1,0 +1,232 @@
+//! Builds what the configuration names: the database, the stores, the use cases. Each
+//! failure is one sentence that names the setting.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use aws_sdk_s3::config::SharedHttpClient;
+use secrecy::SecretString;
+
+use crate::app::{App, DirectSettings};
+use crate::config::{Config, Schedule, StoreConfig, StoreKind};
+use crate::db::{Db, DbSettings};
+use crate::domain::clock::SystemClock;
+use crate::domain::ids::SystemIds;
+use crate::domain::{Clock as _, IdSource as _};
+use crate::jobs::Schedules;
+use crate::reconcile::ReconcileSettings;
+use crate::storage::probe::{self, ProbeOptions};
+use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
+use crate::storage::wire::{Wire, http_client};
+use crate::storage::{Capabilities, Store};
+
+/// The region of stores that don't care, and of `dev`.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// How long one request of a probe may take.
+const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Opens the database that `database.url` names.
+pub async fn database(config: &Config) -> anyhow::Result<Db> {
+    let settings = DbSettings {
+        url: SecretString::from(config.database.url.expose()),
+        max_connections: config.database.max_connections,
+        busy_timeout: config.database.busy_timeout.get(),
+    };
+    let db = Db::connect(&settings).await;
+    db.with_context(|| format!("database.url: can't open {}", config.database.url.masked()))
+}
+
+/// Everything that holds a resource while the service runs.
+pub struct Adapters {
+    /// The use cases.
+    pub app: Arc<App>,
+    /// The S3 servers in this process.
+    #[cfg(feature = "embedded-s3")]
+    pub embedded: Vec<super::embedded::Server>,
+}
+
+impl Adapters {
+    /// Connects to everything. The database must be migrated.
+    pub async fn connect(config: &Config, db: Db) -> anyhow::Result<Self> {
+        config.require_stores()?;
+        let http = http_client();
+        let mut stores = BTreeMap::new();
+        #[cfg(feature = "embedded-s3")]
+        let mut embedded = Vec::new();
+        for (name, store) in config.stores_in_use() {
+            let store = match store.kind {
+                StoreKind::S3 => s3_store(name, store, &http).await?,
+                #[cfg(feature = "embedded-s3")]
+                StoreKind::Embedded => {
+                    let server = super::embedded::Server::start(name, store).await?;
+                    let connected = server.connect(name, store, &http).await?;
+                    embedded.push(server);
+                    connected
+                }
+                #[cfg(not(feature = "embedded-s3"))]
+                StoreKind::Embedded => {
+                    bail!("storage.{name}.kind: this build has no embedded store")
+                }
+            };
+            stores.insert(name.to_owned(), store);
+        }
+        let app = App {
+            db,
+            stores,
+            policies: config.domain_policies(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            direct: DirectSettings {
+                enabled: config.direct_upload.enabled,
+                part_size: config.direct_upload.part_size.as_usize(),
+            },
+        };
+        Ok(Self {
+            app: Arc::new(app),
+            #[cfg(feature = "embedded-s3")]
+            embedded,
+        })
+    }
+
+    /// Lets everything go.
+    pub async fn close(self) {
+        #[cfg(feature = "embedded-s3")]
+        for server in self.embedded {
+            server.shutdown().await;
+        }
+        if let Err(error) = self.app.db.clone().close().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
+        }
+    }
+}
+
+async fn s3_store(
+    name: &str,
+    store: &StoreConfig,
+    http: &SharedHttpClient,
+) -> anyhow::Result<Store> {
+    let settings = s3_settings(name, store).await?;
+    let assumed = if settings.endpoint.is_none() {
+        Capabilities::aws()
+    } else {
+        Capabilities::conservative()
+    };
+    connect(name, store, &settings, assumed, http).await
+}
+
+/// Connects to a bucket, makes sure that it is there, and where asked finds out what its
+/// store can do.
+pub async fn connect(
+    name: &str,
+    config: &StoreConfig,
+    settings: &S3Settings,
+    assumed: Capabilities,
+    http: &SharedHttpClient,
+) -> anyhow::Result<Store> {
+    let at = |key: &str| format!("storage.{name}.{key}");
+    let s3 = S3::connect(settings, http).await.with_context(|| at("endpoint"))?;
+    let mut store = s3.into_store(name, assumed);
+    if config.kind == StoreKind::Embedded {
+        store.objects.create_bucket().await.with_context(|| at("bucket"))?;
+    }
+    let bucket = &settings.bucket;
+    store
+        .objects
+        .check_bucket()
+        .await
+        .with_context(|| format!("{}: can't use the bucket `{bucket}`", at("bucket")))?;
+    if config.probe && config.kind == StoreKind::S3 {
+        store.capabilities = probe_store(&store).await.into();
+    }
+    Ok(store)
+}
+
+/// Asks a store what it enforces; says so in the log where that is less than usual.
+async fn probe_store(store: &Store) -> Capabilities {
+    let options = ProbeOptions { prefix: String::new(), run: SystemIds.uuid(), origins: vec![] };
+    let report = probe::probe(store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await;
+    for check in report.checks.iter().filter(|check| check.outcome != probe::Outcome::Pass) {
+        tracing::warn!(store = %store.name, check = %check.name, saw = %check.saw,
+            mend = check.mend.as_deref(), "the store enforces less than it might");
+    }
+    report.capabilities
+}
+
+/// What the configuration says of a store, as the store's adapter takes it.
+async fn s3_settings(name: &str, store: &StoreConfig) -> anyhow::Result<S3Settings> {
+    let at = |key: &str| format!("storage.{name}.{key}");
+    let url = |key: &str, text: Option<&str>| {
+        text.map(url::Url::parse).transpose().with_context(|| at(key))
+    };
+    let credentials = match (&store.access_key_id, &store.secret_access_key) {
+        (Some(id), Some(secret)) => S3Credentials::Static {
+            access_key_id: id.clone(),
+            secret_access_key: secret.clone(),
+            session_token: store.session_token.clone(),
+        },
+        (None, None) => S3Credentials::Chain,
+        _ => bail!("{} and {} belong together", at("access_key_id"), at("secret_access_key")),
+    };
+    let region = match &store.region {
+        Some(region) => region.clone(),
+        None => region_of_environment(store)
+            .await
+            .ok_or_else(|| anyhow!("{}: takes the bucket's region", at("region")))?,
+    };
+    let endpoint = url("endpoint", store.endpoint.as_deref())?;
+    Ok(S3Settings {
+        public_endpoint: url("public_endpoint", store.public_endpoint())?,
+        path_style: store.uses_path_style(),
+        timeouts: timeouts(store),
+        ..S3Settings::new(endpoint, region, store.bucket(name)?, credentials)
+    })
+}
+
+/// How long to wait for a store, as configured.
+pub fn timeouts(store: &StoreConfig) -> Timeouts {
+    let operation = store.operation_timeout.get();
+    Timeouts {
+        connect: store.connect_timeout.get(),
+        operation,
+        attempt: Timeouts::default().attempt.min(operation),
+        ..Timeouts::default()
+    }
+}
+
+/// The region of the standard `AWS_*` variables and profiles. Stores with an endpoint of
+/// their own mostly don't care.
+async fn region_of_environment(store: &StoreConfig) -> Option<String> {
+    use aws_config::meta::region::ProvideRegion as _;
+    let found = aws_config::default_provider::region::default_provider().region().await;
+    let found = found.map(|region| region.as_ref().to_owned());
+    found.or_else(|| store.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
+}
+
+/// How runs work, as configured.
+pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
+    let reconcile = &config.reconcile;
+    ReconcileSettings {
+        lease: reconcile.lease.get(),
+        late_window: reconcile.late_window.delta(),
+        concurrency: reconcile.concurrency,
+        page_size: reconcile.page_size,
+        max_deletions: reconcile.max_deletions,
+        ..ReconcileSettings::default()
+    }
+}
+
+/// When the jobs run, as configured.
+pub fn schedules(config: &Config) -> Schedules {
+    let cron = |schedule: &Schedule| schedule.cron().map(str::to_owned);
+    Schedules {
+        incremental: cron(&config.reconcile.schedule),
+        audit: cron(&config.reconcile.audit_schedule),
+    }
+}
+
+/// The present moment, for what the command line says of time.
+pub fn now() -> crate::domain::Timestamp {
+    SystemClock.now()
+}

@@ -1,0 +1,130 @@
+//! `dev`: everything on one machine, with nothing installed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::adapters::{self, Adapters};
+use super::service::Service;
+use crate::config::Config;
+
+/// What `dev` takes.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The folder for the database and the objects.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// Where the service listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub bind: SocketAddr,
+    /// Where the S3 server listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    pub s3_bind: SocketAddr,
+    /// Write where everything is to this file, as JSON, once it answers.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+impl Default for DevArgs {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("data"),
+            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            s3_bind: SocketAddr::from(([127, 0, 0, 1], 9000)),
+            ready_file: None,
+        }
+    }
+}
+
+/// Runs the service, its database and its store.
+pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode> {
+    let database_url = format!("sqlite://{}", args.data.join("upload-coordinator.db").display());
+    let s3_data = args.data.join("s3").display().to_string();
+    let config = Config::load_with(
+        file,
+        &[
+            ("server.bind", &args.bind.to_string()),
+            ("database.url", &database_url),
+            ("storage.default.kind", "embedded"),
+            ("storage.default.endpoint", ""),
+            ("storage.default.bucket", "uploads"),
+            ("storage.default.region", adapters::DEFAULT_REGION),
+            ("storage.default.data_dir", &s3_data),
+            ("storage.default.bind", &args.s3_bind.to_string()),
+        ],
+    )?;
+    let _log = super::start_log(&config)?;
+    let db = adapters::database(&config).await?;
+    db.migrate_up().await?;
+    let adapters = Adapters::connect(&config, db).await?;
+    let ready = Ready::of(&adapters, &database_url)?;
+    let service = Service::start(&config, adapters).await?;
+    let ready = Ready { url: format!("http://{}", service.addr()), ..ready };
+    println!("{}", ready.welcome());
+    if let Some(path) = &args.ready_file {
+        ready.write(path).with_context(|| format!("--ready-file {}", path.display()))?;
+    }
+    service.until_stopped().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where everything is.
+#[derive(serde::Serialize)]
+struct Ready {
+    url: String,
+    s3_url: String,
+    bucket: String,
+    region: String,
+    access_key_id: String,
+    secret_access_key: String,
+    database_url: String,
+}
+
+impl Ready {
+    fn of(adapters: &Adapters, database_url: &str) -> anyhow::Result<Self> {
+        let server = adapters.embedded.first().context("storage.default is not embedded")?;
+        let (access_key_id, secret_access_key) = server.keys();
+        Ok(Self {
+            url: String::new(),
+            s3_url: server.url().to_owned(),
+            bucket: server.bucket().to_owned(),
+            region: server.region().to_owned(),
+            access_key_id: access_key_id.to_owned(),
+            secret_access_key: secret_access_key.to_owned(),
+            database_url: database_url.to_owned(),
+        })
+    }
+
+    /// Writes the file whole: who waits for it never reads half of it.
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
+        Ok(std::fs::rename(&fresh, path)?)
+    }
+
+    fn welcome(&self) -> String {
+        let Self { url, s3_url, .. } = self;
+        format!(
+            r#"
+upload-coordinator  {url}
+API document        {url}/api/schema/swagger-ui
+S3                  {s3_url}
+
+Try it, in another terminal:
+
+  printf '\377\373\220\144%0413d' 0 > song.mp3        # or a real one of yours
+  TRACK=$(curl -s {url}/api/tracks -H 'Content-Type: application/json' \
+    -d '{{"title": "A song", "artist_name": "Someone"}}' | cut -d '"' -f 4)
+  PUT=$(curl -s -X POST {url}/api/tracks/$TRACK/presigned-url | cut -d '"' -f 4)
+  curl -T song.mp3 "$PUT"
+  curl -s -X POST '{url}/api/admin/reconciliations?wait=true' \
+    -H 'Content-Type: application/json' -d '{{"mode": "incremental"}}'
+  curl -s {url}/api/tracks/$TRACK
+  curl -sL {url}/api/tracks/$TRACK/file | cmp - song.mp3 && echo the same bytes
+"#
+        )
+    }
+}

@@ -1,0 +1,166 @@
+//! The S3 server in this process, as a configured store.
+//!
+//! Without configured keys it makes its own and keeps them beside its data. One server
+//! works on a folder at a time; a second process, `reconcile` say, finds the first one's
+//! address in the same file and talks to it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aws_sdk_s3::config::SharedHttpClient;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::adapters::{self, DEFAULT_REGION};
+use crate::config::StoreConfig;
+use crate::embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
+use crate::storage::s3::{S3Credentials, S3Settings};
+use crate::storage::{Capabilities, Store};
+
+/// What a server keeps beside its data for other processes of the same user.
+#[derive(Clone, Serialize, Deserialize)]
+struct Access {
+    url: String,
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+/// A server of this process, or another's that works on the same folder.
+pub struct Server {
+    own: Option<EmbeddedS3>,
+    access: Access,
+    region: String,
+    bucket: String,
+}
+
+impl Server {
+    /// Starts the server of `storage.<name>`, or finds the one that works on its folder.
+    pub async fn start(name: &str, store: &StoreConfig) -> anyhow::Result<Self> {
+        let at = |key: &str| format!("storage.{name}.{key}");
+        let file = access_file(&store.data_dir);
+        let known = read_access(&file)?;
+        let mut access = match (&store.access_key_id, &store.secret_access_key, known) {
+            (Some(id), Some(secret), _) => Access {
+                url: String::new(),
+                access_key_id: id.clone(),
+                secret_access_key: secret.expose_secret().to_owned(),
+            },
+            (_, _, Some(known)) => known,
+            (_, _, None) => Access {
+                url: String::new(),
+                access_key_id: format!("dev{}", random_hex(8)),
+                secret_access_key: random_hex(20),
+            },
+        };
+        let region = store.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        let bucket = store.bucket(name)?.to_owned();
+        let started = EmbeddedS3::start(EmbeddedS3Config {
+            data_dir: store.data_dir.clone(),
+            bind: store.bind,
+            region: region.clone(),
+            access_key_id: access.access_key_id.clone(),
+            secret_access_key: SecretString::from(access.secret_access_key.clone()),
+            buckets: vec![bucket.clone()],
+            host_domain: None,
+        })
+        .await;
+        let own = match started {
+            Ok(server) => {
+                access.url = server.url();
+                write_access(&file, &access).with_context(|| at("data_dir"))?;
+                Some(server)
+            }
+            Err(EmbeddedS3Error::DataDirInUse { .. }) if !access.url.is_empty() => None,
+            Err(error @ EmbeddedS3Error::Bind { .. }) => {
+                return Err(error).with_context(|| at("bind"));
+            }
+            Err(error) => return Err(error).with_context(|| at("data_dir")),
+        };
+        Ok(Self { own, access, region, bucket })
+    }
+
+    /// Connects to it as to any other store.
+    pub async fn connect(
+        &self,
+        name: &str,
+        store: &StoreConfig,
+        http: &SharedHttpClient,
+    ) -> anyhow::Result<Store> {
+        let url = |text: &str| url::Url::parse(text).with_context(|| format!("storage.{name}"));
+        let credentials = S3Credentials::Static {
+            access_key_id: self.access.access_key_id.clone(),
+            secret_access_key: SecretString::from(self.access.secret_access_key.clone()),
+            session_token: None,
+        };
+        let endpoint = url(&self.access.url)?;
+        let settings = S3Settings {
+            public_endpoint: store.public_endpoint.as_deref().map(url).transpose()?,
+            path_style: true,
+            timeouts: adapters::timeouts(store),
+            ..S3Settings::new(Some(endpoint), &*self.region, &*self.bucket, credentials)
+        };
+        // Ours to know: it does all that AWS documents, but for telling of new objects.
+        let capabilities = Capabilities { notifications: Some(false), ..Capabilities::aws() };
+        adapters::connect(name, store, &settings, capabilities, http).await
+    }
+
+    /// Where clients reach it.
+    pub fn url(&self) -> &str {
+        &self.access.url
+    }
+
+    /// The region that signatures name.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The access key and its secret, for the ready file of `dev`.
+    pub fn keys(&self) -> (&str, &str) {
+        (&self.access.access_key_id, &self.access.secret_access_key)
+    }
+
+    /// Stops it, where it is this process's.
+    pub async fn shutdown(self) {
+        if let Some(server) = self.own {
+            server.shutdown().await;
+        }
+    }
+}
+
+fn access_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("access.json")
+}
+
+fn read_access(file: &Path) -> anyhow::Result<Option<Access>> {
+    match std::fs::read(file) {
+        Ok(bytes) => {
+            let access = serde_json::from_slice(&bytes);
+            access.map(Some).with_context(|| format!("{} is damaged", file.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| file.display().to_string()),
+    }
+}
+
+/// Writes the file whole or not at all, readable by its owner only.
+fn write_access(file: &Path, access: &Access) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let fresh = file.with_extension("json.new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut handle = options.open(&fresh)?;
+    handle.write_all(&serde_json::to_vec_pretty(access)?)?;
+    handle.sync_all()?;
+    Ok(std::fs::rename(&fresh, file)?)
+}
+
+fn random_hex(bytes: usize) -> String {
+    hex::encode((0..bytes).map(|_| rand::random::<u8>()).collect::<Vec<_>>())
+}

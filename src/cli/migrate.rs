@@ -1,0 +1,47 @@
+//! `migrate`: the database's schema.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::adapters;
+use crate::config::Config;
+
+/// What `migrate` takes.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Apply all pending migrations.
+    Up,
+    /// Take back the newest migration, or several.
+    Down {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: u32,
+    },
+    /// List the migrations and whether they are applied.
+    Status,
+}
+
+/// Migrates.
+pub async fn run(file: Option<&Path>, args: &MigrateArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let _log = super::start_log(&config)?;
+    let db = adapters::database(&config).await?;
+    match args.action {
+        Action::Up => db.migrate_up().await?,
+        Action::Down { steps } => db.migrate_down(steps).await?,
+        Action::Status => {}
+    }
+    for (name, applied) in db.migrations().await? {
+        println!("{} {name}", if applied { "applied" } else { "pending" });
+    }
+    db.close().await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,78 @@
+//! The command line: one file a subcommand. The only place where concrete adapters are
+//! built.
+//!
+//! To add a command: a file here with its arguments and a `run`, a variant of [`Command`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::telemetry;
+
+pub mod adapters;
+pub mod config;
+#[cfg(feature = "embedded-s3")]
+pub mod dev;
+#[cfg(feature = "embedded-s3")]
+pub mod embedded;
+pub mod migrate;
+pub mod openapi;
+pub mod reconcile;
+pub mod serve;
+pub mod service;
+
+/// Presigned uploads straight to S3, with a status you can trust.
+#[derive(Debug, Parser)]
+#[command(name = "upload-coordinator", version, about)]
+pub struct Cli {
+    /// The configuration file (TOML). The environment wins over it.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: SQLite and an S3 server under one folder.
+    #[cfg(feature = "embedded-s3")]
+    Dev(dev::DevArgs),
+    /// Run the service from the configuration.
+    Serve(serve::ServeArgs),
+    /// Change the database's schema, or show how far it is.
+    Migrate(migrate::MigrateArgs),
+    /// Compare bucket and table once, in the foreground.
+    Reconcile(reconcile::ReconcileArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Check or show the effective configuration.
+    Config(config::ConfigArgs),
+}
+
+impl Cli {
+    /// Does what the arguments say.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let file = self.config.as_deref();
+        match self.command {
+            #[cfg(feature = "embedded-s3")]
+            None => dev::run(file, &dev::DevArgs::default()).await,
+            #[cfg(not(feature = "embedded-s3"))]
+            None => serve::run(file, &serve::ServeArgs::default()).await,
+            #[cfg(feature = "embedded-s3")]
+            Some(Command::Dev(args)) => dev::run(file, &args).await,
+            Some(Command::Serve(args)) => serve::run(file, &args).await,
+            Some(Command::Migrate(args)) => migrate::run(file, &args).await,
+            Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
+            Some(Command::Openapi) => openapi::run(),
+            Some(Command::Config(args)) => config::run(file, &args),
+        }
+    }
+}
+
+/// Starts the log of a command that has one.
+fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
+    Ok(telemetry::init(&config.telemetry)?)
+}

@@ -1,0 +1,37 @@
+//! `serve`: the service from the configuration.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::adapters::{self, Adapters};
+use super::service::Service;
+use crate::config::Config;
+
+/// What `serve` takes.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Apply pending migrations first.
+    #[arg(long)]
+    pub migrate: bool,
+}
+
+/// Serves until it is told to stop.
+pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let _log = super::start_log(&config)?;
+    config.require_stores()?;
+    let db = adapters::database(&config).await?;
+    if args.migrate {
+        db.migrate_up().await?;
+    }
+    let pending = db.pending_migrations().await?;
+    if !pending.is_empty() {
+        bail!("{} migrations are pending: run `migrate up`, or `serve --migrate`", pending.len());
+    }
+    let adapters = Adapters::connect(&config, db).await?;
+    Service::start(&config, adapters).await?.until_stopped().await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! The running service: HTTP, jobs, and how it ends.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::adapters::{self, Adapters};
+use crate::config::Config;
+use crate::domain::run::{Mode, Trigger};
+use crate::http::{self, HttpSettings, HttpState};
+use crate::jobs::{self, Scheduler};
+use crate::reconcile::Reconciler;
+
+/// A service that answers.
+pub struct Service {
+    addr: SocketAddr,
+    adapters: Adapters,
+    reconciler: Arc<Reconciler>,
+    scheduler: Scheduler,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    handle: actix_web::dev::ServerHandle,
+}
+
+impl Service {
+    /// Binds, schedules and serves.
+    pub async fn start(config: &Config, adapters: Adapters) -> anyhow::Result<Self> {
+        let bind = config.server.bind;
+        let listener = TcpListener::bind(bind)
+            .with_context(|| format!("server.bind: can't listen on {bind}"))?;
+        let addr = listener.local_addr().context("server.bind")?;
+        let app = Arc::clone(&adapters.app);
+        let settings = adapters::reconcile_settings(config);
+        let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
+        let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
+        let settings = HttpSettings {
+            bind: addr,
+            shutdown_timeout: config.server.shutdown_timeout.get(),
+            json_limit: config.limits.json_body.as_usize(),
+            client_timeout: config.limits.request_timeout.get(),
+            workers: None,
+        };
+        let server = http::build(state, settings, listener).context("server")?;
+        let handle = server.handle();
+        let server = tokio::spawn(server);
+        let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))
+            .await
+            .context("reconcile.schedule")?;
+        if config.reconcile.run_at_start {
+            let reconciler = Arc::clone(&reconciler);
+            tokio::spawn(async move {
+                jobs::reconcile(&reconciler, Mode::Incremental, Trigger::Startup).await;
+            });
+        }
+        tracing::info!(%addr, "serving");
+        Ok(Self { addr, adapters, reconciler, scheduler, server, handle })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
+    /// requests under way, the stores and the database.
+    pub async fn until_stopped(self) -> anyhow::Result<()> {
+        let Self { adapters, reconciler, scheduler, mut server, handle, .. } = self;
+        let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+        let ended = tokio::select! {
+            _ = terminate.recv() => None,
+            interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
+            ended = &mut server => Some(ended),
+        };
+        tracing::info!("stopping");
+        if let Err(error) = scheduler.stop().await {
+            tracing::warn!(%error, "the scheduler did not stop");
+        }
+        reconciler.shut_down().await;
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                handle.stop(true).await;
+                server.await
+            }
+        };
+        adapters.close().await;
+        tracing::info!("stopped");
+        ended.context("the server's task broke down")?.context("the server broke down")
+    }
+}

@@ -1,0 +1,32 @@
+//! `[direct_upload]`: the fallback for clients that can't reach the store.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::policies::{MIN_PART_SIZE, in_range};
+use super::value::{self, ConfigSize};
+use crate::domain::policy::MAX_PUT_SIZE;
+
+/// `[direct_upload]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DirectUploadConfig {
+    /// Whether files may be sent through the service.
+    #[serde(deserialize_with = "value::flag")]
+    pub enabled: bool,
+    /// How much of a file is held in memory on its way to the store.
+    pub part_size: ConfigSize,
+}
+
+impl Default for DirectUploadConfig {
+    fn default() -> Self {
+        Self { enabled: true, part_size: ConfigSize::from_mib(8) }
+    }
+}
+
+impl DirectUploadConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        in_range(self.part_size, MIN_PART_SIZE, MAX_PUT_SIZE)
+            .map_err(|problem| ConfigError::new("direct_upload.part_size", problem))
+    }
+}

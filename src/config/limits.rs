@@ -1,0 +1,50 @@
+//! `[limits]`: what one request and one caller may take.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::policies::in_range;
+use super::value::{self, ConfigDuration, ConfigSize};
+
+/// JSON bodies are held in memory: more than this is no description of an upload.
+const MAX_JSON_BODY: u64 = 64 << 20;
+
+/// `[limits]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// The largest JSON body.
+    pub json_body: ConfigSize,
+    /// How long a client may take to send a request's headers.
+    pub request_timeout: ConfigDuration,
+    /// Requests a second for each caller; 0 is no limit, and all that this version knows.
+    #[serde(deserialize_with = "value::number")]
+    pub requests_per_second: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            json_body: ConfigSize::from_bytes(64 << 10),
+            request_timeout: ConfigDuration::from_secs(30),
+            requests_per_second: 0,
+        }
+    }
+}
+
+impl LimitsConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, problem| Err(ConfigError::new(format!("limits.{key}"), problem));
+        if let Err(problem) = in_range(self.json_body, 1 << 10, MAX_JSON_BODY) {
+            return fail("json_body", problem);
+        }
+        if self.request_timeout.get().is_zero() {
+            return fail("request_timeout", "takes a duration above zero".to_owned());
+        }
+        if self.requests_per_second != 0 {
+            let problem = "takes 0 (no limit) in this version, which leaves rate limits to the proxy in front";
+            return fail("requests_per_second", problem.to_owned());
+        }
+        Ok(())
+    }
+}

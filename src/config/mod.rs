@@ -1,0 +1,152 @@
+//! The configuration: one typed file a section, read once at start.
+//!
+//! `config/default.toml` (built in), then a file, then the environment
+//! (`UPLOAD_COORDINATOR__SECTION__KEY`), then what a command sets; later ones win. Every
+//! error is one sentence that names the full key, what it takes, and where the value stood.
+//!
+//! To add a key: a field with its default in the section's file, a commented line in
+//! `config/default.toml` (a test compares the two), and a range in the section's `check`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::policy::{Policy, PolicyName};
+
+pub mod auth;
+pub mod database;
+pub mod direct_upload;
+mod error;
+pub mod events;
+mod layers;
+pub mod limits;
+pub mod policies;
+pub mod reconcile;
+pub mod server;
+mod shape;
+pub mod storage;
+pub mod telemetry;
+#[cfg(test)]
+mod tests;
+mod value;
+pub mod webhooks;
+
+pub use auth::{AuthConfig, AuthMode};
+pub use database::{DatabaseConfig, DatabaseUrl};
+pub use direct_upload::DirectUploadConfig;
+pub use error::ConfigError;
+pub use events::EventsConfig;
+pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources};
+pub use limits::LimitsConfig;
+pub use policies::{ConfigPrefix, PolicyConfig};
+pub use reconcile::{ReconcileConfig, Schedule};
+pub use server::ServerConfig;
+pub use storage::{StoreConfig, StoreKind};
+pub use telemetry::{LogFilter, LogFormat, TelemetryConfig};
+pub use value::{ConfigDuration, ConfigSize};
+pub use webhooks::WebhooksConfig;
+
+/// The effective configuration, checked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[database]`.
+    pub database: DatabaseConfig,
+    /// `[storage.<name>]`.
+    pub storage: BTreeMap<String, StoreConfig>,
+    /// `[policies.<name>]`; `tracks` always exists.
+    pub policies: BTreeMap<String, PolicyConfig>,
+    /// `[reconcile]`.
+    pub reconcile: ReconcileConfig,
+    /// `[events]`.
+    pub events: EventsConfig,
+    /// `[webhooks]`.
+    pub webhooks: WebhooksConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// `[direct_upload]`.
+    pub direct_upload: DirectUploadConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[telemetry]`.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Config {
+    /// The defaults, then the file, then this process's environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_with(file, &[])
+    }
+
+    /// As [`Self::load`], then values by their full keys, which win over all others.
+    pub fn load_with(file: Option<&Path>, overrides: &[(&str, &str)]) -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources::of_process(file)?.with_overrides(overrides))
+    }
+
+    /// The defaults, then exactly these sources.
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        let tree = sources.tree()?;
+        let located = |error: ConfigError| {
+            let origin = layers::origin(&tree, error.key());
+            error.in_origin(origin.as_deref())
+        };
+        shape::check(&tree).map_err(located)?;
+        let config: Self = serde_path_to_error::deserialize(tree.clone()).map_err(|error| {
+            located(ConfigError::new(error.path().to_string(), problem(error.inner())))
+        })?;
+        config.check().map_err(located)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.database.check()?;
+        for (name, store) in &self.storage {
+            store.check(name)?;
+        }
+        policies::check_all(&self.policies, &self.storage)?;
+        self.reconcile.check()?;
+        self.direct_upload.check()?;
+        self.limits.check()
+    }
+
+    /// Refuses stores in use that can't be reached as configured: the one thing that has
+    /// no default is the bucket of an S3 store, and not every command needs it.
+    pub fn require_stores(&self) -> Result<(), ConfigError> {
+        self.stores_in_use().try_for_each(|(name, store)| store.bucket(name).map(drop))
+    }
+
+    /// The stores that policies name.
+    pub fn stores_in_use(&self) -> impl Iterator<Item = (&str, &StoreConfig)> {
+        let used: BTreeSet<&str> =
+            self.policies.values().map(|policy| policy.store.as_str()).collect();
+        let stores = self.storage.iter().map(|(name, store)| (name.as_str(), store));
+        stores.filter(move |(name, _)| used.contains(name))
+    }
+
+    /// All policies by name, as the domain has them.
+    pub fn domain_policies(&self) -> BTreeMap<PolicyName, Policy> {
+        let policies = self.policies.iter().map(|(name, policy)| policy.policy(name));
+        policies.map(|policy| (policy.name.clone(), policy)).collect()
+    }
+
+    /// The effective configuration as TOML, every key present, secrets masked.
+    pub fn masked(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+}
+
+/// The innermost sentence; the layers around it only repeat the key.
+fn problem(error: &::config::ConfigError) -> String {
+    match error {
+        ::config::ConfigError::At { error, .. } => problem(error),
+        ::config::ConfigError::Message(message) => message.clone(),
+        ::config::ConfigError::NotFound(_) => "is missing".to_owned(),
+        ::config::ConfigError::Type { expected, unexpected, .. } => {
+            format!("takes {expected}, not {unexpected}")
+        }
+        other => other.to_string(),
+    }
+}

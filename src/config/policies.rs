@@ -1,0 +1,340 @@
+//! `[policies.<name>]`: the rules of one kind of upload.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::ConfigError;
+use super::storage::StoreConfig;
+use super::value::{self, Choice, ConfigDuration, ConfigSize};
+use crate::domain::key::Prefix;
+use crate::domain::policy::{Late, MAX_PUT_SIZE, Overwrite, Policy, PolicyName};
+
+/// The largest object: 5 TiB (Amazon S3 quotas).
+const MAX_OBJECT_SIZE: u64 = 5 << 40;
+/// The smallest part but the last: 5 MiB (Amazon S3 quotas, "Multipart upload").
+pub(super) const MIN_PART_SIZE: u64 = 5 << 20;
+/// The longest life of a presigned URL: 7 days (Signature Version 4, `X-Amz-Expires`).
+const MAX_URL_TTL: ConfigDuration = ConfigDuration::from_hours(7 * 24);
+
+impl Choice for Late {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+impl Choice for Overwrite {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("accept", Self::Accept), ("reject", Self::Reject)];
+}
+
+/// What stands before every key of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigPrefix(Prefix);
+
+impl ConfigPrefix {
+    /// As the domain has it.
+    pub fn get(&self) -> &Prefix {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for ConfigPrefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigPrefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let takes = "a prefix such as \"tracks/\"";
+        let prefix = value::parsed(deserializer, takes, |text| {
+            Some(
+                Prefix::parse(text)
+                    .map_err(|error| format!("takes {takes}, not \"{text}\": {error}")),
+            )
+        })?;
+        prefix.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `[policies.<name>]`; the defaults are those of `policies.tracks`, for every policy, and
+/// only the prefix has to be named for each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// The store: `[storage.<name>]`.
+    #[serde(default = "defaults::store")]
+    pub store: String,
+    /// What keys begin with.
+    pub prefix: ConfigPrefix,
+    /// The largest file.
+    #[serde(default = "defaults::max_size")]
+    pub max_size: ConfigSize,
+    /// Without the dot; empty allows all.
+    #[serde(default = "defaults::allowed_extensions", deserialize_with = "value::list")]
+    pub allowed_extensions: Vec<String>,
+    /// Media types; empty allows all.
+    #[serde(default = "defaults::allowed_content_types", deserialize_with = "value::list")]
+    pub allowed_content_types: Vec<String>,
+    /// How long a URL lives by default.
+    #[serde(default = "defaults::url_ttl")]
+    pub url_ttl: ConfigDuration,
+    /// How long a URL may live at most.
+    #[serde(default = "defaults::max_url_ttl")]
+    pub max_url_ttl: ConfigDuration,
+    /// How long after a URL's expiry bytes may still land.
+    #[serde(default = "defaults::grace")]
+    pub grace: ConfigDuration,
+    /// `None` (`"auto"`): where a content type or a size is declared.
+    #[serde(
+        default = "defaults::write_once",
+        deserialize_with = "value::auto_flag",
+        serialize_with = "value::auto_flag_text"
+    )]
+    pub write_once: Option<bool>,
+    /// From this size up `auto` means multipart.
+    #[serde(default = "defaults::multipart_threshold")]
+    pub multipart_threshold: ConfigSize,
+    /// The size of a part.
+    #[serde(default = "defaults::part_size")]
+    pub part_size: ConfigSize,
+    /// What becomes of bytes that land after their upload expired.
+    #[serde(
+        default = "defaults::late",
+        deserialize_with = "value::choice",
+        serialize_with = "value::choice_name"
+    )]
+    pub late: Late,
+    /// What becomes of a verified object whose bytes change.
+    #[serde(
+        default = "defaults::overwrite",
+        deserialize_with = "value::choice",
+        serialize_with = "value::choice_name"
+    )]
+    pub overwrite: Overwrite,
+    /// How long a rejected object is kept.
+    #[serde(default = "defaults::retention")]
+    pub rejected_retention: ConfigDuration,
+    /// How long a replaced object is kept.
+    #[serde(default = "defaults::retention")]
+    pub replaced_retention: ConfigDuration,
+    /// How much may be read to check a checksum that the store does not keep.
+    #[serde(default = "defaults::verify_max_read")]
+    pub verify_max_read: ConfigSize,
+}
+
+/// Each key's default, as in the contract's table.
+mod defaults {
+    use super::{ConfigDuration, ConfigSize, Late, Overwrite};
+
+    pub(super) fn store() -> String {
+        "default".to_owned()
+    }
+    pub(super) fn max_size() -> ConfigSize {
+        ConfigSize::from_mib(100)
+    }
+    pub(super) fn allowed_extensions() -> Vec<String> {
+        vec!["mp3".to_owned()]
+    }
+    pub(super) fn allowed_content_types() -> Vec<String> {
+        vec!["audio/mpeg".to_owned(), "audio/mp3".to_owned()]
+    }
+    pub(super) fn url_ttl() -> ConfigDuration {
+        ConfigDuration::from_hours(1)
+    }
+    pub(super) fn max_url_ttl() -> ConfigDuration {
+        ConfigDuration::from_hours(24)
+    }
+    /// The clock skew that stores allow.
+    pub(super) fn grace() -> ConfigDuration {
+        ConfigDuration::from_secs(15 * 60)
+    }
+    pub(super) fn write_once() -> Option<bool> {
+        None
+    }
+    pub(super) fn multipart_threshold() -> ConfigSize {
+        ConfigSize::from_mib(64)
+    }
+    pub(super) fn part_size() -> ConfigSize {
+        ConfigSize::from_mib(16)
+    }
+    pub(super) fn late() -> Late {
+        Late::Accept
+    }
+    pub(super) fn overwrite() -> Overwrite {
+        Overwrite::Reject
+    }
+    pub(super) fn retention() -> ConfigDuration {
+        ConfigDuration::from_hours(24)
+    }
+    pub(super) fn verify_max_read() -> ConfigSize {
+        ConfigSize::from_mib(64)
+    }
+}
+
+impl PolicyConfig {
+    /// The defaults around a prefix.
+    pub fn new(prefix: Prefix) -> Self {
+        Self {
+            store: defaults::store(),
+            prefix: ConfigPrefix(prefix),
+            max_size: defaults::max_size(),
+            allowed_extensions: defaults::allowed_extensions(),
+            allowed_content_types: defaults::allowed_content_types(),
+            url_ttl: defaults::url_ttl(),
+            max_url_ttl: defaults::max_url_ttl(),
+            grace: defaults::grace(),
+            write_once: defaults::write_once(),
+            multipart_threshold: defaults::multipart_threshold(),
+            part_size: defaults::part_size(),
+            late: defaults::late(),
+            overwrite: defaults::overwrite(),
+            rejected_retention: defaults::retention(),
+            replaced_retention: defaults::retention(),
+            verify_max_read: defaults::verify_max_read(),
+        }
+    }
+
+    /// As the domain has it.
+    pub fn policy(&self, name: &str) -> Policy {
+        Policy {
+            name: PolicyName::new(name),
+            store: self.store.clone(),
+            prefix: self.prefix.0.clone(),
+            max_size: self.max_size.bytes(),
+            allowed_extensions: self.allowed_extensions.clone(),
+            allowed_content_types: self.allowed_content_types.clone(),
+            url_ttl: self.url_ttl.delta(),
+            max_url_ttl: self.max_url_ttl.delta(),
+            grace: self.grace.delta(),
+            write_once: self.write_once,
+            multipart_threshold: self.multipart_threshold.bytes(),
+            part_size: self.part_size.bytes(),
+            late: self.late,
+            overwrite: self.overwrite,
+            rejected_retention: self.rejected_retention.delta(),
+            replaced_retention: self.replaced_retention.delta(),
+            verify_max_read: self.verify_max_read.bytes(),
+        }
+    }
+
+    pub(super) fn check(&self, name: &str) -> Result<(), ConfigError> {
+        self.check_lists()
+            .and_then(|()| self.check_times())
+            .and_then(|()| self.check_sizes())
+            .map_err(|(key, problem)| ConfigError::new(format!("policies.{name}.{key}"), problem))
+    }
+
+    fn check_lists(&self) -> Result<(), (&'static str, String)> {
+        for extension in &self.allowed_extensions {
+            if !extension.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+".contains(&b)) {
+                let takes = "takes extensions such as \"mp3\", without the dot";
+                return Err(("allowed_extensions", format!("{takes}, not \"{extension}\"")));
+            }
+        }
+        for media_type in &self.allowed_content_types {
+            let shaped = media_type.split_once('/').is_some_and(|(kind, sub)| {
+                let token = |part: &str| {
+                    !part.is_empty()
+                        && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+.".contains(&b))
+                };
+                token(kind) && token(sub)
+            });
+            if !shaped {
+                let takes = "takes media types such as \"audio/mpeg\"";
+                return Err(("allowed_content_types", format!("{takes}, not \"{media_type}\"")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), (&'static str, String)> {
+        let whole = |ttl: ConfigDuration| ttl.get().as_secs() > 0 && ttl.get().subsec_nanos() == 0;
+        for (key, ttl) in [("url_ttl", self.url_ttl), ("max_url_ttl", self.max_url_ttl)] {
+            if !whole(ttl) {
+                return Err((key, format!("takes whole seconds from \"1s\", not \"{ttl}\"")));
+            }
+        }
+        if self.max_url_ttl > MAX_URL_TTL {
+            let ttl = self.max_url_ttl;
+            return Err((
+                "max_url_ttl",
+                format!("takes at most \"7d\", as long as a presigned URL can live, not \"{ttl}\""),
+            ));
+        }
+        if self.url_ttl > self.max_url_ttl {
+            let (ttl, max) = (self.url_ttl, self.max_url_ttl);
+            return Err((
+                "url_ttl",
+                format!("takes at most max_url_ttl, \"{max}\", not \"{ttl}\""),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self) -> Result<(), (&'static str, String)> {
+        let ranges = [
+            ("max_size", self.max_size, 1, MAX_OBJECT_SIZE),
+            ("multipart_threshold", self.multipart_threshold, 1, MAX_PUT_SIZE),
+            ("part_size", self.part_size, MIN_PART_SIZE, MAX_PUT_SIZE),
+        ];
+        for (key, size, least, most) in ranges {
+            in_range(size, least, most).map_err(|problem| (key, problem))?;
+        }
+        Ok(())
+    }
+}
+
+/// The sentence for a size out of its range.
+pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
+    if (least..=most).contains(&size.bytes()) {
+        return Ok(());
+    }
+    let (least, most) = (ConfigSize::from_bytes(least), ConfigSize::from_bytes(most));
+    Err(format!("takes a size from {least} to {most}, not {size}"))
+}
+
+/// What holds between policies and stores.
+pub(super) fn check_all(
+    policies: &BTreeMap<String, PolicyConfig>,
+    stores: &BTreeMap<String, StoreConfig>,
+) -> Result<(), ConfigError> {
+    for (name, policy) in policies {
+        policy.check(name)?;
+        if !stores.contains_key(&policy.store) {
+            let known: Vec<&str> = stores.keys().map(String::as_str).collect();
+            let problem =
+                format!("takes one of the stores {}, not \"{}\"", known.join(", "), policy.store);
+            return Err(ConfigError::new(format!("policies.{name}.store"), problem));
+        }
+    }
+    let one_bucket = |a: &str, b: &str| {
+        a == b || stores.get(a).zip(stores.get(b)).is_some_and(|(a, b)| a.same_bucket(b))
+    };
+    for (later, (name, policy)) in policies.iter().enumerate() {
+        for (other_name, other) in policies.iter().take(later) {
+            if one_bucket(&policy.store, &other.store) && policy.prefix.0.overlaps(&other.prefix.0)
+            {
+                // `tracks` always exists: the other one is the one to change.
+                let (name, policy, other_name, other) = if name == "tracks" {
+                    (other_name, other, name, policy)
+                } else {
+                    (name, policy, other_name, other)
+                };
+                let (prefix, theirs) = (&policy.prefix, &other.prefix);
+                let problem = format!(
+                    "\"{prefix}\" overlaps \"{theirs}\" of policies.{other_name} in the same bucket; takes a prefix of its own"
+                );
+                return Err(ConfigError::new(format!("policies.{name}.prefix"), problem));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! `[reconcile]`: when and how the bucket and the table are compared.
+
+use croner::parser::{CronParser, Seconds};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::ConfigError;
+use super::value::{self, ConfigDuration};
+
+/// The most keys of one listing page (S3 API reference, `ListObjectsV2`).
+const MAX_PAGE: usize = 1000;
+
+/// More calls at once than this only earn throttling.
+const MAX_CONCURRENCY: usize = 1000;
+
+/// `[reconcile]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconcileConfig {
+    /// When incremental runs begin.
+    pub schedule: Schedule,
+    /// When audits begin.
+    pub audit_schedule: Schedule,
+    /// Whether an incremental run begins with the service.
+    #[serde(deserialize_with = "value::flag")]
+    pub run_at_start: bool,
+    /// How long expired uploads are looked after, in case their bytes come late.
+    pub late_window: ConfigDuration,
+    /// How long a run may be silent before another process takes it over.
+    pub lease: ConfigDuration,
+    /// The most objects that one run deletes.
+    #[serde(deserialize_with = "value::number")]
+    pub max_deletions: u64,
+    /// How many calls to the store a run has under way at once.
+    #[serde(deserialize_with = "value::number")]
+    pub concurrency: usize,
+    /// How many keys one listing page asks for.
+    #[serde(deserialize_with = "value::number")]
+    pub page_size: usize,
+    /// How long findings are kept.
+    pub findings_retention: ConfigDuration,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::Cron("0 * * * * *".to_owned()),
+            audit_schedule: Schedule::Cron("0 0 3 * * *".to_owned()),
+            run_at_start: true,
+            late_window: ConfigDuration::from_hours(24),
+            lease: ConfigDuration::from_secs(30),
+            max_deletions: 1000,
+            concurrency: 8,
+            page_size: MAX_PAGE,
+            findings_retention: ConfigDuration::from_hours(30 * 24),
+        }
+    }
+}
+
+impl ReconcileConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, problem| Err(ConfigError::new(format!("reconcile.{key}"), problem));
+        if self.lease.get().as_secs() == 0 {
+            return fail("lease", format!("takes at least \"1s\", not \"{}\"", self.lease));
+        }
+        for (key, number, most) in [
+            ("concurrency", self.concurrency, MAX_CONCURRENCY),
+            ("page_size", self.page_size, MAX_PAGE),
+        ] {
+            if !(1..=most).contains(&number) {
+                return fail(key, format!("takes 1 to {most}, not {number}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When a job runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schedule {
+    /// Never by itself.
+    Off,
+    /// A cron expression with seconds, in UTC.
+    Cron(String),
+}
+
+impl Schedule {
+    /// The cron expression; `None` is never.
+    pub fn cron(&self) -> Option<&str> {
+        match self {
+            Self::Off => None,
+            Self::Cron(expression) => Some(expression),
+        }
+    }
+
+    /// Checks and takes a text; by the rules of the scheduler that runs it.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "off" {
+            return Some(Self::Off);
+        }
+        let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+        parser.parse(text).ok().map(|_| Self::Cron(text.to_owned()))
+    }
+}
+
+impl Serialize for Schedule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.cron().unwrap_or("off"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Schedule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let takes = "a cron expression with seconds such as \"0 * * * * *\", or \"off\"";
+        value::parsed(deserializer, takes, Self::parse)
+    }
+}

@@ -1,0 +1,262 @@
+//! The configuration as operators meet it: what they write, what they are told.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+
+use super::*;
+
+use crate::domain::key::Prefix;
+use crate::domain::policy::{Late, Overwrite};
+
+mod sentences;
+
+fn from_file(text: &str) -> Result<Config, ConfigError> {
+    load(text, &[], &[])
+}
+
+fn from_env(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    load("", env, &[])
+}
+
+fn load(
+    text: &str,
+    env: &[(&str, &str)],
+    overrides: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("room for the file");
+    let env = env.iter().map(|(name, value)| (format!("{ENV_PREFIX}{name}"), (*value).to_owned()));
+    let sources = Sources { env: env.collect(), ..Sources::only_file(Some(file.path())) };
+    Config::from_sources(&sources.with_overrides(overrides)).map_err(|error| {
+        // The temporary name is the one thing of a sentence that differs between runs.
+        let named = error.to_string().replace(&file.path().display().to_string(), "FILE");
+        let (key, problem) = named.split_once(": ").expect("a key and a problem");
+        ConfigError::new(key, problem)
+    })
+}
+
+/// The defaults as the sections' code has them, without `config/default.toml`.
+fn defaults_of_the_code() -> Config {
+    let tracks = PolicyConfig::new(Prefix::parse("tracks/").expect("a good prefix"));
+    Config {
+        server: ServerConfig::default(),
+        database: DatabaseConfig::default(),
+        storage: BTreeMap::from([("default".to_owned(), StoreConfig::default())]),
+        policies: BTreeMap::from([("tracks".to_owned(), tracks)]),
+        reconcile: ReconcileConfig::default(),
+        events: EventsConfig::default(),
+        webhooks: WebhooksConfig::default(),
+        auth: AuthConfig::default(),
+        direct_upload: DirectUploadConfig::default(),
+        limits: LimitsConfig::default(),
+        telemetry: TelemetryConfig::default(),
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, toml::Value>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            toml::Value::Table(table) => flatten(&format!("{key}."), table, into),
+            value => {
+                into.insert(key, value.clone());
+            }
+        }
+    }
+}
+
+fn keys(text: &str) -> BTreeMap<String, toml::Value> {
+    let mut flat = BTreeMap::new();
+    flatten("", &text.parse().expect("sound TOML"), &mut flat);
+    flat
+}
+
+#[test]
+fn the_default_file_has_every_key_with_the_default_of_the_code() {
+    let loaded = from_file("").expect("the defaults").masked().expect("TOML");
+    assert_eq!(loaded, defaults_of_the_code().masked().expect("TOML"));
+    let written: Vec<String> = keys(DEFAULT_TOML).into_keys().collect();
+    assert_eq!(written, keys(&loaded).into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn every_key_of_the_default_file_is_explained_above_it() {
+    let mut explained = false;
+    for line in DEFAULT_TOML.lines() {
+        if line.trim().is_empty() {
+            explained = false;
+        } else if line.starts_with('#') {
+            explained = true;
+        } else if !line.starts_with('[') {
+            assert!(explained, "no comment above {line:?} in its block");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::from_sources(&Sources::only_file(Some(Path::new("/no/such.toml"))));
+    let sentence = error.expect_err("no such file").to_string();
+    assert!(sentence.starts_with("/no/such.toml: cannot be read: "), "{sentence}");
+}
+
+#[test]
+fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
+    let error = from_env(&[("SERVER__BIND", "x")]).expect_err("a bad address");
+    assert_eq!(
+        error.to_string(),
+        "server.bind: takes an address such as 127.0.0.1:8080, not \"x\" (in the environment variable UPLOAD_COORDINATOR__SERVER__BIND)"
+    );
+    let error = from_env(&[("POLICIES__TRACKS__MAX_SISE", "1")]).expect_err("an unknown key");
+    assert!(error.to_string().starts_with("policies.tracks.max_sise: unknown key; takes one of"));
+    assert!(error.to_string().ends_with("UPLOAD_COORDINATOR__POLICIES__TRACKS__MAX_SISE)"));
+    let error = from_env(&[("SERVER", "x")]).expect_err("no section");
+    assert!(error.to_string().starts_with("server: takes a section of keys, not a value"));
+    let error = from_env(&[("", "x")]).expect_err("no key");
+    assert!(error.to_string().ends_with("(in the environment variable UPLOAD_COORDINATOR__)"));
+    let error = load("", &[], &[("server.bind", "x")]).expect_err("a bad address");
+    assert!(error.to_string().ends_with("not \"x\" (on the command line)"));
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "[server]\nbind = \"127.0.0.1:1\"\n[reconcile]\nconcurrency = 2\nlease = \"2s\"";
+    let env = [("SERVER__BIND", "127.0.0.1:3"), ("RECONCILE__LEASE", "3s")];
+    let config = load(file, &env, &[("server.bind", "[::1]:4")]).expect("a sound configuration");
+    assert_eq!(config.server.bind.to_string(), "[::1]:4");
+    assert_eq!(config.reconcile.lease.get(), Duration::from_secs(3));
+    assert_eq!(config.reconcile.concurrency, 2);
+    assert_eq!(config.reconcile.page_size, 1000);
+}
+
+#[test]
+fn the_environment_can_say_everything_and_texts_stay_as_written() {
+    let config = from_env(&[
+        ("DATABASE__URL", "postgres://app:p%40ss@db:5432/app?sslmode=require"),
+        ("DATABASE__MAX_CONNECTIONS", "007"),
+        ("STORAGE__DEFAULT__ENDPOINT", "http://minio:9000"),
+        ("STORAGE__DEFAULT__PUBLIC_ENDPOINT", "https://files.example.com"),
+        ("STORAGE__DEFAULT__BUCKET", "12345"),
+        ("STORAGE__DEFAULT__ACCESS_KEY_ID", "00123"),
+        ("STORAGE__DEFAULT__SECRET_ACCESS_KEY", " 00123,4e5 "),
+        ("STORAGE__DEFAULT__PROBE", "off"),
+        ("STORAGE__ARCHIVE__KIND", "embedded"),
+        ("POLICIES__TRACKS__ALLOWED_EXTENSIONS", "MP3, ogg,"),
+        ("POLICIES__TRACKS__ALLOWED_CONTENT_TYPES", ""),
+        ("POLICIES__TRACKS__MAX_SIZE", "100 MiB"),
+        ("POLICIES__TRACKS__WRITE_ONCE", "true"),
+        ("POLICIES__OLD_TAPES__PREFIX", "tracks/"),
+        ("POLICIES__OLD_TAPES__STORE", "archive"),
+        ("POLICIES__OLD_TAPES__LATE", "reject"),
+        ("RECONCILE__SCHEDULE", "off"),
+        ("RECONCILE__FINDINGS_RETENTION", "36h"),
+        ("TELEMETRY__LOG_FORMAT", "json"),
+    ])
+    .expect("a sound configuration");
+    assert_eq!(config.database.max_connections, 7);
+    assert!(!config.database.url.is_sqlite());
+    let store = &config.storage["default"];
+    assert_eq!(store.bucket("default"), Ok("12345"));
+    assert_eq!(store.access_key_id.as_deref(), Some("00123"));
+    let secret = store.secret_access_key.as_ref().expect("a secret").expose_secret();
+    assert_eq!(secret, " 00123,4e5 ");
+    assert!(!store.probe && store.uses_path_style());
+    assert_eq!(store.public_endpoint(), Some("https://files.example.com"));
+    assert_eq!(config.storage["archive"].bucket("archive"), Ok("uploads"));
+    let tracks = config.policies["tracks"].policy("tracks");
+    assert_eq!(tracks.allowed_extensions, ["mp3", "ogg"]);
+    assert!(tracks.allowed_content_types.is_empty());
+    assert_eq!((tracks.max_size, tracks.write_once), (100 << 20, Some(true)));
+    let tapes = config.policies["old_tapes"].policy("old_tapes");
+    assert_eq!((tapes.late, tapes.overwrite), (Late::Reject, Overwrite::Reject));
+    assert_eq!((tapes.grace, tapes.max_size), (TimeDelta::minutes(15), 100 << 20));
+    assert_eq!(config.reconcile.schedule.cron(), None);
+    assert_eq!(config.reconcile.findings_retention.get(), Duration::from_hours(36));
+    assert_eq!(config.telemetry.log_format, LogFormat::Json);
+}
+
+#[test]
+fn other_variables_are_left_alone() {
+    let sources = Sources {
+        env: vec![
+            ("UPLOAD_COORDINATOR_BIN".to_owned(), "x".to_owned()),
+            ("AWS_REGION".to_owned(), "eu-west-1".to_owned()),
+        ],
+        ..Sources::default()
+    };
+    assert!(Config::from_sources(&sources).is_ok());
+}
+
+#[test]
+fn prefixes_may_repeat_in_different_buckets_only() {
+    let two = |second: &str| {
+        from_file(&format!(
+            "[storage.default]\nendpoint = \"http://a\"\nbucket = \"one\"\n\
+             [storage.other]\n{second}\n[policies.b]\nprefix = \"tracks/\"\nstore = \"other\""
+        ))
+    };
+    assert!(two("endpoint = \"http://a\"\nbucket = \"two\"").is_ok());
+    assert!(two("endpoint = \"http://b\"\nbucket = \"one\"").is_ok());
+    assert!(two("kind = \"embedded\"\nbucket = \"one\"").is_ok());
+    let error = two("endpoint = \"http://a\"\nbucket = \"one\"").expect_err("one bucket");
+    assert!(error.to_string().contains("overlaps \"tracks/\" of policies.tracks"), "{error}");
+    assert!(two("endpoint = \"http://A:80/\"\nbucket = \"one\"").is_err(), "another spelling");
+}
+
+#[test]
+fn a_grace_of_zero_is_taken_when_it_is_configured() {
+    let config = from_file("[policies.tracks]\ngrace = \"0s\"").expect("a short grace");
+    assert_eq!(config.policies["tracks"].policy("tracks").grace, TimeDelta::zero());
+}
+
+#[test]
+fn only_stores_in_use_need_a_bucket() {
+    let error = from_file("").expect("the defaults").require_stores().expect_err("no bucket");
+    assert_eq!(error.to_string(), "storage.default.bucket: takes the bucket's name");
+    let other = "[storage.media]\nbucket = \"media\"\n[policies.tracks]\nstore = \"media\"";
+    assert_eq!(from_file(other).expect("a sound one").require_stores(), Ok(()));
+    let embedded = from_file("[storage.default]\nkind = \"embedded\"").expect("a sound one");
+    assert_eq!(embedded.require_stores(), Ok(()));
+}
+
+#[test]
+fn the_masked_text_shows_no_secret_and_loads_again() {
+    let text = "[database]\nurl = \"postgres://app:hunter2@db/app?password=hunter3&sslmode=require\"\n\
+        [storage.default]\nbucket = \"files\"\naccess_key_id = \"AKIA\"\n\
+        secret_access_key = \"hunter4\"\nsession_token = \"hunter5\"\n\
+        [policies.videos]\nprefix = \"videos/\"\nwrite_once = true\nurl_ttl = \"36h\"\n\
+        max_url_ttl = \"2d\"\nallowed_extensions = []";
+    let config = from_file(text).expect("a sound configuration");
+    let masked = config.masked().expect("TOML");
+    assert!(!masked.contains("hunter"), "{masked}");
+    assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
+    assert!(
+        masked
+            .contains("url = \"postgres://app:********@db/app?password=********&sslmode=require\"")
+    );
+    assert!(masked.contains("secret_access_key = \"********\""));
+    assert!(masked.contains("url_ttl = \"36h\""));
+    let again = from_file(&masked).expect("the masked text is a sound configuration");
+    assert_eq!(again.masked().expect("TOML"), masked);
+}
+
+#[test]
+fn durations_and_sizes_are_written_as_they_are_read() {
+    for text in ["0s", "90s", "15min", "1h", "24h", "36h", "2d", "30d", "250ms"] {
+        let duration: ConfigDuration = text.parse().expect(text);
+        assert_eq!(duration.to_string(), text);
+    }
+    for text in ["0B", "1B", "1000B", "64KiB", "100MiB", "5GiB", "5TiB", "1025MiB"] {
+        let size: ConfigSize = text.parse().expect(text);
+        assert_eq!(size.to_string(), text);
+    }
+    let sizes =
+        [("100 MiB", 100 << 20), ("1MB", 1_000_000), ("1048576", 1 << 20), ("1.5GiB", 3 << 29)];
+    for (text, bytes) in sizes {
+        assert_eq!(text.parse(), Ok(ConfigSize::from_bytes(bytes)), "{text}");
+    }
+}

@@ -1,0 +1,259 @@
+//! What operators are told, to the letter.
+
+use super::from_file;
+
+/// What is written, and what is answered.
+const CASES: &[(&str, &str)] = &[
+    (
+        "[nonsense]\nx = 1",
+        "nonsense: unknown key; takes one of auth, database, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
+    ),
+    (
+        "[server]\nbnid = 1",
+        "server.bnid: unknown key; takes one of bind, shutdown_timeout (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_sise = 1",
+        "policies.tracks.max_sise: unknown key; takes one of allowed_content_types, allowed_extensions, grace, late, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, url_ttl, verify_max_read, write_once (in FILE)",
+    ),
+    (
+        "[events]\nsqs = 1",
+        "events.sqs: unknown key; its section takes none in this version (in FILE)",
+    ),
+    ("server = 1", "server: takes a section of keys, not a value (in FILE)"),
+    ("[storage]\ndefault = 1", "storage.default: takes a section of keys, not a value (in FILE)"),
+    (
+        "[storage.Big]\nbucket = \"b\"",
+        "storage.Big: a name takes lower-case letters, digits, - and _ (in FILE)",
+    ),
+    (
+        "[policies.\"a.b\"]\nprefix = \"b/\"",
+        "policies.a.b: a name takes lower-case letters, digits, - and _",
+    ),
+    (
+        "[server]\nbind = \"localhost\"",
+        "server.bind: takes an address such as 127.0.0.1:8080, not \"localhost\" (in FILE)",
+    ),
+    (
+        "[server]\nbind = [1]",
+        "server.bind: takes an address such as 127.0.0.1:8080, not a list (in FILE)",
+    ),
+    (
+        "[server.bind]\nhost = 1",
+        "server.bind: takes an address such as 127.0.0.1:8080, not a section (in FILE)",
+    ),
+    (
+        "[server]\nshutdown_timeout = 30",
+        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"30\" (in FILE)",
+    ),
+    (
+        "[server]\nshutdown_timeout = \"-1s\"",
+        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"-1s\" (in FILE)",
+    ),
+    (
+        "[server]\nshutdown_timeout = \"1000years\"",
+        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"1000years\" (in FILE)",
+    ),
+    (
+        "[database]\nurl = \"mysql://u:secret@h/d\"",
+        "database.url: takes a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
+    ),
+    (
+        "[database]\nurl = \"postgres:///d\"",
+        "database.url: takes a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
+    ),
+    (
+        "[database]\nmax_connections = 0",
+        "database.max_connections: takes at least 1, not 0 (in FILE)",
+    ),
+    (
+        "[database]\nmax_connections = -1",
+        "database.max_connections: takes a whole number, not \"-1\" (in FILE)",
+    ),
+    (
+        "[database]\nmax_connections = true",
+        "database.max_connections: takes a whole number, not \"true\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"S3\"",
+        "storage.default.kind: takes \"s3\" or \"embedded\", not \"S3\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nprobe = \"maybe\"",
+        "storage.default.probe: takes true or false, not \"maybe\" (in FILE)",
+    ),
+    (
+        "[storage.default]\npath_style = 7",
+        "storage.default.path_style: takes true, false or \"auto\", not \"7\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nendpoint = \"minio:9000\"",
+        "storage.default.endpoint: takes a URL such as https://s3.example.com, not \"minio:9000\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nbucket = \"a b c\"",
+        "storage.default.bucket: takes 3 to 63 letters, digits, dots, hyphens and underscores, not \"a b c\" (in FILE)",
+    ),
+    (
+        "[storage.default]\naccess_key_id = \"k\"",
+        "storage.default.secret_access_key: is needed beside access_key_id; leave out both to use the standard AWS_* variables",
+    ),
+    (
+        "[storage.default]\nsecret_access_key = \"k\"",
+        "storage.default.access_key_id: is needed beside secret_access_key; leave out both to use the standard AWS_* variables",
+    ),
+    (
+        "[storage.default]\nsecret_access_key = { a = 1 }",
+        "storage.default.secret_access_key: takes a text, not a section (in FILE)",
+    ),
+    (
+        "[storage.default]\nsession_token = \"t\"",
+        "storage.default.session_token: belongs to an access_key_id, which is missing (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
+        "storage.default.endpoint: is for kind = \"s3\"; the embedded server listens on bind (in FILE)",
+    ),
+    (
+        "[storage.default]\nconnect_timeout = \"0s\"",
+        "storage.default.connect_timeout: takes a duration above zero (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nstore = \"b\"",
+        "policies.tracks.store: takes one of the stores default, not \"b\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nprefix = \"/a\"",
+        "policies.tracks.prefix: takes a prefix such as \"tracks/\", not \"/a\": a prefix must end with `/` (in FILE)",
+    ),
+    (
+        "[policies.videos]\nmax_size = 1",
+        "policies.videos.prefix: is missing; takes a prefix such as \"videos/\"",
+    ),
+    (
+        "[policies.a]\nprefix = \"tracks/old/\"",
+        "policies.a.prefix: \"tracks/old/\" overlaps \"tracks/\" of policies.tracks in the same bucket; takes a prefix of its own (in FILE)",
+    ),
+    (
+        "[policies.a]\nprefix = \"x/\"\n[policies.b]\nprefix = \"x/\"",
+        "policies.b.prefix: \"x/\" overlaps \"x/\" of policies.a in the same bucket; takes a prefix of its own (in FILE)",
+    ),
+    (
+        "[policies.z]\nprefix = \"tracks/z/\"",
+        "policies.z.prefix: \"tracks/z/\" overlaps \"tracks/\" of policies.tracks in the same bucket; takes a prefix of its own (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_size = 0",
+        "policies.tracks.max_size: takes a size from 1B to 5TiB, not 0B (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_size = \"6TiB\"",
+        "policies.tracks.max_size: takes a size from 1B to 5TiB, not 6TiB (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_size = \"99999999EiB\"",
+        "policies.tracks.max_size: takes a size such as \"64KiB\" or \"100MiB\", not \"99999999EiB\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_size = -1",
+        "policies.tracks.max_size: takes a size such as \"64KiB\" or \"100MiB\", not \"-1\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmultipart_threshold = \"6GiB\"",
+        "policies.tracks.multipart_threshold: takes a size from 1B to 5GiB, not 6GiB (in FILE)",
+    ),
+    (
+        "[policies.tracks]\npart_size = \"4MiB\"",
+        "policies.tracks.part_size: takes a size from 5MiB to 5GiB, not 4MiB (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nurl_ttl = \"0s\"",
+        "policies.tracks.url_ttl: takes whole seconds from \"1s\", not \"0s\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nurl_ttl = \"1500ms\"",
+        "policies.tracks.url_ttl: takes whole seconds from \"1s\", not \"1s 500ms\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nurl_ttl = \"25h\"",
+        "policies.tracks.url_ttl: takes at most max_url_ttl, \"24h\", not \"25h\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_url_ttl = \"8d\"",
+        "policies.tracks.max_url_ttl: takes at most \"7d\", as long as a presigned URL can live, not \"8d\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nlate = \"maybe\"",
+        "policies.tracks.late: takes \"accept\" or \"reject\", not \"maybe\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nallowed_extensions = [\".mp3\"]",
+        "policies.tracks.allowed_extensions: takes extensions such as \"mp3\", without the dot, not \".mp3\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nallowed_extensions = { a = 1 }",
+        "policies.tracks.allowed_extensions: takes a list such as [\"mp3\", \"ogg\"], not a section (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nallowed_content_types = \"mp3\"",
+        "policies.tracks.allowed_content_types: takes media types such as \"audio/mpeg\", not \"mp3\" (in FILE)",
+    ),
+    (
+        "[reconcile]\nschedule = \"* * * * *\"",
+        "reconcile.schedule: takes a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"* * * * *\" (in FILE)",
+    ),
+    (
+        "[reconcile]\naudit_schedule = \"0 61 * * * *\"",
+        "reconcile.audit_schedule: takes a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"0 61 * * * *\" (in FILE)",
+    ),
+    (
+        "[reconcile]\nlease = \"10ms\"",
+        "reconcile.lease: takes at least \"1s\", not \"10ms\" (in FILE)",
+    ),
+    ("[reconcile]\nconcurrency = 0", "reconcile.concurrency: takes 1 to 1000, not 0 (in FILE)"),
+    ("[reconcile]\npage_size = 1001", "reconcile.page_size: takes 1 to 1000, not 1001 (in FILE)"),
+    (
+        "[auth]\nmode = \"token\"",
+        "auth.mode: takes \"none\" in this version, which leaves access control to the network in front, not \"token\" (in FILE)",
+    ),
+    (
+        "[direct_upload]\npart_size = \"1MiB\"",
+        "direct_upload.part_size: takes a size from 5MiB to 5GiB, not 1MiB (in FILE)",
+    ),
+    (
+        "[limits]\nrequests_per_second = 5",
+        "limits.requests_per_second: takes 0 (no limit) in this version, which leaves rate limits to the proxy in front (in FILE)",
+    ),
+    (
+        "[limits]\njson_body = 1",
+        "limits.json_body: takes a size from 1KiB to 64MiB, not 1B (in FILE)",
+    ),
+    (
+        "[limits]\nrequest_timeout = \"0s\"",
+        "limits.request_timeout: takes a duration above zero (in FILE)",
+    ),
+    (
+        "[telemetry]\nlog_format = \"xml\"",
+        "telemetry.log_format: takes \"pretty\" or \"json\", not \"xml\" (in FILE)",
+    ),
+    (
+        "[telemetry]\nlog = \"a=b=c\"",
+        "telemetry.log: takes log directives such as \"info\" or \"info,upload_coordinator=debug\", not \"a=b=c\" (in FILE)",
+    ),
+    (
+        "[server]\n\nbind = \n",
+        "FILE: is not TOML: string values must be quoted, expected literal string, in line 3",
+    ),
+];
+
+#[test]
+fn bad_input_is_answered_with_one_sentence_that_names_the_key() {
+    let mut wrong = Vec::new();
+    for (text, sentence) in CASES.iter().copied() {
+        match from_file(text) {
+            Err(error) if error.to_string() == sentence => {}
+            other => wrong.push((text, other.map_err(|error| error.to_string()).err())),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,49 @@
+//! Whose database this is, and which buckets it has put its marker in.
+
+use entity::{instance, marker};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{EntityTrait, sea_query::OnConflict};
+use uuid::Uuid;
+
+use super::{Db, Result};
+use crate::domain::Timestamp;
+
+/// The one row's key.
+const ONLY: i32 = 1;
+
+impl Db {
+    /// The id of this database, made by the first caller: `candidate`, or what is there.
+    pub async fn instance_id(&self, candidate: Uuid) -> Result<Uuid> {
+        if let Some(row) = instance::Entity::find_by_id(ONLY).one(&self.read).await? {
+            return Ok(row.uuid);
+        }
+        let row = instance::ActiveModel { id: Set(ONLY), uuid: Set(candidate) };
+        instance::Entity::insert(row)
+            .on_conflict(OnConflict::column(instance::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(&self.write)
+            .await?;
+        let row = instance::Entity::find_by_id(ONLY).one(&self.write).await?;
+        Ok(row.map_or(candidate, |row| row.uuid))
+    }
+
+    /// Whether this database ever wrote its marker below a prefix of a bucket.
+    pub async fn has_marked(&self, bucket: &str, prefix: &str) -> Result<bool> {
+        let id = (bucket.to_owned(), prefix.to_owned());
+        Ok(marker::Entity::find_by_id(id).one(&self.read).await?.is_some())
+    }
+
+    /// Notes that the marker was written.
+    pub async fn note_marker(&self, bucket: &str, prefix: &str, now: Timestamp) -> Result<()> {
+        let row = marker::ActiveModel {
+            bucket: Set(bucket.to_owned()),
+            prefix: Set(prefix.to_owned()),
+            written_at: Set(now),
+        };
+        let known = [marker::Column::Bucket, marker::Column::Prefix];
+        marker::Entity::insert(row)
+            .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
+            .exec_without_returning(&self.write)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! The database: the only user of `entity` and `sea_orm`.
+//!
+//! One file an aggregate. Rows become domain values by `TryFrom`; a row that can't be is
+//! [`DbError::Corrupt`], with table, column and id. Rows that belong to someone are read
+//! and written by functions that take an [`Owner`](crate::domain::Owner); what the
+//! reconciler reads across owners is in [`scan`].
+//!
+//! To add a table: a module in `entity`, a step in `migration`, a file here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait as _};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+pub mod instance;
+pub mod page;
+pub mod runs;
+pub mod scan;
+pub mod tracks;
+pub mod uploads;
+
+pub use page::{Cursor, Page};
+
+/// Why a database call failed. A missing row is no error but `None`.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Down, locked for too long, or out of connections. Worth trying later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] DbErr),
+    /// A statement failed.
+    #[error("a database statement failed")]
+    Statement(#[source] DbErr),
+    /// A row that this service never writes.
+    #[error("impossible row: {table}.{column} of {id}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's primary key.
+        id: String,
+    },
+    /// The database gave no readable time.
+    #[error("the database's clock can't be read")]
+    Clock,
+    /// The address can't be used.
+    #[error("database.url: {0}")]
+    Url(String),
+}
+
+impl From<DbErr> for DbError {
+    fn from(error: DbErr) -> Self {
+        use sea_orm::RuntimeErr::SqlxError;
+        use sea_orm::sqlx::Error as Sqlx;
+        let passing = |error: &Sqlx| match error {
+            Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,
+            // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; PostgreSQL's
+            // classes 08 (connection), 40 (rollback), 53 (resources) and 57 (shutdown).
+            Sqlx::Database(inner) => inner.code().is_some_and(|code| {
+                ["08", "40", "53", "57"]
+                    .iter()
+                    .any(|class| code.len() == 5 && code.starts_with(class))
+                    || code
+                        .parse::<u32>()
+                        .is_ok_and(|n| code.len() < 5 && matches!(n & 0xff, 5 | 6))
+            }),
+            _ => false,
+        };
+        match &error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error),
+            DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if passing(inner) => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Statement(error),
+        }
+    }
+}
+
+/// A result of the database.
+pub type Result<T, E = DbError> = std::result::Result<T, E>;
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct DbSettings {
+    /// `sqlite://path` or `postgres://...`.
+    pub url: SecretString,
+    /// Connections at most; `SQLite` has one more, for writing.
+    pub max_connections: u32,
+    /// How long a statement waits for a lock, and a caller for a connection.
+    pub busy_timeout: Duration,
+}
+
+/// An open database.
+///
+/// `SQLite` lets one writer in at a time: all writes share one connection and queue for
+/// it here, where waiting is fair, and reads go on beside it.
+#[derive(Clone)]
+pub struct Db {
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+}
+
+impl Db {
+    /// Opens the database; `SQLite` creates the file.
+    pub async fn connect(settings: &DbSettings) -> Result<Self> {
+        let url = settings.url.expose_secret();
+        if let Some(rest) = url.strip_prefix("sqlite:") {
+            let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+            if path.is_empty() || path.contains(":memory:") {
+                return Err(DbError::Url("takes sqlite://FILE, a file on disk".to_owned()));
+            }
+            if let Some(folder) = Path::new(path).parent() {
+                std::fs::create_dir_all(folder)
+                    .map_err(|e| DbError::Url(format!("{}: {e}", folder.display())))?;
+            }
+            let write = Database::connect(sqlite_options(path, settings, 1)).await?;
+            let read =
+                Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
+            Ok(Self { read, write })
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let connection = Database::connect(postgres_options(url, settings)).await?;
+            Ok(Self { read: connection.clone(), write: connection })
+        } else {
+            Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        Ok(self.read.ping().await?)
+    }
+
+    /// Applies all migrations that are pending.
+    pub async fn migrate_up(&self) -> Result<()> {
+        Ok(Migrator::up(&self.write, None).await?)
+    }
+
+    /// Takes back the newest `steps` migrations.
+    pub async fn migrate_down(&self, steps: u32) -> Result<()> {
+        Ok(Migrator::down(&self.write, Some(steps)).await?)
+    }
+
+    /// Every migration's name, and whether it was applied.
+    pub async fn migrations(&self) -> Result<Vec<(String, bool)>> {
+        let pending = self.pending_migrations().await?;
+        let all = Migrator::migrations();
+        Ok(all
+            .iter()
+            .map(|step| (step.name().to_owned(), !pending.iter().any(|name| name == step.name())))
+            .collect())
+    }
+
+    /// The names of the migrations that were not applied yet.
+    pub async fn pending_migrations(&self) -> Result<Vec<String>> {
+        let pending = Migrator::get_pending_migrations_read_only(&self.read).await?;
+        Ok(pending.iter().map(|step| step.name().to_owned()).collect())
+    }
+
+    /// Closes all connections.
+    pub async fn close(self) -> Result<()> {
+        self.read.close().await?;
+        Ok(self.write.close().await?)
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.write.get_database_backend() == DbBackend::Postgres
+    }
+
+    /// Begins a write. `SQLite` takes the write lock at once: a transaction that reads
+    /// first and writes later could not be given it any more.
+    async fn begin(&self) -> Result<DatabaseTransaction> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(self.write.begin_with_options(options).await?)
+    }
+}
+
+fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(format!("sqlite://{path}?mode=rwc"));
+    let busy_timeout = settings.busy_timeout;
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(settings.busy_timeout)
+        .sqlx_logging(false)
+        .test_before_acquire(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(busy_timeout)
+        });
+    options
+}
+
+fn postgres_options(url: &str, settings: &DbSettings) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url.to_owned());
+    options
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.busy_timeout)
+        .connect_timeout(settings.busy_timeout)
+        .set_application_name("upload-coordinator")
+        .sqlx_logging(false);
+    options
+}

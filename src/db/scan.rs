@@ -1,0 +1,103 @@
+//! What the reconciler reads, across owners: rows of a policy in key order, and
+//! deletions that are due.
+
+use entity::upload::{self, Column};
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+
+use super::{Db, Result};
+use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
+
+/// Which rows are open.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenWindow {
+    /// Expired rows whose URL ended after this are still watched for late bytes.
+    pub late_since: Timestamp,
+    /// Verified rows whose URL ended after this can still be overwritten by it.
+    pub overwritable_since: Timestamp,
+    /// Whether the store holds to write-once, so that only other URLs overwrite.
+    pub write_once_holds: bool,
+}
+
+impl Db {
+    /// The next rows of a policy in a range of keys, in byte order of the key.
+    pub async fn rows_by_key(
+        &self,
+        policy: &PolicyName,
+        range: &KeyRange,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let mut query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        if let Some(after) = &range.after {
+            query = query.filter(Column::Key.gt(after.as_str()));
+        }
+        if let Some(until) = &range.until {
+            query = query.filter(Column::Key.lte(until.as_str()));
+        }
+        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Open rows of a policy in a range of keys, in byte order of the key: those that may
+    /// change without anybody telling. These are pending ones, ones that expired since
+    /// `late_since`, and verified ones that their own URL can still overwrite.
+    pub async fn open_rows(
+        &self,
+        policy: &PolicyName,
+        range: &KeyRange,
+        window: &OpenWindow,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let is = |status: Status| Condition::all().add(Column::Status.eq(status.name()));
+        let mut overwritable =
+            is(Status::Uploaded).add(Column::UrlExpiresAt.gt(window.overwritable_since));
+        if window.write_once_holds {
+            overwritable = overwritable.add(Column::WriteOnce.eq(false));
+        }
+        let open = Condition::any()
+            .add(is(Status::Pending))
+            .add(is(Status::Expired).add(Column::UrlExpiresAt.gt(window.late_since)))
+            .add(overwritable);
+        let mut query =
+            upload::Entity::find().filter(Column::Policy.eq(policy.as_str())).filter(open);
+        if let Some(after) = &range.after {
+            query = query.filter(Column::Key.gt(after.as_str()));
+        }
+        if let Some(until) = &range.until {
+            query = query.filter(Column::Key.lte(until.as_str()));
+        }
+        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// An upload, whoever owns it.
+    pub async fn any_upload(&self, id: UploadId) -> Result<Option<Upload>> {
+        upload::Entity::find_by_id(id.0).one(&self.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// Final rows of a policy whose object is due for deletion, the longest due first.
+    pub async fn due_deletions(
+        &self,
+        policy: &PolicyName,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let rows = upload::Entity::find()
+            .filter(Column::ObjectDeletedAt.is_null())
+            .filter(Column::ObjectDeleteAfter.lte(now))
+            .filter(Column::Policy.eq(policy.as_str()))
+            .order_by(Column::ObjectDeleteAfter, Order::Asc)
+            .limit(limit)
+            .all(&self.read)
+            .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// How many rows a policy has.
+    pub async fn count_rows(&self, policy: &PolicyName) -> Result<u64> {
+        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        Ok(query.count(&self.read).await?)
+    }
+}

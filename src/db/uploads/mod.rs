@@ -1,0 +1,168 @@
+//! Uploads: created, read by their owner, and saved after a transition.
+
+use entity::track;
+use entity::upload::{self, Column};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
+
+use super::tracks::{keyset, lock};
+use super::{Cursor, Db, Page, Result};
+use crate::domain::upload::TrackSlot;
+use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
+
+mod row;
+mod save;
+
+pub(super) use row::to_row;
+pub use save::{Change, Saved};
+
+/// Which uploads to list, newest first.
+#[derive(Debug, Default, Clone)]
+pub struct UploadFilter {
+    /// In this state.
+    pub status: Option<Status>,
+    /// Of this track.
+    pub track: Option<TrackId>,
+    /// Under this policy.
+    pub policy: Option<PolicyName>,
+    /// Created before this moment.
+    pub created_before: Option<Timestamp>,
+    /// Created at or after this moment.
+    pub created_after: Option<Timestamp>,
+    /// Where the page before ended.
+    pub cursor: Option<Cursor>,
+    /// How many at most.
+    pub limit: u64,
+}
+
+/// The order of upload lists, as their cursors name it.
+pub const UPLOAD_ORDER: &str = "-created_at";
+
+impl Db {
+    /// Commits a new upload. With a track it gets the next number of the track's
+    /// sequence and becomes its newest; `None` where the owner has no such track.
+    pub async fn create_upload(
+        &self,
+        mut upload: Upload,
+        track: Option<TrackId>,
+    ) -> Result<Option<Upload>> {
+        let Some(track_id) = track else {
+            upload::Entity::insert(to_row(&upload)).exec_without_returning(&self.write).await?;
+            return Ok(Some(upload));
+        };
+        let txn = self.begin().await?;
+        let Some(track) = lock(&txn, self.is_postgres(), &upload.owner, track_id).await? else {
+            txn.rollback().await?;
+            return Ok(None);
+        };
+        upload.slot = Some(TrackSlot { track: track_id, sequence: track.next_sequence });
+        upload::Entity::insert(to_row(&upload)).exec_without_returning(&txn).await?;
+        track::Entity::update_many()
+            .set(track::ActiveModel {
+                next_sequence: Set(track.next_sequence + 1),
+                latest_upload_id: Set(Some(upload.id.0)),
+                status: Set(upload.status().name().to_owned()),
+                version: Set(track.version + 1),
+                updated_at: Set(upload.created_at),
+                ..Default::default()
+            })
+            .filter(track::Column::Id.eq(track_id.0))
+            .exec(&txn)
+            .await?;
+        txn.commit().await?;
+        Ok(Some(upload))
+    }
+
+    /// One upload of this owner.
+    pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
+        let query = upload::Entity::find_by_id(id.0).filter(Column::Owner.eq(owner.as_str()));
+        query.one(&self.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// The uploads of this owner with these ids, in no order.
+    pub async fn uploads_by_id(&self, owner: &Owner, ids: &[UploadId]) -> Result<Vec<Upload>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = upload::Entity::find()
+            .filter(Column::Owner.eq(owner.as_str()))
+            .filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
+        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// A page of an owner's uploads, newest first.
+    pub async fn list_uploads(&self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
+        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
+        if let Some(status) = filter.status {
+            query = query.filter(Column::Status.eq(status.name()));
+        }
+        if let Some(track) = filter.track {
+            query = query.filter(Column::TrackId.eq(track.0));
+        }
+        if let Some(policy) = &filter.policy {
+            query = query.filter(Column::Policy.eq(policy.as_str()));
+        }
+        if let Some(before) = filter.created_before {
+            query = query.filter(Column::CreatedAt.lt(before));
+        }
+        if let Some(after) = filter.created_after {
+            query = query.filter(Column::CreatedAt.gte(after));
+        }
+        if let Some(cursor) = &filter.cursor
+            && let Ok(at) = cursor.value.parse::<Timestamp>()
+        {
+            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
+        }
+        let rows = query
+            .order_by(Column::CreatedAt, Order::Desc)
+            .order_by(Column::Id, Order::Desc)
+            .limit(filter.limit + 1)
+            .all(&self.read)
+            .await?;
+        let page = Page::cut(rows, filter.limit, |row| Cursor {
+            order: UPLOAD_ORDER.to_owned(),
+            value: row.created_at.to_rfc3339(),
+            id: row.id,
+        });
+        let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+        Ok(Page { items, next: page.next })
+    }
+
+    /// Uploads of a track that are not in a final state, up to `limit`.
+    pub async fn open_uploads_of(
+        &self,
+        owner: &Owner,
+        track: TrackId,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let open = Status::ALL.into_iter().filter(|status| !status.is_final()).map(Status::name);
+        let query = upload::Entity::find()
+            .filter(Column::Owner.eq(owner.as_str()))
+            .filter(Column::TrackId.eq(track.0))
+            .filter(Column::Status.is_in(open))
+            .limit(limit);
+        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Removes a track's row; its uploads stay until their objects are gone. `false`
+    /// where an upload of it is not in a final state, or the owner has no such track.
+    pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<bool> {
+        let txn = self.begin().await?;
+        if lock(&txn, self.is_postgres(), owner, id).await?.is_none() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
+        let open = upload::Entity::find()
+            .filter(Column::TrackId.eq(id.0))
+            .filter(Column::Status.is_not_in(ended))
+            .limit(1);
+        if open.one(&txn).await?.is_some() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
+        txn.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,254 @@
+//! Between the row of `uploads` and the domain's upload.
+
+use entity::upload;
+use sea_orm::ActiveValue::Set;
+use uuid::Uuid;
+
+use crate::db::{DbError, Result};
+use crate::domain::checksum::Checksum;
+use crate::domain::upload::{Declared, Deletion, Facts, RemoveReason, State, TrackSlot, Verified};
+use crate::domain::{ObjectKey, Owner, PolicyName, Status, TrackId, Upload, UploadId};
+
+/// The whole row of an upload.
+pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
+    let Upload {
+        id,
+        owner,
+        policy,
+        slot,
+        key,
+        declared: Declared { filename, content_type, size, checksum },
+        strategy,
+        write_once,
+        metadata,
+        url_expires_at: _,
+        multipart_id: _,
+        state: _,
+        deletion: _,
+        version,
+        created_at,
+        updated_at: _,
+    } = upload;
+    upload::ActiveModel {
+        id: Set(id.0),
+        owner: Set(owner.as_str().to_owned()),
+        policy: Set(policy.as_str().to_owned()),
+        track_id: Set(slot.map(|slot| slot.track.0)),
+        track_sequence: Set(slot.map(|slot| slot.sequence)),
+        key: Set(key.as_str().to_owned()),
+        filename: Set(filename.clone()),
+        declared_content_type: Set(content_type.clone()),
+        declared_size: Set(size.map(to_signed)),
+        declared_checksum_algorithm: Set(checksum
+            .as_ref()
+            .map(|c| c.algorithm().name().to_owned())),
+        declared_checksum: Set(checksum.as_ref().map(Checksum::value)),
+        strategy: Set(strategy.name().to_owned()),
+        write_once: Set(*write_once),
+        metadata: Set(serde_json::json!(metadata)),
+        version: Set(*version),
+        created_at: Set(*created_at),
+        ..to_change(upload)
+    }
+}
+
+/// The columns that a transition may change; the version is the caller's to set.
+pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
+    let (mut reason, mut confirmed_by, mut late, mut uploaded_at) = (None, None, false, None);
+    match &upload.state {
+        State::Rejected { reason: why, .. } => reason = Some(why.name().to_owned()),
+        State::Removed { reason: why, .. } => reason = Some(why.name().to_owned()),
+        State::Pending | State::Expired | State::Cancelled => {}
+        State::Uploaded(_) | State::Missing(_) => {}
+    }
+    if let Some(verified) = upload.state.verified() {
+        confirmed_by = Some(verified.confirmed_by.name().to_owned());
+        late = verified.late;
+        uploaded_at = Some(verified.at);
+    }
+    let facts = upload.state.facts();
+    let checksum = facts.and_then(|facts| facts.checksum.as_ref());
+    upload::ActiveModel {
+        url_expires_at: Set(upload.url_expires_at),
+        multipart_id: Set(upload.multipart_id.clone()),
+        status: Set(upload.status().name().to_owned()),
+        reason: Set(reason),
+        confirmed_by: Set(confirmed_by),
+        late: Set(late),
+        etag: Set(facts.map(|facts| facts.etag.clone())),
+        version_id: Set(facts.and_then(|facts| facts.version_id.clone())),
+        size: Set(facts.map(|facts| to_signed(facts.size))),
+        content_type: Set(facts.and_then(|facts| facts.content_type.clone())),
+        checksum_algorithm: Set(checksum.map(|c| c.algorithm().name().to_owned())),
+        checksum: Set(checksum.map(Checksum::value)),
+        uploaded_at: Set(uploaded_at),
+        object_delete_after: Set(upload.deletion.after),
+        object_deleted_at: Set(upload.deletion.done),
+        updated_at: Set(upload.updated_at),
+        ..Default::default()
+    }
+}
+
+fn to_signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Reads one row; each failure names its column.
+struct Reader(Uuid);
+
+impl Reader {
+    fn bad(&self, column: &'static str) -> DbError {
+        DbError::Corrupt { table: "uploads", column, id: self.0.to_string() }
+    }
+
+    fn need<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.bad(column))
+    }
+
+    fn parse<T: std::str::FromStr>(&self, column: &'static str, text: &str) -> Result<T> {
+        text.parse().map_err(|_| self.bad(column))
+    }
+
+    fn size(&self, column: &'static str, value: i64) -> Result<u64> {
+        u64::try_from(value).map_err(|_| self.bad(column))
+    }
+
+    fn checksum(
+        &self,
+        column: &'static str,
+        algorithm: Option<String>,
+        value: Option<String>,
+    ) -> Result<Option<Checksum>> {
+        match (algorithm, value) {
+            (None, None) => Ok(None),
+            (Some(algorithm), Some(value)) => {
+                let algorithm = self.parse(column, &algorithm)?;
+                Checksum::parse(algorithm, &value).map(Some).map_err(|_| self.bad(column))
+            }
+            _ => Err(self.bad(column)),
+        }
+    }
+}
+
+/// The columns of the object, as one.
+struct Seen {
+    etag: Option<String>,
+    version_id: Option<String>,
+    size: Option<i64>,
+    content_type: Option<String>,
+    checksum: Option<Checksum>,
+}
+
+impl Seen {
+    fn facts(self, reader: &Reader) -> Result<Facts> {
+        Ok(Facts {
+            etag: reader.need("etag", self.etag)?,
+            version_id: self.version_id,
+            size: reader.size("size", reader.need("size", self.size)?)?,
+            content_type: self.content_type,
+            checksum: self.checksum,
+        })
+    }
+}
+
+impl TryFrom<upload::Model> for Upload {
+    type Error = DbError;
+
+    fn try_from(row: upload::Model) -> Result<Self> {
+        let upload::Model {
+            id,
+            owner,
+            policy,
+            track_id,
+            track_sequence,
+            key,
+            filename,
+            declared_content_type,
+            declared_size,
+            declared_checksum_algorithm,
+            declared_checksum,
+            strategy,
+            write_once,
+            metadata,
+            url_expires_at,
+            multipart_id,
+            status,
+            reason,
+            confirmed_by,
+            late,
+            etag,
+            version_id,
+            size,
+            content_type,
+            checksum_algorithm,
+            checksum,
+            uploaded_at,
+            object_delete_after,
+            object_deleted_at,
+            version,
+            created_at,
+            updated_at,
+        } = row;
+        let reader = Reader(id);
+        let checksum = reader.checksum("checksum", checksum_algorithm, checksum)?;
+        let has_object = etag.is_some();
+        let seen = Seen { etag, version_id, size, content_type, checksum };
+        let verified = |seen: Seen| -> Result<Verified> {
+            let confirmed_by = reader.need("confirmed_by", confirmed_by)?;
+            Ok(Verified {
+                facts: seen.facts(&reader)?,
+                confirmed_by: reader.parse("confirmed_by", &confirmed_by)?,
+                late,
+                at: reader.need("uploaded_at", uploaded_at)?,
+            })
+        };
+        let state = match reader.parse::<Status>("status", &status)? {
+            Status::Pending => State::Pending,
+            Status::Expired => State::Expired,
+            Status::Cancelled => State::Cancelled,
+            Status::Uploaded => State::Uploaded(verified(seen)?),
+            Status::Missing => State::Missing(verified(seen)?),
+            Status::Rejected => {
+                let reason = reader.need("reason", reason)?;
+                let reason = reader.parse("reason", &reason)?;
+                State::Rejected { reason, facts: seen.facts(&reader)? }
+            }
+            Status::Removed => {
+                let reason = reader.need("reason", reason)?;
+                let reason: RemoveReason = reader.parse("reason", &reason)?;
+                let verified = if has_object { Some(verified(seen)?) } else { None };
+                State::Removed { reason, verified }
+            }
+        };
+        let slot = track_id
+            .zip(track_sequence)
+            .map(|(track, sequence)| TrackSlot { track: TrackId(track), sequence });
+        Ok(Self {
+            id: UploadId(id),
+            owner: Owner::named(owner),
+            policy: PolicyName::new(policy),
+            slot,
+            key: ObjectKey::stored(key),
+            declared: Declared {
+                filename,
+                content_type: declared_content_type,
+                size: declared_size.map(|n| reader.size("declared_size", n)).transpose()?,
+                checksum: reader.checksum(
+                    "declared_checksum",
+                    declared_checksum_algorithm,
+                    declared_checksum,
+                )?,
+            },
+            strategy: reader.parse("strategy", &strategy)?,
+            write_once,
+            metadata: serde_json::from_value(metadata).map_err(|_| reader.bad("metadata"))?,
+            url_expires_at,
+            multipart_id,
+            state,
+            deletion: Deletion { after: object_delete_after, done: object_deleted_at },
+            version,
+            created_at,
+            updated_at,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Saving what transitions decided, with the track's side of it in the same transaction.
+
+use std::collections::BTreeMap;
+
+use entity::{track, upload};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use uuid::Uuid;
+
+use super::row::to_change;
+use crate::db::tracks::{bound_of, lock};
+use crate::db::{Db, Result};
+use crate::domain::track::{Binding, Bound, bind};
+use crate::domain::transition::{Effect, Event, step};
+use crate::domain::upload::TrackSlot;
+use crate::domain::{Policy, Timestamp, Upload};
+
+/// A decided change of an upload, not yet saved.
+#[derive(Debug, Clone)]
+pub struct Change<'a> {
+    /// The upload after the transition; its `version` is the one that was read.
+    pub upload: Upload,
+    /// What is to be done besides.
+    pub effects: Vec<Effect>,
+    /// The rules it is under.
+    pub policy: &'a Policy,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone)]
+pub enum Saved {
+    /// It is committed, as this. A verified upload that a newer one had overtaken is
+    /// `removed` here.
+    Done(Upload),
+    /// Somebody else wrote the row first: read it again and decide again.
+    Lost,
+}
+
+impl Db {
+    /// Saves one change.
+    pub async fn save_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
+        if change.upload.slot.is_none() {
+            return write(&self.write, change.upload).await;
+        }
+        let saved = self.save_uploads(vec![change], now).await?;
+        Ok(saved.into_iter().next().unwrap_or(Saved::Lost))
+    }
+
+    /// Saves several changes of different uploads in one transaction, each guarded for
+    /// itself: one lost race leaves the others be. The answers are in the changes' order.
+    pub async fn save_uploads(
+        &self,
+        changes: Vec<Change<'_>>,
+        now: Timestamp,
+    ) -> Result<Vec<Saved>> {
+        let mut order: Vec<usize> = (0..changes.len()).collect();
+        // Rows are locked in one order everywhere, so that no two transactions deadlock.
+        order.sort_by_key(|i| {
+            let upload = &changes[*i].upload;
+            (upload.slot.map(|slot| slot.track), upload.id)
+        });
+        let mut answers = BTreeMap::new();
+        let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
+        let txn = self.begin().await?;
+        for i in order {
+            let Some(change) = changes[i].take() else { continue };
+            let saved = match change.upload.slot {
+                None => write(&txn, change.upload).await?,
+                Some(slot) => self.save_with_track(&txn, change, slot, now).await?,
+            };
+            answers.insert(i, saved);
+        }
+        txn.commit().await?;
+        Ok(answers.into_values().collect())
+    }
+
+    async fn save_with_track(
+        &self,
+        txn: &DatabaseTransaction,
+        change: Change<'_>,
+        slot: TrackSlot,
+        now: Timestamp,
+    ) -> Result<Saved> {
+        let Change { mut upload, effects, policy } = change;
+        let Some(row) = lock(txn, self.is_postgres(), &upload.owner, slot.track).await? else {
+            return write(txn, upload).await;
+        };
+        let before = bound_of(&row)?;
+        let mut bound = before;
+        let mut superseded = None;
+        if effects.contains(&Effect::Bind) {
+            match bind(bound, upload.id, slot.sequence) {
+                Binding::Take { supersedes } => {
+                    superseded = supersedes;
+                    bound = Some(Bound { upload: upload.id, sequence: slot.sequence });
+                }
+                Binding::Yield => upload = supersede(upload, now, policy),
+            }
+        }
+        if effects.contains(&Effect::Unbind) && bound.is_some_and(|b| b.upload == upload.id) {
+            bound = None;
+        }
+        let Saved::Done(upload) = write(txn, upload).await? else { return Ok(Saved::Lost) };
+        if let Some(old) = superseded {
+            remove_superseded(txn, old.0, now, policy).await?;
+        }
+        let newest = row.latest_upload_id == Some(upload.id.0);
+        let status = if newest { upload.status().name().to_owned() } else { row.status.clone() };
+        if bound != before || status != row.status {
+            update_track(txn, &row, bound, status, now).await?;
+        }
+        Ok(Saved::Done(upload))
+    }
+}
+
+/// Writes the row where its version is still the one that was read.
+async fn write(connection: &impl ConnectionTrait, mut upload: Upload) -> Result<Saved> {
+    let read = upload.version;
+    upload.version += 1;
+    let change = upload::ActiveModel { version: Set(upload.version), ..to_change(&upload) };
+    let done = upload::Entity::update_many()
+        .set(change)
+        .filter(upload::Column::Id.eq(upload.id.0))
+        .filter(upload::Column::Version.eq(read))
+        .exec(connection)
+        .await?;
+    Ok(if done.rows_affected == 1 { Saved::Done(upload) } else { Saved::Lost })
+}
+
+/// Ends the upload that was bound before. Its track is locked, so nobody else writes it.
+async fn remove_superseded(
+    txn: &DatabaseTransaction,
+    id: Uuid,
+    now: Timestamp,
+    policy: &Policy,
+) -> Result<()> {
+    if let Some(row) = upload::Entity::find_by_id(id).one(txn).await? {
+        write(txn, supersede(row.try_into()?, now, policy)).await?;
+    }
+    Ok(())
+}
+
+fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {
+    // Refused only for an upload that was never verified, which is never bound.
+    step(upload.clone(), Event::Supersede, now, policy).map_or(upload, |step| step.upload)
+}
+
+async fn update_track(
+    txn: &DatabaseTransaction,
+    row: &track::Model,
+    bound: Option<Bound>,
+    status: String,
+    now: Timestamp,
+) -> Result<()> {
+    track::Entity::update_many()
+        .set(track::ActiveModel {
+            bound_upload_id: Set(bound.map(|b| b.upload.0)),
+            bound_sequence: Set(bound.map(|b| b.sequence)),
+            status: Set(status),
+            version: Set(row.version + 1),
+            updated_at: Set(now),
+            ..Default::default()
+        })
+        .filter(track::Column::Id.eq(row.id))
+        .exec(txn)
+        .await?;
+    Ok(())
+}

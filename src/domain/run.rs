@@ -1,0 +1,220 @@
+//! A reconciliation run: what was asked, what it changed (counters) and saw (findings).
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Timestamp;
+use super::ids::{RunId, UploadId};
+use super::policy::PolicyName;
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant,)+ }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in the API and in the database.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ();
+
+            fn from_str(name: &str) -> Result<Self, ()> {
+                Self::ALL.iter().copied().find(|value| value.name() == name).ok_or(())
+            }
+        }
+    };
+}
+
+named!(
+    /// How much a run looks at.
+    Mode {
+        /// The open uploads.
+        Incremental = "incremental",
+        /// The whole bucket against the whole table.
+        Audit = "audit",
+    }
+);
+named!(
+    /// What started a run.
+    Trigger {
+        /// The scheduler.
+        Schedule = "schedule",
+        /// The admin route.
+        Api = "api",
+        /// The command line.
+        Cli = "cli",
+        /// The service's start.
+        Startup = "startup",
+    }
+);
+named!(
+    /// Where a run stands.
+    RunStatus {
+        /// At work, or its process died and its lease has not lapsed yet.
+        Running = "running",
+        /// Done.
+        Succeeded = "succeeded",
+        /// Ended by an error.
+        Failed = "failed",
+        /// Ended by the mass-damage stop.
+        Stopped = "stopped",
+        /// Ended on request.
+        Cancelled = "cancelled",
+    }
+);
+named!(
+    /// What a finding is about.
+    FindingKind {
+        /// A verified object is gone.
+        Missing = "missing",
+        /// An object with a key of ours and no row.
+        Orphan = "orphan",
+        /// An object with another's key.
+        Foreign = "foreign",
+        /// A verified object has other bytes.
+        Overwritten = "overwritten",
+        /// Bytes came after the deadline.
+        Late = "late",
+        /// A multipart upload that nobody will finish.
+        AbandonedMultipart = "abandoned_multipart",
+        /// Bytes that break a rule.
+        Rejected = "rejected",
+    }
+);
+
+/// What a run changed; `listed`, the request counts, `orphans` and `foreign` count sights.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+pub struct Counters {
+    /// Objects that listings showed.
+    pub listed: u64,
+    /// LIST requests.
+    pub list_requests: u64,
+    /// HEAD requests.
+    pub head_requests: u64,
+    /// Uploads that became `uploaded`.
+    pub confirmed: u64,
+    /// Uploads that became `rejected`.
+    pub rejected: u64,
+    /// Uploads that became `expired`.
+    pub expired: u64,
+    /// Uploads that became `missing`.
+    pub missing: u64,
+    /// Objects without a row.
+    pub orphans: u64,
+    /// Objects with another's key.
+    pub foreign: u64,
+    /// Uploads that were rejected because their bytes changed.
+    pub overwritten: u64,
+    /// Uploads that became `uploaded` after they had expired.
+    pub late: u64,
+    /// Multipart uploads that were aborted.
+    pub aborted_multipart: u64,
+    /// Objects that were deleted.
+    pub deleted: u64,
+    /// Rows or objects that could not be dealt with; the next run tries again.
+    pub errors: u64,
+}
+
+impl Counters {
+    /// Adds another count.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            listed,
+            list_requests,
+            head_requests,
+            confirmed,
+            rejected,
+            expired,
+            missing,
+            orphans,
+            foreign,
+            overwritten,
+            late,
+            aborted_multipart,
+            deleted,
+            errors,
+        } = other;
+        self.listed += listed;
+        self.list_requests += list_requests;
+        self.head_requests += head_requests;
+        self.confirmed += confirmed;
+        self.rejected += rejected;
+        self.expired += expired;
+        self.missing += missing;
+        self.orphans += orphans;
+        self.foreign += foreign;
+        self.overwritten += overwritten;
+        self.late += late;
+        self.aborted_multipart += aborted_multipart;
+        self.deleted += deleted;
+        self.errors += errors;
+    }
+
+    /// How many states this run changed and objects it deleted.
+    pub fn transitions(&self) -> u64 {
+        self.confirmed + self.rejected + self.expired + self.missing + self.deleted
+    }
+}
+
+/// What is asked of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRequest {
+    /// How much to look at.
+    pub mode: Mode,
+    /// One policy, or all.
+    pub policy: Option<PolicyName>,
+    /// Find, but change nothing.
+    pub dry_run: bool,
+    /// Go on where the mass-damage stop would stop.
+    pub force: bool,
+    /// What started it.
+    pub trigger: Trigger,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// What was asked.
+    pub request: RunRequest,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// What it changed so far.
+    pub counters: Counters,
+    /// Why it failed or stopped.
+    pub error: Option<String>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What a run saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about.
+    pub kind: FindingKind,
+    /// Under which policy.
+    pub policy: PolicyName,
+    /// The object's key.
+    pub key: String,
+    /// The upload, where there is one.
+    pub upload: Option<UploadId>,
+    /// The object's size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// A few words more.
+    pub detail: Option<String>,
+    /// When it was seen.
+    pub found_at: Timestamp,
+}

@@ -1,0 +1,79 @@
+//! The marker: an object below each policy's prefix that holds this database's id.
+//!
+//! An empty, restored or wrong bucket, a wrong database, or two environments on one
+//! prefix all look like mass loss or mass orphans. Where the marker is not this
+//! database's, no absence is believed and nothing is deleted.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::app::{App, AppError};
+use crate::domain::{Policy, PolicyName};
+use crate::storage::{PutOptions, Store, StoreError};
+
+/// What the marker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Bucket and database belong together.
+    Ours,
+    /// They don't, or nobody knows; why.
+    Doubtful(String),
+}
+
+/// Reads the marker of a policy, and writes it where this database never did. With
+/// `force` a marker that was lost is written again; another's is never replaced.
+pub async fn check(
+    app: &App,
+    policy: &Policy,
+    store: &Store,
+    force: bool,
+    dry_run: bool,
+) -> Result<Trust, AppError> {
+    let id = app.db.instance_id(app.ids.uuid()).await?;
+    let (bucket, prefix, key) = (&store.bucket, policy.prefix.as_str(), policy.prefix.marker());
+    if let Some(found) = read(store, &key).await? {
+        return Ok(judge(&policy.name, found.as_deref(), id));
+    }
+    if app.db.has_marked(bucket, prefix).await? && !force {
+        return Ok(Trust::Doubtful(format!(
+            "policy `{}`: the marker `{key}` is gone from bucket `{bucket}`: \
+             is it the right bucket? `reconcile --force` writes it again",
+            policy.name
+        )));
+    }
+    if dry_run {
+        return Ok(Trust::Ours);
+    }
+    let options = PutOptions {
+        content_type: Some("text/plain".to_owned()),
+        if_none_match: true,
+        ..PutOptions::default()
+    };
+    match store.objects.put(&key, Bytes::from(id.to_string()), &options).await {
+        Ok(_) => {}
+        // Another process was faster; whose marker it is, is read below.
+        Err(StoreError::PreconditionFailed) => {}
+        Err(error) => return Err(error.into()),
+    }
+    app.db.note_marker(bucket, prefix, app.now()).await?;
+    let found = read(store, &key).await?.flatten();
+    Ok(judge(&policy.name, found.as_deref(), id))
+}
+
+/// The marker's text; `Some(None)` where it is no text of that length.
+async fn read(store: &Store, key: &str) -> Result<Option<Option<String>>, AppError> {
+    let Some(meta) = store.objects.head(key).await? else { return Ok(None) };
+    let bytes = store.objects.read(key, 0..64, &meta.etag).await?;
+    Ok(Some(String::from_utf8(bytes.to_vec()).ok()))
+}
+
+fn judge(policy: &PolicyName, found: Option<&str>, id: Uuid) -> Trust {
+    match found.and_then(|text| text.trim().parse::<Uuid>().ok()) {
+        Some(found) if found == id => Trust::Ours,
+        found => Trust::Doubtful(format!(
+            "policy `{policy}`: the bucket's marker is of instance {}, this database is {id}: \
+             two environments on one prefix, or the wrong bucket or database",
+            found.map_or_else(|| "unknown".to_owned(), |found| found.to_string()),
+        )),
+    }
+}

@@ -1,0 +1,49 @@
+//! Reconciliation: the bucket's listing against the table.
+//!
+//! [`plan`] says what to look at, [`merge`] joins listing and rows in key order,
+//! `domain::reconcile` decides on each pair, [`worker`] acts, [`run`] holds the lock and
+//! the run's row. To add a finding: a kind in `domain::run`, a sight in [`report`].
+
+pub mod marker;
+pub mod merge;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod streams;
+pub mod worker;
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+pub use run::{Progress, Reconciler, RunHandle, StartError};
+
+/// How runs work.
+#[derive(Debug, Clone)]
+pub struct ReconcileSettings {
+    /// How long a lock lives that is not renewed.
+    pub lease: Duration,
+    /// How long expired uploads are watched for late bytes.
+    pub late_window: TimeDelta,
+    /// Shards at once.
+    pub shards: usize,
+    /// HEADs and deletions at once, in each shard.
+    pub concurrency: usize,
+    /// Keys a listing page, rows a page.
+    pub page_size: usize,
+    /// Deletions a run at most.
+    pub max_deletions: u64,
+}
+
+impl Default for ReconcileSettings {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            late_window: TimeDelta::hours(24),
+            shards: 4,
+            concurrency: 8,
+            page_size: crate::storage::MAX_PAGE,
+            max_deletions: 1000,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The two sides of the join: a bucket's listing and a table's rows, page by page. No
+//! connection or snapshot is held from one page to the next.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::Stream;
+use futures_util::stream::try_unfold;
+
+use super::merge::Keyed;
+use crate::app::AppError;
+use crate::db::Db;
+use crate::domain::reconcile::Listed;
+use crate::domain::{KeyRange, PolicyName, Upload};
+use crate::storage::{ListRequest, ObjectStore};
+
+impl Keyed for Listed {
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Keyed for Upload {
+    fn key(&self) -> &str {
+        self.key.as_str()
+    }
+}
+
+/// What listing has cost so far.
+#[derive(Debug, Default)]
+pub struct ListingCost {
+    /// LIST requests.
+    pub requests: AtomicU64,
+    /// Objects shown.
+    pub objects: AtomicU64,
+}
+
+/// The objects of a range, in the store's order.
+pub fn listing<'a>(
+    store: &'a dyn ObjectStore,
+    range: &'a KeyRange,
+    page_size: usize,
+    cost: &'a ListingCost,
+) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
+    struct State {
+        page: VecDeque<Listed>,
+        request: Option<ListRequest>,
+    }
+    let request = ListRequest {
+        prefix: range.prefix.clone(),
+        start_after: range.after.clone(),
+        token: None,
+        limit: page_size,
+    };
+    let state = State { page: VecDeque::new(), request: Some(request) };
+    try_unfold(state, move |mut state| async move {
+        loop {
+            if let Some(object) = state.page.pop_front() {
+                if range.until.as_ref().is_some_and(|until| &object.key > until) {
+                    return Ok(None);
+                }
+                return Ok(Some((object, state)));
+            }
+            let Some(request) = state.request.take() else { return Ok(None) };
+            let page = store.list(&request).await?;
+            cost.requests.fetch_add(1, Ordering::Relaxed);
+            cost.objects.fetch_add(page.objects.len() as u64, Ordering::Relaxed);
+            state.page = page.objects.into();
+            // Within one listing the store's own token goes on, start-after only begins.
+            state.request = page.next.map(|token| ListRequest {
+                token: Some(token),
+                start_after: None,
+                ..request
+            });
+        }
+    })
+}
+
+/// The rows of a range, in byte order of their keys.
+pub fn rows<'a>(
+    db: &'a Db,
+    policy: &'a PolicyName,
+    range: &'a KeyRange,
+    page_size: usize,
+) -> impl Stream<Item = Result<Upload, AppError>> + 'a {
+    struct State {
+        page: VecDeque<Upload>,
+        next: Option<KeyRange>,
+    }
+    let state = State { page: VecDeque::new(), next: Some(range.clone()) };
+    try_unfold(state, move |mut state| async move {
+        loop {
+            if let Some(row) = state.page.pop_front() {
+                return Ok(Some((row, state)));
+            }
+            let Some(range) = state.next.take() else { return Ok(None) };
+            let page = db.rows_by_key(policy, &range, page_size as u64).await?;
+            if page.len() == page_size {
+                state.next = page.last().map(|row| range.resumed_after(row.key.as_str()));
+            }
+            state.page = page.into();
+        }
+    })
+}

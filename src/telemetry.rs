@@ -1,0 +1,141 @@
+//! The log: lines for people or JSON for machines, on stderr.
+//!
+//! Signed queries are keys to the bucket until they expire. Nothing logs one on purpose;
+//! a text that may hold one, such as another library's error, goes through
+//! [`redact_query`] first.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// Crates whose `info` is detail to an operator, by the beginning of their targets. They
+/// log from `warn` up unless `telemetry.log` names them.
+const QUIET: [&str; 9] =
+    ["actix", "aws", "h2", "hyper", "rustls", "s3s", "sea_orm", "sqlx", "tokio_cron_scheduler"];
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The directives don't parse; the configuration has checked them before.
+    #[error("telemetry.log can't be read")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something else logs already.
+    #[error("the log is set up already")]
+    Installed(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Ends the log: what was written is flushed when it is dropped.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub struct Guard(());
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // There is nowhere left to report it.
+        drop(io::stderr().flush());
+    }
+}
+
+/// Starts the log of this process; once.
+pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
+    let filter = filter(config.log.as_str())?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Pretty => {
+            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(lines.compact().with_ansi(colours)).try_init()?;
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            registry.with(lines).try_init()?;
+        }
+    }
+    Ok(Guard(()))
+}
+
+/// The configured directives on top of those for [`QUIET`] crates.
+fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let asked = EnvFilter::builder().parse(directives)?;
+    if asked.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN) {
+        return Ok(asked);
+    }
+    let quiet: Vec<String> = QUIET.iter().map(|name| format!("{name}=warn")).collect();
+    // Later directives for the same target win.
+    EnvFilter::builder().parse(format!("{},{directives}", quiet.join(",")))
+}
+
+/// Takes the query off every URL and path in a text.
+///
+/// ```
+/// use upload_coordinator::telemetry::redact_query;
+/// let text = "PUT https://s3.example.com/b/k?X-Amz-Signature=abc failed";
+/// assert_eq!(redact_query(text), "PUT https://s3.example.com/b/k?[redacted] failed");
+/// ```
+pub fn redact_query(text: &str) -> Cow<'_, str> {
+    if !text.contains('?') {
+        return Cow::Borrowed(text);
+    }
+    let mut redacted = String::with_capacity(text.len());
+    for word in text.split_inclusive(ends_url) {
+        match word.split_once('?') {
+            Some((before, query)) if before.contains('/') && has_query(query) => {
+                redacted.push_str(before);
+                redacted.push_str("?[redacted]");
+                redacted.extend(word.chars().next_back().filter(|c| ends_url(*c)));
+            }
+            _ => redacted.push_str(word),
+        }
+    }
+    Cow::Owned(redacted)
+}
+
+/// Characters that no query holds unescaped. Brackets and single quotes it may hold: where
+/// text puts them around a URL, they go with the query.
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '<' | '>' | '`')
+}
+
+/// Tells `/path?` at the end of a question from a path with a query.
+fn has_query(query: &str) -> bool {
+    query.chars().next().is_some_and(|c| !ends_url(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_cut_off_wherever_they_stand() {
+        let cases = [
+            ("https://h/b/k?X-Amz-Signature=1", "https://h/b/k?[redacted]"),
+            ("GET \"http://h:9000/k?a=1&b=2\" 403", "GET \"http://h:9000/k?[redacted]\" 403"),
+            ("url (https://h/k?a=1): timed out", "url (https://h/k?[redacted] timed out"),
+            ("/b/k?a=1 and /b/l?b=2", "/b/k?[redacted] and /b/l?[redacted]"),
+            ("https://h/k?a=(1)'2'&b={3}", "https://h/k?[redacted]"),
+            ("https://h/k?a=1?b=2", "https://h/k?[redacted]"),
+            ("is there a file at /b/k?", "is there a file at /b/k?"),
+            ("what? nothing", "what? nothing"),
+            ("https://h/k", "https://h/k"),
+            ("ключ https://h/ключ?a=ё", "ключ https://h/ключ?[redacted]"),
+        ];
+        for (text, redacted) in cases {
+            assert_eq!(redact_query(text), redacted);
+        }
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_named() {
+        let info = filter("info").expect("sound directives").to_string();
+        assert!(info.contains("aws=warn") && info.contains("sqlx=warn"), "{info}");
+        let named = filter("debug,sqlx=trace").expect("sound directives").to_string();
+        assert!(named.contains("sqlx=trace") && !named.contains("sqlx=warn"), "{named}");
+        assert_eq!(filter("error").expect("sound directives").to_string(), "error");
+    }
+}

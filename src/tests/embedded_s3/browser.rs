@@ -1,0 +1,220 @@
+//! What only browsers do: preflights, cross-origin reads and forms.
+
+use aws_sdk_s3::types::{CorsConfiguration, CorsRule};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Duration, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::support::{ACCESS_KEY, Answer, BUCKET, REGION, SECRET_KEY, TestServer, start};
+
+const ORIGIN: &str = "https://app.test";
+
+async fn preflight(s3: &TestServer, origin: &str, method: &str, headers: &str) -> Answer {
+    let url = format!("{}/{BUCKET}/k?X-Amz-Signature=whatever", s3.server.url());
+    let request = s3.http.request(Method::OPTIONS, url).header("origin", origin);
+    let request = request.header("access-control-request-method", method);
+    Answer::of(request.header("access-control-request-headers", headers).send().await.unwrap())
+        .await
+}
+
+async fn configure(s3: &TestServer) {
+    let rule = CorsRule::builder().allowed_origins("https://*.test").allowed_methods("PUT");
+    let rule = rule.allowed_headers("content-type").allowed_headers("x-amz-*");
+    let rule = rule.expose_headers("x-custom").max_age_seconds(7).build().unwrap();
+    let cors = CorsConfiguration::builder().cors_rules(rule).build().unwrap();
+    s3.client.put_bucket_cors().bucket(BUCKET).cors_configuration(cors).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_for_any_origin_unless_the_bucket_says_otherwise() {
+    let s3 = start().await;
+    let answer = preflight(&s3, ORIGIN, "PUT", "content-type,x-amz-checksum-sha256").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert!(answer.header("access-control-allow-methods").contains("PUT"));
+    assert!(answer.header("access-control-allow-headers").contains("x-amz-checksum-sha256"));
+}
+
+#[tokio::test]
+async fn a_bucket_with_rules_answers_by_them() {
+    let s3 = start().await;
+    configure(&s3).await;
+    let answer = preflight(&s3, ORIGIN, "PUT", "Content-Type, x-amz-checksum-sha256").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+    assert_eq!(answer.header("access-control-max-age"), "7");
+    assert_eq!(answer.header("vary"), "Origin");
+    for (origin, method, headers) in [
+        ("https://evil.example", "PUT", ""),
+        (ORIGIN, "DELETE", ""),
+        (ORIGIN, "PUT", "authorization"),
+    ] {
+        let answer = preflight(&s3, origin, method, headers).await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_lets_the_page_read_what_it_needs_refusals_too() {
+    let s3 = start().await;
+    let put = s3.presigned_put("k").await;
+    let origin = ("origin", ORIGIN);
+    let accepted = s3.send(&put, &[origin], "x").await;
+    let refused = s3.send(&put, &[origin, ("x-amz-meta-a", "b")], "x").await;
+    assert_eq!((accepted.status, refused.status), (200, 403));
+    for answer in [&accepted, &refused] {
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        let exposed = answer.header("access-control-expose-headers");
+        for name in ["ETag", "x-amz-request-id", "x-amz-version-id", "x-amz-checksum-sha256"] {
+            assert!(exposed.contains(name), "{exposed}");
+        }
+    }
+    configure(&s3).await;
+    let answer = s3.send(&put, &[origin], "x").await;
+    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+    assert!(answer.header("access-control-expose-headers").contains("x-custom"));
+    let answer = s3.send(&put, &[("origin", "https://evil.example")], "x").await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+/// A form as a backend signs it.
+struct Signed {
+    fields: Vec<(String, String)>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server checks against the real time")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+impl Signed {
+    fn new(signed_at: DateTime<Utc>, expires: DateTime<Utc>, region: &str, more: &[Value]) -> Self {
+        let day = signed_at.format("%Y%m%d").to_string();
+        let credential = format!("{ACCESS_KEY}/{day}/{region}/s3/aws4_request");
+        let date = signed_at.format("%Y%m%dT%H%M%SZ").to_string();
+        let mut conditions = vec![
+            json!({"bucket": BUCKET}),
+            json!(["starts-with", "$key", "in/"]),
+            json!(["content-length-range", 1, 10]),
+            json!(["starts-with", "$Content-Type", "audio/"]),
+            json!({"x-amz-algorithm": "AWS4-HMAC-SHA256"}),
+            json!({"x-amz-credential": credential}),
+            json!({"x-amz-date": date}),
+        ];
+        conditions.extend_from_slice(more);
+        let expiration = expires.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let policy = json!({"expiration": expiration, "conditions": conditions});
+        let policy = BASE64_STANDARD.encode(policy.to_string());
+        let mut key = format!("AWS4{SECRET_KEY}").into_bytes();
+        for step in [day.as_str(), region, "s3", "aws4_request"] {
+            key = hmac(&key, step);
+        }
+        let fields = [
+            ("key", "in/${filename}".replace("${filename}", "track")),
+            ("Content-Type", "audio/flac".to_owned()),
+            ("x-amz-algorithm", "AWS4-HMAC-SHA256".to_owned()),
+            ("x-amz-credential", credential),
+            ("x-amz-date", date),
+            ("policy", policy.clone()),
+            ("x-amz-signature", hex::encode(hmac(&key, &policy))),
+        ];
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { fields }
+    }
+
+    fn usual() -> Self {
+        Self::new(now(), now() + Duration::minutes(5), REGION, &[])
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.fields.retain(|(other, _)| other != name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    async fn send(self, s3: &TestServer, file: &'static [u8]) -> Answer {
+        let mut form = Form::new();
+        for (name, value) in self.fields {
+            form = form.text(name, value);
+        }
+        let form = form.part("file", Part::bytes(file).file_name("track.flac"));
+        let url = format!("{}/{BUCKET}", s3.server.url());
+        let request = s3.http.post(url).header("origin", ORIGIN).multipart(form);
+        Answer::of(request.send().await.unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_keeps_to_its_policy_is_stored() {
+    let s3 = start().await;
+    let answer = Signed::usual().send(&s3, b"music").await;
+    assert_eq!(answer.status, 204, "{}", answer.body);
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert_eq!(s3.read("in/track").await.as_deref(), Some(&b"music"[..]));
+    let head = s3.client.head_object().bucket(BUCKET).key("in/track").send().await.unwrap();
+    assert_eq!(head.content_type(), Some("audio/flac"));
+    assert_eq!(head.e_tag(), Some(answer.header("etag")));
+}
+
+#[tokio::test]
+async fn a_form_chooses_the_status_of_its_success() {
+    let s3 = start().await;
+    for (status, expected) in [("200", 200), ("201", 201), ("204", 204), ("999", 204)] {
+        let condition = json!({"success_action_status": status});
+        let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
+        let answer = form.set("success_action_status", status).send(&s3, b"music").await;
+        assert_eq!(answer.status, expected, "{}", answer.body);
+        assert_eq!(answer.body.contains("<Key>in/track</Key>"), expected == 201);
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_breaks_its_policy_is_refused() {
+    let s3 = start().await;
+    let expired = Signed::new(now(), now() - Duration::minutes(5), REGION, &[]);
+    let elsewhere = Signed::new(now(), now() + Duration::minutes(5), "us-east-1", &[]);
+    for (what, form, file) in [
+        ("too long", Signed::usual(), &b"much more music"[..]),
+        ("too short", Signed::usual(), b""),
+        ("key", Signed::usual().set("key", "out/track"), b"music"),
+        ("type", Signed::usual().set("Content-Type", "text/html"), b"music"),
+        ("a field without a condition", Signed::usual().set("x-amz-meta-a", "b"), b"music"),
+        ("signature", Signed::usual().set("x-amz-signature", &"0".repeat(64)), b"music"),
+        ("expired", expired, b"music"),
+        ("region", elsewhere, b"music"),
+    ] {
+        let answer = form.send(&s3, file).await;
+        assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
+        assert!(!answer.code().is_empty(), "{what}");
+    }
+    assert_eq!(s3.files(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_form_is_good_until_its_policy_expires_not_only_for_a_quarter_of_an_hour() {
+    let s3 = start().await;
+    let signed_at = now() - Duration::hours(2);
+    let form = Signed::new(signed_at, now() + Duration::minutes(5), REGION, &[]);
+    let answer = form.send(&s3, b"music").await;
+    assert_eq!(answer.status, 204, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_form_without_a_signature_is_refused() {
+    let s3 = start().await;
+    let mut form = Signed::usual();
+    form.fields.retain(|(name, _)| name == "key");
+    form.send(&s3, b"music").await.refused(403, "AccessDenied");
+}

@@ -1,0 +1,12 @@
+//! The embedded S3 server, over the wire: the AWS SDK as the client, and raw requests
+//! where a client must misbehave.
+
+mod browser;
+mod conditional;
+mod durability;
+mod integrity;
+mod listing;
+mod multipart;
+mod objects;
+mod signing;
+mod support;

@@ -1,0 +1,70 @@
+//! A database of its own for each test: a file in a temporary folder, or, where
+//! `TEST_POSTGRES_URL` names a server, a database there that is dropped afterwards.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, Database};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use upload_coordinator::db::{Db, DbSettings};
+use upload_coordinator::domain::IdSource as _;
+use upload_coordinator::domain::ids::SystemIds;
+
+/// Lives as long as the test.
+pub struct TestDatabase {
+    pub url: String,
+    admin: Option<(String, String)>,
+    _folder: TempDir,
+}
+
+impl TestDatabase {
+    /// An empty database, not migrated.
+    pub async fn create() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        if let Ok(admin) = std::env::var("TEST_POSTGRES_URL") {
+            let name = format!("uc_{}", SystemIds.uuid().as_simple());
+            let connection = Database::connect(&admin).await.expect("TEST_POSTGRES_URL answers");
+            let create = format!("CREATE DATABASE {name}");
+            connection.execute_unprepared(&create).await.expect("a database");
+            connection.close().await.expect("closed");
+            let mut url = url::Url::parse(&admin).expect("a URL");
+            url.set_path(&name);
+            return Self { url: url.into(), admin: Some((admin, name)), _folder: folder };
+        }
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self { url, admin: None, _folder: folder }
+    }
+
+    /// A connection of its own, as another process would have.
+    pub async fn connect(&self) -> Db {
+        let settings = DbSettings {
+            url: SecretString::from(self.url.clone()),
+            max_connections: 4,
+            busy_timeout: Duration::from_secs(20),
+        };
+        Db::connect(&settings).await.expect("the database opens")
+    }
+
+    /// A connection, with the schema in place.
+    pub async fn migrated(&self) -> Db {
+        let db = self.connect().await;
+        db.migrate_up().await.expect("migrations apply");
+        db
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let Some((admin, name)) = self.admin.take() else { return };
+        // A thread of its own: the test's runtime may be gone.
+        let drop = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async move {
+                let connection = Database::connect(&admin).await.expect("the server answers");
+                let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                connection.execute_unprepared(&drop).await.expect("dropped");
+            });
+        });
+        drop.join().expect("the database was dropped");
+    }
+}

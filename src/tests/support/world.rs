@@ -1,0 +1,120 @@
+//! The use cases on a real database, with a store in memory and a clock in the test's
+//! hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::config::Config;
+use upload_coordinator::db::tracks::TrackFields;
+use upload_coordinator::domain::clock::ManualClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::run::{Mode, Run, RunRequest, Trigger};
+use upload_coordinator::domain::{Clock, Owner, Policy, Track, Upload, UploadId};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::storage::memory::MemoryStore;
+use upload_coordinator::storage::{ObjectStore as _, PutOptions};
+
+use super::database::TestDatabase;
+
+pub struct World {
+    pub app: Arc<App>,
+    pub store: Arc<MemoryStore>,
+    pub clock: Arc<ManualClock>,
+    pub reconciler: Arc<Reconciler>,
+    pub owner: Owner,
+    _database: TestDatabase,
+}
+
+impl World {
+    /// A world with the default policy.
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world whose policy is changed by `change`.
+    pub async fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let database = TestDatabase::create().await;
+        let db = database.migrated().await;
+        // Real time: the database's own clock judges leases.
+        let start = upload_coordinator::domain::clock::SystemClock.now();
+        let clock = Arc::new(ManualClock::new(start));
+        let store = Arc::new(MemoryStore::new(clock.clone()).with_min_part_size(1));
+        let sources = upload_coordinator::config::Sources::default();
+        let config = Config::from_sources(&sources).expect("the defaults are sound");
+        let mut policies = config.domain_policies();
+        policies.values_mut().next().map(change);
+        let app = Arc::new(App {
+            db,
+            stores: BTreeMap::from([(
+                "default".to_owned(),
+                store.clone().store("default", None).expect("a store"),
+            )]),
+            policies,
+            clock: clock.clone(),
+            ids: Arc::new(SystemIds),
+            direct: DirectSettings { enabled: true, part_size: 4096 },
+        });
+        let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
+        let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
+        Self { app, store, clock, reconciler, owner: Owner::anonymous(), _database: database }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, delta: TimeDelta) {
+        self.clock.advance(delta);
+    }
+
+    /// Past every deadline and grace of the default policy.
+    pub fn pass_the_deadline(&self) {
+        self.pass(TimeDelta::hours(2));
+    }
+
+    pub async fn track(&self) -> Track {
+        let fields =
+            TrackFields { title: "Title".into(), artist_name: "Artist".into(), release_date: None };
+        self.app.create_track(&self.owner, fields).await.expect("a track")
+    }
+
+    /// An upload with nothing declared.
+    pub async fn upload(&self) -> Upload {
+        self.create(NewUpload::default()).await
+    }
+
+    pub async fn create(&self, new: NewUpload) -> Upload {
+        self.app.create_upload(&self.owner, new).await.expect("an upload").upload
+    }
+
+    /// The client's PUT.
+    pub async fn put(&self, upload: &Upload, bytes: impl Into<Bytes>) {
+        self.put_key(upload.key.as_str(), bytes).await;
+    }
+
+    pub async fn put_key(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.store.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+    }
+
+    pub async fn get(&self, id: UploadId) -> Upload {
+        self.app.upload(&self.owner, id).await.expect("the upload")
+    }
+
+    pub async fn reconcile(&self, mode: Mode) -> Run {
+        self.reconcile_with(|_| {}, mode).await
+    }
+
+    pub async fn reconcile_with(&self, change: impl FnOnce(&mut RunRequest), mode: Mode) -> Run {
+        let mut request =
+            RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Api };
+        change(&mut request);
+        self.reconciler.start(request).await.expect("the run starts").wait().await
+    }
+
+    /// The kinds of a run's findings, with their keys.
+    pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
+        let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
+        page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
+    }
+}
