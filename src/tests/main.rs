@@ -1,0 +1,3 @@
+//! Integration tests: one binary, one folder a subject.
+
+mod http;
