@@ -70,15 +70,13 @@ pub async fn edge<B: MessageBody + 'static>(
     match answer {
         Ok(Ok(response)) => {
             let problem = response.response().error().map(|error| rendered(error, &id));
-            Ok(match problem {
-                Some(problem) => response.into_response(problem),
-                None => {
-                    let mut response = response.map_into_boxed_body();
-                    let (name, value) = id.header();
-                    response.headers_mut().insert(name, value);
-                    response
-                }
-            })
+            if let Some(problem) = problem {
+                return Ok(response.into_response(problem));
+            }
+            let mut response = response.map_into_boxed_body();
+            let (name, value) = id.header();
+            response.headers_mut().insert(name, value);
+            Ok(response)
         }
         Ok(Err(error)) => {
             let own = ApiError::foreign(&error).of_request(id);

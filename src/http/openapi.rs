@@ -164,13 +164,8 @@ struct EveryAnswer;
 impl Modify for EveryAnswer {
     fn modify(&self, document: &mut Spec) {
         for (path, item) in &mut document.paths.paths {
-            let operations = [
-                &mut item.get,
-                &mut item.put,
-                &mut item.post,
-                &mut item.delete,
-                &mut item.patch,
-            ];
+            let operations =
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
             for operation in operations.into_iter().flatten() {
                 if path.starts_with("/api/") && !path.starts_with("/api/schema") {
                     add(operation, "500", "A fault of this service, without its internals");

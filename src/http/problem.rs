@@ -76,9 +76,7 @@ impl Code {
         match self {
             Self::NotFound => ("not-found", S::NOT_FOUND, "Not found", None),
             Self::Validation => ("validation", S::BAD_REQUEST, "The input breaks a rule", None),
-            Self::BadRequest => {
-                ("bad-request", S::BAD_REQUEST, "The request can't be read", None)
-            }
+            Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request can't be read", None),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed", None)
             }
@@ -103,9 +101,7 @@ impl Code {
             Self::Contended => {
                 ("contended", S::SERVICE_UNAVAILABLE, "Changed by others; try again", Some(1))
             }
-            Self::Internal => {
-                ("internal", S::INTERNAL_SERVER_ERROR, "Internal server error", None)
-            }
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Internal server error", None),
             Self::Store => ("store-error", S::BAD_GATEWAY, "The object store failed", None),
             Self::Unavailable => {
                 ("unavailable", S::SERVICE_UNAVAILABLE, "Not available; try again", Some(5))
@@ -338,10 +334,9 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         let code = match &error {
             DbError::Unavailable(_) => Code::Unavailable,
-            DbError::Statement(_)
-            | DbError::Corrupt { .. }
-            | DbError::Clock
-            | DbError::Url(_) => Code::Internal,
+            DbError::Statement(_) | DbError::Corrupt { .. } | DbError::Clock | DbError::Url(_) => {
+                Code::Internal
+            }
         };
         Self::new(code).because(error)
     }

@@ -60,7 +60,9 @@ pub struct RequestView {
     #[schema(example = "PUT")]
     pub method: &'static str,
     /// Carries the signature: keep it out of logs.
-    #[schema(example = "https://s3.example.com/uploads/tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=...")]
+    #[schema(
+        example = "https://s3.example.com/uploads/tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
+    )]
     pub url: String,
     /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
     #[schema(example = json!({"content-type": "audio/mpeg"}))]

@@ -89,7 +89,9 @@ fn raw(
         content_type: header(header::CONTENT_TYPE).map(str::to_owned),
         length: header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
         bytes: body
-            .map(|chunk| chunk.map_err(|error| AppError::Body(format!("The body broke off: {error}"))))
+            .map(|chunk| {
+                chunk.map_err(|error| AppError::Body(format!("The body broke off: {error}")))
+            })
             .boxed_local(),
         stall,
     }
@@ -101,7 +103,7 @@ fn timed(
     limit: Duration,
     stall: Stall,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + 'static {
-    stream::unfold(Some((payload, stall)), move |state| async move {
+    let chunks = stream::unfold(Some((payload, stall)), move |state| async move {
         let (mut payload, stall) = state?;
         let Ok(chunk) = tokio::time::timeout(limit, payload.next()).await else {
             stall.0.set(true);
@@ -109,7 +111,9 @@ fn timed(
             return Some((Err(PayloadError::Io(error)), None));
         };
         Some((chunk?, Some((payload, stall))))
-    })
+    });
+    // The form's parser asks again after the end.
+    chunks.fuse()
 }
 
 struct Form {

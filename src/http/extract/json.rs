@@ -11,9 +11,9 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde::Deserialize;
 
 use super::text::{REQUIRED, capitalised};
 use super::{essence, refuse_encoded, settings};
@@ -192,13 +192,33 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For `Option<Option<T>>` with `#[serde(default)]`: tells null from absent.
-pub fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
+/// A field that may be left out: tells null from absent, with `#[serde(default)]`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Patch<T> {
+    /// It is not there.
+    #[default]
+    Absent,
+    /// It is null.
+    Null,
+    /// It has a value.
+    Value(T),
+}
+
+impl<T> Patch<T> {
+    /// Reads a value that is there.
+    pub fn try_map<U, E>(self, read: impl FnOnce(T) -> Result<U, E>) -> Result<Patch<U>, E> {
+        Ok(match self {
+            Self::Absent => Patch::Absent,
+            Self::Null => Patch::Null,
+            Self::Value(value) => Patch::Value(read(value)?),
+        })
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(|value| value.map_or(Self::Null, Self::Value))
+    }
 }
 
 #[cfg(test)]
@@ -236,7 +256,10 @@ mod tests {
             (r#"{"title": 5}"#, "title: Invalid type: integer `5`, expected a string"),
             (r#"{"title": "a", "x": 1}"#, "; x: There is no such field"),
             (r#"{"title": "a", "title": "b"}"#, "title: Must be given once only"),
-            (r#"{"title": "a", "size": -1}"#, "size: Invalid value: integer `-1`, expected a whole"),
+            (
+                r#"{"title": "a", "size": -1}"#,
+                "size: Invalid value: integer `-1`, expected a whole",
+            ),
             (r#"{"title": "a", "size": 1.5}"#, "size: Invalid type: floating point"),
             (r#"{"title": "a", "size": "1"}"#, "size: Invalid type: string"),
             (r#"{"title": "a", "size": 99999999999999999999}"#, "size: Invalid"),

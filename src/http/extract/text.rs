@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn dates_are_ten_characters_of_years_that_four_digits_can_say() {
         assert!(date("0001-01-01").is_ok() && date("9999-12-31").is_ok());
-        for bad in ["0000-01-01", "2026-1-1", "2026-02-30", "+2026-1-01", "2026-01-01T", "", "ééééé"]
+        for bad in
+            ["0000-01-01", "2026-1-1", "2026-02-30", "+2026-1-01", "2026-01-01T", "", "ééééé"]
         {
             assert!(date(bad).is_err(), "{bad:?}");
         }

@@ -100,7 +100,8 @@ async fn every_bad_field_of_an_upload_is_named() {
 #[tokio::test]
 async fn a_body_that_is_no_json_object_is_refused() {
     let server = Server::start().await;
-    for body in ["", "{", "[]", "null", "\"x\"", "{\"title\": \"a\"} {}", "{\"title\": \"\\ud800\"}"]
+    for body in
+        ["", "{", "[]", "null", "\"x\"", "{\"title\": \"a\"} {}", "{\"title\": \"\\ud800\"}"]
     {
         let request = server.request("POST", "/api/tracks").body(body);
         let found = answer(request.header("content-type", "application/json")).await;
@@ -232,7 +233,8 @@ async fn a_run_that_can_not_be_is_refused_by_field() {
 #[tokio::test]
 async fn an_unknown_path_is_404_and_an_unknown_method_405_with_allow() {
     let server = Server::start().await;
-    for path in ["/", "/nowhere", "/api", "/api/tracksx", "/api/tracks/x/y", "/api/schema/swagger-ui/x"]
+    for path in
+        ["/", "/nowhere", "/api", "/api/tracksx", "/api/tracks/x/y", "/api/schema/swagger-ui/x"]
     {
         server.get(path).await.is_problem(404, "not-found");
     }
@@ -288,7 +290,8 @@ async fn every_path_answers_with_a_trailing_slash() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     assert_eq!(server.get(&format!("/api/tracks/{track}/")).await.status, 200);
-    let found = answer(server.request("POST", &format!("/api/tracks/{track}/presigned-url/"))).await;
+    let found =
+        answer(server.request("POST", &format!("/api/tracks/{track}/presigned-url/"))).await;
     assert_eq!(found.status, 201);
     server.stop().await;
 }

@@ -17,10 +17,16 @@ async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
     let stored = answer(request.body(mp3(1000))).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     let stored = stored.json();
-    assert_eq!((&stored["status"], &stored["file"]), (&json!("uploaded"), &json!(format!("{path}/file"))));
+    assert_eq!(
+        (&stored["status"], &stored["file"]),
+        (&json!("uploaded"), &json!(format!("{path}/file")))
+    );
     let upload = &stored["upload"];
     assert_eq!((&upload["filename"], &upload["size"]), (&json!("My Sóng.mp3"), &json!(1000)));
-    assert_eq!((&upload["strategy"], &upload["confirmed_by"]), (&json!("direct"), &json!("direct")));
+    assert_eq!(
+        (&upload["strategy"], &upload["confirmed_by"]),
+        (&json!("direct"), &json!("direct"))
+    );
     assert_eq!(upload["checksum"]["algorithm"], "sha256");
 
     let file = server.get(&format!("{path}/file")).await;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::StoreError;
+use upload_coordinator::storage::memory::Operation;
 
 use super::kit::{Server, answer};
 
@@ -32,7 +32,9 @@ async fn the_store_being_down_is_503_without_internals() {
     let server = Server::start().await;
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
     let path = format!("/api/uploads/{}/confirm", made["id"].as_str().expect("an id"));
-    server.store.fail_next(Operation::Head, 1, || StoreError::Unavailable("secret 10.0.0.1".into()));
+    server
+        .store
+        .fail_next(Operation::Head, 1, || StoreError::Unavailable("secret 10.0.0.1".into()));
     let down = answer(server.request("POST", &path)).await;
     down.is_problem(503, "unavailable");
     assert_eq!(down.header("retry-after"), "5");

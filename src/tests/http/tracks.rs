@@ -18,8 +18,17 @@ async fn a_new_track_is_empty_and_has_exactly_the_promised_fields() {
     fields.sort();
     assert_eq!(
         fields,
-        ["artist_name", "created_at", "file", "id", "release_date", "status", "title",
-            "updated_at", "upload"]
+        [
+            "artist_name",
+            "created_at",
+            "file",
+            "id",
+            "release_date",
+            "status",
+            "title",
+            "updated_at",
+            "upload"
+        ]
     );
     assert_eq!(track["title"], " Só ");
     assert_eq!((&track["status"], &track["file"]), (&json!("empty"), &Value::Null));

@@ -28,9 +28,29 @@ async fn an_upload_goes_from_created_to_uploaded() {
     fields.sort();
     assert_eq!(
         fields,
-        ["checksum", "confirmed_by", "content_type", "created_at", "etag", "expires_at",
-            "filename", "id", "key", "late", "metadata", "policy", "reason", "request", "size",
-            "status", "strategy", "track_id", "updated_at", "uploaded_at", "version_id"]
+        [
+            "checksum",
+            "confirmed_by",
+            "content_type",
+            "created_at",
+            "etag",
+            "expires_at",
+            "filename",
+            "id",
+            "key",
+            "late",
+            "metadata",
+            "policy",
+            "reason",
+            "request",
+            "size",
+            "status",
+            "strategy",
+            "track_id",
+            "updated_at",
+            "uploaded_at",
+            "version_id"
+        ]
     );
     let request = &upload["request"];
     assert_eq!((&request["method"], &upload["strategy"]), (&json!("PUT"), &json!("put")));
@@ -47,7 +67,9 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert!(confirmed["etag"].is_string() && confirmed["uploaded_at"].is_string());
     assert!(confirmed.get("request").is_none());
 
-    answer(server.request("POST", &format!("{path}/presign"))).await.is_problem(409, "state-conflict");
+    answer(server.request("POST", &format!("{path}/presign")))
+        .await
+        .is_problem(409, "state-conflict");
     assert_eq!(answer(server.request("DELETE", &path)).await.status, 204);
     assert_eq!(answer(server.request("DELETE", &path)).await.status, 204);
     let gone = server.get(&path).await.json();
@@ -83,7 +105,10 @@ async fn uploads_are_listed_newest_first_and_filtered() {
         assert_eq!(page.status, 200, "{page:?}");
         let page = page.json();
         let items = page["items"].as_array().expect("items").clone();
-        items.iter().map(|item| item["filename"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
+        items
+            .iter()
+            .map(|item| item["filename"].as_str().unwrap_or("").to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(names("").await, ["b.mp3", "a.mp3"]);
     assert_eq!(names(&format!("track_id={track}")).await, ["b.mp3"]);

@@ -28,7 +28,10 @@ pub struct RunBody {
 
 impl RunBody {
     /// The request, of one of these policies.
-    pub fn request(self, policies: &BTreeMap<PolicyName, Policy>) -> Result<RunRequest, FieldErrors> {
+    pub fn request(
+        self,
+        policies: &BTreeMap<PolicyName, Policy>,
+    ) -> Result<RunRequest, FieldErrors> {
         let Self { mode, policy, dry_run, force } = self;
         let mut errors = FieldErrors::default();
         let policy = policy.map(PolicyName::new);

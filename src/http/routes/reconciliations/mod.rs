@@ -19,7 +19,5 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .add_to(config);
     at("/api/admin/reconciliations/{id}").get(get::handle).add_to(config);
     at("/api/admin/reconciliations/{id}/findings").get(findings::handle).add_to(config);
-    at("/api/admin/reconciliations/{id}/cancel")
-        .on(&[Method::POST], cancel::handle)
-        .add_to(config);
+    at("/api/admin/reconciliations/{id}/cancel").on(&[Method::POST], cancel::handle).add_to(config);
 }

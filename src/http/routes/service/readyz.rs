@@ -86,7 +86,11 @@ async fn check(
             wrong
         }
         Err(_) => {
-            tracing::warn!(check = name, timeout_s = CHECK_TIMEOUT.as_secs(), "not ready: no answer");
+            tracing::warn!(
+                check = name,
+                timeout_s = CHECK_TIMEOUT.as_secs(),
+                "not ready: no answer"
+            );
             "does not answer in time"
         }
     };

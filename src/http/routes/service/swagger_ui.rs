@@ -23,9 +23,9 @@ pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let config = Config::from("/api/schema").validator_url("none");
     let served = serve(file, Arc::new(config));
     // The error can't be sent between threads; its words can.
-    let served = served.map_err(|error| ApiError::new(Code::Internal).because(error.to_string()))?;
     let served =
-        served.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such path"))?;
+        served.map_err(|error| ApiError::new(Code::Internal).because(error.to_string()))?;
+    let served = served.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such path"))?;
     let mut response = HttpResponse::Ok();
     response.content_type(served.content_type);
     if served.gzpipped {

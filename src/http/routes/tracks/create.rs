@@ -23,7 +23,5 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let track = state.app.create_track(&caller.owner, body.try_into()?).await?;
     let path = format!("/api/tracks/{}", track.id);
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, path))
-        .json(TrackView::from((track, None))))
+    Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from((track, None))))
 }
