@@ -1,9 +1,14 @@
 //! Files through this service, and back from the store.
 
+use std::time::Duration;
+
 use futures_util::stream;
 use reqwest::Body;
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use upload_coordinator::storage::memory::Operation;
 
 use super::kit::{Server, answer, mp3};
 
@@ -93,5 +98,35 @@ async fn a_file_that_breaks_a_rule_is_answered_before_it_is_sent_whole() {
     let request = server.request("PUT", &path).header("content-type", "image/png");
     answer(request.body(mp3(10))).await.is_problem(415, "unsupported-media-type");
     assert_eq!(server.store.keys(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_a_cancelled_upload_and_no_parts() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+    let head = format!(
+        "PUT /api/tracks/{track}/upload/a.mp3 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        16 << 20
+    );
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    socket.write_all(&mp3(7 << 20)).await.expect("sent");
+    let path = format!("/api/tracks/{track}");
+    while server.store.calls(Operation::UploadPart) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(socket);
+    // Bounded by the test's own patience: the task ends as soon as the socket does.
+    for _ in 0..500 {
+        if server.get(&path).await.json()["status"] == "cancelled" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(server.get(&path).await.json()["status"], "cancelled");
+    while server.store.calls(Operation::AbortMultipart) == 0 {
+        tokio::task::yield_now().await;
+    }
     server.stop().await;
 }

@@ -57,7 +57,7 @@ async fn every_documented_operation_is_routed_and_the_page_loads_from_here() {
             let found = answer(server.request(&method.to_uppercase(), &real)).await;
             assert_ne!(found.status, 405, "{method} {path}");
             assert!(!found.text.contains("There is no such path"), "{method} {path}");
-            ids.insert(operation["operationId"].clone().to_string());
+            assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
         }
         // And the other way round: nothing is routed that is not documented.
