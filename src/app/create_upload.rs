@@ -246,9 +246,13 @@ fn check_checksum(
     errors: &mut FieldErrors,
 ) {
     let Some(checksum) = &declared.checksum else { return };
-    // It is signed into a PUT only. Of parts a store keeps a checksum of checksums, and of
-    // a form one of its own choice.
-    if strategy == Strategy::Put && store.keeps_checksum(checksum.algorithm()) {
+    let kept = match strategy {
+        Strategy::Put => store.keeps_checksum(checksum.algorithm()),
+        Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
+        // A form carries none, and the fallback hashes by itself.
+        Strategy::Post | Strategy::Direct => false,
+    };
+    if kept {
         return;
     }
     let largest = declared.size.unwrap_or(policy.max_size);

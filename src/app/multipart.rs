@@ -13,7 +13,7 @@ use crate::db::uploads::{Change, Saved};
 use crate::domain::parts::PartPlan;
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Owner, Policy, Status, Timestamp, Upload, UploadId};
+use crate::domain::{Checksum, Owner, Policy, Status, Timestamp, Upload, UploadId};
 use crate::storage::presign::{PartTerms, Signed};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
@@ -63,9 +63,13 @@ impl App {
         }
         // Committed before a URL is out, so that no part comes to a given-up upload.
         let upload = self.move_deadline(upload, ends).await?;
+        let multipart_id = open_id(&upload)?;
         let mut parts = Vec::with_capacity(numbers.len());
         for number in numbers {
-            let request = sign_part(store, &upload, plan, number, now, ends - now).await?;
+            let (key, ttl) = (upload.key.as_str(), ends - now);
+            let terms = PartTerms { content_length: plan.len_of(number), checksum: None };
+            let signer = &store.presigner;
+            let request = signer.upload_part(key, multipart_id, number, &terms, now, ttl).await?;
             parts.push(SignedPart { number, request });
         }
         Ok(parts)
@@ -162,7 +166,7 @@ impl App {
             }
             let (policy, store) = self.rules_of(&upload)?;
             let key = upload.key.as_str();
-            let new = store.objects.create_multipart(key, &options(&upload)).await?;
+            let new = store.objects.create_multipart(key, &options(&upload, store)).await?;
             let noted = Upload { multipart_id: Some(new.clone()), ..upload.clone() };
             match self.note(noted, policy).await? {
                 Some(upload) => return Ok(upload),
@@ -192,13 +196,10 @@ impl App {
         }
     }
 
-    /// Moves a pending upload's deadline, never back.
+    /// Moves a pending upload's deadline, never back; one that has ended is answered as it is.
     async fn move_deadline(&self, mut upload: Upload, ends: Timestamp) -> Result<Upload> {
         for _ in 0..MAX_TRIES {
-            if upload.status() != Status::Pending {
-                return Err(TransitionError::TakesNoParts(upload.status()).into());
-            }
-            if ends <= upload.url_expires_at {
+            if upload.status() != Status::Pending || ends <= upload.url_expires_at {
                 return Ok(upload);
             }
             let (policy, _) = self.rules_of(&upload)?;
@@ -239,25 +240,19 @@ impl App {
     }
 }
 
-fn options(upload: &Upload) -> PutOptions {
+fn options(upload: &Upload, store: &Store) -> PutOptions {
+    let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
     PutOptions {
+        checksum: upload.declared.checksum.clone().filter(kept),
         content_type: upload.declared.content_type.clone(),
         metadata: upload.metadata.clone(),
         ..PutOptions::default()
     }
 }
 
-async fn sign_part(
-    store: &Store,
-    upload: &Upload,
-    plan: PartPlan,
-    number: u16,
-    now: Timestamp,
-    ttl: TimeDelta,
-) -> Result<Signed> {
-    let terms = PartTerms { content_length: plan.len_of(number), checksum: None };
-    let (key, id) = (upload.key.as_str(), upload.multipart_id.as_deref().unwrap_or_default());
-    Ok(store.presigner.upload_part(key, id, number, &terms, now, ttl).await?)
+fn open_id(upload: &Upload) -> Result<&str> {
+    let open = upload.multipart_id.as_deref().filter(|_| upload.status() == Status::Pending);
+    open.ok_or(TransitionError::TakesNoParts(upload.status()).into())
 }
 
 /// The numbers as asked, where each is a part of the plan, once.
