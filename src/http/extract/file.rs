@@ -112,6 +112,8 @@ fn timed(
         };
         Some((chunk?, Some((payload, stall))))
     })
+    // The form's parser asks again after the end.
+    .fuse()
 }
 
 struct Form {
