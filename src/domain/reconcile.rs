@@ -73,13 +73,14 @@ pub fn decide_both(row: &Upload, object: &Listed, now: Timestamp) -> Action {
 }
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent,
-/// so only a young object may belong to a row that the listing overtook.
-pub fn decide_object(object: &Listed, now: Timestamp, policy: &Policy) -> Action {
+/// so only a young object may belong to a row that the listing overtook. `asked_at` is when
+/// the comparison began: its pages of rows may be that old.
+pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> Action {
     match policy.prefix.parse_key(&object.key) {
         None if object.key == policy.prefix.marker() => Action::Nothing,
         None => Action::Foreign,
         Some(id) => {
-            let old = object.last_modified.is_none_or(|at| at + policy.grace < now);
+            let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
             if old { Action::Orphan(id) } else { Action::Nothing }
         }
     }
