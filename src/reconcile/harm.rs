@@ -96,7 +96,7 @@ impl Worker<'_> {
 
     /// Asks again whose bucket this is: a run takes long enough for a bucket to be taken
     /// away or exchanged under it, and a HEAD in a bucket that is gone shows absence.
-    async fn check_trust(&self, what: &str) -> Result<(), WorkError> {
+    pub(super) async fn check_trust(&self, what: &str) -> Result<(), WorkError> {
         let still = match &self.held.trust {
             Trust::Ours => {
                 let (app, dry_run) = (self.app, self.request.dry_run);

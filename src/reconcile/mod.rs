@@ -7,6 +7,7 @@
 mod harm;
 pub mod marker;
 pub mod merge;
+mod multiparts;
 pub mod plan;
 pub mod report;
 pub mod run;

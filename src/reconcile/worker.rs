@@ -80,8 +80,8 @@ impl<'a> Worker<'a> {
         Ok(Self { app, policy, store, request, settings, report, budget, held, failed })
     }
 
-    /// Does it all: compares, then ends what is missing, then deletes what is due. A
-    /// shard that fails leaves the others their turn.
+    /// Does it all: compares, then ends what is missing, deletes what is due, and aborts
+    /// what is abandoned. A shard that fails leaves the others their turn.
     pub async fn run(&self) -> Result<(), WorkError> {
         let shards = plan::shards(self.policy, self.store);
         self.report.shards.0.fetch_add(shards.len() as u64, Ordering::Relaxed);
@@ -89,6 +89,9 @@ impl<'a> Worker<'a> {
             .try_for_each_concurrent(self.settings.shards, |range| self.shard(range).boxed())
             .await?;
         self.end_missing_and_delete().await?;
+        if self.request.mode == Mode::Audit {
+            self.abort_multiparts().await?;
+        }
         let failed = std::mem::take(&mut *lock(&self.failed));
         failed.into_iter().next().map_or(Ok(()), Err)
     }
@@ -201,7 +204,7 @@ impl<'a> Worker<'a> {
         self.find([finding]).await
     }
 
-    async fn find(&self, findings: impl IntoIterator<Item = Finding>) -> Result<(), WorkError> {
+    pub(super) async fn find(&self, findings: impl IntoIterator<Item = Finding>) -> Result<(), WorkError> {
         Ok(self.report.find(self.app, findings).await.map_err(AppError::from)?)
     }
 

@@ -2,5 +2,6 @@
 
 mod migrations;
 mod reconciling;
+mod reconciling_trouble;
 mod tracks;
 mod uploads;
