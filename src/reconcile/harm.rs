@@ -102,7 +102,7 @@ impl Worker<'_> {
                 let (app, dry_run) = (self.app, self.request.dry_run);
                 marker::check(app, self.policy, self.store, false, dry_run).await?
             }
-            doubtful => doubtful.clone(),
+            doubtful @ Trust::Doubtful(_) => doubtful.clone(),
         };
         match still {
             Trust::Ours => Ok(()),

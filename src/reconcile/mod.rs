@@ -9,6 +9,7 @@ pub mod marker;
 pub mod merge;
 mod multiparts;
 pub mod plan;
+pub mod purge;
 pub mod report;
 pub mod run;
 pub mod streams;

@@ -88,8 +88,11 @@ impl Worker<'_> {
             Err(_) => counters.errors += 1,
         });
         if let Err(error) = aborted {
-            tracing::warn!(key, error = &error as &dyn std::error::Error,
-                "multipart upload not aborted; the next audit tries again");
+            tracing::warn!(
+                key,
+                error = &error as &dyn std::error::Error,
+                "multipart upload not aborted; the next audit tries again"
+            );
         }
         Ok(())
     }

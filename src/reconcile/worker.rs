@@ -160,7 +160,9 @@ impl<'a> Worker<'a> {
         let now = self.app.now();
         let (action, row, object) = match pair {
             Pair::Left(row) => (decide_row(&row, asked_at, now, self.policy), Some(row), None),
-            Pair::Right(object) => (decide_object(&object, asked_at, self.policy), None, Some(object)),
+            Pair::Right(object) => {
+                (decide_object(&object, asked_at, self.policy), None, Some(object))
+            }
             Pair::Both(row, object) => (decide_both(&row, &object, now), Some(row), Some(object)),
         };
         match (action, row, object) {
@@ -204,7 +206,10 @@ impl<'a> Worker<'a> {
         self.find([finding]).await
     }
 
-    pub(super) async fn find(&self, findings: impl IntoIterator<Item = Finding>) -> Result<(), WorkError> {
+    pub(super) async fn find(
+        &self,
+        findings: impl IntoIterator<Item = Finding>,
+    ) -> Result<(), WorkError> {
         Ok(self.report.find(self.app, findings).await.map_err(AppError::from)?)
     }
 

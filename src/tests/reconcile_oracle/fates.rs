@@ -73,11 +73,13 @@ impl Script {
         }
         for _ in 0..rng.random_range(0..4) {
             let at = rng.random_range(0..180);
-            let n = rng.random_range(0..life);
-            let act = [Act::Orphan, Act::Foreign, Act::OrphanMultipart, Act::MultipartOf(n)];
-            // A multipart upload is for an upload that was created.
-            let at = if matches!(act[at as usize % 4], Act::MultipartOf(_)) { at + 95 } else { at };
-            script.acts.push((at, act[at as usize % 4]));
+            // A multipart upload is for an upload that was created by then.
+            script.acts.push(match rng.random_range(0..4) {
+                0 => (at, Act::Orphan),
+                1 => (at, Act::Foreign),
+                2 => (at, Act::OrphanMultipart),
+                _ => (at + 95, Act::MultipartOf(rng.random_range(0..life))),
+            });
         }
         script.acts.sort_by_key(|(at, _)| *at);
         script

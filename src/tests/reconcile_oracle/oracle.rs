@@ -117,9 +117,8 @@ impl<'a> Oracle<'a> {
         let (seed, end) = (life.seed, life.end);
         life.end = match (end, status) {
             (End::Cancelled | End::Removed(_), _) => end,
-            (End::Missing, _) => End::Uploaded { late: false },
+            (End::Missing, _) | (_, Status::Pending) => End::Uploaded { late: false },
             (_, Status::Expired) => End::Uploaded { late: true },
-            (_, Status::Pending) => End::Uploaded { late: false },
             other => panic!("bytes come for the first time to {other:?}"),
         };
         // Each pair has a track of its own, and its newer upload always arrives.
