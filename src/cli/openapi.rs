@@ -4,6 +4,6 @@ use std::process::ExitCode;
 
 /// Prints the document.
 pub fn run() -> anyhow::Result<ExitCode> {
-    println!("{}", crate::http::openapi::document().to_pretty_json()?);
+    print!("{}", crate::http::openapi::document()?);
     Ok(ExitCode::SUCCESS)
 }

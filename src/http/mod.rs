@@ -1,37 +1,90 @@
-//! Stub until the http branch lands.
-#![allow(missing_docs)]
+//! The HTTP API: typed input at the edge, use cases behind it, problems on the way out.
+//!
+//! To add a route:
+//! 1. a file `routes/<resource>/<verb>.rs` with one `handle`, documented by
+//!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
+//!    in the resource's `body.rs`, and the handler calls one use case;
+//! 2. a line in `register` of `routes/<resource>/mod.rs`, which also makes HEAD, 405 and
+//!    `Allow` right;
+//! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
+//!    `openapi.json` anew; a test holds the document and the routes together.
+//!
+//! Every handler takes a [`Caller`](extract::Caller), and what belongs to someone is
+//! reached only through its owner. What goes wrong is an [`ApiError`](problem::ApiError).
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::web::Data;
+use actix_web::{App as Actix, HttpServer};
+use tracing_actix_web::TracingLogger;
+
 use crate::app::App;
 use crate::reconcile::Reconciler;
-use std::sync::Arc;
+
+pub mod edge;
+pub mod extract;
+pub mod openapi;
+pub mod problem;
+pub mod request_id;
+pub mod routes;
+pub mod views;
+
+/// What handlers work with.
+#[derive(Clone)]
 pub struct HttpState {
+    /// The use cases.
     pub app: Arc<App>,
+    /// Starts reconciliation runs.
     pub reconciler: Arc<Reconciler>,
 }
+
+/// How the server behaves.
+#[derive(Debug, Clone, Copy)]
 pub struct HttpSettings {
-    pub bind: std::net::SocketAddr,
-    pub shutdown_timeout: std::time::Duration,
+    /// Where to listen; the listener is made by the caller, so that port 0 works.
+    pub bind: SocketAddr,
+    /// How long requests under way may go on once the service is told to end.
+    pub shutdown_timeout: Duration,
+    /// The largest JSON body, in bytes.
     pub json_limit: usize,
-    pub client_timeout: std::time::Duration,
+    /// How long a client may take for a request's head or for a JSON body, and how long
+    /// it may send nothing of a file or keep an idle connection.
+    pub client_timeout: Duration,
+    /// Threads that serve; one for each core where none is said.
     pub workers: Option<usize>,
 }
+
+/// Builds the server on a listener. Signals are the caller's: stop it by its handle.
 pub fn build(
-    _: HttpState,
-    _: HttpSettings,
-    listener: std::net::TcpListener,
-) -> std::io::Result<actix_web::dev::Server> {
-    Ok(actix_web::HttpServer::new(actix_web::App::new).listen(listener)?.disable_signals().run())
-}
-pub mod openapi {
-    pub fn document() -> utoipa::openapi::OpenApi {
-        utoipa::openapi::OpenApi::default()
-    }
-}
-pub mod views {
-    #[derive(serde::Serialize)]
-    pub struct RunView;
-    impl From<&crate::domain::run::Run> for RunView {
-        fn from(_: &crate::domain::run::Run) -> Self {
-            Self
-        }
-    }
+    state: HttpState,
+    settings: HttpSettings,
+    listener: TcpListener,
+) -> std::io::Result<Server> {
+    let document = openapi::document().map_err(std::io::Error::other)?;
+    let document = Data::new(openapi::Document(document.into()));
+    let state = Data::new(state);
+    let server = HttpServer::new(move || {
+        Actix::new()
+            .app_data(state.clone())
+            .app_data(Data::new(settings))
+            .app_data(document.clone())
+            .configure(routes::register)
+            // The last one is the first to see a request.
+            .wrap(NormalizePath::trim())
+            .wrap(from_fn(edge::edge))
+            .wrap(TracingLogger::<edge::RequestSpan>::new())
+    })
+    .client_request_timeout(settings.client_timeout)
+    .keep_alive(settings.client_timeout)
+    .shutdown_timeout(settings.shutdown_timeout.as_secs())
+    .disable_signals();
+    let server = match settings.workers {
+        Some(workers) => server.workers(workers.max(1)),
+        None => server,
+    };
+    Ok(server.listen(listener)?.run())
 }

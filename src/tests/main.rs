@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded-s3")]
 mod embedded_s3;
+mod end_to_end;
 mod storage;
 mod support;
 mod use_cases;

@@ -1,2 +1,218 @@
-//! A running service on port 0 with a real S3 server behind it: the embedded one, or the
-//! one that `TEST_S3_ENDPOINT` names.
+//! The real binary as a process of its own: `dev` with its embedded store, or `serve` on
+//! the servers that `TEST_S3_ENDPOINT` and `TEST_POSTGRES_URL` name.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use upload_coordinator::domain::IdSource as _;
+use upload_coordinator::domain::ids::SystemIds;
+
+use super::database::TestDatabase;
+
+/// How long a debug build may take to answer on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A service, and what it needs to be started again.
+pub struct Live {
+    pub url: String,
+    pub http: Client,
+    process: Child,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    ready_file: PathBuf,
+    _database: Option<TestDatabase>,
+    folder: TempDir,
+}
+
+impl Live {
+    /// A service without schedules.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A service whose configuration is changed: full keys and their values.
+    pub async fn with(changes: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ready_file = folder.path().join("ready.json");
+        let prefix = format!("t{}/", SystemIds.uuid().as_simple());
+        let mut settings = vec![
+            ("policies.tracks.prefix".to_owned(), prefix),
+            ("reconcile.schedule".to_owned(), "off".to_owned()),
+            ("reconcile.audit_schedule".to_owned(), "off".to_owned()),
+            ("reconcile.run_at_start".to_owned(), "false".to_owned()),
+            ("reconcile.lease".to_owned(), "1s".to_owned()),
+        ];
+        let external = std::env::var("TEST_S3_ENDPOINT").ok();
+        let mut database = None;
+        let address = format!("127.0.0.1:{}", free_port());
+        let arguments = if external.is_some() {
+            let test_database = TestDatabase::create().await;
+            settings.push(("server.bind".to_owned(), address.clone()));
+            settings.push(("database.url".to_owned(), test_database.url.clone()));
+            settings.push(("storage.default.probe".to_owned(), "false".to_owned()));
+            for (key, variable) in [
+                ("endpoint", "TEST_S3_ENDPOINT"),
+                ("region", "TEST_S3_REGION"),
+                ("bucket", "TEST_S3_BUCKET"),
+                ("access_key_id", "TEST_S3_ACCESS_KEY_ID"),
+                ("secret_access_key", "TEST_S3_SECRET_ACCESS_KEY"),
+            ] {
+                let value = std::env::var(variable).expect(variable);
+                settings.push((format!("storage.default.{key}"), value));
+            }
+            database = Some(test_database);
+            vec!["serve".to_owned(), "--migrate".to_owned()]
+        } else {
+            let data = folder.path().join("data").display().to_string();
+            let s3 = format!("127.0.0.1:{}", free_port());
+            let ready = ready_file.display().to_string();
+            ["dev", "--data", &data, "--bind", &address, "--s3-bind", &s3, "--ready-file", &ready]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        settings.extend(changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let environment: Vec<_> = settings
+            .into_iter()
+            .map(|(key, value)| {
+                let name = key.to_uppercase().replace('.', "__");
+                (format!("UPLOAD_COORDINATOR__{name}"), value)
+            })
+            .collect();
+        let process = spawn(&arguments, &environment);
+        let live = Self {
+            url: format!("http://{address}"),
+            http: Client::builder().no_proxy().build().expect("a client"),
+            process,
+            environment,
+            arguments,
+            ready_file,
+            _database: database,
+            folder,
+        };
+        live.until_ready().await;
+        live
+    }
+
+    async fn until_ready(&self) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(begun.elapsed() < START, "the service does not come up: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        format!("{:?} in {}", self.arguments, self.folder.path().display())
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        self.process.kill().await.expect("killed");
+        let _ = std::fs::remove_file(&self.ready_file);
+    }
+
+    /// Starts it again on the same data and the same ports.
+    pub async fn restart(&mut self) {
+        self.process = spawn(&self.arguments, &self.environment);
+        self.until_ready().await;
+    }
+
+    /// SIGTERM; the exit code is 0 where it ended in order.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let id = self.process.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
+        assert!(sent.success());
+        let ended = tokio::time::timeout(START, self.process.wait()).await;
+        ended.expect("it ends in time").expect("it ended").code()
+    }
+
+    /// Sends JSON, and reads the answer's status and JSON.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        read(request.send().await.expect("the service answers")).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// A new track's id.
+    pub async fn track(&self) -> String {
+        let track = json!({"title": "A song", "artist_name": "Someone"});
+        let (status, track) = self.post("/api/tracks", track).await;
+        assert_eq!(status, 201, "{track}");
+        text(&track, "id")
+    }
+
+    /// A presigned request for a track.
+    pub async fn presign(&self, track: &str, body: Value) -> Value {
+        let path = format!("/api/tracks/{track}/presigned-url");
+        let (status, answer) = self.post(&path, body).await;
+        assert_eq!(status, 201, "{answer}");
+        answer
+    }
+
+    /// Sends bytes by a presigned request, with its headers and no others.
+    pub async fn send_bytes(&self, request: &Value, bytes: Vec<u8>) -> Response {
+        let method = text(request, "method").parse().expect("a method");
+        let mut put = self.http.request(method, text(request, "url"));
+        for (name, value) in request["headers"].as_object().expect("headers") {
+            put = put.header(name, value.as_str().expect("a text"));
+        }
+        put.body(bytes).send().await.expect("the store answers")
+    }
+
+    /// A run to its end.
+    pub async fn reconcile(&self, mode: &str) -> Value {
+        let path = "/api/admin/reconciliations?wait=true";
+        let (status, run) = self.post(path, json!({"mode": mode})).await;
+        assert_eq!(status, 200, "{run}");
+        run
+    }
+}
+
+/// The answer's status and JSON; null where there is none.
+pub async fn read(answer: Response) -> (u16, Value) {
+    let status = answer.status().as_u16();
+    let bytes = answer.bytes().await.expect("a body");
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+/// A field's text.
+pub fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
+}
+
+fn spawn(arguments: &[String], environment: &[(String, String)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
+        .args(arguments)
+        .envs(environment.iter().map(|(k, v)| (k, v)))
+        .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary starts")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}

@@ -1,0 +1,256 @@
+//! JSON bodies: bounded in size and time, objects only, errors by field.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+
+use super::text::{REQUIRED, capitalised};
+use super::{essence, refuse_encoded, settings};
+use crate::http::problem::{ApiError, Code};
+
+/// The field that errors about the body as a whole are reported on.
+const BODY: &str = "body";
+
+/// The longest sentence taken from the parser, which may quote what the client sent.
+const MAX_SENTENCE: usize = 200;
+
+/// A JSON object that must be there.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+/// A JSON object, or nothing at all: then the default.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = ApiError;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let value = read(&request, payload).await?;
+            value.map(Self).ok_or_else(|| ApiError::field(BODY, "A JSON object is required"))
+        })
+    }
+}
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
+    type Error = ApiError;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Ok(Self(read(&request, payload).await?.unwrap_or_default())) })
+    }
+}
+
+/// The body's object; `None` where there is no body.
+async fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Option<T>, ApiError> {
+    let settings = settings(request)?;
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length| length > settings.json_limit as u64) {
+        return Err(too_large(settings.json_limit));
+    }
+    // A wrong kind of body is refused before it is read, unless it may be no body at all.
+    let kind = check_kind(request);
+    if length.is_some_and(|length| length > 0) {
+        kind.as_ref().map_err(|()| wrong_kind())?;
+    }
+    let whole = collect(payload, settings.json_limit);
+    let bytes = tokio::time::timeout(settings.client_timeout, whole)
+        .await
+        .map_err(|_| ApiError::new(Code::Timeout))??;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    kind.map_err(|()| wrong_kind())?;
+    refuse_encoded(request)?;
+    parse(&bytes).map(Some)
+}
+
+fn check_kind(request: &HttpRequest) -> Result<(), ()> {
+    let essence = essence(request).unwrap_or_default();
+    let json = essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json { Ok(()) } else { Err(()) }
+}
+
+fn wrong_kind() -> ApiError {
+    ApiError::saying(Code::MediaType, "Content-Type must be application/json")
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::saying(Code::TooLarge, format!("A JSON body may have at most {limit} bytes"))
+}
+
+async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        if body.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn broken(error: &PayloadError) -> ApiError {
+    ApiError::saying(Code::BadRequest, format!("The body broke off: {error}"))
+}
+
+/// Reads a JSON object and names the field that is wrong.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        explained(&path, error.inner())
+    })?;
+    json.end().map_err(|error| explained(".", &error))?;
+    Ok(value)
+}
+
+/// The parser's words as a sentence about a field.
+fn explained(path: &str, error: &serde_json::Error) -> ApiError {
+    let parent = if path == "." { "" } else { path };
+    let text = error.to_string();
+    if !error.is_data() {
+        return ApiError::field(BODY, format!("Must be JSON: {}", shortened(&text)));
+    }
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let quoted = |prefix: &str| text.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name);
+    let child = |name: &str| {
+        let name = shortened(name);
+        if parent.is_empty() { name } else { format!("{parent}.{name}") }
+    };
+    if let Some(name) = quoted("unknown field `") {
+        // The path may name the unknown field already.
+        let own = parent.rsplit('.').next() == Some(name);
+        let field = if own { parent.to_owned() } else { child(name) };
+        return ApiError::field(&field, "There is no such field");
+    }
+    if let Some(name) = quoted("missing field `") {
+        return ApiError::field(&child(name), REQUIRED);
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        let own = parent.rsplit('.').next() == Some(name);
+        let field = if own { parent.to_owned() } else { child(name) };
+        return ApiError::field(&field, "Must be given once only");
+    }
+    let field = if parent.is_empty() { BODY.to_owned() } else { shortened(parent) };
+    let words = text.replace("expected u64", "expected a whole number");
+    let words = words.replace("expected i64", "expected a whole number");
+    ApiError::field(&field, capitalised(&shortened(&words)))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SENTENCE) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// A value from a JSON object. Derived structs would take an array of their fields, too.
+#[derive(Debug, Default, Clone)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// For `Option<Option<T>>` with `#[serde(default)]`: tells null from absent.
+pub fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[expect(dead_code, reason = "only parsed")]
+        title: String,
+        #[serde(default)]
+        #[expect(dead_code, reason = "only parsed")]
+        size: Option<u64>,
+        #[serde(default)]
+        #[expect(dead_code, reason = "only parsed")]
+        inner: Option<Object<Inner>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only parsed")]
+        value: String,
+    }
+
+    #[test]
+    fn every_kind_of_bad_json_names_its_field() {
+        for (text, said) in [
+            (r#"{"title": "a""#, "body: Must be JSON"),
+            (r#"["a"]"#, "body: Invalid type: sequence, expected a JSON object"),
+            (r#"{"title": "a"} x"#, "body: Must be JSON"),
+            (r"{}", "title: This field is required"),
+            (r#"{"title": null}"#, "title: Invalid type: null"),
+            (r#"{"title": 5}"#, "title: Invalid type: integer `5`, expected a string"),
+            (r#"{"title": "a", "x": 1}"#, "; x: There is no such field"),
+            (r#"{"title": "a", "title": "b"}"#, "title: Must be given once only"),
+            (
+                r#"{"title": "a", "size": -1}"#,
+                "size: Invalid value: integer `-1`, expected a whole",
+            ),
+            (r#"{"title": "a", "size": 1.5}"#, "size: Invalid type: floating point"),
+            (r#"{"title": "a", "size": "1"}"#, "size: Invalid type: string"),
+            (r#"{"title": "a", "size": 99999999999999999999}"#, "size: Invalid"),
+            (r#"{"title": "a", "inner": ["v"]}"#, "inner: Invalid type: sequence"),
+            (r#"{"title": "a", "inner": {}}"#, "inner.value: This field is required"),
+            (r#"{"title": "a", "inner": {"value": "v", "y": 1}}"#, "inner.y: There is no such"),
+        ] {
+            let error = parse::<Outer>(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        let long = format!(r#"{{"title": "a", "size": "{}"}}"#, "x".repeat(10_000));
+        assert!(parse::<Outer>(long.as_bytes()).unwrap_err().to_string().len() < 400);
+    }
+}

@@ -1,0 +1,170 @@
+//! The query string: each parameter known, given once, and a value.
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use percent_encoding::percent_decode_str;
+
+use super::text::{noted, refuse_control};
+use crate::db::Cursor;
+use crate::domain::policy::FieldErrors;
+use crate::http::problem::ApiError;
+
+/// How many rows a page has by default, and at most.
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+
+/// The parameters of a request. Handlers take what they know, then call
+/// [`Self::finish`], which refuses what is left: a filter that is misspelt must not
+/// become a list of everything.
+#[derive(Debug, Default)]
+pub struct Query {
+    values: BTreeMap<String, String>,
+    errors: FieldErrors,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paging {
+    /// Where the page before ended.
+    pub cursor: Option<Cursor>,
+    /// How many rows at most.
+    pub limit: u64,
+}
+
+impl Query {
+    /// Reads a query string.
+    pub fn parse(text: &str) -> Self {
+        let mut query = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(name) = decoded(name).filter(|name| refuse_control(name).is_ok()) else {
+                query.errors.add("query", "Parameter names must be plain text");
+                continue;
+            };
+            let Some(value) = decoded(value) else {
+                query.errors.add(&name, "Must be UTF-8");
+                continue;
+            };
+            if let Err(sentence) = refuse_control(&value) {
+                query.errors.add(&name, sentence);
+            } else if query.values.insert(name.clone(), value).is_some() {
+                query.errors.add(&name, "Must be given once only");
+            }
+        }
+        query
+    }
+
+    /// Takes a parameter as text.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        self.values.remove(name)
+    }
+
+    /// Takes a parameter as a value.
+    pub fn value<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.values.remove(name)?;
+        noted(read(&text), name, &mut self.errors)
+    }
+
+    /// Takes `limit` and `cursor` of a list in this order. `fits` knows the values that a
+    /// cursor of that order can hold: others come from no page of ours.
+    pub fn paging(&mut self, order: &str, fits: impl FnOnce(&str) -> bool) -> Paging {
+        let limit = self.value("limit", |text| {
+            let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+            limit.ok_or_else(|| format!("Must be a whole number from 1 to {MAX_LIMIT}"))
+        });
+        let cursor = self.value("cursor", |text| {
+            let cursor = Cursor::decode(text, order)
+                .filter(|cursor| refuse_control(&cursor.value).is_ok() && fits(&cursor.value));
+            cursor.ok_or_else(|| "Must be a next_cursor of the same list and order".to_owned())
+        });
+        Paging { cursor, limit: limit.unwrap_or(DEFAULT_LIMIT) }
+    }
+
+    /// Refuses what was wrong and what nobody took.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        for name in self.values.keys() {
+            self.errors.add(name, "There is no such parameter");
+        }
+        Ok(self.errors.into_result()?)
+    }
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+impl FromRequest for Query {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self::parse(request.query_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(query: Query) -> String {
+        query.finish().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_knows_is_named() {
+        assert!(errors(Query::parse("statsu=pending")).contains("statsu: There is no such"));
+    }
+
+    #[test]
+    fn nothing_that_is_no_plain_text_gets_through() {
+        for (text, said) in [
+            ("search=a%00b", "search: Must not contain control characters"),
+            ("search=%ff", "search: Must be UTF-8"),
+            ("a%00=b", "query: Parameter names must be plain text"),
+            ("search=a&search=b", "search: Must be given once only"),
+        ] {
+            let mut query = Query::parse(text);
+            query.text("search");
+            assert!(errors(query).contains(said), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_from_1_to_1000_and_100_by_default() {
+        let limit = |text: &str| {
+            let mut query = Query::parse(text);
+            let paging = query.paging("x", |_| true);
+            query.finish().map(|()| paging.limit).ok()
+        };
+        assert_eq!(limit(""), Some(100));
+        assert_eq!((limit("limit=1"), limit("limit=1000")), (Some(1), Some(1000)));
+        for bad in ["0", "1001", "-1", "x", "", "1.0", "99999999999999999999"] {
+            assert_eq!(limit(&format!("limit={bad}")), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_with_a_value_that_no_page_gives_is_refused() {
+        let cursor = |value: &str| Cursor {
+            order: "title".into(),
+            value: value.into(),
+            id: uuid::Uuid::nil(),
+        };
+        let take = |cursor: &Cursor| {
+            let mut query = Query::parse(&format!("cursor={}", cursor.encode()));
+            let paging = query.paging("title", |value| value != "odd");
+            query.finish().is_ok() && paging.cursor.is_some()
+        };
+        assert!(take(&cursor("a")));
+        assert!(!take(&cursor("a\0b")) && !take(&cursor("odd")));
+        assert!(!take(&Cursor { order: "-title".into(), ..cursor("a") }));
+    }
+}

@@ -1,0 +1,141 @@
+//! Texts and dates as values, with the sentence for what they are not.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike as _, NaiveDate};
+
+use super::id::UUID_LEN;
+use crate::domain::clock::to_micros;
+use crate::domain::policy::FieldErrors;
+use crate::domain::track::MAX_NAME_CHARS;
+use crate::domain::{Algorithm, Checksum, Timestamp};
+
+/// The sentence for a field that is not there.
+pub const REQUIRED: &str = "This field is required";
+
+/// The sentence for a null where a value is needed.
+pub const NOT_NULL: &str = "Must not be null";
+
+const CONTROL: &str = "Must not contain control characters";
+
+/// Why a text holds what no name, filter or filename may; `PostgreSQL` takes no NUL at all.
+pub fn refuse_control(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) { Err(CONTROL.to_owned()) } else { Ok(()) }
+}
+
+/// A title or an artist's name: kept as it is, spaces and all.
+pub fn name(text: String) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("Must not be blank".to_owned());
+    }
+    if text.chars().count() > MAX_NAME_CHARS {
+        return Err(format!("Must be at most {MAX_NAME_CHARS} characters long"));
+    }
+    refuse_control(&text)?;
+    Ok(text)
+}
+
+/// A day, `YYYY-MM-DD`, of the years 0001 to 9999.
+pub fn date(text: &str) -> Result<NaiveDate, String> {
+    let shaped = text.len() == 10
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    let date = if shaped { NaiveDate::from_str(text).ok() } else { None };
+    date.filter(|date| (1..=9999).contains(&date.year()))
+        .ok_or_else(|| "Must be a date such as 2026-01-31".to_owned())
+}
+
+/// A moment, RFC 3339, of the years 0001 to 9999.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    // In a query `+` means a space, and the offset is written with one.
+    let text = text.replace(' ', "+");
+    let at = DateTime::parse_from_rfc3339(&text).ok().map(|at| to_micros(at.to_utc()));
+    at.filter(|at| (1..=9999).contains(&at.year()))
+        .ok_or_else(|| "Must be a time such as 2026-01-31T12:00:00Z".to_owned())
+}
+
+/// An id in a body or a query.
+pub fn id<T: FromStr>(text: &str) -> Result<T, String> {
+    let id = if text.len() == UUID_LEN { text.parse().ok() } else { None };
+    id.ok_or_else(|| "Must be a UUID".to_owned())
+}
+
+/// `true` or `false`.
+pub fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("Must be true or false".to_owned()),
+    }
+}
+
+/// One of a few names.
+pub fn one_of<'a, T: FromStr>(
+    names: impl IntoIterator<Item = &'a str>,
+) -> impl FnOnce(&str) -> Result<T, String> {
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    move |text| text.parse().map_err(|_| format!("Must be one of: {names}"))
+}
+
+/// A checksum as clients write it.
+pub fn checksum(algorithm: &str, value: &str) -> Result<Checksum, String> {
+    let algorithm: Algorithm = algorithm.parse().map_err(sentence)?;
+    Checksum::parse(algorithm, value).map_err(sentence)
+}
+
+fn sentence(error: impl std::fmt::Display) -> String {
+    capitalised(&error.to_string())
+}
+
+/// With a capital, as sentences begin.
+pub fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Notes the sentence of a field that is wrong, and goes on with the others.
+pub fn noted<T>(value: Result<T, String>, field: &str, errors: &mut FieldErrors) -> Option<T> {
+    value.map_err(|sentence| errors.add(field, sentence)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_kept_with_its_spaces_and_counted_in_characters() {
+        assert_eq!(name(" é ".into()), Ok(" é ".into()));
+        assert_eq!(name("é".repeat(100)), Ok("é".repeat(100)));
+        for bad in ["", "  \u{3000}", "a\0b", "a\nb", "a\u{7f}", &"é".repeat(101)] {
+            assert!(name(bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_ten_characters_of_years_that_four_digits_can_say() {
+        assert!(date("0001-01-01").is_ok() && date("9999-12-31").is_ok());
+        for bad in
+            ["0000-01-01", "2026-1-1", "2026-02-30", "+2026-1-01", "2026-01-01T", "", "ééééé"]
+        {
+            assert!(date(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_may_lose_its_plus_in_a_query() {
+        assert_eq!(moment("2026-01-01T00:00:00 00:00"), moment("2026-01-01T00:00:00Z"));
+        for bad in ["2026-01-01", "0000-12-31T00:00:00Z", "9999-12-31T23:59:59-23:59", "now"] {
+            assert!(moment(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_hyphenated_spelling_is_an_id() {
+        use crate::domain::TrackId;
+        assert!(id::<TrackId>("0190a6f2-7b3c-7def-8123-456789abcdef").is_ok());
+        assert!(id::<TrackId>("0190a6f27b3c7def8123456789abcdef").is_err());
+        assert!(id::<TrackId>("0190a6f2-7b3c-7def-8123-456789abcdeg").is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! The `OpenAPI` document, put together from the routes' own.
+//!
+//! `openapi.json` beside this file is its committed snapshot: a change of the API shows in
+//! review. `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::json;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
+
+use super::problem::{PROBLEM_JSON, Problem};
+use super::routes::{reconciliations, service, tracks, uploads};
+
+/// The document, as it is served.
+pub struct Document(pub Bytes);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "upload-coordinator",
+        description = "Presigned uploads straight to S3, with a status you can trust.\n\n\
+            Errors are `application/problem+json` (RFC 9457). Every answer carries \
+            `X-Request-Id`. Every path answers with and without a trailing slash, and GET \
+            also as HEAD."),
+    paths(
+        tracks::list::handle,
+        tracks::create::handle,
+        tracks::get::handle,
+        tracks::put::handle,
+        tracks::patch::handle,
+        tracks::delete::handle,
+        tracks::presigned_url::handle,
+        tracks::upload::handle,
+        tracks::file::handle,
+        uploads::list::handle,
+        uploads::create::handle,
+        uploads::get::handle,
+        uploads::delete::handle,
+        uploads::presign::handle,
+        uploads::confirm::handle,
+        reconciliations::list::handle,
+        reconciliations::start::handle,
+        reconciliations::get::handle,
+        reconciliations::findings::handle,
+        reconciliations::cancel::handle,
+        service::healthz::handle,
+        service::readyz::handle,
+        service::schema::handle,
+        service::swagger_ui::handle,
+    ),
+    components(schemas(Problem)),
+    modifiers(&EveryAnswer),
+    tags(
+        (name = "tracks", description = "Records that files belong to"),
+        (name = "uploads", description = "Files on their way, arrived, or ended"),
+        (name = "admin", description = "Reconciliation"),
+        (name = "service", description = "The service about itself"),
+    ),
+)]
+struct Api;
+
+/// The document as JSON.
+pub fn document() -> serde_json::Result<String> {
+    let document = Api::openapi();
+    document.to_pretty_json().map(|mut text| {
+        text.push('\n');
+        text
+    })
+}
+
+/// The parameters of every list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters")]
+pub struct PagingParams {
+    /// How many rows at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// `next_cursor` of the page before, of the same list in the same order.
+    cursor: Option<String>,
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = [$(($status:literal, $text:literal)),+ $(,)?],)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$(($status.to_owned(), problem($status, $text).into())),+].into()
+            }
+        }
+    )+};
+}
+
+problems! {
+    /// A query that can't be read.
+    BadQuery = [("400", "A parameter is wrong; `errors` names it")],
+    /// A JSON body that can't be read.
+    BadBody = [
+        ("400", "The input breaks a rule; `errors` names the fields"),
+        ("408", "The body did not come in time"),
+        ("413", "The body is over its limit"),
+        ("415", "The body is not JSON"),
+    ],
+    /// A file that can't be taken.
+    BadFile = [
+        ("400", "The file breaks a rule of the policy; `errors` says which"),
+        ("403", "Direct uploads are switched off"),
+        ("408", "The client stopped sending"),
+        ("409", "The upload was ended while its bytes were coming"),
+        ("415", "The policy takes no such media type"),
+    ],
+    /// Nothing there.
+    NotFound = [("404", "There is no such thing")],
+    /// A state that refuses it.
+    Conflict = [("409", "The state refuses it")],
+    /// The object is not in the store.
+    NotArrived = [("409", "`/problems/not-arrived`: the object is not there yet")],
+    /// The only file is on its way.
+    FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
+    /// A run is at work.
+    RunActive = [("409", "`/problems/run-active`: `run_id` is at work on that mode and policy")],
+    /// Something is down.
+    NotReady = [("503", "Something is down; `checks` says what")],
+}
+
+fn problem(status: &str, text: &str) -> Response {
+    let (name, title) = match status {
+        "400" => ("validation", "The input breaks a rule"),
+        "403" => ("disabled", "Switched off"),
+        "404" => ("not-found", "Not found"),
+        "408" => ("request-timeout", "The body did not come in time"),
+        "409" => ("state-conflict", "The state refuses it"),
+        "413" => ("body-too-large", "The body is over its limit"),
+        "415" => ("unsupported-media-type", "Unsupported media type"),
+        "502" => ("store-error", "The object store failed"),
+        "503" => ("unavailable", "Not available; try again"),
+        _ => ("internal", "Internal server error"),
+    };
+    let kind = text.strip_prefix('`').and_then(|text| text.split_once('`'));
+    let kind = kind.map_or(format!("/problems/{name}"), |(kind, _)| kind.to_owned());
+    let mut example = json!({"type": kind, "title": title,
+        "status": status.parse::<u16>().unwrap_or(500),
+        "request_id": "0190a6f2-7b3c-7def-8123-456789abcdef"});
+    if status == "400" {
+        example["errors"] = json!({"file": ["File is larger than max_size=1048576"]});
+    }
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example))
+        .build();
+    ResponseBuilder::new().description(text).content(PROBLEM_JSON, content).build()
+}
+
+/// What every operation may answer, and what every answer carries.
+struct EveryAnswer;
+
+impl Modify for EveryAnswer {
+    fn modify(&self, document: &mut Spec) {
+        for (path, item) in &mut document.paths.paths {
+            let operations =
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in operations.into_iter().flatten() {
+                if path.starts_with("/api/") && !path.starts_with("/api/schema") {
+                    add(operation, "500", "A fault of this service, without its internals");
+                    add(operation, "502", "The object store refused or failed");
+                    add(operation, "503", "Not available now; try again after `Retry-After`");
+                }
+                for response in operation.responses.responses.values_mut() {
+                    if let RefOr::T(response) = response {
+                        let id = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
+                        let header = HeaderBuilder::new()
+                            .schema(Some(id))
+                            .description(Some("The client's own, or a new one"));
+                        let header = RefOr::T(header.build());
+                        response.headers.insert("X-Request-Id".to_owned(), header);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn add(operation: &mut Operation, status: &str, text: &str) {
+    let response = RefOr::T(problem(status, text));
+    operation.responses.responses.entry(status.to_owned()).or_insert(response);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::document;
+
+    #[test]
+    fn the_snapshot_is_the_document() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/openapi.json");
+        let document = document().unwrap();
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(path, &document).unwrap();
+        }
+        let snapshot = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(snapshot == document, "run with UPDATE_SNAPSHOTS=1 and review the difference");
+    }
+}

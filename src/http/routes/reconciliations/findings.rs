@@ -1,0 +1,37 @@
+//! `GET /api/admin/reconciliations/{id}/findings`
+
+use actix_web::web::{self, Data};
+
+use super::get::find;
+use crate::db::runs::FINDING_ORDER;
+use crate::domain::RunId;
+use crate::domain::run::FindingKind;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, Query, text};
+use crate::http::openapi::{BadQuery, NotFound, PagingParams};
+use crate::http::problem::ApiError;
+use crate::http::views::{FindingView, PageView};
+
+/// What a run saw
+#[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
+    operation_id = "list_findings", tag = "admin",
+    params(("id" = uuid::Uuid, Path, description = "The run"),
+        ("kind" = Option<String>, Query, description = "`missing`, `orphan`, `foreign`, \
+            `overwritten`, `late`, `abandoned_multipart` or `rejected`"), PagingParams),
+    responses((status = 200, description = "A page of findings", body = PageView<FindingView>),
+        BadQuery, NotFound))]
+pub async fn handle(
+    _caller: Caller,
+    Id(id): Id<RunId>,
+    mut query: Query,
+    state: Data<HttpState>,
+) -> Result<web::Json<PageView<FindingView>>, ApiError> {
+    let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
+    let kind = query.value("kind", text::one_of(names));
+    let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
+    query.finish()?;
+    let run = find(&state, id).await?;
+    let page =
+        state.app.db.list_findings(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
+    Ok(web::Json(PageView::of(page, FindingView::from)))
+}

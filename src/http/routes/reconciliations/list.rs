@@ -1,0 +1,26 @@
+//! `GET /api/admin/reconciliations`
+
+use actix_web::web::{self, Data};
+
+use crate::db::runs::RUN_ORDER;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Query, text};
+use crate::http::openapi::{BadQuery, PagingParams};
+use crate::http::problem::ApiError;
+use crate::http::views::{PageView, RunView};
+
+/// List runs, newest first
+#[utoipa::path(get, path = "/api/admin/reconciliations", operation_id = "list_runs",
+    tag = "admin", params(PagingParams),
+    responses((status = 200, description = "A page of runs", body = PageView<RunView>),
+        BadQuery))]
+pub async fn handle(
+    _caller: Caller,
+    mut query: Query,
+    state: Data<HttpState>,
+) -> Result<web::Json<PageView<RunView>>, ApiError> {
+    let paging = query.paging(RUN_ORDER, |value| text::moment(value).is_ok());
+    query.finish()?;
+    let page = state.app.db.list_runs(paging.cursor.as_ref(), paging.limit).await?;
+    Ok(web::Json(PageView::of(page, RunView::from)))
+}

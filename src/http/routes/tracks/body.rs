@@ -1,0 +1,141 @@
+//! What clients say of a track.
+
+use chrono::NaiveDate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::db::tracks::TrackFields;
+use crate::domain::policy::FieldErrors;
+use crate::http::extract::json::nullable;
+use crate::http::extract::text::{self, NOT_NULL, REQUIRED, noted};
+
+/// A whole track.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"title": "Blue in Green", "artist_name": "Miles Davis",
+    "release_date": "1959-08-17"}))]
+pub struct NewTrack {
+    /// 1 to 100 characters, not blank.
+    #[serde(default)]
+    #[schema(required, value_type = String, min_length = 1, max_length = 100)]
+    title: Option<String>,
+    /// 1 to 100 characters, not blank.
+    #[serde(default)]
+    #[schema(required, value_type = String, min_length = 1, max_length = 100)]
+    artist_name: Option<String>,
+    /// `YYYY-MM-DD`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Date)]
+    release_date: Option<String>,
+}
+
+impl TryFrom<NewTrack> for TrackFields {
+    type Error = FieldErrors;
+
+    fn try_from(track: NewTrack) -> Result<Self, FieldErrors> {
+        let NewTrack { title, artist_name, release_date } = track;
+        let mut errors = FieldErrors::default();
+        let required = |text: Option<String>| text.ok_or(REQUIRED.to_owned()).and_then(text::name);
+        let title = noted(required(title), "title", &mut errors);
+        let artist_name = noted(required(artist_name), "artist_name", &mut errors);
+        let release_date = release_date.map(|text| text::date(&text)).transpose();
+        let release_date = noted(release_date, "release_date", &mut errors);
+        match (title, artist_name, release_date) {
+            (Some(title), Some(artist_name), Some(release_date)) => {
+                Ok(Self { title, artist_name, release_date })
+            }
+            _ => Err(errors),
+        }
+    }
+}
+
+/// Some fields of a track: what is absent stays, null clears.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"release_date": null}))]
+pub struct TrackPatch {
+    /// 1 to 100 characters, not blank.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
+    title: Option<Option<String>>,
+    /// 1 to 100 characters, not blank.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
+    artist_name: Option<Option<String>>,
+    /// `YYYY-MM-DD`; null clears it.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, format = Date)]
+    release_date: Option<Option<String>>,
+}
+
+/// What is to change of a track.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct TrackChanges {
+    title: Option<String>,
+    artist_name: Option<String>,
+    release_date: Option<Option<NaiveDate>>,
+}
+
+impl TrackChanges {
+    /// The fields as they are to be.
+    pub fn apply(&self, fields: TrackFields) -> TrackFields {
+        let TrackFields { title, artist_name, release_date } = fields;
+        TrackFields {
+            title: self.title.clone().unwrap_or(title),
+            artist_name: self.artist_name.clone().unwrap_or(artist_name),
+            release_date: self.release_date.unwrap_or(release_date),
+        }
+    }
+}
+
+impl TryFrom<TrackPatch> for TrackChanges {
+    type Error = FieldErrors;
+
+    fn try_from(patch: TrackPatch) -> Result<Self, FieldErrors> {
+        let TrackPatch { title, artist_name, release_date } = patch;
+        let mut errors = FieldErrors::default();
+        let name = |text: Option<Option<String>>| {
+            text.map(|text| text.ok_or(NOT_NULL.to_owned()).and_then(text::name)).transpose()
+        };
+        let date = release_date.map(|text| text.map(|text| text::date(&text)).transpose());
+        let title = noted(name(title), "title", &mut errors);
+        let artist_name = noted(name(artist_name), "artist_name", &mut errors);
+        let release_date = noted(date.transpose(), "release_date", &mut errors);
+        errors.into_result()?;
+        Ok(Self {
+            title: title.flatten(),
+            artist_name: artist_name.flatten(),
+            release_date: release_date.flatten(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::extract::json::parse;
+
+    fn patch(text: &str) -> Result<TrackChanges, FieldErrors> {
+        parse::<TrackPatch>(text.as_bytes()).unwrap().try_into()
+    }
+
+    #[test]
+    fn a_patch_tells_null_from_absent() {
+        let date = NaiveDate::from_ymd_opt(2026, 1, 31);
+        let fields = TrackFields { title: "t".into(), artist_name: "a".into(), release_date: date };
+        assert_eq!(patch("{}").unwrap().apply(fields.clone()), fields);
+        let cleared = patch(r#"{"release_date": null}"#).unwrap().apply(fields.clone());
+        assert_eq!(cleared, TrackFields { release_date: None, ..fields.clone() });
+        let renamed = patch(r#"{"title": "u"}"#).unwrap().apply(fields.clone());
+        assert_eq!(renamed, TrackFields { title: "u".into(), ..fields });
+        assert_eq!(patch(r#"{"title": null}"#), Err(FieldErrors::one("title", NOT_NULL)));
+    }
+
+    #[test]
+    fn every_wrong_field_of_a_track_is_named_at_once() {
+        let track = parse::<NewTrack>(br#"{"artist_name": " ", "release_date": "x"}"#).unwrap();
+        let errors = TrackFields::try_from(track).unwrap_err();
+        let fields: Vec<_> = errors.0.keys().map(String::as_str).collect();
+        assert_eq!(fields, ["artist_name", "release_date", "title"]);
+    }
+}

@@ -1,0 +1,44 @@
+//! `GET /api/tracks/{id}/file`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::Data;
+
+use crate::domain::TrackId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, Query, text};
+use crate::http::openapi::{BadQuery, FilePending, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::FileUrlView;
+
+/// Download a track's file
+///
+/// Redirects to a signed URL of the store; only verified bytes are served.
+#[utoipa::path(get, path = "/api/tracks/{id}/file", operation_id = "get_track_file",
+    tag = "tracks",
+    params(("id" = uuid::Uuid, Path, description = "The track"),
+        ("redirect" = Option<bool>, Query, description = "`false` answers the URL instead")),
+    responses(
+        (status = 200, description = "The URL, with `redirect=false`", body = FileUrlView,
+            headers(("Cache-Control" = String, description = "no-store"))),
+        (status = 307, description = "To the store",
+            headers(("Location" = String, description = "The signed URL"),
+                ("Cache-Control" = String, description = "no-store"))),
+        BadQuery, NotFound, FilePending))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<TrackId>,
+    mut query: Query,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let redirect = query.value("redirect", text::flag).unwrap_or(true);
+    query.finish()?;
+    let signed = state.app.track_file(&caller.owner, id).await?;
+    if redirect {
+        let mut response = HttpResponse::TemporaryRedirect();
+        response.insert_header((CACHE_CONTROL, "no-store"));
+        return Ok(response.insert_header((LOCATION, signed.url)).finish());
+    }
+    let mut response = HttpResponse::Ok();
+    Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(FileUrlView::from(signed)))
+}

@@ -1,0 +1,107 @@
+//! `GET /api/tracks`
+
+use actix_web::web::{self, Data};
+use utoipa::IntoParams;
+
+use crate::db::tracks::{EMPTY, TrackFilter, TrackOrder};
+use crate::domain::Status;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Query, text};
+use crate::http::openapi::{BadQuery, PagingParams};
+use crate::http::problem::ApiError;
+use crate::http::views::{PageView, TrackView};
+
+/// The filters of the list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters")]
+struct Filters {
+    /// The newest upload's status, or `empty`.
+    #[param(example = "uploaded")]
+    status: Option<String>,
+    /// The whole artist name.
+    artist_name: Option<String>,
+    /// The beginning of title or artist name, whatever its case.
+    search: Option<String>,
+    /// `created_at`, `title` or `release_date`, with `-` for descending; by default
+    /// `-created_at`.
+    #[param(example = "-created_at")]
+    ordering: Option<String>,
+}
+
+/// List tracks
+#[utoipa::path(get, path = "/api/tracks", operation_id = "list_tracks", tag = "tracks",
+    params(Filters, PagingParams),
+    responses((status = 200, description = "A page of tracks", body = PageView<TrackView>),
+        BadQuery))]
+pub async fn handle(
+    caller: Caller,
+    query: Query,
+    state: Data<HttpState>,
+) -> Result<web::Json<PageView<TrackView>>, ApiError> {
+    let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
+    Ok(web::Json(PageView::of(page, TrackView::from)))
+}
+
+fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {
+    let (order, descending) =
+        query.value("ordering", ordering).unwrap_or((TrackOrder::CreatedAt, true));
+    let mut filter = TrackFilter {
+        status: query.value("status", status),
+        artist_name: query.text("artist_name"),
+        search: query.text("search").filter(|search| !search.is_empty()),
+        order,
+        descending,
+        cursor: None,
+        limit: 0,
+    };
+    let paging = query.paging(&filter.order_name(), |value| match order {
+        TrackOrder::CreatedAt => text::moment(value).is_ok(),
+        TrackOrder::Title => true,
+        TrackOrder::ReleaseDate => text::date(value).is_ok(),
+    });
+    query.finish()?;
+    (filter.cursor, filter.limit) = (paging.cursor, paging.limit);
+    Ok(filter)
+}
+
+fn status(name: &str) -> Result<Option<Status>, String> {
+    if name == EMPTY {
+        return Ok(None);
+    }
+    let names = [EMPTY].into_iter().chain(Status::ALL.into_iter().map(Status::name));
+    text::one_of(names)(name).map(Some)
+}
+
+fn ordering(name: &str) -> Result<(TrackOrder, bool), String> {
+    let (bare, descending) = name.strip_prefix('-').map_or((name, false), |bare| (bare, true));
+    let order = match bare {
+        "created_at" => TrackOrder::CreatedAt,
+        "title" => TrackOrder::Title,
+        "release_date" => TrackOrder::ReleaseDate,
+        _ => {
+            let sentence = "Must be created_at, title or release_date, with - for descending";
+            return Err(sentence.to_owned());
+        }
+    };
+    Ok((order, descending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_come_first_by_default() {
+        let filter = filter(Query::parse("")).unwrap();
+        assert_eq!((filter.order_name().as_str(), filter.limit), ("-created_at", 100));
+    }
+
+    #[test]
+    fn status_empty_asks_for_tracks_without_uploads() {
+        let status = |text: &str| filter(Query::parse(text)).map(|filter| filter.status).ok();
+        assert_eq!(status("status=empty"), Some(Some(None)));
+        assert_eq!(status("status=pending"), Some(Some(Some(Status::Pending))));
+        assert_eq!(status("status=gone"), None);
+    }
+}

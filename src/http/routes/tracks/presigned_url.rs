@@ -1,0 +1,41 @@
+//! `POST /api/tracks/{id}/presigned-url`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::Data;
+
+use crate::app::create_upload::NewUpload;
+use crate::domain::TrackId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, OptionalJson};
+use crate::http::openapi::{BadBody, NotFound};
+use crate::http::problem::{ApiError, Code};
+use crate::http::routes::uploads::body::Terms;
+use crate::http::views::PresignedUrlView;
+
+/// A URL to PUT a track's file to
+///
+/// Without a body nothing but the host is signed, so that `curl -T FILE URL` works, and
+/// every rule is enforced on arrival instead. What is declared is signed: send exactly the
+/// `headers` of the answer.
+#[utoipa::path(post, path = "/api/tracks/{id}/presigned-url", operation_id = "presign_track",
+    tag = "tracks",
+    params(("id" = uuid::Uuid, Path, description = "The track")),
+    request_body = Option<Terms>,
+    responses((status = 201, description = "Signed", body = PresignedUrlView,
+        headers(("Location" = String, description = "The upload's path"),
+            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<TrackId>,
+    OptionalJson(terms): OptionalJson<Terms>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let new = NewUpload { track: Some(id), ..terms.try_into()? };
+    let created = state.app.create_upload(&caller.owner, new).await?;
+    let signed = created.request.ok_or_else(|| ApiError::new(Code::Internal))?;
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(PresignedUrlView::new(signed, created.upload)))
+}

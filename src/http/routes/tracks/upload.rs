@@ -1,0 +1,77 @@
+//! `POST` and `PUT /api/tracks/{id}/upload/{filename}`
+
+use actix_web::HttpRequest;
+use actix_web::web::{self, Data};
+use percent_encoding::percent_decode_str;
+use utoipa::ToSchema;
+
+use crate::app::direct_upload::DirectUpload;
+use crate::domain::{PolicyName, TrackId};
+use crate::http::HttpState;
+use crate::http::extract::{Caller, FileBody, Id, Query, text};
+use crate::http::openapi::{BadFile, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::TrackView;
+
+/// A form around a file.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents the form")]
+struct FileForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
+/// Send a track's file through this service
+///
+/// The fallback for clients that can't reach the store. The body is the file itself, or a
+/// form with a part `file`. The bytes go on to the store as they come. PUT does the same.
+#[utoipa::path(method(post, put), path = "/api/tracks/{id}/upload/{filename}",
+    operation_id = "upload_track", tag = "tracks",
+    params(("id" = uuid::Uuid, Path, description = "The track"),
+        ("filename" = String, Path, description = "The file's name, percent-encoded",
+            example = "song.mp3"),
+        ("policy" = Option<String>, Query, description = "The rules; `tracks` by default")),
+    request_body(description = "The file", content(
+        (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
+    responses((status = 200, description = "The track with its file", body = TrackView),
+        BadFile, NotFound))]
+pub async fn handle(
+    caller: Caller,
+    Id(track): Id<TrackId>,
+    mut query: Query,
+    request: HttpRequest,
+    body: FileBody,
+    state: Data<HttpState>,
+) -> Result<web::Json<TrackView>, ApiError> {
+    let policy = query.text("policy").map(PolicyName::new);
+    query.finish()?;
+    let filename = filename(request.uri().path())?;
+    let FileBody { content_type, length, bytes, stall } = body;
+    let upload = DirectUpload { track, policy, filename, content_type, length };
+    let track = state.app.direct_upload(&caller.owner, upload, bytes).await;
+    Ok(web::Json(track.map_err(|error| stall.explain(error))?.into()))
+}
+
+/// The last segment as it was sent: the router decodes what is no UTF-8 into something
+/// that nobody wrote.
+fn filename(path: &str) -> Result<String, ApiError> {
+    let raw = path.split_once("/upload/").map(|(_, name)| name).unwrap_or_default();
+    let name = percent_decode_str(raw).decode_utf8();
+    let name = name.map_err(|_| ApiError::field("filename", "Must be UTF-8"))?.into_owned();
+    text::refuse_control(&name).map_err(|sentence| ApiError::field("filename", sentence))?;
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filename;
+
+    #[test]
+    fn a_filename_is_what_was_sent() {
+        let name = |raw: &str| filename(&format!("/api/tracks/x/upload/{raw}")).ok();
+        assert_eq!(name("a%20b+c%25.mp3").as_deref(), Some("a b+c%.mp3"));
+        assert_eq!(name("..%2Fa.mp3").as_deref(), Some("../a.mp3"), "refused by the policy");
+        assert_eq!((name("a%00.mp3"), name("%ff.mp3")), (None, None));
+    }
+}

@@ -1,0 +1,168 @@
+//! What clients say of an upload.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::app::create_upload::NewUpload;
+use crate::domain::policy::FieldErrors;
+use crate::domain::upload::{Declared, Strategy};
+use crate::domain::{Checksum, PolicyName};
+use crate::http::extract::json::Object;
+use crate::http::extract::text::{self, REQUIRED, noted};
+
+/// The strategy that leaves the choice to the service.
+const AUTO: &str = "auto";
+
+/// A checksum of the whole file.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChecksumBody {
+    /// `sha256`, `crc32`, `crc32c`, `crc64nvme` or `md5`.
+    #[schema(example = "sha256")]
+    algorithm: String,
+    /// Base64.
+    #[schema(example = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")]
+    value: String,
+}
+
+/// What is known of a track's file; all of it is optional.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"filename": "song.mp3", "content_type": "audio/mpeg",
+    "size": 4_194_304}))]
+pub struct Terms {
+    /// The rules; `tracks` by default.
+    policy: Option<String>,
+    /// The file's name, no path.
+    filename: Option<String>,
+    /// Its media type; signed.
+    content_type: Option<String>,
+    /// Its size in bytes; signed.
+    size: Option<u64>,
+    /// Its checksum; signed.
+    #[schema(value_type = Option<ChecksumBody>)]
+    checksum: Option<Object<ChecksumBody>>,
+    /// How long the URL is to live, in seconds.
+    expires_in: Option<i64>,
+    /// Whether the URL may be used once only.
+    write_once: Option<bool>,
+}
+
+impl TryFrom<Terms> for NewUpload {
+    type Error = FieldErrors;
+
+    fn try_from(terms: Terms) -> Result<Self, FieldErrors> {
+        let Terms { policy, filename, content_type, size, checksum, expires_in, write_once } =
+            terms;
+        let mut errors = FieldErrors::default();
+        let checksum = read_checksum(checksum, &mut errors);
+        errors.into_result()?;
+        Ok(Self {
+            policy: policy.map(PolicyName::new),
+            track: None,
+            declared: Declared { filename, content_type, size, checksum },
+            strategy: None,
+            metadata: BTreeMap::new(),
+            expires_in,
+            write_once,
+        })
+    }
+}
+
+/// A new upload.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewUpload, example = json!({"filename": "song.mp3",
+    "content_type": "audio/mpeg", "size": 4_194_304, "metadata": {"source": "phone"}}))]
+pub struct UploadBody {
+    /// The rules; `tracks` by default.
+    policy: Option<String>,
+    /// The track that the file is for.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    track_id: Option<String>,
+    /// The file's name, no path.
+    #[schema(required, value_type = String)]
+    filename: Option<String>,
+    /// Its media type; signed.
+    content_type: Option<String>,
+    /// Its size in bytes; signed.
+    size: Option<u64>,
+    /// Its checksum; signed.
+    #[schema(value_type = Option<ChecksumBody>)]
+    checksum: Option<Object<ChecksumBody>>,
+    /// `auto`, the default, or `put`.
+    #[schema(example = "auto")]
+    strategy: Option<String>,
+    /// Pairs to store with the object.
+    metadata: Option<BTreeMap<String, String>>,
+    /// How long the URL is to live, in seconds.
+    expires_in: Option<i64>,
+    /// Whether the URL may be used once only.
+    write_once: Option<bool>,
+}
+
+impl TryFrom<UploadBody> for NewUpload {
+    type Error = FieldErrors;
+
+    fn try_from(body: UploadBody) -> Result<Self, FieldErrors> {
+        let UploadBody {
+            policy,
+            track_id,
+            filename,
+            content_type,
+            size,
+            checksum,
+            strategy,
+            metadata,
+            expires_in,
+            write_once,
+        } = body;
+        let mut errors = FieldErrors::default();
+        if filename.is_none() {
+            errors.add("filename", REQUIRED);
+        }
+        let track = track_id.and_then(|id| noted(text::id(&id), "track_id", &mut errors));
+        let strategy = strategy
+            .filter(|name| name != AUTO)
+            .and_then(|name| noted(read_strategy(&name), "strategy", &mut errors));
+        let checksum = read_checksum(checksum, &mut errors);
+        errors.into_result()?;
+        Ok(Self {
+            policy: policy.map(PolicyName::new),
+            track,
+            declared: Declared { filename, content_type, size, checksum },
+            strategy,
+            metadata: metadata.unwrap_or_default(),
+            expires_in,
+            write_once,
+        })
+    }
+}
+
+fn read_strategy(name: &str) -> Result<Strategy, String> {
+    name.parse().map_err(|()| format!("Must be one of: {AUTO}, {}", Strategy::Put.name()))
+}
+
+fn read_checksum(
+    checksum: Option<Object<ChecksumBody>>,
+    errors: &mut FieldErrors,
+) -> Option<Checksum> {
+    let Object(ChecksumBody { algorithm, value }) = checksum?;
+    noted(text::checksum(&algorithm, &value), "checksum", errors)
+}
+
+/// How to sign again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"expires_in": 600}))]
+pub struct Renewal {
+    /// How long the URL is to live, in seconds.
+    pub expires_in: Option<i64>,
+}
+
+/// No fields at all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}

@@ -1,0 +1,28 @@
+//! `POST /api/uploads/{id}/confirm`
+
+use actix_web::web::{self, Data};
+
+use super::body::Nothing;
+use crate::domain::UploadId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, OptionalJson};
+use crate::http::openapi::{BadBody, NotArrived, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::UploadView;
+
+/// Look at the object now
+///
+/// HEADs and verifies it. The answer may say `rejected`: then `reason` says why.
+#[utoipa::path(post, path = "/api/uploads/{id}/confirm", operation_id = "confirm_upload",
+    tag = "uploads",
+    params(("id" = uuid::Uuid, Path, description = "The upload")),
+    responses((status = 200, description = "The upload as it is now", body = UploadView),
+        BadBody, NotFound, NotArrived))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<UploadId>,
+    _: OptionalJson<Nothing>,
+    state: Data<HttpState>,
+) -> Result<web::Json<UploadView>, ApiError> {
+    Ok(web::Json(state.app.confirm_upload(&caller.owner, id).await?.into()))
+}

@@ -1,0 +1,34 @@
+//! `POST /api/uploads`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::Data;
+
+use super::body::UploadBody;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Json};
+use crate::http::openapi::{BadBody, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::UploadView;
+
+/// Create an upload
+///
+/// Answers the request to send to the store: exactly its `headers`, and the file. The
+/// upload is committed before the URL is answered.
+#[utoipa::path(post, path = "/api/uploads", operation_id = "create_upload", tag = "uploads",
+    request_body = UploadBody,
+    responses((status = 201, description = "Created, with `request`", body = UploadView,
+        headers(("Location" = String, description = "Its path"),
+            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound))]
+pub async fn handle(
+    caller: Caller,
+    Json(body): Json<UploadBody>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let created = state.app.create_upload(&caller.owner, body.try_into()?).await?;
+    let path = format!("/api/uploads/{}", created.upload.id);
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, path))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(UploadView::from(created)))
+}

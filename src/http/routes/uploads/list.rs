@@ -1,0 +1,60 @@
+//! `GET /api/uploads`
+
+use actix_web::web::{self, Data};
+use chrono::{DateTime, Utc};
+use utoipa::IntoParams;
+
+use crate::db::uploads::{UPLOAD_ORDER, UploadFilter};
+use crate::domain::{PolicyName, Status};
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Query, text};
+use crate::http::openapi::{BadQuery, PagingParams};
+use crate::http::problem::ApiError;
+use crate::http::views::{PageView, StatusName, UploadView};
+
+/// The filters of the list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameters")]
+struct Filters {
+    /// In this state.
+    #[param(inline)]
+    status: Option<StatusName>,
+    /// Of this track.
+    track_id: Option<uuid::Uuid>,
+    /// Under this policy.
+    policy: Option<String>,
+    /// Created before this moment.
+    created_before: Option<DateTime<Utc>>,
+    /// Created at or after this moment.
+    created_after: Option<DateTime<Utc>>,
+}
+
+/// List uploads, newest first
+#[utoipa::path(get, path = "/api/uploads", operation_id = "list_uploads", tag = "uploads",
+    params(Filters, PagingParams),
+    responses((status = 200, description = "A page of uploads", body = PageView<UploadView>),
+        BadQuery))]
+pub async fn handle(
+    caller: Caller,
+    query: Query,
+    state: Data<HttpState>,
+) -> Result<web::Json<PageView<UploadView>>, ApiError> {
+    let page = state.app.db.list_uploads(&caller.owner, &filter(query)?).await?;
+    Ok(web::Json(PageView::of(page, UploadView::from)))
+}
+
+fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
+    let paging = query.paging(UPLOAD_ORDER, |value| text::moment(value).is_ok());
+    let filter = UploadFilter {
+        status: query.value("status", text::one_of(Status::ALL.into_iter().map(Status::name))),
+        track: query.value("track_id", text::id),
+        policy: query.text("policy").map(PolicyName::new),
+        created_before: query.value("created_before", text::moment),
+        created_after: query.value("created_after", text::moment),
+        cursor: paging.cursor,
+        limit: paging.limit,
+    };
+    query.finish()?;
+    Ok(filter)
+}

@@ -1,0 +1,21 @@
+//! Uploads, with or without a track.
+
+use actix_web::http::Method;
+use actix_web::web::ServiceConfig;
+
+use super::at;
+
+pub mod body;
+pub mod confirm;
+pub mod create;
+pub mod delete;
+pub mod get;
+pub mod list;
+pub mod presign;
+
+pub(super) fn register(config: &mut ServiceConfig) {
+    at("/api/uploads").get(list::handle).on(&[Method::POST], create::handle).add_to(config);
+    at("/api/uploads/{id}").get(get::handle).on(&[Method::DELETE], delete::handle).add_to(config);
+    at("/api/uploads/{id}/presign").on(&[Method::POST], presign::handle).add_to(config);
+    at("/api/uploads/{id}/confirm").on(&[Method::POST], confirm::handle).add_to(config);
+}

@@ -1,0 +1,35 @@
+//! `POST /api/uploads/{id}/presign`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+
+use super::body::Renewal;
+use crate::domain::UploadId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, OptionalJson};
+use crate::http::openapi::{BadBody, Conflict, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::UploadView;
+
+/// Sign the same upload again
+///
+/// The same id and key, a new deadline. Only while bytes are awaited: pending or expired.
+#[utoipa::path(post, path = "/api/uploads/{id}/presign", operation_id = "presign_upload",
+    tag = "uploads",
+    params(("id" = uuid::Uuid, Path, description = "The upload")),
+    request_body = Option<Renewal>,
+    responses((status = 200, description = "Signed, with `request`", body = UploadView,
+        headers(("Cache-Control" = String, description = "no-store"))),
+        BadBody, NotFound, Conflict))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<UploadId>,
+    OptionalJson(body): OptionalJson<Renewal>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let renewed = state.app.renew_upload(&caller.owner, id, body.expires_in).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(UploadView::from(renewed)))
+}

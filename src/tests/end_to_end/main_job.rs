@@ -1,0 +1,158 @@
+//! Presign, upload, reconcile, download; and the fallback.
+
+use reqwest::Method;
+use reqwest::redirect::Policy;
+use serde_json::{Value, json};
+
+use crate::support::live::{Live, read, text};
+use crate::support::{PNG, mp3};
+
+async fn file_of(live: &Live, track: &str) -> Vec<u8> {
+    let answer = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
+    let answer = answer.expect("the service answers");
+    assert_eq!(answer.status(), 200);
+    answer.bytes().await.expect("a body").to_vec()
+}
+
+#[tokio::test]
+async fn presign_upload_reconcile_download() {
+    let live = Live::start().await;
+    let track = live.track().await;
+    let file = mp3(70_000, 7);
+    let request = live.presign(&track, json!({})).await;
+    assert_eq!(request["headers"], json!({}), "a bare URL needs no header");
+    assert_eq!(live.send_bytes(&request, file.clone()).await.status(), 200);
+    let run = live.reconcile("incremental").await;
+    assert_eq!(run["counters"]["confirmed"], 1, "{run}");
+    let (_, seen) = live.get(&format!("/api/tracks/{track}")).await;
+    assert_eq!(text(&seen, "status"), "uploaded");
+    assert_eq!(text(&seen, "file"), format!("/api/tracks/{track}/file"));
+    assert_eq!(seen["upload"]["confirmed_by"], "scan");
+    assert_eq!(seen["upload"]["size"], 70_000);
+    assert_eq!(file_of(&live, &track).await, file);
+}
+
+#[tokio::test]
+async fn what_is_declared_is_enforced_at_the_door_and_signed_headers_suffice() {
+    let live = Live::start().await;
+    let track = live.track().await;
+    let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000});
+    let request = live.presign(&track, declared).await;
+    let headers = request["headers"].as_object().expect("headers");
+    assert!(!headers.contains_key("host") && !headers.contains_key("content-length"));
+    let longer = live.send_bytes(&request, mp3(9001, 1)).await.status().as_u16();
+    assert!([400, 403].contains(&longer), "{longer}");
+    assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
+    let again = live.send_bytes(&request, mp3(9000, 2)).await.status();
+    assert_eq!(again, 412, "it is write-once");
+    // The client whose answer was lost confirms and knows.
+    let id = text(&request["upload"], "id");
+    let path = format!("/api/uploads/{id}/confirm");
+    let (status, upload) = live.send(Method::POST, &path, None).await;
+    assert_eq!((status, text(&upload, "status").as_str()), (200, "uploaded"));
+    assert_eq!(text(&upload, "confirmed_by"), "confirm");
+}
+
+#[tokio::test]
+async fn a_form_sent_to_a_presigned_url_is_rejected_as_an_envelope() {
+    let live = Live::start().await;
+    let track = live.track().await;
+    let request = live.presign(&track, json!({})).await;
+    let part = reqwest::multipart::Part::bytes(mp3(2000, 1)).file_name("a.mp3");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let put = live.http.put(text(&request, "url")).multipart(form).send().await;
+    assert_eq!(put.expect("the store answers").status(), 200);
+    live.reconcile("audit").await;
+    let (_, seen) = live.get(&format!("/api/tracks/{track}")).await;
+    assert_eq!(seen["upload"]["status"], "rejected");
+    assert_eq!(seen["upload"]["reason"], "multipart-envelope");
+    assert_eq!(seen["file"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_fallback_stores_raw_bodies_and_forms_alike() {
+    let live = Live::with(&[("direct_upload.part_size", "5MiB")]).await;
+    for (size, form) in [(30_000, false), (30_000, true), (11 << 20, false), (11 << 20, true)] {
+        let track = live.track().await;
+        let file = mp3(size, 9);
+        let url = format!("{}/api/tracks/{track}/upload/My%20s%C3%B6ng.mp3", live.url);
+        let request = if form {
+            let part = reqwest::multipart::Part::bytes(file.clone()).file_name("other.mp3");
+            let form = reqwest::multipart::Form::new().text("note", "hello").part("file", part);
+            live.http.post(url).multipart(form)
+        } else {
+            live.http.put(url).body(file.clone())
+        };
+        let (status, track_view) = read(request.send().await.expect("an answer")).await;
+        assert_eq!(status, 200, "{track_view}");
+        assert_eq!(track_view["upload"]["confirmed_by"], "direct");
+        assert_eq!(track_view["upload"]["filename"], "My söng.mp3");
+        assert_eq!(file_of(&live, &track).await, file, "{size} {form}");
+    }
+}
+
+#[tokio::test]
+async fn the_fallback_refuses_with_the_fields_sentence_and_leaves_no_object() {
+    let live = Live::with(&[("policies.tracks.max_size", "100KiB")]).await;
+    let track = live.track().await;
+    let url = |name: &str| format!("{}/api/tracks/{track}/upload/{name}", live.url);
+    let cases = [
+        ("a.mp3", mp3(102_401, 1), "file", "File is larger than max_size=102400"),
+        ("a.mp3", vec![], "file", "File is empty"),
+        ("a.mp3", PNG.to_vec(), "file", "File's content is none of: audio/mpeg, audio/mp3"),
+        ("a.exe", mp3(2000, 1), "filename", "Extension must be one of: mp3"),
+    ];
+    for (name, bytes, field, sentence) in cases {
+        let sent = live.http.post(url(name)).body(bytes).send().await.expect("an answer");
+        let content_type = sent.headers()["content-type"].to_str().expect("ASCII").to_owned();
+        let (status, problem) = read(sent).await;
+        assert_eq!((status, content_type.as_str()), (400, "application/problem+json"), "{problem}");
+        assert_eq!(problem["errors"][field][0], sentence, "{problem}");
+    }
+    let form = reqwest::multipart::Form::new().text("other", "x");
+    let sent = live.http.post(url("a.mp3")).multipart(form).send().await.expect("an answer");
+    let (status, problem) = read(sent).await;
+    assert_eq!(status, 400, "{problem}");
+    assert!(problem["errors"]["file"][0].is_string(), "{problem}");
+    let run = live.reconcile("audit").await;
+    assert_eq!((&run["counters"]["listed"], &run["counters"]["orphans"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn what_never_comes_expires_and_what_comes_late_is_taken() {
+    let live = Live::with(&[("policies.tracks.grace", "1s")]).await;
+    let track = live.track().await;
+    let request = live.presign(&track, json!({"expires_in": 1})).await;
+    let path = format!("/api/tracks/{track}");
+    let status = |track: Value| text(&track, "status");
+    let begun = std::time::Instant::now();
+    while status(live.get(&path).await.1) != "expired" {
+        assert!(begun.elapsed().as_secs() < 60);
+        live.reconcile("incremental").await;
+    }
+    // The same upload is given another URL, and its bytes are taken.
+    let id = text(&request["upload"], "id");
+    let (code, renewed) = live.send(Method::POST, &format!("/api/uploads/{id}/presign"), None).await;
+    assert_eq!(code, 200, "{renewed}");
+    assert_eq!(live.send_bytes(&renewed["request"], mp3(3000, 1)).await.status(), 200);
+    live.reconcile("incremental").await;
+    assert_eq!(status(live.get(&path).await.1), "uploaded");
+}
+
+#[tokio::test]
+async fn the_file_route_redirects_with_the_filename_and_signed_urls_are_not_stored() {
+    let live = Live::start().await;
+    let track = live.track().await;
+    let url = format!("{}/api/tracks/{track}/upload/S%C3%B6ng.mp3", live.url);
+    live.http.put(url).body(mp3(5000, 1)).send().await.expect("an answer");
+    let client = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
+    let file = client.get(format!("{}/api/tracks/{track}/file", live.url)).send().await.unwrap();
+    assert_eq!(file.status(), 307);
+    assert_eq!(file.headers()["cache-control"], "no-store");
+    let location = file.headers()["location"].to_str().unwrap().to_owned();
+    let got = client.get(location).header("Range", "bytes=0-3").send().await.unwrap();
+    assert_eq!(got.status(), 206);
+    let name = got.headers()["content-disposition"].to_str().unwrap().to_owned();
+    assert!(name.contains("filename*=UTF-8''S%C3%B6ng.mp3"), "{name}");
+    assert_eq!(got.bytes().await.unwrap().as_ref(), [0xff, 0xfb, 0x90, 0x64]);
+}

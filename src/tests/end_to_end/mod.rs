@@ -1,0 +1,4 @@
+//! The main job over the wire, with the real binary.
+
+mod kill;
+mod main_job;
