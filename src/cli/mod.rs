@@ -71,7 +71,7 @@ impl Cli {
             Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
             Some(Command::Doctor(args)) => doctor::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
-            Some(Command::Config(args)) => config::run(file, &args),
+            Some(Command::Config(args)) => config::run(file, &args).await,
         }
     }
 }

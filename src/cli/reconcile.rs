@@ -78,7 +78,10 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     };
     adapters.close().await;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&crate::http::views::RunView::from(run.clone()))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&crate::http::views::RunView::from(run.clone()))?
+        );
     } else {
         println!("{}", summary(&run));
     }

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod live;
+pub mod proxy;
 pub mod world;
 
 /// The first bytes of a real MP3: an ID3v2 tag's header.
