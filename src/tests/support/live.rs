@@ -16,7 +16,7 @@ use upload_coordinator::domain::ids::SystemIds;
 use super::database::TestDatabase;
 
 /// How long a debug build may take to answer on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A service, and what it needs to be started again.
 pub struct Live {
