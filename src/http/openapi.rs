@@ -43,6 +43,9 @@ pub struct Document(pub Bytes);
         uploads::delete::handle,
         uploads::presign::handle,
         uploads::confirm::handle,
+        uploads::sign_parts::handle,
+        uploads::list_parts::handle,
+        uploads::complete::handle,
         reconciliations::list::handle,
         reconciliations::start::handle,
         reconciliations::get::handle,
@@ -122,6 +125,11 @@ problems! {
     Conflict = [("409", "The state refuses it")],
     /// The object is not in the store.
     NotArrived = [("409", "`/problems/not-arrived`: the object is not there yet")],
+    /// The parts are not the file.
+    PartsIncomplete = [("409", "`/problems/parts-incomplete`: `missing`, `wrong` and \
+        `unexpected` number the parts; or `/problems/parts-gone`: presign and send again")],
+    /// The store holds no parts.
+    PartsGone = [("409", "`/problems/parts-gone`: presign the upload and send them again")],
     /// The only file is on its way.
     FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
     /// A run is at work.

@@ -48,6 +48,10 @@ pub enum Code {
     Disabled,
     /// The object is not in the store yet.
     NotArrived,
+    /// The parts in the store are not the whole file.
+    PartsIncomplete,
+    /// The store holds no parts any more.
+    PartsGone,
     /// The file is still on its way.
     FilePending,
     /// The state refuses it.
@@ -94,6 +98,10 @@ impl Code {
             ),
             Self::Disabled => ("disabled", S::FORBIDDEN, "Switched off", None),
             Self::NotArrived => ("not-arrived", S::CONFLICT, "The object has not arrived", None),
+            Self::PartsIncomplete => {
+                ("parts-incomplete", S::CONFLICT, "The parts are not the whole file", None)
+            }
+            Self::PartsGone => ("parts-gone", S::CONFLICT, "The parts are gone", None),
             Self::FilePending => ("file-pending", S::CONFLICT, "The file is on its way", None),
             Self::State => ("state-conflict", S::CONFLICT, "The state refuses it", None),
             Self::Ended => ("upload-ended", S::CONFLICT, "The upload was ended", None),
@@ -349,6 +357,11 @@ impl From<AppError> for ApiError {
             AppError::Invalid(errors) => errors.into(),
             AppError::MediaType(detail) => Self::saying(Code::MediaType, detail),
             AppError::NotArrived => Self::saying(Code::NotArrived, error.to_string()),
+            AppError::Parts(parts) => Self::saying(Code::PartsIncomplete, parts.to_string())
+                .with("missing", parts.missing)
+                .with("wrong", parts.wrong.iter().map(|part| part.number).collect::<Vec<_>>())
+                .with("unexpected", parts.unexpected),
+            AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),

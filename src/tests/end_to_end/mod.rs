@@ -4,4 +4,5 @@ mod buckets;
 mod doctor;
 mod kill;
 mod main_job;
+mod multipart;
 mod outage;

@@ -54,11 +54,14 @@ impl Kind {
     /// What the store is known to do.
     pub fn capabilities(self) -> Capabilities {
         let all = Capabilities { notifications: None, ..Capabilities::aws() };
+        let no_sums = Capabilities { multipart_checksums: Vec::new(), ..all.clone() };
         match self {
             Self::Memory | Self::Embedded => all,
-            Self::Minio => Capabilities { list_multiparts: false, ..all },
-            Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
-            Self::Garage => Capabilities { write_once: false, multipart_write_once: false, ..all },
+            Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
+            Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..no_sums },
+            Self::Garage => {
+                Capabilities { write_once: false, multipart_write_once: false, ..no_sums }
+            }
         }
     }
 }
