@@ -12,11 +12,15 @@ use crate::support::{PNG, mp3};
 
 const MIB: usize = 1 << 20;
 
+/// So that the service knows what a real store can do.
+const PROBED: (&str, &str) = ("storage.default.probe", "true");
+
 async fn in_parts() -> Live {
     let parts = [
         ("policies.tracks.part_size", "5MiB"),
         ("policies.tracks.multipart_threshold", "6MiB"),
         ("policies.tracks.max_size", "10GiB"),
+        PROBED,
     ];
     Live::with(&parts).await
 }
@@ -177,7 +181,7 @@ fn form(request: &Value, bytes: Vec<u8>) -> Form {
 
 #[tokio::test]
 async fn a_form_upload_is_held_to_size_type_and_metadata() {
-    let live = Live::start().await;
+    let live = Live::with(&[PROBED]).await;
     let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000,
         "strategy": "post", "metadata": {"source": "browser"}});
     let upload = create(&live, declared).await;
@@ -194,8 +198,8 @@ async fn a_form_upload_is_held_to_size_type_and_metadata() {
         let refused = send(form(&other, mp3(9000, 1))).await.expect("an answer").status();
         assert!(refused.is_client_error(), "{field}: {refused}");
     }
-    let sent = send(form(request, mp3(9000, 1))).await.expect("an answer");
-    assert!(sent.status().is_success(), "{}", sent.text().await.expect("a body"));
+    let stored = send(form(request, mp3(9000, 1))).await.expect("an answer");
+    assert!(stored.status().is_success(), "{}", stored.text().await.expect("a body"));
     let path = format!("/api/uploads/{}/confirm", text(&upload, "id"));
     let (status, done) = live.send(Method::POST, &path, None).await;
     assert_eq!((status, text(&done, "status").as_str()), (200, "uploaded"), "{done}");
