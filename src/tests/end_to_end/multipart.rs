@@ -6,6 +6,7 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use upload_coordinator::domain::{Algorithm, Checksum};
 
 use crate::support::live::{Live, read, text};
 use crate::support::{PNG, mp3};
@@ -81,6 +82,26 @@ async fn a_large_file_goes_in_parts_one_is_lost_and_resumed() {
     }
     let stored = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
     assert_eq!(sha256(&stored.expect("an answer").bytes().await.expect("a body")), sum);
+}
+
+#[tokio::test]
+async fn a_crc_of_the_whole_file_is_checked_whatever_the_store_keeps() {
+    let live = in_parts().await;
+    let file = mp3(11 * MIB, 5);
+    for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
+        for (bytes, status) in [(&file, "uploaded"), (&mp3(11 * MIB, 6), "rejected")] {
+            let value = Checksum::of(algorithm, &file).value();
+            let checksum = json!({"algorithm": algorithm.name(), "value": value});
+            let declared = json!({"filename": "a.mp3", "size": 11 * MIB, "checksum": checksum});
+            let upload = create(&live, declared).await;
+            send(&live, &upload, bytes, &[1, 2, 3]).await;
+            let path = format!("/api/uploads/{}/complete", text(&upload, "id"));
+            let (_, done) = live.send(Method::POST, &path, None).await;
+            assert_eq!(text(&done, "status"), status, "{algorithm}: {done}");
+            let seen = Checksum::of(algorithm, bytes).value();
+            assert_eq!(text(&done["checksum"], "value"), seen, "{algorithm}");
+        }
+    }
 }
 
 #[tokio::test]
