@@ -15,6 +15,7 @@ use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::jobs::Schedules;
+use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
 use crate::storage::probe::{self, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
@@ -223,5 +224,9 @@ pub fn schedules(config: &Config) -> Schedules {
     Schedules {
         incremental: cron(&config.reconcile.schedule),
         audit: cron(&config.reconcile.audit_schedule),
+        retention: Some(Retention {
+            findings: config.reconcile.findings_retention.delta(),
+            ended: Some(config.reconcile.ended_retention.delta()).filter(|d| !d.is_zero()),
+        }),
     }
 }

@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub mod instance;
 pub mod page;
+pub mod retention;
 pub mod runs;
 pub mod scan;
 pub mod tracks;

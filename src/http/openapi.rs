@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{reconciliations, service, tracks, uploads};
+use super::routes::{orphans, reconciliations, service, tracks, uploads};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -51,6 +51,7 @@ pub struct Document(pub Bytes);
         reconciliations::get::handle,
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
+        orphans::purge::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,
