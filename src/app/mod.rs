@@ -16,6 +16,7 @@ use crate::storage::presign::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod apply;
+pub mod changes;
 pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
@@ -44,6 +45,9 @@ pub enum AppError {
     /// The state refuses it.
     #[error(transparent)]
     State(#[from] TransitionError),
+    /// As many wait as may.
+    #[error("too many are waiting already")]
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     #[error("it was changed by others at the same time; try again")]
     Contended,

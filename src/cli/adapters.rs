@@ -72,6 +72,7 @@ impl Adapters {
             };
             stores.insert(name.to_owned(), store);
         }
+        db.limit_waiters(config.limits.waiters);
         let app = App {
             db,
             stores,

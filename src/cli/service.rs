@@ -76,6 +76,8 @@ impl Service {
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
+        // Long polls and event streams would hold up the server's end.
+        adapters.app.db.end_waits();
         reconciler.shut_down().await;
         let ended = match ended {
             Some(ended) => ended,

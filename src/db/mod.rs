@@ -8,6 +8,7 @@
 //! To add a table: a module in `entity`, a step in `migration`, a file here.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
@@ -18,6 +19,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub mod changes;
 pub mod instance;
 pub mod page;
 pub mod runs;
@@ -26,6 +28,8 @@ pub mod tracks;
 pub mod uploads;
 
 pub use page::{Cursor, Page};
+
+use changes::Changes;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +108,7 @@ pub struct DbSettings {
 pub struct Db {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    changes: Arc<Changes>,
 }
 
 impl Db {
@@ -122,10 +127,10 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write })
+            Ok(Self { read, write, changes: Arc::default() })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
-            Ok(Self { read: connection.clone(), write: connection })
+            Ok(Self { read: connection.clone(), write: connection, changes: Arc::default() })
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }

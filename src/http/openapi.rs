@@ -40,6 +40,7 @@ pub struct Document(pub Bytes);
         uploads::list::handle,
         uploads::create::handle,
         uploads::get::handle,
+        uploads::events::handle,
         uploads::delete::handle,
         uploads::presign::handle,
         uploads::confirm::handle,

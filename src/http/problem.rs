@@ -56,6 +56,8 @@ pub enum Code {
     Ended,
     /// A run of that mode and policy is at work.
     RunActive,
+    /// As many wait as may.
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     Contended,
     /// A fault of this service.
@@ -98,6 +100,9 @@ impl Code {
             Self::State => ("state-conflict", S::CONFLICT, "The state refuses it", None),
             Self::Ended => ("upload-ended", S::CONFLICT, "The upload was ended", None),
             Self::RunActive => ("run-active", S::CONFLICT, "A run is at work", None),
+            Self::TooManyWaiters => {
+                ("too-many-waiters", S::SERVICE_UNAVAILABLE, "Too many are waiting", Some(5))
+            }
             Self::Contended => {
                 ("contended", S::SERVICE_UNAVAILABLE, "Changed by others; try again", Some(1))
             }
@@ -351,6 +356,7 @@ impl From<AppError> for ApiError {
             AppError::NotArrived => Self::saying(Code::NotArrived, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
+            AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
             AppError::Ended => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),

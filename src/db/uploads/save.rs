@@ -40,7 +40,9 @@ impl Db {
     /// Saves one change.
     pub async fn save_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
         if change.upload.slot.is_none() {
-            return write(&self.write, change.upload).await;
+            let saved = write(&self.write, change.upload).await?;
+            self.tell(&saved);
+            return Ok(saved);
         }
         let saved = self.save_uploads(vec![change], now).await?;
         Ok(saved.into_iter().next().unwrap_or(Saved::Lost))
@@ -61,18 +63,33 @@ impl Db {
         });
         let mut answers = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
+        let mut superseded = Vec::new();
         let txn = self.begin().await?;
         for i in order {
             let Some(change) = changes[i].take() else { continue };
             let saved = match change.upload.slot {
                 None => write(&txn, change.upload).await?,
-                Some(slot) => self.save_with_track(&txn, change, slot, now).await?,
+                Some(slot) => {
+                    let (saved, old) = self.save_with_track(&txn, change, slot, now).await?;
+                    superseded.extend(old);
+                    saved
+                }
             };
             answers.insert(i, saved);
         }
         txn.commit().await?;
+        answers.values().chain(&superseded).for_each(|saved| self.tell(saved));
         Ok(answers.into_values().collect())
     }
+
+    /// Tells those who wait what is committed.
+    fn tell(&self, saved: &Saved) {
+        if let Saved::Done(upload) = saved {
+            self.changes.publish(upload);
+        }
+    }
+
+    /// Saves a change with its track; besides, what became of the upload that it replaces.
 
     async fn save_with_track(
         &self,
@@ -80,10 +97,10 @@ impl Db {
         change: Change<'_>,
         slot: TrackSlot,
         now: Timestamp,
-    ) -> Result<Saved> {
+    ) -> Result<(Saved, Option<Saved>)> {
         let Change { mut upload, effects, policy } = change;
         let Some(row) = lock(txn, self.is_postgres(), &upload.owner, slot.track).await? else {
-            return write(txn, upload).await;
+            return Ok((write(txn, upload).await?, None));
         };
         let before = bound_of(&row)?;
         let mut bound = before;
@@ -100,16 +117,19 @@ impl Db {
         if effects.contains(&Effect::Unbind) && bound.is_some_and(|b| b.upload == upload.id) {
             bound = None;
         }
-        let Saved::Done(upload) = write(txn, upload).await? else { return Ok(Saved::Lost) };
-        if let Some(old) = superseded {
-            remove_superseded(txn, old.0, now, policy).await?;
-        }
+        let Saved::Done(upload) = write(txn, upload).await? else {
+            return Ok((Saved::Lost, None));
+        };
+        let old = match superseded {
+            Some(old) => remove_superseded(txn, old.0, now, policy).await?,
+            None => None,
+        };
         let newest = row.latest_upload_id == Some(upload.id.0);
         let status = if newest { upload.status().name().to_owned() } else { row.status.clone() };
         if bound != before || status != row.status {
             update_track(txn, &row, bound, status, now).await?;
         }
-        Ok(Saved::Done(upload))
+        Ok((Saved::Done(upload), old))
     }
 }
 
@@ -133,11 +153,9 @@ async fn remove_superseded(
     id: Uuid,
     now: Timestamp,
     policy: &Policy,
-) -> Result<()> {
-    if let Some(row) = upload::Entity::find_by_id(id).one(txn).await? {
-        write(txn, supersede(row.try_into()?, now, policy)).await?;
-    }
-    Ok(())
+) -> Result<Option<Saved>> {
+    let Some(row) = upload::Entity::find_by_id(id).one(txn).await? else { return Ok(None) };
+    write(txn, supersede(row.try_into()?, now, policy)).await.map(Some)
 }
 
 fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {

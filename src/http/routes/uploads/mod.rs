@@ -9,6 +9,7 @@ pub mod body;
 pub mod confirm;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod get;
 pub mod list;
 pub mod presign;
@@ -16,6 +17,7 @@ pub mod presign;
 pub(super) fn register(config: &mut ServiceConfig) {
     at("/api/uploads").get(list::handle).on(&[Method::POST], create::handle).add_to(config);
     at("/api/uploads/{id}").get(get::handle).on(&[Method::DELETE], delete::handle).add_to(config);
+    at("/api/uploads/{id}/events").get(events::handle).add_to(config);
     at("/api/uploads/{id}/presign").on(&[Method::POST], presign::handle).add_to(config);
     at("/api/uploads/{id}/confirm").on(&[Method::POST], confirm::handle).add_to(config);
 }

@@ -1,0 +1,3 @@
+//! What tells others, and what tells the service: waiting, events, webhooks.
+
+mod waiting;
