@@ -10,7 +10,7 @@ use crate::db::changes::Watch;
 use crate::domain::{Owner, Status, Upload, UploadId};
 
 /// The longest that one request waits.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
+pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
 impl App {
     /// The upload as soon as it is not pending any more, or as it is after `wait`.

@@ -20,6 +20,7 @@ pub mod changes;
 pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
+pub mod events;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;

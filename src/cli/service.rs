@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::adapters::{self, Adapters};
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
+use crate::http::extract::Intake;
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
 use crate::reconcile::Reconciler;
@@ -33,6 +34,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
+        let intake = Intake::new(config.events.token.clone());
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             bind: addr,
@@ -41,7 +43,7 @@ impl Service {
             client_timeout: config.limits.request_timeout.get(),
             workers: None,
         };
-        let server = http::build(state, settings, listener).context("server")?;
+        let server = http::build_with(state, intake, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))

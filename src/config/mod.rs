@@ -108,6 +108,7 @@ impl Config {
         }
         policies::check_all(&self.policies, &self.storage)?;
         self.reconcile.check()?;
+        self.events.check()?;
         self.direct_upload.check()?;
         self.limits.check()
     }

@@ -9,6 +9,7 @@
 pub mod checksum;
 pub mod clock;
 pub mod envelope;
+pub mod event;
 pub mod ids;
 pub mod key;
 pub mod policy;

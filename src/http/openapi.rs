@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{reconciliations, service, tracks, uploads};
+use super::routes::{events, reconciliations, service, tracks, uploads};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -49,6 +49,7 @@ pub struct Document(pub Bytes);
         reconciliations::get::handle,
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
+        events::s3::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,
@@ -59,6 +60,7 @@ pub struct Document(pub Bytes);
     tags(
         (name = "tracks", description = "Records that files belong to"),
         (name = "uploads", description = "Files on their way, arrived, or ended"),
+        (name = "events", description = "What stores tell"),
         (name = "admin", description = "Reconciliation"),
         (name = "service", description = "The service about itself"),
     ),
@@ -117,6 +119,11 @@ problems! {
         ("409", "The upload was ended while its bytes were coming"),
         ("415", "The policy takes no such media type"),
     ],
+    /// A sender without the token.
+    Refused = [
+        ("401", "The token is missing or wrong"),
+        ("403", "Events are not taken here"),
+    ],
     /// Nothing there.
     NotFound = [("404", "There is no such thing")],
     /// A state that refuses it.
@@ -134,6 +141,7 @@ problems! {
 fn problem(status: &str, text: &str) -> Response {
     let (name, title) = match status {
         "400" => ("validation", "The input breaks a rule"),
+        "401" => ("unauthorized", "Who are you?"),
         "403" => ("disabled", "Switched off"),
         "404" => ("not-found", "Not found"),
         "408" => ("request-timeout", "The body did not come in time"),

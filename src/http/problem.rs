@@ -36,6 +36,8 @@ pub enum Code {
     Validation,
     /// A body that can't be read.
     BadRequest,
+    /// No token, or a wrong one.
+    Unauthorized,
     /// The path takes other methods.
     MethodNotAllowed,
     /// The body did not come in time.
@@ -79,6 +81,7 @@ impl Code {
             Self::NotFound => ("not-found", S::NOT_FOUND, "Not found", None),
             Self::Validation => ("validation", S::BAD_REQUEST, "The input breaks a rule", None),
             Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request can't be read", None),
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "Who are you?", None),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed", None)
             }

@@ -90,7 +90,6 @@ impl Db {
     }
 
     /// Saves a change with its track; besides, what became of the upload that it replaces.
-
     async fn save_with_track(
         &self,
         txn: &DatabaseTransaction,

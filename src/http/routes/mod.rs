@@ -8,6 +8,7 @@ use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
 use super::problem::{ApiError, Code};
 
+pub mod events;
 pub mod reconciliations;
 pub mod service;
 pub mod tracks;
@@ -19,6 +20,7 @@ pub fn register(config: &mut ServiceConfig) {
     tracks::register(config);
     uploads::register(config);
     reconciliations::register(config);
+    events::register(config);
     config.default_service(web::to(async || {
         Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
     }));

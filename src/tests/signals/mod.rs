@@ -1,3 +1,4 @@
 //! What tells others, and what tells the service: waiting, events, webhooks.
 
+mod events;
 mod waiting;

@@ -50,7 +50,11 @@ impl Live {
         ];
         let external = std::env::var("TEST_S3_ENDPOINT").ok();
         let mut database = None;
-        let address = format!("127.0.0.1:{}", free_port());
+        let bind = changes.iter().find(|(key, _)| *key == "server.bind");
+        let address = match bind {
+            Some((_, address)) => (*address).to_owned(),
+            None => format!("127.0.0.1:{}", free_port()),
+        };
         let arguments = if external.is_some() {
             let test_database = TestDatabase::create().await;
             settings.push(("server.bind".to_owned(), address.clone()));

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use reqwest::{Client, RequestBuilder};
-use upload_coordinator::http::{HttpSettings, HttpState, build};
+use upload_coordinator::http::extract::Intake;
+use upload_coordinator::http::{HttpSettings, HttpState, build_with};
 
 use super::world::World;
+
+/// What senders of events show.
+pub const TOKEN: &str = "token-of-the-tests";
 
 pub struct Served {
     pub world: World,
@@ -29,7 +33,8 @@ impl Served {
             workers: Some(1),
         };
         let state = HttpState { app: world.app.clone(), reconciler: world.reconciler.clone() };
-        let server = build(state, settings, listener).expect("a server");
+        let server = build_with(state, Intake::new(Some(TOKEN.into())), settings, listener)
+            .expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
         let client = Client::builder().no_proxy().build().expect("a client");
