@@ -24,6 +24,7 @@ pub mod events;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;
+pub mod webhooks;
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]

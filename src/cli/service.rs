@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
+use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
 use crate::http::extract::Intake;
@@ -20,6 +21,7 @@ pub struct Service {
     adapters: Adapters,
     reconciler: Arc<Reconciler>,
     scheduler: Scheduler,
+    couriers: Couriers,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
 }
@@ -49,6 +51,7 @@ impl Service {
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))
             .await
             .context("reconcile.schedule")?;
+        let couriers = adapters::couriers(config, &adapters.app);
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
@@ -56,7 +59,7 @@ impl Service {
             });
         }
         tracing::info!(%addr, "serving");
-        Ok(Self { addr, adapters, reconciler, scheduler, server, handle })
+        Ok(Self { addr, adapters, reconciler, scheduler, couriers, server, handle })
     }
 
     /// Where it listens.
@@ -67,7 +70,7 @@ impl Service {
     /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
     /// requests under way, the stores and the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, reconciler, scheduler, mut server, handle, .. } = self;
+        let Self { adapters, reconciler, scheduler, couriers, mut server, handle, .. } = self;
         let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
         let ended = tokio::select! {
             _ = terminate.recv() => None,
@@ -80,6 +83,7 @@ impl Service {
         }
         // Long polls and event streams would hold up the server's end.
         adapters.app.db.end_waits();
+        drop(couriers);
         reconciler.shut_down().await;
         let ended = match ended {
             Some(ended) => ended,

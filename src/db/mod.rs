@@ -21,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub mod changes;
 pub mod instance;
+pub mod outbox;
 pub mod page;
 pub mod runs;
 pub mod scan;
@@ -30,6 +31,7 @@ pub mod uploads;
 pub use page::{Cursor, Page};
 
 use changes::Changes;
+use outbox::Outbox;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +111,7 @@ pub struct Db {
     read: DatabaseConnection,
     write: DatabaseConnection,
     changes: Arc<Changes>,
+    outbox: Arc<Outbox>,
 }
 
 impl Db {
@@ -127,10 +130,15 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write, changes: Arc::default() })
+            Ok(Self { read, write, changes: Arc::default(), outbox: Arc::default() })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
-            Ok(Self { read: connection.clone(), write: connection, changes: Arc::default() })
+            Ok(Self {
+                read: connection.clone(),
+                write: connection,
+                changes: Arc::default(),
+                outbox: Arc::default(),
+            })
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }

@@ -19,6 +19,7 @@ pub mod sniff;
 pub mod track;
 pub mod transition;
 pub mod upload;
+pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};
 pub use clock::{Clock, Timestamp};

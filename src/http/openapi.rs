@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{events, reconciliations, service, tracks, uploads};
+use super::routes::{events, reconciliations, service, tracks, uploads, webhooks};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -50,6 +50,8 @@ pub struct Document(pub Bytes);
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
         events::s3::handle,
+        webhooks::list::handle,
+        webhooks::redeliver::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,

@@ -13,6 +13,7 @@ pub mod reconciliations;
 pub mod service;
 pub mod tracks;
 pub mod uploads;
+pub mod webhooks;
 
 /// Adds all routes, and the answer to paths that are none.
 pub fn register(config: &mut ServiceConfig) {
@@ -21,6 +22,7 @@ pub fn register(config: &mut ServiceConfig) {
     uploads::register(config);
     reconciliations::register(config);
     events::register(config);
+    webhooks::register(config);
     config.default_service(web::to(async || {
         Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
     }));
