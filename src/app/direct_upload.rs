@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use super::create_upload::NewUpload;
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
-use crate::domain::checksum::{Algorithm, Hasher};
+use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::policy::{Arrival, RejectReason};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Event, Observation};
@@ -34,6 +34,8 @@ pub struct DirectUpload {
     pub content_type: Option<String>,
     /// The file's length in bytes, where the client says one.
     pub length: Option<u64>,
+    /// Checksums of the file that the client sends along.
+    pub digests: Vec<Checksum>,
 }
 
 impl App {
@@ -63,7 +65,7 @@ impl App {
         check_media_type(policy, content_type.as_deref())?;
         self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
-        let mut file = File::new(body, policy, self.direct.part_size);
+        let mut file = File::new(body, policy, self.direct.part_size, request.digests);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -152,11 +154,18 @@ struct File<'a, B> {
     size: u64,
     media_type: Option<String>,
     hasher: Hasher,
+    /// What else is to be hashed, for the checksums that were sent along.
+    digests: Vec<(Checksum, Hasher)>,
 }
 
 impl<'a, B> File<'a, B> {
-    fn new(body: B, policy: &'a Policy, part_size: usize) -> Self {
+    fn new(body: B, policy: &'a Policy, part_size: usize, digests: Vec<Checksum>) -> Self {
+        let hashed = |sum: Checksum| {
+            let hasher = Hasher::new(sum.algorithm());
+            (sum, hasher)
+        };
         Self {
+            digests: digests.into_iter().map(hashed).collect(),
             body,
             policy,
             part_size,
@@ -193,7 +202,21 @@ where
             return Err(AppError::field("file", self.policy.too_large()));
         }
         self.hasher.update(&part);
+        for (_, hasher) in &mut self.digests {
+            hasher.update(&part);
+        }
         Ok(part.freeze())
+    }
+
+    /// Compares the whole file with the checksums that were sent along.
+    fn check_digests(&self) -> Result<()> {
+        for (sum, hasher) in &self.digests {
+            if hasher.clone().finish() != *sum {
+                let sentence = format!("File's {} is not the one sent with it", sum.algorithm());
+                return Err(AppError::field("file", sentence));
+            }
+        }
+        Ok(())
     }
 
     /// Judges what the first part shows, before anything is stored.
@@ -230,6 +253,7 @@ impl Transfer<'_> {
         let options = PutOptions { content_type, ..PutOptions::default() };
         if file.ended {
             self.check_size(file.size)?;
+            file.check_digests()?;
             return Ok(self.store.objects.put(&key, first, &options).await?);
         }
         let id = self.store.objects.create_multipart(&key, &options).await?;
@@ -245,6 +269,7 @@ impl Transfer<'_> {
             self.move_deadline().await?;
         }
         self.check_size(file.size)?;
+        file.check_digests()?;
         Ok(self.store.objects.complete_multipart(&key, &id, &parts, false).await?)
     }
 

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
-use crate::domain::upload::ConfirmedBy;
+use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Status, TrackId, Upload};
 use crate::storage::Store;
 use crate::storage::presign::{GetTerms, Signed};
@@ -47,7 +47,9 @@ impl App {
     }
 
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
-        let once = upload.write_once && store.capabilities.write_once_is_effective();
+        // Parts become an object only when this service completes them.
+        let once = upload.strategy == Strategy::Multipart
+            || upload.write_once && store.capabilities.write_once_is_effective();
         !once && self.now() <= upload.deadline(policy.grace)
     }
 }

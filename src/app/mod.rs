@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use crate::db::{Db, DbError};
+use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
 use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
@@ -21,6 +22,7 @@ pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
 pub mod events;
+pub mod multipart;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;
@@ -41,6 +43,12 @@ pub enum AppError {
     /// The object is not in the store yet.
     #[error("the object is not in the store yet")]
     NotArrived,
+    /// The parts in the store are not the whole file.
+    #[error(transparent)]
+    Parts(#[from] PartsMismatch),
+    /// The store aborted the multipart upload, or it was completed before.
+    #[error("the store holds no parts of it any more; presign it and send them again")]
+    PartsGone,
     /// The file is still on its way.
     #[error("the file has not arrived yet")]
     FilePending,

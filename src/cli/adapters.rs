@@ -12,10 +12,10 @@ use crate::app::webhooks::{Courier, Couriers, Endpoint};
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
 use crate::db::{Db, DbSettings};
+use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
-use crate::domain::{Clock as _, IdSource as _};
 use crate::jobs::Schedules;
 use crate::reconcile::ReconcileSettings;
 use crate::storage::outward::Outward;
@@ -250,9 +250,4 @@ pub fn schedules(config: &Config) -> Schedules {
         incremental: cron(&config.reconcile.schedule),
         audit: cron(&config.reconcile.audit_schedule),
     }
-}
-
-/// The present moment, for what the command line says of time.
-pub fn now() -> crate::domain::Timestamp {
-    SystemClock.now()
 }

@@ -85,12 +85,11 @@ impl Service {
         adapters.app.db.end_waits();
         drop(couriers);
         reconciler.shut_down().await;
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                handle.stop(true).await;
-                server.await
-            }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            handle.stop(true).await;
+            server.await
         };
         adapters.close().await;
         tracing::info!("stopped");

@@ -44,6 +44,9 @@ pub struct Document(pub Bytes);
         uploads::delete::handle,
         uploads::presign::handle,
         uploads::confirm::handle,
+        uploads::sign_parts::handle,
+        uploads::list_parts::handle,
+        uploads::complete::handle,
         reconciliations::list::handle,
         reconciliations::start::handle,
         reconciliations::get::handle,
@@ -132,6 +135,11 @@ problems! {
     Conflict = [("409", "The state refuses it")],
     /// The object is not in the store.
     NotArrived = [("409", "`/problems/not-arrived`: the object is not there yet")],
+    /// The parts are not the file.
+    PartsIncomplete = [("409", "`/problems/parts-incomplete`: `missing`, `wrong` and \
+        `unexpected` number the parts; or `/problems/parts-gone`: presign and send again")],
+    /// The store holds no parts.
+    PartsGone = [("409", "`/problems/parts-gone`: presign the upload and send them again")],
     /// The only file is on its way.
     FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
     /// A run is at work.
@@ -177,7 +185,13 @@ impl Modify for EveryAnswer {
         for (path, item) in &mut document.paths.paths {
             let operations =
                 [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            let mut named: Option<String> = None;
             for operation in operations.into_iter().flatten() {
+                // One handler of two methods: ids must differ all the same.
+                if named.is_some() && named == operation.operation_id {
+                    operation.operation_id = named.as_ref().map(|id| format!("{id}_too"));
+                }
+                named.clone_from(&operation.operation_id);
                 if path.starts_with("/api/") && !path.starts_with("/api/schema") {
                     add(operation, "500", "A fault of this service, without its internals");
                     add(operation, "502", "The object store refused or failed");

@@ -50,6 +50,10 @@ pub enum Code {
     Disabled,
     /// The object is not in the store yet.
     NotArrived,
+    /// The parts in the store are not the whole file.
+    PartsIncomplete,
+    /// The store holds no parts any more.
+    PartsGone,
     /// The file is still on its way.
     FilePending,
     /// The state refuses it.
@@ -99,6 +103,10 @@ impl Code {
             ),
             Self::Disabled => ("disabled", S::FORBIDDEN, "Switched off", None),
             Self::NotArrived => ("not-arrived", S::CONFLICT, "The object has not arrived", None),
+            Self::PartsIncomplete => {
+                ("parts-incomplete", S::CONFLICT, "The parts are not the whole file", None)
+            }
+            Self::PartsGone => ("parts-gone", S::CONFLICT, "The parts are gone", None),
             Self::FilePending => ("file-pending", S::CONFLICT, "The file is on its way", None),
             Self::State => ("state-conflict", S::CONFLICT, "The state refuses it", None),
             Self::Ended => ("upload-ended", S::CONFLICT, "The upload was ended", None),
@@ -357,6 +365,11 @@ impl From<AppError> for ApiError {
             AppError::Invalid(errors) => errors.into(),
             AppError::MediaType(detail) => Self::saying(Code::MediaType, detail),
             AppError::NotArrived => Self::saying(Code::NotArrived, error.to_string()),
+            AppError::Parts(parts) => Self::saying(Code::PartsIncomplete, parts.to_string())
+                .with("missing", parts.missing)
+                .with("wrong", parts.wrong.iter().map(|part| part.number).collect::<Vec<_>>())
+                .with("unexpected", parts.unexpected),
+            AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
             AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
@@ -404,5 +417,58 @@ impl From<StartError> for ApiError {
             }
             StartError::App(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::RunId;
+
+    #[test]
+    fn every_failure_has_its_status_and_type() {
+        let broken = || Box::new(std::io::Error::other("secret")) as Source;
+        for (error, status, name) in [
+            (AppError::NotFound("track"), 404, "not-found"),
+            (AppError::field("size", "File is empty"), 400, "validation"),
+            (AppError::MediaType("no".into()), 415, "unsupported-media-type"),
+            (AppError::NotArrived, 409, "not-arrived"),
+            (AppError::FilePending, 409, "file-pending"),
+            (AppError::Contended, 503, "contended"),
+            (AppError::Ended, 409, "upload-ended"),
+            (AppError::Body("broke off".into()), 400, "bad-request"),
+            (AppError::Disabled("off"), 403, "disabled"),
+            (AppError::Unconfigured("secret".into()), 500, "internal"),
+            (DbError::Clock.into(), 500, "internal"),
+            (DbError::Url("secret".into()).into(), 500, "internal"),
+            (StoreError::Unavailable(broken()).into(), 503, "unavailable"),
+            (StoreError::AccessDenied(broken()).into(), 502, "store-error"),
+            (StoreError::Protocol("secret".into()).into(), 502, "store-error"),
+            (StoreError::NoSuchMultipart.into(), 409, "upload-ended"),
+            (SignError::CredentialsExpired.into(), 503, "unavailable"),
+            (SignError::Header("secret".into()).into(), 500, "internal"),
+        ] {
+            let error = ApiError::from(error);
+            let (kind, found, _, retry_after) = error.code().row();
+            assert_eq!((kind, found.as_u16()), (name, status));
+            let response = error.render(None);
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+            assert_eq!(retry_after.is_some(), status == 503);
+            let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_run_at_work_is_named() {
+        let id = RunId(uuid::Uuid::nil());
+        let response = ApiError::from(StartError::Held(id)).render(None);
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["type"], &body["run_id"]),
+            (&"/problems/run-active".into(), &id.to_string().into())
+        );
     }
 }

@@ -50,9 +50,8 @@ pub async fn check(
         ..PutOptions::default()
     };
     match store.objects.put(&key, Bytes::from(id.to_string()), &options).await {
-        Ok(_) => {}
-        // Another process was faster; whose marker it is, is read below.
-        Err(StoreError::PreconditionFailed) => {}
+        // Where another process was faster: whose marker it is, is read below.
+        Ok(_) | Err(StoreError::PreconditionFailed) => {}
         Err(error) => return Err(error.into()),
     }
     app.db.note_marker(bucket, prefix, app.now()).await?;

@@ -59,12 +59,12 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
+                cost.objects.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
             let page = store.list(&request).await?;
             cost.requests.fetch_add(1, Ordering::Relaxed);
-            cost.objects.fetch_add(page.objects.len() as u64, Ordering::Relaxed);
             state.page = page.objects.into();
             // Within one listing the store's own token goes on, start-after only begins.
             state.request = page.next.map(|token| ListRequest {

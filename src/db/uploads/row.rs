@@ -23,6 +23,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         metadata,
         url_expires_at: _,
         multipart_id: _,
+        part_size,
         state: _,
         deletion: _,
         version,
@@ -45,6 +46,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         declared_checksum: Set(checksum.as_ref().map(Checksum::value)),
         strategy: Set(strategy.name().to_owned()),
         write_once: Set(*write_once),
+        part_size: Set(part_size.map(to_signed)),
         metadata: Set(serde_json::json!(metadata)),
         version: Set(*version),
         created_at: Set(*created_at),
@@ -58,8 +60,11 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     match &upload.state {
         State::Rejected { reason: why, .. } => reason = Some(why.name().to_owned()),
         State::Removed { reason: why, .. } => reason = Some(why.name().to_owned()),
-        State::Pending | State::Expired | State::Cancelled => {}
-        State::Uploaded(_) | State::Missing(_) => {}
+        State::Pending
+        | State::Expired
+        | State::Cancelled
+        | State::Uploaded(_)
+        | State::Missing(_) => {}
     }
     if let Some(verified) = upload.state.verified() {
         confirmed_by = Some(verified.confirmed_by.name().to_owned());
@@ -172,6 +177,7 @@ impl TryFrom<upload::Model> for Upload {
             metadata,
             url_expires_at,
             multipart_id,
+            part_size,
             status,
             reason,
             confirmed_by,
@@ -244,6 +250,7 @@ impl TryFrom<upload::Model> for Upload {
             metadata: serde_json::from_value(metadata).map_err(|_| reader.bad("metadata"))?,
             url_expires_at,
             multipart_id,
+            part_size: part_size.map(|n| reader.size("part_size", n)).transpose()?,
             state,
             deletion: Deletion { after: object_delete_after, done: object_deleted_at },
             version,

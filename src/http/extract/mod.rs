@@ -2,6 +2,7 @@
 //! or a problem that names the field; handlers see no raw text.
 
 pub mod caller;
+pub mod digests;
 pub mod file;
 pub mod id;
 pub mod json;
@@ -10,6 +11,7 @@ pub mod sender;
 pub mod text;
 
 pub use caller::Caller;
+pub use digests::Digests;
 pub use file::FileBody;
 pub use id::Id;
 pub use json::{Json, OptionalJson};

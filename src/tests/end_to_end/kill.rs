@@ -37,8 +37,7 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
         }
         tracks.push((track, if seed % 3 == 0 { "pending" } else { "uploaded" }));
     }
-    let (status, run) =
-        live.post("/api/admin/reconciliations", json!({"mode": "audit"})).await;
+    let (status, run) = live.post("/api/admin/reconciliations", json!({"mode": "audit"})).await;
     assert_eq!(status, 202, "{run}");
     // Killed in the middle where the machine is slow enough, else just after: both must hold.
     let first = &tracks[1].0;

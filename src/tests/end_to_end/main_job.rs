@@ -132,7 +132,8 @@ async fn what_never_comes_expires_and_what_comes_late_is_taken() {
     }
     // The same upload is given another URL, and its bytes are taken.
     let id = text(&request["upload"], "id");
-    let (code, renewed) = live.send(Method::POST, &format!("/api/uploads/{id}/presign"), None).await;
+    let (code, renewed) =
+        live.send(Method::POST, &format!("/api/uploads/{id}/presign"), None).await;
     assert_eq!(code, 200, "{renewed}");
     assert_eq!(live.send_bytes(&renewed["request"], mp3(3000, 1)).await.status(), 200);
     live.reconcile("incremental").await;

@@ -2,3 +2,4 @@
 
 mod kill;
 mod main_job;
+mod multipart;

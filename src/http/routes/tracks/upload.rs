@@ -1,16 +1,17 @@
 //! `POST` and `PUT /api/tracks/{id}/upload/{filename}`
 
-use actix_web::HttpRequest;
 use actix_web::web::{self, Data};
+use actix_web::{HttpRequest, rt};
 use percent_encoding::percent_decode_str;
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
-use crate::http::extract::{Caller, FileBody, Id, Query, text};
+use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
 
 /// A form around a file.
@@ -31,6 +32,10 @@ struct FileForm {
     params(("id" = uuid::Uuid, Path, description = "The track"),
         ("filename" = String, Path, description = "The file's name, percent-encoded",
             example = "song.mp3"),
+        ("Content-Digest" = Option<String>, Header, description = "RFC 9530; the file's \
+            sha-256 is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
+        ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
+        ("Content-MD5" = Option<String>, Header, description = "Base64; checked"),
         ("policy" = Option<String>, Query, description = "The rules; `tracks` by default")),
     request_body(description = "The file", content(
         (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
@@ -41,6 +46,7 @@ pub async fn handle(
     Id(track): Id<TrackId>,
     mut query: Query,
     request: HttpRequest,
+    Digests(digests): Digests,
     body: FileBody,
     state: Data<HttpState>,
 ) -> Result<web::Json<TrackView>, ApiError> {
@@ -48,9 +54,14 @@ pub async fn handle(
     query.finish()?;
     let filename = filename(request.uri().path())?;
     let FileBody { content_type, length, bytes, stall } = body;
-    let upload = DirectUpload { track, policy, filename, content_type, length };
-    let track = state.app.direct_upload(&caller.owner, upload, bytes).await;
-    Ok(web::Json(track.map_err(|error| stall.explain(error))?.into()))
+    let upload = DirectUpload { track, policy, filename, content_type, length, digests };
+    // A task of its own: when the client hangs up this handler is dropped, but what was
+    // begun must still be ended.
+    let app = state.app.clone();
+    let work = async move { app.direct_upload(&caller.owner, upload, bytes).await };
+    let stored = rt::spawn(work.in_current_span()).await;
+    let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
+    Ok(web::Json(stored.map_err(|error| stall.explain(error))?.into()))
 }
 
 /// The last segment as it was sent: the router decodes what is no UTF-8 into something
