@@ -3,7 +3,7 @@
 use super::{App, AppError, Result};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::transition::{Effect, Event, step};
-use crate::domain::{Policy, Upload};
+use crate::domain::{Policy, Status, Upload};
 use crate::storage::Store;
 
 /// How often a lost race is read again before the caller is told to come back.
@@ -20,8 +20,10 @@ pub struct Applied {
 
 impl App {
     /// Applies one event. When another writer is first, the row is read again and the
-    /// event decided again; evidence stays what it is.
+    /// event decided again. A sight of the object may be older than what the other writer
+    /// verified, and would make good bytes look overwritten: then it is taken anew.
     pub async fn apply(&self, mut upload: Upload, event: &Event) -> Result<Applied> {
+        let mut event = event.clone();
         for _ in 0..MAX_TRIES {
             let (policy, store) = self.rules_of(&upload)?;
             let now = self.now();
@@ -40,6 +42,11 @@ impl App {
                 return Ok(Applied { upload, changed: true });
             }
             upload = self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))?;
+            if let Event::Observed(seen) = &event
+                && matches!(upload.status(), Status::Uploaded | Status::Missing)
+            {
+                event = self.look(&upload, seen.by).await?;
+            }
         }
         Err(AppError::Contended)
     }

@@ -233,8 +233,10 @@ impl App {
         if opened.is_err()
             && let Err(error) = self.apply(row, &Event::Delete).await
         {
-            tracing::warn!(error = &error as &dyn std::error::Error,
-                "an upload that could not be opened is not ended; it expires by itself");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an upload that could not be opened is not ended; it expires by itself"
+            );
         }
         opened
     }

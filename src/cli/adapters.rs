@@ -17,6 +17,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
 use crate::jobs::Schedules;
+use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
 use crate::storage::outward::Outward;
 use crate::storage::probe::{self, ProbeOptions};
@@ -249,5 +250,9 @@ pub fn schedules(config: &Config) -> Schedules {
     Schedules {
         incremental: cron(&config.reconcile.schedule),
         audit: cron(&config.reconcile.audit_schedule),
+        retention: Some(Retention {
+            findings: config.reconcile.findings_retention.delta(),
+            ended: Some(config.reconcile.ended_retention.delta()).filter(|d| !d.is_zero()),
+        }),
     }
 }

@@ -1,5 +1,7 @@
 //! `[reconcile]`: when and how the bucket and the table are compared.
 
+use std::time::Duration;
+
 use croner::parser::{CronParser, Seconds};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,6 +13,9 @@ const MAX_PAGE: usize = 1000;
 
 /// More calls at once than this only earn throttling.
 const MAX_CONCURRENCY: usize = 1000;
+
+/// A signed URL lives for up to a week, and its bytes may still come afterwards.
+const MIN_ENDED_RETENTION: Duration = Duration::from_hours(8 * 24);
 
 /// `[reconcile]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +43,8 @@ pub struct ReconcileConfig {
     pub page_size: usize,
     /// How long findings are kept.
     pub findings_retention: ConfigDuration,
+    /// How long ended uploads are kept whose object is gone; `0s` is for ever.
+    pub ended_retention: ConfigDuration,
 }
 
 impl Default for ReconcileConfig {
@@ -52,6 +59,7 @@ impl Default for ReconcileConfig {
             concurrency: 8,
             page_size: MAX_PAGE,
             findings_retention: ConfigDuration::from_hours(30 * 24),
+            ended_retention: ConfigDuration::from_hours(90 * 24),
         }
     }
 }
@@ -61,6 +69,14 @@ impl ReconcileConfig {
         let fail = |key: &str, problem| Err(ConfigError::new(format!("reconcile.{key}"), problem));
         if self.lease.get().as_secs() == 0 {
             return fail("lease", format!("takes at least \"1s\", not \"{}\"", self.lease));
+        }
+        let ended = self.ended_retention.get();
+        if !ended.is_zero() && ended < MIN_ENDED_RETENTION {
+            let given = self.ended_retention;
+            return fail(
+                "ended_retention",
+                format!("takes \"0s\" or at least \"8d\", not \"{given}\""),
+            );
         }
         for (key, number, most) in [
             ("concurrency", self.concurrency, MAX_CONCURRENCY),

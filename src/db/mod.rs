@@ -23,6 +23,7 @@ pub mod changes;
 pub mod instance;
 pub mod outbox;
 pub mod page;
+pub mod retention;
 pub mod runs;
 pub mod scan;
 pub mod tracks;

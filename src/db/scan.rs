@@ -2,11 +2,13 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect,
 };
 
+use super::uploads::to_row;
 use super::{Db, Result};
 use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
 
@@ -93,6 +95,16 @@ impl Db {
             .all(&self.read)
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Adds a row that is in a final state from the start; `false` where there is one of
+    /// that id or key.
+    pub async fn add_ended(&self, upload: &Upload) -> Result<bool> {
+        let added = upload::Entity::insert(to_row(upload))
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(&self.write)
+            .await?;
+        Ok(added == 1)
     }
 
     /// How many rows a policy has.

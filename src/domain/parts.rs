@@ -66,10 +66,7 @@ impl PartPlan {
     }
 
     /// Compares what a store holds, as number and size, ascending, with the plan.
-    pub fn check(
-        self,
-        held: impl IntoIterator<Item = (u16, u64)>,
-    ) -> Result<(), PartsMismatch> {
+    pub fn check(self, held: impl IntoIterator<Item = (u16, u64)>) -> Result<(), PartsMismatch> {
         let mut found = PartsMismatch::default();
         let mut next = 1;
         for (number, size) in held {

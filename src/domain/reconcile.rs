@@ -73,16 +73,33 @@ pub fn decide_both(row: &Upload, object: &Listed, now: Timestamp) -> Action {
 }
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent,
-/// so only a young object may belong to a row that the listing overtook.
-pub fn decide_object(object: &Listed, now: Timestamp, policy: &Policy) -> Action {
+/// so only a young object may belong to a row that the listing overtook. `asked_at` is when
+/// the comparison began: its pages of rows may be that old.
+pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> Action {
     match policy.prefix.parse_key(&object.key) {
         None if object.key == policy.prefix.marker() => Action::Nothing,
         None => Action::Foreign,
         Some(id) => {
-            let old = object.last_modified.is_none_or(|at| at + policy.grace < now);
+            let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
             if old { Action::Orphan(id) } else { Action::Nothing }
         }
     }
+}
+
+/// Whether an unfinished multipart upload is one that nobody will finish: no row awaits
+/// it, and nothing has come for longer than the grace. `newest` is when it began or its
+/// newest part came; where the store tells neither, nothing is known and nothing is done.
+pub fn is_abandoned(
+    row: Option<&Upload>,
+    multipart_id: &str,
+    newest: Option<Timestamp>,
+    now: Timestamp,
+    policy: &Policy,
+) -> bool {
+    let awaited = row.is_some_and(|row| {
+        row.status() == Status::Pending && row.multipart_id.as_deref() == Some(multipart_id)
+    });
+    !awaited && newest.is_some_and(|at| at + policy.grace < now)
 }
 
 #[cfg(test)]
@@ -154,5 +171,20 @@ mod tests {
         assert_eq!(decide_object(&foreign, at(16), &tracks()), Action::Foreign);
         let marker = Listed { key: "tracks/.instance".into(), ..object };
         assert_eq!(decide_object(&marker, at(16), &tracks()), Action::Nothing);
+    }
+
+    #[test]
+    fn only_a_multipart_upload_that_nobody_awaits_and_that_stood_still_is_abandoned() {
+        let policy = tracks();
+        for status in Status::ALL {
+            let row = Upload { multipart_id: Some("m".into()), ..upload_in(status) };
+            let awaited = status == Status::Pending;
+            let is = |id, newest, now| is_abandoned(Some(&row), id, newest, now, &policy);
+            assert_eq!(is("m", Some(at(0)), at(16)), !awaited, "{status:?}");
+            assert!(is("another", Some(at(0)), at(16)), "{status:?}");
+            assert!(!is("another", Some(at(0)), at(15)), "{status:?} within the grace");
+            assert!(!is("another", None, at(16)), "{status:?} of unknown age");
+        }
+        assert!(is_abandoned(None, "m", Some(at(0)), at(16), &policy));
     }
 }

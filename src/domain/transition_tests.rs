@@ -177,7 +177,8 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
 #[test]
 fn a_listing_alone_changes_nothing() {
     for status in Status::ALL {
-        let absent = Event::Absent(Absence { asked_at: at(999), by_head: false, last_part_at: None });
+        let absent =
+            Event::Absent(Absence { asked_at: at(999), by_head: false, last_part_at: None });
         assert!(!step(upload_in(status), absent, at(999), &tracks()).unwrap().changed);
     }
 }

@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{events, reconciliations, service, tracks, uploads, webhooks};
+use super::routes::{events, orphans, reconciliations, service, tracks, uploads, webhooks};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -52,6 +52,7 @@ pub struct Document(pub Bytes);
         reconciliations::get::handle,
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
+        orphans::purge::handle,
         events::s3::handle,
         webhooks::list::handle,
         webhooks::redeliver::handle,

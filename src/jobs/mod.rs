@@ -4,12 +4,18 @@
 //! To add a job: an async function in a file here, a schedule in `config::reconcile`, a
 //! line in [`Scheduler::start`].
 
+pub mod retention;
+
 use std::sync::Arc;
 
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use crate::domain::run::{Mode, RunRequest, Trigger};
 use crate::reconcile::{Reconciler, StartError};
+use retention::Retention;
+
+/// Every hour, beside the busy full hour: little falls due at a time.
+const RETENTION_SCHEDULE: &str = "0 17 * * * *";
 
 /// When the jobs run: cron with seconds, in UTC; `None` is never.
 #[derive(Debug, Default, Clone)]
@@ -18,6 +24,8 @@ pub struct Schedules {
     pub incremental: Option<String>,
     /// The audit.
     pub audit: Option<String>,
+    /// What is kept for how long; `None` keeps all.
+    pub retention: Option<Retention>,
 }
 
 /// The running scheduler.
@@ -38,6 +46,14 @@ impl Scheduler {
             let job = Job::new_async(schedule.as_str(), move |_, _| {
                 let reconciler = Arc::clone(&reconciler);
                 Box::pin(async move { reconcile(&reconciler, mode, Trigger::Schedule).await })
+            })?;
+            cron.add(job).await?;
+        }
+        if let Some(retention) = schedules.retention {
+            let reconciler = Arc::clone(reconciler);
+            let job = Job::new_async(RETENTION_SCHEDULE, move |_, _| {
+                let reconciler = Arc::clone(&reconciler);
+                Box::pin(async move { retention::prune(&reconciler.app, retention).await })
             })?;
             cron.add(job).await?;
         }

@@ -4,9 +4,12 @@
 //! `domain::reconcile` decides on each pair, [`worker`] acts, [`run`] holds the lock and
 //! the run's row. To add a finding: a kind in `domain::run`, a sight in [`report`].
 
+mod harm;
 pub mod marker;
 pub mod merge;
+mod multiparts;
 pub mod plan;
+pub mod purge;
 pub mod report;
 pub mod run;
 pub mod streams;

@@ -171,18 +171,29 @@ impl Reconciler {
         report: &Report,
     ) -> Result<(), WorkError> {
         let budget = AtomicU64::new(self.settings.max_deletions);
-        let mut stopped = None;
+        let mut ended = Ok(());
         for name in policies {
-            let policy = self.app.policy(Some(name))?;
-            let worker =
-                Worker::new(&self.app, policy, request, &self.settings, report, &budget).await?;
-            match worker.run().await {
-                // One policy's stop leaves the others their turn.
-                Err(WorkError::Stopped(why)) => stopped = Some(why),
-                other => other?,
+            let done = self.work_on(name, request, report, &budget).await;
+            // One policy's end leaves the others their turn: its store may be another one.
+            // An error says more than a stop.
+            if matches!(ended, Ok(()) | Err(WorkError::Stopped(_))) && done.is_err() {
+                ended = done;
             }
         }
-        stopped.map_or(Ok(()), |why| Err(WorkError::Stopped(why)))
+        ended
+    }
+
+    async fn work_on(
+        &self,
+        policy: &PolicyName,
+        request: &RunRequest,
+        report: &Report,
+        budget: &AtomicU64,
+    ) -> Result<(), WorkError> {
+        let policy = self.app.policy(Some(policy))?;
+        let worker =
+            Worker::new(&self.app, policy, request, &self.settings, report, budget).await?;
+        worker.run().await
     }
 
     /// Renews the locks until one is lost or the run is to end. The work is dropped then:

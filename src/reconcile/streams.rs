@@ -12,7 +12,7 @@ use crate::app::AppError;
 use crate::db::Db;
 use crate::domain::reconcile::Listed;
 use crate::domain::{KeyRange, PolicyName, Upload};
-use crate::storage::{ListRequest, ObjectStore};
+use crate::storage::{ListRequest, ObjectStore, StoreError};
 
 impl Keyed for Listed {
     fn key(&self) -> &str {
@@ -31,7 +31,7 @@ impl Keyed for Upload {
 pub struct ListingCost {
     /// LIST requests.
     pub requests: AtomicU64,
-    /// Objects shown.
+    /// Objects shown, each in the one range that holds it.
     pub objects: AtomicU64,
 }
 
@@ -65,6 +65,12 @@ pub fn listing<'a>(
             let Some(request) = state.request.take() else { return Ok(None) };
             let page = store.list(&request).await?;
             cost.requests.fetch_add(1, Ordering::Relaxed);
+            // A listing that stands still would never end. (Objects that come again are
+            // refused by the join.)
+            if page.objects.is_empty() && page.next.is_some() && page.next == request.token {
+                let what = "an empty page of a listing leads to itself".to_owned();
+                return Err(StoreError::Protocol(what).into());
+            }
             state.page = page.objects.into();
             // Within one listing the store's own token goes on, start-after only begins.
             state.request = page.next.map(|token| ListRequest {

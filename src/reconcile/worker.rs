@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
-use super::marker::Trust;
+use super::harm::{Held, lock};
 use super::merge::{MergeError, Pair, merge};
 use super::plan::{self, Look};
 use super::report::{Report, finding_of};
@@ -17,14 +17,14 @@ use crate::domain::reconcile::{Action, Listed, decide_both, decide_object, decid
 use crate::domain::run::{Finding, FindingKind, Mode, RunRequest};
 use crate::domain::transition::{Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, Facts, State};
-use crate::domain::{KeyRange, Policy, Status, Timestamp, Upload};
+use crate::domain::{KeyRange, Policy, Timestamp, Upload};
 use crate::storage::Store;
 
 /// How many rows are looked at, and saved in one transaction, at a time.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
-/// A run that would end or delete no more than this is never stopped.
-const HARMLESS: u64 = 100;
+/// How many shards of a policy may fail before the others are not tried any more.
+const MAX_FAILED_SHARDS: usize = 3;
 
 /// Why a policy's part of a run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -50,19 +50,17 @@ enum Work {
 
 /// One policy's part of a run.
 pub struct Worker<'a> {
-    app: &'a App,
-    policy: &'a Policy,
-    store: &'a Store,
-    request: &'a RunRequest,
-    settings: &'a ReconcileSettings,
-    report: &'a Report,
+    pub(super) app: &'a App,
+    pub(super) policy: &'a Policy,
+    pub(super) store: &'a Store,
+    pub(super) request: &'a RunRequest,
+    pub(super) settings: &'a ReconcileSettings,
+    pub(super) report: &'a Report,
     /// Deletions that are left of the run's budget.
-    budget: &'a AtomicU64,
-    /// How many ends of verified uploads, and deletions, are too many.
-    threshold: u64,
-    trust: Trust,
-    /// Proven absences of verified uploads, held back until it is clear how many.
-    missing: Mutex<Vec<(Upload, Event)>>,
+    pub(super) budget: &'a AtomicU64,
+    pub(super) held: Held,
+    /// What went wrong in single shards.
+    failed: Mutex<Vec<WorkError>>,
 }
 
 impl<'a> Worker<'a> {
@@ -78,33 +76,47 @@ impl<'a> Worker<'a> {
         let store = app.store_of(policy)?;
         let trust = marker::check(app, policy, store, request.force, request.dry_run).await?;
         let rows = app.db.count_rows(&policy.name).await.map_err(AppError::from)?;
-        let threshold = HARMLESS.max(rows / 100);
-        let missing = Mutex::default();
-        Ok(Self {
-            app,
-            policy,
-            store,
-            request,
-            settings,
-            report,
-            budget,
-            threshold,
-            trust,
-            missing,
-        })
+        let (held, failed) = (Held::new(trust, rows), Mutex::default());
+        Ok(Self { app, policy, store, request, settings, report, budget, held, failed })
     }
 
-    /// Does it all: compares, then ends what is missing, then deletes what is due.
+    /// Does it all: compares, then ends what is missing, deletes what is due, and aborts
+    /// what is abandoned. A shard that fails leaves the others their turn.
     pub async fn run(&self) -> Result<(), WorkError> {
         let shards = plan::shards(self.policy, self.store);
         self.report.shards.0.fetch_add(shards.len() as u64, Ordering::Relaxed);
         stream::iter(shards.into_iter().map(Ok))
             .try_for_each_concurrent(self.settings.shards, |range| self.shard(range).boxed())
             .await?;
-        self.end_missing_and_delete().await
+        self.end_missing_and_delete().await?;
+        if self.request.mode == Mode::Audit {
+            self.abort_multiparts().await?;
+        }
+        let failed = std::mem::take(&mut *lock(&self.failed));
+        failed.into_iter().next().map_or(Ok(()), Err)
     }
 
     async fn shard(&self, range: KeyRange) -> Result<(), WorkError> {
+        match self.look_at(range).await {
+            Ok(()) => {
+                self.report.shards.1.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error @ WorkError::Stopped(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(policy = %self.policy.name,
+                    error = &error as &dyn std::error::Error, "a shard was not reconciled");
+                let mut failed = lock(&self.failed);
+                if failed.len() + 1 >= MAX_FAILED_SHARDS {
+                    return Err(failed.pop().unwrap_or(error));
+                }
+                failed.push(error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn look_at(&self, range: KeyRange) -> Result<(), WorkError> {
         let look = match self.request.mode {
             Mode::Audit => Some(Look::List(range)),
             Mode::Incremental => {
@@ -117,7 +129,6 @@ impl<'a> Worker<'a> {
             Some(Look::List(range)) => self.compare(&range).await?,
             Some(Look::Heads(rows)) => self.act(rows.into_iter().map(Work::Look).collect()).await?,
         }
-        self.report.shards.1.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -149,7 +160,9 @@ impl<'a> Worker<'a> {
         let now = self.app.now();
         let (action, row, object) = match pair {
             Pair::Left(row) => (decide_row(&row, asked_at, now, self.policy), Some(row), None),
-            Pair::Right(object) => (decide_object(&object, now, self.policy), None, Some(object)),
+            Pair::Right(object) => {
+                (decide_object(&object, asked_at, self.policy), None, Some(object))
+            }
             Pair::Both(row, object) => (decide_both(&row, &object, now), Some(row), Some(object)),
         };
         match (action, row, object) {
@@ -193,7 +206,10 @@ impl<'a> Worker<'a> {
         self.find([finding]).await
     }
 
-    async fn find(&self, findings: impl IntoIterator<Item = Finding>) -> Result<(), WorkError> {
+    pub(super) async fn find(
+        &self,
+        findings: impl IntoIterator<Item = Finding>,
+    ) -> Result<(), WorkError> {
         Ok(self.report.find(self.app, findings).await.map_err(AppError::from)?)
     }
 
@@ -233,55 +249,19 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn count_error(&self, upload: &Upload, error: &AppError) {
+    pub(super) fn count_error(&self, upload: &Upload, error: &AppError) {
         self.report.count(|counters| counters.errors += 1);
         tracing::warn!(upload = %upload.id, error = error as &dyn std::error::Error,
             "not reconciled; the next run tries again");
     }
 
-    /// Keeps the loss of a verified object for later: one is news, thousands are a wrong
-    /// bucket.
-    fn hold_back(
-        &self,
-        upload: Upload,
-        event: Event,
-    ) -> Result<Option<(Upload, Event)>, WorkError> {
-        if upload.status() != Status::Uploaded || !matches!(event, Event::Absent(_)) {
-            return Ok(Some((upload, event)));
-        }
-        let mut missing = self.missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        missing.push((upload, event));
-        let count = missing.len() as u64;
-        drop(missing);
-        self.check_doubt("an object of a verified upload is missing")?;
-        self.check_damage(count)?;
-        Ok(None)
-    }
-
-    fn check_doubt(&self, what: &str) -> Result<(), WorkError> {
-        match &self.trust {
-            Trust::Ours => Ok(()),
-            Trust::Doubtful(why) => Err(WorkError::Stopped(format!("{what}, but {why}"))),
-        }
-    }
-
-    fn check_damage(&self, count: u64) -> Result<(), WorkError> {
-        if count <= self.threshold || self.request.force {
-            return Ok(());
-        }
-        Err(WorkError::Stopped(format!(
-            "policy `{}`: more than {} objects would be marked missing or deleted; \
-             `--force` does it",
-            self.policy.name, self.threshold
-        )))
-    }
-
-    async fn apply(&self, events: Vec<(Upload, Event)>) -> Result<(), WorkError> {
+    pub(super) async fn apply(&self, events: Vec<(Upload, Event)>) -> Result<(), WorkError> {
         let now = self.app.now();
         let before: Vec<_> = events.iter().map(|(upload, _)| upload.clone()).collect();
         let after: Vec<Result<(Upload, bool), AppError>> = if self.request.dry_run {
             let decide = |(upload, event)| {
                 let step = step(upload, event, now, self.policy)?;
+                self.held.note_dry(&step, now);
                 Ok((step.upload, step.changed))
             };
             events.into_iter().map(decide).collect()
@@ -311,8 +291,9 @@ impl<'a> Worker<'a> {
                 counters.late += u64::from(verified.late);
             }
             // Verified, and overtaken by a newer upload of its track.
-            State::Removed { verified: Some(_), .. } if !before.status().is_final() => {
+            State::Removed { verified: Some(verified), .. } if !before.status().is_final() => {
                 counters.confirmed += 1;
+                counters.late += u64::from(verified.late);
             }
             State::Rejected { reason, .. } => {
                 counters.rejected += 1;
@@ -322,64 +303,5 @@ impl<'a> Worker<'a> {
             State::Missing(_) => counters.missing += 1,
             State::Pending | State::Cancelled | State::Removed { .. } => {}
         });
-    }
-
-    /// The harmful part, when all of it is known.
-    async fn end_missing_and_delete(&self) -> Result<(), WorkError> {
-        let missing = std::mem::take(
-            &mut *self.missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        let budget = self.budget.load(Ordering::Relaxed);
-        let now = self.app.now();
-        let due = self.app.db.due_deletions(&self.policy.name, now, budget).await;
-        let due = due.map_err(AppError::from)?;
-        self.check_damage((missing.len() + due.len()) as u64)?;
-        let mut missing = missing.into_iter();
-        loop {
-            let batch: Vec<_> = missing.by_ref().take(BATCH).collect();
-            if batch.is_empty() {
-                break;
-            }
-            self.apply(batch).await?;
-        }
-        if due.is_empty() {
-            return Ok(());
-        }
-        self.check_doubt("objects are due for deletion")?;
-        self.budget.fetch_sub(due.len() as u64, Ordering::Relaxed);
-        for batch in due.chunks(BATCH) {
-            self.delete(batch).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes objects of final rows. A final row never opens again and its key is its
-    /// own, so nothing that is wanted can be hit, however late this comes.
-    async fn delete(&self, batch: &[Upload]) -> Result<(), WorkError> {
-        if self.request.dry_run {
-            self.report.count(|counters| counters.deleted += batch.len() as u64);
-            return Ok(());
-        }
-        let deletions = stream::iter(batch.to_vec()).map(|upload| {
-            async move {
-                let gone = self.store.objects.delete(upload.key.as_str()).await;
-                (upload, gone)
-            }
-            .boxed()
-        });
-        let mut deletions = deletions.buffer_unordered(self.settings.concurrency);
-        let mut gone = Vec::with_capacity(batch.len());
-        while let Some((upload, result)) = deletions.next().await {
-            match result {
-                Ok(()) => gone.push((upload, Event::ObjectDeleted)),
-                Err(error) => self.count_error(&upload, &error.into()),
-            }
-        }
-        let deleted = gone.len() as u64;
-        for applied in self.app.apply_many(gone).await? {
-            applied?;
-        }
-        self.report.count(|counters| counters.deleted += deleted);
-        Ok(())
     }
 }

@@ -37,8 +37,7 @@ fn read(request: &HttpRequest) -> Result<Digests, ApiError> {
                 return Err(ApiError::field(name, sentence));
             }
             let value = value.to_str().map_err(|_| malformed(name))?;
-            let sums =
-                if name == "Content-MD5" { md5(value).map(Some) } else { sha256(value) };
+            let sums = if name == "Content-MD5" { md5(value).map(Some) } else { sha256(value) };
             found.extend(sums.map_err(|()| malformed(name))?);
         }
     }
@@ -84,7 +83,10 @@ mod tests {
         for good in [
             format!("sha-256=:{text}:"),
             format!("sha-512=:AAAA:, sha-256=:{text}:;a=1"),
-            format!("sha-256=:{}:,\tsha-256=:{text}:", Checksum::of(Algorithm::Sha256, b"y").value()),
+            format!(
+                "sha-256=:{}:,\tsha-256=:{text}:",
+                Checksum::of(Algorithm::Sha256, b"y").value()
+            ),
         ] {
             assert_eq!(sha256(&good), Ok(Some(sum.clone())), "{good}");
         }

@@ -9,6 +9,7 @@ use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 use super::problem::{ApiError, Code};
 
 pub mod events;
+pub mod orphans;
 pub mod reconciliations;
 pub mod service;
 pub mod tracks;
@@ -21,6 +22,7 @@ pub fn register(config: &mut ServiceConfig) {
     tracks::register(config);
     uploads::register(config);
     reconciliations::register(config);
+    orphans::register(config);
     events::register(config);
     webhooks::register(config);
     config.default_service(web::to(async || {

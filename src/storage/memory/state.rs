@@ -7,9 +7,8 @@ use bytes::{Bytes, BytesMut};
 use md5::{Digest as _, Md5};
 
 use super::{
-    Checksum,
-    ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions, Result,
-    StoreError, Timestamp, Written, kept, refused,
+    Checksum, ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
+    Result, StoreError, Timestamp, Written, kept, refused,
 };
 
 #[derive(Default)]

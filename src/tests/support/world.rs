@@ -13,7 +13,9 @@ use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, Trigger};
-use upload_coordinator::domain::{Clock, Owner, Policy, Track, Upload, UploadId};
+use upload_coordinator::domain::{
+    Clock, IdSource, Owner, Policy, PolicyName, Track, Upload, UploadId,
+};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
@@ -37,6 +39,17 @@ impl World {
 
     /// A world whose policy is changed by `change`.
     pub async fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let change = |policies: &mut BTreeMap<_, Policy>| {
+            policies.values_mut().next().map(change);
+        };
+        Self::build(change, |_| Arc::new(SystemIds)).await
+    }
+
+    /// A world whose policies are changed by `change`, and whose ids come from `ids`.
+    pub async fn build(
+        change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
+        ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
+    ) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
         // Real time: the database's own clock judges leases.
@@ -46,7 +59,7 @@ impl World {
         let sources = upload_coordinator::config::Sources::default();
         let config = Config::from_sources(&sources).expect("the defaults are sound");
         let mut policies = config.domain_policies();
-        policies.values_mut().next().map(change);
+        change(&mut policies);
         let app = Arc::new(App {
             db,
             stores: BTreeMap::from([(
@@ -55,7 +68,7 @@ impl World {
             )]),
             policies,
             clock: clock.clone(),
-            ids: Arc::new(SystemIds),
+            ids: ids(clock.clone()),
             direct: DirectSettings { enabled: true, part_size: 4096 },
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };

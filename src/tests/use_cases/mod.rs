@@ -2,6 +2,8 @@
 
 mod migrations;
 mod multipart;
+mod purging;
 mod reconciling;
+mod reconciling_trouble;
 mod tracks;
 mod uploads;

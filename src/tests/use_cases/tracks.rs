@@ -6,6 +6,7 @@ use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::direct_upload::DirectUpload;
 use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
+use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::track::Bound;
 use upload_coordinator::domain::{Status, Track, Upload};
 use upload_coordinator::storage::memory::Operation;

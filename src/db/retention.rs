@@ -1,0 +1,88 @@
+//! Deleting old rows, a bounded batch at a time.
+
+use std::collections::BTreeMap;
+
+use entity::{reconcile_finding as finding, reconcile_run as run, track, upload};
+use sea_orm::sea_query::Query;
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::{Db, Result};
+use crate::domain::run::RunStatus;
+use crate::domain::{Status, Timestamp};
+
+impl Db {
+    /// Deletes a batch of findings of runs that started before a moment, or, where no
+    /// finding is left, of those runs; gives how many rows went. 0 is the end.
+    pub async fn prune_runs(&self, before: Timestamp, limit: u64) -> Result<u64> {
+        let runs: Vec<Uuid> = run::Entity::find()
+            .select_only()
+            .column(run::Column::Id)
+            .filter(run::Column::StartedAt.lt(before))
+            .filter(run::Column::Status.ne(RunStatus::Running.name()))
+            .order_by(run::Column::StartedAt, Order::Asc)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        if runs.is_empty() {
+            return Ok(0);
+        }
+        let findings: Vec<(Uuid, i64)> = finding::Entity::find()
+            .select_only()
+            .columns([finding::Column::RunId, finding::Column::Number])
+            .filter(finding::Column::RunId.is_in(runs.iter().copied()))
+            .order_by(finding::Column::RunId, Order::Asc)
+            .order_by(finding::Column::Number, Order::Asc)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        if findings.is_empty() {
+            let done = run::Entity::delete_many().filter(run::Column::Id.is_in(runs));
+            return Ok(done.exec(&self.write).await?.rows_affected);
+        }
+        // They ascend, so each run's are all up to the last one seen.
+        let last: BTreeMap<Uuid, i64> = findings.into_iter().collect();
+        let mut deleted = 0;
+        for (run, number) in last {
+            let done = finding::Entity::delete_many()
+                .filter(finding::Column::RunId.eq(run))
+                .filter(finding::Column::Number.lte(number));
+            deleted += done.exec(&self.write).await?.rows_affected;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes a batch of ended uploads whose object was gone before a moment, except a
+    /// track's newest; gives how many went.
+    pub async fn prune_ended(&self, before: Timestamp, limit: u64) -> Result<u64> {
+        let newest = Query::select()
+            .column(track::Column::LatestUploadId)
+            .from(track::Entity)
+            .and_where(track::Column::LatestUploadId.is_not_null())
+            .to_owned();
+        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
+        let old = Condition::all()
+            .add(upload::Column::ObjectDeletedAt.lt(before))
+            .add(upload::Column::Status.is_in(ended));
+        let ids: Vec<Uuid> = upload::Entity::find()
+            .select_only()
+            .column(upload::Column::Id)
+            .filter(old.clone())
+            .filter(upload::Column::Id.not_in_subquery(newest))
+            .order_by(upload::Column::ObjectDeletedAt, Order::Asc)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        // Bytes may have come to one of them meanwhile: then its object is not gone.
+        let done = upload::Entity::delete_many().filter(upload::Column::Id.is_in(ids)).filter(old);
+        Ok(done.exec(&self.write).await?.rows_affected)
+    }
+}

@@ -1,0 +1,106 @@
+//! `POST /api/admin/orphans/purge`
+
+use actix_web::web::{self, Data};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::policy::FieldErrors;
+use crate::http::HttpState;
+use crate::http::extract::text::{self, REQUIRED, noted};
+use crate::http::extract::{Caller, Json};
+use crate::http::openapi::{BadBody, Conflict, NotFound};
+use crate::http::problem::{ApiError, Code};
+use crate::reconcile::purge::{Purge, PurgeError};
+
+/// How many are deleted where nothing is said, and at most.
+const LIMIT: (u64, u64) = (100, 1000);
+
+/// How old an orphan is to be where nothing is said.
+const OLDER_THAN: TimeDelta = TimeDelta::hours(24);
+
+/// Which orphans to delete.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = OrphanPurge,
+    example = json!({"run_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "older_than": "36h",
+        "limit": 100, "dry_run": true}))]
+pub struct PurgeBody {
+    /// The run whose findings to go by.
+    #[schema(required, value_type = uuid::Uuid)]
+    run_id: Option<String>,
+    /// Only objects older than this, and than the policy's grace; by default `24h`.
+    #[schema(example = "36h")]
+    older_than: Option<String>,
+    /// How many at most, 1 to 1000; by default 100.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// Say what would be deleted, and delete nothing.
+    dry_run: Option<bool>,
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PurgedOrphans)]
+pub struct PurgedView {
+    /// How many objects were deleted, or would be.
+    pub deleted: u64,
+    /// How many findings were no orphans any more, too young, or could not be deleted.
+    pub skipped: u64,
+    /// Whether nothing was deleted.
+    pub dry_run: bool,
+    /// The objects' keys.
+    pub keys: Vec<String>,
+}
+
+impl PurgeBody {
+    fn purge(self) -> Result<Purge, FieldErrors> {
+        let Self { run_id, older_than, limit, dry_run } = self;
+        let mut errors = FieldErrors::default();
+        let run = run_id.ok_or(REQUIRED.to_owned()).and_then(|id| text::id(&id));
+        let run = noted(run, "run_id", &mut errors);
+        let age = older_than.map_or(Ok(OLDER_THAN), |age| span(&age));
+        let age = noted(age, "older_than", &mut errors);
+        let limit = limit.unwrap_or(LIMIT.0);
+        if !(1..=LIMIT.1).contains(&limit) {
+            errors.add("limit", format!("Must be from 1 to {}", LIMIT.1));
+        }
+        errors.clone().into_result()?;
+        let (Some(run), Some(older_than)) = (run, age) else { return Err(errors) };
+        Ok(Purge { run, older_than, limit, dry_run: dry_run.unwrap_or_default() })
+    }
+}
+
+fn span(text: &str) -> Result<TimeDelta, String> {
+    // What date arithmetic can hold.
+    let most = TimeDelta::days(36_500);
+    let span = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
+    span.filter(|span| *span <= most).ok_or_else(|| "Must be an age such as 36h".to_owned())
+}
+
+/// Delete orphans
+///
+/// Deletes objects that a run found without a row and that still have none. Each gets a
+/// row first, so that nothing can be created under its id any more. A dry run answers
+/// with exactly the objects that a real one would delete.
+#[utoipa::path(post, path = "/api/admin/orphans/purge", operation_id = "purge_orphans",
+    tag = "admin", request_body = PurgeBody,
+    responses((status = 200, description = "What was deleted", body = PurgedView),
+        BadBody, NotFound, Conflict))]
+pub async fn handle(
+    _caller: Caller,
+    Json(body): Json<PurgeBody>,
+    state: Data<HttpState>,
+) -> Result<web::Json<PurgedView>, ApiError> {
+    let purge = body.purge()?;
+    let purged = state.reconciler.purge_orphans(purge).await.map_err(|error| match error {
+        PurgeError::Doubtful(why) => ApiError::saying(Code::State, why),
+        PurgeError::App(error) => error.into(),
+    })?;
+    Ok(web::Json(PurgedView {
+        deleted: purged.keys.len() as u64,
+        skipped: purged.skipped,
+        dry_run: purge.dry_run,
+        keys: purged.keys,
+    }))
+}

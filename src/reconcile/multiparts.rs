@@ -1,0 +1,99 @@
+//! Multipart uploads that nobody will finish: their parts cost money and no listing of
+//! objects shows them.
+
+use super::worker::{WorkError, Worker};
+use crate::app::AppError;
+use crate::domain::Upload;
+use crate::domain::reconcile::is_abandoned;
+use crate::domain::run::{Finding, FindingKind};
+use crate::storage::{OpenMultipart, StoreError};
+
+impl Worker<'_> {
+    /// Finds and aborts them, where the store lists them below a prefix. Each run aborts
+    /// as many as it may delete objects.
+    pub(super) async fn abort_multiparts(&self) -> Result<(), WorkError> {
+        if !self.store.capabilities.list_multiparts {
+            return Ok(());
+        }
+        let mut left = self.settings.max_deletions;
+        let mut trusted = false;
+        let mut marker: Option<String> = None;
+        loop {
+            let prefix = self.policy.prefix.as_str();
+            let listed = self.store.objects.list_multiparts(prefix, marker.as_deref()).await;
+            let (open, next) = listed.map_err(AppError::from)?;
+            for multipart in open {
+                if left == 0 || !self.is_abandoned(&multipart).await? {
+                    continue;
+                }
+                if !trusted {
+                    self.check_trust("multipart uploads are to be aborted").await?;
+                    trusted = true;
+                }
+                left -= 1;
+                self.abort(multipart).await?;
+            }
+            if next.is_none() || left == 0 {
+                return Ok(());
+            }
+            if next == marker {
+                let what = "a page of multipart uploads leads to itself".to_owned();
+                return Err(AppError::from(StoreError::Protocol(what)).into());
+            }
+            marker = next;
+        }
+    }
+
+    /// Reads the row, and what came of the parts, just before.
+    async fn is_abandoned(&self, multipart: &OpenMultipart) -> Result<bool, WorkError> {
+        let OpenMultipart { key, upload_id, initiated } = multipart;
+        // Another's key: never touched.
+        let Some(id) = self.policy.prefix.parse_key(key) else { return Ok(false) };
+        let row = self.app.db.any_upload(id).await.map_err(AppError::from)?;
+        let judge = |row: Option<&Upload>, newest| {
+            is_abandoned(row, upload_id, newest, self.app.now(), self.policy)
+        };
+        if !judge(row.as_ref(), *initiated) {
+            return Ok(false);
+        }
+        let parts = match self.store.objects.list_parts(key, upload_id).await {
+            Ok(parts) => parts,
+            // Finished or aborted meanwhile.
+            Err(StoreError::NoSuchMultipart) => return Ok(false),
+            Err(error) => return Err(AppError::from(error).into()),
+        };
+        let newest = parts.iter().filter_map(|part| part.last_modified).max();
+        Ok(judge(row.as_ref(), newest.max(*initiated)))
+    }
+
+    async fn abort(&self, multipart: OpenMultipart) -> Result<(), WorkError> {
+        let OpenMultipart { key, upload_id, .. } = multipart;
+        let finding = Finding {
+            kind: FindingKind::AbandonedMultipart,
+            policy: self.policy.name.clone(),
+            upload: self.policy.prefix.parse_key(&key),
+            key: key.clone(),
+            size: None,
+            detail: Some(upload_id.clone()),
+            found_at: self.app.now(),
+        };
+        self.find([finding]).await?;
+        let aborted = if self.request.dry_run {
+            Ok(())
+        } else {
+            self.store.objects.abort_multipart(&key, &upload_id).await
+        };
+        self.report.count(|counters| match aborted {
+            Ok(()) => counters.aborted_multipart += 1,
+            Err(_) => counters.errors += 1,
+        });
+        if let Err(error) = aborted {
+            tracing::warn!(
+                key,
+                error = &error as &dyn std::error::Error,
+                "multipart upload not aborted; the next audit tries again"
+            );
+        }
+        Ok(())
+    }
+}

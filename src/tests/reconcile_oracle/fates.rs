@@ -1,0 +1,131 @@
+//! What uploads do: a script of acts, in order of time.
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+/// What becomes of one upload, as the world outside of the service sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Arrives,
+    ArrivesWrong,
+    NeverArrives,
+    ArrivesLate,
+    Vanishes,
+    VanishesAndReturns,
+    IsOverwritten,
+    IsCancelledAndArrives,
+    IsDeleted,
+    IsRenewedAndArrives,
+    /// The older of two uploads of one track; the newer is the next life.
+    IsReplaced,
+    Replaces,
+}
+
+const FATES: [Fate; 11] = [
+    Fate::Arrives,
+    Fate::ArrivesWrong,
+    Fate::NeverArrives,
+    Fate::ArrivesLate,
+    Fate::Vanishes,
+    Fate::VanishesAndReturns,
+    Fate::IsOverwritten,
+    Fate::IsCancelledAndArrives,
+    Fate::IsDeleted,
+    Fate::IsRenewedAndArrives,
+    Fate::IsReplaced,
+];
+
+/// One thing that happens; the number is the life it happens to.
+#[derive(Debug, Clone, Copy)]
+pub enum Act {
+    Create(usize, Fate),
+    Put(usize),
+    PutWrong(usize),
+    PutOther(usize),
+    Confirm(usize),
+    LoseObject(usize),
+    End(usize),
+    Renew(usize),
+    Orphan,
+    Foreign,
+    OrphanMultipart,
+    MultipartOf(usize),
+}
+
+/// Acts with the minute each happens at.
+pub struct Script {
+    pub acts: Vec<(i64, Act)>,
+}
+
+impl Script {
+    pub fn new(rng: &mut StdRng) -> Self {
+        let mut script = Self { acts: Vec::new() };
+        let mut life = 0;
+        for _ in 0..rng.random_range(8..22) {
+            let fate = FATES[rng.random_range(0..FATES.len())];
+            let born = rng.random_range(0..90);
+            script.live(life, fate, born, rng);
+            life += 1;
+            if fate == Fate::IsReplaced {
+                script.live(life, Fate::Replaces, born + 1, rng);
+                life += 1;
+            }
+        }
+        for _ in 0..rng.random_range(0..4) {
+            let at = rng.random_range(0..180);
+            // A multipart upload is for an upload that was created by then.
+            script.acts.push(match rng.random_range(0..4) {
+                0 => (at, Act::Orphan),
+                1 => (at, Act::Foreign),
+                2 => (at, Act::OrphanMultipart),
+                _ => (at + 95, Act::MultipartOf(rng.random_range(0..life))),
+            });
+        }
+        script.acts.sort_by_key(|(at, _)| *at);
+        script
+    }
+
+    /// URLs live for an hour and the grace is a quarter: the deadline is at minute 75.
+    fn live(&mut self, n: usize, fate: Fate, born: i64, rng: &mut StdRng) {
+        let mut at = |minute: i64, act| self.acts.push((born + minute, act));
+        at(0, Act::Create(n, fate));
+        let arrives = rng.random_range(1..40);
+        let confirms = rng.random_bool(0.5);
+        let after = arrives + rng.random_range(5..200);
+        match fate {
+            Fate::NeverArrives => {}
+            Fate::Arrives | Fate::IsReplaced | Fate::Replaces => at(arrives, Act::Put(n)),
+            Fate::ArrivesWrong => at(arrives, Act::PutWrong(n)),
+            Fate::ArrivesLate => at(rng.random_range(76..300), Act::Put(n)),
+            Fate::Vanishes => {
+                at(arrives, Act::Put(n));
+                at(after, Act::LoseObject(n));
+            }
+            Fate::VanishesAndReturns => {
+                at(arrives, Act::Put(n));
+                at(after, Act::LoseObject(n));
+                at(after + rng.random_range(1..120), Act::Put(n));
+            }
+            Fate::IsOverwritten => {
+                at(arrives, Act::Put(n));
+                at(after, Act::PutOther(n));
+            }
+            Fate::IsCancelledAndArrives => {
+                at(arrives, Act::End(n));
+                at(after, Act::Put(n));
+            }
+            Fate::IsDeleted => {
+                at(arrives, Act::Put(n));
+                at(after, Act::End(n));
+            }
+            Fate::IsRenewedAndArrives => {
+                let renewed = rng.random_range(30..150);
+                at(renewed, Act::Renew(n));
+                at(renewed + rng.random_range(1..50), Act::Put(n));
+            }
+        }
+        if confirms {
+            at(arrives + 2, Act::Confirm(n));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Seeded random worlds: uploads that do one of everything while the store fails, and an
+//! oracle written apart from the service that says what each must end as.
+//!
+//! `TEST_SEEDS=1000` runs more of them; `TEST_SEED=7` runs that one.
+
+mod fates;
+mod oracle;
+
+use std::sync::{Arc, Mutex};
+
+use chrono::TimeDelta;
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use upload_coordinator::domain::clock::ManualClock;
+use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
+use upload_coordinator::domain::{Clock as _, IdSource};
+use upload_coordinator::storage::memory::{ListFault, Operation};
+use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
+use uuid::{Builder, Uuid};
+
+use crate::support::world::World;
+use fates::Script;
+use oracle::Oracle;
+
+/// Version 7 ids from the test's clock and a seed.
+struct SeededIds {
+    clock: Arc<ManualClock>,
+    rng: Mutex<StdRng>,
+}
+
+impl IdSource for SeededIds {
+    fn uuid(&self) -> Uuid {
+        let mut random = [0; 10];
+        self.rng.lock().unwrap().fill_bytes(&mut random);
+        let millis = u64::try_from(self.clock.now().timestamp_millis()).unwrap();
+        Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
+
+fn seeds() -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match number("TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("TEST_SEEDS").unwrap_or(200)).collect(),
+    }
+}
+
+#[test]
+fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
+    let queue = Mutex::new(seeds());
+    // Each world has a thread and a runtime of its own, so that a seed is as repeatable as
+    // the database's threads allow.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(seed) = queue.lock().unwrap().pop() else { break };
+                    let mut runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = runtime.enable_all().build().unwrap();
+                    let world = std::panic::AssertUnwindSafe(|| runtime.block_on(live(seed)));
+                    if let Err(panic) = std::panic::catch_unwind(world) {
+                        eprintln!("seed {seed} failed: TEST_SEED={seed} runs it alone");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// One world from its first upload to the end of its last.
+async fn live(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let world = World::build(
+        |_| {},
+        |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
+    )
+    .await;
+    // Writes the marker, which a dry run would not.
+    world.reconcile(Mode::Incremental).await;
+    let mut oracle = Oracle::new(&world);
+    let script = Script::new(&mut rng);
+    let mut minute = 0;
+    for (at, act) in script.acts {
+        world.pass(TimeDelta::minutes(at - minute));
+        minute = at;
+        oracle.act(act, &mut rng).await;
+        if rng.random_bool(0.12) {
+            spoil(&world, &mut rng);
+            run_some(&world, &oracle, &mut rng).await;
+            oracle.check_safety().await;
+        }
+    }
+    calm(&world).await;
+    settle(&world, &mut oracle).await;
+}
+
+/// Runs one mode, or both side by side.
+async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
+    let runs = match rng.random_range(0..4) {
+        0 => vec![world.reconcile(Mode::Audit).await],
+        1 => vec![world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await],
+        2 => vec![world.reconcile(Mode::Incremental).await],
+        _ => {
+            let (one, two) = tokio::join!(run(world, Mode::Audit), run(world, Mode::Incremental));
+            vec![one, two]
+        }
+    };
+    for run in runs {
+        assert_ne!(run.status, RunStatus::Stopped, "{:?}", run.error);
+        assert!(run.counters.orphans <= oracle.orphans.len() as u64, "orphans were invented");
+        assert!(run.counters.foreign <= oracle.foreign.len() as u64, "foreign keys were invented");
+    }
+}
+
+async fn run(world: &World, mode: Mode) -> Run {
+    let trigger = Trigger::Schedule;
+    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    world.reconciler.start(request).await.unwrap().wait().await
+}
+
+/// Plans a few faults for what comes next.
+fn spoil(world: &World, rng: &mut StdRng) {
+    for operation in [
+        Operation::Head,
+        Operation::Read,
+        Operation::List,
+        Operation::Delete,
+        Operation::ListParts,
+        Operation::AbortMultipart,
+    ] {
+        if rng.random_bool(0.25) {
+            let times = rng.random_range(1..4);
+            if rng.random_bool(0.3) {
+                world.store.lose_next(operation, times);
+            } else {
+                let fail = || StoreError::Unavailable("503 SlowDown".into());
+                world.store.fail_next(operation, times, fail);
+            }
+        }
+    }
+    if rng.random_bool(0.4) {
+        let faults = [ListFault::Repeat, ListFault::CutOff, ListFault::Descend];
+        let pages: Vec<_> = (0..rng.random_range(1..12))
+            .map(|_| rng.random_bool(0.4).then(|| faults[rng.random_range(0..3)]))
+            .collect();
+        world.store.spoil_lists(pages);
+    }
+}
+
+/// Uses up the faults that are left.
+async fn calm(world: &World) {
+    let (store, key) = (&world.store, "nothing/here");
+    for _ in 0..100 {
+        let _ = store.head(key).await;
+        let _ = store.read(key, 0..1, "etag").await;
+        let _ = store.list(&ListRequest { prefix: key.into(), ..ListRequest::default() }).await;
+        let _ = store.delete(key).await;
+        let _ = store.list_parts(key, "id").await;
+        let _ = store.abort_multipart(key, "id").await;
+    }
+}
+
+/// With a store that works again: all ends as the oracle says, and then stands still.
+async fn settle(world: &World, oracle: &mut Oracle<'_>) {
+    for hours in [30, 30] {
+        world.pass(TimeDelta::hours(hours));
+        let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
+        oracle.check_safety().await;
+        let real = world.reconcile(Mode::Audit).await;
+        assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
+        assert_eq!(dry.counters, real.counters, "a dry run says what a real one does");
+        oracle.check_safety().await;
+    }
+    world.pass(TimeDelta::minutes(1));
+    for mode in [Mode::Incremental, Mode::Audit] {
+        let last = world.reconcile(mode).await;
+        assert_eq!(last.status, RunStatus::Succeeded, "{:?}", last.error);
+        assert_eq!((last.counters.transitions(), last.counters.errors), (0, 0));
+        if mode == Mode::Audit {
+            oracle.check_end(&last).await;
+        }
+    }
+}

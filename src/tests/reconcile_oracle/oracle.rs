@@ -1,0 +1,261 @@
+//! The oracle: keeps the truth about the bucket, and says what each upload must end as.
+//! It knows the states and the deadlines from the contract, and nothing of the planner,
+//! the join or the transitions.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::domain::policy::RejectReason;
+use upload_coordinator::domain::run::Run;
+use upload_coordinator::domain::upload::{RemoveReason, State};
+use upload_coordinator::domain::{Clock as _, Status, Upload};
+use upload_coordinator::storage::{ObjectStore as _, PutOptions};
+
+use super::fates::{Act, Fate};
+use crate::support::world::World;
+use crate::support::{PNG, mp3};
+
+/// What an upload must end as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Uploaded { late: bool },
+    Rejected(&'static str),
+    Expired,
+    Missing,
+    Cancelled,
+    Removed(RemoveReason),
+}
+
+struct Life {
+    upload: Upload,
+    seed: u8,
+    /// Whether its object is in the bucket, as far as the world outside knows.
+    stored: bool,
+    /// Whether the world took its object away.
+    lost: bool,
+    end: End,
+}
+
+pub struct Oracle<'a> {
+    world: &'a World,
+    lives: Vec<Option<Life>>,
+    pub orphans: BTreeSet<String>,
+    pub foreign: BTreeSet<String>,
+}
+
+impl<'a> Oracle<'a> {
+    pub fn new(world: &'a World) -> Self {
+        let (orphans, foreign) = (BTreeSet::new(), BTreeSet::new());
+        Self { world, lives: Vec::new(), orphans, foreign }
+    }
+
+    pub async fn act(&mut self, act: Act, rng: &mut StdRng) {
+        match act {
+            Act::Create(n, fate) => self.create(n, fate).await,
+            Act::Put(n) => self.put(n).await,
+            Act::PutWrong(n) => {
+                self.store(n, PNG.to_vec()).await;
+                self.life(n).end = End::Rejected("content-mismatch");
+            }
+            Act::PutOther(n) => self.overwrite(n).await,
+            Act::Confirm(n) => {
+                let id = self.life(n).upload.id;
+                // The store may fail it: then the reconciler is to find the bytes.
+                let _ = self.world.app.confirm_upload(&self.world.owner, id).await;
+            }
+            Act::LoseObject(n) => self.lose(n).await,
+            Act::End(n) => self.end(n).await,
+            Act::Renew(n) => {
+                let id = self.life(n).upload.id;
+                let renewed = self.world.app.renew_upload(&self.world.owner, id, None).await;
+                self.life(n).upload = renewed.unwrap().upload;
+            }
+            Act::Orphan => {
+                let key = self.stray_key();
+                self.world.put_key(&key, mp3(500, 77)).await;
+                self.orphans.insert(key);
+            }
+            Act::Foreign => {
+                let tail = ["a note.txt", "0", "7/x", "f~", "zz/deep/er", "Ä"];
+                let key = format!("tracks/{}", tail[rng.random_range(0..tail.len())]);
+                self.world.put_key(&key, "foreign").await;
+                self.foreign.insert(key);
+            }
+            Act::OrphanMultipart => {
+                let key = self.stray_key();
+                self.begin_multipart(&key).await;
+            }
+            Act::MultipartOf(n) => {
+                let key = self.life(n).upload.key.to_string();
+                self.begin_multipart(&key).await;
+            }
+        }
+    }
+
+    async fn create(&mut self, n: usize, fate: Fate) {
+        let track = match fate {
+            Fate::IsReplaced => Some(self.world.track().await.id),
+            Fate::Replaces => self.life(n - 1).upload.slot.map(|slot| slot.track),
+            _ => None,
+        };
+        let upload = self.world.create(NewUpload { track, ..NewUpload::default() }).await;
+        let seed = u8::try_from(n).unwrap();
+        let life = Life { upload, seed, stored: false, lost: false, end: End::Expired };
+        if self.lives.len() <= n {
+            self.lives.resize_with(n + 1, || None);
+        }
+        self.lives[n] = Some(life);
+    }
+
+    /// The bytes come. Late is what comes after the service said that it has expired.
+    async fn put(&mut self, n: usize) {
+        let status = self.status(n).await;
+        let life = self.life(n);
+        let (seed, end) = (life.seed, life.end);
+        life.end = match (end, status) {
+            (End::Cancelled | End::Removed(_), _) => end,
+            (End::Missing, _) | (_, Status::Pending) => End::Uploaded { late: false },
+            (_, Status::Expired) => End::Uploaded { late: true },
+            other => panic!("bytes come for the first time to {other:?}"),
+        };
+        // Each pair has a track of its own, and its newer upload always arrives.
+        if life.upload.slot.is_some_and(|slot| slot.sequence == 1) {
+            life.end = End::Removed(RemoveReason::Superseded);
+        }
+        self.store(n, mp3(900, seed)).await;
+    }
+
+    async fn overwrite(&mut self, n: usize) {
+        match self.status(n).await {
+            Status::Uploaded => self.life(n).end = End::Rejected("overwritten"),
+            // Nobody saw the first bytes, so the second are the upload's.
+            Status::Pending => {}
+            other => panic!("{other:?} is overwritten"),
+        }
+        let seed = self.life(n).seed;
+        self.store(n, mp3(901, seed)).await;
+    }
+
+    async fn lose(&mut self, n: usize) {
+        let seen = match self.status(n).await {
+            Status::Uploaded => End::Missing,
+            Status::Pending => End::Expired,
+            other => panic!("{other:?} loses its object"),
+        };
+        let life = self.life(n);
+        (life.end, life.stored, life.lost) = (seen, false, true);
+        let key = life.upload.key.to_string();
+        // A planned fault may hit this call, which is the world's and not the service's.
+        while self.world.store.keys().contains(&key) {
+            let _ = self.world.store.delete(&key).await;
+        }
+    }
+
+    async fn end(&mut self, n: usize) {
+        let id = self.life(n).upload.id;
+        let end = match self.status(n).await {
+            Status::Pending | Status::Expired => End::Cancelled,
+            Status::Uploaded | Status::Missing => End::Removed(RemoveReason::Deleted),
+            other => panic!("{other:?} is ended"),
+        };
+        self.world.app.delete_upload(&self.world.owner, id).await.unwrap();
+        self.life(n).end = end;
+    }
+
+    async fn store(&mut self, n: usize, bytes: Vec<u8>) {
+        let upload = self.life(n).upload.clone();
+        self.world.put(&upload, bytes).await;
+        self.life(n).stored = true;
+    }
+
+    async fn begin_multipart(&self, key: &str) {
+        let options = PutOptions::default();
+        self.world.store.create_multipart(key, &options).await.unwrap();
+    }
+
+    fn stray_key(&self) -> String {
+        let id = upload_coordinator::domain::UploadId(self.world.app.ids.uuid());
+        self.world.app.policies.values().next().unwrap().prefix.key(id).to_string()
+    }
+
+    fn life(&mut self, n: usize) -> &mut Life {
+        self.lives[n].as_mut().unwrap()
+    }
+
+    async fn status(&mut self, n: usize) -> Status {
+        let id = self.life(n).upload.id;
+        self.world.get(id).await.status()
+    }
+
+    /// What must hold at every moment.
+    pub async fn check_safety(&mut self) {
+        let keys: BTreeSet<_> = self.world.store.keys().into_iter().collect();
+        let now = self.world.clock.now();
+        for life in self.lives.iter_mut().flatten() {
+            let row = self.world.get(life.upload.id).await;
+            let has = keys.contains(row.key.as_str());
+            let status = row.status();
+            if status.is_final() {
+                // It may be deleted by now, and never comes by itself.
+                assert!(life.stored || !has);
+                life.stored = has;
+            } else {
+                assert_eq!(has, life.stored, "{status:?}: nobody but its owner deletes {}", row.id);
+            }
+            if status == Status::Expired {
+                assert!(now > row.url_expires_at + TimeDelta::minutes(15), "expired too early");
+            }
+            if status == Status::Missing {
+                // Bytes that came back are seen by the next audit.
+                assert!(life.lost, "{} was always there", row.id);
+            }
+        }
+        assert!(self.orphans.is_subset(&keys) && self.foreign.is_subset(&keys));
+    }
+
+    /// What must hold in the end: states, objects, and the findings of the last audit.
+    pub async fn check_end(&mut self, last: &Run) {
+        let mut keys: BTreeSet<_> = self.orphans.union(&self.foreign).cloned().collect();
+        keys.insert("tracks/.instance".to_owned());
+        let mut findings = BTreeSet::new();
+        for (n, life) in self.lives.iter().enumerate() {
+            let Some(life) = life else { continue };
+            let row = self.world.get(life.upload.id).await;
+            assert_eq!(end_of(&row), life.end, "life {n}: {row:?}");
+            let key = row.key.to_string();
+            match life.end {
+                End::Uploaded { late } => {
+                    keys.insert(key.clone());
+                    findings.extend(late.then_some(("late", key)));
+                }
+                End::Missing => findings.extend([("missing", key)]),
+                End::Rejected(_) | End::Expired | End::Cancelled | End::Removed(_) => {}
+            }
+        }
+        findings.extend(self.orphans.iter().map(|key| ("orphan", key.clone())));
+        findings.extend(self.foreign.iter().map(|key| ("foreign", key.clone())));
+        let stored: BTreeSet<_> = self.world.store.keys().into_iter().collect();
+        assert_eq!(stored, keys, "exactly the wanted, the unknown and the foreign are left");
+        let found: Vec<_> = self.world.findings(last).await;
+        assert_eq!(found.len(), findings.len(), "each once: {found:?}");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), findings);
+        let (open, _) = self.world.store.list_multiparts("tracks/", None).await.unwrap();
+        assert!(open.is_empty(), "{open:?} is left");
+    }
+}
+
+fn end_of(row: &Upload) -> End {
+    match &row.state {
+        State::Uploaded(verified) => End::Uploaded { late: verified.late },
+        State::Rejected { reason: RejectReason::Overwritten, .. } => End::Rejected("overwritten"),
+        State::Rejected { reason, .. } => End::Rejected(reason.name()),
+        State::Expired => End::Expired,
+        State::Missing(_) => End::Missing,
+        State::Cancelled => End::Cancelled,
+        State::Removed { reason, .. } => End::Removed(*reason),
+        State::Pending => panic!("still pending: {row:?}"),
+    }
+}
