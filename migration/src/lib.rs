@@ -8,6 +8,7 @@ mod columns;
 mod m20261123_000001_uploads;
 mod m20261123_000002_reconcile;
 mod m20261123_000004_part_size;
+mod m20261123_000005_webhooks;
 
 /// All steps.
 pub struct Migrator;
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_uploads::Migration),
             Box::new(m20261123_000002_reconcile::Migration),
             Box::new(m20261123_000004_part_size::Migration),
+            Box::new(m20261123_000005_webhooks::Migration),
         ]
     }
 }

@@ -17,13 +17,16 @@ use crate::storage::presign::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod apply;
+pub mod changes;
 pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
+pub mod events;
 pub mod multipart;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;
+pub mod webhooks;
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,9 @@ pub enum AppError {
     /// The state refuses it.
     #[error(transparent)]
     State(#[from] TransitionError),
+    /// As many wait as may.
+    #[error("too many are waiting already")]
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     #[error("it was changed by others at the same time; try again")]
     Contended,

@@ -8,15 +8,18 @@ use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_s3::config::SharedHttpClient;
 use secrecy::SecretString;
 
+use crate::app::webhooks::{Courier, Couriers, Endpoint};
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
 use crate::db::{Db, DbSettings};
 use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
+use crate::domain::webhook::Subscriber;
 use crate::jobs::Schedules;
 use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
+use crate::storage::outward::Outward;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use crate::storage::wire::{Wire, http_client};
@@ -24,6 +27,9 @@ use crate::storage::{Capabilities, Store};
 
 /// The region of stores that don't care, and of `dev`.
 pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// How long a receiver of webhooks may take to answer.
+const WEBHOOK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How long one request of a probe may take.
 const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -62,6 +68,8 @@ impl Adapters {
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
         }
+        let db = db.with_subscribers(subscribers(config));
+        db.limit_waiters(config.limits.waiters);
         let app = App {
             db,
             stores,
@@ -90,6 +98,24 @@ impl Adapters {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
         }
     }
+}
+
+/// Who is told of changes.
+fn subscribers(config: &Config) -> Vec<Subscriber> {
+    let endpoints = config.webhooks.endpoints.iter();
+    endpoints
+        .map(|(name, endpoint)| Subscriber { name: name.clone(), events: endpoint.events.clone() })
+        .collect()
+}
+
+/// Begins to deliver webhooks, where any are configured.
+pub fn couriers(config: &Config, app: &Arc<App>) -> Couriers {
+    let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
+        // Checked when the configuration was read.
+        Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
+    });
+    let client = Outward::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private);
+    Courier::new(Arc::clone(app), client).start(endpoints.collect())
 }
 
 /// A bucket as configured, of which nothing was asked yet.

@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
+use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
+use crate::http::extract::Intake;
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
 use crate::reconcile::{Reconciler, marker};
@@ -28,6 +30,7 @@ pub struct Service {
     adapters: Adapters,
     reconciler: Arc<Reconciler>,
     scheduler: Scheduler,
+    couriers: Couriers,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
 }
@@ -43,6 +46,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
+        let intake = Intake::new(config.events.token.clone());
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             bind: addr,
@@ -51,12 +55,13 @@ impl Service {
             client_timeout: config.limits.request_timeout.get(),
             workers: None,
         };
-        let server = http::build(state, settings, listener).context("server")?;
+        let server = http::build_with(state, intake, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))
             .await
             .context("reconcile.schedule")?;
+        let couriers = adapters::couriers(config, &adapters.app);
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
@@ -64,7 +69,7 @@ impl Service {
             });
         }
         tracing::info!(%addr, "serving");
-        Ok(Self { addr, adapters, reconciler, scheduler, server, handle })
+        Ok(Self { addr, adapters, reconciler, scheduler, couriers, server, handle })
     }
 
     /// Where it listens.
@@ -75,7 +80,7 @@ impl Service {
     /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
     /// requests under way, the stores and the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, reconciler, scheduler, mut server, handle, .. } = self;
+        let Self { adapters, reconciler, scheduler, couriers, mut server, handle, .. } = self;
         let ended = tokio::select! {
             told = stop_signal() => { told?; None }
             ended = &mut server => Some(ended),
@@ -84,6 +89,9 @@ impl Service {
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
+        // Long polls and event streams would hold up the server's end.
+        adapters.app.db.end_waits();
+        drop(couriers);
         // Nothing new is accepted from here on; what runs is ended, or finishes.
         let stopping = handle.stop(true);
         reconciler.shut_down().await;

@@ -9,6 +9,7 @@
 pub mod checksum;
 pub mod clock;
 pub mod envelope;
+pub mod event;
 pub mod ids;
 pub mod key;
 pub mod parts;
@@ -19,6 +20,7 @@ pub mod sniff;
 pub mod track;
 pub mod transition;
 pub mod upload;
+pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};
 pub use clock::{Clock, Timestamp};

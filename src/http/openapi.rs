@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{orphans, reconciliations, service, tracks, uploads};
+use super::routes::{events, orphans, reconciliations, service, tracks, uploads, webhooks};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -40,6 +40,7 @@ pub struct Document(pub Bytes);
         uploads::list::handle,
         uploads::create::handle,
         uploads::get::handle,
+        uploads::events::handle,
         uploads::delete::handle,
         uploads::presign::handle,
         uploads::confirm::handle,
@@ -52,6 +53,9 @@ pub struct Document(pub Bytes);
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
         orphans::purge::handle,
+        events::s3::handle,
+        webhooks::list::handle,
+        webhooks::redeliver::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,
@@ -62,6 +66,7 @@ pub struct Document(pub Bytes);
     tags(
         (name = "tracks", description = "Records that files belong to"),
         (name = "uploads", description = "Files on their way, arrived, or ended"),
+        (name = "events", description = "What stores tell"),
         (name = "admin", description = "Reconciliation"),
         (name = "service", description = "The service about itself"),
     ),
@@ -120,6 +125,11 @@ problems! {
         ("409", "The upload was ended while its bytes were coming"),
         ("415", "The policy takes no such media type"),
     ],
+    /// A sender without the token.
+    Refused = [
+        ("401", "The token is missing or wrong"),
+        ("403", "Events are not taken here"),
+    ],
     /// Nothing there.
     NotFound = [("404", "There is no such thing")],
     /// A state that refuses it.
@@ -142,6 +152,7 @@ problems! {
 fn problem(status: &str, text: &str) -> Response {
     let (name, title) = match status {
         "400" => ("validation", "The input breaks a rule"),
+        "401" => ("unauthorized", "Who are you?"),
         "403" => ("disabled", "Switched off"),
         "404" => ("not-found", "Not found"),
         "408" => ("request-timeout", "The body did not come in time"),

@@ -36,6 +36,8 @@ pub enum Code {
     Validation,
     /// A body that can't be read.
     BadRequest,
+    /// No token, or a wrong one.
+    Unauthorized,
     /// The path takes other methods.
     MethodNotAllowed,
     /// The body did not come in time.
@@ -60,6 +62,8 @@ pub enum Code {
     Ended,
     /// A run of that mode and policy is at work.
     RunActive,
+    /// As many wait as may.
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     Contended,
     /// A fault of this service.
@@ -81,6 +85,7 @@ impl Code {
             Self::NotFound => ("not-found", S::NOT_FOUND, "Not found", None),
             Self::Validation => ("validation", S::BAD_REQUEST, "The input breaks a rule", None),
             Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request can't be read", None),
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "Who are you?", None),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed", None)
             }
@@ -106,6 +111,9 @@ impl Code {
             Self::State => ("state-conflict", S::CONFLICT, "The state refuses it", None),
             Self::Ended => ("upload-ended", S::CONFLICT, "The upload was ended", None),
             Self::RunActive => ("run-active", S::CONFLICT, "A run is at work", None),
+            Self::TooManyWaiters => {
+                ("too-many-waiters", S::SERVICE_UNAVAILABLE, "Too many are waiting", Some(5))
+            }
             Self::Contended => {
                 ("contended", S::SERVICE_UNAVAILABLE, "Changed by others; try again", Some(1))
             }
@@ -364,6 +372,7 @@ impl From<AppError> for ApiError {
             AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
+            AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
             AppError::Ended => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),

@@ -24,6 +24,7 @@ use crate::domain::reconcile::Listed;
 
 pub mod capabilities;
 pub mod memory;
+pub mod outward;
 pub mod presign;
 pub mod probe;
 pub mod s3;

@@ -7,6 +7,7 @@ pub mod file;
 pub mod id;
 pub mod json;
 pub mod query;
+pub mod sender;
 pub mod text;
 
 pub use caller::Caller;
@@ -15,6 +16,7 @@ pub use file::FileBody;
 pub use id::Id;
 pub use json::{Json, OptionalJson};
 pub use query::Query;
+pub use sender::{Intake, Sender};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;

@@ -62,7 +62,11 @@ impl Live {
             ("reconcile.lease".to_owned(), "1s".to_owned()),
         ];
         let mut database = None;
-        let address = format!("127.0.0.1:{}", free_port());
+        let bind = changes.iter().find(|(key, _)| *key == "server.bind");
+        let address = match bind {
+            Some((_, address)) => (*address).to_owned(),
+            None => format!("127.0.0.1:{}", free_port()),
+        };
         let arguments = if let Some(store) = store {
             let test_database = TestDatabase::create().await;
             settings.push(("server.bind".to_owned(), address.clone()));

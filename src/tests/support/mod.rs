@@ -3,6 +3,7 @@
 pub mod database;
 pub mod live;
 pub mod proxy;
+pub mod served;
 pub mod world;
 
 /// The first bytes of a real MP3: an `ID3v2` tag's header.

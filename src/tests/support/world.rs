@@ -28,7 +28,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl World {
@@ -74,7 +74,19 @@ impl World {
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
         upload_coordinator::reconcile::marker::claim(&app).await.expect("the marker is written");
-        Self { app, store, clock, reconciler, owner: Owner::anonymous(), _database: database }
+        Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
+    }
+
+    /// The use cases of another process on the same database and store.
+    pub async fn replica(&self) -> App {
+        App {
+            db: self.database.connect().await,
+            stores: self.app.stores.clone(),
+            policies: self.app.policies.clone(),
+            clock: self.clock.clone(),
+            ids: Arc::new(SystemIds),
+            direct: self.app.direct,
+        }
     }
 
     /// Lets time pass.
