@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt as _};
 
+use super::apply::abort_multipart;
 use super::create_upload::NewUpload;
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
@@ -19,7 +20,7 @@ use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload};
 use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{Part, PutOptions, Store, Written};
+use crate::storage::{Part, PutOptions, Store, StoreError, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -109,7 +110,8 @@ impl App {
         let by = ConfirmedBy::Direct;
         let event = Event::Observed(Observation { facts, verdict: Ok(()), by });
         let upload = self.apply(upload, &event).await?.upload;
-        if upload.status() == Status::Cancelled {
+        // Removed is fine: a newer upload of the track was faster.
+        if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
             return Err(AppError::Ended);
         }
         self.track(owner, track).await
@@ -254,10 +256,15 @@ impl Transfer<'_> {
         if file.ended {
             self.check_size(file.size)?;
             file.check_digests()?;
-            return Ok(self.store.objects.put(&key, first, &options).await?);
+            let put = self.store.objects.put(&key, first, &options).await;
+            return self.or_stored(&key, file.size, put).await;
         }
         let id = self.store.objects.create_multipart(&key, &options).await?;
-        self.note_multipart(&id).await?;
+        if let Err(error) = self.note_multipart(&id).await {
+            // The row does not know the parts, so nobody else could abort them.
+            abort_multipart(self.store, &self.upload, &id).await;
+            return Err(error);
+        }
         let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
         while !file.ended {
             let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);
@@ -270,7 +277,28 @@ impl Transfer<'_> {
         }
         self.check_size(file.size)?;
         file.check_digests()?;
-        Ok(self.store.objects.complete_multipart(&key, &id, &parts, false).await?)
+        let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
+        self.or_stored(&key, file.size, done).await
+    }
+
+    /// The answer of a write may be lost when the write was not: then the object is there,
+    /// and nobody but this upload writes to its key.
+    async fn or_stored(
+        &self,
+        key: &str,
+        size: u64,
+        written: std::result::Result<Written, StoreError>,
+    ) -> Result<Written> {
+        let error = match written {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::NoSuchMultipart)) => error,
+            other => return Ok(other?),
+        };
+        match self.store.objects.head(key).await {
+            Ok(Some(meta)) if meta.size == size => {
+                Ok(Written { etag: meta.etag, version_id: meta.version_id })
+            }
+            _ => Err(error.into()),
+        }
     }
 
     async fn put_part(&self, key: &str, id: &str, number: u16, part: Bytes) -> Result<Part> {
@@ -314,7 +342,8 @@ impl Transfer<'_> {
                 self.upload = upload;
                 Ok(())
             }
-            // Only a DELETE writes to an upload whose bytes are coming.
+            // Ended by a DELETE, or by the reconciler when a part took longer than the URL's
+            // life and the grace together.
             Saved::Lost => Err(AppError::Ended),
         }
     }

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
+use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Status, TrackId, Upload};
 use crate::storage::Store;
@@ -43,6 +44,10 @@ impl App {
             return Ok(upload);
         }
         let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        // What is gone is for the reconciler to believe: it knows the right bucket.
+        if matches!(event, Event::Absent(_)) {
+            return Err(AppError::NotFound("file"));
+        }
         Ok(self.apply(upload, &event).await?.upload)
     }
 

@@ -32,7 +32,7 @@ pub enum AppError {
     #[error("no such {0}")]
     NotFound(&'static str),
     /// What the client sent breaks a rule.
-    #[error("the input breaks a rule")]
+    #[error("{0}")]
     Invalid(FieldErrors),
     /// The media type of the body is none that the policy takes.
     #[error("{0}")]

@@ -42,6 +42,11 @@ impl App {
             return Ok(upload);
         }
         let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        // The loss of a verified object is for the reconciler to believe: it knows whether
+        // this is the right bucket.
+        if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
+            return Err(AppError::NotArrived);
+        }
         let upload = self.apply(upload, &event).await?.upload;
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),

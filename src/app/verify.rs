@@ -92,11 +92,13 @@ async fn judge(
     let mut verdict = policy.judge(&upload.declared, &arrival);
     let mut checksum = None;
     if verdict.is_ok()
-        && let Some(declared) = &upload.declared.checksum
+        && let Some(wanted) = comparable(upload, policy, store, meta)
     {
-        let found = checksum_of(store, key, meta, declared).await?;
-        arrival.checksum = Some(&found);
-        verdict = policy.judge(&upload.declared, &arrival);
+        let found = checksum_of(store, key, meta, wanted).await?;
+        if upload.declared.checksum.is_some() {
+            arrival.checksum = Some(&found);
+            verdict = policy.judge(&upload.declared, &arrival);
+        }
         checksum = Some(found);
     }
     let content_type = sniff::media_type(&head)
@@ -110,6 +112,23 @@ async fn judge(
         checksum,
     };
     Ok((facts, verdict))
+}
+
+/// The checksum that the object's is to be compared with: the declared one, or the one on
+/// record from when it was verified, as long as no more is read than the policy allows.
+fn comparable<'a>(
+    upload: &'a Upload,
+    policy: &Policy,
+    store: &Store,
+    meta: &ObjectMeta,
+) -> Option<&'a Checksum> {
+    let on_record = || {
+        let facts = &upload.state.verified()?.facts;
+        let known = facts.checksum.as_ref()?;
+        let cheap = meta.size <= policy.verify_max_read || store.keeps_checksum(known.algorithm());
+        (cheap && facts.size == meta.size).then_some(known)
+    };
+    upload.declared.checksum.as_ref().or_else(on_record)
 }
 
 /// The object's checksum in the algorithm of `declared`: the store's own record, or by

@@ -40,8 +40,8 @@ impl Server {
         let file = access_file(&store.data_dir);
         let known = read_access(&file)?;
         let mut access = match (&store.access_key_id, &store.secret_access_key, known) {
-            (Some(id), Some(secret), _) => Access {
-                url: String::new(),
+            (Some(id), Some(secret), known) => Access {
+                url: known.map(|known| known.url).unwrap_or_default(),
                 key_id: id.clone(),
                 secret_access_key: secret.expose_secret().to_owned(),
             },

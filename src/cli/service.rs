@@ -11,7 +11,16 @@ use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, marker};
+
+/// Waits for SIGTERM or Ctrl-C.
+pub async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("can't listen for Ctrl-C"),
+    }
+}
 
 /// A service that answers.
 pub struct Service {
@@ -27,6 +36,7 @@ impl Service {
     /// Binds, schedules and serves.
     pub async fn start(config: &Config, adapters: Adapters) -> anyhow::Result<Self> {
         let bind = config.server.bind;
+        marker::claim(&adapters.app).await.context("the markers of the buckets")?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
         let addr = listener.local_addr().context("server.bind")?;
@@ -66,23 +76,19 @@ impl Service {
     /// requests under way, the stores and the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
         let Self { adapters, reconciler, scheduler, mut server, handle, .. } = self;
-        let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
         let ended = tokio::select! {
-            _ = terminate.recv() => None,
-            interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
+            told = stop_signal() => { told?; None }
             ended = &mut server => Some(ended),
         };
         tracing::info!("stopping");
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
+        // Nothing new is accepted from here on; what runs is ended, or finishes.
+        let stopping = handle.stop(true);
         reconciler.shut_down().await;
-        let ended = if let Some(ended) = ended {
-            ended
-        } else {
-            handle.stop(true).await;
-            server.await
-        };
+        stopping.await;
+        let ended = if let Some(ended) = ended { ended } else { server.await };
         adapters.close().await;
         tracing::info!("stopped");
         ended.context("the server's task broke down")?.context("the server broke down")

@@ -157,7 +157,8 @@ fn seen_again(
     now: Timestamp,
     policy: &Policy,
 ) -> Step {
-    let verdict = match before.facts.same_bytes(&seen.facts) {
+    let same = before.facts.same_bytes(&seen.facts);
+    let verdict = match same {
         Some(true) => Ok(()),
         // The same size and no checksum to tell by: the rules decide again.
         None => seen.verdict,
@@ -168,7 +169,9 @@ fn seen_again(
         Ok(()) => {
             let effects =
                 if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
-            let checksum = seen.facts.checksum.or(before.facts.checksum);
+            // A checksum on record is of these bytes only where they are the same.
+            let kept = if same == Some(true) { before.facts.checksum } else { None };
+            let checksum = seen.facts.checksum.or(kept);
             let facts = Facts { checksum, ..seen.facts };
             changed(upload, State::Uploaded(Verified { facts, ..before }), now, effects)
         }

@@ -6,17 +6,22 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use upload_coordinator::domain::{Algorithm, Checksum};
 
 use crate::support::live::{Live, read, text};
 use crate::support::{PNG, mp3};
 
 const MIB: usize = 1 << 20;
 
+/// So that the service knows what a real store can do.
+const PROBED: (&str, &str) = ("storage.default.probe", "true");
+
 async fn in_parts() -> Live {
     let parts = [
         ("policies.tracks.part_size", "5MiB"),
         ("policies.tracks.multipart_threshold", "6MiB"),
         ("policies.tracks.max_size", "10GiB"),
+        PROBED,
     ];
     Live::with(&parts).await
 }
@@ -77,6 +82,26 @@ async fn a_large_file_goes_in_parts_one_is_lost_and_resumed() {
     }
     let stored = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
     assert_eq!(sha256(&stored.expect("an answer").bytes().await.expect("a body")), sum);
+}
+
+#[tokio::test]
+async fn a_crc_of_the_whole_file_is_checked_whatever_the_store_keeps() {
+    let live = in_parts().await;
+    let file = mp3(11 * MIB, 5);
+    for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
+        for (bytes, status) in [(&file, "uploaded"), (&mp3(11 * MIB, 6), "rejected")] {
+            let value = Checksum::of(algorithm, &file).value();
+            let checksum = json!({"algorithm": algorithm.name(), "value": value});
+            let declared = json!({"filename": "a.mp3", "size": 11 * MIB, "checksum": checksum});
+            let upload = create(&live, declared).await;
+            send(&live, &upload, bytes, &[1, 2, 3]).await;
+            let path = format!("/api/uploads/{}/complete", text(&upload, "id"));
+            let (_, done) = live.send(Method::POST, &path, None).await;
+            assert_eq!(text(&done, "status"), status, "{algorithm}: {done}");
+            let seen = Checksum::of(algorithm, bytes).value();
+            assert_eq!(text(&done["checksum"], "value"), seen, "{algorithm}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -177,7 +202,7 @@ fn form(request: &Value, bytes: Vec<u8>) -> Form {
 
 #[tokio::test]
 async fn a_form_upload_is_held_to_size_type_and_metadata() {
-    let live = Live::start().await;
+    let live = Live::with(&[PROBED]).await;
     let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000,
         "strategy": "post", "metadata": {"source": "browser"}});
     let upload = create(&live, declared).await;
@@ -194,8 +219,8 @@ async fn a_form_upload_is_held_to_size_type_and_metadata() {
         let refused = send(form(&other, mp3(9000, 1))).await.expect("an answer").status();
         assert!(refused.is_client_error(), "{field}: {refused}");
     }
-    let sent = send(form(request, mp3(9000, 1))).await.expect("an answer");
-    assert!(sent.status().is_success(), "{}", sent.text().await.expect("a body"));
+    let stored = send(form(request, mp3(9000, 1))).await.expect("an answer");
+    assert!(stored.status().is_success(), "{}", stored.text().await.expect("a body"));
     let path = format!("/api/uploads/{}/confirm", text(&upload, "id"));
     let (status, done) = live.send(Method::POST, &path, None).await;
     assert_eq!((status, text(&done, "status").as_str()), (200, "uploaded"), "{done}");

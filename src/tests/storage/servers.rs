@@ -58,7 +58,7 @@ impl Kind {
         match self {
             Self::Memory | Self::Embedded => all,
             Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
-            Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..no_sums },
+            Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
             Self::Garage => {
                 Capabilities { write_once: false, multipart_write_once: false, ..no_sums }
             }

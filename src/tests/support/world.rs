@@ -73,6 +73,7 @@ impl World {
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
+        upload_coordinator::reconcile::marker::claim(&app).await.expect("the marker is written");
         Self { app, store, clock, reconciler, owner: Owner::anonymous(), _database: database }
     }
 
