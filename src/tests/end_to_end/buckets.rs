@@ -7,6 +7,7 @@ use aws_sdk_s3::types::{
 use chrono::TimeDelta;
 use reqwest::redirect::Policy;
 use serde_json::json;
+use upload_coordinator::storage::PutOptions;
 use upload_coordinator::storage::presign::GetTerms;
 
 use crate::storage::servers::{Subject, now};
@@ -40,6 +41,9 @@ async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
     let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build();
     let client = own.s3.as_ref()?.sdk().put_bucket_encryption().bucket(&own.store.bucket);
     client.server_side_encryption_configuration(rules.expect("complete")).send().await.ok()?;
+    // A store may take the rule and have no key to follow it with.
+    let options = PutOptions::default();
+    own.objects().put(&own.key("first"), "bytes".into(), &options).await.ok()?;
     Some(own)
 }
 
