@@ -11,9 +11,9 @@ use secrecy::SecretString;
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
 use crate::db::{Db, DbSettings};
+use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
-use crate::domain::{Clock as _, IdSource as _};
 use crate::jobs::Schedules;
 use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
@@ -212,6 +212,7 @@ pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
         lease: reconcile.lease.get(),
         late_window: reconcile.late_window.delta(),
         concurrency: reconcile.concurrency,
+        max_requests_per_second: reconcile.max_requests_per_second,
         page_size: reconcile.page_size,
         max_deletions: reconcile.max_deletions,
         ..ReconcileSettings::default()
@@ -229,9 +230,4 @@ pub fn schedules(config: &Config) -> Schedules {
             ended: Some(config.reconcile.ended_retention.delta()).filter(|d| !d.is_zero()),
         }),
     }
-}
-
-/// The present moment, for what the command line says of time.
-pub fn now() -> crate::domain::Timestamp {
-    SystemClock.now()
 }

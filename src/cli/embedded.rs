@@ -21,7 +21,8 @@ use crate::storage::{Capabilities, Store};
 #[derive(Clone, Serialize, Deserialize)]
 struct Access {
     url: String,
-    access_key_id: String,
+    #[serde(rename = "access_key_id")]
+    key_id: String,
     secret_access_key: String,
 }
 
@@ -42,13 +43,13 @@ impl Server {
         let mut access = match (&store.access_key_id, &store.secret_access_key, known) {
             (Some(id), Some(secret), _) => Access {
                 url: String::new(),
-                access_key_id: id.clone(),
+                key_id: id.clone(),
                 secret_access_key: secret.expose_secret().to_owned(),
             },
             (_, _, Some(known)) => known,
             (_, _, None) => Access {
                 url: String::new(),
-                access_key_id: format!("dev{}", random_hex(8)),
+                key_id: format!("dev{}", random_hex(8)),
                 secret_access_key: random_hex(20),
             },
         };
@@ -58,7 +59,7 @@ impl Server {
             data_dir: store.data_dir.clone(),
             bind: store.bind,
             region: region.clone(),
-            access_key_id: access.access_key_id.clone(),
+            access_key_id: access.key_id.clone(),
             secret_access_key: SecretString::from(access.secret_access_key.clone()),
             buckets: vec![bucket.clone()],
             host_domain: None,
@@ -88,7 +89,7 @@ impl Server {
     ) -> anyhow::Result<Store> {
         let url = |text: &str| url::Url::parse(text).with_context(|| format!("storage.{name}"));
         let credentials = S3Credentials::Static {
-            access_key_id: self.access.access_key_id.clone(),
+            access_key_id: self.access.key_id.clone(),
             secret_access_key: SecretString::from(self.access.secret_access_key.clone()),
             session_token: None,
         };
@@ -121,7 +122,7 @@ impl Server {
 
     /// The access key and its secret, for the ready file of `dev`.
     pub fn keys(&self) -> (&str, &str) {
-        (&self.access.access_key_id, &self.access.secret_access_key)
+        (&self.access.key_id, &self.access.secret_access_key)
     }
 
     /// Stops it, where it is this process's.

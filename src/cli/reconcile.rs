@@ -131,7 +131,6 @@ fn show(bar: &ProgressBar, progress: Progress) {
 }
 
 fn summary(run: &Run) -> String {
-    let counters = serde_json::to_value(run.counters).unwrap_or_default();
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     let dry = if run.request.dry_run { " (dry run)" } else { "" };
@@ -139,7 +138,7 @@ fn summary(run: &Run) -> String {
         format!("{} {}{dry}", run.request.mode.name(), run.id),
         run.status.name().to_owned(),
     ]);
-    for (name, count) in counters.as_object().into_iter().flatten() {
+    for (name, count) in run.counters.named() {
         table.add_row(vec![name.replace('_', " "), count.to_string()]);
     }
     if let Some(column) = table.column_mut(1) {

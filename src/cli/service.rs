@@ -77,12 +77,11 @@ impl Service {
             tracing::warn!(%error, "the scheduler did not stop");
         }
         reconciler.shut_down().await;
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                handle.stop(true).await;
-                server.await
-            }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            handle.stop(true).await;
+            server.await
         };
         adapters.close().await;
         tracing::info!("stopped");

@@ -65,7 +65,7 @@ impl Algorithm {
     }
 
     /// The value's length in bytes before base64.
-    pub fn len(self) -> usize {
+    pub fn digest_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Crc32 | Self::Crc32c => 4,
@@ -99,7 +99,7 @@ pub enum ChecksumError {
     #[error("value is not base64")]
     Encoding,
     /// Base64 of another number of bytes.
-    #[error("a {} value is base64 of {} bytes", .0, .0.len())]
+    #[error("a {} value is base64 of {} bytes", .0, .0.digest_len())]
     Length(Algorithm),
 }
 
@@ -114,7 +114,7 @@ impl Checksum {
     /// Reads a value in base64 of the algorithm's length.
     pub fn parse(algorithm: Algorithm, value: &str) -> Result<Self, ChecksumError> {
         let bytes = STANDARD.decode(value).map_err(|_| ChecksumError::Encoding)?;
-        if bytes.len() == algorithm.len() {
+        if bytes.len() == algorithm.digest_len() {
             Ok(Self { algorithm, bytes })
         } else {
             Err(ChecksumError::Length(algorithm))
@@ -183,7 +183,7 @@ impl Hasher {
             Kind::Md5(hasher) => (Algorithm::Md5, hasher.finalize().to_vec()),
             Kind::Crc(algorithm, crc) => {
                 let sum = crc.finalize().to_be_bytes();
-                (algorithm, sum[8 - algorithm.len()..].to_vec())
+                (algorithm, sum[8 - algorithm.digest_len()..].to_vec())
             }
         };
         Checksum { algorithm, bytes }

@@ -175,6 +175,7 @@ impl KeyRange {
     }
 
     /// The same range from behind `key` on.
+    #[must_use]
     pub fn resumed_after(&self, key: &str) -> Self {
         Self { after: Some(key.to_owned()), ..self.clone() }
     }

@@ -126,8 +126,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds another count.
-    pub fn add(&mut self, other: &Self) {
+    /// The counts by name, in the order of the API.
+    pub fn named(&self) -> [(&'static str, u64); 14] {
         let Self {
             listed,
             list_requests,
@@ -143,21 +143,23 @@ impl Counters {
             aborted_multipart,
             deleted,
             errors,
-        } = other;
-        self.listed += listed;
-        self.list_requests += list_requests;
-        self.head_requests += head_requests;
-        self.confirmed += confirmed;
-        self.rejected += rejected;
-        self.expired += expired;
-        self.missing += missing;
-        self.orphans += orphans;
-        self.foreign += foreign;
-        self.overwritten += overwritten;
-        self.late += late;
-        self.aborted_multipart += aborted_multipart;
-        self.deleted += deleted;
-        self.errors += errors;
+        } = *self;
+        [
+            ("listed", listed),
+            ("list_requests", list_requests),
+            ("head_requests", head_requests),
+            ("confirmed", confirmed),
+            ("rejected", rejected),
+            ("expired", expired),
+            ("missing", missing),
+            ("orphans", orphans),
+            ("foreign", foreign),
+            ("overwritten", overwritten),
+            ("late", late),
+            ("aborted_multipart", aborted_multipart),
+            ("deleted", deleted),
+            ("errors", errors),
+        ]
     }
 
     /// How many states this run changed and objects it deleted.

@@ -69,14 +69,16 @@ fn head_at(minutes: i64) -> Event {
     Event::Absent(Absence { asked_at: at(minutes), by_head: true })
 }
 
+/// A state, an event, and what comes of it: `None` where it is refused, otherwise the next
+/// status, whether a write is needed, and the effects.
+type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
+
 #[test]
 fn every_state_answers_every_event_as_the_design_says() {
     use Effect::{AbortMultipart, Bind, Unbind};
     use Status::{Cancelled, Expired, Missing, Pending, Rejected, Removed, Uploaded};
     let bad = Err(RejectReason::ContentMismatch);
     let renew = || Event::Renew { url_expires_at: at(200) };
-    // `None`: refused. Otherwise the next status, whether a write is needed, the effects.
-    type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
     let to = |status, effects: &[Effect]| Some((status, true, effects.to_vec()));
     let stays = |status| Some((status, false, vec![]));
     let table: Vec<Row> = vec![

@@ -70,15 +70,13 @@ pub async fn edge<B: MessageBody + 'static>(
     match answer {
         Ok(Ok(response)) => {
             let problem = response.response().error().map(|error| rendered(error, &id));
-            Ok(match problem {
-                Some(problem) => response.into_response(problem),
-                None => {
-                    let mut response = response.map_into_boxed_body();
-                    let (name, value) = id.header();
-                    response.headers_mut().insert(name, value);
-                    response
-                }
-            })
+            if let Some(problem) = problem {
+                return Ok(response.into_response(problem));
+            }
+            let mut response = response.map_into_boxed_body();
+            let (name, value) = id.header();
+            response.headers_mut().insert(name, value);
+            Ok(response)
         }
         Ok(Err(error)) => {
             let own = ApiError::foreign(&error).of_request(id);
@@ -103,17 +101,119 @@ fn rendered(error: &Error, id: &RequestId) -> actix_web::HttpResponse<BoxBody> {
     }
 }
 
-/// The whole chain, once.
 fn log(error: &ApiError) {
-    let chain = error as &dyn std::error::Error;
+    let error_chain = chain(error);
     if error.code().status().is_server_error() {
-        tracing::error!(error = chain, "request failed");
+        tracing::error!(error = error_chain, "request failed");
     } else {
-        tracing::debug!(error = chain, "request refused");
+        tracing::debug!(error = error_chain, "request refused");
     }
+}
+
+/// An error with all that stands behind it: the JSON log format writes only the outermost.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = error.source();
+    while let Some(source) = inner {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        inner = source.source();
+    }
+    text
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+    use actix_web::{App, HttpResponse, web};
+    use tracing_actix_web::TracingLogger;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn failing() -> Result<HttpResponse, ApiError> {
+        tracing::info!("inside");
+        let inner = std::io::Error::other("the disk is full");
+        Err(ApiError::new(Code::Internal).because(crate::app::AppError::from(
+            crate::storage::StoreError::Unavailable(Box::new(inner)),
+        )))
+    }
+
+    /// The answer's status, and what was logged of a GET of `path`.
+    async fn logged(path: &str) -> (u16, String, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let app = init_service(
+            App::new()
+                .route("/panic", web::get().to(async || -> HttpResponse { panic!("a secret") }))
+                .route("/fail", web::get().to(failing))
+                .wrap(from_fn(edge))
+                .wrap(TracingLogger::<RequestSpan>::new()),
+        )
+        .await;
+        let request = TestRequest::get().uri(path).insert_header(("x-request-id", "id-1"));
+        let response = match try_call_service(&app, request.to_request()).await {
+            Ok(response) => response.into_parts().1.map_into_boxed_body(),
+            Err(error) => error.error_response(),
+        };
+        assert_eq!(response.headers().get("x-request-id").unwrap(), "id-1");
+        let status = response.status().as_u16();
+        let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap(), log)
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_500_that_says_nothing() {
+        let (status, body, log) = logged("/panic").await;
+        assert_eq!(status, 500);
+        assert!(body.contains("/problems/internal") && body.contains("\"request_id\":\"id-1\""));
+        assert!(!body.contains("secret") && log.contains("a secret"));
+    }
+
+    #[actix_web::test]
+    async fn the_whole_chain_is_logged_once_and_never_answered() {
+        let (status, body, log) = logged("/fail").await;
+        assert_eq!(status, 500);
+        assert!(!body.contains("disk"), "{body}");
+        assert_eq!(log.matches("the disk is full").count(), 1, "{log}");
+    }
+
+    #[actix_web::test]
+    async fn every_line_has_the_request_id_and_none_the_query() {
+        let (_, _, log) = logged("/fail?X-Amz-Signature=secret").await;
+        let ours = log.lines().filter(|line| line.contains("upload_coordinator"));
+        let (all, with_id) = ours.fold((0, 0), |(all, with_id), line| {
+            (all + 1, with_id + usize::from(line.contains("id-1")))
+        });
+        assert!(all >= 3 && all == with_id, "{log}");
+        assert!(!log.contains("secret"), "{log}");
+    }
 }

@@ -167,7 +167,13 @@ impl Modify for EveryAnswer {
         for (path, item) in &mut document.paths.paths {
             let operations =
                 [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            let mut named: Option<String> = None;
             for operation in operations.into_iter().flatten() {
+                // One handler of two methods: ids must differ all the same.
+                if named.is_some() && named == operation.operation_id {
+                    operation.operation_id = named.as_ref().map(|id| format!("{id}_too"));
+                }
+                named.clone_from(&operation.operation_id);
                 if path.starts_with("/api/") && !path.starts_with("/api/schema") {
                     add(operation, "500", "A fault of this service, without its internals");
                     add(operation, "502", "The object store refused or failed");

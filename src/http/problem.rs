@@ -397,3 +397,56 @@ impl From<StartError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::RunId;
+
+    #[test]
+    fn every_failure_has_its_status_and_type() {
+        let broken = || Box::new(std::io::Error::other("secret")) as Source;
+        for (error, status, name) in [
+            (AppError::NotFound("track"), 404, "not-found"),
+            (AppError::field("size", "File is empty"), 400, "validation"),
+            (AppError::MediaType("no".into()), 415, "unsupported-media-type"),
+            (AppError::NotArrived, 409, "not-arrived"),
+            (AppError::FilePending, 409, "file-pending"),
+            (AppError::Contended, 503, "contended"),
+            (AppError::Ended, 409, "upload-ended"),
+            (AppError::Body("broke off".into()), 400, "bad-request"),
+            (AppError::Disabled("off"), 403, "disabled"),
+            (AppError::Unconfigured("secret".into()), 500, "internal"),
+            (DbError::Clock.into(), 500, "internal"),
+            (DbError::Url("secret".into()).into(), 500, "internal"),
+            (StoreError::Unavailable(broken()).into(), 503, "unavailable"),
+            (StoreError::AccessDenied(broken()).into(), 502, "store-error"),
+            (StoreError::Protocol("secret".into()).into(), 502, "store-error"),
+            (StoreError::NoSuchMultipart.into(), 409, "upload-ended"),
+            (SignError::CredentialsExpired.into(), 503, "unavailable"),
+            (SignError::Header("secret".into()).into(), 500, "internal"),
+        ] {
+            let error = ApiError::from(error);
+            let (kind, found, _, retry_after) = error.code().row();
+            assert_eq!((kind, found.as_u16()), (name, status));
+            let response = error.render(None);
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+            assert_eq!(retry_after.is_some(), status == 503);
+            let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_run_at_work_is_named() {
+        let id = RunId(uuid::Uuid::nil());
+        let response = ApiError::from(StartError::Held(id)).render(None);
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["type"], &body["run_id"]),
+            (&"/problems/run-active".into(), &id.to_string().into())
+        );
+    }
+}

@@ -37,7 +37,7 @@ impl Scheduler {
         reconciler: &Arc<Reconciler>,
         schedules: &Schedules,
     ) -> Result<Self, JobSchedulerError> {
-        let scheduler = JobScheduler::new().await?;
+        let cron = JobScheduler::new().await?;
         for (mode, schedule) in
             [(Mode::Incremental, &schedules.incremental), (Mode::Audit, &schedules.audit)]
         {
@@ -47,7 +47,7 @@ impl Scheduler {
                 let reconciler = Arc::clone(&reconciler);
                 Box::pin(async move { reconcile(&reconciler, mode, Trigger::Schedule).await })
             })?;
-            scheduler.add(job).await?;
+            cron.add(job).await?;
         }
         if let Some(retention) = schedules.retention {
             let reconciler = Arc::clone(reconciler);
@@ -55,10 +55,10 @@ impl Scheduler {
                 let reconciler = Arc::clone(&reconciler);
                 Box::pin(async move { retention::prune(&reconciler.app, retention).await })
             })?;
-            scheduler.add(job).await?;
+            cron.add(job).await?;
         }
-        scheduler.start().await?;
-        Ok(Self(scheduler))
+        cron.start().await?;
+        Ok(Self(cron))
     }
 
     /// Triggers nothing more.

@@ -224,6 +224,7 @@ pub trait ObjectStore: Send + Sync {
     ) -> Result<Part>;
 
     /// The parts the store holds, ascending by number, each number once (its newest).
+    /// [`StoreError::Protocol`] where a store lists several and the newest can't be told.
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>>;
 
     /// Makes the object from exactly these parts, ascending by number.

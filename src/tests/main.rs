@@ -6,6 +6,7 @@
 #[cfg(feature = "embedded-s3")]
 mod embedded_s3;
 mod end_to_end;
+mod http;
 mod reconcile_oracle;
 mod storage;
 mod support;

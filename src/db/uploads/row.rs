@@ -58,8 +58,11 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     match &upload.state {
         State::Rejected { reason: why, .. } => reason = Some(why.name().to_owned()),
         State::Removed { reason: why, .. } => reason = Some(why.name().to_owned()),
-        State::Pending | State::Expired | State::Cancelled => {}
-        State::Uploaded(_) | State::Missing(_) => {}
+        State::Pending
+        | State::Expired
+        | State::Cancelled
+        | State::Uploaded(_)
+        | State::Missing(_) => {}
     }
     if let Some(verified) = upload.state.verified() {
         confirmed_by = Some(verified.confirmed_by.name().to_owned());

@@ -7,8 +7,8 @@
 //! `curl -T FILE URL` works.
 //!
 //! To add a kind of request: a method on [`Presigner`] that gathers its headers and query
-//! parameters for [`Presigner::sign`], and a case in the tests against the AWS SDK in
-//! `src/tests/storage/presign.rs`.
+//! parameters for `Presigner::sign`, a case in `oracle_tests.rs` against the AWS libraries, and
+//! a promise in the contract suite, which tries it on real servers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //!
 //! All that it writes is below `{prefix}.probe/`, which no upload's key is, and is deleted
 //! at the end. To add a check: a function in the file of its kind that returns a
-//! [`Check`] and sets its capability, and a line in [`Prober::run`].
+//! [`Check`] and sets its capability, and a line in `Prober::run`.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -18,9 +18,7 @@ where
     let code = error.code().map(str::to_owned);
     match (&error, status) {
         (SdkError::ServiceError(_), Some(status)) => by_code(status, code, Box::new(error)),
-        (SdkError::ResponseError(_), Some(status)) if status < 500 => StoreError::Protocol(
-            format!("HTTP {status} that is no S3 answer; is the endpoint right?"),
-        ),
+        (SdkError::ResponseError(_), Some(status)) if status < 500 => no_s3_answer(status),
         (SdkError::ConstructionFailure(_), _) => {
             StoreError::Refused { code: "InvalidRequest".into(), source: Box::new(error) }
         }
@@ -68,9 +66,15 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
             _,
         )
         | (_, 408 | 429 | 500 | 502..=599) => StoreError::Unavailable(source),
+        (None, 200..=299) => no_s3_answer(status),
         // HEAD answers have no body, so no code either.
         _ => StoreError::Refused { code: code.unwrap_or_else(|| format!("HTTP {status}")), source },
     }
+}
+
+/// Most often a web page, of a proxy or of the store's console.
+fn no_s3_answer(status: u16) -> StoreError {
+    StoreError::Protocol(format!("HTTP {status} that is no S3 answer; is the endpoint right?"))
 }
 
 /// The SDK reports credentials that can't be had as a request that could not be sent.
@@ -115,6 +119,8 @@ mod tests {
             (501, Some("NotImplemented"), "Refused"),
             (400, Some("BadDigest"), "Refused"),
             (400, None, "Refused"),
+            (200, Some("InternalError"), "Unavailable"),
+            (200, None, "Protocol"),
         ] {
             assert_eq!(kind(status, code), expected, "{status} {code:?}");
         }

@@ -1,6 +1,6 @@
 //! Multipart uploads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
@@ -58,8 +58,7 @@ impl S3 {
     }
 
     pub(super) async fn parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
-        // SeaweedFS lists a part that was sent again once for each time.
-        let mut newest = BTreeMap::<u16, Part>::new();
+        let mut parts = PartList::default();
         let mut marker = None;
         loop {
             let call = self.client.list_parts().bucket(&self.bucket).key(key).upload_id(upload_id);
@@ -70,17 +69,12 @@ impl S3 {
                 let number = number
                     .ok_or_else(|| StoreError::Protocol("a listed part without a number".into()))?;
                 let last_modified = part.last_modified().and_then(timestamp);
-                let older =
-                    newest.get(&number).is_some_and(|known| known.last_modified > last_modified);
-                if !older {
-                    let etag = etag(part.e_tag())?;
-                    let part = Part { number, etag, size: size(part.size()), last_modified };
-                    newest.insert(number, part);
-                }
+                let etag = etag(part.e_tag())?;
+                parts.add(Part { number, etag, size: size(part.size()), last_modified });
             }
             let next = page.next_part_number_marker;
             if page.is_truncated != Some(true) {
-                return Ok(newest.into_values().collect());
+                return parts.finish();
             }
             if next.is_none() || next == marker {
                 return Err(StoreError::Protocol("a list of parts is cut off".into()));
@@ -176,6 +170,44 @@ impl S3 {
     }
 }
 
+/// SeaweedFS lists a part that was sent again once for each time, in no order, dated to the
+/// second.
+#[derive(Default)]
+struct PartList {
+    newest: BTreeMap<u16, Part>,
+    /// Different bytes of one date: nobody can tell which came last.
+    unclear: BTreeSet<u16>,
+}
+
+impl PartList {
+    fn add(&mut self, part: Part) {
+        let number = part.number;
+        match self.newest.get(&number) {
+            Some(known) if known.last_modified > part.last_modified => {}
+            Some(known) if known.last_modified == part.last_modified => {
+                if known.etag != part.etag {
+                    self.unclear.insert(number);
+                }
+            }
+            _ => {
+                self.unclear.remove(&number);
+                self.newest.insert(number, part);
+            }
+        }
+    }
+
+    /// Rather no object than one of bytes that were replaced; sending the part once more
+    /// mends it.
+    fn finish(self) -> Result<Vec<Part>> {
+        match self.unclear.first() {
+            Some(number) => Err(StoreError::Protocol(format!(
+                "part {number} is listed twice with one date; send it again"
+            ))),
+            None => Ok(self.newest.into_values().collect()),
+        }
+    }
+}
+
 /// Some stores answer 404 without the code that says what is missing.
 fn multipart_error<E>(
     error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
@@ -184,4 +216,33 @@ where
     E: std::error::Error + aws_sdk_s3::error::ProvideErrorMetadata + Send + Sync + 'static,
 {
     if is_not_found(&error) { StoreError::NoSuchMultipart } else { store_error(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(parts: &[(u16, &str, i64)]) -> Result<Vec<String>> {
+        let mut list = PartList::default();
+        for (number, etag, second) in parts {
+            let last_modified = crate::domain::clock::Timestamp::from_timestamp(*second, 0);
+            list.add(Part { number: *number, etag: (*etag).to_owned(), size: 1, last_modified });
+        }
+        Ok(list.finish()?.into_iter().map(|part| part.etag).collect())
+    }
+
+    #[test]
+    fn of_a_part_listed_twice_the_newest_counts_in_whatever_order() {
+        assert_eq!(list(&[(2, "c", 0), (1, "a", 5), (1, "b", 6)]).unwrap(), ["b", "c"]);
+        assert_eq!(list(&[(1, "b", 6), (1, "a", 5)]).unwrap(), ["b"]);
+        assert_eq!(list(&[(1, "a", 5), (1, "a", 5)]).unwrap(), ["a"], "the same bytes again");
+    }
+
+    #[test]
+    fn where_the_newest_cannot_be_told_there_is_no_list_until_it_can() {
+        let twice = [(1, "a", 5), (1, "b", 5), (1, "c", 6)];
+        assert!(matches!(list(&twice[..2]), Err(StoreError::Protocol(_))));
+        assert_eq!(list(&twice).unwrap(), ["c"]);
+        assert_eq!(list(&[(1, "c", 6), (1, "a", 5), (1, "b", 5)]).unwrap(), ["c"]);
+    }
 }

@@ -3,3 +3,4 @@
 mod probe;
 mod servers;
 mod store_contract;
+mod trouble;

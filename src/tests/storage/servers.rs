@@ -11,10 +11,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(feature = "embedded-s3")]
 use secrecy::SecretString;
+#[cfg(feature = "embedded-s3")]
 use tempfile::TempDir;
 use upload_coordinator::domain::clock::{Clock, SystemClock, Timestamp};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
+#[cfg(feature = "embedded-s3")]
 use upload_coordinator::embedded_s3::{EmbeddedS3, EmbeddedS3Config};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::MemoryStore;
@@ -63,6 +66,12 @@ impl Kind {
 /// judges them holds this.
 pub static CORS_TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// An embedded server with its folder.
+#[cfg(feature = "embedded-s3")]
+type Running = (EmbeddedS3, TempDir);
+#[cfg(not(feature = "embedded-s3"))]
+type Running = std::convert::Infallible;
+
 /// A store, and a prefix in it that no other test uses.
 pub struct Subject {
     pub kind: Kind,
@@ -73,7 +82,7 @@ pub struct Subject {
     pub settings: Option<S3Settings>,
     prefix: String,
     http: reqwest::Client,
-    _server: Option<(EmbeddedS3, TempDir)>,
+    _server: Option<Running>,
 }
 
 impl Subject {
@@ -103,6 +112,12 @@ impl Subject {
         Self::connect(Kind::named(&kind), settings, None).await
     }
 
+    #[cfg(not(feature = "embedded-s3"))]
+    async fn embedded() -> Self {
+        panic!("without the feature embedded-s3 these tests need TEST_S3_KIND")
+    }
+
+    #[cfg(feature = "embedded-s3")]
     async fn embedded() -> Self {
         let folder = TempDir::new().unwrap();
         let secret = SecretString::from("embedded-secret-key");
@@ -133,11 +148,7 @@ impl Subject {
         Self::connect(Kind::Embedded, settings, Some((server, folder))).await
     }
 
-    async fn connect(
-        kind: Kind,
-        settings: S3Settings,
-        server: Option<(EmbeddedS3, TempDir)>,
-    ) -> Self {
+    async fn connect(kind: Kind, settings: S3Settings, server: Option<Running>) -> Self {
         let s3 = S3::connect(&settings, &http_client()).await.unwrap();
         s3.create_bucket().await.unwrap();
         let store = s3.clone().into_store("server", kind.capabilities());
@@ -149,7 +160,7 @@ impl Subject {
         store: Store,
         s3: Option<S3>,
         settings: Option<S3Settings>,
-        server: Option<(EmbeddedS3, TempDir)>,
+        server: Option<Running>,
     ) -> Self {
         Self {
             kind,

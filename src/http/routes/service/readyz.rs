@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::HttpState;
+use crate::http::edge::chain;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
 
@@ -82,7 +83,7 @@ async fn check(
     let found = match tokio::time::timeout(CHECK_TIMEOUT, check).await {
         Ok(Ok(())) => OK,
         Ok(Err(error)) => {
-            tracing::warn!(check = name, error = &*error as &dyn Error, "not ready");
+            tracing::warn!(check = name, error = chain(&*error), "not ready");
             wrong
         }
         Err(_) => {

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::db::tracks::TrackFields;
 use crate::domain::policy::FieldErrors;
-use crate::http::extract::json::nullable;
+use crate::http::extract::json::Patch;
 use crate::http::extract::text::{self, NOT_NULL, REQUIRED, noted};
 
 /// A whole track.
@@ -55,17 +55,17 @@ impl TryFrom<NewTrack> for TrackFields {
 #[schema(example = json!({"release_date": null}))]
 pub struct TrackPatch {
     /// 1 to 100 characters, not blank.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default)]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
-    title: Option<Option<String>>,
+    title: Patch<String>,
     /// 1 to 100 characters, not blank.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default)]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
-    artist_name: Option<Option<String>>,
+    artist_name: Patch<String>,
     /// `YYYY-MM-DD`; null clears it.
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default)]
     #[schema(value_type = Option<String>, format = Date)]
-    release_date: Option<Option<String>>,
+    release_date: Patch<String>,
 }
 
 /// What is to change of a track.
@@ -73,7 +73,7 @@ pub struct TrackPatch {
 pub struct TrackChanges {
     title: Option<String>,
     artist_name: Option<String>,
-    release_date: Option<Option<NaiveDate>>,
+    release_date: Patch<NaiveDate>,
 }
 
 impl TrackChanges {
@@ -83,7 +83,11 @@ impl TrackChanges {
         TrackFields {
             title: self.title.clone().unwrap_or(title),
             artist_name: self.artist_name.clone().unwrap_or(artist_name),
-            release_date: self.release_date.unwrap_or(release_date),
+            release_date: match self.release_date {
+                Patch::Absent => release_date,
+                Patch::Null => None,
+                Patch::Value(date) => Some(date),
+            },
         }
     }
 }
@@ -94,19 +98,16 @@ impl TryFrom<TrackPatch> for TrackChanges {
     fn try_from(patch: TrackPatch) -> Result<Self, FieldErrors> {
         let TrackPatch { title, artist_name, release_date } = patch;
         let mut errors = FieldErrors::default();
-        let name = |text: Option<Option<String>>| {
-            text.map(|text| text.ok_or(NOT_NULL.to_owned()).and_then(text::name)).transpose()
+        let mut name = |text: Patch<String>, field| match text {
+            Patch::Absent => None,
+            Patch::Null => noted(Err(NOT_NULL.to_owned()), field, &mut errors),
+            Patch::Value(text) => noted(text::name(text), field, &mut errors),
         };
-        let date = release_date.map(|text| text.map(|text| text::date(&text)).transpose());
-        let title = noted(name(title), "title", &mut errors);
-        let artist_name = noted(name(artist_name), "artist_name", &mut errors);
-        let release_date = noted(date.transpose(), "release_date", &mut errors);
+        let (title, artist_name) = (name(title, "title"), name(artist_name, "artist_name"));
+        let date = release_date.try_map(|text| text::date(&text));
+        let release_date = noted(date, "release_date", &mut errors).unwrap_or_default();
         errors.into_result()?;
-        Ok(Self {
-            title: title.flatten(),
-            artist_name: artist_name.flatten(),
-            release_date: release_date.flatten(),
-        })
+        Ok(Self { title, artist_name, release_date })
     }
 }
 

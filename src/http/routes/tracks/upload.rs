@@ -1,8 +1,9 @@
 //! `POST` and `PUT /api/tracks/{id}/upload/{filename}`
 
-use actix_web::HttpRequest;
 use actix_web::web::{self, Data};
+use actix_web::{HttpRequest, rt};
 use percent_encoding::percent_decode_str;
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use crate::app::direct_upload::DirectUpload;
@@ -10,7 +11,7 @@ use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
 use crate::http::extract::{Caller, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
 
 /// A form around a file.
@@ -49,8 +50,13 @@ pub async fn handle(
     let filename = filename(request.uri().path())?;
     let FileBody { content_type, length, bytes, stall } = body;
     let upload = DirectUpload { track, policy, filename, content_type, length };
-    let track = state.app.direct_upload(&caller.owner, upload, bytes).await;
-    Ok(web::Json(track.map_err(|error| stall.explain(error))?.into()))
+    // A task of its own: when the client hangs up this handler is dropped, but what was
+    // begun must still be ended.
+    let app = state.app.clone();
+    let work = async move { app.direct_upload(&caller.owner, upload, bytes).await };
+    let stored = rt::spawn(work.in_current_span()).await;
+    let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
+    Ok(web::Json(stored.map_err(|error| stall.explain(error))?.into()))
 }
 
 /// The last segment as it was sent: the router decodes what is no UTF-8 into something

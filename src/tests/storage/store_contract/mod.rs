@@ -83,7 +83,7 @@ contract! {
             a_length_other_than_signed_is_refused,
             a_content_type_other_than_signed_is_refused,
             a_declared_header_cannot_be_left_out,
-            an_unsigned_amz_header_is_refused_or_ignored,
+            an_unsigned_amz_header_is_refused,
             a_body_that_breaks_its_checksum_is_refused,
             an_expired_url_is_refused,
             a_longer_expiry_than_signed_is_refused,

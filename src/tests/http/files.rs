@@ -1,0 +1,132 @@
+//! Files through this service, and back from the store.
+
+use std::time::Duration;
+
+use futures_util::stream;
+use reqwest::Body;
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use upload_coordinator::storage::memory::Operation;
+
+use super::kit::{Server, answer, mp3};
+
+#[tokio::test]
+async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let path = format!("/api/tracks/{track}");
+    server.get(&format!("{path}/file")).await.is_problem(404, "not-found");
+    let request = server.request("PUT", &format!("{path}/upload/My%20S%C3%B3ng.mp3"));
+    let stored = answer(request.body(mp3(1000))).await;
+    assert_eq!(stored.status, 200, "{stored:?}");
+    let stored = stored.json();
+    assert_eq!(
+        (&stored["status"], &stored["file"]),
+        (&json!("uploaded"), &json!(format!("{path}/file")))
+    );
+    let upload = &stored["upload"];
+    assert_eq!((&upload["filename"], &upload["size"]), (&json!("My Sóng.mp3"), &json!(1000)));
+    assert_eq!(
+        (&upload["strategy"], &upload["confirmed_by"]),
+        (&json!("direct"), &json!("direct"))
+    );
+    assert_eq!(upload["checksum"]["algorithm"], "sha256");
+
+    let file = server.get(&format!("{path}/file")).await;
+    assert_eq!((file.status.as_u16(), file.header("cache-control")), (307, "no-store"));
+    assert!(file.header("location").contains("X-Amz-Signature="));
+    let file = server.get(&format!("{path}/file?redirect=false")).await;
+    assert_eq!((file.status.as_u16(), file.header("cache-control")), (200, "no-store"));
+    let file = file.json();
+    assert!(file["url"].is_string() && file["expires_at"].is_string());
+    assert_eq!(file.as_object().map(serde_json::Map::len), Some(2));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_may_have_other_fields_around_its_file() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    // Two parts and a bit, so that the store gets more than one of ours.
+    let file = Part::bytes(mp3(11 << 20)).file_name("ignored.exe").mime_str("audio/mpeg");
+    let form = Form::new()
+        .text("before", "x".repeat(1000))
+        .part("file", file.expect("a part"))
+        .text("after", "y");
+    let request = server.request("POST", &format!("/api/tracks/{track}/upload/a.mp3"));
+    let stored = answer(request.multipart(form)).await;
+    assert_eq!(stored.status, 200, "{stored:?}");
+    assert_eq!(stored.json()["upload"]["size"], 11 << 20);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_without_one_file_is_refused_and_leaves_nothing() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let path = format!("/api/tracks/{track}/upload/a.mp3");
+    let none = Form::new().text("title", "x");
+    answer(server.request("POST", &path).multipart(none)).await.blames("file");
+    let two = Form::new().part("file", Part::bytes(mp3(10))).part("file", Part::bytes(mp3(10)));
+    answer(server.request("POST", &path).multipart(two)).await.blames("file");
+    let much = Form::new().text("x", "x".repeat(200_000)).part("file", Part::bytes(mp3(10)));
+    answer(server.request("POST", &path).multipart(much)).await.is_problem(400, "bad-request");
+    for kind in ["multipart/form-data", "multipart/form-data; boundary=x"] {
+        let request = server.request("POST", &path).header("content-type", kind);
+        answer(request.body("nonsense")).await.is_problem(400, "bad-request");
+    }
+    assert_eq!(server.store.keys(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_a_rule_is_answered_before_it_is_sent_whole() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let path = format!("/api/tracks/{track}/upload/a.mp3");
+    let large = answer(server.request("PUT", &path).body(mp3((16 << 20) + 1))).await;
+    large.blames("file");
+    assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
+    let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(mp3(1 << 20)));
+    let body = Body::wrap_stream(stream::iter(chunks));
+    let large = answer(server.request("PUT", &path).body(body)).await;
+    assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
+    answer(server.request("PUT", &path).body("")).await.blames("file");
+    answer(server.request("PUT", &path).body("<html>")).await.blames("file");
+    let request = server.request("PUT", &path).header("content-type", "image/png");
+    answer(request.body(mp3(10))).await.is_problem(415, "unsupported-media-type");
+    assert_eq!(server.store.keys(), Vec::<String>::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_a_cancelled_upload_and_no_parts() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+    let head = format!(
+        "PUT /api/tracks/{track}/upload/a.mp3 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        16 << 20
+    );
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    socket.write_all(&mp3(7 << 20)).await.expect("sent");
+    let path = format!("/api/tracks/{track}");
+    while server.store.calls(Operation::UploadPart) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(socket);
+    // Bounded by the test's own patience: the task ends as soon as the socket does.
+    for _ in 0..500 {
+        if server.get(&path).await.json()["status"] == "cancelled" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(server.get(&path).await.json()["status"], "cancelled");
+    while server.store.calls(Operation::AbortMultipart) == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await;
+}

@@ -1,0 +1,174 @@
+//! A server on a free port, over a database in a temporary folder and a store in memory.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use chrono::TimeDelta;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::policy::{Late, Overwrite};
+use upload_coordinator::domain::{Policy, PolicyName, Prefix};
+use upload_coordinator::http::{HttpSettings, HttpState, build};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::storage::memory::{MIN_PART_SIZE, MemoryStore};
+
+use crate::support::database::TestDatabase;
+
+/// Bytes that are an MP3 by their first ones.
+pub fn mp3(len: usize) -> Vec<u8> {
+    let mut bytes = b"ID3\x04\0\0\0\0\0\0".to_vec();
+    bytes.resize(len, 0x55);
+    bytes
+}
+
+/// A running server.
+pub struct Server {
+    pub address: SocketAddr,
+    pub store: Arc<MemoryStore>,
+    pub app: Arc<App>,
+    client: Client,
+    handle: ServerHandle,
+    _database: TestDatabase,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// That this is a problem document, complete and of this kind.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, name: &str) {
+        let problem = self.json();
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["type"], format!("/problems/{name}"), "{self:?}");
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string());
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+    }
+
+    /// That this is a 400 that has something to say of this field.
+    #[track_caller]
+    pub fn blames(&self, field: &str) {
+        self.is_problem(400, "validation");
+        let sentences = &self.json()["errors"][field];
+        assert!(sentences[0].is_string(), "{field}: {}", self.text);
+    }
+}
+
+pub async fn answer(request: RequestBuilder) -> Answer {
+    let response: Response = request.send().await.expect("an answer");
+    Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        text: response.text().await.expect("a body"),
+    }
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::with(Duration::from_secs(20)).await
+    }
+
+    /// With this `client_timeout`.
+    pub async fn with(client_timeout: Duration) -> Self {
+        let database = TestDatabase::create().await;
+        let db = database.migrated().await;
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        let objects = store.clone().store("default", None).expect("a store");
+        let app = Arc::new(App {
+            db,
+            stores: [("default".to_owned(), objects)].into(),
+            policies: [(PolicyName::default(), policy())].into(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            direct: DirectSettings {
+                enabled: true,
+                part_size: usize::try_from(MIN_PART_SIZE).expect("a size"),
+            },
+        });
+        let settings = ReconcileSettings::default();
+        let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let settings = HttpSettings {
+            bind: address,
+            shutdown_timeout: Duration::from_secs(1),
+            json_limit: 64 * 1024,
+            client_timeout,
+            workers: Some(1),
+        };
+        let state = HttpState { app: app.clone(), reconciler };
+        let server = build(state, settings, listener).expect("a server");
+        let handle = server.handle();
+        tokio::spawn(server);
+        let redirects = reqwest::redirect::Policy::none();
+        let client = Client::builder().redirect(redirects).build().expect("a client");
+        Self { address, store, app, client, handle, _database: database }
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        answer(self.request("GET", path)).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
+        answer(self.request(method, path).json(&body)).await
+    }
+
+    /// A new track's id.
+    pub async fn track(&self) -> String {
+        let body = serde_json::json!({"title": "Blue in Green", "artist_name": "Miles Davis"});
+        let track = self.send("POST", "/api/tracks", body).await;
+        assert_eq!(track.status, 201, "{track:?}");
+        track.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub async fn stop(self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        name: PolicyName::default(),
+        store: "default".into(),
+        prefix: Prefix::parse("tracks/").expect("a prefix"),
+        max_size: 16 << 20,
+        allowed_extensions: vec!["mp3".into()],
+        allowed_content_types: vec!["audio/mpeg".into(), "audio/mp3".into()],
+        url_ttl: TimeDelta::hours(1),
+        max_url_ttl: TimeDelta::hours(24),
+        grace: TimeDelta::minutes(15),
+        write_once: None,
+        multipart_threshold: 64 << 20,
+        part_size: 16 << 20,
+        late: Late::Accept,
+        overwrite: Overwrite::Reject,
+        rejected_retention: TimeDelta::hours(24),
+        replaced_retention: TimeDelta::hours(24),
+        verify_max_read: 64 << 20,
+    }
+}

@@ -1,0 +1,105 @@
+//! The service about itself: health, readiness, documents; and faults of its own.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use upload_coordinator::storage::StoreError;
+use upload_coordinator::storage::memory::Operation;
+
+use super::kit::{Server, answer};
+
+#[tokio::test]
+async fn readiness_names_each_check_and_is_503_when_one_fails() {
+    let server = Server::start().await;
+    let ready = server.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    let checks = json!({"database": "ok", "migrations": "ok", "bucket.default": "ok"});
+    assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
+    server.store.drop_bucket();
+    let down = server.get("/readyz").await;
+    down.is_problem(503, "not-ready");
+    assert_eq!(down.json()["checks"]["bucket.default"], "can't be used");
+    assert_eq!(down.json()["checks"]["database"], "ok");
+    assert!(!down.header("retry-after").is_empty());
+    server.app.db.migrate_down(1).await.expect("taken back");
+    assert_eq!(server.get("/readyz").await.json()["checks"]["migrations"], "pending or unknown");
+    assert_eq!(server.get("/healthz").await.json(), json!({"status": "ok"}));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_store_being_down_is_503_without_internals() {
+    let server = Server::start().await;
+    let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
+    let path = format!("/api/uploads/{}/confirm", made["id"].as_str().expect("an id"));
+    server
+        .store
+        .fail_next(Operation::Head, 1, || StoreError::Unavailable("secret 10.0.0.1".into()));
+    let down = answer(server.request("POST", &path)).await;
+    down.is_problem(503, "unavailable");
+    assert_eq!(down.header("retry-after"), "5");
+    server.store.fail_next(Operation::Head, 1, || StoreError::AccessDenied("secret key".into()));
+    let denied = answer(server.request("POST", &path)).await;
+    denied.is_problem(502, "store-error");
+    assert!(!down.text.contains("secret") && !denied.text.contains("secret"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_documented_operation_is_routed_and_the_page_loads_from_here() {
+    let server = Server::start().await;
+    let document = server.get("/api/schema").await.json();
+    assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let real = path.replace("{id}", "x").replace("{filename}", "a.mp3");
+        for (method, operation) in item.as_object().expect("operations") {
+            let found = answer(server.request(&method.to_uppercase(), &real)).await;
+            assert_ne!(found.status, 405, "{method} {path}");
+            assert!(!found.text.contains("There is no such path"), "{method} {path}");
+            assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path}");
+        }
+        // And the other way round: nothing is routed that is not documented.
+        let wrong = answer(server.request("BREW", &real)).await;
+        let allow = wrong.header("allow").split(", ").filter(|name| *name != "HEAD").count();
+        assert_eq!(allow, item.as_object().map_or(0, serde_json::Map::len), "{path}");
+    }
+    assert_eq!(refs(&document).into_iter().find(|path| document.pointer(path).is_none()), None);
+
+    for path in ["/api/schema/swagger-ui", "/api/schema/swagger-ui/"] {
+        let page = server.get(path).await;
+        assert_eq!(page.status, 200);
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert!(page.text.contains("<base href=\"/api/schema/swagger-ui/\">"));
+        assert!(!page.text.contains("https://"), "{}", page.text);
+    }
+    let script = server.get("/api/schema/swagger-ui/swagger-initializer.js").await;
+    assert!(script.text.contains("/api/schema\"") && script.text.contains("\"none\""));
+    assert_eq!(server.get("/api/schema/swagger-ui/swagger-ui-bundle.js").await.status, 200);
+    server.stop().await;
+}
+
+/// All references of the document, as JSON pointers.
+fn refs(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(name, value)| match value.as_str() {
+                Some(text) if name == "$ref" => vec![text.trim_start_matches('#').to_owned()],
+                _ => refs(value),
+            })
+            .collect(),
+        Value::Array(values) => values.iter().flat_map(refs).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn head_answers_as_get_does_without_the_body() {
+    let server = Server::start().await;
+    let found = answer(server.request("HEAD", "/api/tracks")).await;
+    assert_eq!((found.status.as_u16(), found.text.as_str()), (200, ""));
+    assert_eq!(found.header("content-type"), "application/json");
+    server.stop().await;
+}
