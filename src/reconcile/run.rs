@@ -132,7 +132,7 @@ impl Reconciler {
         };
         let report = Arc::new(Report::new(id));
         let (this, row, notes) = (Arc::clone(self), run.clone(), Arc::clone(&report));
-        let work = async move { this.run_to_end(row, policies, &notes).await };
+        let work = async move { Box::pin(this.run_to_end(row, policies, &notes)).await };
         let task = self.tasks.spawn_on(work, &self.runtime);
         Ok(RunHandle { run, report, task })
     }

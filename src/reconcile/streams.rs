@@ -42,7 +42,7 @@ pub fn listing<'a>(
     range: &'a KeyRange,
     page_size: usize,
     cost: &'a ListingCost,
-    pace: &'a Pace,
+    bound: &'a Pace,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
     struct State {
         page: VecDeque<Listed>,
@@ -65,7 +65,7 @@ pub fn listing<'a>(
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
-            pace.turn().await;
+            bound.turn().await;
             let page = store.list(&request).await?;
             cost.requests.fetch_add(1, Ordering::Relaxed);
             // A listing that stands still would never end. (Objects that come again are
