@@ -279,6 +279,7 @@ pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
         lease: reconcile.lease.get(),
         late_window: reconcile.late_window.delta(),
         concurrency: reconcile.concurrency,
+        max_requests_per_second: reconcile.max_requests_per_second,
         page_size: reconcile.page_size,
         max_deletions: reconcile.max_deletions,
         ..ReconcileSettings::default()

@@ -38,6 +38,9 @@ pub struct ReconcileConfig {
     /// How many calls to the store a run has under way at once.
     #[serde(deserialize_with = "value::number")]
     pub concurrency: usize,
+    /// How many requests a second this process's runs make at most; 0 is no bound.
+    #[serde(deserialize_with = "value::number")]
+    pub max_requests_per_second: u32,
     /// How many keys one listing page asks for.
     #[serde(deserialize_with = "value::number")]
     pub page_size: usize,
@@ -57,6 +60,7 @@ impl Default for ReconcileConfig {
             lease: ConfigDuration::from_secs(30),
             max_deletions: 1000,
             concurrency: 8,
+            max_requests_per_second: 0,
             page_size: MAX_PAGE,
             findings_retention: ConfigDuration::from_hours(30 * 24),
             ended_retention: ConfigDuration::from_hours(90 * 24),

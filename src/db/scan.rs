@@ -2,10 +2,10 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, Order, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait as _,
 };
 
 use super::uploads::to_row;
@@ -113,6 +113,31 @@ impl Db {
             .filter(Column::Policy.eq(policy.as_str()))
             .filter(Column::Etag.is_not_null());
         Ok(query.limit(1).one(&self.read).await?.is_some())
+    }
+
+    /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
+    pub async fn count_in(&self, policy: &PolicyName, range: &KeyRange, most: u64) -> Result<u64> {
+        let mut query = upload::Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::Policy.eq(policy.as_str()));
+        if let Some(after) = &range.after {
+            query = query.filter(Column::Key.gt(after.as_str()));
+        }
+        if let Some(until) = &range.until {
+            query = query.filter(Column::Key.lte(until.as_str()));
+        }
+        // Some, in the order of the index: what is behind them is never read. (The
+        // paginator's own count would drop the limit.)
+        let some = query.order_by(Column::Key, Order::Asc).limit(most).into_query();
+        let count = Query::select()
+            .expr(Expr::cust("COUNT(*)"))
+            .from_subquery(some, "some_rows")
+            .to_owned();
+        // A count always gives one row, and is never negative.
+        let Some(row) = self.read.query_one(&count).await? else { return Ok(0) };
+        let count: i64 = row.try_get_by_index(0)?;
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// How many rows a policy has.

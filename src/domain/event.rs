@@ -1,5 +1,5 @@
 //! What a bucket says of its objects, in any of the envelopes that it comes in: S3's own
-//! JSON, which MinIO's webhook sends too, inside SNS's, or EventBridge's.
+//! JSON, which MinIO's webhook sends too, inside SNS's, or `EventBridge`'s.
 //!
 //! Events come at least once, in any order, and are never the truth: all that is read
 //! here is which object to look at.

@@ -157,6 +157,7 @@ impl Worker<'_> {
         }
         let deletions = stream::iter(batch.to_vec()).map(|upload| {
             async move {
+                self.pace.turn().await;
                 let gone = self.store.objects.delete(upload.key.as_str()).await;
                 (upload, gone)
             }

@@ -8,6 +8,7 @@ mod harm;
 pub mod marker;
 pub mod merge;
 mod multiparts;
+pub mod pace;
 pub mod plan;
 pub mod purge;
 pub mod report;
@@ -32,6 +33,8 @@ pub struct ReconcileSettings {
     pub shards: usize,
     /// HEADs and deletions at once, in each shard.
     pub concurrency: usize,
+    /// Requests to the stores a second, of all runs of this process; 0 is no bound.
+    pub max_requests_per_second: u32,
     /// Keys a listing page, rows a page.
     pub page_size: usize,
     /// Deletions a run at most.
@@ -45,6 +48,7 @@ impl Default for ReconcileSettings {
             late_window: TimeDelta::hours(24),
             shards: 4,
             concurrency: 8,
+            max_requests_per_second: 0,
             page_size: crate::storage::MAX_PAGE,
             max_deletions: 1000,
         }

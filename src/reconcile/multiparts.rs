@@ -20,6 +20,7 @@ impl Worker<'_> {
         let mut marker: Option<String> = None;
         loop {
             let prefix = self.policy.prefix.as_str();
+            self.pace.turn().await;
             let listed = self.store.objects.list_multiparts(prefix, marker.as_deref()).await;
             let (open, next) = listed.map_err(AppError::from)?;
             for multipart in open {
@@ -56,6 +57,7 @@ impl Worker<'_> {
         if !judge(row.as_ref(), *initiated) {
             return Ok(false);
         }
+        self.pace.turn().await;
         let parts = match self.store.objects.list_parts(key, upload_id).await {
             Ok(parts) => parts,
             // Finished or aborted meanwhile.

@@ -1,5 +1,8 @@
-//! What an incremental run looks at: per shard, either a HEAD for each open row or a
-//! listing from the oldest of them, whichever asks the store for less.
+//! What an incremental run looks at: per shard, a HEAD for each of the oldest open rows
+//! and a listing from the next one on, whichever cut asks the store for least.
+//!
+//! A few old open ids (uploads that were renewed again and again) would drag a listing
+//! far back: those are asked for one by one, and the listing begins behind them.
 
 use chrono::TimeDelta;
 
@@ -7,19 +10,23 @@ use crate::app::{App, AppError};
 use crate::db::scan::OpenWindow;
 use crate::domain::key::{ObjectKey, Shard};
 use crate::domain::{KeyRange, Policy, Upload};
-use crate::storage::Store;
+use crate::storage::{MAX_PAGE, Store};
 
-/// What a LIST request costs in HEAD requests: 5.00 to 0.40 dollars a million (S3
-/// Standard, `us-east-1`).
-const HEADS_PER_LIST: u64 = 12;
+/// What two LIST requests cost in HEAD requests: 5.00 to 0.40 dollars a million each (S3
+/// Standard, `us-east-1`), so one LIST is 12.5 HEADs.
+const HEADS_PER_TWO_LISTS: u64 = 25;
+
+/// The most rows of a shard that are asked for one by one; also what is read of the open
+/// rows, so that no number of them fills the memory.
+const MAX_HEADS: usize = 500;
 
 /// What to look at in one shard.
-#[derive(Debug)]
-pub enum Look {
+#[derive(Debug, Default)]
+pub struct Look {
     /// These rows, each by a HEAD of its own.
-    Heads(Vec<Upload>),
+    pub heads: Vec<Upload>,
     /// This range, by listing it.
-    List(KeyRange),
+    pub list: Option<KeyRange>,
 }
 
 /// The whole of a policy's prefix, cut into shards where the store can begin a listing
@@ -32,31 +39,77 @@ pub fn shards(policy: &Policy, store: &Store) -> Vec<KeyRange> {
     }
 }
 
-/// What an incremental run looks at in one shard; `None` where nothing is open.
+/// A way to look at a shard's open rows: HEAD the first `heads` of them, and list from
+/// the next on, past about `keys` keys; `None` where none is left to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    heads: usize,
+    keys: Option<u64>,
+}
+
+impl Cut {
+    /// Its cost, in half HEADs.
+    fn cost(self) -> u64 {
+        let pages = self.keys.map_or(0, |keys| keys / MAX_PAGE as u64 + 1);
+        2 * self.heads as u64 + HEADS_PER_TWO_LISTS * pages
+    }
+}
+
+/// The cheapest of some cuts; of equal ones the first.
+pub fn cheapest(cuts: impl IntoIterator<Item = Cut>) -> Option<Cut> {
+    cuts.into_iter().min_by_key(|cut| cut.cost())
+}
+
+/// Where to cut `open` rows, so that with few questions the best cut is not missed by
+/// much: nowhere, and behind the oldest 1, 4, 16 and so on.
+fn candidates(open: usize) -> impl Iterator<Item = usize> {
+    let growing = std::iter::successors(Some(1_usize), |n| n.checked_mul(4));
+    std::iter::once(0).chain(growing).take_while(move |heads| *heads < open)
+}
+
+/// What an incremental run looks at in one shard; nothing where nothing is open.
 pub async fn incremental(
     app: &App,
     policy: &Policy,
     store: &Store,
     range: KeyRange,
     late_window: TimeDelta,
-) -> Result<Option<Look>, AppError> {
+) -> Result<Look, AppError> {
     let now = app.now();
     let window = OpenWindow {
         late_since: now - late_window,
         overwritable_since: now - policy.grace,
         write_once_holds: store.capabilities.write_once_is_effective(),
     };
-    let open = app.db.open_rows(&policy.name, &range, &window, HEADS_PER_LIST + 1).await?;
-    let Some(oldest) = open.first() else { return Ok(None) };
-    if open.len() as u64 <= HEADS_PER_LIST {
-        return Ok(Some(Look::Heads(open)));
+    let mut open = app.db.open_rows(&policy.name, &range, &window, MAX_HEADS as u64 + 1).await?;
+    let anywhere = store.capabilities.may_start_after();
+    let mut cuts = Vec::new();
+    if open.len() <= MAX_HEADS {
+        cuts.push(Cut { heads: open.len(), keys: None });
     }
-    let range = if store.capabilities.may_start_after() {
-        range.resumed_after(just_before(&oldest.key))
-    } else {
-        range
-    };
-    Ok(Some(Look::List(range)))
+    // With so few, no listing is cheaper than asking for each.
+    if 2 * open.len() as u64 > HEADS_PER_TWO_LISTS {
+        // Rows behind which a listing would cost more than all HEADs need no counting.
+        let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
+        for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
+            let rest = from(&range, &open[heads].key, anywhere);
+            let keys = app.db.count_in(&policy.name, &rest, most).await?;
+            cuts.push(Cut { heads, keys: Some(keys) });
+            // One page: behind a later cut it would not be fewer.
+            if keys < MAX_PAGE as u64 {
+                break;
+            }
+        }
+    }
+    let heads = cheapest(cuts).map_or(0, |cut| cut.heads);
+    let list = open.get(heads).map(|oldest| from(&range, &oldest.key, anywhere));
+    open.truncate(heads);
+    Ok(Look { heads: open, list })
+}
+
+/// The part of a range from a key on, where the store can begin there.
+fn from(range: &KeyRange, key: &ObjectKey, anywhere: bool) -> KeyRange {
+    if anywhere { range.resumed_after(just_before(key)) } else { range.clone() }
 }
 
 /// A text just below a key: S3's `start-after` leaves out the key it names. Without its
@@ -74,7 +127,49 @@ mod tests {
     use super::*;
     use crate::domain::{Prefix, UploadId};
 
+    #[test]
+    fn the_cheaper_of_asking_and_listing_is_taken() {
+        let cut = |heads, keys| Cut { heads, keys };
+        // Open rows asked for one by one, the cuts with a listing, and the best.
+        let table = [
+            (12, vec![cut(0, Some(10))], cut(12, None)),
+            (13, vec![cut(0, Some(10))], cut(0, Some(10))),
+            // A long listing costs more than a HEAD for each.
+            (13, vec![cut(0, Some(5_000))], cut(13, None)),
+            // An outlier far back, and many young ones.
+            (300, vec![cut(0, Some(900_000)), cut(1, Some(400))], cut(1, Some(400))),
+            (300, vec![cut(0, Some(1_000)), cut(16, Some(999))], cut(0, Some(1_000))),
+            (300, vec![cut(0, Some(2_000)), cut(8, Some(999))], cut(8, Some(999))),
+        ];
+        for (open, mut cuts, best) in table {
+            cuts.insert(0, cut(open, None));
+            assert_eq!(cheapest(cuts.clone()), Some(best), "{cuts:?}");
+        }
+        assert_eq!(cheapest([]), None);
+    }
+
+    #[test]
+    fn candidates_grow_and_leave_something_to_list() {
+        assert_eq!(candidates(0).count(), 0);
+        assert_eq!(candidates(1).collect::<Vec<_>>(), [0]);
+        assert_eq!(candidates(9).collect::<Vec<_>>(), [0, 1, 4]);
+    }
+
     proptest! {
+        #[test]
+        fn nothing_costs_less_than_the_cheapest_cut(
+            cuts in prop::collection::vec((0..600_usize, prop::option::of(0..2_000_000_u64)), 1..12),
+        ) {
+            let cuts: Vec<_> = cuts.into_iter().map(|(heads, keys)| Cut { heads, keys }).collect();
+            let best = cheapest(cuts.clone()).expect("one of them");
+            // In dollars, and apart from the code.
+            let dollars = |cut: &Cut| {
+                let lists = cut.keys.map_or(0, |keys| keys / 1_000 + 1);
+                u128::from(lists) * 500 + cut.heads as u128 * 40
+            };
+            prop_assert!(cuts.iter().all(|cut| dollars(cut) >= dollars(&best)));
+        }
+
         #[test]
         fn nothing_of_ours_lies_between_a_key_and_the_text_before_it(a: u128, b: u128) {
             let prefix = Prefix::parse("t/").expect("a good prefix");

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ReconcileSettings;
+use super::pace::Pace;
 use super::report::Report;
 use super::worker::{WorkError, Worker};
 use crate::app::{App, AppError};
@@ -46,6 +47,7 @@ pub struct Reconciler {
     pub settings: ReconcileSettings,
     /// Where runs work: the process's own runtime, which outlives a request's.
     runtime: Handle,
+    pace: Pace,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -104,7 +106,8 @@ impl Reconciler {
     /// A reconciler whose runs work on the ambient runtime.
     pub fn new(app: Arc<App>, settings: ReconcileSettings) -> Self {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        Self { app, settings, runtime: Handle::current(), tasks, shutdown }
+        let pace = Pace::new(settings.max_requests_per_second);
+        Self { app, settings, runtime: Handle::current(), pace, tasks, shutdown }
     }
 
     /// Ends the runs of this process and waits until their rows say so.
@@ -129,7 +132,7 @@ impl Reconciler {
         };
         let report = Arc::new(Report::new(id));
         let (this, row, notes) = (Arc::clone(self), run.clone(), Arc::clone(&report));
-        let work = async move { this.run_to_end(row, policies, &notes).await };
+        let work = async move { Box::pin(this.run_to_end(row, policies, &notes)).await };
         let task = self.tasks.spawn_on(work, &self.runtime);
         Ok(RunHandle { run, report, task })
     }
@@ -192,7 +195,8 @@ impl Reconciler {
     ) -> Result<(), WorkError> {
         let policy = self.app.policy(Some(policy))?;
         let worker =
-            Worker::new(&self.app, policy, request, &self.settings, report, budget).await?;
+            Worker::new(&self.app, policy, request, &self.settings, report, budget, &self.pace)
+                .await?;
         worker.run().await
     }
 

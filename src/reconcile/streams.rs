@@ -8,6 +8,7 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::merge::Keyed;
+use super::pace::Pace;
 use crate::app::AppError;
 use crate::db::Db;
 use crate::domain::reconcile::Listed;
@@ -41,6 +42,7 @@ pub fn listing<'a>(
     range: &'a KeyRange,
     page_size: usize,
     cost: &'a ListingCost,
+    bound: &'a Pace,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
     struct State {
         page: VecDeque<Listed>,
@@ -63,6 +65,7 @@ pub fn listing<'a>(
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
+            bound.turn().await;
             let page = store.list(&request).await?;
             cost.requests.fetch_add(1, Ordering::Relaxed);
             // A listing that stands still would never end. (Objects that come again are

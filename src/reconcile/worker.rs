@@ -8,6 +8,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use super::harm::{Held, lock};
 use super::merge::{MergeError, Pair, merge};
+use super::pace::Pace;
 use super::plan::{self, Look};
 use super::report::{Report, finding_of};
 use super::{ReconcileSettings, marker, streams};
@@ -58,6 +59,8 @@ pub struct Worker<'a> {
     pub(super) report: &'a Report,
     /// Deletions that are left of the run's budget.
     pub(super) budget: &'a AtomicU64,
+    /// The bound on requests a second.
+    pub(super) pace: &'a Pace,
     pub(super) held: Held,
     /// What went wrong in single shards.
     failed: Mutex<Vec<WorkError>>,
@@ -72,12 +75,13 @@ impl<'a> Worker<'a> {
         settings: &'a ReconcileSettings,
         report: &'a Report,
         budget: &'a AtomicU64,
+        pace: &'a Pace,
     ) -> Result<Self, WorkError> {
         let store = app.store_of(policy)?;
         let trust = marker::check(app, policy, store, request.force, request.dry_run).await?;
         let rows = app.db.count_rows(&policy.name).await.map_err(AppError::from)?;
         let (held, failed) = (Held::new(trust, rows), Mutex::default());
-        Ok(Self { app, policy, store, request, settings, report, budget, held, failed })
+        Ok(Self { app, policy, store, request, settings, report, budget, pace, held, failed })
     }
 
     /// Does it all: compares, then ends what is missing, deletes what is due, and aborts
@@ -118,18 +122,17 @@ impl<'a> Worker<'a> {
 
     async fn look_at(&self, range: KeyRange) -> Result<(), WorkError> {
         let look = match self.request.mode {
-            Mode::Audit => Some(Look::List(range)),
+            Mode::Audit => Look { heads: Vec::new(), list: Some(range) },
             Mode::Incremental => {
                 let window = self.settings.late_window;
                 plan::incremental(self.app, self.policy, self.store, range, window).await?
             }
         };
-        match look {
-            None => {}
-            Some(Look::List(range)) => self.compare(&range).await?,
-            Some(Look::Heads(rows)) => self.act(rows.into_iter().map(Work::Look).collect()).await?,
+        self.act(look.heads.into_iter().map(Work::Look).collect()).await?;
+        match look.list {
+            Some(range) => self.compare(&range).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Joins a range of the listing with the same range of rows.
@@ -139,7 +142,7 @@ impl<'a> Worker<'a> {
         let asked_at = app.now();
         let rows = streams::rows(&app.db, &self.policy.name, range, page);
         let cost = &self.report.listing;
-        let objects = streams::listing(self.store.objects.as_ref(), range, page, cost);
+        let objects = streams::listing(self.store.objects.as_ref(), range, page, cost, self.pace);
         let mut pairs = std::pin::pin!(merge(rows, objects));
         let mut work = Vec::new();
         while let Some(pair) = pairs.try_next().await? {
@@ -230,6 +233,7 @@ impl<'a> Worker<'a> {
     async fn evidence(&self, work: Work) -> (Upload, Result<Event, AppError>) {
         match work {
             Work::Look(upload) => {
+                self.pace.turn().await;
                 self.report.count(|counters| counters.head_requests += 1);
                 let event = self.app.look(&upload, ConfirmedBy::Scan).await;
                 (upload, event)
