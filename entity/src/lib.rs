@@ -11,3 +11,4 @@ pub mod reconcile_lock;
 pub mod reconcile_run;
 pub mod track;
 pub mod upload;
+pub mod webhook_delivery;

@@ -20,6 +20,7 @@ pub struct Model {
     pub metadata: Json,
     pub url_expires_at: DateTimeUtc,
     pub multipart_id: Option<String>,
+    pub part_size: Option<i64>,
     pub status: String,
     pub reason: Option<String>,
     pub confirmed_by: Option<String>,

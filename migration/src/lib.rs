@@ -7,6 +7,8 @@ use sea_orm_migration::prelude::*;
 mod columns;
 mod m20261123_000001_uploads;
 mod m20261123_000002_reconcile;
+mod m20261123_000004_part_size;
+mod m20261123_000005_webhooks;
 
 /// All steps.
 pub struct Migrator;
@@ -16,6 +18,8 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261123_000001_uploads::Migration),
             Box::new(m20261123_000002_reconcile::Migration),
+            Box::new(m20261123_000004_part_size::Migration),
+            Box::new(m20261123_000005_webhooks::Migration),
         ]
     }
 }

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
+use crate::domain::parts::{MAX_OBJECT_SIZE, PartPlan};
 use crate::domain::policy::{FieldErrors, MAX_PUT_SIZE};
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, TrackId, Upload, UploadId};
 use crate::storage::Store;
-use crate::storage::presign::{PutTerms, Signed};
+use crate::storage::presign::{PostTerms, PutTerms, Signed};
 
 /// How much metadata an object may carry, names and values together, in bytes (S3 user
 /// guide, "User-defined object metadata").
@@ -40,7 +41,7 @@ pub struct NewUpload {
 pub struct Created {
     /// The upload.
     pub upload: Upload,
-    /// The signed request; `None` where the bytes come through this service.
+    /// The signed request; `None` where the bytes come in parts or through this service.
     pub request: Option<Signed>,
 }
 
@@ -49,19 +50,24 @@ impl App {
     pub async fn create_upload(&self, owner: &Owner, new: NewUpload) -> Result<Created> {
         let policy = self.policy(new.policy.as_ref())?;
         let store = self.store_of(policy)?;
-        check(policy, store, &new)?;
+        let strategy = choose_strategy(policy, store, &new);
+        let new = NewUpload { strategy: Some(strategy), ..new };
+        check(policy, store, &new, strategy)?;
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let track = new.track;
         let upload = self.new_upload(owner, policy, new, ttl);
         // Signed first, so that what can't be signed leaves no row.
-        let request = self.sign_put(&upload, store, ttl).await?;
+        let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let upload = match &request {
             // The URL may end sooner than asked, with the credentials.
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
         let upload = self.db.create_upload(upload, track).await?;
-        let upload = upload.ok_or(AppError::NotFound("track"))?;
+        let mut upload = upload.ok_or(AppError::NotFound("track"))?;
+        if upload.strategy == Strategy::Multipart {
+            upload = self.open_new_multipart(upload).await?;
+        }
         Ok(Created { upload, request })
     }
 
@@ -75,7 +81,11 @@ impl App {
     ) -> Upload {
         let now = self.now();
         let id = UploadId(self.ids.uuid());
-        let write_once = policy.writes_once(new.write_once, &new.declared);
+        let strategy = new.strategy.unwrap_or(Strategy::Put);
+        // A form can't say `If-None-Match`.
+        let write_once =
+            strategy != Strategy::Post && policy.writes_once(new.write_once, &new.declared);
+        let plan = plan(policy, &new.declared).filter(|_| strategy == Strategy::Multipart);
         Upload {
             id,
             owner: owner.clone(),
@@ -83,11 +93,12 @@ impl App {
             slot: None,
             key: policy.prefix.key(id),
             declared: new.declared,
-            strategy: new.strategy.unwrap_or(Strategy::Put),
+            strategy,
             write_once,
             metadata: new.metadata,
             url_expires_at: now + ttl,
             multipart_id: None,
+            part_size: plan.map(PartPlan::part_size),
             state: State::Pending,
             deletion: Deletion::default(),
             version: 1,
@@ -96,16 +107,39 @@ impl App {
         }
     }
 
-    /// Signs the PUT of an upload with all that was declared.
-    pub(super) async fn sign_put(
+    /// Signs the one request of an upload that comes whole, with all that was declared.
+    pub(super) async fn sign_whole(
         &self,
         upload: &Upload,
+        policy: &Policy,
         store: &Store,
         ttl: TimeDelta,
     ) -> Result<Option<Signed>> {
-        if upload.strategy != Strategy::Put {
-            return Ok(None);
+        match upload.strategy {
+            Strategy::Put => self.sign_put(upload, store, ttl).await.map(Some),
+            Strategy::Post => self.sign_post(upload, policy, store, ttl).await.map(Some),
+            Strategy::Multipart | Strategy::Direct => Ok(None),
         }
+    }
+
+    async fn sign_post(
+        &self,
+        upload: &Upload,
+        policy: &Policy,
+        store: &Store,
+        ttl: TimeDelta,
+    ) -> Result<Signed> {
+        let size = upload.declared.size.map_or((1, policy.max_size), |size| (size, size));
+        let terms = PostTerms {
+            content_type: upload.declared.content_type.clone(),
+            size: Some(size),
+            metadata: upload.metadata.clone(),
+        };
+        let key = upload.key.as_str();
+        Ok(store.presigner.post(key, &terms, self.now(), ttl).await?)
+    }
+
+    async fn sign_put(&self, upload: &Upload, store: &Store, ttl: TimeDelta) -> Result<Signed> {
         let declared = &upload.declared;
         let terms = PutTerms {
             content_type: declared.content_type.clone(),
@@ -115,31 +149,74 @@ impl App {
             metadata: upload.metadata.clone(),
         };
         let key = upload.key.as_str();
-        Ok(Some(store.presigner.put(key, &terms, self.now(), ttl).await?))
+        Ok(store.presigner.put(key, &terms, self.now(), ttl).await?)
     }
 }
 
-fn check(policy: &Policy, store: &Store, new: &NewUpload) -> Result<(), FieldErrors> {
+/// How the bytes will come: as asked, else in parts where the policy says so.
+fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy {
+    let large = new.declared.size.is_some_and(|size| size >= policy.multipart_threshold);
+    let auto = if large && store.capabilities.multipart && plan(policy, &new.declared).is_some() {
+        Strategy::Multipart
+    } else {
+        Strategy::Put
+    };
+    new.strategy.unwrap_or(auto)
+}
+
+fn plan(policy: &Policy, declared: &Declared) -> Option<PartPlan> {
+    PartPlan::new(declared.size?, policy.part_size)
+}
+
+fn check(
+    policy: &Policy,
+    store: &Store,
+    new: &NewUpload,
+    strategy: Strategy,
+) -> Result<(), FieldErrors> {
     let mut errors = policy.check_declared(&new.declared, "size").err().unwrap_or_default();
-    check_strategy(new, &mut errors);
+    check_strategy(policy, store, new, strategy, &mut errors);
     check_metadata(&new.metadata, &mut errors);
-    check_checksum(policy, store, &new.declared, &mut errors);
+    check_checksum(policy, store, &new.declared, strategy, &mut errors);
     errors.into_result()
 }
 
-fn check_strategy(new: &NewUpload, errors: &mut FieldErrors) {
-    match new.strategy {
-        None | Some(Strategy::Put) => {
-            if new.declared.size.is_some_and(|size| size > MAX_PUT_SIZE) {
-                errors.add("size", format!("A single PUT takes at most {MAX_PUT_SIZE} bytes"));
-            }
+fn check_strategy(
+    policy: &Policy,
+    store: &Store,
+    new: &NewUpload,
+    strategy: Strategy,
+    errors: &mut FieldErrors,
+) {
+    let size = new.declared.size;
+    let too_much = size.is_some_and(|size| size > MAX_PUT_SIZE);
+    match strategy {
+        Strategy::Put if too_much => {
+            errors.add("size", format!("A single PUT takes at most {MAX_PUT_SIZE} bytes"));
         }
-        Some(Strategy::Direct) => {
+        Strategy::Post if !store.capabilities.post_policy => {
+            errors.add("strategy", "The store takes no form uploads");
+        }
+        Strategy::Post if too_much => {
+            errors.add("size", format!("A form upload takes at most {MAX_PUT_SIZE} bytes"));
+        }
+        Strategy::Post if new.write_once == Some(true) => {
+            errors.add("write_once", "A form upload can't be write-once");
+        }
+        Strategy::Multipart if !store.capabilities.multipart => {
+            errors.add("strategy", "The store takes no uploads in parts");
+        }
+        Strategy::Multipart if size.is_none() => {
+            errors.add("size", "An upload in parts needs its size beforehand");
+        }
+        // Of zero bytes the policy has said its sentence.
+        Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
+            errors.add("size", format!("An object takes at most {MAX_OBJECT_SIZE} bytes"));
+        }
+        Strategy::Direct => {
             errors.add("strategy", "Send the file to the track's upload route instead");
         }
-        Some(Strategy::Post | Strategy::Multipart) => {
-            errors.add("strategy", "Must be one of: auto, put");
-        }
+        Strategy::Put | Strategy::Post | Strategy::Multipart => {}
     }
 }
 
@@ -161,9 +238,21 @@ fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErrors)
 
 /// A checksum must be checkable on arrival: on the store's record, or by reading no more
 /// than the policy allows.
-fn check_checksum(policy: &Policy, store: &Store, declared: &Declared, errors: &mut FieldErrors) {
+fn check_checksum(
+    policy: &Policy,
+    store: &Store,
+    declared: &Declared,
+    strategy: Strategy,
+    errors: &mut FieldErrors,
+) {
     let Some(checksum) = &declared.checksum else { return };
-    if store.keeps_checksum(checksum.algorithm()) {
+    let kept = match strategy {
+        Strategy::Put => store.keeps_checksum(checksum.algorithm()),
+        Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
+        // A form carries none, and the fallback hashes by itself.
+        Strategy::Post | Strategy::Direct => false,
+    };
+    if kept {
         return;
     }
     let largest = declared.size.unwrap_or(policy.max_size);
@@ -171,7 +260,7 @@ fn check_checksum(policy: &Policy, store: &Store, declared: &Declared, errors: &
         let (algorithm, limit) = (checksum.algorithm(), policy.verify_max_read);
         errors.add(
             "checksum",
-            format!("The store keeps no {algorithm}, so it can be declared only with a size up to {limit}"),
+            format!("The store keeps no {algorithm} of this upload, so it can be declared only with a size up to {limit}"),
         );
     }
 }

@@ -9,17 +9,18 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt as _};
 
+use super::apply::abort_multipart;
 use super::create_upload::NewUpload;
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
-use crate::domain::checksum::{Algorithm, Hasher};
+use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::policy::{Arrival, RejectReason};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload};
 use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{Part, PutOptions, Store, Written};
+use crate::storage::{Part, PutOptions, Store, StoreError, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct DirectUpload {
     pub content_type: Option<String>,
     /// The file's length in bytes, where the client says one.
     pub length: Option<u64>,
+    /// Checksums of the file that the client sends along.
+    pub digests: Vec<Checksum>,
 }
 
 impl App {
@@ -63,7 +66,7 @@ impl App {
         check_media_type(policy, content_type.as_deref())?;
         self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
-        let mut file = File::new(body, policy, self.direct.part_size);
+        let mut file = File::new(body, policy, self.direct.part_size, request.digests);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -107,7 +110,8 @@ impl App {
         let by = ConfirmedBy::Direct;
         let event = Event::Observed(Observation { facts, verdict: Ok(()), by });
         let upload = self.apply(upload, &event).await?.upload;
-        if upload.status() == Status::Cancelled {
+        // Removed is fine: a newer upload of the track was faster.
+        if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
             return Err(AppError::Ended);
         }
         self.track(owner, track).await
@@ -152,11 +156,18 @@ struct File<'a, B> {
     size: u64,
     media_type: Option<String>,
     hasher: Hasher,
+    /// What else is to be hashed, for the checksums that were sent along.
+    digests: Vec<(Checksum, Hasher)>,
 }
 
 impl<'a, B> File<'a, B> {
-    fn new(body: B, policy: &'a Policy, part_size: usize) -> Self {
+    fn new(body: B, policy: &'a Policy, part_size: usize, digests: Vec<Checksum>) -> Self {
+        let hashed = |sum: Checksum| {
+            let hasher = Hasher::new(sum.algorithm());
+            (sum, hasher)
+        };
         Self {
+            digests: digests.into_iter().map(hashed).collect(),
             body,
             policy,
             part_size,
@@ -193,7 +204,21 @@ where
             return Err(AppError::field("file", self.policy.too_large()));
         }
         self.hasher.update(&part);
+        for (_, hasher) in &mut self.digests {
+            hasher.update(&part);
+        }
         Ok(part.freeze())
+    }
+
+    /// Compares the whole file with the checksums that were sent along.
+    fn check_digests(&self) -> Result<()> {
+        for (sum, hasher) in &self.digests {
+            if hasher.clone().finish() != *sum {
+                let sentence = format!("File's {} is not the one sent with it", sum.algorithm());
+                return Err(AppError::field("file", sentence));
+            }
+        }
+        Ok(())
     }
 
     /// Judges what the first part shows, before anything is stored.
@@ -230,10 +255,16 @@ impl Transfer<'_> {
         let options = PutOptions { content_type, ..PutOptions::default() };
         if file.ended {
             self.check_size(file.size)?;
-            return Ok(self.store.objects.put(&key, first, &options).await?);
+            file.check_digests()?;
+            let put = self.store.objects.put(&key, first, &options).await;
+            return self.or_stored(&key, file.size, put).await;
         }
         let id = self.store.objects.create_multipart(&key, &options).await?;
-        self.note_multipart(&id).await?;
+        if let Err(error) = self.note_multipart(&id).await {
+            // The row does not know the parts, so nobody else could abort them.
+            abort_multipart(self.store, &self.upload, &id).await;
+            return Err(error);
+        }
         let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
         while !file.ended {
             let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);
@@ -245,7 +276,29 @@ impl Transfer<'_> {
             self.move_deadline().await?;
         }
         self.check_size(file.size)?;
-        Ok(self.store.objects.complete_multipart(&key, &id, &parts, false).await?)
+        file.check_digests()?;
+        let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
+        self.or_stored(&key, file.size, done).await
+    }
+
+    /// The answer of a write may be lost when the write was not: then the object is there,
+    /// and nobody but this upload writes to its key.
+    async fn or_stored(
+        &self,
+        key: &str,
+        size: u64,
+        written: std::result::Result<Written, StoreError>,
+    ) -> Result<Written> {
+        let error = match written {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::NoSuchMultipart)) => error,
+            other => return Ok(other?),
+        };
+        match self.store.objects.head(key).await {
+            Ok(Some(meta)) if meta.size == size => {
+                Ok(Written { etag: meta.etag, version_id: meta.version_id })
+            }
+            _ => Err(error.into()),
+        }
     }
 
     async fn put_part(&self, key: &str, id: &str, number: u16, part: Bytes) -> Result<Part> {
@@ -289,7 +342,8 @@ impl Transfer<'_> {
                 self.upload = upload;
                 Ok(())
             }
-            // Only a DELETE writes to an upload whose bytes are coming.
+            // Ended by a DELETE, or by the reconciler when a part took longer than the URL's
+            // life and the grace together.
             Saved::Lost => Err(AppError::Ended),
         }
     }

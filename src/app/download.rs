@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
-use crate::domain::upload::ConfirmedBy;
+use crate::domain::transition::Event;
+use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Status, TrackId, Upload};
 use crate::storage::Store;
 use crate::storage::presign::{GetTerms, Signed};
@@ -43,11 +44,17 @@ impl App {
             return Ok(upload);
         }
         let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        // What is gone is for the reconciler to believe: it knows the right bucket.
+        if matches!(event, Event::Absent(_)) {
+            return Err(AppError::NotFound("file"));
+        }
         Ok(self.apply(upload, &event).await?.upload)
     }
 
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
-        let once = upload.write_once && store.capabilities.write_once_is_effective();
+        // Parts become an object only when this service completes them.
+        let once = upload.strategy == Strategy::Multipart
+            || upload.write_once && store.capabilities.write_once_is_effective();
         !once && self.now() <= upload.deadline(policy.grace)
     }
 }

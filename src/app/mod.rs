@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use crate::db::{Db, DbError};
+use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
 use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
@@ -16,12 +17,16 @@ use crate::storage::presign::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod apply;
+pub mod changes;
 pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
+pub mod events;
+pub mod multipart;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;
+pub mod webhooks;
 
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ pub enum AppError {
     #[error("no such {0}")]
     NotFound(&'static str),
     /// What the client sent breaks a rule.
-    #[error("the input breaks a rule")]
+    #[error("{0}")]
     Invalid(FieldErrors),
     /// The media type of the body is none that the policy takes.
     #[error("{0}")]
@@ -38,12 +43,21 @@ pub enum AppError {
     /// The object is not in the store yet.
     #[error("the object is not in the store yet")]
     NotArrived,
+    /// The parts in the store are not the whole file.
+    #[error(transparent)]
+    Parts(#[from] PartsMismatch),
+    /// The store aborted the multipart upload, or it was completed before.
+    #[error("the store holds no parts of it any more; presign it and send them again")]
+    PartsGone,
     /// The file is still on its way.
     #[error("the file has not arrived yet")]
     FilePending,
     /// The state refuses it.
     #[error(transparent)]
     State(#[from] TransitionError),
+    /// As many wait as may.
+    #[error("too many are waiting already")]
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     #[error("it was changed by others at the same time; try again")]
     Contended,

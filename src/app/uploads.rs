@@ -25,10 +25,14 @@ impl App {
             return Err(AppError::field("id", "A direct upload has no URL to sign again"));
         }
         let ttl = Self::url_ttl(policy, expires_in)?;
-        let request = self.sign_put(&upload, store, ttl).await?;
+        let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let ends = request.as_ref().map_or(self.now() + ttl, |signed| signed.expires_at);
         let renewed = self.apply(upload, &Event::Renew { url_expires_at: ends }).await?;
-        Ok(Created { upload: renewed.upload, request })
+        let mut upload = renewed.upload;
+        if upload.strategy == Strategy::Multipart {
+            upload = self.reopen_multipart(upload).await?;
+        }
+        Ok(Created { upload, request })
     }
 
     /// Looks at the object now. Final states are answered as they are.
@@ -38,6 +42,11 @@ impl App {
             return Ok(upload);
         }
         let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        // The loss of a verified object is for the reconciler to believe: it knows whether
+        // this is the right bucket.
+        if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
+            return Err(AppError::NotArrived);
+        }
         let upload = self.apply(upload, &event).await?.upload;
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),

@@ -9,7 +9,7 @@ use crate::domain::policy::Arrival;
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Absence, Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Facts};
-use crate::domain::{Policy, Upload};
+use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
 
 /// How often an object that is replaced while it is read is looked at again.
@@ -22,8 +22,10 @@ impl App {
         let (policy, store) = self.rules_of(upload)?;
         for _ in 0..MAX_TRIES {
             let asked_at = self.now();
+            // Before the HEAD: parts that are gone by then may have become the object.
+            let last_part_at = last_part(upload, policy, store, asked_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
-                return Ok(Event::Absent(Absence { asked_at, by_head: true }));
+                return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at }));
             };
             if let Some(known) = upload.state.verified()
                 && known.facts.etag == meta.etag
@@ -42,6 +44,24 @@ impl App {
             }
         }
         Err(AppError::Contended)
+    }
+}
+
+/// When the newest part came, where that decides whether the upload is given up.
+async fn last_part(
+    upload: &Upload,
+    policy: &Policy,
+    store: &Store,
+    asked_at: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let waiting = upload.status() == Status::Pending && asked_at > upload.deadline(policy.grace);
+    let Some(multipart_id) = upload.multipart_id.as_deref().filter(|_| waiting) else {
+        return Ok(None);
+    };
+    match store.objects.list_parts(upload.key.as_str(), multipart_id).await {
+        Ok(parts) => Ok(parts.iter().filter_map(|part| part.last_modified).max()),
+        Err(StoreError::NoSuchMultipart) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -72,11 +92,13 @@ async fn judge(
     let mut verdict = policy.judge(&upload.declared, &arrival);
     let mut checksum = None;
     if verdict.is_ok()
-        && let Some(declared) = &upload.declared.checksum
+        && let Some(wanted) = comparable(upload, policy, store, meta)
     {
-        let found = checksum_of(store, key, meta, declared).await?;
-        arrival.checksum = Some(&found);
-        verdict = policy.judge(&upload.declared, &arrival);
+        let found = checksum_of(store, key, meta, wanted).await?;
+        if upload.declared.checksum.is_some() {
+            arrival.checksum = Some(&found);
+            verdict = policy.judge(&upload.declared, &arrival);
+        }
         checksum = Some(found);
     }
     let content_type = sniff::media_type(&head)
@@ -90,6 +112,23 @@ async fn judge(
         checksum,
     };
     Ok((facts, verdict))
+}
+
+/// The checksum that the object's is to be compared with: the declared one, or the one on
+/// record from when it was verified, as long as no more is read than the policy allows.
+fn comparable<'a>(
+    upload: &'a Upload,
+    policy: &Policy,
+    store: &Store,
+    meta: &ObjectMeta,
+) -> Option<&'a Checksum> {
+    let on_record = || {
+        let facts = &upload.state.verified()?.facts;
+        let known = facts.checksum.as_ref()?;
+        let cheap = meta.size <= policy.verify_max_read || store.keeps_checksum(known.algorithm());
+        (cheap && facts.size == meta.size).then_some(known)
+    };
+    upload.declared.checksum.as_ref().or_else(on_record)
 }
 
 /// The object's checksum in the algorithm of `declared`: the store's own record, or by

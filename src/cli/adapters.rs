@@ -8,22 +8,28 @@ use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_s3::config::SharedHttpClient;
 use secrecy::SecretString;
 
+use crate::app::webhooks::{Courier, Couriers, Endpoint};
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
 use crate::db::{Db, DbSettings};
 use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
+use crate::domain::webhook::Subscriber;
 use crate::jobs::Schedules;
 use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
-use crate::storage::probe::{self, ProbeOptions};
+use crate::storage::outward::Outward;
+use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use crate::storage::wire::{Wire, http_client};
 use crate::storage::{Capabilities, Store};
 
 /// The region of stores that don't care, and of `dev`.
 pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// How long a receiver of webhooks may take to answer.
+const WEBHOOK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How long one request of a probe may take.
 const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -57,22 +63,13 @@ impl Adapters {
         #[cfg(feature = "embedded-s3")]
         let mut embedded = Vec::new();
         for (name, store) in config.stores_in_use() {
-            let store = match store.kind {
-                StoreKind::S3 => s3_store(name, store, &http).await?,
-                #[cfg(feature = "embedded-s3")]
-                StoreKind::Embedded => {
-                    let server = super::embedded::Server::start(name, store).await?;
-                    let connected = server.connect(name, store, &http).await?;
-                    embedded.push(server);
-                    connected
-                }
-                #[cfg(not(feature = "embedded-s3"))]
-                StoreKind::Embedded => {
-                    bail!("storage.{name}.kind: this build has no embedded store")
-                }
-            };
-            stores.insert(name.to_owned(), store);
+            let opened = Opened::open(name, store, &http).await?;
+            stores.insert(name.to_owned(), opened.ready(name, config).await?);
+            #[cfg(feature = "embedded-s3")]
+            embedded.extend(opened.server);
         }
+        let db = db.with_subscribers(subscribers(config));
+        db.limit_waiters(config.limits.waiters);
         let app = App {
             db,
             stores,
@@ -103,56 +100,126 @@ impl Adapters {
     }
 }
 
-async fn s3_store(
-    name: &str,
-    store: &StoreConfig,
-    http: &SharedHttpClient,
-) -> anyhow::Result<Store> {
-    let settings = s3_settings(name, store).await?;
-    let assumed = if settings.endpoint.is_none() {
-        Capabilities::aws()
-    } else {
-        Capabilities::conservative()
-    };
-    connect(name, store, &settings, assumed, http).await
+/// Who is told of changes.
+fn subscribers(config: &Config) -> Vec<Subscriber> {
+    let endpoints = config.webhooks.endpoints.iter();
+    endpoints
+        .map(|(name, endpoint)| Subscriber { name: name.clone(), events: endpoint.events.clone() })
+        .collect()
 }
 
-/// Connects to a bucket, makes sure that it is there, and where asked finds out what its
-/// store can do.
-pub async fn connect(
-    name: &str,
-    config: &StoreConfig,
-    settings: &S3Settings,
-    assumed: Capabilities,
-    http: &SharedHttpClient,
-) -> anyhow::Result<Store> {
-    let at = |key: &str| format!("storage.{name}.{key}");
-    let s3 = S3::connect(settings, http).await.with_context(|| at("endpoint"))?;
-    let mut store = s3.into_store(name, assumed);
-    if config.kind == StoreKind::Embedded {
-        store.objects.create_bucket().await.with_context(|| at("bucket"))?;
-    }
-    let bucket = &settings.bucket;
-    store
-        .objects
-        .check_bucket()
-        .await
-        .with_context(|| format!("{}: can't use the bucket `{bucket}`", at("bucket")))?;
-    if config.probe && config.kind == StoreKind::S3 {
-        store.capabilities = probe_store(&store).await.into();
-    }
-    Ok(store)
+/// Begins to deliver webhooks, where any are configured.
+pub fn couriers(config: &Config, app: &Arc<App>) -> Couriers {
+    let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
+        // Checked when the configuration was read.
+        Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
+    });
+    let client = Outward::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private);
+    Courier::new(Arc::clone(app), client).start(endpoints.collect())
 }
 
-/// Asks a store what it enforces; says so in the log where that is less than usual.
-async fn probe_store(store: &Store) -> Capabilities {
-    let options = ProbeOptions { prefix: String::new(), run: SystemIds.uuid(), origins: vec![] };
-    let report = probe::probe(store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await;
-    for check in report.checks.iter().filter(|check| check.outcome != probe::Outcome::Pass) {
-        tracing::warn!(store = %store.name, check = %check.name, saw = %check.saw,
-            mend = check.mend.as_deref(), "the store enforces less than it might");
+/// A bucket as configured, of which nothing was asked yet.
+pub struct Opened {
+    /// The bucket, for what the seam has no call for.
+    pub s3: S3,
+    /// The bucket as the service sees it, with what is assumed of it.
+    pub store: Store,
+    /// Where its store runs in this process.
+    #[cfg(feature = "embedded-s3")]
+    pub server: Option<super::embedded::Server>,
+}
+
+impl Opened {
+    /// Starts the store's server where that is ours; else nothing is sent yet.
+    pub async fn open(
+        name: &str,
+        config: &StoreConfig,
+        http: &SharedHttpClient,
+    ) -> anyhow::Result<Self> {
+        #[cfg(feature = "embedded-s3")]
+        let mut started = None;
+        let (settings, assumed) = match config.kind {
+            StoreKind::S3 => {
+                let settings = s3_settings(name, config).await?;
+                let assumed = match settings.endpoint {
+                    None => Capabilities::aws(),
+                    Some(_) => Capabilities::conservative(),
+                };
+                (settings, assumed)
+            }
+            #[cfg(feature = "embedded-s3")]
+            StoreKind::Embedded => {
+                let server = super::embedded::Server::start(name, config).await?;
+                started.insert(server).settings(name, config)?
+            }
+            #[cfg(not(feature = "embedded-s3"))]
+            StoreKind::Embedded => bail!("storage.{name}.kind: this build has no embedded store"),
+        };
+        let s3 = S3::connect(&settings, http)
+            .await
+            .with_context(|| format!("storage.{name}.endpoint"))?;
+        let store = s3.clone().into_store(name, assumed);
+        Ok(Self {
+            s3,
+            store,
+            #[cfg(feature = "embedded-s3")]
+            server: started,
+        })
     }
-    report.capabilities
+
+    /// Makes sure that the bucket is there, and where that is configured finds out what its
+    /// store can do.
+    async fn ready(&self, name: &str, config: &Config) -> anyhow::Result<Store> {
+        let at = |key: &str| format!("storage.{name}.{key}");
+        let mut store = self.store.clone();
+        let StoreConfig { kind, probe, .. } = config.storage[name];
+        if kind == StoreKind::Embedded {
+            store.objects.create_bucket().await.with_context(|| at("bucket"))?;
+        }
+        store.objects.check_bucket().await.with_context(|| {
+            format!("{}: can't use the bucket `{}`", at("bucket"), store.bucket)
+        })?;
+        if probe && kind == StoreKind::S3 {
+            let report = self.probe(config, &[]).await;
+            for check in report.checks.iter().filter(|check| check.outcome != Outcome::Pass) {
+                tracing::warn!(store = name, check = %check.name, saw = %check.saw,
+                    mend = check.mend.as_deref(), "the store enforces less than it might");
+            }
+            store.capabilities = report.capabilities.into();
+        }
+        Ok(store)
+    }
+
+    /// Finds out what the store does and enforces, for browsers on these origins as well.
+    pub async fn probe(&self, config: &Config, origins: &[String]) -> probe::Report {
+        let options = self.probe_options(config, origins);
+        probe::probe(&self.store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await
+    }
+
+    /// Looks again at what browsers may do.
+    pub async fn probe_cors(&self, config: &Config, origins: &[String]) -> probe::Check {
+        let options = self.probe_options(config, origins);
+        probe::cors(&self.store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await
+    }
+
+    /// Below a policy's prefix: the access key may be good for nothing else.
+    fn probe_options(&self, config: &Config, origins: &[String]) -> ProbeOptions {
+        let mut policies = config.policies.values();
+        let policy = policies.find(|policy| policy.store == self.store.name);
+        ProbeOptions {
+            prefix: policy.map(|policy| policy.prefix.to_string()).unwrap_or_default(),
+            run: SystemIds.uuid(),
+            origins: origins.to_vec(),
+        }
+    }
+
+    /// Lets the store's server go, where that is ours.
+    pub async fn close(self) {
+        #[cfg(feature = "embedded-s3")]
+        if let Some(server) = self.server {
+            server.shutdown().await;
+        }
+    }
 }
 
 /// What the configuration says of a store, as the store's adapter takes it.

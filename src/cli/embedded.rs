@@ -7,15 +7,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use aws_sdk_s3::config::SharedHttpClient;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::adapters::{self, DEFAULT_REGION};
 use crate::config::StoreConfig;
 use crate::embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
+use crate::storage::Capabilities;
 use crate::storage::s3::{S3Credentials, S3Settings};
-use crate::storage::{Capabilities, Store};
 
 /// What a server keeps beside its data for other processes of the same user.
 #[derive(Clone, Serialize, Deserialize)]
@@ -41,8 +40,8 @@ impl Server {
         let file = access_file(&store.data_dir);
         let known = read_access(&file)?;
         let mut access = match (&store.access_key_id, &store.secret_access_key, known) {
-            (Some(id), Some(secret), _) => Access {
-                url: String::new(),
+            (Some(id), Some(secret), known) => Access {
+                url: known.map(|known| known.url).unwrap_or_default(),
                 key_id: id.clone(),
                 secret_access_key: secret.expose_secret().to_owned(),
             },
@@ -80,13 +79,12 @@ impl Server {
         Ok(Self { own, access, region, bucket })
     }
 
-    /// Connects to it as to any other store.
-    pub async fn connect(
+    /// How to connect to it as to any other store, and what it can do.
+    pub fn settings(
         &self,
         name: &str,
         store: &StoreConfig,
-        http: &SharedHttpClient,
-    ) -> anyhow::Result<Store> {
+    ) -> anyhow::Result<(S3Settings, Capabilities)> {
         let url = |text: &str| url::Url::parse(text).with_context(|| format!("storage.{name}"));
         let credentials = S3Credentials::Static {
             access_key_id: self.access.key_id.clone(),
@@ -102,7 +100,7 @@ impl Server {
         };
         // Ours to know: it does all that AWS documents, but for telling of new objects.
         let capabilities = Capabilities { notifications: Some(false), ..Capabilities::aws() };
-        adapters::connect(name, store, &settings, capabilities, http).await
+        Ok((settings, capabilities))
     }
 
     /// Where clients reach it.

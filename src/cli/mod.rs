@@ -15,6 +15,7 @@ pub mod adapters;
 pub mod config;
 #[cfg(feature = "embedded-s3")]
 pub mod dev;
+pub mod doctor;
 #[cfg(feature = "embedded-s3")]
 pub mod embedded;
 pub mod migrate;
@@ -46,6 +47,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Compare bucket and table once, in the foreground.
     Reconcile(reconcile::ReconcileArgs),
+    /// Check the database and each store, and say what to mend.
+    Doctor(doctor::DoctorArgs),
     /// Print the OpenAPI document.
     Openapi,
     /// Check or show the effective configuration.
@@ -66,8 +69,9 @@ impl Cli {
             Some(Command::Serve(args)) => serve::run(file, &args).await,
             Some(Command::Migrate(args)) => migrate::run(file, &args).await,
             Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
+            Some(Command::Doctor(args)) => doctor::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
-            Some(Command::Config(args)) => config::run(file, &args),
+            Some(Command::Config(args)) => config::run(file, &args).await,
         }
     }
 }

@@ -89,15 +89,15 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows a bar on a terminal until the run ends; Ctrl-C ends it in order.
+/// Shows a bar on a terminal until the run ends; Ctrl-C or SIGTERM ends it in order.
 async fn watch(reconciler: &Reconciler, handle: RunHandle) -> Run {
     let bar = std::io::stderr().is_terminal().then(bar);
     let mut ticks = tokio::time::interval(TICK);
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut stop = std::pin::pin!(super::service::stop_signal());
     while !handle.is_finished() {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = &mut interrupted => {
+            _ = &mut stop => {
                 reconciler.shut_down().await;
                 break;
             }

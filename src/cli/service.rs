@@ -7,11 +7,22 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
+use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
+use crate::http::extract::Intake;
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Reconciler, marker};
+
+/// Waits for SIGTERM or Ctrl-C.
+pub async fn stop_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("can't listen for Ctrl-C"),
+    }
+}
 
 /// A service that answers.
 pub struct Service {
@@ -19,6 +30,7 @@ pub struct Service {
     adapters: Adapters,
     reconciler: Arc<Reconciler>,
     scheduler: Scheduler,
+    couriers: Couriers,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
 }
@@ -27,12 +39,14 @@ impl Service {
     /// Binds, schedules and serves.
     pub async fn start(config: &Config, adapters: Adapters) -> anyhow::Result<Self> {
         let bind = config.server.bind;
+        marker::claim(&adapters.app).await.context("the markers of the buckets")?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
         let addr = listener.local_addr().context("server.bind")?;
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
+        let intake = Intake::new(config.events.token.clone());
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             bind: addr,
@@ -41,12 +55,13 @@ impl Service {
             client_timeout: config.limits.request_timeout.get(),
             workers: None,
         };
-        let server = http::build(state, settings, listener).context("server")?;
+        let server = http::build_with(state, intake, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))
             .await
             .context("reconcile.schedule")?;
+        let couriers = adapters::couriers(config, &adapters.app);
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
@@ -54,7 +69,7 @@ impl Service {
             });
         }
         tracing::info!(%addr, "serving");
-        Ok(Self { addr, adapters, reconciler, scheduler, server, handle })
+        Ok(Self { addr, adapters, reconciler, scheduler, couriers, server, handle })
     }
 
     /// Where it listens.
@@ -65,24 +80,23 @@ impl Service {
     /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
     /// requests under way, the stores and the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, reconciler, scheduler, mut server, handle, .. } = self;
-        let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+        let Self { adapters, reconciler, scheduler, couriers, mut server, handle, .. } = self;
         let ended = tokio::select! {
-            _ = terminate.recv() => None,
-            interrupted = tokio::signal::ctrl_c() => { interrupted?; None }
+            told = stop_signal() => { told?; None }
             ended = &mut server => Some(ended),
         };
         tracing::info!("stopping");
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
+        // Long polls and event streams would hold up the server's end.
+        adapters.app.db.end_waits();
+        drop(couriers);
+        // Nothing new is accepted from here on; what runs is ended, or finishes.
+        let stopping = handle.stop(true);
         reconciler.shut_down().await;
-        let ended = if let Some(ended) = ended {
-            ended
-        } else {
-            handle.stop(true).await;
-            server.await
-        };
+        stopping.await;
+        let ended = if let Some(ended) = ended { ended } else { server.await };
         adapters.close().await;
         tracing::info!("stopped");
         ended.context("the server's task broke down")?.context("the server broke down")

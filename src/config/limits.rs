@@ -17,6 +17,9 @@ pub struct LimitsConfig {
     pub json_body: ConfigSize,
     /// How long a client may take to send a request's headers.
     pub request_timeout: ConfigDuration,
+    /// How many may wait for uploads at once, by long polls and event streams together.
+    #[serde(deserialize_with = "value::number")]
+    pub waiters: usize,
     /// Requests a second for each caller; 0 is no limit, and all that this version knows.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
@@ -27,6 +30,7 @@ impl Default for LimitsConfig {
         Self {
             json_body: ConfigSize::from_bytes(64 << 10),
             request_timeout: ConfigDuration::from_secs(30),
+            waiters: 10_000,
             requests_per_second: 0,
         }
     }

@@ -108,6 +108,8 @@ impl Config {
         }
         policies::check_all(&self.policies, &self.storage)?;
         self.reconcile.check()?;
+        self.events.check()?;
+        self.webhooks.check()?;
         self.direct_upload.check()?;
         self.limits.check()
     }

@@ -5,6 +5,7 @@ use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
 use super::error::ConfigError;
 use super::layers::DEFAULT_TOML;
+use super::webhooks::{ALLOW_PRIVATE, ENDPOINT_KEYS};
 
 /// Sections with a table for each name, and the one whose keys they all have.
 const NAMED: [(&str, &str); 2] = [("storage", "default"), ("policies", "tracks")];
@@ -19,6 +20,10 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
             return Err(unknown(name, table(&known, "")?));
         };
         let section = table(section, name)?;
+        if name == "webhooks" {
+            webhooks(section)?;
+            continue;
+        }
         let named = NAMED.iter().find(|(named, _)| *named == name);
         let Some((_, example)) = named else {
             keys(section, name, known_section)?;
@@ -38,6 +43,25 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
                 return Err(ConfigError::new(format!("{path}.prefix"), problem));
             }
         }
+    }
+    Ok(())
+}
+
+/// Endpoints by name, with one key for all beside them.
+fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
+    let known: Map<String, Value> =
+        ENDPOINT_KEYS.iter().map(|key| ((*key).to_owned(), Value::from(""))).collect();
+    for (name, value) in sorted(section).into_iter().filter(|(name, _)| *name != ALLOW_PRIVATE) {
+        let path = format!("webhooks.{name}");
+        if !is_name(name) {
+            let takes = "a name takes lower-case letters, digits, - and _";
+            return Err(ConfigError::new(path, takes));
+        }
+        let ValueKind::Table(entries) = &value.kind else {
+            let takes = "unknown key; takes allow_private and a section for each endpoint";
+            return Err(ConfigError::new(path, takes));
+        };
+        keys(entries, &path, &Value::new(None, known.clone()))?;
     }
     Ok(())
 }

@@ -1,8 +1,121 @@
-//! `[webhooks]`: news for application backends. This version takes no keys here.
+//! `[webhooks]` and `[webhooks.<name>]`: news for application backends.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
+
+use super::error::ConfigError;
+use super::value;
+use crate::domain::webhook::EVENTS;
+
+/// The keys of an endpoint: those of `config/default.toml` show none.
+pub(super) const ENDPOINT_KEYS: [&str; 3] = ["events", "secret", "url"];
+
+/// The key beside the endpoints' names.
+pub(super) const ALLOW_PRIVATE: &str = "allow_private";
 
 /// `[webhooks]`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct WebhooksConfig {
+    /// Whether endpoints may have private and loopback addresses.
+    pub allow_private: bool,
+    /// `[webhooks.<name>]`.
+    #[serde(flatten)]
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+}
+
+/// `[webhooks.<name>]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct WebhooksConfig {}
+pub struct EndpointConfig {
+    /// Where news is posted to.
+    #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
+    pub url: Option<String>,
+    /// `whsec_` and base64.
+    #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
+    pub secret: Option<SecretString>,
+    /// Only these; an empty list is all.
+    #[serde(deserialize_with = "value::list")]
+    pub events: Vec<String>,
+}
+
+impl EndpointConfig {
+    /// The address, where it is one.
+    pub fn url(&self) -> Option<Url> {
+        let url = Url::parse(self.url.as_deref()?).ok()?;
+        (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+    }
+
+    /// The key to sign with, where it is sound: 24 to 64 bytes.
+    pub fn key(&self) -> Option<SecretSlice<u8>> {
+        let text = self.secret.as_ref()?.expose_secret().strip_prefix("whsec_")?;
+        let key = BASE64_STANDARD.decode(text).ok()?;
+        (24..=64).contains(&key.len()).then(|| SecretSlice::from(key))
+    }
+}
+
+impl WebhooksConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (name, endpoint) in &self.endpoints {
+            let fail = |key: &str, takes: String| {
+                Err(ConfigError::new(format!("webhooks.{name}.{key}"), takes))
+            };
+            if endpoint.url().is_none() {
+                return fail("url", "takes a URL such as https://example.com/hooks".to_owned());
+            }
+            if endpoint.key().is_none() {
+                let takes = "takes whsec_ and the base64 of 24 to 64 random bytes";
+                return fail("secret", takes.to_owned());
+            }
+            if endpoint.events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
+                return fail("events", format!("takes a list of {}", EVENTS.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for WebhooksConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Section)
+    }
+}
+
+/// Not `flatten`, which would lose the keys' names in errors.
+struct Section;
+
+impl<'de> Visitor<'de> for Section {
+    type Value = WebhooksConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a section of keys")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut webhooks = WebhooksConfig::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == ALLOW_PRIVATE {
+                webhooks.allow_private = map.next_value_seed(Flag)?;
+            } else {
+                webhooks.endpoints.insert(name, map.next_value()?);
+            }
+        }
+        Ok(webhooks)
+    }
+}
+
+struct Flag;
+
+impl<'de> DeserializeSeed<'de> for Flag {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        value::flag(deserializer)
+    }
+}

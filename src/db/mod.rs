@@ -8,6 +8,7 @@
 //! To add a table: a module in `entity`, a step in `migration`, a file here.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
@@ -18,7 +19,9 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub mod changes;
 pub mod instance;
+pub mod outbox;
 pub mod page;
 pub mod retention;
 pub mod runs;
@@ -27,6 +30,9 @@ pub mod tracks;
 pub mod uploads;
 
 pub use page::{Cursor, Page};
+
+use changes::Changes;
+use outbox::Outbox;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +111,8 @@ pub struct DbSettings {
 pub struct Db {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    changes: Arc<Changes>,
+    outbox: Arc<Outbox>,
 }
 
 impl Db {
@@ -123,10 +131,15 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write })
+            Ok(Self { read, write, changes: Arc::default(), outbox: Arc::default() })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
-            Ok(Self { read: connection.clone(), write: connection })
+            Ok(Self {
+                read: connection.clone(),
+                write: connection,
+                changes: Arc::default(),
+                outbox: Arc::default(),
+            })
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }

@@ -100,6 +100,13 @@ impl Db {
     /// by whoever took them, and stays as it is.
     pub async fn finish_run(&self, run: &Run) -> Result<()> {
         let txn = self.begin().await?;
+        // Locks before runs, as in `take_lock`: so two never wait for each other.
+        let ended = database_now(&txn).await?;
+        lock::Entity::update_many()
+            .col_expr(lock::Column::ExpiresAt, Expr::value(ended))
+            .filter(lock::Column::RunId.eq(run.id.0))
+            .exec(&txn)
+            .await?;
         run::Entity::update_many()
             .set(run::ActiveModel {
                 status: Set(run.status.name().to_owned()),
@@ -110,12 +117,6 @@ impl Db {
             })
             .filter(run::Column::Id.eq(run.id.0))
             .filter(run::Column::Status.eq(RunStatus::Running.name()))
-            .exec(&txn)
-            .await?;
-        let ended = database_now(&txn).await?;
-        lock::Entity::update_many()
-            .col_expr(lock::Column::ExpiresAt, Expr::value(ended))
-            .filter(lock::Column::RunId.eq(run.id.0))
             .exec(&txn)
             .await?;
         Ok(txn.commit().await?)

@@ -132,6 +132,14 @@ impl Db {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    /// Whether an object was ever seen under a policy.
+    pub async fn has_seen_objects(&self, policy: &PolicyName) -> Result<bool> {
+        let query = upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::Etag.is_not_null());
+        Ok(query.limit(1).one(&self.read).await?.is_some())
+    }
+
     /// How many rows a policy has.
     pub async fn count_rows(&self, policy: &PolicyName) -> Result<u64> {
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));

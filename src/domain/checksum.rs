@@ -146,8 +146,10 @@ impl fmt::Debug for Checksum {
 }
 
 /// A checksum in the making, fed piece by piece.
+#[derive(Clone)]
 pub struct Hasher(Kind);
 
+#[derive(Clone)]
 enum Kind {
     Sha256(Box<Sha256>),
     Md5(Box<Md5>),

@@ -137,11 +137,6 @@ impl Shard {
         Self(id.0.as_bytes()[15] & 0x0f)
     }
 
-    /// The shard's number, from 0.
-    pub fn index(self) -> u8 {
-        self.0
-    }
-
     /// The keys of this shard. The ranges of all shards tile the prefix without gap or
     /// overlap: the first begins where the prefix begins, the last ends where it ends.
     pub fn range(self, prefix: &Prefix) -> KeyRange {

@@ -9,8 +9,10 @@
 pub mod checksum;
 pub mod clock;
 pub mod envelope;
+pub mod event;
 pub mod ids;
 pub mod key;
+pub mod parts;
 pub mod policy;
 pub mod reconcile;
 pub mod run;
@@ -18,11 +20,13 @@ pub mod sniff;
 pub mod track;
 pub mod transition;
 pub mod upload;
+pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};
 pub use clock::{Clock, Timestamp};
 pub use ids::{IdSource, Owner, RunId, TrackId, UploadId};
 pub use key::{KeyRange, ObjectKey, Prefix, Shard};
+pub use parts::PartPlan;
 pub use policy::{Policy, PolicyName};
 pub use track::Track;
 pub use upload::{Status, Upload};

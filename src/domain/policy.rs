@@ -180,6 +180,17 @@ pub struct Arrival<'a> {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct FieldErrors(pub BTreeMap<String, Vec<String>>);
 
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for (field, sentences) in &self.0 {
+            write!(f, "{between}{field}: {}", sentences.join("; "))?;
+            between = "; ";
+        }
+        Ok(())
+    }
+}
+
 impl FieldErrors {
     /// Adds a sentence about a field.
     pub fn add(&mut self, field: &str, sentence: impl Into<String>) {
@@ -302,9 +313,13 @@ impl Policy {
 
     /// Whether a URL for these declarations is signed to be used once.
     pub fn writes_once(&self, asked: Option<bool>, declared: &Declared) -> bool {
-        asked
-            .or(self.write_once)
-            .unwrap_or(declared.content_type.is_some() || declared.size.is_some())
+        let described = declared.content_type.is_some() || declared.size.is_some();
+        let by_policy = || match self.write_once {
+            // A bare URL must work with a bare PUT, whatever the policy says.
+            Some(once) => once && *declared != Declared::default(),
+            None => described,
+        };
+        asked.unwrap_or_else(by_policy)
     }
 }
 

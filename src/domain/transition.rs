@@ -46,6 +46,9 @@ pub struct Absence {
     pub asked_at: Timestamp,
     /// Whether it was a HEAD of that key: a listing alone proves nothing.
     pub by_head: bool,
+    /// When the newest part of its open multipart upload was stored, by the store's clock:
+    /// a client that still sends is not given up.
+    pub last_part_at: Option<Timestamp>,
 }
 
 /// What is to be done besides saving the row.
@@ -76,6 +79,12 @@ pub enum TransitionError {
     /// A URL is renewed only while bytes are awaited.
     #[error("an upload that is {} takes no new URL", .0.name())]
     NotRenewable(Status),
+    /// Parts are taken only while bytes are awaited.
+    #[error("an upload that is {} takes no parts", .0.name())]
+    TakesNoParts(Status),
+    /// Parts are signed only up to the deadline.
+    #[error("the upload's time is up; presign it again for more")]
+    DeadlinePassed,
     /// Only verified uploads are superseded.
     #[error("an upload that is {} can't be superseded", .0.name())]
     NotVerified(Status),
@@ -148,7 +157,8 @@ fn seen_again(
     now: Timestamp,
     policy: &Policy,
 ) -> Step {
-    let verdict = match before.facts.same_bytes(&seen.facts) {
+    let same = before.facts.same_bytes(&seen.facts);
+    let verdict = match same {
         Some(true) => Ok(()),
         // The same size and no checksum to tell by: the rules decide again.
         None => seen.verdict,
@@ -159,7 +169,9 @@ fn seen_again(
         Ok(()) => {
             let effects =
                 if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
-            let checksum = seen.facts.checksum.or(before.facts.checksum);
+            // A checksum on record is of these bytes only where they are the same.
+            let kept = if same == Some(true) { before.facts.checksum } else { None };
+            let checksum = seen.facts.checksum.or(kept);
             let facts = Facts { checksum, ..seen.facts };
             changed(upload, State::Uploaded(Verified { facts, ..before }), now, effects)
         }
@@ -185,7 +197,10 @@ fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> 
         return unchanged(upload);
     }
     match upload.state.clone() {
-        State::Pending if absence.asked_at > upload.deadline(policy.grace) => {
+        State::Pending
+            if absence.asked_at > upload.deadline(policy.grace)
+                && absence.last_part_at.is_none_or(|at| absence.asked_at > at + policy.grace) =>
+        {
             let effects = abort(&upload);
             changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
         }

@@ -53,6 +53,7 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         metadata: std::collections::BTreeMap::new(),
         url_expires_at: at(60),
         multipart_id: matches!(status, Status::Pending).then(|| "m".to_owned()),
+        part_size: None,
         state,
         deletion: Deletion { after, done: None },
         version: 1,
@@ -66,7 +67,7 @@ fn seen(etag: &str, verdict: Result<(), RejectReason>) -> Event {
 }
 
 fn head_at(minutes: i64) -> Event {
-    Event::Absent(Absence { asked_at: at(minutes), by_head: true })
+    Event::Absent(Absence { asked_at: at(minutes), by_head: true, last_part_at: None })
 }
 
 /// A state, an event, and what comes of it: `None` where it is refused, otherwise the next
@@ -176,9 +177,23 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
 #[test]
 fn a_listing_alone_changes_nothing() {
     for status in Status::ALL {
-        let absent = Event::Absent(Absence { asked_at: at(999), by_head: false });
+        let absent =
+            Event::Absent(Absence { asked_at: at(999), by_head: false, last_part_at: None });
         assert!(!step(upload_in(status), absent, at(999), &tracks()).unwrap().changed);
     }
+}
+
+#[test]
+fn an_upload_whose_newest_part_is_younger_than_the_grace_does_not_expire() {
+    let absent = |asked, part| {
+        let (asked_at, last_part_at) = (at(asked), Some(at(part)));
+        let absence = Absence { asked_at, by_head: true, last_part_at };
+        step(upload_in(Status::Pending), Event::Absent(absence), at(asked), &tracks()).unwrap()
+    };
+    assert!(!absent(90, 75).changed, "the part may be one of many more");
+    let given_up = absent(91, 75);
+    assert_eq!(given_up.upload.status(), Status::Expired);
+    assert_eq!(given_up.effects, [Effect::AbortMultipart]);
 }
 
 #[test]
@@ -210,8 +225,12 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         let facts = Facts { size, ..facts(etag) };
         Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
     });
-    let absent = (0i64..400, any::<bool>())
-        .prop_map(|(asked, by_head)| Event::Absent(Absence { asked_at: at(asked), by_head }));
+    let absent = (0i64..400, any::<bool>(), prop::option::of(0i64..400)).prop_map(
+        |(asked, by_head, part)| {
+            let last_part_at = part.map(at);
+            Event::Absent(Absence { asked_at: at(asked), by_head, last_part_at })
+        },
+    );
     let renew = (0i64..400).prop_map(|end| Event::Renew { url_expires_at: at(end) });
     let event = prop_oneof![
         4 => observed,

@@ -9,6 +9,7 @@ use super::checksum::Checksum;
 use super::clock::Timestamp;
 use super::ids::{Owner, TrackId, UploadId};
 use super::key::ObjectKey;
+use super::parts::PartPlan;
 use super::policy::{PolicyName, RejectReason};
 
 /// What the client said of the file beforehand. All of it is optional; what is there is
@@ -344,6 +345,8 @@ pub struct Upload {
     pub url_expires_at: Timestamp,
     /// The store's id of the multipart upload, while one is open.
     pub multipart_id: Option<String>,
+    /// The size of the parts that a multipart upload was planned with, in bytes.
+    pub part_size: Option<u64>,
     /// Where it stands.
     pub state: State,
     /// What is to become of an unwanted object.
@@ -360,6 +363,11 @@ impl Upload {
     /// The state's name.
     pub fn status(&self) -> Status {
         self.state.status()
+    }
+
+    /// How the file is cut into parts; `None` where the client sends it whole.
+    pub fn parts(&self) -> Option<PartPlan> {
+        PartPlan::stored(self.declared.size?, self.part_size?)
     }
 
     /// Until when bytes may land.

@@ -33,6 +33,8 @@ pub mod request_id;
 pub mod routes;
 pub mod views;
 
+use extract::Intake;
+
 /// What handlers work with.
 #[derive(Clone)]
 pub struct HttpState {
@@ -64,12 +66,24 @@ pub fn build(
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
+    build_with(state, Intake::new(None), settings, listener)
+}
+
+/// Builds the server with an intake for events of buckets.
+pub fn build_with(
+    state: HttpState,
+    intake: Intake,
+    settings: HttpSettings,
+    listener: TcpListener,
+) -> std::io::Result<Server> {
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
     let state = Data::new(state);
+    let intake = Data::new(intake);
     let server = HttpServer::new(move || {
         Actix::new()
             .app_data(state.clone())
+            .app_data(intake.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
             .configure(routes::register)

@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{orphans, reconciliations, service, tracks, uploads};
+use super::routes::{events, orphans, reconciliations, service, tracks, uploads, webhooks};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -40,15 +40,22 @@ pub struct Document(pub Bytes);
         uploads::list::handle,
         uploads::create::handle,
         uploads::get::handle,
+        uploads::events::handle,
         uploads::delete::handle,
         uploads::presign::handle,
         uploads::confirm::handle,
+        uploads::sign_parts::handle,
+        uploads::list_parts::handle,
+        uploads::complete::handle,
         reconciliations::list::handle,
         reconciliations::start::handle,
         reconciliations::get::handle,
         reconciliations::findings::handle,
         reconciliations::cancel::handle,
         orphans::purge::handle,
+        events::s3::handle,
+        webhooks::list::handle,
+        webhooks::redeliver::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,
@@ -59,6 +66,7 @@ pub struct Document(pub Bytes);
     tags(
         (name = "tracks", description = "Records that files belong to"),
         (name = "uploads", description = "Files on their way, arrived, or ended"),
+        (name = "events", description = "What stores tell"),
         (name = "admin", description = "Reconciliation"),
         (name = "service", description = "The service about itself"),
     ),
@@ -117,12 +125,22 @@ problems! {
         ("409", "The upload was ended while its bytes were coming"),
         ("415", "The policy takes no such media type"),
     ],
+    /// A sender without the token.
+    Refused = [
+        ("401", "The token is missing or wrong"),
+        ("403", "Events are not taken here"),
+    ],
     /// Nothing there.
     NotFound = [("404", "There is no such thing")],
     /// A state that refuses it.
     Conflict = [("409", "The state refuses it")],
     /// The object is not in the store.
     NotArrived = [("409", "`/problems/not-arrived`: the object is not there yet")],
+    /// The parts are not the file.
+    PartsIncomplete = [("409", "`/problems/parts-incomplete`: `missing`, `wrong` and \
+        `unexpected` number the parts; or `/problems/parts-gone`: presign and send again")],
+    /// The store holds no parts.
+    PartsGone = [("409", "`/problems/parts-gone`: presign the upload and send them again")],
     /// The only file is on its way.
     FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
     /// A run is at work.
@@ -134,6 +152,7 @@ problems! {
 fn problem(status: &str, text: &str) -> Response {
     let (name, title) = match status {
         "400" => ("validation", "The input breaks a rule"),
+        "401" => ("unauthorized", "Who are you?"),
         "403" => ("disabled", "Switched off"),
         "404" => ("not-found", "Not found"),
         "408" => ("request-timeout", "The body did not come in time"),

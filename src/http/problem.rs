@@ -36,6 +36,8 @@ pub enum Code {
     Validation,
     /// A body that can't be read.
     BadRequest,
+    /// No token, or a wrong one.
+    Unauthorized,
     /// The path takes other methods.
     MethodNotAllowed,
     /// The body did not come in time.
@@ -48,6 +50,10 @@ pub enum Code {
     Disabled,
     /// The object is not in the store yet.
     NotArrived,
+    /// The parts in the store are not the whole file.
+    PartsIncomplete,
+    /// The store holds no parts any more.
+    PartsGone,
     /// The file is still on its way.
     FilePending,
     /// The state refuses it.
@@ -56,6 +62,8 @@ pub enum Code {
     Ended,
     /// A run of that mode and policy is at work.
     RunActive,
+    /// As many wait as may.
+    TooManyWaiters,
     /// Others changed the same thing again and again.
     Contended,
     /// A fault of this service.
@@ -77,6 +85,7 @@ impl Code {
             Self::NotFound => ("not-found", S::NOT_FOUND, "Not found", None),
             Self::Validation => ("validation", S::BAD_REQUEST, "The input breaks a rule", None),
             Self::BadRequest => ("bad-request", S::BAD_REQUEST, "The request can't be read", None),
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "Who are you?", None),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", S::METHOD_NOT_ALLOWED, "Method not allowed", None)
             }
@@ -94,10 +103,17 @@ impl Code {
             ),
             Self::Disabled => ("disabled", S::FORBIDDEN, "Switched off", None),
             Self::NotArrived => ("not-arrived", S::CONFLICT, "The object has not arrived", None),
+            Self::PartsIncomplete => {
+                ("parts-incomplete", S::CONFLICT, "The parts are not the whole file", None)
+            }
+            Self::PartsGone => ("parts-gone", S::CONFLICT, "The parts are gone", None),
             Self::FilePending => ("file-pending", S::CONFLICT, "The file is on its way", None),
             Self::State => ("state-conflict", S::CONFLICT, "The state refuses it", None),
             Self::Ended => ("upload-ended", S::CONFLICT, "The upload was ended", None),
             Self::RunActive => ("run-active", S::CONFLICT, "A run is at work", None),
+            Self::TooManyWaiters => {
+                ("too-many-waiters", S::SERVICE_UNAVAILABLE, "Too many are waiting", Some(5))
+            }
             Self::Contended => {
                 ("contended", S::SERVICE_UNAVAILABLE, "Changed by others; try again", Some(1))
             }
@@ -349,8 +365,14 @@ impl From<AppError> for ApiError {
             AppError::Invalid(errors) => errors.into(),
             AppError::MediaType(detail) => Self::saying(Code::MediaType, detail),
             AppError::NotArrived => Self::saying(Code::NotArrived, error.to_string()),
+            AppError::Parts(parts) => Self::saying(Code::PartsIncomplete, parts.to_string())
+                .with("missing", parts.missing)
+                .with("wrong", parts.wrong.iter().map(|part| part.number).collect::<Vec<_>>())
+                .with("unexpected", parts.unexpected),
+            AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
+            AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
             AppError::Ended => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),

@@ -32,11 +32,20 @@ pub async fn check(
     let id = app.db.instance_id(app.ids.uuid()).await?;
     let (bucket, prefix, key) = (&store.bucket, policy.prefix.as_str(), policy.prefix.marker());
     if let Some(found) = read(store, &key).await? {
-        return Ok(judge(&policy.name, found.as_deref(), id));
+        let trust = judge(&policy.name, found.as_deref(), id);
+        // A process may have died between writing the marker and noting it.
+        if trust == Trust::Ours && !dry_run && !app.db.has_marked(bucket, prefix).await? {
+            app.db.note_marker(bucket, prefix, app.now()).await?;
+        }
+        return Ok(trust);
     }
-    if app.db.has_marked(bucket, prefix).await? && !force {
+    // A database that has seen objects under this policy, or marked this very bucket, is
+    // not new to it: then the marker's absence is news, or the bucket is another one.
+    let known =
+        app.db.has_marked(bucket, prefix).await? || app.db.has_seen_objects(&policy.name).await?;
+    if known && !force {
         return Ok(Trust::Doubtful(format!(
-            "policy `{}`: the marker `{key}` is gone from bucket `{bucket}`: \
+            "policy `{}`: the marker `{key}` is not in bucket `{bucket}`: \
              is it the right bucket? `reconcile --force` writes it again",
             policy.name
         )));
@@ -57,6 +66,22 @@ pub async fn check(
     app.db.note_marker(bucket, prefix, app.now()).await?;
     let found = read(store, &key).await?.flatten();
     Ok(judge(&policy.name, found.as_deref(), id))
+}
+
+/// Puts the marker of each policy in its bucket, before the first upload is created. What
+/// is doubtful is said in the log: the service may go on, only nothing is believed lost.
+pub async fn claim(app: &App) -> Result<(), AppError> {
+    for policy in app.policies.values() {
+        if let Trust::Doubtful(why) =
+            check(app, policy, app.store_of(policy)?, false, false).await?
+        {
+            tracing::error!(
+                why,
+                "no absence is believed and nothing is deleted until this is mended"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The marker's text; `Some(None)` where it is no text of that length.

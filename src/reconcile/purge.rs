@@ -151,6 +151,7 @@ fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload
         metadata: meta.metadata.clone(),
         url_expires_at: now,
         multipart_id: None,
+        part_size: None,
         state: State::Removed { reason: RemoveReason::Orphan, verified: None },
         deletion: Deletion { after: Some(now), done: None },
         version: 1,

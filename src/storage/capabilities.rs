@@ -32,6 +32,11 @@ pub struct Capabilities {
     pub multipart: bool,
     /// Completing a multipart upload heeds `If-None-Match: *`.
     pub multipart_write_once: bool,
+    /// HEAD tells these of a whole object that was made of parts, where its upload was begun
+    /// so; parts come without checksums of their own. Elsewhere an object of parts has a
+    /// checksum of checksums, or none.
+    #[serde(default)]
+    pub multipart_checksums: Vec<Algorithm>,
     /// Unfinished multipart uploads are listed below any prefix. MinIO lists those of one
     /// key only, asked for by the whole key: there, abort the ids that the table knows.
     pub list_multiparts: bool,
@@ -59,6 +64,7 @@ impl Capabilities {
             post_policy: true,
             multipart: true,
             multipart_write_once: true,
+            multipart_checksums: vec![Crc32, Crc32c, Crc64nvme],
             list_multiparts: true,
             list_order: true,
             start_after: true,
@@ -79,6 +85,7 @@ impl Capabilities {
             post_policy: false,
             multipart: true,
             multipart_write_once: false,
+            multipart_checksums: Vec::new(),
             list_multiparts: false,
             list_order: false,
             start_after: false,

@@ -24,6 +24,7 @@ use crate::domain::reconcile::Listed;
 
 pub mod capabilities;
 pub mod memory;
+pub mod outward;
 pub mod presign;
 pub mod probe;
 pub mod s3;
@@ -210,8 +211,10 @@ pub trait ObjectStore: Send + Sync {
     /// One page of keys.
     async fn list(&self, request: &ListRequest) -> Result<ListPage>;
 
-    /// Begins a multipart upload and gives the store's id of it. `options.checksum` and
-    /// `if_none_match` belong to [`Self::complete_multipart`].
+    /// Begins a multipart upload and gives the store's id of it. Of `options.checksum` only
+    /// the algorithm counts: the store is to keep that of the whole object, which it does
+    /// where [`Capabilities::multipart_checksums`] has it. `if_none_match` belongs to
+    /// [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
     /// Writes one part; the body is sent as it is, without a copy.
@@ -281,5 +284,10 @@ impl Store {
     /// Whether a declared checksum of this kind is on record after a single PUT.
     pub fn keeps_checksum(&self, algorithm: Algorithm) -> bool {
         self.capabilities.returns_checksum(algorithm)
+    }
+
+    /// Whether the checksum of a whole object made of parts is on record.
+    pub fn keeps_checksum_of_parts(&self, algorithm: Algorithm) -> bool {
+        self.capabilities.multipart_checksums.contains(&algorithm)
     }
 }

@@ -92,6 +92,11 @@ impl Wire {
         Self(connector.tls_provider(TLS).build())
     }
 
+    /// Over a connector of its own kind.
+    pub(super) fn over(connector: Connector) -> Self {
+        Self(connector)
+    }
+
     /// Sends a signed request with its headers and a body of its own.
     pub async fn send(&self, signed: &Signed, body: Bytes) -> Result<Answer> {
         let headers = signed.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));

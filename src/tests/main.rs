@@ -8,6 +8,7 @@ mod embedded_s3;
 mod end_to_end;
 mod http;
 mod reconcile_oracle;
+mod signals;
 mod storage;
 mod support;
 mod use_cases;

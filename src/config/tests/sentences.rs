@@ -17,9 +17,10 @@ const CASES: &[(&str, &str)] = &[
         "policies.tracks.max_sise: unknown key; takes one of allowed_content_types, allowed_extensions, grace, late, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
-        "[events]\nsqs = 1",
-        "events.sqs: unknown key; its section takes none in this version (in FILE)",
+        "[events]\ntoken = \"short\"",
+        "events.token: takes 16 or more printable ASCII characters (in FILE)",
     ),
+    ("[events]\nsqs = 1", "events.sqs: unknown key; takes one of token (in FILE)"),
     ("server = 1", "server: takes a section of keys, not a value (in FILE)"),
     ("[storage]\ndefault = 1", "storage.default: takes a section of keys, not a value (in FILE)"),
     (

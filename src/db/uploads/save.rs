@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use entity::{track, upload};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+};
 use uuid::Uuid;
 
 use super::row::to_change;
+use crate::db::outbox::Outbox;
 use crate::db::tracks::{bound_of, lock};
 use crate::db::{Db, Result};
 use crate::domain::track::{Binding, Bound, bind};
@@ -39,8 +42,10 @@ pub enum Saved {
 impl Db {
     /// Saves one change.
     pub async fn save_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
-        if change.upload.slot.is_none() {
-            return write(&self.write, change.upload).await;
+        if change.upload.slot.is_none() && self.outbox.is_empty() {
+            let saved = write(&self.write, &self.outbox, change.upload).await?;
+            self.tell(&saved);
+            return Ok(saved);
         }
         let saved = self.save_uploads(vec![change], now).await?;
         Ok(saved.into_iter().next().unwrap_or(Saved::Lost))
@@ -61,29 +66,44 @@ impl Db {
         });
         let mut answers = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
+        let mut superseded = Vec::new();
         let txn = self.begin().await?;
         for i in order {
             let Some(change) = changes[i].take() else { continue };
             let saved = match change.upload.slot {
-                None => write(&txn, change.upload).await?,
-                Some(slot) => self.save_with_track(&txn, change, slot, now).await?,
+                None => write(&txn, &self.outbox, change.upload).await?,
+                Some(slot) => {
+                    let (saved, old) = self.save_with_track(&txn, change, slot, now).await?;
+                    superseded.extend(old);
+                    saved
+                }
             };
             answers.insert(i, saved);
         }
         txn.commit().await?;
+        answers.values().chain(&superseded).for_each(|saved| self.tell(saved));
         Ok(answers.into_values().collect())
     }
 
+    /// Tells those who wait what is committed.
+    fn tell(&self, saved: &Saved) {
+        if let Saved::Done(upload) = saved {
+            self.changes.publish(upload);
+            self.outbox.ring();
+        }
+    }
+
+    /// Saves a change with its track; besides, what became of the upload that it replaces.
     async fn save_with_track(
         &self,
         txn: &DatabaseTransaction,
         change: Change<'_>,
         slot: TrackSlot,
         now: Timestamp,
-    ) -> Result<Saved> {
+    ) -> Result<(Saved, Option<Saved>)> {
         let Change { mut upload, effects, policy } = change;
         let Some(row) = lock(txn, self.is_postgres(), &upload.owner, slot.track).await? else {
-            return write(txn, upload).await;
+            return Ok((write(txn, &self.outbox, upload).await?, None));
         };
         let before = bound_of(&row)?;
         let mut bound = before;
@@ -100,22 +120,31 @@ impl Db {
         if effects.contains(&Effect::Unbind) && bound.is_some_and(|b| b.upload == upload.id) {
             bound = None;
         }
-        let Saved::Done(upload) = write(txn, upload).await? else { return Ok(Saved::Lost) };
-        if let Some(old) = superseded {
-            remove_superseded(txn, old.0, now, policy).await?;
-        }
+        let Saved::Done(upload) = write(txn, &self.outbox, upload).await? else {
+            return Ok((Saved::Lost, None));
+        };
+        let old = match superseded {
+            Some(old) => remove_superseded(txn, &self.outbox, old.0, now, policy).await?,
+            None => None,
+        };
         let newest = row.latest_upload_id == Some(upload.id.0);
         let status = if newest { upload.status().name().to_owned() } else { row.status.clone() };
         if bound != before || status != row.status {
             update_track(txn, &row, bound, status, now).await?;
         }
-        Ok(Saved::Done(upload))
+        Ok((Saved::Done(upload), old))
     }
 }
 
-/// Writes the row where its version is still the one that was read.
-async fn write(connection: &impl ConnectionTrait, mut upload: Upload) -> Result<Saved> {
+/// Writes the row where its version is still the one that was read, and the news of a new
+/// status.
+async fn write(
+    connection: &impl ConnectionTrait,
+    outbox: &Outbox,
+    mut upload: Upload,
+) -> Result<Saved> {
     let read = upload.version;
+    let before = if outbox.is_empty() { None } else { status_of(connection, &upload).await? };
     upload.version += 1;
     let change = upload::ActiveModel { version: Set(upload.version), ..to_change(&upload) };
     let done = upload::Entity::update_many()
@@ -124,20 +153,30 @@ async fn write(connection: &impl ConnectionTrait, mut upload: Upload) -> Result<
         .filter(upload::Column::Version.eq(read))
         .exec(connection)
         .await?;
-    Ok(if done.rows_affected == 1 { Saved::Done(upload) } else { Saved::Lost })
+    if done.rows_affected != 1 {
+        return Ok(Saved::Lost);
+    }
+    if before.is_some_and(|before| before != upload.status().name()) {
+        outbox.add(connection, &upload).await?;
+    }
+    Ok(Saved::Done(upload))
+}
+
+async fn status_of(connection: &impl ConnectionTrait, upload: &Upload) -> Result<Option<String>> {
+    let query = upload::Entity::find_by_id(upload.id.0).select_only();
+    Ok(query.column(upload::Column::Status).into_tuple().one(connection).await?)
 }
 
 /// Ends the upload that was bound before. Its track is locked, so nobody else writes it.
 async fn remove_superseded(
     txn: &DatabaseTransaction,
+    outbox: &Outbox,
     id: Uuid,
     now: Timestamp,
     policy: &Policy,
-) -> Result<()> {
-    if let Some(row) = upload::Entity::find_by_id(id).one(txn).await? {
-        write(txn, supersede(row.try_into()?, now, policy)).await?;
-    }
-    Ok(())
+) -> Result<Option<Saved>> {
+    let Some(row) = upload::Entity::find_by_id(id).one(txn).await? else { return Ok(None) };
+    write(txn, outbox, supersede(row.try_into()?, now, policy)).await.map(Some)
 }
 
 fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {

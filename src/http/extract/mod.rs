@@ -2,17 +2,21 @@
 //! or a problem that names the field; handlers see no raw text.
 
 pub mod caller;
+pub mod digests;
 pub mod file;
 pub mod id;
 pub mod json;
 pub mod query;
+pub mod sender;
 pub mod text;
 
 pub use caller::Caller;
+pub use digests::Digests;
 pub use file::FileBody;
 pub use id::Id;
 pub use json::{Json, OptionalJson};
 pub use query::Query;
+pub use sender::{Intake, Sender};
 
 use actix_web::HttpRequest;
 use actix_web::http::header;

@@ -8,11 +8,13 @@ use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
 use super::problem::{ApiError, Code};
 
+pub mod events;
 pub mod orphans;
 pub mod reconciliations;
 pub mod service;
 pub mod tracks;
 pub mod uploads;
+pub mod webhooks;
 
 /// Adds all routes, and the answer to paths that are none.
 pub fn register(config: &mut ServiceConfig) {
@@ -21,6 +23,8 @@ pub fn register(config: &mut ServiceConfig) {
     uploads::register(config);
     reconciliations::register(config);
     orphans::register(config);
+    events::register(config);
+    webhooks::register(config);
     config.default_service(web::to(async || {
         Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
     }));

@@ -226,7 +226,7 @@ impl ObjectStore for MemoryStore {
         self.run(Operation::CreateMultipart, |state| {
             state.created += 1;
             let upload_id = format!("memory-{:08}", state.created);
-            let options = PutOptions { checksum: None, if_none_match: false, ..options.clone() };
+            let options = PutOptions { if_none_match: false, ..options.clone() };
             let multipart = Multipart { options, initiated, parts: BTreeMap::new() };
             state.multiparts.insert((key.to_owned(), upload_id.clone()), multipart);
             Ok(upload_id)

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use md5::{Digest as _, Md5};
 
 use super::{
-    ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions, Result,
-    StoreError, Timestamp, Written, kept, refused,
+    Checksum, ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
+    Result, StoreError, Timestamp, Written, kept, refused,
 };
 
 #[derive(Default)]
@@ -104,7 +104,11 @@ impl Multipart {
             digests.update(stored.md5);
         }
         let etag = format!("{}-{}", hex::encode(digests.finalize()), parts.len());
-        Ok(Object::new(etag, body.freeze(), &self.options, now))
+        let body = body.freeze();
+        let sum = self.options.checksum.as_ref();
+        let checksum = sum.map(|sum| Checksum::of(sum.algorithm(), &body));
+        let options = PutOptions { checksum, ..self.options.clone() };
+        Ok(Object::new(etag, body, &options, now))
     }
 }
 

@@ -87,7 +87,7 @@ impl Prober<'_> {
         }
         let allowed = if self.origins.is_empty() { &["*".to_owned()][..] } else { self.origins };
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
-        let mend = format!("Put these CORS rules on the bucket: {rules}");
+        let mend = format!("Run `doctor --fix cors`, or put these rules on the bucket:\n{rules}");
         let saw = missing.join("; ");
         // Where no origin is configured maybe no browser uploads.
         Ok(if self.origins.is_empty() {

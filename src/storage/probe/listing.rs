@@ -22,7 +22,8 @@ impl Prober<'_> {
         Ok(if ordered {
             Check::pass("listing", "listings ascend byte by byte")
         } else {
-            let mend = "Audits need an ordered listing and will not run on this store.";
+            let mend = "The service's own keys are listed in order: keep other objects out of its \
+                        prefixes, because an audit stops where a listing descends.";
             Check::warn("listing", format!("{NAMES:?} is listed as {listed:?}"), mend)
         })
     }

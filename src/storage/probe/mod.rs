@@ -60,16 +60,19 @@ pub struct Check {
 }
 
 impl Check {
-    fn pass(name: impl Into<Cow<'static, str>>, saw: impl Into<String>) -> Self {
+    /// As it should be.
+    pub fn pass(name: impl Into<Cow<'static, str>>, saw: impl Into<String>) -> Self {
         Self { name: name.into(), outcome: Outcome::Pass, saw: saw.into(), mend: None }
     }
 
-    fn warn(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
+    /// Worth knowing, with what to do about it.
+    pub fn warn(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
         let mend = Some(mend.to_owned());
         Self { name: name.into(), outcome: Outcome::Warn, saw: saw.into(), mend }
     }
 
-    fn fail(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
+    /// Broken, with what to do about it.
+    pub fn fail(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
         Self { outcome: Outcome::Fail, ..Self::warn(name, saw, mend) }
     }
 }
@@ -109,21 +112,21 @@ pub async fn probe(
     clock: &dyn Clock,
     options: &ProbeOptions,
 ) -> Report {
-    let mut prober = Prober {
-        store,
-        wire,
-        clock,
-        base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
-        origins: &options.origins,
-        written: Mutex::default(),
-        report: Report { capabilities: Capabilities::conservative(), checks: Vec::new() },
-    };
+    let mut prober = Prober::new(store, wire, clock, options);
     if let Err(stop) = prober.run().await {
         prober.report.capabilities = Capabilities::conservative();
         prober.note(stop.check);
     }
     prober.clean_up().await;
     prober.report
+}
+
+/// What browsers may do, by itself: for after a mend.
+pub async fn cors(store: &Store, wire: &Wire, clock: &dyn Clock, options: &ProbeOptions) -> Check {
+    let mut prober = Prober::new(store, wire, clock, options);
+    let check = prober.cors().await.unwrap_or_else(|stop| stop.check);
+    prober.clean_up().await;
+    check
 }
 
 /// Ends the probe with its last check.
@@ -161,6 +164,25 @@ struct Prober<'a> {
     /// Every key that something may have been written to.
     written: Mutex<BTreeSet<String>>,
     report: Report,
+}
+
+impl<'a> Prober<'a> {
+    fn new(
+        store: &'a Store,
+        wire: &'a Wire,
+        clock: &'a dyn Clock,
+        options: &'a ProbeOptions,
+    ) -> Self {
+        Self {
+            store,
+            wire,
+            clock,
+            base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
+            origins: &options.origins,
+            written: Mutex::default(),
+            report: Report { capabilities: Capabilities::conservative(), checks: Vec::new() },
+        }
+    }
 }
 
 impl Prober<'_> {
@@ -299,7 +321,7 @@ impl Prober<'_> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::domain::{Algorithm, Checksum};
 use crate::storage::presign::{PartTerms, PutTerms};
 use crate::storage::{PutOptions, StoreError};
 
@@ -21,6 +22,7 @@ impl Prober<'_> {
         let (once, listed) = self.second_upload(&key).await?;
         self.report.capabilities.multipart_write_once = once;
         self.report.capabilities.list_multiparts = listed;
+        self.report.capabilities.multipart_checksums = self.checksums_of_parts().await?;
         let once = if once { "is write-once" } else { "overwrites what is there" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(
@@ -67,6 +69,38 @@ impl Prober<'_> {
         }
         self.store.objects.abort_multipart(key, &upload_id).await?;
         Ok(Err(format!("completing is answered with {}; HEAD tells {size:?}", ended.summary())))
+    }
+
+    /// Which checksums of a whole object made of parts the store keeps.
+    async fn checksums_of_parts(&self) -> Step<Vec<Algorithm>> {
+        let mut kept = Vec::new();
+        for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
+            let key = self.key(&format!("multipart-{algorithm}"));
+            let whole = Checksum::of(algorithm, PART);
+            match self.with_checksum(&key, &whole).await {
+                Ok(true) => kept.push(algorithm),
+                Ok(false) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+                Err(error) => tracing::debug!(%algorithm, error = %super::chain(&error),
+                    "the store takes no checksum of the whole"),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// As the service and its clients do it: the parts come without checksums.
+    async fn with_checksum(&self, key: &str, whole: &Checksum) -> Result<bool, StoreError> {
+        let objects = &self.store.objects;
+        let options = PutOptions { checksum: Some(whole.clone()), ..PutOptions::default() };
+        let upload_id = objects.create_multipart(key, &options).await?;
+        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(PART)).await;
+        let made = match part {
+            Ok(part) => objects.complete_multipart(key, &upload_id, &[part], false).await,
+            Err(error) => Err(error),
+        };
+        objects.abort_multipart(key, &upload_id).await?;
+        made?;
+        Ok(objects.head(key).await?.is_some_and(|meta| meta.checksums.contains(whole)))
     }
 
     /// Whether a second upload, completed write-once, leaves the first one's object alone;

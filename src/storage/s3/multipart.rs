@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 
 use super::S3;
 use super::errors::{is_not_found, store_error};
-use super::objects::{decode, etag, size, timestamp};
+use super::objects::{decode, etag, sdk_algorithm, size, timestamp};
 use crate::storage::{OpenMultipart, Part, PutOptions, Result, StoreError, Written};
 
 /// Between the two halves of a marker: no upload id has one, and keys come last.
@@ -16,8 +16,8 @@ const MARKER_SEPARATOR: char = '\n';
 
 impl S3 {
     pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<String> {
-        // The checksum and the condition belong to the completion.
-        let PutOptions { content_type, metadata, checksum: _, if_none_match: _ } = options;
+        // The condition belongs to the completion.
+        let PutOptions { content_type, metadata, checksum, if_none_match: _ } = options;
         let mut create = self
             .client
             .create_multipart_upload()
@@ -26,6 +26,10 @@ impl S3 {
             .set_content_type(content_type.clone());
         for (name, value) in metadata {
             create = create.metadata(name, value);
+        }
+        if let Some(algorithm) = checksum.as_ref().and_then(|c| sdk_algorithm(c.algorithm())) {
+            let whole = ChecksumType::FullObject;
+            create = create.checksum_algorithm(algorithm).checksum_type(whole);
         }
         let created = create.send().await.map_err(store_error)?;
         created

@@ -309,7 +309,7 @@ pub(super) fn timestamp(at: &DateTime) -> Option<Timestamp> {
     Timestamp::from_timestamp(at.secs(), at.subsec_nanos())
 }
 
-fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
+pub(super) fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
     algorithm.sdk_name().map(ChecksumAlgorithm::from)
 }
 

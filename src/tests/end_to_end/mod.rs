@@ -1,4 +1,8 @@
 //! The main job over the wire, with the real binary.
 
+mod buckets;
+mod doctor;
 mod kill;
 mod main_job;
+mod multipart;
+mod outage;

@@ -14,7 +14,9 @@ async fn readiness_names_each_check_and_is_503_when_one_fails() {
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 200, "{ready:?}");
     let checks = json!({"database": "ok", "migrations": "ok", "bucket.default": "ok"});
-    assert_eq!(ready.json(), json!({"ready": true, "checks": checks}));
+    let capabilities = json!({"default": server.app.stores["default"].capabilities});
+    let expected = json!({"ready": true, "checks": checks, "capabilities": capabilities});
+    assert_eq!(ready.json(), expected);
     server.store.drop_bucket();
     let down = server.get("/readyz").await;
     down.is_problem(503, "not-ready");

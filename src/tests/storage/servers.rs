@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use secrecy::ExposeSecret as _;
 #[cfg(feature = "embedded-s3")]
 use secrecy::SecretString;
 #[cfg(feature = "embedded-s3")]
@@ -24,7 +25,7 @@ use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::presign::Signed;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::http_client;
-use upload_coordinator::storage::{ObjectStore, PutOptions, Store, Written};
+use upload_coordinator::storage::{ObjectStore, PutOptions, Store, StoreError, Written};
 
 /// Real servers judge by the real time.
 pub fn now() -> Timestamp {
@@ -53,11 +54,14 @@ impl Kind {
     /// What the store is known to do.
     pub fn capabilities(self) -> Capabilities {
         let all = Capabilities { notifications: None, ..Capabilities::aws() };
+        let no_sums = Capabilities { multipart_checksums: Vec::new(), ..all.clone() };
         match self {
             Self::Memory | Self::Embedded => all,
-            Self::Minio => Capabilities { list_multiparts: false, ..all },
+            Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
             Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
-            Self::Garage => Capabilities { write_once: false, multipart_write_once: false, ..all },
+            Self::Garage => {
+                Capabilities { write_once: false, multipart_write_once: false, ..no_sums }
+            }
         }
     }
 }
@@ -171,6 +175,36 @@ impl Subject {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             _server: server,
         }
+    }
+
+    /// The same server with a new bucket; an error where the key may not make one.
+    pub async fn with_own_bucket(&self) -> Result<Self, StoreError> {
+        let settings = S3Settings {
+            bucket: format!("own-{}", SystemIds.uuid().as_simple()),
+            ..self.settings.clone().expect("a store with a wire")
+        };
+        let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+        s3.create_bucket().await?;
+        let store = s3.clone().into_store("server", self.kind.capabilities());
+        Ok(Self::over(self.kind, store, Some(s3), Some(settings), None))
+    }
+
+    /// As a service is configured with it: keys below `storage.default.`.
+    pub fn configuration(&self) -> Vec<(&'static str, String)> {
+        let settings = self.settings.clone().expect("a store with a wire");
+        let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials
+        else {
+            panic!("tests have keys of their own");
+        };
+        let url = |url: Option<url::Url>| url.map(String::from).unwrap_or_default();
+        vec![
+            ("endpoint", url(settings.endpoint)),
+            ("public_endpoint", url(settings.public_endpoint)),
+            ("region", settings.region),
+            ("bucket", settings.bucket),
+            ("access_key_id", access_key_id),
+            ("secret_access_key", secret_access_key.expose_secret().to_owned()),
+        ]
     }
 
     pub fn objects(&self) -> &dyn ObjectStore {

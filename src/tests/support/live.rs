@@ -16,7 +16,7 @@ use upload_coordinator::domain::ids::SystemIds;
 use super::database::TestDatabase;
 
 /// How long a debug build may take to answer on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// A service, and what it needs to be started again.
 pub struct Live {
@@ -38,6 +38,19 @@ impl Live {
 
     /// A service whose configuration is changed: full keys and their values.
     pub async fn with(changes: &[(&str, &str)]) -> Self {
+        match std::env::var("TEST_S3_ENDPOINT") {
+            Ok(_) => Self::serving(&external_store(), changes).await,
+            Err(_) => Self::launch(None, changes).await,
+        }
+    }
+
+    /// `serve` on a store of the test's own: keys below `storage.default.` and their values.
+    /// `database.url` may be among the changes.
+    pub async fn serving(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
+        Self::launch(Some(store), changes).await
+    }
+
+    async fn launch(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ready_file = folder.path().join("ready.json");
         let prefix = format!("t{}/", SystemIds.uuid().as_simple());
@@ -48,29 +61,28 @@ impl Live {
             ("reconcile.run_at_start".to_owned(), "false".to_owned()),
             ("reconcile.lease".to_owned(), "1s".to_owned()),
         ];
-        let external = std::env::var("TEST_S3_ENDPOINT").ok();
         let mut database = None;
-        let address = format!("127.0.0.1:{}", free_port());
-        let arguments = if external.is_some() {
+        let bind = changes.iter().find(|(key, _)| *key == "server.bind");
+        let address = match bind {
+            Some((_, address)) => (*address).to_owned(),
+            None => format!("127.0.0.1:{}", free_port()),
+        };
+        let arguments = if let Some(store) = store {
             let test_database = TestDatabase::create().await;
             settings.push(("server.bind".to_owned(), address.clone()));
             settings.push(("database.url".to_owned(), test_database.url.clone()));
-            settings.push(("storage.default.probe".to_owned(), "false".to_owned()));
-            for (key, variable) in [
-                ("endpoint", "TEST_S3_ENDPOINT"),
-                ("region", "TEST_S3_REGION"),
-                ("bucket", "TEST_S3_BUCKET"),
-                ("access_key_id", "TEST_S3_ACCESS_KEY_ID"),
-                ("secret_access_key", "TEST_S3_SECRET_ACCESS_KEY"),
-            ] {
-                let value = std::env::var(variable).expect(variable);
-                settings.push((format!("storage.default.{key}"), value));
+            for (key, value) in store {
+                settings.push((format!("storage.default.{key}"), value.clone()));
             }
             database = Some(test_database);
             vec!["serve".to_owned(), "--migrate".to_owned()]
         } else {
             let data = folder.path().join("data").display().to_string();
-            let s3 = format!("127.0.0.1:{}", free_port());
+            let s3_port = free_port();
+            let s3 = format!("127.0.0.1:{s3_port}");
+            // Clients know it by another name than the service does.
+            let public = format!("http://localhost:{s3_port}");
+            settings.push(("storage.default.public_endpoint".to_owned(), public));
             let ready = ready_file.display().to_string();
             ["dev", "--data", &data, "--bind", &address, "--s3-bind", &s3, "--ready-file", &ready]
                 .map(str::to_owned)
@@ -212,7 +224,30 @@ fn spawn(arguments: &[String], environment: &[(String, String)]) -> Child {
         .expect("the binary starts")
 }
 
+/// The store that the environment names, under both of its names.
+fn external_store() -> Vec<(&'static str, String)> {
+    let keys = [
+        ("endpoint", "TEST_S3_ENDPOINT"),
+        ("public_endpoint", "TEST_S3_PUBLIC_ENDPOINT"),
+        ("region", "TEST_S3_REGION"),
+        ("bucket", "TEST_S3_BUCKET"),
+        ("access_key_id", "TEST_S3_ACCESS_KEY_ID"),
+        ("secret_access_key", "TEST_S3_SECRET_ACCESS_KEY"),
+    ];
+    keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable))).into()
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Runs a command to its end, with full keys and their values for configuration.
+pub async fn run(arguments: &[&str], settings: &[(String, String)]) -> std::process::Output {
+    let environment = settings.iter().map(|(key, value)| {
+        (format!("UPLOAD_COORDINATOR__{}", key.to_uppercase().replace('.', "__")), value)
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upload-coordinator"));
+    command.args(arguments).envs(environment).env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off");
+    command.stdin(Stdio::null()).output().await.expect("the binary runs")
 }

@@ -2,9 +2,11 @@
 
 pub mod database;
 pub mod live;
+pub mod proxy;
+pub mod served;
 pub mod world;
 
-/// The first bytes of a real MP3: an ID3v2 tag's header.
+/// The first bytes of a real MP3: an `ID3v2` tag's header.
 pub const ID3: &[u8] = b"ID3\x04\x00\x00\x00\x00\x00\x00";
 
 /// The first bytes of a real PNG.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::app::{App, AppError, DirectSettings};
 use upload_coordinator::config::Config;
 use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
@@ -28,7 +28,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl World {
@@ -73,7 +73,22 @@ impl World {
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
-        Self { app, store, clock, reconciler, owner: Owner::anonymous(), _database: database }
+        let claimed = upload_coordinator::reconcile::marker::claim(&app).await;
+        // A test may have a policy whose store is not there.
+        assert!(matches!(claimed, Ok(_) | Err(AppError::Unconfigured(_))), "{claimed:?}");
+        Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
+    }
+
+    /// The use cases of another process on the same database and store.
+    pub async fn replica(&self) -> App {
+        App {
+            db: self.database.connect().await,
+            stores: self.app.stores.clone(),
+            policies: self.app.policies.clone(),
+            clock: self.clock.clone(),
+            ids: Arc::new(SystemIds),
+            direct: self.app.direct,
+        }
     }
 
     /// Lets time pass.

@@ -1,6 +1,7 @@
 //! The use cases on a real database.
 
 mod migrations;
+mod multipart;
 mod purging;
 mod reconciling;
 mod reconciling_trouble;

@@ -6,6 +6,7 @@ use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::direct_upload::DirectUpload;
 use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
+use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::track::Bound;
 use upload_coordinator::domain::{Status, Track, Upload};
 use upload_coordinator::storage::memory::Operation;
@@ -136,6 +137,7 @@ fn direct(track: &Track) -> DirectUpload {
         filename: "song.mp3".into(),
         content_type: None,
         length: None,
+        digests: Vec::new(),
     }
 }
 
@@ -166,6 +168,7 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
     let broken = iter([Ok(Bytes::from(mp3(9000, 1))), Err(AppError::Body("broke off".into()))]);
     let refused = world.app.direct_upload(&world.owner, direct(&track), broken).await;
     assert!(matches!(refused, Err(AppError::Body(_))));
+    let digests = vec![Checksum::of(Algorithm::Sha256, b"another file")];
     let cases = [
         (direct(&track), vec![PNG.to_vec()]),
         (direct(&track), vec![]),
@@ -173,6 +176,8 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
         (DirectUpload { filename: "song.exe".into(), ..direct(&track) }, vec![mp3(900, 1)]),
         (DirectUpload { length: Some(20_001), ..direct(&track) }, vec![mp3(900, 1)]),
         (DirectUpload { length: Some(9001), ..direct(&track) }, vec![mp3(9000, 1)]),
+        (DirectUpload { digests: digests.clone(), ..direct(&track) }, vec![mp3(900, 1)]),
+        (DirectUpload { digests, ..direct(&track) }, vec![mp3(9000, 1)]),
     ];
     for (request, chunks) in cases {
         let refused = world.app.direct_upload(&world.owner, request.clone(), body(chunks)).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{Data, Json};
@@ -15,6 +16,7 @@ use crate::http::HttpState;
 use crate::http::edge::chain;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
+use crate::storage::Capabilities;
 
 /// What one check may take: load balancers ask often and wait a few seconds.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,13 +26,18 @@ const OK: &str = "ok";
 /// That all is there which requests need.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"ready": true,
-    "checks": {"bucket.default": "ok", "database": "ok", "migrations": "ok"}}))]
+    "checks": {"bucket.default": "ok", "database": "ok", "migrations": "ok"},
+    "capabilities": {"default": {"write_once": true, "list_order": true, "start_after": true}}}))]
 pub struct Readiness {
     /// Whether every check is `ok`.
     ready: bool,
     /// `ok`, or a few words on what is wrong: `database`, `migrations`, and a
     /// `bucket.<store>` for each store.
     checks: BTreeMap<String, &'static str>,
+    /// What each store enforces, as probed at start or, where `storage.<name>.probe` is
+    /// off, as assumed.
+    #[schema(value_type = BTreeMap<String, Object>)]
+    capabilities: BTreeMap<String, Arc<Capabilities>>,
 }
 
 /// Whether requests can be served
@@ -51,7 +58,10 @@ pub async fn handle(state: Data<HttpState>) -> Result<Json<Readiness>, ApiError>
     }
     let checks: BTreeMap<_, _> = join_all(checks).await.into_iter().collect();
     if checks.values().all(|found| *found == OK) {
-        return Ok(Json(Readiness { ready: true, checks }));
+        let stores = app.stores.iter();
+        let capabilities =
+            stores.map(|(name, store)| (name.clone(), Arc::clone(&store.capabilities))).collect();
+        return Ok(Json(Readiness { ready: true, checks, capabilities }));
     }
     let down: Vec<_> =
         checks.iter().filter(|(_, found)| **found != OK).map(|(name, _)| name.as_str()).collect();

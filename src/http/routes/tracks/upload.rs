@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
-use crate::http::extract::{Caller, FileBody, Id, Query, text};
+use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
@@ -32,6 +32,10 @@ struct FileForm {
     params(("id" = uuid::Uuid, Path, description = "The track"),
         ("filename" = String, Path, description = "The file's name, percent-encoded",
             example = "song.mp3"),
+        ("Content-Digest" = Option<String>, Header, description = "RFC 9530; the file's \
+            sha-256 is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
+        ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
+        ("Content-MD5" = Option<String>, Header, description = "Base64; checked"),
         ("policy" = Option<String>, Query, description = "The rules; `tracks` by default")),
     request_body(description = "The file", content(
         (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
@@ -42,6 +46,7 @@ pub async fn handle(
     Id(track): Id<TrackId>,
     mut query: Query,
     request: HttpRequest,
+    Digests(digests): Digests,
     body: FileBody,
     state: Data<HttpState>,
 ) -> Result<web::Json<TrackView>, ApiError> {
@@ -49,7 +54,7 @@ pub async fn handle(
     query.finish()?;
     let filename = filename(request.uri().path())?;
     let FileBody { content_type, length, bytes, stall } = body;
-    let upload = DirectUpload { track, policy, filename, content_type, length };
+    let upload = DirectUpload { track, policy, filename, content_type, length, digests };
     // A task of its own: when the client hangs up this handler is dropped, but what was
     // begun must still be ended.
     let app = state.app.clone();

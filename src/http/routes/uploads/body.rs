@@ -63,7 +63,8 @@ impl TryFrom<Terms> for NewUpload {
             policy: policy.map(PolicyName::new),
             track: None,
             declared: Declared { filename, content_type, size, checksum },
-            strategy: None,
+            // The answer is one URL.
+            strategy: Some(Strategy::Put),
             metadata: BTreeMap::new(),
             expires_in,
             write_once,
@@ -92,7 +93,8 @@ pub struct UploadBody {
     /// Its checksum; signed.
     #[schema(value_type = Option<ChecksumBody>)]
     checksum: Option<Object<ChecksumBody>>,
-    /// `auto`, the default, or `put`.
+    /// `put`; `post`, a form; `multipart`; or `auto`, the default: `multipart` where the
+    /// size is declared and large.
     #[schema(example = "auto")]
     strategy: Option<String>,
     /// Pairs to store with the object.
@@ -142,7 +144,7 @@ impl TryFrom<UploadBody> for NewUpload {
 }
 
 fn read_strategy(name: &str) -> Result<Strategy, String> {
-    name.parse().map_err(|()| format!("Must be one of: {AUTO}, {}", Strategy::Put.name()))
+    name.parse().map_err(|()| format!("Must be one of: {AUTO}, put, post, multipart"))
 }
 
 fn read_checksum(
@@ -159,6 +161,17 @@ fn read_checksum(
 #[schema(example = json!({"expires_in": 600}))]
 pub struct Renewal {
     /// How long the URL is to live, in seconds.
+    pub expires_in: Option<i64>,
+}
+
+/// Which parts to sign.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"part_numbers": [1, 2]}))]
+pub struct PartNumbers {
+    /// From 1 to `part_count`, each once; 1 to 1000 of them.
+    pub part_numbers: Vec<i64>,
+    /// How long the URLs are to live, in seconds.
     pub expires_in: Option<i64>,
 }
 

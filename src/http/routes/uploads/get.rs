@@ -1,22 +1,60 @@
 //! `GET /api/uploads/{id}`
 
-use actix_web::web::{self, Data};
+use std::time::Duration;
 
+use actix_web::web::{self, Data};
+use utoipa::IntoParams;
+
+use crate::app::changes::MAX_WAIT;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id};
-use crate::http::openapi::NotFound;
+use crate::http::extract::{Caller, Id, Query};
+use crate::http::openapi::{BadQuery, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameter")]
+struct Wait {
+    /// Answer when the status leaves `pending`, or after so many seconds.
+    #[param(minimum = 0, maximum = 60)]
+    wait: Option<u64>,
+}
+
 /// One upload
+///
+/// With `wait` the answer comes as soon as the upload is not pending any more.
 #[utoipa::path(get, path = "/api/uploads/{id}", operation_id = "get_upload", tag = "uploads",
-    params(("id" = uuid::Uuid, Path, description = "The upload")),
-    responses((status = 200, description = "The upload", body = UploadView), NotFound))]
+    params(("id" = uuid::Uuid, Path, description = "The upload"), Wait),
+    responses((status = 200, description = "The upload", body = UploadView), BadQuery, NotFound))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,
+    mut query: Query,
     state: Data<HttpState>,
 ) -> Result<web::Json<UploadView>, ApiError> {
-    Ok(web::Json(state.app.upload(&caller.owner, id).await?.into()))
+    let wait = query.value("wait", seconds);
+    query.finish()?;
+    let upload = match wait {
+        Some(wait) if !wait.is_zero() => state.app.wait_for_upload(&caller.owner, id, wait).await?,
+        _ => state.app.upload(&caller.owner, id).await?,
+    };
+    Ok(web::Json(upload.into()))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wait = text.parse().ok().map(Duration::from_secs).filter(|wait| *wait <= MAX_WAIT);
+    wait.ok_or_else(|| format!("Must be whole seconds from 0 to {}", MAX_WAIT.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn a_wait_is_from_0_to_60_whole_seconds() {
+        assert!(["0", "1", "60"].iter().all(|text| seconds(text).is_ok()));
+        assert!(["", "-1", "61", "1.5", "x", "1s"].iter().all(|text| seconds(text).is_err()));
+    }
 }

@@ -1,0 +1,168 @@
+//! `doctor`: is everything there that the service needs, and what does each store enforce?
+//!
+//! To add a check of a store: `storage::probe`. To add one of the database: a function in
+//! `database.rs`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use aws_sdk_s3::config::SharedHttpClient;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::adapters::Opened;
+use crate::config::{Config, StoreConfig};
+use crate::storage::probe::{Check, Outcome, chain};
+use crate::storage::s3::{CorsRule, S3};
+use crate::storage::wire::http_client;
+use crate::storage::{Capabilities, StoreError};
+
+mod database;
+mod show;
+
+/// What `doctor` takes.
+#[derive(Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Mend what can be mended from here.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    fix: Vec<Fix>,
+    /// A web origin whose pages upload, such as `https://app.example.com`; any number. A store
+    /// that does not let them in is then a failure; without one it is a warning.
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Fix {
+    /// Put a CORS rule for uploads on the bucket, before the rules that it has.
+    Cors,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Diagnosis {
+    /// Whether no check failed.
+    ok: bool,
+    passed: usize,
+    warnings: usize,
+    failed: usize,
+    database: Database,
+    stores: Vec<StoreFindings>,
+}
+
+#[derive(Debug, Serialize)]
+struct Database {
+    /// Its password masked.
+    url: String,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreFindings {
+    name: String,
+    bucket: Option<String>,
+    /// Where URLs for clients lead.
+    public_url: Option<String>,
+    checks: Vec<Check>,
+    /// None where the probe could not look.
+    capabilities: Option<Capabilities>,
+}
+
+/// Looks at everything; exit code 1 where something is broken.
+pub async fn run(file: Option<&Path>, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let _log = super::start_log(&config)?;
+    config.require_stores()?;
+    let found = examine(&config, args).await;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        print!("{}", show::text(&found));
+    }
+    Ok(if found.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
+    let database =
+        Database { url: config.database.url.masked(), checks: database::checks(config).await };
+    let http = http_client();
+    let mut stores = Vec::new();
+    for (name, store) in config.stores_in_use() {
+        stores.push(examine_store(name, store, config, args, &http).await);
+    }
+    let checks = || stores.iter().flat_map(|store| &store.checks).chain(&database.checks);
+    let count = |outcome| checks().filter(|check| check.outcome == outcome).count();
+    let failed = count(Outcome::Fail);
+    Diagnosis {
+        ok: failed == 0,
+        passed: count(Outcome::Pass),
+        warnings: count(Outcome::Warn),
+        failed,
+        database,
+        stores,
+    }
+}
+
+async fn examine_store(
+    name: &str,
+    store: &StoreConfig,
+    config: &Config,
+    args: &DoctorArgs,
+    http: &SharedHttpClient,
+) -> StoreFindings {
+    let opened = match Opened::open(name, store, http).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let mend = format!("Correct [storage.{name}].");
+            return StoreFindings {
+                name: name.to_owned(),
+                bucket: store.bucket(name).ok().map(str::to_owned),
+                public_url: None,
+                checks: vec![Check::fail("configuration", format!("{error:#}"), &mend)],
+                capabilities: None,
+            };
+        }
+    };
+    let report = opened.probe(config, &args.origin).await;
+    let capabilities = report.is_usable().then_some(report.capabilities);
+    let mut checks = report.checks;
+    if args.fix.contains(&Fix::Cors)
+        && let Some(check) = checks.iter_mut().find(|check| check.name == "cors")
+        && check.outcome != Outcome::Pass
+    {
+        *check = match fix_cors(&opened.s3, &args.origin).await {
+            Ok(()) => {
+                let after = opened.probe_cors(config, &args.origin).await;
+                Check { saw: format!("put a rule on the bucket; {}", after.saw), ..after }
+            }
+            Err(error) => {
+                let mend = "This store takes no rules by S3: allow the origin in the store's own \
+                            configuration, or in a proxy before it.";
+                let saw = format!("{}; the store takes no rule: {}", check.saw, chain(&error));
+                Check { saw, mend: Some(mend.to_owned()), ..check.clone() }
+            }
+        };
+    }
+    let found = StoreFindings {
+        name: name.to_owned(),
+        bucket: Some(opened.store.bucket.clone()),
+        public_url: Some(opened.store.presigner.target().bucket_url()),
+        checks,
+        capabilities,
+    };
+    opened.close().await;
+    found
+}
+
+/// Puts ours first, because the first rule that matches decides; the others stay.
+async fn fix_cors(s3: &S3, origins: &[String]) -> Result<(), StoreError> {
+    let any = ["*".to_owned()];
+    let ours = CorsRule::for_uploads(if origins.is_empty() { &any } else { origins });
+    let mut rules = s3.get_cors().await?;
+    rules.retain(|rule| *rule != ours);
+    rules.insert(0, ours);
+    s3.put_cors(&rules).await
+}

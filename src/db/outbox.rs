@@ -1,0 +1,281 @@
+//! The outbox of webhooks: written in the transaction that changes the upload, emptied by
+//! whoever claims its rows.
+//!
+//! A claim moves the row's next attempt a lease ahead: when the claimer dies, the row is
+//! due again after that. The older of an upload's pending rows hides the newer ones, so
+//! each endpoint hears of an upload in order.
+
+use entity::webhook_delivery::{ActiveModel, Column, Entity, Model};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Query};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::tracks::keyset;
+use super::{Cursor, Db, DbError, Page, Result};
+use crate::domain::webhook::{
+    Delivery, DeliveryStatus, GIVE_UP_AFTER, Subscriber, delivery_id, event_of, message,
+};
+use crate::domain::{Timestamp, Upload, UploadId};
+
+/// The order of lists, as their cursors name it.
+pub const DELIVERY_ORDER: &str = "-created_at";
+
+const TABLE: &str = "webhook_deliveries";
+
+/// Who is told, and a bell for those who deliver.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    subscribers: Vec<Subscriber>,
+    bell: Notify,
+}
+
+impl Outbox {
+    /// Whether nobody is told of anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// Writes the news of an upload's new state for all who want it.
+    pub(super) async fn add(
+        &self,
+        connection: &impl ConnectionTrait,
+        upload: &Upload,
+    ) -> Result<()> {
+        let Some(event) = event_of(upload.status()) else { return Ok(()) };
+        let rows: Vec<ActiveModel> = self
+            .subscribers
+            .iter()
+            .filter(|subscriber| subscriber.wants(event))
+            .map(|subscriber| row(&subscriber.name, event, upload))
+            .collect();
+        if !rows.is_empty() {
+            Entity::insert_many(rows).exec_without_returning(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Wakes those who deliver, after a commit.
+    pub(super) fn ring(&self) {
+        self.bell.notify_waiters();
+    }
+}
+
+fn row(endpoint: &str, event: &str, upload: &Upload) -> ActiveModel {
+    let now = upload.updated_at;
+    ActiveModel {
+        id: Set(delivery_id(endpoint, upload)),
+        endpoint: Set(endpoint.to_owned()),
+        upload_id: Set(upload.id.0),
+        version: Set(upload.version),
+        event: Set(event.to_owned()),
+        payload: Set(message(event, upload)),
+        status: Set(DeliveryStatus::Pending.name().to_owned()),
+        attempts: Set(0),
+        next_attempt_at: Set(now),
+        give_up_at: Set(now + GIVE_UP_AFTER),
+        error: Set(None),
+        created_at: Set(now),
+        delivered_at: Set(None),
+    }
+}
+
+impl TryFrom<Model> for Delivery {
+    type Error = DbError;
+
+    fn try_from(row: Model) -> Result<Self> {
+        let Model {
+            id,
+            endpoint,
+            upload_id,
+            version: _,
+            event,
+            payload,
+            status,
+            attempts,
+            next_attempt_at,
+            give_up_at,
+            error,
+            created_at,
+            delivered_at,
+        } = row;
+        let corrupt = |()| DbError::Corrupt { table: TABLE, column: "status", id: id.to_string() };
+        Ok(Self {
+            id,
+            endpoint,
+            upload: UploadId(upload_id),
+            event,
+            payload,
+            status: status.parse().map_err(corrupt)?,
+            attempts,
+            next_attempt_at,
+            give_up_at,
+            error,
+            created_at,
+            delivered_at,
+        })
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Attempt {
+    /// The receiver took it.
+    Taken,
+    /// To be tried again at this time, for this reason.
+    Retry(Timestamp, String),
+    /// Given up, for this reason.
+    Dead(String),
+}
+
+impl Db {
+    /// The same database, whose changes these subscribers are told of.
+    #[must_use]
+    pub fn with_subscribers(self, subscribers: Vec<Subscriber>) -> Self {
+        Self { outbox: Outbox { subscribers, bell: Notify::new() }.into(), ..self }
+    }
+
+    /// Waits for news to deliver; it may also be another process's, so don't wait long.
+    pub async fn news_to_deliver(&self) {
+        self.outbox.bell.notified().await;
+    }
+
+    /// Takes up to `limit` deliveries of an endpoint that are due, until `lease_end`.
+    pub async fn claim_deliveries(
+        &self,
+        endpoint: &str,
+        now: Timestamp,
+        lease_end: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Delivery>> {
+        let older = Alias::new("older");
+        let hidden = Query::select()
+            .expr(Expr::val(1))
+            .from_as(Entity, older.clone())
+            .and_where(
+                Expr::col((older.clone(), Column::UploadId)).equals((Entity, Column::UploadId)),
+            )
+            .and_where(Expr::col((older.clone(), Column::Endpoint)).eq(endpoint))
+            .and_where(
+                Expr::col((older.clone(), Column::Status)).eq(DeliveryStatus::Pending.name()),
+            )
+            .and_where(Expr::col((older, Column::Version)).lt(Expr::col((Entity, Column::Version))))
+            .to_owned();
+        let due = Entity::find()
+            .filter(Column::Endpoint.eq(endpoint))
+            .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
+            .filter(Column::NextAttemptAt.lte(now))
+            .filter(Condition::all().not().add(Expr::exists(hidden)))
+            .order_by(Column::NextAttemptAt, Order::Asc)
+            .limit(limit)
+            .all(&self.read)
+            .await?;
+        let mut claimed = Vec::new();
+        for row in due {
+            let taken = Entity::update_many()
+                .set(ActiveModel {
+                    attempts: Set(row.attempts + 1),
+                    next_attempt_at: Set(lease_end),
+                    ..Default::default()
+                })
+                .filter(Column::Id.eq(row.id))
+                // Whoever was faster raised it.
+                .filter(Column::Attempts.eq(row.attempts))
+                .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
+                .exec(&self.write)
+                .await?;
+            if taken.rows_affected == 1 {
+                let attempts = row.attempts + 1;
+                claimed.push(Model { attempts, next_attempt_at: lease_end, ..row }.try_into()?);
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Notes how an attempt ended, unless another process has taken the delivery over.
+    pub async fn end_attempt(
+        &self,
+        delivery: &Delivery,
+        attempt: &Attempt,
+        now: Timestamp,
+    ) -> Result<()> {
+        let change = match attempt {
+            Attempt::Taken => ActiveModel {
+                status: Set(DeliveryStatus::Delivered.name().to_owned()),
+                delivered_at: Set(Some(now)),
+                error: Set(None),
+                ..Default::default()
+            },
+            Attempt::Retry(at, error) => ActiveModel {
+                next_attempt_at: Set(*at),
+                error: Set(Some(error.clone())),
+                ..Default::default()
+            },
+            Attempt::Dead(error) => ActiveModel {
+                status: Set(DeliveryStatus::Dead.name().to_owned()),
+                error: Set(Some(error.clone())),
+                ..Default::default()
+            },
+        };
+        Entity::update_many()
+            .set(change)
+            .filter(Column::Id.eq(delivery.id))
+            .filter(Column::Attempts.eq(delivery.attempts))
+            .exec(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Has a delivery sent again, whatever became of it; `None` where there is none.
+    pub async fn redeliver(&self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
+        Entity::update_many()
+            .set(ActiveModel {
+                status: Set(DeliveryStatus::Pending.name().to_owned()),
+                attempts: Set(0),
+                next_attempt_at: Set(now),
+                give_up_at: Set(now + GIVE_UP_AFTER),
+                delivered_at: Set(None),
+                ..Default::default()
+            })
+            .filter(Column::Id.eq(id))
+            .exec(&self.write)
+            .await?;
+        self.outbox.ring();
+        Entity::find_by_id(id).one(&self.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// A page of deliveries, newest first.
+    pub async fn list_deliveries(
+        &self,
+        status: Option<DeliveryStatus>,
+        cursor: Option<&Cursor>,
+        limit: u64,
+    ) -> Result<Page<Delivery>> {
+        let mut query = Entity::find();
+        if let Some(status) = status {
+            query = query.filter(Column::Status.eq(status.name()));
+        }
+        if let Some(cursor) = cursor
+            && let Ok(at) = cursor.value.parse::<Timestamp>()
+        {
+            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
+        }
+        let rows = query
+            .order_by(Column::CreatedAt, Order::Desc)
+            .order_by(Column::Id, Order::Desc)
+            .limit(limit + 1)
+            .all(&self.read)
+            .await?;
+        let page = Page::cut(rows, limit, |row| Cursor {
+            order: DELIVERY_ORDER.to_owned(),
+            value: row.created_at.to_rfc3339(),
+            id: row.id,
+        });
+        let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+        Ok(Page { items, next: page.next })
+    }
+}

@@ -1,0 +1,231 @@
+//! What a bucket says of its objects, in any of the envelopes that it comes in: S3's own
+//! JSON, which MinIO's webhook sends too, inside SNS's, or EventBridge's.
+//!
+//! Events come at least once, in any order, and are never the truth: all that is read
+//! here is which object to look at.
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+/// SNS inside SQS is two; more is nothing that a bucket sends.
+const MAX_DEPTH: usize = 3;
+
+/// An object that something happened to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectEvent {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The object's key, decoded.
+    pub key: String,
+}
+
+/// The message is in none of the shapes that buckets send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event of a bucket")]
+pub struct NotAnEvent;
+
+/// Reads a message: the objects in it that came, changed or went. Test events and events
+/// of other kinds are read as none.
+pub fn parse(message: &Value) -> Result<Vec<ObjectEvent>, NotAnEvent> {
+    let mut events = unwrap(message, MAX_DEPTH)?;
+    events.sort();
+    events.dedup();
+    Ok(events)
+}
+
+fn unwrap(message: &Value, depth: usize) -> Result<Vec<ObjectEvent>, NotAnEvent> {
+    if depth == 0 {
+        return Err(NotAnEvent);
+    }
+    if let Some(records) = message.get("Records") {
+        return records.as_array().ok_or(NotAnEvent).and_then(|records| s3(records));
+    }
+    if let Some(kind) = message.get("detail-type") {
+        return event_bridge(kind.as_str().unwrap_or_default(), &message["detail"]);
+    }
+    match message.get("Type").and_then(Value::as_str) {
+        Some("Notification") => {
+            let text = message["Message"].as_str().ok_or(NotAnEvent)?;
+            let inner: Value = serde_json::from_str(text).map_err(|_| NotAnEvent)?;
+            return unwrap(&inner, depth - 1);
+        }
+        Some("SubscriptionConfirmation" | "UnsubscribeConfirmation") => return Ok(Vec::new()),
+        _ => {}
+    }
+    match message.get("Event").and_then(Value::as_str) {
+        Some("s3:TestEvent") => Ok(Vec::new()),
+        _ => Err(NotAnEvent),
+    }
+}
+
+/// S3's records. One that can't be read does not hold up the others.
+fn s3(records: &[Value]) -> Result<Vec<ObjectEvent>, NotAnEvent> {
+    let read: Vec<_> = records.iter().filter_map(record).collect();
+    if read.is_empty() && !records.is_empty() {
+        return Err(NotAnEvent);
+    }
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// `None` for what is no record, `Some(None)` for one that is of no interest.
+fn record(record: &Value) -> Option<Option<ObjectEvent>> {
+    let name = record.get("eventName")?.as_str()?;
+    let object = &record["s3"];
+    let bucket = object["bucket"]["name"].as_str()?.to_owned();
+    let key = form_decoded(object["object"]["key"].as_str()?)?;
+    Some(tells_of_bytes(name).then_some(ObjectEvent { bucket, key }))
+}
+
+/// Not reads among them: our own HEAD would be answered with the next event, for ever.
+fn tells_of_bytes(name: &str) -> bool {
+    let name = name.strip_prefix("s3:").unwrap_or(name);
+    ["ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:"]
+        .iter()
+        .any(|kind| name.starts_with(kind))
+}
+
+/// `EventBridge` encodes nothing in keys.
+fn event_bridge(kind: &str, detail: &Value) -> Result<Vec<ObjectEvent>, NotAnEvent> {
+    if !matches!(kind, "Object Created" | "Object Deleted") {
+        return Ok(Vec::new());
+    }
+    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(NotAnEvent);
+    let bucket = text(&detail["bucket"]["name"])?;
+    Ok(vec![ObjectEvent { bucket, key: text(&detail["object"]["key"])? }])
+}
+
+/// Keys are encoded as forms are: `+` is a space.
+fn form_decoded(key: &str) -> Option<String> {
+    let key = key.replace('+', " ");
+    percent_decode_str(&key).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn put(key: &str) -> Value {
+        json!({"Records": [{"eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "uploads"}, "object": {"key": key, "size": 1}}}]})
+    }
+
+    fn of(key: &str) -> Vec<ObjectEvent> {
+        vec![ObjectEvent { bucket: "uploads".into(), key: key.into() }]
+    }
+
+    #[test]
+    fn keys_are_read_percent_and_form_encoded() {
+        for (encoded, key) in [
+            ("tracks/f/a", "tracks/f/a"),
+            ("tracks%2Ff%2Fa", "tracks/f/a"),
+            ("a+b%2Bc%20d", "a b+c d"),
+            ("%C3%A4", "ä"),
+        ] {
+            assert_eq!(parse(&put(encoded)), Ok(of(key)));
+        }
+        assert_eq!(parse(&put("%ff")), Err(NotAnEvent));
+    }
+
+    #[test]
+    fn what_minio_sends_is_read() {
+        let mut event = put("tracks%2Ff%2Fa");
+        event["EventName"] = "s3:ObjectCreated:Put".into();
+        event["Key"] = "uploads/tracks/f/a".into();
+        event["Records"][0]["eventName"] = "s3:ObjectCreated:Put".into();
+        assert_eq!(parse(&event), Ok(of("tracks/f/a")));
+    }
+
+    #[test]
+    fn envelopes_are_opened() {
+        let sns = json!({"Type": "Notification", "Message": put("a").to_string()});
+        assert_eq!(parse(&sns), Ok(of("a")));
+        let bridge = json!({"detail-type": "Object Created",
+            "detail": {"bucket": {"name": "uploads"}, "object": {"key": "a+b%"}}});
+        assert_eq!(parse(&bridge), Ok(of("a+b%")), "EventBridge encodes nothing");
+        let both = json!({"Type": "Notification", "Message": bridge.to_string()});
+        assert_eq!(parse(&both), Ok(of("a+b%")));
+    }
+
+    #[test]
+    fn test_events_and_confirmations_tell_of_nothing() {
+        for empty in [
+            json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "uploads"}),
+            json!({"Type": "SubscriptionConfirmation", "SubscribeURL": "https://x"}),
+            json!({"Records": []}),
+            json!({"detail-type": "Object Tags Added", "detail": {}}),
+        ] {
+            assert_eq!(parse(&empty), Ok(Vec::new()), "{empty}");
+        }
+    }
+
+    #[test]
+    fn reading_an_object_is_no_event_for_us() {
+        for name in ["ObjectAccessed:Head", "s3:ObjectAccessed:Get", "s3:Scanner:ManyVersions"] {
+            let mut event = put("a");
+            event["Records"][0]["eventName"] = name.into();
+            assert_eq!(parse(&event), Ok(Vec::new()), "{name}");
+        }
+    }
+
+    #[test]
+    fn duplicates_and_broken_records_do_not_hold_up_the_others() {
+        let good = put("a")["Records"][0].clone();
+        let mixed = json!({"Records": [good, 7, {"s3": {}}, good]});
+        assert_eq!(parse(&mixed), Ok(of("a")));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        let deep = (0..5).fold(
+            put("a"),
+            |inner, _| json!({"Type": "Notification", "Message": inner.to_string()}),
+        );
+        for bad in [json!({}), json!(null), json!({"Records": 1}), json!({"Records": [1]}), deep] {
+            assert_eq!(parse(&bad), Err(NotAnEvent), "{bad}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just("Records".to_owned()),
+            Just("s3".to_owned()),
+            Just("bucket".to_owned()),
+            Just("object".to_owned()),
+            Just("detail".to_owned()),
+            Just("detail-type".to_owned()),
+            Just("Type".to_owned()),
+            Just("Message".to_owned()),
+            Just("Notification".to_owned()),
+            "\\PC{0,8}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            word.clone().prop_map(Value::from)
+        ];
+        leaf.prop_recursive(5, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map(word.clone(), inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_or_read_but_never_panics(message in any_json()) {
+            let _ = parse(&message);
+        }
+
+        #[test]
+        fn every_key_survives_its_encoding(key in "\\PC{1,60}") {
+            let set = percent_encoding::NON_ALPHANUMERIC;
+            let encoded = percent_encoding::utf8_percent_encode(&key, set).to_string();
+            prop_assert_eq!(parse(&put(&encoded)), Ok(of(&key)));
+        }
+    }
+}

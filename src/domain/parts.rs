@@ -1,0 +1,224 @@
+//! How a file is cut into parts, and whether the parts that a store holds are that file.
+//!
+//! Limits are those of the S3 user guide, "Amazon S3 multipart upload limits".
+
+use std::fmt;
+
+/// The least size of every part but the last, in bytes.
+pub const MIN_PART_SIZE: u64 = 5 << 20;
+
+/// The largest part, in bytes.
+pub const MAX_PART_SIZE: u64 = 5 << 30;
+
+/// The most parts of one upload; also the greatest part number.
+pub const MAX_PARTS: u16 = 10_000;
+
+/// The largest object, in bytes.
+pub const MAX_OBJECT_SIZE: u64 = 5 << 40;
+
+/// Part sizes that had to grow are whole multiples of this, in bytes.
+const STEP: u64 = 1 << 20;
+
+/// How many numbers a sentence names before it breaks off.
+const MAX_NAMED: usize = 20;
+
+/// A file of a known size, cut into parts of one size, the last one maybe smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartPlan {
+    size: u64,
+    part_size: u64,
+}
+
+impl PartPlan {
+    /// A plan for `size` bytes with parts of `preferred` bytes, or larger ones where the
+    /// file would need too many. `None` for sizes that no multipart upload has.
+    pub fn new(size: u64, preferred: u64) -> Option<Self> {
+        let least = size.div_ceil(u64::from(MAX_PARTS)).next_multiple_of(STEP);
+        let part_size = preferred.clamp(MIN_PART_SIZE, MAX_PART_SIZE).max(least);
+        Self::stored(size, part_size).filter(|_| size <= MAX_OBJECT_SIZE)
+    }
+
+    /// A plan made before, as a row has it. `None` where it is none.
+    pub fn stored(size: u64, part_size: u64) -> Option<Self> {
+        let sound = size > 0 && part_size > 0 && size.div_ceil(part_size) <= u64::from(MAX_PARTS);
+        sound.then_some(Self { size, part_size })
+    }
+
+    /// The size of every part but the last, in bytes.
+    pub fn part_size(self) -> u64 {
+        self.part_size
+    }
+
+    /// How many parts there are; their numbers are from 1 to this.
+    pub fn part_count(self) -> u16 {
+        u16::try_from(self.size.div_ceil(self.part_size)).unwrap_or(MAX_PARTS)
+    }
+
+    /// The size of one part in bytes; `None` for a number that no part has.
+    pub fn len_of(self, number: u16) -> Option<u64> {
+        let count = self.part_count();
+        match number {
+            0 => None,
+            n if n < count => Some(self.part_size),
+            n if n == count => Some(self.size - self.part_size * u64::from(count - 1)),
+            _ => None,
+        }
+    }
+
+    /// Compares what a store holds, as number and size, ascending, with the plan.
+    pub fn check(self, held: impl IntoIterator<Item = (u16, u64)>) -> Result<(), PartsMismatch> {
+        let mut found = PartsMismatch::default();
+        let mut next = 1;
+        for (number, size) in held {
+            let Some(expected) = self.len_of(number) else {
+                found.unexpected.push(number);
+                continue;
+            };
+            found.missing.extend(next..number);
+            next = number + 1;
+            if size != expected {
+                found.wrong.push(WrongPart { number, size, expected });
+            }
+        }
+        found.missing.extend(next..=self.part_count());
+        if found == PartsMismatch::default() { Ok(()) } else { Err(found) }
+    }
+}
+
+/// A part of another size than planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongPart {
+    /// Its number.
+    pub number: u16,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The size it should have.
+    pub expected: u64,
+}
+
+/// Why the parts that a store holds are not the file.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct PartsMismatch {
+    /// Numbers of parts that are not there, ascending.
+    pub missing: Vec<u16>,
+    /// Parts of another size than planned.
+    pub wrong: Vec<WrongPart>,
+    /// Numbers that the plan does not have.
+    pub unexpected: Vec<u16>,
+}
+
+impl fmt::Display for PartsMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wrong: Vec<u16> = self.wrong.iter().map(|part| part.number).collect();
+        let mut between = "";
+        for (what, numbers) in [
+            ("missing parts", &self.missing),
+            ("parts of another size", &wrong),
+            ("unexpected parts", &self.unexpected),
+        ] {
+            if !numbers.is_empty() {
+                write!(f, "{between}{what}: {}", ranges(numbers))?;
+                between = "; ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PartsMismatch {}
+
+/// Ascending numbers as people write them: `1-3, 7`.
+fn ranges(numbers: &[u16]) -> String {
+    let mut texts = Vec::new();
+    for run in numbers.chunk_by(|a, b| a + 1 == *b) {
+        if texts.len() == MAX_NAMED {
+            texts.push("...".to_owned());
+            break;
+        }
+        texts.push(match run {
+            [first, .., last] => format!("{first}-{last}"),
+            run => run.iter().map(u16::to_string).collect(),
+        });
+    }
+    texts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn whole(plan: PartPlan) -> Vec<(u16, u64)> {
+        (1..=plan.part_count()).filter_map(|n| Some((n, plan.len_of(n)?))).collect()
+    }
+
+    #[test]
+    fn sizes_at_the_limits_have_a_plan_and_none_beyond() {
+        for (size, preferred, part_size, count) in [
+            (1, 16 * MIB, 16 * MIB, 1),
+            (5 * MIB - 1, 0, 5 * MIB, 1),
+            (5 * MIB, 0, 5 * MIB, 1),
+            (5 * MIB + 1, 0, 5 * MIB, 2),
+            ((5 << 30) + 1, 16 * MIB, 16 * MIB, 321),
+            (160_000 * MIB, 16 * MIB, 16 * MIB, 10_000),
+            (160_000 * MIB + 1, 16 * MIB, 17 * MIB, 9412),
+            (MAX_OBJECT_SIZE, 16 * MIB, 525 * MIB, 9987),
+            (MAX_OBJECT_SIZE, u64::MAX, MAX_PART_SIZE, 1024),
+        ] {
+            let plan = PartPlan::new(size, preferred).unwrap();
+            assert_eq!((plan.part_size(), plan.part_count()), (part_size, count), "{size}");
+        }
+        assert_eq!(PartPlan::new(0, 16 * MIB), None);
+        assert_eq!(PartPlan::new(MAX_OBJECT_SIZE + 1, 16 * MIB), None);
+        assert_eq!(PartPlan::stored(10, 0), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_parts_is_named() {
+        let plan = PartPlan::new(50 * MIB + 1, 5 * MIB).unwrap();
+        let held = [(2, 5 * MIB), (3, 5 * MIB), (7, 9), (11, 1), (12, 1)];
+        let wrong = plan.check(held).unwrap_err();
+        assert_eq!(wrong.missing, [1, 4, 5, 6, 8, 9, 10]);
+        assert_eq!(wrong.wrong, [WrongPart { number: 7, size: 9, expected: 5 * MIB }]);
+        let text = "missing parts: 1, 4-6, 8-10; parts of another size: 7; unexpected parts: 12";
+        assert_eq!(wrong.to_string(), text);
+        assert_eq!(plan.check([]).unwrap_err().to_string(), "missing parts: 1-11");
+    }
+
+    proptest! {
+        #[test]
+        fn every_plan_keeps_within_the_limits_and_adds_up(
+            size in 1..=MAX_OBJECT_SIZE,
+            preferred in prop_oneof![0..=MAX_PART_SIZE, any::<u64>()],
+        ) {
+            let plan = PartPlan::new(size, preferred).unwrap();
+            prop_assert!((MIN_PART_SIZE..=MAX_PART_SIZE).contains(&plan.part_size()));
+            prop_assert!((1..=MAX_PARTS).contains(&plan.part_count()));
+            let parts = whole(plan);
+            prop_assert_eq!(parts.iter().map(|(_, len)| len).sum::<u64>(), size);
+            prop_assert!(parts.iter().all(|(_, len)| *len >= 1 && *len <= plan.part_size()));
+            prop_assert_eq!(PartPlan::stored(size, plan.part_size()), Some(plan));
+        }
+
+        #[test]
+        fn only_the_whole_of_the_parts_passes(
+            size in 1..200 * MIB,
+            lost in any::<prop::sample::Index>(),
+            off in 1..100_u64,
+        ) {
+            let plan = PartPlan::new(size, MIN_PART_SIZE).unwrap();
+            let parts = whole(plan);
+            prop_assert_eq!(plan.check(parts.clone()), Ok(()));
+            let n = lost.index(parts.len());
+            let mut hole = parts.clone();
+            let (number, _) = hole.remove(n);
+            prop_assert_eq!(plan.check(hole).unwrap_err().missing, [number]);
+            let mut long = parts;
+            long[n].1 += off;
+            prop_assert_eq!(plan.check(long).unwrap_err().wrong.len(), 1);
+        }
+    }
+}

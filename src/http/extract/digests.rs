@@ -1,0 +1,98 @@
+//! Checksums that come along with a body: `Content-Digest` and `Repr-Digest` (RFC 9530)
+//! and `Content-MD5` (RFC 1864).
+//!
+//! Bodies are not encoded, so the content is the representation, and both digests are of
+//! the same bytes. Of the algorithms of RFC 9530 `sha-256` is checked; a recipient may
+//! pass over others (section 4).
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+
+use super::essence;
+use crate::domain::{Algorithm, Checksum};
+use crate::http::problem::ApiError;
+
+/// The checksums of a raw body.
+#[derive(Debug)]
+pub struct Digests(pub Vec<Checksum>);
+
+impl FromRequest for Digests {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(read(request))
+    }
+}
+
+fn read(request: &HttpRequest) -> Result<Digests, ApiError> {
+    let mut found = Vec::new();
+    let form = essence(request).as_deref() == Some("multipart/form-data");
+    for name in ["Content-Digest", "Repr-Digest", "Content-MD5"] {
+        for value in request.headers().get_all(name) {
+            if form {
+                let sentence = "Is of a whole form here; send the file as the body instead";
+                return Err(ApiError::field(name, sentence));
+            }
+            let value = value.to_str().map_err(|_| malformed(name))?;
+            let sums = if name == "Content-MD5" { md5(value).map(Some) } else { sha256(value) };
+            found.extend(sums.map_err(|()| malformed(name))?);
+        }
+    }
+    Ok(Digests(found))
+}
+
+fn malformed(name: &str) -> ApiError {
+    let example = if name == "Content-MD5" {
+        "Must be base64 of 16 bytes"
+    } else {
+        "Must be such as sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
+    };
+    ApiError::field(name, example)
+}
+
+fn md5(value: &str) -> Result<Checksum, ()> {
+    Checksum::parse(Algorithm::Md5, value.trim()).map_err(|_| ())
+}
+
+/// The `sha-256` of a dictionary of byte sequences (RFC 9651, sections 3.2 and 3.3.5). Of
+/// members with one key the last one counts.
+fn sha256(dictionary: &str) -> Result<Option<Checksum>, ()> {
+    let mut last = None;
+    for member in dictionary.split(',') {
+        let (key, value) = member.trim_matches([' ', '\t']).split_once('=').ok_or(())?;
+        let item = value.split(';').next().unwrap_or_default().trim_end();
+        let base64 = item.strip_prefix(':').and_then(|rest| rest.strip_suffix(':')).ok_or(())?;
+        if key == "sha-256" {
+            last = Some(Checksum::parse(Algorithm::Sha256, base64).map_err(|_| ())?);
+        }
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sha_256_of_a_dictionary_is_taken_and_others_passed_over() {
+        let sum = Checksum::of(Algorithm::Sha256, b"x");
+        let text = sum.value();
+        for good in [
+            format!("sha-256=:{text}:"),
+            format!("sha-512=:AAAA:, sha-256=:{text}:;a=1"),
+            format!(
+                "sha-256=:{}:,\tsha-256=:{text}:",
+                Checksum::of(Algorithm::Sha256, b"y").value()
+            ),
+        ] {
+            assert_eq!(sha256(&good), Ok(Some(sum.clone())), "{good}");
+        }
+        assert_eq!(sha256("sha-512=:AAAA:"), Ok(None));
+        for bad in ["", "sha-256", "sha-256=AAAA", "sha-256=:AAAA:", "sha-256=:!:", "a=:AA:,"] {
+            assert_eq!(sha256(bad), Err(()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `GET /api/uploads/{id}/parts`
+
+use actix_web::web::{self, Data};
+
+use crate::domain::UploadId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id};
+use crate::http::openapi::{NotFound, PartsGone};
+use crate::http::problem::ApiError;
+use crate::http::views::HeldPartsView;
+
+/// The parts that the store holds
+///
+/// For a client that goes on after a break: send the others. None once the upload has ended.
+#[utoipa::path(get, path = "/api/uploads/{id}/parts", operation_id = "list_parts",
+    tag = "uploads",
+    params(("id" = uuid::Uuid, Path, description = "The upload")),
+    responses((status = 200, description = "Ascending by number", body = HeldPartsView),
+        NotFound, PartsGone))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<UploadId>,
+    state: Data<HttpState>,
+) -> Result<web::Json<HeldPartsView>, ApiError> {
+    Ok(web::Json(state.app.held_parts(&caller.owner, id).await?.into()))
+}

@@ -1,0 +1,38 @@
+//! `POST /api/uploads/{id}/parts`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+
+use super::body::PartNumbers;
+use crate::domain::UploadId;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id, Json};
+use crate::http::openapi::{BadBody, Conflict, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::SignedPartsView;
+
+/// Sign parts
+///
+/// A request for each part asked for; PUT exactly `part_size` bytes to it, the last part
+/// what is left. Ask for parts as you need them, again where a URL ended. The deadline
+/// moves along, up to the policy's `max_url_ttl` after the creation; `presign` gives more.
+#[utoipa::path(post, path = "/api/uploads/{id}/parts", operation_id = "sign_parts",
+    tag = "uploads",
+    params(("id" = uuid::Uuid, Path, description = "The upload")),
+    request_body = PartNumbers,
+    responses((status = 200, description = "Signed", body = SignedPartsView,
+        headers(("Cache-Control" = String, description = "no-store"))),
+        BadBody, NotFound, Conflict))]
+pub async fn handle(
+    caller: Caller,
+    Id(id): Id<UploadId>,
+    Json(body): Json<PartNumbers>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let PartNumbers { part_numbers, expires_in } = body;
+    let parts = state.app.sign_parts(&caller.owner, id, &part_numbers, expires_in).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(SignedPartsView::from(parts)))
+}

@@ -1,0 +1,40 @@
+//! `GET /api/admin/webhooks/deliveries`
+
+use actix_web::web::{self, Data};
+use utoipa::IntoParams;
+
+use super::DeliveryView;
+use crate::db::outbox::DELIVERY_ORDER;
+use crate::domain::webhook::DeliveryStatus;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Query, text};
+use crate::http::openapi::{BadQuery, PagingParams};
+use crate::http::problem::ApiError;
+use crate::http::views::PageView;
+
+/// The filter of the list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameter")]
+struct Filter {
+    /// `pending`, `delivered` or `dead`.
+    status: Option<String>,
+}
+
+/// List deliveries of webhooks, newest first
+#[utoipa::path(get, path = "/api/admin/webhooks/deliveries", operation_id = "list_deliveries",
+    tag = "admin", params(Filter, PagingParams),
+    responses((status = 200, description = "A page of deliveries",
+        body = PageView<DeliveryView>), BadQuery))]
+pub async fn handle(
+    _caller: Caller,
+    mut query: Query,
+    state: Data<HttpState>,
+) -> Result<web::Json<PageView<DeliveryView>>, ApiError> {
+    let paging = query.paging(DELIVERY_ORDER, |value| text::moment(value).is_ok());
+    let names = DeliveryStatus::ALL.into_iter().map(DeliveryStatus::name);
+    let status = query.value("status", text::one_of(names));
+    query.finish()?;
+    let page = state.app.db.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
+    Ok(web::Json(PageView::of(page, DeliveryView::from)))
+}

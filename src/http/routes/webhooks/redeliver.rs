@@ -1,0 +1,28 @@
+//! `POST /api/admin/webhooks/deliveries/{id}/redeliver`
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use uuid::Uuid;
+
+use super::DeliveryView;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Id};
+use crate::http::openapi::NotFound;
+use crate::http::problem::{ApiError, Code};
+
+/// Send a delivery again
+///
+/// Whatever became of it; it is tried for a day anew.
+#[utoipa::path(post, path = "/api/admin/webhooks/deliveries/{id}/redeliver",
+    operation_id = "redeliver", tag = "admin",
+    params(("id" = uuid::Uuid, Path, description = "The delivery")),
+    responses((status = 202, description = "To be sent", body = DeliveryView), NotFound))]
+pub async fn handle(
+    _caller: Caller,
+    Id(id): Id<Uuid>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let delivery = state.app.db.redeliver(id, state.app.now()).await?;
+    let none = || ApiError::saying(Code::NotFound, "No such delivery");
+    Ok(HttpResponse::Accepted().json(DeliveryView::from(delivery.ok_or_else(none)?)))
+}

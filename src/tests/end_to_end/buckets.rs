@@ -1,0 +1,112 @@
+//! Buckets that keep versions, and buckets that encrypt, where the store has them.
+
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+};
+use chrono::TimeDelta;
+use reqwest::redirect::Policy;
+use serde_json::json;
+use upload_coordinator::storage::PutOptions;
+use upload_coordinator::storage::presign::GetTerms;
+
+use crate::storage::servers::{Subject, now};
+use crate::support::live::{Live, read, text};
+use crate::support::mp3;
+
+/// A bucket that keeps versions; none where the store has no such.
+async fn versioned() -> Option<Subject> {
+    let on = Subject::server().await;
+    let own = on.with_own_bucket().await.ok()?;
+    let versions =
+        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    let client = own.s3.as_ref()?.sdk().put_bucket_versioning().bucket(&own.store.bucket);
+    client.versioning_configuration(versions).send().await.ok()?;
+    Some(own)
+}
+
+/// A bucket that encrypts what comes; none where the store does not.
+async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
+    let on = Subject::server().await;
+    let own = on.with_own_bucket().await.ok()?;
+    // A key's name may be asked for; MinIO's is the one it was started with.
+    let name = (algorithm == ServerSideEncryption::AwsKms).then(|| "test".to_owned());
+    let by_default = ServerSideEncryptionByDefault::builder()
+        .sse_algorithm(algorithm)
+        .set_kms_master_key_id(name)
+        .build();
+    let rule = ServerSideEncryptionRule::builder()
+        .apply_server_side_encryption_by_default(by_default.expect("complete"))
+        .build();
+    let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build();
+    let client = own.s3.as_ref()?.sdk().put_bucket_encryption().bucket(&own.store.bucket);
+    client.server_side_encryption_configuration(rules.expect("complete")).send().await.ok()?;
+    // A store may take the rule and have no key to follow it with.
+    let options = PutOptions::default();
+    own.objects().put(&own.key("first"), "bytes".into(), &options).await.ok()?;
+    Some(own)
+}
+
+#[tokio::test]
+async fn the_version_seen_is_the_version_served() {
+    let Some(on) = versioned().await else { return };
+    let key = on.key("object");
+    let first = on.put(&key, b"first").await.version_id.expect("a version");
+    on.put(&key, b"again").await;
+    let seen = on.objects().head(&key).await.unwrap().unwrap().version_id.expect("a version");
+    assert_ne!(first, seen);
+    on.objects().delete(&key).await.unwrap();
+    for (version, bytes) in [(first, "first"), (seen, "again")] {
+        let terms = GetTerms { version_id: Some(version), ..GetTerms::default() };
+        let hour = TimeDelta::hours(1);
+        let get = on.store.presigner.get(&key, &terms, now(), hour).await.unwrap();
+        assert_eq!(on.send(&get, b"").await.text().await.unwrap(), bytes);
+    }
+
+    let live = Live::serving(&on.configuration(), &[]).await;
+    let track = live.track().await;
+    let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000});
+    let request = live.presign(&track, declared).await;
+    assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
+    let confirm = format!("{}/api/uploads/{}/confirm", live.url, text(&request["upload"], "id"));
+    let (status, upload) = read(live.http.post(confirm).send().await.unwrap()).await;
+    assert_eq!((status, &upload["status"]), (200, &json!("uploaded")), "{upload}");
+    let plain = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let file = plain.get(format!("{}/api/tracks/{track}/file", live.url)).send().await.unwrap();
+    let location = file.headers()["location"].to_str().unwrap().to_owned();
+    assert!(location.contains("versionId="), "the verified version is named in the URL");
+    // Even if somebody else overwrites it.
+    let stored = on.objects().list(&upload_coordinator::storage::ListRequest::default()).await;
+    let stored = stored.unwrap().objects;
+    let key = &stored.iter().find(|object| object.size == 9000).expect("the file").key;
+    on.put(key, b"something else").await;
+    assert_eq!(plain.get(location).send().await.unwrap().bytes().await.unwrap(), mp3(9000, 1));
+}
+
+#[tokio::test]
+async fn the_same_bytes_again_stay_uploaded_in_a_bucket_that_encrypts() {
+    for algorithm in [ServerSideEncryption::Aes256, ServerSideEncryption::AwsKms] {
+        let Some(on) = encrypted(algorithm.clone()).await else { continue };
+        let key = on.key("object");
+        let once = on.put(&key, b"the same").await;
+        let again = on.put(&key, b"the same").await;
+        println!("{algorithm}: {} then {}", once.etag, again.etag);
+
+        let live = Live::serving(&on.configuration(), &[]).await;
+        let track = live.track().await;
+        let request = live.presign(&track, json!({})).await;
+        let id = text(&request["upload"], "id");
+        let confirm = format!("{}/api/uploads/{id}/confirm", live.url);
+        for _ in 0..2 {
+            assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
+            let (status, upload) = read(live.http.post(&confirm).send().await.unwrap()).await;
+            assert_eq!((status, &upload["status"]), (200, &json!("uploaded")), "{upload}");
+        }
+        let file = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
+        assert_eq!(file.unwrap().bytes().await.unwrap(), mp3(9000, 1));
+        // Other bytes are told from the same bytes stored anew.
+        assert_eq!(live.send_bytes(&request, mp3(9001, 2)).await.status(), 200);
+        let (_, upload) = read(live.http.post(&confirm).send().await.unwrap()).await;
+        assert_eq!(upload["status"], "rejected", "{upload}");
+    }
+}

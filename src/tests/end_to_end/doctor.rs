@@ -1,0 +1,252 @@
+//! `doctor` says what is: its claims against what raw requests see.
+
+use chrono::TimeDelta;
+use futures_util::future::join_all;
+use reqwest::{Method, Response};
+use serde_json::Value;
+use upload_coordinator::domain::checksum::{Algorithm, Checksum};
+use upload_coordinator::storage::presign::{PutTerms, Signed};
+use upload_coordinator::storage::s3::CorsRule;
+
+use crate::storage::servers::{CORS_TURN, Subject, now};
+use crate::support::database::TestDatabase;
+use crate::support::live::{run, text};
+
+const ORIGIN: &str = "https://app.example.com";
+
+/// A database in order, this store, and a prefix of the test's own.
+fn settings(on: &Subject, database: &TestDatabase) -> Vec<(String, String)> {
+    let store = on.configuration().into_iter();
+    let mut settings: Vec<_> =
+        store.map(|(key, value)| (format!("storage.default.{key}"), value)).collect();
+    settings.push(("policies.tracks.prefix".to_owned(), on.prefix().to_owned()));
+    settings.push(("database.url".to_owned(), database.url.clone()));
+    settings
+}
+
+/// The exit code and the JSON.
+async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i32>, Value) {
+    let arguments = [&["doctor", "--json"], arguments].concat();
+    let output = run(&arguments, settings).await;
+    let json = serde_json::from_slice(&output.stdout);
+    (output.status.code(), json.unwrap_or_else(|error| panic!("{error}: {output:?}")))
+}
+
+/// The checks of the database and of the store that came out so.
+fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
+    let of = |part: &'a Value| part["checks"].as_array().expect("checks").iter();
+    let all = of(&found["database"]).chain(of(&found["stores"][0]));
+    all.filter(|check| check["outcome"] == outcome).collect()
+}
+
+async fn sign(on: &Subject, name: &str, terms: &PutTerms) -> Signed {
+    let hour = TimeDelta::hours(1);
+    on.store.presigner.put(&on.key(name), terms, now(), hour).await.expect("signed")
+}
+
+fn refused(answer: &Response) -> bool {
+    answer.status().is_client_error()
+}
+
+#[tokio::test]
+async fn what_doctor_says_is_what_a_raw_client_sees() {
+    let on = Subject::server().await;
+    let _turn = CORS_TURN.lock().await;
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let (code, found) = doctor(&settings(&on, &database), &[]).await;
+    assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
+    let store = &found["stores"][0];
+    let claims = &store["capabilities"];
+    let claimed = |name: &str| claims[name].as_bool().expect(name);
+    let listed = |name: &str, algorithm: Algorithm| {
+        let names = claims[name].as_array().expect(name);
+        names.contains(&serde_json::to_value(algorithm).expect("a name"))
+    };
+
+    let public = on.settings.clone().expect("a wire").public_endpoint.expect("a second name");
+    let host = public.host_str().expect("a host");
+    assert!(text(store, "public_url").contains(&format!("//{host}:")), "{found:#}");
+    let bare = sign(&on, "bare", &PutTerms::default()).await;
+    assert!(bare.url.contains(&format!("//{host}:")), "the signed host is the public one");
+
+    let once = sign(&on, "once", &PutTerms { write_once: true, ..PutTerms::default() }).await;
+    let answers = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
+    let winners = answers.iter().filter(|answer| answer.status().is_success()).count();
+    assert_eq!(claimed("write_once"), winners == 1, "{winners} won");
+
+    let length = PutTerms { content_length: Some(3), ..PutTerms::default() };
+    let longer = on.send(&sign(&on, "length", &length).await, b"longer").await;
+    assert_eq!(claimed("signed_length"), refused(&longer), "{longer:?}");
+
+    let kind = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+    let mut other = sign(&on, "type", &kind).await;
+    other.headers.insert("content-type".into(), "text/html".into());
+    let other = on.send(&other, b"abc").await;
+    assert_eq!(claimed("signed_content_type"), refused(&other), "{other:?}");
+
+    for algorithm in Algorithm::ALL {
+        let name = format!("sum-{algorithm}");
+        let checksum = Some(Checksum::of(algorithm, b"abc"));
+        let signed = sign(&on, &name, &PutTerms { checksum, ..PutTerms::default() }).await;
+        assert!(on.send(&signed, b"abc").await.status().is_success(), "{algorithm}");
+        let answer = on.send(&signed, b"cba").await;
+        assert_eq!(listed("enforced_checksums", algorithm), refused(&answer), "{algorithm}");
+    }
+    let head = on.s3.as_ref().expect("a wire").sdk().head_object().bucket(&on.store.bucket);
+    let head = head.key(on.key("sum-sha256")).checksum_mode("ENABLED".into()).send().await;
+    let told = head.expect("a HEAD").checksum_sha256().is_some();
+    assert_eq!(listed("returned_checksums", Algorithm::Sha256), told);
+
+    listings(&on, claims).await;
+    browsers(&on, &found).await;
+
+    let left = raw_list(&on, ".probe/", None).await;
+    assert_eq!(left, Vec::<String>::new(), "doctor cleans up");
+    on.clean_up().await;
+}
+
+/// The keys below the test's prefix and `below`, as the store gives them.
+async fn raw_list(on: &Subject, below: &str, start_after: Option<String>) -> Vec<String> {
+    let client = on.s3.as_ref().expect("a wire").sdk();
+    let list = client.list_objects_v2().bucket(&on.store.bucket).prefix(on.key(below));
+    let list = list.set_start_after(start_after).send().await.expect("a listing");
+    let keys = list.contents().iter().filter_map(|object| object.key());
+    keys.map(|key| key.strip_prefix(&on.key(below)).expect("below").to_owned()).collect()
+}
+
+async fn listings(on: &Subject, claims: &Value) {
+    // In byte order.
+    let names = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
+    for name in names {
+        let signed = sign(on, &format!("list/{name}"), &PutTerms::default()).await;
+        assert!(on.send(&signed, b"x").await.status().is_success());
+    }
+    assert_eq!(claims["list_order"], raw_list(on, "list/", None).await == names);
+    let mut exact = true;
+    for start in ["a", "a-b", "a-c", "a.b", "a/", "a/b", "a/z", "aa"] {
+        let mut behind = raw_list(on, "list/", Some(on.key(&format!("list/{start}")))).await;
+        behind.sort();
+        exact &= names.into_iter().filter(|name| *name > start).eq(behind.iter());
+    }
+    assert_eq!(claims["start_after"], exact);
+}
+
+async fn browsers(on: &Subject, found: &Value) {
+    // The origin that doctor asks for where none is named.
+    let origin = "https://app.invalid";
+    let signed = sign(on, "cors", &PutTerms::default()).await;
+    let preflight = on.http().request(Method::OPTIONS, &signed.url).header("origin", origin);
+    let preflight = preflight.header("access-control-request-method", "PUT").send().await;
+    let preflight = preflight.expect("an answer");
+    let put = on.http().put(&signed.url).header("origin", origin).send().await.expect("an answer");
+    let header = |answer: &Response, name: &str| {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_ascii_lowercase()
+    };
+    let allowed = preflight.status().is_success()
+        && ["*", origin].contains(&&*header(&preflight, "access-control-allow-origin"))
+        && ["etag", "*"]
+            .iter()
+            .any(|name| header(&put, "access-control-expose-headers").contains(name));
+    let passed = checks(found, "pass").iter().any(|check| check["name"] == "cors");
+    assert_eq!(passed, allowed, "{preflight:?} {found:#}");
+}
+
+#[tokio::test]
+async fn what_is_broken_is_named_with_its_mend_and_the_exit_code_is_1() {
+    let on = Subject::server().await;
+    let database = TestDatabase::create().await;
+    let right = settings(&on, &database);
+    let (code, found) = doctor(&right, &[]).await;
+    let failed = checks(&found, "fail");
+    assert_eq!((code, failed.len()), (Some(1), 1), "the database is empty: {found:#}");
+    assert!(text(failed[0], "mend").contains("migrate up"), "{found:#}");
+
+    drop(database.migrated().await);
+    for (key, value, expected) in [
+        ("storage.default.bucket", "no-such-bucket-here", &["bucket", "credentials"][..]),
+        ("storage.default.secret_access_key", "wrong", &["credentials"]),
+        ("storage.default.endpoint", "http://127.0.0.1:9", &["endpoint"]),
+        ("storage.default.public_endpoint", "http://127.0.0.1:9", &["public_endpoint"]),
+        ("database.url", "sqlite://no-such-folder/x.db", &["database"]),
+        ("database.url", "postgres://nobody:secret@127.0.0.1:9/x", &["database"]),
+    ] {
+        let mut wrong = right.clone();
+        wrong.push((key.to_owned(), value.to_owned()));
+        let (code, found) = doctor(&wrong, &[]).await;
+        let failed = checks(&found, "fail");
+        assert_eq!((code, failed.len()), (Some(1), 1), "{key}={value}: {found:#}");
+        let name = text(failed[0], "name");
+        assert!(expected.contains(&name.as_str()), "{key}={value}: {found:#}");
+        assert!(failed[0]["mend"].is_string(), "{found:#}");
+        assert!(!found.to_string().contains("secret@"), "the password is masked");
+    }
+    assert!(!std::path::Path::new("no-such-folder").exists(), "nothing is made by looking");
+}
+
+#[tokio::test]
+async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
+    let on = Subject::server().await;
+    let _turn = CORS_TURN.lock().await;
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let settings = settings(&on, &database);
+    let s3 = on.s3.as_ref().expect("a wire");
+    let rule = |origin: &str| CorsRule::for_uploads(&[origin.to_owned()]);
+    let others = rule("https://other.example.com");
+    if s3.put_cors(std::slice::from_ref(&others)).await.is_err() {
+        // CORS is a matter of the whole server there, and open.
+        let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
+        assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
+        return;
+    }
+    let (code, found) = doctor(&settings, &["--origin", ORIGIN]).await;
+    let failed = checks(&found, "fail");
+    assert_eq!((code, failed.len()), (Some(1), 1), "{found:#}");
+    let (name, mend) = (text(failed[0], "name"), text(failed[0], "mend"));
+    assert!(name == "cors" && mend.contains(&format!(r#""AllowedOrigins":["{ORIGIN}"]"#)));
+    assert_eq!(
+        s3.get_cors().await.expect("rules"),
+        std::slice::from_ref(&others),
+        "it only looked"
+    );
+
+    let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
+    assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
+    assert_eq!(s3.get_cors().await.expect("rules"), [rule(ORIGIN), others.clone()]);
+    let (code, _) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(s3.get_cors().await.expect("rules"), [rule(ORIGIN), others], "once is enough");
+}
+
+#[cfg(feature = "embedded-s3")]
+#[tokio::test]
+async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [
+        ("database.url", database.url.clone()),
+        ("storage.default.kind", "embedded".to_owned()),
+        ("storage.default.bind", "127.0.0.1:0".to_owned()),
+        ("storage.default.data_dir", folder.path().display().to_string()),
+    ];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value));
+    let output = run(&["doctor"], &settings).await;
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    for line in [
+        "  pass  migrations ",
+        "  pass  presigned_put        presigned PUTs arrive in the bucket\n",
+        "  pass  write_once           of 16 racing creations 1 won\n",
+        " 0 warnings, 0 failed\n",
+    ] {
+        assert!(shown.contains(line), "{line:?} is not in {shown}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    let output = run(&["config", "show", "--probe"], &settings).await;
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success() && shown.contains("\n#   write_once = true\n"), "{shown}");
+    assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is a configuration still");
+}

@@ -1,0 +1,90 @@
+//! A store or a database that goes down and comes back, behind a proxy that is cut.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Response, Url};
+use serde_json::json;
+
+use crate::storage::servers::Subject;
+use crate::support::database::TestDatabase;
+use crate::support::live::{Live, read, text};
+use crate::support::mp3;
+use crate::support::proxy::Proxy;
+
+fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().expect("a host"), url.port_or_known_default().expect("a port"))
+}
+
+#[track_caller]
+fn not_now(answer: &Response) {
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
+    let on = Subject::server().await;
+    let mut store = on.configuration();
+    let proxy = Proxy::before(authority(&store[0].1.parse().expect("a URL"))).await;
+    store[0].1 = format!("http://{}", proxy.addr);
+    let public = store[1].1.trim_end_matches('/').to_owned();
+    let live = Live::serving(&store, &[("storage.default.operation_timeout", "3s")]).await;
+    let (track, other) = (live.track().await, live.track().await);
+    let request = live.presign(&track, json!({})).await;
+    assert!(text(&request, "url").starts_with(&public), "clients are sent to the public endpoint");
+    assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
+
+    proxy.cut();
+    let confirm = format!("{}/api/uploads/{}/confirm", live.url, text(&request["upload"], "id"));
+    not_now(&live.http.post(&confirm).send().await.expect("an answer"));
+    let fallback = format!("{}/api/tracks/{other}/upload/song.mp3", live.url);
+    not_now(&live.http.put(&fallback).body(mp3(9000, 2)).send().await.expect("an answer"));
+    not_now(&live.http.get(format!("{}/readyz", live.url)).send().await.expect("an answer"));
+    // What needs no store goes on.
+    assert_eq!(live.get(&format!("/api/tracks/{track}")).await.0, 200);
+    live.presign(&other, json!({})).await;
+
+    proxy.restore();
+    let (status, upload) = read(live.http.post(&confirm).send().await.expect("an answer")).await;
+    assert_eq!((status, &upload["status"]), (200, &json!("uploaded")), "{upload}");
+    let (status, ready) = live.get("/readyz").await;
+    assert_eq!((status, &ready["ready"]), (200, &json!(true)), "{ready}");
+    assert_eq!(
+        ready["capabilities"]["default"]["write_once"],
+        json!(on.capabilities().write_once),
+        "{ready}"
+    );
+}
+
+/// SQLite is a file: there is nothing to cut.
+#[tokio::test]
+async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
+    if std::env::var("TEST_POSTGRES_URL").is_err() {
+        return;
+    }
+    let database = TestDatabase::create().await;
+    let mut url: Url = database.url.parse().expect("a URL");
+    let proxy = Proxy::before(authority(&url)).await;
+    url.set_host(Some("127.0.0.1")).expect("a host");
+    url.set_port(Some(proxy.addr.port())).expect("a port");
+    let on = Subject::server().await;
+    let live = Live::serving(
+        &on.configuration(),
+        &[("database.url", url.as_str()), ("database.busy_timeout", "2s")],
+    )
+    .await;
+    let track = live.track().await;
+    let path = format!("{}/api/tracks/{track}", live.url);
+
+    proxy.cut();
+    not_now(&live.http.get(&path).send().await.expect("an answer"));
+    not_now(&live.http.get(format!("{}/readyz", live.url)).send().await.expect("an answer"));
+    assert_eq!(live.get("/healthz").await.0, 200, "the process itself is well");
+
+    proxy.restore();
+    let begun = Instant::now();
+    while live.http.get(&path).send().await.expect("an answer").status() != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the database is not used again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,171 @@
+//! Events of the bucket, over HTTP and from a real MinIO.
+
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
+use reqwest::Method;
+use serde_json::{Value, json};
+use upload_coordinator::domain::Status;
+use upload_coordinator::domain::upload::ConfirmedBy;
+use upload_coordinator::storage::memory::Operation;
+use upload_coordinator::storage::{ObjectStore as _, StoreError};
+
+use crate::support::live::{Live, text};
+use crate::support::served::{Served, TOKEN};
+use crate::support::{ID3, mp3};
+
+fn event(bucket: &str, key: &str, name: &str) -> Value {
+    json!({"EventName": name, "Key": format!("{bucket}/{key}"), "Records": [{"eventName": name,
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key.replace('/', "%2F")}}}]})
+}
+
+impl Served {
+    async fn tell(&self, token: Option<&str>, message: &Value) -> u16 {
+        let mut request = self.client.post(format!("{}/api/events/s3", self.url)).json(message);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.send().await.expect("an answer").status().as_u16()
+    }
+}
+
+#[tokio::test]
+async fn an_event_leads_to_a_look_at_the_object() {
+    let served = Served::new().await;
+    let upload = served.world.upload().await;
+    let created = event("memory", upload.key.as_str(), "s3:ObjectCreated:Put");
+    assert_eq!(served.tell(Some(TOKEN), &created).await, 204);
+    assert_eq!(served.world.get(upload.id).await.status(), Status::Pending, "a hint, not truth");
+    served.world.put(&upload, ID3).await;
+    for _ in 0..2 {
+        assert_eq!(served.tell(Some(TOKEN), &created).await, 204, "duplicates too");
+    }
+    let seen = served.world.get(upload.id).await;
+    assert_eq!(seen.status(), Status::Uploaded);
+    assert_eq!(seen.state.verified().map(|v| v.confirmed_by), Some(ConfirmedBy::Event));
+    // Unordered: the event of a deletion comes while the object is there.
+    let removed = event("memory", upload.key.as_str(), "s3:ObjectRemoved:Delete");
+    assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
+    assert_eq!(served.world.get(upload.id).await.version, seen.version);
+    // Evidence counts when it is younger than the verification.
+    served.world.pass(chrono::TimeDelta::seconds(1));
+    served.world.store.delete(upload.key.as_str()).await.expect("deleted");
+    assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
+    assert_eq!(served.world.get(upload.id).await.status(), Status::Missing);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_taken_only_from_who_shows_the_token() {
+    let served = Served::new().await;
+    let message = event("memory", "tracks/x", "s3:ObjectCreated:Put");
+    for (token, status) in [(None, 401), (Some("wrong"), 401), (Some(""), 401), (Some(TOKEN), 204)]
+    {
+        assert_eq!(served.tell(token, &message).await, status, "{token:?}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_taken_and_garbage_is_refused() {
+    let served = Served::new().await;
+    let upload = served.world.upload().await;
+    served.world.put(&upload, ID3).await;
+    for (bucket, key) in [
+        ("another", upload.key.as_str()),
+        ("memory", "backups/db.dump"),
+        ("memory", "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef"),
+        ("memory", &format!("../{}", upload.key)),
+    ] {
+        let message = event(bucket, key, "s3:ObjectCreated:Put");
+        assert_eq!(served.tell(Some(TOKEN), &message).await, 204, "{bucket} {key}");
+    }
+    let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "memory"});
+    assert_eq!(served.tell(Some(TOKEN), &test).await, 204);
+    for garbage in [json!({}), json!({"Records": "x"}), json!([1]), json!({"Records": [null]})] {
+        assert_eq!(served.tell(Some(TOKEN), &garbage).await, 400, "{garbage}");
+    }
+    assert_eq!(served.world.get(upload.id).await.status(), Status::Pending);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_the_sender_is_asked_to_come_back() {
+    let served = Served::new().await;
+    let upload = served.world.upload().await;
+    served.world.put(&upload, ID3).await;
+    let message = event("memory", upload.key.as_str(), "s3:ObjectCreated:Put");
+    let down = || StoreError::Unavailable("down".into());
+    served.world.store.fail_next(Operation::Head, 1, down);
+    assert_eq!(served.tell(Some(TOKEN), &message).await, 503);
+    assert_eq!(served.tell(Some(TOKEN), &message).await, 204);
+    assert_eq!(served.world.get(upload.id).await.status(), Status::Uploaded);
+    served.stop().await;
+}
+
+/// Runs where a MinIO was started with its webhook pointed here.
+#[tokio::test]
+async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let address = variable("TEST_S3_WEBHOOK_ADDRESS");
+    if address.is_empty() {
+        return;
+    }
+    let token = variable("TEST_S3_WEBHOOK_TOKEN");
+    let live = Live::with(&[("server.bind", &address), ("events.token", &token)]).await;
+    ask_for_events(&variable).await;
+    let mut waits = Vec::new();
+    for n in 0..5 {
+        let track = live.track().await;
+        let request = live.presign(&track, json!({})).await;
+        let path = format!("/api/uploads/{}?wait=30", text(&request["upload"], "id"));
+        let poll = live.http.get(format!("{}{path}", live.url)).send();
+        let put = async {
+            assert!(live.send_bytes(&request, mp3(200_000, n)).await.status().is_success());
+            Instant::now()
+        };
+        let (answer, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
+        let upload: Value = answer.0.expect("an answer").json().await.expect("JSON");
+        assert_eq!(upload["status"], "uploaded", "{upload}");
+        assert_eq!(upload["confirmed_by"], "event", "{upload}");
+        waits.push(answer.1.saturating_duration_since(stored));
+    }
+    println!("from the PUT's answer to `uploaded`: {waits:?}");
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    let (status, _) = live.send(Method::GET, "/readyz", None).await;
+    assert_eq!(status, 200);
+}
+
+async fn ask_for_events(variable: &impl Fn(&str) -> String) {
+    let credentials = Credentials::new(
+        variable("TEST_S3_ACCESS_KEY_ID"),
+        variable("TEST_S3_SECRET_ACCESS_KEY"),
+        None,
+        None,
+        "test",
+    );
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(variable("TEST_S3_ENDPOINT"))
+        .region(Region::new(variable("TEST_S3_REGION")))
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .http_client(upload_coordinator::storage::wire::http_client())
+        .build();
+    let queue = QueueConfiguration::builder()
+        .queue_arn(variable("TEST_S3_WEBHOOK_ARN"))
+        .events(Event::from("s3:ObjectCreated:*"))
+        .events(Event::from("s3:ObjectRemoved:*"))
+        .build()
+        .expect("a queue");
+    let asked = aws_sdk_s3::Client::from_conf(config)
+        .put_bucket_notification_configuration()
+        .bucket(variable("TEST_S3_BUCKET"))
+        .notification_configuration(
+            NotificationConfiguration::builder().queue_configurations(queue).build(),
+        )
+        .send()
+        .await;
+    asked.expect("MinIO sends events");
+}

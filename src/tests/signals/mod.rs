@@ -1,0 +1,5 @@
+//! What tells others, and what tells the service: waiting, events, webhooks.
+
+mod events;
+mod waiting;
+mod webhooks;

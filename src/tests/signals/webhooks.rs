@@ -1,0 +1,248 @@
+//! Outgoing webhooks: from the transaction to a receiver.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::web::{self, Bytes, Data};
+use actix_web::{App as Actix, HttpRequest, HttpResponse, HttpServer};
+use serde_json::{Value, json};
+use upload_coordinator::app::webhooks::{Circuit, Courier, Endpoint, signature};
+use upload_coordinator::app::{App, AppError};
+use upload_coordinator::domain::webhook::{Delivery, DeliveryStatus, Subscriber};
+use upload_coordinator::storage::outward::Outward;
+
+use crate::support::ID3;
+use crate::support::live::Live;
+use crate::support::world::World;
+
+const SECRET: [u8; 24] = [7; 24];
+
+/// What a receiver saw: id, time, signature, body.
+type Seen = (String, String, String, String);
+
+#[derive(Default)]
+struct Inbox {
+    answer: AtomicU16,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Inbox {
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("sound").clone()
+    }
+
+    fn statuses(&self) -> Vec<String> {
+        let body = |seen: Seen| serde_json::from_str::<Value>(&seen.3).expect("JSON");
+        self.seen().into_iter().map(|seen| body(seen)["type"].as_str().unwrap().into()).collect()
+    }
+}
+
+async fn receive(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpResponse {
+    let header =
+        |name: &str| request.headers().get(name).expect(name).to_str().expect("text").to_owned();
+    let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+    let seen =
+        (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"), body);
+    inbox.seen.lock().expect("sound").push(seen);
+    let status = inbox.answer.load(Ordering::SeqCst).try_into().expect("a status");
+    HttpResponse::build(status).insert_header(("location", "/elsewhere")).finish()
+}
+
+/// A receiver, and its address.
+fn receiver() -> (Data<Inbox>, String) {
+    let inbox = Data::new(Inbox { answer: AtomicU16::new(204), ..Inbox::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let data = inbox.clone();
+    let server = HttpServer::new(move || {
+        Actix::new().app_data(data.clone()).default_service(web::to(receive))
+    });
+    tokio::spawn(server.workers(1).listen(listener).expect("listens").disable_signals().run());
+    (inbox, format!("http://{address}/hooks"))
+}
+
+fn endpoint(name: &str, url: &str) -> Endpoint {
+    Endpoint {
+        name: name.to_owned(),
+        url: url.parse().expect("a URL"),
+        secret: SECRET.to_vec().into(),
+    }
+}
+
+fn subscriber(name: &str) -> Subscriber {
+    Subscriber { name: name.to_owned(), events: Vec::new() }
+}
+
+/// The use cases of a process that tells these endpoints.
+async fn telling(world: &World, names: &[&str]) -> Arc<App> {
+    let app = world.replica().await;
+    let subscribers = names.iter().map(|name| subscriber(name)).collect();
+    Arc::new(App { db: app.db.clone().with_subscribers(subscribers), ..app })
+}
+
+fn courier(app: &Arc<App>) -> Courier {
+    Courier::new(app.clone(), Outward::new(Duration::from_secs(10), true))
+}
+
+async fn upload_and_remove(world: &World, app: &App) {
+    let upload = world.upload().await;
+    world.put(&upload, ID3).await;
+    app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+    app.delete_upload(&world.owner, upload.id).await.expect("deleted");
+}
+
+async fn deliveries(app: &App) -> Vec<Delivery> {
+    app.db.list_deliveries(None, None, 100).await.expect("deliveries").items
+}
+
+#[tokio::test]
+async fn every_change_is_told_in_order_and_signed() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm"]).await;
+    let (inbox, url) = receiver();
+    upload_and_remove(&world, &app).await;
+    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
+    let mut circuit = Circuit::default();
+    for _ in 0..2 {
+        // The newer news waits for the older.
+        let sent = courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+        assert_eq!(sent, 1);
+    }
+    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 0);
+    assert_eq!(inbox.statuses(), ["upload.uploaded", "upload.removed"]);
+    for (id, at, signed, body) in inbox.seen() {
+        assert_eq!(signature(&SECRET, &id, &at, &body).expect("signed"), signed);
+    }
+    let done = deliveries(&app).await;
+    assert!(done.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered));
+}
+
+#[tokio::test]
+async fn what_fails_is_tried_again_and_given_up_after_a_day() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm"]).await;
+    let (inbox, url) = receiver();
+    inbox.answer.store(302, Ordering::SeqCst);
+    upload_and_remove(&world, &app).await;
+    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
+    let mut circuit = Circuit::default();
+    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
+    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 0, "not yet");
+    assert_eq!(inbox.seen().len(), 1, "no redirect is followed");
+    world.pass(chrono::TimeDelta::seconds(7));
+    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
+    let id = |n: usize| inbox.seen()[n].0.clone();
+    assert_eq!(id(0), id(1), "the same news");
+    world.pass(chrono::TimeDelta::hours(25));
+    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
+    let dead: Vec<_> =
+        deliveries(&app).await.into_iter().filter(|d| d.status == DeliveryStatus::Dead).collect();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].error.as_deref(), Some("HTTP 302"));
+    inbox.answer.store(200, Ordering::SeqCst);
+    let again = app.db.redeliver(dead[0].id, app.now()).await.expect("asked").expect("there");
+    assert_eq!(again.status, DeliveryStatus::Pending);
+    while courier.deliver_due(&endpoint, &mut circuit).await.expect("sent") > 0 {}
+    let done = deliveries(&app).await;
+    assert!(done.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_claim_that_is_never_ended_is_taken_over_after_its_lease() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm"]).await;
+    upload_and_remove(&world, &app).await;
+    let (now, lease) = (app.now(), chrono::TimeDelta::seconds(60));
+    let claim = |now| app.db.claim_deliveries("crm", now, now + lease, 10);
+    assert_eq!(claim(now).await.expect("claimed").len(), 1);
+    assert_eq!(claim(now).await.expect("claimed").len(), 0, "another process finds nothing");
+    let later = claim(now + lease).await.expect("claimed");
+    assert_eq!((later.len(), later[0].attempts), (1, 2));
+}
+
+#[tokio::test]
+async fn a_dead_receiver_delays_nobody_else() {
+    let world = World::new().await;
+    let app = telling(&world, &["dead", "crm"]).await;
+    let (inbox, url) = receiver();
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one");
+    let dead = endpoint("dead", &format!("http://{nobody}/"));
+    let _couriers = courier(&app).start(vec![dead, endpoint("crm", &url)]);
+    for _ in 0..6 {
+        upload_and_remove(&world, &app).await;
+    }
+    let told = async {
+        while inbox.seen().len() < 12 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("all of it, soon");
+    let failed = deliveries(&app).await.into_iter().filter(|d| d.endpoint == "dead");
+    assert!(failed.clone().all(|delivery| delivery.status == DeliveryStatus::Pending));
+    assert_eq!(failed.count(), 12);
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_by_number_and_by_name() -> Result<(), AppError> {
+    let (inbox, url) = receiver();
+    let client = Outward::new(Duration::from_secs(5), false);
+    for url in [url.clone(), url.replace("127.0.0.1", "localhost")] {
+        let refused = client.post(&url.parse().expect("a URL"), [], Bytes::new()).await;
+        assert!(refused.is_err(), "{url}");
+    }
+    assert!(inbox.seen().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_who_wants_no_such_event_is_told_of_it() {
+    let world = World::new().await;
+    let app = world.replica().await;
+    let only = Subscriber { name: "crm".into(), events: vec!["upload.removed".into()] };
+    let app = App { db: app.db.clone().with_subscribers(vec![only]), ..app };
+    upload_and_remove(&world, &app).await;
+    let told: Vec<_> = deliveries(&app).await.into_iter().map(|d| d.event).collect();
+    assert_eq!(told, ["upload.removed"]);
+}
+
+/// The real binary, killed while it has news to tell.
+#[tokio::test]
+async fn every_change_is_told_though_the_service_is_killed() {
+    let (inbox, url) = receiver();
+    inbox.answer.store(500, Ordering::SeqCst);
+    let secret = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+    let mut live = Live::with(&[
+        ("webhooks.allow_private", "true"),
+        ("webhooks.crm.url", &url),
+        ("webhooks.crm.secret", secret),
+    ])
+    .await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let (status, upload) = live.post("/api/uploads", json!({"filename": "a.mp3"})).await;
+        assert_eq!(status, 201, "{upload}");
+        let id = upload["id"].as_str().expect("an id").to_owned();
+        let (status, _) =
+            live.send(reqwest::Method::DELETE, &format!("/api/uploads/{id}"), None).await;
+        assert_eq!(status, 204);
+        ids.push(id);
+    }
+    live.kill().await;
+    inbox.answer.store(204, Ordering::SeqCst);
+    live.restart().await;
+    let told = |id: &String| inbox.seen().iter().any(|seen| seen.3.contains(id.as_str()));
+    let all = async {
+        loop {
+            let (_, page) = live.get("/api/admin/webhooks/deliveries?status=delivered").await;
+            if page["items"].as_array().is_some_and(|items| items.len() == 5) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // A claim that was cut off is due again after its lease of a minute.
+    tokio::time::timeout(Duration::from_secs(100), all).await.expect("all are delivered");
+    assert!(ids.iter().all(told));
+}

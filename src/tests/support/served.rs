@@ -1,0 +1,51 @@
+//! A [`World`] behind HTTP on a free port.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use reqwest::{Client, RequestBuilder};
+use upload_coordinator::http::extract::Intake;
+use upload_coordinator::http::{HttpSettings, HttpState, build_with};
+
+use super::world::World;
+
+/// What senders of events show.
+pub const TOKEN: &str = "token-of-the-tests";
+
+pub struct Served {
+    pub world: World,
+    pub url: String,
+    pub client: Client,
+    handle: ServerHandle,
+}
+
+impl Served {
+    pub async fn new() -> Self {
+        let world = World::new().await;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let settings = HttpSettings {
+            bind: address,
+            shutdown_timeout: Duration::from_secs(1),
+            json_limit: 64 << 10,
+            client_timeout: Duration::from_secs(20),
+            workers: Some(1),
+        };
+        let state = HttpState { app: world.app.clone(), reconciler: world.reconciler.clone() };
+        let server = build_with(state, Intake::new(Some(TOKEN.into())), settings, listener)
+            .expect("a server");
+        let handle = server.handle();
+        tokio::spawn(server);
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Self { world, url: format!("http://{address}"), client, handle }
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.url))
+    }
+
+    pub async fn stop(self) {
+        self.handle.stop(false).await;
+    }
+}
