@@ -107,14 +107,6 @@ impl Db {
         Ok(added == 1)
     }
 
-    /// Whether an object was ever seen under a policy.
-    pub async fn has_seen_objects(&self, policy: &PolicyName) -> Result<bool> {
-        let query = upload::Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
-            .filter(Column::Etag.is_not_null());
-        Ok(query.limit(1).one(&self.read).await?.is_some())
-    }
-
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
     pub async fn count_in(&self, policy: &PolicyName, range: &KeyRange, most: u64) -> Result<u64> {
         let mut query = upload::Entity::find()
@@ -138,6 +130,14 @@ impl Db {
         let Some(row) = self.read.query_one(&count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Whether an object was ever seen under a policy.
+    pub async fn has_seen_objects(&self, policy: &PolicyName) -> Result<bool> {
+        let query = upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::Etag.is_not_null());
+        Ok(query.limit(1).one(&self.read).await?.is_some())
     }
 
     /// How many rows a policy has.
