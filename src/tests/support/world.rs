@@ -75,7 +75,7 @@ impl World {
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
         let claimed = upload_coordinator::reconcile::marker::claim(&app).await;
         // A test may have a policy whose store is not there.
-        assert!(matches!(claimed, Ok(_) | Err(AppError::Unconfigured(_))), "{claimed:?}");
+        assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
         Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
     }
 
