@@ -193,7 +193,13 @@ impl Db {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.write.begin_with_options(options).await?)
+        // In a task of its own: a caller that is dropped while BEGIN is on its way (a client
+        // hung up, a run was cancelled) would give the connection back inside a transaction
+        // that sqlx-postgres 0.9 does not know of, and later writes on it would be lost.
+        let write = self.write.clone();
+        let begun = tokio::spawn(async move { write.begin_with_options(options).await });
+        let begun = begun.await.map_err(|error| DbErr::Custom(error.to_string()))?;
+        Ok(begun?)
     }
 }
 

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -185,4 +187,20 @@ async fn what_is_declared_is_checked_before_anything_is_written() {
     let filter = upload_coordinator::db::uploads::UploadFilter { limit: 10, ..Default::default() };
     let page = world.app.db.list_uploads(&world.owner, &filter).await.unwrap();
     assert!(page.items.is_empty());
+}
+
+#[tokio::test]
+async fn callers_that_hang_up_lose_no_later_write() {
+    let world = World::new().await;
+    let other = world.replica().await;
+    let track = world.track().await;
+    for step in 0..100 {
+        let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+        let create = world.app.create_upload(&world.owner, new);
+        // Dropped at any point: while it waits for a connection, begins, writes or commits.
+        drop(tokio::time::timeout(Duration::from_micros(step * 30), create).await);
+        let written = world.track().await;
+        let read = other.track(&world.owner, written.id).await;
+        assert_eq!(read.expect("another process sees it").0, written);
+    }
 }
