@@ -4,7 +4,7 @@
 use futures_util::TryStreamExt;
 
 use super::{App, AppError, Result};
-use crate::domain::checksum::{Checksum, Hasher};
+use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::policy::Arrival;
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Absence, Event, Observation};
@@ -101,6 +101,8 @@ async fn judge(
         }
         checksum = Some(found);
     }
+    // What costs nothing is kept, so that other bytes are known for others later.
+    let checksum = checksum.or_else(|| etag_md5(store, meta));
     let content_type = sniff::media_type(&head)
         .map(str::to_owned)
         .or_else(|| sniff::informative(meta.content_type.as_deref()));
@@ -131,6 +133,12 @@ fn comparable<'a>(
     upload.declared.checksum.as_ref().or_else(on_record)
 }
 
+/// The object's MD5, where its ETag is known to be one.
+fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
+    let told = store.capabilities.etag_md5 && !meta.keyed;
+    Checksum::parse_md5_hex(&meta.etag).filter(|_| told)
+}
+
 /// The object's checksum in the algorithm of `declared`: the store's own record, or by
 /// reading it. Creation refuses what would have to read more than the policy allows.
 async fn checksum_of(
@@ -140,6 +148,11 @@ async fn checksum_of(
     declared: &Checksum,
 ) -> std::result::Result<Checksum, StoreError> {
     let algorithm = declared.algorithm();
+    if algorithm == Algorithm::Md5
+        && let Some(sum) = etag_md5(store, meta)
+    {
+        return Ok(sum);
+    }
     if let Some(kept) = meta.checksums.iter().find(|kept| kept.algorithm() == algorithm) {
         return Ok(kept.clone());
     }

@@ -49,7 +49,6 @@ impl Service {
         let intake = Intake::new(config.events.token.clone());
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
-            bind: addr,
             shutdown_timeout: config.server.shutdown_timeout.get(),
             json_limit: config.limits.json_body.as_usize(),
             client_timeout: config.limits.request_timeout.get(),

@@ -121,6 +121,13 @@ impl Checksum {
         }
     }
 
+    /// Reads an MD5 in lower-case hex, as ETags have it.
+    pub fn parse_md5_hex(text: &str) -> Option<Self> {
+        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let bytes = hex::decode(text).ok().filter(|bytes| lower && bytes.len() == 16)?;
+        Some(Self { algorithm: Algorithm::Md5, bytes })
+    }
+
     /// The checksum of bytes at hand.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
@@ -218,5 +225,16 @@ mod tests {
         assert_eq!(error.to_string(), "a sha256 value is base64 of 32 bytes");
         assert_eq!(Checksum::parse(Algorithm::Crc32, "no!"), Err(ChecksumError::Encoding));
         assert_eq!("sha1".parse::<Algorithm>(), Err(ChecksumError::Algorithm));
+    }
+
+    #[test]
+    fn an_etag_is_read_as_an_md5_only_where_it_looks_like_one() {
+        let md5 = Checksum::of(Algorithm::Md5, b"123456789");
+        let read = |text: &str| Checksum::parse_md5_hex(text);
+        assert_eq!(read("25f9e794323b453885f5181f1b624d0b"), Some(md5));
+        for other in ["25F9E794323B453885F5181F1B624D0B", "25f9e794323b453885f5181f1b624d0b-2", ""]
+        {
+            assert_eq!(read(other), None, "{other}");
+        }
     }
 }

@@ -12,7 +12,7 @@
 //! Every handler takes a [`Caller`](extract::Caller), and what belongs to someone is
 //! reached only through its owner. What goes wrong is an [`ApiError`](problem::ApiError).
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +47,6 @@ pub struct HttpState {
 /// How the server behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpSettings {
-    /// Where to listen; the listener is made by the caller, so that port 0 works.
-    pub bind: SocketAddr,
     /// How long requests under way may go on once the service is told to end.
     pub shutdown_timeout: Duration,
     /// The largest JSON body, in bytes.

@@ -26,6 +26,9 @@ pub struct Capabilities {
     pub enforced_checksums: Vec<Algorithm>,
     /// HEAD tells the checksum that a single PUT was signed with.
     pub returned_checksums: Vec<Algorithm>,
+    /// The ETag of a single PUT is the MD5 of its bytes, unless they are encrypted with a
+    /// key of their own ([`super::ObjectMeta::keyed`]).
+    pub etag_md5: bool,
     /// Form uploads, held to the policy's size.
     pub post_policy: bool,
     /// Multipart uploads with presigned parts.
@@ -61,6 +64,8 @@ impl Capabilities {
             signed_content_type: true,
             enforced_checksums: Algorithm::ALL.to_vec(),
             returned_checksums: vec![Sha256, Crc32, Crc32c, Crc64nvme],
+            // S3 API reference, "Object": ETag.
+            etag_md5: true,
             post_policy: true,
             multipart: true,
             multipart_write_once: true,
@@ -82,6 +87,7 @@ impl Capabilities {
             signed_content_type: true,
             enforced_checksums: Vec::new(),
             returned_checksums: Vec::new(),
+            etag_md5: false,
             post_policy: false,
             multipart: true,
             multipart_write_once: false,

@@ -98,6 +98,9 @@ pub struct ObjectMeta {
     pub content_type: Option<String>,
     /// Checksums of the whole object that the store keeps; composites are left out.
     pub checksums: Vec<Checksum>,
+    /// Encrypted with a key of a key service's or of the client's: the ETag is then no
+    /// digest of the bytes (S3 API reference, "Object": `ETag`).
+    pub keyed: bool,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,
     /// The client's own pairs (`x-amz-meta-*`).

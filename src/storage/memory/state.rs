@@ -59,6 +59,7 @@ impl Object {
             ),
             checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
             last_modified: Some(self.last_modified),
+            keyed: false,
             metadata: self.options.metadata.clone(),
         }
     }

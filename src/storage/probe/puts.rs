@@ -41,6 +41,9 @@ impl Prober<'_> {
         }
         match self.store.objects.head(&key).await? {
             Some(meta) if meta.size == RIGHT.len() as u64 => {
+                let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| !meta.keyed);
+                let right = Checksum::of(Algorithm::Md5, RIGHT);
+                self.report.capabilities.etag_md5 = md5 == Some(right);
                 let saw = "presigned PUTs arrive in the bucket";
                 self.note(Check::pass("presigned_put", saw));
                 Ok(())

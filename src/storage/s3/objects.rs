@@ -10,6 +10,7 @@ use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{
     BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, ChecksumType,
     CreateBucketConfiguration, Delete, EncodingType, Object, ObjectIdentifier,
+    ServerSideEncryption,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -250,6 +251,11 @@ fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
         etag: etag(head.e_tag())?,
         size: size(head.content_length()),
         checksums: checksums(&head),
+        keyed: head.sse_customer_algorithm().is_some()
+            || matches!(
+                head.server_side_encryption(),
+                Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
+            ),
         last_modified: head.last_modified().and_then(timestamp),
         version_id: head.version_id.filter(|version| version != "null"),
         content_type: head.content_type,

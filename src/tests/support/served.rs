@@ -26,7 +26,6 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let settings = HttpSettings {
-            bind: address,
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 << 10,
             client_timeout: Duration::from_secs(20),

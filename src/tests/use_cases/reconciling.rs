@@ -287,3 +287,17 @@ async fn a_single_pending_upload_and_many_are_both_found_by_an_incremental_run()
         assert_eq!(run.counters.confirmed, count, "{:?}", run.counters);
     }
 }
+
+#[tokio::test]
+async fn other_bytes_of_the_same_size_are_known_for_others_and_the_same_for_the_same() {
+    for mode in BOTH {
+        let world = World::new().await;
+        let (changed, again) = (uploaded(&world, 1).await, uploaded(&world, 2).await);
+        world.put(&changed, mp3(900, 3)).await;
+        world.put(&again, mp3(900, 2)).await;
+        let run = world.reconcile(mode).await;
+        assert_eq!((run.counters.overwritten, run.counters.rejected), (1, 1), "{mode:?}");
+        assert_eq!(world.get(changed.id).await.status(), Status::Rejected);
+        assert_eq!(world.get(again.id).await.status(), Status::Uploaded);
+    }
+}
