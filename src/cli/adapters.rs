@@ -266,8 +266,13 @@ pub fn timeouts(store: &StoreConfig) -> Timeouts {
 /// The region of the standard `AWS_*` variables and profiles. Stores with an endpoint of
 /// their own mostly don't care.
 async fn region_of_environment(store: &StoreConfig) -> Option<String> {
-    use aws_config::meta::region::ProvideRegion as _;
-    let found = aws_config::default_provider::region::default_provider().region().await;
+    use aws_config::environment::EnvironmentVariableRegionProvider;
+    use aws_config::meta::region::RegionProviderChain;
+    use aws_config::profile::ProfileFileRegionProvider;
+    let found = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .region()
+        .await;
     let found = found.map(|region| region.as_ref().to_owned());
     found.or_else(|| store.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
 }
