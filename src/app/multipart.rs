@@ -131,9 +131,10 @@ impl App {
         match objects.complete_multipart(key, multipart_id, &parts, once).await {
             Ok(_) | Err(StoreError::NoSuchMultipart) => Ok(Completion::Done),
             Err(StoreError::PreconditionFailed) => Ok(Completion::Refused),
-            // A part was sent again since it was listed.
+            // Another completion was faster, or a part was sent again since it was listed.
             Err(StoreError::Refused { code, .. }) if code == "InvalidPart" => {
-                Err(AppError::Contended)
+                let there = objects.head(key).await?.is_some();
+                if there { Ok(Completion::Done) } else { Err(AppError::Contended) }
             }
             Err(error) => Err(error.into()),
         }
