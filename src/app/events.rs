@@ -74,7 +74,7 @@ fn passes(error: &AppError) -> bool {
     matches!(
         error,
         AppError::Contended
-            | AppError::Db(DbError::Unavailable(_))
+            | AppError::Db(DbError::Unavailable(_) | DbError::Busy)
             | AppError::Store(StoreError::Unavailable(_))
     )
 }

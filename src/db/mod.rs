@@ -33,6 +33,7 @@ pub use page::{Cursor, Page};
 
 use changes::Changes;
 use outbox::Outbox;
+use uploads::Creator;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum DbError {
     /// Down, locked for too long, or out of connections. Worth trying later.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
+    /// More is waiting to be written than can be answered in time. Worth trying later.
+    #[error("too much is waiting for the database")]
+    Busy,
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[source] DbErr),
@@ -113,6 +117,7 @@ pub struct Db {
     write: DatabaseConnection,
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
+    creator: Creator,
 }
 
 impl Db {
@@ -131,18 +136,18 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write, changes: Arc::default(), outbox: Arc::default() })
+            Ok(Self::new(read, write))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
-            Ok(Self {
-                read: connection.clone(),
-                write: connection,
-                changes: Arc::default(),
-                outbox: Arc::default(),
-            })
+            Ok(Self::new(connection.clone(), connection))
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }
+    }
+
+    fn new(read: DatabaseConnection, write: DatabaseConnection) -> Self {
+        let creator = Creator::start(write.clone());
+        Self { read, write, changes: Arc::default(), outbox: Arc::default(), creator }
     }
 
     /// Whether the database answers.
@@ -186,21 +191,25 @@ impl Db {
         self.write.get_database_backend() == DbBackend::Postgres
     }
 
-    /// Begins a write. `SQLite` takes the write lock at once: a transaction that reads
-    /// first and writes later could not be given it any more.
     async fn begin(&self) -> Result<DatabaseTransaction> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        // In a task of its own: a caller that is dropped while BEGIN is on its way (a client
-        // hung up, a run was cancelled) would give the connection back inside a transaction
-        // that sqlx-postgres 0.9 does not know of, and later writes on it would be lost.
-        let write = self.write.clone();
-        let begun = tokio::spawn(async move { write.begin_with_options(options).await });
-        let begun = begun.await.map_err(|error| DbErr::Custom(error.to_string()))?;
-        Ok(begun?)
+        begin(&self.write).await
     }
+}
+
+/// Begins a write. `SQLite` takes the write lock at once: a transaction that reads first
+/// and writes later could not be given it any more.
+async fn begin(write: &DatabaseConnection) -> Result<DatabaseTransaction> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    // In a task of its own: a caller that is dropped while BEGIN is on its way (a client
+    // hung up, a run was cancelled) would give the connection back inside a transaction
+    // that sqlx-postgres 0.9 does not know of, and later writes on it would be lost.
+    let write = write.clone();
+    let begun = tokio::spawn(async move { write.begin_with_options(options).await });
+    let begun = begun.await.map_err(|error| DbErr::Custom(error.to_string()))?;
+    Ok(begun?)
 }
 
 fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> ConnectOptions {

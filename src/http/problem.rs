@@ -349,7 +349,7 @@ impl From<FieldErrors> for ApiError {
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         let code = match &error {
-            DbError::Unavailable(_) => Code::Unavailable,
+            DbError::Unavailable(_) | DbError::Busy => Code::Unavailable,
             DbError::Statement(_) | DbError::Corrupt { .. } | DbError::Clock | DbError::Url(_) => {
                 Code::Internal
             }

@@ -2,17 +2,17 @@
 
 use entity::track;
 use entity::upload::{self, Column};
-use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 
 use super::tracks::{keyset, lock};
 use super::{Cursor, Db, Page, Result};
-use crate::domain::upload::TrackSlot;
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
+mod create;
 mod row;
 mod save;
 
+pub(super) use create::Creator;
 pub(super) use row::to_row;
 pub use save::{Change, Saved};
 
@@ -43,34 +43,10 @@ impl Db {
     /// sequence and becomes its newest; `None` where the owner has no such track.
     pub async fn create_upload(
         &self,
-        mut upload: Upload,
+        upload: Upload,
         track: Option<TrackId>,
     ) -> Result<Option<Upload>> {
-        let Some(track_id) = track else {
-            upload::Entity::insert(to_row(&upload)).exec_without_returning(&self.write).await?;
-            return Ok(Some(upload));
-        };
-        let txn = self.begin().await?;
-        let Some(track) = lock(&txn, self.is_postgres(), &upload.owner, track_id).await? else {
-            txn.rollback().await?;
-            return Ok(None);
-        };
-        upload.slot = Some(TrackSlot { track: track_id, sequence: track.next_sequence });
-        upload::Entity::insert(to_row(&upload)).exec_without_returning(&txn).await?;
-        track::Entity::update_many()
-            .set(track::ActiveModel {
-                next_sequence: Set(track.next_sequence + 1),
-                latest_upload_id: Set(Some(upload.id.0)),
-                status: Set(upload.status().name().to_owned()),
-                version: Set(track.version + 1),
-                updated_at: Set(upload.created_at),
-                ..Default::default()
-            })
-            .filter(track::Column::Id.eq(track_id.0))
-            .exec(&txn)
-            .await?;
-        txn.commit().await?;
-        Ok(Some(upload))
+        self.creator.create(upload, track).await
     }
 
     /// One upload of this owner.

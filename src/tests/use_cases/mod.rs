@@ -1,5 +1,6 @@
 //! The use cases on a real database.
 
+mod creating;
 mod migrations;
 mod multipart;
 mod purging;

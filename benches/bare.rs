@@ -1,0 +1,62 @@
+//! The limit that `scripts/bench` compares with: an actix-web server that does nothing but
+//! HTTP and JSON. `POST /create` parses the body of a creation; every route answers as
+//! many bytes as its query says.
+//!
+//! Prints its address, and serves until it is killed.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Bytes, Data, Json, Path, Query};
+use actix_web::{App, HttpResponse, HttpServer, web};
+use serde::Deserialize;
+
+/// What the service's `POST /api/uploads` takes.
+#[derive(Deserialize)]
+struct CreateBody {
+    policy: Option<String>,
+    track_id: Option<uuid::Uuid>,
+    filename: String,
+    content_type: Option<String>,
+    size: Option<u64>,
+    strategy: Option<String>,
+    metadata: Option<BTreeMap<String, String>>,
+    expires_in: Option<i64>,
+    write_once: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    /// How many bytes to answer, one mebibyte at most.
+    bytes: usize,
+}
+
+fn body(filler: &Bytes, answer: &Answer) -> Bytes {
+    filler.slice(..answer.bytes.min(filler.len()))
+}
+
+async fn create(new: Json<CreateBody>, answer: Query<Answer>, filler: Data<Bytes>) -> HttpResponse {
+    // All of it is looked at, so that none of the parsing is optimised away.
+    let CreateBody { policy, track_id, filename, content_type, size, strategy, .. } = &new.0;
+    std::hint::black_box((policy, track_id, filename, content_type, size, strategy));
+    std::hint::black_box((&new.metadata, new.expires_in, new.write_once));
+    HttpResponse::Created().content_type("application/json").body(body(&filler, &answer))
+}
+
+async fn get(id: Path<String>, answer: Query<Answer>, filler: Data<Bytes>) -> HttpResponse {
+    std::hint::black_box(id);
+    HttpResponse::Ok().content_type("application/json").body(body(&filler, &answer))
+}
+
+#[actix_web::main]
+async fn main() -> std::io::Result<()> {
+    let filler = Data::new(Bytes::from(vec![b' '; 1 << 20]));
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(filler.clone())
+            .route("/create", web::post().to(create))
+            .route("/get/{id}", web::get().to(get))
+    })
+    .bind("127.0.0.1:0")?;
+    println!("http://{}", server.addrs()[0]);
+    server.run().await
+}

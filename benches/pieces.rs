@@ -1,0 +1,130 @@
+//! The pieces that a request or a run is made of. `cargo bench --bench pieces`
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::{BehaviorVersion, Region};
+use aws_sdk_s3::presigning::PresigningConfig;
+use chrono::TimeDelta;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::{TryStreamExt as _, stream};
+use rusty_s3::{Bucket, S3Action as _, UrlStyle};
+use upload_coordinator::domain::reconcile::Listed;
+use upload_coordinator::domain::{Clock, IdSource as _, Prefix, UploadId, clock, ids, sniff};
+use upload_coordinator::reconcile::merge::merge;
+use upload_coordinator::storage::presign::{Presigner, PutTerms, Target};
+
+const ENDPOINT: &str = "https://s3.eu-central-1.amazonaws.com";
+const REGION: &str = "eu-central-1";
+const KEY: &str = "tracks/c/0198f2b4-5b1e-7cc3-98c4-dc0c0c07398c";
+const TTL: u32 = 3600;
+
+/// One presigned PUT whose type and length are signed, by three libraries.
+fn signing(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut group = c.benchmark_group("sign a PUT");
+
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
+    let endpoint = ENDPOINT.parse().expect("a URL");
+    let target = Target::new(Some(&endpoint), REGION, "music", true).expect("a target");
+    let ours = Presigner::new(target, SharedCredentialsProvider::new(credentials.clone()));
+    let terms = PutTerms {
+        content_type: Some("audio/mpeg".to_owned()),
+        content_length: Some(4_194_304),
+        ..PutTerms::default()
+    };
+    let now = clock::SystemClock.now();
+    let ttl = TimeDelta::seconds(i64::from(TTL));
+    group.bench_function("upload-coordinator", |b| {
+        b.iter(|| runtime.block_on(ours.put(black_box(KEY), &terms, now, ttl)).expect("signed"));
+    });
+
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(credentials)
+        .region(Region::new(REGION))
+        .endpoint_url(ENDPOINT)
+        .force_path_style(true)
+        .build();
+    let sdk = aws_sdk_s3::Client::from_conf(config);
+    group.bench_function("aws-sdk-s3", |b| {
+        b.iter(|| {
+            let presigning = PresigningConfig::builder()
+                .expires_in(Duration::from_secs(TTL.into()))
+                .start_time(SystemTime::now())
+                .build()
+                .expect("a config");
+            let put = sdk.put_object().bucket("music").key(black_box(KEY));
+            let put = put.content_type("audio/mpeg").content_length(4_194_304);
+            runtime.block_on(put.presigned(presigning)).expect("signed")
+        });
+    });
+
+    let endpoint = ENDPOINT.parse().expect("a URL");
+    let bucket = Bucket::new(endpoint, UrlStyle::Path, "music", REGION).expect("a bucket");
+    let credentials = rusty_s3::Credentials::new("AKIDEXAMPLE", "secret");
+    group.bench_function("rusty-s3", |b| {
+        b.iter(|| {
+            let mut put = bucket.put_object(Some(&credentials), black_box(KEY));
+            put.headers_mut().insert("content-type", "audio/mpeg");
+            put.headers_mut().insert("content-length", "4194304");
+            put.sign(Duration::from_secs(TTL.into()))
+        });
+    });
+    group.finish();
+}
+
+fn keys(c: &mut Criterion) {
+    let prefix = Prefix::parse("tracks/").expect("a prefix");
+    let id = UploadId(ids::SystemIds.uuid());
+    let key = prefix.key(id);
+    c.bench_function("new id", |b| b.iter(|| UploadId(ids::SystemIds.uuid())));
+    c.bench_function("key of an id", |b| b.iter(|| prefix.key(black_box(id))));
+    c.bench_function("id of a key", |b| b.iter(|| prefix.parse_key(black_box(key.as_str()))));
+}
+
+fn join(c: &mut Criterion) {
+    const ITEMS: u64 = 10_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let etag: Arc<str> = "9b2cf535f27731c974343645a3985328".into();
+    let side = |step: u64| -> Vec<Listed> {
+        (0..ITEMS)
+            .map(|n| Listed {
+                key: format!("tracks/{:020}", n * step),
+                size: 4_194_304,
+                etag: etag.to_string(),
+                last_modified: None,
+            })
+            .collect()
+    };
+    let (left, right) = (side(2), side(3));
+    let mut group = c.benchmark_group("merge");
+    group.throughput(Throughput::Elements(2 * ITEMS));
+    group.bench_function("two streams of 10,000", |b| {
+        b.iter_batched(
+            || (left.clone(), right.clone()),
+            |(left, right)| {
+                let ok = |side: Vec<Listed>| stream::iter(side.into_iter().map(Ok::<_, Never>));
+                let pairs = merge(ok(left), ok(right));
+                let count = pairs.try_fold(0_u64, |count, _| async move { Ok(count + 1) });
+                runtime.block_on(count).expect("both ascend")
+            },
+            criterion::BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+type Never = std::convert::Infallible;
+
+fn sniffing(c: &mut Criterion) {
+    let mut head = b"ID3\x04\0\0\0\0\0\x0a".to_vec();
+    head.resize(4096, 0);
+    c.bench_function("sniff 4 KiB", |b| b.iter(|| sniff::media_type(black_box(&head))));
+}
+
+criterion_group!(benches, signing, keys, join, sniffing);
+criterion_main!(benches);

@@ -1,0 +1,81 @@
+//! Creations at once share commits, and answer for themselves.
+
+use futures_util::future::join_all;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::db::DbError;
+use upload_coordinator::domain::{Owner, Upload, UploadId};
+
+use crate::support::world::World;
+
+/// A row that is not committed yet, as creating one makes it.
+fn fresh(world: &World, like: &Upload) -> Upload {
+    let id = UploadId(world.app.ids.uuid());
+    let key = world.app.policies.values().next().unwrap().prefix.key(id);
+    Upload { id, key, slot: None, ..like.clone() }
+}
+
+#[tokio::test]
+async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
+    let world = World::new().await;
+    let tracks = [world.track().await.id, world.track().await.id];
+    let stranger = Owner::named("stranger");
+    let created = join_all((0..90).map(|n| {
+        let track = [Some(tracks[0]), None, Some(tracks[1])][n % 3];
+        let owner = if n % 9 == 8 { &stranger } else { &world.owner };
+        world.app.create_upload(owner, NewUpload { track, ..NewUpload::default() })
+    }))
+    .await;
+    for (n, created) in created.iter().enumerate() {
+        assert_eq!(created.is_err(), n % 9 == 8, "another's track is not there: {created:?}");
+    }
+    for (track, count) in [(tracks[0], 30), (tracks[1], 20)] {
+        let mut slots: Vec<_> = created
+            .iter()
+            .flatten()
+            .filter_map(|created| created.upload.slot.map(|slot| (slot, created.upload.id)))
+            .filter(|(slot, _)| slot.track == track)
+            .map(|(slot, id)| (slot.sequence, id))
+            .collect();
+        slots.sort();
+        assert!(slots.iter().map(|(sequence, _)| *sequence).eq(1..=count), "{slots:?}");
+        let newest = world.app.db.track(&world.owner, track).await.unwrap().unwrap();
+        assert_eq!(newest.latest_upload, slots.last().map(|(_, id)| *id));
+    }
+    for created in created.iter().flatten() {
+        assert_eq!(world.get(created.upload.id).await.slot, created.upload.slot);
+    }
+}
+
+#[tokio::test]
+async fn one_bad_row_leaves_its_neighbours_be() {
+    let world = World::new().await;
+    let taken = world.upload().await;
+    let mut rows: Vec<_> = (0..40).map(|_| fresh(&world, &taken)).collect();
+    rows[17].id = taken.id;
+    let db = &world.app.db;
+    let done = join_all(rows.iter().map(|row| db.create_upload(row.clone(), None))).await;
+    for (n, done) in done.iter().enumerate() {
+        assert_eq!(done.is_err(), n == 17, "{n}: {done:?}");
+    }
+    for (n, row) in rows.iter().enumerate().filter(|(n, _)| *n != 17) {
+        assert_eq!(world.get(row.id).await.key, row.key, "{n} is committed");
+    }
+    assert_eq!(world.get(taken.id).await.key, taken.key, "and what was there is untouched");
+}
+
+/// On this test's one thread no commit begins before all have asked.
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_loses_nothing() {
+    let world = World::new().await;
+    let like = world.upload().await;
+    let rows: Vec<_> = (0..2100).map(|_| fresh(&world, &like)).collect();
+    let db = &world.app.db;
+    let done = join_all(rows.iter().map(|row| db.create_upload(row.clone(), None))).await;
+    let refused = done.iter().filter(|done| matches!(done, Err(DbError::Busy))).count();
+    assert_eq!((done.iter().filter(|done| done.is_ok()).count(), refused), (2048, 52));
+    for (row, done) in rows.iter().zip(&done) {
+        let there = db.upload(&world.owner, row.id).await.unwrap().is_some();
+        assert_eq!(there, done.is_ok());
+    }
+    assert!(db.create_upload(fresh(&world, &like), None).await.is_ok(), "and goes on after");
+}
