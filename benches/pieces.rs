@@ -54,7 +54,7 @@ fn signing(c: &mut Criterion) {
         b.iter(|| {
             let presigning = PresigningConfig::builder()
                 .expires_in(Duration::from_secs(TTL.into()))
-                .start_time(SystemTime::now())
+                .start_time(SystemTime::from(now))
                 .build()
                 .expect("a config");
             let put = sdk.put_object().bucket("music").key(black_box(KEY));

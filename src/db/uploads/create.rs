@@ -122,7 +122,7 @@ async fn insert(
             row.next_sequence += 1;
             row.version += 1;
             row.latest_upload_id = Some(upload.id.0);
-            row.status = upload.status().name().to_owned();
+            upload.status().name().clone_into(&mut row.status);
             row.updated_at = row.updated_at.max(upload.created_at);
             Some(upload)
         })

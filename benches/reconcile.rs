@@ -1,0 +1,188 @@
+//! What reconciliation costs, for `scripts/bench reconcile`, which runs each of these as a
+//! process of its own and reads the JSON that it prints:
+//!
+//!   fill     DATABASE OBJECTS           rows for so many stored objects, and 1,000 pending
+//!   run      DATABASE OBJECTS MODE      one run against a listing that is computed, not kept
+//!   s3-fill  OBJECTS                    objects in the bucket that `TEST_S3_*` name
+//!   s3-list  OBJECTS                    lists them, as many shards at once as an audit
+//!   s3-audit DATABASE OBJECTS           audits them
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use secrecy::SecretString;
+use serde_json::json;
+use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::config::{Config, Sources};
+use upload_coordinator::db::{Db, DbSettings};
+use upload_coordinator::domain::Prefix;
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::key::Shard;
+use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
+use upload_coordinator::reconcile::pace::Pace;
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker, streams};
+use upload_coordinator::storage::capabilities::Capabilities;
+use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::wire::http_client;
+use upload_coordinator::storage::{ObjectStore as _, PutOptions, Store};
+
+#[path = "support/computed.rs"]
+mod computed;
+#[path = "support/rows.rs"]
+mod rows;
+
+use computed::{Computed, SIZE};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Since the first of the stored objects.
+const SPAN: TimeDelta = TimeDelta::days(30);
+
+/// The stored objects, the last of them at `end`.
+fn world(objects: u64, end: DateTime<Utc>) -> Computed {
+    Computed::new("tracks/", objects, end - SPAN, SPAN)
+}
+
+async fn open(url: &str) -> Outcome<Db> {
+    let settings = DbSettings {
+        url: SecretString::from(url.to_owned()),
+        max_connections: 8,
+        busy_timeout: Duration::from_secs(30),
+    };
+    Ok(Db::connect(&settings).await?)
+}
+
+fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
+    let config = Config::from_sources(&Sources::default())?;
+    Ok(Arc::new(App {
+        db,
+        stores: BTreeMap::from([("default".to_owned(), store)]),
+        policies: config.domain_policies(),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
+        direct: DirectSettings { enabled: false, part_size: 8 << 20 },
+    }))
+}
+
+/// Resident memory in bytes: now, and the most since [`forget_peak`]. Linux only.
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+fn forget_peak() {
+    // Without it the peak since the start is read, which is no less.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
+    marker::claim(&app).await?;
+    let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
+    let idle = memory("VmRSS");
+    forget_peak();
+    let request =
+        RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Cli };
+    let began = Instant::now();
+    let run = reconciler.start(request).await?.wait().await;
+    let seconds = began.elapsed().as_secs_f64();
+    let peak = memory("VmHWM");
+    println!(
+        "{}",
+        json!({"mode": mode.name(), "objects": objects, "seconds": seconds,
+            "status": run.status.name(), "error": run.error, "counters": run.counters,
+            "idle_bytes": idle, "peak_bytes": peak})
+    );
+    Ok(())
+}
+
+/// The bucket that `scripts/with-server minio` made.
+async fn bucket() -> Outcome<S3> {
+    let var = |name: &str| std::env::var(format!("TEST_S3_{name}"));
+    let credentials = S3Credentials::Static {
+        access_key_id: var("ACCESS_KEY_ID")?,
+        secret_access_key: var("SECRET_ACCESS_KEY")?.into(),
+        session_token: None,
+    };
+    let endpoint = Some(var("ENDPOINT")?.parse()?);
+    let settings = S3Settings::new(endpoint, var("REGION")?, var("BUCKET")?, credentials);
+    Ok(S3::connect(&settings, &http_client()).await?)
+}
+
+/// Lists all shards and does nothing else, as many at once as an audit.
+async fn list(store: &Store, prefix: &str) -> Outcome<u64> {
+    let settings = ReconcileSettings::default();
+    let prefix = Prefix::parse(prefix)?;
+    let cost = streams::ListingCost::default();
+    let pace = Pace::new(0);
+    let counts = stream::iter(Shard::all().map(|shard| shard.range(&prefix)))
+        .map(|range| {
+            let (cost, pace) = (&cost, &pace);
+            async move {
+                let objects = store.objects.as_ref();
+                let seen = streams::listing(objects, &range, settings.page_size, cost, pace);
+                seen.try_fold(0_u64, |count, _| async move { Ok(count + 1) }).await
+            }
+        })
+        .buffer_unordered(settings.shards)
+        .try_collect::<Vec<_>>()
+        .await?;
+    Ok(counts.into_iter().sum())
+}
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        // `cargo bench` without arguments: there is nothing to measure by itself.
+        [] => println!("scripts/bench reconcile runs this"),
+        ["fill", url, objects] => {
+            open(url).await?.migrate_up().await?;
+            let end = Utc::now();
+            rows::fill(url, &world(objects.parse()?, end), end).await?;
+        }
+        ["run", url, objects, mode] => {
+            let objects = objects.parse()?;
+            let end = rows::end(url).await?;
+            let mode = mode.parse::<Mode>().map_err(|()| "no such mode")?;
+            let store = Arc::new(world(objects, end)).store()?;
+            reconcile(app(open(url).await?, store)?, mode, objects).await?;
+        }
+        ["s3-fill", objects] => {
+            let (bucket, world) = (bucket().await?, world(objects.parse()?, Utc::now()));
+            stream::iter(0..world.len())
+                .map(|n| {
+                    let (bucket, key) = (&bucket, world.key(n));
+                    async move {
+                        let body = vec![0_u8; usize::try_from(SIZE).unwrap_or(1)];
+                        bucket.put(&key, body.into(), &PutOptions::default()).await.map(drop)
+                    }
+                })
+                .buffer_unordered(32)
+                .try_collect::<Vec<()>>()
+                .await?;
+        }
+        ["s3-list", _] => {
+            let store = bucket().await?.into_store("default", Capabilities::aws());
+            let began = Instant::now();
+            let objects = list(&store, "tracks/").await?;
+            let seconds = began.elapsed().as_secs_f64();
+            println!("{}", json!({"objects": objects, "seconds": seconds}));
+        }
+        ["s3-audit", url, objects] => {
+            let store = bucket().await?.into_store("default", Capabilities::aws());
+            open(url).await?.migrate_up().await?;
+            rows::fill_listed(url, &store).await?;
+            reconcile(app(open(url).await?, store)?, Mode::Audit, objects.parse()?).await?;
+        }
+        _ => return Err(format!("no such bench: {arguments:?}").into()),
+    }
+    Ok(())
+}

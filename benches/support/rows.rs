@@ -1,0 +1,123 @@
+//! Rows by the million, written past the service.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use entity::upload::{ActiveModel, Column, Entity};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{
+    ConnectionTrait as _, Database, DatabaseConnection, DbBackend, EntityTrait as _,
+    QueryOrder as _, TransactionTrait as _,
+};
+use upload_coordinator::storage::{ListRequest, Store};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::computed::{Computed, ETAG, SIZE, id_of, key_of};
+
+/// Pending uploads of the last hour, beside the stored ones.
+const PENDING: u64 = 1000;
+/// A statement: 33 columns each, below the 32,766 parameters of `SQLite`.
+const STATEMENT: usize = 900;
+/// A transaction.
+const TRANSACTION: usize = 20;
+
+fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
+    let stored = etag.is_some();
+    let size = i64::try_from(SIZE).ok();
+    ActiveModel {
+        id: Set(id),
+        owner: Set("default".to_owned()),
+        policy: Set("tracks".to_owned()),
+        track_id: Set(None),
+        track_sequence: Set(None),
+        key: Set(key_of("tracks/", id)),
+        filename: Set(Some("song.mp3".to_owned())),
+        declared_content_type: Set(Some("audio/mpeg".to_owned())),
+        declared_size: Set(size),
+        declared_checksum_algorithm: Set(None),
+        declared_checksum: Set(None),
+        strategy: Set("put".to_owned()),
+        write_once: Set(true),
+        metadata: Set(serde_json::json!({})),
+        url_expires_at: Set(at + TimeDelta::hours(1)),
+        multipart_id: Set(None),
+        part_size: Set(None),
+        status: Set(if stored { "uploaded" } else { "pending" }.to_owned()),
+        reason: Set(None),
+        confirmed_by: Set(stored.then(|| "confirm".to_owned())),
+        late: Set(false),
+        etag: Set(etag),
+        version_id: Set(None),
+        size: Set(size.filter(|_| stored)),
+        content_type: Set(stored.then(|| "audio/mpeg".to_owned())),
+        checksum_algorithm: Set(None),
+        checksum: Set(None),
+        uploaded_at: Set(stored.then_some(at)),
+        object_delete_after: Set(None),
+        object_deleted_at: Set(None),
+        version: Set(1),
+        created_at: Set(at),
+        updated_at: Set(at),
+        ..Default::default()
+    }
+}
+
+async fn insert(db: &DatabaseConnection, rows: impl Iterator<Item = ActiveModel>) -> Outcome<()> {
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        let txn = db.begin().await?;
+        for _ in 0..TRANSACTION {
+            let some: Vec<_> = rows.by_ref().take(STATEMENT).collect();
+            if some.is_empty() {
+                break;
+            }
+            Entity::insert_many(some).exec_without_returning(&txn).await?;
+        }
+        txn.commit().await?;
+    }
+    // As a database that lives a while has done by itself.
+    db.execute_unprepared("ANALYZE").await?;
+    Ok(())
+}
+
+async fn connect(url: &str) -> Outcome<DatabaseConnection> {
+    let mut options = sea_orm::ConnectOptions::new(url);
+    options.max_connections(1).sqlx_logging(false);
+    let db = Database::connect(options).await?;
+    if db.get_database_backend() == DbBackend::Sqlite {
+        db.execute_unprepared("PRAGMA synchronous = OFF").await?;
+    }
+    Ok(db)
+}
+
+/// A row for every object, and the pending ones; the newest row says when `end` was.
+pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()> {
+    let stored = (0..world.len())
+        .map(|place| row(world.id(place), world.stored_at(place), Some(ETAG.to_owned())));
+    let pending = (1..=PENDING).map(|n| {
+        let at = end - TimeDelta::milliseconds(3_600_000 * (PENDING - n) as i64 / PENDING as i64);
+        row(id_of(at, n ^ 0x5555, n % 16), at, None)
+    });
+    insert(&connect(url).await?, stored.chain(pending)).await
+}
+
+/// A row for every object that the bucket has.
+pub async fn fill_listed(url: &str, store: &Store) -> Outcome<()> {
+    let db = connect(url).await?;
+    let mut request = ListRequest { prefix: "tracks/".to_owned(), ..ListRequest::default() };
+    loop {
+        let page = store.objects.list(&request).await?;
+        let rows = page.objects.into_iter().filter_map(|object| {
+            let id = object.key.rsplit('/').next()?.parse().ok()?;
+            Some(row(id, object.last_modified?, Some(object.etag)))
+        });
+        insert(&db, rows).await?;
+        let Some(token) = page.next else { return Ok(()) };
+        request.token = Some(token);
+    }
+}
+
+/// When the world of a filled database ended.
+pub async fn end(url: &str) -> Outcome<DateTime<Utc>> {
+    let newest = Entity::find().order_by_desc(Column::CreatedAt).one(&connect(url).await?).await?;
+    Ok(newest.ok_or("the database is empty")?.created_at)
+}

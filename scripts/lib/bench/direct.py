@@ -1,0 +1,86 @@
+"""The direct-upload fallback into MinIO: memory of many at once, time of one beside the
+same client's presigned PUT."""
+import json
+import subprocess
+import time
+
+from . import host
+
+MIB = 2**20
+AT_ONCE = 16
+HEAD = b"ID3\x04\x00\x00\x00\x00\x00\x00\xff\xfb\x90\x64"
+
+
+def file_of(machine, size: int):
+    """A file that passes for an MP3 and takes no room on the disk."""
+    path = machine.work / f"{size // MIB}.mp3"
+    with path.open("wb") as file:
+        file.write(HEAD)
+        file.truncate(size)
+    return path
+
+
+def call(address, path, body):
+    status, answer = host.get(address + path, data=json.dumps(body).encode(),
+                              headers={"Content-Type": "application/json"})
+    if status != 201:
+        host.fail(f"POST {path} answers {status} {answer[:300]}")
+    return json.loads(answer)
+
+
+def new_track(address) -> str:
+    return call(address, "/api/tracks", {"title": "bench", "artist_name": "bench"})["id"]
+
+
+def curl(machine, *arguments):
+    command = ["curl", "-sS", "--fail-with-body", "-o", "/dev/null", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def finish(children):
+    if any([child.wait() for child in children]):
+        host.fail("an upload failed")
+
+
+def run(machine, _database):
+    more = {
+        "POLICIES__TRACKS__MAX_SIZE": "2GiB",
+        "POLICIES__TRACKS__MULTIPART_THRESHOLD": "4GiB",
+    }
+    store = machine.server("minio")
+    env = machine.settings(machine.database("sqlite"), store, **more)
+    process, address, _ = machine.serve(env)
+
+    def direct(path):
+        return curl(machine, "-T", path, "-H", "Content-Type: audio/mpeg",
+                    f"{address}/api/tracks/{new_track(address)}/upload/{path.name}")
+
+    # One goes before, so that what it warms up (pools, TLS, allocator) counts as idle.
+    finish([direct(file_of(machine, 16 * MIB))])
+    time.sleep(1)
+    idle = process.memory()
+    process.forget_peak()
+    path = file_of(machine, 256 * MIB)
+    began = time.monotonic()
+    finish([direct(path) for _ in range(AT_ONCE)])
+    took = time.monotonic() - began
+    above = process.memory("VmHWM") - idle
+    machine.note(f"{AT_ONCE} direct uploads of 256 MiB at once, memory above idle",
+                 f"{above:.0f} MiB", "≤ 128 MiB", above <= 128,
+                 f"{AT_ONCE * 256 / took:.0f} MiB/s together")
+
+    path = file_of(machine, 1024 * MIB)
+    times = {"straight": [], "direct": []}
+    for _ in range(2):
+        began = time.monotonic()
+        created = call(address, f"/api/tracks/{new_track(address)}/presigned-url", {})
+        finish([curl(machine, "-T", path, created["url"])])
+        times["straight"].append(time.monotonic() - began)
+        began = time.monotonic()
+        finish([direct(path)])
+        times["direct"].append(time.monotonic() - began)
+    straight, through = min(times["straight"]), min(times["direct"])
+    machine.note("1 GiB through the service, times the presigned PUT's time",
+                 f"{through / straight:.2f}×", "≤ 1.3×", through <= 1.3 * straight,
+                 f"presigned PUT: {straight:.1f} s, through the service: {through:.1f} s")
+    process.stop()

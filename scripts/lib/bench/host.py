@@ -1,0 +1,223 @@
+"""The machine: builds, servers, processes, and the table of figures."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+CACHE = Path(
+    os.environ.get("UPLOAD_COORDINATOR_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upload-coordinator"
+)
+PREFIX = "UPLOAD_COORDINATOR__"
+
+
+def fail(why: str):
+    sys.exit(f"bench: {why}")
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def get(url: str, **more):
+    """The answer's status and body, also of a failure."""
+    request = urllib.request.Request(url, **more)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+class Process:
+    """A server of this run."""
+
+    def __init__(self, command, log: Path, env=None, **more):
+        self.log = log
+        with log.open("wb") as out:
+            self.child = subprocess.Popen(
+                command, env=env, stdout=more.pop("stdout", out), stderr=out,
+                stdin=subprocess.DEVNULL, start_new_session=True, **more)
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self, field="VmRSS") -> float:
+        """Resident memory in MiB; `VmHWM` is the most since `forget_peak`."""
+        for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def forget_peak(self):
+        Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")
+
+    def wait_for(self, url: str, seconds=30.0) -> float:
+        """Seconds until the address answers 200."""
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            if self.child.poll() is not None:
+                break
+            if get(url)[0] == 200:
+                return time.monotonic() - began
+            time.sleep(0.002)
+        fail(f"{url} does not come up:\n{self.log.read_text()[-2000:]}")
+
+    def stop(self):
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, signal.SIGTERM)
+            try:
+                self.child.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.child.pid, signal.SIGKILL)
+                self.child.wait()
+
+
+class Host:
+    """Owns everything that a run starts, and ends it."""
+
+    def __init__(self, seconds: int):
+        self.seconds = seconds
+        self.figures = []
+        self.processes = []
+        self.servers = {}
+        self.databases = 0
+
+    def __enter__(self):
+        self.work = Path(tempfile.mkdtemp(prefix="uc-bench-"))
+        build = ["cargo", "build", "--release", "--locked", "--workspace", "--bins", "--benches",
+                 "--message-format=json-render-diagnostics"]
+        built = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        self.programs = {}
+        for line in built.stdout.splitlines():
+            artifact = json.loads(line)
+            if artifact.get("executable"):
+                self.programs[artifact["target"]["name"]] = artifact["executable"]
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.stop()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def describe(self) -> str:
+        model = "unknown processor"
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        load = os.getloadavg()[0]
+        return (f"{os.cpu_count()} CPUs ({model}), {memory:.0f} GiB of memory, "
+                f"load {load:.1f} at the start")
+
+    def start(self, name: str, command, env=None, **more) -> Process:
+        log = self.work / f"{name}-{len(self.processes)}.log"
+        process = Process(command, log, env, **more)
+        self.processes.append(process)
+        return process
+
+    def server(self, name: str) -> dict:
+        """What scripts/with-server says of a server, started once."""
+        if name not in self.servers:
+            told = self.work / f"{name}.json"
+            dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
+            started = self.start(name, [ROOT / "scripts/with-server", name, "--",
+                                        sys.executable, "-c", dump % str(told)])
+            while not (told.exists() and told.stat().st_size):
+                if started.child.poll() is not None:
+                    fail(f"{name} does not come up:\n{started.log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            time.sleep(0.2)
+            self.servers[name] = json.loads(told.read_text())
+        return self.servers[name]
+
+    def s3(self) -> dict:
+        """An embedded S3, in a process of its own."""
+        if "dev" not in self.servers:
+            ready = self.work / "dev.json"
+            env = dict(os.environ) | {PREFIX + "RECONCILE__SCHEDULE": "off"}
+            dev = self.start("dev", [
+                self.programs["upload-coordinator"], "dev", "--data", self.work / "dev",
+                "--bind", "127.0.0.1:0", "--s3-bind", "127.0.0.1:0", "--ready-file", ready,
+            ], env)
+            while not ready.exists():
+                if dev.child.poll() is not None:
+                    fail(f"dev does not come up:\n{dev.log.read_text()[-2000:]}")
+                time.sleep(0.05)
+            told = json.loads(ready.read_text())
+            self.servers["dev"] = {
+                "TEST_S3_ENDPOINT": told["s3_url"], "TEST_S3_BUCKET": told["bucket"],
+                "TEST_S3_REGION": told["region"],
+                "TEST_S3_ACCESS_KEY_ID": told["access_key_id"],
+                "TEST_S3_SECRET_ACCESS_KEY": told["secret_access_key"],
+            }
+        return self.servers["dev"]
+
+    def database(self, kind: str) -> str:
+        """The address of a fresh database."""
+        self.databases += 1
+        if kind == "sqlite":
+            return f"sqlite://{self.work}/bench-{self.databases}.sqlite"
+        url = self.server("postgres")["TEST_POSTGRES_URL"]
+        name = f"bench_{os.getpid()}_{self.databases}"
+        subprocess.run(["psql", "-qd", url, "-c", f"CREATE DATABASE {name}"], check=True)
+        base, _, query = url.partition("?")
+        return base.rsplit("/", 1)[0] + "/" + name + ("?" + query if query else "")
+
+    def settings(self, url: str, store: dict, **more) -> dict:
+        """The environment of a `serve`."""
+        ours = {
+            "DATABASE__URL": url,
+            "SERVER__BIND": f"127.0.0.1:{free_port()}",
+            "STORAGE__DEFAULT__KIND": "s3",
+            "STORAGE__DEFAULT__ENDPOINT": store["TEST_S3_ENDPOINT"],
+            "STORAGE__DEFAULT__BUCKET": store["TEST_S3_BUCKET"],
+            "STORAGE__DEFAULT__REGION": store["TEST_S3_REGION"],
+            "STORAGE__DEFAULT__PATH_STYLE": "true",
+            "STORAGE__DEFAULT__ACCESS_KEY_ID": store["TEST_S3_ACCESS_KEY_ID"],
+            "STORAGE__DEFAULT__SECRET_ACCESS_KEY": store["TEST_S3_SECRET_ACCESS_KEY"],
+            "RECONCILE__SCHEDULE": "off",
+            "RECONCILE__AUDIT_SCHEDULE": "off",
+            "LIMITS__REQUESTS_PER_SECOND": "0",
+            # One line for each request, as in production; where it goes costs nothing.
+            "TELEMETRY__LOG_FORMAT": "json",
+        } | more
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+        return kept | {PREFIX + key: value for key, value in ours.items()}
+
+    def serve(self, env: dict) -> tuple:
+        """A service that is ready, its address, and how long that took."""
+        command = [self.programs["upload-coordinator"], "serve", "--migrate"]
+        process = self.start("serve", command, env)
+        address = "http://" + env[PREFIX + "SERVER__BIND"]
+        took = process.wait_for(address + "/readyz")
+        return process, address, took
+
+    def note(self, name: str, value: str, target="", met=None, limit="", **raw):
+        """A row of the table."""
+        self.figures.append(
+            {"name": name, "value": value, "target": target, "met": met, "limit": limit} | raw)
+        verdict = {True: "met", False: "MISSED", None: ""}[met]
+        print(f"{name}: {value}  [{target} {verdict}]  {limit}", flush=True)
+
+    def print_table(self):
+        print("\n| figure | measured | target | | limit in the same run |\n|---|---|---|---|---|")
+        for row in self.figures:
+            verdict = {True: "met", False: "**missed**", None: ""}[row["met"]]
+            print(f"| {row['name']} | {row['value']} | {row['target']} | {verdict} "
+                  f"| {row['limit']} |")

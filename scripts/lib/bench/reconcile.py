@@ -1,0 +1,67 @@
+"""What reconciliation costs: against a listing that is computed, and against MinIO."""
+import json
+import os
+import subprocess
+
+from . import host
+
+FEW, MANY = 100_000, 1_000_000
+MIB = 2**20
+
+
+def bench(machine, *arguments, env=None):
+    """Runs benches/reconcile.rs; what it prints, where it prints something."""
+    command = [machine.programs["reconcile"], *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
+                          env=dict(os.environ) | (env or {}))
+    told = json.loads(done.stdout) if done.stdout.strip() else {}
+    if told.get("status", "succeeded") != "succeeded":
+        host.fail(f"a run ended {told['status']}: {told['error']}")
+    return told
+
+
+def run(machine, database):
+    runs = {}
+    for objects in (FEW, MANY):
+        url = machine.database(database)
+        bench(machine, "fill", url, objects)
+        for mode in ("incremental", "audit"):
+            runs[mode, objects] = bench(machine, "run", url, objects, mode)
+    asked = [runs["incremental", n]["counters"] for n in (FEW, MANY)]
+    requests = [(c["list_requests"], c["head_requests"]) for c in asked]
+    few, many = runs["audit", FEW], runs["audit", MANY]
+    quick = runs["incremental", MANY]
+    name = f"({database}, {MANY:,} objects)"
+    machine.note(f"incremental run {name}, LIST + HEAD requests",
+                 f"{requests[1][0]} + {requests[1][1]}", "≤ 2 LISTs a shard",
+                 requests[1][0] <= 32, f"a full listing takes {MANY // 1000:,}")
+    machine.note(f"the same with {FEW:,} objects", f"{requests[0][0]} + {requests[0][1]}",
+                 "unchanged", requests[0] == requests[1])
+    ratio = many["seconds"] / quick["seconds"]
+    machine.note(f"incremental run {name}, part of the audit's time", f"1/{ratio:.0f}", "≤ 1/50",
+                 ratio >= 50, f"{quick['seconds'] * 1000:.0f} ms of {many['seconds']:.1f} s",
+                 runs=[quick, many])
+    rate = MANY / many["seconds"]
+    machine.note(f"audit {name}, objects/s", f"{rate:,.0f}", "≥ 150,000", rate >= 150_000,
+                 f"{many['seconds']:.1f} s")
+    above = [(run["peak_bytes"] - run["idle_bytes"]) / MIB for run in (few, many)]
+    machine.note(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
+                 above[1] <= 100)
+    growth = many["peak_bytes"] / few["peak_bytes"]
+    machine.note(f"audit {name}, peak beside that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
+                 growth <= 1.2, f"{few['peak_bytes'] / MIB:.0f} MiB at {FEW:,}")
+
+
+def run_minio(machine, _database):
+    store = {k: v for k, v in machine.server("minio").items() if k.startswith("TEST_S3_")}
+    bench(machine, "s3-fill", FEW, env=store)
+    bench(machine, "s3-list", FEW, env=store)  # warms MinIO's own caches for both
+    listed, audited = [], []
+    for _ in range(2):
+        listed.append(bench(machine, "s3-list", FEW, env=store)["seconds"])
+        url = machine.database("sqlite")
+        audited.append(bench(machine, "s3-audit", url, FEW, env=store)["seconds"])
+    ratio = min(audited) / min(listed)
+    machine.note(f"audit of {FEW:,} objects in MinIO, times the listing alone", f"{ratio:.2f}×",
+                 "≤ 1.15×", ratio <= 1.15,
+                 f"listing alone: {min(listed):.1f} s, audit: {min(audited):.1f} s")

@@ -1,0 +1,102 @@
+"""What requests cost, beside a bare route of the same framework."""
+import json
+import subprocess
+
+from . import host, load
+
+BODY = json.dumps({"filename": "song.mp3", "content_type": "audio/mpeg", "size": 4194304})
+JSON = {"Content-Type": "application/json"}
+CREATE_TARGET = {"sqlite": 35, "postgres": 25}
+
+
+def service(machine, database):
+    env = machine.settings(machine.database(database), machine.s3())
+    process, address, _ = machine.serve(env)
+    return process, address
+
+
+def bare(machine):
+    process = machine.start("bare", [machine.programs["bare"]], stdout=subprocess.PIPE)
+    return process, process.child.stdout.readline().decode().strip()
+
+
+def create_one(address: str) -> tuple:
+    """An upload's id, and how many bytes its creation answers."""
+    status, body = host.get(f"{address}/api/uploads", data=BODY.encode(), headers=JSON)
+    if status != 201:
+        host.fail(f"creating an upload answers {status} {body[:300]}")
+    return json.loads(body)["id"], len(body)
+
+
+def compare(machine, name, ours, limit, target, cpu_target=None):
+    share = 100 * ours["rps"] / limit["rps"]
+    machine.note(
+        f"{name}, requests/s", f"{ours['rps']:,.0f} = {share:.0f}%", f"≥ {target}%" if target else "",
+        share >= target if target else None,
+        f"bare route: {limit['rps']:,.0f}/s, {limit['cpu_us']:.0f} µs of CPU",
+        share=share, ours=ours, bare=limit)
+    machine.note(
+        f"{name}, CPU a request", f"{ours['cpu_us']:.0f} µs",
+        f"≤ {cpu_target} µs" if cpu_target else "",
+        ours["cpu_us"] <= cpu_target if cpu_target else None,
+        f"p50 {ours['p50']}, p99 {ours['p99']}")
+
+
+def both(machine, ours, limit):
+    """The service's process and address, and the bare one's, for one figure each."""
+    try:
+        return load.wrk(machine, *ours), load.wrk(machine, *limit)
+    finally:
+        ours[1].stop()
+        limit[1].stop()
+
+
+def create(machine, database):
+    process, address = service(machine, database)
+    size = create_one(address)[1]
+    other, bare_address = bare(machine)
+    script = load.post(BODY)
+    ours, limit = both(machine, (f"{address}/api/uploads", process, script),
+                       (f"{bare_address}/create?bytes={size}", other, script))
+    cpu_target = 60 if database == "sqlite" else None
+    compare(machine, f"create ({database})", ours, limit, CREATE_TARGET[database], cpu_target)
+
+
+def poll(machine, database):
+    process, address = service(machine, database)
+    upload = create_one(address)[0]
+    size = len(host.get(f"{address}/api/uploads/{upload}")[1])
+    other, bare_address = bare(machine)
+    ours, limit = both(machine, (f"{address}/api/uploads/{upload}", process),
+                       (f"{bare_address}/get/{upload}?bytes={size}", other))
+    compare(machine, f"poll ({database})", ours, limit, 50)
+
+
+def list_100(machine, database):
+    process, address = service(machine, database)
+    for _ in range(120):
+        create_one(address)
+    size = len(host.get(f"{address}/api/uploads?limit=100")[1])
+    other, bare_address = bare(machine)
+    ours, limit = both(machine, (f"{address}/api/uploads?limit=100", process),
+                       (f"{bare_address}/get/x?bytes={size}", other))
+    compare(machine, f"list of 100 ({database})", ours, limit, 5)
+
+
+def mixed(machine, database):
+    process, address = service(machine, database)
+    upload = create_one(address)[0]
+    script = f"""
+local n = 0
+function request()
+  n = n + 1
+  if n % 5 == 0 then
+    return wrk.format('POST', '/api/uploads', {{['Content-Type'] = 'application/json'}}, [[{BODY}]])
+  end
+  return wrk.format('GET', '/api/uploads/{upload}')
+end
+"""
+    ours = load.wrk(machine, address, process, script)
+    process.stop()
+    machine.note(f"mixed, 1 creation to 4 polls ({database})", f"{ours['rps']:,.0f}/s",
+                 limit=f"{ours['cpu_us']:.0f} µs of CPU, p50 {ours['p50']}, p99 {ours['p99']}")

@@ -1,0 +1,24 @@
+"""What the service costs while nobody calls."""
+import os
+import time
+
+from . import host
+
+
+def run(machine, _database):
+    env = machine.settings(machine.database("sqlite"), machine.s3())
+    machine.serve(env)[0].stop()  # migrates
+    took = []
+    for _ in range(5):
+        process, address, seconds = machine.serve(env)
+        took.append(seconds * 1000)
+        if len(took) < 5:
+            process.stop()
+    time.sleep(3)
+    idle = process.memory()
+    process.stop()
+    machine.note("start to ready", f"{sorted(took)[2]:.0f} ms", "≤ 300 ms",
+                 sorted(took)[2] <= 300, f"5 starts: {min(took):.0f} to {max(took):.0f} ms")
+    machine.note("idle memory, SQLite", f"{idle:.0f} MiB", "≤ 40 MiB", idle <= 40)
+    size = os.path.getsize(machine.programs["upload-coordinator"]) / 2**20
+    machine.note("release binary", f"{size:.0f} MiB")

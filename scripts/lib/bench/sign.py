@@ -1,0 +1,26 @@
+"""A presigned PUT, by criterion: ours, aws-sdk-s3's and rusty-s3's in the same run."""
+import json
+import re
+import subprocess
+
+from . import host
+
+
+def run(machine, _database):
+    command = ["cargo", "bench", "--locked", "--workspace", "--bench", "pieces", "--",
+               "--noplot", "--measurement-time", str(max(machine.seconds / 2, 2)), "sign a PUT"]
+    done = subprocess.run(command, cwd=host.ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+    # "sign a PUT/rusty-s3     time:   [5.1 µs 5.2 µs 5.3 µs]"; long names get a line of their own.
+    seen = re.findall(r"^sign a PUT/(\S+)\s+time:\s+\[\S+ \S+ ([\d.]+) (ns|µs|us|ms)",
+                      done.stdout, re.MULTILINE)
+    unit = {"ns": 1e-3, "µs": 1.0, "us": 1.0, "ms": 1e3}
+    took = {name: float(number) * unit[scale] for name, number, scale in seen}
+    if len(took) != 3:
+        host.fail(f"criterion says something else than expected:\n{done.stdout}{done.stderr}")
+    ours, sdk, rusty = took["upload-coordinator"], took["aws-sdk-s3"], took["rusty-s3"]
+    machine.note("signing a PUT", f"{ours:.2f} µs", "≤ 5 µs", ours <= 5, took=took)
+    machine.note("signing, times faster than aws-sdk-s3", f"{sdk / ours:.0f}×", "≥ 8×",
+                 sdk / ours >= 8, f"aws-sdk-s3: {sdk:.1f} µs")
+    machine.note("signing, times faster than rusty-s3", f"{rusty / ours:.1f}×", "≥ 1×",
+                 rusty >= ours, f"rusty-s3: {rusty:.1f} µs")
