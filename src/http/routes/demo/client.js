@@ -185,7 +185,10 @@ async function persist(attempt, { signal, onRetry }) {
       if (refused || signal?.aborted || tries === TRIES) throw error;
       onRetry?.(error);
       const pause = FIRST_PAUSE * 2 ** (tries - 1) * (0.75 + Math.random() / 2);
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      await new Promise((resolve) => {
+        setTimeout(resolve, pause);
+        signal?.addEventListener("abort", resolve, { once: true });
+      });
       signal?.throwIfAborted();
     }
   }

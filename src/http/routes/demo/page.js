@@ -1,7 +1,7 @@
 // The page around client.js: one card a file.
 
 import {
-  cancelUpload, changeTrack, createTrack, fileUrl, getUpload, isOpen, uploadFile,
+  Problem, cancelUpload, changeTrack, createTrack, fileUrl, getUpload, isOpen, uploadFile,
 } from "./client.js";
 
 const FILES_AT_ONCE = 2;
@@ -19,7 +19,7 @@ const ACTIONS = {
 };
 
 const REASONS = {
-  "content-mismatch": "wrong type: what is in the file is not what its name says",
+  "content-mismatch": "wrong type. What is in the file is not what its name says",
   "multipart-envelope": "a web form was sent in place of the file",
   "checksum-mismatch": "the bytes are not the ones that were announced",
   "size-mismatch": "it is not as long as was announced",
@@ -151,7 +151,11 @@ class Card {
       });
       this.end(upload);
     } catch (error) {
-      if (!signal.aborted) this.show("failed", `Failed: ${error.message}`);
+      if (signal.aborted) return;               // paused or cancelled, which says so itself
+      // Refused before a byte was sent: trying again would change nothing.
+      const refused = this.track && !this.id && error instanceof Problem && error.status === 400;
+      if (refused) this.end({ status: "refused", reason: error.message });
+      else this.show("failed", `Failed: ${error.message}`);
     }
   }
 
@@ -253,8 +257,8 @@ function add(card) {
 function take(files) {
   for (const file of files) {
     const key = keyOf(file);
-    const card = new Card(file, memory.all()[key]);
     const old = interrupted.get(key);
+    const card = new Card(file, old && memory.all()[key]);
     interrupted.delete(key);
     if (old) old.element.replaceWith(card.element);
     else add(card);
@@ -284,9 +288,10 @@ addEventListener("drop", (event) => {
 });
 
 for (const [key, known] of Object.entries(memory.all())) {
-  const upload = await getUpload(known.id).catch((error) => ({ status: error.status ?? "pending" }));
-  if (!isOpen(upload)) {
-    memory.set(key, undefined);                 // it ended while the page was away
+  const upload = await getUpload(known.id).catch((error) => error);
+  // It ended while the page was away, or is not known any more.
+  if (upload.status === 404 || ("id" in upload && !isOpen(upload))) {
+    memory.set(key, undefined);
     continue;
   }
   const [lastModified, size, ...name] = key.split("|").reverse();
