@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -355,4 +356,6 @@ def main(binary, chromium, screenshots=None):
 
 
 if __name__ == "__main__":
+    # Ends by the `finally` above, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(*sys.argv[1:])
