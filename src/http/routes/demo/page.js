@@ -212,6 +212,7 @@ class Card {
       if (this.id) await cancelUpload(this.id);
       this.end({ status: "cancelled" });
     } catch (error) {
+      if (error.status === 404) return this.end({ status: "cancelled" });   // gone already
       this.show(state === "interrupted" ? state : "failed", `Not cancelled: ${error.message}`);
     }
   }
