@@ -61,7 +61,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
     db.migrate_up().await?;
     let adapters = Adapters::connect(&config, db).await?;
     let ready = Ready::of(&adapters, &database_url)?;
-    let service = Service::start(&config, adapters).await?;
+    let service = Service::start(&config, adapters, true).await?;
     let ready = Ready { url: format!("http://{}", service.addr()), ..ready };
     println!("{}", ready.welcome());
     if let Some(path) = &args.ready_file {
@@ -110,6 +110,7 @@ impl Ready {
         format!(
             r#"
 upload-coordinator  {url}
+A page to try       {url}/demo
 API document        {url}/api/schema/swagger-ui
 S3                  {s3_url}
 

@@ -32,6 +32,6 @@ pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCo
         bail!("{} migrations are pending: run `migrate up`, or `serve --migrate`", pending.len());
     }
     let adapters = Adapters::connect(&config, db).await?;
-    Service::start(&config, adapters).await?.until_stopped().await?;
+    Service::start(&config, adapters, false).await?.until_stopped().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,8 +36,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Binds, schedules and serves.
-    pub async fn start(config: &Config, adapters: Adapters) -> anyhow::Result<Self> {
+    /// Binds, schedules and serves; with `demo`, the page to try it with too.
+    pub async fn start(config: &Config, adapters: Adapters, demo: bool) -> anyhow::Result<Self> {
         let bind = config.server.bind;
         marker::claim(&adapters.app).await.context("the markers of the buckets")?;
         let listener = TcpListener::bind(bind)
@@ -52,6 +52,7 @@ impl Service {
             shutdown_timeout: config.server.shutdown_timeout.get(),
             json_limit: config.limits.json_body.as_usize(),
             client_timeout: config.limits.request_timeout.get(),
+            demo,
             workers: None,
         };
         let server = http::build_with(state, intake, settings, listener).context("server")?;

@@ -54,6 +54,8 @@ pub struct HttpSettings {
     /// How long a client may take for a request's head or for a JSON body, and how long
     /// it may send nothing of a file or keep an idle connection.
     pub client_timeout: Duration,
+    /// Whether `/demo` is there.
+    pub demo: bool,
     /// Threads that serve; one for each core where none is said.
     pub workers: Option<usize>,
 }
@@ -76,6 +78,7 @@ pub fn build_with(
 ) -> std::io::Result<Server> {
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
+    let demo = settings.demo.then(|| routes::demo::content_security_policy(&state.app));
     let state = Data::new(state);
     let intake = Data::new(intake);
     let server = HttpServer::new(move || {
@@ -84,6 +87,11 @@ pub fn build_with(
             .app_data(intake.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
+            .configure(|config| {
+                if let Some(policy) = &demo {
+                    routes::demo::register(config, policy);
+                }
+            })
             .configure(routes::register)
             // The last one is the first to see a request.
             .wrap(NormalizePath::trim())

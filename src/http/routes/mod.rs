@@ -8,6 +8,7 @@ use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
 use super::problem::{ApiError, Code};
 
+pub mod demo;
 pub mod events;
 pub mod orphans;
 pub mod reconciliations;

@@ -113,6 +113,7 @@ impl Server {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 * 1024,
             client_timeout,
+            demo: false,
             workers: Some(1),
         };
         let state = HttpState { app: app.clone(), reconciler };

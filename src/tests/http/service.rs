@@ -98,6 +98,15 @@ fn refs(value: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn the_demo_page_is_not_there_unless_it_is_switched_on() {
+    let server = Server::start().await;
+    for path in ["/demo", "/demo/", "/demo/client.js"] {
+        server.get(path).await.is_problem(404, "not-found");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn head_answers_as_get_does_without_the_body() {
     let server = Server::start().await;
     let found = answer(server.request("HEAD", "/api/tracks")).await;

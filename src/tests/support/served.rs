@@ -29,6 +29,7 @@ impl Served {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 << 10,
             client_timeout: Duration::from_secs(20),
+            demo: false,
             workers: Some(1),
         };
         let state = HttpState { app: world.app.clone(), reconciler: world.reconciler.clone() };

@@ -1,0 +1,65 @@
+"""A receiver of webhooks, as a backend has one: it takes only what is signed.
+
+Usage: webhook_receiver.py SECRET FOLDER. Writes its port to FOLDER/port; each event it took
+is a line `TYPE UPLOAD-ID` of FOLDER/events, each message it refused a line of FOLDER/refused.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import pathlib
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+SECRET, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
+TOLERANCE = 5 * 60  # seconds: what is older may be a replay
+
+
+def verify(secret, headers, body):
+    """https://www.standardwebhooks.com: raises ValueError unless the message is ours."""
+    if abs(time.time() - int(headers["webhook-timestamp"])) > TOLERANCE:
+        raise ValueError("too old, or from the future")
+    signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    ours = "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+    theirs = headers["webhook-signature"].split()  # several while a secret is replaced
+    if not any(hmac.compare_digest(ours, signature) for signature in theirs):
+        raise ValueError("the signature is wrong")
+
+
+class Receiver(BaseHTTPRequestHandler):
+    seen = set()  # messages come at least once
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        try:
+            verify(SECRET, self.headers, body)
+        except (ValueError, TypeError, AttributeError) as error:
+            note("refused", str(error))
+            self.answer(401)
+            return
+        if self.headers["webhook-id"] not in self.seen:
+            event = json.loads(body)
+            note("events", f"{event['type']} {event['data']['id']}")
+            self.seen.add(self.headers["webhook-id"])
+        self.answer(204)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def note(file, line):
+    with (FOLDER / file).open("a") as log:
+        log.write(line + "\n")
+
+
+server = HTTPServer(("127.0.0.1", 0), Receiver)
+(FOLDER / "port.new").write_text(str(server.server_port))
+(FOLDER / "port.new").rename(FOLDER / "port")
+server.serve_forever()

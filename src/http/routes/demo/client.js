@@ -1,0 +1,195 @@
+// A client of upload-coordinator for browsers. It knows nothing of the page, needs no
+// framework and no build step: copy it and change what differs.
+//
+//   const track = await createTrack({ title: "Blue in Green", artist_name: "Miles Davis" });
+//   const upload = await uploadFile(file, { trackId: track.id, onProgress: console.log });
+//   if (upload.status === "uploaded") player.src = fileUrl(track.id);
+//   else console.warn(upload.status, upload.reason);        // "rejected", "content-mismatch"
+//
+// To pause, abort the `signal`; to go on, call `uploadFile` again with the upload's `id`.
+
+const API = "/api";         // where the service is
+const PARTS_AT_ONCE = 3;    // of one file; a browser opens six connections to a host at most
+const URLS_AT_ONCE = 8;     // part URLs are asked for as they are needed, not all up front
+const TRIES = 4;            // of each request
+const FIRST_PAUSE = 500;    // milliseconds before the second try, then twice as long each time
+
+/** What the service refused, and why: a problem document (RFC 9457). */
+export class Problem extends Error {
+  constructor(status, { type, title, detail, errors = {} }) {
+    super(Object.values(errors).flat().join(" · ") || detail || title || `HTTP ${status}`);
+    Object.assign(this, { name: "Problem", status, type, errors });
+  }
+}
+
+/** What the store answered in place of taking the bytes; status 0 is a broken connection. */
+export class StoreError extends Error {
+  constructor(status) {
+    super(status ? `The store answered ${status}` : "The connection to the store broke");
+    Object.assign(this, { name: "StoreError", status });
+  }
+}
+
+export const createTrack = (track, signal) => call("POST", "/tracks", track, signal);
+export const changeTrack = (id, changes) => call("PATCH", `/tracks/${id}`, changes);
+export const fileUrl = (trackId) => `${API}/tracks/${trackId}/file`;
+export const getUpload = (id, signal) => call("GET", `/uploads/${id}`, undefined, signal);
+export const cancelUpload = (id) => call("DELETE", `/uploads/${id}`);
+
+/** Whether bytes may still be sent. */
+export const isOpen = (upload) => ["pending", "expired"].includes(upload.status);
+
+/**
+ * Uploads a file and waits for the service's verdict: the answer's `status` is `uploaded`,
+ * or `rejected` with a `reason`. Throws when it can't go on; then call it again with `id`.
+ *
+ * trackId     the track that the file is for
+ * id          of an upload that was begun: only what is missing is sent
+ * signal      an AbortSignal: stops sending, and leaves what was sent where it is
+ * onUpload    (upload): it exists; keep its `id` to go on after a break
+ * onProgress  (bytes sent, bytes in all)
+ * onRetry     (error): something failed and is tried again by itself
+ */
+export async function uploadFile(file, options = {}) {
+  const { trackId, id, signal, onUpload } = options;
+  const upload = id
+    ? await persist(() => reopen(id, signal), options)
+    : await call("POST", "/uploads", {
+        track_id: trackId,
+        filename: file.name,
+        content_type: file.type || undefined,  // what is declared is signed, and enforced
+        size: file.size,                       // large ones are sent in parts
+      }, signal);
+  onUpload?.(upload);
+  if (!isOpen(upload)) return upload;
+  if (upload.multipart) await sendParts(file, upload, options);
+  else await sendWhole(file, upload, options);
+  return verdict(upload, options);
+}
+
+/** One presigned PUT. */
+async function sendWhole(file, upload, options) {
+  const { signal, onProgress } = options;
+  await persist(async (tries) => {
+    // The URL may have ended, and a try whose answer was lost may have arrived.
+    if (tries > 1) upload = await reopen(upload.id, signal);
+    if (!isOpen(upload)) return;
+    try {
+      await send(upload.request, file, signal, (sent) => onProgress?.(sent, file.size));
+    } catch (error) {
+      if (error.status !== 412) throw error;   // the URL is for one use, and was used
+    }
+  }, options);
+}
+
+/** Some parts at once; those that the store holds already are not sent again. */
+async function sendParts(file, upload, options) {
+  const { signal, onProgress } = options;
+  const { part_size, part_count } = upload.multipart;
+  const path = `/uploads/${upload.id}/parts`;
+  const sign = async (part_numbers) =>
+    (await persist(() => call("POST", path, { part_numbers }, signal), options)).parts;
+
+  const held = await persist(() => call("GET", path, undefined, signal), options);
+  const sent = new Map(held.parts.map((part) => [part.part_number, part.size]));
+  const missing = Array.from({ length: part_count }, (_, i) => i + 1).filter((n) => !sent.has(n));
+  const report = (number, bytes) => {
+    sent.set(number, bytes);
+    onProgress?.([...sent.values()].reduce((sum, bytes) => sum + bytes, 0), file.size);
+  };
+  if (sent.size > 0) report(...sent.entries().next().value);
+
+  async function* signedParts() {
+    while (missing.length > 0) yield* await sign(missing.splice(0, URLS_AT_ONCE));
+  }
+  // All workers share one queue. One that fails ends it: the others finish their part.
+  const queue = signedParts();
+  const worker = async () => {
+    for await (let part of queue) {
+      const number = part.part_number;
+      const bytes = file.slice((number - 1) * part_size, number * part_size);
+      await persist(async (tries) => {
+        if (tries > 1) [part] = await sign([number]);   // the URL may have ended
+        await send(part, bytes, signal, (sent) => report(number, sent));
+      }, options);
+      report(number, bytes.size);
+    }
+  };
+  const ends = await Promise.allSettled(Array.from({ length: PARTS_AT_ONCE }, worker));
+  const failed = ends.find((end) => end.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+/** Has the service look at what was sent, and waits until it has said what it thinks. */
+async function verdict({ id, multipart }, options) {
+  const { signal } = options;
+  const look = () => call("POST", `/uploads/${id}/${multipart ? "complete" : "confirm"}`,
+    undefined, signal);
+  let upload;
+  try {
+    upload = await persist(look, options);
+  } catch (error) {
+    if (error.type !== "/problems/not-arrived") throw error;
+  }
+  while (!upload || upload.status === "pending") {
+    // Answers when the status changes, or after 30 seconds.
+    upload = await persist(() => call("GET", `/uploads/${id}?wait=30`, undefined, signal), options);
+  }
+  return upload;
+}
+
+/** Signs again what is still open; what has ended is answered as it is. */
+async function reopen(id, signal) {
+  const upload = await getUpload(id, signal);
+  return isOpen(upload) ? call("POST", `/uploads/${id}/presign`, undefined, signal) : upload;
+}
+
+/** Calls the service. */
+async function call(method, path, body, signal) {
+  const headers = body ? { "Content-Type": "application/json" } : {};
+  const answer = await fetch(API + path, {
+    method, headers, signal, body: body && JSON.stringify(body),
+  });
+  if (answer.status === 204) return undefined;
+  const json = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Problem(answer.status, json);
+  return json;
+}
+
+/** Sends bytes to the store with exactly the signed headers. (`fetch` tells no progress.) */
+function send({ method, url, headers }, bytes, signal, onBytes) {
+  return new Promise((resolve, reject) => {
+    signal?.throwIfAborted();
+    const request = new XMLHttpRequest();
+    const abort = () => request.abort();
+    request.open(method, url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => onBytes(event.loaded);
+    request.onload = () =>
+      request.status < 300 ? resolve() : reject(new StoreError(request.status));
+    request.onerror = () => reject(new StoreError(0));
+    request.onabort = () => reject(signal.reason);
+    request.onloadend = () => signal?.removeEventListener("abort", abort);
+    signal?.addEventListener("abort", abort);
+    request.send(bytes);
+  });
+}
+
+/** Tries again what may pass: a broken connection, a fault, a URL that ended. */
+async function persist(attempt, { signal, onRetry }) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await attempt(tries);
+    } catch (error) {
+      const refused = error instanceof Problem && error.status < 500 && error.status !== 429;
+      if (refused || signal?.aborted || tries === TRIES) throw error;
+      onRetry?.(error);
+      const pause = FIRST_PAUSE * 2 ** (tries - 1) * (0.75 + Math.random() / 2);
+      await new Promise((resolve) => {
+        setTimeout(resolve, pause);
+        signal?.addEventListener("abort", resolve, { once: true });
+      });
+      signal?.throwIfAborted();
+    }
+  }
+}
