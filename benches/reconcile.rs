@@ -19,11 +19,11 @@ use serde_json::json;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::db::{Db, DbSettings};
-use upload_coordinator::domain::Prefix;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
+use upload_coordinator::domain::{Clock as _, Prefix};
 use upload_coordinator::reconcile::pace::Pace;
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker, streams};
 use upload_coordinator::storage::capabilities::Capabilities;
@@ -145,7 +145,7 @@ async fn main() -> Outcome<()> {
         [] => println!("scripts/bench reconcile runs this"),
         ["fill", url, objects] => {
             open(url).await?.migrate_up().await?;
-            let end = Utc::now();
+            let end = SystemClock.now();
             rows::fill(url, &world(objects.parse()?, end), end).await?;
         }
         ["run", url, objects, mode] => {
@@ -156,7 +156,7 @@ async fn main() -> Outcome<()> {
             reconcile(app(open(url).await?, store)?, mode, objects).await?;
         }
         ["s3-fill", objects] => {
-            let (bucket, world) = (bucket().await?, world(objects.parse()?, Utc::now()));
+            let (bucket, world) = (bucket().await?, world(objects.parse()?, SystemClock.now()));
             stream::iter(0..world.len())
                 .map(|n| {
                     let (bucket, key) = (&bucket, world.key(n));

@@ -48,8 +48,8 @@ impl Computed {
     /// When the object at a place of the listing was stored.
     pub fn stored_at(&self, place: u64) -> DateTime<Utc> {
         let (shard, nth) = (place / self.per_shard, place % self.per_shard);
-        let share = (nth * SHARDS + shard + 1) as f64 / self.len() as f64;
-        self.begin + TimeDelta::milliseconds((self.span.num_milliseconds() as f64 * share) as i64)
+        let (number, count) = ((nth * SHARDS + shard + 1).cast_signed(), self.len().cast_signed());
+        self.begin + TimeDelta::milliseconds(self.span.num_milliseconds() * number / count)
     }
 
     /// The id of the object at a place: version 7, its last digit the shard's.

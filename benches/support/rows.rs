@@ -14,7 +14,7 @@ use super::Outcome;
 use super::computed::{Computed, ETAG, SIZE, id_of, key_of};
 
 /// Pending uploads of the last hour, beside the stored ones.
-const PENDING: u64 = 1000;
+const PENDING: i32 = 1000;
 /// A statement: 33 columns each, below the 32,766 parameters of `SQLite`.
 const STATEMENT: usize = 900;
 /// A transaction.
@@ -57,7 +57,6 @@ fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
         version: Set(1),
         created_at: Set(at),
         updated_at: Set(at),
-        ..Default::default()
     }
 }
 
@@ -94,7 +93,8 @@ pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()
     let stored = (0..world.len())
         .map(|place| row(world.id(place), world.stored_at(place), Some(ETAG.to_owned())));
     let pending = (1..=PENDING).map(|n| {
-        let at = end - TimeDelta::milliseconds(3_600_000 * (PENDING - n) as i64 / PENDING as i64);
+        let at = end - TimeDelta::hours(1) / PENDING * (PENDING - n);
+        let n = u64::from(n.unsigned_abs());
         row(id_of(at, n ^ 0x5555, n % 16), at, None)
     });
     insert(&connect(url).await?, stored.chain(pending)).await
