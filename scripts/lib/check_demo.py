@@ -159,6 +159,13 @@ def small_file(window, files):
         return [audio.readyState, audio.duration, audio.currentTime];
     }""")
     assert heard[0] >= 2 and heard[1] > 5 and heard[2] > 2, heard
+    # Later, when the signed URL has ended, a seek begins with a new one.
+    window.page.clock.set_fixed_time(time.time() + 300)
+    with window.page.expect_request("**/api/tracks/*/file"):
+        player.evaluate("(audio) => { audio.currentTime = 1; }")
+    window.page.wait_for_function(
+        "(audio) => audio.readyState > 1 && audio.currentTime === 1 && !audio.seeking",
+        arg=player.element_handle())
     expect(window.card(files.small).get_by_label("Title")).to_have_value("Blue in Green")
     window.card(files.small).get_by_label("Title").fill("So What")
     with window.page.expect_response(lambda r: r.request.method == "PATCH") as changed:

@@ -6,6 +6,7 @@ import {
 
 const FILES_AT_ONCE = 2;
 const NOBODY = "Unknown artist";
+const FRESH = 4 * 60_000;                       // a file's URL is signed for five minutes
 
 // What the buttons of a card may do in each of its states.
 const ACTIONS = {
@@ -182,6 +183,7 @@ class Card {
       player.src = fileUrl(this.track);
       player.setAttribute("aria-label", `Play ${this.file.name}`);
       player.hidden = false;
+      keepFresh(player);
       const link = this.find(".download");
       link.href = fileUrl(this.track);
       link.hidden = false;
@@ -230,6 +232,22 @@ class Card {
     }
     if (this.id && this.state !== "ended") this.remember();
   }
+}
+
+/** Browsers go on with the signed URL that they were sent to, though it ends: ask anew. */
+function keepFresh(player) {
+  let loaded = Date.now();
+  const renew = () => {
+    if (Date.now() - loaded < FRESH) return;
+    loaded = Date.now();
+    const { currentTime, paused } = player;
+    player.addEventListener("loadedmetadata", () => {
+      player.currentTime = currentTime;
+      if (!paused) player.play();
+    }, { once: true });
+    player.load();
+  };
+  for (const event of ["play", "seeking", "waiting"]) player.addEventListener(event, renew);
 }
 
 /** "Miles Davis - Blue in Green.mp3" names both. */
