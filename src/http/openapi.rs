@@ -60,6 +60,7 @@ pub struct Document(pub Bytes);
         service::readyz::handle,
         service::schema::handle,
         service::swagger_ui::handle,
+        service::redoc::handle,
     ),
     components(schemas(Problem)),
     modifiers(&EveryAnswer),

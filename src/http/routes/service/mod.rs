@@ -7,12 +7,15 @@ use super::at;
 pub mod healthz;
 pub mod readyz;
 pub mod schema;
+pub mod redoc;
 pub mod swagger_ui;
 
 pub(super) fn register(config: &mut ServiceConfig) {
     at("/healthz").get(healthz::handle).add_to(config);
     at("/readyz").get(readyz::handle).add_to(config);
     at("/api/schema").get(schema::handle).add_to(config);
+    at("/api/schema/redoc").get(redoc::handle).add_to(config);
+    at("/api/schema/redoc/redoc.standalone.js").get(redoc::script).add_to(config);
     at("/api/schema/swagger-ui").get(swagger_ui::handle).add_to(config);
     at("/api/schema/swagger-ui/{file}").get(swagger_ui::handle).add_to(config);
 }
