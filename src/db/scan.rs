@@ -5,7 +5,7 @@ use entity::upload::{self, Column};
 use sea_orm::sea_query::{Expr, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait as _,
+    QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
 use super::uploads::to_row;
@@ -23,6 +23,41 @@ pub struct OpenWindow {
     pub write_once_holds: bool,
 }
 
+fn within(mut query: Select<upload::Entity>, range: &KeyRange) -> Select<upload::Entity> {
+    if let Some(after) = &range.after {
+        query = query.filter(Column::Key.gt(after.as_str()));
+    }
+    if let Some(until) = &range.until {
+        query = query.filter(Column::Key.lte(until.as_str()));
+    }
+    query
+}
+
+/// One query for each kind of open row. The states are literals, not parameters: the index
+/// of the pending rows holds those only, which the planner has to see.
+fn open_queries(policy: &PolicyName, window: &OpenWindow) -> [Select<upload::Entity>; 3] {
+    let are = |status: Status| {
+        let literal = format!("\"uploads\".\"status\" = '{}'", status.name());
+        upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Expr::cust(literal))
+    };
+    let mut overwritable =
+        are(Status::Uploaded).filter(Column::UrlExpiresAt.gt(window.overwritable_since));
+    if window.write_once_holds {
+        overwritable = overwritable.filter(Column::WriteOnce.eq(false));
+    }
+    let late = are(Status::Expired).filter(Column::UrlExpiresAt.gt(window.late_since));
+    [are(Status::Pending), late, overwritable]
+}
+
+fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
+    upload::Entity::find()
+        .filter(Column::ObjectDeletedAt.is_null())
+        .filter(Column::ObjectDeleteAfter.lte(now))
+        .filter(Column::Policy.eq(policy.as_str()))
+}
+
 impl Db {
     /// The next rows of a policy in a range of keys, in byte order of the key.
     pub async fn rows_by_key(
@@ -31,20 +66,16 @@ impl Db {
         range: &KeyRange,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let mut query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
-        }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
+        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+        let rows = query.all(&self.read).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
     /// Open rows of a policy in a range of keys, in byte order of the key: those that may
     /// change without anybody telling. These are pending ones, ones that expired since
-    /// `late_since`, and verified ones that their own URL can still overwrite.
+    /// `late_since`, and verified ones that their own URL can still overwrite. Each kind is
+    /// a query of its own, so that each has an index that holds little else.
     pub async fn open_rows(
         &self,
         policy: &PolicyName,
@@ -52,26 +83,32 @@ impl Db {
         window: &OpenWindow,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let is = |status: Status| Condition::all().add(Column::Status.eq(status.name()));
-        let mut overwritable =
-            is(Status::Uploaded).add(Column::UrlExpiresAt.gt(window.overwritable_since));
-        if window.write_once_holds {
-            overwritable = overwritable.add(Column::WriteOnce.eq(false));
+        let mut open: Vec<Upload> = Vec::new();
+        for query in open_queries(policy, window) {
+            let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+            for row in query.all(&self.read).await? {
+                open.push(row.try_into()?);
+            }
         }
-        let open = Condition::any()
-            .add(is(Status::Pending))
-            .add(is(Status::Expired).add(Column::UrlExpiresAt.gt(window.late_since)))
-            .add(overwritable);
-        let mut query =
-            upload::Entity::find().filter(Column::Policy.eq(policy.as_str())).filter(open);
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
+        open.sort_by(|a, b| a.key.cmp(&b.key));
+        open.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(open)
+    }
+
+    /// How many rows of a policy are open; none is counted beyond `most`.
+    pub async fn count_open(
+        &self,
+        policy: &PolicyName,
+        window: &OpenWindow,
+        most: u64,
+    ) -> Result<u64> {
+        let mut count = 0;
+        for query in open_queries(policy, window) {
+            if count < most {
+                count += self.count_some(query.limit(most - count)).await?;
+            }
         }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        Ok(count)
     }
 
     /// An upload, whoever owns it.
@@ -79,22 +116,34 @@ impl Db {
         upload::Entity::find_by_id(id.0).one(&self.read).await?.map(TryInto::try_into).transpose()
     }
 
-    /// Final rows of a policy whose object is due for deletion, the longest due first.
+    /// Final rows of a policy whose object is due for deletion, the longest due first, after
+    /// one that was seen before.
     pub async fn due_deletions(
         &self,
         policy: &PolicyName,
         now: Timestamp,
+        after: Option<(Timestamp, UploadId)>,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let rows = upload::Entity::find()
-            .filter(Column::ObjectDeletedAt.is_null())
-            .filter(Column::ObjectDeleteAfter.lte(now))
-            .filter(Column::Policy.eq(policy.as_str()))
+        let mut query = due_query(policy, now);
+        if let Some((at, id)) = after {
+            let behind =
+                Condition::all().add(Column::ObjectDeleteAfter.eq(at)).add(Column::Id.gt(id.0));
+            let behind = Condition::any().add(Column::ObjectDeleteAfter.gt(at)).add(behind);
+            query = query.filter(Column::ObjectDeleteAfter.gte(at)).filter(behind);
+        }
+        let rows = query
             .order_by(Column::ObjectDeleteAfter, Order::Asc)
+            .order_by(Column::Id, Order::Asc)
             .limit(limit)
             .all(&self.read)
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// How many objects of a policy are due for deletion; none is counted beyond `most`.
+    pub async fn count_due(&self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
+        self.count_some(due_query(policy, now).limit(most)).await
     }
 
     /// Adds a row that is in a final state from the start; `false` where there is one of
@@ -109,19 +158,15 @@ impl Db {
 
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
     pub async fn count_in(&self, policy: &PolicyName, range: &KeyRange, most: u64) -> Result<u64> {
-        let mut query = upload::Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::Policy.eq(policy.as_str()));
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
-        }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        // Some, in the order of the index: what is behind them is never read. (The
-        // paginator's own count would drop the limit.)
-        let some = query.order_by(Column::Key, Order::Asc).limit(most).into_query();
+        // In the order of the index: what is behind them is never read.
+        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
+        self.count_some(query).await
+    }
+
+    /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
+    async fn count_some(&self, query: Select<upload::Entity>) -> Result<u64> {
+        let some = query.select_only().column(Column::Id).into_query();
         let count = Query::select()
             .expr(Expr::cust("COUNT(*)"))
             .from_subquery(some, "some_rows")

@@ -7,6 +7,7 @@ mod fates;
 mod oracle;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use rand::rngs::StdRng;
@@ -97,10 +98,11 @@ async fn live(seed: u64) {
 
 /// Runs one mode, or both side by side.
 async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
-    let runs = match rng.random_range(0..4) {
+    let runs = match rng.random_range(0..5) {
         0 => vec![world.reconcile(Mode::Audit).await],
         1 => vec![world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await],
         2 => vec![world.reconcile(Mode::Incremental).await],
+        3 => vec![killed(world, rng).await],
         _ => {
             let (one, two) = tokio::join!(run(world, Mode::Audit), run(world, Mode::Incremental));
             vec![one, two]
@@ -110,6 +112,24 @@ async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
         assert_ne!(run.status, RunStatus::Stopped, "{:?}", run.error);
         assert!(run.counters.orphans <= oracle.orphans.len() as u64, "orphans were invented");
         assert!(run.counters.foreign <= oracle.foreign.len() as u64, "foreign keys were invented");
+    }
+}
+
+/// A run whose process is killed at some moment, and which another one ends.
+async fn killed(world: &World, rng: &mut StdRng) -> Run {
+    let mode = if rng.random_bool(0.7) { Mode::Audit } else { Mode::Incremental };
+    let every = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { 1000 });
+    let process = world.process(|settings| settings.save_every = every).await;
+    let trigger = Trigger::Schedule;
+    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let id = process.start(request).await;
+    tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
+    let dead = process.kill();
+    // As if its leases had lapsed; what is left of it may even still be at work.
+    world.app.db.release_shards(dead).await.unwrap();
+    match world.reconciler.join(id).await {
+        Some(handle) => handle.wait().await,
+        None => world.app.db.run(id).await.unwrap().unwrap(),
     }
 }
 

@@ -14,7 +14,7 @@ use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, Trigger};
 use upload_coordinator::domain::{
-    Clock, IdSource, Owner, Policy, PolicyName, Track, Upload, UploadId,
+    Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
 };
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
@@ -91,6 +91,47 @@ impl World {
         }
     }
 
+    /// Another process on the same database and store, which can be killed.
+    pub async fn process(&self, change: impl FnOnce(&mut ReconcileSettings)) -> Process {
+        let mut settings = self.reconciler.settings.clone();
+        change(&mut settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let database = self.database.url.clone();
+        let (stores, policies) = (self.app.stores.clone(), self.app.policies.clone());
+        let (clock, direct) = (self.clock.clone(), self.app.direct);
+        let reconciler = runtime.spawn(async move {
+            let db = super::database::open(&database).await;
+            let app = App { db, stores, policies, clock, ids: Arc::new(SystemIds), direct };
+            Arc::new(Reconciler::new(Arc::new(app), settings))
+        });
+        let reconciler = reconciler.await.expect("the process starts");
+        Process { reconciler, runtime: Some(runtime) }
+    }
+
+    /// The rows of a run's shards, in their order.
+    pub async fn shards(&self, run: RunId) -> Vec<entity::reconcile_shard::Model> {
+        use entity::reconcile_shard::{Column, Entity};
+        use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
+        let query = Entity::find().filter(Column::RunId.eq(run.0)).order_by_asc(Column::Number);
+        let rows = query.all(&connection).await.expect("shards");
+        connection.close().await.expect("closed");
+        rows
+    }
+
+    /// The ticks that the runs were started for.
+    pub async fn ticks(&self) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
+        use sea_orm::EntityTrait as _;
+        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
+        let rows = entity::reconcile_run::Entity::find().all(&connection).await.expect("runs");
+        connection.close().await.expect("closed");
+        rows.into_iter().map(|row| row.scheduled_for).collect()
+    }
+
     /// Lets time pass.
     pub fn pass(&self, delta: TimeDelta) {
         self.clock.advance(delta);
@@ -144,5 +185,35 @@ impl World {
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
         let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
         page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
+    }
+}
+
+/// A process that works on runs.
+pub struct Process {
+    pub reconciler: Arc<Reconciler>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Process {
+    /// Starts a run in this process.
+    pub async fn start(&self, request: RunRequest) -> RunId {
+        let reconciler = self.reconciler.clone();
+        let runtime = self.runtime.as_ref().expect("it lives");
+        let started = runtime.spawn(async move { reconciler.start(request).await });
+        started.await.expect("no panic").expect("the run starts").run.id
+    }
+
+    /// `kill -9`: all that it is at stops where it is. Gives the name of what is left.
+    pub fn kill(mut self) -> uuid::Uuid {
+        self.runtime.take().expect("it lives").shutdown_background();
+        self.reconciler.holder()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
