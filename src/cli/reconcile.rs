@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
-use crate::config::Config;
+use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
 use crate::domain::run::{Mode, Progress, Run, RunRequest, RunStatus, Trigger};
 use crate::reconcile::{Reconciler, RunHandle, StartError};
@@ -50,7 +50,11 @@ enum ModeArg {
 
 /// Runs once; the exit code is 0 where the run succeeded.
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let mut config = Config::load(file)?;
+    // Lines would break into the bar, unless somebody asked for them.
+    if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
+        config.telemetry.log = LogFilter::warnings();
+    }
     let _log = super::start_log(&config)?;
     config.require_stores()?;
     let db = adapters::database(&config).await?;

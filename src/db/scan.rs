@@ -191,3 +191,113 @@ impl Db {
         Ok(query.count(&self.read).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{DateTime, TimeDelta};
+    use sea_orm::{Database, Statement};
+
+    use super::*;
+    use crate::db::DbSettings;
+    use crate::domain::ids::{IdSource as _, SystemIds};
+
+    const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
+         url_expires_at, status, late, version, created_at, updated_at";
+
+    const STATUS: &str = "CASE n % 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'expired' \
+         ELSE 'uploaded' END";
+
+    const LONG_AGO: &str = "'2020-01-01T00:00:00+00:00'";
+
+    /// 20,000 rows, of which 20 are pending and 20 expired.
+    fn fill(postgres: bool) -> String {
+        let (id, number, from) = if postgres {
+            ("gen_random_uuid()", "lpad(n::text, 8, '0')", "generate_series(1, 20000) n")
+        } else {
+            let numbers = "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s \
+                 WHERE n < 20000) SELECT n FROM s)";
+            ("randomblob(16)", "printf('%08d', n)", numbers)
+        };
+        let at = if postgres { format!("{LONG_AGO}::timestamptz") } else { LONG_AGO.to_owned() };
+        format!(
+            "INSERT INTO uploads ({COLUMNS}) SELECT {id}, 'o', 'tracks', 'tracks/' || {number}, \
+             'put', false, '{{}}', {at}, {STATUS}, false, 1, {at}, {at} FROM {from}"
+        )
+    }
+
+    /// How the database goes about a query.
+    async fn plan(db: &Db, query: Select<upload::Entity>) -> String {
+        let backend = db.read.get_database_backend();
+        let (explain, column) = if db.is_postgres() {
+            ("EXPLAIN", "QUERY PLAN")
+        } else {
+            ("EXPLAIN QUERY PLAN", "detail")
+        };
+        let query = query.build(backend);
+        let sql = format!("{explain} {}", query.sql);
+        let query = match query.values {
+            Some(values) => Statement::from_sql_and_values(backend, sql, values),
+            None => Statement::from_string(backend, sql),
+        };
+        let rows = db.read.query_all_raw(query).await.expect("a plan");
+        let lines = rows.iter().map(|row| row.try_get::<String>("", column).expect("a line"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    async fn check(url: String) {
+        let settings = DbSettings {
+            url: url.into(),
+            max_connections: 2,
+            busy_timeout: Duration::from_secs(20),
+        };
+        let db = Db::connect(&settings).await.expect("it opens");
+        db.migrate_up().await.expect("migrated");
+        db.write.execute_unprepared(&fill(db.is_postgres())).await.expect("filled");
+        db.write.execute_unprepared("ANALYZE").await.expect("analysed");
+        let policy = PolicyName::default();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let window = OpenWindow {
+            late_since: now - TimeDelta::days(1),
+            overwritable_since: now - TimeDelta::minutes(15),
+            write_once_holds: false,
+        };
+        let range = KeyRange {
+            prefix: "tracks/".into(),
+            after: Some("tracks/0".into()),
+            until: Some("tracks/00012".into()),
+        };
+        for query in open_queries(&policy, &window) {
+            let counted = plan(&db, query.clone().limit(201)).await;
+            let query = within(query, &range).order_by(Column::Key, Order::Asc).limit(501);
+            for plan in [counted, plan(&db, query).await] {
+                let by = ["ix_uploads_pending", "ix_uploads_window"];
+                assert!(by.iter().any(|index| plan.contains(index)), "{plan}");
+                assert!(!plan.contains("ix_uploads_key"), "{plan}");
+            }
+        }
+        let due = plan(&db, due_query(&policy, now).limit(1)).await;
+        assert!(due.contains("ix_uploads_deletion"), "{due}");
+        assert_eq!(db.count_open(&policy, &window, 100).await.expect("a count"), 20);
+        assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
+        let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
+        assert_eq!(db.count_open(&policy, &early, 100).await.expect("a count"), 40);
+        db.close().await.expect("closed");
+    }
+
+    #[tokio::test]
+    async fn what_is_open_is_found_without_reading_what_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        check(format!("sqlite://{}", folder.path().join("plan.db").display())).await;
+        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else { return };
+        let admin = Database::connect(&server).await.expect("the server answers");
+        let name = format!("uc_{}", SystemIds.uuid().as_simple());
+        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("created");
+        let mut url = url::Url::parse(&server).expect("a URL");
+        url.set_path(&name);
+        check(url.into()).await;
+        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        admin.execute_unprepared(&drop).await.expect("dropped");
+    }
+}

@@ -62,8 +62,8 @@ pub enum Batch {
 /// What became of a shard's end.
 #[derive(Debug)]
 pub enum Finished {
-    /// Written; other shards are left.
-    Shard,
+    /// Written; other shards are left. This one was claimed with it.
+    Shard(Option<RunShard>),
     /// Written, and with it the run's end.
     Run(Box<Progress>),
     /// Nothing is written: the shard is another's, or its run has ended.
@@ -84,30 +84,7 @@ impl Db {
             .order_by(shard::Column::Number, Order::Asc)
             .all(&self.read)
             .await?;
-        let waits = |row: &shard::Model| {
-            row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
-        };
-        let now = time(&self.read, Duration::ZERO).await?;
-        for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
-            // One statement: of several processes one finds the lease still lapsed.
-            let claimed = shard::Entity::update_many()
-                .col_expr(shard::Column::Holder, Expr::value(holder))
-                .col_expr(shard::Column::Fence, Expr::col(shard::Column::Fence).add(1))
-                .col_expr(shard::Column::ExpiresAt, lease_end(self.is_postgres(), lease))
-                .filter(shard::Column::RunId.eq(run.0))
-                .filter(shard::Column::Number.eq(row.number))
-                .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
-                .filter(
-                    Expr::col(shard::Column::ExpiresAt)
-                        .lte(lease_end(self.is_postgres(), Duration::ZERO)),
-                )
-                .exec_with_returning(&self.write)
-                .await?;
-            if let Some(row) = claimed.into_iter().next() {
-                return read_shard(row).map(Some);
-            }
-        }
-        Ok(None)
+        claim_one(&self.write, self.is_postgres(), &open, holder, lease).await
     }
 
     /// Holds a shard for longer; `false` where it is not this claim's any more.
@@ -205,13 +182,13 @@ impl Db {
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
     }
 
-    /// Ends a shard, and its run where it was the last.
+    /// Ends a shard, and its run where it was the last; else claims the next one.
     pub async fn finish_shard(
         &self,
         shard: &RunShard,
-        status: ShardStatus,
-        error: Option<String>,
+        (status, error): (ShardStatus, Option<String>),
         mark: &Mark,
+        (holder, lease): (Uuid, Duration),
         now: Timestamp,
     ) -> Result<Finished> {
         let txn = self.begin().await?;
@@ -232,7 +209,12 @@ impl Db {
         let finished = match verdict(&ends) {
             Verdict::GoesOn(given_up) => {
                 skip(&txn, shard.run, given_up.iter().map(PolicyName::as_str)).await?;
-                Finished::Shard
+                let given_up = |row: &shard::Model| {
+                    given_up.iter().any(|policy| policy.as_str() == row.policy)
+                };
+                let rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
+                let postgres = self.is_postgres();
+                Finished::Shard(claim_one(&txn, postgres, &rest, holder, lease).await?)
             }
             Verdict::Ended(status, error) => {
                 skip(&txn, shard.run, ends.iter().map(|end| end.policy.as_str())).await?;
@@ -258,6 +240,38 @@ impl Db {
             .await?;
         Ok(held.rows_affected == 1)
     }
+}
+
+/// Claims one of a run's open shards that nobody holds and whose turn it is.
+async fn claim_one(
+    connection: &impl ConnectionTrait,
+    postgres: bool,
+    rows: &[shard::Model],
+    holder: Uuid,
+    lease: Duration,
+) -> Result<Option<RunShard>> {
+    let open: Vec<_> = rows.iter().filter(|row| row.status == ShardStatus::Open.name()).collect();
+    let waits = |row: &shard::Model| {
+        row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
+    };
+    let now = time(connection, Duration::ZERO).await?;
+    for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
+        // One statement: of several processes one finds the lease still lapsed.
+        let claimed = shard::Entity::update_many()
+            .col_expr(shard::Column::Holder, Expr::value(holder))
+            .col_expr(shard::Column::Fence, Expr::col(shard::Column::Fence).add(1))
+            .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
+            .filter(shard::Column::RunId.eq(row.run_id))
+            .filter(shard::Column::Number.eq(row.number))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .filter(Expr::col(shard::Column::ExpiresAt).lte(lease_end(postgres, Duration::ZERO)))
+            .exec_with_returning(connection)
+            .await?;
+        if let Some(row) = claimed.into_iter().next() {
+            return read_shard(row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn update_of(shard: &RunShard) -> UpdateMany<shard::Entity> {

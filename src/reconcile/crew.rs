@@ -84,8 +84,16 @@ impl Crew {
         }
     }
 
-    /// Works on one shard, and ends it.
+    /// Works on shards one after the other, as long as there is one to claim.
     async fn one(self: Arc<Self>, shard: RunShard) {
+        let mut next = Some(shard);
+        while let Some(shard) = next {
+            next = self.shard(shard).await;
+        }
+    }
+
+    /// Works on one shard, ends it, and gives the next one.
+    async fn shard(&self, shard: RunShard) -> Option<RunShard> {
         tracing::debug!(run = %shard.run, shard = shard.number, fence = shard.fence,
             holder = %self.reconciler.holder, cursor = shard.cursor, "shard claimed");
         let (report, alive) = (Report::of(&shard), Alive::new());
@@ -101,7 +109,7 @@ impl Crew {
             Err(WorkError::LostLease) => {
                 tracing::debug!(run = %shard.run, shard = shard.number, fence = shard.fence,
                     "shard lost");
-                return;
+                return None;
             }
             Err(WorkError::Stopped(why)) => (ShardStatus::Stopped, Some(why)),
             Err(error) => {
@@ -110,7 +118,7 @@ impl Crew {
                 (ShardStatus::Failed, Some(chain(&error)))
             }
         };
-        self.finish(&shard, &report, status, error).await;
+        self.finish(&shard, &report, (status, error)).await
     }
 
     async fn done(
@@ -164,20 +172,25 @@ impl Crew {
         &self,
         shard: &RunShard,
         report: &Report,
-        status: ShardStatus,
-        error: Option<String>,
-    ) {
-        let app = &self.reconciler.app;
+        end: (ShardStatus, Option<String>),
+    ) -> Option<RunShard> {
+        let Reconciler { app, settings, holder, .. } = &*self.reconciler;
         let mark = report.tally().mark(None);
-        match app.db.finish_shard(shard, status, error, &mark, app.now()).await {
+        let claim = (*holder, settings.lease);
+        match app.db.finish_shard(shard, end, &mark, claim, app.now()).await {
             Ok(Finished::Run(ended)) => {
                 log_end(&ended);
                 self.reconciler.changed.notify_waiters();
+                None
             }
-            Ok(Finished::Shard | Finished::Lost) => {}
-            Err(error) => tracing::error!(run = %shard.run, shard = shard.number,
-                error = &error as &dyn std::error::Error,
-                "a shard's end is not written; it is done again when its lease has lapsed"),
+            Ok(Finished::Shard(next)) => next,
+            Ok(Finished::Lost) => None,
+            Err(error) => {
+                tracing::error!(run = %shard.run, shard = shard.number,
+                    error = &error as &dyn std::error::Error,
+                    "a shard's end is not written; it is done again when its lease has lapsed");
+                None
+            }
         }
     }
 }

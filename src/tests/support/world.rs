@@ -18,13 +18,15 @@ use upload_coordinator::domain::{
 };
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::{ObjectStore as _, PutOptions};
+use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
 
 use super::database::TestDatabase;
 
 pub struct World {
     pub app: Arc<App>,
     pub store: Arc<MemoryStore>,
+    /// The bucket that is in use: the store in memory, or one with a wire.
+    pub objects: Arc<dyn ObjectStore>,
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
@@ -50,6 +52,15 @@ impl World {
         change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
         ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
     ) -> Self {
+        Self::build_on(None, change, ids).await
+    }
+
+    /// A world like that on a bucket with a wire.
+    pub async fn build_on(
+        bucket: Option<Store>,
+        change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
+        ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
+    ) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
         // Real time: the database's own clock judges leases.
@@ -60,12 +71,12 @@ impl World {
         let config = Config::from_sources(&sources).expect("the defaults are sound");
         let mut policies = config.domain_policies();
         change(&mut policies);
+        let memory = || store.clone().store("default", None).expect("a store");
+        let bucket = bucket.unwrap_or_else(memory);
+        let objects = bucket.objects.clone();
         let app = Arc::new(App {
             db,
-            stores: BTreeMap::from([(
-                "default".to_owned(),
-                store.clone().store("default", None).expect("a store"),
-            )]),
+            stores: BTreeMap::from([("default".to_owned(), bucket)]),
             policies,
             clock: clock.clone(),
             ids: ids(clock.clone()),
@@ -76,7 +87,7 @@ impl World {
         let claimed = upload_coordinator::reconcile::marker::claim(&app).await;
         // A test may have a policy whose store is not there.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
-        Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
+        Self { app, store, objects, clock, reconciler, owner: Owner::anonymous(), database }
     }
 
     /// The use cases of another process on the same database and store.
@@ -163,7 +174,29 @@ impl World {
     }
 
     pub async fn put_key(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.store.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+        self.objects.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+    }
+
+    /// The keys of all objects, ascending.
+    pub async fn keys(&self) -> Vec<String> {
+        if self.is_in_memory() {
+            return self.store.keys();
+        }
+        let (mut keys, mut request) = (Vec::new(), ListRequest::default());
+        loop {
+            let page = self.objects.list(&request).await.expect("a listing");
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            match page.next {
+                Some(token) => request.token = Some(token),
+                None => return keys,
+            }
+        }
+    }
+
+    /// Whether the bucket is the store in memory, with its faults on demand.
+    pub fn is_in_memory(&self) -> bool {
+        let memory: Arc<dyn ObjectStore> = self.store.clone();
+        Arc::ptr_eq(&memory, &self.objects)
     }
 
     pub async fn get(&self, id: UploadId) -> Upload {

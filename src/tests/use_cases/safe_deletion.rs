@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use upload_coordinator::domain::run::{Mode, RunStatus};
-use upload_coordinator::domain::{IdSource as _, Status, Upload, UploadId};
+use upload_coordinator::domain::{Status, Upload, UploadId};
 use upload_coordinator::reconcile::purge::Purge;
 
 use crate::support::world::World;

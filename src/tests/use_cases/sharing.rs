@@ -14,7 +14,7 @@ use upload_coordinator::domain::run::{
 };
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
-use upload_coordinator::domain::{Clock as _, IdSource as _, RunId, Status};
+use upload_coordinator::domain::{Clock as _, RunId, Status};
 use upload_coordinator::jobs::{Scheduler, Schedules};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::Operation;
@@ -87,7 +87,8 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     assert!(matches!(saved, Batch::Lost), "{saved:?}");
     assert!(!db.renew_shard(mine, LEASE).await.unwrap());
     assert_eq!(db.spend_deletions(mine, LEASE, 5, 10).await.unwrap(), None);
-    let finished = db.finish_shard(mine, ShardStatus::Done, None, &mark, now).await.unwrap();
+    let finished =
+        db.finish_shard(mine, (ShardStatus::Done, None), &mark, (other, LEASE), now).await.unwrap();
     assert!(matches!(finished, Finished::Lost), "{finished:?}");
     assert_eq!(world.get(upload.id).await, upload);
     assert_eq!(world.findings(&run).await, []);
