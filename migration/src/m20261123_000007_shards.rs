@@ -162,6 +162,8 @@ impl MigrationTrait for Migration {
             // Asked once a second by every process.
             "CREATE INDEX ix_runs_running ON reconcile_runs (id) WHERE status = 'running'",
             "CREATE INDEX ix_uploads_pending ON uploads (policy, key) WHERE status = 'pending'",
+            "CREATE INDEX ix_uploads_due ON uploads (policy, object_delete_after, id) \
+             WHERE object_deleted_at IS NULL AND object_delete_after IS NOT NULL",
         ] {
             connection.execute_unprepared(index).await?;
         }
@@ -181,6 +183,7 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for (name, table) in [
             ("ix_uploads_window", Uploads::Table.into_table_ref()),
+            ("ix_uploads_due", Uploads::Table.into_table_ref()),
             ("ix_uploads_pending", Uploads::Table.into_table_ref()),
             ("ix_runs_running", ReconcileRuns::Table.into_table_ref()),
             ("ux_runs_scheduled", ReconcileRuns::Table.into_table_ref()),

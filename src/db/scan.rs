@@ -278,7 +278,7 @@ mod tests {
             }
         }
         let due = plan(&db, due_query(&policy, now).limit(1)).await;
-        assert!(due.contains("ix_uploads_deletion"), "{due}");
+        assert!(due.contains("ix_uploads_due"), "{due}");
         assert_eq!(db.count_open(&policy, &window, 100).await.expect("a count"), 20);
         assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };

@@ -21,6 +21,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often shards are asked for that another process left.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 
+/// A shard that was left so often takes its processes down with it.
+const MAX_CLAIMS: i64 = 100;
+
 /// A run as this process works on it.
 pub(super) struct Crew {
     reconciler: Arc<Reconciler>,
@@ -128,6 +131,9 @@ impl Crew {
         alive: &Alive,
     ) -> Result<ShardStatus, WorkError> {
         let Reconciler { app, settings, pace, .. } = &*self.reconciler;
+        if shard.fence > MAX_CLAIMS {
+            return Err(WorkError::Left(MAX_CLAIMS));
+        }
         let gone = || AppError::Unconfigured(format!("policies.{}", shard.policy));
         let policy = app.policies.get(&shard.policy).ok_or_else(gone)?;
         let store = app.store_of(policy)?;

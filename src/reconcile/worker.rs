@@ -40,6 +40,9 @@ pub enum WorkError {
     /// Another process works on the shard, or the run has ended: nothing is written.
     #[error("the shard is another's by now")]
     LostLease,
+    /// Its processes ended before it did, again and again.
+    #[error("{0} processes ended before the shard did")]
+    Left(i64),
     /// Database or store failed.
     #[error(transparent)]
     App(#[from] AppError),

@@ -13,23 +13,26 @@ use std::time::Duration;
 
 use entity::{reconcile_run as run, reconcile_shard as shard};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait as _, SimpleExpr};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Order, QueryFilter,
-    QueryOrder, Statement, UpdateMany,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, QueryOrder,
+    UpdateMany,
 };
 use uuid::Uuid;
 
 use super::runs::end_run;
 use super::uploads::{Change, Saved};
-use super::{Db, DbError, Result, findings, suspects};
+use super::{Db, Result, findings, suspects};
 use crate::domain::run::{
-    Counters, Finding, NewShard, Progress, RunShard, RunStatus, ShardEnd, ShardStatus, Stage,
-    SuspectKind, Verdict, verdict,
+    Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind, Verdict,
+    verdict,
 };
-use crate::domain::{KeyRange, PolicyName, RunId, Timestamp, Upload, UploadId};
+use crate::domain::{PolicyName, RunId, Timestamp, Upload, UploadId};
 
-const TABLE: &str = "reconcile_shards";
+mod row;
+
+use row::end_of;
+pub(super) use row::{counters_of, lease_end, new_row, read_shard, time};
 
 /// How far a shard is, to be written with what was done.
 #[derive(Debug, Clone, Default)]
@@ -342,103 +345,4 @@ pub(super) async fn ends_of(
 ) -> Result<Vec<shard::Model>> {
     let query = shard::Entity::find().filter(shard::Column::RunId.eq(run.0));
     Ok(query.order_by(shard::Column::Number, Order::Asc).all(connection).await?)
-}
-
-/// The row of a new shard, held by `holder` until `lease` where there is one.
-pub(super) fn new_row(
-    run: RunId,
-    number: i32,
-    new: &NewShard,
-    holder: Option<Uuid>,
-    lease: Timestamp,
-) -> shard::Model {
-    let NewShard { policy, range, closing } = new;
-    shard::Model {
-        run_id: run.0,
-        number,
-        policy: policy.as_str().to_owned(),
-        closing: *closing,
-        prefix: range.as_ref().map(|range| range.prefix.clone()),
-        after: range.as_ref().and_then(|range| range.after.clone()),
-        until: range.as_ref().and_then(|range| range.until.clone()),
-        stage: Stage::Compare.name().to_owned(),
-        cursor: None,
-        status: ShardStatus::Open.name().to_owned(),
-        error: None,
-        counters: serde_json::json!(Counters::default()),
-        findings: 0,
-        holder,
-        fence: i64::from(holder.is_some()),
-        expires_at: if holder.is_some() { lease } else { Timestamp::UNIX_EPOCH },
-    }
-}
-
-fn bad(row: &shard::Model, column: &'static str) -> DbError {
-    DbError::Corrupt { table: TABLE, column, id: format!("{}/{}", row.run_id, row.number) }
-}
-
-/// A shard's counters.
-pub(super) fn counters_of(row: &shard::Model) -> Result<Counters> {
-    serde_json::from_value(row.counters.clone()).map_err(|_| bad(row, "counters"))
-}
-
-fn end_of(row: &shard::Model) -> Result<ShardEnd> {
-    Ok(ShardEnd {
-        number: row.number,
-        policy: PolicyName::new(row.policy.clone()),
-        status: row.status.parse().map_err(|()| bad(row, "status"))?,
-        error: row.error.clone(),
-    })
-}
-
-/// A shard as it was claimed.
-pub(super) fn read_shard(row: shard::Model) -> Result<RunShard> {
-    let (after, until) = (row.after.clone(), row.until.clone());
-    Ok(RunShard {
-        run: RunId(row.run_id),
-        number: row.number,
-        policy: PolicyName::new(row.policy.clone()),
-        range: row.prefix.clone().map(|prefix| KeyRange { prefix, after, until }),
-        closing: row.closing,
-        stage: row.stage.parse().map_err(|()| bad(&row, "stage"))?,
-        cursor: row.cursor.clone(),
-        counters: counters_of(&row)?,
-        findings: u64::try_from(row.findings).map_err(|_| bad(&row, "findings"))?,
-        doubt: row.error.clone(),
-        fence: row.fence,
-    })
-}
-
-/// The end of a lease that begins now, by the database's clock, as an expression.
-pub(super) fn lease_end(postgres: bool, lease: Duration) -> SimpleExpr {
-    let millis = lease.as_millis();
-    Expr::cust(if postgres {
-        format!("clock_timestamp() + interval '{millis} milliseconds'")
-    } else {
-        format!(
-            "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '+{}.{:03} seconds')",
-            millis / 1000,
-            millis % 1000
-        )
-    })
-}
-
-/// The database's clock, the one that all processes share, and so much later.
-pub(super) async fn time(connection: &impl ConnectionTrait, after: Duration) -> Result<Timestamp> {
-    let backend = connection.get_database_backend();
-    let postgres = backend == DbBackend::Postgres;
-    let sql = if postgres {
-        "SELECT clock_timestamp() AS now"
-    } else {
-        "SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now') AS now"
-    };
-    let row = connection.query_one_raw(Statement::from_string(backend, sql)).await?;
-    let row = row.ok_or(DbError::Clock)?;
-    let now: Timestamp = if postgres {
-        row.try_get("", "now")?
-    } else {
-        let text: String = row.try_get("", "now")?;
-        text.parse().map_err(|_| DbError::Clock)?
-    };
-    Ok(now + after)
 }
