@@ -2,8 +2,8 @@
 //! oracle written apart from the service that says what each must end as.
 //!
 //! In memory there are faults of every kind; over the wire the connections are cut.
-//! `TEST_LONG=1` runs 1,000 worlds in memory and 50 over the wire, `TEST_SEEDS=7` so many of
-//! each; `TEST_SEED=7` runs that one.
+//! `TEST_LONG=1` runs 1,000 worlds in memory and 50 over the wire, `TEST_SEEDS` and
+//! `TEST_WIRE_SEEDS` so many; `TEST_SEED=7` runs that one.
 
 mod fates;
 mod oracle;
@@ -44,18 +44,18 @@ impl IdSource for SeededIds {
     }
 }
 
-fn seeds(usually: u64, long: u64) -> Vec<u64> {
+fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let count = if std::env::var("TEST_LONG").is_ok() { long } else { usually };
     match number("TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("TEST_SEEDS").unwrap_or(count)).collect(),
+        None => (0..number(variable).unwrap_or(count)).collect(),
     }
 }
 
 #[test]
 fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
-    let queue = Mutex::new(seeds(200, 1000));
+    let queue = Mutex::new(seeds("TEST_SEEDS", 200, 1000));
     // Each world has a thread and a runtime of its own, so that a seed is as repeatable as
     // the database's threads allow.
     std::thread::scope(|scope| {
@@ -72,7 +72,7 @@ fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
 
 #[test]
 fn every_upload_ends_as_the_oracle_says_over_the_wire() {
-    for seed in seeds(5, 50) {
+    for seed in seeds("TEST_WIRE_SEEDS", 5, 50) {
         attempt(seed, live_on_a_server(seed));
     }
 }

@@ -14,7 +14,7 @@ use upload_coordinator::domain::run::{
 };
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
-use upload_coordinator::domain::{Clock as _, RunId, Status};
+use upload_coordinator::domain::{Clock as _, PolicyName, RunId, Status};
 use upload_coordinator::jobs::{Scheduler, Schedules};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::Operation;
@@ -230,6 +230,35 @@ async fn an_incremental_run_with_nothing_to_do_asks_the_store_nothing() {
     let little = world.reconcile(Mode::Incremental).await;
     assert_eq!(world.shards(little.id).await.len(), 1);
     assert_eq!((little.counters.head_requests, little.counters.list_requests), (1, 0));
+}
+
+#[tokio::test]
+async fn a_run_of_a_policy_that_is_not_configured_any_more_fails() {
+    let world = with_uploads(3).await;
+    let (kept, gone) = (PolicyName::default(), PolicyName::new("gone"));
+    let range = world.app.policies[&kept].prefix.whole();
+    let shard = |policy: &PolicyName| NewShard {
+        policy: policy.clone(),
+        range: Some(range.clone()),
+        closing: true,
+    };
+    let new = NewRun {
+        id: RunId(world.app.ids.uuid()),
+        request: audit(),
+        policies: &[kept.clone(), gone.clone()],
+        shards: &[shard(&gone), shard(&kept)],
+        scheduled_for: None,
+        holder: world.app.ids.uuid(),
+        claims: 0,
+        lease: LEASE,
+    };
+    let started = world.app.db.start_run(new, world.clock.now()).await.unwrap();
+    let Started::Run(run, claimed) = started else { panic!("{started:?}") };
+    assert_eq!(claimed, []);
+    let ended = world.reconciler.join(run.id).await.expect("it is at work").wait().await;
+    assert_eq!(ended.status, RunStatus::Failed);
+    assert!(ended.error.unwrap().contains("policies.gone"));
+    assert_eq!(ended.counters.confirmed, 3, "the other policy has its turn");
 }
 
 #[tokio::test]
