@@ -9,6 +9,8 @@ pub mod marker;
 pub mod reconcile_finding;
 pub mod reconcile_lock;
 pub mod reconcile_run;
+pub mod reconcile_shard;
+pub mod reconcile_suspect;
 pub mod track;
 pub mod upload;
 pub mod webhook_delivery;

@@ -106,7 +106,7 @@ pub(crate) async fn abort_multipart(store: &Store, upload: &Upload, multipart_id
     }
 }
 
-fn note(upload: &Upload, policy: &Policy) {
+pub(crate) fn note(upload: &Upload, policy: &Policy) {
     tracing::info!(upload = %upload.id, policy = %policy.name, status = upload.status().name(),
         version = upload.version, "upload changed");
 }

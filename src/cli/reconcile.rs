@@ -12,10 +12,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
-use crate::config::Config;
+use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
-use crate::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
-use crate::reconcile::{Progress, Reconciler, RunHandle, StartError};
+use crate::domain::run::{Mode, Progress, Run, RunRequest, RunStatus, Trigger};
+use crate::reconcile::{Reconciler, RunHandle, StartError};
 
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(200);
@@ -50,7 +50,11 @@ enum ModeArg {
 
 /// Runs once; the exit code is 0 where the run succeeded.
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
-    let config = Config::load(file)?;
+    let mut config = Config::load(file)?;
+    // Lines would break into the bar, unless somebody asked for them.
+    if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
+        config.telemetry.log = LogFilter::warnings();
+    }
     let _log = super::start_log(&config)?;
     config.require_stores()?;
     let db = adapters::database(&config).await?;
@@ -71,11 +75,11 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         force: args.force,
         trigger: Trigger::Cli,
     };
-    let run = match reconciler.start(request).await {
-        Ok(handle) => watch(&reconciler, handle).await,
-        Err(error @ StartError::Held(_)) => bail!("{error}; wait for it, or cancel it"),
-        Err(error) => return Err(error.into()),
+    let run = match start(&reconciler, request).await? {
+        Some(handle) => watch(&reconciler, handle).await?,
+        None => bail!("interrupted"),
     };
+    reconciler.shut_down().await;
     adapters.close().await;
     if args.json {
         println!(
@@ -89,27 +93,57 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows a bar on a terminal until the run ends; Ctrl-C or SIGTERM ends it in order.
-async fn watch(reconciler: &Reconciler, handle: RunHandle) -> Run {
-    let bar = std::io::stderr().is_terminal().then(bar);
-    let mut ticks = tokio::time::interval(TICK);
-    let mut stop = std::pin::pin!(super::service::stop_signal());
-    while !handle.is_finished() {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = &mut stop => {
-                reconciler.shut_down().await;
-                break;
-            }
+/// Starts a run. One whose process died is brought to its end first; `None` where that was
+/// interrupted.
+async fn start(
+    reconciler: &Arc<Reconciler>,
+    request: RunRequest,
+) -> anyhow::Result<Option<RunHandle>> {
+    loop {
+        let held = match reconciler.start(request.clone()).await {
+            Ok(handle) => return Ok(Some(handle)),
+            Err(StartError::Held(held)) => held,
+            Err(error) => return Err(error.into()),
+        };
+        if !reconciler.app.db.is_left_alone(held).await? {
+            bail!("{}; wait for it, or cancel it", StartError::Held(held));
         }
-        if let Some(bar) = &bar {
-            show(bar, handle.progress());
+        tracing::info!(run = %held, "brought to its end first: its process died");
+        if let Some(handle) = reconciler.join(held).await
+            && watch(reconciler, handle).await?.status == RunStatus::Cancelled
+        {
+            return Ok(None);
         }
     }
+}
+
+/// Shows a bar on a terminal until the run ends; Ctrl-C or SIGTERM cancels it.
+async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Result<Run> {
+    let bar = std::io::stderr().is_terminal().then(bar);
+    let id = handle.run.id;
+    let mut ticks = tokio::time::interval(TICK);
+    let mut stop = std::pin::pin!(super::service::stop_signal());
+    let mut ended = std::pin::pin!(handle.wait());
+    let run = loop {
+        tokio::select! {
+            run = &mut ended => break run,
+            _ = ticks.tick(), if bar.is_some() => {
+                if let (Some(bar), Ok(Some(progress))) = (&bar, reconciler.app.db.progress(id).await)
+                {
+                    show(bar, &progress);
+                }
+            }
+            stopped = &mut stop => {
+                stopped?;
+                reconciler.cancel(id).await?;
+                break ended.await;
+            }
+        }
+    };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    handle.wait().await
+    Ok(run)
 }
 
 fn bar() -> ProgressBar {
@@ -118,9 +152,9 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+fn show(bar: &ProgressBar, progress: &Progress) {
     let seconds = bar.elapsed().as_secs().max(1);
-    let listed = progress.counters.listed;
+    let listed = progress.run.counters.listed;
     bar.set_length(progress.shards);
     bar.set_position(progress.shards_done);
     bar.set_message(format!(

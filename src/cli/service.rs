@@ -62,6 +62,7 @@ impl Service {
             .await
             .context("reconcile.schedule")?;
         let couriers = adapters::couriers(config, &adapters.app);
+        reconciler.take_part();
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
@@ -92,7 +93,7 @@ impl Service {
         // Long polls and event streams would hold up the server's end.
         adapters.app.db.end_waits();
         drop(couriers);
-        // Nothing new is accepted from here on; what runs is ended, or finishes.
+        // Nothing new is accepted from here on; runs are left to others, requests finish.
         let stopping = handle.stop(true);
         reconciler.shut_down().await;
         stopping.await;

@@ -38,6 +38,11 @@ impl Choice for LogFormat {
 pub struct LogFilter(String);
 
 impl LogFilter {
+    /// Warnings and worse.
+    pub fn warnings() -> Self {
+        Self("warn".to_owned())
+    }
+
     /// The directives.
     pub fn as_str(&self) -> &str {
         &self.0

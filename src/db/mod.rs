@@ -20,12 +20,15 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 
 pub mod changes;
+pub mod findings;
 pub mod instance;
 pub mod outbox;
 pub mod page;
 pub mod retention;
 pub mod runs;
 pub mod scan;
+pub mod shards;
+mod suspects;
 pub mod tracks;
 pub mod uploads;
 

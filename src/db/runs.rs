@@ -1,141 +1,189 @@
-//! Reconciliation runs, their findings, and the lock of each mode and policy.
+//! Reconciliation runs, and the lock of each mode and policy.
 //!
-//! A lock is a row with an end by the database's clock. Its holder renews it; a process
-//! that died stops renewing, and the next run takes over. The run that held a lapsed
-//! lock is marked failed by whoever takes it.
+//! A lock names the run that is at work on a mode and policy, and is held until that run
+//! has ended. Runs outlive their processes: what a process holds for a while are the
+//! shards of a run, see [`super::shards`].
 
 use std::time::Duration;
 
-use entity::{reconcile_finding as finding, reconcile_lock as lock, reconcile_run as run};
+use entity::{reconcile_lock as lock, reconcile_run as run, reconcile_shard as shard};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Order, QueryFilter,
-    QueryOrder, QuerySelect, Statement,
+    ColumnTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
+use super::shards::{ends_of, lease_end, new_row, read_shard, time};
 use super::tracks::keyset;
 use super::{Cursor, Db, DbError, Page, Result};
-use crate::domain::run::{Counters, Finding, FindingKind, Mode, Run, RunRequest, RunStatus};
-use crate::domain::{PolicyName, RunId, Timestamp, UploadId};
+use crate::domain::run::{
+    Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
+};
+use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// The order of run lists and of findings, as their cursors name it.
+/// The order of run lists, as their cursors name it.
 pub const RUN_ORDER: &str = "-started_at";
-/// The order of findings.
-pub const FINDING_ORDER: &str = "number";
+
+/// A run that is to start.
+#[derive(Debug)]
+pub struct NewRun<'a> {
+    /// Its id.
+    pub id: RunId,
+    /// What is asked.
+    pub request: RunRequest,
+    /// On which policies.
+    pub policies: &'a [PolicyName],
+    /// What is to be done; where that is nothing, the run has ended as soon as it starts.
+    pub shards: &'a [NewShard],
+    /// The tick of the schedule that wants it, for one run of the whole group.
+    pub scheduled_for: Option<Timestamp>,
+    /// Who starts it, and for how long it gets the first shards.
+    pub holder: Uuid,
+    /// How many shards the holder gets.
+    pub claims: usize,
+    /// For how long.
+    pub lease: Duration,
+}
 
 /// What became of an attempt to start a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Started {
-    /// It holds all its locks.
-    Run(Run),
+    /// It holds all its locks; and the shards that its holder got.
+    Run(Run, Vec<RunShard>),
     /// This run holds one of them.
     Held(RunId),
+    /// Another process started one for the same tick.
+    Taken,
 }
 
 impl Db {
-    /// Writes the run and takes the lock of its mode for each of these policies.
-    pub async fn start_run(
-        &self,
-        id: RunId,
-        request: RunRequest,
-        policies: &[PolicyName],
-        lease: Duration,
-        now: Timestamp,
-    ) -> Result<Started> {
+    /// Writes the run and its shards, and takes the lock of its mode for each policy.
+    pub async fn start_run(&self, new: NewRun<'_>, now: Timestamp) -> Result<Started> {
+        let ended = new.shards.is_empty();
         let run = Run {
-            id,
-            request,
-            status: RunStatus::Running,
+            id: new.id,
+            request: new.request,
+            status: if ended { RunStatus::Succeeded } else { RunStatus::Running },
             counters: Counters::default(),
             error: None,
             started_at: now,
-            finished_at: None,
+            finished_at: ended.then_some(now),
         };
         let txn = self.begin().await?;
-        run::Entity::insert(to_row(&run)).exec_without_returning(&txn).await?;
-        let db_now = database_now(&txn).await?;
-        let mut policies = policies.to_vec();
+        let tick = [run::Column::Mode, run::Column::ScheduledFor];
+        let added = run::Entity::insert(to_row(&run, new.scheduled_for))
+            .on_conflict(OnConflict::columns(tick).do_nothing().to_owned())
+            .exec_without_returning(&txn)
+            .await?;
+        if added == 0 {
+            txn.rollback().await?;
+            return Ok(Started::Taken);
+        }
+        let mut policies = new.policies.to_vec();
         policies.sort();
         for policy in &policies {
-            let holder = take_lock(&txn, self.is_postgres(), &run, policy, lease, db_now).await?;
-            if let Some(holder) = holder {
+            if let Some(holder) = take_lock(&txn, self.is_postgres(), &run, policy).await? {
                 txn.rollback().await?;
                 return Ok(Started::Held(holder));
             }
         }
-        txn.commit().await?;
-        Ok(Started::Run(run))
-    }
-
-    /// Renews a run's locks and saves its counters; `false` where the run has lost a lock
-    /// or was asked to cancel.
-    pub async fn renew_run(&self, run: &Run, locks: u64, lease: Duration) -> Result<Renewed> {
-        let txn = self.begin().await?;
-        let ends = database_now(&txn).await? + lease;
-        let renewed = lock::Entity::update_many()
-            .col_expr(lock::Column::ExpiresAt, Expr::value(ends))
-            .filter(lock::Column::RunId.eq(run.id.0))
-            .exec(&txn)
-            .await?;
-        if renewed.rows_affected != locks {
-            txn.rollback().await?;
-            return Ok(Renewed::Lost);
+        // The closing shards of policies that have others wait for those.
+        let alone = |new: &NewShard, all: &[NewShard]| {
+            !new.closing || all.iter().filter(|other| other.policy == new.policy).count() == 1
+        };
+        let (mut rows, mut claimed) = (Vec::new(), Vec::new());
+        let lease = time(&txn, new.lease).await?;
+        for (number, part) in (0..).zip(new.shards) {
+            let mine = claimed.len() < new.claims && alone(part, new.shards);
+            let row = new_row(run.id, number, part, mine.then_some(new.holder), lease);
+            if mine {
+                claimed.push(row.clone());
+            }
+            rows.push(row);
         }
-        let row = run::Entity::update_many()
-            .set(run::ActiveModel {
-                counters: Set(serde_json::json!(run.counters)),
-                ..Default::default()
-            })
-            .filter(run::Column::Id.eq(run.id.0))
-            .exec_with_returning(&txn)
-            .await?;
+        if !rows.is_empty() {
+            use sea_orm::IntoActiveModel as _;
+            let rows = rows.into_iter().map(shard::Model::into_active_model);
+            shard::Entity::insert_many(rows).exec_without_returning(&txn).await?;
+        }
         txn.commit().await?;
-        let cancelled = row.first().is_some_and(|row| row.cancel_requested);
-        Ok(if cancelled { Renewed::CancelRequested } else { Renewed::Held })
+        let claimed = claimed.into_iter().map(read_shard).collect::<Result<_>>()?;
+        Ok(Started::Run(run, claimed))
     }
 
-    /// Writes how a run ended and lets its locks go. A run that lost its locks was ended
-    /// by whoever took them, and stays as it is.
-    pub async fn finish_run(&self, run: &Run) -> Result<()> {
+    /// The runs that are at work, or wait for somebody to go on with them.
+    pub async fn running_runs(&self) -> Result<Vec<RunId>> {
+        let ids: Vec<Uuid> = run::Entity::find()
+            .select_only()
+            .column(run::Column::Id)
+            // A literal, not a parameter: the index is over these rows only.
+            .filter(Expr::cust("status = 'running'"))
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        Ok(ids.into_iter().map(RunId).collect())
+    }
+
+    /// Whether nobody works on a run that has not ended.
+    pub async fn is_left_alone(&self, id: RunId) -> Result<bool> {
+        if self.run(id).await?.is_none_or(|run| run.status != RunStatus::Running) {
+            return Ok(false);
+        }
+        let held = shard::Entity::find()
+            .filter(shard::Column::RunId.eq(id.0))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .filter(
+                Expr::col(shard::Column::ExpiresAt)
+                    .gt(lease_end(self.is_postgres(), Duration::ZERO)),
+            );
+        Ok(held.limit(1).one(&self.read).await?.is_none())
+    }
+
+    /// Ends a run, whoever works on it: their shards are not theirs any more. `None` where
+    /// no such run is at work.
+    pub async fn cancel_run(
+        &self,
+        id: RunId,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<Option<Progress>> {
         let txn = self.begin().await?;
-        // Locks before runs, as in `take_lock`: so two never wait for each other.
-        let ended = database_now(&txn).await?;
-        lock::Entity::update_many()
-            .col_expr(lock::Column::ExpiresAt, Expr::value(ended))
-            .filter(lock::Column::RunId.eq(run.id.0))
-            .exec(&txn)
-            .await?;
-        run::Entity::update_many()
-            .set(run::ActiveModel {
-                status: Set(run.status.name().to_owned()),
-                counters: Set(serde_json::json!(run.counters)),
-                error: Set(run.error.clone()),
-                finished_at: Set(run.finished_at),
-                ..Default::default()
-            })
-            .filter(run::Column::Id.eq(run.id.0))
-            .filter(run::Column::Status.eq(RunStatus::Running.name()))
-            .exec(&txn)
-            .await?;
-        Ok(txn.commit().await?)
-    }
-
-    /// Asks a run to end; `false` where no such run is at work.
-    pub async fn cancel_run(&self, id: RunId) -> Result<bool> {
-        let done = run::Entity::update_many()
+        let run = run::Entity::update_many()
             .col_expr(run::Column::CancelRequested, Expr::value(true))
             .filter(run::Column::Id.eq(id.0))
             .filter(run::Column::Status.eq(RunStatus::Running.name()))
-            .exec(&self.write)
+            .exec_with_returning(&txn)
             .await?;
-        Ok(done.rows_affected == 1)
+        let Some(run) = run.into_iter().next() else {
+            txn.rollback().await?;
+            return Ok(None);
+        };
+        shard::Entity::update_many()
+            .col_expr(shard::Column::Status, Expr::value(ShardStatus::Skipped.name()))
+            .filter(shard::Column::RunId.eq(id.0))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .exec(&txn)
+            .await?;
+        let shards = ends_of(&txn, id).await?;
+        let why = Some(why.to_owned());
+        let ended = end_run(&txn, run, &shards, RunStatus::Cancelled, why, now).await?;
+        txn.commit().await?;
+        Ok(Some(ended))
     }
 
-    /// One run.
+    /// One run, with its counters so far.
     pub async fn run(&self, id: RunId) -> Result<Option<Run>> {
-        run::Entity::find_by_id(id.0).one(&self.read).await?.map(TryInto::try_into).transpose()
+        Ok(self.progress(id).await?.map(|progress| progress.run))
+    }
+
+    /// How far a run is.
+    pub async fn progress(&self, id: RunId) -> Result<Option<Progress>> {
+        let Some(row) = run::Entity::find_by_id(id.0).one(&self.read).await? else {
+            return Ok(None);
+        };
+        let shards = ends_of(&self.read, id).await?;
+        summed(row.try_into()?, &shards).map(Some)
     }
 
     /// A page of runs, newest first.
@@ -158,69 +206,62 @@ impl Db {
             value: row.started_at.to_rfc3339(),
             id: row.id,
         });
-        let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-        Ok(Page { items, next: page.next })
-    }
-
-    /// Adds findings to a run; `first` is the number of the first of them.
-    pub async fn add_findings(&self, id: RunId, first: u64, findings: &[Finding]) -> Result<()> {
-        if findings.is_empty() {
-            return Ok(());
+        let mut items = Vec::with_capacity(page.items.len());
+        for row in page.items {
+            let run: Run = row.try_into()?;
+            let run = match run.status {
+                RunStatus::Running => self.run(run.id).await?.unwrap_or(run),
+                _ => run,
+            };
+            items.push(run);
         }
-        let rows = findings.iter().zip(first..).map(|(finding, number)| finding::ActiveModel {
-            run_id: Set(id.0),
-            number: Set(i64::try_from(number).unwrap_or(i64::MAX)),
-            kind: Set(finding.kind.name().to_owned()),
-            policy: Set(finding.policy.as_str().to_owned()),
-            key: Set(finding.key.clone()),
-            upload_id: Set(finding.upload.map(|id| id.0)),
-            size: Set(finding.size.and_then(|size| i64::try_from(size).ok())),
-            detail: Set(finding.detail.clone()),
-            found_at: Set(finding.found_at),
-        });
-        finding::Entity::insert_many(rows).exec_without_returning(&self.write).await?;
-        Ok(())
-    }
-
-    /// A page of a run's findings, in the order they were made.
-    pub async fn list_findings(
-        &self,
-        id: RunId,
-        kind: Option<FindingKind>,
-        cursor: Option<&Cursor>,
-        limit: u64,
-    ) -> Result<Page<Finding>> {
-        let mut query = finding::Entity::find().filter(finding::Column::RunId.eq(id.0));
-        if let Some(kind) = kind {
-            query = query.filter(finding::Column::Kind.eq(kind.name()));
-        }
-        if let Some(after) = cursor.and_then(|cursor| cursor.value.parse::<i64>().ok()) {
-            query = query.filter(finding::Column::Number.gt(after));
-        }
-        let rows = query
-            .order_by(finding::Column::Number, Order::Asc)
-            .limit(limit + 1)
-            .all(&self.read)
-            .await?;
-        let page = Page::cut(rows, limit, |row| Cursor {
-            order: FINDING_ORDER.to_owned(),
-            value: row.number.to_string(),
-            id: row.run_id,
-        });
-        let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })
     }
 }
 
-/// What renewing a run's locks found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewed {
-    /// The run holds them.
-    Held,
-    /// The run holds them, and was asked to end.
-    CancelRequested,
-    /// Another run took one: this one must write nothing more.
-    Lost,
+/// A run's progress by its shards; the counters of one that has ended are its own.
+fn summed(mut run: Run, shards: &[shard::Model]) -> Result<Progress> {
+    let mut counters = Counters::default();
+    for row in shards {
+        counters.add(&super::shards::counters_of(row)?);
+    }
+    if run.status == RunStatus::Running {
+        run.counters = counters;
+    }
+    let done = shards.iter().filter(|row| row.status != ShardStatus::Open.name()).count();
+    Ok(Progress {
+        run,
+        findings: shards.iter().map(|row| u64::try_from(row.findings).unwrap_or(0)).sum(),
+        shards: shards.len() as u64,
+        shards_done: done as u64,
+    })
+}
+
+/// Writes how a run ended, with the sum of its shards.
+pub(super) async fn end_run(
+    txn: &DatabaseTransaction,
+    row: run::Model,
+    shards: &[shard::Model],
+    status: RunStatus,
+    error: Option<String>,
+    now: Timestamp,
+) -> Result<Progress> {
+    let mut progress = summed(row.try_into()?, shards)?;
+    let run = &mut progress.run;
+    (run.status, run.error, run.finished_at) = (status, error, Some(now));
+    run::Entity::update_many()
+        .set(run::ActiveModel {
+            status: Set(run.status.name().to_owned()),
+            counters: Set(serde_json::json!(run.counters)),
+            error: Set(run.error.clone()),
+            finished_at: Set(run.finished_at),
+            ..Default::default()
+        })
+        .filter(run::Column::Id.eq(run.id.0))
+        .exec(txn)
+        .await?;
+    super::suspects::forget(txn, run.id).await?;
+    Ok(progress)
 }
 
 /// Takes one lock, or names the run that holds it.
@@ -229,16 +270,12 @@ async fn take_lock(
     postgres: bool,
     run: &Run,
     policy: &PolicyName,
-    lease: Duration,
-    now: Timestamp,
 ) -> Result<Option<RunId>> {
     let mode = run.request.mode.name();
     let fresh = lock::ActiveModel {
         mode: Set(mode.to_owned()),
         policy: Set(policy.as_str().to_owned()),
         run_id: Set(run.id.0),
-        fence: Set(0),
-        expires_at: Set(now),
     };
     let known = [lock::Column::Mode, lock::Column::Policy];
     lock::Entity::insert(fresh)
@@ -248,19 +285,15 @@ async fn take_lock(
     let query = lock::Entity::find_by_id((mode.to_owned(), policy.as_str().to_owned()));
     let query = if postgres { query.lock_exclusive() } else { query };
     let Some(held) = query.one(txn).await? else { return Ok(None) };
-    if held.run_id != run.id.0 && held.expires_at > now {
+    if held.run_id == run.id.0 {
+        return Ok(None);
+    }
+    let holder = run::Entity::find_by_id(held.run_id).one(txn).await?;
+    if holder.is_some_and(|holder| holder.status == RunStatus::Running.name()) {
         return Ok(Some(RunId(held.run_id)));
     }
-    if held.run_id != run.id.0 {
-        interrupt(txn, held.run_id, now).await?;
-    }
     lock::Entity::update_many()
-        .set(lock::ActiveModel {
-            run_id: Set(run.id.0),
-            fence: Set(held.fence + 1),
-            expires_at: Set(now + lease),
-            ..Default::default()
-        })
+        .col_expr(lock::Column::RunId, Expr::value(run.id.0))
         .filter(lock::Column::Mode.eq(mode))
         .filter(lock::Column::Policy.eq(policy.as_str()))
         .exec(txn)
@@ -268,41 +301,7 @@ async fn take_lock(
     Ok(None)
 }
 
-/// Ends a run whose process died.
-async fn interrupt(txn: &DatabaseTransaction, id: Uuid, now: Timestamp) -> Result<()> {
-    run::Entity::update_many()
-        .set(run::ActiveModel {
-            status: Set(RunStatus::Failed.name().to_owned()),
-            error: Set(Some("its process ended before the run did".to_owned())),
-            finished_at: Set(Some(now)),
-            ..Default::default()
-        })
-        .filter(run::Column::Id.eq(id))
-        .filter(run::Column::Status.eq(RunStatus::Running.name()))
-        .exec(txn)
-        .await?;
-    Ok(())
-}
-
-/// The database's clock: the one that all processes share.
-async fn database_now(connection: &impl ConnectionTrait) -> Result<Timestamp> {
-    let backend = connection.get_database_backend();
-    let postgres = backend == DbBackend::Postgres;
-    let sql = if postgres {
-        "SELECT clock_timestamp() AS now"
-    } else {
-        "SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now') AS now"
-    };
-    let row = connection.query_one_raw(Statement::from_string(backend, sql)).await?;
-    let row = row.ok_or(DbError::Clock)?;
-    if postgres {
-        return Ok(row.try_get("", "now")?);
-    }
-    let text: String = row.try_get("", "now")?;
-    text.parse().map_err(|_| DbError::Clock)
-}
-
-fn to_row(run: &Run) -> run::ActiveModel {
+fn to_row(run: &Run, scheduled_for: Option<Timestamp>) -> run::ActiveModel {
     let Run { id, request, status, counters, error, started_at, finished_at } = run;
     let RunRequest { mode, policy, dry_run, force, trigger } = request;
     run::ActiveModel {
@@ -318,6 +317,8 @@ fn to_row(run: &Run) -> run::ActiveModel {
         error: Set(error.clone()),
         started_at: Set(*started_at),
         finished_at: Set(*finished_at),
+        scheduled_for: Set(scheduled_for),
+        deletions: Set(0),
     }
 }
 
@@ -338,6 +339,8 @@ impl TryFrom<run::Model> for Run {
             error,
             started_at,
             finished_at,
+            scheduled_for: _,
+            deletions: _,
         } = row;
         let bad = |column| DbError::Corrupt { table: "reconcile_runs", column, id: id.to_string() };
         Ok(Self {
@@ -354,29 +357,6 @@ impl TryFrom<run::Model> for Run {
             error,
             started_at,
             finished_at,
-        })
-    }
-}
-
-impl TryFrom<finding::Model> for Finding {
-    type Error = DbError;
-
-    fn try_from(row: finding::Model) -> Result<Self> {
-        let finding::Model { run_id, number, kind, policy, key, upload_id, size, detail, found_at } =
-            row;
-        let kind = kind.parse().map_err(|()| DbError::Corrupt {
-            table: "reconcile_findings",
-            column: "kind",
-            id: format!("{run_id}/{number}"),
-        })?;
-        Ok(Self {
-            kind,
-            policy: PolicyName::new(policy),
-            key,
-            upload: upload_id.map(UploadId),
-            size: size.and_then(|size| u64::try_from(size).ok()),
-            detail,
-            found_at,
         })
     }
 }

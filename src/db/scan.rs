@@ -5,7 +5,7 @@ use entity::upload::{self, Column};
 use sea_orm::sea_query::{Expr, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait as _,
+    QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
 use super::uploads::to_row;
@@ -23,6 +23,41 @@ pub struct OpenWindow {
     pub write_once_holds: bool,
 }
 
+fn within(mut query: Select<upload::Entity>, range: &KeyRange) -> Select<upload::Entity> {
+    if let Some(after) = &range.after {
+        query = query.filter(Column::Key.gt(after.as_str()));
+    }
+    if let Some(until) = &range.until {
+        query = query.filter(Column::Key.lte(until.as_str()));
+    }
+    query
+}
+
+/// One query for each kind of open row. The states are literals, not parameters: the index
+/// of the pending rows holds those only, which the planner has to see.
+fn open_queries(policy: &PolicyName, window: &OpenWindow) -> [Select<upload::Entity>; 3] {
+    let are = |status: Status| {
+        let literal = format!("\"uploads\".\"status\" = '{}'", status.name());
+        upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Expr::cust(literal))
+    };
+    let mut overwritable =
+        are(Status::Uploaded).filter(Column::UrlExpiresAt.gt(window.overwritable_since));
+    if window.write_once_holds {
+        overwritable = overwritable.filter(Column::WriteOnce.eq(false));
+    }
+    let late = are(Status::Expired).filter(Column::UrlExpiresAt.gt(window.late_since));
+    [are(Status::Pending), late, overwritable]
+}
+
+fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
+    upload::Entity::find()
+        .filter(Column::ObjectDeletedAt.is_null())
+        .filter(Column::ObjectDeleteAfter.lte(now))
+        .filter(Column::Policy.eq(policy.as_str()))
+}
+
 impl Db {
     /// The next rows of a policy in a range of keys, in byte order of the key.
     pub async fn rows_by_key(
@@ -31,20 +66,16 @@ impl Db {
         range: &KeyRange,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let mut query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
-        }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
+        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+        let rows = query.all(&self.read).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
     /// Open rows of a policy in a range of keys, in byte order of the key: those that may
     /// change without anybody telling. These are pending ones, ones that expired since
-    /// `late_since`, and verified ones that their own URL can still overwrite.
+    /// `late_since`, and verified ones that their own URL can still overwrite. Each kind is
+    /// a query of its own, so that each has an index that holds little else.
     pub async fn open_rows(
         &self,
         policy: &PolicyName,
@@ -52,26 +83,32 @@ impl Db {
         window: &OpenWindow,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let is = |status: Status| Condition::all().add(Column::Status.eq(status.name()));
-        let mut overwritable =
-            is(Status::Uploaded).add(Column::UrlExpiresAt.gt(window.overwritable_since));
-        if window.write_once_holds {
-            overwritable = overwritable.add(Column::WriteOnce.eq(false));
+        let mut open: Vec<Upload> = Vec::new();
+        for query in open_queries(policy, window) {
+            let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+            for row in query.all(&self.read).await? {
+                open.push(row.try_into()?);
+            }
         }
-        let open = Condition::any()
-            .add(is(Status::Pending))
-            .add(is(Status::Expired).add(Column::UrlExpiresAt.gt(window.late_since)))
-            .add(overwritable);
-        let mut query =
-            upload::Entity::find().filter(Column::Policy.eq(policy.as_str())).filter(open);
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
+        open.sort_by(|a, b| a.key.cmp(&b.key));
+        open.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(open)
+    }
+
+    /// How many rows of a policy are open; none is counted beyond `most`.
+    pub async fn count_open(
+        &self,
+        policy: &PolicyName,
+        window: &OpenWindow,
+        most: u64,
+    ) -> Result<u64> {
+        let mut count = 0;
+        for query in open_queries(policy, window) {
+            if count < most {
+                count += self.count_some(query.limit(most - count)).await?;
+            }
         }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        let rows = query.order_by(Column::Key, Order::Asc).limit(limit).all(&self.read).await?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        Ok(count)
     }
 
     /// An upload, whoever owns it.
@@ -79,22 +116,34 @@ impl Db {
         upload::Entity::find_by_id(id.0).one(&self.read).await?.map(TryInto::try_into).transpose()
     }
 
-    /// Final rows of a policy whose object is due for deletion, the longest due first.
+    /// Final rows of a policy whose object is due for deletion, the longest due first, after
+    /// one that was seen before.
     pub async fn due_deletions(
         &self,
         policy: &PolicyName,
         now: Timestamp,
+        after: Option<(Timestamp, UploadId)>,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let rows = upload::Entity::find()
-            .filter(Column::ObjectDeletedAt.is_null())
-            .filter(Column::ObjectDeleteAfter.lte(now))
-            .filter(Column::Policy.eq(policy.as_str()))
+        let mut query = due_query(policy, now);
+        if let Some((at, id)) = after {
+            let behind =
+                Condition::all().add(Column::ObjectDeleteAfter.eq(at)).add(Column::Id.gt(id.0));
+            let behind = Condition::any().add(Column::ObjectDeleteAfter.gt(at)).add(behind);
+            query = query.filter(Column::ObjectDeleteAfter.gte(at)).filter(behind);
+        }
+        let rows = query
             .order_by(Column::ObjectDeleteAfter, Order::Asc)
+            .order_by(Column::Id, Order::Asc)
             .limit(limit)
             .all(&self.read)
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// How many objects of a policy are due for deletion; none is counted beyond `most`.
+    pub async fn count_due(&self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
+        self.count_some(due_query(policy, now).limit(most)).await
     }
 
     /// Adds a row that is in a final state from the start; `false` where there is one of
@@ -109,19 +158,15 @@ impl Db {
 
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
     pub async fn count_in(&self, policy: &PolicyName, range: &KeyRange, most: u64) -> Result<u64> {
-        let mut query = upload::Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::Policy.eq(policy.as_str()));
-        if let Some(after) = &range.after {
-            query = query.filter(Column::Key.gt(after.as_str()));
-        }
-        if let Some(until) = &range.until {
-            query = query.filter(Column::Key.lte(until.as_str()));
-        }
-        // Some, in the order of the index: what is behind them is never read. (The
-        // paginator's own count would drop the limit.)
-        let some = query.order_by(Column::Key, Order::Asc).limit(most).into_query();
+        // In the order of the index: what is behind them is never read.
+        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
+        self.count_some(query).await
+    }
+
+    /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
+    async fn count_some(&self, query: Select<upload::Entity>) -> Result<u64> {
+        let some = query.select_only().column(Column::Id).into_query();
         let count = Query::select()
             .expr(Expr::cust("COUNT(*)"))
             .from_subquery(some, "some_rows")
@@ -144,5 +189,115 @@ impl Db {
     pub async fn count_rows(&self, policy: &PolicyName) -> Result<u64> {
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
         Ok(query.count(&self.read).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{DateTime, TimeDelta};
+    use sea_orm::{Database, Statement};
+
+    use super::*;
+    use crate::db::DbSettings;
+    use crate::domain::ids::{IdSource as _, SystemIds};
+
+    const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
+         url_expires_at, status, late, version, created_at, updated_at";
+
+    const STATUS: &str = "CASE n % 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'expired' \
+         ELSE 'uploaded' END";
+
+    const LONG_AGO: &str = "'2020-01-01T00:00:00+00:00'";
+
+    /// 20,000 rows, of which 20 are pending and 20 expired.
+    fn fill(postgres: bool) -> String {
+        let (id, number, from) = if postgres {
+            ("gen_random_uuid()", "lpad(n::text, 8, '0')", "generate_series(1, 20000) n")
+        } else {
+            let numbers = "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s \
+                 WHERE n < 20000) SELECT n FROM s)";
+            ("randomblob(16)", "printf('%08d', n)", numbers)
+        };
+        let at = if postgres { format!("{LONG_AGO}::timestamptz") } else { LONG_AGO.to_owned() };
+        format!(
+            "INSERT INTO uploads ({COLUMNS}) SELECT {id}, 'o', 'tracks', 'tracks/' || {number}, \
+             'put', false, '{{}}', {at}, {STATUS}, false, 1, {at}, {at} FROM {from}"
+        )
+    }
+
+    /// How the database goes about a query.
+    async fn plan(db: &Db, query: Select<upload::Entity>) -> String {
+        let backend = db.read.get_database_backend();
+        let (explain, column) = if db.is_postgres() {
+            ("EXPLAIN", "QUERY PLAN")
+        } else {
+            ("EXPLAIN QUERY PLAN", "detail")
+        };
+        let query = query.build(backend);
+        let sql = format!("{explain} {}", query.sql);
+        let query = match query.values {
+            Some(values) => Statement::from_sql_and_values(backend, sql, values),
+            None => Statement::from_string(backend, sql),
+        };
+        let rows = db.read.query_all_raw(query).await.expect("a plan");
+        let lines = rows.iter().map(|row| row.try_get::<String>("", column).expect("a line"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    async fn check(url: String) {
+        let settings = DbSettings {
+            url: url.into(),
+            max_connections: 2,
+            busy_timeout: Duration::from_secs(20),
+        };
+        let db = Db::connect(&settings).await.expect("it opens");
+        db.migrate_up().await.expect("migrated");
+        db.write.execute_unprepared(&fill(db.is_postgres())).await.expect("filled");
+        db.write.execute_unprepared("ANALYZE").await.expect("analysed");
+        let policy = PolicyName::default();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let window = OpenWindow {
+            late_since: now - TimeDelta::days(1),
+            overwritable_since: now - TimeDelta::minutes(15),
+            write_once_holds: false,
+        };
+        let range = KeyRange {
+            prefix: "tracks/".into(),
+            after: Some("tracks/0".into()),
+            until: Some("tracks/00012".into()),
+        };
+        for query in open_queries(&policy, &window) {
+            let counted = plan(&db, query.clone().limit(201)).await;
+            let query = within(query, &range).order_by(Column::Key, Order::Asc).limit(501);
+            for plan in [counted, plan(&db, query).await] {
+                let by = ["ix_uploads_pending", "ix_uploads_window"];
+                assert!(by.iter().any(|index| plan.contains(index)), "{plan}");
+                assert!(!plan.contains("ix_uploads_key"), "{plan}");
+            }
+        }
+        let due = plan(&db, due_query(&policy, now).limit(1)).await;
+        assert!(due.contains("ix_uploads_due"), "{due}");
+        assert_eq!(db.count_open(&policy, &window, 100).await.expect("a count"), 20);
+        assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
+        let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
+        assert_eq!(db.count_open(&policy, &early, 100).await.expect("a count"), 40);
+        db.close().await.expect("closed");
+    }
+
+    #[tokio::test]
+    async fn what_is_open_is_found_without_reading_what_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        check(format!("sqlite://{}", folder.path().join("plan.db").display())).await;
+        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else { return };
+        let admin = Database::connect(&server).await.expect("the server answers");
+        let name = format!("uc_{}", SystemIds.uuid().as_simple());
+        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("created");
+        let mut url = url::Url::parse(&server).expect("a URL");
+        url.set_path(&name);
+        check(url.into()).await;
+        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+        admin.execute_unprepared(&drop).await.expect("dropped");
     }
 }

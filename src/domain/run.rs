@@ -8,6 +8,11 @@ use super::clock::Timestamp;
 use super::ids::{RunId, UploadId};
 use super::policy::PolicyName;
 
+pub use shard::{
+    MAX_FAILED_SHARDS, NewShard, RunShard, ShardEnd, ShardStatus, Stage, SuspectKind, Verdict,
+    verdict,
+};
+
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -34,6 +39,9 @@ macro_rules! named {
     };
 }
 
+// Below the macro, which it uses.
+mod shard;
+
 named!(
     /// How much a run looks at.
     Mode {
@@ -59,7 +67,7 @@ named!(
 named!(
     /// Where a run stands.
     RunStatus {
-        /// At work, or its process died and its lease has not lapsed yet.
+        /// At work, or waiting for a process to go on with it.
         Running = "running",
         /// Done.
         Succeeded = "succeeded",
@@ -162,6 +170,40 @@ impl Counters {
         ]
     }
 
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            listed,
+            list_requests,
+            head_requests,
+            confirmed,
+            rejected,
+            expired,
+            missing,
+            orphans,
+            foreign,
+            overwritten,
+            late,
+            aborted_multipart,
+            deleted,
+            errors,
+        } = *other;
+        self.listed += listed;
+        self.list_requests += list_requests;
+        self.head_requests += head_requests;
+        self.confirmed += confirmed;
+        self.rejected += rejected;
+        self.expired += expired;
+        self.missing += missing;
+        self.orphans += orphans;
+        self.foreign += foreign;
+        self.overwritten += overwritten;
+        self.late += late;
+        self.aborted_multipart += aborted_multipart;
+        self.deleted += deleted;
+        self.errors += errors;
+    }
+
     /// How many states this run changed and objects it deleted.
     pub fn transitions(&self) -> u64 {
         self.confirmed + self.rejected + self.expired + self.missing + self.deleted
@@ -200,6 +242,19 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The run, with its counters so far.
+    pub run: Run,
+    /// How many findings it has so far.
+    pub findings: u64,
+    /// How many shards it has.
+    pub shards: u64,
+    /// How many of them are done.
+    pub shards_done: u64,
 }
 
 /// What a run saw.

@@ -262,6 +262,8 @@ proptest! {
             prop_assert!(!was.is_final() || was == is, "{was:?} is final, became {is:?}");
             prop_assert!(is != Status::Uploaded || object_seen);
             prop_assert!(next.changed || upload == before, "nothing unsaved");
+            // Deletions are done of rows that are due, whatever a listing shows.
+            prop_assert!(upload.deletion.after.is_none() || is.is_final(), "{is:?} is due");
             if is == Status::Expired && was != Status::Expired {
                 let Event::Absent(absence) = &event else { panic!("expired by {event:?}") };
                 prop_assert!(absence.by_head && absence.asked_at > before.deadline(policy.grace));

@@ -51,6 +51,7 @@ pub struct Document(pub Bytes);
         reconciliations::start::handle,
         reconciliations::get::handle,
         reconciliations::findings::handle,
+        reconciliations::events::handle,
         reconciliations::cancel::handle,
         orphans::purge::handle,
         events::s3::handle,

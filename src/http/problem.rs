@@ -415,6 +415,8 @@ impl From<StartError> for ApiError {
                 Self::saying(Code::RunActive, "A run of that mode and policy is at work")
                     .with("run_id", id.to_string())
             }
+            // Only schedules name a time.
+            StartError::Taken => Self::saying(Code::RunActive, error.to_string()),
             StartError::App(error) => error.into(),
         }
     }

@@ -8,8 +8,11 @@ pub mod retention;
 
 use std::sync::Arc;
 
+use chrono::SubsecRound as _;
+use croner::parser::{CronParser, Seconds};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
+use crate::domain::Timestamp;
 use crate::domain::run::{Mode, RunRequest, Trigger};
 use crate::reconcile::{Reconciler, StartError};
 use retention::Retention;
@@ -42,10 +45,13 @@ impl Scheduler {
             [(Mode::Incremental, &schedules.incremental), (Mode::Audit, &schedules.audit)]
         {
             let Some(schedule) = schedule else { continue };
-            let reconciler = Arc::clone(reconciler);
+            let (reconciler, cron_of) = (Arc::clone(reconciler), schedule.clone());
             let job = Job::new_async(schedule.as_str(), move |_, _| {
                 let reconciler = Arc::clone(&reconciler);
-                Box::pin(async move { reconcile(&reconciler, mode, Trigger::Schedule).await })
+                let tick = tick(&cron_of, reconciler.app.now());
+                Box::pin(async move {
+                    reconcile_at(&reconciler, mode, Trigger::Schedule, tick).await;
+                })
             })?;
             cron.add(job).await?;
         }
@@ -67,20 +73,59 @@ impl Scheduler {
     }
 }
 
+/// The tick of a schedule that is due now: its own whole second, which is the same for
+/// every process of a group, however late its timer is.
+fn tick(schedule: &str, now: Timestamp) -> Option<Timestamp> {
+    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+    let tick = parser.parse(schedule).ok()?.find_previous_occurrence(&now, true).ok()?;
+    Some(tick.trunc_subsecs(0))
+}
+
 /// Reconciles all policies, to the end. Where another process is at it already, that is
 /// as good.
 pub async fn reconcile(reconciler: &Arc<Reconciler>, mode: Mode, trigger: Trigger) {
+    reconcile_at(reconciler, mode, trigger, None).await;
+}
+
+async fn reconcile_at(
+    reconciler: &Arc<Reconciler>,
+    mode: Mode,
+    trigger: Trigger,
+    tick: Option<Timestamp>,
+) {
     let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
-    match reconciler.start(request).await {
+    match reconciler.start_at(request, tick).await {
         // How the run ended is on its row and in the log.
         Ok(handle) => drop(handle.wait().await),
         Err(StartError::Held(run)) => {
             tracing::debug!(%run, mode = mode.name(), "not started: one is at work");
+        }
+        Err(StartError::Taken) => {
+            tracing::debug!(mode = mode.name(), "not started: another process did");
         }
         Err(error) => tracing::error!(
             mode = mode.name(),
             error = &error as &dyn std::error::Error,
             "reconciliation did not start"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_timer_is_still_of_its_own_tick() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        for (schedule, now, expected) in [
+            ("* * * * * *", "2026-01-01T00:00:07.900Z", "2026-01-01T00:00:07Z"),
+            ("0 * * * * *", "2026-01-01T00:05:00Z", "2026-01-01T00:05:00Z"),
+            ("0 * * * * *", "2026-01-01T00:05:03.250Z", "2026-01-01T00:05:00Z"),
+            ("0 0 3 * * *", "2026-01-02T02:59:59.999Z", "2026-01-01T03:00:00Z"),
+        ] {
+            assert_eq!(tick(schedule, at(now)), Some(at(expected)), "{schedule} at {now}");
+        }
+        assert_eq!(tick("never", at("2026-01-01T00:00:00Z")), None);
     }
 }

@@ -1,10 +1,14 @@
 //! Reconciliation: the bucket's listing against the table.
 //!
 //! [`plan`] says what to look at, [`merge`] joins listing and rows in key order,
-//! `domain::reconcile` decides on each pair, [`worker`] acts, [`run`] holds the lock and
-//! the run's row. To add a finding: a kind in `domain::run`, a sight in [`report`].
+//! `domain::reconcile` decides on each pair, [`worker`] acts on a shard, [`closing`] does
+//! the harmful part, [`crew`] claims shards, and [`run`] starts and ends runs. To add a
+//! finding: a kind in `domain::run`, a sight in [`report`].
 
-mod harm;
+mod batch;
+mod closing;
+mod crew;
+mod damage;
 pub mod marker;
 pub mod merge;
 mod multiparts;
@@ -20,16 +24,18 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-pub use run::{Progress, Reconciler, RunHandle, StartError};
+pub use run::{Reconciler, RunHandle, StartError};
 
 /// How runs work.
 #[derive(Debug, Clone)]
 pub struct ReconcileSettings {
-    /// How long a lock lives that is not renewed.
+    /// How long a shard is its holder's without a sign of life.
     pub lease: Duration,
+    /// How often a shard that changes nothing notes how far it is.
+    pub save_every: Duration,
     /// How long expired uploads are watched for late bytes.
     pub late_window: TimeDelta,
-    /// Shards at once.
+    /// Shards of a run at once, in this process.
     pub shards: usize,
     /// HEADs and deletions at once, in each shard.
     pub concurrency: usize,
@@ -45,6 +51,7 @@ impl Default for ReconcileSettings {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(30),
+            save_every: Duration::from_secs(1),
             late_window: TimeDelta::hours(24),
             shards: 4,
             concurrency: 8,

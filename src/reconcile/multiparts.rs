@@ -1,40 +1,49 @@
 //! Multipart uploads that nobody will finish: their parts cost money and no listing of
 //! objects shows them.
 
+use std::collections::HashSet;
+
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::Upload;
 use crate::domain::reconcile::is_abandoned;
-use crate::domain::run::{Finding, FindingKind};
+use crate::domain::run::{Finding, FindingKind, Stage};
 use crate::storage::{OpenMultipart, StoreError};
 
 impl Worker<'_> {
     /// Finds and aborts them, where the store lists them below a prefix. Each run aborts
     /// as many as it may delete objects.
-    pub(super) async fn abort_multiparts(&self) -> Result<(), WorkError> {
+    pub(super) async fn abort_multiparts(
+        &self,
+        mut marker: Option<String>,
+    ) -> Result<(), WorkError> {
         if !self.store.capabilities.list_multiparts {
             return Ok(());
         }
-        let mut left = self.settings.max_deletions;
+        let known = self.known_multiparts().await?;
         let mut trusted = false;
-        let mut marker: Option<String> = None;
         loop {
             let prefix = self.policy.prefix.as_str();
             self.pace.turn().await;
             let listed = self.store.objects.list_multiparts(prefix, marker.as_deref()).await;
             let (open, next) = listed.map_err(AppError::from)?;
             for multipart in open {
-                if left == 0 || !self.is_abandoned(&multipart).await? {
+                if self.spent() || !self.is_abandoned(&multipart).await? {
                     continue;
                 }
                 if !trusted {
                     self.check_trust("multipart uploads are to be aborted").await?;
                     trusted = true;
                 }
-                left -= 1;
-                self.abort(multipart).await?;
+                // Said before it is done: who comes after this process says it no more.
+                if !known.contains(&multipart.upload_id) {
+                    self.report.tally().find([self.abandoned(&multipart)]);
+                    self.report.count(|counters| counters.aborted_multipart += 1);
+                    self.save(Vec::new(), (Stage::Multiparts, marker.clone())).await?;
+                }
+                self.abort(multipart).await;
             }
-            if next.is_none() || left == 0 {
+            if next.is_none() || self.spent() {
                 return Ok(());
             }
             if next == marker {
@@ -43,6 +52,19 @@ impl Worker<'_> {
             }
             marker = next;
         }
+    }
+
+    fn spent(&self) -> bool {
+        self.report.tally().counters().aborted_multipart >= self.settings.max_deletions
+    }
+
+    /// What a process before this one said already.
+    async fn known_multiparts(&self) -> Result<HashSet<String>, WorkError> {
+        if self.shard.fence <= 1 {
+            return Ok(HashSet::new());
+        }
+        let known = self.app.db.multiparts_found(self.shard.run, self.shard.number).await;
+        Ok(known.map_err(AppError::from)?.into_iter().collect())
     }
 
     /// Reads the row, and what came of the parts, just before.
@@ -68,34 +90,34 @@ impl Worker<'_> {
         Ok(judge(row.as_ref(), newest.max(*initiated)))
     }
 
-    async fn abort(&self, multipart: OpenMultipart) -> Result<(), WorkError> {
+    fn abandoned(&self, multipart: &OpenMultipart) -> Finding {
         let OpenMultipart { key, upload_id, .. } = multipart;
-        let finding = Finding {
+        Finding {
             kind: FindingKind::AbandonedMultipart,
             policy: self.policy.name.clone(),
-            upload: self.policy.prefix.parse_key(&key),
+            upload: self.policy.prefix.parse_key(key),
             key: key.clone(),
             size: None,
             detail: Some(upload_id.clone()),
             found_at: self.app.now(),
-        };
-        self.find([finding]).await?;
-        let aborted = if self.request.dry_run {
-            Ok(())
-        } else {
-            self.store.objects.abort_multipart(&key, &upload_id).await
-        };
-        self.report.count(|counters| match aborted {
-            Ok(()) => counters.aborted_multipart += 1,
-            Err(_) => counters.errors += 1,
-        });
-        if let Err(error) = aborted {
+        }
+    }
+
+    async fn abort(&self, multipart: OpenMultipart) {
+        let OpenMultipart { key, upload_id, .. } = multipart;
+        if self.run.request.dry_run {
+            return;
+        }
+        if let Err(error) = self.store.objects.abort_multipart(&key, &upload_id).await {
+            self.report.count(|counters| {
+                counters.aborted_multipart = counters.aborted_multipart.saturating_sub(1);
+                counters.errors += 1;
+            });
             tracing::warn!(
                 key,
                 error = &error as &dyn std::error::Error,
                 "multipart upload not aborted; the next audit tries again"
             );
         }
-        Ok(())
     }
 }

@@ -6,9 +6,11 @@
 
 use chrono::TimeDelta;
 
+use super::ReconcileSettings;
 use crate::app::{App, AppError};
 use crate::db::scan::OpenWindow;
-use crate::domain::key::{ObjectKey, Shard};
+use crate::domain::key::{ObjectKey, SHARD_COUNT, Shard};
+use crate::domain::run::{Mode, NewShard, RunRequest};
 use crate::domain::{KeyRange, Policy, Upload};
 use crate::storage::{MAX_PAGE, Store};
 
@@ -67,6 +69,51 @@ fn candidates(open: usize) -> impl Iterator<Item = usize> {
     std::iter::once(0).chain(growing).take_while(move |heads| *heads < open)
 }
 
+/// As many open rows of a policy are never worth a listing of each shard: asking for each
+/// costs no more than one LIST a shard does.
+const FEW: u64 = SHARD_COUNT as u64 * HEADS_PER_TWO_LISTS / 2;
+
+/// The shards that a run has for a policy. An incremental run with little to look at has
+/// one, and with nothing to look at none.
+pub async fn shards_of_run(
+    app: &App,
+    policy: &Policy,
+    request: &RunRequest,
+    settings: &ReconcileSettings,
+) -> Result<Vec<NewShard>, AppError> {
+    let shard = |range, closing| NewShard { policy: policy.name.clone(), range, closing };
+    let Ok(store) = app.store_of(policy) else {
+        // Whoever works on it finds out, and the other policies have their turn.
+        return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
+    };
+    if request.mode == Mode::Incremental {
+        let window = open_window(app, policy, store, settings.late_window);
+        let open = app.db.count_open(&policy.name, &window, FEW + 1).await?;
+        if open == 0 {
+            let due = app.db.count_due(&policy.name, app.now(), 1).await? > 0;
+            // A forced run writes a marker that was lost.
+            let closes = due || request.force;
+            return Ok(if closes { vec![shard(None, true)] } else { Vec::new() });
+        }
+        if open <= FEW {
+            return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
+        }
+    }
+    let mut all: Vec<_> =
+        shards(policy, store).into_iter().map(|range| shard(Some(range), false)).collect();
+    all.push(shard(None, true));
+    Ok(all)
+}
+
+fn open_window(app: &App, policy: &Policy, store: &Store, late_window: TimeDelta) -> OpenWindow {
+    let now = app.now();
+    OpenWindow {
+        late_since: now - late_window,
+        overwritable_since: now - policy.grace,
+        write_once_holds: store.capabilities.write_once_is_effective(),
+    }
+}
+
 /// What an incremental run looks at in one shard; nothing where nothing is open.
 pub async fn incremental(
     app: &App,
@@ -75,12 +122,7 @@ pub async fn incremental(
     range: KeyRange,
     late_window: TimeDelta,
 ) -> Result<Look, AppError> {
-    let now = app.now();
-    let window = OpenWindow {
-        late_since: now - late_window,
-        overwritable_since: now - policy.grace,
-        write_once_holds: store.capabilities.write_once_is_effective(),
-    };
+    let window = open_window(app, policy, store, late_window);
     let mut open = app.db.open_rows(&policy.name, &range, &window, MAX_HEADS as u64 + 1).await?;
     let anywhere = store.capabilities.may_start_after();
     let mut cuts = Vec::new();

@@ -1,91 +1,130 @@
-//! What a run reports while it works: counters for people to watch, findings as rows.
+//! What a shard reports while it works: counters and findings that are not written yet.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::streams::ListingCost;
-use crate::app::App;
-use crate::db::DbError;
+use crate::db::shards::Mark;
 use crate::domain::policy::RejectReason;
-use crate::domain::run::{Counters, Finding, FindingKind};
+use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;
-use crate::domain::{RunId, Timestamp, Upload};
+use crate::domain::{Timestamp, Upload, UploadId};
 
-/// How many findings are written at once.
-const BATCH: usize = 200;
+/// What a shard did, saw and suspects.
+#[derive(Debug, Clone)]
+pub struct Tally(Mark);
 
-/// Progress and findings of one run, shared by its shards.
-pub struct Report {
-    run: RunId,
-    counters: Mutex<Counters>,
-    /// LIST requests and objects, counted by the streams.
-    pub listing: ListingCost,
-    /// How many shards there are, and how many are done.
-    pub shards: (AtomicU64, AtomicU64),
-    waiting: Mutex<Vec<Finding>>,
-    written: AtomicU64,
+impl Tally {
+    /// What was written of a shard before.
+    pub fn of(shard: &RunShard) -> Self {
+        Self(Mark {
+            at: None,
+            counters: shard.counters,
+            found: shard.findings,
+            findings: Vec::new(),
+            suspects: Vec::new(),
+            doubt: shard.doubt.clone(),
+        })
+    }
+
+    /// Counts.
+    pub fn count(&mut self, f: impl FnOnce(&mut Counters)) {
+        f(&mut self.0.counters);
+    }
+
+    /// Notes what is worth reporting.
+    pub fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.0.findings.extend(findings);
+    }
+
+    /// Keeps an upload in mind for the closing shard.
+    pub fn suspect(&mut self, kind: SuspectKind, id: UploadId) {
+        self.0.suspects.push((kind, id));
+    }
+
+    /// Says why an absence was not believed; the first reason stays.
+    pub fn doubt(&mut self, why: impl FnOnce() -> String) {
+        self.0.doubt.get_or_insert_with(why);
+    }
+
+    /// The first reason why an absence was not believed.
+    pub fn doubts(&self) -> Option<&str> {
+        self.0.doubt.as_deref()
+    }
+
+    /// The counters so far.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// How much waits to be written.
+    pub fn waiting(&self) -> usize {
+        self.0.findings.len() + self.0.suspects.len()
+    }
+
+    /// All of it, to be written with how far the shard is.
+    pub fn mark(&self, at: Option<(Stage, Option<String>)>) -> Mark {
+        Mark { at, ..self.0.clone() }
+    }
+
+    /// The same, once all of it is written.
+    #[must_use]
+    fn written(mut self) -> Self {
+        self.0.found += self.0.findings.len() as u64;
+        self.0.findings.clear();
+        self.0.suspects.clear();
+        self
+    }
+
+    /// Counts what became of an upload.
+    pub fn count_change(&mut self, before: &Upload, after: &Upload) {
+        let counters = &mut self.0.counters;
+        if after.deletion.done.is_some() && before.deletion.done.is_none() {
+            counters.deleted += 1;
+        }
+        match &after.state {
+            _ if before.status() == after.status() => {}
+            State::Uploaded(verified) => {
+                counters.confirmed += 1;
+                counters.late += u64::from(verified.late);
+            }
+            // Verified, and overtaken by a newer upload of its track.
+            State::Removed { verified: Some(verified), .. } if !before.status().is_final() => {
+                counters.confirmed += 1;
+                counters.late += u64::from(verified.late);
+            }
+            State::Rejected { reason, .. } => {
+                counters.rejected += 1;
+                counters.overwritten += u64::from(*reason == RejectReason::Overwritten);
+            }
+            State::Expired => counters.expired += 1,
+            State::Missing(_) => counters.missing += 1,
+            State::Pending | State::Cancelled | State::Removed { .. } => {}
+        }
+    }
 }
 
+/// A shard's tally, noted from many places of its work.
+pub struct Report(Mutex<Tally>);
+
 impl Report {
-    /// An empty report.
-    pub fn new(run: RunId) -> Self {
-        Self {
-            run,
-            counters: Mutex::default(),
-            listing: ListingCost::default(),
-            shards: (AtomicU64::new(0), AtomicU64::new(0)),
-            waiting: Mutex::default(),
-            written: AtomicU64::new(0),
-        }
+    /// Begins where the shard stands.
+    pub fn of(shard: &RunShard) -> Self {
+        Self(Mutex::new(Tally::of(shard)))
+    }
+
+    /// The tally, for a moment.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        // It is sound between any two statements of its users.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts.
     pub fn count(&self, f: impl FnOnce(&mut Counters)) {
-        f(&mut self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.tally().count(f);
     }
 
-    /// The counters so far.
-    pub fn counters(&self) -> Counters {
-        let mut counters = *self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        counters.listed = self.listing.objects.load(Ordering::Relaxed);
-        counters.list_requests = self.listing.requests.load(Ordering::Relaxed);
-        counters
-    }
-
-    /// How many findings there are so far.
-    pub fn findings(&self) -> u64 {
-        let waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.written.load(Ordering::Relaxed) + waiting.len() as u64
-    }
-
-    /// Notes findings, and writes a batch when there are enough.
-    pub async fn find(
-        &self,
-        app: &App,
-        findings: impl IntoIterator<Item = Finding>,
-    ) -> Result<(), DbError> {
-        let full = {
-            let mut waiting =
-                self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            waiting.extend(findings);
-            if waiting.len() < BATCH { Vec::new() } else { std::mem::take(&mut *waiting) }
-        };
-        self.write(app, full).await
-    }
-
-    /// Writes the findings that are left.
-    pub async fn flush(&self, app: &App) -> Result<(), DbError> {
-        let rest = {
-            let mut waiting =
-                self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            std::mem::take(&mut *waiting)
-        };
-        self.write(app, rest).await
-    }
-
-    async fn write(&self, app: &App, findings: Vec<Finding>) -> Result<(), DbError> {
-        let first = self.written.fetch_add(findings.len() as u64, Ordering::SeqCst);
-        app.db.add_findings(self.run, first, &findings).await
+    /// Takes over a tally all of which is written.
+    pub fn written(&self, tally: Tally) {
+        *self.tally() = tally.written();
     }
 }
 

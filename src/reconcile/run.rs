@@ -1,26 +1,29 @@
-//! A run from start to end: its row, its locks and their renewal, cancellation.
+//! Runs from start to end: what a process starts, takes part in, cancels and waits for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
-use super::ReconcileSettings;
+use super::crew::Crew;
 use super::pace::Pace;
-use super::report::Report;
-use super::worker::{WorkError, Worker};
+use super::{ReconcileSettings, plan};
 use crate::app::{App, AppError};
 use crate::db::DbError;
-use crate::db::runs::{Renewed, Started};
-use crate::domain::run::{Counters, Run, RunRequest, RunStatus};
-use crate::domain::{PolicyName, RunId};
+use crate::db::runs::{NewRun, Started};
+use crate::domain::run::{Counters, Progress, Run, RunRequest, RunShard, RunStatus};
+use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// How often a run's locks are renewed, at least; also how soon a cancellation is seen.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often a process asks for runs that others started or left.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How soon it is seen that another process ended a run that is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a run did not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,9 @@ pub enum StartError {
     /// One of that mode and policy is at work.
     #[error("run {0} of that mode and policy is at work")]
     Held(RunId),
+    /// Another process started one for the same tick of the schedule.
+    #[error("another process started a run for this time")]
+    Taken,
     /// What was asked makes no sense, or something it needs failed.
     #[error(transparent)]
     App(#[from] AppError),
@@ -39,206 +45,219 @@ impl From<DbError> for StartError {
     }
 }
 
-/// Starts runs.
+/// Starts runs and works on them.
 pub struct Reconciler {
     /// The use cases.
     pub app: Arc<App>,
     /// How runs work.
     pub settings: ReconcileSettings,
     /// Where runs work: the process's own runtime, which outlives a request's.
-    runtime: Handle,
-    pace: Pace,
+    pub(super) runtime: Handle,
+    pub(super) pace: Pace,
+    pub(super) shutdown: CancellationToken,
+    /// Rung when a run ends in this process.
+    pub(super) changed: Notify,
+    /// This process, as the shards name it.
+    pub(super) holder: Uuid,
     tasks: TaskTracker,
-    shutdown: CancellationToken,
+    /// The runs that this process works on.
+    crews: Mutex<BTreeSet<RunId>>,
 }
 
-/// A run's progress, for people to watch.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// What it changed and saw so far.
-    pub counters: Counters,
-    /// How many findings it has so far.
-    pub findings: u64,
-    /// How many shards there are, as far as is known.
-    pub shards: u64,
-    /// How many of them are done.
-    pub shards_done: u64,
-}
-
-/// A run at work in this process.
+/// A run, and the process that watches it.
 pub struct RunHandle {
     /// As it was when it started.
     pub run: Run,
-    report: Arc<Report>,
-    task: JoinHandle<Run>,
+    reconciler: Arc<Reconciler>,
 }
 
 impl RunHandle {
-    /// How far it is.
-    pub fn progress(&self) -> Progress {
-        Progress {
-            counters: self.report.counters(),
-            findings: self.report.findings(),
-            shards: self.report.shards.0.load(Ordering::Relaxed),
-            shards_done: self.report.shards.1.load(Ordering::Relaxed),
+    /// The run as it ended, whoever ended it; as it is, where this process is to end.
+    pub async fn wait(self) -> Run {
+        let Self { mut run, reconciler } = self;
+        loop {
+            let changed = reconciler.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            match reconciler.app.db.run(run.id).await {
+                Ok(Some(now)) => run = now,
+                // Its row is gone: nothing more will be known of it.
+                Ok(None) => return run,
+                Err(error) => tracing::warn!(run = %run.id,
+                    error = &error as &dyn std::error::Error, "the run was not read"),
+            }
+            if run.status != RunStatus::Running {
+                return run;
+            }
+            tokio::select! {
+                () = &mut changed => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = reconciler.shutdown.cancelled() => return run,
+            }
         }
     }
-
-    /// Whether it has ended.
-    pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    /// The run as it ended; as it started, where its task was torn down.
-    pub async fn wait(self) -> Run {
-        self.task.await.unwrap_or(self.run)
-    }
-}
-
-/// How the work ended.
-enum Ending {
-    Done(Result<(), WorkError>),
-    Cancelled(&'static str),
-    LostLock,
 }
 
 impl Reconciler {
     /// A reconciler whose runs work on the ambient runtime.
     pub fn new(app: Arc<App>, settings: ReconcileSettings) -> Self {
-        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let pace = Pace::new(settings.max_requests_per_second);
-        Self { app, settings, runtime: Handle::current(), pace, tasks, shutdown }
+        let holder = app.ids.uuid();
+        Self {
+            app,
+            settings,
+            runtime: Handle::current(),
+            pace,
+            shutdown: CancellationToken::new(),
+            changed: Notify::new(),
+            holder,
+            tasks: TaskTracker::new(),
+            crews: Mutex::default(),
+        }
     }
 
-    /// Ends the runs of this process and waits until their rows say so.
+    /// Works on whatever runs there are, also those that other processes started or left,
+    /// until this process is to end.
+    pub fn take_part(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let look_around = async move {
+            loop {
+                match this.app.db.running_runs().await {
+                    Ok(runs) => {
+                        for run in runs {
+                            this.join(run).await;
+                        }
+                    }
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "runs to take part in were not looked for"
+                    ),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_AROUND) => {}
+                    () = this.shutdown.cancelled() => return,
+                }
+            }
+        };
+        self.tasks.spawn_on(look_around, &self.runtime);
+    }
+
+    /// Lets the runs of this process go, for others or for itself after a restart to go on
+    /// with, and waits until their rows say so.
     pub async fn shut_down(&self) {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        if let Err(error) = self.app.db.release_shards(self.holder).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "shards are not released; their leases lapse by themselves"
+            );
+        }
     }
 
-    /// Takes the locks, writes the run's row, and goes to work in a task of its own.
+    /// This process, as the shards that it works on name it.
+    pub fn holder(&self) -> Uuid {
+        self.holder
+    }
+
+    /// Whether this process is about to end.
+    pub fn is_ending(&self) -> bool {
+        self.shutdown.is_cancelled()
+    }
+
+    /// Takes the locks, writes the run's row and its shards, and goes to work.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
+        self.start_at(request, None).await
+    }
+
+    /// Starts a run for a tick of the schedule, of which each process of a group may know:
+    /// the first of them starts it.
+    pub async fn start_at(
+        self: &Arc<Self>,
+        request: RunRequest,
+        scheduled_for: Option<Timestamp>,
+    ) -> Result<RunHandle, StartError> {
         let policies: Vec<PolicyName> = match &request.policy {
             Some(name) => vec![self.app.policy(Some(name))?.name.clone()],
             None => self.app.policies.keys().cloned().collect(),
         };
-        let id = RunId(self.app.ids.uuid());
-        let (lease, now) = (self.settings.lease, self.app.now());
-        let started = self.app.db.start_run(id, request, &policies, lease, now).await?;
-        let run = match started {
-            Started::Run(run) => run,
+        let mut shards = Vec::new();
+        for name in &policies {
+            let policy = self.app.policy(Some(name))?;
+            shards.extend(plan::shards_of_run(&self.app, policy, &request, &self.settings).await?);
+        }
+        let new = NewRun {
+            id: RunId(self.app.ids.uuid()),
+            request,
+            policies: &policies,
+            shards: &shards,
+            scheduled_for,
+            holder: self.holder,
+            claims: self.settings.shards,
+            lease: self.settings.lease,
+        };
+        let (run, claimed) = match self.app.db.start_run(new, self.app.now()).await? {
+            Started::Run(run, claimed) => (run, claimed),
             Started::Held(holder) => return Err(StartError::Held(holder)),
+            Started::Taken => return Err(StartError::Taken),
         };
-        let report = Arc::new(Report::new(id));
-        let (this, row, notes) = (Arc::clone(self), run.clone(), Arc::clone(&report));
-        let work = async move { Box::pin(this.run_to_end(row, policies, &notes)).await };
-        let task = self.tasks.spawn_on(work, &self.runtime);
-        Ok(RunHandle { run, report, task })
+        if run.status == RunStatus::Running {
+            self.crew(run.clone(), claimed);
+        } else {
+            log_end(&Progress { run: run.clone(), findings: 0, shards: 0, shards_done: 0 });
+        }
+        Ok(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    async fn run_to_end(&self, mut run: Run, policies: Vec<PolicyName>, report: &Report) -> Run {
-        let locks = policies.len() as u64;
-        let ending = tokio::select! {
-            done = self.work(&run.request, &policies, report) => Ending::Done(done),
-            ending = self.keep_locks(&run, locks, report) => ending,
-            () = self.shutdown.cancelled() => Ending::Cancelled("the service is shutting down"),
-        };
-        if let Err(error) = report.flush(&self.app).await {
-            tracing::error!(run = %run.id, error = &error as &dyn std::error::Error,
-                "findings not written");
-        }
-        run.counters = report.counters();
-        run.finished_at = Some(self.app.now());
-        (run.status, run.error) = match ending {
-            Ending::Done(Ok(())) => (RunStatus::Succeeded, None),
-            Ending::Done(Err(WorkError::Stopped(why))) => (RunStatus::Stopped, Some(why)),
-            Ending::Done(Err(error)) => (RunStatus::Failed, Some(chain(&error))),
-            Ending::Cancelled(why) => (RunStatus::Cancelled, Some(why.to_owned())),
-            Ending::LostLock => {
-                (RunStatus::Failed, Some("another process took the run's lock".to_owned()))
+    /// Takes part in a run; `None` where there is none at work of that id.
+    pub async fn join(self: &Arc<Self>, id: RunId) -> Option<RunHandle> {
+        let run = match self.app.db.run(id).await {
+            Ok(run) => run.filter(|run| run.status == RunStatus::Running)?,
+            Err(error) => {
+                tracing::warn!(run = %id, error = &error as &dyn std::error::Error,
+                    "the run was not read");
+                return None;
             }
         };
-        if let Err(error) = self.app.db.finish_run(&run).await {
-            tracing::error!(run = %run.id, error = &error as &dyn std::error::Error,
-                "the run's end is not written; its lock lapses by itself");
-        }
-        log_end(&run, report.findings());
-        run
+        self.crew(run.clone(), Vec::new());
+        Some(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    async fn work(
-        &self,
-        request: &RunRequest,
-        policies: &[PolicyName],
-        report: &Report,
-    ) -> Result<(), WorkError> {
-        let budget = AtomicU64::new(self.settings.max_deletions);
-        let mut ended = Ok(());
-        for name in policies {
-            let done = self.work_on(name, request, report, &budget).await;
-            // One policy's end leaves the others their turn: its store may be another one.
-            // An error says more than a stop.
-            if matches!(ended, Ok(()) | Err(WorkError::Stopped(_))) && done.is_err() {
-                ended = done;
-            }
-        }
-        ended
+    /// Ends a run, whichever processes work on it; they drop what they are at. `false`
+    /// where no such run is at work.
+    pub async fn cancel(&self, id: RunId) -> Result<bool, DbError> {
+        let now = self.app.now();
+        let Some(ended) = self.app.db.cancel_run(id, "cancelled on request", now).await? else {
+            return Ok(false);
+        };
+        log_end(&ended);
+        self.changed.notify_waiters();
+        Ok(true)
     }
 
-    async fn work_on(
-        &self,
-        policy: &PolicyName,
-        request: &RunRequest,
-        report: &Report,
-        budget: &AtomicU64,
-    ) -> Result<(), WorkError> {
-        let policy = self.app.policy(Some(policy))?;
-        let worker =
-            Worker::new(&self.app, policy, request, &self.settings, report, budget, &self.pace)
-                .await?;
-        worker.run().await
+    /// Works on a run in a task of its own, unless this process does already.
+    fn crew(self: &Arc<Self>, run: Run, claimed: Vec<RunShard>) {
+        let id = run.id;
+        if self.shutdown.is_cancelled() || !self.crews().insert(id) {
+            return;
+        }
+        let this = Arc::clone(self);
+        let work = async move {
+            Crew::new(Arc::clone(&this), run).work(claimed).await;
+            this.crews().remove(&id);
+        };
+        self.tasks.spawn_on(work, &self.runtime);
     }
 
-    /// Renews the locks until one is lost or the run is to end. The work is dropped then:
-    /// each of its batches is a transaction of its own.
-    async fn keep_locks(&self, run: &Run, locks: u64, report: &Report) -> Ending {
-        let mut ticks = tokio::time::interval(HEARTBEAT.min(self.settings.lease / 3));
-        let mut renewed_at = tokio::time::Instant::now();
-        loop {
-            ticks.tick().await;
-            let run = Run { counters: report.counters(), ..run.clone() };
-            match self.app.db.renew_run(&run, locks, self.settings.lease).await {
-                Ok(Renewed::Held) => renewed_at = tokio::time::Instant::now(),
-                Ok(Renewed::CancelRequested) => return Ending::Cancelled("cancelled on request"),
-                Ok(Renewed::Lost) => return Ending::LostLock,
-                Err(error) => {
-                    tracing::warn!(run = %run.id, error = &error as &dyn std::error::Error,
-                        "the run's lock was not renewed");
-                    if renewed_at.elapsed() >= self.settings.lease {
-                        return Ending::LostLock;
-                    }
-                }
-            }
-        }
+    fn crews(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
+        self.crews.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An error and what stands behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
-}
-
-fn log_end(run: &Run, findings: u64) {
+/// The one line of a run's end, by whichever process ended it.
+pub(super) fn log_end(ended: &Progress) {
+    let Progress { run, findings, shards, .. } = ended;
     let Counters {
         listed,
         list_requests,
@@ -259,6 +278,6 @@ fn log_end(run: &Run, findings: u64) {
     tracing::info!(run = %run.id, mode = run.request.mode.name(), dry_run = run.request.dry_run,
         trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
         listed, list_requests, head_requests, confirmed, rejected, expired, missing, orphans,
-        foreign, overwritten, late, aborted_multipart, deleted, errors, findings,
+        foreign, overwritten, late, aborted_multipart, deleted, errors, findings, shards,
         error = run.error.as_deref(), "reconciliation ended");
 }

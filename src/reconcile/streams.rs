@@ -2,13 +2,13 @@
 //! connection or snapshot is held from one page to the next.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::merge::Keyed;
 use super::pace::Pace;
+use super::report::Report;
 use crate::app::AppError;
 use crate::db::Db;
 use crate::domain::reconcile::Listed;
@@ -27,21 +27,12 @@ impl Keyed for Upload {
     }
 }
 
-/// What listing has cost so far.
-#[derive(Debug, Default)]
-pub struct ListingCost {
-    /// LIST requests.
-    pub requests: AtomicU64,
-    /// Objects shown, each in the one range that holds it.
-    pub objects: AtomicU64,
-}
-
 /// The objects of a range, in the store's order.
 pub fn listing<'a>(
     store: &'a dyn ObjectStore,
     range: &'a KeyRange,
     page_size: usize,
-    cost: &'a ListingCost,
+    report: &'a Report,
     bound: &'a Pace,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
     struct State {
@@ -61,13 +52,12 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
-                cost.objects.fetch_add(1, Ordering::Relaxed);
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
             bound.turn().await;
             let page = store.list(&request).await?;
-            cost.requests.fetch_add(1, Ordering::Relaxed);
+            report.count(|counters| counters.list_requests += 1);
             // A listing that stands still would never end. (Objects that come again are
             // refused by the join.)
             if page.objects.is_empty() && page.next.is_some() && page.next == request.token {

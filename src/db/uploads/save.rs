@@ -58,6 +58,21 @@ impl Db {
         changes: Vec<Change<'_>>,
         now: Timestamp,
     ) -> Result<Vec<Saved>> {
+        let txn = self.begin().await?;
+        let (saved, superseded) = self.save_in(&txn, changes, now).await?;
+        txn.commit().await?;
+        saved.iter().chain(&superseded).for_each(|saved| self.tell(saved));
+        Ok(saved)
+    }
+
+    /// Saves several changes within a transaction; besides, what became of the uploads that
+    /// they replace. To be told after the commit.
+    pub(in crate::db) async fn save_in(
+        &self,
+        txn: &DatabaseTransaction,
+        changes: Vec<Change<'_>>,
+        now: Timestamp,
+    ) -> Result<(Vec<Saved>, Vec<Saved>)> {
         let mut order: Vec<usize> = (0..changes.len()).collect();
         // Rows are locked in one order everywhere, so that no two transactions deadlock.
         order.sort_by_key(|i| {
@@ -67,26 +82,23 @@ impl Db {
         let mut answers = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
         let mut superseded = Vec::new();
-        let txn = self.begin().await?;
         for i in order {
             let Some(change) = changes[i].take() else { continue };
             let saved = match change.upload.slot {
-                None => write(&txn, &self.outbox, change.upload).await?,
+                None => write(txn, &self.outbox, change.upload).await?,
                 Some(slot) => {
-                    let (saved, old) = self.save_with_track(&txn, change, slot, now).await?;
+                    let (saved, old) = self.save_with_track(txn, change, slot, now).await?;
                     superseded.extend(old);
                     saved
                 }
             };
             answers.insert(i, saved);
         }
-        txn.commit().await?;
-        answers.values().chain(&superseded).for_each(|saved| self.tell(saved));
-        Ok(answers.into_values().collect())
+        Ok((answers.into_values().collect(), superseded))
     }
 
     /// Tells those who wait what is committed.
-    fn tell(&self, saved: &Saved) {
+    pub(in crate::db) fn tell(&self, saved: &Saved) {
         if let Saved::Done(upload) = saved {
             self.changes.publish(upload);
             self.outbox.ring();

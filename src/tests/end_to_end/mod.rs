@@ -6,3 +6,4 @@ mod kill;
 mod main_job;
 mod multipart;
 mod outage;
+mod replicas;

@@ -1,12 +1,15 @@
 //! Seeded random worlds: uploads that do one of everything while the store fails, and an
 //! oracle written apart from the service that says what each must end as.
 //!
-//! `TEST_SEEDS=1000` runs more of them; `TEST_SEED=7` runs that one.
+//! In memory there are faults of every kind; over the wire the connections are cut.
+//! `TEST_LONG=1` runs 1,000 worlds in memory and 50 over the wire, `TEST_SEEDS` and
+//! `TEST_WIRE_SEEDS` so many; `TEST_SEED=7` runs that one.
 
 mod fates;
 mod oracle;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use rand::rngs::StdRng;
@@ -15,9 +18,13 @@ use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Clock as _, IdSource};
 use upload_coordinator::storage::memory::{ListFault, Operation};
+use upload_coordinator::storage::s3::{S3, S3Settings};
+use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use uuid::{Builder, Uuid};
 
+use crate::storage::servers::Subject;
+use crate::support::proxy::Proxy;
 use crate::support::world::World;
 use fates::Script;
 use oracle::Oracle;
@@ -37,17 +44,18 @@ impl IdSource for SeededIds {
     }
 }
 
-fn seeds() -> Vec<u64> {
+fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let count = if std::env::var("TEST_LONG").is_ok() { long } else { usually };
     match number("TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("TEST_SEEDS").unwrap_or(200)).collect(),
+        None => (0..number(variable).unwrap_or(count)).collect(),
     }
 }
 
 #[test]
 fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
-    let queue = Mutex::new(seeds());
+    let queue = Mutex::new(seeds("TEST_SEEDS", 200, 1000));
     // Each world has a thread and a runtime of its own, so that a seed is as repeatable as
     // the database's threads allow.
     std::thread::scope(|scope| {
@@ -55,30 +63,68 @@ fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
             scope.spawn(|| {
                 loop {
                     let Some(seed) = queue.lock().unwrap().pop() else { break };
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().build().unwrap();
-                    let world = std::panic::AssertUnwindSafe(|| runtime.block_on(live(seed)));
-                    if let Err(panic) = std::panic::catch_unwind(world) {
-                        eprintln!("seed {seed} failed: TEST_SEED={seed} runs it alone");
-                        std::panic::resume_unwind(panic);
-                    }
+                    attempt(seed, live(seed));
                 }
             });
         }
     });
 }
 
-/// One world from its first upload to the end of its last.
+#[test]
+fn every_upload_ends_as_the_oracle_says_over_the_wire() {
+    for seed in seeds("TEST_WIRE_SEEDS", 5, 50) {
+        attempt(seed, live_on_a_server(seed));
+    }
+}
+
+fn attempt(seed: u64, world: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = std::panic::AssertUnwindSafe(|| runtime.block_on(world));
+    if let Err(panic) = std::panic::catch_unwind(world) {
+        eprintln!("seed {seed} failed: TEST_SEED={seed} runs it alone");
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A world in memory.
 async fn live(seed: u64) {
-    let mut rng = StdRng::seed_from_u64(seed);
     let world = World::build(
         |_| {},
         |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
     )
     .await;
+    live_in(&world, None, seed).await;
+}
+
+/// A world on a real server, behind a proxy that is cut.
+async fn live_on_a_server(seed: u64) {
+    let host = Subject::server().await;
+    let server = host.with_own_bucket().await.unwrap();
+    let settings = server.settings.clone().unwrap();
+    let endpoint = settings.endpoint.clone().unwrap();
+    let (name, port) = (endpoint.host_str().unwrap(), endpoint.port().unwrap());
+    let proxy = Proxy::before(format!("{name}:{port}")).await;
+    let through = S3Settings {
+        endpoint: Some(format!("http://{}", proxy.addr).parse().unwrap()),
+        ..settings
+    };
+    let s3 = S3::connect(&through, &http_client()).await.unwrap();
+    let bucket = s3.into_store("default", server.kind.capabilities());
+    let world = World::build_on(
+        Some(bucket),
+        |_| {},
+        |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
+    )
+    .await;
+    live_in(&world, Some(&proxy), seed).await;
+}
+
+/// One world from its first upload to the end of its last.
+async fn live_in(world: &World, proxy: Option<&Proxy>, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
     // Writes the marker, which a dry run would not.
     world.reconcile(Mode::Incremental).await;
-    let mut oracle = Oracle::new(&world);
+    let mut oracle = Oracle::new(world);
     let script = Script::new(&mut rng);
     let mut minute = 0;
     for (at, act) in script.acts {
@@ -86,21 +132,42 @@ async fn live(seed: u64) {
         minute = at;
         oracle.act(act, &mut rng).await;
         if rng.random_bool(0.12) {
-            spoil(&world, &mut rng);
-            run_some(&world, &oracle, &mut rng).await;
+            match proxy {
+                None => {
+                    spoil(world, &mut rng);
+                    run_some(world, &oracle, &mut rng).await;
+                }
+                Some(proxy) => {
+                    let (up, down) = (rng.random_range(0..200), rng.random_range(0..1500));
+                    let flicker = flicker(proxy, up, down);
+                    tokio::join!(run_some(world, &oracle, &mut rng), flicker);
+                }
+            }
             oracle.check_safety().await;
         }
     }
-    calm(&world).await;
-    settle(&world, &mut oracle).await;
+    if world.is_in_memory() {
+        calm(world).await;
+    }
+    settle(world, &mut oracle).await;
+}
+
+/// Cuts the connections after some milliseconds, for some more.
+async fn flicker(proxy: &Proxy, up: u64, down: u64) {
+    tokio::time::sleep(Duration::from_millis(up)).await;
+    proxy.cut();
+    tokio::time::sleep(Duration::from_millis(down)).await;
+    proxy.restore();
 }
 
 /// Runs one mode, or both side by side.
 async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
-    let runs = match rng.random_range(0..4) {
+    let runs = match rng.random_range(0..5) {
         0 => vec![world.reconcile(Mode::Audit).await],
         1 => vec![world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await],
         2 => vec![world.reconcile(Mode::Incremental).await],
+        // (A store's connections are of the process that made them.)
+        3 if world.is_in_memory() => vec![killed(world, rng).await],
         _ => {
             let (one, two) = tokio::join!(run(world, Mode::Audit), run(world, Mode::Incremental));
             vec![one, two]
@@ -110,6 +177,24 @@ async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
         assert_ne!(run.status, RunStatus::Stopped, "{:?}", run.error);
         assert!(run.counters.orphans <= oracle.orphans.len() as u64, "orphans were invented");
         assert!(run.counters.foreign <= oracle.foreign.len() as u64, "foreign keys were invented");
+    }
+}
+
+/// A run whose process is killed at some moment, and which another one ends.
+async fn killed(world: &World, rng: &mut StdRng) -> Run {
+    let mode = if rng.random_bool(0.7) { Mode::Audit } else { Mode::Incremental };
+    let every = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { 1000 });
+    let process = world.process(|settings| settings.save_every = every).await;
+    let trigger = Trigger::Schedule;
+    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let id = process.start(request).await;
+    tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
+    let dead = process.kill();
+    // As if its leases had lapsed; what is left of it may even still be at work.
+    world.app.db.release_shards(dead).await.unwrap();
+    match world.reconciler.join(id).await {
+        Some(handle) => handle.wait().await,
+        None => world.app.db.run(id).await.unwrap().unwrap(),
     }
 }
 

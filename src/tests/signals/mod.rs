@@ -1,5 +1,6 @@
 //! What tells others, and what tells the service: waiting, events, webhooks.
 
 mod events;
+mod runs;
 mod waiting;
 mod webhooks;

@@ -37,12 +37,7 @@ impl TestDatabase {
 
     /// A connection of its own, as another process would have.
     pub async fn connect(&self) -> Db {
-        let settings = DbSettings {
-            url: SecretString::from(self.url.clone()),
-            max_connections: 4,
-            busy_timeout: Duration::from_secs(20),
-        };
-        Db::connect(&settings).await.expect("the database opens")
+        open(&self.url).await
     }
 
     /// A connection, with the schema in place.
@@ -51,6 +46,16 @@ impl TestDatabase {
         db.migrate_up().await.expect("migrations apply");
         db
     }
+}
+
+/// Opens a database.
+pub async fn open(url: &str) -> Db {
+    let settings = DbSettings {
+        url: SecretString::from(url),
+        max_connections: 4,
+        busy_timeout: Duration::from_secs(20),
+    };
+    Db::connect(&settings).await.expect("the database opens")
 }
 
 impl Drop for TestDatabase {

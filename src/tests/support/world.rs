@@ -14,17 +14,19 @@ use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, Trigger};
 use upload_coordinator::domain::{
-    Clock, IdSource, Owner, Policy, PolicyName, Track, Upload, UploadId,
+    Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
 };
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::{ObjectStore as _, PutOptions};
+use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
 
 use super::database::TestDatabase;
 
 pub struct World {
     pub app: Arc<App>,
     pub store: Arc<MemoryStore>,
+    /// The bucket that is in use: the store in memory, or one with a wire.
+    pub objects: Arc<dyn ObjectStore>,
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
@@ -50,6 +52,15 @@ impl World {
         change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
         ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
     ) -> Self {
+        Self::build_on(None, change, ids).await
+    }
+
+    /// A world like that on a bucket with a wire.
+    pub async fn build_on(
+        bucket: Option<Store>,
+        change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
+        ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
+    ) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
         // Real time: the database's own clock judges leases.
@@ -60,12 +71,12 @@ impl World {
         let config = Config::from_sources(&sources).expect("the defaults are sound");
         let mut policies = config.domain_policies();
         change(&mut policies);
+        let memory = || store.clone().store("default", None).expect("a store");
+        let bucket = bucket.unwrap_or_else(memory);
+        let objects = bucket.objects.clone();
         let app = Arc::new(App {
             db,
-            stores: BTreeMap::from([(
-                "default".to_owned(),
-                store.clone().store("default", None).expect("a store"),
-            )]),
+            stores: BTreeMap::from([("default".to_owned(), bucket)]),
             policies,
             clock: clock.clone(),
             ids: ids(clock.clone()),
@@ -76,7 +87,7 @@ impl World {
         let claimed = upload_coordinator::reconcile::marker::claim(&app).await;
         // A test may have a policy whose store is not there.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
-        Self { app, store, clock, reconciler, owner: Owner::anonymous(), database }
+        Self { app, store, objects, clock, reconciler, owner: Owner::anonymous(), database }
     }
 
     /// The use cases of another process on the same database and store.
@@ -89,6 +100,47 @@ impl World {
             ids: Arc::new(SystemIds),
             direct: self.app.direct,
         }
+    }
+
+    /// Another process on the same database and store, which can be killed.
+    pub async fn process(&self, change: impl FnOnce(&mut ReconcileSettings)) -> Process {
+        let mut settings = self.reconciler.settings.clone();
+        change(&mut settings);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let database = self.database.url.clone();
+        let (stores, policies) = (self.app.stores.clone(), self.app.policies.clone());
+        let (clock, direct) = (self.clock.clone(), self.app.direct);
+        let reconciler = runtime.spawn(async move {
+            let db = super::database::open(&database).await;
+            let app = App { db, stores, policies, clock, ids: Arc::new(SystemIds), direct };
+            Arc::new(Reconciler::new(Arc::new(app), settings))
+        });
+        let reconciler = reconciler.await.expect("the process starts");
+        Process { reconciler, runtime: Some(runtime) }
+    }
+
+    /// The rows of a run's shards, in their order.
+    pub async fn shards(&self, run: RunId) -> Vec<entity::reconcile_shard::Model> {
+        use entity::reconcile_shard::{Column, Entity};
+        use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
+        let query = Entity::find().filter(Column::RunId.eq(run.0)).order_by_asc(Column::Number);
+        let rows = query.all(&connection).await.expect("shards");
+        connection.close().await.expect("closed");
+        rows
+    }
+
+    /// The ticks that the runs were started for.
+    pub async fn ticks(&self) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
+        use sea_orm::EntityTrait as _;
+        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
+        let rows = entity::reconcile_run::Entity::find().all(&connection).await.expect("runs");
+        connection.close().await.expect("closed");
+        rows.into_iter().map(|row| row.scheduled_for).collect()
     }
 
     /// Lets time pass.
@@ -122,7 +174,29 @@ impl World {
     }
 
     pub async fn put_key(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.store.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+        self.objects.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+    }
+
+    /// The keys of all objects, ascending.
+    pub async fn keys(&self) -> Vec<String> {
+        if self.is_in_memory() {
+            return self.store.keys();
+        }
+        let (mut keys, mut request) = (Vec::new(), ListRequest::default());
+        loop {
+            let page = self.objects.list(&request).await.expect("a listing");
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            match page.next {
+                Some(token) => request.token = Some(token),
+                None => return keys,
+            }
+        }
+    }
+
+    /// Whether the bucket is the store in memory, with its faults on demand.
+    pub fn is_in_memory(&self) -> bool {
+        let memory: Arc<dyn ObjectStore> = self.store.clone();
+        Arc::ptr_eq(&memory, &self.objects)
     }
 
     pub async fn get(&self, id: UploadId) -> Upload {
@@ -144,5 +218,35 @@ impl World {
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
         let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
         page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
+    }
+}
+
+/// A process that works on runs.
+pub struct Process {
+    pub reconciler: Arc<Reconciler>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Process {
+    /// Starts a run in this process.
+    pub async fn start(&self, request: RunRequest) -> RunId {
+        let reconciler = self.reconciler.clone();
+        let runtime = self.runtime.as_ref().expect("it lives");
+        let started = runtime.spawn(async move { reconciler.start(request).await });
+        started.await.expect("no panic").expect("the run starts").run.id
+    }
+
+    /// `kill -9`: all that it is at stops where it is. Gives the name of what is left.
+    pub fn kill(mut self) -> uuid::Uuid {
+        self.runtime.take().expect("it lives").shutdown_background();
+        self.reconciler.holder()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }

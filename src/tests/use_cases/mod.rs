@@ -6,5 +6,7 @@ mod multipart;
 mod purging;
 mod reconciling;
 mod reconciling_trouble;
+mod safe_deletion;
+mod sharing;
 mod tracks;
 mod uploads;

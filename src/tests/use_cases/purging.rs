@@ -81,7 +81,7 @@ async fn no_finding_makes_a_purge_delete_what_has_a_row() {
             found_at: world.clock.now(),
         })
         .collect();
-    world.app.db.add_findings(run.id, 10_000, &lies).await.unwrap();
+    world.app.db.add_findings(run.id, 99, 0, &lies).await.unwrap();
     world.pass(TimeDelta::minutes(40));
     // New uploads come while it works.
     let (purged, created) = tokio::join!(purge(&world, purge_of(&run)), async {

@@ -231,7 +231,7 @@ async fn a_run_can_be_cancelled_while_the_store_hangs() {
         trigger: upload_coordinator::domain::run::Trigger::Api,
     };
     let handle = world.reconciler.start(request).await.unwrap();
-    assert!(world.app.db.cancel_run(handle.run.id).await.unwrap());
+    assert!(world.reconciler.cancel(handle.run.id).await.unwrap());
     let ended = handle.wait().await;
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(world.app.db.run(ended.id).await.unwrap().unwrap(), ended);

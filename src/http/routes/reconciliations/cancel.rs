@@ -13,7 +13,8 @@ use crate::http::views::RunView;
 
 /// Ask a run to stop
 ///
-/// It stops between two batches.
+/// It ends at once, whichever processes work on it; a batch that is not written yet is
+/// dropped.
 #[utoipa::path(post, path = "/api/admin/reconciliations/{id}/cancel",
     operation_id = "cancel_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
@@ -23,7 +24,7 @@ pub async fn handle(
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let asked = state.app.db.cancel_run(id).await?;
+    let asked = state.reconciler.cancel(id).await?;
     let run = find(&state, id).await?;
     if !asked {
         let detail = format!("The run has ended: {}", run.status.name());

@@ -3,7 +3,7 @@
 use actix_web::web::{self, Data};
 
 use super::get::find;
-use crate::db::runs::FINDING_ORDER;
+use crate::db::findings::FINDING_ORDER;
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
 use crate::http::HttpState;

@@ -7,6 +7,7 @@ use super::at;
 
 pub mod body;
 pub mod cancel;
+pub mod events;
 pub mod findings;
 pub mod get;
 pub mod list;
@@ -18,6 +19,7 @@ pub(super) fn register(config: &mut ServiceConfig) {
         .on(&[Method::POST], start::handle)
         .add_to(config);
     at("/api/admin/reconciliations/{id}").get(get::handle).add_to(config);
+    at("/api/admin/reconciliations/{id}/events").get(events::handle).add_to(config);
     at("/api/admin/reconciliations/{id}/findings").get(findings::handle).add_to(config);
     at("/api/admin/reconciliations/{id}/cancel").on(&[Method::POST], cancel::handle).add_to(config);
 }

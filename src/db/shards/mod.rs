@@ -1,0 +1,348 @@
+//! The shards of runs: claimed for a while by the database's clock, and written only by
+//! who holds the newest claim.
+//!
+//! Each claim raises the shard's fence. All that a shard's work writes (rows, news,
+//! findings, cursor and counters) is one transaction that first finds the shard open under
+//! its own fence; where it does not, nothing of it is written. So a process that was
+//! silent for too long can't write over its successor, and what was written before a
+//! process died is neither done again nor left out.
+//!
+//! Lock order, so that no two transactions wait for each other: run, shard, uploads.
+
+use std::time::Duration;
+
+use entity::{reconcile_run as run, reconcile_shard as shard};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, QueryOrder,
+    UpdateMany,
+};
+use uuid::Uuid;
+
+use super::runs::end_run;
+use super::uploads::{Change, Saved};
+use super::{Db, Result, findings, suspects};
+use crate::domain::run::{
+    Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind, Verdict,
+    verdict,
+};
+use crate::domain::{PolicyName, RunId, Timestamp, Upload, UploadId};
+
+mod row;
+
+use row::end_of;
+pub(super) use row::{counters_of, lease_end, new_row, read_shard, time};
+
+/// How far a shard is, to be written with what was done.
+#[derive(Debug, Clone, Default)]
+pub struct Mark {
+    /// The stage that is at work, and up to where it is done; `None` leaves both.
+    pub at: Option<(Stage, Option<String>)>,
+    /// What the shard changed so far.
+    pub counters: Counters,
+    /// How many findings were written before.
+    pub found: u64,
+    /// Findings that are new.
+    pub findings: Vec<Finding>,
+    /// Suspects that are new.
+    pub suspects: Vec<(SuspectKind, UploadId)>,
+    /// An absence that was not believed.
+    pub doubt: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Batch {
+    /// All of it is committed; the uploads are as they are now.
+    Saved(Vec<Upload>),
+    /// Nothing is written: somebody else wrote these first.
+    Raced(Vec<usize>),
+    /// Nothing is written: the shard is another's, or its run has ended.
+    Lost,
+}
+
+/// What became of a shard's end.
+#[derive(Debug)]
+pub enum Finished {
+    /// Written; other shards are left. This one was claimed with it.
+    Shard(Option<RunShard>),
+    /// Written, and with it the run's end.
+    Run(Box<Progress>),
+    /// Nothing is written: the shard is another's, or its run has ended.
+    Lost,
+}
+
+impl Db {
+    /// Claims a shard of a run that nobody holds and whose turn it is.
+    pub async fn claim_shard(
+        &self,
+        run: RunId,
+        holder: Uuid,
+        lease: Duration,
+    ) -> Result<Option<RunShard>> {
+        let open = shard::Entity::find()
+            .filter(shard::Column::RunId.eq(run.0))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .order_by(shard::Column::Number, Order::Asc)
+            .all(&self.read)
+            .await?;
+        claim_one(&self.write, self.is_postgres(), &open, holder, lease).await
+    }
+
+    /// Holds a shard for longer; `false` where it is not this claim's any more.
+    pub async fn renew_shard(&self, shard: &RunShard, lease: Duration) -> Result<bool> {
+        self.hold(&self.write, shard, lease).await
+    }
+
+    /// Lets all shards of a process go, for others to take at once.
+    pub async fn release_shards(&self, holder: Uuid) -> Result<()> {
+        shard::Entity::update_many()
+            .col_expr(shard::Column::ExpiresAt, lease_end(self.is_postgres(), Duration::ZERO))
+            .filter(shard::Column::Holder.eq(holder))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .exec(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Saves a batch of a shard's work, all of it or nothing. `mark` says how far the shard
+    /// is, given the uploads as they were saved.
+    pub async fn save_shard(
+        &self,
+        shard: &RunShard,
+        lease: Duration,
+        changes: Vec<Change<'_>>,
+        now: Timestamp,
+        mark: impl FnOnce(&[Upload]) -> Mark,
+    ) -> Result<Batch> {
+        let txn = self.begin().await?;
+        if !self.hold(&txn, shard, lease).await? {
+            txn.rollback().await?;
+            return Ok(Batch::Lost);
+        }
+        let (saved, superseded) = self.save_in(&txn, changes, now).await?;
+        let raced: Vec<usize> = (0..)
+            .zip(&saved)
+            .filter_map(|(i, saved)| match saved {
+                Saved::Done(_) => None,
+                Saved::Lost => Some(i),
+            })
+            .collect();
+        if !raced.is_empty() {
+            txn.rollback().await?;
+            return Ok(Batch::Raced(raced));
+        }
+        let done: Vec<Upload> = saved
+            .iter()
+            .filter_map(|saved| match saved {
+                Saved::Done(upload) => Some(upload.clone()),
+                Saved::Lost => None,
+            })
+            .collect();
+        let mark = mark(&done);
+        write_mark(&txn, shard, &mark, update_of(shard)).await?;
+        txn.commit().await?;
+        saved.iter().chain(&superseded).for_each(|saved| self.tell(saved));
+        Ok(Batch::Saved(done))
+    }
+
+    /// Spends of the run's budget of deletions before anything is deleted; gives how many
+    /// may be, `None` where the shard is not this claim's any more.
+    pub async fn spend_deletions(
+        &self,
+        shard: &RunShard,
+        lease: Duration,
+        wanted: u64,
+        budget: u64,
+    ) -> Result<Option<u64>> {
+        let txn = self.begin().await?;
+        let Some(run) = lock_run(&txn, shard.run).await? else {
+            txn.rollback().await?;
+            return Ok(None);
+        };
+        if !self.hold(&txn, shard, lease).await? {
+            txn.rollback().await?;
+            return Ok(None);
+        }
+        let spent = u64::try_from(run.deletions).unwrap_or_default();
+        let granted = Ord::min(wanted, budget.saturating_sub(spent));
+        run::Entity::update_many()
+            .col_expr(
+                run::Column::Deletions,
+                Expr::value(i64::try_from(spent + granted).unwrap_or(i64::MAX)),
+            )
+            .filter(run::Column::Id.eq(run.id))
+            .exec(&txn)
+            .await?;
+        txn.commit().await?;
+        Ok(Some(granted))
+    }
+
+    /// How many deletions a run has spent.
+    pub async fn spent_deletions(&self, run: RunId) -> Result<u64> {
+        let row = run::Entity::find_by_id(run.0).one(&self.read).await?;
+        Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
+    }
+
+    /// Ends a shard, and its run where it was the last; else claims the next one.
+    pub async fn finish_shard(
+        &self,
+        shard: &RunShard,
+        (status, error): (ShardStatus, Option<String>),
+        mark: &Mark,
+        (holder, lease): (Uuid, Duration),
+        now: Timestamp,
+    ) -> Result<Finished> {
+        let txn = self.begin().await?;
+        // The run first: of two last shards at once, the second sees the first.
+        let Some(run) = lock_run(&txn, shard.run).await? else {
+            txn.rollback().await?;
+            return Ok(Finished::Lost);
+        };
+        if !self.hold(&txn, shard, Duration::ZERO).await? {
+            txn.rollback().await?;
+            return Ok(Finished::Lost);
+        }
+        let update = update_of(shard).col_expr(shard::Column::Status, Expr::value(status.name()));
+        let mark = Mark { doubt: error.or_else(|| mark.doubt.clone()), ..mark.clone() };
+        write_mark(&txn, shard, &mark, update).await?;
+        let rows = ends_of(&txn, shard.run).await?;
+        let ends = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
+        let finished = match verdict(&ends) {
+            Verdict::GoesOn(given_up) => {
+                skip(&txn, shard.run, given_up.iter().map(PolicyName::as_str)).await?;
+                let given_up = |row: &shard::Model| {
+                    given_up.iter().any(|policy| policy.as_str() == row.policy)
+                };
+                let rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
+                let postgres = self.is_postgres();
+                Finished::Shard(claim_one(&txn, postgres, &rest, holder, lease).await?)
+            }
+            Verdict::Ended(status, error) => {
+                skip(&txn, shard.run, ends.iter().map(|end| end.policy.as_str())).await?;
+                Finished::Run(end_run(&txn, run, &rows, status, error, now).await?.into())
+            }
+        };
+        txn.commit().await?;
+        Ok(finished)
+    }
+
+    /// Finds the shard open under its fence, locks its row, and renews its lease.
+    async fn hold(
+        &self,
+        connection: &impl ConnectionTrait,
+        shard: &RunShard,
+        lease: Duration,
+    ) -> Result<bool> {
+        let held = update_of(shard)
+            .col_expr(shard::Column::ExpiresAt, lease_end(self.is_postgres(), lease))
+            .filter(shard::Column::Fence.eq(shard.fence))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .exec(connection)
+            .await?;
+        Ok(held.rows_affected == 1)
+    }
+}
+
+/// Claims one of a run's open shards that nobody holds and whose turn it is.
+async fn claim_one(
+    connection: &impl ConnectionTrait,
+    postgres: bool,
+    rows: &[shard::Model],
+    holder: Uuid,
+    lease: Duration,
+) -> Result<Option<RunShard>> {
+    let open: Vec<_> = rows.iter().filter(|row| row.status == ShardStatus::Open.name()).collect();
+    let waits = |row: &shard::Model| {
+        row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
+    };
+    let now = time(connection, Duration::ZERO).await?;
+    for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
+        // One statement: of several processes one finds the lease still lapsed.
+        let claimed = shard::Entity::update_many()
+            .col_expr(shard::Column::Holder, Expr::value(holder))
+            .col_expr(shard::Column::Fence, Expr::col(shard::Column::Fence).add(1))
+            .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
+            .filter(shard::Column::RunId.eq(row.run_id))
+            .filter(shard::Column::Number.eq(row.number))
+            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+            .filter(Expr::col(shard::Column::ExpiresAt).lte(lease_end(postgres, Duration::ZERO)))
+            .exec_with_returning(connection)
+            .await?;
+        if let Some(row) = claimed.into_iter().next() {
+            return read_shard(row).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn update_of(shard: &RunShard) -> UpdateMany<shard::Entity> {
+    shard::Entity::update_many()
+        .filter(shard::Column::RunId.eq(shard.run.0))
+        .filter(shard::Column::Number.eq(shard.number))
+}
+
+/// Locks a run that is at work. (An update without a change: `FOR UPDATE` would wait for
+/// those who write findings, which hold on to the run by their foreign key.)
+async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Model>> {
+    let row = run::Entity::update_many()
+        .col_expr(run::Column::Status, Expr::value(RunStatus::Running.name()))
+        .filter(run::Column::Id.eq(id.0))
+        .filter(run::Column::Status.eq(RunStatus::Running.name()))
+        .exec_with_returning(txn)
+        .await?;
+    Ok(row.into_iter().next())
+}
+
+async fn write_mark(
+    txn: &DatabaseTransaction,
+    shard: &RunShard,
+    mark: &Mark,
+    update: UpdateMany<shard::Entity>,
+) -> Result<()> {
+    let Mark { at, counters, found, findings: new, suspects: suspected, doubt } = mark;
+    findings::insert(txn, shard.run, shard.number, *found, new).await?;
+    suspects::insert(txn, shard, suspected).await?;
+    let findings = i64::try_from(found + new.len() as u64).unwrap_or(i64::MAX);
+    let mut change = shard::ActiveModel {
+        counters: Set(serde_json::json!(counters)),
+        findings: Set(findings),
+        error: Set(doubt.clone()),
+        ..Default::default()
+    };
+    if let Some((stage, cursor)) = at {
+        change.stage = Set(stage.name().to_owned());
+        change.cursor = Set(cursor.clone());
+    }
+    update.set(change).exec(txn).await?;
+    Ok(())
+}
+
+/// Skips the open shards of some policies.
+async fn skip<'a>(
+    txn: &DatabaseTransaction,
+    run: RunId,
+    policies: impl ExactSizeIterator<Item = &'a str>,
+) -> Result<()> {
+    if policies.len() == 0 {
+        return Ok(());
+    }
+    shard::Entity::update_many()
+        .col_expr(shard::Column::Status, Expr::value(ShardStatus::Skipped.name()))
+        .filter(shard::Column::RunId.eq(run.0))
+        .filter(shard::Column::Policy.is_in(policies))
+        .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// The shards of a run, in their order.
+pub(super) async fn ends_of(
+    connection: &impl ConnectionTrait,
+    run: RunId,
+) -> Result<Vec<shard::Model>> {
+    let query = shard::Entity::find().filter(shard::Column::RunId.eq(run.0));
+    Ok(query.order_by(shard::Column::Number, Order::Asc).all(connection).await?)
+}

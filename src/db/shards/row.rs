@@ -1,0 +1,116 @@
+//! Between the row of a shard and the domain's, and leases by the database's clock.
+
+use std::time::Duration;
+
+use entity::reconcile_shard as shard;
+use sea_orm::sea_query::{Expr, SimpleExpr};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use uuid::Uuid;
+
+use crate::db::{DbError, Result};
+use crate::domain::run::{Counters, NewShard, RunShard, ShardEnd, ShardStatus, Stage};
+use crate::domain::{KeyRange, PolicyName, RunId, Timestamp};
+
+const TABLE: &str = "reconcile_shards";
+
+/// The row of a new shard, held by `holder` until `lease` where there is one.
+pub(in crate::db) fn new_row(
+    run: RunId,
+    number: i32,
+    new: &NewShard,
+    holder: Option<Uuid>,
+    lease: Timestamp,
+) -> shard::Model {
+    let NewShard { policy, range, closing } = new;
+    shard::Model {
+        run_id: run.0,
+        number,
+        policy: policy.as_str().to_owned(),
+        closing: *closing,
+        prefix: range.as_ref().map(|range| range.prefix.clone()),
+        after: range.as_ref().and_then(|range| range.after.clone()),
+        until: range.as_ref().and_then(|range| range.until.clone()),
+        stage: Stage::Compare.name().to_owned(),
+        cursor: None,
+        status: ShardStatus::Open.name().to_owned(),
+        error: None,
+        counters: serde_json::json!(Counters::default()),
+        findings: 0,
+        holder,
+        fence: i64::from(holder.is_some()),
+        expires_at: if holder.is_some() { lease } else { Timestamp::UNIX_EPOCH },
+    }
+}
+
+fn bad(row: &shard::Model, column: &'static str) -> DbError {
+    DbError::Corrupt { table: TABLE, column, id: format!("{}/{}", row.run_id, row.number) }
+}
+
+/// A shard's counters.
+pub(in crate::db) fn counters_of(row: &shard::Model) -> Result<Counters> {
+    serde_json::from_value(row.counters.clone()).map_err(|_| bad(row, "counters"))
+}
+
+pub(in crate::db) fn end_of(row: &shard::Model) -> Result<ShardEnd> {
+    Ok(ShardEnd {
+        number: row.number,
+        policy: PolicyName::new(row.policy.clone()),
+        status: row.status.parse().map_err(|()| bad(row, "status"))?,
+        error: row.error.clone(),
+    })
+}
+
+/// A shard as it was claimed.
+pub(in crate::db) fn read_shard(row: shard::Model) -> Result<RunShard> {
+    let (after, until) = (row.after.clone(), row.until.clone());
+    Ok(RunShard {
+        run: RunId(row.run_id),
+        number: row.number,
+        policy: PolicyName::new(row.policy.clone()),
+        range: row.prefix.clone().map(|prefix| KeyRange { prefix, after, until }),
+        closing: row.closing,
+        stage: row.stage.parse().map_err(|()| bad(&row, "stage"))?,
+        cursor: row.cursor.clone(),
+        counters: counters_of(&row)?,
+        findings: u64::try_from(row.findings).map_err(|_| bad(&row, "findings"))?,
+        doubt: row.error.clone(),
+        fence: row.fence,
+    })
+}
+
+/// The end of a lease that begins now, by the database's clock, as an expression.
+pub(in crate::db) fn lease_end(postgres: bool, lease: Duration) -> SimpleExpr {
+    let millis = lease.as_millis();
+    Expr::cust(if postgres {
+        format!("clock_timestamp() + interval '{millis} milliseconds'")
+    } else {
+        format!(
+            "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '+{}.{:03} seconds')",
+            millis / 1000,
+            millis % 1000
+        )
+    })
+}
+
+/// The database's clock, the one that all processes share, and so much later.
+pub(in crate::db) async fn time(
+    connection: &impl ConnectionTrait,
+    after: Duration,
+) -> Result<Timestamp> {
+    let backend = connection.get_database_backend();
+    let postgres = backend == DbBackend::Postgres;
+    let sql = if postgres {
+        "SELECT clock_timestamp() AS now"
+    } else {
+        "SELECT strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now') AS now"
+    };
+    let row = connection.query_one_raw(Statement::from_string(backend, sql)).await?;
+    let row = row.ok_or(DbError::Clock)?;
+    let now: Timestamp = if postgres {
+        row.try_get("", "now")?
+    } else {
+        let text: String = row.try_get("", "now")?;
+        text.parse().map_err(|_| DbError::Clock)?
+    };
+    Ok(now + after)
+}

@@ -1,0 +1,190 @@
+//! Three processes on one PostgreSQL share a run, and one of them is killed.
+//!
+//! `TEST_LONG=1` does it twenty times.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use entity::reconcile_shard::{Column, Entity, Model};
+use sea_orm::{ColumnTrait as _, Database, DatabaseConnection, EntityTrait as _, QueryFilter as _};
+use serde_json::{Value, json};
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::{IdSource as _, Prefix, UploadId};
+use upload_coordinator::storage::PutOptions;
+
+use crate::storage::servers::Subject;
+use crate::support::database::TestDatabase;
+use crate::support::live::{Live, text};
+use crate::support::{PNG, mp3};
+
+/// How long anything may take on a busy machine.
+const LONG: Duration = Duration::from_mins(2);
+
+#[tokio::test]
+async fn three_processes_share_a_run_and_a_kill_changes_nothing_in_its_outcome() {
+    if std::env::var("TEST_POSTGRES_URL").is_err() {
+        return;
+    }
+    let rounds = if std::env::var("TEST_LONG").is_ok() { 20 } else { 3 };
+    for number in 0..rounds {
+        println!("round {number}");
+        round().await;
+    }
+}
+
+async fn round() {
+    let on = Subject::server().await;
+    let database = TestDatabase::create().await;
+    let prefix = format!("{}t/", on.prefix());
+    let changes = [
+        ("database.url", database.url.as_str()),
+        ("policies.tracks.prefix", prefix.as_str()),
+        ("policies.tracks.grace", "1s"),
+        ("policies.tracks.rejected_retention", "0s"),
+        // Slow enough to be killed in the middle.
+        ("reconcile.page_size", "3"),
+        ("reconcile.max_requests_per_second", "12"),
+        ("reconcile.lease", "2s"),
+    ];
+    let store = on.configuration();
+    let mut first = Live::serving(&store, &changes).await;
+    let second = Live::serving(&store, &changes).await;
+    let third = Live::serving(&store, &changes).await;
+    let uploads = populate(&first, &on, &prefix).await;
+
+    // Undisturbed, and changing nothing: what the real run is to do and to find.
+    let path = "/api/admin/reconciliations";
+    let dry = json!({"mode": "audit", "dry_run": true});
+    let (status, dry) = second.post(&format!("{path}?wait=true"), dry).await;
+    assert_eq!((status, &dry["status"]), (200, &json!("succeeded")), "{dry}");
+
+    let (status, run) = first.post(path, json!({"mode": "audit"})).await;
+    assert_eq!(status, 202, "{run}");
+    let id = text(&run, "id");
+    let rows = Database::connect(&database.url).await.expect("the database opens");
+    let starter = shards(&rows, &id).await[0].holder.expect("held from the start");
+    // Killed while it holds shards, and while others do.
+    let begun = Instant::now();
+    loop {
+        let open: Vec<_> =
+            shards(&rows, &id).await.into_iter().filter(|row| row.status == "open").collect();
+        let held = |row: &&Model| row.holder == Some(starter);
+        let others = open.iter().any(|row| row.holder.is_some_and(|holder| holder != starter));
+        if open.iter().any(|row| held(&row)) && others {
+            break;
+        }
+        assert!(begun.elapsed() < LONG, "the processes do not share the run");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    first.kill().await;
+    let at_kill = shards(&rows, &id).await;
+    let left: Vec<i32> = at_kill
+        .iter()
+        .filter(|row| row.status == "open" && row.holder == Some(starter))
+        .map(|row| row.number)
+        .collect();
+
+    let ended = ended(&third, &id).await;
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    let after = shards(&rows, &id).await;
+    for row in &after {
+        // Claimed anew only where the dead one held it: no shard had two holders at once.
+        let times = 1 + i64::from(left.contains(&row.number));
+        assert_eq!((row.fence, row.status.as_str()), (times, "done"), "{row:?} of {left:?}");
+    }
+    let holders: BTreeSet<_> = after.iter().map(|row| row.holder).collect();
+    assert!(holders.len() >= 2, "{after:?}");
+    let transitions = |run: &Value| {
+        [
+            "listed",
+            "confirmed",
+            "rejected",
+            "expired",
+            "missing",
+            "orphans",
+            "foreign",
+            "deleted",
+            "late",
+            "overwritten",
+            "errors",
+        ]
+        .map(|name| (name, run["counters"][name].clone()))
+    };
+    assert_eq!(transitions(&ended), transitions(&dry));
+    assert_eq!(findings(&third, &id).await, findings(&third, &text(&dry, "id")).await);
+    for (track, expected) in &uploads {
+        let (_, track) = second.get(&format!("/api/tracks/{track}")).await;
+        assert_eq!(text(&track, "status"), *expected);
+    }
+    let again = second.reconcile("audit").await;
+    for name in ["confirmed", "rejected", "expired", "missing", "deleted"] {
+        assert_eq!(again["counters"][name], 0, "{again}");
+    }
+    on.clean_up().await;
+}
+
+/// Uploads that arrived, arrived wrong, and never did; orphans and foreign objects. Gives
+/// the tracks with what becomes of them.
+async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'static str)> {
+    let mut tracks = Vec::new();
+    for seed in 0..60 {
+        let track = live.track().await;
+        // Over long before the audit, or long after it.
+        let (lives, bytes, becomes) = match seed % 4 {
+            0 => (1, None, "expired"),
+            1 => (3600, None, "pending"),
+            2 => (3600, Some(PNG.to_vec()), "rejected"),
+            _ => (3600, Some(mp3(2000, seed)), "uploaded"),
+        };
+        let request = live.presign(&track, json!({"expires_in": lives})).await;
+        if let Some(bytes) = bytes {
+            assert_eq!(live.send_bytes(&request, bytes).await.status(), 200);
+        }
+        tracks.push((track, becomes));
+    }
+    let prefix = Prefix::parse(prefix).expect("a good prefix");
+    for n in 0..6 {
+        let key = match n % 2 {
+            0 => prefix.key(UploadId(SystemIds.uuid())).to_string(),
+            _ => format!("{prefix}foreign-{n}"),
+        };
+        let body = Bytes::from_static(b"of nobody");
+        on.objects().put(&key, body, &PutOptions::default()).await.expect("stored");
+    }
+    // Orphans are older than the grace then; stores date to the second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tracks
+}
+
+async fn shards(connection: &DatabaseConnection, run: &str) -> Vec<Model> {
+    let run: uuid::Uuid = run.parse().expect("an id");
+    let mut rows =
+        Entity::find().filter(Column::RunId.eq(run)).all(connection).await.expect("rows");
+    rows.sort_by_key(|row| row.number);
+    rows
+}
+
+async fn ended(live: &Live, id: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let (_, run) = live.get(&format!("/api/admin/reconciliations/{id}")).await;
+        if run["status"] != "running" {
+            return run;
+        }
+        assert!(begun.elapsed() < LONG, "the run does not end: {run}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What a run found, each with how often.
+async fn findings(live: &Live, id: &str) -> Vec<(String, String)> {
+    let path = format!("/api/admin/reconciliations/{id}/findings?limit=1000");
+    let (status, page) = live.get(&path).await;
+    assert_eq!(status, 200, "{page}");
+    let items = page["items"].as_array().expect("items").iter();
+    let mut found: Vec<_> =
+        items.map(|finding| (text(finding, "kind"), text(finding, "key"))).collect();
+    found.sort();
+    found
+}

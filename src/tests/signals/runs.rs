@@ -1,0 +1,72 @@
+//! Following a run, from a process that does not work on it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
+use upload_coordinator::storage::memory::Operation;
+
+use crate::support::mp3;
+use crate::support::served::Served;
+
+/// The events of a stream's text: names and data.
+fn events(text: &str) -> Vec<(String, Value)> {
+    let blocks = text.split("\n\n").filter(|block| block.starts_with("event: "));
+    let read = |block: &str| {
+        let (name, data) = block.split_once('\n').expect("two lines");
+        let data = data.strip_prefix("data: ").expect("data");
+        let data = serde_json::from_str(data).expect("JSON");
+        (name["event: ".len()..].to_owned(), data)
+    };
+    blocks.map(read).collect()
+}
+
+#[tokio::test]
+async fn a_run_is_followed_from_any_process_to_its_end() {
+    let served = Served::new().await;
+    let world = &served.world;
+    for seed in 0..60 {
+        let upload = world.upload().await;
+        world.put(&upload, mp3(900, seed)).await;
+    }
+    world.put_key("tracks/notes.txt", "foreign").await;
+    let gate = world.store.hold(Operation::List);
+    let process = world.process(|settings| settings.save_every = Duration::ZERO).await;
+    let trigger = Trigger::Api;
+    let mode = Mode::Audit;
+    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let run = process.start(request).await;
+    let path = format!("/api/admin/reconciliations/{run}/events");
+    let mut stream = served.get(&path).send().await.expect("a stream");
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let first = stream.chunk().await.expect("an event").expect("an event");
+    let first = events(std::str::from_utf8(&first).expect("text"));
+    assert_eq!(first[0].0, "progress");
+    let progress = &first[0].1;
+    assert_eq!((&progress["shards"], &progress["shards_done"]), (&17.into(), &0.into()));
+    assert_eq!((&progress["findings"], &progress["counters"]["listed"]), (&0.into(), &0.into()));
+    // One page after the other, until a change is told.
+    for _ in 0..10 {
+        gate.arrival().await;
+        gate.let_through(1);
+    }
+    let next = stream.chunk().await.expect("an event").expect("an event");
+    let next = events(std::str::from_utf8(&next).expect("text"));
+    assert_eq!(next[0].0, "progress");
+    assert_ne!(next[0].1, *progress);
+    gate.open();
+    let rest = events(&stream.text().await.expect("the rest, to its end"));
+    let (name, ended) = rest.last().expect("the end");
+    assert_eq!((name.as_str(), &ended["status"]), ("run", &"succeeded".into()));
+    assert_eq!(
+        (&ended["counters"]["confirmed"], &ended["counters"]["foreign"]),
+        (&60.into(), &1.into())
+    );
+    assert!(rest[..rest.len() - 1].iter().all(|(name, _)| name == "progress"));
+    // What has ended is told at once.
+    let text = served.get(&path).send().await.expect("a stream").text().await.expect("its end");
+    assert_eq!(events(&text), [("run".to_owned(), ended.clone())]);
+    let nobody = "/api/admin/reconciliations/0190a6f2-7b3c-7def-8123-456789abcdef/events";
+    assert_eq!(served.get(nobody).send().await.expect("an answer").status(), 404);
+    served.stop().await;
+}

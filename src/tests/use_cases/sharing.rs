@@ -1,0 +1,292 @@
+//! Runs that several processes share, and that outlive each of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use upload_coordinator::app::App;
+use upload_coordinator::db::runs::{NewRun, Started};
+use upload_coordinator::db::shards::{Batch, Finished, Mark};
+use upload_coordinator::db::uploads::Change;
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::run::{
+    Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus, ShardStatus, Stage, SuspectKind,
+    Trigger,
+};
+use upload_coordinator::domain::transition::step;
+use upload_coordinator::domain::upload::ConfirmedBy;
+use upload_coordinator::domain::{Clock as _, PolicyName, RunId, Status};
+use upload_coordinator::jobs::{Scheduler, Schedules};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::storage::memory::Operation;
+
+use crate::support::mp3;
+use crate::support::world::World;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn audit() -> RunRequest {
+    let trigger = Trigger::Api;
+    RunRequest { mode: Mode::Audit, policy: None, dry_run: false, force: false, trigger }
+}
+
+async fn with_uploads(count: usize) -> World {
+    let world = World::new().await;
+    for seed in 0..count {
+        let upload = world.upload().await;
+        world.put(&upload, mp3(900, u8::try_from(seed % 250).unwrap())).await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_of_a_shard_writes_nothing() {
+    let world = World::new().await;
+    let upload = world.upload().await;
+    world.put(&upload, mp3(900, 1)).await;
+    let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
+    let range = Some(policy.prefix.whole());
+    let shards = [NewShard { policy: policy.name.clone(), range, closing: true }];
+    let new = NewRun {
+        id: RunId(world.app.ids.uuid()),
+        request: audit(),
+        policies: std::slice::from_ref(&policy.name),
+        shards: &shards,
+        scheduled_for: None,
+        holder: world.app.ids.uuid(),
+        claims: 1,
+        // Lapses at once.
+        lease: Duration::ZERO,
+    };
+    let now = world.clock.now();
+    let Started::Run(run, mine) = db.start_run(new, now).await.unwrap() else { panic!() };
+    let mine = &mine[0];
+    let other = world.app.ids.uuid();
+    let theirs = db.claim_shard(run.id, other, LEASE).await.unwrap().expect("it has lapsed");
+    assert!(theirs.fence > mine.fence);
+    assert_eq!(db.claim_shard(run.id, other, LEASE).await.unwrap(), None, "it is held");
+
+    let event = world.app.look(&upload, ConfirmedBy::Scan).await.unwrap();
+    let step = step(upload.clone(), event, now, policy).unwrap();
+    let change = || Change { upload: step.upload.clone(), effects: step.effects.clone(), policy };
+    let finding = Finding {
+        kind: FindingKind::Orphan,
+        policy: policy.name.clone(),
+        key: "k".into(),
+        upload: None,
+        size: None,
+        detail: None,
+        found_at: now,
+    };
+    let mark = Mark {
+        at: Some((Stage::Compare, Some("tracks/0".into()))),
+        findings: vec![finding],
+        suspects: vec![(SuspectKind::Missing, upload.id)],
+        ..Mark::default()
+    };
+    let saved = db.save_shard(mine, LEASE, vec![change()], now, |_| mark.clone()).await.unwrap();
+    assert!(matches!(saved, Batch::Lost), "{saved:?}");
+    assert!(!db.renew_shard(mine, LEASE).await.unwrap());
+    assert_eq!(db.spend_deletions(mine, LEASE, 5, 10).await.unwrap(), None);
+    let finished =
+        db.finish_shard(mine, (ShardStatus::Done, None), &mark, (other, LEASE), now).await.unwrap();
+    assert!(matches!(finished, Finished::Lost), "{finished:?}");
+    assert_eq!(world.get(upload.id).await, upload);
+    assert_eq!(world.findings(&run).await, []);
+    assert_eq!(world.shards(run.id).await[0].cursor, None);
+    assert_eq!(db.count_suspects(&theirs, SuspectKind::Missing).await.unwrap(), 0);
+    assert_eq!(db.spent_deletions(run.id).await.unwrap(), 0);
+
+    // The same by who holds it, all of it at once.
+    let saved = db.save_shard(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    assert!(matches!(saved.unwrap(), Batch::Saved(_)));
+    assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
+    assert_eq!(world.findings(&run).await.len(), 1);
+    assert_eq!(world.shards(run.id).await[0].cursor.as_deref(), Some("tracks/0"));
+    // A lost race writes nothing either.
+    let raced = db.save_shard(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
+    assert_eq!(world.findings(&run).await.len(), 1);
+    // Nor does anybody once the run was cancelled.
+    assert!(world.reconciler.cancel(run.id).await.unwrap());
+    assert!(!db.renew_shard(&theirs, LEASE).await.unwrap());
+    assert!(!world.reconciler.cancel(run.id).await.unwrap(), "it has ended");
+}
+
+#[tokio::test]
+async fn a_killed_run_goes_on_from_its_cursors_and_counts_nothing_twice() {
+    let world = with_uploads(300).await;
+    let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
+    let before = world.store.calls(Operation::List);
+    let gate = world.store.hold(Operation::List);
+    let process = world
+        .process(|settings| {
+            settings.save_every = Duration::ZERO;
+            settings.shards = 2;
+        })
+        .await;
+    let run = process.start(audit()).await;
+    // Two shards wait for a page each: what came before is done and written.
+    gate.arrival().await;
+    gate.arrival().await;
+    loop {
+        let rows = world.shards(run).await;
+        let done = rows.iter().any(|row| row.status == "done");
+        if done && rows.iter().any(|row| row.status == "open" && row.cursor.is_some()) {
+            break;
+        }
+        gate.let_through(1);
+        gate.arrival().await;
+    }
+    let dead = process.kill();
+    assert_eq!(world.app.db.run(run).await.unwrap().unwrap().status, RunStatus::Running);
+    assert!(!world.app.db.is_left_alone(run).await.unwrap(), "its leases have not lapsed");
+    // Instead of waiting for the leases to lapse.
+    world.app.db.release_shards(dead).await.unwrap();
+    assert!(world.app.db.is_left_alone(run).await.unwrap());
+    gate.open();
+    let ended = world.reconciler.join(run).await.expect("it is at work").wait().await;
+    assert_eq!(ended.status, RunStatus::Succeeded, "{:?}", ended.error);
+    let mut counters = ended.counters;
+    // A shard that was cut off asks for the rest of its page again.
+    let listed = world.store.calls(Operation::List) - before;
+    assert!(listed as u64 <= dry.counters.list_requests + 4, "{listed} of {:?}", dry.counters);
+    counters.list_requests = dry.counters.list_requests;
+    assert_eq!(counters, dry.counters);
+    assert_eq!(counters.confirmed, 300);
+    assert_eq!(world.reconcile(Mode::Audit).await.counters.transitions(), 0);
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_order_leaves_its_runs_to_others_at_once() {
+    let world = with_uploads(40).await;
+    let gate = world.store.hold(Operation::List);
+    let first = world.process(|_| {}).await;
+    let run = first.start(audit()).await;
+    gate.arrival().await;
+    first.reconciler.shut_down().await;
+    assert!(world.app.db.is_left_alone(run).await.unwrap());
+    assert_eq!(world.app.db.run(run).await.unwrap().unwrap().status, RunStatus::Running);
+    gate.open();
+    // Found by itself, as by any process that serves.
+    world.reconciler.take_part();
+    let ended = world.reconciler.join(run).await.expect("it is at work").wait().await;
+    assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 40));
+}
+
+#[tokio::test]
+async fn processes_share_a_run_and_each_shard_is_worked_on_once() {
+    let world = with_uploads(200).await;
+    let pace = |settings: &mut ReconcileSettings| {
+        settings.shards = 2;
+        settings.max_requests_per_second = 30;
+    };
+    let (one, two) = (world.process(pace).await, world.process(pace).await);
+    two.reconciler.take_part();
+    let run = one.start(audit()).await;
+    let ended = one.reconciler.join(run).await.expect("it is at work").wait().await;
+    assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 200));
+    let rows = world.shards(run).await;
+    assert!(rows.iter().all(|row| row.fence == 1 && row.status == "done"), "{rows:?}");
+    let holders: std::collections::BTreeSet<_> = rows.iter().map(|row| row.holder).collect();
+    assert_eq!(holders.len(), 2, "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_ends_in_whichever_process_works_on_it() {
+    let world = with_uploads(60).await;
+    let gate = world.store.hold(Operation::Head);
+    let process = world.process(|_| {}).await;
+    let run = process.start(audit()).await;
+    // Within a page: the marker is read, and objects are being looked at.
+    gate.arrival().await;
+    gate.let_through(1);
+    gate.arrival().await;
+    assert!(world.reconciler.cancel(run).await.unwrap());
+    gate.open();
+    let ended = world.app.db.run(run).await.unwrap().unwrap();
+    assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Cancelled, 0));
+    // The next run has the locks, and finds that nothing was done.
+    let next = world.reconcile(Mode::Audit).await;
+    assert_eq!((next.status, next.counters.confirmed), (RunStatus::Succeeded, 60));
+    assert_eq!(world.app.db.run(run).await.unwrap().unwrap(), ended);
+}
+
+#[tokio::test]
+async fn an_incremental_run_with_nothing_to_do_asks_the_store_nothing() {
+    let world = with_uploads(5).await;
+    world.reconcile(Mode::Incremental).await;
+    world.pass(chrono::TimeDelta::hours(30));
+    let calls = |world: &World| {
+        [Operation::Head, Operation::List, Operation::Read].map(|kind| world.store.calls(kind))
+    };
+    let before = calls(&world);
+    let idle = world.reconcile(Mode::Incremental).await;
+    assert_eq!(idle.status, RunStatus::Succeeded);
+    assert_eq!(calls(&world), before);
+    assert_eq!(world.shards(idle.id).await, []);
+    assert_eq!(idle.finished_at, Some(idle.started_at));
+    // With little to do there is one shard.
+    world.upload().await;
+    let little = world.reconcile(Mode::Incremental).await;
+    assert_eq!(world.shards(little.id).await.len(), 1);
+    assert_eq!((little.counters.head_requests, little.counters.list_requests), (1, 0));
+}
+
+#[tokio::test]
+async fn a_run_of_a_policy_that_is_not_configured_any_more_fails() {
+    let world = with_uploads(3).await;
+    let (kept, gone) = (PolicyName::default(), PolicyName::new("gone"));
+    let range = world.app.policies[&kept].prefix.whole();
+    let shard = |policy: &PolicyName| NewShard {
+        policy: policy.clone(),
+        range: Some(range.clone()),
+        closing: true,
+    };
+    let new = NewRun {
+        id: RunId(world.app.ids.uuid()),
+        request: audit(),
+        policies: &[kept.clone(), gone.clone()],
+        shards: &[shard(&gone), shard(&kept)],
+        scheduled_for: None,
+        holder: world.app.ids.uuid(),
+        claims: 0,
+        lease: LEASE,
+    };
+    let started = world.app.db.start_run(new, world.clock.now()).await.unwrap();
+    let Started::Run(run, claimed) = started else { panic!("{started:?}") };
+    assert_eq!(claimed, []);
+    let ended = world.reconciler.join(run.id).await.expect("it is at work").wait().await;
+    assert_eq!(ended.status, RunStatus::Failed);
+    assert!(ended.error.unwrap().contains("policies.gone"));
+    assert_eq!(ended.counters.confirmed, 3, "the other policy has its turn");
+}
+
+#[tokio::test]
+async fn a_group_of_schedulers_starts_one_run_a_tick() {
+    let world = World::new().await;
+    let schedules = Schedules { incremental: Some("* * * * * *".into()), ..Schedules::default() };
+    let mut group = Vec::new();
+    for _ in 0..3 {
+        let app = App { clock: Arc::new(SystemClock), ..world.replica().await };
+        let reconciler = Arc::new(Reconciler::new(Arc::new(app), ReconcileSettings::default()));
+        group.push(Scheduler::start(&reconciler, &schedules).await.unwrap());
+    }
+    let begun = std::time::Instant::now();
+    let runs = loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let runs = world.app.db.list_runs(None, 100).await.unwrap().items;
+        if runs.len() >= 4 {
+            break runs;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1), "the schedulers start nothing");
+    };
+    for scheduler in group {
+        scheduler.stop().await.unwrap();
+    }
+    let ticks = world.ticks().await;
+    assert!(ticks.iter().all(Option::is_some));
+    let distinct: std::collections::BTreeSet<_> = ticks.iter().collect();
+    assert_eq!(distinct.len(), ticks.len(), "{ticks:?}");
+    // No more than the seconds that went by, whose ends may be ticks too.
+    assert!(runs.len() as u64 <= begun.elapsed().as_secs() + 2, "{} runs", runs.len());
+}
