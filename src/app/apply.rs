@@ -4,7 +4,6 @@ use super::{App, AppError, Result};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::transition::{Effect, Event, step};
 use crate::domain::{Policy, Status, Upload};
-use crate::storage::Store;
 
 /// How often a lost race is read again before the caller is told to come back.
 const MAX_TRIES: usize = 8;
@@ -36,7 +35,7 @@ impl App {
             let change = Change { upload: step.upload, effects: step.effects, policy };
             if let Saved::Done(upload) = self.db.save_upload(change, now).await? {
                 if aborts && let Some(multipart_id) = multipart_id {
-                    abort_multipart(store, &upload, &multipart_id).await;
+                    self.abort_multipart(store, &upload, &multipart_id).await;
                 }
                 note(&upload, policy);
                 return Ok(Applied { upload, changed: true });
@@ -85,7 +84,7 @@ impl App {
             answers[i] = Some(match saved {
                 Saved::Done(upload) => {
                     if aborts && let Some(multipart_id) = &before.multipart_id {
-                        abort_multipart(store, &upload, multipart_id).await;
+                        self.abort_multipart(store, &upload, multipart_id).await;
                     }
                     note(&upload, policy);
                     Ok(Applied { upload, changed: true })
@@ -94,15 +93,6 @@ impl App {
             });
         }
         Ok(answers.into_iter().map(|a| a.unwrap_or(Err(AppError::Contended))).collect())
-    }
-}
-
-/// Throws away the parts of an upload that has ended. The row is committed; when the
-/// store fails now, the parts are found by the next audit.
-pub(crate) async fn abort_multipart(store: &Store, upload: &Upload, multipart_id: &str) {
-    if let Err(error) = store.objects.abort_multipart(upload.key.as_str(), multipart_id).await {
-        tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
-            "multipart upload not aborted; the next audit finds it");
     }
 }
 

@@ -66,7 +66,7 @@ impl App {
         let upload = self.db.create_upload(upload, track).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         if upload.strategy == Strategy::Multipart {
-            upload = self.open_new_multipart(upload).await?;
+            upload = Box::pin(self.open_new_multipart(upload)).await?;
         }
         Ok(Created { upload, request })
     }

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt as _};
 
-use super::apply::abort_multipart;
 use super::create_upload::NewUpload;
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
@@ -259,12 +258,16 @@ impl Transfer<'_> {
             let put = self.store.objects.put(&key, first, &options).await;
             return self.or_stored(&key, file.size, put).await;
         }
+        // Whatever becomes of this call and of this process, what it opens is found.
+        let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
+        let intent = self.app.db.intend_multipart(&self.upload, token, due).await?;
         let id = self.store.objects.create_multipart(&key, &options).await?;
         if let Err(error) = self.note_multipart(&id).await {
             // The row does not know the parts, so nobody else could abort them.
-            abort_multipart(self.store, &self.upload, &id).await;
+            self.app.abort_unknown(self.store, &self.upload, &id).await;
             return Err(error);
         }
+        self.app.db.settle(&intent).await?;
         let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
         while !file.ended {
             let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);

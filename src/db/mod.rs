@@ -19,6 +19,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub mod aborts;
 pub mod changes;
 pub mod instance;
 pub mod outbox;

@@ -4,6 +4,7 @@
 //! `domain::reconcile` decides on each pair, [`worker`] acts, [`run`] holds the lock and
 //! the run's row. To add a finding: a kind in `domain::run`, a sight in [`report`].
 
+mod aborts;
 mod harm;
 pub mod marker;
 pub mod merge;

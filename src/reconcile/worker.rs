@@ -93,6 +93,7 @@ impl<'a> Worker<'a> {
             .try_for_each_concurrent(self.settings.shards, |range| self.shard(range).boxed())
             .await?;
         self.end_missing_and_delete().await?;
+        self.abort_due().await?;
         if self.request.mode == Mode::Audit {
             self.abort_multiparts().await?;
         }

@@ -1,5 +1,6 @@
 //! The use cases on a real database.
 
+mod aborts;
 mod migrations;
 mod multipart;
 mod purging;
