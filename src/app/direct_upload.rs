@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt as _};
 
-use super::create_upload::NewUpload;
+use super::create_upload::{NewUpload, note_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
@@ -76,6 +76,7 @@ impl App {
         let upload = self.new_upload(owner, policy, new, policy.url_ttl);
         let upload = self.db.create_upload(upload, Some(request.track)).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;
+        note_created(&upload);
 
         let (mut transfer, stored) = {
             let mut transfer = Transfer { app: self, store, policy, upload };

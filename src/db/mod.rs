@@ -27,6 +27,7 @@ pub mod page;
 pub mod retention;
 pub mod runs;
 pub mod scan;
+pub mod stats;
 pub mod tracks;
 pub mod uploads;
 
@@ -34,6 +35,7 @@ pub use page::{Cursor, Page};
 
 use changes::Changes;
 use outbox::Outbox;
+use stats::Stats;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +116,7 @@ pub struct Db {
     write: DatabaseConnection,
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
+    stats: Arc<Stats>,
 }
 
 impl Db {
@@ -132,7 +135,13 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write, changes: Arc::default(), outbox: Arc::default() })
+            Ok(Self {
+                read,
+                write,
+                changes: Arc::default(),
+                outbox: Arc::default(),
+                stats: Arc::default(),
+            })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
             Ok(Self {
@@ -140,6 +149,7 @@ impl Db {
                 write: connection,
                 changes: Arc::default(),
                 outbox: Arc::default(),
+                stats: Arc::default(),
             })
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))

@@ -18,6 +18,7 @@ use crate::db::DbError;
 use crate::db::runs::{Renewed, Started};
 use crate::domain::run::{Counters, Run, RunRequest, RunStatus};
 use crate::domain::{PolicyName, RunId};
+use crate::telemetry::metrics as names;
 
 /// How often a run's locks are renewed, at least; also how soon a cancellation is seen.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -238,6 +239,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+fn meter(run: &Run) {
+    let mode = run.request.mode.name();
+    metrics::counter!(names::RECONCILE_RUNS, "mode" => mode,
+        "trigger" => run.request.trigger.name(), "status" => run.status.name())
+    .increment(1);
+    if let Some(end) = run.finished_at {
+        let took = (end - run.started_at).as_seconds_f64().max(0.0);
+        metrics::histogram!(names::RECONCILE_DURATION, "mode" => mode).record(took);
+    }
+    for (kind, count) in run.counters.named() {
+        metrics::counter!(names::RECONCILE_ITEMS, "mode" => mode, "kind" => kind).increment(count);
+    }
+}
+
 fn log_end(run: &Run, findings: u64) {
     let Counters {
         listed,
@@ -256,6 +271,7 @@ fn log_end(run: &Run, findings: u64) {
         errors,
     } = run.counters;
     let took = run.finished_at.map_or(0, |end| (end - run.started_at).num_milliseconds());
+    meter(run);
     tracing::info!(run = %run.id, mode = run.request.mode.name(), dry_run = run.request.dry_run,
         trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
         listed, list_requests, head_requests, confirmed, rejected, expired, missing, orphans,

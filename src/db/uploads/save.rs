@@ -19,6 +19,7 @@ use crate::domain::track::{Binding, Bound, bind};
 use crate::domain::transition::{Effect, Event, step};
 use crate::domain::upload::{Strategy, TrackSlot};
 use crate::domain::{Policy, Timestamp, Upload};
+use crate::telemetry::metrics as names;
 
 /// A decided change of an upload, not yet saved.
 #[derive(Debug, Clone)]
@@ -84,6 +85,14 @@ impl Db {
         }
         txn.commit().await?;
         answers.values().chain(&superseded).for_each(|saved| self.tell(saved));
+        for saved in &superseded {
+            if let Saved::Done(upload) = saved {
+                let (policy, status) = (upload.policy.as_str().to_owned(), upload.status().name());
+                metrics::counter!(names::TRANSITIONS,
+                    "policy" => policy, "status" => status, "source" => "superseded")
+                .increment(1);
+            }
+        }
         Ok(answers.into_values().collect())
     }
 

@@ -12,6 +12,7 @@ pub mod events;
 pub mod orphans;
 pub mod reconciliations;
 pub mod service;
+pub mod stats;
 pub mod tracks;
 pub mod uploads;
 pub mod webhooks;
@@ -23,6 +24,7 @@ pub fn register(config: &mut ServiceConfig) {
     uploads::register(config);
     reconciliations::register(config);
     orphans::register(config);
+    stats::register(config);
     events::register(config);
     webhooks::register(config);
     config.default_service(web::to(async || {

@@ -1,5 +1,7 @@
 //! What tells others, and what tells the service: waiting, events, webhooks.
 
 mod events;
+mod outbox;
+pub mod sqs;
 mod waiting;
 mod webhooks;
