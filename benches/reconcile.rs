@@ -23,13 +23,12 @@ use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
-use upload_coordinator::domain::{Clock as _, Prefix};
-use upload_coordinator::reconcile::pace::Pace;
-use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker, streams};
+use upload_coordinator::domain::{Clock as _, KeyRange, Prefix};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::http_client;
-use upload_coordinator::storage::{ObjectStore as _, PutOptions, Store};
+use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Store};
 
 #[path = "support/computed.rs"]
 mod computed;
@@ -116,24 +115,30 @@ async fn bucket() -> Outcome<S3> {
 }
 
 /// Lists all shards and does nothing else, as many at once as an audit.
-async fn list(store: &Store, prefix: &str) -> Outcome<u64> {
+async fn list(store: &Store, prefix: &str) -> Outcome<usize> {
     let settings = ReconcileSettings::default();
     let prefix = Prefix::parse(prefix)?;
-    let cost = streams::ListingCost::default();
-    let pace = Pace::new(0);
     let counts = stream::iter(Shard::all().map(|shard| shard.range(&prefix)))
-        .map(|range| {
-            let (cost, pace) = (&cost, &pace);
-            async move {
-                let objects = store.objects.as_ref();
-                let seen = streams::listing(objects, &range, settings.page_size, cost, pace);
-                seen.try_fold(0_u64, |count, _| async move { Ok(count + 1) }).await
-            }
-        })
+        .map(|range| list_shard(store, range, settings.page_size))
         .buffer_unordered(settings.shards)
         .try_collect::<Vec<_>>()
         .await?;
     Ok(counts.into_iter().sum())
+}
+
+async fn list_shard(store: &Store, range: KeyRange, limit: usize) -> Outcome<usize> {
+    let (mut seen, mut token) = (0, None);
+    loop {
+        let KeyRange { prefix, after, .. } = range.clone();
+        let start_after = if token.is_none() { after } else { None };
+        let page = store.objects.list(&ListRequest { prefix, start_after, token, limit }).await?;
+        let ours = page.objects.iter().filter(|object| range.contains(&object.key)).count();
+        seen += ours;
+        token = page.next;
+        if token.is_none() || ours < page.objects.len() {
+            return Ok(seen);
+        }
+    }
 }
 
 #[tokio::main]

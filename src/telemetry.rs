@@ -4,6 +4,8 @@
 //! a text that may hold one, such as another library's error, goes through
 //! [`redact_query`] first.
 
+pub mod metrics;
+
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 

@@ -6,6 +6,7 @@
 
 pub mod instance;
 pub mod marker;
+pub mod multipart_abort;
 pub mod reconcile_finding;
 pub mod reconcile_lock;
 pub mod reconcile_run;

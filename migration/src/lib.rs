@@ -9,6 +9,7 @@ mod m20261123_000001_uploads;
 mod m20261123_000002_reconcile;
 mod m20261123_000004_part_size;
 mod m20261123_000005_webhooks;
+mod m20261123_000006_upkeep;
 mod m20261123_000007_shards;
 
 /// All steps.
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_reconcile::Migration),
             Box::new(m20261123_000004_part_size::Migration),
             Box::new(m20261123_000005_webhooks::Migration),
+            Box::new(m20261123_000006_upkeep::Migration),
             Box::new(m20261123_000007_shards::Migration),
         ]
     }

@@ -3,8 +3,9 @@
 use super::{App, AppError, Result};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::transition::{Effect, Event, step};
+use crate::domain::upload::State;
 use crate::domain::{Policy, Status, Upload};
-use crate::storage::Store;
+use crate::telemetry::metrics as names;
 
 /// How often a lost race is read again before the caller is told to come back.
 const MAX_TRIES: usize = 8;
@@ -28,6 +29,7 @@ impl App {
             let (policy, store) = self.rules_of(&upload)?;
             let now = self.now();
             let (id, multipart_id) = (upload.id, upload.multipart_id.clone());
+            let before = upload.status();
             let step = step(upload, event.clone(), now, policy)?;
             if !step.changed {
                 return Ok(Applied { upload: step.upload, changed: false });
@@ -36,9 +38,9 @@ impl App {
             let change = Change { upload: step.upload, effects: step.effects, policy };
             if let Saved::Done(upload) = self.db.save_upload(change, now).await? {
                 if aborts && let Some(multipart_id) = multipart_id {
-                    abort_multipart(store, &upload, &multipart_id).await;
+                    self.abort_multipart(store, &upload, &multipart_id).await;
                 }
-                note(&upload, policy);
+                note(before, &upload, &event, policy);
                 return Ok(Applied { upload, changed: true });
             }
             upload = self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))?;
@@ -81,32 +83,47 @@ impl App {
         } else {
             self.db.save_uploads(changes, now).await?
         };
-        for ((i, before, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
+        for ((i, row, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
             answers[i] = Some(match saved {
                 Saved::Done(upload) => {
-                    if aborts && let Some(multipart_id) = &before.multipart_id {
-                        abort_multipart(store, &upload, multipart_id).await;
+                    if aborts && let Some(multipart_id) = &row.multipart_id {
+                        self.abort_multipart(store, &upload, multipart_id).await;
                     }
-                    note(&upload, policy);
+                    note(row.status(), &upload, &event, policy);
                     Ok(Applied { upload, changed: true })
                 }
-                Saved::Lost => self.apply(before, &event).await,
+                Saved::Lost => self.apply(row, &event).await,
             });
         }
         Ok(answers.into_iter().map(|a| a.unwrap_or(Err(AppError::Contended))).collect())
     }
 }
 
-/// Throws away the parts of an upload that has ended. The row is committed; when the
-/// store fails now, the parts are found by the next audit.
-pub(crate) async fn abort_multipart(store: &Store, upload: &Upload, multipart_id: &str) {
-    if let Err(error) = store.objects.abort_multipart(upload.key.as_str(), multipart_id).await {
-        tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
-            "multipart upload not aborted; the next audit finds it");
+/// Logs and counts a change that is committed.
+pub(crate) fn note(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
+    if before != upload.status() {
+        let (name, status) = (|| policy.name.as_str().to_owned(), upload.status().name());
+        metrics::counter!(names::TRANSITIONS,
+            "policy" => name(), "status" => status, "source" => source(event))
+        .increment(1);
+        if let State::Uploaded(verified) = &upload.state {
+            let took = (verified.at - upload.created_at).as_seconds_f64().max(0.0);
+            metrics::histogram!(names::CREATION_TO_UPLOADED,
+                "policy" => name(), "source" => verified.confirmed_by.name())
+            .record(took);
+        }
     }
-}
-
-pub(crate) fn note(upload: &Upload, policy: &Policy) {
     tracing::info!(upload = %upload.id, policy = %policy.name, status = upload.status().name(),
         version = upload.version, "upload changed");
+}
+
+/// What brought a change about, for metrics.
+fn source(event: &Event) -> &'static str {
+    match event {
+        Event::Observed(seen) => seen.by.name(),
+        Event::Absent(_) => "absence",
+        Event::Renew { .. } | Event::Delete => "client",
+        Event::Supersede => "superseded",
+        Event::ObjectDeleted => "deleted",
+    }
 }

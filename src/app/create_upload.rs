@@ -12,6 +12,7 @@ use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, TrackId, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::presign::{PostTerms, PutTerms, Signed};
+use crate::telemetry::metrics as names;
 
 /// How much metadata an object may carry, names and values together, in bytes (S3 user
 /// guide, "User-defined object metadata").
@@ -65,8 +66,9 @@ impl App {
         };
         let upload = self.db.create_upload(upload, track).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
+        note_created(&upload);
         if upload.strategy == Strategy::Multipart {
-            upload = self.open_new_multipart(upload).await?;
+            upload = Box::pin(self.open_new_multipart(upload)).await?;
         }
         Ok(Created { upload, request })
     }
@@ -151,6 +153,13 @@ impl App {
         let key = upload.key.as_str();
         Ok(store.presigner.put(key, &terms, self.now(), ttl).await?)
     }
+}
+
+/// Counts a committed upload.
+pub(super) fn note_created(upload: &Upload) {
+    let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
+    metrics::counter!(names::UPLOADS_CREATED, "policy" => policy, "strategy" => strategy)
+        .increment(1);
 }
 
 /// How the bytes will come: as asked, else in parts where the policy says so.

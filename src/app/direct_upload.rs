@@ -9,8 +9,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt as _};
 
-use super::apply::abort_multipart;
-use super::create_upload::NewUpload;
+use super::create_upload::{NewUpload, note_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
@@ -77,6 +76,7 @@ impl App {
         let upload = self.new_upload(owner, policy, new, policy.url_ttl);
         let upload = self.db.create_upload(upload, Some(request.track)).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;
+        note_created(&upload);
 
         let (mut transfer, stored) = {
             let mut transfer = Transfer { app: self, store, policy, upload };
@@ -259,12 +259,16 @@ impl Transfer<'_> {
             let put = self.store.objects.put(&key, first, &options).await;
             return self.or_stored(&key, file.size, put).await;
         }
+        // Whatever becomes of this call and of this process, what it opens is found.
+        let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
+        let intent = self.app.db.intend_multipart(&self.upload, token, due).await?;
         let id = self.store.objects.create_multipart(&key, &options).await?;
         if let Err(error) = self.note_multipart(&id).await {
             // The row does not know the parts, so nobody else could abort them.
-            abort_multipart(self.store, &self.upload, &id).await;
+            self.app.abort_unknown(self.store, &self.upload, &id).await;
             return Err(error);
         }
+        self.app.db.settle(&intent).await?;
         let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
         while !file.ended {
             let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);

@@ -9,6 +9,7 @@ use crate::domain::transition::Event;
 use crate::domain::upload::ConfirmedBy;
 use crate::domain::{Policy, Upload};
 use crate::storage::{Store, StoreError};
+use crate::telemetry::metrics as names;
 
 /// How many objects of one message are looked at at once.
 const CONCURRENCY: usize = 8;
@@ -35,9 +36,21 @@ impl App {
     }
 
     async fn note_event(&self, event: &ObjectEvent) -> Result<()> {
+        let noted = self.look_for(event).await;
+        let outcome = match &noted {
+            Ok(true) => "ours",
+            Ok(false) => "foreign",
+            Err(_) => "failed",
+        };
+        metrics::counter!(names::BUCKET_EVENTS, "outcome" => outcome).increment(1);
+        noted.map(drop)
+    }
+
+    /// Whether the object is ours.
+    async fn look_for(&self, event: &ObjectEvent) -> Result<bool> {
         let Some(upload) = self.upload_of(event).await? else {
             tracing::debug!(bucket = event.bucket, "event of an object that is not ours");
-            return Ok(());
+            return Ok(false);
         };
         let seen = self.look(&upload, ConfirmedBy::Event).await?;
         if let Event::Absent(_) = seen {
@@ -45,7 +58,7 @@ impl App {
             self.rules_of(&upload)?.1.objects.check_bucket().await?;
         }
         self.apply(upload, &seen).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// The upload that an object belongs to.

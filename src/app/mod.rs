@@ -16,6 +16,7 @@ use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
 use crate::storage::presign::SignError;
 use crate::storage::{Store, StoreError};
 
+pub mod aborts;
 pub mod apply;
 pub mod changes;
 pub mod create_upload;
@@ -23,6 +24,8 @@ pub mod direct_upload;
 pub mod download;
 pub mod events;
 pub mod multipart;
+pub mod poller;
+pub mod stats;
 pub mod tracks;
 pub mod uploads;
 pub mod verify;

@@ -7,7 +7,6 @@
 
 use chrono::TimeDelta;
 
-use super::apply::abort_multipart;
 use super::{App, AppError, Result};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::parts::PartPlan;
@@ -38,6 +37,8 @@ enum Completion {
     Done,
     /// An object was there already; the parts still lie beside it.
     Refused,
+    /// Another completion made the object; it may have left parts.
+    Elsewhere,
 }
 
 impl App {
@@ -93,19 +94,24 @@ impl App {
         if upload.status() == Status::Uploaded || upload.status().is_final() {
             return Ok(upload);
         }
-        let left_over = match upload.multipart_id.clone() {
+        let completed = match upload.multipart_id.clone() {
             Some(multipart_id) if upload.status() == Status::Pending => {
                 let upload = self.move_deadline(upload.clone(), self.now()).await?;
                 let done = self.complete_in_store(&upload, &multipart_id, plan).await?;
-                matches!(done, Completion::Refused).then_some(multipart_id)
+                Some((multipart_id, done))
             }
             _ => None,
         };
         let event = self.look(&upload, ConfirmedBy::Confirm).await?;
         let upload = self.apply(upload, &event).await?.upload;
-        if let Some(multipart_id) = left_over {
-            let (_, store) = self.rules_of(&upload)?;
-            abort_multipart(store, &upload, &multipart_id).await;
+        match completed {
+            Some((id, Completion::Done)) => self.multipart_is_done(&upload, &id).await,
+            Some((id, Completion::Refused)) => {
+                let (_, store) = self.rules_of(&upload)?;
+                self.abort_multipart(store, &upload, &id).await;
+            }
+            // An abort of it is on record where its id has left the row.
+            Some((_, Completion::Elsewhere)) | None => {}
         }
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::PartsGone),
@@ -134,7 +140,7 @@ impl App {
             // Another completion was faster, or a part was sent again since it was listed.
             Err(StoreError::Refused { code, .. }) if code == "InvalidPart" => {
                 let there = objects.head(key).await?.is_some();
-                if there { Ok(Completion::Done) } else { Err(AppError::Contended) }
+                if there { Ok(Completion::Elsewhere) } else { Err(AppError::Contended) }
             }
             Err(error) => Err(error.into()),
         }
@@ -167,12 +173,19 @@ impl App {
             }
             let (policy, store) = self.rules_of(&upload)?;
             let key = upload.key.as_str();
+            // Whatever becomes of this call and of this process, what it opens is found.
+            let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
+            let intent = self.db.intend_multipart(&upload, token, due).await?;
             let new = store.objects.create_multipart(key, &options(&upload, store)).await?;
             let noted = Upload { multipart_id: Some(new.clone()), ..upload.clone() };
             match self.note(noted, policy).await? {
-                Some(upload) => return Ok(upload),
-                None => abort_multipart(store, &upload, &new).await,
+                Some(upload) => {
+                    self.db.settle(&intent).await?;
+                    return Ok(upload);
+                }
+                None => self.abort_unknown(store, &upload, &new).await,
             }
+            self.db.settle(&intent).await?;
             upload = self.read_again(upload.id).await?;
         }
         Err(AppError::Contended)

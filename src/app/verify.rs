@@ -11,6 +11,7 @@ use crate::domain::transition::{Absence, Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Facts};
 use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
+use crate::telemetry::metrics as names;
 
 /// How often an object that is replaced while it is read is looked at again.
 const MAX_TRIES: usize = 3;
@@ -36,6 +37,7 @@ impl App {
             }
             match judge(upload, policy, store, &meta).await {
                 Ok((facts, verdict)) => {
+                    note_arrival(upload, &meta, verdict.is_ok(), by, self.now());
                     return Ok(Event::Observed(Observation { facts, verdict, by }));
                 }
                 // Replaced between HEAD and GET: the verdict must be on the new one.
@@ -44,6 +46,19 @@ impl App {
             }
         }
         Err(AppError::Contended)
+    }
+}
+
+/// Notes how long bytes lay there until they were verified. The store's clock tells whole
+/// seconds, and may differ from ours.
+fn note_arrival(upload: &Upload, meta: &ObjectMeta, valid: bool, by: ConfirmedBy, now: Timestamp) {
+    if valid
+        && upload.status() == Status::Pending
+        && let Some(arrived) = meta.last_modified
+    {
+        let policy = upload.policy.as_str().to_owned();
+        metrics::histogram!(names::PUT_TO_UPLOADED, "policy" => policy, "source" => by.name())
+            .record((now - arrived).as_seconds_f64().max(0.0));
     }
 }
 

@@ -22,6 +22,7 @@ use crate::db::outbox::Attempt;
 use crate::domain::Timestamp;
 use crate::domain::webhook::{Delivery, retry_after};
 use crate::storage::outward::Outward;
+use crate::telemetry::metrics as names;
 
 /// How long a claimed delivery is left to its claimer: well over one attempt.
 const LEASE: Duration = Duration::from_mins(1);
@@ -198,6 +199,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn note(endpoint: &Endpoint, delivery: &Delivery, attempt: &Attempt) {
     let (endpoint, id, attempts) = (&endpoint.name, delivery.id, delivery.attempts);
+    let outcome = match attempt {
+        Attempt::Taken => "taken",
+        Attempt::Retry(..) => "failed",
+        Attempt::Dead(_) => "given_up",
+    };
+    metrics::counter!(names::WEBHOOK_ATTEMPTS,
+        "endpoint" => endpoint.clone(), "outcome" => outcome)
+    .increment(1);
     match attempt {
         Attempt::Taken => tracing::debug!(endpoint, %id, attempts, "webhook delivered"),
         Attempt::Retry(at, error) => {

@@ -19,6 +19,7 @@ use crate::domain::webhook::Subscriber;
 use crate::jobs::Schedules;
 use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
+use crate::storage::metered::Metered;
 use crate::storage::outward::Outward;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
@@ -64,7 +65,7 @@ impl Adapters {
         let mut embedded = Vec::new();
         for (name, store) in config.stores_in_use() {
             let opened = Opened::open(name, store, &http).await?;
-            stores.insert(name.to_owned(), opened.ready(name, config).await?);
+            stores.insert(name.to_owned(), Metered::over(opened.ready(name, config).await?));
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
         }
@@ -239,8 +240,9 @@ async fn s3_settings(name: &str, store: &StoreConfig) -> anyhow::Result<S3Settin
     };
     let region = match &store.region {
         Some(region) => region.clone(),
-        None => region_of_environment(store)
+        None => region_of_environment()
             .await
+            .or_else(|| store.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
             .ok_or_else(|| anyhow!("{}: takes the bucket's region", at("region")))?,
     };
     let endpoint = url("endpoint", store.endpoint.as_deref())?;
@@ -263,9 +265,8 @@ pub fn timeouts(store: &StoreConfig) -> Timeouts {
     }
 }
 
-/// The region of the standard `AWS_*` variables and profiles. Stores with an endpoint of
-/// their own mostly don't care.
-async fn region_of_environment(store: &StoreConfig) -> Option<String> {
+/// The region of the standard `AWS_*` variables and profiles.
+pub async fn region_of_environment() -> Option<String> {
     use aws_config::environment::EnvironmentVariableRegionProvider;
     use aws_config::meta::region::RegionProviderChain;
     use aws_config::profile::ProfileFileRegionProvider;
@@ -273,8 +274,7 @@ async fn region_of_environment(store: &StoreConfig) -> Option<String> {
         .or_else(ProfileFileRegionProvider::new())
         .region()
         .await;
-    let found = found.map(|region| region.as_ref().to_owned());
-    found.or_else(|| store.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
+    found.map(|region| region.as_ref().to_owned())
 }
 
 /// How runs work, as configured.
@@ -300,6 +300,7 @@ pub fn schedules(config: &Config) -> Schedules {
         retention: Some(Retention {
             findings: config.reconcile.findings_retention.delta(),
             ended: Some(config.reconcile.ended_retention.delta()).filter(|d| !d.is_zero()),
+            deliveries: config.webhooks.retention.delta(),
         }),
     }
 }

@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod migrate;
 pub mod openapi;
+pub mod queue;
 pub mod reconcile;
 pub mod serve;
 pub mod service;

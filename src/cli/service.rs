@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
+use super::queue;
+use crate::app::poller::Pollers;
 use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
@@ -14,6 +16,7 @@ use crate::http::extract::Intake;
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
 use crate::reconcile::{Reconciler, marker};
+use crate::telemetry::metrics;
 
 /// Waits for SIGTERM or Ctrl-C.
 pub async fn stop_signal() -> anyhow::Result<()> {
@@ -31,6 +34,8 @@ pub struct Service {
     reconciler: Arc<Reconciler>,
     scheduler: Scheduler,
     couriers: Couriers,
+    pollers: Pollers,
+    patience: std::time::Duration,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
 }
@@ -39,6 +44,9 @@ impl Service {
     /// Binds, schedules and serves; with `demo`, the page to try it with too.
     pub async fn start(config: &Config, adapters: Adapters, demo: bool) -> anyhow::Result<Self> {
         let bind = config.server.bind;
+        if config.telemetry.metrics {
+            metrics::install().context("telemetry.metrics")?;
+        }
         marker::claim(&adapters.app).await.context("the markers of the buckets")?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
@@ -63,6 +71,8 @@ impl Service {
             .context("reconcile.schedule")?;
         let couriers = adapters::couriers(config, &adapters.app);
         reconciler.take_part();
+        let pollers = queue::pollers(config, &adapters.app).await?;
+        let patience = config.server.shutdown_timeout.get();
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
@@ -70,7 +80,17 @@ impl Service {
             });
         }
         tracing::info!(%addr, "serving");
-        Ok(Self { addr, adapters, reconciler, scheduler, couriers, server, handle })
+        Ok(Self {
+            addr,
+            adapters,
+            reconciler,
+            scheduler,
+            couriers,
+            pollers,
+            patience,
+            server,
+            handle,
+        })
     }
 
     /// Where it listens.
@@ -81,7 +101,8 @@ impl Service {
     /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
     /// requests under way, the stores and the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, reconciler, scheduler, couriers, mut server, handle, .. } = self;
+        let Self { adapters, reconciler, scheduler, couriers, pollers, .. } = self;
+        let Self { patience, mut server, handle, .. } = self;
         let ended = tokio::select! {
             told = stop_signal() => { told?; None }
             ended = &mut server => Some(ended),
@@ -96,6 +117,7 @@ impl Service {
         // Nothing new is accepted from here on; runs are left to others, requests finish.
         let stopping = handle.stop(true);
         reconciler.shut_down().await;
+        pollers.stop(patience).await;
         stopping.await;
         let ended = if let Some(ended) = ended { ended } else { server.await };
         adapters.close().await;

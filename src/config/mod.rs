@@ -36,7 +36,7 @@ pub use auth::{AuthConfig, AuthMode};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
-pub use events::EventsConfig;
+pub use events::{EventsConfig, SqsConfig};
 pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};

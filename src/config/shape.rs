@@ -5,7 +5,7 @@ use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
 use super::error::ConfigError;
 use super::layers::DEFAULT_TOML;
-use super::webhooks::{ALLOW_PRIVATE, ENDPOINT_KEYS};
+use super::webhooks::{COMMON_KEYS, ENDPOINT_KEYS};
 
 /// Sections with a table for each name, and the one whose keys they all have.
 const NAMED: [(&str, &str); 2] = [("storage", "default"), ("policies", "tracks")];
@@ -51,14 +51,18 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
 fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
     let known: Map<String, Value> =
         ENDPOINT_KEYS.iter().map(|key| ((*key).to_owned(), Value::from(""))).collect();
-    for (name, value) in sorted(section).into_iter().filter(|(name, _)| *name != ALLOW_PRIVATE) {
+    for (name, value) in sorted(section) {
+        if COMMON_KEYS.contains(&name) {
+            continue;
+        }
         let path = format!("webhooks.{name}");
         if !is_name(name) {
             let takes = "a name takes lower-case letters, digits, - and _";
             return Err(ConfigError::new(path, takes));
         }
         let ValueKind::Table(entries) = &value.kind else {
-            let takes = "unknown key; takes allow_private and a section for each endpoint";
+            let common = COMMON_KEYS.join(", ");
+            let takes = format!("unknown key; takes {common} and a section for each endpoint");
             return Err(ConfigError::new(path, takes));
         };
         keys(entries, &path, &Value::new(None, known.clone()))?;
@@ -68,10 +72,18 @@ fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
 
 fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), ConfigError> {
     let known = table(known, path)?;
-    match sorted(section).into_iter().find(|(key, _)| !known.contains_key(*key)) {
-        Some((key, _)) => Err(unknown(&format!("{path}.{key}"), known)),
-        None => Ok(()),
+    for (key, value) in sorted(section) {
+        let path = format!("{path}.{key}");
+        match known.get(key) {
+            None => return Err(unknown(&path, known)),
+            // A section within the section.
+            Some(inner) if matches!(inner.kind, ValueKind::Table(_)) => {
+                keys(table(value, &path)?, &path, inner)?;
+            }
+            Some(_) => {}
+        }
     }
+    Ok(())
 }
 
 fn unknown(path: &str, known: &Map<String, Value>) -> ConfigError {

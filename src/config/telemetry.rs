@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::value::{self, Choice};
 
 /// `[telemetry]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
     /// How log lines look.
@@ -16,6 +16,15 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Which lines are written.
     pub log: LogFilter,
+    /// Whether `GET /metrics` answers.
+    #[serde(deserialize_with = "value::flag")]
+    pub metrics: bool,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log_format: LogFormat::default(), log: LogFilter::default(), metrics: true }
+    }
 }
 
 /// How log lines look.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,23 +12,40 @@ use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
 use super::error::ConfigError;
-use super::value;
+use super::value::{self, ConfigDuration};
 use crate::domain::webhook::EVENTS;
+
+/// Somebody has to have the time to see what was given up.
+const MIN_RETENTION: Duration = Duration::from_hours(1);
 
 /// The keys of an endpoint: those of `config/default.toml` show none.
 pub(super) const ENDPOINT_KEYS: [&str; 3] = ["events", "secret", "url"];
 
-/// The key beside the endpoints' names.
-pub(super) const ALLOW_PRIVATE: &str = "allow_private";
+/// The keys beside the endpoints' names.
+const ALLOW_PRIVATE: &str = "allow_private";
+const RETENTION: &str = "retention";
+pub(super) const COMMON_KEYS: [&str; 2] = [ALLOW_PRIVATE, RETENTION];
 
 /// `[webhooks]`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct WebhooksConfig {
     /// Whether endpoints may have private and loopback addresses.
     pub allow_private: bool,
+    /// How long deliveries are kept after they ended.
+    pub retention: ConfigDuration,
     /// `[webhooks.<name>]`.
     #[serde(flatten)]
     pub endpoints: BTreeMap<String, EndpointConfig>,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            allow_private: false,
+            retention: ConfigDuration::from_hours(7 * 24),
+            endpoints: BTreeMap::new(),
+        }
+    }
 }
 
 /// `[webhooks.<name>]`.
@@ -62,6 +80,10 @@ impl EndpointConfig {
 
 impl WebhooksConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.retention.get() < MIN_RETENTION {
+            let takes = format!("takes at least \"1h\", not \"{}\"", self.retention);
+            return Err(ConfigError::new("webhooks.retention", takes));
+        }
         for (name, endpoint) in &self.endpoints {
             let fail = |key: &str, takes: String| {
                 Err(ConfigError::new(format!("webhooks.{name}.{key}"), takes))
@@ -100,10 +122,10 @@ impl<'de> Visitor<'de> for Section {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut webhooks = WebhooksConfig::default();
         while let Some(name) = map.next_key::<String>()? {
-            if name == ALLOW_PRIVATE {
-                webhooks.allow_private = map.next_value_seed(Flag)?;
-            } else {
-                webhooks.endpoints.insert(name, map.next_value()?);
+            match name.as_str() {
+                ALLOW_PRIVATE => webhooks.allow_private = map.next_value_seed(Flag)?,
+                RETENTION => webhooks.retention = map.next_value()?,
+                _ => drop(webhooks.endpoints.insert(name, map.next_value()?)),
             }
         }
         Ok(webhooks)

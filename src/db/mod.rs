@@ -19,6 +19,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub mod aborts;
 pub mod changes;
 pub mod findings;
 pub mod instance;
@@ -28,6 +29,7 @@ pub mod retention;
 pub mod runs;
 pub mod scan;
 pub mod shards;
+pub mod stats;
 mod suspects;
 pub mod tracks;
 pub mod uploads;
@@ -36,6 +38,7 @@ pub use page::{Cursor, Page};
 
 use changes::Changes;
 use outbox::Outbox;
+use stats::Stats;
 use uploads::Creator;
 
 /// Why a database call failed. A missing row is no error but `None`.
@@ -121,6 +124,7 @@ pub struct Db {
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
     creator: Creator,
+    stats: Arc<Stats>,
 }
 
 impl Db {
@@ -150,7 +154,8 @@ impl Db {
 
     fn new(read: DatabaseConnection, write: DatabaseConnection) -> Self {
         let creator = Creator::start(write.clone());
-        Self { read, write, changes: Arc::default(), outbox: Arc::default(), creator }
+        let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
+        Self { read, write, changes, outbox, creator, stats }
     }
 
     /// Whether the database answers.

@@ -248,6 +248,57 @@ impl Db {
         Entity::find_by_id(id).one(&self.read).await?.map(TryInto::try_into).transpose()
     }
 
+    /// Deletes a batch of deliveries that ended before a moment; gives how many went.
+    pub async fn prune_deliveries(&self, before: Timestamp, limit: u64) -> Result<u64> {
+        let ended = [DeliveryStatus::Delivered, DeliveryStatus::Dead].map(DeliveryStatus::name);
+        // The end of the last attempt's lease: about when it ended.
+        let old =
+            Condition::all().add(Column::Status.is_in(ended)).add(Column::NextAttemptAt.lt(before));
+        let ids = self.delivery_ids(old.clone(), limit).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        // One of them may be being sent again.
+        let done = Entity::delete_many().filter(Column::Id.is_in(ids)).filter(old);
+        Ok(done.exec(&self.write).await?.rows_affected)
+    }
+
+    /// Gives up a batch of deliveries to endpoints that nobody here delivers to and that have
+    /// been due since before a moment; gives how many.
+    pub async fn end_deliveries_to_nobody(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<u64> {
+        let configured = self.outbox.subscribers.iter().map(|subscriber| &subscriber.name);
+        let waiting = Condition::all()
+            .add(Column::Status.eq(DeliveryStatus::Pending.name()))
+            .add(Column::NextAttemptAt.lt(before))
+            .add(Column::Endpoint.is_not_in(configured));
+        let ids = self.delivery_ids(waiting.clone(), limit).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let done = Entity::update_many()
+            .set(ActiveModel {
+                status: Set(DeliveryStatus::Dead.name().to_owned()),
+                // When it ended: it is kept from now on.
+                next_attempt_at: Set(now),
+                error: Set(Some("the endpoint is not configured any more".to_owned())),
+                ..Default::default()
+            })
+            .filter(Column::Id.is_in(ids))
+            .filter(waiting);
+        Ok(done.exec(&self.write).await?.rows_affected)
+    }
+
+    async fn delivery_ids(&self, which: Condition, limit: u64) -> Result<Vec<Uuid>> {
+        let ids = Entity::find().select_only().column(Column::Id).filter(which);
+        let ids = ids.order_by(Column::NextAttemptAt, Order::Asc).limit(limit);
+        Ok(ids.into_tuple().all(&self.read).await?)
+    }
+
     /// A page of deliveries, newest first.
     pub async fn list_deliveries(
         &self,

@@ -222,6 +222,52 @@ mod tests {
         }
 
         #[test]
+        fn every_envelope_around_any_key_tells_of_the_same_object(
+            key in "\\PC{1,60}", bucket in "[a-z0-9.-]{3,63}", removed in any::<bool>(),
+        ) {
+            let set = percent_encoding::NON_ALPHANUMERIC;
+            let percent = percent_encoding::utf8_percent_encode(&key, set).to_string();
+            let form: String = url::form_urlencoded::byte_serialize(key.as_bytes()).collect();
+            let (name, kind) = if removed {
+                ("ObjectRemoved:Delete", "Object Deleted")
+            } else {
+                ("ObjectCreated:CompleteMultipartUpload", "Object Created")
+            };
+            let s3 = |key: &str| json!({"Records": [{"eventName": name,
+                "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}]});
+            let bridge = json!({"detail-type": kind,
+                "detail": {"bucket": {"name": bucket}, "object": {"key": key}}});
+            let told = Ok(vec![ObjectEvent { bucket: bucket.clone(), key: key.clone() }]);
+            for plain in [s3(&percent), s3(&form), bridge] {
+                let by_sns = json!({"Type": "Notification", "Message": plain.to_string()});
+                prop_assert_eq!(&parse(&plain), &told);
+                prop_assert_eq!(&parse(&by_sns), &told);
+            }
+        }
+
+        #[test]
+        fn any_text_in_an_envelope_is_refused_or_read_but_never_panics(text in ".{0,200}") {
+            let _ = serde_json::from_str(&text).map(|message: Value| parse(&message));
+            let _ = parse(&json!({"Type": "Notification", "Message": text}));
+            let _ = parse(&put(&text));
+            let record = json!({"detail-type": text, "detail": {"bucket": {"name": text}}});
+            let _ = parse(&record);
+        }
+
+        #[test]
+        fn a_broken_envelope_is_refused_or_read_but_never_panics(
+            cut in 0_usize..400, flip in any::<u8>(),
+        ) {
+            let inner = put("tracks%2Ff%2Fa").to_string();
+            let mut bytes = json!({"Type": "Notification", "Message": inner}).to_string().into_bytes();
+            let at = cut % bytes.len();
+            bytes[at] ^= flip;
+            for bytes in [&bytes[..], &bytes[..at]] {
+                let _ = serde_json::from_slice(bytes).map(|message: Value| parse(&message));
+            }
+        }
+
+        #[test]
         fn every_key_survives_its_encoding(key in "\\PC{1,60}") {
             let set = percent_encoding::NON_ALPHANUMERIC;
             let encoded = percent_encoding::utf8_percent_encode(&key, set).to_string();

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use tracing::field::Empty;
 use tracing_actix_web::RootSpanBuilder;
 
+use super::meter;
 use super::problem::{ApiError, Code};
 use super::request_id::RequestId;
 
@@ -29,7 +30,8 @@ impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> tracing::Span {
         request.extensions_mut().insert(Started(Instant::now()));
         tracing::info_span!("request", request_id = %RequestId::of(request),
-            method = %request.method(), path = request.path(), route = Empty)
+            method = %request.method(), path = request.path(), route = Empty,
+            owner = Empty)
     }
 
     fn on_request_end<B: MessageBody>(
@@ -41,17 +43,20 @@ impl RootSpanBuilder for RequestSpan {
             Ok(response) => response,
             Err(error) => {
                 let status = error.as_response_error().status_code().as_u16();
+                meter::note(None, None, status, None);
                 tracing::info!(status, "answered");
                 return;
             }
         };
         let request = response.request();
-        let route = request.match_pattern().unwrap_or_default();
+        let pattern = request.match_pattern();
         let status = response.status().as_u16();
         let elapsed = request.extensions().get::<Started>().map(|started| started.0.elapsed());
+        meter::note(Some(request.method()), pattern.clone(), status, elapsed);
+        let route = pattern.unwrap_or_default();
         let elapsed_ms = elapsed.map(|elapsed| elapsed.as_secs_f64() * 1000.0);
         span.record("route", &route);
-        if matches!(route.as_str(), "/healthz" | "/readyz") {
+        if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
             tracing::debug!(status, elapsed_ms, "answered");
         } else {
             tracing::info!(status, elapsed_ms, "answered");

@@ -27,6 +27,7 @@ use crate::reconcile::Reconciler;
 
 pub mod edge;
 pub mod extract;
+mod meter;
 pub mod openapi;
 pub mod problem;
 pub mod request_id;

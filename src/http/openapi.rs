@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{events, orphans, reconciliations, service, tracks, uploads, webhooks};
+use super::routes::{events, orphans, reconciliations, service, stats, tracks, uploads, webhooks};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -54,11 +54,13 @@ pub struct Document(pub Bytes);
         reconciliations::events::handle,
         reconciliations::cancel::handle,
         orphans::purge::handle,
+        stats::get::handle,
         events::s3::handle,
         webhooks::list::handle,
         webhooks::redeliver::handle,
         service::healthz::handle,
         service::readyz::handle,
+        service::metrics::handle,
         service::schema::handle,
         service::swagger_ui::handle,
         service::redoc::handle,

@@ -1,13 +1,19 @@
-//! Throws away what is kept for long enough: runs, their findings, and ended uploads whose
-//! object is gone. In bounded batches, each a transaction of its own.
+//! Throws away what is kept for long enough: runs, their findings, ended uploads whose object
+//! is gone, and webhook deliveries that ended. In bounded batches, each a transaction of its
+//! own.
 
 use chrono::TimeDelta;
 
 use crate::app::App;
 use crate::db::DbError;
+use crate::domain::Timestamp;
 
 /// Rows in one batch: short enough that no writer waits long for it.
 const BATCH: u64 = 500;
+
+/// For how long a delivery to an unknown endpoint is left alone. A deployment takes less:
+/// meanwhile other processes may know the endpoint already, or still.
+const NOBODY: TimeDelta = TimeDelta::hours(1);
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +22,8 @@ pub struct Retention {
     pub findings: TimeDelta,
     /// Ended uploads, from when their object was gone; `None` is for ever.
     pub ended: Option<TimeDelta>,
+    /// Webhook deliveries, from when they were taken or given up.
+    pub deliveries: TimeDelta,
 }
 
 /// What was thrown away.
@@ -25,13 +33,19 @@ pub struct Pruned {
     pub findings: u64,
     /// Ended uploads.
     pub ended: u64,
+    /// Webhook deliveries.
+    pub deliveries: u64,
+    /// Webhook deliveries that were given up, because nobody delivers to their endpoint.
+    pub given_up: u64,
 }
 
 /// Prunes all that is due, and logs one line where there was something.
 pub async fn prune(app: &App, retention: Retention) {
     match prune_all(app, retention).await {
         Ok(pruned) if pruned == Pruned::default() => {}
-        Ok(Pruned { findings, ended }) => tracing::info!(findings, ended, "old rows pruned"),
+        Ok(Pruned { findings, ended, deliveries, given_up }) => {
+            tracing::info!(findings, ended, deliveries, given_up, "old rows pruned");
+        }
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "old rows not pruned; the next time tries again");
@@ -41,21 +55,30 @@ pub async fn prune(app: &App, retention: Retention) {
 
 /// Prunes all that is due.
 pub async fn prune_all(app: &App, retention: Retention) -> Result<Pruned, DbError> {
-    let now = app.now();
-    let mut pruned = Pruned::default();
-    loop {
-        let batch = app.db.prune_runs(now - retention.findings, BATCH).await?;
-        pruned.findings += batch;
-        if batch == 0 {
-            break;
-        }
+    let (db, now) = (&app.db, app.now());
+    let before = |age: TimeDelta| -> Timestamp { now - age };
+    let mut pruned = Pruned {
+        findings: all(|| db.prune_runs(before(retention.findings), BATCH)).await?,
+        ..Pruned::default()
+    };
+    if let Some(ended) = retention.ended {
+        pruned.ended = all(|| db.prune_ended(before(ended), BATCH)).await?;
     }
-    while let Some(ended) = retention.ended {
-        let batch = app.db.prune_ended(now - ended, BATCH).await?;
-        pruned.ended += batch;
-        if batch == 0 {
-            break;
-        }
-    }
+    pruned.given_up = all(|| db.end_deliveries_to_nobody(before(NOBODY), now, BATCH)).await?;
+    pruned.deliveries = all(|| db.prune_deliveries(before(retention.deliveries), BATCH)).await?;
     Ok(pruned)
+}
+
+/// Batch after batch until one is empty; how many rows in all.
+async fn all<F>(mut batch: impl FnMut() -> F) -> Result<u64, DbError>
+where
+    F: Future<Output = Result<u64, DbError>>,
+{
+    let mut rows = 0;
+    loop {
+        match batch().await? {
+            0 => return Ok(rows),
+            more => rows += more,
+        }
+    }
 }

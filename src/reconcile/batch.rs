@@ -4,7 +4,7 @@
 use super::report::{Tally, finding_of};
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
-use crate::app::apply::{abort_multipart, note};
+use crate::app::apply::note;
 use crate::db::shards::Batch;
 use crate::db::uploads::Change;
 use crate::domain::run::{Stage, SuspectKind};
@@ -38,7 +38,7 @@ impl Worker<'_> {
                     (upload.clone(), step.map_err(AppError::from))
                 })
                 .collect();
-            match self.write(&decided, &at, now).await? {
+            match self.write(&events, &decided, &at, now).await? {
                 Batch::Saved(_) => return Ok(()),
                 Batch::Lost => return Err(WorkError::LostLease),
                 Batch::Raced(raced) if tries < MAX_TRIES => {
@@ -57,6 +57,7 @@ impl Worker<'_> {
 
     async fn write(
         &self,
+        events: &[(Upload, Event)],
         decided: &[Decided],
         at: &At,
         now: Timestamp,
@@ -83,24 +84,24 @@ impl Worker<'_> {
         if let Batch::Saved(saved) = &batch {
             self.alive.renewed();
             self.report.written(tally);
-            self.follow_up(decided, saved).await;
+            self.follow_up(events, decided, saved).await;
         }
         Ok(batch)
     }
 
     /// What follows a commit.
-    async fn follow_up(&self, decided: &[Decided], saved: &[Upload]) {
+    async fn follow_up(&self, events: &[(Upload, Event)], decided: &[Decided], saved: &[Upload]) {
         let mut saved = saved.iter();
-        for (before, step) in decided {
+        for ((_, event), (before, step)) in events.iter().zip(decided) {
             match step {
                 Ok(step) if step.changed => {
                     let Some(upload) = saved.next() else { break };
                     if step.effects.contains(&Effect::AbortMultipart)
                         && let Some(multipart_id) = &before.multipart_id
                     {
-                        abort_multipart(self.store, upload, multipart_id).await;
+                        self.app.abort_multipart(self.store, upload, multipart_id).await;
                     }
-                    note(upload, self.policy);
+                    note(before.status(), upload, event, self.policy);
                 }
                 Ok(_) => {}
                 Err(error) => warn(before, error),

@@ -24,6 +24,7 @@ impl Worker<'_> {
         if stage <= Stage::Delete {
             self.delete_due(cursor(Stage::Delete)).await?;
         }
+        self.abort_due().await?;
         if self.run.request.mode == Mode::Audit {
             self.abort_multiparts(cursor(Stage::Multiparts)).await?;
         }

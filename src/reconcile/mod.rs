@@ -5,6 +5,7 @@
 //! the harmful part, [`crew`] claims shards, and [`run`] starts and ends runs. To add a
 //! finding: a kind in `domain::run`, a sight in [`report`].
 
+mod aborts;
 mod batch;
 mod closing;
 mod crew;

@@ -18,6 +18,7 @@ use crate::db::DbError;
 use crate::db::runs::{NewRun, Started};
 use crate::domain::run::{Counters, Progress, Run, RunRequest, RunShard, RunStatus};
 use crate::domain::{PolicyName, RunId, Timestamp};
+use crate::telemetry::metrics as names;
 
 /// How often a process asks for runs that others started or left.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
@@ -255,6 +256,21 @@ impl Reconciler {
     }
 }
 
+/// The numbers of a run's end, as metrics.
+fn meter(run: &Run) {
+    let mode = run.request.mode.name();
+    metrics::counter!(names::RECONCILE_RUNS, "mode" => mode,
+        "trigger" => run.request.trigger.name(), "status" => run.status.name())
+    .increment(1);
+    if let Some(end) = run.finished_at {
+        let took = (end - run.started_at).as_seconds_f64().max(0.0);
+        metrics::histogram!(names::RECONCILE_DURATION, "mode" => mode).record(took);
+    }
+    for (kind, count) in run.counters.named() {
+        metrics::counter!(names::RECONCILE_ITEMS, "mode" => mode, "kind" => kind).increment(count);
+    }
+}
+
 /// The one line of a run's end, by whichever process ended it.
 pub(super) fn log_end(ended: &Progress) {
     let Progress { run, findings, shards, .. } = ended;
@@ -275,6 +291,7 @@ pub(super) fn log_end(ended: &Progress) {
         errors,
     } = run.counters;
     let took = run.finished_at.map_or(0, |end| (end - run.started_at).num_milliseconds());
+    meter(run);
     tracing::info!(run = %run.id, mode = run.request.mode.name(), dry_run = run.request.dry_run,
         trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
         listed, list_requests, head_requests, confirmed, rejected, expired, missing, orphans,

@@ -11,4 +11,5 @@ mod reconcile_oracle;
 mod signals;
 mod storage;
 mod support;
+mod telemetry;
 mod use_cases;

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::adapters::Opened;
+use super::queue;
 use crate::config::{Config, StoreConfig};
 use crate::storage::probe::{Check, Outcome, chain};
 use crate::storage::s3::{CorsRule, S3};
@@ -51,6 +52,9 @@ pub struct Diagnosis {
     failed: usize,
     database: Database,
     stores: Vec<StoreFindings>,
+    /// The queue of bucket events, where one is configured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Check>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,7 +97,9 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
     for (name, store) in config.stores_in_use() {
         stores.push(examine_store(name, store, config, args, &http).await);
     }
-    let checks = || stores.iter().flat_map(|store| &store.checks).chain(&database.checks);
+    let events = Vec::from_iter(queue::check(config, &http).await);
+    let of_stores = || stores.iter().flat_map(|store| &store.checks);
+    let checks = || of_stores().chain(&database.checks).chain(&events);
     let count = |outcome| checks().filter(|check| check.outcome == outcome).count();
     let failed = count(Outcome::Fail);
     Diagnosis {
@@ -103,6 +109,7 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
         failed,
         database,
         stores,
+        events,
     }
 }
 

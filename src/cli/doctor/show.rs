@@ -17,7 +17,7 @@ pub(super) fn text(found: &Diagnosis) -> String {
 }
 
 fn text_with(found: &Diagnosis, colours: bool) -> String {
-    let Diagnosis { ok: _, passed, warnings, failed, database, stores } = found;
+    let Diagnosis { ok: _, passed, warnings, failed, database, stores, events } = found;
     let mut out = format!("\ndatabase  {}\n", database.url);
     checks(&mut out, &database.checks, colours);
     for store in stores {
@@ -28,6 +28,10 @@ fn text_with(found: &Diagnosis, colours: bool) -> String {
         }
         out.push('\n');
         checks(&mut out, &store.checks, colours);
+    }
+    if !events.is_empty() {
+        out.push_str("\nbucket events\n");
+        checks(&mut out, events, colours);
     }
     let plural = if *warnings == 1 { "" } else { "s" };
     let _ = writeln!(out, "\n{passed} passed, {warnings} warning{plural}, {failed} failed");

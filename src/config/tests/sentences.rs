@@ -20,7 +20,46 @@ const CASES: &[(&str, &str)] = &[
         "[events]\ntoken = \"short\"",
         "events.token: takes 16 or more printable ASCII characters (in FILE)",
     ),
-    ("[events]\nsqs = 1", "events.sqs: unknown key; takes one of token (in FILE)"),
+    ("[events]\nsqs = 1", "events.sqs: takes a section of keys, not a value (in FILE)"),
+    ("[events]\nsns = 1", "events.sns: unknown key; takes one of sqs, token (in FILE)"),
+    (
+        "[events.sqs]\nurl = 1",
+        "events.sqs.url: unknown key; takes one of access_key_id, endpoint, pollers, queue_url, region, secret_access_key, session_token, visibility, wait (in FILE)",
+    ),
+    (
+        "[events.sqs]\nqueue_url = \"uploads\"",
+        "events.sqs.queue_url: takes a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"uploads\" (in FILE)",
+    ),
+    (
+        "[events.sqs]\nqueue_url = \"https://sqs.eu-central-1.amazonaws.com\"",
+        "events.sqs.queue_url: takes a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"https://sqs.eu-central-1.amazonaws.com\" (in FILE)",
+    ),
+    (
+        "[events.sqs]\nendpoint = \"localhost\"",
+        "events.sqs.endpoint: takes a URL such as https://sqs.example.com, not \"localhost\" (in FILE)",
+    ),
+    (
+        "[events.sqs]\naccess_key_id = \"a\"",
+        "events.sqs.secret_access_key: is needed beside access_key_id; leave out both to use the standard AWS_* variables",
+    ),
+    (
+        "[events.sqs]\nsession_token = \"a\"",
+        "events.sqs.session_token: belongs to an access_key_id, which is missing (in FILE)",
+    ),
+    ("[events.sqs]\nwait = \"21s\"", "events.sqs.wait: takes up to \"20s\", not \"21s\" (in FILE)"),
+    (
+        "[events.sqs]\nvisibility = \"5s\"",
+        "events.sqs.visibility: takes \"30s\" to \"12h\", not \"5s\" (in FILE)",
+    ),
+    ("[events.sqs]\npollers = 0", "events.sqs.pollers: takes 1 to 32, not 0 (in FILE)"),
+    (
+        "[webhooks]\nretention = \"1s\"",
+        "webhooks.retention: takes at least \"1h\", not \"1s\" (in FILE)",
+    ),
+    (
+        "[telemetry]\nmetrics = \"perhaps\"",
+        "telemetry.metrics: takes true or false, not \"perhaps\" (in FILE)",
+    ),
     ("server = 1", "server: takes a section of keys, not a value (in FILE)"),
     ("[storage]\ndefault = 1", "storage.default: takes a section of keys, not a value (in FILE)"),
     (

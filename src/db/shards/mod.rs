@@ -143,7 +143,7 @@ impl Db {
         let mark = mark(&done);
         write_mark(&txn, shard, &mark, update_of(shard)).await?;
         txn.commit().await?;
-        saved.iter().chain(&superseded).for_each(|saved| self.tell(saved));
+        self.tell_all(&saved, &superseded);
         Ok(Batch::Saved(done))
     }
 

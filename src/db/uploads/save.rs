@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use entity::{track, upload};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
+    QuerySelect,
 };
 use uuid::Uuid;
 
 use super::row::to_change;
+use crate::db::aborts;
 use crate::db::outbox::Outbox;
 use crate::db::tracks::{bound_of, lock};
 use crate::db::{Db, Result};
 use crate::domain::track::{Binding, Bound, bind};
 use crate::domain::transition::{Effect, Event, step};
-use crate::domain::upload::TrackSlot;
+use crate::domain::upload::{Strategy, TrackSlot};
 use crate::domain::{Policy, Timestamp, Upload};
+use crate::telemetry::metrics as names;
 
 /// A decided change of an upload, not yet saved.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ pub enum Saved {
 impl Db {
     /// Saves one change.
     pub async fn save_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
-        if change.upload.slot.is_none() && self.outbox.is_empty() {
+        if change.upload.slot.is_none() && self.outbox.is_empty() && !has_parts(&change.upload) {
             let saved = write(&self.write, &self.outbox, change.upload).await?;
             self.tell(&saved);
             return Ok(saved);
@@ -61,7 +64,7 @@ impl Db {
         let txn = self.begin().await?;
         let (saved, superseded) = self.save_in(&txn, changes, now).await?;
         txn.commit().await?;
-        saved.iter().chain(&superseded).for_each(|saved| self.tell(saved));
+        self.tell_all(&saved, &superseded);
         Ok(saved)
     }
 
@@ -95,6 +98,19 @@ impl Db {
             answers.insert(i, saved);
         }
         Ok((answers.into_values().collect(), superseded))
+    }
+
+    /// Tells those who wait, and the metrics, what is committed.
+    pub(in crate::db) fn tell_all(&self, saved: &[Saved], superseded: &[Saved]) {
+        saved.iter().chain(superseded).for_each(|saved| self.tell(saved));
+        for saved in superseded {
+            if let Saved::Done(upload) = saved {
+                let (policy, status) = (upload.policy.as_str().to_owned(), upload.status().name());
+                metrics::counter!(names::TRANSITIONS,
+                    "policy" => policy, "status" => status, "source" => "superseded")
+                .increment(1);
+            }
+        }
     }
 
     /// Tells those who wait what is committed.
@@ -156,7 +172,8 @@ async fn write(
     mut upload: Upload,
 ) -> Result<Saved> {
     let read = upload.version;
-    let before = if outbox.is_empty() { None } else { status_of(connection, &upload).await? };
+    let ask = has_parts(&upload) || !outbox.is_empty();
+    let before = if ask { Before::read(connection, &upload).await? } else { None };
     upload.version += 1;
     let change = upload::ActiveModel { version: Set(upload.version), ..to_change(&upload) };
     let done = upload::Entity::update_many()
@@ -168,15 +185,43 @@ async fn write(
     if done.rows_affected != 1 {
         return Ok(Saved::Lost);
     }
-    if before.is_some_and(|before| before != upload.status().name()) {
-        outbox.add(connection, &upload).await?;
+    if let Some(before) = before {
+        if before.status != upload.status().name() {
+            outbox.add(connection, &upload).await?;
+        }
+        // By whatever way the row loses the id, the parts are not lost with it.
+        if let Some(left) = before.multipart_id
+            && upload.multipart_id.as_ref() != Some(&left)
+        {
+            aborts::add(connection, &upload, &left, upload.updated_at).await?;
+        }
     }
     Ok(Saved::Done(upload))
 }
 
-async fn status_of(connection: &impl ConnectionTrait, upload: &Upload) -> Result<Option<String>> {
-    let query = upload::Entity::find_by_id(upload.id.0).select_only();
-    Ok(query.column(upload::Column::Status).into_tuple().one(connection).await?)
+/// Whether its bytes may come in parts.
+fn has_parts(upload: &Upload) -> bool {
+    match upload.strategy {
+        Strategy::Multipart | Strategy::Direct => true,
+        Strategy::Put | Strategy::Post => false,
+    }
+}
+
+/// What a row was before it is written.
+#[derive(FromQueryResult)]
+struct Before {
+    status: String,
+    multipart_id: Option<String>,
+}
+
+impl Before {
+    async fn read(connection: &impl ConnectionTrait, upload: &Upload) -> Result<Option<Self>> {
+        let query = upload::Entity::find_by_id(upload.id.0).select_only();
+        let query = query.columns([upload::Column::Status, upload::Column::MultipartId]);
+        // Another version is another writer's: then nothing is written here.
+        let query = query.filter(upload::Column::Version.eq(upload.version));
+        Ok(query.into_model().one(connection).await?)
+    }
 }
 
 /// Ends the upload that was bound before. Its track is locked, so nobody else writes it.

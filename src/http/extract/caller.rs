@@ -21,6 +21,9 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(_request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(Ok(Self { owner: Owner::anonymous() }))
+        let caller = Self { owner: Owner::anonymous() };
+        // Onto every log line of the request.
+        tracing::Span::current().record("owner", caller.owner.as_str());
+        ready(Ok(caller))
     }
 }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod orphans;
 pub mod reconciliations;
 pub mod service;
+pub mod stats;
 pub mod tracks;
 pub mod uploads;
 pub mod webhooks;
@@ -24,6 +25,7 @@ pub fn register(config: &mut ServiceConfig) {
     uploads::register(config);
     reconciliations::register(config);
     orphans::register(config);
+    stats::register(config);
     events::register(config);
     webhooks::register(config);
     config.default_service(web::to(async || {

@@ -87,6 +87,13 @@ impl MemoryStore {
         self.plan(operation, times, Fault::Lose);
     }
 
+    /// Forgets the faults that were planned and did not come.
+    pub fn heal(&self) {
+        let mut faults = self.faults();
+        faults.next.clear();
+        faults.lists.clear();
+    }
+
     /// The coming pages of listings, one each; `None` is a good one.
     pub fn spoil_lists(&self, pages: impl IntoIterator<Item = Option<ListFault>>) {
         self.faults().lists.extend(pages);

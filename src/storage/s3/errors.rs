@@ -78,7 +78,7 @@ fn no_s3_answer(status: u16) -> StoreError {
 }
 
 /// The SDK reports credentials that can't be had as a request that could not be sent.
-fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
+pub(in crate::storage) fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<CredentialsError>() {

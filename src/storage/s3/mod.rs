@@ -27,6 +27,7 @@ mod multipart;
 mod objects;
 
 pub use cors::CorsRule;
+pub(super) use errors::lacks_credentials;
 
 /// How to reach a bucket.
 #[derive(Debug, Clone)]
@@ -160,7 +161,7 @@ impl S3 {
             bucket,
             *path_style,
         )?;
-        let credentials = provider(credentials, region, http).await;
+        let credentials = credentials_provider(credentials, region, http).await;
         let stalled =
             StalledStreamProtectionConfig::enabled().grace_period(timeouts.stalled).build();
         let retries = RetryConfig::standard()
@@ -232,7 +233,8 @@ fn limits(connect: Duration, attempt: Duration, operation: Duration) -> TimeoutC
         .build()
 }
 
-async fn provider(
+/// Where requests get their credentials from.
+pub(super) async fn credentials_provider(
     credentials: &S3Credentials,
     region: &str,
     http: &SharedHttpClient,

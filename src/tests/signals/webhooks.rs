@@ -20,16 +20,16 @@ use crate::support::world::World;
 const SECRET: [u8; 24] = [7; 24];
 
 /// What a receiver saw: id, time, signature, body.
-type Seen = (String, String, String, String);
+pub(super) type Seen = (String, String, String, String);
 
 #[derive(Default)]
-struct Inbox {
-    answer: AtomicU16,
+pub(super) struct Inbox {
+    pub(super) answer: AtomicU16,
     seen: Mutex<Vec<Seen>>,
 }
 
 impl Inbox {
-    fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("sound").clone()
     }
 
@@ -51,7 +51,7 @@ async fn receive(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpR
 }
 
 /// A receiver, and its address.
-fn receiver() -> (Data<Inbox>, String) {
+pub(super) fn receiver() -> (Data<Inbox>, String) {
     let inbox = Data::new(Inbox { answer: AtomicU16::new(204), ..Inbox::default() });
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -63,7 +63,7 @@ fn receiver() -> (Data<Inbox>, String) {
     (inbox, format!("http://{address}/hooks"))
 }
 
-fn endpoint(name: &str, url: &str) -> Endpoint {
+pub(super) fn endpoint(name: &str, url: &str) -> Endpoint {
     Endpoint {
         name: name.to_owned(),
         url: url.parse().expect("a URL"),
@@ -76,24 +76,24 @@ fn subscriber(name: &str) -> Subscriber {
 }
 
 /// The use cases of a process that tells these endpoints.
-async fn telling(world: &World, names: &[&str]) -> Arc<App> {
+pub(super) async fn telling(world: &World, names: &[&str]) -> Arc<App> {
     let app = world.replica().await;
     let subscribers = names.iter().map(|name| subscriber(name)).collect();
     Arc::new(App { db: app.db.clone().with_subscribers(subscribers), ..app })
 }
 
-fn courier(app: &Arc<App>) -> Courier {
+pub(super) fn courier(app: &Arc<App>) -> Courier {
     Courier::new(app.clone(), Outward::new(Duration::from_secs(10), true))
 }
 
-async fn upload_and_remove(world: &World, app: &App) {
+pub(super) async fn upload_and_remove(world: &World, app: &App) {
     let upload = world.upload().await;
     world.put(&upload, ID3).await;
     app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
     app.delete_upload(&world.owner, upload.id).await.expect("deleted");
 }
 
-async fn deliveries(app: &App) -> Vec<Delivery> {
+pub(super) async fn deliveries(app: &App) -> Vec<Delivery> {
     app.db.list_deliveries(None, None, 100).await.expect("deliveries").items
 }
 

@@ -2,7 +2,7 @@
 //! the servers that `TEST_S3_ENDPOINT` and `TEST_POSTGRES_URL` name.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ impl Live {
                 (format!("UPLOAD_COORDINATOR__{name}"), value)
             })
             .collect();
-        let process = spawn(&arguments, &environment);
+        let process = spawn(&arguments, &environment, &folder.path().join("log"));
         let live = Self {
             url: format!("http://{address}"),
             http: Client::builder().no_proxy().build().expect("a client"),
@@ -127,6 +127,21 @@ impl Live {
         format!("{:?} in {}", self.arguments, self.folder.path().display())
     }
 
+    /// All that was logged, where `telemetry.log` was among the changes.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
+    /// The secrets of its store.
+    pub fn store_secrets(&self) -> Vec<String> {
+        if let Ok(secret) = std::env::var("TEST_S3_SECRET_ACCESS_KEY") {
+            return vec![secret];
+        }
+        let ready = std::fs::read(&self.ready_file).expect("the ready file");
+        let ready: Value = serde_json::from_slice(&ready).expect("JSON");
+        vec![text(&ready, "secret_access_key")]
+    }
+
     /// `kill -9`.
     pub async fn kill(&mut self) {
         self.process.kill().await.expect("killed");
@@ -135,7 +150,8 @@ impl Live {
 
     /// Starts it again on the same data and the same ports.
     pub async fn restart(&mut self) {
-        self.process = spawn(&self.arguments, &self.environment);
+        let log = self.folder.path().join("log");
+        self.process = spawn(&self.arguments, &self.environment, &log);
         self.until_ready().await;
     }
 
@@ -212,11 +228,21 @@ pub fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
 }
 
-fn spawn(arguments: &[String], environment: &[(String, String)]) -> Child {
+/// The log goes to this file where the test has said what is to be logged.
+fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> Child {
+    const LOG: &str = "UPLOAD_COORDINATOR__TELEMETRY__LOG";
+    let kept = environment.iter().any(|(name, _)| name == LOG);
+    let stderr = if kept {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        file.expect("a file for the log").into()
+    } else {
+        Stdio::inherit()
+    };
     Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
         .args(arguments)
+        .env(LOG, "warn")
         .envs(environment.iter().map(|(k, v)| (k, v)))
-        .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "warn")
+        .stderr(stderr)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

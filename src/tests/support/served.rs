@@ -1,10 +1,12 @@
 //! A [`World`] behind HTTP on a free port.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use reqwest::{Client, RequestBuilder};
+use upload_coordinator::app::App;
 use upload_coordinator::http::extract::Intake;
 use upload_coordinator::http::{HttpSettings, HttpState, build_with};
 
@@ -23,6 +25,12 @@ pub struct Served {
 impl Served {
     pub async fn new() -> Self {
         let world = World::new().await;
+        let app = world.app.clone();
+        Self::over(world, app)
+    }
+
+    /// Serves these use cases, of the world or of another process in it.
+    pub fn over(world: World, app: Arc<App>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let settings = HttpSettings {
@@ -32,7 +40,7 @@ impl Served {
             demo: false,
             workers: Some(1),
         };
-        let state = HttpState { app: world.app.clone(), reconciler: world.reconciler.clone() };
+        let state = HttpState { app, reconciler: world.reconciler.clone() };
         let server = build_with(state, Intake::new(Some(TOKEN.into())), settings, listener)
             .expect("a server");
         let handle = server.handle();

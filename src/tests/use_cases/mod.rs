@@ -1,5 +1,6 @@
 //! The use cases on a real database.
 
+mod aborts;
 mod creating;
 mod migrations;
 mod multipart;

@@ -140,12 +140,16 @@ async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
     assert_eq!((old.counters.deleted, old.counters.orphans), (2, 1));
     world.pass(TimeDelta::days(31));
     let young = world.reconcile(Mode::Audit).await;
-    let retention = Retention { findings: TimeDelta::days(30), ended: Some(TimeDelta::days(30)) };
-    let none = Retention { findings: TimeDelta::days(40), ended: None };
+    let retention = Retention {
+        findings: TimeDelta::days(30),
+        ended: Some(TimeDelta::days(30)),
+        deliveries: TimeDelta::days(7),
+    };
+    let none = Retention { findings: TimeDelta::days(40), ended: None, ..retention };
     assert_eq!(prune_all(&world.app, none).await.unwrap(), Pruned::default());
     let pruned = prune_all(&world.app, retention).await.unwrap();
     // A run with its finding, and one upload.
-    assert_eq!(pruned, Pruned { findings: 2, ended: 1 });
+    assert_eq!(pruned, Pruned { findings: 2, ended: 1, ..Pruned::default() });
     assert!(world.app.db.run(old.id).await.unwrap().is_none());
     assert_eq!(world.findings(&young).await.len(), 1);
     assert!(world.app.db.any_upload(ended.id).await.unwrap().is_none());

@@ -1,0 +1,111 @@
+//! What is still to be cleared away, and indexes for looking at how things stand: multipart
+//! uploads whose abort is due, ended deliveries by age, uploads by state, runs by outcome.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[derive(DeriveIden)]
+enum MultipartAborts {
+    Table,
+    UploadId,
+    MultipartId,
+    Policy,
+    Key,
+    Attempts,
+    NextAttemptAt,
+    CreatedAt,
+}
+
+#[derive(DeriveIden)]
+enum WebhookDeliveries {
+    Table,
+    Status,
+    NextAttemptAt,
+}
+
+#[derive(DeriveIden)]
+enum Uploads {
+    Table,
+    Status,
+    Policy,
+    CreatedAt,
+    UploadedAt,
+}
+
+#[derive(DeriveIden)]
+enum ReconcileRuns {
+    Table,
+    Mode,
+    Status,
+    StartedAt,
+}
+
+fn aborts() -> TableCreateStatement {
+    use MultipartAborts as A;
+    Table::create()
+        .table(A::Table)
+        // No foreign key: what is due outlives the upload's row.
+        .col(ColumnDef::new(A::UploadId).uuid().not_null())
+        // The store's id; `?` and a token where a call that was to open one has not been
+        // answered yet: whatever is open at the key and nobody's is meant then.
+        .col(ColumnDef::new(A::MultipartId).text().not_null())
+        .col(ColumnDef::new(A::Policy).text().not_null())
+        .col(ColumnDef::new(A::Key).text().not_null())
+        .col(ColumnDef::new(A::Attempts).integer().not_null())
+        .col(ColumnDef::new(A::NextAttemptAt).timestamp_with_time_zone().not_null())
+        .col(ColumnDef::new(A::CreatedAt).timestamp_with_time_zone().not_null())
+        .primary_key(Index::create().col(A::UploadId).col(A::MultipartId))
+        .to_owned()
+}
+
+fn index<I: IntoIden, const N: usize>(
+    table: impl IntoTableRef,
+    name: &str,
+    columns: [I; N],
+) -> IndexCreateStatement {
+    let mut index = Index::create();
+    index.name(name).table(table);
+    for column in columns {
+        index.col(column.into_iden());
+    }
+    index
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        use MultipartAborts as A;
+        use ReconcileRuns as R;
+        use Uploads as U;
+        use WebhookDeliveries as D;
+        manager.create_table(aborts()).await?;
+        for index in [
+            index(A::Table, "ix_multipart_aborts_due", [A::Policy, A::NextAttemptAt]),
+            // While a delivery is due its next attempt, afterwards about when it ended.
+            index(D::Table, "ix_deliveries_ended", [D::Status, D::NextAttemptAt]),
+            // Counting by state and policy reads this alone; the oldest stands at its head.
+            index(
+                U::Table,
+                "ix_uploads_stats",
+                [U::Status, U::Policy, U::CreatedAt, U::UploadedAt],
+            ),
+            index(R::Table, "ix_runs_outcome", [R::Mode, R::Status, R::StartedAt]),
+        ] {
+            manager.create_index(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for (name, table) in [
+            ("ix_runs_outcome", ReconcileRuns::Table.into_table_ref()),
+            ("ix_uploads_stats", Uploads::Table.into_table_ref()),
+            ("ix_deliveries_ended", WebhookDeliveries::Table.into_table_ref()),
+        ] {
+            manager.drop_index(Index::drop().name(name).table(table).to_owned()).await?;
+        }
+        manager.drop_table(Table::drop().table(MultipartAborts::Table).to_owned()).await
+    }
+}

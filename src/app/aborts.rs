@@ -1,0 +1,129 @@
+//! Aborts multipart uploads that have ended: at once after the commit, and again until the
+//! store has confirmed it.
+
+use chrono::TimeDelta;
+
+use super::{App, AppError, Result};
+use crate::db::aborts::AbortDue;
+use crate::domain::reconcile::is_abandoned;
+use crate::domain::{Policy, Timestamp, Upload};
+use crate::storage::{Store, StoreError};
+
+/// The pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: TimeDelta = TimeDelta::minutes(1);
+
+/// The longest pause: a store that is mended is cleaned within it.
+const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
+
+impl App {
+    /// Throws away the parts of an upload that has ended. The row is committed, and so is
+    /// the record of this abort: when the store fails now, a later run tries again.
+    pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
+        let done = match store.objects.abort_multipart(upload.key.as_str(), id).await {
+            Ok(()) => self.db.settle_abort(upload.id, id).await,
+            Err(error) => {
+                tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
+                    "multipart upload not aborted; the next runs try again");
+                let next = next_attempt(0, self.now());
+                self.db.postpone_abort(upload.id, id, 1, next).await
+            }
+        };
+        note(done.map_err(Into::into));
+    }
+
+    /// Throws away a multipart upload that no row ever knew.
+    pub(crate) async fn abort_unknown(&self, store: &Store, upload: &Upload, id: &str) {
+        note(self.db.add_abort(upload, id).await.map_err(Into::into));
+        self.abort_multipart(store, upload, id).await;
+    }
+
+    /// Takes a multipart upload that the store has made into an object off the record.
+    pub(crate) async fn multipart_is_done(&self, upload: &Upload, id: &str) {
+        note(self.db.settle_abort(upload.id, id).await.map_err(Into::into));
+    }
+
+    /// Tries one abort that is on record, and keeps it there unless the store confirms it:
+    /// whether it was one that had failed before.
+    pub async fn abort_due(&self, policy: &Policy, due: &AbortDue) -> Result<bool> {
+        let store = self.store_of(policy)?;
+        let done = match due.multipart_id() {
+            Some(id) => store.objects.abort_multipart(&due.key, id).await.map(|()| true),
+            None => self.abort_nobodys(policy, store, due).await?,
+        };
+        match done {
+            Ok(true) => {
+                self.db.settle(due).await?;
+                Ok(due.attempts > 0)
+            }
+            Ok(false) => {
+                self.db.postpone(due, self.now() + policy.grace).await?;
+                Ok(false)
+            }
+            Err(error) => {
+                self.db.postpone(due, next_attempt(due.attempts, self.now())).await?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Aborts whatever is open at a key, is nobody's and stood still for the grace; whether
+    /// nothing else is left there.
+    async fn abort_nobodys(
+        &self,
+        policy: &Policy,
+        store: &Store,
+        due: &AbortDue,
+    ) -> Result<Result<bool, StoreError>> {
+        let row = self.db.any_upload(due.upload).await?;
+        let listed = match store.objects.list_multiparts(&due.key, None).await {
+            Ok((open, _)) => open,
+            // The store can't tell: nothing is to be found out here, now or later.
+            Err(StoreError::Refused { code, .. }) => {
+                tracing::debug!(upload = %due.upload, code, "no list of multipart uploads");
+                return Ok(Ok(true));
+            }
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut settled = true;
+        for open in listed.into_iter().filter(|open| open.key == due.key) {
+            let id = open.upload_id.as_str();
+            if row.as_ref().is_some_and(|row| row.multipart_id.as_deref() == Some(id)) {
+                continue;
+            }
+            // Its opener may be about to put it on the row.
+            if !is_abandoned(row.as_ref(), id, open.initiated, self.now(), policy) {
+                settled = false;
+            } else if let Err(error) = store.objects.abort_multipart(&due.key, id).await {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(settled))
+    }
+}
+
+fn next_attempt(attempts: i32, now: Timestamp) -> Timestamp {
+    let doublings = attempts.clamp(0, 16);
+    now + (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
+}
+
+/// The record says more than is due when it could not be written: a later run finds out.
+fn note(written: Result<(), AppError>) {
+    if let Err(error) = written {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the record of aborts was not written"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_asked_less_and_less_often_but_never_given_up() {
+        let now = Timestamp::UNIX_EPOCH;
+        let pause = |attempts| (next_attempt(attempts, now) - now).num_minutes();
+        assert_eq!([0, 1, 5, 9, 99].map(pause), [1, 2, 32, 360, 360]);
+    }
+}

@@ -1,0 +1,85 @@
+//! The queue of bucket events, as configured.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use aws_sdk_s3::config::SharedHttpClient;
+
+use super::adapters::{DEFAULT_REGION, region_of_environment};
+use crate::app::App;
+use crate::app::poller::{Poller, Pollers};
+use crate::config::{Config, SqsConfig};
+use crate::storage::probe::{Check, chain};
+use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
+use crate::storage::s3::S3Credentials;
+use crate::storage::wire::http_client;
+
+/// The queue that `[events.sqs]` names; `None` where it names none. Nothing is sent yet.
+async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
+    let Some(queue_url) = sqs.url() else { return Ok(None) };
+    let credentials = match (&sqs.access_key_id, &sqs.secret_access_key) {
+        (Some(id), Some(secret)) => S3Credentials::Static {
+            access_key_id: id.clone(),
+            secret_access_key: secret.clone(),
+            session_token: sqs.session_token.clone(),
+        },
+        (None, None) => S3Credentials::Chain,
+        _ => bail!("events.sqs.access_key_id and events.sqs.secret_access_key belong together"),
+    };
+    let region = match sqs.region.clone().or_else(|| sqs.region_of_host()) {
+        Some(region) => region,
+        None => region_of_environment()
+            .await
+            // What is not Amazon's mostly does not care.
+            .or_else(|| sqs.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
+            .ok_or_else(|| anyhow!("events.sqs.region: takes the queue's region"))?,
+    };
+    let endpoint = sqs.endpoint.as_deref().map(url::Url::parse).transpose();
+    let settings = SqsSettings {
+        queue_url,
+        endpoint: endpoint.context("events.sqs.endpoint")?,
+        region,
+        credentials,
+        wait: sqs.wait.get(),
+        visibility: sqs.visibility.get(),
+    };
+    Ok(Some(Sqs::connect(&settings, http).await))
+}
+
+/// Begins to take events from the queue, where one is configured. A queue that can't be
+/// reached does not keep the service from starting: its events are only hints.
+pub async fn pollers(config: &Config, app: &Arc<App>) -> anyhow::Result<Pollers> {
+    let sqs = &config.events.sqs;
+    let Some(queue) = open(sqs, &http_client()).await? else { return Ok(Pollers::none()) };
+    tracing::info!(queue = sqs.queue_url, pollers = sqs.pollers, "taking bucket events");
+    Ok(Poller::new(Arc::clone(app), Arc::new(queue)).start(sqs.pollers))
+}
+
+/// Whether the queue is there and may be read; nothing is taken from it. `None` where none
+/// is configured.
+pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
+    const NAME: &str = "event_queue";
+    let queue = match open(&config.events.sqs, http).await {
+        Ok(queue) => queue?,
+        Err(error) => {
+            return Some(Check::fail(NAME, format!("{error:#}"), "Correct [events.sqs]."));
+        }
+    };
+    Some(match queue.state().await {
+        Ok(state) if state.redrives => Check::pass(
+            NAME,
+            format!("about {} messages wait, {} are taken", state.waiting, state.in_flight),
+        ),
+        Ok(_) => Check::warn(
+            NAME,
+            "it has no redrive policy: messages that are no events are deleted",
+            "Give the queue a dead-letter queue, where such messages can be looked at.",
+        ),
+        Err(error) => Check::fail(
+            NAME,
+            chain(&error),
+            "Correct events.sqs.queue_url, or let the service in: sqs:ReceiveMessage, \
+             sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes.",
+        ),
+    })
+}

@@ -1,0 +1,150 @@
+//! Multipart uploads whose abort is due: on record from the moment that their id leaves the
+//! upload's row until the store has confirmed that they are gone.
+//!
+//! What opens one writes an *intent* first, so that one whose id was never learned (a lost
+//! answer, a crash) is looked for as well.
+
+use entity::multipart_abort::{ActiveModel, Column, Entity, Model};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder};
+use sea_orm::{PaginatorTrait, QuerySelect};
+use uuid::Uuid;
+
+use super::{Db, Result};
+use crate::domain::{PolicyName, Timestamp, Upload, UploadId};
+
+/// What stands before the token of an intent; no store's id begins with it.
+const INTENT: char = '?';
+
+/// An abort that is due.
+#[derive(Debug, Clone)]
+pub struct AbortDue {
+    /// Whose parts they are.
+    pub upload: UploadId,
+    /// Under which policy.
+    pub policy: PolicyName,
+    /// Where they lie.
+    pub key: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    mark: String,
+}
+
+impl AbortDue {
+    /// The store's id; `None` for an intent: whatever is open there and nobody's.
+    pub fn multipart_id(&self) -> Option<&str> {
+        (!self.mark.starts_with(INTENT)).then_some(&self.mark)
+    }
+}
+
+impl From<Model> for AbortDue {
+    fn from(row: Model) -> Self {
+        let Model { upload_id, multipart_id, policy, key, attempts, .. } = row;
+        let (upload, policy) = (UploadId(upload_id), PolicyName::new(policy));
+        Self { upload, policy, key, attempts, mark: multipart_id }
+    }
+}
+
+/// Puts an abort on record, in the transaction of the change that makes it due.
+pub(super) async fn add(
+    connection: &impl ConnectionTrait,
+    upload: &Upload,
+    mark: &str,
+    due: Timestamp,
+) -> Result<()> {
+    let row = ActiveModel {
+        upload_id: Set(upload.id.0),
+        multipart_id: Set(mark.to_owned()),
+        policy: Set(upload.policy.as_str().to_owned()),
+        key: Set(upload.key.as_str().to_owned()),
+        attempts: Set(0),
+        next_attempt_at: Set(due),
+        created_at: Set(upload.updated_at),
+    };
+    let known =
+        OnConflict::columns([Column::UploadId, Column::MultipartId]).do_nothing().to_owned();
+    Entity::insert(row).on_conflict(known).exec_without_returning(connection).await?;
+    Ok(())
+}
+
+impl Db {
+    /// Puts on record that a multipart upload is about to be opened; looked into from `due`
+    /// on, unless it is settled before.
+    pub async fn intend_multipart(
+        &self,
+        upload: &Upload,
+        token: Uuid,
+        due: Timestamp,
+    ) -> Result<AbortDue> {
+        let mark = format!("{INTENT}{}", token.as_simple());
+        add(&self.write, upload, &mark, due).await?;
+        let (policy, key) = (upload.policy.clone(), upload.key.as_str().to_owned());
+        Ok(AbortDue { upload: upload.id, policy, key, attempts: 0, mark })
+    }
+
+    /// Puts on record that a multipart upload which no row knows is to be aborted.
+    pub async fn add_abort(&self, upload: &Upload, multipart_id: &str) -> Result<()> {
+        add(&self.write, upload, multipart_id, upload.updated_at).await
+    }
+
+    /// Takes an abort off the record: the store has confirmed that there is nothing left.
+    pub async fn settle_abort(&self, upload: UploadId, multipart_id: &str) -> Result<()> {
+        let key = (upload.0, multipart_id.to_owned());
+        Entity::delete_by_id(key).exec(&self.write).await?;
+        Ok(())
+    }
+
+    /// As [`Self::settle_abort`], for one that was read.
+    pub async fn settle(&self, due: &AbortDue) -> Result<()> {
+        self.settle_abort(due.upload, &due.mark).await
+    }
+
+    /// Has an abort tried again later.
+    pub async fn postpone_abort(
+        &self,
+        upload: UploadId,
+        multipart_id: &str,
+        attempts: i32,
+        next: Timestamp,
+    ) -> Result<()> {
+        Entity::update_many()
+            .set(ActiveModel {
+                attempts: Set(attempts),
+                next_attempt_at: Set(next),
+                ..Default::default()
+            })
+            .filter(Column::UploadId.eq(upload.0))
+            .filter(Column::MultipartId.eq(multipart_id))
+            .exec(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// As [`Self::postpone_abort`], for one that was read.
+    pub async fn postpone(&self, due: &AbortDue, next: Timestamp) -> Result<()> {
+        self.postpone_abort(due.upload, &due.mark, due.attempts + 1, next).await
+    }
+
+    /// The aborts of a policy that are due, longest due first.
+    pub async fn due_aborts(
+        &self,
+        policy: &PolicyName,
+        now: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<AbortDue>> {
+        let due = Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::NextAttemptAt.lte(now))
+            .order_by(Column::NextAttemptAt, Order::Asc)
+            .limit(limit)
+            .all(&self.read)
+            .await?;
+        Ok(due.into_iter().map(Into::into).collect())
+    }
+
+    /// How many aborts are on record, those included that are not due yet.
+    pub async fn count_aborts(&self) -> Result<u64> {
+        Ok(Entity::find().count(&self.read).await?)
+    }
+}

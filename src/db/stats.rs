@@ -1,0 +1,227 @@
+//! How things stand, for metrics and administrators, at a bounded cost.
+//!
+//! Counting reads whole indexes (`ix_uploads_stats`, `ix_deliveries_ended`), so it is never
+//! done for each request: at most once a second, and at most a hundredth of the time. On a
+//! million rows a count takes about a tenth of a second, and is made every ten seconds or
+//! so; on a thousand million it takes minutes and is made every few hours. All else here is
+//! the end of an index.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use entity::{reconcile_run as run, upload, webhook_delivery as delivery};
+use sea_orm::sea_query::{Alias, Expr, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+
+use super::{Db, DbError, Result};
+use crate::domain::run::{Mode, Run, RunStatus};
+use crate::domain::webhook::DeliveryStatus;
+use crate::domain::{PolicyName, Status, Timestamp};
+
+/// How long counts are used at least.
+const MIN_AGE: Duration = Duration::from_secs(1);
+
+/// How much longer than they took.
+const REST: u32 = 100;
+
+/// How long a reader waits for counts; then it gets the ones before.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many deliveries of a state are counted at most.
+const MOST_DELIVERIES: u64 = 100_000;
+
+/// How many rows how things stand.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Uploads by policy and state; states without any are left out.
+    pub uploads: BTreeMap<(String, Status), u64>,
+    /// Webhook deliveries that wait, up to 100,000.
+    pub waiting: u64,
+    /// Webhook deliveries that were given up, up to 100,000.
+    pub dead: u64,
+    /// Multipart uploads whose abort is due.
+    pub aborts: u64,
+}
+
+/// Counts, and when they were made.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// The counts.
+    pub counts: Arc<Counts>,
+    at: Instant,
+    took: Duration,
+}
+
+impl Counted {
+    /// How old they are.
+    pub fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.age() < MIN_AGE.max(self.took.saturating_mul(REST))
+    }
+}
+
+/// The newest counts.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    known: Mutex<Option<Counted>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Stats {
+    fn known(&self) -> Option<Counted> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Connections of a pool.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    /// `all`, or `read` and `write`.
+    pub name: &'static str,
+    /// At work.
+    pub in_use: u64,
+    /// Open and waiting for work.
+    pub idle: u64,
+}
+
+impl Db {
+    /// The counts, not older than said at the top; `None` where the first are still being
+    /// made.
+    pub async fn counts(&self) -> Result<Option<Counted>> {
+        if let Some(known) = self.stats.known().filter(Counted::is_fresh) {
+            return Ok(Some(known));
+        }
+        // In a task of its own: it goes on when nobody waits for it any more.
+        let db = self.clone();
+        let counting = tokio::spawn(async move { db.count().await });
+        match tokio::time::timeout(PATIENCE, counting).await {
+            Ok(Ok(counted)) => counted.map(Some),
+            Ok(Err(_)) | Err(_) => Ok(self.stats.known()),
+        }
+    }
+
+    /// Counts, unless another one just has.
+    async fn count(&self) -> Result<Counted> {
+        let _turn = self.stats.turn.lock().await;
+        if let Some(known) = self.stats.known().filter(Counted::is_fresh) {
+            return Ok(known);
+        }
+        let begun = Instant::now();
+        let counts = Counts {
+            uploads: self.count_uploads().await?,
+            waiting: self.count_deliveries(DeliveryStatus::Pending).await?,
+            dead: self.count_deliveries(DeliveryStatus::Dead).await?,
+            aborts: self.count_aborts().await?,
+        };
+        let now = Instant::now();
+        let counted = Counted { counts: Arc::new(counts), at: now, took: now - begun };
+        *self.stats.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted.clone());
+        Ok(counted)
+    }
+
+    async fn count_uploads(&self) -> Result<BTreeMap<(String, Status), u64>> {
+        use upload::Column;
+        let rows: Vec<(String, String, i64)> = upload::Entity::find()
+            .select_only()
+            .columns([Column::Status, Column::Policy])
+            // Of nothing but the index: any column else would be fetched from the rows.
+            .column_as(Expr::cust("COUNT(*)"), "rows_counted")
+            .group_by(Column::Status)
+            .group_by(Column::Policy)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        let read = |(status, policy, count): (String, String, i64)| {
+            let corrupt =
+                |()| DbError::Corrupt { table: "uploads", column: "status", id: "?".into() };
+            let status: Status = status.parse().map_err(corrupt)?;
+            Ok(((policy, status), u64::try_from(count).unwrap_or_default()))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn count_deliveries(&self, status: DeliveryStatus) -> Result<u64> {
+        let some = Query::select()
+            .expr(Expr::val(1))
+            .from(delivery::Entity)
+            .and_where(delivery::Column::Status.eq(status.name()))
+            .limit(MOST_DELIVERIES)
+            .to_owned();
+        let count = Query::select()
+            .expr(Expr::cust("COUNT(*)"))
+            .from_subquery(some, Alias::new("some"))
+            .to_owned();
+        let Some(row) = self.read.query_one(&count).await? else { return Ok(0) };
+        let count: i64 = row.try_get_by_index(0)?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// When the oldest pending upload of a policy was created.
+    pub async fn oldest_pending(&self, policy: &PolicyName) -> Result<Option<Timestamp>> {
+        use upload::Column;
+        let oldest = upload::Entity::find()
+            .select_only()
+            .column(Column::CreatedAt)
+            .filter(Column::Status.eq(Status::Pending.name()))
+            .filter(Column::Policy.eq(policy.as_str()))
+            .order_by(Column::CreatedAt, Order::Asc)
+            .limit(1);
+        Ok(oldest.into_tuple().one(&self.read).await?)
+    }
+
+    /// When the newest verified uploads of a policy were created and verified.
+    pub async fn newest_uploaded(
+        &self,
+        policy: &PolicyName,
+        limit: u64,
+    ) -> Result<Vec<(Timestamp, Timestamp)>> {
+        use upload::Column;
+        let newest = upload::Entity::find()
+            .select_only()
+            .columns([Column::CreatedAt, Column::UploadedAt])
+            .filter(Column::Status.eq(Status::Uploaded.name()))
+            .filter(Column::Policy.eq(policy.as_str()))
+            .order_by(Column::CreatedAt, Order::Desc)
+            .limit(limit);
+        let rows: Vec<(Timestamp, Option<Timestamp>)> = newest.into_tuple().all(&self.read).await?;
+        Ok(rows.into_iter().filter_map(|(created, at)| Some((created, at?))).collect())
+    }
+
+    /// The newest run of a mode that ended, or stands, like this.
+    pub async fn newest_run(&self, mode: Mode, status: RunStatus) -> Result<Option<Run>> {
+        use run::Column;
+        let newest = run::Entity::find()
+            .filter(Column::Mode.eq(mode.name()))
+            .filter(Column::Status.eq(status.name()))
+            .order_by(Column::StartedAt, Order::Desc)
+            .limit(1);
+        newest.one(&self.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// The connections of this process.
+    pub fn pools(&self) -> Vec<PoolState> {
+        let state = |name, size: u32, idle: usize| {
+            let (size, idle) = (u64::from(size), idle as u64);
+            PoolState { name, in_use: size.saturating_sub(idle), idle }
+        };
+        match self.read.get_database_backend() {
+            DbBackend::Postgres => {
+                let pool = self.read.get_postgres_connection_pool();
+                vec![state("all", pool.size(), pool.num_idle())]
+            }
+            DbBackend::Sqlite => {
+                let pools = [("read", &self.read), ("write", &self.write)];
+                let pools = pools.map(|(name, db)| (name, db.get_sqlite_connection_pool()));
+                pools.map(|(name, pool)| state(name, pool.size(), pool.num_idle())).into()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `GET /api/admin/stats`
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Data, Json};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::stats::{Stats, Times};
+use crate::http::HttpState;
+use crate::http::extract::Caller;
+use crate::http::problem::ApiError;
+use crate::http::views::RunView;
+
+/// How things stand.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Stats)]
+pub struct StatsView {
+    /// When the counts were made. Counting gets rarer as the tables grow, so that it never
+    /// takes more than a hundredth of the time. Null while the first are being made.
+    pub counted_at: Option<DateTime<Utc>>,
+    /// Uploads by policy and status; a status that none has is left out.
+    #[schema(example = json!({"tracks": {"pending": 3, "uploaded": 1200}}))]
+    pub uploads: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The oldest pending upload of each policy that has any.
+    pub oldest_pending: BTreeMap<String, OldestView>,
+    /// From creation to verification, of each policy's newest verified uploads.
+    pub time_to_confirm: BTreeMap<String, TimesView>,
+    /// The newest run of each mode that has any.
+    pub last_runs: BTreeMap<String, RunView>,
+    /// Webhook deliveries.
+    pub webhooks: OutboxView,
+    /// Multipart uploads whose abort the store has not confirmed yet.
+    pub multipart_aborts_due: u64,
+    /// Long polls and event streams that wait in the process that answers.
+    pub waiters: u64,
+}
+
+/// The oldest pending upload.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OldestPending)]
+pub struct OldestView {
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// How long ago that is.
+    pub age_seconds: i64,
+}
+
+/// Percentiles in seconds.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TimeToConfirm)]
+pub struct TimesView {
+    /// How many uploads they are of: up to 1000.
+    pub sample: usize,
+    /// Half took no longer.
+    pub p50_seconds: f64,
+    /// Nine of ten took no longer.
+    pub p90_seconds: f64,
+    /// 99 of 100 took no longer.
+    pub p99_seconds: f64,
+}
+
+/// Webhook deliveries, each counted up to 100,000.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Outbox)]
+pub struct OutboxView {
+    /// To be sent, or sent again.
+    pub waiting: u64,
+    /// Given up.
+    pub dead: u64,
+}
+
+impl From<Stats> for StatsView {
+    fn from(stats: Stats) -> Self {
+        let Stats { now, counts, oldest_pending, times_to_confirm, last_runs, waiters } = stats;
+        let age = counts.as_ref().and_then(|(_, age)| TimeDelta::from_std(*age).ok());
+        let mut uploads: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        let (mut webhooks, mut aborts) = (OutboxView { waiting: 0, dead: 0 }, 0);
+        if let Some((counts, _)) = counts {
+            for ((policy, status), count) in &counts.uploads {
+                let of_policy = uploads.entry(policy.clone()).or_default();
+                of_policy.insert(status.name().to_owned(), *count);
+            }
+            webhooks = OutboxView { waiting: counts.waiting, dead: counts.dead };
+            aborts = counts.aborts;
+        }
+        let oldest = oldest_pending.into_iter().filter_map(|(policy, at)| {
+            let created_at = at?;
+            let age_seconds = (now - created_at).num_seconds().max(0);
+            Some((policy.to_string(), OldestView { created_at, age_seconds }))
+        });
+        let times = times_to_confirm.into_iter().map(|(policy, times)| {
+            let Times { sample, p50, p90, p99 } = times;
+            let [p50_seconds, p90_seconds, p99_seconds] =
+                [p50, p90, p99].map(TimeDelta::as_seconds_f64);
+            (policy.to_string(), TimesView { sample, p50_seconds, p90_seconds, p99_seconds })
+        });
+        let runs = last_runs
+            .into_iter()
+            .filter_map(|(mode, run)| Some((mode.name().to_owned(), RunView::from(run?))));
+        Self {
+            counted_at: age.map(|age| now - age),
+            uploads,
+            oldest_pending: oldest.collect(),
+            time_to_confirm: times.collect(),
+            last_runs: runs.collect(),
+            webhooks,
+            multipart_aborts_due: aborts,
+            waiters: waiters as u64,
+        }
+    }
+}
+
+/// How things stand
+///
+/// Counts by policy and status, what waits for how long, and the newest runs. Costs no more
+/// on a large table: counts are shared by all who ask and made now and then.
+#[utoipa::path(get, path = "/api/admin/stats", operation_id = "get_stats", tag = "admin",
+    responses((status = 200, description = "How things stand", body = StatsView)))]
+pub async fn handle(_caller: Caller, state: Data<HttpState>) -> Result<Json<StatsView>, ApiError> {
+    Ok(Json(state.app.stats().await?.into()))
+}

@@ -1,0 +1,140 @@
+//! Counts and times the calls to a store.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PutOptions,
+    Result, Store, StoreError, Written,
+};
+use crate::telemetry::metrics as names;
+
+/// A store whose calls are counted and timed.
+pub struct Metered {
+    name: String,
+    inner: Arc<dyn ObjectStore>,
+}
+
+impl Metered {
+    /// The same store, metered under its name.
+    #[must_use]
+    pub fn over(store: Store) -> Store {
+        let metered = Self { name: store.name.clone(), inner: store.objects };
+        Store { objects: Arc::new(metered), ..store }
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let answer = call.await;
+        let outcome = answer.as_ref().map_or_else(kind, |_| "ok");
+        let store = || self.name.clone();
+        metrics::counter!(names::STORE_CALLS,
+            "store" => store(), "operation" => operation, "outcome" => outcome)
+        .increment(1);
+        metrics::histogram!(names::STORE_DURATION, "store" => store(), "operation" => operation)
+            .record(begun.elapsed());
+        answer
+    }
+}
+
+/// A word for each kind of error.
+fn kind(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::PreconditionFailed => "precondition_failed",
+        StoreError::NoSuchMultipart => "no_such_multipart",
+        StoreError::NoSuchBucket => "no_such_bucket",
+        StoreError::AccessDenied(_) => "access_denied",
+        StoreError::Refused { .. } => "refused",
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Protocol(_) => "protocol",
+        StoreError::Body(_) => "body",
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Metered {
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        self.call("head", self.inner.head(key)).await
+    }
+
+    async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
+        self.call("read", self.inner.read(key, range, if_match)).await
+    }
+
+    async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream> {
+        self.call("read_all", self.inner.read_all(key, if_match)).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
+        self.call("put", self.inner.put(key, body, options)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.call("delete", self.inner.delete(key)).await
+    }
+
+    async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
+        self.call("delete_batch", self.inner.delete_batch(keys)).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        self.call("list", self.inner.list(request)).await
+    }
+
+    async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String> {
+        self.call("create_multipart", self.inner.create_multipart(key, options)).await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        body: Bytes,
+    ) -> Result<Part> {
+        self.call("upload_part", self.inner.upload_part(key, upload_id, number, body)).await
+    }
+
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
+        self.call("list_parts", self.inner.list_parts(key, upload_id)).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[Part],
+        if_none_match: bool,
+    ) -> Result<Written> {
+        let call = self.inner.complete_multipart(key, upload_id, parts, if_none_match);
+        self.call("complete_multipart", call).await
+    }
+
+    async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.call("abort_multipart", self.inner.abort_multipart(key, upload_id)).await
+    }
+
+    async fn list_multiparts(
+        &self,
+        prefix: &str,
+        marker: Option<&str>,
+    ) -> Result<(Vec<OpenMultipart>, Option<String>)> {
+        self.call("list_multiparts", self.inner.list_multiparts(prefix, marker)).await
+    }
+
+    async fn check_bucket(&self) -> Result<()> {
+        self.call("check_bucket", self.inner.check_bucket()).await
+    }
+
+    async fn create_bucket(&self) -> Result<()> {
+        self.call("create_bucket", self.inner.create_bucket()).await
+    }
+}

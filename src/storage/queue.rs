@@ -1,0 +1,315 @@
+//! The seam to message queues, and SQS behind it: bounded in time and retried with back-off.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::SharedHttpClient;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName,
+};
+use url::Url;
+
+use super::Source;
+use super::s3::{S3Credentials, credentials_provider};
+
+/// The most that one call hands out or deletes (SQS API reference, `ReceiveMessage`).
+pub const MAX_BATCH: usize = 10;
+
+/// The longest that a message can be hidden (SQS API reference, `ChangeMessageVisibility`).
+const MAX_HIDDEN: Duration = Duration::from_hours(12);
+
+/// For a connection, as for stores.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// For one attempt, beyond the time that the queue itself may wait.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Why a call to the queue failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// There is no such queue.
+    #[error("the queue does not exist")]
+    NoSuchQueue(#[source] Source),
+    /// The credentials are wrong or lack a permission.
+    #[error("the queue refused access")]
+    AccessDenied(#[source] Source),
+    /// It calls the request wrong.
+    #[error("the queue refused the request ({code})")]
+    Refused {
+        /// Its error code.
+        code: String,
+        /// The client library's error.
+        #[source]
+        source: Source,
+    },
+    /// Down, slow or throttling. Worth trying later.
+    #[error("the queue is unavailable")]
+    Unavailable(#[source] Source),
+}
+
+impl QueueError {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoSuchQueue(_) => "no_such_queue",
+            Self::AccessDenied(_) => "access_denied",
+            Self::Refused { .. } => "refused",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+/// A result of the queue.
+pub type Result<T, E = QueueError> = std::result::Result<T, E>;
+
+/// A message that is hidden from others for a while.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The queue's name for it.
+    pub id: String,
+    /// What deletes or postpones it.
+    pub receipt: String,
+    /// What it says.
+    pub body: String,
+    /// How often it was handed out, this time included.
+    pub receives: u32,
+}
+
+/// How the queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueState {
+    /// Messages that wait, about.
+    pub waiting: u64,
+    /// Messages that are hidden, about.
+    pub in_flight: u64,
+    /// Whether it moves messages that come again and again to a dead-letter queue.
+    pub redrives: bool,
+}
+
+/// A queue.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Takes up to [`MAX_BATCH`] messages; waits for the first for a while.
+    async fn receive(&self) -> Result<Vec<Message>>;
+
+    /// Deletes up to [`MAX_BATCH`] messages by their receipts; how many could not be.
+    async fn delete(&self, receipts: &[String]) -> Result<usize>;
+
+    /// Has a message come again after so long.
+    async fn postpone(&self, receipt: &str, pause: Duration) -> Result<()>;
+
+    /// How it stands.
+    async fn state(&self) -> Result<QueueState>;
+}
+
+/// How to reach a queue.
+#[derive(Debug, Clone)]
+pub struct SqsSettings {
+    /// The queue's URL.
+    pub queue_url: Url,
+    /// Where it is reached, where that is not the URL's own host.
+    pub endpoint: Option<Url>,
+    /// As signatures name it.
+    pub region: String,
+    /// Whom the requests are from.
+    pub credentials: S3Credentials,
+    /// How long a call waits for a first message; 20 s at most.
+    pub wait: Duration,
+    /// For how long messages are hidden from others.
+    pub visibility: Duration,
+}
+
+/// A queue of SQS.
+#[derive(Debug, Clone)]
+pub struct Sqs {
+    client: Client,
+    url: String,
+    wait: i32,
+    visibility: i32,
+}
+
+impl Sqs {
+    /// A handle to the queue; nothing is sent yet but what the credential chain asks for.
+    pub async fn connect(settings: &SqsSettings, http: &SharedHttpClient) -> Self {
+        let SqsSettings { queue_url, endpoint, region, credentials, wait, visibility } = settings;
+        let attempt = *wait + ATTEMPT;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(attempt)
+            .operation_attempt_timeout(attempt)
+            .operation_timeout(attempt * 2)
+            .build();
+        let retries = RetryConfig::standard()
+            .with_initial_backoff(Duration::from_millis(200))
+            .with_max_backoff(Duration::from_secs(3));
+        let host = endpoint.as_ref().unwrap_or(queue_url).origin().ascii_serialization();
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.clone()))
+            .credentials_provider(credentials_provider(credentials, region, http).await)
+            .http_client(http.clone())
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            .endpoint_url(host)
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            url: queue_url.to_string(),
+            wait: seconds(*wait),
+            visibility: seconds(*visibility),
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for Sqs {
+    async fn receive(&self) -> Result<Vec<Message>> {
+        let received = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(i32::try_from(MAX_BATCH).unwrap_or(10))
+            .wait_time_seconds(self.wait)
+            .visibility_timeout(self.visibility)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .send()
+            .await
+            .map_err(queue_error)?;
+        let messages = received.messages.unwrap_or_default().into_iter();
+        let read = messages.filter_map(|message| {
+            let count = message
+                .attributes
+                .as_ref()
+                .and_then(|map| map.get(&MessageSystemAttributeName::ApproximateReceiveCount))
+                .and_then(|text| text.parse().ok());
+            Some(Message {
+                id: message.message_id.unwrap_or_default(),
+                receipt: message.receipt_handle?,
+                body: message.body.unwrap_or_default(),
+                receives: count.unwrap_or(1),
+            })
+        });
+        Ok(read.collect())
+    }
+
+    async fn delete(&self, receipts: &[String]) -> Result<usize> {
+        let mut failed = 0;
+        for batch in receipts.chunks(MAX_BATCH) {
+            let entries = batch.iter().enumerate().map(|(n, receipt)| {
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(n.to_string())
+                    .receipt_handle(receipt)
+                    .build()
+                    .map_err(|error| QueueError::Refused {
+                        code: "InvalidRequest".to_owned(),
+                        source: Box::new(error),
+                    })
+            });
+            let request = self.client.delete_message_batch().queue_url(&self.url);
+            let request = request.set_entries(Some(entries.collect::<Result<_>>()?));
+            failed += request.send().await.map_err(queue_error)?.failed.len();
+        }
+        Ok(failed)
+    }
+
+    async fn postpone(&self, receipt: &str, pause: Duration) -> Result<()> {
+        let request = self.client.change_message_visibility().queue_url(&self.url);
+        let request = request.receipt_handle(receipt);
+        let request = request.visibility_timeout(seconds(pause.min(MAX_HIDDEN)));
+        request.send().await.map(drop).map_err(queue_error)
+    }
+
+    async fn state(&self) -> Result<QueueState> {
+        use QueueAttributeName as Name;
+        let names = [
+            Name::ApproximateNumberOfMessages,
+            Name::ApproximateNumberOfMessagesNotVisible,
+            Name::RedrivePolicy,
+        ];
+        let request = self.client.get_queue_attributes().queue_url(&self.url);
+        let request = request.set_attribute_names(Some(names.to_vec()));
+        let told = request.send().await.map_err(queue_error)?.attributes.unwrap_or_default();
+        let count = |name| told.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default();
+        Ok(QueueState {
+            waiting: count(Name::ApproximateNumberOfMessages),
+            in_flight: count(Name::ApproximateNumberOfMessagesNotVisible),
+            redrives: told.get(&Name::RedrivePolicy).is_some_and(|policy| !policy.is_empty()),
+        })
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn queue_error<E>(error: SdkError<E, HttpResponse>) -> QueueError
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let code = error.code().map(str::to_owned);
+    match (&error, status) {
+        (SdkError::ServiceError(_) | SdkError::ResponseError(_), Some(status)) => {
+            by_code(status, code, Box::new(error))
+        }
+        _ if super::s3::lacks_credentials(&error) => QueueError::AccessDenied(Box::new(error)),
+        _ => QueueError::Unavailable(Box::new(error)),
+    }
+}
+
+fn by_code(status: u16, code: Option<String>, source: Source) -> QueueError {
+    let name = code.as_deref().unwrap_or_default();
+    let name = name.rsplit(['.', '#']).next().unwrap_or_default();
+    match (name, status) {
+        ("NonExistentQueue" | "QueueDoesNotExist" | "QueueDeletedRecently", _) => {
+            QueueError::NoSuchQueue(source)
+        }
+        (
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "AuthFailure"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "InvalidClientTokenId"
+            | "InvalidSecurity"
+            | "KmsAccessDenied"
+            | "MissingAuthenticationToken"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException",
+            _,
+        )
+        | (_, 401 | 403) => QueueError::AccessDenied(source),
+        ("RequestThrottled" | "Throttling" | "ThrottlingException" | "OverLimit", _)
+        | (_, 408 | 429 | 500..=599) => QueueError::Unavailable(source),
+        _ => QueueError::Refused { code: code.unwrap_or(format!("HTTP {status}")), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_of_a_queue_has_its_kind() {
+        for (status, code, kind) in [
+            (400, Some("AWS.SimpleQueueService.NonExistentQueue"), "no_such_queue"),
+            (400, Some("com.amazonaws.sqs#QueueDoesNotExist"), "no_such_queue"),
+            (403, None, "access_denied"),
+            (400, Some("InvalidClientTokenId"), "access_denied"),
+            (400, Some("RequestThrottled"), "unavailable"),
+            (503, None, "unavailable"),
+            (400, Some("ReceiptHandleIsInvalid"), "refused"),
+            (404, None, "refused"),
+        ] {
+            let error = by_code(status, code.map(str::to_owned), "source".into());
+            assert_eq!(error.kind(), kind, "{status} {code:?}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The metrics that there are, and the recorder that `GET /metrics` reads.
+//!
+//! To add one: a name and a line in [`ALL`], a row in the README's table, and the call that
+//! records it. Labels are bounded: names from the configuration and from code, route
+//! templates, statuses; never ids, keys, owners or paths as they were sent.
+//!
+//! The `metrics` crate has one recorder a process, and so has this: without one (commands
+//! that don't serve, tests, `telemetry.metrics = false`) recording does nothing.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// What kind of metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric that is exported.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, units and `_total` included.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)+
+
+        /// Every metric.
+        pub const ALL: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        }),+];
+    };
+}
+
+metrics! {
+    HTTP_REQUESTS = Counter "upload_coordinator_http_requests_total" ["method", "route", "status"]
+        "Requests answered, by route template";
+    HTTP_DURATION = Histogram "upload_coordinator_http_request_duration_seconds"
+        ["method", "route"] "Time to answer a request";
+    UPLOADS_CREATED = Counter "upload_coordinator_uploads_created_total" ["policy", "strategy"]
+        "Uploads created";
+    TRANSITIONS = Counter "upload_coordinator_upload_transitions_total"
+        ["policy", "status", "source"]
+        "Uploads that came into a state, by what brought them there";
+    CREATION_TO_UPLOADED = Histogram "upload_coordinator_upload_creation_to_uploaded_seconds"
+        ["policy", "source"] "Time from the creation of an upload to its verification";
+    PUT_TO_UPLOADED = Histogram "upload_coordinator_upload_put_to_uploaded_seconds"
+        ["policy", "source"] "Time from the object's arrival, by the store's clock, to its verification";
+    UPLOADS = Gauge "upload_coordinator_uploads" ["policy", "status"]
+        "Uploads by state";
+    OLDEST_PENDING = Gauge "upload_coordinator_oldest_pending_age_seconds" ["policy"]
+        "Age of the oldest pending upload; 0 where none is pending";
+    RECONCILE_RUNS = Counter "upload_coordinator_reconcile_runs_total"
+        ["mode", "trigger", "status"] "Reconciliation runs that ended in this process";
+    RECONCILE_DURATION = Histogram "upload_coordinator_reconcile_run_duration_seconds" ["mode"]
+        "How long runs took";
+    RECONCILE_ITEMS = Counter "upload_coordinator_reconcile_items_total" ["mode", "kind"]
+        "What runs counted: requests made, objects listed, uploads changed, errors";
+    RECONCILE_LAST_SUCCESS = Gauge "upload_coordinator_reconcile_last_success_timestamp_seconds"
+        ["mode"] "When the newest successful run of any process ended";
+    STORE_CALLS = Counter "upload_coordinator_store_calls_total"
+        ["store", "operation", "outcome"] "Calls to the object stores";
+    STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"
+        ["store", "operation"] "How long calls to the object stores took, retries included";
+    DB_CONNECTIONS = Gauge "upload_coordinator_db_connections" ["pool", "state"]
+        "Database connections of this process";
+    WAITERS = Gauge "upload_coordinator_waiters" []
+        "Long polls and event streams that wait for uploads";
+    OUTBOX = Gauge "upload_coordinator_webhook_outbox_deliveries" ["state"]
+        "Webhook deliveries that wait or were given up, counted up to 100,000";
+    WEBHOOK_ATTEMPTS = Counter "upload_coordinator_webhook_attempts_total"
+        ["endpoint", "outcome"] "Attempts to deliver webhooks";
+    ABORTS_DUE = Gauge "upload_coordinator_multipart_aborts_due" []
+        "Multipart uploads whose abort the store has not confirmed yet";
+    BUCKET_EVENTS = Counter "upload_coordinator_bucket_events_total" ["outcome"]
+        "Events of buckets, from webhooks and queues";
+    SQS_MESSAGES = Counter "upload_coordinator_sqs_messages_total" ["outcome"]
+        "Messages taken from the event queue";
+    SQS_ERRORS = Counter "upload_coordinator_sqs_errors_total" ["kind"]
+        "Calls to the event queue that failed";
+    SQS_QUEUE = Gauge "upload_coordinator_sqs_queue_messages" ["state"]
+        "Messages in the event queue, as the queue tells about once a minute";
+    STATS_AGE = Gauge "upload_coordinator_counts_age_seconds" []
+        "How old the counts of uploads, deliveries and aborts are";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "Processor time of this process, whole seconds";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Resident memory of this process";
+    PROCESS_FDS = Gauge "process_open_fds" [] "Open file descriptors of this process";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "When this process started";
+}
+
+/// Requests and calls: from a cache's answer to a proxy's patience.
+const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+/// Uploads and runs: from an event's way to a day.
+const WAITS: [f64; 12] =
+    [0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
+
+/// How often histograms are drained where nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Why there are no metrics.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The buckets can't be used.
+    #[error("the recorder can't be built")]
+    Build(#[from] BuildError),
+    /// Something else records already.
+    #[error("the metrics are set up already")]
+    Installed,
+}
+
+/// Starts to record, for the rest of this process; on a tokio runtime, once.
+pub fn install() -> Result<(), MetricsError> {
+    let wait = |name: &str| Matcher::Full(name.to_owned());
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&CALLS)?
+        .set_buckets_for_metric(wait(CREATION_TO_UPLOADED), &WAITS)?
+        .set_buckets_for_metric(wait(PUT_TO_UPLOADED), &WAITS)?
+        .set_buckets_for_metric(wait(RECONCILE_DURATION), &WAITS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
+    for Metric { name, kind, help, .. } in ALL {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(*name, *help),
+            Kind::Gauge => metrics::describe_gauge!(*name, *help),
+            Kind::Histogram => metrics::describe_histogram!(*name, *help),
+        }
+    }
+    let upkeep = handle.clone();
+    RECORDER.set(handle).map_err(|_| MetricsError::Installed)?;
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(())
+}
+
+/// All metrics in Prometheus's text format; `None` where none are recorded.
+pub fn render() -> Option<String> {
+    RECORDER.get().map(PrometheusHandle::render)
+}
+
+/// A count as a gauge takes it. Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no gauge is read to the last digit")]
+pub fn as_gauge(count: u64) -> f64 {
+    count as f64
+}
+
+/// Reads what the kernel says of this process; nothing where it does not say it this way.
+pub fn observe_process() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    if let Some(kibibytes) = field("VmRSS") {
+        metrics::gauge!(PROCESS_MEMORY).set(as_gauge(kibibytes * 1024));
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        metrics::gauge!(PROCESS_FDS).set(as_gauge(open.count() as u64));
+    }
+    if let Some((ticks, started)) = times() {
+        metrics::counter!(PROCESS_CPU).absolute(ticks / USER_HZ);
+        metrics::gauge!(PROCESS_START).set(as_gauge(started));
+    }
+}
+
+/// The unit of times in `/proc` on every architecture that Linux has today.
+const USER_HZ: u64 = 100;
+
+/// Processor time in ticks, and the start in seconds since 1970.
+fn times() -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the program's name in parentheses and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok());
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let started = boot.trim().parse::<u64>().ok()? + number(19)? / USER_HZ;
+    Some((number(11)? + number(12)?, started))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_conventions() {
+        let mut seen = BTreeSet::new();
+        for Metric { name, kind, labels, help } in ALL {
+            assert!(seen.insert(*name), "{name} is there twice");
+            let lower = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(name.chars().all(lower), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            if *kind == Kind::Histogram {
+                assert!(name.ends_with("_seconds"), "{name}");
+            }
+            assert!(!help.is_empty() && labels.len() <= 3, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_readme_names_every_metric_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let section = readme.split("\n## Metrics\n").nth(1).expect("a section Metrics");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let named: BTreeSet<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter_map(|line| line.split('`').next())
+            .collect();
+        let all: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(named, all);
+        for Metric { name, labels, .. } in ALL {
+            let row = section.lines().find(|line| line.starts_with(&format!("| `{name}`")));
+            let row = row.unwrap_or_default();
+            assert!(labels.iter().all(|label| row.contains(label)), "{name}: {labels:?} in {row}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_memory_and_a_start() {
+        if cfg!(target_os = "linux") {
+            let (_, started) = times().expect("Linux tells");
+            assert!(started > 1_600_000_000);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What becomes of webhook deliveries that ended, and of those that nobody delivers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+use upload_coordinator::app::App;
+use upload_coordinator::app::webhooks::Circuit;
+use upload_coordinator::domain::webhook::DeliveryStatus;
+use upload_coordinator::jobs::retention::{Pruned, Retention, prune_all};
+
+use super::webhooks::{Inbox, courier, deliveries, endpoint, receiver, telling, upload_and_remove};
+use crate::support::served::Served;
+use crate::support::world::World;
+
+/// One delivery that was taken, and one that was given up.
+async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
+    let (courier, endpoint) = (courier(app), endpoint("crm", url));
+    let mut circuit = Circuit::default();
+    upload_and_remove(world, app).await;
+    courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+    inbox.answer.store(500, Ordering::SeqCst);
+    world.pass(chrono::TimeDelta::hours(25));
+    courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+    let mut ended: Vec<_> = deliveries(app).await.into_iter().map(|d| d.status.name()).collect();
+    ended.sort_unstable();
+    assert_eq!(ended, ["dead", "delivered"]);
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_delivered_when_an_administrator_says_so() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm"]).await;
+    let (inbox, url) = receiver();
+    ended(&world, &app, &inbox, &url).await;
+    let served = Served::over(world, app.clone());
+    let list = "/api/admin/webhooks/deliveries?status=dead";
+    let page: Value = served.get(list).send().await.unwrap().json().await.unwrap();
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
+    let id = page["items"][0]["id"].as_str().expect("an id").to_owned();
+    let again = async |id: &str| {
+        let path = format!("{}/api/admin/webhooks/deliveries/{id}/redeliver", served.url);
+        let answer = served.client.post(path).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let (status, delivery) = again(&id).await;
+    assert_eq!((status, &delivery["status"]), (202, &json!("pending")), "{delivery}");
+    inbox.answer.store(200, Ordering::SeqCst);
+    let before = inbox.seen().len();
+    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
+    let sent = courier.deliver_due(&endpoint, &mut Circuit::default()).await.expect("sent");
+    assert_eq!(sent, 1);
+    assert_eq!(inbox.seen()[before].0, id, "the same news as before");
+    let page: Value = served.get(list).send().await.unwrap().json().await.unwrap();
+    assert_eq!(page["items"], json!([]));
+    assert_eq!(again(&uuid::Uuid::nil().to_string()).await.0, 404);
+    assert_eq!(again("garbage").await.0, 404);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn ended_deliveries_are_pruned_after_their_retention_and_waiting_ones_never() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm"]).await;
+    let (inbox, url) = receiver();
+    ended(&world, &app, &inbox, &url).await;
+    upload_and_remove(&world, &app).await;
+    let day = chrono::TimeDelta::days(1);
+    let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
+    world.pass(day * 5);
+    assert_eq!(prune_all(&app, retention).await.unwrap(), Pruned::default());
+    world.pass(day * 3);
+    let pruned = prune_all(&app, retention).await.unwrap();
+    assert_eq!(pruned, Pruned { deliveries: 2, ..Pruned::default() });
+    let left = deliveries(&app).await;
+    assert!(left.iter().all(|delivery| delivery.status == DeliveryStatus::Pending));
+    assert_eq!(left.len(), 2);
+}
+
+#[tokio::test]
+async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
+    let world = World::new().await;
+    let app = telling(&world, &["crm", "old"]).await;
+    upload_and_remove(&world, &app).await;
+    let app = telling(&world, &["crm"]).await;
+    let day = chrono::TimeDelta::days(1);
+    let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
+    world.pass(chrono::TimeDelta::minutes(30));
+    // Other processes may know it: a deployment takes a while.
+    assert_eq!(prune_all(&app, retention).await.unwrap(), Pruned::default());
+    world.pass(day * 30);
+    let pruned = prune_all(&app, retention).await.unwrap();
+    assert_eq!(pruned, Pruned { given_up: 2, ..Pruned::default() });
+    let (dead, waiting): (Vec<_>, Vec<_>) =
+        deliveries(&app).await.into_iter().partition(|delivery| delivery.endpoint == "old");
+    let why = "the endpoint is not configured any more";
+    assert!(dead.iter().all(|d| d.status == DeliveryStatus::Dead));
+    assert!(dead.iter().all(|d| d.error.as_deref() == Some(why)));
+    assert!(waiting.iter().all(|d| d.status == DeliveryStatus::Pending));
+    assert_eq!((dead.len(), waiting.len()), (2, 2));
+    world.pass(day * 8);
+    assert_eq!(prune_all(&app, retention).await.unwrap().deliveries, 2, "kept until now");
+}

@@ -1,0 +1,449 @@
+//! Events of the bucket from a queue: against a queue in memory, and against a real one where
+//! `TEST_SQS_ENDPOINT` names it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
+use aws_sdk_sqs::types::QueueAttributeName;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use upload_coordinator::app::poller::{Batch, Poller};
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::upload::ConfirmedBy;
+use upload_coordinator::domain::{IdSource as _, Status, Upload};
+use upload_coordinator::storage::StoreError;
+use upload_coordinator::storage::memory::Operation;
+use upload_coordinator::storage::queue::{
+    Message, Queue, QueueError, QueueState, Result, Sqs, SqsSettings,
+};
+use upload_coordinator::storage::s3::S3Credentials;
+use upload_coordinator::storage::wire::http_client;
+
+use crate::support::live::{Live, run, text};
+use crate::support::world::World;
+use crate::support::{ID3, mp3};
+
+/// A queue in memory, whose calls can be made to fail.
+#[derive(Default)]
+struct Fake {
+    waiting: Mutex<VecDeque<String>>,
+    deleted: Mutex<Vec<String>>,
+    postponed: Mutex<Vec<(String, Duration)>>,
+    redrives: bool,
+    broken: Option<fn() -> QueueError>,
+    asked: AtomicU64,
+    bell: Notify,
+}
+
+impl Fake {
+    fn send(&self, body: impl ToString) {
+        self.waiting.lock().unwrap().push_back(body.to_string());
+    }
+
+    fn deleted(&self) -> usize {
+        self.deleted.lock().unwrap().len()
+    }
+}
+
+#[async_trait]
+impl Queue for Fake {
+    async fn receive(&self) -> Result<Vec<Message>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.bell.notify_one();
+        if let Some(error) = self.broken {
+            return Err(error());
+        }
+        let mut waiting = self.waiting.lock().unwrap();
+        let take = waiting.len().min(10);
+        let message =
+            |body: String| Message { id: "id".into(), receipt: body.clone(), body, receives: 3 };
+        Ok(waiting.drain(..take).map(message).collect())
+    }
+
+    async fn delete(&self, receipts: &[String]) -> Result<usize> {
+        self.deleted.lock().unwrap().extend_from_slice(receipts);
+        Ok(0)
+    }
+
+    async fn postpone(&self, receipt: &str, pause: Duration) -> Result<()> {
+        self.postponed.lock().unwrap().push((receipt.to_owned(), pause));
+        Ok(())
+    }
+
+    async fn state(&self) -> Result<QueueState> {
+        Ok(QueueState { waiting: 0, in_flight: 0, redrives: self.redrives })
+    }
+}
+
+fn created(bucket: &str, key: &str) -> Value {
+    let key = key.replace('/', "%2F");
+    json!({"Records": [{"eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key, "size": 1}}}]})
+}
+
+fn by_sns(inner: &Value) -> Value {
+    json!({"Type": "Notification", "MessageId": "x", "TopicArn": "arn:aws:sns:r:1:t",
+        "Message": inner.to_string()})
+}
+
+fn by_event_bridge(bucket: &str, key: &str) -> Value {
+    json!({"version": "0", "source": "aws.s3", "detail-type": "Object Created",
+        "detail": {"bucket": {"name": bucket}, "object": {"key": key}, "reason": "PutObject"}})
+}
+
+/// The same in each of the envelopes that there are.
+fn envelopes(bucket: &str, key: &str) -> Vec<Value> {
+    let (plain, bridge) = (created(bucket, key), by_event_bridge(bucket, key));
+    vec![plain.clone(), by_sns(&plain), bridge.clone(), by_sns(&bridge)]
+}
+
+fn test_event() -> Value {
+    json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "memory"})
+}
+
+const POISON: [&str; 4] = ["", "{\"Records\": 7}", "not JSON", "[[[[[[[[[[[[[[[[["];
+
+fn poller(world: &World, fake: Fake) -> (Poller, Arc<Fake>) {
+    let fake = Arc::new(fake);
+    (Poller::new(world.app.clone(), fake.clone()), fake)
+}
+
+async fn arrived(world: &World) -> Upload {
+    let upload = world.upload().await;
+    world.put(&upload, ID3).await;
+    upload
+}
+
+#[tokio::test]
+async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
+    let world = World::new().await;
+    let (poller, fake) = poller(&world, Fake::default());
+    let mut uploads = Vec::new();
+    for n in 0..4 {
+        let upload = arrived(&world).await;
+        let message = envelopes("memory", upload.key.as_str()).swap_remove(n);
+        fake.send(&message);
+        fake.send(message);
+        uploads.push(upload);
+    }
+    let handled = Batch { handled: 8, ..Batch::default() };
+    assert_eq!(poller.take_batch().await.expect("taken"), handled);
+    assert_eq!(fake.deleted(), 8, "duplicates too");
+    for upload in uploads {
+        let seen = world.get(upload.id).await;
+        assert_eq!(seen.status(), Status::Uploaded);
+        assert_eq!(seen.state.verified().map(|v| v.confirmed_by), Some(ConfirmedBy::Event));
+    }
+}
+
+#[tokio::test]
+async fn test_events_and_what_is_not_ours_are_deleted_unread() {
+    let world = World::new().await;
+    let (poller, fake) = poller(&world, Fake::default());
+    fake.send(test_event());
+    for message in envelopes("another", "tracks/x").into_iter().chain(envelopes("memory", "x")) {
+        fake.send(message);
+    }
+    assert_eq!(poller.take_batch().await.expect("taken").handled, 9);
+    assert_eq!(fake.deleted(), 9);
+}
+
+#[tokio::test]
+async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
+    for redrives in [false, true] {
+        let world = World::new().await;
+        let (poller, fake) = poller(&world, Fake { redrives, ..Fake::default() });
+        let upload = arrived(&world).await;
+        for poison in POISON {
+            fake.send(poison);
+        }
+        fake.send(created("memory", upload.key.as_str()));
+        let batch = poller.take_batch().await.expect("taken");
+        assert_eq!(batch, Batch { handled: 1, poison: 4, postponed: 0 });
+        assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
+        assert_eq!(fake.deleted(), if redrives { 1 } else { 5 });
+        assert!(fake.postponed.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_a_message_is_put_off_and_the_others_are_not() {
+    let world = World::new().await;
+    let (poller, fake) = poller(&world, Fake::default());
+    let upload = arrived(&world).await;
+    let message = created("memory", upload.key.as_str());
+    fake.send(&message);
+    fake.send(test_event());
+    world.store.fail_next(Operation::Head, 1, || StoreError::Unavailable("down".into()));
+    let batch = poller.take_batch().await.expect("taken");
+    assert_eq!(batch, Batch { handled: 1, poison: 0, postponed: 1 });
+    assert_eq!(*fake.deleted.lock().unwrap(), [test_event().to_string()]);
+    let postponed = fake.postponed.lock().unwrap().clone();
+    assert_eq!(postponed, [(message.to_string(), Duration::from_secs(20))], "its third receipt");
+    fake.send(&message);
+    assert_eq!(poller.take_batch().await.expect("taken").handled, 1);
+    assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_down_is_asked_ever_less_often_and_the_pollers_end_when_told() {
+    let world = World::new().await;
+    let broken: fn() -> QueueError = || QueueError::NoSuchQueue("gone".into());
+    let (poller, fake) = poller(&world, Fake { broken: Some(broken), ..Fake::default() });
+    let begun = Instant::now();
+    let pollers = poller.start(1);
+    while fake.asked.load(Ordering::SeqCst) < 3 {
+        fake.bell.notified().await;
+    }
+    // At least half of one second and half of two.
+    assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
+    let told = Instant::now();
+    pollers.stop(Duration::from_secs(20)).await;
+    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+}
+
+/// A queue of its own on the server that the environment names.
+pub struct Real {
+    client: aws_sdk_sqs::Client,
+    endpoint: String,
+    url: String,
+    arn: String,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).expect(name)
+}
+
+fn credentials() -> Credentials {
+    let (id, secret) = ("TEST_S3_ACCESS_KEY_ID", "TEST_S3_SECRET_ACCESS_KEY");
+    Credentials::new(variable(id), variable(secret), None, None, "test")
+}
+
+impl Real {
+    /// `None` where there is no server.
+    pub async fn create() -> Option<Self> {
+        let endpoint = std::env::var("TEST_SQS_ENDPOINT").ok()?;
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&endpoint)
+            .region(Region::new(variable("TEST_S3_REGION")))
+            .credentials_provider(credentials())
+            .http_client(http_client())
+            .build();
+        let client = aws_sdk_sqs::Client::from_conf(config);
+        let name = format!("uc-{}", SystemIds.uuid().as_simple());
+        let made = client.create_queue().queue_name(name).send().await.expect("a queue");
+        let url = made.queue_url.expect("its URL");
+        let told = client.get_queue_attributes().queue_url(&url);
+        let told = told.attribute_names(QueueAttributeName::QueueArn).send().await.expect("told");
+        let arn = told.attributes.expect("attributes")[&QueueAttributeName::QueueArn].clone();
+        Some(Self { client, endpoint, url, arn })
+    }
+
+    async fn set(&self, name: QueueAttributeName, value: &Value) {
+        let set = self.client.set_queue_attributes().queue_url(&self.url);
+        set.attributes(name, value.to_string()).send().await.expect("set");
+    }
+
+    pub async fn send(&self, body: impl ToString) {
+        let sent = self.client.send_message().queue_url(&self.url).message_body(body.to_string());
+        sent.send().await.expect("sent");
+    }
+
+    /// Has the bucket send its events here.
+    async fn ask_for_events(&self, prefix: &str) {
+        let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+            "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage",
+            "Resource": self.arn}]});
+        self.set(QueueAttributeName::Policy, &policy).await;
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint)
+            .region(Region::new(variable("TEST_S3_REGION")))
+            .credentials_provider(credentials())
+            .force_path_style(true)
+            .http_client(http_client())
+            .build();
+        let queue = QueueConfiguration::builder()
+            .queue_arn(&self.arn)
+            .id(prefix.trim_end_matches('/'))
+            .events(Event::from("s3:ObjectCreated:*"))
+            .events(Event::from("s3:ObjectRemoved:*"))
+            .build()
+            .expect("a queue");
+        let asked = aws_sdk_s3::Client::from_conf(config)
+            .put_bucket_notification_configuration()
+            .bucket(variable("TEST_S3_BUCKET"))
+            .notification_configuration(
+                NotificationConfiguration::builder().queue_configurations(queue).build(),
+            )
+            .send()
+            .await;
+        asked.expect("the bucket sends events");
+    }
+
+    async fn open(&self, url: &str, stranger: Option<&str>) -> Sqs {
+        let id = stranger.map_or_else(|| variable("TEST_S3_ACCESS_KEY_ID"), str::to_owned);
+        let settings = SqsSettings {
+            queue_url: url.parse().expect("a URL"),
+            endpoint: None,
+            region: variable("TEST_S3_REGION"),
+            credentials: S3Credentials::Static {
+                access_key_id: id,
+                secret_access_key: SecretString::from(variable("TEST_S3_SECRET_ACCESS_KEY")),
+                session_token: None,
+            },
+            wait: Duration::from_secs(1),
+            visibility: Duration::from_secs(30),
+        };
+        Sqs::connect(&settings, &http_client()).await
+    }
+
+    /// Waits until nothing is left in the queue.
+    pub async fn until_empty(&self) {
+        let queue = self.open(&self.url, None).await;
+        let empty = async {
+            while queue.state().await.expect("told").waiting
+                + queue.state().await.unwrap().in_flight
+                > 0
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), empty).await.expect("all is taken");
+    }
+
+    /// What `[events.sqs]` needs.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        [
+            ("queue_url", self.url.clone()),
+            ("region", variable("TEST_S3_REGION")),
+            ("access_key_id", variable("TEST_S3_ACCESS_KEY_ID")),
+            ("secret_access_key", variable("TEST_S3_SECRET_ACCESS_KEY")),
+        ]
+        .map(|(key, value)| (format!("events.sqs.{key}"), value))
+        .into()
+    }
+
+    pub async fn delete(self) {
+        let deleted = self.client.delete_queue().queue_url(&self.url).send().await;
+        deleted.expect("deleted");
+    }
+}
+
+#[tokio::test]
+async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
+    let Some(real) = Real::create().await else { return };
+    let settings = real.settings();
+    let settings: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let mut live = Live::with(&settings).await;
+    // Garbage stands before everything else.
+    for poison in ["garbage", "{\"Records\": [1]}", "{}"] {
+        real.send(poison).await;
+    }
+    real.ask_for_events("all").await;
+    let mut waits = Vec::new();
+    for n in 0..5 {
+        let track = live.track().await;
+        let request = live.presign(&track, json!({})).await;
+        let path = format!("/api/uploads/{}?wait=30", text(&request["upload"], "id"));
+        let poll = live.http.get(format!("{}{path}", live.url)).send();
+        let put = async {
+            assert!(live.send_bytes(&request, mp3(200_000, n)).await.status().is_success());
+            Instant::now()
+        };
+        let (answer, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
+        let upload: Value = answer.0.expect("an answer").json().await.expect("JSON");
+        assert_eq!(upload["status"], "uploaded", "{upload}");
+        assert_eq!(upload["confirmed_by"], "event", "{upload}");
+        waits.push(answer.1.saturating_duration_since(stored));
+    }
+    println!("from the PUT's answer to `uploaded`: {waits:?}");
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    // The other envelopes, in a real queue.
+    let bucket = variable("TEST_S3_BUCKET");
+    for n in 1..4 {
+        let track = live.track().await;
+        let request = live.presign(&track, json!({})).await;
+        let key = text(&request["upload"], "key");
+        real.send(&envelopes(&bucket, &key)[n]).await;
+        assert!(live.send_bytes(&request, mp3(1000, 9)).await.status().is_success());
+        real.send(&envelopes(&bucket, &key)[n]).await;
+        let path = format!("/api/uploads/{}?wait=30", text(&request["upload"], "id"));
+        let (_, upload) = live.get(&path).await;
+        assert_eq!(upload["status"], "uploaded", "{upload}");
+    }
+    real.until_empty().await;
+    let told = Instant::now();
+    assert_eq!(live.terminate().await, Some(0), "it ends in order");
+    assert!(told.elapsed() < Duration::from_secs(10), "a long poll does not hold it up");
+    real.delete().await;
+}
+
+#[tokio::test]
+async fn a_real_queue_puts_off_redrives_and_says_why_it_refuses() {
+    let Some(real) = Real::create().await else { return };
+    let queue = real.open(&real.url, None).await;
+    assert!(queue.receive().await.expect("asked").is_empty());
+    real.send("one").await;
+    let first = queue.receive().await.expect("asked").remove(0);
+    assert_eq!((first.body.as_str(), first.receives), ("one", 1));
+    assert_eq!(queue.state().await.expect("told").in_flight, 1);
+    queue.postpone(&first.receipt, Duration::ZERO).await.expect("put off");
+    let again = queue.receive().await.expect("asked").remove(0);
+    assert_eq!((again.id, again.receives), (first.id, 2));
+    assert_eq!(queue.delete(&[again.receipt]).await.expect("deleted"), 0);
+    assert!(!queue.state().await.expect("told").redrives);
+
+    let dead = Real::create().await.expect("another queue");
+    let policy = json!({"deadLetterTargetArn": dead.arn, "maxReceiveCount": "1"});
+    real.set(QueueAttributeName::RedrivePolicy, &policy).await;
+    assert!(queue.state().await.expect("told").redrives);
+    real.send("garbage").await;
+    let world = World::new().await;
+    let poller = Poller::new(world.app.clone(), Arc::new(queue.clone()));
+    assert_eq!(poller.take_batch().await.expect("taken").poison, 1);
+    assert_eq!(queue.state().await.expect("told").in_flight, 1, "left to the redrive policy");
+
+    let missing = real.open(&format!("{}-missing", real.url), None).await;
+    assert_eq!(missing.receive().await.expect_err("refused").kind(), "no_such_queue");
+    let stranger = real.open(&real.url, Some("stranger")).await;
+    assert_eq!(stranger.receive().await.expect_err("refused").kind(), "access_denied");
+    dead.delete().await;
+    real.delete().await;
+}
+
+#[tokio::test]
+async fn the_service_stays_up_without_its_queue_and_doctor_says_so() {
+    let Some(real) = Real::create().await else { return };
+    let mut settings = real.settings();
+    settings[0].1 = format!("{}-missing", real.url);
+    let borrowed: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let live = Live::with(&borrowed).await;
+    assert_eq!(live.get("/readyz").await.0, 200);
+    let store = [
+        ("storage.default.endpoint", "TEST_S3_ENDPOINT"),
+        ("storage.default.region", "TEST_S3_REGION"),
+        ("storage.default.bucket", "TEST_S3_BUCKET"),
+        ("storage.default.access_key_id", "TEST_S3_ACCESS_KEY_ID"),
+        ("storage.default.secret_access_key", "TEST_S3_SECRET_ACCESS_KEY"),
+    ];
+    settings.extend(store.map(|(key, name)| (key.to_owned(), variable(name))));
+    let check = async |settings: &[(String, String)]| {
+        let output = run(&["doctor", "--json"], settings).await;
+        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (found["events"][0]["outcome"].clone(), found["events"][0]["saw"].clone())
+    };
+    let (outcome, saw) = check(&settings).await;
+    assert_eq!(outcome, "fail", "{saw}");
+    assert!(saw.to_string().contains("does not exist"), "{saw}");
+    settings[0].1.clone_from(&real.url);
+    assert_eq!(check(&settings).await.0, "warn", "no redrive policy");
+    real.delete().await;
+}

@@ -1,0 +1,57 @@
+//! `GET /api/admin/stats`.
+
+use serde_json::{Value, json};
+use upload_coordinator::domain::run::Mode;
+
+use crate::support::served::Served;
+use crate::support::{ID3, PNG};
+
+#[tokio::test]
+async fn it_tells_how_things_stand() {
+    let served = Served::new().await;
+    let world = &served.world;
+    let stats = async || {
+        let answer = served.get("/api/admin/stats").send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        answer.json::<Value>().await.expect("JSON")
+    };
+    let empty = stats().await;
+    assert_eq!(empty["uploads"], json!({}));
+    assert_eq!(empty["oldest_pending"], json!({}));
+    assert_eq!(empty["time_to_confirm"]["tracks"]["sample"], 0);
+    assert_eq!(empty["last_runs"], json!({}));
+
+    let oldest = world.upload().await;
+    for (bytes, seconds) in [(ID3, 10), (ID3, 30), (PNG, 1)] {
+        let upload = world.upload().await;
+        world.put(&upload, bytes).await;
+        world.pass(chrono::TimeDelta::seconds(seconds));
+        world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+    }
+    let run = world.reconcile(Mode::Incremental).await;
+    let found = loop {
+        // Counts are shared for a second.
+        let found = stats().await;
+        if found["uploads"] != json!({}) {
+            break found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(found["uploads"]["tracks"], json!({"pending": 1, "uploaded": 2, "rejected": 1}));
+    let pending = &found["oldest_pending"]["tracks"];
+    assert_eq!(pending["age_seconds"], 41);
+    let created: chrono::DateTime<chrono::Utc> =
+        pending["created_at"].as_str().expect("a time").parse().expect("RFC 3339");
+    assert_eq!(created.timestamp_millis(), oldest.created_at.timestamp_millis());
+    let times = &found["time_to_confirm"]["tracks"];
+    assert_eq!(
+        *times,
+        json!({"sample": 2, "p50_seconds": 10.0, "p90_seconds": 30.0,
+        "p99_seconds": 30.0})
+    );
+    assert_eq!(found["last_runs"]["incremental"]["id"], json!(run.id.0));
+    assert_eq!(found["last_runs"]["incremental"]["status"], "succeeded");
+    assert_eq!(found["webhooks"], json!({"waiting": 0, "dead": 0}));
+    assert_eq!((&found["multipart_aborts_due"], &found["waiters"]), (&json!(0), &json!(0)));
+    served.stop().await;
+}
