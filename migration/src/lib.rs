@@ -9,6 +9,8 @@ mod m20261123_000001_uploads;
 mod m20261123_000002_reconcile;
 mod m20261123_000004_part_size;
 mod m20261123_000005_webhooks;
+mod m20261123_000008_api_keys;
+mod m20261123_000009_idempotency;
 
 /// All steps.
 pub struct Migrator;
@@ -20,6 +22,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_reconcile::Migration),
             Box::new(m20261123_000004_part_size::Migration),
             Box::new(m20261123_000005_webhooks::Migration),
+            Box::new(m20261123_000008_api_keys::Migration),
+            Box::new(m20261123_000009_idempotency::Migration),
         ]
     }
 }

@@ -32,7 +32,7 @@ mod tests;
 mod value;
 pub mod webhooks;
 
-pub use auth::{AuthConfig, AuthMode};
+pub use auth::{AuthConfig, AuthMode, JwksSource, JwtAlgorithm, JwtConfig};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
@@ -110,6 +110,7 @@ impl Config {
         self.reconcile.check()?;
         self.events.check()?;
         self.webhooks.check()?;
+        self.auth.check()?;
         self.direct_upload.check()?;
         self.limits.check()
     }

@@ -19,10 +19,13 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+pub mod api_keys;
 pub mod changes;
+pub mod idempotency;
 pub mod instance;
 pub mod outbox;
 pub mod page;
+pub mod quota;
 pub mod retention;
 pub mod runs;
 pub mod scan;
@@ -33,6 +36,7 @@ pub use page::{Cursor, Page};
 
 use changes::Changes;
 use outbox::Outbox;
+use quota::Quota;
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,14 @@ pub enum DbError {
     /// The database gave no readable time.
     #[error("the database's clock can't be read")]
     Clock,
+    /// The owner has as many as it may have.
+    #[error("at most {limit} {what}")]
+    OverQuota {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
     /// The address can't be used.
     #[error("database.url: {0}")]
     Url(String),
@@ -113,6 +125,7 @@ pub struct Db {
     write: DatabaseConnection,
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
+    quota: Arc<Quota>,
 }
 
 impl Db {
@@ -131,7 +144,13 @@ impl Db {
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
             let read =
                 Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self { read, write, changes: Arc::default(), outbox: Arc::default() })
+            Ok(Self {
+                read,
+                write,
+                changes: Arc::default(),
+                outbox: Arc::default(),
+                quota: Arc::default(),
+            })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let connection = Database::connect(postgres_options(url, settings)).await?;
             Ok(Self {
@@ -139,6 +158,7 @@ impl Db {
                 write: connection,
                 changes: Arc::default(),
                 outbox: Arc::default(),
+                quota: Arc::default(),
             })
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))

@@ -285,7 +285,7 @@ async fn interrupt(txn: &DatabaseTransaction, id: Uuid, now: Timestamp) -> Resul
 }
 
 /// The database's clock: the one that all processes share.
-async fn database_now(connection: &impl ConnectionTrait) -> Result<Timestamp> {
+pub(super) async fn database_now(connection: &impl ConnectionTrait) -> Result<Timestamp> {
     let backend = connection.get_database_backend();
     let postgres = backend == DbBackend::Postgres;
     let sql = if postgres {

@@ -4,8 +4,8 @@
 //! 1. a file `routes/<resource>/<verb>.rs` with one `handle`, documented by
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
 //!    in the resource's `body.rs`, and the handler calls one use case;
-//! 2. a line in `register` of `routes/<resource>/mod.rs`, which also makes HEAD, 405 and
-//!    `Allow` right;
+//! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
+//!    need ([`access`]), and also makes HEAD, 405 and `Allow` right;
 //! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
 //!    `openapi.json` anew; a test holds the document and the routes together.
 //!
@@ -25,15 +25,17 @@ use tracing_actix_web::TracingLogger;
 use crate::app::App;
 use crate::reconcile::Reconciler;
 
+pub mod access;
 pub mod edge;
 pub mod extract;
 pub mod openapi;
 pub mod problem;
+pub mod rates;
 pub mod request_id;
 pub mod routes;
 pub mod views;
 
-use extract::Intake;
+use access::Protection;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -64,24 +66,24 @@ pub fn build(
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
-    build_with(state, Intake::new(None), settings, listener)
+    build_with(state, Protection::default(), settings, listener)
 }
 
-/// Builds the server with an intake for events of buckets.
+/// Builds the server with what lets requests in.
 pub fn build_with(
     state: HttpState,
-    intake: Intake,
+    protection: impl Into<Protection>,
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
     let state = Data::new(state);
-    let intake = Data::new(intake);
+    let protection = Data::new(protection.into());
     let server = HttpServer::new(move || {
         Actix::new()
             .app_data(state.clone())
-            .app_data(intake.clone())
+            .app_data(protection.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
             .configure(routes::register)

@@ -1,5 +1,5 @@
 //! Throws away what is kept for long enough: runs, their findings, and ended uploads whose
-//! object is gone. In bounded batches, each a transaction of its own.
+//! object is gone, idempotency keys of yesterday. In bounded batches, each a transaction of its own.
 
 use chrono::TimeDelta;
 
@@ -25,13 +25,17 @@ pub struct Pruned {
     pub findings: u64,
     /// Ended uploads.
     pub ended: u64,
+    /// Idempotency keys.
+    pub keys: u64,
 }
 
 /// Prunes all that is due, and logs one line where there was something.
 pub async fn prune(app: &App, retention: Retention) {
     match prune_all(app, retention).await {
         Ok(pruned) if pruned == Pruned::default() => {}
-        Ok(Pruned { findings, ended }) => tracing::info!(findings, ended, "old rows pruned"),
+        Ok(Pruned { findings, ended, keys }) => {
+            tracing::info!(findings, ended, keys, "old rows pruned")
+        }
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "old rows not pruned; the next time tries again");
@@ -57,5 +61,11 @@ pub async fn prune_all(app: &App, retention: Retention) -> Result<Pruned, DbErro
             break;
         }
     }
-    Ok(pruned)
+    loop {
+        let batch = app.db.prune_keys(BATCH).await?;
+        pruned.keys += batch;
+        if batch == 0 {
+            return Ok(pruned);
+        }
+    }
 }

@@ -119,11 +119,19 @@ impl Reconciler {
 
     /// Takes the locks, writes the run's row, and goes to work in a task of its own.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
+        self.start_as(RunId(self.app.ids.uuid()), request).await
+    }
+
+    /// As [`Self::start`], with an id that was chosen before.
+    pub async fn start_as(
+        self: &Arc<Self>,
+        id: RunId,
+        request: RunRequest,
+    ) -> Result<RunHandle, StartError> {
         let policies: Vec<PolicyName> = match &request.policy {
             Some(name) => vec![self.app.policy(Some(name))?.name.clone()],
             None => self.app.policies.keys().cloned().collect(),
         };
-        let id = RunId(self.app.ids.uuid());
         let (lease, now) = (self.settings.lease, self.app.now());
         let started = self.app.db.start_run(id, request, &policies, lease, now).await?;
         let run = match started {

@@ -215,15 +215,15 @@ const CASES: &[(&str, &str)] = &[
     ("[reconcile]\npage_size = 1001", "reconcile.page_size: takes 1 to 1000, not 1001 (in FILE)"),
     (
         "[auth]\nmode = \"token\"",
-        "auth.mode: takes \"none\" in this version, which leaves access control to the network in front, not \"token\" (in FILE)",
+        "auth.mode: takes \"none\" or \"api_key\" or \"jwt\" or \"api_key_or_jwt\", not \"token\" (in FILE)",
     ),
     (
         "[direct_upload]\npart_size = \"1MiB\"",
         "direct_upload.part_size: takes a size from 5MiB to 5GiB, not 1MiB (in FILE)",
     ),
     (
-        "[limits]\nrequests_per_second = 5",
-        "limits.requests_per_second: takes 0 (no limit) in this version, which leaves rate limits to the proxy in front (in FILE)",
+        "[limits]\nrequests_per_second = -5",
+        "limits.requests_per_second: takes a whole number, not \"-5\" (in FILE)",
     ),
     (
         "[limits]\njson_body = 1",

@@ -5,6 +5,7 @@ use entity::upload::{self, Column};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 
+use super::idempotency::{Claim, complete};
 use super::tracks::{keyset, lock};
 use super::{Cursor, Db, Page, Result};
 use crate::domain::upload::TrackSlot;
@@ -43,14 +44,36 @@ impl Db {
     /// sequence and becomes its newest; `None` where the owner has no such track.
     pub async fn create_upload(
         &self,
-        mut upload: Upload,
+        upload: Upload,
         track: Option<TrackId>,
     ) -> Result<Option<Upload>> {
-        let Some(track_id) = track else {
+        self.create_upload_claimed(upload, track, None).await
+    }
+
+    /// As [`Self::create_upload`], and completes an idempotency key with it.
+    pub async fn create_upload_claimed(
+        &self,
+        mut upload: Upload,
+        track: Option<TrackId>,
+        claim: Option<&Claim>,
+    ) -> Result<Option<Upload>> {
+        if track.is_none() && claim.is_none() && self.quota.is_empty() {
             upload::Entity::insert(to_row(&upload)).exec_without_returning(&self.write).await?;
             return Ok(Some(upload));
-        };
+        }
         let txn = self.begin().await?;
+        if let Err(error) = self.check_quota(&txn, &upload).await {
+            txn.rollback().await?;
+            return Err(error);
+        }
+        if let Some(claim) = claim {
+            complete(&txn, claim).await?;
+        }
+        let Some(track_id) = track else {
+            upload::Entity::insert(to_row(&upload)).exec_without_returning(&txn).await?;
+            txn.commit().await?;
+            return Ok(Some(upload));
+        };
         let Some(track) = lock(&txn, self.is_postgres(), &upload.owner, track_id).await? else {
             txn.rollback().await?;
             return Ok(None);

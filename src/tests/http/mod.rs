@@ -2,7 +2,12 @@
 
 mod bad_input;
 mod files;
+mod idempotency;
+mod identity;
+mod jwt;
 mod kit;
+mod limits;
+mod ownership;
 mod service;
 mod tracks;
 mod uploads;

@@ -145,7 +145,7 @@ async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
     assert_eq!(prune_all(&world.app, none).await.unwrap(), Pruned::default());
     let pruned = prune_all(&world.app, retention).await.unwrap();
     // A run with its finding, and one upload.
-    assert_eq!(pruned, Pruned { findings: 2, ended: 1 });
+    assert_eq!(pruned, Pruned { findings: 2, ended: 1, keys: 0 });
     assert!(world.app.db.run(old.id).await.unwrap().is_none());
     assert_eq!(world.findings(&young).await.len(), 1);
     assert!(world.app.db.any_upload(ended.id).await.unwrap().is_none());
