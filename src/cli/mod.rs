@@ -24,6 +24,7 @@ pub mod protection;
 pub mod reconcile;
 pub mod serve;
 pub mod service;
+pub mod tls;
 pub mod token;
 
 /// Presigned uploads straight to S3, with a status you can trust.

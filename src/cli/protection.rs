@@ -22,15 +22,18 @@ use crate::http::rates::Rates;
 const JWKS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Builds what stands before the routes.
-pub fn protection(config: &Config, app: &App) -> Protection {
+pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection> {
     let LimitsConfig { direct_uploads, .. } = config.limits;
     let places = if direct_uploads == 0 { Semaphore::MAX_PERMITS } else { direct_uploads };
-    Protection {
+    Ok(Protection {
         intake: Intake::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
         rates: rates(&config.limits),
         direct_uploads: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-    }
+        seal: app.db.cursor_seal().await?,
+        cors_origins: config.server.cors_origins.clone(),
+        tls: super::tls::server(&config.server.tls)?,
+    })
 }
 
 fn rates(limits: &LimitsConfig) -> Option<Rates> {

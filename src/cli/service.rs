@@ -45,7 +45,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
-        let protection = super::protection::protection(config, &app);
+        let protection = super::protection::protection(config, &app).await?;
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             shutdown_timeout: config.server.shutdown_timeout.get(),

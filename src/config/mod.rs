@@ -41,7 +41,7 @@ pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};
 pub use reconcile::{ReconcileConfig, Schedule};
-pub use server::ServerConfig;
+pub use server::{ServerConfig, TlsConfig};
 pub use storage::{StoreConfig, StoreKind};
 pub use telemetry::{LogFilter, LogFormat, TelemetryConfig};
 pub use value::{ConfigDuration, ConfigSize};
@@ -102,6 +102,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.server.check()?;
         self.database.check()?;
         for (name, store) in &self.storage {
             store.check(name)?;

@@ -29,10 +29,11 @@ pub mod quota;
 pub mod retention;
 pub mod runs;
 pub mod scan;
+pub mod seal;
 pub mod tracks;
 pub mod uploads;
 
-pub use page::{Cursor, Page};
+pub use page::{Cursor, Page, Seal};
 
 use changes::Changes;
 use outbox::Outbox;

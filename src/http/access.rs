@@ -16,6 +16,7 @@ use super::extract::{Caller, Intake};
 use super::problem::{ApiError, Code};
 use super::rates::Rates;
 use crate::app::identity::{Authenticator, Denied};
+use crate::db::Seal;
 use crate::domain::Scope;
 
 /// What a route asks of its callers.
@@ -39,6 +40,12 @@ pub struct Protection {
     pub rates: Option<Rates>,
     /// Places for files that come through this service.
     pub direct_uploads: Arc<Semaphore>,
+    /// What seals cursors.
+    pub seal: Seal,
+    /// Whose pages may call; `*` is everybody's, an empty list nobody's.
+    pub cors_origins: Vec<String>,
+    /// A certificate and its key, where TLS does not end before.
+    pub tls: Option<rustls::ServerConfig>,
 }
 
 impl Default for Protection {
@@ -49,6 +56,9 @@ impl Default for Protection {
             auth: Arc::new(Authenticator::open()),
             rates: None,
             direct_uploads: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            seal: Seal::new(rand::random()),
+            cors_origins: Vec::new(),
+            tls: None,
         }
     }
 }

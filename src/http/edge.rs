@@ -19,6 +19,7 @@ use tracing_actix_web::RootSpanBuilder;
 use super::problem::{ApiError, Code};
 use super::rates::RateHeaders;
 use super::request_id::RequestId;
+use super::security::harden;
 
 /// When a request came in.
 struct Started(Instant);
@@ -81,6 +82,8 @@ pub async fn edge<B: MessageBody + 'static>(
             for (name, value) in rates.into_iter().flat_map(|rates| rates.0) {
                 response.headers_mut().insert(name, value);
             }
+            let https = response.request().app_config().secure();
+            harden(response.headers_mut(), https);
             Ok(response)
         }
         Ok(Err(error)) => {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::middleware::{Condition, NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App as Actix, HttpServer};
 use tracing_actix_web::TracingLogger;
@@ -33,6 +33,7 @@ pub mod problem;
 pub mod rates;
 pub mod request_id;
 pub mod routes;
+pub mod security;
 pub mod views;
 
 use access::Protection;
@@ -79,7 +80,9 @@ pub fn build_with(
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
     let state = Data::new(state);
-    let protection = Data::new(protection.into());
+    let mut protection = protection.into();
+    let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
+    let protection = Data::new(protection);
     let server = HttpServer::new(move || {
         Actix::new()
             .app_data(state.clone())
@@ -90,6 +93,7 @@ pub fn build_with(
             // The last one is the first to see a request.
             .wrap(NormalizePath::trim())
             .wrap(from_fn(edge::edge))
+            .wrap(Condition::new(!origins.is_empty(), security::cors(&origins)))
             .wrap(TracingLogger::<edge::RequestSpan>::new())
     })
     .client_request_timeout(settings.client_timeout)
@@ -100,5 +104,9 @@ pub fn build_with(
         Some(workers) => server.workers(workers.max(1)),
         None => server,
     };
-    Ok(server.listen(listener)?.run())
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }

@@ -17,7 +17,9 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::access::Access;
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{self, events, orphans, reconciliations, service, tracks, uploads, webhooks};
+use super::routes::{
+    self, events, orphans, problems, reconciliations, service, tracks, uploads, webhooks,
+};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -58,6 +60,7 @@ pub struct Document(pub Bytes);
         events::s3::handle,
         webhooks::list::handle,
         webhooks::redeliver::handle,
+        problems::get::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::schema::handle,

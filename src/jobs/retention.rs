@@ -34,7 +34,7 @@ pub async fn prune(app: &App, retention: Retention) {
     match prune_all(app, retention).await {
         Ok(pruned) if pruned == Pruned::default() => {}
         Ok(Pruned { findings, ended, keys }) => {
-            tracing::info!(findings, ended, keys, "old rows pruned")
+            tracing::info!(findings, ended, keys, "old rows pruned");
         }
         Err(error) => {
             let error = &error as &dyn std::error::Error;

@@ -56,7 +56,7 @@ struct KeySet {
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    decoding: DecodingKey,
 }
 
 impl Jwks {
@@ -153,10 +153,10 @@ impl KeySet {
     fn find(&self, algorithm: Algorithm, id: Option<&str>) -> Option<&DecodingKey> {
         let mut fit = self.keys.iter().filter(|key| key.algorithm == algorithm);
         if let Some(id) = id {
-            return fit.find(|key| key.id.as_deref() == Some(id)).map(|key| &key.key);
+            return fit.find(|key| key.id.as_deref() == Some(id)).map(|key| &key.decoding);
         }
         let only = fit.next()?;
-        fit.next().is_none().then_some(&only.key)
+        fit.next().is_none().then_some(&only.decoding)
     }
 }
 
@@ -196,7 +196,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
     if !(signs && meant) {
         return None;
     }
-    Some(Key { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+    Some(Key { id: common.key_id.clone(), algorithm, decoding: DecodingKey::from_jwk(jwk).ok()? })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -245,7 +245,7 @@ mod tests {
         let key = |id: &str| Key {
             id: Some(id.to_owned()),
             algorithm: Algorithm::ES256,
-            key: DecodingKey::from_secret(b"x"),
+            decoding: DecodingKey::from_secret(b"x"),
         };
         let one = KeySet { keys: vec![key("a")], fetched: None };
         assert!(one.find(Algorithm::ES256, None).is_some());

@@ -17,8 +17,6 @@ pub enum Code {
     Forbidden,
     /// The path takes other methods.
     MethodNotAllowed,
-    /// The client takes no media type that there is.
-    NotAcceptable,
     /// The body did not come in time.
     Timeout,
     /// The body is over its limit.
@@ -82,14 +80,13 @@ pub struct Row {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
         Self::MethodNotAllowed,
-        Self::NotAcceptable,
         Self::Timeout,
         Self::TooLarge,
         Self::MediaType,
@@ -167,13 +164,6 @@ impl Code {
                 "Method not allowed",
                 None,
                 "The header `Allow` names the methods that the path takes.",
-            ),
-            Self::NotAcceptable => row(
-                "not-acceptable",
-                S::NOT_ACCEPTABLE,
-                "Nothing of what is accepted",
-                None,
-                "The header `Accept` leaves out every media type that the path answers with.",
             ),
             Self::Timeout => row(
                 "request-timeout",

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::request_id::RequestId;
+use super::security::harden;
 use crate::domain::Scope;
 use crate::domain::policy::FieldErrors;
 
@@ -199,7 +200,9 @@ impl ApiError {
             more: more.clone(),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        response.content_type(PROBLEM_JSON).body(body)
+        let mut response = response.content_type(PROBLEM_JSON).body(body);
+        harden(response.headers_mut(), false);
+        response
     }
 }
 

@@ -14,6 +14,7 @@ use super::problem::{ApiError, Code};
 
 pub mod events;
 pub mod orphans;
+pub mod problems;
 pub mod reconciliations;
 pub mod service;
 pub mod tracks;
@@ -55,6 +56,7 @@ fn all() -> Routes {
     orphans::register(&mut routes);
     events::register(&mut routes);
     webhooks::register(&mut routes);
+    problems::register(&mut routes);
     routes
 }
 

@@ -163,7 +163,7 @@ async fn keys_are_made_listed_and_revoked_by_the_command_line() {
 #[tokio::test]
 async fn serve_refuses_the_network_without_telling_callers_apart() {
     let settings = |more: &[(&str, &str)]| -> Vec<(String, String)> {
-        let some = [("server.bind", "0.0.0.0:0"), ("storage.default.bucket", "x")];
+        let some = [("server.bind", "0.0.0.0:0"), ("storage.default.bucket", "uploads")];
         some.iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
     let refused = live::run(&["serve"], &settings(&[])).await;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod files;
+mod hardening;
 mod idempotency;
 mod identity;
 mod jwt;

@@ -51,6 +51,7 @@ impl Operation {
             &ids.run
         };
         let path = self.path.replace("{id}", id).replace("{filename}", "song.mp3");
+        let path = path.replace("{name}", "validation");
         assert!(!path.contains('{'), "{path}: say here what it stands for");
         let path = match self.path.as_str() {
             "/api/uploads/{id}" if self.method == "GET" => format!("{path}?wait=1"),

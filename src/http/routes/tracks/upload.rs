@@ -43,9 +43,8 @@ struct FileForm {
     responses((status = 200, description = "The track with its file", body = TrackView),
         BadFile, NotFound))]
 pub async fn handle(
-    caller: Caller,
+    (caller, place): (Caller, DirectPlace),
     Id(track): Id<TrackId>,
-    place: DirectPlace,
     mut query: Query,
     request: HttpRequest,
     Digests(digests): Digests,
