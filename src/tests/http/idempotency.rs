@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use upload_coordinator::db::idempotency::Reservation;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{IdSource as _, Owner, Scopes};
+use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
 use super::kit::{Answer, Server, answer, mp3};
 
@@ -69,7 +70,6 @@ async fn each_creating_route_gives_the_same_resource_again() {
     assert_eq!(one.json()["upload"]["id"], two.json()["upload"]["id"]);
     // Once the bytes are there, there is nothing to sign any more.
     let key = one.json()["upload"]["key"].as_str().expect("a key").to_owned();
-    use upload_coordinator::storage::{ObjectStore as _, PutOptions};
     server.store.put(&key, mp3(500).into(), &PutOptions::default()).await.expect("stored");
     let upload = one.json()["upload"]["id"].as_str().expect("an id").to_owned();
     let confirm = server.request("POST", &format!("/api/uploads/{upload}/confirm"));
