@@ -4,6 +4,8 @@
 //! To add a table: a module here, a migration in `migration`, an aggregate in `src/db`.
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
+pub mod api_key;
+pub mod idempotency_key;
 pub mod instance;
 pub mod marker;
 pub mod multipart_abort;
@@ -12,6 +14,7 @@ pub mod reconcile_lock;
 pub mod reconcile_run;
 pub mod reconcile_shard;
 pub mod reconcile_suspect;
+pub mod secret;
 pub mod track;
 pub mod upload;
 pub mod webhook_delivery;

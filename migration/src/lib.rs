@@ -11,6 +11,8 @@ mod m20261123_000004_part_size;
 mod m20261123_000005_webhooks;
 mod m20261123_000006_upkeep;
 mod m20261123_000007_shards;
+mod m20261123_000008_api_keys;
+mod m20261123_000009_idempotency;
 
 /// All steps.
 pub struct Migrator;
@@ -24,6 +26,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000005_webhooks::Migration),
             Box::new(m20261123_000006_upkeep::Migration),
             Box::new(m20261123_000007_shards::Migration),
+            Box::new(m20261123_000008_api_keys::Migration),
+            Box::new(m20261123_000009_idempotency::Migration),
         ]
     }
 }

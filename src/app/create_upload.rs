@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
+use crate::db::idempotency::Claim;
 use crate::domain::parts::{MAX_OBJECT_SIZE, PartPlan};
 use crate::domain::policy::{FieldErrors, MAX_PUT_SIZE};
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
@@ -49,6 +50,16 @@ pub struct Created {
 impl App {
     /// Creates an upload. `track` of `new` must be this owner's.
     pub async fn create_upload(&self, owner: &Owner, new: NewUpload) -> Result<Created> {
+        self.create_upload_as(owner, new, None).await
+    }
+
+    /// Creates an upload with the id of a claim, which is completed with it.
+    pub(super) async fn create_upload_as(
+        &self,
+        owner: &Owner,
+        new: NewUpload,
+        claim: Option<&Claim>,
+    ) -> Result<Created> {
         let policy = self.policy(new.policy.as_ref())?;
         let store = self.store_of(policy)?;
         let strategy = choose_strategy(policy, store, &new);
@@ -56,7 +67,8 @@ impl App {
         check(policy, store, &new, strategy)?;
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let track = new.track;
-        let upload = self.new_upload(owner, policy, new, ttl);
+        let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
+        let upload = self.new_upload(id, owner, policy, new, ttl);
         // Signed first, so that what can't be signed leaves no row.
         let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let upload = match &request {
@@ -64,7 +76,7 @@ impl App {
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
-        let upload = self.db.create_upload(upload, track).await?;
+        let upload = self.db.create_upload_claimed(upload, track, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         note_created(&upload);
         if upload.strategy == Strategy::Multipart {
@@ -76,13 +88,13 @@ impl App {
     /// The row of a new upload, not yet committed.
     pub(super) fn new_upload(
         &self,
+        id: UploadId,
         owner: &Owner,
         policy: &Policy,
         new: NewUpload,
         ttl: TimeDelta,
     ) -> Upload {
         let now = self.now();
-        let id = UploadId(self.ids.uuid());
         let strategy = new.strategy.unwrap_or(Strategy::Put);
         // A form can't say `If-None-Match`.
         let write_once =

@@ -17,7 +17,7 @@ use crate::domain::policy::{Arrival, RejectReason};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload};
+use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::presign::MAX_PART_NUMBER;
 use crate::storage::{Part, PutOptions, Store, StoreError, Written};
 
@@ -73,7 +73,7 @@ impl App {
             strategy: Some(Strategy::Direct),
             ..NewUpload::default()
         };
-        let upload = self.new_upload(owner, policy, new, policy.url_ttl);
+        let upload = self.new_upload(UploadId(self.ids.uuid()), owner, policy, new, policy.url_ttl);
         let upload = self.db.create_upload(upload, Some(request.track)).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;
         note_created(&upload);

@@ -23,6 +23,8 @@ pub mod create_upload;
 pub mod direct_upload;
 pub mod download;
 pub mod events;
+pub mod idempotency;
+pub mod identity;
 pub mod multipart;
 pub mod poller;
 pub mod stats;
@@ -58,6 +60,12 @@ pub enum AppError {
     /// The state refuses it.
     #[error(transparent)]
     State(#[from] TransitionError),
+    /// The idempotency key came with another request before.
+    #[error("the Idempotency-Key was used for another request")]
+    KeyMismatch,
+    /// The first request with the idempotency key is at work.
+    #[error("the first request with this Idempotency-Key has not ended")]
+    KeyInFlight,
     /// As many wait as may.
     #[error("too many are waiting already")]
     TooManyWaiters,

@@ -21,7 +21,7 @@ impl App {
     /// Adds a track.
     pub async fn create_track(&self, owner: &Owner, fields: TrackFields) -> Result<Track> {
         let id = TrackId(self.ids.uuid());
-        Ok(self.db.create_track(id, owner, fields, self.now()).await?)
+        Ok(self.db.create_track(id, owner, fields, self.now(), None).await?)
     }
 
     /// One track of this owner, with its newest upload.

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use crate::app::webhooks::{Courier, Couriers, Endpoint};
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
+use crate::db::quota::Quota;
 use crate::db::{Db, DbSettings};
 use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
@@ -69,7 +70,7 @@ impl Adapters {
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
         }
-        let db = db.with_subscribers(subscribers(config));
+        let db = db.with_subscribers(subscribers(config)).with_quota(quota(config));
         db.limit_waiters(config.limits.waiters);
         let app = App {
             db,
@@ -98,6 +99,18 @@ impl Adapters {
         if let Err(error) = self.app.db.clone().close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
         }
+    }
+}
+
+/// How many uploads each owner may have.
+fn quota(config: &Config) -> Quota {
+    let some = |limit: u64| (limit > 0).then_some(limit);
+    let policies = config.domain_policies();
+    Quota {
+        pending_uploads: some(config.limits.pending_uploads),
+        pending_bytes: some(config.limits.pending_bytes.bytes()),
+        uploads_per_day: some(config.limits.uploads_per_day),
+        max_sizes: policies.values().map(|p| (p.name.as_str().to_owned(), p.max_size)).collect(),
     }
 }
 

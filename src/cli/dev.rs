@@ -57,6 +57,9 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
         ],
     )?;
     let _log = super::start_log(&config)?;
+    if let Err(error) = config.auth.check_bind(args.bind) {
+        tracing::warn!(%error, "everybody on the network can call everything");
+    }
     let db = adapters::database(&config).await?;
     db.migrate_up().await?;
     let adapters = Adapters::connect(&config, db).await?;

@@ -20,10 +20,13 @@ pub mod doctor;
 pub mod embedded;
 pub mod migrate;
 pub mod openapi;
+pub mod protection;
 pub mod queue;
 pub mod reconcile;
 pub mod serve;
 pub mod service;
+pub mod tls;
+pub mod token;
 
 /// Presigned uploads straight to S3, with a status you can trust.
 #[derive(Debug, Parser)]
@@ -50,6 +53,8 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Check the database and each store, and say what to mend.
     Doctor(doctor::DoctorArgs),
+    /// Make, list and revoke API keys.
+    Token(token::TokenArgs),
     /// Print the OpenAPI document.
     Openapi,
     /// Check or show the effective configuration.
@@ -71,6 +76,7 @@ impl Cli {
             Some(Command::Migrate(args)) => migrate::run(file, &args).await,
             Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
             Some(Command::Doctor(args)) => doctor::run(file, &args).await,
+            Some(Command::Token(args)) => token::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
             Some(Command::Config(args)) => config::run(file, &args).await,
         }

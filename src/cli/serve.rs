@@ -23,6 +23,7 @@ pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCo
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
     config.require_stores()?;
+    config.auth.check_bind(config.server.bind)?;
     let db = adapters::database(&config).await?;
     if args.migrate {
         db.migrate_up().await?;

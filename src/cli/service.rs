@@ -12,7 +12,6 @@ use crate::app::poller::Pollers;
 use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
-use crate::http::extract::Intake;
 use crate::http::{self, HttpSettings, HttpState};
 use crate::jobs::{self, Scheduler};
 use crate::reconcile::{Reconciler, marker};
@@ -54,7 +53,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
-        let intake = Intake::new(config.events.token.clone());
+        let protection = super::protection::protection(config, &app).await?;
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             shutdown_timeout: config.server.shutdown_timeout.get(),
@@ -63,7 +62,7 @@ impl Service {
             demo,
             workers: None,
         };
-        let server = http::build_with(state, intake, settings, listener).context("server")?;
+        let server = http::build_with(state, protection, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))

@@ -1,28 +1,253 @@
-//! `[auth]`: who may call.
+//! `[auth]` and `[auth.jwt]`: who may call.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use super::value;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+use super::error::ConfigError;
+use super::value::{self, Choice, ConfigDuration};
+
+/// An HMAC key shorter than its hash can be guessed faster than the hash (RFC 7518, 3.2).
+const MIN_JWT_SECRET: usize = 32;
+
+/// How far clocks may differ at most.
+const MAX_LEEWAY: u64 = 600;
 
 /// `[auth]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// How callers are told apart.
-    #[serde(deserialize_with = "mode")]
+    #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub mode: AuthMode,
+    /// Whether `serve` may listen beyond the loopback without telling callers apart.
+    #[serde(deserialize_with = "value::flag")]
+    pub allow_anonymous_network: bool,
+    /// How long a key that was looked up is believed: a revocation is seen within it.
+    pub api_key_cache: ConfigDuration,
+    /// `[auth.jwt]`.
+    pub jwt: JwtConfig,
 }
 
 /// How callers are told apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AuthMode {
     /// Not at all: whoever reaches the service may call everything.
     #[default]
     None,
+    /// By API keys.
+    ApiKey,
+    /// By JSON Web Tokens.
+    Jwt,
+    /// By either.
+    ApiKeyOrJwt,
 }
 
-fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AuthMode, D::Error> {
-    let takes = "\"none\" in this version, which leaves access control to the network in front";
-    value::parsed(deserializer, takes, |text| (text == "none").then_some(AuthMode::None))
+impl AuthMode {
+    /// Whether API keys are taken.
+    pub fn takes_keys(self) -> bool {
+        matches!(self, Self::ApiKey | Self::ApiKeyOrJwt)
+    }
+
+    /// Whether JSON Web Tokens are taken.
+    pub fn takes_jwts(self) -> bool {
+        matches!(self, Self::Jwt | Self::ApiKeyOrJwt)
+    }
+}
+
+impl Choice for AuthMode {
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("api_key", Self::ApiKey),
+        ("jwt", Self::Jwt),
+        ("api_key_or_jwt", Self::ApiKeyOrJwt),
+    ];
+}
+
+/// `[auth.jwt]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JwtConfig {
+    /// The algorithms that are taken; the token's own word for it is never enough.
+    #[serde(deserialize_with = "value::texts")]
+    pub algorithms: Vec<String>,
+    /// A URL or a file with the public keys, a JWK set.
+    #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
+    pub jwks: Option<String>,
+    /// How long a fetched set is used before it is asked for again.
+    pub jwks_cache: ConfigDuration,
+    /// Whether the set may come by plain `http`.
+    #[serde(deserialize_with = "value::flag")]
+    pub allow_http: bool,
+    /// The secret of HS256.
+    #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
+    pub secret: Option<SecretString>,
+    /// What `iss` must be.
+    #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
+    pub issuer: Option<String>,
+    /// Of which `aud` must name one.
+    #[serde(deserialize_with = "value::texts")]
+    pub audience: Vec<String>,
+    /// By how much clocks may differ.
+    pub leeway: ConfigDuration,
+    /// Which claim names the owner.
+    #[serde(deserialize_with = "value::text")]
+    pub owner_claim: String,
+    /// Which claim has the scopes: a text with spaces between, or a list.
+    #[serde(deserialize_with = "value::text")]
+    pub scope_claim: String,
+}
+
+/// The algorithms that can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// HMAC with SHA-256.
+    Hs256,
+}
+
+impl JwtAlgorithm {
+    const ALL: [(&'static str, Self); 4] = [
+        ("RS256", Self::Rs256),
+        ("ES256", Self::Es256),
+        ("EdDSA", Self::EdDsa),
+        ("HS256", Self::Hs256),
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, algorithm)| algorithm)
+    }
+}
+
+/// Where a JWK set is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwksSource {
+    /// On the web.
+    Url(Url),
+    /// On this machine.
+    File(PathBuf),
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::None,
+            allow_anonymous_network: false,
+            api_key_cache: ConfigDuration::from_secs(10),
+            jwt: JwtConfig::default(),
+        }
+    }
+}
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        Self {
+            algorithms: Vec::new(),
+            jwks: None,
+            jwks_cache: ConfigDuration::from_secs(600),
+            allow_http: false,
+            secret: None,
+            issuer: None,
+            audience: Vec::new(),
+            leeway: ConfigDuration::from_secs(30),
+            owner_claim: "sub".to_owned(),
+            scope_claim: "scope".to_owned(),
+        }
+    }
+}
+
+impl AuthConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.api_key_cache.get().as_secs() > 300 {
+            let takes = "takes at most 5min: a revoked key goes on that long";
+            return Err(ConfigError::new("auth.api_key_cache", takes));
+        }
+        if self.mode.takes_jwts() { self.jwt.check() } else { Ok(()) }
+    }
+
+    /// Refuses to serve everybody on a network by accident.
+    pub fn check_bind(&self, bind: SocketAddr) -> Result<(), ConfigError> {
+        if self.mode != AuthMode::None || bind.ip().is_loopback() || self.allow_anonymous_network {
+            return Ok(());
+        }
+        let problem = format!(
+            "\"none\" lets everybody call everything, and server.bind {bind} is not the \
+             loopback: set a mode, or auth.allow_anonymous_network = true"
+        );
+        Err(ConfigError::new("auth.mode", problem))
+    }
+}
+
+impl JwtConfig {
+    /// The algorithms, all known.
+    pub fn algorithms(&self) -> Vec<JwtAlgorithm> {
+        self.algorithms.iter().filter_map(|name| JwtAlgorithm::named(name)).collect()
+    }
+
+    /// Where the public keys are.
+    pub fn source(&self) -> Option<JwksSource> {
+        let text = self.jwks.as_deref()?;
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Some(JwksSource::Url(url)),
+            _ => Some(JwksSource::File(PathBuf::from(text))),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, takes: &str| Err(ConfigError::new(format!("auth.jwt.{key}"), takes));
+        let algorithms = self.algorithms();
+        if algorithms.is_empty() || algorithms.len() != self.algorithms.len() {
+            return fail(
+                "algorithms",
+                "takes a list of RS256, ES256, EdDSA or HS256, at least one",
+            );
+        }
+        let symmetric = algorithms.contains(&JwtAlgorithm::Hs256);
+        let asymmetric = algorithms.iter().any(|algorithm| *algorithm != JwtAlgorithm::Hs256);
+        if asymmetric && self.jwks.is_none() {
+            return fail("jwks", "takes the URL or the file of the keys of RS256, ES256 or EdDSA");
+        }
+        if let Some(JwksSource::Url(url)) = self.source()
+            && url.scheme() != "https"
+            && !(self.allow_http || is_loopback(&url))
+        {
+            return fail(
+                "jwks",
+                "takes https: whoever changes the keys on their way owns them all",
+            );
+        }
+        let secret = self.secret.as_ref().map_or("", |secret| secret.expose_secret());
+        if symmetric && secret.len() < MIN_JWT_SECRET {
+            return fail("secret", "takes 32 bytes or more for HS256");
+        }
+        if self.leeway.get().as_secs() > MAX_LEEWAY {
+            return fail("leeway", "takes at most 10min");
+        }
+        if self.jwks_cache.get().is_zero() {
+            return fail("jwks_cache", "takes a duration above zero");
+        }
+        if self.owner_claim.is_empty() {
+            return fail("owner_claim", "takes the name of a claim");
+        }
+        if self.scope_claim.is_empty() {
+            return fail("scope_claim", "takes the name of a claim");
+        }
+        Ok(())
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(_)) | None => false,
+    }
 }

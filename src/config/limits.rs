@@ -20,9 +20,23 @@ pub struct LimitsConfig {
     /// How many may wait for uploads at once, by long polls and event streams together.
     #[serde(deserialize_with = "value::number")]
     pub waiters: usize,
-    /// Requests a second for each caller; 0 is no limit, and all that this version knows.
+    /// How many files may come through the service at once; 0 is no limit.
+    #[serde(deserialize_with = "value::number")]
+    pub direct_uploads: usize,
+    /// Requests a second for each owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
+    /// Requests at once for each owner; 0 is the same as those of a second.
+    #[serde(deserialize_with = "value::number")]
+    pub burst: u32,
+    /// Uploads of one owner that are pending at once; 0 is no limit.
+    #[serde(deserialize_with = "value::number")]
+    pub pending_uploads: u64,
+    /// Bytes of one owner that are pending at once; "0B" is no limit.
+    pub pending_bytes: ConfigSize,
+    /// Uploads that one owner creates within 24 hours; 0 is no limit.
+    #[serde(deserialize_with = "value::number")]
+    pub uploads_per_day: u64,
 }
 
 impl Default for LimitsConfig {
@@ -31,7 +45,12 @@ impl Default for LimitsConfig {
             json_body: ConfigSize::from_bytes(64 << 10),
             request_timeout: ConfigDuration::from_secs(30),
             waiters: 10_000,
+            direct_uploads: 256,
             requests_per_second: 0,
+            burst: 0,
+            pending_uploads: 0,
+            pending_bytes: ConfigSize::from_bytes(0),
+            uploads_per_day: 0,
         }
     }
 }
@@ -44,10 +63,6 @@ impl LimitsConfig {
         }
         if self.request_timeout.get().is_zero() {
             return fail("request_timeout", "takes a duration above zero".to_owned());
-        }
-        if self.requests_per_second != 0 {
-            let problem = "takes 0 (no limit) in this version, which leaves rate limits to the proxy in front";
-            return fail("requests_per_second", problem.to_owned());
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ mod tests;
 mod value;
 pub mod webhooks;
 
-pub use auth::{AuthConfig, AuthMode};
+pub use auth::{AuthConfig, AuthMode, JwksSource, JwtAlgorithm, JwtConfig};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
@@ -41,7 +41,7 @@ pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};
 pub use reconcile::{ReconcileConfig, Schedule};
-pub use server::ServerConfig;
+pub use server::{ServerConfig, TlsConfig};
 pub use storage::{StoreConfig, StoreKind};
 pub use telemetry::{LogFilter, LogFormat, TelemetryConfig};
 pub use value::{ConfigDuration, ConfigSize};
@@ -102,6 +102,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.server.check()?;
         self.database.check()?;
         for (name, store) in &self.storage {
             store.check(name)?;
@@ -110,6 +111,7 @@ impl Config {
         self.reconcile.check()?;
         self.events.check()?;
         self.webhooks.check()?;
+        self.auth.check()?;
         self.direct_upload.check()?;
         self.limits.check()
     }

@@ -229,7 +229,8 @@ fn the_masked_text_shows_no_secret_and_loads_again() {
         [storage.default]\nbucket = \"files\"\naccess_key_id = \"AKIA\"\n\
         secret_access_key = \"hunter4\"\nsession_token = \"hunter5\"\n\
         [policies.videos]\nprefix = \"videos/\"\nwrite_once = true\nurl_ttl = \"36h\"\n\
-        max_url_ttl = \"2d\"\nallowed_extensions = []";
+        max_url_ttl = \"2d\"\nallowed_extensions = []\n\
+        [auth.jwt]\nsecret = \"hunter6\"";
     let config = from_file(text).expect("a sound configuration");
     let masked = config.masked().expect("TOML");
     assert!(!masked.contains("hunter"), "{masked}");

@@ -219,6 +219,11 @@ pub(super) fn number<'de, D: Deserializer<'de>, T: FromStr>(
     parsed(deserializer, "a whole number", |text| text.parse().ok())
 }
 
+/// Reads a text.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    parsed(deserializer, "a text", |text| Some(text.to_owned()))
+}
+
 /// Reads a text; an empty one is `None`.
 pub(super) fn optional_text<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -257,6 +262,13 @@ pub(super) fn masked<S: Serializer>(
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_lowercase();
+    Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
+}
+
+/// Reads an array, or a text with commas; items keep their case and are never empty.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let items = deserializer.deserialize_any(List)?;
+    let tidy = |item: String| item.trim().to_owned();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
 }
 

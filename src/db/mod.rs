@@ -20,24 +20,29 @@ use sea_orm::{
 use secrecy::{ExposeSecret, SecretString};
 
 pub mod aborts;
+pub mod api_keys;
 pub mod changes;
 pub mod findings;
+pub mod idempotency;
 pub mod instance;
 pub mod outbox;
 pub mod page;
+pub mod quota;
 pub mod retention;
 pub mod runs;
 pub mod scan;
+pub mod seal;
 pub mod shards;
 pub mod stats;
 mod suspects;
 pub mod tracks;
 pub mod uploads;
 
-pub use page::{Cursor, Page};
+pub use page::{Cursor, Page, Seal};
 
 use changes::Changes;
 use outbox::Outbox;
+use quota::Quota;
 use stats::Stats;
 use uploads::Creator;
 
@@ -66,6 +71,14 @@ pub enum DbError {
     /// The database gave no readable time.
     #[error("the database's clock can't be read")]
     Clock,
+    /// The owner has as many as it may have.
+    #[error("at most {limit} {what}")]
+    OverQuota {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
     /// The address can't be used.
     #[error("database.url: {0}")]
     Url(String),
@@ -153,9 +166,16 @@ impl Db {
     }
 
     fn new(read: DatabaseConnection, write: DatabaseConnection) -> Self {
-        let creator = Creator::start(write.clone());
+        let creator = Creator::start(write.clone(), Quota::default());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
         Self { read, write, changes, outbox, creator, stats }
+    }
+
+    /// The same database, in which each owner has so many uploads at most.
+    #[must_use]
+    pub fn with_quota(self, quota: Quota) -> Self {
+        let creator = Creator::start(self.write.clone(), quota);
+        Self { creator, ..self }
     }
 
     /// Whether the database answers.

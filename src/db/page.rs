@@ -1,9 +1,13 @@
 //! Pages of a list, by keyset: a cursor names the last row seen, never an offset, so a
 //! page costs the same wherever it is and nothing is skipped when rows are added.
+//!
+//! Clients see cursors sealed: one that was changed, or made up, is none.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 use uuid::Uuid;
 
 /// One page.
@@ -29,16 +33,49 @@ pub struct Cursor {
     pub id: Uuid,
 }
 
+/// How much of the HMAC is kept: half of SHA-256's, which nobody guesses.
+const TAG_LEN: usize = 16;
+
+/// The key that cursors are sealed with.
+#[derive(Clone, Default)]
+pub struct Seal([u8; 32]);
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal(..)")
+    }
+}
+
+impl Seal {
+    /// By this key.
+    pub fn new(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    fn mac(&self, bytes: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        mac.update(bytes);
+        Some(mac)
+    }
+}
+
 impl Cursor {
     /// As clients see it.
-    pub fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    pub fn encode(&self, seal: &Seal) -> String {
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        if let Some(mac) = seal.mac(&bytes) {
+            bytes.extend_from_slice(&mac.finalize().into_bytes()[..TAG_LEN]);
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Reads what [`Self::encode`] wrote for the same order; `None` for anything else.
-    pub fn decode(text: &str, order: &str) -> Option<Self> {
+    pub fn decode(text: &str, order: &str, seal: &Seal) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let cursor: Self = serde_json::from_slice(&bytes).ok()?;
+        let (json, tag) = bytes.split_at(bytes.len().checked_sub(TAG_LEN)?);
+        // Compares in a time that tells nothing.
+        seal.mac(json)?.verify_truncated_left(tag).ok()?;
+        let cursor: Self = serde_json::from_slice(json).ok()?;
         (cursor.order == order).then_some(cursor)
     }
 }
@@ -69,14 +106,27 @@ mod tests {
         #[test]
         fn a_cursor_reads_back_and_only_in_its_own_order(value in ".{0,40}", id: u128) {
             let cursor = Cursor { order: "title".into(), value, id: Uuid::from_u128(id) };
-            let text = cursor.encode();
-            prop_assert_eq!(Cursor::decode(&text, "title"), Some(cursor));
-            prop_assert_eq!(Cursor::decode(&text, "-title"), None);
+            let seal = Seal::new([7; 32]);
+            let text = cursor.encode(&seal);
+            prop_assert_eq!(Cursor::decode(&text, "title", &seal), Some(cursor));
+            prop_assert_eq!(Cursor::decode(&text, "-title", &seal), None);
+            prop_assert_eq!(Cursor::decode(&text, "title", &Seal::new([8; 32])), None);
+        }
+
+        #[test]
+        fn a_cursor_that_was_changed_is_none(at: proptest::sample::Index, bit in 0..8_u32) {
+            let cursor = Cursor { order: "title".into(), value: "a".into(), id: Uuid::nil() };
+            let seal = Seal::new([7; 32]);
+            let mut bytes = URL_SAFE_NO_PAD.decode(cursor.encode(&seal)).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let changed = URL_SAFE_NO_PAD.encode(bytes);
+            prop_assert_eq!(Cursor::decode(&changed, "title", &seal), None);
         }
 
         #[test]
         fn garbage_is_no_cursor(text in ".{0,60}") {
-            prop_assert_eq!(Cursor::decode(&text, "title"), None);
+            prop_assert_eq!(Cursor::decode(&text, "title", &Seal::default()), None);
         }
     }
 }

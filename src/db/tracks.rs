@@ -9,6 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::idempotency::{Claim, complete};
 use super::{Cursor, Db, DbError, Page, Result};
 use crate::domain::track::Bound;
 use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
@@ -102,13 +103,14 @@ impl TrackFilter {
 }
 
 impl Db {
-    /// Adds a track.
+    /// Adds a track, and completes an idempotency key with it.
     pub async fn create_track(
         &self,
         id: TrackId,
         owner: &Owner,
         fields: TrackFields,
         now: Timestamp,
+        claim: Option<&Claim>,
     ) -> Result<Track> {
         let row = track::ActiveModel {
             id: Set(id.0),
@@ -123,7 +125,14 @@ impl Db {
             updated_at: Set(now),
             ..set_fields(fields)
         };
-        track::Entity::insert(row).exec_with_returning(&self.write).await?.try_into()
+        let Some(claim) = claim else {
+            return track::Entity::insert(row).exec_with_returning(&self.write).await?.try_into();
+        };
+        let txn = self.begin().await?;
+        complete(&txn, claim).await?;
+        let row = track::Entity::insert(row).exec_with_returning(&txn).await?;
+        txn.commit().await?;
+        row.try_into()
     }
 
     /// One track of this owner.

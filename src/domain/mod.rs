@@ -6,6 +6,7 @@
 //! when it changes a state, in [`reconcile`] when it compares a row with an object; then
 //! extend the table test beside it.
 
+pub mod api_key;
 pub mod checksum;
 pub mod clock;
 pub mod envelope;
@@ -16,6 +17,7 @@ pub mod parts;
 pub mod policy;
 pub mod reconcile;
 pub mod run;
+pub mod scope;
 pub mod sniff;
 pub mod track;
 pub mod transition;
@@ -28,5 +30,6 @@ pub use ids::{IdSource, Owner, RunId, TrackId, UploadId};
 pub use key::{KeyRange, ObjectKey, Prefix, Shard};
 pub use parts::PartPlan;
 pub use policy::{Policy, PolicyName};
+pub use scope::{Scope, Scopes};
 pub use track::Track;
 pub use upload::{Status, Upload};

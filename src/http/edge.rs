@@ -18,7 +18,9 @@ use tracing_actix_web::RootSpanBuilder;
 
 use super::meter;
 use super::problem::{ApiError, Code};
+use super::rates::RateHeaders;
 use super::request_id::RequestId;
+use super::security::harden;
 
 /// When a request came in.
 struct Started(Instant);
@@ -30,8 +32,7 @@ impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> tracing::Span {
         request.extensions_mut().insert(Started(Instant::now()));
         tracing::info_span!("request", request_id = %RequestId::of(request),
-            method = %request.method(), path = request.path(), route = Empty,
-            owner = Empty)
+            method = %request.method(), path = request.path(), route = Empty, owner = Empty)
     }
 
     fn on_request_end<B: MessageBody>(
@@ -75,12 +76,18 @@ pub async fn edge<B: MessageBody + 'static>(
     match answer {
         Ok(Ok(response)) => {
             let problem = response.response().error().map(|error| rendered(error, &id));
-            if let Some(problem) = problem {
-                return Ok(response.into_response(problem));
-            }
-            let mut response = response.map_into_boxed_body();
+            let mut response = match problem {
+                Some(problem) => response.into_response(problem),
+                None => response.map_into_boxed_body(),
+            };
             let (name, value) = id.header();
             response.headers_mut().insert(name, value);
+            let rates = response.request().extensions().get::<RateHeaders>().cloned();
+            for (name, value) in rates.into_iter().flat_map(|rates| rates.0) {
+                response.headers_mut().insert(name, value);
+            }
+            let https = response.request().app_config().secure();
+            harden(response.headers_mut(), https);
             Ok(response)
         }
         Ok(Err(error)) => {

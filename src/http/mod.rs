@@ -4,8 +4,8 @@
 //! 1. a file `routes/<resource>/<verb>.rs` with one `handle`, documented by
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
 //!    in the resource's `body.rs`, and the handler calls one use case;
-//! 2. a line in `register` of `routes/<resource>/mod.rs`, which also makes HEAD, 405 and
-//!    `Allow` right;
+//! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
+//!    need ([`access`]), and also makes HEAD, 405 and `Allow` right;
 //! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
 //!    `openapi.json` anew; a test holds the document and the routes together.
 //!
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::{NormalizePath, from_fn};
+use actix_web::middleware::{Condition, NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App as Actix, HttpServer};
 use tracing_actix_web::TracingLogger;
@@ -25,16 +25,19 @@ use tracing_actix_web::TracingLogger;
 use crate::app::App;
 use crate::reconcile::Reconciler;
 
+pub mod access;
 pub mod edge;
 pub mod extract;
 mod meter;
 pub mod openapi;
 pub mod problem;
+pub mod rates;
 pub mod request_id;
 pub mod routes;
+pub mod security;
 pub mod views;
 
-use extract::Intake;
+use access::Protection;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -67,13 +70,13 @@ pub fn build(
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
-    build_with(state, Intake::new(None), settings, listener)
+    build_with(state, Protection::default(), settings, listener)
 }
 
-/// Builds the server with an intake for events of buckets.
+/// Builds the server with what lets requests in.
 pub fn build_with(
     state: HttpState,
-    intake: Intake,
+    protection: impl Into<Protection>,
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
@@ -81,11 +84,13 @@ pub fn build_with(
     let document = Data::new(openapi::Document(document.into()));
     let demo = settings.demo.then(|| routes::demo::content_security_policy(&state.app));
     let state = Data::new(state);
-    let intake = Data::new(intake);
+    let mut protection = protection.into();
+    let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
+    let protection = Data::new(protection);
     let server = HttpServer::new(move || {
         Actix::new()
             .app_data(state.clone())
-            .app_data(intake.clone())
+            .app_data(protection.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
             .configure(|config| {
@@ -97,6 +102,7 @@ pub fn build_with(
             // The last one is the first to see a request.
             .wrap(NormalizePath::trim())
             .wrap(from_fn(edge::edge))
+            .wrap(Condition::new(!origins.is_empty(), security::cors(&origins)))
             .wrap(TracingLogger::<edge::RequestSpan>::new())
     })
     .client_request_timeout(settings.client_timeout)
@@ -107,5 +113,9 @@ pub fn build_with(
         Some(workers) => server.workers(workers.max(1)),
         None => server,
     };
-    Ok(server.listen(listener)?.run())
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }

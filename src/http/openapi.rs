@@ -11,11 +11,15 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
+use super::access::Access;
 use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{events, orphans, reconciliations, service, stats, tracks, uploads, webhooks};
+use super::routes::{
+    self, events, orphans, problems, reconciliations, service, stats, tracks, uploads, webhooks,
+};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -58,6 +62,7 @@ pub struct Document(pub Bytes);
         events::s3::handle,
         webhooks::list::handle,
         webhooks::redeliver::handle,
+        problems::get::handle,
         service::healthz::handle,
         service::readyz::handle,
         service::metrics::handle,
@@ -66,7 +71,7 @@ pub struct Document(pub Bytes);
         service::redoc::handle,
     ),
     components(schemas(Problem)),
-    modifiers(&EveryAnswer),
+    modifiers(&EveryAnswer, &Security),
     tags(
         (name = "tracks", description = "Records that files belong to"),
         (name = "uploads", description = "Files on their way, arrived, or ended"),
@@ -124,7 +129,8 @@ problems! {
     /// A file that can't be taken.
     BadFile = [
         ("400", "The file breaks a rule of the policy; `errors` says which"),
-        ("403", "Direct uploads are switched off"),
+        ("403", "`/problems/disabled`: direct uploads are switched off; or `/problems/forbidden`: \
+            the token lacks the scope `uploads:write`"),
         ("408", "The client stopped sending"),
         ("409", "The upload was ended while its bytes were coming"),
         ("415", "The policy takes no such media type"),
@@ -132,7 +138,13 @@ problems! {
     /// A sender without the token.
     Refused = [
         ("401", "The token is missing or wrong"),
-        ("403", "Events are not taken here"),
+        ("403", "`/problems/disabled`: events are not taken here"),
+    ],
+    /// A key that came before.
+    OnceOnly = [
+        ("409", "`/problems/idempotency-in-flight`: the first request with the key has not \
+            ended"),
+        ("422", "`/problems/idempotency-mismatch`: the key came with another request before"),
     ],
     /// Nothing there.
     NotFound = [("404", "There is no such thing")],
@@ -148,7 +160,12 @@ problems! {
     /// The only file is on its way.
     FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
     /// A run is at work.
-    RunActive = [("409", "`/problems/run-active`: `run_id` is at work on that mode and policy")],
+    RunActive = [("409", "`/problems/run-active`: `run_id` is at work on that mode and policy; \
+        or `/problems/idempotency-in-flight`")],
+    /// A key that came with another request before.
+    OtherKey = [
+        ("422", "`/problems/idempotency-mismatch`: the key came with another request before"),
+    ],
     /// Something is down.
     NotReady = [("503", "Something is down; `checks` says what")],
 }
@@ -157,12 +174,14 @@ fn problem(status: &str, text: &str) -> Response {
     let (name, title) = match status {
         "400" => ("validation", "The input breaks a rule"),
         "401" => ("unauthorized", "Who are you?"),
-        "403" => ("disabled", "Switched off"),
+        "403" => ("forbidden", "The token lacks a scope"),
         "404" => ("not-found", "Not found"),
         "408" => ("request-timeout", "The body did not come in time"),
         "409" => ("state-conflict", "The state refuses it"),
         "413" => ("body-too-large", "The body is over its limit"),
         "415" => ("unsupported-media-type", "Unsupported media type"),
+        "422" => ("idempotency-mismatch", "The key was used for another request"),
+        "429" => ("rate-limited", "Too many requests"),
         "502" => ("store-error", "The object store failed"),
         "503" => ("unavailable", "Not available; try again"),
         _ => ("internal", "Internal server error"),
@@ -217,6 +236,60 @@ impl Modify for EveryAnswer {
     }
 }
 
+/// What each route asks of its callers, as [`routes::access`] has it.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut Spec) {
+        let scheme = |text: &str| {
+            let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text));
+            SecurityScheme::Http(http.build())
+        };
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(
+            BEARER,
+            scheme(
+                "An API key (`uck_...`) or a JSON Web Token. Where `auth.mode` is `none`, nothing \
+             is asked for.",
+            ),
+        );
+        components.add_security_scheme(
+            EVENTS,
+            scheme("The token of the configuration's `events.token`."),
+        );
+        let table = routes::access();
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in [
+                ("get", &mut item.get),
+                ("put", &mut item.put),
+                ("post", &mut item.post),
+                ("delete", &mut item.delete),
+                ("patch", &mut item.patch),
+            ] {
+                let Some(operation) = operation else { continue };
+                let Some(access) = table.get(&(path.clone(), method.to_owned())) else { continue };
+                secure(operation, *access);
+            }
+        }
+    }
+}
+
+const BEARER: &str = "bearer";
+const EVENTS: &str = "events";
+
+fn secure(operation: &mut Operation, access: Access) {
+    operation.security = Some(match access {
+        Access::Public => Vec::new(),
+        Access::Events => vec![SecurityRequirement::new(EVENTS, [""; 0])],
+        Access::Needs(scope) => {
+            add(operation, "401", "The token is missing, unknown, revoked or expired");
+            add(operation, "403", &format!("The token lacks the scope `{scope}`"));
+            add(operation, "429", "More requests than the caller may send; see `Retry-After`");
+            vec![SecurityRequirement::new(BEARER, [scope.name()])]
+        }
+    });
+}
+
 fn add(operation: &mut Operation, status: &str, text: &str) {
     let response = RefOr::T(problem(status, text));
     operation.responses.responses.entry(status.to_owned()).or_insert(response);
@@ -225,6 +298,16 @@ fn add(operation: &mut Operation, status: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::document;
+
+    #[test]
+    fn every_operation_says_what_it_asks_of_its_callers() {
+        let document: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["security"].is_array(), "{method} {path}");
+            }
+        }
+    }
 
     #[test]
     fn the_snapshot_is_the_document() {

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use crate::app::create_upload::Created;
 use crate::app::multipart::SignedPart;
 use crate::app::tracks::WithUpload;
-use crate::db::Page;
 use crate::db::tracks::EMPTY;
+use crate::db::{Page, Seal};
 use crate::domain::run::{Counters, Finding, Run, RunRequest};
 use crate::domain::upload::{Declared, State, Verified};
 use crate::domain::{Checksum, PartPlan, Status, Track, Upload};
@@ -29,10 +29,10 @@ pub struct PageView<T> {
 }
 
 impl<T> PageView<T> {
-    /// A page, each row mapped.
-    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T) -> Self {
+    /// A page, each row mapped, its cursor sealed.
+    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, seal: &Seal) -> Self {
         let Page { items, next } = page.map(view);
-        Self { items, next_cursor: next.map(|cursor| cursor.encode()) }
+        Self { items, next_cursor: next.map(|cursor| cursor.encode(seal)) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Throws away what is kept for long enough: runs, their findings, ended uploads whose object
-//! is gone, and webhook deliveries that ended. In bounded batches, each a transaction of its
-//! own.
+//! is gone, webhook deliveries that ended, and idempotency keys of yesterday. In bounded
+//! batches, each a transaction of its own.
 
 use chrono::TimeDelta;
 
@@ -37,14 +37,16 @@ pub struct Pruned {
     pub deliveries: u64,
     /// Webhook deliveries that were given up, because nobody delivers to their endpoint.
     pub given_up: u64,
+    /// Idempotency keys.
+    pub keys: u64,
 }
 
 /// Prunes all that is due, and logs one line where there was something.
 pub async fn prune(app: &App, retention: Retention) {
     match prune_all(app, retention).await {
         Ok(pruned) if pruned == Pruned::default() => {}
-        Ok(Pruned { findings, ended, deliveries, given_up }) => {
-            tracing::info!(findings, ended, deliveries, given_up, "old rows pruned");
+        Ok(Pruned { findings, ended, deliveries, given_up, keys }) => {
+            tracing::info!(findings, ended, deliveries, given_up, keys, "old rows pruned");
         }
         Err(error) => {
             let error = &error as &dyn std::error::Error;
@@ -66,6 +68,7 @@ pub async fn prune_all(app: &App, retention: Retention) -> Result<Pruned, DbErro
     }
     pruned.given_up = all(|| db.end_deliveries_to_nobody(before(NOBODY), now, BATCH)).await?;
     pruned.deliveries = all(|| db.prune_deliveries(before(retention.deliveries), BATCH)).await?;
+    pruned.keys = all(|| db.prune_keys(BATCH)).await?;
     Ok(pruned)
 }
 

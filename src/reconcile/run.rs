@@ -169,13 +169,23 @@ impl Reconciler {
 
     /// Takes the locks, writes the run's row and its shards, and goes to work.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
-        self.start_at(request, None).await
+        self.start_as(RunId(self.app.ids.uuid()), request, None).await
     }
 
     /// Starts a run for a tick of the schedule, of which each process of a group may know:
     /// the first of them starts it.
     pub async fn start_at(
         self: &Arc<Self>,
+        request: RunRequest,
+        tick: Option<Timestamp>,
+    ) -> Result<RunHandle, StartError> {
+        self.start_as(RunId(self.app.ids.uuid()), request, tick).await
+    }
+
+    /// As [`Self::start_at`], with an id that was chosen before.
+    pub async fn start_as(
+        self: &Arc<Self>,
+        id: RunId,
         request: RunRequest,
         scheduled_for: Option<Timestamp>,
     ) -> Result<RunHandle, StartError> {
@@ -189,7 +199,7 @@ impl Reconciler {
             shards.extend(plan::shards_of_run(&self.app, policy, &request, &self.settings).await?);
         }
         let new = NewRun {
-            id: RunId(self.app.ids.uuid()),
+            id,
             request,
             policies: &policies,
             shards: &shards,

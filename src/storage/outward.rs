@@ -44,6 +44,21 @@ impl Outward {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
     ) -> Result<Answer> {
+        self.send("POST", url, headers, body).await
+    }
+
+    /// Gets a document of up to 64 KiB.
+    pub async fn get(&self, url: &Url) -> Result<Answer> {
+        self.send("GET", url, [("accept", "application/json")], Bytes::new()).await
+    }
+
+    async fn send<'a>(
+        &self,
+        method: &str,
+        url: &Url,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: Bytes,
+    ) -> Result<Answer> {
         // An address needs no resolver, so it is looked at here.
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -53,13 +68,13 @@ impl Outward {
         if !self.allow_private && address.is_some_and(|address| !is_public(address)) {
             return Err(StoreError::Unavailable(REFUSED.into()));
         }
-        let sent = self.wire.request("POST", url.as_str(), headers, body);
+        let sent = self.wire.request(method, url.as_str(), headers, body);
         let late = |_| StoreError::Unavailable("no answer in time".into());
         timeout(self.timeout, sent).await.map_err(late)?
     }
 }
 
-const REFUSED: &str = "the address is private, and webhooks.allow_private is not set";
+const REFUSED: &str = "the address is private, and allow_private is not set";
 
 #[derive(Debug, Clone)]
 struct Resolver {

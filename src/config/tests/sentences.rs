@@ -10,7 +10,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nbnid = 1",
-        "server.bnid: unknown key; takes one of bind, shutdown_timeout (in FILE)",
+        "server.bnid: unknown key; takes one of bind, cors_origins, shutdown_timeout, tls (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
@@ -254,15 +254,36 @@ const CASES: &[(&str, &str)] = &[
     ("[reconcile]\npage_size = 1001", "reconcile.page_size: takes 1 to 1000, not 1001 (in FILE)"),
     (
         "[auth]\nmode = \"token\"",
-        "auth.mode: takes \"none\" in this version, which leaves access control to the network in front, not \"token\" (in FILE)",
+        "auth.mode: takes \"none\" or \"api_key\" or \"jwt\" or \"api_key_or_jwt\", not \"token\" (in FILE)",
     ),
     (
         "[direct_upload]\npart_size = \"1MiB\"",
         "direct_upload.part_size: takes a size from 5MiB to 5GiB, not 1MiB (in FILE)",
     ),
     (
-        "[limits]\nrequests_per_second = 5",
-        "limits.requests_per_second: takes 0 (no limit) in this version, which leaves rate limits to the proxy in front (in FILE)",
+        "[auth]\nmode = \"jwt\"",
+        "auth.jwt.algorithms: takes a list of RS256, ES256, EdDSA or HS256, at least one",
+    ),
+    (
+        "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"none\"]",
+        "auth.jwt.algorithms: takes a list of RS256, ES256, EdDSA or HS256, at least one (in FILE)",
+    ),
+    (
+        "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"HS256\"]\nsecret = \"short\"",
+        "auth.jwt.secret: takes 32 bytes or more for HS256 (in FILE)",
+    ),
+    (
+        "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example.com/k\"",
+        "auth.jwt.jwks: takes https: whoever changes the keys on their way owns them all (in FILE)",
+    ),
+    (
+        "[server]\ncors_origins = [\"https://app.example.com/\"]",
+        "server.cors_origins: takes a list of origins such as https://app.example.com, or \"*\" (in FILE)",
+    ),
+    ("[server.tls]\ncert = \"a.pem\"", "server.tls.key: takes the key of server.tls.cert"),
+    (
+        "[limits]\nrequests_per_second = -5",
+        "limits.requests_per_second: takes a whole number, not \"-5\" (in FILE)",
     ),
     (
         "[limits]\njson_body = 1",

@@ -13,6 +13,8 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::row::to_row;
+use crate::db::idempotency::{Claim, complete};
+use crate::db::quota::Quota;
 use crate::db::{DbError, Result, begin};
 use crate::domain::upload::TrackSlot;
 use crate::domain::{Owner, TrackId, Upload};
@@ -28,11 +30,16 @@ const GROUP: usize = 256;
 type Answer = Result<Option<Upload>>;
 
 /// An upload that is to be created.
-struct Creation {
-    upload: Upload,
-    track: Option<TrackId>,
-    answer: oneshot::Sender<Answer>,
+#[derive(Clone)]
+pub(in crate::db) struct Wanted {
+    pub upload: Upload,
+    /// The track that it is for.
+    pub track: Option<TrackId>,
+    /// The idempotency key that is completed with it.
+    pub claim: Option<Claim>,
 }
+
+type Creation = (Wanted, oneshot::Sender<Answer>);
 
 /// The way to the task that commits; the task ends with the last of these.
 #[derive(Clone)]
@@ -40,35 +47,34 @@ pub(in crate::db) struct Creator(mpsc::Sender<Creation>);
 
 impl Creator {
     /// Starts the task that commits, on the ambient runtime.
-    pub(in crate::db) fn start(write: DatabaseConnection) -> Self {
+    pub(in crate::db) fn start(write: DatabaseConnection, quota: Quota) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(commit_groups(write, queue));
+        tokio::spawn(commit_groups(write, quota, queue));
         Self(sender)
     }
 
     /// Commits a new upload. With a track it gets the next number of the track's sequence
     /// and becomes its newest; `None` where the owner has no such track. A caller that is
     /// dropped meanwhile leaves a pending row, which expires like any other.
-    pub(in crate::db) async fn create(&self, upload: Upload, track: Option<TrackId>) -> Answer {
+    pub(in crate::db) async fn create(&self, wanted: Wanted) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let creation = Creation { upload, track, answer };
-        self.0.try_send(creation).map_err(|_| DbError::Busy)?;
+        self.0.try_send((wanted, answer)).map_err(|_| DbError::Busy)?;
         // The task drops an answer only when it was torn down with its runtime.
         answered.await.map_err(|_| DbError::Busy)?
     }
 }
 
-async fn commit_groups(write: DatabaseConnection, mut queue: mpsc::Receiver<Creation>) {
+async fn commit_groups(
+    write: DatabaseConnection,
+    quota: Quota,
+    mut queue: mpsc::Receiver<Creation>,
+) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
-        let (wanted, answers): (Vec<_>, Vec<_>) = group
-            .drain(..)
-            .map(|Creation { upload, track, answer }| ((upload, track), answer))
-            .unzip();
-        let single = wanted.len() == 1;
-        let done = match insert(&write, wanted.clone()).await {
-            Ok(done) => done.into_iter().map(Ok).collect(),
-            Err(error) if single => vec![Err(error)],
+        let (wanted, answers): (Vec<Wanted>, Vec<_>) = group.drain(..).unzip();
+        let done = match insert(&write, &quota, &wanted).await {
+            Ok(done) => done,
+            Err(error) if wanted.len() == 1 => vec![Err(error)],
             // Whether this was committed is not known, and nobody should hear of a doubled id.
             Err(DbError::Unavailable(error)) => {
                 tracing::warn!(
@@ -79,7 +85,7 @@ async fn commit_groups(write: DatabaseConnection, mut queue: mpsc::Receiver<Crea
                 wanted.iter().map(|_| Err(DbError::Busy)).collect()
             }
             // One of them is at fault: that one is to be told so, and its neighbours not.
-            Err(_) => one_by_one(&write, wanted).await,
+            Err(_) => one_by_one(&write, &quota, &wanted).await,
         };
         for (answer, done) in answers.into_iter().zip(done) {
             // Nobody may be there to hear it any more.
@@ -88,49 +94,87 @@ async fn commit_groups(write: DatabaseConnection, mut queue: mpsc::Receiver<Crea
     }
 }
 
-async fn one_by_one(
-    write: &DatabaseConnection,
-    wanted: Vec<(Upload, Option<TrackId>)>,
-) -> Vec<Answer> {
+async fn one_by_one(write: &DatabaseConnection, quota: &Quota, wanted: &[Wanted]) -> Vec<Answer> {
     let mut done = Vec::with_capacity(wanted.len());
     for one in wanted {
-        let inserted = insert(write, vec![one]).await;
-        done.push(inserted.map(|rows| rows.into_iter().next().flatten()));
+        let inserted = insert(write, quota, std::slice::from_ref(one)).await;
+        done.push(inserted.and_then(|mut answers| answers.pop().unwrap_or(Ok(None))));
     }
     done
 }
 
-/// Commits all of them, in three statements and one for each track. The answers are in
-/// the order of what is wanted.
+/// Commits all of them; the answers are in their order. Without keys and quotas this takes
+/// three statements and one for each track.
 async fn insert(
     write: &DatabaseConnection,
-    wanted: Vec<(Upload, Option<TrackId>)>,
-) -> Result<Vec<Option<Upload>>> {
-    if let [(upload, None)] = wanted.as_slice() {
+    quota: &Quota,
+    wanted: &[Wanted],
+) -> Result<Vec<Answer>> {
+    if let [Wanted { upload, track: None, claim: None }] = wanted
+        && quota.is_empty()
+    {
         // A statement of its own is a transaction of its own.
         upload::Entity::insert(to_row(upload)).exec_without_returning(write).await?;
-        return Ok(wanted.into_iter().map(|(upload, _)| Some(upload)).collect());
+        return Ok(vec![Ok(Some(upload.clone()))]);
     }
     let txn = begin(write).await?;
-    let mut tracks = lock_tracks(&txn, &wanted).await?;
-    let rows: Vec<_> = wanted
-        .into_iter()
-        .map(|(mut upload, track)| {
-            let Some(id) = track else { return Some(upload) };
-            let row = tracks.get_mut(&(id, upload.owner.clone()))?;
-            upload.slot = Some(TrackSlot { track: id, sequence: row.next_sequence });
-            row.next_sequence += 1;
-            row.version += 1;
-            row.latest_upload_id = Some(upload.id.0);
-            upload.status().name().clone_into(&mut row.status);
-            row.updated_at = row.updated_at.max(upload.created_at);
-            Some(upload)
-        })
-        .collect();
-    let new = rows.iter().flatten().map(to_row).collect::<Vec<_>>();
-    if !new.is_empty() {
-        upload::Entity::insert_many(new).exec_without_returning(&txn).await?;
+    let mut tracks = lock_tracks(&txn, wanted).await?;
+    if !quota.is_empty() {
+        let owners = wanted.iter().map(|wanted| wanted.upload.owner.as_str()).collect();
+        Quota::lock(&txn, &owners).await?;
     }
+    let mut answers = Vec::with_capacity(wanted.len());
+    let mut rows = Vec::with_capacity(wanted.len());
+    for Wanted { upload, track, claim } in wanted {
+        match quota.check(&txn, upload).await {
+            Ok(()) => {}
+            Err(over @ DbError::OverQuota { .. }) => {
+                answers.push(Err(over));
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        let placed = place(upload, *track, &mut tracks);
+        if let Some(upload) = &placed {
+            rows.push(to_row(upload));
+            if let Some(claim) = claim {
+                complete(&txn, claim).await?;
+            }
+            if !quota.is_empty() {
+                // The next one of this owner is counted with it.
+                write_rows(&txn, &mut rows).await?;
+            }
+        }
+        answers.push(Ok(placed));
+    }
+    write_rows(&txn, &mut rows).await?;
+    write_tracks(&txn, tracks).await?;
+    txn.commit().await?;
+    Ok(answers)
+}
+
+/// Gives an upload the next number of its track; `None` where there is no such track.
+fn place(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option<Upload> {
+    let mut upload = upload.clone();
+    let Some(id) = track else { return Some(upload) };
+    let row = tracks.get_mut(&(id, upload.owner.clone()))?;
+    upload.slot = Some(TrackSlot { track: id, sequence: row.next_sequence });
+    row.next_sequence += 1;
+    row.version += 1;
+    row.latest_upload_id = Some(upload.id.0);
+    upload.status().name().clone_into(&mut row.status);
+    row.updated_at = row.updated_at.max(upload.created_at);
+    Some(upload)
+}
+
+async fn write_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveModel>) -> Result<()> {
+    if !rows.is_empty() {
+        upload::Entity::insert_many(rows.drain(..)).exec_without_returning(txn).await?;
+    }
+    Ok(())
+}
+
+async fn write_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
     for row in tracks.into_values() {
         track::Entity::update_many()
             .set(track::ActiveModel {
@@ -142,20 +186,18 @@ async fn insert(
                 ..Default::default()
             })
             .filter(track::Column::Id.eq(row.id))
-            .exec(&txn)
+            .exec(txn)
             .await?;
     }
-    txn.commit().await?;
-    Ok(rows)
+    Ok(())
 }
+
+type Tracks = HashMap<(TrackId, Owner), track::Model>;
 
 /// Locks the tracks that are wanted, in the order of their ids as everywhere. A track is
 /// found only under its owner.
-async fn lock_tracks(
-    txn: &DatabaseTransaction,
-    wanted: &[(Upload, Option<TrackId>)],
-) -> Result<HashMap<(TrackId, Owner), track::Model>> {
-    let ids: BTreeSet<_> = wanted.iter().filter_map(|(_, track)| *track).collect();
+async fn lock_tracks(txn: &DatabaseTransaction, wanted: &[Wanted]) -> Result<Tracks> {
+    let ids: BTreeSet<_> = wanted.iter().filter_map(|wanted| wanted.track).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -167,7 +209,7 @@ async fn lock_tracks(
     let rows = query.all(txn).await?;
     let wanted: HashSet<_> = wanted
         .iter()
-        .filter_map(|(upload, track)| Some(((*track)?, upload.owner.clone())))
+        .filter_map(|wanted| Some((wanted.track?, wanted.upload.owner.clone())))
         .collect();
     Ok(rows
         .into_iter()

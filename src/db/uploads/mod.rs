@@ -4,6 +4,7 @@ use entity::track;
 use entity::upload::{self, Column};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 
+use super::idempotency::Claim;
 use super::tracks::{keyset, lock};
 use super::{Cursor, Db, Page, Result};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
@@ -11,6 +12,8 @@ use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, Uploa
 mod create;
 mod row;
 mod save;
+
+use create::Wanted;
 
 pub(super) use create::Creator;
 pub(super) use row::to_row;
@@ -46,7 +49,17 @@ impl Db {
         upload: Upload,
         track: Option<TrackId>,
     ) -> Result<Option<Upload>> {
-        self.creator.create(upload, track).await
+        self.create_upload_claimed(upload, track, None).await
+    }
+
+    /// As [`Self::create_upload`], and completes an idempotency key with it.
+    pub async fn create_upload_claimed(
+        &self,
+        upload: Upload,
+        track: Option<TrackId>,
+        claim: Option<&Claim>,
+    ) -> Result<Option<Upload>> {
+        self.creator.create(Wanted { upload, track, claim: claim.cloned() }).await
     }
 
     /// One upload of this owner.

@@ -3,13 +3,13 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use crate::domain::Owner;
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, Code};
 
-/// Whoever sent the request. Use cases take its owner, so what belongs to others is out
-/// of reach.
+/// Whoever sent the request, as [`access`](crate::http::access) found out. Use cases take its
+/// owner, so what belongs to others is out of reach.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// In whose name.
@@ -20,10 +20,9 @@ impl FromRequest for Caller {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
-    fn from_request(_request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let caller = Self { owner: Owner::anonymous() };
-        // Onto every log line of the request.
-        tracing::Span::current().record("owner", caller.owner.as_str());
-        ready(Ok(caller))
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Self>().cloned();
+        // A route that asks for no scope has no caller: rather none than the wrong one.
+        ready(caller.ok_or_else(|| ApiError::new(Code::Internal).because("no scope is declared")))
     }
 }

@@ -8,13 +8,15 @@ use std::pin::Pin;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use sha2::{Digest as _, Sha256};
 
+use super::idempotency::BodyDigest;
 use super::text::{REQUIRED, capitalised};
 use super::{essence, refuse_encoded, settings};
 use crate::http::problem::{ApiError, Code};
@@ -78,6 +80,7 @@ async fn read<T: DeserializeOwned>(
     let bytes = tokio::time::timeout(settings.client_timeout, whole)
         .await
         .map_err(|_| ApiError::new(Code::Timeout))??;
+    request.extensions_mut().insert(BodyDigest(Sha256::digest(&bytes).into()));
     if bytes.is_empty() {
         return Ok(None);
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
+use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use percent_encoding::percent_decode_str;
 
 use super::text::{noted, refuse_control};
-use crate::db::Cursor;
+use crate::db::{Cursor, Seal};
 use crate::domain::policy::FieldErrors;
+use crate::http::access::Protection;
 use crate::http::problem::ApiError;
 
 /// How many rows a page has by default, and at most.
@@ -23,6 +25,7 @@ const MAX_LIMIT: u64 = 1000;
 pub struct Query {
     values: BTreeMap<String, String>,
     errors: FieldErrors,
+    seal: Seal,
 }
 
 /// Which page of a list.
@@ -57,6 +60,11 @@ impl Query {
         query
     }
 
+    /// What seals the cursors of the answer.
+    pub fn seal(&self) -> Seal {
+        self.seal.clone()
+    }
+
     /// Takes a parameter as text.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.values.remove(name)
@@ -79,8 +87,9 @@ impl Query {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
             limit.ok_or_else(|| format!("Must be a whole number from 1 to {MAX_LIMIT}"))
         });
+        let seal = self.seal.clone();
         let cursor = self.value("cursor", |text| {
-            let cursor = Cursor::decode(text, order)
+            let cursor = Cursor::decode(text, order, &seal)
                 .filter(|cursor| refuse_control(&cursor.value).is_ok() && fits(&cursor.value));
             cursor.ok_or_else(|| "Must be a next_cursor of the same list and order".to_owned())
         });
@@ -106,7 +115,10 @@ impl FromRequest for Query {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(Ok(Self::parse(request.query_string())))
+        let protection = request.app_data::<Data<Protection>>();
+        let seal = protection.map(|protection| protection.seal.clone());
+        let query = Self::parse(request.query_string());
+        ready(Ok(Self { seal: seal.unwrap_or_default(), ..query }))
     }
 }
 
@@ -159,7 +171,7 @@ mod tests {
             id: uuid::Uuid::nil(),
         };
         let take = |cursor: &Cursor| {
-            let mut query = Query::parse(&format!("cursor={}", cursor.encode()));
+            let mut query = Query::parse(&format!("cursor={}", cursor.encode(&Seal::default())));
             let paging = query.paging("title", |value| value != "odd");
             query.finish().is_ok() && paging.cursor.is_some()
         };

@@ -4,13 +4,14 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::http::access::{Protection, bearer};
 use crate::http::problem::{ApiError, Code};
 
 /// How many messages are worked on at once.
@@ -50,23 +51,20 @@ impl FromRequest for Sender {
 }
 
 fn admit(request: &HttpRequest) -> Result<Sender, ApiError> {
-    let intake = request.app_data::<Data<Intake>>();
+    let intake = request.app_data::<Data<Protection>>().map(|protection| &protection.intake);
     let Some((intake, token)) = intake.and_then(|i| Some((i, i.token.as_ref()?))) else {
         return Err(ApiError::saying(Code::Disabled, "Events are not taken: no events.token"));
     };
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let shown = shown.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
+    let shown = bearer(request.headers());
     if shown.is_some_and(|shown| same(shown, token.expose_secret())) {
         Ok(Sender(Arc::clone(&intake.places)))
     } else {
-        Err(ApiError::saying(Code::Unauthorized, "Authorization must be Bearer and the token"))
+        let sentence = "Authorization must be Bearer and the token of the events";
+        Err(ApiError::unauthorized(sentence, shown.is_some()))
     }
 }
 
 /// Compares digests, so that the time it takes tells nothing of the token.
 fn same(shown: &str, token: &str) -> bool {
-    Sha256::digest(shown) == Sha256::digest(token)
+    Sha256::digest(shown).ct_eq(&Sha256::digest(token)).into()
 }

@@ -1,16 +1,21 @@
 //! The routes, one folder a resource, one file an endpoint.
 
+use std::collections::BTreeMap;
+
 use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
+use super::access::{self, Access};
 use super::problem::{ApiError, Code};
 
 pub mod demo;
 pub mod events;
 pub mod orphans;
+pub mod problems;
 pub mod reconciliations;
 pub mod service;
 pub mod stats;
@@ -20,59 +25,101 @@ pub mod webhooks;
 
 /// Adds all routes, and the answer to paths that are none.
 pub fn register(config: &mut ServiceConfig) {
-    service::register(config);
-    tracks::register(config);
-    uploads::register(config);
-    reconciliations::register(config);
-    orphans::register(config);
-    stats::register(config);
-    events::register(config);
-    webhooks::register(config);
+    for endpoint in all().endpoints {
+        config.service(endpoint.into_resource());
+    }
     config.default_service(web::to(async || {
         Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
     }));
 }
 
-/// A path and its methods: GET brings HEAD along, and every other method is answered with
-/// 405 and `Allow`.
-struct Endpoint {
-    resource: Resource,
-    allow: Vec<Method>,
+/// What each path and method asks of its callers; paths as the document writes them.
+pub fn access() -> BTreeMap<(String, String), Access> {
+    let mut table = BTreeMap::new();
+    for endpoint in all().endpoints {
+        // A pattern stands behind a colon, which the document does not show.
+        let path = match endpoint.path.split_once(':') {
+            Some((before, _)) => format!("{before}}}"),
+            None => endpoint.path.to_owned(),
+        };
+        for (method, access) in endpoint.rules {
+            table.insert((path.clone(), method.as_str().to_lowercase()), access);
+        }
+    }
+    table
 }
 
-fn at(path: &str) -> Endpoint {
-    Endpoint { resource: web::resource(path), allow: Vec::new() }
+fn all() -> Routes {
+    let mut routes = Routes::default();
+    service::register(&mut routes);
+    tracks::register(&mut routes);
+    uploads::register(&mut routes);
+    reconciliations::register(&mut routes);
+    orphans::register(&mut routes);
+    stats::register(&mut routes);
+    events::register(&mut routes);
+    webhooks::register(&mut routes);
+    problems::register(&mut routes);
+    routes
+}
+
+/// All endpoints.
+#[derive(Default)]
+struct Routes {
+    endpoints: Vec<Endpoint>,
+}
+
+/// A path and its methods, each with what it asks of its callers: GET brings HEAD along, and
+/// every other method is answered with 405 and `Allow`.
+struct Endpoint {
+    path: &'static str,
+    resource: Resource,
+    rules: Vec<(Method, Access)>,
+}
+
+fn at(path: &'static str) -> Endpoint {
+    Endpoint { path, resource: web::resource(path), rules: Vec::new() }
 }
 
 impl Endpoint {
-    fn on<F, Args>(mut self, methods: &[Method], handler: F) -> Self
+    fn on<F, Args>(mut self, methods: &[Method], access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.allow.extend_from_slice(methods);
+        self.rules.extend(methods.iter().map(|method| (method.clone(), access)));
         let route = web::route().guard(one_of(methods)).to(handler);
+        let route = match access {
+            Access::Public | Access::Events => route,
+            Access::Needs(scope) => {
+                route.wrap(from_fn(move |request, next| access::admit(scope, request, next)))
+            }
+        };
         Self { resource: self.resource.route(route), ..self }
     }
 
-    fn get<F, Args>(self, handler: F) -> Self
+    fn get<F, Args>(self, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(&[Method::GET, Method::HEAD], handler)
+        self.on(&[Method::GET, Method::HEAD], access, handler)
     }
 
-    fn add_to(self, config: &mut ServiceConfig) {
-        let names: Vec<_> = self.allow.iter().map(Method::as_str).collect();
+    fn add_to(self, routes: &mut Routes) {
+        routes.endpoints.push(self);
+    }
+
+    fn into_resource(self) -> Resource {
+        let names: Vec<_> = self.rules.iter().map(|(method, _)| method.as_str()).collect();
         let allow = HeaderValue::from_str(&names.join(", "));
         let allow = allow.unwrap_or(HeaderValue::from_static(""));
-        config.service(self.resource.default_service(web::to(move || {
+        self.resource.default_service(web::to(move || {
             let refused = ApiError::method_not_allowed(allow.clone());
             async { Err::<HttpResponse, _>(refused) }
-        })));
+        }))
     }
 }
 

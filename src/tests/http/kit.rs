@@ -7,13 +7,18 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use chrono::TimeDelta;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use upload_coordinator::app::identity::issue::{self, NewKey};
+use upload_coordinator::app::identity::{Authenticator, KeyRing, owner};
 use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::policy::{Late, Overwrite};
-use upload_coordinator::domain::{Policy, PolicyName, Prefix};
-use upload_coordinator::http::{HttpSettings, HttpState, build};
+use upload_coordinator::domain::{Policy, PolicyName, Prefix, Scopes};
+use upload_coordinator::http::access::Protection;
+use upload_coordinator::http::{HttpSettings, HttpState, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::{MIN_PART_SIZE, MemoryStore};
 
@@ -33,7 +38,7 @@ pub struct Server {
     pub app: Arc<App>,
     client: Client,
     handle: ServerHandle,
-    _database: TestDatabase,
+    pub database: TestDatabase,
 }
 
 /// What was answered.
@@ -90,8 +95,34 @@ impl Server {
 
     /// With this `client_timeout`.
     pub async fn with(client_timeout: Duration) -> Self {
+        Self::build(client_timeout, Quota::default(), |_| Protection::default()).await
+    }
+
+    /// With API keys, looked up afresh for every request.
+    pub async fn keyed() -> Self {
+        Self::protected(Quota::default(), |_| {}).await
+    }
+
+    /// With API keys, a quota, and other changes.
+    pub async fn protected(quota: Quota, change: impl FnOnce(&mut Protection)) -> Self {
+        Self::build(Duration::from_secs(20), quota, |app| {
+            let keys = KeyRing::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
+            let auth = Arc::new(Authenticator::new(Some(keys), None));
+            let mut protection = Protection { auth, ..Protection::default() };
+            change(&mut protection);
+            protection
+        })
+        .await
+    }
+
+    /// With what lets requests in.
+    pub async fn build(
+        client_timeout: Duration,
+        quota: Quota,
+        protect: impl FnOnce(&App) -> Protection,
+    ) -> Self {
         let database = TestDatabase::create().await;
-        let db = database.migrated().await;
+        let db = database.migrated().await.with_quota(quota);
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let objects = store.clone().store("default", None).expect("a store");
         let app = Arc::new(App {
@@ -117,12 +148,13 @@ impl Server {
             workers: Some(1),
         };
         let state = HttpState { app: app.clone(), reconciler };
-        let server = build(state, settings, listener).expect("a server");
+        let protection = protect(&app);
+        let server = build_with(state, protection, settings, listener).expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
         let redirects = reqwest::redirect::Policy::none();
         let client = Client::builder().redirect(redirects).build().expect("a client");
-        Self { address, store, app, client, handle, _database: database }
+        Self { address, store, app, client, handle, database }
     }
 
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
@@ -136,6 +168,14 @@ impl Server {
 
     pub async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
         answer(self.request(method, path).json(&body)).await
+    }
+
+    /// A new key of an owner with these scopes, as `Authorization` has it.
+    pub async fn key(&self, name: &str, scopes: Scopes) -> String {
+        let owner = owner(name).expect("an owner");
+        let new = NewKey { name: String::new(), owner, scopes, lives: None };
+        let made = issue::issue(&self.app.db, &SystemClock, &SystemIds, new).await;
+        format!("Bearer {}", made.expect("a key").1.expose_secret())
     }
 
     /// A new track's id.

@@ -2,7 +2,13 @@
 
 mod bad_input;
 mod files;
+mod hardening;
+mod idempotency;
+mod identity;
+mod jwt;
 mod kit;
+mod limits;
+mod ownership;
 mod service;
 mod tracks;
 mod uploads;

@@ -170,7 +170,7 @@ async fn no_sequence_of_events_and_faults_loses_parts() {
         let world = world().await;
         let mut uploads = Vec::new();
         for _ in 0..40 {
-            step(&world, &mut rng, &mut uploads).await;
+            Box::pin(step(&world, &mut rng, &mut uploads)).await;
         }
         // The store is well again; all is ended and cleared away by incremental runs alone.
         world.store.heal();

@@ -1,12 +1,12 @@
 //! What stores tell the service.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 
-use super::at;
+use super::{Routes, at};
+use crate::http::access::Access;
 
 pub mod s3;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/events/s3").on(&[Method::POST], s3::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/events/s3").on(&[Method::POST], Access::Events, s3::handle).add_to(routes);
 }

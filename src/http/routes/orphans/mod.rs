@@ -1,12 +1,15 @@
 //! Objects without a row, for administrators.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
+use crate::http::access::Access::Needs;
 
 pub mod purge;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/admin/orphans/purge").on(&[Method::POST], purge::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/admin/orphans/purge")
+        .on(&[Method::POST], Needs(Scope::Admin), purge::handle)
+        .add_to(routes);
 }

@@ -29,9 +29,10 @@ pub async fn handle(
     let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
     let kind = query.value("kind", text::one_of(names));
     let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
+    let seal = query.seal();
     query.finish()?;
     let run = find(&state, id).await?;
     let page =
         state.app.db.list_findings(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(web::Json(PageView::of(page, FindingView::from)))
+    Ok(web::Json(PageView::of(page, FindingView::from, &seal)))
 }

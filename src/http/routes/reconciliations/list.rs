@@ -20,7 +20,8 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<web::Json<PageView<RunView>>, ApiError> {
     let paging = query.paging(RUN_ORDER, |value| text::moment(value).is_ok());
+    let seal = query.seal();
     query.finish()?;
     let page = state.app.db.list_runs(paging.cursor.as_ref(), paging.limit).await?;
-    Ok(web::Json(PageView::of(page, RunView::from)))
+    Ok(web::Json(PageView::of(page, RunView::from, &seal)))
 }

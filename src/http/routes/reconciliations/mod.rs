@@ -1,9 +1,10 @@
 //! Reconciliation runs, for administrators.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
+use crate::http::access::Access::Needs;
 
 pub mod body;
 pub mod cancel;
@@ -13,13 +14,19 @@ pub mod get;
 pub mod list;
 pub mod start;
 
-pub(super) fn register(config: &mut ServiceConfig) {
+pub(super) fn register(routes: &mut Routes) {
     at("/api/admin/reconciliations")
-        .get(list::handle)
-        .on(&[Method::POST], start::handle)
-        .add_to(config);
-    at("/api/admin/reconciliations/{id}").get(get::handle).add_to(config);
-    at("/api/admin/reconciliations/{id}/events").get(events::handle).add_to(config);
-    at("/api/admin/reconciliations/{id}/findings").get(findings::handle).add_to(config);
-    at("/api/admin/reconciliations/{id}/cancel").on(&[Method::POST], cancel::handle).add_to(config);
+        .get(Needs(Scope::Admin), list::handle)
+        .on(&[Method::POST], Needs(Scope::Admin), start::handle)
+        .add_to(routes);
+    at("/api/admin/reconciliations/{id}").get(Needs(Scope::Admin), get::handle).add_to(routes);
+    at("/api/admin/reconciliations/{id}/events")
+        .get(Needs(Scope::Admin), events::handle)
+        .add_to(routes);
+    at("/api/admin/reconciliations/{id}/findings")
+        .get(Needs(Scope::Admin), findings::handle)
+        .add_to(routes);
+    at("/api/admin/reconciliations/{id}/cancel")
+        .on(&[Method::POST], Needs(Scope::Admin), cancel::handle)
+        .add_to(routes);
 }

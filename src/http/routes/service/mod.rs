@@ -1,8 +1,7 @@
 //! The service about itself: alive, ready, documented.
 
-use actix_web::web::ServiceConfig;
-
-use super::at;
+use super::{Routes, at};
+use crate::http::access::Access;
 
 pub mod healthz;
 pub mod metrics;
@@ -11,13 +10,13 @@ pub mod redoc;
 pub mod schema;
 pub mod swagger_ui;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/healthz").get(healthz::handle).add_to(config);
-    at("/readyz").get(readyz::handle).add_to(config);
-    at("/metrics").get(metrics::handle).add_to(config);
-    at("/api/schema").get(schema::handle).add_to(config);
-    at("/api/schema/redoc").get(redoc::handle).add_to(config);
-    at("/api/schema/redoc/redoc.standalone.js").get(redoc::script).add_to(config);
-    at("/api/schema/swagger-ui").get(swagger_ui::handle).add_to(config);
-    at("/api/schema/swagger-ui/{file}").get(swagger_ui::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/healthz").get(Access::Public, healthz::handle).add_to(routes);
+    at("/readyz").get(Access::Public, readyz::handle).add_to(routes);
+    at("/metrics").get(Access::Public, metrics::handle).add_to(routes);
+    at("/api/schema").get(Access::Public, schema::handle).add_to(routes);
+    at("/api/schema/redoc").get(Access::Public, redoc::handle).add_to(routes);
+    at("/api/schema/redoc/redoc.standalone.js").get(Access::Public, redoc::script).add_to(routes);
+    at("/api/schema/swagger-ui").get(Access::Public, swagger_ui::handle).add_to(routes);
+    at("/api/schema/swagger-ui/{file}").get(Access::Public, swagger_ui::handle).add_to(routes);
 }

@@ -1,11 +1,11 @@
 //! How things stand, for administrators.
 
-use actix_web::web::ServiceConfig;
-
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
+use crate::http::access::Access::Needs;
 
 pub mod get;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/admin/stats").get(get::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/admin/stats").get(Needs(Scope::Admin), get::handle).add_to(routes);
 }

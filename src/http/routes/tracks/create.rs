@@ -6,22 +6,26 @@ use actix_web::web::Data;
 
 use super::body::NewTrack;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json};
-use crate::http::openapi::BadBody;
+use crate::http::extract::{Caller, Json, Once};
+use crate::http::openapi::{BadBody, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
 /// Create a track
 #[utoipa::path(post, path = "/api/tracks", operation_id = "create_track", tag = "tracks",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
+            characters: the same key and request give the same resource, for 24 hours")),
     request_body = NewTrack,
     responses((status = 201, description = "Created", body = TrackView,
-        headers(("Location" = String, description = "Its path"))), BadBody))]
+        headers(("Location" = String, description = "Its path"))), BadBody, OnceOnly))]
 pub async fn handle(
     caller: Caller,
+    once: Once,
     Json(body): Json<NewTrack>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let track = state.app.create_track(&caller.owner, body.try_into()?).await?;
-    let path = format!("/api/tracks/{}", track.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from((track, None))))
+    let key = once.key();
+    let track = state.app.create_track_once(&caller.owner, key.as_ref(), body.try_into()?).await?;
+    let path = format!("/api/tracks/{}", track.0.id);
+    Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from(track)))
 }

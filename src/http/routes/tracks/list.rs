@@ -39,8 +39,9 @@ pub async fn handle(
     query: Query,
     state: Data<HttpState>,
 ) -> Result<web::Json<PageView<TrackView>>, ApiError> {
+    let seal = query.seal();
     let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
-    Ok(web::Json(PageView::of(page, TrackView::from)))
+    Ok(web::Json(PageView::of(page, TrackView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {

@@ -1,9 +1,10 @@
 //! Tracks.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
+use crate::http::access::Access::Needs;
 
 pub mod body;
 pub mod create;
@@ -16,18 +17,23 @@ pub mod presigned_url;
 pub mod put;
 pub mod upload;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/tracks").get(list::handle).on(&[Method::POST], create::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/tracks")
+        .get(Needs(Scope::TracksRead), list::handle)
+        .on(&[Method::POST], Needs(Scope::TracksWrite), create::handle)
+        .add_to(routes);
     at("/api/tracks/{id}")
-        .get(get::handle)
-        .on(&[Method::PUT], put::handle)
-        .on(&[Method::PATCH], patch::handle)
-        .on(&[Method::DELETE], delete::handle)
-        .add_to(config);
-    at("/api/tracks/{id}/presigned-url").on(&[Method::POST], presigned_url::handle).add_to(config);
+        .get(Needs(Scope::TracksRead), get::handle)
+        .on(&[Method::PUT], Needs(Scope::TracksWrite), put::handle)
+        .on(&[Method::PATCH], Needs(Scope::TracksWrite), patch::handle)
+        .on(&[Method::DELETE], Needs(Scope::TracksWrite), delete::handle)
+        .add_to(routes);
+    at("/api/tracks/{id}/presigned-url")
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), presigned_url::handle)
+        .add_to(routes);
     // The rest of the path, slashes too: a path is refused as a filename, with a sentence.
     at("/api/tracks/{id}/upload/{filename:.+}")
-        .on(&[Method::POST, Method::PUT], upload::handle)
-        .add_to(config);
-    at("/api/tracks/{id}/file").get(file::handle).add_to(config);
+        .on(&[Method::POST, Method::PUT], Needs(Scope::UploadsWrite), upload::handle)
+        .add_to(routes);
+    at("/api/tracks/{id}/file").get(Needs(Scope::TracksRead), file::handle).add_to(routes);
 }

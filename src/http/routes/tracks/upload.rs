@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
+use crate::http::access::DirectPlace;
 use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
@@ -42,7 +43,7 @@ struct FileForm {
     responses((status = 200, description = "The track with its file", body = TrackView),
         BadFile, NotFound))]
 pub async fn handle(
-    caller: Caller,
+    (caller, place): (Caller, DirectPlace),
     Id(track): Id<TrackId>,
     mut query: Query,
     request: HttpRequest,
@@ -58,7 +59,10 @@ pub async fn handle(
     // A task of its own: when the client hangs up this handler is dropped, but what was
     // begun must still be ended.
     let app = state.app.clone();
-    let work = async move { app.direct_upload(&caller.owner, upload, bytes).await };
+    let work = async move {
+        let _place = place;
+        app.direct_upload(&caller.owner, upload, bytes).await
+    };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
     Ok(web::Json(stored.map_err(|error| stall.explain(error))?.into()))

@@ -6,8 +6,8 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json};
-use crate::http::openapi::{BadBody, NotFound};
+use crate::http::extract::{Caller, Json, Once};
+use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
@@ -16,16 +16,21 @@ use crate::http::views::UploadView;
 /// Answers the request to send to the store: exactly its `headers`, and the file. The
 /// upload is committed before the URL is answered.
 #[utoipa::path(post, path = "/api/uploads", operation_id = "create_upload", tag = "uploads",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
+            characters: the same key and request give the same resource, for 24 hours")),
     request_body = UploadBody,
     responses((status = 201, description = "Created, with `request`", body = UploadView,
         headers(("Location" = String, description = "Its path"),
-            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound))]
+            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
     caller: Caller,
+    once: Once,
     Json(body): Json<UploadBody>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let created = state.app.create_upload(&caller.owner, body.try_into()?).await?;
+    let (key, new) = (once.key(), body.try_into()?);
+    let creating = state.app.create_upload_once(&caller.owner, key.as_ref(), new);
+    let created = Box::pin(creating).await?;
     let path = format!("/api/uploads/{}", created.upload.id);
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))

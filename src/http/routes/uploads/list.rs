@@ -40,8 +40,9 @@ pub async fn handle(
     query: Query,
     state: Data<HttpState>,
 ) -> Result<web::Json<PageView<UploadView>>, ApiError> {
+    let seal = query.seal();
     let page = state.app.db.list_uploads(&caller.owner, &filter(query)?).await?;
-    Ok(web::Json(PageView::of(page, UploadView::from)))
+    Ok(web::Json(PageView::of(page, UploadView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {

@@ -1,9 +1,10 @@
 //! Uploads, with or without a track.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
+use crate::http::access::Access::Needs;
 
 pub mod body;
 pub mod complete;
@@ -17,15 +18,27 @@ pub mod list_parts;
 pub mod presign;
 pub mod sign_parts;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/uploads").get(list::handle).on(&[Method::POST], create::handle).add_to(config);
-    at("/api/uploads/{id}").get(get::handle).on(&[Method::DELETE], delete::handle).add_to(config);
-    at("/api/uploads/{id}/events").get(events::handle).add_to(config);
-    at("/api/uploads/{id}/presign").on(&[Method::POST], presign::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/uploads")
+        .get(Needs(Scope::UploadsRead), list::handle)
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), create::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}")
+        .get(Needs(Scope::UploadsRead), get::handle)
+        .on(&[Method::DELETE], Needs(Scope::UploadsWrite), delete::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}/events").get(Needs(Scope::UploadsRead), events::handle).add_to(routes);
+    at("/api/uploads/{id}/presign")
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), presign::handle)
+        .add_to(routes);
     at("/api/uploads/{id}/parts")
-        .get(list_parts::handle)
-        .on(&[Method::POST], sign_parts::handle)
-        .add_to(config);
-    at("/api/uploads/{id}/complete").on(&[Method::POST], complete::handle).add_to(config);
-    at("/api/uploads/{id}/confirm").on(&[Method::POST], confirm::handle).add_to(config);
+        .get(Needs(Scope::UploadsRead), list_parts::handle)
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), sign_parts::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}/complete")
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), complete::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}/confirm")
+        .on(&[Method::POST], Needs(Scope::UploadsWrite), confirm::handle)
+        .add_to(routes);
 }

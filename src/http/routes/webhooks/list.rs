@@ -34,7 +34,8 @@ pub async fn handle(
     let paging = query.paging(DELIVERY_ORDER, |value| text::moment(value).is_ok());
     let names = DeliveryStatus::ALL.into_iter().map(DeliveryStatus::name);
     let status = query.value("status", text::one_of(names));
+    let seal = query.seal();
     query.finish()?;
     let page = state.app.db.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(web::Json(PageView::of(page, DeliveryView::from)))
+    Ok(web::Json(PageView::of(page, DeliveryView::from, &seal)))
 }

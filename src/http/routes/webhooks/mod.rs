@@ -1,23 +1,24 @@
 //! Outgoing webhooks, for administrators.
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::at;
+use super::{Routes, at};
+use crate::domain::Scope;
 use crate::domain::webhook::Delivery;
+use crate::http::access::Access::Needs;
 
 pub mod list;
 pub mod redeliver;
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    at("/api/admin/webhooks/deliveries").get(list::handle).add_to(config);
+pub(super) fn register(routes: &mut Routes) {
+    at("/api/admin/webhooks/deliveries").get(Needs(Scope::Admin), list::handle).add_to(routes);
     at("/api/admin/webhooks/deliveries/{id}/redeliver")
-        .on(&[Method::POST], redeliver::handle)
-        .add_to(config);
+        .on(&[Method::POST], Needs(Scope::Admin), redeliver::handle)
+        .add_to(routes);
 }
 
 /// One piece of news for one endpoint.

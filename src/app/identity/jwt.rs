@@ -1,0 +1,234 @@
+//! JSON Web Tokens. The algorithm is the configuration's choice and never the token's; `exp`
+//! must be there.
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use super::{Denied, Identity, Jwks, owner};
+use crate::domain::Scopes;
+
+/// Longer ones are no tokens of ours, and need not be decoded to see it.
+const MAX_TOKEN_LEN: usize = 16 * 1024;
+
+const MALFORMED: &str = "The token is no JSON Web Token";
+
+/// What tokens must be like.
+#[derive(Debug, Clone)]
+pub struct JwtSettings {
+    /// The algorithms that are taken.
+    pub algorithms: Vec<Algorithm>,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// Of which `aud` must name one; without any, tokens with an `aud` are refused.
+    pub audience: Vec<String>,
+    /// By how many seconds clocks may differ.
+    pub leeway: u64,
+    /// The claim with the owner.
+    pub owner_claim: String,
+    /// The claim with the scopes.
+    pub scope_claim: String,
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub struct JwtVerifier {
+    settings: JwtSettings,
+    jwks: Option<Jwks>,
+    secret: Option<DecodingKey>,
+}
+
+impl JwtVerifier {
+    /// By the keys of a set, and HS256 by a secret.
+    pub fn new(settings: JwtSettings, jwks: Option<Jwks>, secret: Option<&[u8]>) -> Self {
+        Self { settings, jwks, secret: secret.map(DecodingKey::from_secret) }
+    }
+
+    pub(super) async fn identify(&self, token: &str) -> Result<Identity, Denied> {
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(Denied::Invalid(MALFORMED));
+        }
+        let header = decode_header(token).map_err(|_| Denied::Invalid(MALFORMED))?;
+        if !self.settings.algorithms.contains(&header.alg) {
+            return Err(Denied::Invalid("The token's algorithm is not taken here"));
+        }
+        if header.crit.is_some() {
+            return Err(Denied::Invalid("The token has critical headers that are not known here"));
+        }
+        let key = self.key(header.alg, header.kid.as_deref()).await?;
+        let claims = decode::<Map<String, Value>>(token, &key, &self.validation(header.alg));
+        let claims = claims.map_err(|error| Denied::Invalid(sentence(error.kind())))?.claims;
+        let named = claims.get(&self.settings.owner_claim).and_then(Value::as_str);
+        let owner = named.and_then(owner);
+        Ok(Identity {
+            owner: owner.ok_or(Denied::Invalid("The token does not say for whom it is"))?,
+            scopes: scopes(claims.get(&self.settings.scope_claim)),
+        })
+    }
+
+    /// The secret is for HS256 only and the set for all others, so that a public key is never
+    /// taken for a secret.
+    async fn key(&self, algorithm: Algorithm, id: Option<&str>) -> Result<DecodingKey, Denied> {
+        let unknown = Denied::Invalid("The token's algorithm is not taken here");
+        if algorithm == Algorithm::HS256 {
+            return self.secret.clone().ok_or(unknown);
+        }
+        match &self.jwks {
+            Some(jwks) => jwks.find(algorithm, id).await,
+            None => Err(unknown),
+        }
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let JwtSettings { issuer, audience, leeway, .. } = &self.settings;
+        let mut validation = Validation::new(algorithm);
+        let mut required = vec!["exp"];
+        validation.leeway = *leeway;
+        validation.validate_nbf = true;
+        if let Some(issuer) = issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if !audience.is_empty() {
+            validation.set_audience(audience);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+fn sentence(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "The token has expired",
+        ErrorKind::ImmatureSignature => "The token is not valid yet",
+        ErrorKind::InvalidIssuer => "The token is of another issuer",
+        ErrorKind::InvalidAudience => "The token is for another audience",
+        ErrorKind::InvalidSignature => "The token's signature is wrong",
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
+            "A claim of the token is missing or malformed"
+        }
+        _ => MALFORMED,
+    }
+}
+
+/// A text with spaces between (RFC 8693), or a list as some issuers write it.
+fn scopes(claim: Option<&Value>) -> Scopes {
+    match claim {
+        Some(Value::String(text)) => Scopes::known(text.split(' ')),
+        Some(Value::Array(names)) => Scopes::known(names.iter().filter_map(Value::as_str)),
+        _ => Scopes::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn verifier() -> JwtVerifier {
+        let settings = JwtSettings {
+            algorithms: vec![Algorithm::HS256],
+            issuer: Some("https://id.example.com".into()),
+            audience: vec!["uploads".into()],
+            leeway: 30,
+            owner_claim: "sub".into(),
+            scope_claim: "scope".into(),
+        };
+        JwtVerifier::new(settings, None, Some(SECRET))
+    }
+
+    fn claims(change: &Value) -> Value {
+        let mut claims = json!({"iss": "https://id.example.com", "aud": "uploads",
+            "exp": get_current_timestamp() + 60, "sub": "ann", "scope": "openid tracks:read"});
+        for (name, value) in change.as_object().unwrap() {
+            match value {
+                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+                value => claims[name] = value.clone(),
+            }
+        }
+        claims
+    }
+
+    fn signed(change: &Value) -> String {
+        let header = Header::new(Algorithm::HS256);
+        encode(&header, &claims(change), &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    async fn said(token: &str) -> String {
+        match verifier().identify(token).await {
+            Ok(identity) => format!("{}: {}", identity.owner.as_str(), identity.scopes),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sound_token_names_owner_and_scopes() {
+        assert_eq!(said(&signed(&json!({}))).await, "ann: tracks:read");
+        let list = signed(&json!({"scope": ["admin", "x", 5], "aud": ["a", "uploads"]}));
+        assert_eq!(said(&list).await, "ann: admin");
+        assert_eq!(said(&signed(&json!({"scope": null}))).await, "ann: ");
+        let late = get_current_timestamp() - 10;
+        assert_eq!(said(&signed(&json!({"exp": late}))).await, "ann: tracks:read", "leeway");
+    }
+
+    #[tokio::test]
+    async fn a_token_with_a_wrong_claim_is_refused() {
+        let now = get_current_timestamp();
+        for (change, why) in [
+            (json!({"exp": now - 60}), "expired"),
+            (json!({"exp": null}), "missing"),
+            (json!({"exp": "soon"}), "missing or malformed"),
+            (json!({"nbf": now + 60}), "not valid yet"),
+            (json!({"iss": "https://evil.example.com"}), "issuer"),
+            (json!({"iss": null}), "missing"),
+            (json!({"aud": "others"}), "audience"),
+            (json!({"aud": null}), "missing"),
+            (json!({"sub": null}), "for whom"),
+            (json!({"sub": ""}), "for whom"),
+            (json!({"sub": 5}), "for whom"),
+            (json!({"sub": "a\u{0}b"}), "for whom"),
+            (json!({"sub": "x".repeat(256)}), "for whom"),
+        ] {
+            let said = said(&signed(&change)).await;
+            assert!(said.contains(why), "{change}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_chooses_its_algorithm_is_refused() {
+        use base64::Engine as _;
+        use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
+        let payload = B64.encode(claims(&json!({})).to_string());
+        for alg in ["none", "None", "NONE", "HS512", "RS256", "ES256"] {
+            let header = B64.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
+            for signature in ["", "AAAA"] {
+                let said = said(&format!("{header}.{payload}.{signature}")).await;
+                assert!(!said.starts_with("ann"), "{alg}: {said}");
+            }
+        }
+        let other = Header::new(Algorithm::HS512);
+        let key = EncodingKey::from_secret(SECRET);
+        let token = encode(&other, &claims(&json!({})), &key).unwrap();
+        assert!(said(&token).await.contains("algorithm"));
+        let forged = EncodingKey::from_secret(b"another secret, as long as the first one");
+        let forged = encode(&Header::default(), &claims(&json!({})), &forged).unwrap();
+        assert!(said(&forged).await.contains("signature"));
+        let mut critical = Header::new(Algorithm::HS256);
+        critical.crit = Some(vec!["exp".into()]);
+        let critical = encode(&critical, &claims(&json!({})), &key).unwrap();
+        assert!(said(&critical).await.contains("critical"));
+    }
+
+    #[tokio::test]
+    async fn garbage_is_no_token() {
+        let long = "a.".repeat(20_000);
+        for text in ["", ".", "..", "a.b.c", "....", "é.é.é", &long] {
+            assert_eq!(said(text).await, MALFORMED, "{text}");
+        }
+    }
+}

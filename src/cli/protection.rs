@@ -1,0 +1,79 @@
+//! Who is let in, as the configuration says.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use secrecy::ExposeSecret as _;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::app::identity::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier, KeyRing};
+use crate::config::{
+    AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
+};
+use crate::http::access::Protection;
+use crate::http::extract::Intake;
+use crate::http::rates::Rates;
+
+/// How long after a fetch of keys no other is made: tokens with made-up key ids would else
+/// have the issuer asked each time.
+const JWKS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Builds what stands before the routes.
+pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection> {
+    let LimitsConfig { direct_uploads, .. } = config.limits;
+    let places = if direct_uploads == 0 { Semaphore::MAX_PERMITS } else { direct_uploads };
+    Ok(Protection {
+        intake: Intake::new(config.events.token.clone()),
+        auth: Arc::new(authenticator(&config.auth, app)),
+        rates: rates(&config.limits),
+        direct_uploads: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        seal: app.db.cursor_seal().await?,
+        cors_origins: config.server.cors_origins.clone(),
+        tls: super::tls::server(&config.server.tls)?,
+    })
+}
+
+fn rates(limits: &LimitsConfig) -> Option<Rates> {
+    let per_second = NonZeroU32::new(limits.requests_per_second)?;
+    let burst = NonZeroU32::new(limits.burst).unwrap_or(per_second);
+    Some(Rates::new(per_second, burst))
+}
+
+fn authenticator(auth: &AuthConfig, app: &App) -> Authenticator {
+    if auth.mode == AuthMode::None {
+        return Authenticator::open();
+    }
+    let ttl = auth.api_key_cache.get();
+    let keys = || KeyRing::new(app.db.clone(), Arc::clone(&app.clock), ttl);
+    Authenticator::new(
+        auth.mode.takes_keys().then(keys),
+        auth.mode.takes_jwts().then(|| verifier(&auth.jwt)),
+    )
+}
+
+fn verifier(jwt: &JwtConfig) -> JwtVerifier {
+    let algorithms = jwt.algorithms().into_iter().map(|algorithm| match algorithm {
+        JwtAlgorithm::Rs256 => Algorithm::RS256,
+        JwtAlgorithm::Es256 => Algorithm::ES256,
+        JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+        JwtAlgorithm::Hs256 => Algorithm::HS256,
+    });
+    let settings = JwtSettings {
+        algorithms: algorithms.collect(),
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        leeway: jwt.leeway.get().as_secs(),
+        owner_claim: jwt.owner_claim.clone(),
+        scope_claim: jwt.scope_claim.clone(),
+    };
+    let kept = JwksSettings { ttl: jwt.jwks_cache.get(), pause: JWKS_PAUSE };
+    let jwks = jwt.source().map(|source| match source {
+        JwksSource::Url(url) => Jwks::of_url(url, kept),
+        JwksSource::File(path) => Jwks::of_file(path, kept),
+    });
+    let secret = jwt.secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
+    JwtVerifier::new(settings, jwks, secret)
+}

@@ -1,0 +1,29 @@
+//! TLS of the service's own, for where no proxy ends it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::TlsConfig;
+
+/// What `server.tls` names, read; `None` where it names nothing.
+pub fn server(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>> {
+    let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
+    let chain = CertificateDer::pem_file_iter(Path::new(cert))
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("server.tls.cert: {cert}"))?;
+    anyhow::ensure!(!chain.is_empty(), "server.tls.cert: {cert} holds no certificate");
+    let secret = PrivateKeyDer::from_pem_file(Path::new(key))
+        .with_context(|| format!("server.tls.key: {key}"))?;
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("server.tls")?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .context("server.tls: the key is not the certificate's")?;
+    Ok(Some(config))
+}

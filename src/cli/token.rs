@@ -1,0 +1,196 @@
+//! `token`: API keys.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use chrono::TimeDelta;
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::adapters;
+use crate::app::identity::{self, issue};
+use crate::config::Config;
+use crate::db::Db;
+use crate::domain::api_key::{ApiKey, MAX_NAME_CHARS};
+use crate::domain::clock::SystemClock;
+use crate::domain::ids::SystemIds;
+use crate::domain::{Clock as _, Owner, Scope, Timestamp};
+
+/// What `token` takes.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a key. Its text is printed once and kept nowhere.
+    Create {
+        /// In whose name it calls: tracks and uploads belong to owners.
+        #[arg(long, value_parser = owner)]
+        owner: Owner,
+        /// What it may do; repeatable: uploads:write, uploads:read, tracks:write, tracks:read,
+        /// admin.
+        #[arg(long = "scope", required = true, value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// How long it lives, such as 90d; by default until it is revoked.
+        #[arg(long, value_parser = span)]
+        expires_in: Option<TimeDelta>,
+        /// A name for people.
+        #[arg(long, default_value = "", value_parser = name)]
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List keys; never their secrets.
+    List {
+        /// Only of this owner.
+        #[arg(long, value_parser = owner)]
+        owner: Option<Owner>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back. Running services refuse it within `auth.api_key_cache`.
+    Revoke {
+        /// The key's id, as `list` prints it.
+        id: Uuid,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn owner(text: &str) -> Result<Owner, String> {
+    identity::owner(text).ok_or_else(|| {
+        format!("takes 1 to {} bytes without control characters", identity::MAX_OWNER_LEN)
+    })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.chars().count() > MAX_NAME_CHARS || text.chars().any(char::is_control) {
+        return Err(format!("takes up to {MAX_NAME_CHARS} characters, no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn span(text: &str) -> Result<TimeDelta, String> {
+    let most = TimeDelta::days(36_500);
+    let span = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
+    span.filter(|span| *span > TimeDelta::zero() && *span <= most)
+        .ok_or_else(|| "takes a duration such as 12h or 90d".to_owned())
+}
+
+/// Makes, lists or revokes.
+pub async fn run(file: Option<&Path>, args: &TokenArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
+    let _log = super::start_log(&config)?;
+    let db = adapters::database(&config).await?;
+    if !db.pending_migrations().await?.is_empty() {
+        bail!("migrations are pending: run `migrate up` first");
+    }
+    let code = act(&db, &args.action).await;
+    db.close().await?;
+    code
+}
+
+async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
+    match action {
+        Action::Create { owner, scopes, expires_in, name, json } => {
+            let new = issue::NewKey {
+                name: name.clone(),
+                owner: owner.clone(),
+                scopes: scopes.iter().copied().collect(),
+                lives: *expires_in,
+            };
+            let (key, text) = issue::issue(db, &SystemClock, &SystemIds, new).await?;
+            if *json {
+                let mut shown = as_json(&key);
+                shown["token"] = text.expose_secret().into();
+                print(&shown)?;
+            } else {
+                // The key alone, so that `$(... token create ...)` takes it.
+                println!("{}", text.expose_secret());
+                eprintln!("id {}; it is not shown again", key.id);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::List { owner, json } => {
+            let keys = issue::list(db, owner.as_ref()).await?;
+            if *json {
+                print(&Value::Array(keys.iter().map(as_json).collect()))?;
+            } else {
+                println!("{}", table(&keys));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Revoke { id, json } => {
+            let revoked = issue::revoke(db, &SystemClock, *id).await?;
+            if *json {
+                print(&json!({"id": id, "revoked": revoked}))?;
+            } else if revoked {
+                println!("revoked {id}");
+            }
+            if !revoked {
+                eprintln!("there is no key {id} that is not revoked already");
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn print(value: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value).context("JSON")?);
+    Ok(())
+}
+
+fn status(key: &ApiKey) -> &'static str {
+    match key {
+        ApiKey { revoked_at: Some(_), .. } => "revoked",
+        key if key.is_live(SystemClock.now()) => "live",
+        _ => "expired",
+    }
+}
+
+fn as_json(key: &ApiKey) -> Value {
+    json!({
+        "id": key.id,
+        "name": key.name,
+        "owner": key.owner.as_str(),
+        "scopes": key.scopes.names().collect::<Vec<_>>(),
+        "status": status(key),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+    })
+}
+
+fn table(keys: &[ApiKey]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["id", "owner", "scopes", "status", "expires", "last used", "name"]);
+    let moment = |at: Option<Timestamp>| {
+        at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%M").to_string())
+    };
+    for key in keys {
+        table.add_row([
+            key.id.to_string(),
+            key.owner.as_str().to_owned(),
+            key.scopes.to_string(),
+            status(key).to_owned(),
+            moment(key.expires_at),
+            moment(key.last_used_at),
+            key.name.clone(),
+        ]);
+    }
+    table
+}

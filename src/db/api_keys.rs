@@ -1,0 +1,129 @@
+//! API keys. They are looked up by id; only the hash of a secret is here.
+
+use chrono::TimeDelta;
+use entity::api_key::{ActiveModel, Column, Entity, Model};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
+use uuid::Uuid;
+
+use super::{Db, DbError, Result};
+use crate::domain::api_key::{ApiKey, SecretHash};
+use crate::domain::{Owner, Scopes, Timestamp};
+
+/// How many rows a list reads at a time.
+const PAGE: u64 = 500;
+
+/// Uses that come closer together than this are noted once.
+const USE_STEP: TimeDelta = TimeDelta::minutes(1);
+
+impl Db {
+    /// Keeps a new key.
+    pub async fn add_api_key(&self, key: &ApiKey) -> Result<()> {
+        let ApiKey {
+            id,
+            hash,
+            name,
+            owner,
+            scopes,
+            created_at,
+            expires_at,
+            revoked_at,
+            last_used_at,
+        } = key;
+        let row = ActiveModel {
+            id: Set(*id),
+            hash: Set(hash.to_hex()),
+            name: Set(name.clone()),
+            owner: Set(owner.as_str().to_owned()),
+            scopes: Set(scopes.to_string()),
+            created_at: Set(*created_at),
+            expires_at: Set(*expires_at),
+            revoked_at: Set(*revoked_at),
+            last_used_at: Set(*last_used_at),
+        };
+        Entity::insert(row).exec_without_returning(&self.write).await?;
+        Ok(())
+    }
+
+    /// One key.
+    pub async fn api_key(&self, id: Uuid) -> Result<Option<ApiKey>> {
+        Entity::find_by_id(id).one(&self.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// A page of keys in the order of their ids, behind this one; of one owner or of all.
+    pub async fn list_api_keys(
+        &self,
+        owner: Option<&Owner>,
+        after: Option<Uuid>,
+    ) -> Result<Vec<ApiKey>> {
+        let mut query = Entity::find();
+        if let Some(owner) = owner {
+            query = query.filter(Column::Owner.eq(owner.as_str()));
+        }
+        if let Some(after) = after {
+            query = query.filter(Column::Id.gt(after));
+        }
+        let rows = query.order_by(Column::Id, Order::Asc).limit(PAGE).all(&self.read).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Takes a key back; `false` where there is none that could be.
+    pub async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
+        let done = Entity::update_many()
+            .col_expr(Column::RevokedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .filter(Column::RevokedAt.is_null())
+            .exec(&self.write)
+            .await?;
+        Ok(done.rows_affected == 1)
+    }
+
+    /// Notes that a key was used, unless that was noted within the last minute.
+    pub async fn touch_api_key(&self, id: Uuid, now: Timestamp) -> Result<()> {
+        let stale = Condition::any()
+            .add(Column::LastUsedAt.is_null())
+            .add(Column::LastUsedAt.lte(now - USE_STEP));
+        Entity::update_many()
+            .col_expr(Column::LastUsedAt, Expr::value(now))
+            .filter(Column::Id.eq(id))
+            .filter(stale)
+            .exec(&self.write)
+            .await?;
+        Ok(())
+    }
+}
+
+impl TryFrom<Model> for ApiKey {
+    type Error = DbError;
+
+    fn try_from(row: Model) -> Result<Self> {
+        let Model {
+            id,
+            hash,
+            name,
+            owner,
+            scopes,
+            created_at,
+            expires_at,
+            revoked_at,
+            last_used_at,
+        } = row;
+        let corrupt = |column| DbError::Corrupt { table: "api_keys", column, id: id.to_string() };
+        let known = Scopes::known(scopes.split(' '));
+        if known.to_string() != scopes {
+            return Err(corrupt("scopes"));
+        }
+        Ok(Self {
+            id,
+            hash: SecretHash::from_hex(&hash).ok_or_else(|| corrupt("hash"))?,
+            name,
+            owner: Owner::named(owner),
+            scopes: known,
+            created_at,
+            expires_at,
+            revoked_at,
+            last_used_at,
+        })
+    }
+}

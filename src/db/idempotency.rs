@@ -1,0 +1,160 @@
+//! `Idempotency-Key`s. A key is reserved in a commit of its own, with the id that its resource
+//! will have; the resource's own transaction completes it. Whoever dies in between leaves a
+//! lease that lapses, and the next attempt makes the resource under the same id: of two that
+//! try after all, the primary key lets one win.
+
+use std::time::Duration;
+
+use entity::idempotency_key::{ActiveModel, Column, Entity, Model};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter,
+    QueryOrder, QuerySelect,
+};
+use uuid::Uuid;
+
+use super::shards::time;
+use super::{Db, Result};
+use crate::domain::{Owner, Timestamp};
+
+/// How long a key belongs to its request.
+const LIFE: Duration = Duration::from_hours(24);
+
+/// A key that this process holds.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    owner: Owner,
+    key: String,
+    lease_until: Timestamp,
+    /// The id that the resource is to have.
+    pub resource: Uuid,
+}
+
+/// What became of an attempt to reserve a key.
+#[derive(Debug, Clone)]
+pub enum Reservation {
+    /// It is held, until it is completed or released.
+    Held(Claim),
+    /// Its resource was made.
+    Done(Uuid),
+    /// It belongs to another request of the same owner.
+    Mismatch,
+    /// Somebody else holds it.
+    InFlight,
+}
+
+impl Db {
+    /// Reserves a key for a request, whose resource is to have the id `candidate`, unless an
+    /// attempt that died has chosen one before.
+    pub async fn reserve_key(
+        &self,
+        owner: &Owner,
+        key: &str,
+        fingerprint: &str,
+        candidate: Uuid,
+        lease: Duration,
+    ) -> Result<Reservation> {
+        let txn = self.begin().await?;
+        let now = time(&txn, Duration::ZERO).await?;
+        let fresh = Model {
+            owner: owner.as_str().to_owned(),
+            key: key.to_owned(),
+            fingerprint: fingerprint.to_owned(),
+            resource: candidate,
+            done: false,
+            lease_until: now + lease,
+            created_at: now,
+        };
+        let known = [Column::Owner, Column::Key];
+        Entity::insert(ActiveModel::from(fresh.clone()))
+            .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
+            .exec_without_returning(&txn)
+            .await?;
+        let query = Entity::find_by_id((fresh.owner.clone(), fresh.key.clone()));
+        let query = if self.is_postgres() { query.lock_exclusive() } else { query };
+        let row = query.one(&txn).await?.unwrap_or_else(|| fresh.clone());
+        let claim = |resource| Claim {
+            owner: owner.clone(),
+            key: key.to_owned(),
+            lease_until: fresh.lease_until,
+            resource,
+        };
+        let old = row.created_at + LIFE <= now;
+        let outcome = if row.resource == candidate {
+            Reservation::Held(claim(candidate))
+        } else if !old && row.fingerprint != fingerprint {
+            Reservation::Mismatch
+        } else if !old && row.done {
+            Reservation::Done(row.resource)
+        } else if row.lease_until > now && !row.done {
+            Reservation::InFlight
+        } else {
+            // Lapsed, or from yesterday and not pruned yet.
+            let resource = if old { candidate } else { row.resource };
+            let taken = Model {
+                resource,
+                created_at: if old { now } else { row.created_at },
+                ..fresh.clone()
+            };
+            Entity::update(ActiveModel::from(taken).reset_all()).exec(&txn).await?;
+            Reservation::Held(claim(resource))
+        };
+        txn.commit().await?;
+        Ok(outcome)
+    }
+
+    /// Lets a key go whose request came to nothing, so that it may be sent again.
+    pub async fn release_key(&self, claim: &Claim) -> Result<()> {
+        Entity::delete_many()
+            .filter(Column::Owner.eq(claim.owner.as_str()))
+            .filter(Column::Key.eq(claim.key.as_str()))
+            .filter(Column::Resource.eq(claim.resource))
+            // Of another's attempt, after the lease lapsed, nothing is taken away.
+            .filter(Column::LeaseUntil.eq(claim.lease_until))
+            .filter(Column::Done.eq(false))
+            .exec(&self.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether the key's resource was made, by whomever.
+    pub async fn is_key_done(&self, claim: &Claim) -> Result<bool> {
+        let id = (claim.owner.as_str().to_owned(), claim.key.clone());
+        let row = Entity::find_by_id(id).one(&self.write).await?;
+        Ok(row.is_some_and(|row| row.done && row.resource == claim.resource))
+    }
+
+    /// Notes outside of the resource's transaction that it was made.
+    pub async fn complete_key(&self, claim: &Claim) -> Result<()> {
+        complete(&self.write, claim).await
+    }
+
+    /// Deletes a batch of keys that are older than a day; gives how many went. 0 is the end.
+    pub async fn prune_keys(&self, limit: u64) -> Result<u64> {
+        let before = time(&self.read, Duration::ZERO).await? - LIFE;
+        let ages: Vec<Timestamp> = Entity::find()
+            .select_only()
+            .column(Column::CreatedAt)
+            .filter(Column::CreatedAt.lte(before))
+            .order_by(Column::CreatedAt, Order::Asc)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        let Some(last) = ages.last() else { return Ok(0) };
+        let done = Entity::delete_many().filter(Column::CreatedAt.lte(*last));
+        Ok(done.exec(&self.write).await?.rows_affected)
+    }
+}
+
+/// Completes a key inside the transaction that makes its resource.
+pub(super) async fn complete(connection: &impl ConnectionTrait, claim: &Claim) -> Result<()> {
+    Entity::update_many()
+        .col_expr(Column::Done, Expr::value(true))
+        .filter(Column::Owner.eq(claim.owner.as_str()))
+        .filter(Column::Key.eq(claim.key.as_str()))
+        .filter(Column::Resource.eq(claim.resource))
+        .exec(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! How many uploads an owner may have, counted by indexes in the transaction that creates one
+//! more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::TimeDelta;
+use entity::upload::{Column, Entity};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, PaginatorTrait as _, QueryFilter,
+    QuerySelect, Statement,
+};
+
+use super::{DbError, Result};
+use crate::domain::{Status, Upload};
+
+/// How many uploads an owner may have; `None` is as many as it likes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Pending at once.
+    pub pending_uploads: Option<u64>,
+    /// Bytes pending at once.
+    pub pending_bytes: Option<u64>,
+    /// Created within 24 hours.
+    pub uploads_per_day: Option<u64>,
+    /// What an upload counts as whose size is not declared: `max_size` by policy.
+    pub max_sizes: BTreeMap<String, u64>,
+}
+
+impl Quota {
+    /// Whether nothing is bounded.
+    pub fn is_empty(&self) -> bool {
+        let Self { pending_uploads, pending_bytes, uploads_per_day, max_sizes: _ } = self;
+        pending_uploads.is_none() && pending_bytes.is_none() && uploads_per_day.is_none()
+    }
+
+    fn max_size(&self, policy: &str) -> u64 {
+        self.max_sizes.get(policy).copied().unwrap_or_default()
+    }
+}
+
+impl Quota {
+    /// Makes creations of these owners wait for one another until the transaction ends.
+    /// `SQLite` has one writer; in PostgreSQL two of one owner would not see each other's rows.
+    pub(super) async fn lock(txn: &impl ConnectionTrait, owners: &BTreeSet<&str>) -> Result<()> {
+        if txn.get_database_backend() != DbBackend::Postgres {
+            return Ok(());
+        }
+        for owner in owners {
+            let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+            let lock = Statement::from_sql_and_values(DbBackend::Postgres, sql, [(*owner).into()]);
+            txn.query_one_raw(lock).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses an upload that would be one too many.
+    pub(super) async fn check(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<()> {
+        if let Some(limit) = self.uploads_per_day {
+            let since = upload.created_at - TimeDelta::hours(24);
+            let today = Entity::find()
+                .filter(Column::Owner.eq(upload.owner.as_str()))
+                .filter(Column::CreatedAt.gt(since))
+                .count(txn)
+                .await?;
+            if today >= limit {
+                return Err(DbError::OverQuota { what: "uploads within 24 hours", limit });
+            }
+        }
+        if self.pending_uploads.is_some() || self.pending_bytes.is_some() {
+            self.check_pending(txn, upload).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_pending(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<()> {
+        let sum = Expr::col(Column::DeclaredSize).sum().cast_as("bigint");
+        let pending: Vec<(String, i64, i64, Option<i64>)> = Entity::find()
+            .select_only()
+            .column(Column::Policy)
+            .column_as(Column::Id.count(), "uploads")
+            .column_as(Column::DeclaredSize.count(), "sized")
+            .expr_as(sum, "bytes")
+            .filter(Column::Owner.eq(upload.owner.as_str()))
+            .filter(Column::Status.eq(Status::Pending.name()))
+            .group_by(Column::Policy)
+            .into_tuple()
+            .all(txn)
+            .await?;
+        let uploads: i64 = pending.iter().map(|(_, uploads, _, _)| uploads).sum();
+        if let Some(limit) = self.pending_uploads
+            && uploads.unsigned_abs() >= limit
+        {
+            return Err(DbError::OverQuota { what: "pending uploads", limit });
+        }
+        let Some(limit) = self.pending_bytes else { return Ok(()) };
+        let own = upload.declared.size.unwrap_or_else(|| self.max_size(upload.policy.as_str()));
+        let bytes = pending.iter().fold(own, |bytes, (policy, uploads, sized, declared)| {
+            let unsized_ = uploads.saturating_sub(*sized).unsigned_abs();
+            let guessed = unsized_.saturating_mul(self.max_size(policy));
+            bytes.saturating_add(guessed).saturating_add(declared.unwrap_or(0).unsigned_abs())
+        });
+        if bytes > limit {
+            return Err(DbError::OverQuota { what: "pending bytes", limit });
+        }
+        Ok(())
+    }
+}

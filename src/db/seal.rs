@@ -1,0 +1,38 @@
+//! Secrets that all processes on a database share, made by the first that needs them.
+
+use entity::secret::{self, Entity};
+use sea_orm::ActiveValue::Set;
+use sea_orm::EntityTrait as _;
+use sea_orm::sea_query::OnConflict;
+
+use super::page::Seal;
+use super::{Db, DbError, Result};
+
+/// The secret that cursors are sealed with.
+const CURSORS: &str = "cursors";
+
+impl Db {
+    /// What seals the cursors of this database's lists.
+    pub async fn cursor_seal(&self) -> Result<Seal> {
+        if let Some(row) = Entity::find_by_id(CURSORS.to_owned()).one(&self.read).await? {
+            return read(&row.value);
+        }
+        let fresh = hex::encode(rand::random::<[u8; 32]>());
+        let row = secret::ActiveModel { name: Set(CURSORS.to_owned()), value: Set(fresh) };
+        Entity::insert(row)
+            .on_conflict(OnConflict::column(secret::Column::Name).do_nothing().to_owned())
+            .exec_without_returning(&self.write)
+            .await?;
+        // Another process may have been first.
+        let row = Entity::find_by_id(CURSORS.to_owned()).one(&self.write).await?;
+        read(row.map(|row| row.value).unwrap_or_default().as_str())
+    }
+}
+
+fn read(text: &str) -> Result<Seal> {
+    let mut key = [0; 32];
+    let read = hex::decode_to_slice(text, &mut key);
+    let id = CURSORS.to_owned();
+    read.map_err(|_| DbError::Corrupt { table: "secrets", column: "value", id })?;
+    Ok(Seal::new(key))
+}

@@ -1,0 +1,147 @@
+//! API keys: `uck_<id>_<secret>`. The id finds the row, the secret is kept as its SHA-256
+//! only: 256 random bits need no slow hash.
+
+use std::fmt;
+
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use uuid::Uuid;
+
+use super::clock::Timestamp;
+use super::ids::Owner;
+use super::scope::Scopes;
+
+/// What every key begins with, so that scanners for leaked secrets know it.
+pub const PREFIX: &str = "uck_";
+
+/// The secret's length in bytes.
+pub const SECRET_LEN: usize = 32;
+
+/// The longest name of a key, in characters.
+pub const MAX_NAME_CHARS: usize = 100;
+
+/// The SHA-256 of a key's secret.
+#[derive(Clone, Copy)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// The hash of a secret as it is written.
+    fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// Reads what [`Self::to_hex`] wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
+        Some(Self(hash))
+    }
+
+    /// As it is kept.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// Compares in a time that tells nothing of where they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+/// A key as a caller shows it.
+#[derive(Debug, Clone)]
+pub struct ShownKey {
+    /// Which row.
+    pub id: Uuid,
+    /// What must match it.
+    pub hash: SecretHash,
+}
+
+impl ShownKey {
+    /// Takes a key apart; `None` for what is no key by its shape.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let shaped = id.len() == 32 && secret.len() == 2 * SECRET_LEN;
+        if !shaped || !id.bytes().chain(secret.bytes()).all(lower) {
+            return None;
+        }
+        Some(Self { id: Uuid::try_parse(id).ok()?, hash: SecretHash::of(secret) })
+    }
+}
+
+/// The text of a new key, to be shown once, and what is kept of its secret.
+pub fn write(id: Uuid, secret: &[u8; SECRET_LEN]) -> (SecretString, SecretHash) {
+    let secret = hex::encode(secret);
+    (format!("{PREFIX}{}_{secret}", id.as_simple()).into(), SecretHash::of(&secret))
+}
+
+/// A kept key.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// Its id, a part of its text.
+    pub id: Uuid,
+    /// Its secret's hash.
+    pub hash: SecretHash,
+    /// For people.
+    pub name: String,
+    /// In whose name it calls.
+    pub owner: Owner,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last used, to about a minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// Whether it opens anything at this moment.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|ends| now < ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_and_anything_else_is_no_key() {
+        let id = Uuid::from_u128(0x0190_a6f2_7b3c_7def_8123_4567_89ab_cdef);
+        let (text, hash) = write(id, &[7; SECRET_LEN]);
+        let text = text.expose_secret();
+        let shown = ShownKey::parse(text).expect("a key");
+        assert_eq!(shown.id, id);
+        let kept = SecretHash::from_hex(&hash.to_hex()).expect("a hash");
+        assert!(kept.matches(&shown.hash));
+        assert!(!write(id, &[8; SECRET_LEN]).1.matches(&kept));
+        for bad in [
+            "",
+            "uck_",
+            "uck__",
+            &text[1..],
+            &text[..text.len() - 1],
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &text.replace("uck_", "key_"),
+            &text.replacen('7', "é", 1),
+            &format!("{text} "),
+        ] {
+            assert!(ShownKey::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

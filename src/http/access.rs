@@ -1,0 +1,140 @@
+//! What a route asks of its callers. It is declared where the route is (`routes`): without it
+//! a route does not compile, and the document says the same.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::extract::{Caller, Intake};
+use super::problem::{ApiError, Code};
+use super::rates::Rates;
+use crate::app::identity::{Authenticator, Denied};
+use crate::db::Seal;
+use crate::domain::Scope;
+
+/// What a route asks of its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Public,
+    /// The token of [`Intake`], which the handler's own extractor checks.
+    Events,
+    /// A known caller with this scope.
+    Needs(Scope),
+}
+
+/// Who is let in, and how much of it at once.
+pub struct Protection {
+    /// Who sends events of buckets.
+    pub intake: Intake,
+    /// Tells callers apart.
+    pub auth: Arc<Authenticator>,
+    /// How many requests a second a caller may send; `None` is no limit.
+    pub rates: Option<Rates>,
+    /// Places for files that come through this service.
+    pub direct_uploads: Arc<Semaphore>,
+    /// What seals cursors.
+    pub seal: Seal,
+    /// Whose pages may call; `*` is everybody's, an empty list nobody's.
+    pub cors_origins: Vec<String>,
+    /// A certificate and its key, where TLS does not end before.
+    pub tls: Option<rustls::ServerConfig>,
+}
+
+impl Default for Protection {
+    /// Open to everybody, without limits.
+    fn default() -> Self {
+        Self {
+            intake: Intake::new(None),
+            auth: Arc::new(Authenticator::open()),
+            rates: None,
+            direct_uploads: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            seal: Seal::new(rand::random()),
+            cors_origins: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
+impl From<Intake> for Protection {
+    fn from(intake: Intake) -> Self {
+        Self { intake, ..Self::default() }
+    }
+}
+
+/// Lets a request to its handler that has the scope and is within its caller's rate. It stands
+/// before the extractors: who is not known is told nothing about the request.
+pub(super) async fn admit<B: MessageBody + 'static>(
+    scope: Scope,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
+    match check(scope, &request).await {
+        Ok(caller) => {
+            tracing::Span::current().record("owner", caller.owner.as_str());
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        // The error goes along, for the edge to log and to render.
+        Err(error) => Ok(request.error_response(error).map_into_right_body()),
+    }
+}
+
+async fn check(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
+    let protection = request.app_data::<Data<Protection>>();
+    let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
+    let shown = bearer(request.headers());
+    let identity = protection.auth.identify(shown).await.map_err(ApiError::from)?;
+    if let Some(rates) = &protection.rates {
+        let state = rates.check(&identity.owner);
+        request.extensions_mut().insert(state.headers());
+        state.passed()?;
+    }
+    if !identity.scopes.has(scope) {
+        return Err(ApiError::forbidden(scope));
+    }
+    Ok(Caller { owner: identity.owner })
+}
+
+/// A place among the files that come through this service; given back when it is dropped.
+pub struct DirectPlace(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+impl FromRequest for DirectPlace {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let places = request.app_data::<Data<Protection>>();
+        let places = places.map(|protection| Arc::clone(&protection.direct_uploads));
+        let place = places.and_then(|places| places.try_acquire_owned().ok()).map(Self);
+        let busy = || ApiError::saying(Code::Busy, "As many files come through here as may");
+        ready(place.ok_or_else(busy))
+    }
+}
+
+/// What stands behind `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Missing => {
+                Self::unauthorized("Send a token as Authorization: Bearer TOKEN", false)
+            }
+            Denied::Invalid(why) => Self::unauthorized(why, true),
+            Denied::Unavailable => Self::new(Code::Unavailable).because(denied),
+            Denied::Db(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Failures of use cases as problems: what the client is told of each.
+
+use super::{ApiError, Code};
+use crate::app::AppError;
+use crate::db::DbError;
+use crate::domain::policy::FieldErrors;
+use crate::reconcile::StartError;
+use crate::storage::StoreError;
+use crate::storage::presign::SignError;
+
+impl From<FieldErrors> for ApiError {
+    fn from(errors: FieldErrors) -> Self {
+        let mut error = Self::new(Code::Validation);
+        error.0.errors = Some(errors);
+        error
+    }
+}
+
+impl From<DbError> for ApiError {
+    fn from(error: DbError) -> Self {
+        let code = match &error {
+            DbError::OverQuota { .. } => {
+                return Self::saying(Code::QuotaExceeded, error.to_string());
+            }
+            DbError::Unavailable(_) | DbError::Busy => Code::Unavailable,
+            DbError::Statement(_) | DbError::Corrupt { .. } | DbError::Clock | DbError::Url(_) => {
+                Code::Internal
+            }
+        };
+        Self::new(code).because(error)
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::NotFound(what) => Self::saying(Code::NotFound, format!("No such {what}")),
+            AppError::Invalid(errors) => errors.into(),
+            AppError::MediaType(detail) => Self::saying(Code::MediaType, detail),
+            AppError::NotArrived => Self::saying(Code::NotArrived, error.to_string()),
+            AppError::Parts(parts) => Self::saying(Code::PartsIncomplete, parts.to_string())
+                .with("missing", parts.missing)
+                .with("wrong", parts.wrong.iter().map(|part| part.number).collect::<Vec<_>>())
+                .with("unexpected", parts.unexpected),
+            AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
+            AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
+            AppError::State(state) => Self::saying(Code::State, state.to_string()),
+            AppError::KeyMismatch => Self::saying(Code::KeyMismatch, error.to_string()),
+            AppError::KeyInFlight => Self::saying(Code::KeyInFlight, error.to_string()),
+            AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
+            AppError::Contended => Self::saying(Code::Contended, error.to_string()),
+            AppError::Ended => Self::saying(Code::Ended, error.to_string()),
+            AppError::Body(detail) => Self::saying(Code::BadRequest, detail),
+            AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
+            AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
+            AppError::Db(error) => error.into(),
+            AppError::Store(error) => {
+                let code = match &error {
+                    StoreError::Unavailable(_) => Code::Unavailable,
+                    // Whoever ended the upload aborted it.
+                    StoreError::NoSuchMultipart => Code::Ended,
+                    StoreError::PreconditionFailed
+                    | StoreError::NoSuchBucket
+                    | StoreError::AccessDenied(_)
+                    | StoreError::Refused { .. }
+                    | StoreError::Protocol(_)
+                    | StoreError::Body(_) => Code::Store,
+                };
+                Self::new(code).because(error)
+            }
+            AppError::Sign(error) => {
+                let code = match &error {
+                    SignError::Expiry
+                    | SignError::Credentials(_)
+                    | SignError::CredentialsExpired => Code::Unavailable,
+                    SignError::Key(_) | SignError::Header(_) | SignError::PartNumber => {
+                        Code::Internal
+                    }
+                };
+                Self::new(code).because(error)
+            }
+        }
+    }
+}
+
+impl From<StartError> for ApiError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Held(id) => {
+                Self::saying(Code::RunActive, "A run of that mode and policy is at work")
+                    .with("run_id", id.to_string())
+            }
+            // Only schedules name a time.
+            StartError::Taken => Self::saying(Code::RunActive, error.to_string()),
+            StartError::App(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::StatusCode;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::domain::RunId;
+    use crate::http::problem::{Row, Source};
+
+    #[test]
+    fn every_failure_has_its_status_and_type() {
+        let broken = || Box::new(std::io::Error::other("secret")) as Source;
+        for (error, status, name) in [
+            (AppError::NotFound("track"), 404, "not-found"),
+            (AppError::field("size", "File is empty"), 400, "validation"),
+            (AppError::MediaType("no".into()), 415, "unsupported-media-type"),
+            (AppError::NotArrived, 409, "not-arrived"),
+            (AppError::FilePending, 409, "file-pending"),
+            (AppError::Contended, 503, "contended"),
+            (AppError::Ended, 409, "upload-ended"),
+            (AppError::Body("broke off".into()), 400, "bad-request"),
+            (AppError::Disabled("off"), 403, "disabled"),
+            (AppError::Unconfigured("secret".into()), 500, "internal"),
+            (DbError::Clock.into(), 500, "internal"),
+            (DbError::Url("secret".into()).into(), 500, "internal"),
+            (StoreError::Unavailable(broken()).into(), 503, "unavailable"),
+            (StoreError::AccessDenied(broken()).into(), 502, "store-error"),
+            (StoreError::Protocol("secret".into()).into(), 502, "store-error"),
+            (StoreError::NoSuchMultipart.into(), 409, "upload-ended"),
+            (SignError::CredentialsExpired.into(), 503, "unavailable"),
+            (SignError::Header("secret".into()).into(), 500, "internal"),
+        ] {
+            let error = ApiError::from(error);
+            let Row { name: kind, status: found, retry_after, .. } = error.code().row();
+            assert_eq!((kind, found.as_u16()), (name, status));
+            let response = error.render(None);
+            assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+            assert_eq!(retry_after.is_some(), status == 503);
+            let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+            assert!(!String::from_utf8_lossy(&body).contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_run_at_work_is_named() {
+        let id = RunId(uuid::Uuid::nil());
+        let response = ApiError::from(StartError::Held(id)).render(None);
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["type"], &body["run_id"]),
+            (&"/problems/run-active".into(), &id.to_string().into())
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! API keys over HTTP, and by the command line.
+
+use chrono::TimeDelta;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use upload_coordinator::app::identity::issue::{NewKey, issue, revoke};
+use upload_coordinator::app::identity::{Authenticator, KeyRing, owner};
+use upload_coordinator::db::quota::Quota;
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::{Scope, Scopes};
+use upload_coordinator::http::access::Protection;
+
+use super::kit::{Answer, Server, answer};
+use crate::support::database::TestDatabase;
+use crate::support::live;
+
+async fn get(server: &Server, path: &str, token: &str) -> Answer {
+    answer(server.request("GET", path).header("authorization", token)).await
+}
+
+/// That this is a 401 with its challenge.
+#[track_caller]
+fn is_unknown(found: &Answer) {
+    found.is_problem(401, "unauthorized");
+    assert!(found.header("www-authenticate").starts_with("Bearer realm="), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_scopes_say_until_it_ends() {
+    let server = Server::keyed().await;
+    let key = server.key("ann", Scopes::known(["tracks:read"])).await;
+    assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
+    assert_eq!(get(&server, "/api/tracks", &key.replace("Bearer", "bEARER")).await.status, 200);
+    let short = get(&server, "/api/uploads", &key).await;
+    short.is_problem(403, "forbidden");
+    assert_eq!(short.json()["scope"], "uploads:read");
+    assert!(short.header("www-authenticate").contains("insufficient_scope"));
+
+    is_unknown(&server.get("/api/tracks").await);
+    let last = if key.ends_with('0') { "1" } else { "0" };
+    let other_secret = format!("{}{last}", &key[..key.len() - 1]);
+    let other_id = key.replacen(&key[11..20], "000000000", 1);
+    for token in [&other_secret, &other_id, "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "é"] {
+        let found = get(&server, "/api/tracks", token).await;
+        is_unknown(&found);
+        assert!(!found.text.contains(&key[40..]), "{found:?}");
+    }
+    let id = key["Bearer uck_".len()..].split('_').next().expect("an id").parse().expect("a UUID");
+    assert!(revoke(&server.app.db, &SystemClock, id).await.expect("revoked"));
+    let revoked = get(&server, "/api/tracks", &key).await;
+    is_unknown(&revoked);
+    assert!(revoked.header("www-authenticate").contains("invalid_token"));
+    assert!(!revoke(&server.app.db, &SystemClock, id).await.expect("once only"));
+
+    let ann = owner("ann").expect("an owner");
+    let lives = Some(TimeDelta::milliseconds(1));
+    let new = NewKey { name: "n".into(), owner: ann, scopes: Scopes::all(), lives };
+    let (_, text) = issue(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    is_unknown(&get(&server, "/api/tracks", &format!("Bearer {}", text.expose_secret())).await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_needs_no_token_needs_none() {
+    let server = Server::keyed().await;
+    for path in ["/healthz", "/readyz", "/api/schema", "/api/schema/swagger-ui"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    server.get("/nowhere").await.is_problem(404, "not-found");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
+    let minute = std::time::Duration::from_mins(1);
+    let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), |app| {
+        let keys = KeyRing::new(app.db.clone(), app.clock.clone(), minute);
+        let auth = Authenticator::new(Some(keys), None).into();
+        Protection { auth, ..Protection::default() }
+    })
+    .await;
+    let key = server.key("ann", Scopes::known(["tracks:read"])).await;
+    assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
+    let id = key["Bearer uck_".len()..].split('_').next().expect("an id").parse().expect("a UUID");
+    let used = async {
+        loop {
+            let kept = server.app.db.api_key(id).await.expect("a database").expect("the key");
+            if let Some(at) = kept.last_used_at {
+                return at;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let first = tokio::time::timeout(minute, used).await.expect("noted soon");
+    // Revoked behind the cache's back: it is believed until its time is over.
+    revoke(&server.app.db, &SystemClock, id).await.expect("revoked");
+    assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
+    let kept = server.app.db.api_key(id).await.expect("a database").expect("the key");
+    assert_eq!(kept.last_used_at, Some(first));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn keys_are_made_listed_and_revoked_by_the_command_line() {
+    let database = TestDatabase::create().await;
+    let settings = [("database.url".to_owned(), database.url.clone())];
+    let run = async |arguments: &[&str]| {
+        let output = live::run(arguments, &settings).await;
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        (output.status.code(), text)
+    };
+    let early = run(&["token", "list"]).await;
+    assert_eq!(early.0, Some(1), "before the migrations");
+    database.migrated().await;
+    let create = [
+        "token",
+        "create",
+        "--owner",
+        "ann",
+        "--scope",
+        "tracks:read",
+        "--scope",
+        "admin",
+        "--expires-in",
+        "90d",
+        "--name",
+        "for CI",
+        "--json",
+    ];
+    let (code, made) = run(&create).await;
+    assert_eq!(code, Some(0));
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let (id, token) = (made["id"].as_str().expect("an id"), made["token"].as_str().expect("one"));
+    assert!(token.starts_with("uck_") && token.len() == 4 + 32 + 1 + 64, "256 bits in hex");
+
+    let (_, listed) = run(&["token", "list", "--json"]).await;
+    assert!(!listed.contains(&token[37..]), "secrets are not shown again");
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed[0]["scopes"], serde_json::json!(["tracks:read", "admin"]));
+    assert_eq!((&listed[0]["owner"], &listed[0]["name"]), (&"ann".into(), &"for CI".into()));
+    let (_, table) = run(&["token", "list", "--owner", "ann"]).await;
+    assert!(table.contains(id) && table.contains("live"), "{table}");
+    assert!(!run(&["token", "list", "--owner", "bob"]).await.1.contains(id));
+
+    assert_eq!(run(&["token", "revoke", id]).await.0, Some(0));
+    assert_eq!(run(&["token", "revoke", id]).await.0, Some(1));
+    assert!(run(&["token", "list"]).await.1.contains("revoked"));
+    for bad in [
+        &["token", "create", "--owner", "ann"][..],
+        &["token", "create", "--owner", "", "--scope", "admin"],
+        &["token", "create", "--owner", "ann", "--scope", "everything"],
+        &["token", "create", "--owner", "ann", "--scope", "admin", "--expires-in", "0s"],
+    ] {
+        assert_eq!(run(bad).await.0, Some(2), "{bad:?}");
+    }
+    let kept = database.connect().await.api_key(id.parse().expect("a UUID")).await;
+    let kept = kept.expect("a database").expect("the key");
+    assert!(!kept.hash.to_hex().contains(&token[37..]) && kept.scopes.has(Scope::Admin));
+}
+
+#[tokio::test]
+async fn serve_refuses_the_network_without_telling_callers_apart() {
+    let settings = |more: &[(&str, &str)]| -> Vec<(String, String)> {
+        let some = [("server.bind", "0.0.0.0:0"), ("storage.default.bucket", "uploads")];
+        some.iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    let refused = live::run(&["serve"], &settings(&[])).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("auth.mode"), "{said}");
+    assert!(said.contains("auth.allow_anonymous_network"), "{said}");
+    // Told so in so many words it goes on, up to the next thing that is wrong.
+    let bad = ("database.url", "postgres://nobody@127.0.0.1:1/none");
+    let allowed = settings(&[("auth.allow_anonymous_network", "true"), bad]);
+    let went_on = live::run(&["serve"], &allowed).await;
+    let said = String::from_utf8_lossy(&went_on.stderr).into_owned();
+    assert!(said.contains("database.url") && !said.contains("auth.mode"), "{said}");
+}

@@ -1,0 +1,191 @@
+//! That every route of the document keeps strangers out: it walks the document itself, so a
+//! new route can't be forgotten.
+
+use serde_json::{Value, json};
+use upload_coordinator::domain::{Scope, Scopes};
+
+use super::kit::{Answer, Server, answer, mp3};
+
+/// One operation of the document.
+struct Operation {
+    method: String,
+    path: String,
+    scope: Option<String>,
+    body: Option<Value>,
+}
+
+async fn operations(server: &Server) -> Vec<Operation> {
+    let document = server.get("/api/schema").await.json();
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let security = operation["security"].as_array().expect("a declared security");
+            let scope = security.iter().find_map(|one| one["bearer"][0].as_str());
+            let method = method.to_uppercase();
+            let body = example(&document, operation);
+            let scope = scope.map(str::to_owned);
+            found.push(Operation { method, path: path.clone(), scope, body });
+        }
+    }
+    found
+}
+
+/// The example of an operation's JSON body.
+fn example(document: &Value, operation: &Value) -> Option<Value> {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let mut references = vec![schema["$ref"].as_str()];
+    let any = schema["oneOf"].as_array().into_iter().flatten();
+    references.extend(any.map(|one| one["$ref"].as_str()));
+    let reference = references.into_iter().flatten().next()?;
+    let schema = document.pointer(reference.trim_start_matches('#')).expect("a schema");
+    Some(schema["example"].clone()).filter(|example| !example.is_null())
+}
+
+impl Operation {
+    async fn send(&self, server: &Server, ids: &Ids, token: Option<&str>) -> Answer {
+        let id = if self.path.starts_with("/api/tracks") {
+            &ids.track
+        } else if self.path.starts_with("/api/uploads") {
+            &ids.upload
+        } else {
+            &ids.run
+        };
+        let path = self.path.replace("{id}", id).replace("{filename}", "song.mp3");
+        let path = path.replace("{name}", "validation");
+        assert!(!path.contains('{'), "{path}: say here what it stands for");
+        let path = match self.path.as_str() {
+            "/api/uploads/{id}" if self.method == "GET" => format!("{path}?wait=1"),
+            _ => path,
+        };
+        let mut request = server.request(&self.method, &path);
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        if let Some(body) = &self.body {
+            request = request.json(body);
+        } else if path.contains("/upload/") {
+            request = request.body(mp3(2000)).header("content-type", "audio/mpeg");
+        }
+        answer(request).await
+    }
+}
+
+/// What belongs to Ann.
+struct Ids {
+    track: String,
+    upload: String,
+    run: String,
+}
+
+async fn belongings(server: &Server, token: &str) -> Ids {
+    let send = async |path: &str, body: Value| {
+        let request = server.request("POST", path).header("authorization", token).json(&body);
+        let found = answer(request).await;
+        assert!(found.status.is_success(), "{found:?}");
+        found.json()
+    };
+    let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
+    let track = id(&send("/api/tracks", json!({"title": "t", "artist_name": "a"})).await);
+    // A file that is there, so that even the redirect would have something to give.
+    let put = server.request("PUT", &format!("/api/tracks/{track}/upload/song.mp3"));
+    let put = put.header("authorization", token).header("content-type", "audio/mpeg");
+    let stored = answer(put.body(mp3(3000))).await;
+    assert_eq!(stored.status, 200, "{stored:?}");
+    let body = json!({"filename": "a.mp3", "size": 5000, "strategy": "multipart"});
+    let upload = id(&send("/api/uploads", body).await);
+    let run = "/api/admin/reconciliations?wait=true";
+    let run = id(&send(run, json!({"mode": "incremental", "dry_run": true})).await);
+    Ids { track, upload, run }
+}
+
+async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 2] {
+    let get = async |path: String| {
+        let found = answer(server.request("GET", &path).header("authorization", token)).await;
+        assert_eq!(found.status, 200, "{found:?}");
+        found.json()
+    };
+    [
+        get(format!("/api/tracks/{}", ids.track)).await,
+        get(format!("/api/uploads/{}", ids.upload)).await,
+    ]
+}
+
+#[tokio::test]
+async fn no_route_answers_without_a_token_or_without_its_scope() {
+    let server = Server::keyed().await;
+    let ann = server.key("ann", Scopes::all()).await;
+    let ids = belongings(&server, &ann).await;
+    let before = state(&server, &ids, &ann).await;
+    let operations = operations(&server).await;
+    assert!(operations.len() > 25 && operations.iter().filter(|o| o.scope.is_some()).count() > 20);
+    for operation in &operations {
+        let what = format!("{} {}", operation.method, operation.path);
+        let Some(scope) = &operation.scope else {
+            let open = [
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/api/schema",
+                "/problems",
+                "/demo",
+                "/api/events/s3",
+            ];
+            assert!(open.iter().any(|path| operation.path.starts_with(path)), "{what} is open");
+            continue;
+        };
+        let unknown = operation.send(&server, &ids, None).await;
+        assert_eq!(unknown.status, 401, "{what}: {unknown:?}");
+        let scope: Scope = scope.parse().expect("a scope");
+        let others = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
+        let lacking = server.key("ann", others).await;
+        let refused = operation.send(&server, &ids, Some(&lacking)).await;
+        assert_eq!(refused.status, 403, "{what}: {refused:?}");
+        assert_eq!(refused.json()["scope"], scope.name());
+    }
+    assert_eq!(state(&server, &ids, &ann).await, before, "nothing came of it");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn another_owner_gets_404_of_everything_and_changes_nothing() {
+    let server = Server::keyed().await;
+    let ann = server.key("ann", Scopes::all()).await;
+    let ids = belongings(&server, &ann).await;
+    let before = state(&server, &ids, &ann).await;
+    let keys = server.store.keys();
+    // Everything but `admin`, which is for the whole service.
+    let most = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
+    let bob = server.key("bob", most).await;
+    let mut walked = 0;
+    for operation in operations(&server).await {
+        if operation.scope.as_deref().is_none_or(|scope| scope == "admin") {
+            continue;
+        }
+        let what = format!("{} {}", operation.method, operation.path);
+        let found = operation.send(&server, &ids, Some(&bob)).await;
+        if operation.path.contains("{id}") {
+            found.is_problem(404, "not-found");
+            // As an id that is nobody's, to the letter.
+            let nobody = "0190a6f2-7b3c-7def-8123-456789abcdef".to_owned();
+            let ids = Ids { track: nobody.clone(), upload: nobody.clone(), run: nobody };
+            let none = operation.send(&server, &ids, Some(&bob)).await;
+            assert_eq!(none.json()["detail"], found.json()["detail"], "{what}");
+            walked += 1;
+        } else {
+            assert!(found.status.is_success(), "{what}: {found:?}");
+            for id in [&ids.track, &ids.upload] {
+                assert!(!found.text.contains(id.as_str()), "{what}: {found:?}");
+            }
+        }
+    }
+    assert!(walked >= 15, "{walked}");
+    let theirs = json!({"filename": "a.mp3", "track_id": ids.track});
+    let request = server.request("POST", "/api/uploads").header("authorization", &bob);
+    answer(request.json(&theirs)).await.is_problem(404, "not-found");
+    let path = format!("/api/uploads?track_id={}", ids.track);
+    let found = answer(server.request("GET", &path).header("authorization", &bob)).await;
+    assert_eq!(found.json()["items"], json!([]));
+    assert_eq!(state(&server, &ids, &ann).await, before);
+    assert_eq!(server.store.keys(), keys, "nothing was stored or deleted");
+    server.stop().await;
+}
