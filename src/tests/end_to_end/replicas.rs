@@ -45,7 +45,8 @@ async fn round() {
         // Slow enough to be killed in the middle.
         ("reconcile.page_size", "3"),
         ("reconcile.max_requests_per_second", "12"),
-        ("reconcile.lease", "2s"),
+        // Longer than any pause of a busy machine: then only a kill makes a lease lapse.
+        ("reconcile.lease", "10s"),
     ];
     let store = on.configuration();
     let mut first = Live::serving(&store, &changes).await;
@@ -66,23 +67,24 @@ async fn round() {
     let starter = shards(&rows, &id).await[0].holder.expect("held from the start");
     // Killed while it holds shards, and while others do.
     let begun = Instant::now();
-    loop {
-        let open: Vec<_> =
-            shards(&rows, &id).await.into_iter().filter(|row| row.status == "open").collect();
-        let held = |row: &&Model| row.holder == Some(starter);
+    let before = loop {
+        let all = shards(&rows, &id).await;
+        let open: Vec<_> = all.iter().filter(|row| row.status == "open").collect();
         let others = open.iter().any(|row| row.holder.is_some_and(|holder| holder != starter));
-        if open.iter().any(|row| held(&row)) && others {
-            break;
+        if open.iter().any(|row| row.holder == Some(starter)) && others {
+            break all;
         }
         assert!(begun.elapsed() < LONG, "the processes do not share the run");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
     first.kill().await;
     let at_kill = shards(&rows, &id).await;
     let left: Vec<i32> = at_kill
         .iter()
+        .chain(&before)
         .filter(|row| row.status == "open" && row.holder == Some(starter))
         .map(|row| row.number)
+        .filter(|number| at_kill.iter().any(|row| row.number == *number && row.status == "open"))
         .collect();
 
     let ended = ended(&third, &id).await;
