@@ -90,7 +90,9 @@ pub async fn shards_of_run(
         let window = open_window(app, policy, store, settings.late_window);
         let open = app.db.count_open(&policy.name, &window, FEW + 1).await?;
         if open == 0 {
-            let due = app.db.count_due(&policy.name, app.now(), 1).await? > 0;
+            let now = app.now();
+            let due = app.db.count_due(&policy.name, now, 1).await? > 0
+                || !app.db.due_aborts(&policy.name, now, 1).await?.is_empty();
             // A forced run writes a marker that was lost.
             let closes = due || request.force;
             return Ok(if closes { vec![shard(None, true)] } else { Vec::new() });
