@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import * as api from "./client";
 import { client } from "./client/client.gen";
 
-client.setConfig({ baseUrl: process.argv[2], throwOnError: true });
+client.setConfig({ baseUrl: process.argv[2], auth: process.env.API_KEY, throwOnError: true });
 
 // An MP3 of half a second of silence: 20 frames of MPEG 1 layer III.
 const frame = new Uint8Array(417);

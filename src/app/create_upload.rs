@@ -80,7 +80,11 @@ impl App {
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         note_created(&upload);
         if upload.strategy == Strategy::Multipart {
-            upload = Box::pin(self.open_new_multipart(upload)).await?;
+            upload = match claim {
+                // The key names this row: where this fails, the next try opens it.
+                Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
+                None => Box::pin(self.open_new_multipart(upload)).await?,
+            };
         }
         Ok(Created { upload, request })
     }

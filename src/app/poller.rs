@@ -151,7 +151,7 @@ impl Poller {
                 }
                 Outcome::Poison(message) => {
                     batch.poison += 1;
-                    let left = self.queue_state().await.is_some_and(|state| state.redrives);
+                    let left = self.queue_state().await.is_none_or(|state| state.redrives);
                     // Its words stay out of the log: nobody knows what they are.
                     tracing::warn!(
                         message = message.id,

@@ -16,6 +16,9 @@ const MIN_TOKEN_LEN: usize = 16;
 /// The longest that a call may wait for a message (SQS API reference, `ReceiveMessage`).
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
+/// Without waiting, an empty queue would be asked again and again.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+
 /// Handling a batch takes a few calls to a store that may be slow; the queue allows 12 h.
 const VISIBILITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(30)..=Duration::from_hours(12);
@@ -138,8 +141,8 @@ impl SqsConfig {
             let problem = "belongs to an access_key_id, which is missing";
             return fail("session_token", problem.to_owned());
         }
-        if self.wait.get() > MAX_WAIT {
-            return fail("wait", format!("takes up to \"20s\", not \"{}\"", self.wait));
+        if !(MIN_WAIT..=MAX_WAIT).contains(&self.wait.get()) {
+            return fail("wait", format!("takes \"1s\" to \"20s\", not \"{}\"", self.wait));
         }
         if !VISIBILITY.contains(&self.visibility.get()) {
             let given = self.visibility;

@@ -126,7 +126,8 @@ impl Db {
 
     /// Notes outside of the resource's transaction that it was made.
     pub async fn complete_key(&self, claim: &Claim) -> Result<()> {
-        complete(&self.write, claim).await
+        // Where it is gone, the resource is there all the same.
+        complete(&self.write, claim).await.map(drop)
     }
 
     /// Deletes a batch of keys that are older than a day; gives how many went. 0 is the end.
@@ -147,14 +148,15 @@ impl Db {
     }
 }
 
-/// Completes a key inside the transaction that makes its resource.
-pub(super) async fn complete(connection: &impl ConnectionTrait, claim: &Claim) -> Result<()> {
-    Entity::update_many()
+/// Completes a key inside the transaction that makes its resource; `false` where it is gone:
+/// it was taken over and given back, and the resource must not be made.
+pub(super) async fn complete(connection: &impl ConnectionTrait, claim: &Claim) -> Result<bool> {
+    let done = Entity::update_many()
         .col_expr(Column::Done, Expr::value(true))
         .filter(Column::Owner.eq(claim.owner.as_str()))
         .filter(Column::Key.eq(claim.key.as_str()))
         .filter(Column::Resource.eq(claim.resource))
         .exec(connection)
         .await?;
-    Ok(())
+    Ok(done.rows_affected == 1)
 }

@@ -129,7 +129,10 @@ impl Db {
             return track::Entity::insert(row).exec_with_returning(&self.write).await?.try_into();
         };
         let txn = self.begin().await?;
-        complete(&txn, claim).await?;
+        if !complete(&txn, claim).await? {
+            txn.rollback().await?;
+            return Err(DbError::Busy);
+        }
         let row = track::Entity::insert(row).exec_with_returning(&txn).await?;
         txn.commit().await?;
         row.try_into()

@@ -64,16 +64,8 @@ pub struct HttpSettings {
     pub workers: Option<usize>,
 }
 
-/// Builds the server on a listener. Signals are the caller's: stop it by its handle.
-pub fn build(
-    state: HttpState,
-    settings: HttpSettings,
-    listener: TcpListener,
-) -> std::io::Result<Server> {
-    build_with(state, Protection::default(), settings, listener)
-}
-
-/// Builds the server with what lets requests in.
+/// Builds the server on a listener, with what lets requests in. Signals are the caller's:
+/// stop it by its handle.
 pub fn build_with(
     state: HttpState,
     protection: impl Into<Protection>,

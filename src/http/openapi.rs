@@ -103,6 +103,18 @@ pub struct PagingParams {
     cursor: Option<String>,
 }
 
+/// A server-sent event, as its fields are on the wire.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "documents the streams")]
+pub struct ServerSentEvent {
+    /// Its kind.
+    event: String,
+    /// What `Last-Event-ID` names it by.
+    id: Option<String>,
+    /// JSON.
+    data: String,
+}
+
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident = [$(($status:literal, $text:literal)),+ $(,)?],)+) => {$(
         $(#[$doc])*
@@ -119,6 +131,8 @@ macro_rules! problems {
 problems! {
     /// A query that can't be read.
     BadQuery = [("400", "A parameter is wrong; `errors` names it")],
+    /// An upload that does not come in parts.
+    NotInParts = [("400", "The upload's strategy is not `multipart`")],
     /// A JSON body that can't be read.
     BadBody = [
         ("400", "The input breaks a rule; `errors` names the fields"),

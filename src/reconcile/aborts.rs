@@ -13,6 +13,11 @@ impl Worker<'_> {
         let (db, now) = (&self.app.db, self.app.now());
         let limit = self.settings.max_deletions;
         let due = db.due_aborts(&self.policy.name, now, limit).await.map_err(AppError::from)?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        // In another bucket there is nothing to abort, and the record would be lost.
+        self.check_trust("multipart uploads are to be aborted").await?;
         for due in due {
             self.pace.turn().await;
             match self.app.abort_due(self.policy, &due).await {

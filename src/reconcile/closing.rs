@@ -25,6 +25,7 @@ impl Worker<'_> {
             self.delete_due(cursor(Stage::Delete)).await?;
         }
         self.abort_due().await?;
+        self.save(Vec::new(), (Stage::Multiparts, cursor(Stage::Multiparts))).await?;
         if self.run.request.mode == Mode::Audit {
             self.abort_multiparts(cursor(Stage::Multiparts)).await?;
         }
@@ -34,16 +35,11 @@ impl Worker<'_> {
     /// Looks at each suspect once more, just before its absence is believed.
     async fn end_missing(&self, cursor: Option<String>) -> Result<(), WorkError> {
         let mut after: Option<UploadId> = cursor.and_then(|id| id.parse().ok());
-        let mut trusted = false;
         loop {
             let page = BATCH as u64;
             let (db, kind) = (&self.app.db, SuspectKind::Missing);
             let page = db.suspects_after(self.shard, kind, after, page).await;
             let (Some(last), rows) = page.map_err(AppError::from)? else { return Ok(()) };
-            if !trusted {
-                self.check_trust("objects of verified uploads are missing").await?;
-                trusted = true;
-            }
             let rows = rows.into_iter().filter(|row| row.status() == Status::Uploaded);
             let looked = stream::iter(rows).map(|row| self.look(row).boxed());
             let mut looked = looked.buffered(self.settings.concurrency);
@@ -53,6 +49,10 @@ impl Worker<'_> {
                     Ok(event) => events.push((upload, event)),
                     Err(error) => self.count_error(&upload, &error),
                 }
+            }
+            // After the HEADs: in a bucket that is gone or exchanged they show absence.
+            if events.iter().any(|(_, event)| matches!(event, Event::Absent(_))) {
+                self.check_trust("objects of verified uploads are missing").await?;
             }
             self.save(events, (Stage::Missing, Some(last.to_string()))).await?;
             after = Some(last);
@@ -64,7 +64,6 @@ impl Worker<'_> {
     /// late this comes.
     async fn delete_due(&self, cursor: Option<String>) -> Result<(), WorkError> {
         let mut after = cursor.as_deref().and_then(read_place);
-        let mut trusted = false;
         loop {
             let (now, page) = (self.app.now(), BATCH as u64);
             let due = self.app.db.due_deletions(&self.policy.name, now, after, page).await;
@@ -72,10 +71,7 @@ impl Worker<'_> {
             if due.is_empty() {
                 break;
             }
-            if !trusted {
-                self.check_trust("objects are due for deletion").await?;
-                trusted = true;
-            }
+            self.check_trust("objects are due for deletion").await?;
             let whole = self.spend(&mut due).await?;
             let Some(last) = due.last() else { return Ok(()) };
             after = last.deletion.after.map(|at| (at, last.id));

@@ -121,6 +121,11 @@ impl Crew {
                 (ShardStatus::Failed, Some(chain(&error)))
             }
         };
+        // Nobody renews it while its end is written, which waits for a connection.
+        if let Err(error) = self.reconciler.app.db.renew_shard(&shard, self.lease()).await {
+            tracing::warn!(run = %shard.run, shard = shard.number,
+                error = &error as &dyn std::error::Error, "a lease was not renewed");
+        }
         self.finish(&shard, &report, (status, error)).await
     }
 
@@ -144,6 +149,10 @@ impl Crew {
         Box::pin(worker.work()).await
     }
 
+    fn lease(&self) -> Duration {
+        self.reconciler.settings.lease
+    }
+
     fn session(&self, policy: &PolicyName) -> Arc<Session> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(sessions.entry(policy.clone()).or_default())
@@ -152,10 +161,10 @@ impl Crew {
     /// Renews the lease until it is lost or the run has ended. The work is dropped then:
     /// each of its batches is a transaction of its own.
     async fn keep(&self, shard: &RunShard, alive: &Alive) {
-        let lease = self.reconciler.settings.lease;
+        let lease = self.lease();
         let beat = HEARTBEAT.min(lease / 3);
         loop {
-            tokio::time::sleep(beat).await;
+            tokio::time::sleep(beat.saturating_sub(alive.since())).await;
             // A batch that was saved meanwhile has renewed it.
             if alive.since() < beat {
                 continue;
@@ -169,6 +178,7 @@ impl Crew {
                     if alive.since() >= lease {
                         return;
                     }
+                    tokio::time::sleep(beat).await;
                 }
             }
         }

@@ -30,6 +30,9 @@ impl Worker<'_> {
 
     /// Stops the run early where too many are suspected to be missing.
     pub(super) async fn check_suspects(&self) -> Result<(), WorkError> {
+        if self.run.request.force {
+            return Ok(());
+        }
         let count = self.app.db.count_suspects(self.shard, SuspectKind::Missing).await;
         self.check_damage(count.map_err(AppError::from)?).await
     }

@@ -208,13 +208,16 @@ impl Reconciler {
             claims: self.settings.shards,
             lease: self.settings.lease,
         };
+        // Before there is a row that the look-around could find: what is claimed for this
+        // process is then worked on by it, and by nobody else first.
+        let place = self.place(id);
         let (run, claimed) = match self.app.db.start_run(new, self.app.now()).await? {
             Started::Run(run, claimed) => (run, claimed),
             Started::Held(holder) => return Err(StartError::Held(holder)),
             Started::Taken => return Err(StartError::Taken),
         };
         if run.status == RunStatus::Running {
-            self.crew(run.clone(), claimed);
+            self.crew(place, run.clone(), claimed);
         } else {
             log_end(&Progress { run: run.clone(), findings: 0, shards: 0, shards_done: 0 });
         }
@@ -231,7 +234,7 @@ impl Reconciler {
                 return None;
             }
         };
-        self.crew(run.clone(), Vec::new());
+        self.crew(self.place(id), run.clone(), Vec::new());
         Some(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
@@ -247,22 +250,36 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// Works on a run in a task of its own, unless this process does already.
-    fn crew(self: &Arc<Self>, run: Run, claimed: Vec<RunShard>) {
-        let id = run.id;
-        if self.shutdown.is_cancelled() || !self.crews().insert(id) {
-            return;
-        }
+    /// A place among those that work on a run; `None` where this process does already.
+    fn place(self: &Arc<Self>, run: RunId) -> Option<Place> {
+        self.crews().insert(run).then(|| Place { reconciler: Arc::clone(self), run })
+    }
+
+    /// Works on a run in a task of its own, where there is a place.
+    fn crew(self: &Arc<Self>, place: Option<Place>, run: Run, claimed: Vec<RunShard>) {
+        let Some(place) = place.filter(|_| !self.shutdown.is_cancelled()) else { return };
         let this = Arc::clone(self);
         let work = async move {
-            Crew::new(Arc::clone(&this), run).work(claimed).await;
-            this.crews().remove(&id);
+            Crew::new(this, run).work(claimed).await;
+            drop(place);
         };
         self.tasks.spawn_on(work, &self.runtime);
     }
 
     fn crews(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
         self.crews.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run that this process works on, as long as this lives.
+struct Place {
+    reconciler: Arc<Reconciler>,
+    run: RunId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.reconciler.crews().remove(&self.run);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::app::AppError;
 use crate::db::Db;
 use crate::domain::reconcile::Listed;
 use crate::domain::{KeyRange, PolicyName, Upload};
-use crate::storage::{ListRequest, ObjectStore, StoreError};
+use crate::storage::{ListRequest, Store, StoreError};
 
 impl Keyed for Listed {
     fn key(&self) -> &str {
@@ -29,7 +29,7 @@ impl Keyed for Upload {
 
 /// The objects of a range, in the store's order.
 pub fn listing<'a>(
-    store: &'a dyn ObjectStore,
+    store: &'a Store,
     range: &'a KeyRange,
     page_size: usize,
     report: &'a Report,
@@ -41,7 +41,7 @@ pub fn listing<'a>(
     }
     let request = ListRequest {
         prefix: range.prefix.clone(),
-        start_after: range.after.clone(),
+        start_after: range.after.clone().filter(|_| store.capabilities.may_start_after()),
         token: None,
         limit: page_size,
     };
@@ -52,11 +52,15 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
+                // A store that cannot begin there shows what was compared already.
+                if range.after.as_ref().is_some_and(|after| &object.key <= after) {
+                    continue;
+                }
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
             bound.turn().await;
-            let page = store.list(&request).await?;
+            let page = store.objects.list(&request).await?;
             report.count(|counters| counters.list_requests += 1);
             // A listing that stands still would never end. (Objects that come again are
             // refused by the join.)

@@ -148,8 +148,7 @@ impl Worker<'_> {
         // The earliest request of this listing: evidence is never younger than it.
         let asked_at = app.now();
         let rows = streams::rows(&app.db, &self.policy.name, range, page);
-        let objects =
-            streams::listing(self.store.objects.as_ref(), range, page, self.report, self.pace);
+        let objects = streams::listing(self.store, range, page, self.report, self.pace);
         let mut pairs = std::pin::pin!(merge(rows, objects));
         let mut work = Vec::new();
         let mut last: Option<String> = None;

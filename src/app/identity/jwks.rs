@@ -115,8 +115,10 @@ impl Jwks {
             return;
         }
         let now = Instant::now();
+        // Noted only with an outcome: a caller that hangs up meanwhile holds off nobody else.
+        let fetched = self.fetch().await;
         *tried = Some(now);
-        match self.fetch().await {
+        match fetched {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "keys of tokens fetched");
                 let set = KeySet { keys, fetched: Some(now) };

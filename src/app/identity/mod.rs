@@ -63,11 +63,6 @@ impl Authenticator {
         Self { open: false, keys, jwt }
     }
 
-    /// Whether everybody is let in.
-    pub fn is_open(&self) -> bool {
-        self.open
-    }
-
     /// Who shows this token.
     pub async fn identify(&self, token: Option<&str>) -> Result<Identity, Denied> {
         if self.open {
@@ -83,9 +78,11 @@ impl Authenticator {
     }
 }
 
-/// An owner's name that can be kept: not empty, not endless, no control characters.
+/// An owner's name that a caller may have: not empty, not endless, no control characters, and
+/// none that this service gives itself.
 pub fn owner(name: &str) -> Option<Owner> {
     let sound = !name.trim().is_empty()
+        && !name.starts_with("system:")
         && name.len() <= MAX_OWNER_LEN
         && !name.chars().any(char::is_control);
     sound.then(|| Owner::named(name))

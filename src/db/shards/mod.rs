@@ -221,6 +221,8 @@ impl Db {
             }
             Verdict::Ended(status, error) => {
                 skip(&txn, shard.run, ends.iter().map(|end| end.policy.as_str())).await?;
+                // Once more: a shard that was given up may have saved a batch until then.
+                let rows = ends_of(&txn, shard.run).await?;
                 Finished::Run(end_run(&txn, run, &rows, status, error, now).await?.into())
             }
         };

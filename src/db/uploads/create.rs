@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
 
 use entity::{track, upload};
 use sea_orm::ActiveValue::Set;
@@ -23,9 +25,13 @@ use crate::domain::{Owner, TrackId, Upload};
 /// [`GROUP`] of them: what waits behind this many would be answered too late anyway.
 const QUEUE: usize = 2048;
 
-/// How many creations share a commit at most: 27 columns each stay below the 32,766
+/// How many creations share a commit at most: 33 columns each stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 const GROUP: usize = 256;
+
+/// How long a group may take: less than an idempotency key's lease. A database that is cut
+/// off in the middle of a transaction is else waited for until the kernel gives up.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 type Answer = Result<Option<Upload>>;
 
@@ -59,7 +65,7 @@ impl Creator {
     pub(in crate::db) async fn create(&self, wanted: Wanted) -> Answer {
         let (answer, answered) = oneshot::channel();
         self.0.try_send((wanted, answer)).map_err(|_| DbError::Busy)?;
-        // The task drops an answer only when it was torn down with its runtime.
+        // An answer is dropped with its group, or with the runtime.
         answered.await.map_err(|_| DbError::Busy)?
     }
 }
@@ -69,34 +75,52 @@ async fn commit_groups(
     quota: Quota,
     mut queue: mpsc::Receiver<Creation>,
 ) {
+    let quota = Arc::new(quota);
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
         let (wanted, answers): (Vec<Wanted>, Vec<_>) = group.drain(..).unzip();
-        let done = match insert(&write, &quota, &wanted).await {
-            Ok(done) => done,
-            Err(error) if wanted.len() == 1 => vec![Err(error)],
-            // Whether this was committed is not known, and nobody should hear of a doubled id.
-            Err(DbError::Unavailable(error)) => {
-                tracing::warn!(
-                    creations = wanted.len(),
-                    error = &error as &dyn Error,
-                    "a group of uploads was not created"
-                );
-                wanted.iter().map(|_| Err(DbError::Busy)).collect()
+        // In a task of its own: whatever becomes of this group, the next one has its turn.
+        let work = tokio::spawn(commit(write.clone(), Arc::clone(&quota), wanted));
+        let abort = work.abort_handle();
+        if let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, work).await {
+            for (answer, done) in answers.into_iter().zip(done) {
+                // Nobody may be there to hear it any more.
+                let _ = answer.send(done);
             }
-            // One of them is at fault: that one is to be told so, and its neighbours not.
-            Err(_) => one_by_one(&write, &quota, &wanted).await,
-        };
-        for (answer, done) in answers.into_iter().zip(done) {
-            // Nobody may be there to hear it any more.
-            let _ = answer.send(done);
+        } else {
+            // Those who wait are told that their answers were dropped.
+            abort.abort();
+            tracing::error!(creations = answers.len(), "a group of uploads was given up");
         }
     }
 }
 
+/// Commits a group; the answers are in its order.
+async fn commit(write: DatabaseConnection, quota: Arc<Quota>, wanted: Vec<Wanted>) -> Vec<Answer> {
+    match insert(&write, &quota, &wanted).await {
+        Ok(done) => done,
+        Err(error) if wanted.len() == 1 => vec![Err(error)],
+        // Whether this was committed is not known, and nobody should hear of a doubled id.
+        Err(DbError::Unavailable(error)) => {
+            tracing::warn!(
+                creations = wanted.len(),
+                error = &error as &dyn Error,
+                "a group of uploads was not created"
+            );
+            wanted.iter().map(|_| Err(DbError::Busy)).collect()
+        }
+        // One of them is at fault: that one is to be told so, and its neighbours not.
+        Err(_) => one_by_one(&write, &quota, &wanted).await,
+    }
+}
+
 async fn one_by_one(write: &DatabaseConnection, quota: &Quota, wanted: &[Wanted]) -> Vec<Answer> {
-    let mut done = Vec::with_capacity(wanted.len());
+    let mut done: Vec<Answer> = Vec::with_capacity(wanted.len());
     for one in wanted {
+        if matches!(done.last(), Some(Err(DbError::Unavailable(_) | DbError::Busy))) {
+            done.push(Err(DbError::Busy));
+            continue;
+        }
         let inserted = insert(write, quota, std::slice::from_ref(one)).await;
         done.push(inserted.and_then(|mut answers| answers.pop().unwrap_or(Ok(None))));
     }
@@ -134,16 +158,21 @@ async fn insert(
             }
             Err(error) => return Err(error),
         }
+        if track.is_some_and(|track| !tracks.contains_key(&(track, upload.owner.clone()))) {
+            answers.push(Ok(None));
+            continue;
+        }
+        if let Some(claim) = claim
+            && !complete(&txn, claim).await?
+        {
+            answers.push(Err(DbError::Busy));
+            continue;
+        }
         let placed = place(upload, *track, &mut tracks);
-        if let Some(upload) = &placed {
-            rows.push(to_row(upload));
-            if let Some(claim) = claim {
-                complete(&txn, claim).await?;
-            }
-            if !quota.is_empty() {
-                // The next one of this owner is counted with it.
-                write_rows(&txn, &mut rows).await?;
-            }
+        rows.extend(placed.as_ref().map(to_row));
+        if !quota.is_empty() {
+            // The next one of this owner is counted with it.
+            write_rows(&txn, &mut rows).await?;
         }
         answers.push(Ok(placed));
     }

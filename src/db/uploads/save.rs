@@ -80,7 +80,8 @@ impl Db {
         // Rows are locked in one order everywhere, so that no two transactions deadlock.
         order.sort_by_key(|i| {
             let upload = &changes[*i].upload;
-            (upload.slot.map(|slot| slot.track), upload.id)
+            // Of one track the older first: a newer one that is verified ends it.
+            (upload.slot.map(|slot| (slot.track, slot.sequence)), upload.id)
         });
         let mut answers = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();

@@ -15,7 +15,7 @@ use crate::domain::RunId;
 use crate::domain::run::{Counters, Progress, RunStatus};
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Query};
-use crate::http::openapi::NotFound;
+use crate::http::openapi::{NotFound, ServerSentEvent};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::RunView;
 use crate::reconcile::Reconciler;
@@ -35,8 +35,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/events",
     operation_id = "follow_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
-    responses((status = 200, description = "The events", body = String,
-        content_type = "text/event-stream"), NotFound))]
+    responses((status = 200, description = "The events", body = ServerSentEvent, content_type = "text/event-stream"), NotFound))]
 pub async fn handle(
     _caller: Caller,
     Id(id): Id<RunId>,

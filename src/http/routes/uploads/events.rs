@@ -14,7 +14,7 @@ use crate::app::changes::Followed;
 use crate::domain::{Upload, UploadId};
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Query};
-use crate::http::openapi::NotFound;
+use crate::http::openapi::{NotFound, ServerSentEvent};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
@@ -32,8 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
     params(("id" = uuid::Uuid, Path, description = "The upload"),
         ("Last-Event-ID" = Option<String>, Header, description = "The last event that was read")),
     responses(
-        (status = 200, description = "The events", body = String,
-            content_type = "text/event-stream"),
+        (status = 200, description = "The events", body = ServerSentEvent, content_type = "text/event-stream"),
         (status = 204, description = "Nothing more will come"), NotFound))]
 pub async fn handle(
     caller: Caller,

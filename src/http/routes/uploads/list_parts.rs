@@ -5,7 +5,7 @@ use actix_web::web::{self, Data};
 use crate::domain::UploadId;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id};
-use crate::http::openapi::{NotFound, PartsGone};
+use crate::http::openapi::{NotFound, NotInParts, PartsGone};
 use crate::http::problem::ApiError;
 use crate::http::views::HeldPartsView;
 
@@ -16,7 +16,7 @@ use crate::http::views::HeldPartsView;
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),
     responses((status = 200, description = "Ascending by number", body = HeldPartsView),
-        NotFound, PartsGone))]
+        NotInParts, NotFound, PartsGone))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,
