@@ -46,7 +46,10 @@ const CASES: &[(&str, &str)] = &[
         "[events.sqs]\nsession_token = \"a\"",
         "events.sqs.session_token: belongs to an access_key_id, which is missing (in FILE)",
     ),
-    ("[events.sqs]\nwait = \"21s\"", "events.sqs.wait: takes \"1s\" to \"20s\", not \"21s\" (in FILE)"),
+    (
+        "[events.sqs]\nwait = \"21s\"",
+        "events.sqs.wait: takes \"1s\" to \"20s\", not \"21s\" (in FILE)",
+    ),
     (
         "[events.sqs]\nvisibility = \"5s\"",
         "events.sqs.visibility: takes \"30s\" to \"12h\", not \"5s\" (in FILE)",
