@@ -84,6 +84,7 @@ class Window:
 
     def __init__(self, dev, page):
         self.dev, self.page = dev, page
+        self.pictures = None
         self.console, self.requests, self.sent_parts = [], [], []
         page.set_default_timeout(PATIENCE)
         page.on("console", lambda m: m.type in ("error", "warning") and self.console.append(m.text))
@@ -132,7 +133,8 @@ class Window:
         assert wide[0] <= wide[1], f"the page scrolls sideways: {wide}"
 
     def check(self, faults_expected=False):
-        hosts = {"{0.scheme}://{0.netloc}".format(urlsplit(url)) for url in self.requests}
+        sent = [urlsplit(url) for url in self.requests if url.startswith("http")]
+        hosts = {f"{url.scheme}://{url.netloc}" for url in sent}
         assert hosts <= {self.dev.url, self.dev.s3_url}, f"foreign hosts: {hosts}"
         unexpected = [
             line for line in self.console
@@ -284,7 +286,17 @@ def narrow_screen(window, files):
     window.fits()
 
 
+def document(window, _files):
+    """Both pages of the document, with all that they load."""
+    for path, heading in (("swagger-ui", "upload-coordinator"), ("redoc", "Create a track")):
+        window.page.goto(f"{window.dev.url}/api/schema/{path}")
+        expect(window.page.get_by_role("heading", name=heading).first).to_be_visible(timeout=PATIENCE)
+        if window.pictures:
+            window.page.screenshot(path=window.pictures / f"{path}.png")
+
+
 CHECKS = [
+    ("the document: Swagger UI and ReDoc, from here alone", document, False),
     ("a small file: uploaded, and the player plays it", small_file, False),
     ("a text named .mp3: rejected, wrong type", renamed_text, False),
     ("a file over the limit: the API's own sentence", too_large, True),
@@ -339,6 +351,8 @@ def main(binary, chromium, screenshots=None):
         folder = pathlib.Path(folder)
         files = Files(folder)
         dev = Dev(binary, folder)
+        if screenshots:
+            pathlib.Path(screenshots).mkdir(parents=True, exist_ok=True)
         arguments = ["--no-proxy-server", "--disable-gpu"]
         browser = tools.chromium.launch(executable_path=chromium, args=arguments)
         try:
@@ -347,6 +361,7 @@ def main(binary, chromium, screenshots=None):
             for name, check, faults_expected in CHECKS:
                 with contextlib.closing(browser.new_context()) as context:
                     window = Window(dev, context.new_page()).open()
+                    window.pictures = screenshots and pathlib.Path(screenshots)
                     began = time.monotonic()
                     try:
                         check(window, files)

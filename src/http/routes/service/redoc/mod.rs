@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 
-/// `ReDoc` 2.5.2 as its npm package has it, without the reference to its source map.
+/// `ReDoc` 2.5.2 as its npm package has it, but for its logo, which it would fetch from a CDN.
 const SCRIPT: &str = include_str!("redoc.standalone.js");
 
 /// Styles are written by the script, its search runs in a worker that it makes.
