@@ -21,6 +21,22 @@ use crate::config::{LogFormat, TelemetryConfig};
 const QUIET: [&str; 9] =
     ["actix", "aws", "h2", "hyper", "rustls", "s3s", "sea_orm", "sqlx", "tokio_cron_scheduler"];
 
+/// An error and what stands behind it, in one line; what an error repeats of the one behind
+/// it is said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {

@@ -22,7 +22,7 @@ use crate::db::outbox::Attempt;
 use crate::domain::Timestamp;
 use crate::domain::webhook::{Delivery, retry_after};
 use crate::storage::outward::Outward;
-use crate::telemetry::metrics as names;
+use crate::telemetry::{chain, metrics as names};
 
 /// How long a claimed delivery is left to its claimer: well over one attempt.
 const LEASE: Duration = Duration::from_mins(1);
@@ -155,7 +155,11 @@ impl Courier {
         match answer {
             Ok(answer) if answer.is_success() => Ok(()),
             Ok(answer) => Err(format!("HTTP {}", answer.status)),
-            Err(error) => Err(chain(&error)),
+            Err(error) => {
+                let mut text = chain(&error);
+                text.truncate(text.floor_char_boundary(500));
+                Err(text)
+            }
         }
     }
 }
@@ -184,17 +188,6 @@ impl Circuit {
         let over = self.failures.checked_sub(DOWN_AFTER)?;
         Some(Duration::from_secs(5 << over.min(10)).min(MAX_PAUSE))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text.truncate(text.floor_char_boundary(500));
-    text
 }
 
 fn note(endpoint: &Endpoint, delivery: &Delivery, attempt: &Attempt) {

@@ -21,6 +21,7 @@ use super::problem::{ApiError, Code};
 use super::rates::RateHeaders;
 use super::request_id::RequestId;
 use super::security::harden;
+use crate::telemetry::chain;
 
 /// When a request came in.
 struct Started(Instant);
@@ -120,18 +121,6 @@ fn log(error: &ApiError) {
     } else {
         tracing::debug!(error = error_chain, "request refused");
     }
-}
-
-/// An error with all that stands behind it: the JSON log format writes only the outermost.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner = error.source();
-    while let Some(source) = inner {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        inner = source.source();
-    }
-    text
 }
 
 fn words(panic: &(dyn Any + Send)) -> &str {

@@ -14,6 +14,7 @@ use crate::app::AppError;
 use crate::db::shards::Finished;
 use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, RunStatus, ShardStatus};
+use crate::telemetry::chain;
 
 /// How often a lease is renewed, at least; also how soon it is seen that a run was ended.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -209,18 +210,4 @@ impl Crew {
             }
         }
     }
-}
-
-/// An error and what stands behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }

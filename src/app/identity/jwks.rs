@@ -14,6 +14,7 @@ use url::Url;
 
 use super::Denied;
 use crate::storage::outward::Outward;
+use crate::telemetry::chain;
 
 /// How long a fetch may take: a request waits for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -199,17 +200,6 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         return None;
     }
     Some(Key { id: common.key_id.clone(), algorithm, decoding: DecodingKey::from_jwk(jwk).ok()? })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner = error.source();
-    while let Some(source) = inner {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        inner = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

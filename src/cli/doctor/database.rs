@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::cli::adapters;
 use crate::config::Config;
 use crate::db::Db;
-use crate::storage::probe::{Check, chain};
+use crate::storage::probe::Check;
+use crate::telemetry::chain;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let url = config.database.url.expose();

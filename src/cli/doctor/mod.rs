@@ -13,10 +13,11 @@ use serde::Serialize;
 use super::adapters::Opened;
 use super::queue;
 use crate::config::{Config, StoreConfig};
-use crate::storage::probe::{Check, Outcome, chain};
+use crate::storage::probe::{Check, Outcome};
 use crate::storage::s3::{CorsRule, S3};
 use crate::storage::wire::http_client;
 use crate::storage::{Capabilities, StoreError};
+use crate::telemetry::chain;
 
 mod database;
 mod show;

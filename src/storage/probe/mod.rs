@@ -7,7 +7,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::wire::{Answer, Wire};
 use super::{Capabilities, Store, StoreError};
 use crate::domain::checksum::Algorithm;
 use crate::domain::clock::Clock;
+use crate::telemetry::chain;
 
 mod browser;
 mod listing;
@@ -318,19 +318,4 @@ impl Prober<'_> {
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

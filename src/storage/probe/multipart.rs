@@ -6,6 +6,7 @@ use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
 use crate::storage::presign::{PartTerms, PutTerms};
 use crate::storage::{PutOptions, StoreError};
+use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
 
@@ -81,7 +82,7 @@ impl Prober<'_> {
                 Ok(true) => kept.push(algorithm),
                 Ok(false) => {}
                 Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
-                Err(error) => tracing::debug!(%algorithm, error = %super::chain(&error),
+                Err(error) => tracing::debug!(%algorithm, error = %chain(&error),
                     "the store takes no checksum of the whole"),
             }
         }

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::HttpState;
-use crate::http::edge::chain;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
 use crate::storage::Capabilities;
+use crate::telemetry::chain;
 
 /// What one check may take: load balancers ask often and wait a few seconds.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
