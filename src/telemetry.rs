@@ -4,6 +4,7 @@
 //! a text that may hold one, such as another library's error, goes through
 //! [`redact_query`] first.
 
+mod json_lines;
 pub mod metrics;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, TelemetryConfig};
+use json_lines::JsonLines;
 
 /// Crates whose `info` is detail to an operator, by the beginning of their targets. They
 /// log from `warn` up unless `telemetry.log` names them.
@@ -71,7 +73,7 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
             registry.with(lines.compact().with_ansi(colours)).try_init()?;
         }
         LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_span_list(false);
+            let lines = lines.fmt_fields(JsonLines).event_format(JsonLines);
             registry.with(lines).try_init()?;
         }
     }

@@ -1,0 +1,234 @@
+//! The JSON log: an object a line, its event's fields at the top and those of the request
+//! under `span`.
+//!
+//! `tracing_subscriber`'s own JSON format, of the same shape, reads back what it wrote of a span
+//! for each line and for each field that is added; here both are appended as they are.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber, span};
+use tracing_log::NormalizeEvent as _;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Formats events and the fields of spans; the latter are kept as `"name":value,` each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JsonLines;
+
+impl<'writer> FormatFields<'writer> for JsonLines {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut members = Members { writer, written: Ok(()) };
+        fields.record(&mut members);
+        members.written
+    }
+
+    fn add_fields(
+        &self,
+        current: &'writer mut FormattedFields<Self>,
+        fields: &span::Record<'_>,
+    ) -> fmt::Result {
+        self.format_fields(current.as_writer(), fields)
+    }
+}
+
+impl<S> FormatEvent<S, JsonLines> for JsonLines
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonLines>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let normalized = event.normalized_metadata();
+        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        writer.write_str("{\"timestamp\":\"")?;
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, "\",\"level\":\"{}\",", metadata.level())?;
+        self.format_fields(writer.by_ref(), event)?;
+        writer.write_str("\"target\":")?;
+        quoted(&mut writer, format_args!("{}", metadata.target()))?;
+        let parent = event.parent().and_then(|id| context.span(id));
+        if let Some(span) = parent.or_else(|| context.lookup_current()) {
+            writer.write_str(",\"span\":{")?;
+            if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
+                writer.write_str(&fields.fields)?;
+            }
+            write!(writer, "\"name\":\"{}\"}}", span.name())?;
+        }
+        writer.write_str("}\n")
+    }
+}
+
+/// Writes fields as members of an object, each with a comma behind it.
+struct Members<'writer> {
+    writer: Writer<'writer>,
+    written: fmt::Result,
+}
+
+impl Members<'_> {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        // What the bridge from the `log` crate says of itself stands in the metadata.
+        if field.name().starts_with("log.") || self.written.is_err() {
+            return;
+        }
+        let name = field.name().trim_start_matches("r#");
+        self.written = write!(self.writer, "\"{name}\":")
+            .and_then(|()| value(&mut self.writer))
+            .and_then(|()| self.writer.write_char(','));
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(field, |writer| match value.is_finite() {
+            true => write!(writer, "{value}"),
+            false => writer.write_str("null"),
+        });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, |writer| write!(writer, "{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, |writer| quoted(writer, format_args!("{value}")));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, |writer| quoted(writer, format_args!("{value:?}")));
+    }
+}
+
+fn quoted(writer: &mut Writer<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writer.write_char('"')?;
+    Escaping(writer).write_fmt(text)?;
+    writer.write_char('"')
+}
+
+/// Escapes what may not stand in a JSON text (RFC 8259, section 7).
+struct Escaping<'a, 'writer>(&'a mut Writer<'writer>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(|c| matches!(c, '"' | '\\' | '\0'..='\x1f')) {
+            let (plain, tail) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            // Each of them is one byte.
+            let (special, tail) = tail.split_at(1);
+            match special {
+                "\"" => self.0.write_str("\\\"")?,
+                "\\" => self.0.write_str("\\\\")?,
+                "\n" => self.0.write_str("\\n")?,
+                control => write!(self.0, "\\u{:04x}", control.as_bytes()[0])?,
+            }
+            rest = tail;
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged by both formats: ours, and `tracing_subscriber`'s own.
+    fn logged(work: impl Fn()) -> [Vec<Value>; 2] {
+        let (ours, theirs) = (Log::default(), Log::default());
+        let (to_ours, to_theirs) = (ours.clone(), theirs.clone());
+        let our_layer = tracing_subscriber::fmt::layer()
+            .fmt_fields(JsonLines)
+            .event_format(JsonLines)
+            .with_writer(move || to_ours.clone());
+        let their_layer = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_writer(move || to_theirs.clone());
+        for subscriber in [
+            Box::new(tracing_subscriber::registry().with(our_layer))
+                as Box<dyn Subscriber + Send + Sync>,
+            Box::new(tracing_subscriber::registry().with(their_layer)),
+        ] {
+            tracing::subscriber::with_default(subscriber, &work);
+        }
+        [ours, theirs].map(|log| {
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines
+                .map(|mut line| {
+                    let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+                    assert_eq!(timestamp.as_str().unwrap().len(), 27, "{timestamp}");
+                    line
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_says_what_the_librarys_own_format_says(
+            text in ".{0,40}", control in "[\x00-\x1f\"\\\\]{0,8}", number: i64, real: f64, truth: bool,
+        ) {
+            let [ours, theirs] = logged(|| {
+                let span = tracing::info_span!("request", id = %text, late = tracing::field::Empty);
+                let _in = span.enter();
+                tracing::info!(text, number, real, truth, control, r#type = "t", "answered {number}");
+                span.record("late", control.as_str());
+                tracing::warn!(optional = Some(1), none = None::<u8>, debug = ?control, %text);
+            });
+            prop_assert_eq!(ours.len(), 2);
+            prop_assert_eq!(&ours[1], &theirs[1]);
+            // The text of a float may differ; its value may not.
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                for (name, value) in theirs.as_object().unwrap() {
+                    match name.as_str() {
+                        "real" => prop_assert_eq!(ours[name].as_f64(), value.as_f64()),
+                        _ => prop_assert_eq!(&ours[name], value),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outside_of_a_span_there_is_none() {
+        let [ours, _] = logged(|| tracing::info!(target: "a \"target\"", "said"));
+        let wanted = json!({"level": "INFO", "message": "said", "target": "a \"target\""});
+        assert_eq!(ours, [wanted]);
+    }
+}
