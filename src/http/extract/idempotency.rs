@@ -30,6 +30,7 @@ impl Once {
     /// The key with the request that it came with. The body must have been read.
     pub fn key(self) -> Option<IdempotencyKey> {
         let Self { key, request } = self;
+        let key = key?;
         let body = request.extensions().get::<BodyDigest>().map(|digest| digest.0);
         let mut hash = Sha256::new();
         for part in [request.method().as_str(), request.path(), request.query_string()] {
@@ -38,7 +39,7 @@ impl Once {
         }
         hash.update(body.unwrap_or_default());
         let fingerprint = hex::encode(hash.finalize());
-        key.map(|key| IdempotencyKey { key, fingerprint })
+        Some(IdempotencyKey { key, fingerprint })
     }
 }
 

@@ -16,7 +16,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use sha2::{Digest as _, Sha256};
 
-use super::idempotency::BodyDigest;
+use super::idempotency::{BodyDigest, IDEMPOTENCY_KEY};
 use super::text::{REQUIRED, capitalised};
 use super::{essence, refuse_encoded, settings};
 use crate::http::problem::{ApiError, Code};
@@ -80,7 +80,9 @@ async fn read<T: DeserializeOwned>(
     let bytes = tokio::time::timeout(settings.client_timeout, whole)
         .await
         .map_err(|_| ApiError::new(Code::Timeout))??;
-    request.extensions_mut().insert(BodyDigest(Sha256::digest(&bytes).into()));
+    if request.headers().contains_key(IDEMPOTENCY_KEY) {
+        request.extensions_mut().insert(BodyDigest(Sha256::digest(&bytes).into()));
+    }
     if bytes.is_empty() {
         return Ok(None);
     }
