@@ -65,7 +65,8 @@ impl App {
         check_media_type(policy, content_type.as_deref())?;
         self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
-        let mut file = File::new(body, policy, self.direct.part_size, request.digests);
+        let mut file =
+            File::new(body, policy, self.direct.part_size, request.length, request.digests);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -151,6 +152,8 @@ struct File<'a, B> {
     body: B,
     policy: &'a Policy,
     part_size: usize,
+    /// In bytes, as the client says.
+    length: Option<u64>,
     rest: Bytes,
     ended: bool,
     size: u64,
@@ -161,7 +164,16 @@ struct File<'a, B> {
 }
 
 impl<'a, B> File<'a, B> {
-    fn new(body: B, policy: &'a Policy, part_size: usize, digests: Vec<Checksum>) -> Self {
+    fn new(
+        body: B,
+        policy: &'a Policy,
+        part_size: usize,
+        length: Option<u64>,
+        digests: Vec<Checksum>,
+    ) -> Self {
+        // Longer parts where so many of the usual would not do.
+        let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PART_NUMBER));
+        let part_size = part_size.max(usize::try_from(least).unwrap_or(usize::MAX));
         let hashed = |sum: Checksum| {
             let hasher = Hasher::new(sum.algorithm());
             (sum, hasher)
@@ -171,6 +183,7 @@ impl<'a, B> File<'a, B> {
             body,
             policy,
             part_size,
+            length,
             rest: Bytes::new(),
             ended: false,
             size: 0,
@@ -187,7 +200,11 @@ where
     /// The next bytes: a whole part, or what is left; nothing at the end. Afterwards
     /// `ended` says whether more will come, so no second part is held to find out.
     async fn next_part(&mut self) -> Result<Bytes> {
-        let mut part = BytesMut::new();
+        // As much as is sure to come, at once: a buffer that grows is copied, and for a moment
+        // there twice.
+        let left = self.length.map_or(0, |length| length.saturating_sub(self.size));
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let mut part = BytesMut::with_capacity(left.min(self.part_size));
         loop {
             let take = self.rest.len().min(self.part_size - part.len());
             part.extend_from_slice(&self.rest.split_to(take));

@@ -20,7 +20,7 @@ pub struct DirectUploadConfig {
 
 impl Default for DirectUploadConfig {
     fn default() -> Self {
-        Self { enabled: true, part_size: ConfigSize::from_mib(8) }
+        Self { enabled: true, part_size: ConfigSize::from_mib(5) }
     }
 }
 
