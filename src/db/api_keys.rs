@@ -7,7 +7,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{Db, DbError, Result};
+use super::{Db, DbError, Result, packed};
 use crate::domain::api_key::{ApiKey, SecretHash};
 use crate::domain::{Owner, Scopes, Timestamp};
 
@@ -48,7 +48,8 @@ impl Db {
 
     /// One key.
     pub async fn api_key(&self, id: Uuid) -> Result<Option<ApiKey>> {
-        Entity::find_by_id(id).one(&self.read).await?.map(TryInto::try_into).transpose()
+        let row = packed::one(&self.read, Entity::find_by_id(id)).await?;
+        row.map(TryInto::try_into).transpose()
     }
 
     /// A page of keys in the order of their ids, behind this one; of one owner or of all.

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
@@ -23,9 +24,11 @@ pub mod aborts;
 pub mod api_keys;
 pub mod changes;
 pub mod findings;
+mod group;
 pub mod idempotency;
 pub mod instance;
 pub mod outbox;
+mod packed;
 pub mod page;
 pub mod quota;
 pub mod retention;
@@ -44,10 +47,12 @@ use changes::Changes;
 use outbox::Outbox;
 use quota::Quota;
 use stats::Stats;
-use uploads::Creator;
+use uploads::{Creator, Reader};
+
+use crate::telemetry::metrics as names;
 
 /// Why a database call failed. A missing row is no error but `None`.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
     /// Down, locked for too long, or out of connections. Worth trying later.
     #[error("the database is unavailable")]
@@ -137,7 +142,9 @@ pub struct Db {
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
     creator: Creator,
+    reader: Reader,
     stats: Arc<Stats>,
+    statements: Arc<AtomicU64>,
 }
 
 impl Db {
@@ -154,28 +161,42 @@ impl Db {
                     .map_err(|e| DbError::Url(format!("{}: {e}", folder.display())))?;
             }
             let write = Database::connect(sqlite_options(path, settings, 1)).await?;
-            let read =
-                Database::connect(sqlite_options(path, settings, settings.max_connections)).await?;
-            Ok(Self::new(read, write))
+            let options = sqlite_options(path, settings, settings.max_connections);
+            Ok(Self::new(Database::connect(options).await?, Some(write)))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let connection = Database::connect(postgres_options(url, settings)).await?;
-            Ok(Self::new(connection.clone(), connection))
+            Ok(Self::new(Database::connect(postgres_options(url, settings)).await?, None))
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }
     }
 
-    fn new(read: DatabaseConnection, write: DatabaseConnection) -> Self {
-        let creator = Creator::start(write.clone(), Quota::default());
+    /// `write` where writes have a connection of their own.
+    fn new(mut read: DatabaseConnection, write: Option<DatabaseConnection>) -> Self {
+        let statements = Arc::default();
+        count(&mut read, &statements);
+        let write = match write {
+            None => read.clone(),
+            Some(mut write) => {
+                count(&mut write, &statements);
+                write
+            }
+        };
+        let creator = uploads::creator(write.clone(), Quota::default());
+        let reader = uploads::reader(read.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
-        Self { read, write, changes, outbox, creator, stats }
+        Self { read, write, changes, outbox, creator, reader, stats, statements }
     }
 
     /// The same database, in which each owner has so many uploads at most.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
-        let creator = Creator::start(self.write.clone(), quota);
+        let creator = uploads::creator(self.write.clone(), quota);
         Self { creator, ..self }
+    }
+
+    /// How many statements were made so far, without the begins and ends of transactions.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// Whether the database answers.
@@ -224,6 +245,16 @@ impl Db {
     }
 }
 
+fn count(connection: &mut DatabaseConnection, statements: &Arc<AtomicU64>) {
+    let statements = Arc::clone(statements);
+    connection.set_metric_callback(move |info| {
+        statements.fetch_add(1, Ordering::Relaxed);
+        let outcome = if info.failed { "failed" } else { "ok" };
+        metrics::counter!(names::DB_STATEMENTS, "outcome" => outcome).increment(1);
+        metrics::histogram!(names::DB_DURATION).record(info.elapsed);
+    });
+}
+
 /// Begins a write. `SQLite` takes the write lock at once: a transaction that reads first
 /// and writes later could not be given it any more.
 async fn begin(write: &DatabaseConnection) -> Result<DatabaseTransaction> {
@@ -254,6 +285,8 @@ fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> Connec
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
+                // Journals of statements that are undone alone: never worth a file.
+                .pragma("temp_store", "memory")
                 .busy_timeout(busy_timeout)
         });
     options

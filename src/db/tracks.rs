@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::idempotency::{Claim, complete};
-use super::{Cursor, Db, DbError, Page, Result};
+use super::{Cursor, Db, DbError, Page, Result, packed};
 use crate::domain::track::Bound;
 use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
 
@@ -140,7 +140,8 @@ impl Db {
 
     /// One track of this owner.
     pub async fn track(&self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
-        find(owner, id).one(&self.read).await?.map(TryInto::try_into).transpose()
+        let row = packed::one(&self.read, find(owner, id)).await?;
+        row.map(TryInto::try_into).transpose()
     }
 
     /// Writes what the client may change; `None` where the version is no longer that.
@@ -193,12 +194,8 @@ impl Db {
         {
             query = query.filter(keyset(column, Column::Id, value, cursor.id, filter.descending));
         }
-        let rows = query
-            .order_by(column, order.clone())
-            .order_by(Column::Id, order)
-            .limit(filter.limit + 1)
-            .all(&self.read)
-            .await?;
+        let query = query.order_by(column, order.clone()).order_by(Column::Id, order);
+        let rows = packed::all(&self.read, query, Some(filter.limit + 1)).await?;
         let page = Page::cut(rows, filter.limit, |row| filter.cursor_at(row));
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })

@@ -82,6 +82,10 @@ metrics! {
         ["store", "operation"] "How long calls to the object stores took, retries included";
     DB_CONNECTIONS = Gauge "upload_coordinator_db_connections" ["pool", "state"]
         "Database connections of this process";
+    DB_STATEMENTS = Counter "upload_coordinator_db_statements_total" ["outcome"]
+        "Database statements, without the begins and ends of transactions";
+    DB_DURATION = Histogram "upload_coordinator_db_statement_duration_seconds" []
+        "How long database statements took, waiting for a connection included";
     WAITERS = Gauge "upload_coordinator_waiters" []
         "Long polls and event streams that wait for uploads";
     OUTBOX = Gauge "upload_coordinator_webhook_outbox_deliveries" ["state"]

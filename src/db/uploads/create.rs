@@ -1,37 +1,27 @@
 //! New uploads, by group commit: creations that arrive while a commit is on its way share
-//! the next one. An idle service commits a single one at once; there is no timer.
+//! the next one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::row::to_row;
+use crate::db::group::Grouped;
+use crate::db::idempotency::{Claim, complete};
+use crate::db::quota::Quota;
+use crate::db::{DbError, Result, begin};
+use crate::domain::upload::{State, TrackSlot};
+use crate::domain::{Owner, TrackId, Upload};
 use entity::{track, upload};
-use sea_orm::ActiveValue::Set;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{
     ColumnTrait, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend,
     EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
-use tokio::sync::{mpsc, oneshot};
 
-use super::row::to_row;
-use crate::db::idempotency::{Claim, complete};
-use crate::db::quota::Quota;
-use crate::db::{DbError, Result, begin};
-use crate::domain::upload::TrackSlot;
-use crate::domain::{Owner, TrackId, Upload};
-
-/// How many creations may wait for a commit. A commit takes milliseconds and
-/// [`GROUP`] of them: what waits behind this many would be answered too late anyway.
-const QUEUE: usize = 2048;
-
-/// How many creations share a commit at most: 33 columns each stay below the 32,766
+/// How many creations share a commit at most: 22 columns each stay far below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 const GROUP: usize = 256;
-
-/// How long a group may take: less than an idempotency key's lease. A database that is cut
-/// off in the middle of a transaction is else waited for until the kernel gives up.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 type Answer = Result<Option<Upload>>;
 
@@ -45,54 +35,17 @@ pub(in crate::db) struct Wanted {
     pub claim: Option<Claim>,
 }
 
-type Creation = (Wanted, oneshot::Sender<Answer>);
+/// The way to the task that commits.
+pub(in crate::db) type Creator = Grouped<Wanted, Option<Upload>>;
 
-/// The way to the task that commits; the task ends with the last of these.
-#[derive(Clone)]
-pub(in crate::db) struct Creator(mpsc::Sender<Creation>);
-
-impl Creator {
-    /// Starts the task that commits, on the ambient runtime.
-    pub(in crate::db) fn start(write: DatabaseConnection, quota: Quota) -> Self {
-        let (sender, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(commit_groups(write, quota, queue));
-        Self(sender)
-    }
-
-    /// Commits a new upload. With a track it gets the next number of the track's sequence
-    /// and becomes its newest; `None` where the owner has no such track. A caller that is
-    /// dropped meanwhile leaves a pending row, which expires like any other.
-    pub(in crate::db) async fn create(&self, wanted: Wanted) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        self.0.try_send((wanted, answer)).map_err(|_| DbError::Busy)?;
-        // An answer is dropped with its group, or with the runtime.
-        answered.await.map_err(|_| DbError::Busy)?
-    }
-}
-
-async fn commit_groups(
-    write: DatabaseConnection,
-    quota: Quota,
-    mut queue: mpsc::Receiver<Creation>,
-) {
+/// Starts the task that commits, on the ambient runtime. With a track an upload gets the next
+/// number of the track's sequence and becomes its newest; `None` where the owner has no such
+/// track. A caller that is dropped meanwhile leaves a pending row, which expires like any other.
+pub(in crate::db) fn creator(write: DatabaseConnection, quota: Quota) -> Creator {
     let quota = Arc::new(quota);
-    let mut group = Vec::with_capacity(GROUP);
-    while queue.recv_many(&mut group, GROUP).await > 0 {
-        let (wanted, answers): (Vec<Wanted>, Vec<_>) = group.drain(..).unzip();
-        // In a task of its own: whatever becomes of this group, the next one has its turn.
-        let work = tokio::spawn(commit(write.clone(), Arc::clone(&quota), wanted));
-        let abort = work.abort_handle();
-        if let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, work).await {
-            for (answer, done) in answers.into_iter().zip(done) {
-                // Nobody may be there to hear it any more.
-                let _ = answer.send(done);
-            }
-        } else {
-            // Those who wait are told that their answers were dropped.
-            abort.abort();
-            tracing::error!(creations = answers.len(), "a group of uploads was given up");
-        }
-    }
+    Grouped::start("creating uploads", GROUP, move |wanted| {
+        commit(write.clone(), Arc::clone(&quota), wanted)
+    })
 }
 
 /// Commits a group; the answers are in its order.
@@ -134,12 +87,13 @@ async fn insert(
     quota: &Quota,
     wanted: &[Wanted],
 ) -> Result<Vec<Answer>> {
-    if let [Wanted { upload, track: None, claim: None }] = wanted
-        && quota.is_empty()
-    {
-        // A statement of its own is a transaction of its own.
-        upload::Entity::insert(to_row(upload)).exec_without_returning(write).await?;
-        return Ok(vec![Ok(Some(upload.clone()))]);
+    let alone = |wanted: &Wanted| wanted.track.is_none() && wanted.claim.is_none();
+    if quota.is_empty() && wanted.iter().all(alone) {
+        // A statement of its own is a transaction of its own, for which SQLite need not keep
+        // how to undo the statement alone.
+        let rows = wanted.iter().map(|wanted| new_row(&wanted.upload));
+        upload::Entity::insert_many(rows).exec_without_returning(write).await?;
+        return Ok(wanted.iter().map(|wanted| Ok(Some(wanted.upload.clone()))).collect());
     }
     let txn = begin(write).await?;
     let mut tracks = lock_tracks(&txn, wanted).await?;
@@ -169,7 +123,7 @@ async fn insert(
             continue;
         }
         let placed = place(upload, *track, &mut tracks);
-        rows.extend(placed.as_ref().map(to_row));
+        rows.extend(placed.as_ref().map(new_row));
         if !quota.is_empty() {
             // The next one of this owner is counted with it.
             write_rows(&txn, &mut rows).await?;
@@ -180,6 +134,27 @@ async fn insert(
     write_tracks(&txn, tracks).await?;
     txn.commit().await?;
     Ok(answers)
+}
+
+/// The row of an upload of which nothing was seen yet: what would be NULL is left out.
+fn new_row(upload: &Upload) -> upload::ActiveModel {
+    if !matches!(upload.state, State::Pending) {
+        return to_row(upload);
+    }
+    upload::ActiveModel {
+        reason: NotSet,
+        confirmed_by: NotSet,
+        etag: NotSet,
+        version_id: NotSet,
+        size: NotSet,
+        content_type: NotSet,
+        checksum_algorithm: NotSet,
+        checksum: NotSet,
+        uploaded_at: NotSet,
+        object_delete_after: NotSet,
+        object_deleted_at: NotSet,
+        ..to_row(upload)
+    }
 }
 
 /// Gives an upload the next number of its track; `None` where there is no such track.

@@ -6,16 +6,18 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use super::idempotency::Claim;
 use super::tracks::{keyset, lock};
-use super::{Cursor, Db, Page, Result};
+use super::{Cursor, Db, Page, Result, packed};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
+mod read;
 mod row;
 mod save;
 
 use create::Wanted;
 
-pub(super) use create::Creator;
+pub(super) use create::{Creator, creator};
+pub(super) use read::{Reader, reader};
 pub(super) use row::to_row;
 pub use save::{Change, Saved};
 
@@ -59,13 +61,12 @@ impl Db {
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.creator.create(Wanted { upload, track, claim: claim.cloned() }).await
+        self.creator.ask(Wanted { upload, track, claim: claim.cloned() }).await
     }
 
     /// One upload of this owner.
     pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
-        let query = upload::Entity::find_by_id(id.0).filter(Column::Owner.eq(owner.as_str()));
-        query.one(&self.read).await?.map(TryInto::try_into).transpose()
+        self.reader.ask((owner.clone(), id)).await
     }
 
     /// The uploads of this owner with these ids, in no order.
@@ -76,7 +77,7 @@ impl Db {
         let query = upload::Entity::find()
             .filter(Column::Owner.eq(owner.as_str()))
             .filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
-        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
+        packed::all(&self.read, query, None).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// A page of an owner's uploads, newest first.
@@ -102,12 +103,9 @@ impl Db {
         {
             query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
         }
-        let rows = query
-            .order_by(Column::CreatedAt, Order::Desc)
-            .order_by(Column::Id, Order::Desc)
-            .limit(filter.limit + 1)
-            .all(&self.read)
-            .await?;
+        let query =
+            query.order_by(Column::CreatedAt, Order::Desc).order_by(Column::Id, Order::Desc);
+        let rows = packed::all(&self.read, query, Some(filter.limit + 1)).await?;
         let page = Page::cut(rows, filter.limit, |row| Cursor {
             order: UPLOAD_ORDER.to_owned(),
             value: row.created_at.to_rfc3339(),

@@ -10,5 +10,6 @@ mod kit;
 mod limits;
 mod ownership;
 mod service;
+mod statements;
 mod tracks;
 mod uploads;

@@ -1,0 +1,108 @@
+//! Work in groups: what is asked while a group is at work is done together by the next one.
+//! An idle service does a single one at once; there is no timer.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DbError, Result};
+
+/// How many may wait. A group takes milliseconds: what waits behind this many would be
+/// answered too late anyway.
+const QUEUE: usize = 2048;
+
+/// How long a group may take: less than an idempotency key's lease. A database that is cut
+/// off in the middle of a transaction is else waited for until the kernel gives up.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+type Asked<I, O> = (I, oneshot::Sender<Result<O>>);
+
+/// The way to the task that works; the task ends with the last of these.
+pub(super) struct Grouped<I, O>(mpsc::Sender<Asked<I, O>>);
+
+impl<I, O> Clone for Grouped<I, O> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
+    /// Starts the task, on the ambient runtime. `work` answers up to `most` of them at once,
+    /// in their order.
+    pub fn start<F>(
+        what: &'static str,
+        most: usize,
+        work: impl Fn(Vec<I>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Vec<Result<O>>> + Send + 'static,
+    {
+        let (sender, mut queue) = mpsc::channel::<Asked<I, O>>(QUEUE);
+        tokio::spawn(async move {
+            let mut group = Vec::with_capacity(most);
+            while queue.recv_many(&mut group, most).await > 0 {
+                let (asked, answers): (Vec<I>, Vec<_>) = group.drain(..).unzip();
+                // In a task of its own: whatever becomes of this group, the next has its turn.
+                let work = tokio::spawn(work(asked));
+                let abort = work.abort_handle();
+                if let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, work).await {
+                    for (answer, done) in answers.into_iter().zip(done) {
+                        // Nobody may be there to hear it any more.
+                        let _ = answer.send(done);
+                    }
+                } else {
+                    // Those who wait are told that their answers were dropped.
+                    abort.abort();
+                    tracing::error!(what, asked = answers.len(), "a group was given up");
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    /// Has it done with the next group. A caller that is dropped meanwhile does not undo it.
+    pub async fn ask(&self, asked: I) -> Result<O> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send((asked, answer)).map_err(|_| DbError::Busy)?;
+        // An answer is dropped with its group, or with the runtime.
+        answered.await.map_err(|_| DbError::Busy)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_while_a_group_is_at_work_is_done_by_the_next_one() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sizes);
+        let grouped = Grouped::start("doubling", 4, move |numbers: Vec<u32>| {
+            seen.lock().unwrap().push(numbers.len());
+            async move {
+                tokio::task::yield_now().await;
+                numbers.into_iter().map(|n| Ok(n * 2)).collect()
+            }
+        });
+        assert_eq!(grouped.ask(21).await.unwrap(), 42, "one alone does not wait for others");
+        let answers = join_all((0..10).map(|n| grouped.ask(n))).await;
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, (0..10).map(|n| n * 2).collect::<Vec<_>>());
+        assert_eq!(*sizes.lock().unwrap(), [1, 4, 4, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_breaks_down_takes_only_its_own_callers_along() {
+        let grouped = Grouped::start("breaking", 8, |numbers: Vec<u32>| async move {
+            assert!(!numbers.contains(&13), "thirteen");
+            numbers.into_iter().map(Ok).collect()
+        });
+        assert!(matches!(grouped.ask(13).await, Err(DbError::Busy)));
+        assert_eq!(grouped.ask(1).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! Many rows in one go.
+//!
+//! `SQLite`'s driver reads on a thread of its own and hands over row by row and column by
+//! column, and that costs several times what `SQLite` itself takes to read them. So there the
+//! rows come as one JSON text; PostgreSQL's come in one answer as they are.
+//!
+//! `LIMIT ?`, as sea-orm writes it, has `SQLite` prepare a statement anew each time that it is
+//! executed (it looks at the value of the parameter while it plans), which takes longer than a
+//! short query: limits are written out here, and a key needs none.
+
+use sea_orm::sea_query::{Alias, ColumnType, Expr, Func, Query, SimpleExpr, SqliteQueryBuilder};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
+    Iterable as _, QuerySelect as _, QueryTrait as _, Select, Statement,
+};
+use serde::de::DeserializeOwned;
+
+/// The row with a key.
+pub(super) async fn one<E: EntityTrait>(
+    connection: &impl ConnectionTrait,
+    by_key: Select<E>,
+) -> Result<Option<E::Model>, DbErr> {
+    Ok(by_key.all(connection).await?.into_iter().next())
+}
+
+/// All rows of a query, or so many of them, in its order.
+pub(super) async fn all<E>(
+    connection: &DatabaseConnection,
+    query: Select<E>,
+    limit: Option<u64>,
+) -> Result<Vec<E::Model>, DbErr>
+where
+    E: EntityTrait,
+    E::Model: DeserializeOwned,
+{
+    if connection.get_database_backend() != DbBackend::Sqlite {
+        return query.limit(limit).all(connection).await;
+    }
+    let row = Func::cust("json_array").args(E::Column::iter().map(as_json::<E>));
+    let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
+    let packed = packed.to_string(SqliteQueryBuilder);
+    let Statement { sql, values, .. } = query.build(DbBackend::Sqlite);
+    let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+    let sql = format!("{packed} FROM ({sql}{limit})");
+    let statement = Statement { sql, values, db_backend: DbBackend::Sqlite };
+    let row = connection.query_one_raw(statement).await?;
+    let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
+    serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
+}
+
+/// A column's value as JSON has it.
+fn as_json<E: EntityTrait>(column: E::Column) -> SimpleExpr {
+    let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&column)));
+    match column.def().get_column_type() {
+        // JSON holds no bytes, and the hexadecimal of NULL is empty.
+        ColumnType::Uuid => {
+            Func::cust("nullif").args([Func::cust("hex").arg(value).into(), "".into()]).into()
+        }
+        ColumnType::Boolean => {
+            let truth = Func::cust("iif").args([value, "true".into(), "false".into()]);
+            Func::cust("json").arg(truth).into()
+        }
+        ColumnType::Json | ColumnType::JsonBinary => Func::cust("json").arg(value).into(),
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{DateTime, Utc};
+    use entity::upload;
+    use proptest::prelude::*;
+    use sea_orm::{ActiveModelTrait as _, IntoActiveModel as _, QueryOrder as _};
+    use uuid::Uuid;
+
+    use crate::db::{Db, DbSettings};
+
+    fn moment() -> impl Strategy<Value = DateTime<Utc>> {
+        (0..4_000_000_000_i64, 0..1_000_000_000_u32)
+            .prop_map(|(seconds, nanos)| DateTime::from_timestamp(seconds, nanos).unwrap())
+    }
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        proptest::option::of(r#"[ -~é\u{1F3B5}\n\t]{0,20}"#)
+    }
+
+    prop_compose! {
+        fn row()(
+            id: u128, track: Option<u128>, numbers: [Option<i64>; 4], flags: [bool; 2],
+            texts in proptest::array::uniform12(text()), moments in proptest::array::uniform6(moment()),
+            some: [bool; 3], pairs in proptest::collection::btree_map("[a-z]{1,4}", ".{0,6}", 0..3),
+        ) -> upload::Model {
+            let [filename, kind, algorithm, sum, multipart_id, reason, etag, version, seen, a, b, c] = texts;
+            let [track_sequence, declared_size, part_size, size] = numbers;
+            upload::Model {
+                id: Uuid::from_u128(id),
+                owner: c.clone().unwrap_or_default(),
+                policy: "tracks".into(),
+                track_id: track.map(Uuid::from_u128),
+                track_sequence,
+                key: Uuid::from_u128(id).to_string(),
+                filename,
+                declared_content_type: kind,
+                declared_size,
+                declared_checksum_algorithm: algorithm,
+                declared_checksum: sum,
+                strategy: "put".into(),
+                write_once: flags[0],
+                metadata: serde_json::json!(pairs),
+                url_expires_at: moments[0],
+                multipart_id,
+                part_size,
+                status: "pending".into(),
+                reason,
+                confirmed_by: c,
+                late: flags[1],
+                etag,
+                version_id: version,
+                size,
+                content_type: seen,
+                checksum_algorithm: a,
+                checksum: b,
+                uploaded_at: some[0].then_some(moments[1]),
+                object_delete_after: some[1].then_some(moments[2]),
+                object_deleted_at: some[2].then_some(moments[3]),
+                version: 1,
+                created_at: moments[4],
+                updated_at: moments[5],
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn rows_are_what_sea_orm_reads(mut rows in proptest::collection::vec(row(), 1..20)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let [packed, some, plain] = runtime.block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let settings = DbSettings {
+                    url: format!("sqlite://{}", folder.path().join("rows.db").display()).into(),
+                    max_connections: 1,
+                    busy_timeout: Duration::from_secs(20),
+                };
+                let db = Db::connect(&settings).await.unwrap();
+                db.migrate_up().await.unwrap();
+                for row in &rows {
+                    row.clone().into_active_model().reset_all().insert(&db.write).await.unwrap();
+                }
+                let query = || {
+                    use sea_orm::EntityTrait as _;
+                    upload::Entity::find().order_by_asc(upload::Column::Key)
+                };
+                let all = super::all(&db.read, query(), None).await.unwrap();
+                let some = super::all(&db.read, query(), Some(3)).await.unwrap();
+                [all, some, query().all(&db.read).await.unwrap()]
+            });
+            rows.sort_by(|a, b| a.key.cmp(&b.key));
+            prop_assert_eq!(&packed, &rows);
+            prop_assert_eq!(&packed, &plain);
+            prop_assert_eq!(&some[..], &rows[..rows.len().min(3)]);
+        }
+    }
+}

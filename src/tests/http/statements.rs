@@ -1,0 +1,113 @@
+//! What each route costs the database: statements are counted, and their number does not
+//! depend on how much there is to answer.
+
+use serde_json::{Value, json};
+
+use upload_coordinator::storage::{ObjectStore as _, PutOptions};
+
+use super::kit::{Answer, Server, answer, mp3};
+
+/// How many statements a request made that was answered with this status.
+async fn cost(server: &Server, status: u16, request: impl Future<Output = Answer>) -> u64 {
+    let before = server.app.db.statements();
+    let answer = request.await;
+    assert_eq!(answer.status, status, "{answer:?}");
+    server.app.db.statements() - before
+}
+
+fn id(answer: &Answer) -> String {
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+async fn upload(server: &Server, track: Option<&str>) -> String {
+    let body = json!({"filename": "a.mp3", "track_id": track});
+    id(&server.send("POST", "/api/uploads", body).await)
+}
+
+#[tokio::test]
+async fn each_route_makes_a_known_number_of_statements() {
+    let server = Server::start().await;
+    let track = server.track().await;
+    let waiting = upload(&server, Some(&track)).await;
+    let arrived = upload(&server, Some(&track)).await;
+    let key = server.get(&format!("/api/uploads/{arrived}")).await.json()["key"].clone();
+    let key = key.as_str().expect("a key");
+    server.store.put(key, mp3(3000).into(), &PutOptions::default()).await.expect("stored");
+
+    let create = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 5000});
+    let track_body = json!({"title": "t", "artist_name": "a"});
+    let track_path = format!("/api/tracks/{track}");
+    let upload_path = format!("/api/uploads/{waiting}");
+    let confirm = format!("/api/uploads/{arrived}/confirm");
+    let of = |path: &str, tail: &str| format!("{path}{tail}");
+    let none = Value::Object(serde_json::Map::new());
+    // Each with the most that it may cost: reading what is named, and writing what changes.
+    for (method, path, body, status, most) in [
+        ("GET", "/healthz".to_owned(), None, 200, 0),
+        ("POST", "/api/uploads".to_owned(), Some(create.clone()), 201, 1),
+        ("GET", upload_path.clone(), None, 200, 1),
+        ("GET", "/api/uploads".to_owned(), None, 200, 1),
+        ("POST", of(&upload_path, "/presign"), Some(none.clone()), 200, 2),
+        ("POST", confirm.clone(), Some(none.clone()), 200, 6),
+        ("POST", confirm, Some(none.clone()), 200, 2),
+        ("POST", "/api/tracks".to_owned(), Some(track_body.clone()), 201, 1),
+        ("GET", track_path.clone(), None, 200, 2),
+        ("GET", "/api/tracks".to_owned(), None, 200, 2),
+        ("PATCH", track_path.clone(), Some(json!({"title": "u"})), 200, 4),
+        ("POST", of(&track_path, "/presigned-url"), Some(create), 201, 3),
+        ("GET", of(&track_path, "/file"), None, 307, 2),
+        ("DELETE", upload_path, None, 204, 4),
+    ] {
+        let request = async {
+            match &body {
+                Some(body) => server.send(method, &path, body.clone()).await,
+                None => answer(server.request(method, &path)).await,
+            }
+        };
+        let made = cost(&server, status, request).await;
+        assert!(made <= most, "{method} {path}: {made} statements, at most {most} were expected");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn lists_cost_the_same_however_long_they_are() {
+    let server = Server::start().await;
+    let mut costs = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..15 {
+            let track = server.track().await;
+            upload(&server, Some(&track)).await;
+        }
+        let mut of_this = Vec::new();
+        for path in ["/api/tracks", "/api/uploads", "/api/uploads?status=pending"] {
+            of_this.push(cost(&server, 200, server.get(path)).await);
+        }
+        costs.push(of_this);
+    }
+    assert_eq!(costs[0], costs[1]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_who_poll_at_once_share_their_statements() {
+    let server = Server::start().await;
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(upload(&server, None).await);
+    }
+    let before = server.app.db.statements();
+    let polls = (0..64).map(|n| {
+        let (server, id) = (&server, ids[n % ids.len()].clone());
+        async move {
+            let answer = server.get(&format!("/api/uploads/{id}")).await;
+            (id, answer)
+        }
+    });
+    for (asked, answer) in futures_util::future::join_all(polls).await {
+        assert_eq!((answer.status.as_u16(), id(&answer)), (200, asked));
+    }
+    let made = server.app.db.statements() - before;
+    assert!(made < 64, "{made} statements for 64 polls at once");
+    server.stop().await;
+}
