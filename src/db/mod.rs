@@ -21,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub mod aborts;
 pub mod api_keys;
+mod bulk;
 pub mod changes;
 pub mod findings;
 pub mod idempotency;
@@ -35,6 +36,8 @@ pub mod seal;
 pub mod shards;
 pub mod stats;
 mod suspects;
+#[cfg(test)]
+mod testing;
 pub mod tracks;
 pub mod uploads;
 

@@ -194,14 +194,11 @@ impl Db {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use chrono::{DateTime, TimeDelta};
-    use sea_orm::{Database, Statement};
+    use sea_orm::Statement;
 
     use super::*;
-    use crate::db::DbSettings;
-    use crate::domain::ids::{IdSource as _, SystemIds};
+    use crate::db::testing::on_both;
 
     const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
          url_expires_at, status, late, version, created_at, updated_at";
@@ -246,14 +243,7 @@ mod tests {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    async fn check(url: String) {
-        let settings = DbSettings {
-            url: url.into(),
-            max_connections: 2,
-            busy_timeout: Duration::from_secs(20),
-        };
-        let db = Db::connect(&settings).await.expect("it opens");
-        db.migrate_up().await.expect("migrated");
+    async fn check(db: Db) {
         db.write.execute_unprepared(&fill(db.is_postgres())).await.expect("filled");
         db.write.execute_unprepared("ANALYZE").await.expect("analysed");
         let policy = PolicyName::default();
@@ -283,21 +273,10 @@ mod tests {
         assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
         assert_eq!(db.count_open(&policy, &early, 100).await.expect("a count"), 40);
-        db.close().await.expect("closed");
     }
 
     #[tokio::test]
     async fn what_is_open_is_found_without_reading_what_is_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        check(format!("sqlite://{}", folder.path().join("plan.db").display())).await;
-        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else { return };
-        let admin = Database::connect(&server).await.expect("the server answers");
-        let name = format!("uc_{}", SystemIds.uuid().as_simple());
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("created");
-        let mut url = url::Url::parse(&server).expect("a URL");
-        url.set_path(&name);
-        check(url.into()).await;
-        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-        admin.execute_unprepared(&drop).await.expect("dropped");
+        on_both(check).await;
     }
 }

@@ -10,6 +10,7 @@ use super::{Cursor, Db, Page, Result};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
+mod group;
 mod row;
 mod save;
 
