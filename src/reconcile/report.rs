@@ -74,12 +74,18 @@ impl Tally {
         self
     }
 
+    /// Counts and reports an object that is deleted, or in a dry run would be.
+    pub fn count_deletion(&mut self, upload: &Upload, now: Timestamp) {
+        self.0.counters.deleted += 1;
+        self.find([deletion_of(upload, now)]);
+    }
+
     /// Counts what became of an upload.
     pub fn count_change(&mut self, before: &Upload, after: &Upload) {
-        let counters = &mut self.0.counters;
         if after.deletion.done.is_some() && before.deletion.done.is_none() {
-            counters.deleted += 1;
+            self.count_deletion(after, after.updated_at);
         }
+        let counters = &mut self.0.counters;
         match &after.state {
             _ if before.status() == after.status() => {}
             State::Uploaded(verified) => {
@@ -125,6 +131,22 @@ impl Report {
     /// Takes over a tally all of which is written.
     pub fn written(&self, tally: Tally) {
         *self.tally() = tally.written();
+    }
+}
+
+/// What a run says of an object that it deletes, or in a dry run would delete.
+pub const DELETE: &str = "delete";
+
+/// The deletion of a final row's object: what it was found as is said elsewhere.
+pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
+    Finding {
+        kind: FindingKind::Rejected,
+        policy: upload.policy.clone(),
+        key: upload.key.as_str().to_owned(),
+        upload: Some(upload.id),
+        size: upload.state.facts().map(|facts| facts.size),
+        detail: Some(DELETE.to_owned()),
+        found_at: now,
     }
 }
 
