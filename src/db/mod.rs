@@ -129,6 +129,10 @@ pub struct DbSettings {
     pub busy_timeout: Duration,
 }
 
+/// How many rows `SQLite`'s thread reads before it waits for the reader: with few, the two
+/// wake each other again and again.
+const ROWS_AHEAD: usize = 1000;
+
 /// An open database.
 ///
 /// `SQLite` lets one writer in at a time: all writes share one connection and queue for
@@ -258,6 +262,7 @@ fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> Connec
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(busy_timeout)
+                .row_buffer_size(ROWS_AHEAD)
         });
     options
 }

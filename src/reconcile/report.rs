@@ -4,9 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::shards::Mark;
 use crate::domain::policy::RejectReason;
+use crate::domain::reconcile::Known;
 use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;
-use crate::domain::{Timestamp, Upload, UploadId};
+use crate::domain::{Status, Timestamp, Upload, UploadId};
 
 /// What a shard did, saw and suspects.
 #[derive(Debug, Clone)]
@@ -150,6 +151,16 @@ pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
     }
 }
 
+/// Whether [`finding_of`] the whole row says anything.
+pub fn is_worth_reporting(row: &Known) -> bool {
+    match row.status {
+        Status::Missing => true,
+        Status::Rejected => row.deletion.done.is_none(),
+        Status::Uploaded => row.late,
+        Status::Pending | Status::Expired | Status::Cancelled | Status::Removed => false,
+    }
+}
+
 /// What a row's state is worth reporting as, whoever brought it there.
 pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
     let (kind, detail) = match &upload.state {
@@ -171,4 +182,29 @@ pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
         detail,
         found_at: now,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::transition::tests::{at, upload_in};
+    use crate::domain::upload::Deletion;
+
+    #[test]
+    fn of_each_row_it_is_known_beforehand_whether_there_is_a_finding() {
+        for status in Status::ALL {
+            for late in [false, true] {
+                for done in [None, Some(at(11))] {
+                    let mut row = upload_in(status);
+                    row.deletion = Deletion { done, ..row.deletion };
+                    if let State::Uploaded(verified) | State::Missing(verified) = &mut row.state {
+                        verified.late = late;
+                    }
+                    let finding = finding_of(&row, at(12));
+                    let known = is_worth_reporting(&Known::from(&row));
+                    assert_eq!(known, finding.is_some(), "{row:?}");
+                }
+            }
+        }
+    }
 }
