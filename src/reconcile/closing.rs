@@ -93,7 +93,9 @@ impl Worker<'_> {
     /// Says what a real run would delete.
     fn say_deleted(&self, rows: &[Upload]) {
         let (now, mut tally) = (self.app.now(), self.report.tally());
-        rows.iter().for_each(|row| tally.count_deletion(row, now));
+        for row in rows {
+            tally.count_deletion(row, now);
+        }
     }
 
     /// Cuts what is to be deleted to what is left of the run's budget; whether all is left.
