@@ -14,11 +14,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::adapters::{self, Adapters};
 use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
-use crate::domain::run::{Mode, Progress, Run, RunRequest, RunStatus, Trigger};
+use crate::domain::run::{Finding, Mode, Progress, Run, RunRequest, RunStatus, Trigger};
 use crate::reconcile::{Reconciler, RunHandle, StartError};
 
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Findings read at a time.
+const PAGE: u64 = 1000;
 
 /// What `reconcile` takes.
 #[derive(Debug, Args)]
@@ -29,7 +32,7 @@ pub struct ReconcileArgs {
     /// One policy only.
     #[arg(long)]
     policy: Option<String>,
-    /// Say what would be done, and change nothing.
+    /// Say what would be done, object by object, and change nothing.
     #[arg(long)]
     dry_run: bool,
     /// Go on where a run would stop because it marks missing or deletes too much.
@@ -80,6 +83,9 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         None => bail!("interrupted"),
     };
     reconciler.shut_down().await;
+    if run.request.dry_run && !args.json {
+        list_findings(&reconciler, &run).await?;
+    }
     adapters.close().await;
     if args.json {
         println!(
@@ -144,6 +150,21 @@ async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Resul
         bar.finish_and_clear();
     }
     Ok(run)
+}
+
+/// Prints what a dry run found and what a real one would delete and abort, a line each.
+async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
+    let mut cursor = None;
+    loop {
+        let page = reconciler.app.db.list_findings(run.id, None, cursor.as_ref(), PAGE).await?;
+        for Finding { kind, key, detail, .. } in page.items {
+            println!("{:<20} {key} {}", kind.name(), detail.unwrap_or_default());
+        }
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 fn bar() -> ProgressBar {

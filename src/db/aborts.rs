@@ -17,6 +17,9 @@ use crate::domain::{PolicyName, Timestamp, Upload, UploadId};
 /// What stands before the token of an intent; no store's id begins with it.
 const INTENT: char = '?';
 
+/// How many rows one statement takes: seven parameters each, and SQLite takes 32,766.
+const CHUNK: usize = 1000;
+
 /// An abort that is due.
 #[derive(Debug, Clone)]
 pub struct AbortDue {
@@ -46,25 +49,40 @@ impl From<Model> for AbortDue {
     }
 }
 
-/// Puts an abort on record, in the transaction of the change that makes it due.
+/// An abort that is to be put on record.
+#[derive(Debug, Clone)]
+pub(super) struct NewAbort<'a> {
+    /// Whose parts they are.
+    pub upload: &'a Upload,
+    /// The store's id, or an intent's mark.
+    pub mark: String,
+    /// From when on it is tried.
+    pub due: Timestamp,
+}
+
+/// Puts aborts on record, in the transaction of the change that makes them due.
 pub(super) async fn add(
     connection: &impl ConnectionTrait,
-    upload: &Upload,
-    mark: &str,
-    due: Timestamp,
+    aborts: impl IntoIterator<Item = NewAbort<'_>>,
 ) -> Result<()> {
-    let row = ActiveModel {
-        upload_id: Set(upload.id.0),
-        multipart_id: Set(mark.to_owned()),
-        policy: Set(upload.policy.as_str().to_owned()),
-        key: Set(upload.key.as_str().to_owned()),
-        attempts: Set(0),
-        next_attempt_at: Set(due),
-        created_at: Set(upload.updated_at),
-    };
+    let rows: Vec<_> = aborts
+        .into_iter()
+        .map(|NewAbort { upload, mark, due }| ActiveModel {
+            upload_id: Set(upload.id.0),
+            multipart_id: Set(mark),
+            policy: Set(upload.policy.as_str().to_owned()),
+            key: Set(upload.key.as_str().to_owned()),
+            attempts: Set(0),
+            next_attempt_at: Set(due),
+            created_at: Set(upload.updated_at),
+        })
+        .collect();
     let known =
         OnConflict::columns([Column::UploadId, Column::MultipartId]).do_nothing().to_owned();
-    Entity::insert(row).on_conflict(known).exec_without_returning(connection).await?;
+    for rows in rows.chunks(CHUNK) {
+        let insert = Entity::insert_many(rows.to_vec()).on_conflict(known.clone());
+        insert.exec_without_returning(connection).await?;
+    }
     Ok(())
 }
 
@@ -78,14 +96,15 @@ impl Db {
         due: Timestamp,
     ) -> Result<AbortDue> {
         let mark = format!("{INTENT}{}", token.as_simple());
-        add(&self.write, upload, &mark, due).await?;
+        add(&self.write, [NewAbort { upload, mark: mark.clone(), due }]).await?;
         let (policy, key) = (upload.policy.clone(), upload.key.as_str().to_owned());
         Ok(AbortDue { upload: upload.id, policy, key, attempts: 0, mark })
     }
 
     /// Puts on record that a multipart upload which no row knows is to be aborted.
     pub async fn add_abort(&self, upload: &Upload, multipart_id: &str) -> Result<()> {
-        add(&self.write, upload, multipart_id, upload.updated_at).await
+        let (mark, due) = (multipart_id.to_owned(), upload.updated_at);
+        add(&self.write, [NewAbort { upload, mark, due }]).await
     }
 
     /// Takes an abort off the record: the store has confirmed that there is nothing left.

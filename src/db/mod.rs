@@ -22,6 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub mod aborts;
 pub mod api_keys;
+mod bulk;
 pub mod changes;
 pub mod findings;
 mod group;
@@ -38,6 +39,8 @@ pub mod seal;
 pub mod shards;
 pub mod stats;
 mod suspects;
+#[cfg(test)]
+mod testing;
 pub mod tracks;
 pub mod uploads;
 
@@ -130,6 +133,10 @@ pub struct DbSettings {
     /// How long a statement waits for a lock, and a caller for a connection.
     pub busy_timeout: Duration,
 }
+
+/// How many rows `SQLite`'s thread reads before it waits for the reader: with few, the two
+/// wake each other again and again.
+const ROWS_AHEAD: usize = 1000;
 
 /// An open database.
 ///
@@ -288,6 +295,7 @@ fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> Connec
                 // Journals of statements that are undone alone: never worth a file.
                 .pragma("temp_store", "memory")
                 .busy_timeout(busy_timeout)
+                .row_buffer_size(ROWS_AHEAD)
         });
     options
 }

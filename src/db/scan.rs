@@ -2,14 +2,16 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
 use super::uploads::to_row;
-use super::{Db, Result};
+use super::{Db, DbError, Result};
+use crate::domain::reconcile::Known;
+use crate::domain::upload::Deletion;
 use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
 
 /// Which rows are open.
@@ -23,14 +25,39 @@ pub struct OpenWindow {
     pub write_once_holds: bool,
 }
 
-fn within(mut query: Select<upload::Entity>, range: &KeyRange) -> Select<upload::Entity> {
+fn within(query: Select<upload::Entity>, range: &KeyRange) -> Select<upload::Entity> {
+    within_by(&Expr::col((upload::Entity, Column::Key)), query, range)
+}
+
+fn within_by(
+    key: &Expr,
+    mut query: Select<upload::Entity>,
+    range: &KeyRange,
+) -> Select<upload::Entity> {
     if let Some(after) = &range.after {
-        query = query.filter(Column::Key.gt(after.as_str()));
+        query = query.filter(ExprTrait::gt(key.clone(), after.as_str()));
     }
     if let Some(until) = &range.until {
-        query = query.filter(Column::Key.lte(until.as_str()));
+        query = query.filter(ExprTrait::lte(key.clone(), until.as_str()));
     }
     query
+}
+
+/// Open rows in a range of keys, in the order of the keys. The pending rows have an index by
+/// key. Of the others those of the window are few and those of the range may be millions,
+/// which no planner knows: hidden in an expression, the key is no reason to read the range.
+fn open_within(
+    policy: &PolicyName,
+    range: &KeyRange,
+    window: &OpenWindow,
+    limit: u64,
+) -> [Select<upload::Entity>; 3] {
+    let [pending, late, overwritable] = open_queries(policy, window);
+    let by_key = within(pending, range).order_by(Column::Key, Order::Asc).limit(limit);
+    let key = Expr::cust("\"uploads\".\"key\" || ''");
+    let by_time =
+        |query| within_by(&key, query, range).order_by(key.clone(), Order::Asc).limit(limit);
+    [by_key, by_time(late), by_time(overwritable)]
 }
 
 /// One query for each kind of open row. The states are literals, not parameters: the index
@@ -51,6 +78,21 @@ fn open_queries(policy: &PolicyName, window: &OpenWindow) -> [Select<upload::Ent
     [are(Status::Pending), late, overwritable]
 }
 
+/// What a pending row's deadline follows from.
+const DEADLINE: &str =
+    "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
+
+/// The columns of [`Known`], in their order.
+type KnownRow =
+    (String, String, Option<String>, bool, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
+
+fn known((key, status, etag, late, url_expires_at, after, done): KnownRow) -> Result<Known> {
+    let Ok(status) = status.parse() else {
+        return Err(DbError::Corrupt { table: "uploads", column: "status", id: key });
+    };
+    Ok(Known { key, status, etag, late, url_expires_at, deletion: Deletion { after, done } })
+}
+
 fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
     upload::Entity::find()
         .filter(Column::ObjectDeletedAt.is_null())
@@ -59,17 +101,32 @@ fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
 }
 
 impl Db {
-    /// The next rows of a policy in a range of keys, in byte order of the key.
-    pub async fn rows_by_key(
+    /// The next rows of a policy in a range of keys, in byte order of the key, with the few
+    /// columns that decisions need.
+    pub async fn known_by_key(
         &self,
         policy: &PolicyName,
         range: &KeyRange,
         limit: u64,
-    ) -> Result<Vec<Upload>> {
-        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+    ) -> Result<Vec<Known>> {
+        let query = upload::Entity::find()
+            .select_only()
+            .columns([Column::Key, Column::Status, Column::Etag, Column::Late])
+            // Times are dear to read: only where they matter.
+            .column_as(Expr::cust(DEADLINE), "deadline")
+            .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
+            .filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
-        let rows = query.all(&self.read).await?;
-        rows.into_iter().map(TryInto::try_into).collect()
+        let rows: Vec<KnownRow> = query.into_tuple().all(&self.read).await?;
+        rows.into_iter().map(known).collect()
+    }
+
+    /// The rows of a policy with these keys, in no order.
+    pub async fn rows_at(&self, policy: &PolicyName, keys: Vec<String>) -> Result<Vec<Upload>> {
+        let query = upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::Key.is_in(keys));
+        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// Open rows of a policy in a range of keys, in byte order of the key: those that may
@@ -84,8 +141,7 @@ impl Db {
         limit: u64,
     ) -> Result<Vec<Upload>> {
         let mut open: Vec<Upload> = Vec::new();
-        for query in open_queries(policy, window) {
-            let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+        for query in open_within(policy, range, window, limit) {
             for row in query.all(&self.read).await? {
                 open.push(row.try_into()?);
             }
@@ -194,14 +250,11 @@ impl Db {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use chrono::{DateTime, TimeDelta};
-    use sea_orm::{Database, Statement};
+    use sea_orm::Statement;
 
     use super::*;
-    use crate::db::DbSettings;
-    use crate::domain::ids::{IdSource as _, SystemIds};
+    use crate::db::testing::on_both;
 
     const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
          url_expires_at, status, late, version, created_at, updated_at";
@@ -246,14 +299,7 @@ mod tests {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    async fn check(url: String) {
-        let settings = DbSettings {
-            url: url.into(),
-            max_connections: 2,
-            busy_timeout: Duration::from_secs(20),
-        };
-        let db = Db::connect(&settings).await.expect("it opens");
-        db.migrate_up().await.expect("migrated");
+    async fn check(db: Db) {
         db.write.execute_unprepared(&fill(db.is_postgres())).await.expect("filled");
         db.write.execute_unprepared("ANALYZE").await.expect("analysed");
         let policy = PolicyName::default();
@@ -268,10 +314,13 @@ mod tests {
             after: Some("tracks/0".into()),
             until: Some("tracks/00012".into()),
         };
-        for query in open_queries(&policy, &window) {
-            let counted = plan(&db, query.clone().limit(201)).await;
-            let query = within(query, &range).order_by(Column::Key, Order::Asc).limit(501);
-            for plan in [counted, plan(&db, query).await] {
+        let wide = KeyRange { after: None, until: Some("tracks/1".into()), ..range.clone() };
+        let counted = open_queries(&policy, &window).map(|query| query.limit(201));
+        for range in [&range, &wide] {
+            for query in
+                counted.clone().into_iter().chain(open_within(&policy, range, &window, 501))
+            {
+                let plan = plan(&db, query).await;
                 let by = ["ix_uploads_pending", "ix_uploads_window"];
                 assert!(by.iter().any(|index| plan.contains(index)), "{plan}");
                 assert!(!plan.contains("ix_uploads_key"), "{plan}");
@@ -283,21 +332,10 @@ mod tests {
         assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
         assert_eq!(db.count_open(&policy, &early, 100).await.expect("a count"), 40);
-        db.close().await.expect("closed");
     }
 
     #[tokio::test]
     async fn what_is_open_is_found_without_reading_what_is_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        check(format!("sqlite://{}", folder.path().join("plan.db").display())).await;
-        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else { return };
-        let admin = Database::connect(&server).await.expect("the server answers");
-        let name = format!("uc_{}", SystemIds.uuid().as_simple());
-        admin.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("created");
-        let mut url = url::Url::parse(&server).expect("a URL");
-        url.set_path(&name);
-        check(url.into()).await;
-        let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-        admin.execute_unprepared(&drop).await.expect("dropped");
+        on_both(check).await;
     }
 }

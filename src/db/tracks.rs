@@ -1,5 +1,7 @@
 //! Tracks.
 
+use std::collections::BTreeSet;
+
 use chrono::NaiveDate;
 use entity::track::{self, Column};
 use sea_orm::ActiveValue::Set;
@@ -233,6 +235,20 @@ pub(super) async fn lock(
     let query = find(owner, id);
     let query = if postgres { query.lock_exclusive() } else { query };
     Ok(query.one(connection).await?)
+}
+
+/// As [`lock`], for several tracks, whoever owns them, in the order of their ids.
+pub(super) async fn lock_all(
+    connection: &impl ConnectionTrait,
+    postgres: bool,
+    ids: BTreeSet<Uuid>,
+) -> Result<Vec<track::Model>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = track::Entity::find().filter(Column::Id.is_in(ids)).order_by_asc(Column::Id);
+    let query = if postgres { query.lock_exclusive() } else { query };
+    Ok(query.all(connection).await?)
 }
 
 fn set_fields(fields: TrackFields) -> track::ActiveModel {

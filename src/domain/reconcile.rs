@@ -7,7 +7,7 @@
 use super::clock::Timestamp;
 use super::ids::UploadId;
 use super::policy::Policy;
-use super::upload::{Status, Upload};
+use super::upload::{Deletion, Status, Upload};
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,38 @@ pub struct Listed {
     pub size: u64,
     /// When it was stored, by the store's clock.
     pub last_modified: Option<Timestamp>,
+}
+
+/// A row as far as a decision needs it: an audit reads every one of them, and hardly ever
+/// the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The key of its object.
+    pub key: String,
+    /// Its state.
+    pub status: Status,
+    /// The ETag on record.
+    pub etag: Option<String>,
+    /// Whether its bytes came late.
+    pub late: bool,
+    /// When its newest URL ends; only of a pending one.
+    pub url_expires_at: Option<Timestamp>,
+    /// What is to become of an unwanted object.
+    pub deletion: Deletion,
+}
+
+impl From<&Upload> for Known {
+    fn from(upload: &Upload) -> Self {
+        let pending = upload.status() == Status::Pending;
+        Self {
+            key: upload.key.as_str().to_owned(),
+            status: upload.status(),
+            etag: upload.state.facts().map(|facts| facts.etag.clone()),
+            late: upload.state.verified().is_some_and(|verified| verified.late),
+            url_expires_at: pending.then_some(upload.url_expires_at),
+            deletion: upload.deletion,
+        }
+    }
 }
 
 /// What the executor does.
@@ -43,9 +75,11 @@ pub enum Action {
 
 /// Decides on a row without an object. `asked_at` is when the request that did not show
 /// the object started.
-pub fn decide_row(row: &Upload, asked_at: Timestamp, now: Timestamp, policy: &Policy) -> Action {
-    match row.status() {
-        Status::Pending if asked_at > row.deadline(policy.grace) => Action::ProveAbsent,
+pub fn decide_row(row: &Known, asked_at: Timestamp, now: Timestamp, policy: &Policy) -> Action {
+    match row.status {
+        Status::Pending if row.url_expires_at.is_some_and(|at| asked_at > at + policy.grace) => {
+            Action::ProveAbsent
+        }
         Status::Uploaded => Action::ProveAbsent,
         status if status.is_final() && row.deletion.is_due(now) => Action::Delete,
         _ => Action::Nothing,
@@ -53,11 +87,11 @@ pub fn decide_row(row: &Upload, asked_at: Timestamp, now: Timestamp, policy: &Po
 }
 
 /// Decides on an object that has a row.
-pub fn decide_both(row: &Upload, object: &Listed, now: Timestamp) -> Action {
-    match row.status() {
+pub fn decide_both(row: &Known, object: &Listed, now: Timestamp) -> Action {
+    match row.status {
         Status::Pending | Status::Expired | Status::Missing => Action::Verify,
         Status::Uploaded => {
-            let same = row.state.facts().is_some_and(|facts| facts.etag == object.etag);
+            let same = row.etag.as_deref() == Some(&object.etag);
             if same { Action::Nothing } else { Action::Verify }
         }
         Status::Rejected | Status::Cancelled | Status::Removed => {
@@ -109,7 +143,6 @@ mod tests {
     use super::*;
     use crate::domain::policy::tests::tracks;
     use crate::domain::transition::tests::{at, facts, upload_in};
-    use crate::domain::upload::Deletion;
 
     fn listed(etag: &str) -> Listed {
         let key = upload_in(Status::Pending).key.as_str().to_owned();
@@ -135,6 +168,7 @@ mod tests {
         for (status, early, after, same, other) in table {
             let row = upload_in(status);
             let late = row.deadline(policy.grace) + TimeDelta::seconds(1);
+            let row = Known::from(&row);
             assert_eq!(decide_row(&row, at(1), at(1), &policy), early, "{status:?} early");
             assert_eq!(decide_row(&row, late, late, &policy), after, "{status:?} late");
             assert_eq!(decide_both(&row, &listed(&known), at(1)), same, "{status:?} same");
@@ -144,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_final_row_deletes_when_due_and_notes_bytes_that_came_after() {
-        let mut row = upload_in(Status::Rejected);
+        let mut row = Known::from(&upload_in(Status::Rejected));
         assert_eq!(decide_both(&row, &listed("a"), at(10)), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };
         assert_eq!(decide_both(&row, &listed("a"), at(12)), Action::MarkDue);
@@ -156,7 +190,7 @@ mod tests {
         let row = upload_in(Status::Pending);
         let deadline = row.deadline(tracks().grace);
         assert_eq!(
-            decide_row(&row, deadline, deadline + TimeDelta::days(9), &tracks()),
+            decide_row(&Known::from(&row), deadline, deadline + TimeDelta::days(9), &tracks()),
             Action::Nothing
         );
     }

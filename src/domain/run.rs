@@ -94,7 +94,8 @@ named!(
         Late = "late",
         /// A multipart upload that nobody will finish.
         AbandonedMultipart = "abandoned_multipart",
-        /// Bytes that break a rule.
+        /// Bytes that break a rule; with the detail `delete`, an object that a final row owns
+        /// and that the run deletes.
         Rejected = "rejected",
     }
 );

@@ -487,7 +487,8 @@ pub struct FindingView {
     pub upload_id: Option<Uuid>,
     /// The object's size in bytes, where it is known.
     pub size: Option<u64>,
-    /// A few words more.
+    /// A few words more: the rule that was broken, a multipart upload's id, or `delete` for
+    /// the object of an ended upload that the run deletes (a dry run: would delete).
     pub detail: Option<String>,
     /// When it was seen.
     pub found_at: DateTime<Utc>,

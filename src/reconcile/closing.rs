@@ -77,7 +77,7 @@ impl Worker<'_> {
             after = last.deletion.after.map(|at| (at, last.id));
             let at: At = (Stage::Delete, after.map(place));
             if self.run.request.dry_run {
-                self.report.count(|counters| counters.deleted += due.len() as u64);
+                self.say_deleted(&due);
                 self.save(Vec::new(), at).await?;
             } else {
                 let gone = self.delete(due).await?;
@@ -87,7 +87,15 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
-        if self.run.request.dry_run { self.count_dry_due().await } else { Ok(()) }
+        if self.run.request.dry_run { self.say_dry_due().await } else { Ok(()) }
+    }
+
+    /// Says what a real run would delete.
+    fn say_deleted(&self, rows: &[Upload]) {
+        let (now, mut tally) = (self.app.now(), self.report.tally());
+        for row in rows {
+            tally.count_deletion(row, now);
+        }
     }
 
     /// Cuts what is to be deleted to what is left of the run's budget; whether all is left.
@@ -101,7 +109,7 @@ impl Worker<'_> {
     }
 
     /// What this dry run would have made due, had it been a real one.
-    async fn count_dry_due(&self) -> Result<(), WorkError> {
+    async fn say_dry_due(&self) -> Result<(), WorkError> {
         let mut after = None;
         loop {
             let (db, kind) = (&self.app.db, SuspectKind::Due);
@@ -112,7 +120,7 @@ impl Worker<'_> {
             }
             after = Some(last);
             let whole = self.spend(&mut rows).await?;
-            self.report.count(|counters| counters.deleted += rows.len() as u64);
+            self.say_deleted(&rows);
             if !whole {
                 return Ok(());
             }

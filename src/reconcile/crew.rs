@@ -123,7 +123,9 @@ impl Crew {
             }
         };
         // Nobody renews it while its end is written, which waits for a connection.
-        if let Err(error) = self.reconciler.app.db.renew_shard(&shard, self.lease()).await {
+        if alive.since() >= self.lease() / 3
+            && let Err(error) = self.reconciler.app.db.renew_shard(&shard, self.lease()).await
+        {
             tracing::warn!(run = %shard.run, shard = shard.number,
                 error = &error as &dyn std::error::Error, "a lease was not renewed");
         }

@@ -88,8 +88,8 @@ where
 {
     let sides = (Side::new("left", Box::pin(left)), Side::new("right", Box::pin(right)));
     try_unfold(sides, |(mut left, mut right)| async move {
-        left.fill().await?;
-        right.fill().await?;
+        // Both at once: where both need a page, their waits overlap.
+        futures_util::try_join!(left.fill(), right.fill())?;
         let order = match (&left.head, &right.head) {
             (None, None) => return Ok(None),
             (Some(_), None) => std::cmp::Ordering::Less,

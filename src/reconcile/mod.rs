@@ -1,13 +1,14 @@
 //! Reconciliation: the bucket's listing against the table.
 //!
 //! [`plan`] says what to look at, [`merge`] joins listing and rows in key order,
-//! `domain::reconcile` decides on each pair, [`worker`] acts on a shard, [`closing`] does
+//! `domain::reconcile` decides on each pair (`compare`), [`worker`] acts on a shard, [`closing`] does
 //! the harmful part, [`crew`] claims shards, and [`run`] starts and ends runs. To add a
 //! finding: a kind in `domain::run`, a sight in [`report`].
 
 mod aborts;
 mod batch;
 mod closing;
+mod compare;
 mod crew;
 mod damage;
 pub mod marker;

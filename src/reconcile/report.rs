@@ -4,9 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::shards::Mark;
 use crate::domain::policy::RejectReason;
+use crate::domain::reconcile::Known;
 use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;
-use crate::domain::{Timestamp, Upload, UploadId};
+use crate::domain::{Status, Timestamp, Upload, UploadId};
 
 /// What a shard did, saw and suspects.
 #[derive(Debug, Clone)]
@@ -74,12 +75,18 @@ impl Tally {
         self
     }
 
+    /// Counts and reports an object that is deleted, or in a dry run would be.
+    pub fn count_deletion(&mut self, upload: &Upload, now: Timestamp) {
+        self.0.counters.deleted += 1;
+        self.find([deletion_of(upload, now)]);
+    }
+
     /// Counts what became of an upload.
     pub fn count_change(&mut self, before: &Upload, after: &Upload) {
-        let counters = &mut self.0.counters;
         if after.deletion.done.is_some() && before.deletion.done.is_none() {
-            counters.deleted += 1;
+            self.count_deletion(after, after.updated_at);
         }
+        let counters = &mut self.0.counters;
         match &after.state {
             _ if before.status() == after.status() => {}
             State::Uploaded(verified) => {
@@ -128,6 +135,32 @@ impl Report {
     }
 }
 
+/// What a run says of an object that it deletes, or in a dry run would delete.
+pub const DELETE: &str = "delete";
+
+/// The deletion of a final row's object: what it was found as is said elsewhere.
+pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
+    Finding {
+        kind: FindingKind::Rejected,
+        policy: upload.policy.clone(),
+        key: upload.key.as_str().to_owned(),
+        upload: Some(upload.id),
+        size: upload.state.facts().map(|facts| facts.size),
+        detail: Some(DELETE.to_owned()),
+        found_at: now,
+    }
+}
+
+/// Whether [`finding_of`] the whole row says anything.
+pub fn is_worth_reporting(row: &Known) -> bool {
+    match row.status {
+        Status::Missing => true,
+        Status::Rejected => row.deletion.done.is_none(),
+        Status::Uploaded => row.late,
+        Status::Pending | Status::Expired | Status::Cancelled | Status::Removed => false,
+    }
+}
+
 /// What a row's state is worth reporting as, whoever brought it there.
 pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
     let (kind, detail) = match &upload.state {
@@ -149,4 +182,29 @@ pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
         detail,
         found_at: now,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::transition::tests::{at, upload_in};
+    use crate::domain::upload::Deletion;
+
+    #[test]
+    fn of_each_row_it_is_known_beforehand_whether_there_is_a_finding() {
+        for status in Status::ALL {
+            for late in [false, true] {
+                for done in [None, Some(at(11))] {
+                    let mut row = upload_in(status);
+                    row.deletion = Deletion { done, ..row.deletion };
+                    if let State::Uploaded(verified) | State::Missing(verified) = &mut row.state {
+                        verified.late = late;
+                    }
+                    let finding = finding_of(&row, at(12));
+                    let known = is_worth_reporting(&Known::from(&row));
+                    assert_eq!(known, finding.is_some(), "{row:?}");
+                }
+            }
+        }
+    }
 }

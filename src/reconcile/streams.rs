@@ -11,8 +11,8 @@ use super::pace::Pace;
 use super::report::Report;
 use crate::app::AppError;
 use crate::db::Db;
-use crate::domain::reconcile::Listed;
-use crate::domain::{KeyRange, PolicyName, Upload};
+use crate::domain::reconcile::{Known, Listed};
+use crate::domain::{KeyRange, PolicyName};
 use crate::storage::{ListRequest, Store, StoreError};
 
 impl Keyed for Listed {
@@ -21,9 +21,9 @@ impl Keyed for Listed {
     }
 }
 
-impl Keyed for Upload {
+impl Keyed for Known {
     fn key(&self) -> &str {
-        self.key.as_str()
+        &self.key
     }
 }
 
@@ -85,9 +85,9 @@ pub fn rows<'a>(
     policy: &'a PolicyName,
     range: &'a KeyRange,
     page_size: usize,
-) -> impl Stream<Item = Result<Upload, AppError>> + 'a {
+) -> impl Stream<Item = Result<Known, AppError>> + 'a {
     struct State {
-        page: VecDeque<Upload>,
+        page: VecDeque<Known>,
         next: Option<KeyRange>,
     }
     let state = State { page: VecDeque::new(), next: Some(range.clone()) };
@@ -97,9 +97,9 @@ pub fn rows<'a>(
                 return Ok(Some((row, state)));
             }
             let Some(range) = state.next.take() else { return Ok(None) };
-            let page = db.rows_by_key(policy, &range, page_size as u64).await?;
+            let page = db.known_by_key(policy, &range, page_size as u64).await?;
             if page.len() == page_size {
-                state.next = page.last().map(|row| range.resumed_after(row.key.as_str()));
+                state.next = page.last().map(|row| range.resumed_after(&row.key));
             }
             state.page = page.into();
         }

@@ -4,32 +4,28 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::OnceCell;
 
+use super::ReconcileSettings;
 use super::batch::At;
+use super::compare::Work;
 use super::marker::Trust;
-use super::merge::{Keyed as _, MergeError, Pair, merge};
+use super::merge::MergeError;
 use super::pace::Pace;
 use super::plan::{self, Look};
 use super::report::{Report, finding_of};
-use super::{ReconcileSettings, streams};
 use crate::app::{App, AppError};
 use crate::domain::policy::RejectReason;
-use crate::domain::reconcile::{Action, Listed, decide_both, decide_object, decide_row};
-use crate::domain::run::{
-    Finding, FindingKind, Mode, Run, RunShard, ShardStatus, Stage, SuspectKind,
-};
+use crate::domain::reconcile::Listed;
+use crate::domain::run::{Mode, Run, RunShard, ShardStatus, Stage, SuspectKind};
 use crate::domain::transition::{Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, Facts};
-use crate::domain::{KeyRange, Policy, Status, Timestamp, Upload};
+use crate::domain::{KeyRange, Policy, Status, Upload};
 use crate::storage::Store;
 
 /// How many rows are looked at, and saved in one transaction, at a time.
 pub(super) const BATCH: usize = 100;
-
-/// How many findings wait to be written, at most by a batch more.
-const MAX_WAITING: usize = 500;
 
 /// Why the work on a shard ended early.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +45,6 @@ pub enum WorkError {
     /// The listing can't be joined.
     #[error("the listing can't be compared with the table")]
     Merge(#[from] MergeError<AppError>),
-}
-
-/// What a pair of row and object needs from the store.
-enum Work {
-    /// HEAD and judge.
-    Look(Upload),
-    /// Note bytes at a final row.
-    MarkDue(Upload, Listed),
 }
 
 /// What a process knows of a run's policy, shared by the shards it works on.
@@ -134,7 +122,7 @@ impl Worker<'_> {
         while heads.peek().is_some() {
             let batch: Vec<_> = heads.by_ref().take(BATCH).collect();
             let last = batch.last().map(|row| row.key.as_str().to_owned());
-            self.act(batch.into_iter().map(Work::Look).collect(), last).await?;
+            self.act(batch.into_iter().map(|row| (row, Work::Look)).collect(), last).await?;
         }
         match look.list {
             Some(range) => self.compare(&range).await,
@@ -142,87 +130,13 @@ impl Worker<'_> {
         }
     }
 
-    /// Joins a range of the listing with the same range of rows.
-    async fn compare(&self, range: &KeyRange) -> Result<(), WorkError> {
-        let (app, page) = (self.app, self.settings.page_size);
-        // The earliest request of this listing: evidence is never younger than it.
-        let asked_at = app.now();
-        let rows = streams::rows(&app.db, &self.policy.name, range, page);
-        let objects = streams::listing(self.store, range, page, self.report, self.pace);
-        let mut pairs = std::pin::pin!(merge(rows, objects));
-        let mut work = Vec::new();
-        let mut last: Option<String> = None;
-        let mut saved_at = Instant::now();
-        while let Some(pair) = pairs.try_next().await? {
-            let key = match &pair {
-                Pair::Left(row) | Pair::Both(row, _) => row.key(),
-                Pair::Right(object) => object.key(),
-            };
-            match &mut last {
-                Some(last) => key.clone_into(last),
-                None => last = Some(key.to_owned()),
-            }
-            work.extend(self.sort(pair, asked_at));
-            if work.len() >= BATCH
-                || self.report.tally().waiting() >= MAX_WAITING
-                || saved_at.elapsed() >= self.settings.save_every
-            {
-                self.act(std::mem::take(&mut work), last.clone()).await?;
-                saved_at = Instant::now();
-            }
-        }
-        if work.is_empty() {
-            // Written with the shard's end, or with the next stage.
-            return Ok(());
-        }
-        self.act(work, last).await
-    }
-
-    /// Reports what is only to be seen, and hands on what needs the store.
-    fn sort(&self, pair: Pair<Upload, Listed>, asked_at: Timestamp) -> Option<Work> {
-        let now = self.app.now();
-        let mut tally = self.report.tally();
-        let (action, row, object) = match pair {
-            Pair::Left(row) => (decide_row(&row, asked_at, now, self.policy), Some(row), None),
-            Pair::Right(object) => {
-                (decide_object(&object, asked_at, self.policy), None, Some(object))
-            }
-            Pair::Both(row, object) => (decide_both(&row, &object, now), Some(row), Some(object)),
-        };
-        tally.count(|counters| counters.listed += u64::from(object.is_some()));
-        match (action, row, object) {
-            (Action::Verify | Action::ProveAbsent, Some(row), _) => return Some(Work::Look(row)),
-            (Action::MarkDue, Some(row), Some(object)) => return Some(Work::MarkDue(row, object)),
-            (Action::Orphan(_), _, Some(object)) => {
-                tally.count(|counters| counters.orphans += 1);
-                tally.find([self.finding(FindingKind::Orphan, object, now)]);
-            }
-            (Action::Foreign, _, Some(object)) => {
-                tally.count(|counters| counters.foreign += 1);
-                tally.find([self.finding(FindingKind::Foreign, object, now)]);
-            }
-            // Deletions that are due are done from the table, in the end.
-            (_, Some(row), _) => tally.find(finding_of(&row, now)),
-            _ => {}
-        }
-        None
-    }
-
-    fn finding(&self, kind: FindingKind, object: Listed, now: Timestamp) -> Finding {
-        Finding {
-            kind,
-            policy: self.policy.name.clone(),
-            upload: self.policy.prefix.parse_key(&object.key),
-            key: object.key,
-            size: Some(object.size),
-            detail: None,
-            found_at: now,
-        }
-    }
-
     /// Looks at a batch, several at once, and saves what comes of it; then all up to this
     /// key is done.
-    async fn act(&self, work: Vec<Work>, key: Option<String>) -> Result<(), WorkError> {
+    pub(super) async fn act(
+        &self,
+        work: Vec<(Upload, Work)>,
+        key: Option<String>,
+    ) -> Result<(), WorkError> {
         let mut events = Vec::new();
         let mut suspects = false;
         for (upload, event) in self.evidence(work).await {
@@ -239,18 +153,22 @@ impl Worker<'_> {
         if suspects { self.check_suspects().await } else { Ok(()) }
     }
 
-    async fn evidence(&self, work: Vec<Work>) -> Vec<(Upload, Result<Event, AppError>)> {
-        let looked = stream::iter(work).map(|work| {
+    async fn evidence(&self, work: Vec<(Upload, Work)>) -> Vec<(Upload, Result<Event, AppError>)> {
+        let looked = stream::iter(work).map(|(upload, work)| {
             async move {
                 match work {
-                    Work::Look(upload) => self.look(upload).await,
-                    Work::MarkDue(upload, object) => (upload, Ok(sight(object))),
+                    Work::Look => Some(self.look(upload).await),
+                    Work::MarkDue(object) => Some((upload, Ok(sight(object)))),
+                    Work::Report => {
+                        self.report.tally().find(finding_of(&upload, self.app.now()));
+                        None
+                    }
                 }
             }
             .boxed()
         });
         // In the order of the keys, so that findings are.
-        looked.buffered(self.settings.concurrency).collect().await
+        looked.buffered(self.settings.concurrency).filter_map(std::future::ready).collect().await
     }
 
     /// One HEAD, and what the bytes are.

@@ -10,6 +10,7 @@ use super::{Cursor, Db, Page, Result, packed};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
+mod group;
 mod read;
 mod row;
 mod save;

@@ -1,9 +1,10 @@
 //! Seeded random worlds: uploads that do one of everything while the store fails, and an
 //! oracle written apart from the service that says what each must end as.
 //!
-//! In memory there are faults of every kind; over the wire the connections are cut.
-//! `TEST_LONG=1` runs 1,000 worlds in memory and 50 over the wire, `TEST_SEEDS` and
-//! `TEST_WIRE_SEEDS` so many; `TEST_SEED=7` runs that one.
+//! In memory and over the wire there are faults of every kind; over the wire the connections
+//! are cut as well. `TEST_LONG=1` runs 1,000 worlds in memory and 50 over the wire,
+//! `TEST_SEEDS` and `TEST_WIRE_SEEDS` so many, from `TEST_FIRST_SEED` on; `TEST_SEED=7` runs
+//! that one.
 
 mod fates;
 mod oracle;
@@ -17,13 +18,15 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Clock as _, IdSource};
+use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{ListFault, Operation};
-use upload_coordinator::storage::s3::{S3, S3Settings};
+use upload_coordinator::storage::s3::{S3, S3Settings, Timeouts};
 use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use uuid::{Builder, Uuid};
 
 use crate::storage::servers::Subject;
+use crate::support::faults::{Fault, FaultProxy};
 use crate::support::proxy::Proxy;
 use crate::support::world::World;
 use fates::Script;
@@ -49,7 +52,10 @@ fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
     let count = if std::env::var("TEST_LONG").is_ok() { long } else { usually };
     match number("TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number(variable).unwrap_or(count)).collect(),
+        None => {
+            let first = number("TEST_FIRST_SEED").unwrap_or(0);
+            (first..first + number(variable).unwrap_or(count)).collect()
+        }
     }
 }
 
@@ -96,31 +102,46 @@ async fn live(seed: u64) {
     live_in(&world, None, seed).await;
 }
 
-/// A world on a real server, behind a proxy that is cut.
+/// What stands between the service and its store, and can be spoiled and cut.
+struct Wire {
+    faults: FaultProxy,
+    cable: Proxy,
+}
+
+/// A world on a real server, behind proxies that spoil answers and are cut.
 async fn live_on_a_server(seed: u64) {
     let host = Subject::server().await;
     let server = host.with_own_bucket().await.unwrap();
     let settings = server.settings.clone().unwrap();
     let endpoint = settings.endpoint.clone().unwrap();
     let (name, port) = (endpoint.host_str().unwrap(), endpoint.port().unwrap());
-    let proxy = Proxy::before(format!("{name}:{port}")).await;
+    let cable = Proxy::before(format!("{name}:{port}")).await;
+    let faults = FaultProxy::before(cable.addr.to_string()).await;
+    let wire = Wire { faults, cable };
+    let attempt = Duration::from_millis(1500);
     let through = S3Settings {
-        endpoint: Some(format!("http://{}", proxy.addr).parse().unwrap()),
+        endpoint: Some(format!("http://{}", wire.faults.addr).parse().unwrap()),
+        // So that most faults reach the run.
+        max_attempts: 2,
+        timeouts: Timeouts { attempt, ..settings.timeouts },
         ..settings
     };
     let s3 = S3::connect(&through, &http_client()).await.unwrap();
-    let bucket = s3.into_store("default", server.kind.capabilities());
+    // Each second world is listed as a whole, which then has several pages.
+    let capabilities = server.kind.capabilities();
+    let start_after = capabilities.start_after && seed.is_multiple_of(2);
+    let bucket = s3.into_store("default", Capabilities { start_after, ..capabilities });
     let world = World::build_on(
         Some(bucket),
         |_| {},
         |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
     )
     .await;
-    live_in(&world, Some(&proxy), seed).await;
+    live_in(&world, Some(&wire), seed).await;
 }
 
 /// One world from its first upload to the end of its last.
-async fn live_in(world: &World, proxy: Option<&Proxy>, seed: u64) {
+async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     // Writes the marker, which a dry run would not.
     world.reconcile(Mode::Incremental).await;
@@ -132,15 +153,20 @@ async fn live_in(world: &World, proxy: Option<&Proxy>, seed: u64) {
         minute = at;
         oracle.act(act, &mut rng).await;
         if rng.random_bool(0.12) {
-            match proxy {
+            match wire {
                 None => {
                     spoil(world, &mut rng);
                     run_some(world, &oracle, &mut rng).await;
                 }
-                Some(proxy) => {
+                Some(wire) if rng.random_bool(0.3) => {
                     let (up, down) = (rng.random_range(0..200), rng.random_range(0..1500));
-                    let flicker = flicker(proxy, up, down);
+                    let flicker = flicker(&wire.cable, up, down);
                     tokio::join!(run_some(world, &oracle, &mut rng), flicker);
+                }
+                Some(wire) => {
+                    spoil_wire(&wire.faults, &mut rng);
+                    run_some(world, &oracle, &mut rng).await;
+                    wire.faults.calm();
                 }
             }
             oracle.check_safety().await;
@@ -233,6 +259,17 @@ fn spoil(world: &World, rng: &mut StdRng) {
     }
 }
 
+/// Plans what happens to some of the next requests.
+fn spoil_wire(faults: &FaultProxy, rng: &mut StdRng) {
+    let mut some = |of: &[Fault], often: f64| -> Vec<Option<Fault>> {
+        (0..rng.random_range(1..30))
+            .map(|_| rng.random_bool(often).then(|| of[rng.random_range(0..of.len())]))
+            .collect()
+    };
+    faults.spoil(some(&Fault::ANY, 0.4));
+    faults.spoil_lists(some(&Fault::LISTS, 0.4));
+}
+
 /// Uses up the faults that are left.
 async fn calm(world: &World) {
     let (store, key) = (&world.store, "nothing/here");
@@ -255,6 +292,7 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         let real = world.reconcile(Mode::Audit).await;
         assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
         assert_eq!(dry.counters, real.counters, "a dry run says what a real one does");
+        assert_eq!(world.told(&dry).await, world.told(&real).await, "object by object");
         oracle.check_safety().await;
     }
     world.pass(TimeDelta::minutes(1));

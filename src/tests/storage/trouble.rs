@@ -10,6 +10,9 @@ use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 
+use super::servers::Subject;
+use crate::support::faults::{Fault, FaultProxy};
+
 const SLOW_DOWN: &str = "503 Slow Down\r\n\r\n<Error><Code>SlowDown</Code></Error>";
 const ETAG: &str = "200 OK\r\nETag: \"e\"\r\nContent-Length: 3\r\n\r\n";
 
@@ -98,4 +101,52 @@ async fn a_listing_that_never_ends_is_seen() {
     let first = s3.list(&ListRequest::default()).await.unwrap();
     let second = s3.list(&ListRequest { token: first.next, ..ListRequest::default() }).await;
     assert!(matches!(second, Err(StoreError::Protocol(_))), "{second:?}");
+}
+
+#[tokio::test]
+async fn each_fault_of_the_wire_shows_as_what_it_is() {
+    let server = Subject::server().await;
+    for n in 0..5 {
+        server.put(&server.key(&format!("{n}")), b"bytes").await;
+    }
+    let settings = server.settings.clone().unwrap();
+    let endpoint = settings.endpoint.clone().unwrap();
+    let target = format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port().unwrap());
+    let proxy = FaultProxy::before(target).await;
+    let through = S3Settings {
+        endpoint: Some(format!("http://{}", proxy.addr).parse().unwrap()),
+        max_attempts: 1,
+        timeouts: Timeouts { attempt: Duration::from_secs(2), ..settings.timeouts },
+        ..settings
+    };
+    let s3 = S3::connect(&through, &http_client()).await.unwrap();
+    let key = server.key("0");
+    for fault in Fault::ANY {
+        proxy.spoil([Some(fault)]);
+        let head = s3.head(&key).await;
+        assert!(matches!(head, Err(StoreError::Unavailable(_))), "{fault:?}: {head:?}");
+        assert!(s3.head(&key).await.unwrap().is_some());
+    }
+    proxy.spoil([Some(Fault::Lost)]);
+    s3.delete(&key).await.unwrap_err();
+    assert!(s3.head(&key).await.unwrap().is_none(), "deleted, but nobody heard of it");
+
+    let list = async |token: Option<String>| {
+        let prefix = server.prefix().to_owned();
+        s3.list(&ListRequest { prefix, token, limit: 1, ..ListRequest::default() }).await
+    };
+    let first = list(None).await.unwrap();
+    let second = list(first.next.clone()).await.unwrap();
+    assert_ne!(first.objects, second.objects);
+    proxy.spoil_lists([Some(Fault::CutOff)]);
+    let cut = list(first.next.clone()).await.unwrap();
+    assert_eq!((&cut.objects, cut.next), (&second.objects, None));
+    // It says that the page that was asked for comes after it.
+    proxy.spoil_lists([Some(Fault::Repeat)]);
+    let repeated = list(first.next.clone()).await;
+    assert!(matches!(repeated, Err(StoreError::Protocol(_))), "{repeated:?}");
+    proxy.spoil_lists([Some(Fault::Anew)]);
+    let anew = list(second.next.clone()).await.unwrap();
+    assert_eq!((anew.objects, anew.next), (first.objects, first.next));
+    server.clean_up().await;
 }

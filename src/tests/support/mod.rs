@@ -1,6 +1,7 @@
 //! What the tests stand on: a database a test, a store, a clock, a running service.
 
 pub mod database;
+pub mod faults;
 pub mod live;
 pub mod proxy;
 pub mod served;

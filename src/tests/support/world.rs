@@ -214,6 +214,16 @@ impl World {
         self.reconciler.start(request).await.expect("the run starts").wait().await
     }
 
+    /// A run's findings with kind, key and detail, sorted: what they say, whatever the order.
+    pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
+        let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
+        assert!(page.next.is_none(), "all of them");
+        let told = page.items.into_iter().map(|f| (f.kind.name(), f.key, f.detail));
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    }
+
     /// The kinds of a run's findings, with their keys.
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
         let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");

@@ -135,7 +135,12 @@ async fn dry_and_real(world: &World) {
     let real = world.reconcile(Mode::Audit).await;
     assert_eq!(dry.counters, real.counters);
     let after: BTreeSet<_> = world.store.keys().into_iter().collect();
-    assert_eq!(before.difference(&after).count() as u64, real.counters.deleted);
+    let told = world.told(&dry).await;
+    assert_eq!(told, world.told(&real).await);
+    let to_go = told.into_iter().filter(|(_, _, detail)| detail.as_deref() == Some("delete"));
+    let to_go: BTreeSet<_> = to_go.map(|(_, key, _)| key).collect();
+    assert_eq!(to_go, before.difference(&after).cloned().collect());
+    assert_eq!(to_go.len() as u64, real.counters.deleted);
     let purge = |dry_run| {
         let (older_than, limit) = (TimeDelta::zero(), 1000);
         world.reconciler.purge_orphans(Purge { run: real.id, older_than, limit, dry_run })

@@ -1,0 +1,66 @@
+//! Changing many rows in one statement, each to values of its own.
+
+use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoIden as _, Query, TableRef, ValueTuple};
+use sea_orm::{ActiveModelTrait, ActiveValue, ConnectionTrait, EntityTrait, Iterable as _, Value};
+use uuid::Uuid;
+
+use super::Result;
+
+/// How many parameters a statement takes at most: `SQLite` allows 32,766 of them,
+/// `PostgreSQL` 65,535.
+const PARAMETERS: usize = 32_000;
+
+/// A change of one row.
+#[derive(Debug, Clone)]
+pub(super) struct RowChange<A> {
+    /// Which row.
+    pub id: Uuid,
+    /// The version that was read: a row of another one is left as it is.
+    pub version: i64,
+    /// The other columns, the same ones in all changes.
+    pub values: A,
+}
+
+/// Makes changes of different rows, and raises the rows' versions. Gives how many rows were
+/// changed.
+pub(super) async fn update_each<A: ActiveModelTrait>(
+    connection: &impl ConnectionTrait,
+    (id, version): (Column<A>, Column<A>),
+    changes: &[RowChange<A>],
+) -> Result<u64> {
+    let Some(first) = changes.first() else { return Ok(0) };
+    let columns: Vec<_> =
+        Column::<A>::iter().filter(|c| value(&first.values, *c).is_some()).collect();
+    // Both databases name the columns of `VALUES` so.
+    let given = |n: usize| Expr::col((Alias::new("v"), Alias::new(format!("column{n}"))));
+    let table = <A::Entity as Default>::default();
+    let mut written = 0;
+    for some in changes.chunks(PARAMETERS / (columns.len() + 2)) {
+        let rows = some.iter().map(|RowChange { id, version, values }| {
+            let keys = [Value::from(*id), Value::from(*version)];
+            let values = columns.iter().filter_map(|column| value(values, *column));
+            ValueTuple::Many(keys.into_iter().chain(values).collect())
+        });
+        let mut update = Query::update();
+        update
+            .table(table)
+            .from(TableRef::ValuesList(rows.collect(), Alias::new("v").into_iden()))
+            .and_where(Expr::col((table, id)).eq(given(1)))
+            .and_where(Expr::col((table, version)).eq(given(2)))
+            .value(version, given(2).add(1));
+        for (column, n) in columns.iter().zip(3..) {
+            update.value(*column, given(n));
+        }
+        written += connection.execute(&update).await?.rows_affected();
+    }
+    Ok(written)
+}
+
+type Column<A> = <<A as ActiveModelTrait>::Entity as EntityTrait>::Column;
+
+fn value<A: ActiveModelTrait>(model: &A, column: Column<A>) -> Option<Value> {
+    match model.get(column) {
+        ActiveValue::Set(value) => Some(value),
+        ActiveValue::Unchanged(_) | ActiveValue::NotSet => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! What goes wrong between a service and its store: a proxy in front of a real S3 server that
+//! answers in its place, holds answers back and spoils them.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One thing that goes wrong with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Answered so by the proxy; the store never hears of it.
+    Status(u16, &'static str),
+    /// Never answered: the client's patience ends it.
+    Silence,
+    /// The store does it, and the answer is lost.
+    Lost,
+    /// The answer ends in the middle.
+    Half,
+    /// A page of a listing says that it is the last one.
+    CutOff,
+    /// A page of a listing is the one before it again.
+    Repeat,
+    /// A page of a listing is the first one again.
+    Anew,
+}
+
+impl Fault {
+    /// Of any request.
+    pub const ANY: [Self; 5] = [
+        Self::Status(500, "InternalError"),
+        Self::Status(503, "SlowDown"),
+        Self::Silence,
+        Self::Lost,
+        Self::Half,
+    ];
+    /// Of listings.
+    pub const LISTS: [Self; 3] = [Self::CutOff, Self::Repeat, Self::Anew];
+}
+
+#[derive(Default)]
+struct Plan {
+    requests: VecDeque<Option<Fault>>,
+    lists: VecDeque<Option<Fault>>,
+    /// For each token the first page of its listing, and the one that led to it.
+    pages: HashMap<String, (Vec<u8>, Vec<u8>)>,
+}
+
+pub struct FaultProxy {
+    pub addr: SocketAddr,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl FaultProxy {
+    /// In front of `target`, a host and port.
+    pub async fn before(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let plan = Arc::new(Mutex::new(Plan::default()));
+        let shared = plan.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (target, plan) = (target.clone(), shared.clone());
+                // A connection that breaks is one more fault.
+                tokio::spawn(async move { serve(client, &target, &plan).await.ok() });
+            }
+        });
+        Self { addr, plan }
+    }
+
+    /// What becomes of the next requests, in their order.
+    pub fn spoil(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.plan.lock().unwrap().requests.extend(faults);
+    }
+
+    /// What becomes of the next listings that nothing else befalls.
+    pub fn spoil_lists(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
+        self.plan.lock().unwrap().lists.extend(faults);
+    }
+
+    /// Forgets the faults that are left.
+    pub fn calm(&self) {
+        let mut plan = self.plan.lock().unwrap();
+        plan.requests.clear();
+        plan.lists.clear();
+    }
+}
+
+/// One request, and then the connection is closed.
+async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if client.read_buf(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    let line = String::from_utf8_lossy(head.split(|b| *b == b'\r').next().unwrap_or_default());
+    let query = line.split(' ').nth(1).and_then(|path| path.split_once('?')).map(|(_, q)| q);
+    let query: HashMap<_, _> =
+        url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let (lists, token) = (query.contains_key("list-type"), query.get("continuation-token"));
+    let fault = {
+        let mut plan = plan.lock().unwrap();
+        let fault = plan.requests.pop_front().flatten();
+        if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault }
+    };
+    match fault {
+        Some(Fault::Status(status, code)) => {
+            let body = format!("<Error><Code>{code}</Code><Message>a fault</Message></Error>");
+            let body = if line.starts_with("HEAD") { String::new() } else { body };
+            let answer = format!(
+                "HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            client.write_all(answer.as_bytes()).await?;
+            return client.shutdown().await;
+        }
+        Some(Fault::Silence) => {
+            return io::copy(&mut client, &mut io::sink()).await.map(drop);
+        }
+        _ => {}
+    }
+    let mut server = TcpStream::connect(target).await?;
+    let first = head.windows(2).position(|end| end == b"\r\n").unwrap_or_default() + 2;
+    server.write_all(&head[..first]).await?;
+    server.write_all(b"Connection: close\r\n").await?;
+    server.write_all(&head[first..]).await?;
+    if fault.is_none() && !lists {
+        return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
+    }
+    // What has a body of its own is small here: it came with the head, or follows at once.
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut answer = Vec::new();
+    tokio::select! {
+        read = from_server.read_to_end(&mut answer) => { read?; }
+        // The client gave up.
+        gone = io::copy(&mut from_client, &mut to_server) => return gone.map(drop),
+    }
+    let whole = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
+    let body = whole.map(|end| answer[end..].to_vec()).unwrap_or_default();
+    if lists {
+        let next = between(&body, "NextContinuationToken");
+        let mut plan = plan.lock().unwrap();
+        let before = token.and_then(|token| plan.pages.get(token)).cloned();
+        match (fault, before) {
+            (Some(Fault::CutOff), _) => {
+                let text = String::from_utf8_lossy(&body);
+                let text = text.replace("<IsTruncated>true<", "<IsTruncated>false<");
+                answer = framed(text.as_bytes());
+            }
+            (Some(Fault::Repeat), Some((_, before))) => answer = framed(&before),
+            (Some(Fault::Anew), Some((first, _))) => answer = framed(&first),
+            (_, before) => {
+                if let Some(next) = next {
+                    let first = before.map_or_else(|| body.clone(), |(first, _)| first);
+                    plan.pages.insert(next, (first, body));
+                }
+            }
+        }
+    }
+    match fault {
+        Some(Fault::Lost) => return Ok(()),
+        // An answer without a body ends in its head.
+        Some(Fault::Half) => answer.truncate(answer.len() * 3 / 4),
+        _ => {}
+    }
+    to_client.write_all(&answer).await?;
+    to_client.shutdown().await
+}
+
+/// An answer with this body.
+fn framed(body: &[u8]) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/xml\r\n";
+    let mut answer = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// The text of an element.
+fn between(body: &[u8], tag: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+    rest.split_once("</").map(|(text, _)| text.to_owned())
+}
