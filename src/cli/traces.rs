@@ -40,7 +40,7 @@ impl HttpClient for Collector {
             let headers = head.headers.iter();
             let headers = headers.filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
             let answer = outward.post(&url, headers, body).await?;
-            Ok(Response::builder().status(answer.status).body(answer.body)?)
+            Ok::<_, HttpError>(Response::builder().status(answer.status).body(answer.body)?)
         });
         sent.await?
     }

@@ -170,7 +170,7 @@ mod tests {
             let cursor: String = url::form_urlencoded::byte_serialize(&cursor).collect();
             let mut query = Query::parse(&format!("cursor={cursor}"));
             prop_assert_eq!(query.paging("title", |_| true).cursor, None);
-            prop_assert!(errors(query).starts_with("cursor: ") || !cursor.is_ascii());
+            prop_assert!(errors(query).contains("cursor: "));
         }
     }
 
