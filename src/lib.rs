@@ -16,6 +16,9 @@ pub mod domain;
 pub mod embedded_s3;
 pub mod http;
 pub mod jobs;
+#[cfg(test)]
+#[path = "tests/support/mutate.rs"]
+mod mutate;
 pub mod reconcile;
 pub mod storage;
 pub mod telemetry;

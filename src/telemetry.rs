@@ -1,4 +1,4 @@
-//! The log: lines for people or JSON for machines, on stderr.
+//! The log: lines for people or JSON for machines, on stderr. Beside it metrics and traces.
 //!
 //! Signed queries are keys to the bucket until they expire. Nothing logs one on purpose;
 //! a text that may hold one, such as another library's error, goes through
@@ -6,17 +6,19 @@
 
 mod json_lines;
 pub mod metrics;
+pub mod traces;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
+use self::json_lines::JsonLines;
+use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
-use json_lines::JsonLines;
 
 /// Crates whose `info` is detail to an operator, by the beginning of their targets. They
 /// log from `warn` up unless `telemetry.log` names them.
@@ -50,34 +52,40 @@ pub enum TelemetryError {
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Ends the log: what was written is flushed when it is dropped.
+/// Ends the log: what was written is flushed, and what is left of traces sent, when it is
+/// dropped.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
-pub struct Guard(());
+pub struct Guard {
+    traces: Option<Traces>,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        drop(self.traces.take());
         // There is nowhere left to report it.
         drop(io::stderr().flush());
     }
 }
 
-/// Starts the log of this process; once.
-pub fn init(config: &TelemetryConfig) -> Result<Guard, TelemetryError> {
+/// Starts the log of this process, and its traces; once.
+pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
+    // What is not logged is traced nevertheless: the filter is of the lines alone.
     let filter = filter(config.log.as_str())?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match config.log_format {
         LogFormat::Pretty => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry.with(lines.compact().with_ansi(colours)).try_init()?;
+            let lines = lines.compact().with_ansi(colours);
+            registry.with(lines.with_filter(filter)).try_init()?;
         }
         LogFormat::Json => {
             let lines = lines.fmt_fields(JsonLines).event_format(JsonLines);
-            registry.with(lines).try_init()?;
+            registry.with(lines.with_filter(filter)).try_init()?;
         }
     }
-    Ok(Guard(()))
+    Ok(Guard { traces })
 }
 
 /// The configured directives on top of those for [`QUIET`] crates.

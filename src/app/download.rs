@@ -90,7 +90,24 @@ fn content_disposition(filename: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
     use super::content_disposition;
+
+    proptest! {
+        #[test]
+        fn no_filename_breaks_out_of_its_quotes_and_all_of_it_comes_through(name in ".{0,80}") {
+            let header = content_disposition(Some(&name));
+            prop_assert!(header.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", header);
+            let inside = header.strip_prefix("attachment; filename=\"").unwrap();
+            let (plain, whole) = inside.split_once("\"; filename*=UTF-8''").unwrap();
+            prop_assert!(!plain.contains(['"', '\\', '%']));
+            let attr_chars = |b: u8| b.is_ascii_alphanumeric() || b"!#$&+-.^_`|~%".contains(&b);
+            prop_assert!(whole.bytes().all(attr_chars), "{}", whole);
+            prop_assert_eq!(percent_decode_str(whole).decode_utf8().unwrap(), name);
+        }
+    }
 
     #[test]
     fn any_filename_fits_a_content_disposition() {

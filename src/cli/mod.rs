@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
-use crate::telemetry;
+use crate::config::{Config, OTLP_ENDPOINT};
+use crate::telemetry::{self, traces::Traces};
 
 pub mod adapters;
 pub mod config;
@@ -27,6 +27,9 @@ pub mod serve;
 pub mod service;
 pub mod tls;
 pub mod token;
+pub mod traces;
+
+use traces::Collector;
 
 /// Presigned uploads straight to S3, with a status you can trust.
 #[derive(Debug, Parser)]
@@ -83,7 +86,10 @@ impl Cli {
     }
 }
 
-/// Starts the log of a command that has one.
+/// Starts the log of a command that has one, and traces where a collector is named.
 fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
-    Ok(telemetry::init(&config.telemetry)?)
+    let standard = std::env::var(OTLP_ENDPOINT).ok();
+    let endpoint = config.telemetry.collector(standard.as_deref());
+    let traces = endpoint.map(|url| Traces::new(&url, Collector::new())).transpose()?;
+    Ok(telemetry::init(&config.telemetry, traces)?)
 }

@@ -43,7 +43,7 @@ pub use policies::{ConfigPrefix, PolicyConfig};
 pub use reconcile::{ReconcileConfig, Schedule};
 pub use server::{ServerConfig, TlsConfig};
 pub use storage::{StoreConfig, StoreKind};
-pub use telemetry::{LogFilter, LogFormat, TelemetryConfig};
+pub use telemetry::{LogFilter, LogFormat, OTLP_ENDPOINT, TelemetryConfig};
 pub use value::{ConfigDuration, ConfigSize};
 pub use webhooks::WebhooksConfig;
 

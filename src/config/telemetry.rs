@@ -1,9 +1,10 @@
-//! `[telemetry]`: what the log says and how.
+//! `[telemetry]`: what the log says and how, and where traces go.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use super::value::{self, Choice};
 
@@ -19,11 +20,40 @@ pub struct TelemetryConfig {
     /// Whether `GET /metrics` answers.
     #[serde(deserialize_with = "value::flag")]
     pub metrics: bool,
+    /// Where traces go; none is what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    #[serde(deserialize_with = "endpoint", serialize_with = "value::text_or_empty")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// The standard variable that names a collector.
+pub const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+impl TelemetryConfig {
+    /// The collector of traces, if any: the configured one, else what [`OTLP_ENDPOINT`] says.
+    pub fn collector(&self, standard: Option<&str>) -> Option<Url> {
+        http_url(self.otlp_endpoint.as_deref().or(standard)?)
+    }
+}
+
+fn http_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    value::parsed(deserializer, "a URL such as \"http://localhost:4318\"", |text| {
+        let sound = text.is_empty() || http_url(text).is_some();
+        sound.then(|| (!text.is_empty()).then(|| text.to_owned()))
+    })
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_format: LogFormat::default(), log: LogFilter::default(), metrics: true }
+        Self {
+            log_format: LogFormat::default(),
+            log: LogFilter::default(),
+            metrics: true,
+            otlp_endpoint: None,
+        }
     }
 }
 
@@ -83,5 +113,21 @@ impl<'de> Deserialize<'de> for LogFilter {
             let sound = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
             sound.then(|| Self(text.to_owned()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_collector_is_the_configured_one_else_the_standard_one_else_none() {
+        let none = TelemetryConfig::default();
+        let url = |text| Url::parse(text).ok();
+        let own = Some("http://own:4318".to_owned());
+        let own = TelemetryConfig { otlp_endpoint: own, ..TelemetryConfig::default() };
+        assert_eq!(own.collector(Some("http://standard:4318")), url("http://own:4318"));
+        assert_eq!(none.collector(Some("http://standard:4318")), url("http://standard:4318"));
+        assert_eq!((none.collector(None), none.collector(Some("nonsense"))), (None, None));
     }
 }

@@ -13,6 +13,7 @@ use crate::domain::key::Prefix;
 use crate::domain::policy::{Late, Overwrite};
 
 mod sentences;
+mod values;
 
 fn from_file(text: &str) -> Result<Config, ConfigError> {
     load(text, &[], &[])

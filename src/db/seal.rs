@@ -36,3 +36,21 @@ fn read(text: &str) -> Result<Seal> {
     read.map_err(|_| DbError::Corrupt { table: "secrets", column: "value", id })?;
     Ok(Seal::new(key))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mutate::mutated_text;
+
+    proptest! {
+        #[test]
+        fn only_a_whole_secret_seals(
+            text in prop_oneof![mutated_text(any::<[u8; 32]>().prop_map(hex::encode)), ".{0,80}"],
+        ) {
+            let whole = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+            prop_assert_eq!(read(&text).is_ok(), whole);
+        }
+    }
+}

@@ -115,9 +115,45 @@ impl ApiKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret as _;
 
     use super::*;
+    use crate::mutate::changed;
+
+    fn key_text((id, secret): (u128, [u8; SECRET_LEN])) -> String {
+        write(Uuid::from_u128(id), &secret).0.expose_secret().to_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_reads_back(id: u128, secret: [u8; SECRET_LEN]) {
+            let shown = ShownKey::parse(&key_text((id, secret))).expect("a key");
+            prop_assert_eq!(shown.id, Uuid::from_u128(id));
+            prop_assert!(shown.hash.matches(&write(shown.id, &secret).1));
+        }
+
+        #[test]
+        fn a_changed_key_is_none_or_another_and_never_opens_what_the_first_opens(
+            (first, spoiled) in changed(any::<(u128, [u8; SECRET_LEN])>().prop_map(key_text)),
+        ) {
+            let first = ShownKey::parse(&first).expect("a key");
+            if let Some(other) = ShownKey::parse(&String::from_utf8_lossy(&spoiled)) {
+                prop_assert!(other.id != first.id || !other.hash.matches(&first.hash));
+            }
+        }
+
+        #[test]
+        fn a_text_is_a_key_only_by_its_one_spelling(
+            text in "uck_[0-9a-f]{31,33}_[0-9a-fA]{63,65}|\\PC{0,120}",
+        ) {
+            if let Some(shown) = ShownKey::parse(&text) {
+                let start = format!("{PREFIX}{}_", shown.id.as_simple());
+                prop_assert!(text.starts_with(&start));
+                prop_assert_eq!(text.len(), PREFIX.len() + 32 + 1 + 2 * SECRET_LEN);
+            }
+        }
+    }
 
     #[test]
     fn a_key_reads_back_and_anything_else_is_no_key() {

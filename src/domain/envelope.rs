@@ -28,7 +28,47 @@ fn starts_with_ignoring_case(line: &[u8], start: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::mutated;
+
+    /// A form as RFC 7578 and RFC 2046 allow it.
+    fn form() -> impl Strategy<Value = Vec<u8>> {
+        let boundary = "[0-9A-Za-z'()+_,./:=?-]{1,70}";
+        let names = prop::sample::select(vec!["Content-Disposition", "content-disposition"]);
+        let before = prop::option::of("[A-Za-z-]{1,20}: [ -~]{0,40}");
+        (boundary, names, before, "[ -~]{0,60}", prop::collection::vec(any::<u8>(), 0..2000))
+            .prop_map(|(boundary, name, before, more, file)| {
+                let before = before.map(|line| format!("{line}\r\n")).unwrap_or_default();
+                let head =
+                    format!("--{boundary}\r\n{before}{name}: form-data; name=f{more}\r\n\r\n");
+                let end = format!("\r\n--{boundary}--\r\n");
+                [head.as_bytes(), &file, end.as_bytes()].concat()
+            })
+    }
+
+    fn holds_the_header(head: &[u8]) -> bool {
+        let head = head.to_ascii_lowercase();
+        head.windows(30).any(|part| part == b"content-disposition: form-data")
+    }
+
+    proptest! {
+        #[test]
+        fn every_form_is_recognised(form in form()) {
+            prop_assert!(is_form_envelope(&form));
+        }
+
+        #[test]
+        fn only_what_begins_with_a_boundary_and_holds_the_header_is_one(
+            bytes in prop_oneof![mutated(form()), prop::collection::vec(any::<u8>(), 0..200)],
+        ) {
+            let head = &bytes[..bytes.len().min(ENVELOPE_PROBE_LEN)];
+            let is = is_form_envelope(&bytes);
+            prop_assert_eq!(is, is_form_envelope(head), "only the first bytes count");
+            prop_assert!(!is || head.starts_with(b"--") && holds_the_header(head));
+        }
+    }
 
     #[test]
     fn what_curl_and_browsers_send_is_recognised() {

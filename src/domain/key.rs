@@ -182,6 +182,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::mutate::mutated_text;
 
     fn prefix() -> Prefix {
         Prefix::parse("tracks/").expect("a good prefix")
@@ -236,6 +237,31 @@ mod tests {
         fn parsing_any_text_neither_panics_nor_invents(text in "\\PC{0,80}") {
             if let Some(id) = prefix().parse_key(&text) {
                 prop_assert_eq!(prefix().key(id), ObjectKey(text));
+            }
+        }
+
+        #[test]
+        fn a_spoiled_key_is_foreign_or_the_one_spelling_of_another_upload(
+            text in mutated_text(any::<u128>().prop_map(|id| {
+                prefix().key(UploadId(Uuid::from_u128(id))).to_string()
+            })),
+        ) {
+            if let Some(id) = prefix().parse_key(&text) {
+                prop_assert_eq!(prefix().key(id), ObjectKey(text));
+            }
+        }
+
+        #[test]
+        fn what_is_taken_as_a_prefix_is_short_and_plain(
+            text in prop_oneof![mutated_text(Just("tracks/live/")), "\\PC{0,20}/", "[a./]{0,8}/"],
+        ) {
+            if let Ok(prefix) = Prefix::parse(&text) {
+                prop_assert_eq!(prefix.as_str(), &text);
+                prop_assert!(text.len() <= MAX_PREFIX_LEN && text.ends_with('/'));
+                let body = &text[..text.len() - 1];
+                prop_assert!(body.split('/').all(|part| !matches!(part, "" | "." | "..")));
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+                prop_assert!(text.bytes().all(plain));
             }
         }
 

@@ -204,6 +204,36 @@ mod tests {
         }
 
         #[test]
+        fn any_list_of_parts_is_judged_and_only_the_whole_file_passes(
+            (size, part_size) in (1..=40_u64, 1..=9_u64),
+            mut held in prop::collection::vec((0..=9_u16, 0..=9_u64), 0..12),
+            wild in prop::collection::vec(any::<(u16, u64)>(), 0..3),
+            sizes in any::<(u64, u64)>(),
+        ) {
+            let plan = PartPlan::stored(size, part_size).unwrap();
+            let _ = plan.check(held.iter().chain(&wild).copied());
+            // A store lists each part once, in order.
+            held.sort_by_key(|part| part.0);
+            held.dedup_by_key(|part| part.0);
+            let checked = plan.check(held.clone());
+            prop_assert_eq!(checked.is_ok(), held == whole(plan));
+            if let Err(mismatch) = checked {
+                prop_assert!(!mismatch.to_string().is_empty());
+            }
+            let of_a_row = PartPlan::stored(sizes.0, sizes.1);
+            prop_assert!(of_a_row.is_none_or(|plan| plan.part_count() <= MAX_PARTS));
+        }
+
+        #[test]
+        fn the_sentence_about_parts_is_short_whatever_is_wrong(
+            held in prop::collection::btree_map(any::<u16>(), 0..2_u64, 0..400),
+        ) {
+            let plan = PartPlan::stored(u64::from(MAX_PARTS), 1).unwrap();
+            let text = plan.check(held).unwrap_err().to_string();
+            prop_assert!(text.len() < 1000, "{}", text);
+        }
+
+        #[test]
         fn only_the_whole_of_the_parts_passes(
             size in 1..200 * MIB,
             lost in any::<prop::sample::Index>(),

@@ -22,6 +22,7 @@ use super::rates::RateHeaders;
 use super::request_id::RequestId;
 use super::security::harden;
 use crate::telemetry::chain;
+use crate::telemetry::traces::{self, REQUEST};
 
 /// When a request came in.
 struct Started(Instant);
@@ -32,8 +33,10 @@ pub struct RequestSpan;
 impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> tracing::Span {
         request.extensions_mut().insert(Started(Instant::now()));
-        tracing::info_span!("request", request_id = %RequestId::of(request),
-            method = %request.method(), path = request.path(), route = Empty, owner = Empty)
+        let span = tracing::info_span!(REQUEST, request_id = %RequestId::of(request),
+            method = %request.method(), path = request.path(), route = Empty, owner = Empty);
+        traces::continue_trace(&span, |name| request.headers().get(name)?.to_str().ok());
+        span
     }
 
     fn on_request_end<B: MessageBody>(
@@ -45,6 +48,7 @@ impl RootSpanBuilder for RequestSpan {
             Ok(response) => response,
             Err(error) => {
                 let status = error.as_response_error().status_code().as_u16();
+                traces::answered(&span, status);
                 meter::note(None, None, status, None);
                 tracing::info!(status, "answered");
                 return;
@@ -58,6 +62,7 @@ impl RootSpanBuilder for RequestSpan {
         let route = pattern.unwrap_or_default();
         let elapsed_ms = elapsed.map(|elapsed| elapsed.as_secs_f64() * 1000.0);
         span.record("route", &route);
+        traces::answered(&span, status);
         if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
             tracing::debug!(status, elapsed_ms, "answered");
         } else {

@@ -139,3 +139,39 @@ fn unavailable(error: impl Into<Source>) -> StoreError {
 fn invalid(error: impl Into<Source>) -> StoreError {
     StoreError::Refused { code: "InvalidRequest".into(), source: error.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mutate::mutated;
+
+    const ERROR: &str = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code>\
+        <UploadId>a&amp;b</UploadId></Error>";
+
+    fn answer(body: Vec<u8>) -> Answer {
+        Answer { status: 403, headers: BTreeMap::new(), body: body.into() }
+    }
+
+    #[test]
+    fn the_code_of_an_error_is_read() {
+        assert_eq!(answer(ERROR.into()).summary(), "403 AccessDenied");
+        assert_eq!(answer(vec![0xff]).summary(), "403");
+    }
+
+    proptest! {
+        #[test]
+        fn a_spoiled_answer_has_the_text_of_a_tag_or_none(
+            body in prop_oneof![mutated(Just(ERROR)), prop::collection::vec(any::<u8>(), 0..60)],
+        ) {
+            let answer = answer(body.clone());
+            if let Some(text) = answer.xml("Code") {
+                let body = String::from_utf8(body).expect("text");
+                let element = format!("<Code>{text}</");
+                prop_assert!(body.contains(&element));
+                prop_assert!(!text.contains("</"));
+            }
+        }
+    }
+}

@@ -204,9 +204,29 @@ fn usable(jwk: &Jwk) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::mutate::mutated;
+
+    /// What an issuer publishes.
+    fn published() -> String {
+        let keys = include_str!("../../tests/http/keys/public.json");
+        let keys: serde_json::Map<_, _> = serde_json::from_str(keys).unwrap();
+        json!({"keys": keys.into_values().collect::<Vec<_>>()}).to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_spoiled_set_is_refused_or_has_keys_of_known_kinds_only(bytes in mutated(Just(published()))) {
+            let kinds = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
+            if let Ok(keys) = read(&bytes) {
+                prop_assert!(!keys.is_empty());
+                prop_assert!(keys.iter().all(|key| kinds.contains(&key.algorithm)));
+            }
+        }
+    }
 
     #[test]
     fn only_public_keys_that_sign_by_a_known_algorithm_are_taken() {

@@ -123,10 +123,13 @@ fn scopes(claim: Option<&Value>) -> Scopes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use jsonwebtoken::{EncodingKey, Header, encode, get_current_timestamp};
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::mutate::{changed, mutated};
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -229,6 +232,49 @@ mod tests {
         let long = "a.".repeat(20_000);
         for text in ["", ".", "..", "a.b.c", "....", "é.é.é", &long] {
             assert_eq!(said(text).await, MALFORMED, "{text}");
+        }
+    }
+
+    /// Without a set of keys to fetch nothing is waited for.
+    fn identified(token: &str) -> Result<Identity, Denied> {
+        verifier().identify(token).now_or_never().expect("no wait")
+    }
+
+    /// Signed by the secret, whatever the claims are.
+    fn sealed(payload: &[u8]) -> String {
+        use base64::Engine as _;
+        use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
+        let header = B64.encode(json!({"alg": "HS256"}).to_string());
+        let message = format!("{header}.{}", B64.encode(payload));
+        let key = EncodingKey::from_secret(SECRET);
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        format!("{message}.{}", signature.unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_that_was_changed_is_refused(
+            (_, token) in changed("[a-z]{1,8}".prop_map(|sub| signed(&json!({"sub": sub})))),
+        ) {
+            prop_assert!(identified(&String::from_utf8_lossy(&token)).is_err());
+        }
+
+        #[test]
+        fn any_text_is_refused(token in "\\PC{0,80}|[a-zA-Z0-9_-]{0,40}(\\.[a-zA-Z0-9_-]{0,40}){0,4}") {
+            prop_assert!(identified(&token).is_err());
+        }
+
+        #[test]
+        fn spoiled_claims_under_a_good_signature_name_a_fit_owner_or_nobody(
+            payload in mutated("\\PC{1,8}".prop_map(|sub| claims(&json!({"sub": sub})).to_string())),
+        ) {
+            if let Ok(identity) = identified(&sealed(&payload)) {
+                let claims: Value = serde_json::from_slice(&payload).unwrap();
+                prop_assert_eq!(claims["sub"].as_str(), Some(identity.owner.as_str()));
+                prop_assert!(owner(identity.owner.as_str()).is_some());
+                prop_assert_eq!(&claims["iss"], "https://id.example.com");
+                prop_assert!(claims["exp"].is_number());
+            }
         }
     }
 }

@@ -301,6 +301,10 @@ const CASES: &[(&str, &str)] = &[
         "telemetry.log_format: takes \"pretty\" or \"json\", not \"xml\" (in FILE)",
     ),
     (
+        "[telemetry]\notlp_endpoint = \"localhost:4318\"",
+        "telemetry.otlp_endpoint: takes a URL such as \"http://localhost:4318\", not \"localhost:4318\" (in FILE)",
+    ),
+    (
         "[telemetry]\nlog = \"a=b=c\"",
         "telemetry.log: takes log directives such as \"info\" or \"info,upload_coordinator=debug\", not \"a=b=c\" (in FILE)",
     ),

@@ -74,7 +74,41 @@ fn sha256(dictionary: &str) -> Result<Option<Checksum>, ()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::mutated_text;
+
+    fn dictionary() -> impl Strategy<Value = String> {
+        any::<u64>().prop_map(|seed| {
+            let sum = Checksum::of(Algorithm::Sha256, &seed.to_be_bytes());
+            format!("sha-512=:AAAA:, sha-256=:{}:;a=1", sum.value())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_that_is_taken_stands_in_the_header_as_it_is(
+            text in prop_oneof![mutated_text(dictionary()), "\\PC{0,80}"],
+        ) {
+            if let Ok(Some(sum)) = sha256(&text) {
+                let member = format!("sha-256=:{}:", sum.value());
+                prop_assert!(text.contains(&member), "{}", sum.value());
+            }
+        }
+
+        #[test]
+        fn an_md5_that_is_taken_stands_in_the_header_as_it_is(
+            text in prop_oneof![
+                mutated_text(any::<[u8; 8]>().prop_map(|b| Checksum::of(Algorithm::Md5, &b).value())),
+                "[A-Za-z0-9+/]{22}==",
+            ],
+        ) {
+            if let Ok(sum) = md5(&text) {
+                prop_assert_eq!(sum.value(), text.trim());
+            }
+        }
+    }
 
     #[test]
     fn the_sha_256_of_a_dictionary_is_taken_and_others_passed_over() {

@@ -65,3 +65,28 @@ fn sound(bytes: &[u8]) -> Result<String, String> {
     text.map(std::borrow::Cow::into_owned)
         .ok_or_else(|| format!("Must be 1 to {MAX_LEN} printable ASCII characters without spaces"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mutate::mutated;
+
+    proptest! {
+        #[test]
+        fn a_key_is_taken_as_it_is_or_not_at_all(
+            bytes in prop_oneof![
+                mutated("[!-~]{1,255}"),
+                mutated("[!-~]{250,255}"),
+                prop::collection::vec(any::<u8>(), 0..300),
+            ],
+        ) {
+            let fit = (1..=MAX_LEN).contains(&bytes.len()) && bytes.iter().all(|b| (b'!'..=b'~').contains(b));
+            match sound(&bytes) {
+                Ok(key) => prop_assert!(fit && key.as_bytes() == bytes),
+                Err(_) => prop_assert!(!fit),
+            }
+        }
+    }
+}

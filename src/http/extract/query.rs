@@ -124,7 +124,55 @@ impl FromRequest for Query {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::{changed, mutated_text};
+
+    fn encoded(pairs: &BTreeMap<String, String>) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
+    fn pairs() -> impl Strategy<Value = BTreeMap<String, String>> {
+        prop::collection::btree_map("\\PC{1,8}", "\\PC{0,12}", 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn every_parameter_survives_its_encoding(pairs in pairs()) {
+            let mut query = Query::parse(&encoded(&pairs));
+            for (name, value) in pairs {
+                prop_assert_eq!(query.text(&name), Some(value));
+            }
+            prop_assert!(query.finish().is_ok());
+        }
+
+        #[test]
+        fn of_a_spoiled_query_only_plain_text_is_taken_and_the_rest_is_refused(
+            text in prop_oneof![mutated_text(pairs().prop_map(|pairs| encoded(&pairs))), ".{0,60}"],
+        ) {
+            let mut query = Query::parse(&text);
+            let texts = query.values.iter().flat_map(|(name, value)| [name, value]);
+            prop_assert!(texts.flat_map(|text| text.chars()).all(|c| !c.is_control()));
+            let paging = query.paging("title", |_| true);
+            prop_assert!((1..=MAX_LIMIT).contains(&paging.limit) && paging.cursor.is_none());
+            let left = !query.values.is_empty();
+            prop_assert!(!(left && query.finish().is_ok()));
+        }
+
+        #[test]
+        fn a_changed_cursor_is_refused_by_name(
+            (_, cursor) in changed("\\PC{0,8}".prop_map(|value| {
+                let id = uuid::Uuid::nil();
+                Cursor { order: "title".into(), value, id }.encode(&Seal::default())
+            })),
+        ) {
+            let cursor: String = url::form_urlencoded::byte_serialize(&cursor).collect();
+            let mut query = Query::parse(&format!("cursor={cursor}"));
+            prop_assert_eq!(query.paging("title", |_| true).cursor, None);
+            prop_assert!(errors(query).contains("cursor: "));
+        }
+    }
 
     fn errors(query: Query) -> String {
         query.finish().err().map(|error| error.to_string()).unwrap_or_default()

@@ -102,7 +102,55 @@ pub fn noted<T>(value: Result<T, String>, field: &str, errors: &mut FieldErrors)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::mutated_text;
+
+    proptest! {
+        #[test]
+        fn what_is_taken_as_a_date_or_a_moment_is_one(
+            day in prop_oneof![mutated_text(Just("2024-02-29")), "[0-9-]{8,11}"],
+            time in prop_oneof![mutated_text(Just("2024-02-29T23:59:60.123456789+14:00")), "\\PC{0,30}"],
+        ) {
+            if let Ok(date) = date(&day) {
+                prop_assert_eq!(date.to_string(), day);
+            }
+            if let Ok(at) = moment(&time) {
+                prop_assert!((1..=9999).contains(&at.year()));
+                prop_assert_eq!(moment(&at.to_rfc3339()), Ok(at));
+            }
+        }
+
+        #[test]
+        fn what_is_taken_as_a_name_fits_a_row(text in prop_oneof![mutated_text("\\PC{95,105}"), ".{0,8}"]) {
+            if let Ok(kept) = name(text.clone()) {
+                prop_assert_eq!(&kept, &text);
+                prop_assert!(kept.chars().count() <= MAX_NAME_CHARS && !kept.trim().is_empty());
+                prop_assert!(!kept.chars().any(char::is_control));
+            }
+        }
+
+        #[test]
+        fn what_is_taken_as_an_id_or_a_checksum_is_spelt_in_one_way(
+            (uuid, bytes) in any::<(u128, [u8; 8])>().prop_map(|(id, bytes)| (uuid::Uuid::from_u128(id), bytes)),
+            spoiled in mutated_text(any::<u128>().prop_map(|id| uuid::Uuid::from_u128(id).to_string())),
+            value in mutated_text(any::<[u8; 8]>().prop_map(|b| Checksum::of(Algorithm::Crc64nvme, &b).value())),
+        ) {
+            use crate::domain::TrackId;
+            prop_assert_eq!(id::<TrackId>(&uuid.to_string()), Ok(TrackId(uuid)));
+            if let Ok(read) = id::<TrackId>(&spoiled) {
+                prop_assert_eq!(read.to_string(), spoiled.to_lowercase());
+            }
+            for algorithm in Algorithm::ALL {
+                let sum = Checksum::of(algorithm, &bytes);
+                prop_assert_eq!(checksum(algorithm.name(), &sum.value()), Ok(sum));
+                if let Ok(sum) = checksum(algorithm.name(), &value) {
+                    prop_assert_eq!(sum.value(), value.clone());
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_name_is_kept_with_its_spaces_and_counted_in_characters() {

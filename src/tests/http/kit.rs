@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use chrono::TimeDelta;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
@@ -188,6 +190,26 @@ impl Server {
 
     pub async fn stop(self) {
         self.handle.stop(false).await;
+    }
+}
+
+/// Tries many inputs on one server. What failed is said at the least input that fails.
+pub fn fuzz<S: Strategy>(
+    server: impl Future<Output = Server>,
+    inputs: &S,
+    case: impl AsyncFn(&Server, S::Value) -> TestCaseResult,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let server = runtime.block_on(server);
+    let config = Config::with_source_file(file!());
+    // Each takes some requests and commits.
+    let config = Config { cases: config.cases / 2, ..config };
+    let outcome =
+        TestRunner::new(config).run(inputs, |input| runtime.block_on(case(&server, input)));
+    runtime.block_on(server.stop());
+    if let Err(error) = outcome {
+        panic!("{error}");
     }
 }
 

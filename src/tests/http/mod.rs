@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod files;
+mod foreign_bytes;
+mod forms;
 mod hardening;
 mod idempotency;
 mod identity;

@@ -3,6 +3,7 @@
 pub mod database;
 pub mod faults;
 pub mod live;
+pub mod mutate;
 pub mod proxy;
 pub mod served;
 pub mod world;

@@ -1,6 +1,7 @@
-//! What the service tells of itself: metrics, how things stand, and a log without secrets.
+//! What the service tells of itself: metrics, how things stand, and a log and traces without secrets.
 
 mod exposition;
 mod logs;
 mod metrics;
 mod stats;
+mod traces;

@@ -80,7 +80,32 @@ fn filename(path: &str) -> Result<String, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::filename;
+    use crate::mutate::mutated_text;
+
+    fn path(name: &str) -> String {
+        format!("/api/tracks/x/upload/{}", utf8_percent_encode(name, NON_ALPHANUMERIC))
+    }
+
+    proptest! {
+        #[test]
+        fn every_filename_survives_its_encoding(name in "\\PC{0,60}") {
+            prop_assert_eq!(filename(&path(&name)).ok(), Some(name));
+        }
+
+        #[test]
+        fn a_spoiled_path_gives_a_plain_name_or_none(
+            path in prop_oneof![mutated_text("\\PC{0,20}".prop_map(|name| path(&name))), ".{0,60}"],
+        ) {
+            if let Ok(name) = filename(&path) {
+                prop_assert!(!name.chars().any(char::is_control));
+                prop_assert!(name.len() <= path.len());
+            }
+        }
+    }
 
     #[test]
     fn a_filename_is_what_was_sent() {

@@ -179,3 +179,64 @@ pub struct PartNumbers {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::upload::Strategy;
+    use crate::http::extract::json::parse;
+    use crate::mutate::mutated;
+
+    const UPLOAD: &str = r#"{"filename": "song.mp3", "content_type": "audio/mpeg", "size": 4194304,
+        "checksum": {"algorithm": "sha256", "value": "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="},
+        "strategy": "put", "metadata": {"source": "phone"}, "expires_in": 60, "write_once": true,
+        "track_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "policy": "tracks"}"#;
+
+    /// A body and what it says, or the sentence why not.
+    fn read<T>(bytes: &[u8]) -> Result<NewUpload, String>
+    where
+        T: serde::de::DeserializeOwned,
+        NewUpload: TryFrom<T, Error = FieldErrors>,
+    {
+        let body: T = parse(bytes).map_err(|error| error.to_string())?;
+        NewUpload::try_from(body).map_err(|errors| format!("{errors:?}"))
+    }
+
+    #[test]
+    fn the_body_that_is_spoiled_below_is_a_good_one() {
+        assert!(read::<UploadBody>(UPLOAD.as_bytes()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_spoiled_body_is_refused_in_a_short_sentence_or_says_what_it_can(
+            bytes in mutated(Just(UPLOAD)),
+        ) {
+            for read in [read::<UploadBody>(&bytes), read::<Terms>(&bytes)] {
+                match read {
+                    Ok(new) => {
+                        let sum = new.declared.checksum;
+                        let again = sum.as_ref().map(|sum| {
+                            Checksum::parse(sum.algorithm(), &sum.value()).expect("a checksum")
+                        });
+                        prop_assert_eq!(again, sum);
+                        prop_assert_ne!(new.strategy, Some(Strategy::Direct));
+                    }
+                    Err(sentence) => prop_assert!(sentence.len() < 600, "{}", sentence),
+                }
+            }
+        }
+
+        #[test]
+        fn a_spoiled_list_of_parts_is_refused_in_a_short_sentence_or_is_one(
+            bytes in mutated(Just(r#"{"part_numbers": [1, 2, 10000], "expires_in": 60}"#)),
+        ) {
+            match parse::<PartNumbers>(&bytes) {
+                Ok(parts) => prop_assert!(parts.part_numbers.len() <= bytes.len()),
+                Err(error) => prop_assert!(error.to_string().len() < 600, "{}", error),
+            }
+        }
+    }
+}

@@ -8,9 +8,9 @@ use utoipa_swagger_ui::{Config, serve};
 
 use crate::http::problem::{ApiError, Code};
 
-/// Where the page's own files are. The page names them relative to itself, which fails
-/// without a trailing slash, so it is told.
-const BASE: &str = "<head>\n    <base href=\"/api/schema/swagger-ui/\">";
+/// The page names its files relative to itself, which without a `<base>` would fail where the
+/// address has no trailing slash.
+const PAGE: &str = include_str!("page.html");
 
 /// The document to click through
 ///
@@ -18,7 +18,10 @@ const BASE: &str = "<head>\n    <base href=\"/api/schema/swagger-ui/\">";
 #[utoipa::path(get, path = "/api/schema/swagger-ui", operation_id = "swagger_ui", tag = "service",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let file = request.match_info().get("file").unwrap_or("index.html");
+    let file = request.match_info().get("file").unwrap_or_default();
+    if matches!(file, "" | "index.html") {
+        return Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE));
+    }
     // The validator would send the document's address to a public service.
     let config = Config::from("/api/schema").validator_url("none");
     let served = serve(file, Arc::new(config));
@@ -28,12 +31,9 @@ pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let served = served.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such path"))?;
     let mut response = HttpResponse::Ok();
     response.content_type(served.content_type);
+    // Megabytes of script are kept, and sent, packed: every browser takes them so.
     if served.gzpipped {
         response.insert_header((CONTENT_ENCODING, ContentEncoding::Gzip));
-    } else if file == "index.html"
-        && let Ok(page) = std::str::from_utf8(&served.bytes)
-    {
-        return Ok(response.body(page.replacen("<head>", BASE, 1)));
     }
     Ok(response.body(served.bytes.into_owned()))
 }

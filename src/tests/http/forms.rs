@@ -1,0 +1,241 @@
+//! Direct uploads of every form, sound or spoiled, in pieces of every size.
+
+use std::time::Duration;
+
+use futures_util::stream;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use reqwest::Body;
+use reqwest::header::HeaderValue;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use upload_coordinator::domain::envelope::is_form_envelope;
+use upload_coordinator::domain::sniff;
+
+use super::kit::{Answer, Server, answer, fuzz, mp3};
+use crate::support::mutate::mutated;
+
+/// A form, and the file in it.
+#[derive(Debug, Clone)]
+struct Sent {
+    boundary: String,
+    file: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Sent {
+    fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary=\"{}\"", self.boundary)
+    }
+}
+
+fn field() -> impl Strategy<Value = String> {
+    ("[a-e]{1,4}", "[ -~]{0,20}").prop_map(|(name, value)| {
+        format!("Content-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}")
+    })
+}
+
+fn file() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..3000).prop_map(|tail| [mp3(10), tail].concat())
+}
+
+/// What browsers and command lines send, with fields around the file.
+fn form() -> impl Strategy<Value = Sent> {
+    let heads = prop::sample::select(vec![
+        "Content-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg",
+        "content-disposition: form-data; name=\"file\"",
+        "Content-Type: application/octet-stream\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\"",
+    ]);
+    ("[0-9A-Za-z'_-]{1,60}", option::of(field()), heads, file(), option::of(field())).prop_map(
+        |(boundary, before, head, file, after)| {
+            let mut body = Vec::new();
+            let mut part = |bytes: &[u8]| {
+                body.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
+                body.extend_from_slice(bytes);
+                body.extend_from_slice(b"\r\n");
+            };
+            before.iter().for_each(|field| part(field.as_bytes()));
+            part(&[head.as_bytes(), b"\r\n\r\n", &file].concat());
+            after.iter().for_each(|field| part(field.as_bytes()));
+            body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+            Sent { boundary, file, body }
+        },
+    )
+}
+
+/// A form with its body spoiled.
+fn spoiled() -> impl Strategy<Value = Sent> {
+    form().prop_flat_map(|form| {
+        let body = form.body.clone();
+        (Just(form), mutated(Just(body))).prop_map(|(form, body)| Sent { body, ..form })
+    })
+}
+
+/// The bytes in pieces of this length, as a network may bring them.
+fn pieces(bytes: &[u8], len: usize) -> Body {
+    let pieces: Vec<_> =
+        bytes.chunks(len).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+    Body::wrap_stream(stream::iter(pieces))
+}
+
+/// Sends a body for a new track's file; gives the track too.
+async fn send(server: &Server, content_type: Option<HeaderValue>, body: Body) -> (String, Answer) {
+    let track = server.track().await;
+    let mut request = server.request("POST", &format!("/api/tracks/{track}/upload/a.mp3"));
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    (track, answer(request.body(body)).await)
+}
+
+/// The uploads of a track: their states, and the bytes of those that are uploaded.
+async fn uploads(server: &Server, track: &str) -> (Vec<String>, Vec<Vec<u8>>) {
+    let list = server.get(&format!("/api/uploads?track_id={track}")).await.json();
+    let (mut states, mut files) = (Vec::new(), Vec::new());
+    for upload in list["items"].as_array().expect("a list") {
+        let state = upload["status"].as_str().expect("a status").to_owned();
+        if state == "uploaded" {
+            let (key, etag) = (upload["key"].as_str().unwrap(), upload["etag"].as_str().unwrap());
+            let object = server.app.stores["default"].objects.read(key, 0..1 << 20, etag).await;
+            files.push(object.expect("the object").to_vec());
+        }
+        states.push(state);
+    }
+    (states, files)
+}
+
+/// That the answer is 200 with one file stored, or a refusal with nothing left of it.
+async fn is_stored_or_refused(
+    server: &Server,
+    track: &str,
+    answer: &Answer,
+) -> Result<Option<Vec<u8>>, TestCaseError> {
+    let (states, mut files) = uploads(server, track).await;
+    if answer.status == 200 {
+        prop_assert_eq!(&states, &["uploaded"]);
+        let file = files.remove(0);
+        prop_assert_eq!(&answer.json()["upload"]["size"], &json!(file.len()));
+        prop_assert!(!is_form_envelope(&file));
+        prop_assert_eq!(sniff::media_type(&file), Some("audio/mpeg"));
+        return Ok(Some(file));
+    }
+    let status = answer.status.as_u16();
+    prop_assert!((400..500).contains(&status) && answer.json()["status"] == status, "{:?}", answer);
+    prop_assert!(states.iter().all(|state| state == "cancelled"), "{:?}", states);
+    Ok(None)
+}
+
+#[test]
+fn every_form_is_stored_byte_for_byte_in_whatever_pieces_it_comes() {
+    fuzz(Server::start(), &(form(), 1..200_usize), async |server, (form, len)| {
+        let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
+        let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
+        prop_assert_eq!(answer.status.as_u16(), 200, "{:?}", &answer);
+        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        prop_assert_eq!(stored, Some(form.file));
+        Ok(())
+    });
+}
+
+#[test]
+fn of_a_spoiled_form_the_file_is_stored_or_nothing() {
+    fuzz(Server::start(), &(spoiled(), 1..4000_usize), async |server, (form, len)| {
+        let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
+        let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
+        if let Some(file) = is_stored_or_refused(server, &track, &answer).await? {
+            let delimiter = format!("\r\n--{}", form.boundary);
+            let holds = |part: &[u8]| file.windows(part.len()).any(|bytes| bytes == part);
+            prop_assert!(form.body.windows(file.len()).any(|bytes| bytes == file));
+            prop_assert!(!holds(delimiter.as_bytes()));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_form_of_another_boundary_or_name_is_never_taken_for_a_file() {
+    let kinds = prop_oneof![
+        4 => mutated(Just("multipart/form-data; boundary=xyz")).prop_map(Some),
+        1 => Just(Some(b"audio/mpeg".to_vec())),
+        1 => Just(Some(b"application/octet-stream".to_vec())),
+        1 => Just(Some(b"application/x-www-form-urlencoded".to_vec())),
+        1 => Just(None),
+    ];
+    let kinds = kinds.prop_filter_map("no header", |kind| {
+        kind.map(|bytes| HeaderValue::from_bytes(&bytes)).transpose().ok()
+    });
+    // The boundary may turn out right after all: then the file in it is stored.
+    let forms = (form(), kinds);
+    fuzz(Server::start(), &forms, async |server, (form, kind)| {
+        let (track, answer) = send(server, kind, Body::from(form.body)).await;
+        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        prop_assert!(stored.is_none_or(|file| file == form.file));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_raw_body_is_stored_as_it_is_or_not_at_all() {
+    let bodies =
+        (prop_oneof![mutated(file()), spoiled().prop_map(|form| form.body)], 1..4000_usize);
+    fuzz(Server::start(), &bodies, async |server, (body, len)| {
+        let (track, answer) = send(server, None, pieces(&body, len)).await;
+        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        prop_assert!(stored.is_none_or(|file| file == body));
+        Ok(())
+    });
+}
+
+/// A whole request in bytes; `{track}` stands for the track's id.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    form().prop_map(|form| {
+        let head = format!(
+            "POST /api/tracks/{{track}}/upload/a.mp3 HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\n\
+             Content-Length: {}\r\n\r\n",
+            form.content_type(),
+            form.body.len()
+        );
+        [head.as_bytes(), &form.body].concat()
+    })
+}
+
+#[test]
+fn a_spoiled_request_is_never_answered_with_a_failure_and_leaves_nothing_pending() {
+    let server = Server::with(Duration::from_secs(2));
+    fuzz(server, &mutated(request()), async |server, request| {
+        let track = server.track().await;
+        let request = replaced(&request, b"{track}", track.as_bytes());
+        let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+        // It may be refused, and the connection closed, before it is sent whole.
+        let _ = socket.write_all(&request).await;
+        let _ = socket.shutdown().await;
+        let mut answers = Vec::new();
+        let read = timeout(Duration::from_secs(20), socket.read_to_end(&mut answers)).await;
+        prop_assert!(read.is_ok(), "no end of {:?}", String::from_utf8_lossy(&answers));
+        let answers = String::from_utf8_lossy(&answers);
+        prop_assert!(!answers.contains("HTTP/1.1 5"), "{}", answers);
+        // A client that hangs up is noticed by a task that outlives its connection.
+        let mut states = uploads(server, &track).await.0;
+        for _ in 0..500 {
+            if !states.iter().any(|state| state == "pending") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            states = uploads(server, &track).await.0;
+        }
+        prop_assert!(states.iter().all(|state| state != "pending"), "{:?}", states);
+        let stored = uploads(server, &track).await.1;
+        prop_assert!(stored.iter().all(|file| !is_form_envelope(file)));
+        Ok(())
+    });
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match bytes.windows(from.len()).position(|window| window == from) {
+        Some(at) => [&bytes[..at], to, &bytes[at + from.len()..]].concat(),
+        None => bytes.to_vec(),
+    }
+}
