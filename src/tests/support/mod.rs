@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod live;
+pub mod log;
 pub mod proxy;
 pub mod served;
 pub mod world;
