@@ -22,6 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub mod aborts;
 pub mod api_keys;
 pub mod changes;
+mod explain;
 pub mod findings;
 pub mod idempotency;
 pub mod instance;

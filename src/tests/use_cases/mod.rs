@@ -2,6 +2,7 @@
 
 mod aborts;
 mod creating;
+mod lists;
 mod migrations;
 mod multipart;
 mod purging;
