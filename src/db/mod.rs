@@ -137,6 +137,7 @@ pub struct Db {
     write: DatabaseConnection,
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
+    quota: Arc<Quota>,
     creator: Creator,
     stats: Arc<Stats>,
 }
@@ -169,14 +170,14 @@ impl Db {
     fn new(read: DatabaseConnection, write: DatabaseConnection) -> Self {
         let creator = Creator::start(write.clone(), Quota::default());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
-        Self { read, write, changes, outbox, creator, stats }
+        Self { read, write, changes, outbox, quota: Arc::default(), creator, stats }
     }
 
     /// The same database, in which each owner has so many uploads at most.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
-        let creator = Creator::start(self.write.clone(), quota);
-        Self { creator, ..self }
+        let creator = Creator::start(self.write.clone(), quota.clone());
+        Self { creator, quota: Arc::new(quota), ..self }
     }
 
     /// Whether the database answers.

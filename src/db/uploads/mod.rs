@@ -11,6 +11,7 @@ use super::{Cursor, Db, Page, Result};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
+mod reopen;
 mod row;
 mod save;
 

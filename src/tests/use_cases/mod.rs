@@ -8,6 +8,7 @@ mod multipart;
 mod purging;
 mod reconciling;
 mod reconciling_trouble;
+mod renewing;
 mod safe_deletion;
 mod sharing;
 mod tracks;
