@@ -35,6 +35,7 @@ pub mod rates;
 pub mod request_id;
 pub mod routes;
 pub mod security;
+mod shared;
 pub mod views;
 
 use access::Protection;
@@ -75,6 +76,7 @@ pub fn build_with(
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
     let demo = settings.demo.then(|| routes::demo::content_security_policy(&state.app));
+    let readiness = Data::new(routes::service::readyz::Latest::default());
     let state = Data::new(state);
     let mut protection = protection.into();
     let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
@@ -85,6 +87,7 @@ pub fn build_with(
             .app_data(protection.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
+            .app_data(readiness.clone())
             .configure(|config| {
                 if let Some(policy) = &demo {
                     routes::demo::register(config, policy);
