@@ -12,6 +12,7 @@ use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::accept::Gives;
 use super::extract::{Caller, Intake};
 use super::problem::{ApiError, Code};
 use super::rates::Rates;
@@ -69,25 +70,32 @@ impl From<Intake> for Protection {
     }
 }
 
-/// Lets a request to its handler that has the scope and is within its caller's rate. It stands
-/// before the extractors: who is not known is told nothing about the request.
+/// Lets a request to its handler that has the scope, is within its caller's rate and can read
+/// the answer. It stands before the extractors: who is not known is told nothing about the
+/// request.
 pub(super) async fn admit<B: MessageBody + 'static>(
-    scope: Scope,
+    access: Access,
+    gives: Gives,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
-    match check(scope, &request).await {
-        Ok(caller) => {
-            tracing::Span::current().record("owner", caller.owner.as_str());
-            request.extensions_mut().insert(caller);
-            Ok(next.call(request).await?.map_into_left_body())
-        }
+    match check(access, gives, &request).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         // The error goes along, for the edge to log and to render.
         Err(error) => Ok(request.error_response(error).map_into_right_body()),
     }
 }
 
-async fn check(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
+async fn check(access: Access, gives: Gives, request: &ServiceRequest) -> Result<(), ApiError> {
+    if let Access::Needs(scope) = access {
+        let caller = identify(scope, request).await?;
+        tracing::Span::current().record("owner", caller.owner.as_str());
+        request.extensions_mut().insert(caller);
+    }
+    gives.acceptable(request.headers())
+}
+
+async fn identify(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
     let protection = request.app_data::<Data<Protection>>();
     let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
     let shown = bearer(request.headers());

@@ -5,7 +5,8 @@
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
 //!    in the resource's `body.rs`, and the handler calls one use case;
 //! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
-//!    need ([`access`]), and also makes HEAD, 405 and `Allow` right;
+//!    need ([`access`]) and, where that is not JSON, what it gives ([`accept`]), and also makes
+//!    HEAD, 405 and `Allow` right;
 //! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
 //!    `openapi.json` anew; a test holds the document and the routes together.
 //!
@@ -25,6 +26,7 @@ use tracing_actix_web::TracingLogger;
 use crate::app::App;
 use crate::reconcile::Reconciler;
 
+pub mod accept;
 pub mod access;
 pub mod edge;
 pub mod extract;
