@@ -13,6 +13,7 @@ mod m20261123_000006_upkeep;
 mod m20261123_000007_shards;
 mod m20261123_000008_api_keys;
 mod m20261123_000009_idempotency;
+mod m20261127_000010_lists;
 mod m20261127_000011_lean_inserts;
 
 /// All steps.
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000007_shards::Migration),
             Box::new(m20261123_000008_api_keys::Migration),
             Box::new(m20261123_000009_idempotency::Migration),
+            Box::new(m20261127_000010_lists::Migration),
             Box::new(m20261127_000011_lean_inserts::Migration),
         ]
     }

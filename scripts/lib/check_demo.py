@@ -46,7 +46,11 @@ class Dev:
         ready = folder / "ready.json"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
         environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in SETTINGS.items()}
-        self.log = folder / "server.log"
+        # Where scripts/test searches all logs for secrets.
+        logs = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder))
+        self.log = logs / "check-demo.log"
+        if "TEST_LOG_DIR" in os.environ:
+            environment["UPLOAD_COORDINATOR__TELEMETRY__LOG"] = "debug"
         arguments = ["--data", folder / "data", "--bind", "127.0.0.1:0", "--s3-bind", "127.0.0.1:0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

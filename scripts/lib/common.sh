@@ -45,6 +45,19 @@ wait_until() {
   done
 }
 
+# service_log WORK: where a service that a script starts is to log to. TEST_LOG_DIR is where
+# scripts/test searches all logs for secrets; what is logged there is detailed.
+service_log() {
+  if [[ -n ${TEST_LOG_DIR:-} ]]; then
+    mkdir -p "$TEST_LOG_DIR"
+    printf '%s' "$TEST_LOG_DIR/${0##*/}.log"
+  else
+    printf '%s' "$1/server.log"
+  fi
+}
+# no_secret_in_log TEXT...: notes secrets of this run, which no log is to hold.
+no_secret_in_log() { [[ -z ${TEST_LOG_DIR:-} ]] || printf '%s\n' "$@" >>"$TEST_LOG_DIR/secrets"; }
+
 # run_in_group COMMAND...: runs a command in a process group of its own and returns its exit
 # code; `stop_group` then ends it with all that it started (cargo's test binaries, say).
 # Without it a `kill` of a script here would only reach bash, which waits for its child.

@@ -101,6 +101,7 @@ start_receiver() {
   UPLOAD_COORDINATOR__WEBHOOKS__DEMO__URL=http://127.0.0.1:$(<"$work/hooks/port")/
   export UPLOAD_COORDINATOR__WEBHOOKS__DEMO__URL
   export UPLOAD_COORDINATOR__WEBHOOKS__DEMO__SECRET=$secret
+  no_secret_in_log "${secret#whsec_}"
 }
 
 # all_told: whether the receiver was told of the status of every upload of this service.

@@ -36,7 +36,13 @@ impl App {
             }
             let aborts = step.effects.contains(&Effect::AbortMultipart);
             let change = Change { upload: step.upload, effects: step.effects, policy };
-            if let Saved::Done(upload) = self.db.save_upload(change, now).await? {
+            let reopens = before == Status::Expired && change.upload.status() == Status::Pending;
+            let saved = if reopens {
+                Box::pin(self.db.reopen_upload(change, now)).await?
+            } else {
+                self.db.save_upload(change, now).await?
+            };
+            if let Saved::Done(upload) = saved {
                 if aborts && let Some(multipart_id) = multipart_id {
                     self.abort_multipart(store, &upload, &multipart_id).await;
                 }

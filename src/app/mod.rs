@@ -69,6 +69,9 @@ pub enum AppError {
     /// As many wait as may.
     #[error("too many are waiting already")]
     TooManyWaiters,
+    /// As many of one owner wait as may.
+    #[error("at most {0} of one owner wait at once")]
+    ShareOfWaiters(usize),
     /// Others changed the same thing again and again.
     #[error("it was changed by others at the same time; try again")]
     Contended,

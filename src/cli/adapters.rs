@@ -71,7 +71,7 @@ impl Adapters {
             embedded.extend(opened.server);
         }
         let db = db.with_subscribers(subscribers(config)).with_quota(quota(config));
-        db.limit_waiters(config.limits.waiters);
+        db.limit_waiters(config.limits.waiters, config.share(config.limits.waiters_per_owner));
         let app = App {
             db,
             stores,

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret as _;
-use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::app::identity::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier, KeyRing};
 use crate::config::{
     AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
 };
+use crate::domain::Places;
 use crate::http::access::Protection;
 use crate::http::extract::Intake;
 use crate::http::rates::Rates;
@@ -23,13 +23,14 @@ const JWKS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Builds what stands before the routes.
 pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection> {
-    let LimitsConfig { direct_uploads, .. } = config.limits;
-    let places = if direct_uploads == 0 { Semaphore::MAX_PERMITS } else { direct_uploads };
+    let LimitsConfig { direct_uploads, direct_uploads_per_owner, .. } = config.limits;
+    let places = if direct_uploads == 0 { usize::MAX } else { direct_uploads };
+    let share = config.share(direct_uploads_per_owner);
     Ok(Protection {
         intake: Intake::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
         rates: rates(&config.limits),
-        direct_uploads: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        direct_uploads: Arc::new(Places::new(places, share)),
         seal: app.db.cursor_seal().await?,
         cors_origins: config.server.cors_origins.clone(),
         tls: super::tls::server(&config.server.tls)?,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +24,14 @@ pub fn server(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>> {
         .context("server.tls")?
         .with_no_client_auth()
         .with_single_cert(chain, secret)
-        .context("server.tls: the key is not the certificate's")?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                anyhow!("server.tls.key: {key} is not the key of server.tls.cert")
+            }
+            rustls::Error::InvalidCertificate(_) => {
+                anyhow::Error::new(error).context(format!("server.tls.cert: {cert}"))
+            }
+            error => anyhow::Error::new(error).context(format!("server.tls.key: {key}")),
+        })?;
     Ok(Some(config))
 }

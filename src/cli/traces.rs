@@ -23,7 +23,7 @@ pub struct Collector {
 
 impl Collector {
     /// Within the runtime that is to do the work.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         // The operator names the address, so a private one is what is meant.
         let outward = std::sync::Arc::new(Outward::new(TIMEOUT, true));
         Self { outward, runtime: Handle::current() }

@@ -20,9 +20,15 @@ pub struct LimitsConfig {
     /// How many may wait for uploads at once, by long polls and event streams together.
     #[serde(deserialize_with = "value::number")]
     pub waiters: usize,
+    /// How many of one owner may wait at once; 0 is no limit.
+    #[serde(deserialize_with = "value::number")]
+    pub waiters_per_owner: usize,
     /// How many files may come through the service at once; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub direct_uploads: usize,
+    /// How many files of one owner may come through the service at once; 0 is no limit.
+    #[serde(deserialize_with = "value::number")]
+    pub direct_uploads_per_owner: usize,
     /// Requests a second for each owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
@@ -45,7 +51,9 @@ impl Default for LimitsConfig {
             json_body: ConfigSize::from_bytes(64 << 10),
             request_timeout: ConfigDuration::from_secs(30),
             waiters: 10_000,
+            waiters_per_owner: 1000,
             direct_uploads: 256,
+            direct_uploads_per_owner: 64,
             requests_per_second: 0,
             burst: 0,
             pending_uploads: 0,

@@ -86,6 +86,12 @@ impl Config {
         Self::from_sources(&Sources::of_process(file)?.with_overrides(overrides))
     }
 
+    /// How much of what all callers share one of them may take; 0 is no limit. Where callers
+    /// are not told apart all are one, and nobody is kept from anything by it.
+    pub fn share(&self, limit: usize) -> usize {
+        if limit == 0 || self.auth.mode == AuthMode::None { usize::MAX } else { limit }
+    }
+
     /// The defaults, then exactly these sources.
     pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
         let tree = sources.tree()?;

@@ -135,6 +135,16 @@ fn later_layers_win() {
 }
 
 #[test]
+fn shares_are_of_owners_that_are_told_apart() {
+    let open = from_file("").expect("the defaults");
+    assert_eq!(open.share(open.limits.waiters_per_owner), usize::MAX);
+    let keyed = from_file("[auth]\nmode = \"api_key\"").expect("a sound configuration");
+    assert_eq!(keyed.share(keyed.limits.waiters_per_owner), 1000);
+    assert_eq!(keyed.share(keyed.limits.direct_uploads_per_owner), 64);
+    assert_eq!(keyed.share(0), usize::MAX);
+}
+
+#[test]
 fn the_environment_can_say_everything_and_texts_stay_as_written() {
     let config = from_env(&[
         ("DATABASE__URL", "postgres://app:p%40ss@db:5432/app?sslmode=require"),

@@ -6,7 +6,6 @@
 //! that does not keep up is dropped instead of being buffered for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 use uuid::Uuid;
 
 use super::{Db, Result};
-use crate::domain::{Upload, UploadId};
+use crate::domain::{Full, Owner, Place, Places, Upload, UploadId};
 
 /// How often other processes' changes are asked for.
 const POLL: Duration = Duration::from_secs(1);
@@ -33,13 +32,12 @@ const DEFAULT_LIMIT: usize = 10_000;
 /// Who waits for what.
 pub(super) struct Changes {
     topics: Mutex<Topics>,
-    limit: AtomicUsize,
+    places: Arc<Places>,
 }
 
 #[derive(Default)]
 struct Topics {
     by_id: HashMap<Uuid, Topic>,
-    waiters: usize,
     polling: bool,
 }
 
@@ -51,7 +49,7 @@ struct Topic {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { topics: Mutex::default(), limit: AtomicUsize::new(DEFAULT_LIMIT) }
+        Self { topics: Mutex::default(), places: Places::new(DEFAULT_LIMIT, DEFAULT_LIMIT).into() }
     }
 }
 
@@ -81,6 +79,7 @@ impl Changes {
 /// A place among those who wait for one upload; leaving it is dropping this.
 pub struct Watch {
     changes: Arc<Changes>,
+    _place: Place,
     id: UploadId,
     news: Receiver<Arc<Upload>>,
     seen: i64,
@@ -111,7 +110,6 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut topics = self.changes.topics();
-        topics.waiters = topics.waiters.saturating_sub(1);
         let last = |topic: &Topic| topic.news.receiver_count() <= 1;
         if topics.by_id.get(&self.id.0).is_some_and(last) {
             topics.by_id.remove(&self.id.0);
@@ -120,38 +118,35 @@ impl Drop for Watch {
 }
 
 impl Db {
-    /// How many may wait at once.
-    pub fn limit_waiters(&self, limit: usize) {
-        self.changes.limit.store(limit, Ordering::Relaxed);
+    /// How many may wait at once, and how many of one owner.
+    pub fn limit_waiters(&self, limit: usize, share: usize) {
+        self.changes.places.limit(limit, share);
     }
 
     /// Sends all who wait away, and takes no more: the service is about to end.
     pub fn end_waits(&self) {
-        self.limit_waiters(0);
+        self.limit_waiters(0, 0);
         let ended = std::mem::take(&mut self.changes.topics().by_id);
         drop(ended);
     }
 
     /// How many wait now.
     pub fn waiters(&self) -> usize {
-        self.changes.topics().waiters
+        self.changes.places.taken()
     }
 
-    /// Takes a place among those who wait for an upload; `None` where all are taken. Read
-    /// the row after this, and no change is missed.
-    pub fn watch(&self, id: UploadId) -> Option<Watch> {
+    /// Takes an owner's place among those who wait for an upload. Read the row after this, and
+    /// no change is missed.
+    pub fn watch(&self, owner: &Owner, id: UploadId) -> Result<Watch, Full> {
+        let place = self.changes.places.take(owner)?;
         let mut topics = self.changes.topics();
-        if topics.waiters >= self.changes.limit.load(Ordering::Relaxed) {
-            return None;
-        }
-        topics.waiters += 1;
         let fresh = || Topic { news: broadcast::channel(BACKLOG).0, version: 0 };
         let news = topics.by_id.entry(id.0).or_insert_with(fresh).news.subscribe();
         if !std::mem::replace(&mut topics.polling, true) {
             tokio::spawn(poll(self.clone()));
         }
         drop(topics);
-        Some(Watch { changes: Arc::clone(&self.changes), id, news, seen: 0 })
+        Ok(Watch { changes: Arc::clone(&self.changes), _place: place, id, news, seen: 0 })
     }
 
     /// Tells what other processes have committed since.

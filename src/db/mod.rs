@@ -24,6 +24,7 @@ pub mod aborts;
 pub mod api_keys;
 mod bulk;
 pub mod changes;
+mod explain;
 pub mod findings;
 mod group;
 pub mod idempotency;
@@ -148,6 +149,7 @@ pub struct Db {
     write: DatabaseConnection,
     changes: Arc<Changes>,
     outbox: Arc<Outbox>,
+    quota: Arc<Quota>,
     creator: Creator,
     reader: Reader,
     stats: Arc<Stats>,
@@ -191,14 +193,15 @@ impl Db {
         let creator = uploads::creator(write.clone(), Quota::default());
         let reader = uploads::reader(read.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
-        Self { read, write, changes, outbox, creator, reader, stats, statements }
+        let quota = Arc::default();
+        Self { read, write, changes, outbox, quota, creator, reader, stats, statements }
     }
 
     /// The same database, in which each owner has so many uploads at most.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
-        let creator = uploads::creator(self.write.clone(), quota);
-        Self { creator, ..self }
+        let creator = uploads::creator(self.write.clone(), quota.clone());
+        Self { creator, quota: Arc::new(quota), ..self }
     }
 
     /// How many statements were made so far, without the begins and ends of transactions.

@@ -6,12 +6,14 @@
 //!
 //! `LIMIT ?`, as sea-orm writes it, has `SQLite` prepare a statement anew each time that it is
 //! executed (it looks at the value of the parameter while it plans), which takes longer than a
-//! short query: limits are written out here, and a key needs none.
+//! short query: here limits are written out, and a key needs none.
 
-use sea_orm::sea_query::{Alias, ColumnType, Expr, Func, Query, SimpleExpr, SqliteQueryBuilder};
+use sea_orm::sea_query::{
+    Alias, ColumnType, Expr, Func, Query, SimpleExpr, SqliteQueryBuilder, Value, Values,
+};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
-    Iterable as _, QuerySelect as _, QueryTrait as _, Select, Statement,
+    Iterable as _, QueryTrait as _, Select, Statement,
 };
 use serde::de::DeserializeOwned;
 
@@ -23,29 +25,38 @@ pub(super) async fn one<E: EntityTrait>(
     Ok(by_key.all(connection).await?.into_iter().next())
 }
 
-/// All rows of a query, or so many of them, in its order.
+/// All rows of a query, in its order.
 pub(super) async fn all<E>(
     connection: &DatabaseConnection,
     query: Select<E>,
-    limit: Option<u64>,
 ) -> Result<Vec<E::Model>, DbErr>
 where
     E: EntityTrait,
     E::Model: DeserializeOwned,
 {
     if connection.get_database_backend() != DbBackend::Sqlite {
-        return query.limit(limit).all(connection).await;
+        return query.all(connection).await;
     }
     let row = Func::cust("json_array").args(E::Column::iter().map(as_json::<E>));
     let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
     let packed = packed.to_string(SqliteQueryBuilder);
-    let Statement { sql, values, .. } = query.build(DbBackend::Sqlite);
-    let limit = limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
-    let sql = format!("{packed} FROM ({sql}{limit})");
-    let statement = Statement { sql, values, db_backend: DbBackend::Sqlite };
+    let mut statement = query.build(DbBackend::Sqlite);
+    write_limit_out(&mut statement);
+    statement.sql = format!("{packed} FROM ({})", statement.sql);
     let row = connection.query_one_raw(statement).await?;
     let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
+}
+
+/// Puts the number for the parameter of a `LIMIT` at the end.
+fn write_limit_out(statement: &mut Statement) {
+    if let Some(before) = statement.sql.strip_suffix("LIMIT ?")
+        && let Some(Values(values)) = &mut statement.values
+        && let Some(Value::BigUnsigned(Some(limit))) = values.last()
+    {
+        statement.sql = format!("{before}LIMIT {limit}");
+        values.pop();
+    }
 }
 
 /// A column's value as JSON has it.
@@ -72,7 +83,10 @@ mod tests {
     use chrono::{DateTime, Utc};
     use entity::upload;
     use proptest::prelude::*;
-    use sea_orm::{ActiveModelTrait as _, IntoActiveModel as _, QueryOrder as _};
+    use sea_orm::{
+        ActiveModelTrait as _, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
+        QueryTrait as _,
+    };
     use uuid::Uuid;
 
     use crate::db::{Db, DbSettings};
@@ -83,7 +97,7 @@ mod tests {
     }
 
     fn text() -> impl Strategy<Value = Option<String>> {
-        proptest::option::of(r#"[ -~é\u{1F3B5}\n\t]{0,20}"#)
+        proptest::option::of(r"[ -~é\u{1F3B5}\n\t]{0,20}")
     }
 
     prop_compose! {
@@ -153,8 +167,12 @@ mod tests {
                     use sea_orm::EntityTrait as _;
                     upload::Entity::find().order_by_asc(upload::Column::Key)
                 };
-                let all = super::all(&db.read, query(), None).await.unwrap();
-                let some = super::all(&db.read, query(), Some(3)).await.unwrap();
+                let some = query().limit(3);
+                let mut statement = some.build(sea_orm::DbBackend::Sqlite);
+                super::write_limit_out(&mut statement);
+                assert!(statement.sql.ends_with(" LIMIT 3"), "{}", statement.sql);
+                let all = super::all(&db.read, query()).await.unwrap();
+                let some = super::all(&db.read, some).await.unwrap();
                 [all, some, query().all(&db.read).await.unwrap()]
             });
             rows.sort_by(|a, b| a.key.cmp(&b.key));

@@ -1,5 +1,5 @@
 //! How many uploads an owner may have, counted by indexes in the transaction that creates one
-//! more.
+//! more, or makes one pending again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,13 +34,18 @@ impl Quota {
         pending_uploads.is_none() && pending_bytes.is_none() && uploads_per_day.is_none()
     }
 
+    /// Whether what is pending is bounded.
+    pub(super) fn bounds_pending(&self) -> bool {
+        self.pending_uploads.is_some() || self.pending_bytes.is_some()
+    }
+
     fn max_size(&self, policy: &str) -> u64 {
         self.max_sizes.get(policy).copied().unwrap_or_default()
     }
 }
 
 impl Quota {
-    /// Makes creations of these owners wait for one another until the transaction ends.
+    /// Makes creations and renewals of these owners wait for one another until the transaction ends.
     /// `SQLite` has one writer; in PostgreSQL two of one owner would not see each other's rows.
     pub(super) async fn lock(txn: &impl ConnectionTrait, owners: &BTreeSet<&str>) -> Result<()> {
         if txn.get_database_backend() != DbBackend::Postgres {
@@ -67,13 +72,19 @@ impl Quota {
                 return Err(DbError::OverQuota { what: "uploads within 24 hours", limit });
             }
         }
-        if self.pending_uploads.is_some() || self.pending_bytes.is_some() {
-            self.check_pending(txn, upload).await?;
-        }
-        Ok(())
+        self.check_pending(txn, upload).await
     }
 
-    async fn check_pending(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<()> {
+    /// Refuses an upload that would be one too many among those that are pending; it is none
+    /// of them yet.
+    pub(super) async fn check_pending(
+        &self,
+        txn: &impl ConnectionTrait,
+        upload: &Upload,
+    ) -> Result<()> {
+        if !self.bounds_pending() {
+            return Ok(());
+        }
         let sum = Expr::col(Column::DeclaredSize).sum().cast_as("bigint");
         let pending: Vec<(String, i64, i64, Option<i64>)> = Entity::find()
             .select_only()

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use chrono::NaiveDate;
 use entity::track::{self, Column};
 use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, Select,
 };
 use uuid::Uuid;
 
@@ -18,6 +19,9 @@ use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
 
 /// The status of a track without uploads.
 pub const EMPTY: &str = "empty";
+
+/// How many rows are read and sorted at once rather than looked for in the order of the list.
+const FEW: u64 = 1000;
 
 /// What a track without a release date is ordered by: behind all that four digits can say.
 const NO_DATE: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
@@ -76,6 +80,53 @@ impl TrackFilter {
             TrackOrder::ReleaseDate => "release_date",
         };
         format!("{}{name}", if self.descending { "-" } else { "" })
+    }
+
+    /// The statement that reads the page, and one row more. Where few rows are left the order's
+    /// own index is of no use.
+    pub(super) fn query(&self, owner: &Owner, narrow: bool) -> Select<track::Entity> {
+        let order = if self.descending { Order::Desc } else { Order::Asc };
+        let column = self.column();
+        let by = if narrow { no_index(column) } else { column.into_expr() };
+        let mut query = track::Entity::find().filter(Column::Owner.eq(owner.as_str()));
+        for ranges in [self.of_status(), self.of_artist(), self.of_search()].into_iter().flatten() {
+            query = query.filter(ranges.into_iter().fold(Condition::any(), Condition::add));
+        }
+        if let Some(artist) = &self.artist_name {
+            query = query.filter(Column::ArtistName.eq(artist.as_str()));
+        }
+        if let Some(cursor) = &self.cursor
+            && let Some(value) = self.value_of(cursor)
+        {
+            let (by, id) = (by.clone(), Column::Id.into_expr());
+            query = query.filter(keyset_by(by, id, value, cursor.id, self.descending));
+        }
+        query.order_by(by, order.clone()).order_by(Column::Id, order).limit(self.limit + 1)
+    }
+
+    /// The filters whose indexes do not give the rows in this order, each as ranges of an index.
+    fn ranges(&self) -> impl Iterator<Item = Vec<Expr>> {
+        let ordered = self.order == TrackOrder::CreatedAt;
+        let named = [self.of_status(), self.of_artist()].into_iter().filter(move |_| !ordered);
+        named.chain([self.of_search()]).flatten()
+    }
+
+    fn of_status(&self) -> Option<Vec<Expr>> {
+        let status = self.status.as_ref()?;
+        Some(vec![Column::Status.eq(status.map_or(EMPTY, Status::name))])
+    }
+
+    fn of_artist(&self) -> Option<Vec<Expr>> {
+        let artist = self.artist_name.as_ref()?;
+        Some(vec![Column::ArtistOrder.eq(artist.to_lowercase())])
+    }
+
+    fn of_search(&self) -> Option<Vec<Expr>> {
+        let from = self.search.as_ref()?.to_lowercase();
+        // The last code point sorts behind everything that begins with the text.
+        let until = format!("{from}{}", char::MAX);
+        let range = |column: Column| column.between(from.clone(), until.clone());
+        Some(vec![range(Column::TitleOrder), range(Column::ArtistOrder)])
     }
 
     fn column(&self) -> Column {
@@ -170,41 +221,47 @@ impl Db {
 
     /// A page of an owner's tracks.
     pub async fn list_tracks(&self, owner: &Owner, filter: &TrackFilter) -> Result<Page<Track>> {
-        let order = if filter.descending { Order::Desc } else { Order::Asc };
-        let column = filter.column();
-        let mut query = track::Entity::find().filter(Column::Owner.eq(owner.as_str()));
-        if let Some(status) = &filter.status {
-            query = query.filter(Column::Status.eq(status.map_or(EMPTY, Status::name)));
-        }
-        if let Some(artist) = &filter.artist_name {
-            query = query
-                .filter(Column::ArtistOrder.eq(artist.to_lowercase()))
-                .filter(Column::ArtistName.eq(artist.as_str()));
-        }
-        if let Some(search) = &filter.search {
-            let from = search.to_lowercase();
-            // The last code point sorts behind everything that begins with the text.
-            let until = format!("{from}{}", char::MAX);
-            query = query.filter(
-                Condition::any()
-                    .add(Column::TitleOrder.between(from.clone(), until.clone()))
-                    .add(Column::ArtistOrder.between(from, until)),
-            );
-        }
-        if let Some(cursor) = &filter.cursor
-            && let Some(value) = filter.value_of(cursor)
-        {
-            query = query.filter(keyset(column, Column::Id, value, cursor.id, filter.descending));
-        }
-        let query = query.order_by(column, order.clone()).order_by(Column::Id, order);
-        let rows = packed::all(&self.read, query, Some(filter.limit + 1)).await?;
+        let narrow = self.is_narrow(owner, filter).await?;
+        let rows = packed::all(&self.read, filter.query(owner, narrow)).await?;
         let page = Page::cut(rows, filter.limit, |row| filter.cursor_at(row));
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })
     }
+
+    /// Whether one of the filters leaves so few rows that they are better found by its index
+    /// and sorted. PostgreSQL knows how many there are; for `SQLite` they are counted, up to
+    /// [`FEW`].
+    pub(super) async fn is_narrow(&self, owner: &Owner, filter: &TrackFilter) -> Result<bool> {
+        if self.is_postgres() {
+            return Ok(false);
+        }
+        for ranges in filter.ranges() {
+            let mut few = true;
+            for range in ranges {
+                let query = track::Entity::find()
+                    .select_only()
+                    .column(Column::Id)
+                    .filter(Column::Owner.eq(owner.as_str()))
+                    .filter(range)
+                    .offset(FEW)
+                    .limit(1);
+                few &= query.into_tuple::<Uuid>().one(&self.read).await?.is_none();
+            }
+            if few {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
-/// Rows behind a cursor: `(column, id) > (value, id)`, spelt out for both databases.
+/// A column's value, which no index is used for.
+pub(super) fn no_index<C: ColumnTrait>(column: C) -> Expr {
+    Func::coalesce([column.into_expr(), column.into_expr()]).into()
+}
+
+/// Rows behind a cursor: `(column, id) > (value, id)`, spelt out for both databases. The bound
+/// on the column alone is what PostgreSQL begins at.
 pub(super) fn keyset<C: ColumnTrait>(
     column: C,
     id_column: C,
@@ -212,15 +269,25 @@ pub(super) fn keyset<C: ColumnTrait>(
     id: Uuid,
     descending: bool,
 ) -> Condition {
-    let (further, tie) = if descending {
-        (column.lt(value.clone()), id_column.lt(id))
-    } else {
-        (column.gt(value.clone()), id_column.gt(id))
-    };
-    Condition::any().add(further).add(Condition::all().add(column.eq(value)).add(tie))
+    keyset_by(column.into_expr(), id_column.into_expr(), value, id, descending)
 }
 
-fn find(owner: &Owner, id: TrackId) -> sea_orm::Select<track::Entity> {
+fn keyset_by(
+    by: Expr,
+    id_column: Expr,
+    value: sea_orm::Value,
+    id: Uuid,
+    descending: bool,
+) -> Condition {
+    let (bound, further, tie) = if descending {
+        (by.clone().lte(value.clone()), by.lt(value), id_column.lt(id))
+    } else {
+        (by.clone().gte(value.clone()), by.gt(value), id_column.gt(id))
+    };
+    Condition::all().add(bound).add(Condition::any().add(further).add(tie))
+}
+
+fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {
     track::Entity::find_by_id(id.0).filter(Column::Owner.eq(owner.as_str()))
 }
 

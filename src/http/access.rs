@@ -10,14 +10,14 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::accept::Gives;
 use super::extract::{Caller, Intake};
 use super::problem::{ApiError, Code};
 use super::rates::Rates;
 use crate::app::identity::{Authenticator, Denied};
 use crate::db::Seal;
-use crate::domain::Scope;
+use crate::domain::{Full, Place, Places, Scope};
 
 /// What a route asks of its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Protection {
     /// How many requests a second a caller may send; `None` is no limit.
     pub rates: Option<Rates>,
     /// Places for files that come through this service.
-    pub direct_uploads: Arc<Semaphore>,
+    pub direct_uploads: Arc<Places>,
     /// What seals cursors.
     pub seal: Seal,
     /// Whose pages may call; `*` is everybody's, an empty list nobody's.
@@ -55,7 +55,7 @@ impl Default for Protection {
             intake: Intake::new(None),
             auth: Arc::new(Authenticator::open()),
             rates: None,
-            direct_uploads: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            direct_uploads: Arc::new(Places::unlimited()),
             seal: Seal::new(rand::random()),
             cors_origins: Vec::new(),
             tls: None,
@@ -69,25 +69,32 @@ impl From<Intake> for Protection {
     }
 }
 
-/// Lets a request to its handler that has the scope and is within its caller's rate. It stands
-/// before the extractors: who is not known is told nothing about the request.
+/// Lets a request to its handler that has the scope, is within its caller's rate and can read
+/// the answer. It stands before the extractors: who is not known is told nothing about the
+/// request.
 pub(super) async fn admit<B: MessageBody + 'static>(
-    scope: Scope,
+    access: Access,
+    gives: Gives,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<actix_web::body::EitherBody<B>>, Error> {
-    match check(scope, &request).await {
-        Ok(caller) => {
-            tracing::Span::current().record("owner", caller.owner.as_str());
-            request.extensions_mut().insert(caller);
-            Ok(next.call(request).await?.map_into_left_body())
-        }
+    match check(access, gives, &request).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         // The error goes along, for the edge to log and to render.
         Err(error) => Ok(request.error_response(error).map_into_right_body()),
     }
 }
 
-async fn check(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
+async fn check(access: Access, gives: Gives, request: &ServiceRequest) -> Result<(), ApiError> {
+    if let Access::Needs(scope) = access {
+        let caller = identify(scope, request).await?;
+        tracing::Span::current().record("owner", caller.owner.as_str());
+        request.extensions_mut().insert(caller);
+    }
+    gives.acceptable(request.headers())
+}
+
+async fn identify(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
     let protection = request.app_data::<Data<Protection>>();
     let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
     let shown = bearer(request.headers());
@@ -103,20 +110,27 @@ async fn check(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiErro
     Ok(Caller { owner: identity.owner })
 }
 
-/// A place among the files that come through this service; given back when it is dropped.
-pub struct DirectPlace(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+/// The caller's place among the files that come through this service; given back when it is
+/// dropped.
+pub struct DirectPlace(#[expect(dead_code, reason = "held")] Place);
 
 impl FromRequest for DirectPlace {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let places = request.app_data::<Data<Protection>>();
-        let places = places.map(|protection| Arc::clone(&protection.direct_uploads));
-        let place = places.and_then(|places| places.try_acquire_owned().ok()).map(Self);
-        let busy = || ApiError::saying(Code::Busy, "As many files come through here as may");
-        ready(place.ok_or_else(busy))
+        ready(direct_place(request).map(Self))
     }
+}
+
+fn direct_place(request: &HttpRequest) -> Result<Place, ApiError> {
+    let protection = request.app_data::<Data<Protection>>();
+    let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
+    let owner = Caller::of(request)?.owner;
+    protection.direct_uploads.take(&owner).map_err(|full| match full {
+        Full::All => ApiError::saying(Code::Busy, "As many files come through here as may"),
+        Full::Share(share) => ApiError::over_share(share, "files through the service at once"),
+    })
 }
 
 /// What stands behind `Authorization: Bearer`.

@@ -5,7 +5,8 @@
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
 //!    in the resource's `body.rs`, and the handler calls one use case;
 //! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
-//!    need ([`access`]), and also makes HEAD, 405 and `Allow` right;
+//!    need ([`access`]) and, where that is not JSON, what it gives ([`accept`]), and also makes
+//!    HEAD, 405 and `Allow` right;
 //! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
 //!    `openapi.json` anew; a test holds the document and the routes together.
 //!
@@ -25,6 +26,7 @@ use tracing_actix_web::TracingLogger;
 use crate::app::App;
 use crate::reconcile::Reconciler;
 
+pub mod accept;
 pub mod access;
 pub mod edge;
 pub mod extract;
@@ -35,6 +37,7 @@ pub mod rates;
 pub mod request_id;
 pub mod routes;
 pub mod security;
+mod shared;
 pub mod views;
 
 use access::Protection;
@@ -75,6 +78,7 @@ pub fn build_with(
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
     let demo = settings.demo.then(|| routes::demo::content_security_policy(&state.app));
+    let readiness = Data::new(routes::service::readyz::Latest::default());
     let state = Data::new(state);
     let mut protection = protection.into();
     let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
@@ -85,6 +89,7 @@ pub fn build_with(
             .app_data(protection.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
+            .app_data(readiness.clone())
             .configure(|config| {
                 if let Some(policy) = &demo {
                     routes::demo::register(config, policy);

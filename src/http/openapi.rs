@@ -71,7 +71,7 @@ pub struct Document(pub Bytes);
         service::redoc::handle,
     ),
     components(schemas(Problem)),
-    modifiers(&EveryAnswer, &Security),
+    modifiers(&Security, &EveryAnswer),
     tags(
         (name = "tracks", description = "Records that files belong to"),
         (name = "uploads", description = "Files on their way, arrived, or ended"),
@@ -160,6 +160,8 @@ problems! {
             ended"),
         ("422", "`/problems/idempotency-mismatch`: the key came with another request before"),
     ],
+    /// A client that reads something else.
+    NotAcceptable = [("406", "The `Accept` header admits neither JSON nor problems")],
     /// Nothing there.
     NotFound = [("404", "There is no such thing")],
     /// A state that refuses it.
@@ -190,6 +192,7 @@ fn problem(status: &str, text: &str) -> Response {
         "401" => ("unauthorized", "Who are you?"),
         "403" => ("forbidden", "The token lacks a scope"),
         "404" => ("not-found", "Not found"),
+        "406" => ("not-acceptable", "Nothing that the client reads"),
         "408" => ("request-timeout", "The body did not come in time"),
         "409" => ("state-conflict", "The state refuses it"),
         "413" => ("body-too-large", "The body is over its limit"),
@@ -250,7 +253,7 @@ impl Modify for EveryAnswer {
     }
 }
 
-/// What each route asks of its callers, as [`routes::access`] has it.
+/// What each route asks of its callers and gives them, as [`routes::rules`] has it.
 struct Security;
 
 impl Modify for Security {
@@ -271,7 +274,7 @@ impl Modify for Security {
             EVENTS,
             scheme("The token of the configuration's `events.token`."),
         );
-        let table = routes::access();
+        let table = routes::rules();
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in [
                 ("get", &mut item.get),
@@ -281,8 +284,16 @@ impl Modify for Security {
                 ("patch", &mut item.patch),
             ] {
                 let Some(operation) = operation else { continue };
-                let Some(access) = table.get(&(path.clone(), method.to_owned())) else { continue };
-                secure(operation, *access);
+                let Some(rule) = table.get(&(path.clone(), method.to_owned())) else { continue };
+                let (access, gives) = *rule;
+                secure(operation, access);
+                if gives.is_chosen() {
+                    add(
+                        operation,
+                        "406",
+                        "The `Accept` header admits neither this answer nor problems",
+                    );
+                }
             }
         }
     }

@@ -289,6 +289,14 @@ const CASES: &[(&str, &str)] = &[
         "limits.requests_per_second: takes a whole number, not \"-5\" (in FILE)",
     ),
     (
+        "[limits]\nwaiters_per_owner = -1",
+        "limits.waiters_per_owner: takes a whole number, not \"-1\" (in FILE)",
+    ),
+    (
+        "[limits]\ndirect_uploads_per_owner = \"some\"",
+        "limits.direct_uploads_per_owner: takes a whole number, not \"some\" (in FILE)",
+    ),
+    (
         "[limits]\njson_body = 1",
         "limits.json_body: takes a size from 1KiB to 64MiB, not 1B (in FILE)",
     ),

@@ -2,16 +2,18 @@
 
 use entity::track;
 use entity::upload::{self, Column};
-use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::idempotency::Claim;
-use super::tracks::{keyset, lock};
+use super::tracks::{keyset, lock, no_index};
 use super::{Cursor, Db, Page, Result, packed};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
 mod group;
 mod read;
+mod reopen;
 mod row;
 mod save;
 
@@ -43,6 +45,42 @@ pub struct UploadFilter {
 
 /// The order of upload lists, as their cursors name it.
 pub const UPLOAD_ORDER: &str = "-created_at";
+
+impl UploadFilter {
+    /// The statement that reads the page, and one row more.
+    pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
+        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
+        // Of a track there are few: its index is the one to be used, whatever else is asked.
+        let eq = |column: Column, text: &str| match self.track {
+            None => column.eq(text),
+            Some(_) => no_index(column).eq(text),
+        };
+        if let Some(status) = self.status {
+            query = query.filter(eq(Column::Status, status.name()));
+        }
+        if let Some(track) = self.track {
+            query = query.filter(Column::TrackId.eq(track.0));
+        }
+        if let Some(policy) = &self.policy {
+            query = query.filter(eq(Column::Policy, policy.as_str()));
+        }
+        if let Some(before) = self.created_before {
+            query = query.filter(Column::CreatedAt.lt(before));
+        }
+        if let Some(after) = self.created_after {
+            query = query.filter(Column::CreatedAt.gte(after));
+        }
+        if let Some(cursor) = &self.cursor
+            && let Ok(at) = cursor.value.parse::<Timestamp>()
+        {
+            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
+        }
+        query
+            .order_by(Column::CreatedAt, Order::Desc)
+            .order_by(Column::Id, Order::Desc)
+            .limit(self.limit + 1)
+    }
+}
 
 impl Db {
     /// Commits a new upload. With a track it gets the next number of the track's
@@ -78,35 +116,12 @@ impl Db {
         let query = upload::Entity::find()
             .filter(Column::Owner.eq(owner.as_str()))
             .filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
-        packed::all(&self.read, query, None).await?.into_iter().map(TryInto::try_into).collect()
+        packed::all(&self.read, query).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// A page of an owner's uploads, newest first.
     pub async fn list_uploads(&self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
-        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
-        if let Some(status) = filter.status {
-            query = query.filter(Column::Status.eq(status.name()));
-        }
-        if let Some(track) = filter.track {
-            query = query.filter(Column::TrackId.eq(track.0));
-        }
-        if let Some(policy) = &filter.policy {
-            query = query.filter(Column::Policy.eq(policy.as_str()));
-        }
-        if let Some(before) = filter.created_before {
-            query = query.filter(Column::CreatedAt.lt(before));
-        }
-        if let Some(after) = filter.created_after {
-            query = query.filter(Column::CreatedAt.gte(after));
-        }
-        if let Some(cursor) = &filter.cursor
-            && let Ok(at) = cursor.value.parse::<Timestamp>()
-        {
-            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
-        }
-        let query =
-            query.order_by(Column::CreatedAt, Order::Desc).order_by(Column::Id, Order::Desc);
-        let rows = packed::all(&self.read, query, Some(filter.limit + 1)).await?;
+        let rows = packed::all(&self.read, filter.query(owner)).await?;
         let page = Page::cut(rows, filter.limit, |row| Cursor {
             order: UPLOAD_ORDER.to_owned(),
             value: row.created_at.to_rfc3339(),

@@ -47,6 +47,6 @@ async fn rows(
     let padding = asked.last().into_iter().cycle();
     let padded = asked.iter().chain(padding).take(asked.len().next_power_of_two());
     let query = upload::Entity::find().filter(Column::Id.is_in(padded.map(|(_, id)| id.0)));
-    let rows = packed::all(read, query, None).await?;
+    let rows = packed::all(read, query).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }

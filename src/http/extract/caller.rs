@@ -16,13 +16,20 @@ pub struct Caller {
     pub owner: Owner,
 }
 
+impl Caller {
+    /// Who sent this request.
+    pub fn of(request: &HttpRequest) -> Result<Self, ApiError> {
+        let caller = request.extensions().get::<Self>().cloned();
+        // A route that asks for no scope has no caller: rather none than the wrong one.
+        caller.ok_or_else(|| ApiError::new(Code::Internal).because("no scope is declared"))
+    }
+}
+
 impl FromRequest for Caller {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let caller = request.extensions().get::<Self>().cloned();
-        // A route that asks for no scope has no caller: rather none than the wrong one.
-        ready(caller.ok_or_else(|| ApiError::new(Code::Internal).because("no scope is declared")))
+        ready(Self::of(request))
     }
 }

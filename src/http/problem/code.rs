@@ -17,6 +17,8 @@ pub enum Code {
     Forbidden,
     /// The path takes other methods.
     MethodNotAllowed,
+    /// The client reads nothing that the path gives.
+    NotAcceptable,
     /// The body did not come in time.
     Timeout,
     /// The body is over its limit.
@@ -80,13 +82,14 @@ pub struct Row {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
         Self::MethodNotAllowed,
+        Self::NotAcceptable,
         Self::Timeout,
         Self::TooLarge,
         Self::MediaType,
@@ -164,6 +167,13 @@ impl Code {
                 "Method not allowed",
                 None,
                 "The header `Allow` names the methods that the path takes.",
+            ),
+            Self::NotAcceptable => row(
+                "not-acceptable",
+                S::NOT_ACCEPTABLE,
+                "Nothing that the client reads",
+                None,
+                "The header `Accept` names neither what the path answers with, which the detail says, nor `application/problem+json`. Send one of them, or no `Accept` at all.",
             ),
             Self::Timeout => row(
                 "request-timeout",
@@ -268,7 +278,7 @@ impl Code {
                 S::TOO_MANY_REQUESTS,
                 "As much as one may have",
                 Some(60),
-                "The caller has as many uploads, or bytes on their way, as it may have; the detail says which. Finish or cancel some, or come back later.",
+                "The caller has as many uploads, bytes on their way, files through the service or requests that wait as it may have; the detail says which. Finish or cancel some, or come back later.",
             ),
             Self::Busy => row(
                 "busy",
@@ -337,6 +347,7 @@ impl Code {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::NOT_ACCEPTABLE => Self::NotAcceptable,
             StatusCode::REQUEST_TIMEOUT => Self::Timeout,
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::MediaType,

@@ -48,6 +48,9 @@ impl From<AppError> for ApiError {
             AppError::KeyMismatch => Self::saying(Code::KeyMismatch, error.to_string()),
             AppError::KeyInFlight => Self::saying(Code::KeyInFlight, error.to_string()),
             AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
+            AppError::ShareOfWaiters(share) => {
+                Self::over_share(share, "requests that wait at once")
+            }
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
             AppError::Ended => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),

@@ -30,6 +30,9 @@ pub use code::{Code, Row};
 /// The media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// After how many seconds a caller may find a place of its own share free.
+const SHARE_RETRY: u16 = 5;
+
 /// A problem document (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -129,6 +132,12 @@ impl ApiError {
             Ok(challenge) => error.header(header::WWW_AUTHENTICATE, challenge),
             Err(_) => error,
         }
+    }
+
+    /// A caller that has its whole share of what is done at once: some of it ends soon.
+    pub(super) fn over_share(share: usize, what: &str) -> Self {
+        Self::saying(Code::QuotaExceeded, format!("at most {share} {what}"))
+            .header(header::RETRY_AFTER, HeaderValue::from(SHARE_RETRY))
     }
 
     /// Adds a header to the answer; `Retry-After` takes the place of the table's.

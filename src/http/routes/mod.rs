@@ -9,6 +9,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
+use super::accept::Gives;
 use super::access::{self, Access};
 use super::problem::{ApiError, Code};
 
@@ -33,8 +34,9 @@ pub fn register(config: &mut ServiceConfig) {
     }));
 }
 
-/// What each path and method asks of its callers; paths as the document writes them.
-pub fn access() -> BTreeMap<(String, String), Access> {
+/// What each path and method asks of its callers, and gives them; paths as the document writes
+/// them.
+pub fn rules() -> BTreeMap<(String, String), (Access, Gives)> {
     let mut table = BTreeMap::new();
     for endpoint in all().endpoints {
         // A pattern stands behind a colon, which the document does not show.
@@ -42,8 +44,8 @@ pub fn access() -> BTreeMap<(String, String), Access> {
             Some((before, _)) => format!("{before}}}"),
             None => endpoint.path.to_owned(),
         };
-        for (method, access) in endpoint.rules {
-            table.insert((path.clone(), method.as_str().to_lowercase()), access);
+        for (method, access, gives) in endpoint.rules {
+            table.insert((path.clone(), method.as_str().to_lowercase()), (access, gives));
         }
     }
     table
@@ -69,33 +71,37 @@ struct Routes {
     endpoints: Vec<Endpoint>,
 }
 
-/// A path and its methods, each with what it asks of its callers: GET brings HEAD along, and
-/// every other method is answered with 405 and `Allow`.
+/// A path and its methods, each with what it asks of its callers and what it gives: GET brings
+/// HEAD along, and every other method is answered with 405 and `Allow`.
 struct Endpoint {
     path: &'static str,
     resource: Resource,
-    rules: Vec<(Method, Access)>,
+    gives: Gives,
+    rules: Vec<(Method, Access, Gives)>,
 }
 
 fn at(path: &'static str) -> Endpoint {
-    Endpoint { path, resource: web::resource(path), rules: Vec::new() }
+    Endpoint { path, resource: web::resource(path), gives: Gives::Json, rules: Vec::new() }
 }
 
 impl Endpoint {
+    /// What the methods that follow give, where that is not JSON.
+    fn giving(self, gives: Gives) -> Self {
+        Self { gives, ..self }
+    }
+
     fn on<F, Args>(mut self, methods: &[Method], access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.rules.extend(methods.iter().map(|method| (method.clone(), access)));
-        let route = web::route().guard(one_of(methods)).to(handler);
-        let route = match access {
-            Access::Public | Access::Events => route,
-            Access::Needs(scope) => {
-                route.wrap(from_fn(move |request, next| access::admit(scope, request, next)))
-            }
-        };
+        let gives = self.gives;
+        self.rules.extend(methods.iter().map(|method| (method.clone(), access, gives)));
+        let route = web::route()
+            .guard(one_of(methods))
+            .to(handler)
+            .wrap(from_fn(move |request, next| access::admit(access, gives, request, next)));
         Self { resource: self.resource.route(route), ..self }
     }
 
@@ -113,7 +119,7 @@ impl Endpoint {
     }
 
     fn into_resource(self) -> Resource {
-        let names: Vec<_> = self.rules.iter().map(|(method, _)| method.as_str()).collect();
+        let names: Vec<_> = self.rules.iter().map(|(method, ..)| method.as_str()).collect();
         let allow = HeaderValue::from_str(&names.join(", "));
         let allow = allow.unwrap_or(HeaderValue::from_static(""));
         self.resource.default_service(web::to(move || {

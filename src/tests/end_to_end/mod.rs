@@ -7,3 +7,4 @@ mod main_job;
 mod multipart;
 mod outage;
 mod replicas;
+mod tls;

@@ -57,9 +57,13 @@ fn form() -> impl Strategy<Value = Sent> {
                 body.extend_from_slice(bytes);
                 body.extend_from_slice(b"\r\n");
             };
-            before.iter().for_each(|field| part(field.as_bytes()));
+            for field in &before {
+                part(field.as_bytes());
+            }
             part(&[head.as_bytes(), b"\r\n\r\n", &file].concat());
-            after.iter().for_each(|field| part(field.as_bytes()));
+            for field in &after {
+                part(field.as_bytes());
+            }
             body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
             Sent { boundary, file, body }
         },
@@ -122,8 +126,8 @@ async fn is_stored_or_refused(
         prop_assert_eq!(sniff::media_type(&file), Some("audio/mpeg"));
         return Ok(Some(file));
     }
-    let status = answer.status.as_u16();
-    prop_assert!((400..500).contains(&status) && answer.json()["status"] == status, "{:?}", answer);
+    let code = answer.status.as_u16();
+    prop_assert!((400..500).contains(&code) && answer.json()["status"] == code, "{:?}", answer);
     prop_assert!(states.iter().all(|state| state == "cancelled"), "{:?}", states);
     Ok(None)
 }

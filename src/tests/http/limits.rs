@@ -4,9 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use upload_coordinator::db::quota::Quota;
-use upload_coordinator::domain::Scopes;
+use upload_coordinator::domain::{Owner, Places, Scopes, Status};
 use upload_coordinator::http::rates::Rates;
 
 use super::kit::{Answer, Server, answer, mp3};
@@ -110,8 +109,65 @@ async fn as_many_uploads_a_day_as_an_owner_may_create() {
 }
 
 #[tokio::test]
-async fn a_file_for_which_there_is_no_place_is_503() {
-    let places = Arc::new(Semaphore::new(1));
+async fn an_expired_upload_is_presigned_again_only_where_there_is_room() {
+    use entity::upload::{ActiveModel, Column, Entity};
+    use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+    let quota = Quota { pending_uploads: Some(1), ..Quota::default() };
+    let server = Server::protected(quota, |_| {}).await;
+    let ann = server.key("ann", Scopes::all()).await;
+    let old = send(&server, &ann, json!({"filename": "a.mp3"})).await.json();
+    let connection = sea_orm::Database::connect(&server.database.url).await.expect("it opens");
+    let expired = ActiveModel { status: Set(Status::Expired.name().into()), ..Default::default() };
+    let id: uuid::Uuid = old["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let update = Entity::update_many().set(expired).filter(Column::Id.eq(id));
+    assert_eq!(update.exec(&connection).await.expect("an update").rows_affected, 1);
+    connection.close().await.expect("closed");
+
+    assert_eq!(send(&server, &ann, json!({"filename": "b.mp3"})).await.status, 201);
+    let path = format!("/api/uploads/{id}/presign");
+    let again = answer(server.request("POST", &path).header("authorization", &ann)).await;
+    again.is_problem(429, "quota-exceeded");
+    assert!(!again.header("retry-after").is_empty());
+    assert_eq!(again.json()["detail"], "at most 1 pending uploads");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_owner_that_waits_for_much_leaves_room_for_others() {
+    let server = Arc::new(Server::keyed().await);
+    server.app.db.limit_waiters(3, 2);
+    let (ann, bob) =
+        (server.key("ann", Scopes::all()).await, server.key("bob", Scopes::all()).await);
+    let path = async |token: &str| {
+        let made = send(&server, token, json!({"filename": "a.mp3"})).await;
+        format!("/api/uploads/{}", made.json()["id"].as_str().expect("an id"))
+    };
+    let (hers, his) = (path(&ann).await, path(&bob).await);
+    let stream = async |path: &str, token: &str| {
+        let request = server.request("GET", &format!("{path}/events"));
+        request.header("authorization", token).send().await.expect("an answer")
+    };
+    let (first, second) = (stream(&hers, &ann).await, stream(&hers, &ann).await);
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    let poll = format!("{hers}?wait=30");
+    let over = answer(server.request("GET", &poll).header("authorization", &ann)).await;
+    over.is_problem(429, "quota-exceeded");
+    assert_eq!(over.json()["detail"], "at most 2 requests that wait at once");
+    assert_eq!(over.header("retry-after"), "5");
+    // Without waiting she is answered, and another waits.
+    let now = answer(server.request("GET", &hers).header("authorization", &ann)).await;
+    assert_eq!(now.status, 200);
+    let third = stream(&his, &bob).await;
+    assert_eq!(third.status(), 200);
+    let full =
+        answer(server.request("GET", &format!("{his}?wait=1")).header("authorization", &bob)).await;
+    full.is_problem(503, "too-many-waiters");
+    drop((first, second, third));
+}
+
+#[tokio::test]
+async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share_429() {
+    let places = Arc::new(Places::new(2, 1));
     let held = places.clone();
     let server = Server::protected(Quota::default(), |protection| {
         protection.direct_uploads = places;
@@ -126,12 +182,20 @@ async fn a_file_for_which_there_is_no_place_is_503() {
         let request = server.request("PUT", &path).header("authorization", &ann);
         answer(request.header("content-type", "audio/mpeg").body(mp3(1000))).await
     };
-    let place = held.try_acquire_owned().expect("the place");
+    let theirs = held.take(&Owner::named("bob")).expect("a place");
+    assert_eq!(put().await.status, 200, "another's share is not hers");
+    let own = held.take(&Owner::named("ann")).expect("a place");
     let busy = put().await;
     busy.is_problem(503, "busy");
     assert!(!busy.header("retry-after").is_empty());
-    drop(place);
+    drop(theirs);
+    let over = put().await;
+    over.is_problem(429, "quota-exceeded");
+    assert_eq!(over.json()["detail"], "at most 1 files through the service at once");
+    assert_eq!(over.header("retry-after"), "5");
+    drop(own);
     assert_eq!(put().await.status, 200);
     assert_eq!(put().await.status, 200, "the place was given back");
+    assert_eq!(held.taken(), 0);
     server.stop().await;
 }

@@ -1,5 +1,6 @@
 //! The HTTP API over real sockets.
 
+mod accept;
 mod bad_input;
 mod files;
 mod foreign_bytes;

@@ -1,12 +1,14 @@
 //! The service about itself: health, readiness, documents; and faults of its own.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::memory::Operation;
 
-use super::kit::{Server, answer};
+use super::kit::{Answer, Server, answer};
 
 #[tokio::test]
 async fn readiness_names_each_check_and_is_503_when_one_fails() {
@@ -18,15 +20,75 @@ async fn readiness_names_each_check_and_is_503_when_one_fails() {
     let expected = json!({"ready": true, "checks": checks, "capabilities": capabilities});
     assert_eq!(ready.json(), expected);
     server.store.drop_bucket();
-    let down = server.get("/readyz").await;
+    let down = until(&server, |found| found.status != 200).await;
     down.is_problem(503, "not-ready");
     assert_eq!(down.json()["checks"]["bucket.default"], "can't be used");
     assert_eq!(down.json()["checks"]["database"], "ok");
     assert!(!down.header("retry-after").is_empty());
     server.app.db.migrate_down(1).await.expect("taken back");
-    assert_eq!(server.get("/readyz").await.json()["checks"]["migrations"], "pending or unknown");
+    until(&server, |found| found.json()["checks"]["migrations"] == "pending or unknown").await;
     assert_eq!(server.get("/healthz").await.json(), json!({"status": "ok"}));
     server.stop().await;
+}
+
+/// Asks until readiness is like this: what was found before is told for a moment.
+async fn until(server: &Server, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = server.get("/readyz").await;
+        if wanted(&found) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn however_many_ask_for_readiness_the_store_is_asked_about_once_a_second() {
+    let server = Arc::new(Server::start().await);
+    let asked = || server.store.calls(Operation::CheckBucket);
+    let gate = server.store.hold(Operation::CheckBucket);
+    let before = asked();
+    let askers = (0..100).map(|_| {
+        let server = server.clone();
+        tokio::spawn(async move { server.get("/readyz").await })
+    });
+    let askers: Vec<_> = askers.collect();
+    gate.arrival().await;
+    gate.open();
+    let began = Instant::now();
+    for asker in askers {
+        assert_eq!(asker.await.expect("no panic").status, 200);
+    }
+    for _ in 0..100 {
+        assert_eq!(server.get("/readyz").await.status, 200);
+    }
+    // One while the gate was closed, and one more for each second since.
+    let most = 1 + usize::try_from(began.elapsed().as_secs()).expect("a few") + 1;
+    assert!((1..=most).contains(&(asked() - before)), "{}", asked() - before);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_asked_by_one_while_all_are_told_in_time() {
+    let server = Arc::new(Server::start().await);
+    let _gate = server.store.hold(Operation::CheckBucket);
+    let before = server.store.calls(Operation::CheckBucket);
+    let askers = (0..20).map(|_| {
+        let server = server.clone();
+        tokio::spawn(async move { server.get("/readyz").await })
+    });
+    let askers: Vec<_> = askers.collect();
+    // Nothing else waits for it.
+    assert_eq!(server.get("/healthz").await.status, 200);
+    for asker in askers {
+        let found = asker.await.expect("no panic");
+        found.is_problem(503, "not-ready");
+        assert_eq!(found.json()["checks"]["bucket.default"], "does not answer in time");
+    }
+    let asked = server.store.calls(Operation::CheckBucket) - before;
+    // A slow machine may let some come late.
+    assert!((1..=2).contains(&asked), "{asked}");
 }
 
 #[tokio::test]
@@ -80,7 +142,8 @@ async fn every_documented_operation_is_routed_and_the_page_loads_from_here() {
     assert!(script.text.contains("/api/schema\"") && script.text.contains("\"none\""));
     let bundle = server.request("GET", "/api/schema/swagger-ui/swagger-ui-bundle.js").send().await;
     let bundle = bundle.expect("an answer");
-    assert_eq!((bundle.status().as_u16(), &bundle.headers()["content-encoding"]), (200, "gzip"));
+    assert_eq!(bundle.status(), 200);
+    assert_eq!(bundle.headers()["content-encoding"], "gzip");
     server.stop().await;
 }
 

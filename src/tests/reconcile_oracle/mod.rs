@@ -50,13 +50,11 @@ impl IdSource for SeededIds {
 fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let count = if std::env::var("TEST_LONG").is_ok() { long } else { usually };
-    match number("TEST_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let first = number("TEST_FIRST_SEED").unwrap_or(0);
-            (first..first + number(variable).unwrap_or(count)).collect()
-        }
+    if let Some(seed) = number("TEST_SEED") {
+        return vec![seed];
     }
+    let first = number("TEST_FIRST_SEED").unwrap_or(0);
+    (first..first + number(variable).unwrap_or(count)).collect()
 }
 
 #[test]

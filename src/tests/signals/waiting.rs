@@ -90,7 +90,7 @@ async fn who_waits_for_what_never_comes_is_answered_in_time() {
 async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
     let world = World::new().await;
     let upload = world.upload().await;
-    world.app.db.limit_waiters(3000);
+    world.app.db.limit_waiters(3000, 3000);
     let mut waiters = tokio::task::JoinSet::new();
     for _ in 0..3000 {
         let (app, id) = (Arc::clone(&world.app), upload.id);
@@ -147,7 +147,7 @@ async fn a_long_poll_over_http_answers_with_the_change() {
     assert_eq!(answer["status"], "uploaded");
     let bad = served.get(&format!("/api/uploads/{}?wait=61", upload.id)).send().await;
     assert_eq!(bad.expect("an answer").status(), 400);
-    world.app.db.limit_waiters(0);
+    world.app.db.limit_waiters(0, 0);
     let full = served.get(&path).send().await.expect("an answer");
     assert_eq!(full.status(), 503);
     assert!(full.headers().contains_key("retry-after"));

@@ -20,6 +20,7 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// An empty database, not migrated.
     pub async fn create() -> Self {
+        super::log::keep();
         let folder = tempfile::tempdir().expect("a temporary folder");
         if let Ok(admin) = std::env::var("TEST_POSTGRES_URL") {
             let name = format!("uc_{}", SystemIds.uuid().as_simple());

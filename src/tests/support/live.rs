@@ -89,13 +89,7 @@ impl Live {
                 .to_vec()
         };
         settings.extend(changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        let environment: Vec<_> = settings
-            .into_iter()
-            .map(|(key, value)| {
-                let name = key.to_uppercase().replace('.', "__");
-                (format!("UPLOAD_COORDINATOR__{name}"), value)
-            })
-            .collect();
+        let environment = environment(&settings);
         let process = spawn(&arguments, &environment, &folder.path().join("log"));
         let live = Self {
             url: format!("http://{address}"),
@@ -108,6 +102,7 @@ impl Live {
             folder,
         };
         live.until_ready().await;
+        live.store_secrets().iter().for_each(|secret| super::log::secret(secret));
         live
     }
 
@@ -134,6 +129,11 @@ impl Live {
 
     /// The secrets of its store.
     pub fn store_secrets(&self) -> Vec<String> {
+        if let Some((_, secret)) =
+            self.environment.iter().find(|(name, _)| name.ends_with("SECRET_ACCESS_KEY"))
+        {
+            return vec![secret.clone()];
+        }
         if let Ok(secret) = std::env::var("TEST_S3_SECRET_ACCESS_KEY") {
             return vec![secret];
         }
@@ -228,19 +228,22 @@ pub fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
 }
 
-/// The log goes to this file where the test has said what is to be logged.
+/// The log goes to this file where the test has said what is to be logged, else to where all
+/// logs are kept.
 fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> Child {
     const LOG: &str = "UPLOAD_COORDINATOR__TELEMETRY__LOG";
-    let kept = environment.iter().any(|(name, _)| name == LOG);
-    let stderr = if kept {
+    let asked = environment.iter().any(|(name, _)| name == LOG);
+    let (stderr, level): (Stdio, _) = if asked {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        file.expect("a file for the log").into()
+        (file.expect("a file for the log").into(), "warn")
+    } else if let Some(file) = super::log::of_process() {
+        (file.into(), "debug")
     } else {
-        Stdio::inherit()
+        (Stdio::inherit(), "warn")
     };
     Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
         .args(arguments)
-        .env(LOG, "warn")
+        .env(LOG, level)
         .envs(environment.iter().map(|(k, v)| (k, v)))
         .stderr(stderr)
         .stdin(Stdio::null())
@@ -263,17 +266,25 @@ fn external_store() -> Vec<(&'static str, String)> {
     keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable))).into()
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
+/// Full keys and their values as variables.
+pub fn environment(settings: &[(String, String)]) -> Vec<(String, String)> {
+    let variable =
+        |key: &str| format!("UPLOAD_COORDINATOR__{}", key.to_uppercase().replace('.', "__"));
+    settings.iter().map(|(key, value)| (variable(key), value.clone())).collect()
+}
+
 /// Runs a command to its end, with full keys and their values for configuration.
 pub async fn run(arguments: &[&str], settings: &[(String, String)]) -> std::process::Output {
-    let environment = settings.iter().map(|(key, value)| {
-        (format!("UPLOAD_COORDINATOR__{}", key.to_uppercase().replace('.', "__")), value)
-    });
     let mut command = Command::new(env!("CARGO_BIN_EXE_upload-coordinator"));
-    command.args(arguments).envs(environment).env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off");
+    command
+        .args(arguments)
+        .envs(environment(settings))
+        .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off");
     command.stdin(Stdio::null()).output().await.expect("the binary runs")
 }

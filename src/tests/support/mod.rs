@@ -3,6 +3,7 @@
 pub mod database;
 pub mod faults;
 pub mod live;
+pub mod log;
 pub mod mutate;
 pub mod proxy;
 pub mod served;

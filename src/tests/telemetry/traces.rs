@@ -55,11 +55,11 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
     let (got, endpoint) = collector();
     let mut live =
         Live::with(&[("telemetry.otlp_endpoint", &endpoint), ("events.token", EVENT_TOKEN)]).await;
-    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let (trace_id, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let created = live
         .http
         .post(format!("{}/api/tracks", live.url))
-        .header("traceparent", format!("00-{trace}-{parent}-01"))
+        .header("traceparent", format!("00-{trace_id}-{parent}-01"))
         .header("x-request-id", "request-1")
         .json(&json!({"title": "A song", "artist_name": "Someone"}))
         .send();
@@ -98,8 +98,8 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
     assert!(spans.iter().all(|span| span.kind() == SpanKind::Server && span.events.is_empty()));
     let creations = named("POST /api/tracks");
     assert_eq!(creations.len(), 2);
-    let (continued, fresh): (Vec<_>, Vec<_>) =
-        creations.iter().partition(|span| hex::encode(&span.trace_id) == trace);
+    let (continued, fresh): (Vec<&Span>, Vec<&Span>) =
+        creations.into_iter().partition(|span| hex::encode(&span.trace_id) == trace_id);
     assert_eq!(hex::encode(&continued[0].parent_span_id), parent);
     assert!(fresh[0].parent_span_id.is_empty() && fresh[0].trace_id.len() == 16);
     for (name, expected) in [

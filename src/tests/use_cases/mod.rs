@@ -2,11 +2,13 @@
 
 mod aborts;
 mod creating;
+mod lists;
 mod migrations;
 mod multipart;
 mod purging;
 mod reconciling;
 mod reconciling_trouble;
+mod renewing;
 mod safe_deletion;
 mod sharing;
 mod tracks;

@@ -9,19 +9,35 @@ use std::time::Duration;
 use actix_web::web::{Data, Json};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::HttpState;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
+use crate::http::shared::Shared;
 use crate::storage::Capabilities;
 use crate::telemetry::chain;
 
 /// What one check may take: load balancers ask often and wait a few seconds.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long what was found is told to whoever asks next: anybody may ask.
+const KEPT: Duration = Duration::from_secs(1);
+
 const OK: &str = "ok";
+
+type Checks = BTreeMap<String, &'static str>;
+
+/// What was found last, for all workers.
+pub struct Latest(Shared<Arc<Checks>>);
+
+impl Default for Latest {
+    fn default() -> Self {
+        Self(Shared::kept_for(KEPT))
+    }
+}
 
 /// That all is there which requests need.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,20 +59,18 @@ pub struct Readiness {
 /// Whether requests can be served
 ///
 /// Asks the database, for pending migrations, and each bucket, side by side and bounded in
-/// time. What is wrong in detail is in the log.
+/// time; who asks within about a second is told the same. What is wrong in detail is in the log.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
-pub async fn handle(state: Data<HttpState>) -> Result<Json<Readiness>, ApiError> {
+pub async fn handle(
+    state: Data<HttpState>,
+    latest: Data<Latest>,
+) -> Result<Json<Readiness>, ApiError> {
+    let app = Arc::clone(&state.app);
+    let checks = latest.0.get(|| look(app).map(Arc::new).in_current_span()).await;
+    let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks broke off"))?;
+    let checks = Checks::clone(&checks);
     let app = &*state.app;
-    let mut checks: Vec<BoxFuture<'_, (String, &'static str)>> = vec![
-        check("database".to_owned(), "does not answer", ping(app)).boxed(),
-        check("migrations".to_owned(), "pending or unknown", migrations(app)).boxed(),
-    ];
-    for (name, store) in &app.stores {
-        let bucket = async move { store.objects.check_bucket().await.map_err(boxed) };
-        checks.push(check(format!("bucket.{name}"), "can't be used", bucket).boxed());
-    }
-    let checks: BTreeMap<_, _> = join_all(checks).await.into_iter().collect();
     if checks.values().all(|found| *found == OK) {
         let stores = app.stores.iter();
         let capabilities =
@@ -68,6 +82,19 @@ pub async fn handle(state: Data<HttpState>) -> Result<Json<Readiness>, ApiError>
     Err(ApiError::saying(Code::NotReady, format!("Not ready: {}", down.join(", ")))
         .with("ready", false)
         .with("checks", serde_json::json!(checks)))
+}
+
+async fn look(app: Arc<App>) -> Checks {
+    let app = &*app;
+    let mut checks: Vec<BoxFuture<'_, (String, &'static str)>> = vec![
+        check("database".to_owned(), "does not answer", ping(app)).boxed(),
+        check("migrations".to_owned(), "pending or unknown", migrations(app)).boxed(),
+    ];
+    for (name, store) in &app.stores {
+        let bucket = async move { store.objects.check_bucket().await.map_err(boxed) };
+        checks.push(check(format!("bucket.{name}"), "can't be used", bucket).boxed());
+    }
+    join_all(checks).await.into_iter().collect()
 }
 
 type Failure = Box<dyn Error + Send + Sync>;

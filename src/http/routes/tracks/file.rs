@@ -1,13 +1,14 @@
 //! `GET /api/tracks/{id}/file`
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 
 use crate::domain::TrackId;
 use crate::http::HttpState;
+use crate::http::accept::Gives;
 use crate::http::extract::{Caller, Id, Query, text};
-use crate::http::openapi::{BadQuery, FilePending, NotFound};
+use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
 
@@ -24,15 +25,19 @@ use crate::http::views::FileUrlView;
         (status = 307, description = "To the store",
             headers(("Location" = String, description = "The signed URL"),
                 ("Cache-Control" = String, description = "no-store"))),
-        BadQuery, NotFound, FilePending))]
+        BadQuery, NotFound, NotAcceptable, FilePending))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,
     mut query: Query,
     state: Data<HttpState>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let redirect = query.value("redirect", text::flag).unwrap_or(true);
     query.finish()?;
+    if !redirect {
+        Gives::Json.acceptable(request.headers())?;
+    }
     let signed = state.app.track_file(&caller.owner, id).await?;
     if redirect {
         let mut response = HttpResponse::TemporaryRedirect();

@@ -4,6 +4,7 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
+use crate::http::accept::Gives;
 use crate::http::access::Access::Needs;
 
 pub mod body;
@@ -26,6 +27,7 @@ pub(super) fn register(routes: &mut Routes) {
         .get(Needs(Scope::TracksRead), get::handle)
         .on(&[Method::PUT], Needs(Scope::TracksWrite), put::handle)
         .on(&[Method::PATCH], Needs(Scope::TracksWrite), patch::handle)
+        .giving(Gives::Any)
         .on(&[Method::DELETE], Needs(Scope::TracksWrite), delete::handle)
         .add_to(routes);
     at("/api/tracks/{id}/presigned-url")
@@ -35,5 +37,9 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/tracks/{id}/upload/{filename:.+}")
         .on(&[Method::POST, Method::PUT], Needs(Scope::UploadsWrite), upload::handle)
         .add_to(routes);
-    at("/api/tracks/{id}/file").get(Needs(Scope::TracksRead), file::handle).add_to(routes);
+    // A player asks for audio, and is sent on to it.
+    at("/api/tracks/{id}/file")
+        .giving(Gives::Any)
+        .get(Needs(Scope::TracksRead), file::handle)
+        .add_to(routes);
 }

@@ -4,6 +4,7 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
+use crate::http::accept::Gives;
 use crate::http::access::Access::Needs;
 
 pub mod body;
@@ -25,9 +26,13 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     at("/api/uploads/{id}")
         .get(Needs(Scope::UploadsRead), get::handle)
+        .giving(Gives::Any)
         .on(&[Method::DELETE], Needs(Scope::UploadsWrite), delete::handle)
         .add_to(routes);
-    at("/api/uploads/{id}/events").get(Needs(Scope::UploadsRead), events::handle).add_to(routes);
+    at("/api/uploads/{id}/events")
+        .giving(Gives::EventStream)
+        .get(Needs(Scope::UploadsRead), events::handle)
+        .add_to(routes);
     at("/api/uploads/{id}/presign")
         .on(&[Method::POST], Needs(Scope::UploadsWrite), presign::handle)
         .add_to(routes);

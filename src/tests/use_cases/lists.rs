@@ -1,0 +1,332 @@
+//! Lists of owners with many rows: by which index each is read, and what a reader of pages sees
+//! while rows come and go.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend};
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
+use upload_coordinator::db::uploads::UploadFilter;
+use upload_coordinator::db::{Cursor, Db};
+use upload_coordinator::domain::{Owner, PolicyName, Status, Timestamp, TrackId};
+use uuid::Uuid;
+
+use crate::support::database::TestDatabase;
+use crate::support::world::World;
+
+/// Rows of two owners; of each filter about one in a hundred matches.
+const ROWS: u32 = 30_000;
+
+/// The track that a few of the uploads are for.
+const TRACK: Uuid = Uuid::from_u128(7);
+
+/// The same rows on both databases.
+async fn fill(connection: &DatabaseConnection) {
+    let postgres = connection.get_database_backend() == DbBackend::Postgres;
+    let (rows, id, at, day) = if postgres {
+        (
+            format!("generate_series(1, {ROWS}) AS s(n)"),
+            "gen_random_uuid()",
+            "timestamptz '2026-01-01 00:00:00+00' + n * interval '1 second'",
+            "date '2000-01-01' + n % 9000",
+        )
+    } else {
+        let series = "SELECT 1 AS n UNION ALL SELECT n + 1 FROM s WHERE n <";
+        (
+            format!("(WITH RECURSIVE s(n) AS ({series} {ROWS}) SELECT n FROM s)"),
+            "randomblob(16)",
+            "strftime('%Y-%m-%dT%H:%M:%S+00:00', 1767225600 + n, 'unixepoch')",
+            "date(946684800 + n % 9000 * 86400, 'unixepoch')",
+        )
+    };
+    let owner = "CASE WHEN n % 3 = 0 THEN 'few' ELSE 'many' END";
+    let title = "CASE WHEN n % 100 = 7 THEN 'Zebra ' ELSE 'Song ' END || n";
+    let artist = "CASE WHEN n % 100 = 1 THEN 'Nina Simone' ELSE 'Somebody ' || n % 500 END";
+    let track = if postgres { format!("'{TRACK}'::uuid") } else { format!("x'{:032x}'", 7) };
+    for sql in [
+        format!(
+            "INSERT INTO tracks (id, owner, title, artist_name, title_order, artist_order, \
+             release_order, status, next_sequence, version, created_at, updated_at) \
+             SELECT CASE WHEN n = 1 THEN {track} ELSE {id} END, {owner}, {title}, {artist}, \
+             lower({title}), lower({artist}), {day}, \
+             CASE WHEN n % 100 = 2 THEN 'missing' ELSE 'uploaded' END, 1, 1, {at}, {at} FROM {rows}"
+        ),
+        format!(
+            "INSERT INTO uploads (id, owner, policy, track_id, track_sequence, key, strategy, \
+             write_once, metadata, url_expires_at, status, late, version, created_at, updated_at) \
+             SELECT {id}, {owner}, CASE WHEN n % 100 = 1 THEN 'covers' ELSE 'tracks' END, \
+             CASE WHEN n % 1000 = 1 THEN {track} END, n, 'tracks/' || n, 'put', false, '{{}}', \
+             {at}, CASE WHEN n % 100 = 2 THEN 'pending' ELSE 'expired' END, false, 1, {at}, {at} \
+             FROM {rows}"
+        ),
+    ] {
+        connection.execute_unprepared(&sql).await.expect("rows");
+    }
+    if postgres {
+        connection.execute_unprepared("ANALYZE").await.expect("statistics");
+    }
+}
+
+/// Who may read what a filter leaves and sort it. All that an owner has is sorted nowhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Nobody,
+    /// It knows how few there are.
+    Postgres,
+    Both,
+}
+
+struct Many {
+    db: Db,
+    owner: Owner,
+    postgres: bool,
+    _database: TestDatabase,
+}
+
+impl Many {
+    async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let db = database.migrated().await;
+        let connection = sea_orm::Database::connect(&database.url).await.expect("it opens");
+        fill(&connection).await;
+        let postgres = connection.get_database_backend() == DbBackend::Postgres;
+        connection.close().await.expect("closed");
+        Self { db, owner: Owner::named("many"), postgres, _database: database }
+    }
+
+    /// That a plan reads by these indexes alone, and sorts only where it may.
+    #[track_caller]
+    fn reads_by(&self, plan: &[String], indexes: &[&str], sort: Sort, what: &str) {
+        let text = plan.join("\n");
+        let (whole, sorts) =
+            if self.postgres { ("Seq Scan", "Sort") } else { ("SCAN ", "ORDER BY") };
+        assert!(!text.contains(whole), "{what}:\n{text}");
+        let may = sort == Sort::Both || (sort == Sort::Postgres && self.postgres);
+        assert!(may || !text.contains(sorts), "{what}:\n{text}");
+        let used: BTreeSet<&str> = text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|w| w.starts_with("ix_"))
+            .collect();
+        assert_eq!(used, indexes.iter().copied().collect(), "{what}:\n{text}");
+        // It begins at the filter's rows, or the page's; not at all that the owner has.
+        if !self.postgres {
+            let searched = plan.iter().filter(|line| line.contains("SEARCH"));
+            for line in searched {
+                let ends = line.ends_with("(owner=?)") && !what.ends_with("all");
+                assert!(!ends, "{what}:\n{text}");
+            }
+        }
+    }
+}
+
+fn cursor(order: &str, value: &str) -> Cursor {
+    Some(Cursor { order: order.into(), value: value.into(), id: Uuid::from_u128(u128::MAX / 2) })
+}
+
+fn moment(hours: i64) -> Timestamp {
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    start + TimeDelta::hours(hours)
+}
+
+#[tokio::test]
+async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
+    let many = Many::new().await;
+    let page = || UploadFilter { limit: 100, ..UploadFilter::default() };
+    let pending = || UploadFilter { status: Some(Status::Pending), ..page() };
+    let track = || UploadFilter { track: Some(TrackId(TRACK)), ..page() };
+    let covers = || UploadFilter { policy: Some(PolicyName::new("covers")), ..page() };
+    let span = |filter: UploadFilter| UploadFilter {
+        created_after: Some(moment(2)),
+        created_before: Some(moment(3)),
+        ..filter
+    };
+    let of_policy = Some(PolicyName::new("covers"));
+    let deep = |filter: UploadFilter| UploadFilter {
+        cursor: Some(cursor("-created_at", "2026-01-01T04:00:00+00:00")),
+        ..filter
+    };
+    let (created, status) = ("ix_uploads_created", "ix_uploads_owner_status");
+    let (policy, by_track) = ("ix_uploads_owner_policy", "ix_uploads_track");
+    for (what, filter, index, sort) in [
+        ("all", page(), created, Sort::Nobody),
+        ("after", UploadFilter { created_after: Some(moment(3)), ..page() }, created, Sort::Nobody),
+        (
+            "before",
+            UploadFilter { created_before: Some(moment(3)), ..page() },
+            created,
+            Sort::Nobody,
+        ),
+        ("between", span(page()), created, Sort::Nobody),
+        ("a later page", deep(page()), created, Sort::Nobody),
+        ("status", pending(), status, Sort::Postgres),
+        ("status, a later page", deep(pending()), status, Sort::Postgres),
+        ("status and times", span(pending()), status, Sort::Postgres),
+        ("track", track(), by_track, Sort::Postgres),
+        ("track, a later page", deep(track()), by_track, Sort::Postgres),
+        ("track and times", span(track()), by_track, Sort::Postgres),
+        (
+            "track and status",
+            UploadFilter { track: track().track, ..pending() },
+            by_track,
+            Sort::Postgres,
+        ),
+        (
+            "track and policy",
+            UploadFilter { track: track().track, ..covers() },
+            by_track,
+            Sort::Postgres,
+        ),
+        ("policy", covers(), policy, Sort::Postgres),
+        ("policy, a later page", deep(covers()), policy, Sort::Postgres),
+        ("policy and times", span(covers()), policy, Sort::Postgres),
+    ] {
+        let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
+        many.reads_by(&plan, &[index], sort, what);
+        let found = many.db.list_uploads(&many.owner, &filter).await.expect("a page");
+        assert!(!found.items.is_empty() || what.contains("and"), "{what}");
+    }
+    // Either index will do, and what it leaves is looked at.
+    let both = UploadFilter { policy: of_policy, ..pending() };
+    let plan = many.db.explain_uploads(&many.owner, &both).await.expect("a plan").join("\n");
+    assert!(plan.contains(policy) || plan.contains(status), "{plan}");
+}
+
+#[tokio::test]
+async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
+    let many = Many::new().await;
+    for (order, descending) in [
+        (TrackOrder::CreatedAt, false),
+        (TrackOrder::CreatedAt, true),
+        (TrackOrder::Title, false),
+        (TrackOrder::Title, true),
+        (TrackOrder::ReleaseDate, false),
+        (TrackOrder::ReleaseDate, true),
+    ] {
+        let page = || TrackFilter { order, descending, limit: 100, ..TrackFilter::default() };
+        let (own, value) = match order {
+            TrackOrder::CreatedAt => ("ix_tracks_created", "2026-01-01T04:00:00+00:00"),
+            TrackOrder::Title => ("ix_tracks_title", "song 2"),
+            TrackOrder::ReleaseDate => ("ix_tracks_release", "2010-01-01"),
+        };
+        let deep = |filter: TrackFilter| TrackFilter {
+            cursor: Some(cursor(&filter.order_name(), value)),
+            ..filter
+        };
+        let status = || TrackFilter { status: Some(Some(Status::Missing)), ..page() };
+        let artist = || TrackFilter { artist_name: Some("Nina Simone".into()), ..page() };
+        let search = || TrackFilter { search: Some("ZEB".into()), ..page() };
+        let few = if order == TrackOrder::CreatedAt { Sort::Postgres } else { Sort::Both };
+        let ours = ["ix_tracks_title", "ix_tracks_artist"];
+        for (what, filter, indexes, sort) in [
+            ("all", page(), &[own][..], Sort::Nobody),
+            ("a later page", deep(page()), &[own], Sort::Nobody),
+            ("status", status(), &["ix_tracks_status"], few),
+            ("status, a later page", deep(status()), &["ix_tracks_status"], few),
+            ("artist", artist(), &["ix_tracks_artist"], few),
+            ("artist, a later page", deep(artist()), &["ix_tracks_artist"], few),
+            ("search", search(), &ours, Sort::Both),
+            ("search, a later page", deep(search()), &ours, Sort::Both),
+        ] {
+            let what = format!("{} {what}", filter.order_name());
+            let plan = many.db.explain_tracks(&many.owner, &filter).await.expect("a plan");
+            many.reads_by(&plan, indexes, sort, &what);
+            let found = many.db.list_tracks(&many.owner, &filter).await.expect("a page");
+            assert!(!found.items.is_empty(), "{what}");
+        }
+        // Most rows match: the order's own index finds a page at once.
+        let common = TrackFilter { search: Some("so".into()), ..page() };
+        let plan = many.db.explain_tracks(&many.owner, &common).await.expect("a plan");
+        many.reads_by(&plan, &[own], Sort::Nobody, "a common search of all");
+    }
+}
+
+#[tokio::test]
+async fn a_search_finds_the_same_tracks_however_it_is_read() {
+    let many = Many::new().await;
+    let all = TrackFilter { search: Some("z".into()), limit: 1000, ..TrackFilter::default() };
+    let zebras = many.db.list_tracks(&many.owner, &all).await.expect("a page");
+    assert!(zebras.next.is_none() && zebras.items.len() == 200, "{}", zebras.items.len());
+    let in_order = zebras.items.is_sorted_by_key(|track| track.created_at);
+    assert!(in_order && zebras.items.iter().all(|track| track.title.starts_with("Zebra ")));
+    let mut paged = Vec::new();
+    let mut next = None;
+    loop {
+        let filter = TrackFilter { limit: 7, cursor: next, ..all.clone() };
+        let page = many.db.list_tracks(&many.owner, &filter).await.expect("a page");
+        paged.extend(page.items);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(paged, zebras.items);
+}
+
+#[tokio::test]
+async fn a_reader_of_pages_sees_every_row_once_while_others_come() {
+    for order in [TrackOrder::CreatedAt, TrackOrder::Title, TrackOrder::ReleaseDate] {
+        for descending in [false, true] {
+            reads_every_row_once(order, descending).await;
+        }
+    }
+}
+
+async fn reads_every_row_once(order: TrackOrder, descending: bool) {
+    let world = World::new().await;
+    let add = async |title: String| {
+        let fields = TrackFields { title, artist_name: "a".into(), release_date: None };
+        world.app.create_track(&world.owner, fields).await.expect("a track").id
+    };
+    let mut known = BTreeSet::new();
+    for n in 0..20 {
+        // Several of one moment.
+        world.pass(TimeDelta::milliseconds(n % 3));
+        known.insert(add(format!("m{n:02}")).await);
+    }
+    let (mut seen, mut next) = (Vec::new(), None);
+    loop {
+        let page = TrackFilter { order, descending, limit: 3, ..TrackFilter::default() };
+        let filter = TrackFilter { cursor: next, ..page };
+        let page = world.app.db.list_tracks(&world.owner, &filter).await.expect("a page");
+        seen.extend(page.items.into_iter().map(|track| track.id));
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+        // Before the reader and behind it. Fewer than it reads, or it would never be done.
+        world.pass(TimeDelta::milliseconds(1));
+        add(format!("a{}", seen.len())).await;
+        add(format!("z{}", seen.len())).await;
+    }
+    let once: BTreeSet<_> = seen.iter().copied().collect();
+    assert_eq!(once.len(), seen.len(), "{order:?} {descending}: a row came twice");
+    assert!(once.is_superset(&known), "{order:?} {descending}: a row was skipped");
+}
+
+#[tokio::test]
+async fn a_reader_of_uploads_sees_every_row_once_while_others_come_and_change() {
+    let world = World::new().await;
+    let mut known = BTreeSet::new();
+    for n in 0..12 {
+        // Several of one moment.
+        world.pass(TimeDelta::seconds(n % 3));
+        known.insert(world.upload().await.id);
+    }
+    let (mut seen, mut next) = (Vec::new(), None);
+    loop {
+        let filter = UploadFilter { limit: 2, cursor: next, ..UploadFilter::default() };
+        let page = world.app.db.list_uploads(&world.owner, &filter).await.expect("a page");
+        for upload in &page.items {
+            world.app.delete_upload(&world.owner, upload.id).await.expect("ended");
+        }
+        seen.extend(page.items.into_iter().map(|upload| upload.id));
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+        world.create(NewUpload::default()).await;
+    }
+    assert_eq!(seen.iter().copied().collect::<BTreeSet<_>>(), known);
+    assert_eq!(seen.len(), known.len());
+}
