@@ -49,12 +49,12 @@ pub const UPLOAD_ORDER: &str = "-created_at";
 impl UploadFilter {
     /// The statement that reads the page, and one row more.
     pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
-        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
         // Of a track there are few: its index is the one to be used, whatever else is asked.
         let eq = |column: Column, text: &str| match self.track {
             None => column.eq(text),
             Some(_) => no_index(column).eq(text),
         };
+        let mut query = upload::Entity::find().filter(eq(Column::Owner, owner.as_str()));
         if let Some(status) = self.status {
             query = query.filter(eq(Column::Status, status.name()));
         }

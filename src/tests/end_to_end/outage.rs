@@ -21,6 +21,20 @@ fn not_now(answer: &Response) {
     assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
 }
 
+/// The readiness once its status is this: what was found before is told for a moment.
+async fn readiness(live: &Live, status: u16) -> Response {
+    let begun = Instant::now();
+    loop {
+        let answer = live.http.get(format!("{}/readyz", live.url)).send().await;
+        let answer = answer.expect("an answer");
+        if answer.status() == status {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     let on = Subject::server().await;
@@ -39,7 +53,7 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     not_now(&live.http.post(&confirm).send().await.expect("an answer"));
     let fallback = format!("{}/api/tracks/{other}/upload/song.mp3", live.url);
     not_now(&live.http.put(&fallback).body(mp3(9000, 2)).send().await.expect("an answer"));
-    not_now(&live.http.get(format!("{}/readyz", live.url)).send().await.expect("an answer"));
+    not_now(&readiness(&live, 503).await);
     // What needs no store goes on.
     assert_eq!(live.get(&format!("/api/tracks/{track}")).await.0, 200);
     live.presign(&other, json!({})).await;
@@ -47,8 +61,8 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     proxy.restore();
     let (status, upload) = read(live.http.post(&confirm).send().await.expect("an answer")).await;
     assert_eq!((status, &upload["status"]), (200, &json!("uploaded")), "{upload}");
-    let (status, ready) = live.get("/readyz").await;
-    assert_eq!((status, &ready["ready"]), (200, &json!(true)), "{ready}");
+    let (_, ready) = read(readiness(&live, 200).await).await;
+    assert_eq!(ready["ready"], true, "{ready}");
     assert_eq!(
         ready["capabilities"]["default"]["write_once"],
         json!(on.capabilities().write_once),
@@ -78,7 +92,7 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
 
     proxy.cut();
     not_now(&live.http.get(&path).send().await.expect("an answer"));
-    not_now(&live.http.get(format!("{}/readyz", live.url)).send().await.expect("an answer"));
+    not_now(&readiness(&live, 503).await);
     assert_eq!(live.get("/healthz").await.0, 200, "the process itself is well");
 
     proxy.restore();

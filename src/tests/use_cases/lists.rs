@@ -41,6 +41,10 @@ async fn fill(connection: &DatabaseConnection) {
         )
     };
     let owner = "CASE WHEN n % 3 = 0 THEN 'few' ELSE 'many' END";
+    // Of uploads, what is rare with the one is all that the other has: an index without the
+    // owner is of no help.
+    let rare = |number: u32| format!("n % 100 = {number} OR n % 3 = 0");
+    let (covers, pending) = (rare(1), rare(2));
     let title = "CASE WHEN n % 100 = 7 THEN 'Zebra ' ELSE 'Song ' END || n";
     let artist = "CASE WHEN n % 100 = 1 THEN 'Nina Simone' ELSE 'Somebody ' || n % 500 END";
     let track = if postgres { format!("'{TRACK}'::uuid") } else { format!("x'{:032x}'", 7) };
@@ -55,9 +59,9 @@ async fn fill(connection: &DatabaseConnection) {
         format!(
             "INSERT INTO uploads (id, owner, policy, track_id, track_sequence, key, strategy, \
              write_once, metadata, url_expires_at, status, late, version, created_at, updated_at) \
-             SELECT {id}, {owner}, CASE WHEN n % 100 = 1 THEN 'covers' ELSE 'tracks' END, \
+             SELECT {id}, {owner}, CASE WHEN {covers} THEN 'covers' ELSE 'tracks' END, \
              CASE WHEN n % 1000 = 1 THEN {track} END, n, 'tracks/' || n, 'put', false, '{{}}', \
-             {at}, CASE WHEN n % 100 = 2 THEN 'pending' ELSE 'expired' END, false, 1, {at}, {at} \
+             {at}, CASE WHEN {pending} THEN 'pending' ELSE 'expired' END, false, 1, {at}, {at} \
              FROM {rows}"
         ),
     ] {
@@ -121,7 +125,7 @@ impl Many {
 }
 
 fn cursor(order: &str, value: &str) -> Cursor {
-    Some(Cursor { order: order.into(), value: value.into(), id: Uuid::from_u128(u128::MAX / 2) })
+    Cursor { order: order.into(), value: value.into(), id: Uuid::from_u128(u128::MAX / 2) }
 }
 
 fn moment(hours: i64) -> Timestamp {
@@ -141,7 +145,6 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         created_before: Some(moment(3)),
         ..filter
     };
-    let of_policy = Some(PolicyName::new("covers"));
     let deep = |filter: UploadFilter| UploadFilter {
         cursor: Some(cursor("-created_at", "2026-01-01T04:00:00+00:00")),
         ..filter
@@ -161,7 +164,6 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("a later page", deep(page()), created, Sort::Nobody),
         ("status", pending(), status, Sort::Postgres),
         ("status, a later page", deep(pending()), status, Sort::Postgres),
-        ("status and times", span(pending()), status, Sort::Postgres),
         ("track", track(), by_track, Sort::Postgres),
         ("track, a later page", deep(track()), by_track, Sort::Postgres),
         ("track and times", span(track()), by_track, Sort::Postgres),
@@ -179,17 +181,23 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ),
         ("policy", covers(), policy, Sort::Postgres),
         ("policy, a later page", deep(covers()), policy, Sort::Postgres),
-        ("policy and times", span(covers()), policy, Sort::Postgres),
     ] {
         let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
         many.reads_by(&plan, &[index], sort, what);
         let found = many.db.list_uploads(&many.owner, &filter).await.expect("a page");
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
-    // Either index will do, and what it leaves is looked at.
-    let both = UploadFilter { policy: of_policy, ..pending() };
-    let plan = many.db.explain_uploads(&many.owner, &both).await.expect("a plan").join("\n");
-    assert!(plan.contains(policy) || plan.contains(status), "{plan}");
+    // Either of two indexes will do, and what it leaves is looked at.
+    let both = UploadFilter { policy: covers().policy, ..pending() };
+    for (what, filter, either) in [
+        ("status and policy", both, [status, policy]),
+        ("status and times", span(pending()), [status, created]),
+        ("policy and times", span(covers()), [policy, created]),
+    ] {
+        let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
+        let index = either.into_iter().find(|name| plan.iter().any(|line| line.contains(name)));
+        many.reads_by(&plan, &[index.unwrap_or("an index")], Sort::Postgres, what);
+    }
 }
 
 #[tokio::test]
@@ -206,6 +214,7 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
         let page = || TrackFilter { order, descending, limit: 100, ..TrackFilter::default() };
         let (own, value) = match order {
             TrackOrder::CreatedAt => ("ix_tracks_created", "2026-01-01T04:00:00+00:00"),
+            TrackOrder::Title if descending => ("ix_tracks_title", "zebra 5"),
             TrackOrder::Title => ("ix_tracks_title", "song 2"),
             TrackOrder::ReleaseDate => ("ix_tracks_release", "2010-01-01"),
         };

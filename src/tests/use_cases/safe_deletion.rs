@@ -25,7 +25,7 @@ async fn no_deletion_hits_what_an_open_or_verified_upload_owns() {
     };
     for seed in seeds {
         println!("TEST_SEED={seed}");
-        round(seed).await;
+        Box::pin(round(seed)).await;
     }
 }
 
