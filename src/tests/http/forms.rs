@@ -57,11 +57,11 @@ fn form() -> impl Strategy<Value = Sent> {
                 body.extend_from_slice(bytes);
                 body.extend_from_slice(b"\r\n");
             };
-            for field in &before {
+            if let Some(field) = &before {
                 part(field.as_bytes());
             }
             part(&[head.as_bytes(), b"\r\n\r\n", &file].concat());
-            for field in &after {
+            if let Some(field) = &after {
                 part(field.as_bytes());
             }
             body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
