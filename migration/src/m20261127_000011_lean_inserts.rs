@@ -6,19 +6,13 @@ use sea_orm_migration::prelude::*;
 pub struct Migration;
 
 /// Name, columns, and which rows are in it.
-const LEAN: [(&str, &str, &str); 3] = [
+const LEAN: [(&str, &str, &str); 2] = [
     ("ix_uploads_track", "track_id, created_at, id", "track_id IS NOT NULL"),
     ("ix_uploads_deletion", "object_deleted_at", "object_deleted_at IS NOT NULL"),
-    (
-        "ix_uploads_window",
-        "policy, status, url_expires_at",
-        "status = 'uploaded' OR status = 'expired'",
-    ),
 ];
-const FULL: [(&str, &str); 3] = [
+const FULL: [(&str, &str); 2] = [
     ("ix_uploads_track", "track_id, created_at, id"),
     ("ix_uploads_deletion", "object_deleted_at, object_delete_after"),
-    ("ix_uploads_window", "policy, status, url_expires_at"),
 ];
 
 #[async_trait::async_trait]

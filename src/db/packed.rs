@@ -84,8 +84,8 @@ mod tests {
     use entity::upload;
     use proptest::prelude::*;
     use sea_orm::{
-        ActiveModelTrait as _, IntoActiveModel as _, QueryOrder as _, QuerySelect as _,
-        QueryTrait as _,
+        ActiveModelTrait as _, ConnectionTrait as _, IntoActiveModel as _, QueryOrder as _,
+        QuerySelect as _, QueryTrait as _,
     };
     use uuid::Uuid;
 
@@ -160,6 +160,7 @@ mod tests {
                 };
                 let db = Db::connect(&settings).await.unwrap();
                 db.migrate_up().await.unwrap();
+                db.write.execute_unprepared("PRAGMA foreign_keys = off").await.unwrap();
                 for row in &rows {
                     row.clone().into_active_model().reset_all().insert(&db.write).await.unwrap();
                 }
