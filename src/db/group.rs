@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{DbError, Result};
 
-/// How many may wait. A group takes milliseconds: what waits behind this many would be
-/// answered too late anyway.
+/// How many may stand in the queue. A group takes milliseconds: what is written behind this
+/// many would be answered too late anyway.
 const QUEUE: usize = 2048;
 
 /// How long a group may take: less than an idempotency key's lease. A database that is cut
@@ -61,8 +61,16 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
         Self(sender)
     }
 
-    /// Has it done with the next group. A caller that is dropped meanwhile does not undo it.
+    /// Has it done with the next group, and waits for a place in the queue where it is full. A
+    /// caller that is dropped meanwhile does not undo it.
     pub async fn ask(&self, asked: I) -> Result<O> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send((asked, answer)).await.map_err(|_| DbError::Busy)?;
+        answered.await.map_err(|_| DbError::Busy)?
+    }
+
+    /// The same, but refused at once where the queue is full.
+    pub async fn ask_now(&self, asked: I) -> Result<O> {
         let (answer, answered) = oneshot::channel();
         self.0.try_send((asked, answer)).map_err(|_| DbError::Busy)?;
         // An answer is dropped with its group, or with the runtime.
@@ -94,6 +102,19 @@ mod tests {
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, (0..10).map(|n| n * 2).collect::<Vec<_>>());
         assert_eq!(*sizes.lock().unwrap(), [1, 4, 4, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_who_asks_now_and_lets_others_wait() {
+        let grouped = Grouped::start("waiting", 1, |numbers: Vec<usize>| async move {
+            numbers.into_iter().map(Ok).collect()
+        });
+        // Nothing is taken out before this task waits for the first time.
+        let asked_now = join_all((0..=QUEUE).map(|n| grouped.ask_now(n))).await;
+        let refused = asked_now.iter().filter(|one| matches!(one, Err(DbError::Busy)));
+        assert_eq!(refused.count(), 1);
+        let asked = join_all((0..QUEUE + 100).map(|n| grouped.ask(n))).await;
+        assert!(asked.into_iter().enumerate().all(|(n, one)| one.unwrap() == n));
     }
 
     #[tokio::test]

@@ -100,7 +100,7 @@ impl Db {
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.creator.ask(Wanted { upload, track, claim: claim.cloned() }).await
+        self.creator.ask_now(Wanted { upload, track, claim: claim.cloned() }).await
     }
 
     /// One upload of this owner.
