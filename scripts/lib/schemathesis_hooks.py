@@ -28,7 +28,8 @@ RULES = {
     "checksum": r"Algorithm must be one of|Value is not base64|A \w+ value is base64|The store keeps no",
     "metadata": r"Must be at most \d+ bytes|Names may hold|Values may hold",
     "expires_in": r"Must be from 1 to \d+ seconds",
-    # How headers and ages are written.
+    # How orders, headers and ages are written.
+    "ordering": r"Must be created_at, title or release_date",
     "Idempotency-Key": r"Must be 1 to 255 printable ASCII",
     "Content-Digest": r"Must be such as sha-256=|Is of a whole form",
     "Repr-Digest": r"Must be such as sha-256=|Is of a whole form",
