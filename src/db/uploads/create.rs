@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
+use super::group::all;
 use super::row::to_row;
+use crate::db::bulk::{RowChange, update_each};
 use crate::db::group::Grouped;
 use crate::db::idempotency::{Claim, complete};
 use crate::db::quota::Quota;
@@ -81,7 +83,7 @@ async fn one_by_one(write: &DatabaseConnection, quota: &Quota, wanted: &[Wanted]
 }
 
 /// Commits all of them; the answers are in their order. Without keys and quotas this takes
-/// three statements and one for each track.
+/// three statements at most, however many they are.
 async fn insert(
     write: &DatabaseConnection,
     quota: &Quota,
@@ -164,7 +166,6 @@ fn place(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option
     let row = tracks.get_mut(&(id, upload.owner.clone()))?;
     upload.slot = Some(TrackSlot { track: id, sequence: row.next_sequence });
     row.next_sequence += 1;
-    row.version += 1;
     row.latest_upload_id = Some(upload.id.0);
     upload.status().name().clone_into(&mut row.status);
     row.updated_at = row.updated_at.max(upload.created_at);
@@ -179,21 +180,22 @@ async fn write_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveMode
 }
 
 async fn write_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
-    for row in tracks.into_values() {
-        track::Entity::update_many()
-            .set(track::ActiveModel {
+    let changes: Vec<_> = tracks
+        .into_values()
+        .map(|row| RowChange {
+            id: row.id,
+            version: row.version,
+            values: track::ActiveModel {
                 next_sequence: Set(row.next_sequence),
                 latest_upload_id: Set(row.latest_upload_id),
                 status: Set(row.status),
-                version: Set(row.version),
                 updated_at: Set(row.updated_at),
                 ..Default::default()
-            })
-            .filter(track::Column::Id.eq(row.id))
-            .exec(txn)
-            .await?;
-    }
-    Ok(())
+            },
+        })
+        .collect();
+    let columns = (track::Column::Id, track::Column::Version);
+    all(&changes, update_each(txn, columns, &changes).await?)
 }
 
 type Tracks = HashMap<(TrackId, Owner), track::Model>;

@@ -214,7 +214,7 @@ impl Group {
 }
 
 /// All rows of a group are locked: where one was not written, something is badly wrong.
-fn all<T>(rows: &[T], written: u64) -> Result<()> {
+pub(super) fn all<T>(rows: &[T], written: u64) -> Result<()> {
     if written == rows.len() as u64 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }
 

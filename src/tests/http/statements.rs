@@ -115,3 +115,27 @@ async fn many_who_poll_at_once_share_their_statements() {
     assert!(made < 64, "{made} statements for 64 polls at once");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn many_who_create_at_once_share_their_statements_whichever_track_it_is_for() {
+    let server = Server::start().await;
+    let mut tracks = Vec::new();
+    for _ in 0..8 {
+        tracks.push(server.track().await);
+    }
+    let before = server.app.db.statements();
+    let creations = (0..64).map(|n| {
+        let body = json!({"filename": "a.mp3", "track_id": tracks[n % tracks.len()]});
+        server.send("POST", "/api/uploads", body)
+    });
+    for made in futures_util::future::join_all(creations).await {
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let made = server.app.db.statements() - before;
+    assert!(made < 3 * 64, "{made} statements for 64 creations at once");
+    for track in &tracks {
+        let list = server.get(&format!("/api/uploads?track_id={track}")).await.json();
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(8), "{list}");
+    }
+    server.stop().await;
+}
