@@ -187,16 +187,17 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         let found = many.db.list_uploads(&many.owner, &filter).await.expect("a page");
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
-    // Either of two indexes will do, and what it leaves is looked at.
+    // Either of two indexes will do, and what it leaves is looked at. PostgreSQL may take the one
+    // that has status and policy in it, where one owner has most of the rows.
     let both = UploadFilter { policy: covers().policy, ..pending() };
     for (what, filter, either) in [
-        ("status and policy", both, [status, policy]),
-        ("status and times", span(pending()), [status, created]),
-        ("policy and times", span(covers()), [policy, created]),
+        ("status and policy", both, &[status, policy, "ix_uploads_stats"][..]),
+        ("status and times", span(pending()), &[status, created]),
+        ("policy and times", span(covers()), &[policy, created]),
     ] {
         let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
-        let index = either.into_iter().find(|name| plan.iter().any(|line| line.contains(name)));
-        many.reads_by(&plan, &[index.unwrap_or("an index")], Sort::Postgres, what);
+        let index = either.iter().find(|name| plan.iter().any(|line| line.contains(**name)));
+        many.reads_by(&plan, &[index.unwrap_or(&"an index")], Sort::Postgres, what);
     }
 }
 
