@@ -24,7 +24,8 @@ const TTL: u32 = 3600;
 
 /// One presigned PUT whose type and length are signed, by three libraries.
 fn signing(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut group = c.benchmark_group("sign a PUT");
 
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench");
