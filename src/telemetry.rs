@@ -4,6 +4,8 @@
 //! a text that may hold one, such as another library's error, goes through
 //! [`redact_query`] first.
 
+#[cfg(test)]
+pub(crate) mod captured;
 mod json_lines;
 pub mod metrics;
 pub mod traces;

@@ -135,28 +135,13 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use actix_web::middleware::from_fn;
     use actix_web::test::{TestRequest, init_service, try_call_service};
     use actix_web::{App, HttpResponse, web};
     use tracing_actix_web::TracingLogger;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::captured::Captured;
 
     async fn failing() -> Result<HttpResponse, ApiError> {
         tracing::info!("inside");
@@ -168,7 +153,7 @@ mod tests {
 
     /// The answer's status, and what was logged of a GET of `path`.
     async fn logged(path: &str) -> (u16, String, String) {
-        let log = Log::default();
+        let log = Captured::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
@@ -192,7 +177,7 @@ mod tests {
         assert_eq!(response.headers().get("x-request-id").unwrap(), "id-1");
         let status = response.status().as_u16();
         let body = actix_web::body::to_bytes(response.into_body()).await.unwrap();
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         (status, String::from_utf8(body.to_vec()).unwrap(), log)
     }
 

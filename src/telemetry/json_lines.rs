@@ -143,31 +143,16 @@ impl fmt::Write for Escaping<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::captured::Captured;
 
     /// What is logged by both formats: ours, and `tracing_subscriber`'s own.
     fn logged(work: impl Fn()) -> [Vec<Value>; 2] {
-        let (ours, theirs) = (Log::default(), Log::default());
+        let (ours, theirs) = (Captured::default(), Captured::default());
         let (to_ours, to_theirs) = (ours.clone(), theirs.clone());
         let our_layer = tracing_subscriber::fmt::layer()
             .fmt_fields(JsonLines)
@@ -186,7 +171,7 @@ mod tests {
             tracing::subscriber::with_default(subscriber, &work);
         }
         [ours, theirs].map(|log| {
-            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let text = log.text();
             let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
             lines
                 .map(|mut line| {
