@@ -4,6 +4,7 @@
 //!   fill     DATABASE OBJECTS           rows for so many stored objects, and 1,000 pending
 //!   run      DATABASE OBJECTS MODE      one run against a listing that is computed, not kept
 //!   s3-fill  OBJECTS                    objects in the bucket that `TEST_S3_*` name
+//!   s3-rows  DATABASE                   rows for what is in that bucket
 //!   s3-list  OBJECTS                    lists them, as many shards at once as an audit
 //!   s3-audit DATABASE OBJECTS           audits them
 
@@ -28,7 +29,7 @@ use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::wire::http_client;
-use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Store};
+use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Store, StoreError};
 
 #[path = "support/computed.rs"]
 mod computed;
@@ -64,7 +65,7 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         policies: config.domain_policies(),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
-        direct: DirectSettings { enabled: false, part_size: 8 << 20 },
+        direct: DirectSettings::new(false, 8 << 20),
     }))
 }
 
@@ -84,10 +85,14 @@ fn forget_peak() {
 async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
     marker::claim(&app).await?;
     let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
-    let idle = memory("VmRSS");
-    forget_peak();
     let request =
         RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Cli };
+    if mode == Mode::Incremental {
+        // They follow each other in one process, whose connections are there.
+        reconciler.start(request.clone()).await?.wait().await;
+    }
+    let idle = memory("VmRSS");
+    forget_peak();
     let began = Instant::now();
     let run = reconciler.start(request).await?.wait().await;
     let seconds = began.elapsed().as_secs_f64();
@@ -119,14 +124,14 @@ async fn list(store: &Store, prefix: &str) -> Outcome<usize> {
     let settings = ReconcileSettings::default();
     let prefix = Prefix::parse(prefix)?;
     let counts = stream::iter(Shard::all().map(|shard| shard.range(&prefix)))
-        .map(|range| list_shard(store, range, settings.page_size))
+        .map(|range| tokio::spawn(list_shard(store.clone(), range, settings.page_size)))
         .buffer_unordered(settings.shards)
         .try_collect::<Vec<_>>()
         .await?;
-    Ok(counts.into_iter().sum())
+    counts.into_iter().sum::<Result<usize, StoreError>>().map_err(Into::into)
 }
 
-async fn list_shard(store: &Store, range: KeyRange, limit: usize) -> Outcome<usize> {
+async fn list_shard(store: Store, range: KeyRange, limit: usize) -> Result<usize, StoreError> {
     let (mut seen, mut token) = (0, None);
     loop {
         let KeyRange { prefix, after, .. } = range.clone();
@@ -181,10 +186,13 @@ async fn main() -> Outcome<()> {
             let seconds = began.elapsed().as_secs_f64();
             println!("{}", json!({"objects": objects, "seconds": seconds}));
         }
-        ["s3-audit", url, objects] => {
+        ["s3-rows", url] => {
             let store = bucket().await?.into_store("default", Capabilities::aws());
             open(url).await?.migrate_up().await?;
             rows::fill_listed(url, &store).await?;
+        }
+        ["s3-audit", url, objects] => {
+            let store = bucket().await?.into_store("default", Capabilities::aws());
             reconcile(app(open(url).await?, store)?, Mode::Audit, objects.parse()?).await?;
         }
         _ => return Err(format!("no such bench: {arguments:?}").into()),

@@ -1,5 +1,6 @@
 //! The direct-upload fallback: the bytes come through this service and go on to the
-//! store as they come. Memory per upload is about one part, whatever the file's size.
+//! store as they come. Memory per upload is about one part, whatever the file's size; a few
+//! uploads at a time may read the next part while one is being sent.
 //!
 //! The row is committed before the first byte is stored, and nothing is stored that
 //! breaks a rule which can be seen beforehand. What fails later is ended: parts aborted,
@@ -19,7 +20,7 @@ use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{Part, PutOptions, Store, StoreError, Written};
+use crate::storage::{PutOptions, Store, StoreError, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -286,14 +287,35 @@ impl Transfer<'_> {
             return Err(error);
         }
         self.app.db.settle(&intent).await?;
-        let mut parts = vec![self.put_part(&key, &id, 1, first).await?];
-        while !file.ended {
+        let (mut parts, mut part) = (Vec::new(), first);
+        loop {
             let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);
             if number > MAX_PART_NUMBER {
                 return Err(AppError::field("file", self.policy.too_large()));
             }
-            let part = file.next_part().await?;
-            parts.push(self.put_part(&key, &id, number, part).await?);
+            let last = file.ended;
+            let spare = if last { None } else { self.app.direct.spare_parts.try_acquire().ok() };
+            let overlaps = spare.is_some();
+            let send = async {
+                let sent = self.store.objects.upload_part(&key, &id, number, part).await;
+                // Its memory is free again.
+                drop(spare);
+                Ok::<_, AppError>(sent?)
+            };
+            if overlaps {
+                // A part that fails ends the reading; a body that fails lets the part arrive,
+                // so that none is on its way when the upload is aborted.
+                let (part_sent, next) =
+                    tokio::try_join!(send, async { Ok(file.next_part().await) })?;
+                parts.push(part_sent);
+                part = next?;
+            } else {
+                parts.push(send.await?);
+                if last {
+                    break;
+                }
+                part = file.next_part().await?;
+            }
             self.move_deadline().await?;
         }
         self.check_size(file.size)?;
@@ -320,10 +342,6 @@ impl Transfer<'_> {
             }
             _ => Err(error.into()),
         }
-    }
-
-    async fn put_part(&self, key: &str, id: &str, number: u16, part: Bytes) -> Result<Part> {
-        Ok(self.store.objects.upload_part(key, id, number, part).await?)
     }
 
     /// A body that ended before its declared length is not the file.

@@ -114,13 +114,25 @@ impl From<FieldErrors> for AppError {
 /// A result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 
+/// How many direct uploads may hold a second part at a time, to read it while the first is
+/// being sent. The others read and send in turns: memory stays at about one part for each.
+const SPARE_PARTS: usize = 4;
+
 /// How the direct-upload fallback works.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct DirectSettings {
     /// Whether there is one.
     pub enabled: bool,
     /// What is held in memory of each upload, in bytes; S3 takes parts from 5 MiB.
     pub part_size: usize,
+    spare_parts: tokio::sync::Semaphore,
+}
+
+impl DirectSettings {
+    /// `part_size` in bytes.
+    pub fn new(enabled: bool, part_size: usize) -> Self {
+        Self { enabled, part_size, spare_parts: tokio::sync::Semaphore::new(SPARE_PARTS) }
+    }
 }
 
 /// All that the use cases need.

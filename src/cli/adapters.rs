@@ -78,10 +78,10 @@ impl Adapters {
             policies: config.domain_policies(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
-            direct: DirectSettings {
-                enabled: config.direct_upload.enabled,
-                part_size: config.direct_upload.part_size.as_usize(),
-            },
+            direct: DirectSettings::new(
+                config.direct_upload.enabled,
+                config.direct_upload.part_size.as_usize(),
+            ),
         };
         Ok(Self {
             app: Arc::new(app),

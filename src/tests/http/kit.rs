@@ -133,10 +133,7 @@ impl Server {
             policies: [(PolicyName::default(), policy())].into(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
-            direct: DirectSettings {
-                enabled: true,
-                part_size: usize::try_from(MIN_PART_SIZE).expect("a size"),
-            },
+            direct: DirectSettings::new(true, usize::try_from(MIN_PART_SIZE).expect("a size")),
         });
         let settings = ReconcileSettings::default();
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));

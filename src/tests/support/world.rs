@@ -22,6 +22,11 @@ use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
 
 use super::database::TestDatabase;
 
+/// Parts of 4 KiB.
+fn direct_settings() -> DirectSettings {
+    DirectSettings::new(true, 4096)
+}
+
 pub struct World {
     pub app: Arc<App>,
     pub store: Arc<MemoryStore>,
@@ -80,7 +85,7 @@ impl World {
             policies,
             clock: clock.clone(),
             ids: ids(clock.clone()),
-            direct: DirectSettings { enabled: true, part_size: 4096 },
+            direct: direct_settings(),
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
@@ -98,7 +103,7 @@ impl World {
             policies: self.app.policies.clone(),
             clock: self.clock.clone(),
             ids: Arc::new(SystemIds),
-            direct: self.app.direct,
+            direct: direct_settings(),
         }
     }
 
@@ -113,7 +118,7 @@ impl World {
             .expect("a runtime");
         let database = self.database.url.clone();
         let (stores, policies) = (self.app.stores.clone(), self.app.policies.clone());
-        let (clock, direct) = (self.clock.clone(), self.app.direct);
+        let (clock, direct) = (self.clock.clone(), direct_settings());
         let reconciler = runtime.spawn(async move {
             let db = super::database::open(&database).await;
             let app = App { db, stores, policies, clock, ids: Arc::new(SystemIds), direct };

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -200,6 +202,39 @@ async fn a_store_that_dies_in_the_middle_of_a_direct_upload_leaves_no_parts() {
     assert!(matches!(failed, Err(AppError::Store(StoreError::Unavailable(_)))));
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
     assert_eq!(reload(&world, &track).await.status, Some(Status::Cancelled));
+}
+
+#[tokio::test]
+async fn a_few_direct_uploads_read_the_next_part_while_one_is_sent_and_the_others_take_turns() {
+    const SPARE: usize = 4;
+    let world = Arc::new(World::new().await);
+    let gate = world.store.hold(Operation::UploadPart);
+    let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
+    let mut uploads = tokio::task::JoinSet::new();
+    for n in 0..=SPARE {
+        let (world, read, track) = (Arc::clone(&world), read.clone(), world.track().await);
+        uploads.spawn(async move {
+            // Parts are of 4,096 bytes: the second chunk is asked for to fill the second part.
+            let file = mp3(12_000, u8::try_from(n).unwrap());
+            let chunks = iter([0..5000, 5000..12_000]).map(|range: std::ops::Range<usize>| {
+                read.send(range.start).unwrap();
+                Ok(Bytes::copy_from_slice(&file[range]))
+            });
+            let sent = world.app.direct_upload(&world.owner, direct(&track), chunks).await;
+            let upload = sent.unwrap().1.unwrap();
+            let etag = &upload.state.facts().unwrap().etag;
+            let stored = world.store.read(upload.key.as_str(), 0..12_000, etag).await;
+            assert_eq!(stored.unwrap(), file);
+        });
+        gate.arrival().await;
+    }
+    for _ in 0..(SPARE + 1) + SPARE {
+        reads.recv().await.unwrap();
+    }
+    assert!(reads.try_recv().is_err(), "the last one sends before it reads on");
+    gate.open();
+    uploads.join_all().await;
+    assert_eq!(reads.recv().await, Some(5000));
 }
 
 #[tokio::test]
