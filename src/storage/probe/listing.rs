@@ -10,7 +10,7 @@ const NAMES: [&str; 6] = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
 const STARTS: [&str; 8] = ["a", "a-b", "a-c", "a.b", "a/", "a/b", "a/z", "aa"];
 
 impl Prober<'_> {
-    pub(super) async fn listing(&mut self) -> Step<Check> {
+    pub(super) async fn listing(&self) -> Step<Check> {
         for name in NAMES {
             let key = self.key(&format!("list/{name}"));
             let options = PutOptions::default();
@@ -18,7 +18,7 @@ impl Prober<'_> {
         }
         let listed = self.names(None, 2).await?;
         let ordered = listed == NAMES;
-        self.report.capabilities.list_order = ordered;
+        self.learn(|can| can.list_order = ordered);
         Ok(if ordered {
             Check::pass("listing", "listings ascend byte by byte")
         } else {
@@ -28,7 +28,7 @@ impl Prober<'_> {
         })
     }
 
-    pub(super) async fn start_after(&mut self) -> Step<Check> {
+    pub(super) async fn start_after(&self) -> Step<Check> {
         let mut wrong = None;
         for start in STARTS {
             let mut listed = self.names(Some(start), 1000).await?;
@@ -39,7 +39,7 @@ impl Prober<'_> {
                 break;
             }
         }
-        self.report.capabilities.start_after = wrong.is_none();
+        self.learn(|can| can.start_after = wrong.is_none());
         Ok(match wrong {
             None => Check::pass("start_after", "a listing may begin behind any text"),
             Some(saw) => {
@@ -49,7 +49,7 @@ impl Prober<'_> {
         })
     }
 
-    pub(super) async fn batch_delete(&mut self) -> Step<Check> {
+    pub(super) async fn batch_delete(&self) -> Step<Check> {
         let keys: Vec<_> = NAMES.iter().map(|name| self.key(&format!("list/{name}"))).collect();
         let failed = match self.store.objects.delete_batch(&keys).await {
             Ok(failed) => failed.len(),
@@ -61,7 +61,7 @@ impl Prober<'_> {
             left += usize::from(self.etag(key).await?.is_some());
         }
         let works = failed == 0 && left == 0;
-        self.report.capabilities.batch_delete = works;
+        self.learn(|can| can.batch_delete = works);
         Ok(if works {
             Check::pass("batch_delete", "objects are deleted in batches")
         } else {

@@ -3,7 +3,8 @@
 //!
 //! All that it writes is below `{prefix}.probe/`, which no upload's key is, and is deleted
 //! at the end. To add a check: a function in the file of its kind that returns a
-//! [`Check`] and sets its capability, and a line in `Prober::run`.
+//! [`Check`] and sets its capability, and a line in `Prober::run`. Each check writes to keys of
+//! its own, because several are made at once.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
+use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -28,6 +31,8 @@ mod puts;
 
 /// How long the probe's URLs are good: it is over in seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
+/// How many objects are deleted at a time.
+const DELETIONS: usize = 8;
 /// S3 takes requests whose clock is off by so much (S3 API reference, `RequestTimeTooSkewed`).
 const MAX_SKEW: TimeDelta = TimeDelta::minutes(15);
 /// Above this a clock is not set by the network.
@@ -113,17 +118,19 @@ pub async fn probe(
     options: &ProbeOptions,
 ) -> Report {
     let mut prober = Prober::new(store, wire, clock, options);
-    if let Err(stop) = prober.run().await {
-        prober.report.capabilities = Capabilities::conservative();
-        prober.note(stop.check);
-    }
+    let ended = prober.run().await;
     prober.clean_up().await;
-    prober.report
+    let mut report = prober.report();
+    if let Err(stop) = ended {
+        report.capabilities = Capabilities::conservative();
+        report.checks.push(stop.check);
+    }
+    report
 }
 
 /// What browsers may do, by itself: for after a mend.
 pub async fn cors(store: &Store, wire: &Wire, clock: &dyn Clock, options: &ProbeOptions) -> Check {
-    let mut prober = Prober::new(store, wire, clock, options);
+    let prober = Prober::new(store, wire, clock, options);
     let check = prober.cors().await.unwrap_or_else(|stop| stop.check);
     prober.clean_up().await;
     check
@@ -163,7 +170,8 @@ struct Prober<'a> {
     origins: &'a [String],
     /// Every key that something may have been written to.
     written: Mutex<BTreeSet<String>>,
-    report: Report,
+    capabilities: Mutex<Capabilities>,
+    checks: Vec<Check>,
 }
 
 impl<'a> Prober<'a> {
@@ -180,9 +188,32 @@ impl<'a> Prober<'a> {
             base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
             origins: &options.origins,
             written: Mutex::default(),
-            report: Report { capabilities: Capabilities::conservative(), checks: Vec::new() },
+            capabilities: Mutex::new(Capabilities::conservative()),
+            checks: Vec::new(),
         }
     }
+
+    fn report(self) -> Report {
+        let mut capabilities =
+            self.capabilities.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let known = Algorithm::ALL;
+        for found in [&mut capabilities.enforced_checksums, &mut capabilities.returned_checksums] {
+            found.sort_by_key(|one| known.iter().position(|known| known == one));
+        }
+        Report { capabilities, checks: self.checks }
+    }
+}
+
+/// Makes some checks one after the other, up to one that ends the probe.
+async fn in_turn(checks: Vec<BoxFuture<'_, Step<Check>>>) -> Vec<Step<Check>> {
+    let mut made = Vec::with_capacity(checks.len());
+    for check in checks {
+        made.push(check.await);
+        if made.last().is_some_and(Result::is_err) {
+            break;
+        }
+    }
+    made
 }
 
 impl Prober<'_> {
@@ -190,36 +221,32 @@ impl Prober<'_> {
         self.endpoint().await?;
         self.public_endpoint().await?;
         self.presigned_put().await?;
-        // Each is noted at once: a later one may end the probe.
-        let check = self.signature().await?;
-        self.note(check);
-        let check = self.signed_length().await?;
-        self.note(check);
-        let check = self.signed_content_type().await?;
-        self.note(check);
-        let check = self.write_once().await?;
-        self.note(check);
-        for algorithm in Algorithm::ALL {
-            let check = self.checksum(algorithm).await?;
-            self.note(check);
+        // Of every kind one at a time: a far store would else be waited for 60 times.
+        let kinds = [
+            vec![
+                self.signature().boxed(),
+                self.signed_length().boxed(),
+                self.signed_content_type().boxed(),
+                self.write_once().boxed(),
+            ],
+            Algorithm::ALL.map(|algorithm| self.checksum(algorithm).boxed()).into(),
+            vec![self.post_policy().boxed()],
+            vec![self.multipart().boxed()],
+            vec![self.listing().boxed(), self.start_after().boxed(), self.batch_delete().boxed()],
+            vec![self.cors().boxed()],
+        ];
+        for check in join_all(kinds.map(in_turn)).await.into_iter().flatten() {
+            self.note(check?);
         }
-        let check = self.post_policy().await?;
-        self.note(check);
-        let check = self.multipart().await?;
-        self.note(check);
-        let check = self.listing().await?;
-        self.note(check);
-        let check = self.start_after().await?;
-        self.note(check);
-        let check = self.batch_delete().await?;
-        self.note(check);
-        let check = self.cors().await?;
-        self.note(check);
         Ok(())
     }
 
     fn note(&mut self, check: Check) {
-        self.report.checks.push(check);
+        self.checks.push(check);
+    }
+
+    fn learn(&self, learn: impl FnOnce(&mut Capabilities)) {
+        learn(&mut self.capabilities.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The way that the service itself takes.
@@ -307,15 +334,17 @@ impl Prober<'_> {
     }
 
     /// Best effort: what stays behind is foreign to every policy and hurts nobody.
-    async fn clean_up(&mut self) {
+    async fn clean_up(&self) {
         let keys =
             std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
-        for key in keys {
-            if let Err(error) = self.store.objects.delete(&key).await {
-                tracing::warn!(%key, error = %chain(&error), "a probe's object is left behind");
-                // A store that is down would take a timeout for each.
-                return;
+        let gone = stream::iter(keys).map(|key| async move {
+            let deleted = self.store.objects.delete(&key).await;
+            if let Err(error) = &deleted {
+                tracing::warn!(%key, error = %chain(error), "a probe's object is left behind");
             }
-        }
+            deleted
+        });
+        // A store that is down would take a timeout for each.
+        drop(gone.buffer_unordered(DELETIONS).try_collect::<()>().await);
     }
 }

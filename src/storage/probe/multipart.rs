@@ -11,19 +11,20 @@ use crate::telemetry::chain;
 const PART: &[u8] = b"the only part";
 
 impl Prober<'_> {
-    pub(super) async fn multipart(&mut self) -> Step<Check> {
-        self.report.capabilities.multipart = false;
+    pub(super) async fn multipart(&self) -> Step<Check> {
+        self.learn(|can| can.multipart = false);
         let mend = "Set multipart_threshold above max_size: uploads in parts will fail.";
         let key = self.key("multipart");
         match self.in_parts(&key).await? {
             Ok(()) => {}
             Err(saw) => return Ok(Check::warn("multipart", saw, mend)),
         }
-        self.report.capabilities.multipart = true;
+        self.learn(|can| can.multipart = true);
         let (once, listed) = self.second_upload(&key).await?;
-        self.report.capabilities.multipart_write_once = once;
-        self.report.capabilities.list_multiparts = listed;
-        self.report.capabilities.multipart_checksums = self.checksums_of_parts().await?;
+        self.learn(|can| can.multipart_write_once = once);
+        self.learn(|can| can.list_multiparts = listed);
+        let kept = self.checksums_of_parts().await?;
+        self.learn(|can| can.multipart_checksums = kept);
         let once = if once { "is write-once" } else { "overwrites what is there" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(

@@ -43,7 +43,7 @@ impl Prober<'_> {
             Some(meta) if meta.size == RIGHT.len() as u64 => {
                 let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| !meta.keyed);
                 let right = Checksum::of(Algorithm::Md5, RIGHT);
-                self.report.capabilities.etag_md5 = md5 == Some(right);
+                self.learn(|can| can.etag_md5 = md5 == Some(right));
                 let saw = "presigned PUTs arrive in the bucket";
                 self.note(Check::pass("presigned_put", saw));
                 Ok(())
@@ -82,13 +82,13 @@ impl Prober<'_> {
         })
     }
 
-    pub(super) async fn signed_length(&mut self) -> Step<Check> {
+    pub(super) async fn signed_length(&self) -> Step<Check> {
         let key = self.key("length");
         let length = Some(RIGHT.len() as u64);
         let terms = PutTerms { content_length: length, ..PutTerms::default() };
         let answer = self.put(&key, &terms, LONGER).await?;
         let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
-        self.report.capabilities.signed_length = refused;
+        self.learn(|can| can.signed_length = refused);
         let saw = format!("a longer body than signed is answered with {}", answer.summary());
         Ok(if refused {
             Check::pass("signed_length", saw)
@@ -97,14 +97,14 @@ impl Prober<'_> {
         })
     }
 
-    pub(super) async fn signed_content_type(&mut self) -> Step<Check> {
+    pub(super) async fn signed_content_type(&self) -> Step<Check> {
         let key = self.key("type");
         let terms = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
         let mut signed = self.sign_put(&key, &terms).await?;
         signed.headers.insert("content-type".into(), "text/html".into());
         let answer = self.send(&signed, RIGHT).await?;
         let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
-        self.report.capabilities.signed_content_type = refused;
+        self.learn(|can| can.signed_content_type = refused);
         let saw = format!("another content type than signed is answered with {}", answer.summary());
         Ok(if refused {
             Check::pass("signed_content_type", saw)
@@ -115,7 +115,7 @@ impl Prober<'_> {
 
     /// A second PUT, and then the race: the sequence alone would believe stores that look
     /// first and write later.
-    pub(super) async fn write_once(&mut self) -> Step<Check> {
+    pub(super) async fn write_once(&self) -> Step<Check> {
         let terms = PutTerms { write_once: true, ..PutTerms::default() };
         let key = self.key("once");
         let first = self.put(&key, &terms, RIGHT).await?;
@@ -134,7 +134,7 @@ impl Prober<'_> {
             }
         }
         let effective = in_turn && winners == 1;
-        self.report.capabilities.write_once = effective;
+        self.learn(|can| can.write_once = effective);
         let saw = if in_turn {
             format!("of {RACERS} racing creations {winners} won")
         } else {
@@ -149,7 +149,7 @@ impl Prober<'_> {
         })
     }
 
-    pub(super) async fn checksum(&mut self, algorithm: Algorithm) -> Step<Check> {
+    pub(super) async fn checksum(&self, algorithm: Algorithm) -> Step<Check> {
         let name = format!("checksum_{algorithm}");
         let key = self.key(&name);
         let declared = Checksum::of(algorithm, RIGHT);
@@ -165,13 +165,10 @@ impl Prober<'_> {
         let kept = self.etag(&key).await? == before.as_ref().map(|meta| meta.etag.clone());
         let enforced = wrong.is_refusal() && kept;
         let returned = before.is_some_and(|meta| meta.checksums.contains(&declared));
-        let capabilities = &mut self.report.capabilities;
-        if enforced {
-            capabilities.enforced_checksums.push(algorithm);
-        }
-        if returned {
-            capabilities.returned_checksums.push(algorithm);
-        }
+        self.learn(|can| {
+            can.enforced_checksums.extend(enforced.then_some(algorithm));
+            can.returned_checksums.extend(returned.then_some(algorithm));
+        });
         let told = if returned { "HEAD tells it" } else { "HEAD does not tell it" };
         let saw = format!("wrong bytes are answered with {}; {told}", wrong.summary());
         Ok(if enforced {
