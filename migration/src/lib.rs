@@ -15,6 +15,7 @@ mod m20261123_000008_api_keys;
 mod m20261123_000009_idempotency;
 mod m20261127_000010_lists;
 mod m20261127_000011_lean_inserts;
+mod m20261127_000012_shard_window;
 
 /// All steps.
 pub struct Migrator;
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000009_idempotency::Migration),
             Box::new(m20261127_000010_lists::Migration),
             Box::new(m20261127_000011_lean_inserts::Migration),
+            Box::new(m20261127_000012_shard_window::Migration),
         ]
     }
 }

@@ -13,7 +13,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
-    Iterable as _, QueryTrait as _, Select, Statement,
+    Iterable as _, QueryTrait as _, Select, Statement, TryGetableMany,
 };
 use serde::de::DeserializeOwned;
 
@@ -37,7 +37,32 @@ where
     if connection.get_database_backend() != DbBackend::Sqlite {
         return query.all(connection).await;
     }
-    let row = Func::cust("json_array").args(E::Column::iter().map(as_json::<E>));
+    unpacked(connection, query, E::Column::iter().map(column::<E>)).await
+}
+
+/// Some columns of all rows of a query that selects these alone, in its order. `values` are the
+/// columns again, as JSON has them.
+pub(super) async fn tuples<E, T>(
+    connection: &DatabaseConnection,
+    query: Select<E>,
+    values: impl IntoIterator<Item = SimpleExpr>,
+) -> Result<Vec<T>, DbErr>
+where
+    E: EntityTrait,
+    T: DeserializeOwned + TryGetableMany + Send + Sync,
+{
+    if connection.get_database_backend() != DbBackend::Sqlite {
+        return query.into_tuple().all(connection).await;
+    }
+    unpacked(connection, query, values).await
+}
+
+async fn unpacked<E: EntityTrait, T: DeserializeOwned>(
+    connection: &DatabaseConnection,
+    query: Select<E>,
+    values: impl IntoIterator<Item = SimpleExpr>,
+) -> Result<Vec<T>, DbErr> {
+    let row = Func::cust("json_array").args(values);
     let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
     let packed = packed.to_string(SqliteQueryBuilder);
     let mut statement = query.build(DbBackend::Sqlite);
@@ -48,8 +73,8 @@ where
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
-/// Puts the number for the parameter of a `LIMIT` at the end.
-fn write_limit_out(statement: &mut Statement) {
+/// Puts the number for the parameter of a `LIMIT` at the end, as `SQLite` has it.
+pub(super) fn write_limit_out(statement: &mut Statement) {
     if let Some(before) = statement.sql.strip_suffix("LIMIT ?")
         && let Some(Values(values)) = &mut statement.values
         && let Some(Value::BigUnsigned(Some(limit))) = values.last()
@@ -60,9 +85,9 @@ fn write_limit_out(statement: &mut Statement) {
 }
 
 /// A column's value as JSON has it.
-fn as_json<E: EntityTrait>(column: E::Column) -> SimpleExpr {
-    let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&column)));
-    match column.def().get_column_type() {
+pub(super) fn column<E: EntityTrait>(of: E::Column) -> SimpleExpr {
+    let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&of)));
+    match of.def().get_column_type() {
         // JSON holds no bytes, and the hexadecimal of NULL is empty.
         ColumnType::Uuid => {
             Func::cust("nullif").args([Func::cust("hex").arg(value).into(), "".into()]).into()

@@ -2,14 +2,15 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
 use super::uploads::to_row;
-use super::{Db, DbError, Result};
+use super::{Db, DbError, Result, packed};
+use crate::domain::key::Shard;
 use crate::domain::reconcile::Known;
 use crate::domain::upload::Deletion;
 use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
@@ -52,7 +53,7 @@ fn open_within(
     window: &OpenWindow,
     limit: u64,
 ) -> [Select<upload::Entity>; 3] {
-    let [pending, late, overwritable] = open_queries(policy, window);
+    let [pending, late, overwritable] = open_queries(policy, window, range.shards());
     let by_key = within(pending, range).order_by(Column::Key, Order::Asc).limit(limit);
     let key = Expr::cust("\"uploads\".\"key\" || ''");
     let by_time =
@@ -60,23 +61,37 @@ fn open_within(
     [by_key, by_time(late), by_time(overwritable)]
 }
 
-/// One query for each kind of open row. The states are literals, not parameters: the index
-/// of the pending rows holds those only, which the planner has to see.
-fn open_queries(policy: &PolicyName, window: &OpenWindow) -> [Select<upload::Entity>; 3] {
-    let are = |status: Status| {
-        let literal = format!("\"uploads\".\"status\" = '{}'", status.name());
+/// One query for each kind of open row. The states are literals, not parameters: the indexes
+/// hold some states only, which the planner has to see. What is not pending is found by its
+/// shard and its time.
+fn open_queries(
+    policy: &PolicyName,
+    window: &OpenWindow,
+    shards: impl Iterator<Item = Shard>,
+) -> [Select<upload::Entity>; 3] {
+    let shards: Vec<Shard> = shards.collect();
+    let since = |status: Status, time: Timestamp| {
+        let policy = policy.as_str();
+        let places = shards.iter().map(|s| format!("{policy} {} {}", status.name(), s.digit()));
         upload::Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
-            .filter(Expr::cust(literal))
+            .filter(Expr::cust(PLACE).is_in(places))
+            .filter(Column::UrlExpiresAt.gt(time))
+            .filter(Expr::cust("\"uploads\".\"status\" <> 'pending'"))
     };
-    let mut overwritable =
-        are(Status::Uploaded).filter(Column::UrlExpiresAt.gt(window.overwritable_since));
+    let pending = upload::Entity::find()
+        .filter(Column::Policy.eq(policy.as_str()))
+        .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
+    let late = since(Status::Expired, window.late_since);
+    let mut overwritable = since(Status::Uploaded, window.overwritable_since);
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
-    let late = are(Status::Expired).filter(Column::UrlExpiresAt.gt(window.late_since));
-    [are(Status::Pending), late, overwritable]
+    [pending, late, overwritable]
 }
+
+/// Policy, state and shard, which is a key's last digit, as the index has them.
+const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" || ' ' || \
+     substr(\"uploads\".\"key\", length(\"uploads\".\"key\")))";
 
 /// What a pending row's deadline follows from.
 const DEADLINE: &str =
@@ -117,7 +132,16 @@ impl Db {
             .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
             .filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
-        let rows: Vec<KnownRow> = query.into_tuple().all(&self.read).await?;
+        let values = [
+            packed::column::<upload::Entity>(Column::Key),
+            packed::column::<upload::Entity>(Column::Status),
+            packed::column::<upload::Entity>(Column::Etag),
+            packed::column::<upload::Entity>(Column::Late),
+            Expr::col("deadline"),
+            packed::column::<upload::Entity>(Column::ObjectDeleteAfter),
+            packed::column::<upload::Entity>(Column::ObjectDeletedAt),
+        ];
+        let rows: Vec<KnownRow> = packed::tuples(&self.read, query, values).await?;
         rows.into_iter().map(known).collect()
     }
 
@@ -129,24 +153,25 @@ impl Db {
         query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Open rows of a policy in a range of keys, in byte order of the key: those that may
-    /// change without anybody telling. These are pending ones, ones that expired since
-    /// `late_since`, and verified ones that their own URL can still overwrite. Each kind is
-    /// a query of its own, so that each has an index that holds little else.
-    pub async fn open_rows(
+    /// The keys of open rows of a policy in a range, in byte order: of those that may change
+    /// without anybody telling. These are pending ones, ones that expired since `late_since`,
+    /// and verified ones that their own URL can still overwrite. Each kind is a query of its
+    /// own, so that each has an index that holds little else.
+    pub async fn open_keys(
         &self,
         policy: &PolicyName,
         range: &KeyRange,
         window: &OpenWindow,
         limit: u64,
-    ) -> Result<Vec<Upload>> {
-        let mut open: Vec<Upload> = Vec::new();
+    ) -> Result<Vec<String>> {
+        let mut open = Vec::new();
         for query in open_within(policy, range, window, limit) {
-            for row in query.all(&self.read).await? {
-                open.push(row.try_into()?);
-            }
+            let query = query.select_only().column(Column::Key);
+            let key = packed::column::<upload::Entity>(Column::Key);
+            let keys: Vec<(String,)> = packed::tuples(&self.read, query, [key]).await?;
+            open.extend(keys.into_iter().map(|(key,)| key));
         }
-        open.sort_by(|a, b| a.key.cmp(&b.key));
+        open.sort();
         open.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(open)
     }
@@ -159,7 +184,7 @@ impl Db {
         most: u64,
     ) -> Result<u64> {
         let mut count = 0;
-        for query in open_queries(policy, window) {
+        for query in open_queries(policy, window, Shard::all()) {
             if count < most {
                 count += self.count_some(query.limit(most - count)).await?;
             }
@@ -222,13 +247,12 @@ impl Db {
 
     /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
     async fn count_some(&self, query: Select<upload::Entity>) -> Result<u64> {
-        let some = query.select_only().column(Column::Id).into_query();
-        let count = Query::select()
-            .expr(Expr::cust("COUNT(*)"))
-            .from_subquery(some, "some_rows")
-            .to_owned();
+        let mut count =
+            query.select_only().column(Column::Id).build(self.read.get_database_backend());
+        packed::write_limit_out(&mut count);
+        count.sql = format!("SELECT COUNT(*) FROM ({}) AS some_rows", count.sql);
         // A count always gives one row, and is never negative.
-        let Some(row) = self.read.query_one(&count).await? else { return Ok(0) };
+        let Some(row) = self.read.query_one_raw(count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -315,13 +339,14 @@ mod tests {
             until: Some("tracks/00012".into()),
         };
         let wide = KeyRange { after: None, until: Some("tracks/1".into()), ..range.clone() };
-        let counted = open_queries(&policy, &window).map(|query| query.limit(201));
-        for range in [&range, &wide] {
-            for query in
-                counted.clone().into_iter().chain(open_within(&policy, range, &window, 501))
-            {
+        // Counting, the planner may as well find the pending rows by state and policy.
+        let by = [["ix_uploads_pending", "ix_uploads_stats"], ["ix_uploads_window"; 2]];
+        let by = [by[0], by[1], by[1]];
+        let counted = open_queries(&policy, &window, Shard::all()).map(|query| query.limit(201));
+        let within = [&range, &wide].map(|range| open_within(&policy, range, &window, 501));
+        for queries in within.into_iter().chain([counted]) {
+            for (query, by) in queries.into_iter().zip(by) {
                 let plan = plan(&db, query).await;
-                let by = ["ix_uploads_pending", "ix_uploads_window"];
                 assert!(by.iter().any(|index| plan.contains(index)), "{plan}");
                 assert!(!plan.contains("ix_uploads_key"), "{plan}");
             }

@@ -69,8 +69,7 @@ impl Prefix {
 
     /// The key of an upload's object.
     pub fn key(&self, id: UploadId) -> ObjectKey {
-        let shard = char::from(HEX[usize::from(Shard::of(id).0)]);
-        ObjectKey(format!("{}{shard}/{id}", self.0))
+        ObjectKey(format!("{}{}/{id}", self.0, Shard::of(id).digit()))
     }
 
     /// The upload that a key belongs to; `None` for a foreign key.
@@ -137,15 +136,25 @@ impl Shard {
         Self(id.0.as_bytes()[15] & 0x0f)
     }
 
+    /// The digit that names it: the last one of its keys, too.
+    pub fn digit(self) -> char {
+        char::from(HEX[usize::from(self.0)])
+    }
+
     /// The keys of this shard. The ranges of all shards tile the prefix without gap or
     /// overlap: the first begins where the prefix begins, the last ends where it ends.
     pub fn range(self, prefix: &Prefix) -> KeyRange {
-        let edge = |n: u8| format!("{}{}", prefix.0, char::from(HEX[usize::from(n)]));
+        let next = Self(self.0 + 1);
         KeyRange {
             prefix: prefix.0.clone(),
-            after: (self.0 > 0).then(|| edge(self.0)),
-            until: (self.0 + 1 < SHARD_COUNT).then(|| edge(self.0 + 1)),
+            after: (self.0 > 0).then(|| self.edge(&prefix.0)),
+            until: (next.0 < SHARD_COUNT).then(|| next.edge(&prefix.0)),
         }
+    }
+
+    /// What all its keys begin with, but for the slash.
+    fn edge(self, prefix: &str) -> String {
+        format!("{prefix}{}", self.digit())
     }
 }
 
@@ -167,6 +176,17 @@ impl KeyRange {
         key.starts_with(&self.prefix)
             && self.after.as_deref().is_none_or(|after| key > after)
             && self.until.as_deref().is_none_or(|until| key <= until)
+    }
+
+    /// The shards that have keys in the range, and maybe one more at each end.
+    pub fn shards(&self) -> impl Iterator<Item = Shard> {
+        Shard::all().filter(|shard| {
+            let edge = shard.edge(&self.prefix);
+            // No key of a shard is greater than its edge with a `0` behind it: `/` sorts before.
+            let last = format!("{edge}0");
+            self.after.as_deref().is_none_or(|after| after < last.as_str())
+                && self.until.as_deref().is_none_or(|until| until > edge.as_str())
+        })
     }
 
     /// The same range from behind `key` on.
@@ -230,7 +250,23 @@ mod tests {
             let id = UploadId(Uuid::from_bytes(bytes));
             let key = prefix().key(id);
             prop_assert_eq!(prefix().parse_key(key.as_str()), Some(id));
-            prop_assert!(Shard::of(id).range(&prefix()).contains(key.as_str()));
+            let shard = Shard::of(id);
+            let range = shard.range(&prefix());
+            prop_assert!(range.contains(key.as_str()));
+            prop_assert_eq!(range.shards().collect::<Vec<_>>(), [shard]);
+            prop_assert!(key.as_str().ends_with(shard.digit()));
+        }
+
+        #[test]
+        fn a_range_leaves_out_no_shard_that_has_keys_in_it(
+            key: u128, after in prop::option::of(any::<u128>()), until in prop::option::of(any::<u128>()),
+        ) {
+            let of = |id: u128| prefix().key(UploadId(Uuid::from_u128(id))).to_string();
+            let range = KeyRange { after: after.map(of), until: until.map(of), ..prefix().whole() };
+            if range.contains(&of(key)) {
+                let shard = Shard::of(UploadId(Uuid::from_u128(key)));
+                prop_assert!(range.shards().any(|one| one == shard));
+            }
         }
 
         #[test]

@@ -29,13 +29,19 @@ pub(super) enum Work {
 }
 
 impl Worker<'_> {
-    /// Joins a range of the listing with the same range of rows.
-    pub(super) async fn compare(&self, range: &KeyRange) -> Result<(), WorkError> {
+    /// Joins a range of the listing with the same range of rows. `first_page` is how many keys
+    /// are asked for first.
+    pub(super) async fn compare(
+        &self,
+        range: &KeyRange,
+        first_page: usize,
+    ) -> Result<(), WorkError> {
         let (app, page) = (self.app, self.settings.page_size);
         // The earliest request of this listing: evidence is never younger than it.
         let asked_at = app.now();
         let rows = streams::rows(&app.db, &self.policy.name, range, page);
-        let objects = streams::listing(self.store, range, page, self.report, self.pace);
+        let objects =
+            streams::listing(self.store, range, (first_page, page), self.report, self.pace);
         let mut pairs = std::pin::pin!(merge(rows, objects));
         let (mut work, mut looks) = (Vec::new(), 0);
         let mut last: Option<String> = None;
@@ -116,7 +122,7 @@ impl Worker<'_> {
     }
 
     /// Reads rows that there is something to do with. One that is gone was ended and pruned.
-    async fn read_and_act(
+    pub(super) async fn read_and_act(
         &self,
         work: Vec<(String, Work)>,
         key: Option<String>,

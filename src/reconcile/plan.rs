@@ -9,9 +9,9 @@ use chrono::TimeDelta;
 use super::ReconcileSettings;
 use crate::app::{App, AppError};
 use crate::db::scan::OpenWindow;
-use crate::domain::key::{ObjectKey, SHARD_COUNT, Shard};
+use crate::domain::key::{SHARD_COUNT, Shard};
 use crate::domain::run::{Mode, NewShard, RunRequest};
-use crate::domain::{KeyRange, Policy, Upload};
+use crate::domain::{KeyRange, Policy};
 use crate::storage::{MAX_PAGE, Store};
 
 /// What two LIST requests cost in HEAD requests: 5.00 to 0.40 dollars a million each (S3
@@ -25,10 +25,21 @@ const MAX_HEADS: usize = 500;
 /// What to look at in one shard.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// These rows, each by a HEAD of its own.
-    pub heads: Vec<Upload>,
+    /// The rows with these keys, in their order, each by a HEAD of its own.
+    pub heads: Vec<String>,
     /// This range, by listing it.
     pub list: Option<KeyRange>,
+    /// How many keys are expected there; `None` is any number.
+    pub expected: Option<u64>,
+}
+
+impl Look {
+    /// How many keys to ask for first: those expected and some more, so that the page ends
+    /// behind the range. A listing knows no end, and would give as many again of the next shard.
+    pub fn first_page(&self, most: usize) -> usize {
+        let keys = self.expected.and_then(|keys| usize::try_from(keys + keys / 8 + 16).ok());
+        keys.map_or(most, |keys| keys.min(most))
+    }
 }
 
 /// The whole of a policy's prefix, cut into shards where the store can begin a listing
@@ -125,7 +136,7 @@ pub async fn incremental(
     late_window: TimeDelta,
 ) -> Result<Look, AppError> {
     let window = open_window(app, policy, store, late_window);
-    let mut open = app.db.open_rows(&policy.name, &range, &window, MAX_HEADS as u64 + 1).await?;
+    let mut open = app.db.open_keys(&policy.name, &range, &window, MAX_HEADS as u64 + 1).await?;
     let anywhere = store.capabilities.may_start_after();
     let mut cuts = Vec::new();
     if open.len() <= MAX_HEADS {
@@ -136,7 +147,7 @@ pub async fn incremental(
         // Rows behind which a listing would cost more than all HEADs need no counting.
         let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
         for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
-            let rest = from(&range, &open[heads].key, anywhere);
+            let rest = from(&range, &open[heads], anywhere);
             let keys = app.db.count_in(&policy.name, &rest, most).await?;
             cuts.push(Cut { heads, keys: Some(keys) });
             // One page: behind a later cut it would not be fewer.
@@ -145,22 +156,24 @@ pub async fn incremental(
             }
         }
     }
-    let heads = cheapest(cuts).map_or(0, |cut| cut.heads);
-    let list = open.get(heads).map(|oldest| from(&range, &oldest.key, anywhere));
+    let cut = cheapest(cuts);
+    let (heads, expected) = cut.map_or((0, None), |cut| (cut.heads, cut.keys));
+    let list = open.get(heads).map(|oldest| from(&range, oldest, anywhere));
     open.truncate(heads);
-    Ok(Look { heads: open, list })
+    Ok(Look { heads: open, list, expected })
 }
 
 /// The part of a range from a key on, where the store can begin there.
-fn from(range: &KeyRange, key: &ObjectKey, anywhere: bool) -> KeyRange {
+fn from(range: &KeyRange, key: &str, anywhere: bool) -> KeyRange {
     if anywhere { range.resumed_after(just_before(key)) } else { range.clone() }
 }
 
 /// A text just below a key: S3's `start-after` leaves out the key it names. Without its
 /// last digit the key sorts before itself, and no other key of ours lies between.
-fn just_before(key: &ObjectKey) -> &str {
-    let text = key.as_str();
-    &text[..text.len().saturating_sub(1)]
+fn just_before(key: &str) -> &str {
+    let mut characters = key.chars();
+    characters.next_back();
+    characters.as_str()
 }
 
 #[cfg(test)]
@@ -193,6 +206,12 @@ mod tests {
     }
 
     #[test]
+    fn the_first_page_has_room_for_what_is_expected_and_never_for_more_than_a_page() {
+        let first = |expected| Look { expected, ..Look::default() }.first_page(1000);
+        assert_eq!([None, Some(0), Some(80), Some(5000)].map(first), [1000, 16, 106, 1000]);
+    }
+
+    #[test]
     fn candidates_grow_and_leave_something_to_list() {
         assert_eq!(candidates(0).count(), 0);
         assert_eq!(candidates(1).collect::<Vec<_>>(), [0]);
@@ -219,8 +238,8 @@ mod tests {
             let prefix = Prefix::parse("t/").expect("a good prefix");
             let key = prefix.key(UploadId(Uuid::from_u128(a)));
             let other = prefix.key(UploadId(Uuid::from_u128(b)));
-            prop_assert!(just_before(&key) < key.as_str());
-            let between = other.as_str() > just_before(&key) && other < key;
+            prop_assert!(just_before(key.as_str()) < key.as_str());
+            let between = other.as_str() > just_before(key.as_str()) && other < key;
             prop_assert!(!between);
         }
     }

@@ -27,11 +27,11 @@ impl Keyed for Known {
     }
 }
 
-/// The objects of a range, in the store's order.
+/// The objects of a range, in the store's order; so many are asked for first, and then each time.
 pub fn listing<'a>(
     store: &'a Store,
     range: &'a KeyRange,
-    page_size: usize,
+    (first_page, page_size): (usize, usize),
     report: &'a Report,
     bound: &'a Pace,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
@@ -43,7 +43,7 @@ pub fn listing<'a>(
         prefix: range.prefix.clone(),
         start_after: range.after.clone().filter(|_| store.capabilities.may_start_after()),
         token: None,
-        limit: page_size,
+        limit: first_page,
     };
     let state = State { page: VecDeque::new(), request: Some(request) };
     try_unfold(state, move |mut state| async move {
@@ -73,6 +73,7 @@ pub fn listing<'a>(
             state.request = page.next.map(|token| ListRequest {
                 token: Some(token),
                 start_after: None,
+                limit: page_size,
                 ..request
             });
         }

@@ -112,20 +112,19 @@ impl Worker<'_> {
 
     async fn look_at(&self, range: KeyRange) -> Result<(), WorkError> {
         let look = match self.run.request.mode {
-            Mode::Audit => Look { heads: Vec::new(), list: Some(range) },
+            Mode::Audit => Look { list: Some(range), ..Look::default() },
             Mode::Incremental => {
                 let window = self.settings.late_window;
                 plan::incremental(self.app, self.policy, self.store, range, window).await?
             }
         };
-        let mut heads = look.heads.into_iter().peekable();
-        while heads.peek().is_some() {
-            let batch: Vec<_> = heads.by_ref().take(BATCH).collect();
-            let last = batch.last().map(|row| row.key.as_str().to_owned());
-            self.act(batch.into_iter().map(|row| (row, Work::Look)).collect(), last).await?;
+        for keys in look.heads.chunks(BATCH) {
+            let work = keys.iter().map(|key| (key.clone(), Work::Look)).collect();
+            self.read_and_act(work, keys.last().cloned()).await?;
         }
+        let first_page = look.first_page(self.settings.page_size);
         match look.list {
-            Some(range) => self.compare(&range).await,
+            Some(range) => self.compare(&range, first_page).await,
             None => Ok(()),
         }
     }
