@@ -50,6 +50,7 @@ pub use page::{Cursor, Page, Seal};
 use changes::Changes;
 use outbox::Outbox;
 use quota::Quota;
+use shards::Finisher;
 use stats::Stats;
 use uploads::{Creator, Reader};
 
@@ -152,6 +153,7 @@ pub struct Db {
     quota: Arc<Quota>,
     creator: Creator,
     reader: Reader,
+    finisher: Finisher,
     stats: Arc<Stats>,
     statements: Arc<AtomicU64>,
 }
@@ -192,9 +194,10 @@ impl Db {
         };
         let creator = uploads::creator(write.clone(), Quota::default());
         let reader = uploads::reader(read.clone());
+        let finisher = shards::finisher(write.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
         let quota = Arc::default();
-        Self { read, write, changes, outbox, quota, creator, reader, stats, statements }
+        Self { read, write, changes, outbox, quota, creator, reader, finisher, stats, statements }
     }
 
     /// The same database, in which each owner has so many uploads at most.

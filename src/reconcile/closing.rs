@@ -25,8 +25,9 @@ impl Worker<'_> {
             self.delete_due(cursor(Stage::Delete)).await?;
         }
         self.abort_due().await?;
-        self.save(Vec::new(), (Stage::Multiparts, cursor(Stage::Multiparts))).await?;
+        // Else it is written with the shard's end.
         if self.run.request.mode == Mode::Audit {
+            self.save(Vec::new(), (Stage::Multiparts, cursor(Stage::Multiparts))).await?;
             self.abort_multiparts(cursor(Stage::Multiparts)).await?;
         }
         Ok(())

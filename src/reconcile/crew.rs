@@ -11,6 +11,7 @@ use super::report::Report;
 use super::run::{Reconciler, log_end};
 use super::worker::{Alive, Session, WorkError, Worker};
 use crate::app::AppError;
+use crate::db::DbError;
 use crate::db::shards::Finished;
 use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, RunStatus, ShardStatus};
@@ -196,7 +197,12 @@ impl Crew {
         let Reconciler { app, settings, holder, .. } = &*self.reconciler;
         let mark = report.tally().mark(None);
         let claim = (*holder, settings.lease);
-        match app.db.finish_shard(shard, end, &mark, claim, app.now()).await {
+        let (app, ended) = (Arc::clone(app), shard.clone());
+        // Also when this process is to end meanwhile: it then lets go what is claimed here.
+        let finished = self.reconciler.see_through(async move {
+            app.db.finish_shard(&ended, end, &mark, claim, app.now()).await
+        });
+        match finished.await.unwrap_or(Err(DbError::Busy)) {
             Ok(Finished::Run(ended)) => {
                 log_end(&ended);
                 self.reconciler.changed.notify_waiters();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -264,6 +265,14 @@ impl Reconciler {
             drop(place);
         };
         self.tasks.spawn_on(work, &self.runtime);
+    }
+
+    /// Works in a task that this process does not end without.
+    pub(super) fn see_through<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.tasks.spawn_on(work, &self.runtime)
     }
 
     fn crews(&self) -> MutexGuard<'_, BTreeSet<RunId>> {

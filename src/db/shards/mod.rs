@@ -20,18 +20,18 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::runs::end_run;
 use super::uploads::{Change, Saved};
 use super::{Db, Result, findings, suspects};
 use crate::domain::run::{
-    Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind, Verdict,
-    verdict,
+    Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind,
 };
-use crate::domain::{PolicyName, RunId, Timestamp, Upload, UploadId};
+use crate::domain::{RunId, Timestamp, Upload, UploadId};
 
+mod finish;
 mod row;
 
-use row::end_of;
+use finish::End;
+pub(super) use finish::{Finisher, finisher};
 pub(super) use row::{counters_of, lease_end, new_row, read_shard, time};
 
 /// How far a shard is, to be written with what was done.
@@ -185,49 +185,18 @@ impl Db {
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
     }
 
-    /// Ends a shard, and its run where it was the last; else claims the next one.
+    /// Ends a shard, and its run where it was the last; else claims the next one. Ends that
+    /// come at once share a commit.
     pub async fn finish_shard(
         &self,
         shard: &RunShard,
         (status, error): (ShardStatus, Option<String>),
         mark: &Mark,
-        (holder, lease): (Uuid, Duration),
+        claim: (Uuid, Duration),
         now: Timestamp,
     ) -> Result<Finished> {
-        let txn = self.begin().await?;
-        // The run first: of two last shards at once, the second sees the first.
-        let Some(run) = lock_run(&txn, shard.run).await? else {
-            txn.rollback().await?;
-            return Ok(Finished::Lost);
-        };
-        if !self.hold(&txn, shard, Duration::ZERO).await? {
-            txn.rollback().await?;
-            return Ok(Finished::Lost);
-        }
-        let update = update_of(shard).col_expr(shard::Column::Status, Expr::value(status.name()));
         let mark = Mark { doubt: error.or_else(|| mark.doubt.clone()), ..mark.clone() };
-        write_mark(&txn, shard, &mark, update).await?;
-        let rows = ends_of(&txn, shard.run).await?;
-        let ends = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
-        let finished = match verdict(&ends) {
-            Verdict::GoesOn(given_up) => {
-                skip(&txn, shard.run, given_up.iter().map(PolicyName::as_str)).await?;
-                let given_up = |row: &shard::Model| {
-                    given_up.iter().any(|policy| policy.as_str() == row.policy)
-                };
-                let rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
-                let postgres = self.is_postgres();
-                Finished::Shard(claim_one(&txn, postgres, &rest, holder, lease).await?)
-            }
-            Verdict::Ended(status, error) => {
-                skip(&txn, shard.run, ends.iter().map(|end| end.policy.as_str())).await?;
-                // Once more: a shard that was given up may have saved a batch until then.
-                let rows = ends_of(&txn, shard.run).await?;
-                Finished::Run(end_run(&txn, run, &rows, status, error, now).await?.into())
-            }
-        };
-        txn.commit().await?;
-        Ok(finished)
+        self.finisher.ask(End { shard: shard.clone(), status, mark, claim, now }).await
     }
 
     /// Finds the shard open under its fence, locks its row, and renews its lease.
@@ -237,14 +206,17 @@ impl Db {
         shard: &RunShard,
         lease: Duration,
     ) -> Result<bool> {
-        let held = update_of(shard)
-            .col_expr(shard::Column::ExpiresAt, lease_end(self.is_postgres(), lease))
-            .filter(shard::Column::Fence.eq(shard.fence))
-            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
-            .exec(connection)
-            .await?;
+        let held = held(shard, self.is_postgres(), lease).exec(connection).await?;
         Ok(held.rows_affected == 1)
     }
+}
+
+/// A write to a shard that is open under its fence, whose lease is then so long.
+fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::Entity> {
+    update_of(shard)
+        .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
+        .filter(shard::Column::Fence.eq(shard.fence))
+        .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
 }
 
 /// Claims one of a run's open shards that nobody holds and whose turn it is.
@@ -297,15 +269,14 @@ async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Mo
     Ok(row.into_iter().next())
 }
 
+/// Writes how far a shard is; `false`, and nothing, where `update` does not find it.
 async fn write_mark(
     txn: &DatabaseTransaction,
     shard: &RunShard,
     mark: &Mark,
     update: UpdateMany<shard::Entity>,
-) -> Result<()> {
+) -> Result<bool> {
     let Mark { at, counters, found, findings: new, suspects: suspected, doubt } = mark;
-    findings::insert(txn, shard.run, shard.number, *found, new).await?;
-    suspects::insert(txn, shard, suspected).await?;
     let findings = i64::try_from(found + new.len() as u64).unwrap_or(i64::MAX);
     let mut change = shard::ActiveModel {
         counters: Set(serde_json::json!(counters)),
@@ -317,8 +288,12 @@ async fn write_mark(
         change.stage = Set(stage.name().to_owned());
         change.cursor = Set(cursor.clone());
     }
-    update.set(change).exec(txn).await?;
-    Ok(())
+    if update.set(change).exec(txn).await?.rows_affected == 0 {
+        return Ok(false);
+    }
+    findings::insert(txn, shard.run, shard.number, *found, new).await?;
+    suspects::insert(txn, shard, suspected).await?;
+    Ok(true)
 }
 
 /// Skips the open shards of some policies.

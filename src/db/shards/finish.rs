@@ -1,0 +1,121 @@
+//! The ends of shards, by group commit: shards of a run end about the same time, and each
+//! process holds several.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
+use uuid::Uuid;
+
+use super::row::end_of;
+use super::{Finished, Mark, claim_one, ends_of, held, lock_run, shard, skip, write_mark};
+use crate::db::group::Grouped;
+use crate::db::runs::end_run;
+use crate::db::{Result, begin};
+use crate::domain::run::{RunShard, ShardStatus, Verdict, verdict};
+use crate::domain::{PolicyName, RunId, Timestamp};
+
+/// How many ends share a commit at most: more shards than one process works on.
+const GROUP: usize = 64;
+
+/// A shard's end that is to be written.
+pub(in crate::db) struct End {
+    pub shard: RunShard,
+    pub status: ShardStatus,
+    pub mark: Mark,
+    /// Who takes the next shard, and for how long.
+    pub claim: (Uuid, Duration),
+    pub now: Timestamp,
+}
+
+impl End {
+    /// Writes it; `false` where the shard is another's.
+    async fn write(&self, txn: &DatabaseTransaction, postgres: bool) -> Result<bool> {
+        let update = held(&self.shard, postgres, Duration::ZERO)
+            .col_expr(shard::Column::Status, Expr::value(self.status.name()));
+        write_mark(txn, &self.shard, &self.mark, update).await
+    }
+}
+
+/// The way to the task that writes the ends of shards.
+pub(in crate::db) type Finisher = Grouped<End, Finished>;
+
+/// Starts the task that writes the ends of shards, on the ambient runtime.
+pub(in crate::db) fn finisher(write: DatabaseConnection) -> Finisher {
+    Grouped::start("ending shards", GROUP, move |ends| end_group(write.clone(), ends))
+}
+
+async fn end_group(write: DatabaseConnection, ends: Vec<End>) -> Vec<Result<Finished>> {
+    let mut runs: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
+    for (place, end) in ends.iter().enumerate() {
+        runs.entry(end.shard.run).or_default().push(place);
+    }
+    let mut answers: Vec<Result<Finished>> = ends.iter().map(|_| Ok(Finished::Lost)).collect();
+    for (run, places) in runs {
+        let of_run: Vec<&End> = places.iter().map(|place| &ends[*place]).collect();
+        match end_shards(&write, run, &of_run).await {
+            Ok(done) => {
+                for (place, done) in places.into_iter().zip(done) {
+                    answers[place] = Ok(done);
+                }
+            }
+            Err(error) => {
+                for place in places {
+                    answers[place] = Err(error.clone());
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// Ends shards of one run in one transaction.
+async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Result<Vec<Finished>> {
+    let postgres = write.get_database_backend() == DbBackend::Postgres;
+    let txn = begin(write).await?;
+    let mut answers: Vec<Finished> = ends.iter().map(|_| Finished::Lost).collect();
+    // The run first: of two last shards at once, the second sees the first.
+    let Some(run) = lock_run(&txn, id).await? else {
+        txn.rollback().await?;
+        return Ok(answers);
+    };
+    let mut written = Vec::new();
+    for (place, end) in ends.iter().enumerate() {
+        if end.write(&txn, postgres).await? {
+            answers[place] = Finished::Shard(None);
+            written.push(place);
+        }
+    }
+    let Some(&first) = written.first() else {
+        txn.rollback().await?;
+        return Ok(answers);
+    };
+    let rows = ends_of(&txn, id).await?;
+    let ends_now = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
+    match verdict(&ends_now) {
+        Verdict::GoesOn(given_up) => {
+            skip(&txn, id, given_up.iter().map(PolicyName::as_str)).await?;
+            let given_up =
+                |row: &shard::Model| given_up.iter().any(|policy| policy.as_str() == row.policy);
+            let mut rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
+            for place in written {
+                let (holder, lease) = ends[place].claim;
+                let Some(next) = claim_one(&txn, postgres, &rest, holder, lease).await? else {
+                    break;
+                };
+                rest.retain(|row| row.number != next.number);
+                answers[place] = Finished::Shard(Some(next));
+            }
+        }
+        Verdict::Ended(status, error) => {
+            skip(&txn, id, ends_now.iter().map(|end| end.policy.as_str())).await?;
+            // Once more: a shard that was given up may have saved a batch until then.
+            let rows = ends_of(&txn, id).await?;
+            let ended = end_run(&txn, run, &rows, status, error, ends[first].now).await?;
+            answers[first] = Finished::Run(ended.into());
+        }
+    }
+    txn.commit().await?;
+    Ok(answers)
+}
