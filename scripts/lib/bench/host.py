@@ -137,7 +137,8 @@ class Host:
             told = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
             started = self.start(name, [ROOT / "scripts/with-server", name, "--",
-                                        sys.executable, "-c", dump % str(told)])
+                                        sys.executable, "-c", dump % str(told)],
+                                 dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"})
             while not (told.exists() and told.stat().st_size):
                 if started.child.poll() is not None:
                     fail(f"{name} does not come up:\n{started.log.read_text()[-2000:]}")

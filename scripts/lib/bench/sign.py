@@ -7,9 +7,9 @@ from . import host
 
 
 def run(machine, _database):
-    command = ["cargo", "bench", "--locked", "--workspace", "--bench", "pieces", "--",
-               "--noplot", "--measurement-time", str(max(machine.seconds / 2, 2)), "sign a PUT"]
-    done = subprocess.run(command, cwd=host.ROOT, stdout=subprocess.PIPE,
+    command = [machine.programs["pieces"], "--bench", "--noplot", "--measurement-time",
+               str(max(machine.seconds / 2, 2)), "sign a PUT"]
+    done = subprocess.run(command, cwd=machine.work, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
     # "sign a PUT/rusty-s3     time:   [5.1 µs 5.2 µs 5.3 µs]"; long names get a line of their own.
     seen = re.findall(r"^sign a PUT/(\S+)\s+time:\s+\[\S+ \S+ ([\d.]+) (ns|µs|us|ms)",

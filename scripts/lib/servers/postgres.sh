@@ -68,11 +68,14 @@ server_start() {
     >"$dir/initdb.log" 2>&1 || return 1
   # fsync, synchronous_commit and full_page_writes only matter after a crash of the machine,
   # and this data does not outlive the run; without them commits do not wait for the disk.
+  # What is measured is measured with them: WITH_DURABLE_POSTGRES=1.
+  local hasty=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+  [[ -z ${WITH_DURABLE_POSTGRES:-} ]] || hasty=()
   # A test that ends while it connects leaves a login half done, for which DROP DATABASE of
   # every other test waits: not for the minute that is usual.
   WITH_SERVER_USER=$user spawn "$dir/postgres.log" "$bin/postgres" -D "$dir/data" \
     -c listen_addresses=127.0.0.1 -c port="$port" -c unix_socket_directories="$dir" \
-    -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200 \
+    ${hasty[@]+"${hasty[@]}"} -c max_connections=200 \
     -c authentication_timeout=5s
   wait_until 60 "$server_pid" grep -q 'ready to accept connections' "$dir/postgres.log" || return 1
   export TEST_POSTGRES_URL=postgres://test:$password@127.0.0.1:$port/postgres
