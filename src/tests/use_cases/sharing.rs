@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use upload_coordinator::app::App;
 use upload_coordinator::db::runs::{NewRun, Started};
 use upload_coordinator::db::shards::{Batch, Finished, Mark};
 use upload_coordinator::db::uploads::Change;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::run::{
-    Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus, ShardStatus, Stage, SuspectKind,
-    Trigger,
+    Counters, Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus, ShardStatus, Stage,
+    SuspectKind, Trigger,
 };
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
@@ -110,6 +111,53 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     assert!(world.reconciler.cancel(run.id).await.unwrap());
     assert!(!db.renew_shard(&theirs, LEASE).await.unwrap());
     assert!(!world.reconciler.cancel(run.id).await.unwrap(), "it has ended");
+}
+
+#[tokio::test]
+async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers() {
+    let world = World::new().await;
+    let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
+    let range = Some(policy.prefix.whole());
+    let shard = |closing| NewShard { policy: policy.name.clone(), range: range.clone(), closing };
+    let shards: Vec<_> = (0..=8).map(|n| shard(n == 8)).collect();
+    let holder = world.app.ids.uuid();
+    let new = NewRun {
+        id: RunId(world.app.ids.uuid()),
+        request: audit(),
+        policies: std::slice::from_ref(&policy.name),
+        shards: &shards,
+        scheduled_for: None,
+        holder,
+        claims: 8,
+        lease: LEASE,
+    };
+    let now = world.clock.now();
+    let Started::Run(run, mut claimed) = db.start_run(new, now).await.unwrap() else { panic!() };
+    let (claim, done) = ((holder, LEASE), || (ShardStatus::Done, None));
+    let listed =
+        |listed| Mark { counters: Counters { listed, ..Counters::default() }, ..Mark::default() };
+    claimed[3].fence -= 1;
+    let marks: Vec<_> = (1..=8).map(listed).collect();
+    let ends = claimed.iter().zip(&marks);
+    let ends = ends.map(|(shard, mark)| db.finish_shard(shard, done(), mark, claim, now));
+    let ended: Vec<_> = join_all(ends).await.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(ended[3], Finished::Lost), "{ended:?}");
+    let number = |which: fn(&Finished) -> bool| ended.iter().filter(|end| which(end)).count();
+    let others = number(|end| matches!(end, Finished::Lost));
+    let going_on = number(|end| matches!(end, Finished::Shard(Some(_))));
+    assert_eq!(
+        (others, going_on),
+        (1, 0),
+        "the closing one waits for the one that is left: {ended:?}"
+    );
+    claimed[3].fence += 1;
+    let last = db.finish_shard(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
+    let Finished::Shard(Some(closing)) = last else { panic!("{last:?}") };
+    assert!(closing.closing);
+    let last = db.finish_shard(&closing, done(), &listed(0), claim, now).await.unwrap();
+    let Finished::Run(progress) = last else { panic!("{last:?}") };
+    assert_eq!(progress.run.status, RunStatus::Succeeded);
+    assert_eq!((progress.run.id, progress.run.counters.listed), (run.id, 36));
 }
 
 #[tokio::test]
