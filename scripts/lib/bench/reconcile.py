@@ -21,12 +21,13 @@ def bench(machine, *arguments, env=None):
 
 
 def check(run, objects):
-    """An audit looks at each object, and where each has its row, it finds nothing."""
+    """An audit looks at each object (a bucket may have others, of the figures before), and where
+    each has its row, it finds nothing."""
     counters = run["counters"]
     # Pending uploads whose time ends meanwhile are asked for.
     usual = ("listed", "list_requests", "head_requests", "expired")
     found = {name: n for name, n in counters.items() if n and name not in usual}
-    if counters["listed"] != objects or found:
+    if counters["listed"] < objects or found:
         host.fail(f"an audit of {objects} objects ended with {counters}")
 
 
