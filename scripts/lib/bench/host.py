@@ -42,6 +42,12 @@ def get(url: str, **more):
         return 0, b""
 
 
+def cpu_of(pid) -> tuple:
+    """A process's parent, and its user and system time in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Process:
     """A server of this run."""
 
@@ -54,8 +60,23 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_of(self.child.pid)[1]
+
+    def tree_cpu_seconds(self) -> float:
+        """The same of all that it started and that still runs."""
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parents[int(path.name)] = cpu_of(path.name)
+            except OSError:
+                continue  # It ended meanwhile.
+        ours, seconds = {self.child.pid}, 0.0
+        for pid in sorted(parents):
+            parent, spent = parents[pid]
+            if pid in ours or parent in ours:
+                ours.add(pid)
+                seconds += spent
+        return seconds
 
     def memory(self, field="VmRSS") -> float:
         """Resident memory in MiB; `VmHWM` is the most since `forget_peak`."""
@@ -96,6 +117,7 @@ class Host:
         self.figures = []
         self.processes = []
         self.servers = {}
+        self.running = {}
         self.databases = 0
 
     def __enter__(self):
@@ -136,7 +158,7 @@ class Host:
         if name not in self.servers:
             told = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
-            started = self.start(name, [ROOT / "scripts/with-server", name, "--",
+            started = self.running[name] = self.start(name, [ROOT / "scripts/with-server", name, "--",
                                         sys.executable, "-c", dump % str(told)],
                                  dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"})
             while not (told.exists() and told.stat().st_size):
