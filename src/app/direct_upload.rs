@@ -6,16 +6,19 @@
 //! breaks a rule which can be seen beforehand. What fails later is ended: parts aborted,
 //! the row cancelled.
 
-use bytes::{Bytes, BytesMut};
-use chrono::TimeDelta;
-use futures_util::{Stream, StreamExt as _};
+mod file;
 
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures_util::Stream;
+
+use self::file::{File, sentence};
 use super::create_upload::{NewUpload, note_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
-use crate::domain::checksum::{Algorithm, Checksum, Hasher};
-use crate::domain::policy::{Arrival, RejectReason};
-use crate::domain::sniff::{self, SNIFF_LEN};
+use crate::domain::checksum::Checksum;
+use crate::domain::policy::RejectReason;
+use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
@@ -127,131 +130,6 @@ fn check_media_type(policy: &Policy, content_type: Option<&str>) -> Result<()> {
         let allowed = policy.allowed_content_types.join(", ");
         AppError::MediaType(format!("Content-Type must be one of: {allowed}"))
     })
-}
-
-/// The sentence for a rule that the bytes break.
-fn sentence(policy: &Policy, reason: RejectReason) -> String {
-    match reason {
-        RejectReason::MultipartEnvelope => {
-            "File is a multipart/form-data body, not the file inside it".to_owned()
-        }
-        RejectReason::Empty => "File is empty".to_owned(),
-        RejectReason::TooLarge => policy.too_large(),
-        RejectReason::SizeMismatch => "File has another size than declared".to_owned(),
-        RejectReason::ContentMismatch => {
-            let allowed = policy.allowed_content_types.join(", ");
-            format!("File's content is none of: {allowed}")
-        }
-        RejectReason::ChecksumMismatch | RejectReason::Late | RejectReason::Overwritten => {
-            format!("File was rejected: {}", reason.name())
-        }
-    }
-}
-
-/// The body, cut into parts, measured and hashed on the way.
-struct File<'a, B> {
-    body: B,
-    policy: &'a Policy,
-    part_size: usize,
-    /// In bytes, as the client says.
-    length: Option<u64>,
-    rest: Bytes,
-    ended: bool,
-    size: u64,
-    media_type: Option<String>,
-    hasher: Hasher,
-    /// What else is to be hashed, for the checksums that were sent along.
-    digests: Vec<(Checksum, Hasher)>,
-}
-
-impl<'a, B> File<'a, B> {
-    fn new(
-        body: B,
-        policy: &'a Policy,
-        part_size: usize,
-        length: Option<u64>,
-        digests: Vec<Checksum>,
-    ) -> Self {
-        // Longer parts where so many of the usual would not do.
-        let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PART_NUMBER));
-        let part_size = part_size.max(usize::try_from(least).unwrap_or(usize::MAX));
-        let hashed = |sum: Checksum| {
-            let hasher = Hasher::new(sum.algorithm());
-            (sum, hasher)
-        };
-        Self {
-            digests: digests.into_iter().map(hashed).collect(),
-            body,
-            policy,
-            part_size,
-            length,
-            rest: Bytes::new(),
-            ended: false,
-            size: 0,
-            media_type: None,
-            hasher: Hasher::new(Algorithm::Sha256),
-        }
-    }
-}
-
-impl<B> File<'_, B>
-where
-    B: Stream<Item = Result<Bytes>> + Unpin,
-{
-    /// The next bytes: a whole part, or what is left; nothing at the end. Afterwards
-    /// `ended` says whether more will come, so no second part is held to find out.
-    async fn next_part(&mut self) -> Result<Bytes> {
-        // As much as is sure to come, at once: a buffer that grows is copied, and for a moment
-        // there twice.
-        let left = self.length.map_or(0, |length| length.saturating_sub(self.size));
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let mut part = BytesMut::with_capacity(left.min(self.part_size));
-        loop {
-            let take = self.rest.len().min(self.part_size - part.len());
-            part.extend_from_slice(&self.rest.split_to(take));
-            if !self.rest.is_empty() || self.ended {
-                break;
-            }
-            match self.body.next().await {
-                Some(chunk) => self.rest = chunk?,
-                None => self.ended = true,
-            }
-        }
-        self.size += part.len() as u64;
-        if self.size > self.policy.max_size {
-            return Err(AppError::field("file", self.policy.too_large()));
-        }
-        self.hasher.update(&part);
-        for (_, hasher) in &mut self.digests {
-            hasher.update(&part);
-        }
-        Ok(part.freeze())
-    }
-
-    /// Compares the whole file with the checksums that were sent along.
-    fn check_digests(&self) -> Result<()> {
-        for (sum, hasher) in &self.digests {
-            if hasher.clone().finish() != *sum {
-                let sentence = format!("File's {} is not the one sent with it", sum.algorithm());
-                return Err(AppError::field("file", sentence));
-            }
-        }
-        Ok(())
-    }
-
-    /// Judges what the first part shows, before anything is stored.
-    fn check_start(&mut self, declared: &Declared, first: &Bytes) -> Result<()> {
-        let size = match declared.size {
-            Some(size) if !self.ended => size,
-            _ => self.size,
-        };
-        let head = &first[..first.len().min(SNIFF_LEN)];
-        let arrival = Arrival { size, content_type: None, head, checksum: None };
-        self.media_type = sniff::media_type(head).map(str::to_owned);
-        self.policy
-            .judge(declared, &arrival)
-            .map_err(|reason| AppError::field("file", sentence(self.policy, reason)))
-    }
 }
 
 /// An upload whose row is committed and whose bytes are on their way to the store.
