@@ -42,9 +42,9 @@ async fn round() {
         ("policies.tracks.prefix", prefix.as_str()),
         ("policies.tracks.grace", "1s"),
         ("policies.tracks.rejected_retention", "0s"),
-        // Slow enough to be killed in the middle.
+        // Slow enough to be killed in the middle, and for the others to have come by then.
         ("reconcile.page_size", "3"),
-        ("reconcile.max_requests_per_second", "12"),
+        ("reconcile.max_requests_per_second", "6"),
         // Longer than any pause of a busy machine: then only a kill makes a lease lapse.
         ("reconcile.lease", "10s"),
     ];
