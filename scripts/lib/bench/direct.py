@@ -70,6 +70,7 @@ def run(machine, _database):
                  f"{AT_ONCE * 256 / took:.0f} MiB/s together")
 
     path = file_of(machine, 1024 * MIB)
+
     def straight(path):
         created = call(address, f"/api/tracks/{new_track(address)}/presigned-url", {})
         return curl(machine, "-T", path, created["url"])

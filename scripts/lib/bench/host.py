@@ -64,19 +64,19 @@ class Process:
 
     def tree_cpu_seconds(self) -> float:
         """The same of all that it started and that still runs."""
-        parents = {}
+        seen = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                parents[int(path.name)] = cpu_of(path.name)
+                seen[int(path.name)] = cpu_of(path.name)
             except OSError:
                 continue  # It ended meanwhile.
-        ours, seconds = {self.child.pid}, 0.0
-        for pid in sorted(parents):
-            parent, spent = parents[pid]
-            if pid in ours or parent in ours:
-                ours.add(pid)
-                seconds += spent
-        return seconds
+
+        def is_ours(pid):
+            while pid in seen and pid != self.child.pid:
+                pid = seen[pid][0]
+            return pid == self.child.pid
+
+        return sum(spent for pid, (_, spent) in seen.items() if is_ours(pid))
 
     def memory(self, field="VmRSS") -> float:
         """Resident memory in MiB; `VmHWM` is the most since `forget_peak`."""
@@ -158,9 +158,10 @@ class Host:
         if name not in self.servers:
             told = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
-            started = self.running[name] = self.start(name, [ROOT / "scripts/with-server", name, "--",
-                                        sys.executable, "-c", dump % str(told)],
-                                 dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"})
+            command = [ROOT / "scripts/with-server", name, "--",
+                       sys.executable, "-c", dump % str(told)]
+            durable = dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"}
+            started = self.running[name] = self.start(name, command, durable)
             while not (told.exists() and told.stat().st_size):
                 if started.child.poll() is not None:
                     fail(f"{name} does not come up:\n{started.log.read_text()[-2000:]}")
