@@ -9,7 +9,7 @@ use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use uuid::Uuid;
 
 use super::row::end_of;
-use super::{Finished, Mark, claim_one, ends_of, held, lock_run, shard, skip, write_mark};
+use super::{Finished, Mark, claim_one, ends_of, held, lock_run, shard, skip, time, write_mark};
 use crate::db::group::Grouped;
 use crate::db::runs::end_run;
 use crate::db::{Result, begin};
@@ -99,9 +99,10 @@ async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Res
             let given_up =
                 |row: &shard::Model| given_up.iter().any(|policy| policy.as_str() == row.policy);
             let mut rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
+            let now = time(&txn, Duration::ZERO).await?;
             for place in written {
-                let (holder, lease) = ends[place].claim;
-                let Some(next) = claim_one(&txn, postgres, &rest, holder, lease).await? else {
+                let claim = ends[place].claim;
+                let Some(next) = claim_one(&txn, postgres, &rest, now, claim).await? else {
                     break;
                 };
                 rest.retain(|row| row.number != next.number);

@@ -87,7 +87,8 @@ impl Db {
             .order_by(shard::Column::Number, Order::Asc)
             .all(&self.read)
             .await?;
-        claim_one(&self.write, self.is_postgres(), &open, holder, lease).await
+        let now = time(&self.write, Duration::ZERO).await?;
+        claim_one(&self.write, self.is_postgres(), &open, now, (holder, lease)).await
     }
 
     /// Holds a shard for longer; `false` where it is not this claim's any more.
@@ -219,19 +220,19 @@ fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::
         .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
 }
 
-/// Claims one of a run's open shards that nobody holds and whose turn it is.
+/// Claims one of a run's open shards that nobody holds and whose turn it is. `now` is by the
+/// database's clock.
 async fn claim_one(
     connection: &impl ConnectionTrait,
     postgres: bool,
     rows: &[shard::Model],
-    holder: Uuid,
-    lease: Duration,
+    now: Timestamp,
+    (holder, lease): (Uuid, Duration),
 ) -> Result<Option<RunShard>> {
     let open: Vec<_> = rows.iter().filter(|row| row.status == ShardStatus::Open.name()).collect();
     let waits = |row: &shard::Model| {
         row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
     };
-    let now = time(connection, Duration::ZERO).await?;
     for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
         // One statement: of several processes one finds the lease still lapsed.
         let claimed = shard::Entity::update_many()

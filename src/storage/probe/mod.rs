@@ -194,12 +194,7 @@ impl<'a> Prober<'a> {
     }
 
     fn report(self) -> Report {
-        let mut capabilities =
-            self.capabilities.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let known = Algorithm::ALL;
-        for found in [&mut capabilities.enforced_checksums, &mut capabilities.returned_checksums] {
-            found.sort_by_key(|one| known.iter().position(|known| known == one));
-        }
+        let capabilities = self.capabilities.into_inner().unwrap_or_else(PoisonError::into_inner);
         Report { capabilities, checks: self.checks }
     }
 }

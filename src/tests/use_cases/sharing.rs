@@ -30,6 +30,20 @@ fn audit() -> RunRequest {
     RunRequest { mode: Mode::Audit, policy: None, dry_run: false, force: false, trigger }
 }
 
+/// A run of which one shard is claimed.
+fn audit_of<'a>(world: &World, policy: &'a PolicyName, shards: &'a [NewShard]) -> NewRun<'a> {
+    NewRun {
+        id: RunId(world.app.ids.uuid()),
+        request: audit(),
+        policies: std::slice::from_ref(policy),
+        shards,
+        scheduled_for: None,
+        holder: world.app.ids.uuid(),
+        claims: 1,
+        lease: LEASE,
+    }
+}
+
 async fn with_uploads(count: usize) -> World {
     let world = World::new().await;
     for seed in 0..count {
@@ -47,17 +61,8 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
     let shards = [NewShard { policy: policy.name.clone(), range, closing: true }];
-    let new = NewRun {
-        id: RunId(world.app.ids.uuid()),
-        request: audit(),
-        policies: std::slice::from_ref(&policy.name),
-        shards: &shards,
-        scheduled_for: None,
-        holder: world.app.ids.uuid(),
-        claims: 1,
-        // Lapses at once.
-        lease: Duration::ZERO,
-    };
+    // Lapses at once.
+    let new = NewRun { lease: Duration::ZERO, ..audit_of(&world, &policy.name, &shards) };
     let now = world.clock.now();
     let Started::Run(run, mine) = db.start_run(new, now).await.unwrap() else { panic!() };
     let mine = &mine[0];
@@ -120,17 +125,8 @@ async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers
     let range = Some(policy.prefix.whole());
     let shard = |closing| NewShard { policy: policy.name.clone(), range: range.clone(), closing };
     let shards: Vec<_> = (0..=8).map(|n| shard(n == 8)).collect();
-    let holder = world.app.ids.uuid();
-    let new = NewRun {
-        id: RunId(world.app.ids.uuid()),
-        request: audit(),
-        policies: std::slice::from_ref(&policy.name),
-        shards: &shards,
-        scheduled_for: None,
-        holder,
-        claims: 8,
-        lease: LEASE,
-    };
+    let new = NewRun { claims: 8, ..audit_of(&world, &policy.name, &shards) };
+    let holder = new.holder;
     let now = world.clock.now();
     let Started::Run(run, mut claimed) = db.start_run(new, now).await.unwrap() else { panic!() };
     let (claim, done) = ((holder, LEASE), || (ShardStatus::Done, None));
