@@ -1,9 +1,11 @@
 //! The real binary as a process of its own: `dev` with its embedded store, or `serve` on
 //! the servers that `TEST_S3_ENDPOINT` and `TEST_POSTGRES_URL` name.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, Response};
@@ -266,10 +268,16 @@ fn external_store() -> Vec<(&'static str, String)> {
     keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable))).into()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that no other test of this process was given.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        if GIVEN.lock().expect("no test dies here").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Full keys and their values as variables.
