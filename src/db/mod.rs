@@ -140,6 +140,18 @@ pub struct DbSettings {
 /// wake each other again and again.
 const ROWS_AHEAD: usize = 1000;
 
+/// A connection to PostgreSQL that was idle for so long is tried before it is used: the server
+/// may have gone, or somebody between.
+const MAY_BE_GONE: Duration = Duration::from_secs(1);
+
+/// What each connection of `SQLite` that reads keeps of the file, in KiB: of a large table 2 MiB
+/// a connection, as is usual, hold no more that is asked for again than this, and the system
+/// keeps the file anyway.
+const READ_CACHE: u32 = 256;
+
+/// The same for the one that writes: what a transaction changes is kept until its end. As usual.
+const WRITE_CACHE: u32 = 2000;
+
 /// An open database.
 ///
 /// `SQLite` lets one writer in at a time: all writes share one connection and queue for
@@ -171,8 +183,8 @@ impl Db {
                 std::fs::create_dir_all(folder)
                     .map_err(|e| DbError::Url(format!("{}: {e}", folder.display())))?;
             }
-            let write = Database::connect(sqlite_options(path, settings, 1)).await?;
-            let options = sqlite_options(path, settings, settings.max_connections);
+            let write = Database::connect(sqlite_options(path, settings, (1, WRITE_CACHE))).await?;
+            let options = sqlite_options(path, settings, (settings.max_connections, READ_CACHE));
             Ok(Self::new(Database::connect(options).await?, Some(write)))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             Ok(Self::new(Database::connect(postgres_options(url, settings)).await?, None))
@@ -284,7 +296,11 @@ async fn begin(write: &DatabaseConnection) -> Result<DatabaseTransaction> {
     Ok(begun?)
 }
 
-fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> ConnectOptions {
+fn sqlite_options(
+    path: &str,
+    settings: &DbSettings,
+    (connections, cache_kib): (u32, u32),
+) -> ConnectOptions {
     let mut options = ConnectOptions::new(format!("sqlite://{path}?mode=rwc"));
     let busy_timeout = settings.busy_timeout;
     options
@@ -300,6 +316,7 @@ fn sqlite_options(path: &str, settings: &DbSettings, connections: u32) -> Connec
                 .foreign_keys(true)
                 // Journals of statements that are undone alone: never worth a file.
                 .pragma("temp_store", "memory")
+                .pragma("cache_size", format!("-{cache_kib}"))
                 .busy_timeout(busy_timeout)
                 .row_buffer_size(ROWS_AHEAD)
         });
@@ -312,6 +329,8 @@ fn postgres_options(url: &str, settings: &DbSettings) -> ConnectOptions {
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.busy_timeout)
         .connect_timeout(settings.busy_timeout)
+        // Else each statement asks first whether its connection lives, and takes twice as long.
+        .test_before_acquire_if_idle_for(MAY_BE_GONE)
         .set_application_name("upload-coordinator")
         .sqlx_logging(false);
     options

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::shards::{ends_of, lease_end, new_row, read_shard, time};
 use super::tracks::keyset;
-use super::{Cursor, Db, DbError, Page, Result};
+use super::{Cursor, Db, DbError, Page, Result, packed};
 use crate::domain::run::{
     Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
 };
@@ -127,7 +127,7 @@ impl Db {
 
     /// Whether nobody works on a run that has not ended.
     pub async fn is_left_alone(&self, id: RunId) -> Result<bool> {
-        if self.run(id).await?.is_none_or(|run| run.status != RunStatus::Running) {
+        if self.is_running(id).await? != Some(true) {
             return Ok(false);
         }
         let held = shard::Entity::find()
@@ -174,16 +174,30 @@ impl Db {
 
     /// One run, with its counters so far.
     pub async fn run(&self, id: RunId) -> Result<Option<Run>> {
-        Ok(self.progress(id).await?.map(|progress| progress.run))
+        let Some(run) = self.stored_run(id).await? else { return Ok(None) };
+        if run.status != RunStatus::Running {
+            return Ok(Some(run));
+        }
+        let shards = ends_of(&self.read, id).await?;
+        Ok(Some(summed(run, &shards)?.run))
+    }
+
+    /// Whether a run is at work; `None` where there is no such run.
+    pub async fn is_running(&self, id: RunId) -> Result<Option<bool>> {
+        Ok(self.stored_run(id).await?.map(|run| run.status == RunStatus::Running))
     }
 
     /// How far a run is.
     pub async fn progress(&self, id: RunId) -> Result<Option<Progress>> {
-        let Some(row) = run::Entity::find_by_id(id.0).one(&self.read).await? else {
-            return Ok(None);
-        };
+        let Some(run) = self.stored_run(id).await? else { return Ok(None) };
         let shards = ends_of(&self.read, id).await?;
-        summed(row.try_into()?, &shards).map(Some)
+        summed(run, &shards).map(Some)
+    }
+
+    /// A run as its row has it, whose counters are written in the end.
+    async fn stored_run(&self, id: RunId) -> Result<Option<Run>> {
+        let row = packed::one(&self.read, run::Entity::find_by_id(id.0)).await?;
+        row.map(TryInto::try_into).transpose()
     }
 
     /// A page of runs, newest first.

@@ -14,7 +14,7 @@ use crate::app::AppError;
 use crate::db::DbError;
 use crate::db::shards::Finished;
 use crate::domain::PolicyName;
-use crate::domain::run::{Run, RunShard, RunStatus, ShardStatus};
+use crate::domain::run::{Run, RunShard, ShardStatus};
 use crate::telemetry::chain;
 
 /// How often a lease is renewed, at least; also how soon it is seen that a run was ended.
@@ -50,15 +50,20 @@ impl Crew {
             let changed = reconciler.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            self.claim(&mut shards).await;
             if shards.is_empty() && self.has_ended().await {
                 return;
             }
-            tokio::select! {
-                Some(_) = shards.join_next() => {}
-                () = &mut changed => {}
-                () = tokio::time::sleep(LOOK_AROUND) => {}
-                () = reconciler.shutdown.cancelled() => return shards.shutdown().await,
+            self.claim(&mut shards).await;
+            let look_around = tokio::time::sleep(LOOK_AROUND);
+            let mut look_around = std::pin::pin!(look_around);
+            loop {
+                tokio::select! {
+                    // Where one ends and gives no next one, there was none to claim.
+                    Some(_) = shards.join_next() => if shards.is_empty() { break },
+                    () = &mut changed => break,
+                    () = &mut look_around => break,
+                    () = reconciler.shutdown.cancelled() => return shards.shutdown().await,
+                }
             }
         }
     }
@@ -83,10 +88,12 @@ impl Crew {
     }
 
     async fn has_ended(&self) -> bool {
-        match self.reconciler.app.db.run(self.run.id).await {
-            Ok(run) => run.is_none_or(|run| run.status != RunStatus::Running),
-            Err(_) => false,
-        }
+        self.reconciler
+            .app
+            .db
+            .is_running(self.run.id)
+            .await
+            .is_ok_and(|running| running != Some(true))
     }
 
     /// Works on shards one after the other, as long as there is one to claim.
