@@ -9,7 +9,8 @@
 //! short query: here limits are written out, and a key needs none.
 
 use sea_orm::sea_query::{
-    Alias, ColumnType, Expr, Func, Query, SimpleExpr, SqliteQueryBuilder, Value, Values,
+    Alias, ColumnType, Expr, Func, Query, SelectStatement, SimpleExpr, SqliteQueryBuilder, Value,
+    Values,
 };
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
@@ -37,51 +38,68 @@ where
     if connection.get_database_backend() != DbBackend::Sqlite {
         return query.all(connection).await;
     }
-    unpacked(connection, query, E::Column::iter().map(column::<E>)).await
+    unpacked(connection, query.as_query(), E::Column::iter().map(column::<E>)).await
 }
 
 /// Some columns of all rows of a query that selects these alone, in its order. `values` are the
 /// columns again, as JSON has them.
-pub(super) async fn tuples<E, T>(
+pub(super) async fn tuples<T>(
     connection: &DatabaseConnection,
-    query: Select<E>,
+    query: &SelectStatement,
     values: impl IntoIterator<Item = SimpleExpr>,
 ) -> Result<Vec<T>, DbErr>
 where
-    E: EntityTrait,
-    T: DeserializeOwned + TryGetableMany + Send + Sync,
+    T: DeserializeOwned + TryGetableMany,
 {
-    if connection.get_database_backend() != DbBackend::Sqlite {
-        return query.into_tuple().all(connection).await;
+    if connection.get_database_backend() == DbBackend::Sqlite {
+        return unpacked(connection, query, values).await;
     }
-    unpacked(connection, query, values).await
+    let rows = connection.query_all_raw(statement(connection, query)).await?;
+    rows.iter().map(|row| T::try_get_many_by_index(row).map_err(Into::into)).collect()
 }
 
-async fn unpacked<E: EntityTrait, T: DeserializeOwned>(
+async fn unpacked<T: DeserializeOwned>(
     connection: &DatabaseConnection,
-    query: Select<E>,
+    query: &SelectStatement,
     values: impl IntoIterator<Item = SimpleExpr>,
 ) -> Result<Vec<T>, DbErr> {
     let row = Func::cust("json_array").args(values);
     let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
     let packed = packed.to_string(SqliteQueryBuilder);
-    let mut statement = query.build(DbBackend::Sqlite);
-    write_limit_out(&mut statement);
+    let mut statement = statement(connection, query);
     statement.sql = format!("{packed} FROM ({})", statement.sql);
     let row = connection.query_one_raw(statement).await?;
     let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
-/// Puts the number for the parameter of a `LIMIT` at the end, as `SQLite` has it.
-pub(super) fn write_limit_out(statement: &mut Statement) {
-    if let Some(before) = statement.sql.strip_suffix("LIMIT ?")
-        && let Some(Values(values)) = &mut statement.values
-        && let Some(Value::BigUnsigned(Some(limit))) = values.last()
-    {
-        statement.sql = format!("{before}LIMIT {limit}");
-        values.pop();
+/// A query as the database takes it, its limits written out for `SQLite`.
+pub(super) fn statement(connection: &impl ConnectionTrait, query: &SelectStatement) -> Statement {
+    let backend = connection.get_database_backend();
+    let mut statement = backend.build(query);
+    if backend != DbBackend::Sqlite {
+        return statement;
     }
+    let Some(Values(values)) = statement.values.take() else { return statement };
+    let (mut sql, mut rest) = (String::new(), statement.sql.as_str());
+    let mut kept = Vec::with_capacity(values.len());
+    for value in values {
+        // There is one for each value.
+        let Some((before, after)) = rest.split_once('?') else { break };
+        sql.push_str(before);
+        match value {
+            Value::BigUnsigned(Some(limit)) if before.ends_with("LIMIT ") => {
+                sql.push_str(&limit.to_string());
+            }
+            value => {
+                sql.push('?');
+                kept.push(value);
+            }
+        }
+        rest = after;
+    }
+    sql.push_str(rest);
+    Statement { sql, values: Some(Values(kept)), ..statement }
 }
 
 /// A column's value as JSON has it.
@@ -109,8 +127,8 @@ mod tests {
     use entity::upload;
     use proptest::prelude::*;
     use sea_orm::{
-        ActiveModelTrait as _, ConnectionTrait as _, IntoActiveModel as _, QueryOrder as _,
-        QuerySelect as _, QueryTrait as _,
+        ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, IntoActiveModel as _,
+        QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
     };
     use uuid::Uuid;
 
@@ -193,10 +211,10 @@ mod tests {
                     use sea_orm::EntityTrait as _;
                     upload::Entity::find().order_by_asc(upload::Column::Key)
                 };
-                let some = query().limit(3);
-                let mut statement = some.build(sea_orm::DbBackend::Sqlite);
-                super::write_limit_out(&mut statement);
-                assert!(statement.sql.ends_with(" LIMIT 3"), "{}", statement.sql);
+                let some = query().filter(upload::Column::Policy.eq("tracks")).limit(3);
+                let written = super::statement(&db.read, some.as_query());
+                assert!(written.sql.ends_with("= ? ORDER BY \"uploads\".\"key\" ASC LIMIT 3"), "{written}");
+                assert_eq!(written.values.map(|values| values.0.len()), Some(1));
                 let all = super::all(&db.read, query()).await.unwrap();
                 let some = super::all(&db.read, some).await.unwrap();
                 [all, some, query().all(&db.read).await.unwrap()]

@@ -2,7 +2,7 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait as _, Select,
@@ -89,6 +89,19 @@ fn open_queries(
     [pending, late, overwritable]
 }
 
+/// One column of a query's rows.
+fn only(query: Select<upload::Entity>, column: Column) -> SelectStatement {
+    query.select_only().column(column).into_query()
+}
+
+/// One column of several queries' rows, each of which keeps its order and its limit.
+fn together(queries: [Select<upload::Entity>; 3], column: Column) -> SelectStatement {
+    let [mut first, second, third] = queries.map(|query| {
+        Query::select().column(column).from_subquery(only(query, column), "part").take()
+    });
+    first.unions([(UnionType::All, second), (UnionType::All, third)]).take()
+}
+
 /// Policy, state and shard, which is a key's last digit, as the index has them.
 const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" || ' ' || \
      substr(\"uploads\".\"key\", length(\"uploads\".\"key\")))";
@@ -141,7 +154,7 @@ impl Db {
             packed::column::<upload::Entity>(Column::ObjectDeleteAfter),
             packed::column::<upload::Entity>(Column::ObjectDeletedAt),
         ];
-        let rows: Vec<KnownRow> = packed::tuples(&self.read, query, values).await?;
+        let rows: Vec<KnownRow> = packed::tuples(&self.read, query.as_query(), values).await?;
         rows.into_iter().map(known).collect()
     }
 
@@ -155,7 +168,7 @@ impl Db {
 
     /// The keys of open rows of a policy in a range, in byte order: of those that may change
     /// without anybody telling. These are pending ones, ones that expired since `late_since`,
-    /// and verified ones that their own URL can still overwrite. Each kind is a query of its
+    /// and verified ones that their own URL can still overwrite. Each kind is a part of its
     /// own, so that each has an index that holds little else.
     pub async fn open_keys(
         &self,
@@ -164,16 +177,11 @@ impl Db {
         window: &OpenWindow,
         limit: u64,
     ) -> Result<Vec<String>> {
-        let mut open = Vec::new();
-        for query in open_within(policy, range, window, limit) {
-            let query = query.select_only().column(Column::Key);
-            let key = packed::column::<upload::Entity>(Column::Key);
-            let keys: Vec<(String,)> = packed::tuples(&self.read, query, [key]).await?;
-            open.extend(keys.into_iter().map(|(key,)| key));
-        }
-        open.sort();
-        open.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(open)
+        let mut query = together(open_within(policy, range, window, limit), Column::Key);
+        query.order_by(Column::Key, Order::Asc).limit(limit);
+        let key = packed::column::<upload::Entity>(Column::Key);
+        let keys: Vec<(String,)> = packed::tuples(&self.read, &query, [key]).await?;
+        Ok(keys.into_iter().map(|(key,)| key).collect())
     }
 
     /// How many rows of a policy are open; none is counted beyond `most`.
@@ -183,13 +191,8 @@ impl Db {
         window: &OpenWindow,
         most: u64,
     ) -> Result<u64> {
-        let mut count = 0;
-        for query in open_queries(policy, window, Shard::all()) {
-            if count < most {
-                count += self.count_some(query.limit(most - count)).await?;
-            }
-        }
-        Ok(count)
+        let queries = open_queries(policy, window, Shard::all()).map(|query| query.limit(most));
+        Ok(Ord::min(self.count_some(&together(queries, Column::Id)).await?, most))
     }
 
     /// An upload, whoever owns it.
@@ -224,7 +227,7 @@ impl Db {
 
     /// How many objects of a policy are due for deletion; none is counted beyond `most`.
     pub async fn count_due(&self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
-        self.count_some(due_query(policy, now).limit(most)).await
+        self.count_some(&only(due_query(policy, now).limit(most), Column::Id)).await
     }
 
     /// Adds a row that is in a final state from the start; `false` where there is one of
@@ -242,14 +245,12 @@ impl Db {
         // In the order of the index: what is behind them is never read.
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
-        self.count_some(query).await
+        self.count_some(&only(query, Column::Id)).await
     }
 
     /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
-    async fn count_some(&self, query: Select<upload::Entity>) -> Result<u64> {
-        let mut count =
-            query.select_only().column(Column::Id).build(self.read.get_database_backend());
-        packed::write_limit_out(&mut count);
+    async fn count_some(&self, query: &SelectStatement) -> Result<u64> {
+        let mut count = packed::statement(&self.read, query);
         count.sql = format!("SELECT COUNT(*) FROM ({}) AS some_rows", count.sql);
         // A count always gives one row, and is never negative.
         let Some(row) = self.read.query_one_raw(count).await? else { return Ok(0) };

@@ -189,6 +189,18 @@ impl KeyRange {
         })
     }
 
+    /// The keys that another range has, too; `None` where that is none.
+    pub fn common(&self, other: &Self) -> Option<Self> {
+        let after = Ord::max(&self.after, &other.after).clone();
+        let until = match (&self.until, &other.until) {
+            (Some(one), Some(other)) => Some(Ord::min(one, other)),
+            (one, other) => one.as_ref().or(other.as_ref()),
+        };
+        let until = until.cloned();
+        let empty = until.is_some() && until <= after;
+        (!empty).then(|| Self { prefix: self.prefix.clone(), after, until })
+    }
+
     /// The same range from behind `key` on.
     #[must_use]
     pub fn resumed_after(&self, key: &str) -> Self {
@@ -267,6 +279,20 @@ mod tests {
                 let shard = Shard::of(UploadId(Uuid::from_u128(key)));
                 prop_assert!(range.shards().any(|one| one == shard));
             }
+        }
+
+        #[test]
+        fn what_ranges_have_in_common_is_what_is_in_both(
+            key: u128, edges in prop::array::uniform4(prop::option::of(any::<u128>())),
+            near in prop::option::of(0..4_usize),
+        ) {
+            let of = |id: u128| prefix().key(UploadId(Uuid::from_u128(id))).to_string();
+            let key = of(near.and_then(|near| edges[near]).unwrap_or(key));
+            let [a, b, c, d] = edges.map(|edge| edge.map(of));
+            let one = KeyRange { after: a, until: b, ..prefix().whole() };
+            let other = KeyRange { after: c, until: d, ..prefix().whole() };
+            let common = one.common(&other).is_some_and(|common| common.contains(&key));
+            prop_assert_eq!(common, one.contains(&key) && other.contains(&key));
         }
 
         #[test]

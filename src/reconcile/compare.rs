@@ -7,13 +7,14 @@ use std::time::Instant;
 use futures_util::TryStreamExt as _;
 
 use super::merge::{Keyed as _, Pair, merge};
+use super::plan::Listing;
 use super::report::is_worth_reporting;
 use super::streams;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
+use crate::domain::Timestamp;
 use crate::domain::reconcile::{Action, Known, Listed, decide_both, decide_object, decide_row};
 use crate::domain::run::{Finding, FindingKind};
-use crate::domain::{KeyRange, Timestamp};
 
 /// How many findings wait to be written, at most by a batch more.
 const MAX_WAITING: usize = 500;
@@ -29,19 +30,13 @@ pub(super) enum Work {
 }
 
 impl Worker<'_> {
-    /// Joins a range of the listing with the same range of rows. `first_page` is how many keys
-    /// are asked for first.
-    pub(super) async fn compare(
-        &self,
-        range: &KeyRange,
-        first_page: usize,
-    ) -> Result<(), WorkError> {
+    /// Joins a range of the listing with the same range of rows.
+    pub(super) async fn compare(&self, listing: Listing) -> Result<(), WorkError> {
         let (app, page) = (self.app, self.settings.page_size);
-        // The earliest request of this listing: evidence is never younger than it.
-        let asked_at = app.now();
-        let rows = streams::rows(&app.db, &self.policy.name, range, page);
-        let objects =
-            streams::listing(self.store, range, (first_page, page), self.report, self.pace);
+        let pages = (listing.first_page(page), page);
+        let Listing { range, asked_at, rows } = listing;
+        let rows = streams::rows(&app.db, &self.policy.name, &range, page, rows);
+        let objects = streams::listing(self.store, &range, pages, self.report, self.pace);
         let mut pairs = std::pin::pin!(merge(rows, objects));
         let (mut work, mut looks) = (Vec::new(), 0);
         let mut last: Option<String> = None;

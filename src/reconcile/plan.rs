@@ -4,22 +4,25 @@
 //! A few old open ids (uploads that were renewed again and again) would drag a listing
 //! far back: those are asked for one by one, and the listing begins behind them.
 
+use std::collections::VecDeque;
+
 use chrono::TimeDelta;
 
 use super::ReconcileSettings;
 use crate::app::{App, AppError};
 use crate::db::scan::OpenWindow;
 use crate::domain::key::{SHARD_COUNT, Shard};
+use crate::domain::reconcile::Known;
 use crate::domain::run::{Mode, NewShard, RunRequest};
-use crate::domain::{KeyRange, Policy};
+use crate::domain::{KeyRange, Policy, Timestamp};
 use crate::storage::{MAX_PAGE, Store};
 
 /// What two LIST requests cost in HEAD requests: 5.00 to 0.40 dollars a million each (S3
 /// Standard, `us-east-1`), so one LIST is 12.5 HEADs.
 const HEADS_PER_TWO_LISTS: u64 = 25;
 
-/// The most rows of a shard that are asked for one by one; also what is read of the open
-/// rows, so that no number of them fills the memory.
+/// The most rows of a shard that are asked for one by one; also about what is read of the
+/// open rows at once, so that no number of them fills the memory.
 const MAX_HEADS: usize = 500;
 
 /// What to look at in one shard.
@@ -27,18 +30,27 @@ const MAX_HEADS: usize = 500;
 pub struct Look {
     /// The rows with these keys, in their order, each by a HEAD of its own.
     pub heads: Vec<String>,
-    /// This range, by listing it.
-    pub list: Option<KeyRange>,
-    /// How many keys are expected there; `None` is any number.
-    pub expected: Option<u64>,
+    /// What lies behind them, by listing it.
+    pub list: Option<Listing>,
 }
 
-impl Look {
+/// A range that is listed, and compared with its rows.
+#[derive(Debug)]
+pub struct Listing {
+    /// Its keys.
+    pub range: KeyRange,
+    /// When the first request for it was made, be it for rows: evidence is never younger.
+    pub asked_at: Timestamp,
+    /// All its rows, where they were read to see how many there are.
+    pub rows: Option<Vec<Known>>,
+}
+
+impl Listing {
     /// How many keys to ask for first: those expected and some more, so that the page ends
     /// behind the range. A listing knows no end, and would give as many again of the next shard.
     pub fn first_page(&self, most: usize) -> usize {
-        let keys = self.expected.and_then(|keys| usize::try_from(keys + keys / 8 + 16).ok());
-        keys.map_or(most, |keys| keys.min(most))
+        let expected = self.rows.as_ref().map(Vec::len);
+        expected.map_or(most, |keys| (keys + keys / 8 + 16).min(most))
     }
 }
 
@@ -50,6 +62,16 @@ pub fn shards(policy: &Policy, store: &Store) -> Vec<KeyRange> {
     } else {
         vec![policy.prefix.whole()]
     }
+}
+
+/// The same, in so many ranges of neighbouring shards.
+fn ranges(policy: &Policy, store: &Store, count: usize) -> Vec<KeyRange> {
+    let shards = shards(policy, store);
+    let joined = shards.chunks(shards.len().div_ceil(count)).filter_map(|shards| {
+        let until = shards.last()?.until.clone();
+        Some(KeyRange { until, ..shards.first()?.clone() })
+    });
+    joined.collect()
 }
 
 /// A way to look at a shard's open rows: HEAD the first `heads` of them, and list from
@@ -80,12 +102,12 @@ fn candidates(open: usize) -> impl Iterator<Item = usize> {
     std::iter::once(0).chain(growing).take_while(move |heads| *heads < open)
 }
 
-/// As many open rows of a policy are never worth a listing of each shard: asking for each
-/// costs no more than one LIST a shard does.
-const FEW: u64 = SHARD_COUNT as u64 * HEADS_PER_TWO_LISTS / 2;
+/// For so many open rows an incremental run has a shard of its own: with fewer, to claim and to
+/// end it would cost more than to look at them.
+const ROWS_A_SHARD: u64 = 256;
 
 /// The shards that a run has for a policy. An incremental run with little to look at has
-/// one, and with nothing to look at none.
+/// few, and with nothing to look at none.
 pub async fn shards_of_run(
     app: &App,
     policy: &Policy,
@@ -97,9 +119,11 @@ pub async fn shards_of_run(
         // Whoever works on it finds out, and the other policies have their turn.
         return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
     };
+    let mut count = SHARD_COUNT.into();
     if request.mode == Mode::Incremental {
         let window = open_window(app, policy, store, settings.late_window);
-        let open = app.db.count_open(&policy.name, &window, FEW + 1).await?;
+        let most = ROWS_A_SHARD * u64::from(SHARD_COUNT);
+        let open = app.db.count_open(&policy.name, &window, most).await?;
         if open == 0 {
             let now = app.now();
             let due = app.db.count_due(&policy.name, now, 1).await? > 0
@@ -108,12 +132,15 @@ pub async fn shards_of_run(
             let closes = due || request.force;
             return Ok(if closes { vec![shard(None, true)] } else { Vec::new() });
         }
-        if open <= FEW {
-            return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
-        }
+        // A power of two, so that all have the same number of shards.
+        let enough = open.div_ceil(ROWS_A_SHARD).next_power_of_two();
+        count = usize::try_from(enough).unwrap_or(count);
     }
-    let mut all: Vec<_> =
-        shards(policy, store).into_iter().map(|range| shard(Some(range), false)).collect();
+    let ranges = ranges(policy, store, count);
+    if let [range] = ranges.as_slice() {
+        return Ok(vec![shard(Some(range.clone()), true)]);
+    }
+    let mut all: Vec<_> = ranges.into_iter().map(|range| shard(Some(range), false)).collect();
     all.push(shard(None, true));
     Ok(all)
 }
@@ -127,40 +154,91 @@ fn open_window(app: &App, policy: &Policy, store: &Store, late_window: TimeDelta
     }
 }
 
-/// What an incremental run looks at in one shard; nothing where nothing is open.
-pub async fn incremental(
-    app: &App,
-    policy: &Policy,
-    store: &Store,
+/// What an incremental run looks at in a range of keys, shard by shard.
+pub struct Planner<'a> {
+    app: &'a App,
+    policy: &'a Policy,
+    store: &'a Store,
     range: KeyRange,
-    late_window: TimeDelta,
-) -> Result<Look, AppError> {
-    let window = open_window(app, policy, store, late_window);
-    let mut open = app.db.open_keys(&policy.name, &range, &window, MAX_HEADS as u64 + 1).await?;
-    let anywhere = store.capabilities.may_start_after();
-    let mut cuts = Vec::new();
-    if open.len() <= MAX_HEADS {
-        cuts.push(Cut { heads: open.len(), keys: None });
+    window: OpenWindow,
+    /// Keys of open rows that were read, of this shard and the next ones.
+    ahead: VecDeque<String>,
+    /// Whether these are all of the range.
+    all_read: bool,
+}
+
+impl<'a> Planner<'a> {
+    /// Nothing is read yet.
+    pub fn new(
+        app: &'a App,
+        policy: &'a Policy,
+        store: &'a Store,
+        range: KeyRange,
+        late_window: TimeDelta,
+    ) -> Self {
+        let window = open_window(app, policy, store, late_window);
+        Self { app, policy, store, range, window, ahead: VecDeque::new(), all_read: false }
     }
-    // With so few, no listing is cheaper than asking for each.
-    if 2 * open.len() as u64 > HEADS_PER_TWO_LISTS {
-        // Rows behind which a listing would cost more than all HEADs need no counting.
-        let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
-        for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
-            let rest = from(&range, &open[heads], anywhere);
-            let keys = app.db.count_in(&policy.name, &rest, most).await?;
-            cuts.push(Cut { heads, keys: Some(keys) });
-            // One page: behind a later cut it would not be fewer.
-            if keys < MAX_PAGE as u64 {
-                break;
+
+    /// The parts of the range that lie in one shard each, to be looked at in this order.
+    pub fn parts(&self) -> Vec<KeyRange> {
+        let shards = shards(self.policy, self.store);
+        shards.iter().filter_map(|shard| self.range.common(shard)).collect()
+    }
+
+    /// What to look at in a part; nothing where nothing is open.
+    pub async fn look(&mut self, part: &KeyRange) -> Result<Look, AppError> {
+        let mut open = self.open(part).await?;
+        let anywhere = self.store.capabilities.may_start_after();
+        let (mut cuts, mut short) = (Vec::new(), None);
+        if open.len() <= MAX_HEADS {
+            cuts.push(Cut { heads: open.len(), keys: None });
+        }
+        // With so few, no listing is cheaper than asking for each.
+        if 2 * open.len() as u64 > HEADS_PER_TWO_LISTS {
+            // Rows behind which a listing would cost more than all HEADs need no counting.
+            let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
+            for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
+                let rest = from(part, &open[heads], anywhere);
+                let (db, policy, asked_at) = (&self.app.db, &self.policy.name, self.app.now());
+                let rows = db.known_by_key(policy, &rest, MAX_PAGE as u64).await?;
+                if rows.len() < MAX_PAGE {
+                    cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
+                    short = Some((heads, Listing { range: rest, asked_at, rows: Some(rows) }));
+                    // One page: behind a later cut it would not be fewer.
+                    break;
+                }
+                let keys = db.count_in(policy, &rest, most).await?;
+                cuts.push(Cut { heads, keys: Some(keys) });
             }
         }
+        let heads = cheapest(cuts).map_or(0, |cut| cut.heads);
+        let list = match short {
+            Some((at, listing)) if at == heads => Some(listing),
+            _ => open.get(heads).map(|oldest| Listing {
+                range: from(part, oldest, anywhere),
+                asked_at: self.app.now(),
+                rows: None,
+            }),
+        };
+        open.truncate(heads);
+        Ok(Look { heads: open, list })
     }
-    let cut = cheapest(cuts);
-    let (heads, expected) = cut.map_or((0, None), |cut| (cut.heads, cut.keys));
-    let list = open.get(heads).map(|oldest| from(&range, oldest, anywhere));
-    open.truncate(heads);
-    Ok(Look { heads: open, list, expected })
+
+    /// The oldest open rows of a part: some more than [`MAX_HEADS`] where there are so many.
+    async fn open(&mut self, part: &KeyRange) -> Result<Vec<String>, AppError> {
+        let behind = |key: &String| part.until.as_ref().is_some_and(|until| key > until);
+        // There may be more of the part than was read.
+        if !self.all_read && !self.ahead.back().is_some_and(behind) {
+            let rest = KeyRange { after: part.after.clone(), ..self.range.clone() };
+            let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
+            let keys = self.app.db.open_keys(policy, &rest, &self.window, most as u64).await?;
+            self.all_read = keys.len() < most;
+            self.ahead = keys.into();
+        }
+        let here = self.ahead.iter().position(behind).unwrap_or(self.ahead.len());
+        Ok(self.ahead.drain(..here).collect())
+    }
 }
 
 /// The part of a range from a key on, where the store can begin there.
@@ -182,7 +260,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Prefix, UploadId};
+    use crate::domain::transition::tests::{at, upload_in};
+    use crate::domain::{Prefix, Status, UploadId};
 
     #[test]
     fn the_cheaper_of_asking_and_listing_is_taken() {
@@ -207,8 +286,13 @@ mod tests {
 
     #[test]
     fn the_first_page_has_room_for_what_is_expected_and_never_for_more_than_a_page() {
-        let first = |expected| Look { expected, ..Look::default() }.first_page(1000);
-        assert_eq!([None, Some(0), Some(80), Some(5000)].map(first), [1000, 16, 106, 1000]);
+        let row = Known::from(&upload_in(Status::Pending));
+        let first = |rows: Option<usize>| {
+            let (range, asked_at) = (Prefix::parse("t/").expect("a good prefix").whole(), at(0));
+            let rows = rows.map(|count| vec![row.clone(); count]);
+            Listing { range, asked_at, rows }.first_page(1000)
+        };
+        assert_eq!([None, Some(0), Some(80), Some(990)].map(first), [1000, 16, 106, 1000]);
     }
 
     #[test]

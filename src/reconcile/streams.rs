@@ -80,18 +80,20 @@ pub fn listing<'a>(
     })
 }
 
-/// The rows of a range, in byte order of their keys.
+/// The rows of a range, in byte order of their keys; of `read`, where all were read already.
 pub fn rows<'a>(
     db: &'a Db,
     policy: &'a PolicyName,
     range: &'a KeyRange,
     page_size: usize,
+    read: Option<Vec<Known>>,
 ) -> impl Stream<Item = Result<Known, AppError>> + 'a {
     struct State {
         page: VecDeque<Known>,
         next: Option<KeyRange>,
     }
-    let state = State { page: VecDeque::new(), next: Some(range.clone()) };
+    let next = read.is_none().then(|| range.clone());
+    let state = State { page: read.unwrap_or_default().into(), next };
     try_unfold(state, move |mut state| async move {
         loop {
             if let Some(row) = state.page.pop_front() {

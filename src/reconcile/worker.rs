@@ -13,7 +13,7 @@ use super::compare::Work;
 use super::marker::Trust;
 use super::merge::MergeError;
 use super::pace::Pace;
-use super::plan::{self, Look};
+use super::plan::{Listing, Planner};
 use super::report::{Report, finding_of};
 use crate::app::{App, AppError};
 use crate::domain::policy::RejectReason;
@@ -111,22 +111,31 @@ impl Worker<'_> {
     }
 
     async fn look_at(&self, range: KeyRange) -> Result<(), WorkError> {
-        let look = match self.run.request.mode {
-            Mode::Audit => Look { list: Some(range), ..Look::default() },
-            Mode::Incremental => {
-                let window = self.settings.late_window;
-                plan::incremental(self.app, self.policy, self.store, range, window).await?
+        if self.run.request.mode == Mode::Audit {
+            return self.compare(Listing { range, asked_at: self.app.now(), rows: None }).await;
+        }
+        let window = self.settings.late_window;
+        let mut planner = Planner::new(self.app, self.policy, self.store, range, window);
+        let mut heads = Vec::new();
+        for part in planner.parts() {
+            let look = planner.look(&part).await?;
+            heads.extend(look.heads);
+            if let Some(listing) = look.list {
+                // What is saved of a listing says that all before it is done.
+                self.ask_for(std::mem::take(&mut heads)).await?;
+                self.compare(listing).await?;
             }
-        };
-        for keys in look.heads.chunks(BATCH) {
+        }
+        self.ask_for(heads).await
+    }
+
+    /// A HEAD for each of these keys.
+    async fn ask_for(&self, keys: Vec<String>) -> Result<(), WorkError> {
+        for keys in keys.chunks(BATCH) {
             let work = keys.iter().map(|key| (key.clone(), Work::Look)).collect();
             self.read_and_act(work, keys.last().cloned()).await?;
         }
-        let first_page = look.first_page(self.settings.page_size);
-        match look.list {
-            Some(range) => self.compare(&range, first_page).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Looks at a batch, several at once, and saves what comes of it; then all up to this
