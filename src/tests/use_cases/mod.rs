@@ -5,6 +5,7 @@ mod creating;
 mod lists;
 mod migrations;
 mod multipart;
+mod planning;
 mod purging;
 mod reconciling;
 mod reconciling_trouble;

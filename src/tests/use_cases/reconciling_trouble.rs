@@ -5,9 +5,8 @@ use chrono::TimeDelta;
 use std::sync::Arc;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::{Mode, RunRequest, RunStatus, Trigger};
-use upload_coordinator::domain::upload::{ConfirmedBy, State};
-use upload_coordinator::domain::{Policy, PolicyName, Prefix, Status, Upload, UploadId};
-use upload_coordinator::reconcile::plan::Planner;
+use upload_coordinator::domain::upload::ConfirmedBy;
+use upload_coordinator::domain::{Policy, PolicyName, Prefix, Status};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
@@ -150,46 +149,4 @@ async fn audits_abort_multipart_uploads_that_nobody_will_finish() {
     assert_eq!(left, [foreign, busy]);
     assert!(abandoned.iter().all(|id| !left.contains(id)));
     assert_eq!(world.reconcile(Mode::Audit).await.counters.aborted_multipart, 0);
-}
-
-#[tokio::test]
-async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
-    let world = World::new().await;
-    let policy = world.app.policies.values().next().unwrap();
-    let store = world.app.store_of(policy).unwrap();
-    let look = async || {
-        let (whole, window) = (policy.prefix.whole(), TimeDelta::hours(1));
-        let mut planner = Planner::new(&world.app, policy, store, whole, window);
-        let first = planner.parts().swap_remove(0);
-        planner.look(&first).await.unwrap()
-    };
-    // All in one shard, in the order of their ids.
-    let id = |n: u128| UploadId(uuid::Uuid::from_u128(n << 8));
-    let template = world.upload().await;
-    world.app.delete_upload(&world.owner, template.id).await.unwrap();
-    let add = async |n: u128, state: State| {
-        let (id, key) = (id(n), policy.prefix.key(id(n)));
-        let upload = Upload { id, key, state, ..template.clone() };
-        assert!(world.app.db.add_ended(&upload).await.unwrap());
-    };
-    assert!(look().await.list.is_none());
-    for n in 0..3 {
-        add(n, State::Pending).await;
-    }
-    for n in 100..1200 {
-        add(n, State::Cancelled).await;
-    }
-    let few = look().await;
-    assert_eq!((few.heads.len(), few.list.is_none()), (3, true));
-    for n in 2000..2030 {
-        add(n, State::Pending).await;
-    }
-    let many = look().await;
-    assert_eq!(many.heads.len(), 4);
-    let after = many.list.unwrap().range.after.unwrap();
-    let first = policy.prefix.key(id(2001));
-    assert!(
-        after.as_str() < first.as_str() && after.as_str() > policy.prefix.key(id(2000)).as_str()
-    );
-    assert_eq!(world.app.db.count_in(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
 }

@@ -44,7 +44,7 @@ fn audit_of<'a>(world: &World, policy: &'a PolicyName, shards: &'a [NewShard]) -
     }
 }
 
-async fn with_uploads(count: usize) -> World {
+pub(super) async fn with_uploads(count: usize) -> World {
     let world = World::new().await;
     for seed in 0..count {
         let upload = world.upload().await;

@@ -1,0 +1,123 @@
+//! What incremental runs look at.
+
+use chrono::TimeDelta;
+use upload_coordinator::domain::key::Shard;
+use upload_coordinator::domain::run::{Mode, RunStatus};
+use upload_coordinator::domain::upload::State;
+use upload_coordinator::domain::{Policy, Upload, UploadId};
+use upload_coordinator::reconcile::plan::{Look, Planner};
+
+use super::sharing::with_uploads;
+use crate::support::world::World;
+
+/// Rows, and plans over all of them.
+struct Plans {
+    world: World,
+    policy: Policy,
+    template: Upload,
+}
+
+impl Plans {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let policy = world.app.policies.values().next().unwrap().clone();
+        let template = world.upload().await;
+        world.app.delete_upload(&world.owner, template.id).await.unwrap();
+        Self { world, policy, template }
+    }
+
+    /// The `n`th key of a shard.
+    fn key(&self, n: u128, shard: u128) -> String {
+        self.policy.prefix.key(id(n, shard)).to_string()
+    }
+
+    async fn add(&self, n: u128, shard: u128, state: State) {
+        let id = id(n, shard);
+        let key = self.policy.prefix.key(id);
+        let upload = Upload { id, key, state, ..self.template.clone() };
+        assert!(self.world.app.db.add_ended(&upload).await.unwrap());
+    }
+
+    /// For each part what to look at, and how many statements it took.
+    async fn looks(&self) -> (Vec<Look>, u64) {
+        let app = &self.world.app;
+        let store = app.store_of(&self.policy).unwrap();
+        let (whole, window) = (self.policy.prefix.whole(), TimeDelta::hours(1));
+        let mut planner = Planner::new(app, &self.policy, store, whole, window);
+        let (before, mut looks) = (app.db.statements(), Vec::new());
+        for part in planner.parts() {
+            looks.push(planner.look(&part).await.unwrap());
+        }
+        (looks, app.db.statements() - before)
+    }
+}
+
+fn id(n: u128, shard: u128) -> UploadId {
+    UploadId(uuid::Uuid::from_u128(n << 8 | shard))
+}
+
+#[tokio::test]
+async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
+    let plans = Plans::new().await;
+    // All in the first shard, in the order of their ids.
+    let look = async || plans.looks().await.0.swap_remove(0);
+    assert!(look().await.list.is_none());
+    for n in 0..3 {
+        plans.add(n, 0, State::Pending).await;
+    }
+    for n in 100..1200 {
+        plans.add(n, 0, State::Cancelled).await;
+    }
+    let few = look().await;
+    assert_eq!((few.heads.len(), few.list.is_none()), (3, true));
+    for n in 2000..2030 {
+        plans.add(n, 0, State::Pending).await;
+    }
+    let many = look().await;
+    assert_eq!(many.heads.len(), 4);
+    let list = many.list.unwrap();
+    let after = list.range.after.unwrap();
+    assert!(after < plans.key(2001, 0) && after > plans.key(2000, 0));
+    assert_eq!(list.rows.unwrap().len(), 29, "read to see how many there are");
+    let (db, policy) = (&plans.world.app.db, &plans.policy);
+    assert_eq!(db.count_in(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn every_open_row_is_looked_at_once_however_they_lie() {
+    let plans = Plans::new().await;
+    let add = async |open: &mut Vec<String>, shard: u128, count: u128| {
+        for n in 0..count {
+            plans.add(n, shard, State::Pending).await;
+            open.push(plans.key(n, shard));
+        }
+    };
+    let mut open = Vec::new();
+    add(&mut open, 3, 2).await;
+    add(&mut open, 9, 7).await;
+    let (looks, statements) = plans.looks().await;
+    assert_eq!((looks.len(), statements), (Shard::all().count(), 1));
+    assert_eq!(looks.into_iter().flat_map(|look| look.heads).collect::<Vec<_>>(), open);
+    // More than is read at once: in one shard, over the edge of one, and in the last.
+    for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
+        add(&mut open, shard, count).await;
+    }
+    let (looks, _) = plans.looks().await;
+    for key in open {
+        let times = looks.iter().map(|look| {
+            let listed = look.list.as_ref().is_some_and(|list| list.range.contains(&key));
+            look.heads.iter().filter(|head| **head == key).count() + usize::from(listed)
+        });
+        assert_eq!(times.sum::<usize>(), 1, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_has_as_many_shards_as_its_open_rows_are_worth() {
+    let world = with_uploads(300).await;
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!((run.status, run.counters.confirmed), (RunStatus::Succeeded, 300));
+    // Two with 150 or so each, and the closing one.
+    assert_eq!(world.shards(run.id).await.len(), 3);
+    assert_eq!(run.counters.head_requests, 300, "one for each, found by listing or not");
+}
