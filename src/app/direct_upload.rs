@@ -1,18 +1,20 @@
 //! The direct-upload fallback: the bytes come through this service and go on to the
-//! store as they come. Memory per upload is about one part, whatever the file's size; a few
-//! uploads at a time may read the next part while one is being sent.
+//! store as they come. Memory per upload is about one part, whatever the file's size; beyond
+//! that all uploads share a few places for parts, so that one alone has several on their way.
 //!
 //! The row is committed before the first byte is stored, and nothing is stored that
 //! breaks a rule which can be seen beforehand. What fails later is ended: parts aborted,
 //! the row cancelled.
 
 mod file;
+mod parts;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use futures_util::Stream;
 
 use self::file::{File, sentence};
+use self::parts::Parts;
 use super::create_upload::{NewUpload, note_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
@@ -22,8 +24,7 @@ use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
-use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{PutOptions, Store, StoreError, Written};
+use crate::storage::{Part, PutOptions, Store, StoreError, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -165,41 +166,41 @@ impl Transfer<'_> {
             return Err(error);
         }
         self.app.db.settle(&intent).await?;
-        let (mut parts, mut part) = (Vec::new(), first);
-        loop {
-            let number = u16::try_from(parts.len() + 1).unwrap_or(u16::MAX);
-            if number > MAX_PART_NUMBER {
-                return Err(AppError::field("file", self.policy.too_large()));
-            }
-            let last = file.ended;
-            let spare = if last { None } else { self.app.direct.spare_parts.try_acquire().ok() };
-            let overlaps = spare.is_some();
-            let send = async {
-                let sent = self.store.objects.upload_part(&key, &id, number, part).await;
-                // Its memory is free again.
-                drop(spare);
-                Ok::<_, AppError>(sent?)
-            };
-            if overlaps {
-                // A part that fails ends the reading; a body that fails lets the part arrive,
-                // so that none is on its way when the upload is aborted.
-                let (part_sent, next) =
-                    tokio::try_join!(send, async { Ok(file.next_part().await) })?;
-                parts.push(part_sent);
-                part = next?;
-            } else {
-                parts.push(send.await?);
-                if last {
-                    break;
-                }
-                part = file.next_part().await?;
-            }
-            self.move_deadline().await?;
+        let (store, spare) = (self.store, &self.app.direct.spare_parts);
+        let mut parts = Parts::new(&*store.objects, spare, &key, &id);
+        let sent = self.send(file, first, &mut parts).await;
+        if sent.is_err() {
+            parts.settle().await;
         }
+        let parts = sent?;
         self.check_size(file.size)?;
         file.check_digests()?;
         let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
         self.or_stored(&key, file.size, done).await
+    }
+
+    /// Sends the file in parts, several at a time, and gives them once all have arrived.
+    async fn send<B>(
+        &mut self,
+        file: &mut File<'_, B>,
+        first: Bytes,
+        parts: &mut Parts<'_>,
+    ) -> Result<Vec<Part>>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let (mut part, mut place) = (first, None);
+        loop {
+            let last = file.ended;
+            if !parts.send(part, place) {
+                return Err(AppError::field("file", self.policy.too_large()));
+            }
+            if last {
+                return parts.all().await;
+            }
+            (part, place) = parts.read(file).await?;
+            self.move_deadline().await?;
+        }
     }
 
     /// The answer of a write may be lost when the write was not: then the object is there,

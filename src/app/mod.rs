@@ -114,8 +114,9 @@ impl From<FieldErrors> for AppError {
 /// A result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 
-/// How many direct uploads may hold a second part at a time, to read it while the first is
-/// being sent. The others read and send in turns: memory stays at about one part for each.
+/// How many parts all direct uploads together may hold beside one for each, to read on while
+/// those are being sent. Who finds no place reads and sends in turns: memory stays at about one
+/// part for each.
 const SPARE_PARTS: usize = 4;
 
 /// How the direct-upload fallback works.

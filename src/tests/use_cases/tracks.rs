@@ -205,36 +205,64 @@ async fn a_store_that_dies_in_the_middle_of_a_direct_upload_leaves_no_parts() {
 }
 
 #[tokio::test]
-async fn a_few_direct_uploads_read_the_next_part_while_one_is_sent_and_the_others_take_turns() {
+async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_finds_no_place_and_takes_turns()
+ {
     const SPARE: usize = 4;
     let world = Arc::new(World::new().await);
     let gate = world.store.hold(Operation::UploadPart);
     let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
     let mut uploads = tokio::task::JoinSet::new();
-    for n in 0..=SPARE {
+    // Parts are of 4,096 bytes, as the chunks are; the one behind a part is asked for with it.
+    for (n, on_the_way) in [(0, 1 + SPARE), (1, 1)] {
         let (world, read, track) = (Arc::clone(&world), read.clone(), world.track().await);
         uploads.spawn(async move {
-            // Parts are of 4,096 bytes: the second chunk is asked for to fill the second part.
-            let file = mp3(12_000, u8::try_from(n).unwrap());
-            let chunks = iter([0..5000, 5000..12_000]).map(|range: std::ops::Range<usize>| {
-                read.send(range.start).unwrap();
-                Ok(Bytes::copy_from_slice(&file[range]))
+            let file = mp3(12 * 4096, n);
+            let chunks = iter(file.chunks(4096)).map(|chunk| {
+                read.send(n).unwrap();
+                Ok(Bytes::copy_from_slice(chunk))
             });
             let sent = world.app.direct_upload(&world.owner, direct(&track), chunks).await;
             let upload = sent.unwrap().1.unwrap();
             let etag = &upload.state.facts().unwrap().etag;
-            let stored = world.store.read(upload.key.as_str(), 0..12_000, etag).await;
+            let stored = world.store.read(upload.key.as_str(), 0..50_000, etag).await;
             assert_eq!(stored.unwrap(), file);
         });
-        gate.arrival().await;
+        for _ in 0..on_the_way {
+            gate.arrival().await;
+        }
+        for _ in 0..=on_the_way {
+            assert_eq!(reads.recv().await, Some(n));
+        }
+        assert!(reads.try_recv().is_err(), "it waits for a part to arrive");
     }
-    for _ in 0..(SPARE + 1) + SPARE {
-        reads.recv().await.unwrap();
-    }
-    assert!(reads.try_recv().is_err(), "the last one sends before it reads on");
     gate.open();
     uploads.join_all().await;
-    assert_eq!(reads.recv().await, Some(5000));
+    let mut rest = [12 - 2 - SPARE, 12 - 2];
+    while let Ok(n) = reads.try_recv() {
+        rest[usize::from(n)] -= 1;
+    }
+    assert_eq!(rest, [0, 0]);
+}
+
+#[tokio::test]
+async fn a_direct_upload_whose_part_fails_ends_once_the_others_have_arrived() {
+    let world = World::new().await;
+    let track = world.track().await;
+    let gate = world.store.hold(Operation::UploadPart);
+    let down = || StoreError::Unavailable("down".into());
+    let sent = world.app.direct_upload(&world.owner, direct(&track), body(vec![mp3(20_000, 1)]));
+    let mut sent = std::pin::pin!(sent);
+    for _ in 0..3 {
+        tokio::select! {
+            _ = &mut sent => panic!("its parts are held"),
+            () = gate.arrival() => {}
+        }
+    }
+    world.store.fail_next(Operation::UploadPart, 1, down);
+    gate.open();
+    assert!(matches!(sent.await, Err(AppError::Store(StoreError::Unavailable(_)))));
+    assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
+    assert_eq!(reload(&world, &track).await.status, Some(Status::Cancelled));
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! The parts of a direct upload on their way to the store.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::file::File;
+use crate::app::Result;
+use crate::storage::presign::MAX_PART_NUMBER;
+use crate::storage::{ObjectStore, Part};
+
+/// Several parts at a time. One is the upload's own; each further one that is held in memory,
+/// be it on its way or being read, takes one of the `spare` places that all uploads share.
+pub(super) struct Parts<'a> {
+    objects: &'a dyn ObjectStore,
+    spare: &'a Semaphore,
+    key: String,
+    id: String,
+    number: u16,
+    on_the_way: FuturesUnordered<BoxFuture<'a, Result<Part>>>,
+    stored: Vec<Part>,
+}
+
+/// The place that a part takes beside the upload's own.
+type Place<'a> = Option<SemaphorePermit<'a>>;
+
+impl<'a> Parts<'a> {
+    /// None is sent yet.
+    pub(super) fn new(
+        objects: &'a dyn ObjectStore,
+        spare: &'a Semaphore,
+        key: &str,
+        id: &str,
+    ) -> Self {
+        Self {
+            objects,
+            spare,
+            key: key.to_owned(),
+            id: id.to_owned(),
+            number: 0,
+            on_the_way: FuturesUnordered::new(),
+            stored: Vec::new(),
+        }
+    }
+
+    /// Sends the next part; `false`, and nothing, where there are as many as S3 takes.
+    pub(super) fn send(&mut self, body: Bytes, place: Place<'a>) -> bool {
+        if self.number >= MAX_PART_NUMBER {
+            return false;
+        }
+        self.number += 1;
+        let (objects, number) = (self.objects, self.number);
+        let (key, id) = (self.key.clone(), self.id.clone());
+        let send = async move {
+            let sent = objects.upload_part(&key, &id, number, body).await;
+            // Its memory is free again.
+            drop(place);
+            Ok(sent?)
+        };
+        self.on_the_way.push(send.boxed());
+        true
+    }
+
+    /// Reads the next part while others are on their way, as soon as there is a place for it.
+    pub(super) async fn read<B>(&mut self, file: &mut File<'_, B>) -> Result<(Bytes, Place<'a>)>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let mut place = None;
+        while !self.on_the_way.is_empty() && place.is_none() {
+            place = self.spare.try_acquire().ok();
+            if place.is_none() {
+                self.one_arrives().await?;
+            }
+        }
+        let mut reading = std::pin::pin!(file.next_part());
+        loop {
+            tokio::select! {
+                // What is read waits: it may well be there at once, again and again.
+                biased;
+                Some(sent) = self.on_the_way.next() => {
+                    self.stored.push(sent?);
+                    if self.on_the_way.is_empty() {
+                        place = None;
+                    }
+                }
+                part = &mut reading => return Ok((part?, place)),
+            }
+        }
+    }
+
+    async fn one_arrives(&mut self) -> Result<()> {
+        if let Some(sent) = self.on_the_way.next().await {
+            self.stored.push(sent?);
+        }
+        Ok(())
+    }
+
+    /// All parts, once they have arrived, in their order.
+    pub(super) async fn all(&mut self) -> Result<Vec<Part>> {
+        while !self.on_the_way.is_empty() {
+            self.one_arrives().await?;
+        }
+        self.stored.sort_unstable_by_key(|part| part.number);
+        Ok(std::mem::take(&mut self.stored))
+    }
+
+    /// Waits until none is on its way, whatever became of them: one that comes after an abort
+    /// would stay.
+    pub(super) async fn settle(&mut self) {
+        while self.on_the_way.next().await.is_some() {}
+    }
+}
