@@ -1,0 +1,114 @@
+//! Tracks, and URLs of their files.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::UploadView;
+use crate::app::tracks::WithUpload;
+use crate::db::tracks::EMPTY;
+use crate::domain::{Status, Track, Upload};
+use crate::storage::presign::Signed;
+
+/// A track: the record that a file belongs to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Track)]
+pub struct TrackView {
+    /// Its id.
+    pub id: Uuid,
+    /// 1 to 100 characters.
+    #[schema(example = "Blue in Green")]
+    pub title: String,
+    /// 1 to 100 characters.
+    #[schema(example = "Miles Davis")]
+    pub artist_name: String,
+    /// The day of release.
+    #[schema(example = "1959-08-17")]
+    pub release_date: Option<NaiveDate>,
+    /// The path of the file route, or null until bytes are verified.
+    #[schema(example = "/api/tracks/0190a6f2-7b3c-7def-8123-456789abcdef/file")]
+    pub file: Option<String>,
+    /// The newest upload's status, or `empty`.
+    #[schema(example = "uploaded")]
+    pub status: &'static str,
+    /// The newest upload.
+    pub upload: Option<UploadView>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<WithUpload> for TrackView {
+    fn from((track, upload): WithUpload) -> Self {
+        let Track {
+            id,
+            owner: _,
+            title,
+            artist_name,
+            release_date,
+            latest_upload: _,
+            bound,
+            status,
+            version: _,
+            created_at,
+            updated_at,
+        } = track;
+        Self {
+            id: id.0,
+            title,
+            artist_name,
+            release_date,
+            file: bound.map(|_| format!("/api/tracks/{id}/file")),
+            status: status.map_or(EMPTY, Status::name),
+            upload: upload.map(Into::into),
+            created_at,
+            updated_at,
+        }
+    }
+}
+
+/// A URL for a track's file, and the upload that it made.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PresignedUrl)]
+pub struct PresignedUrlView {
+    /// Carries the signature: keep it out of logs.
+    pub url: String,
+    /// The HTTP method.
+    #[schema(example = "PUT")]
+    pub method: &'static str,
+    /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
+    pub headers: BTreeMap<String, String>,
+    /// When the store stops taking it.
+    pub expires_at: DateTime<Utc>,
+    /// The upload.
+    pub upload: UploadView,
+}
+
+impl PresignedUrlView {
+    /// The signed request of a new upload, beside the upload.
+    pub fn new(signed: Signed, upload: Upload) -> Self {
+        let Signed { method, url, headers, fields: _, expires_at } = signed;
+        Self { url, method, headers, expires_at, upload: upload.into() }
+    }
+}
+
+/// A URL to download from.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FileUrl)]
+pub struct FileUrlView {
+    /// Carries the signature: keep it out of logs.
+    pub url: String,
+    /// When the store stops honouring it.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl From<Signed> for FileUrlView {
+    fn from(signed: Signed) -> Self {
+        let Signed { method: _, url, headers: _, fields: _, expires_at } = signed;
+        Self { url, expires_at }
+    }
+}

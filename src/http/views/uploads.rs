@@ -1,0 +1,217 @@
+//! Uploads, and the requests that are signed for them.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::MultipartView;
+use crate::app::create_upload::Created;
+use crate::domain::upload::{Declared, State, Verified};
+use crate::domain::{Checksum, Upload};
+use crate::storage::presign::Signed;
+
+/// A checksum of a whole file.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Checksum)]
+pub struct ChecksumView {
+    /// `sha256`, `crc32`, `crc32c`, `crc64nvme` or `md5`.
+    #[schema(example = "sha256")]
+    pub algorithm: &'static str,
+    /// Base64.
+    #[schema(example = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")]
+    pub value: String,
+}
+
+impl From<&Checksum> for ChecksumView {
+    fn from(checksum: &Checksum) -> Self {
+        Self { algorithm: checksum.algorithm().name(), value: checksum.value() }
+    }
+}
+
+/// A signed request, to be sent to the store just so.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SignedRequest)]
+pub struct RequestView {
+    /// The HTTP method.
+    #[schema(example = "PUT")]
+    pub method: &'static str,
+    /// Carries the signature: keep it out of logs.
+    #[schema(
+        example = "https://s3.example.com/uploads/tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
+    )]
+    pub url: String,
+    /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
+    #[schema(example = json!({"content-type": "audio/mpeg"}))]
+    pub headers: BTreeMap<String, String>,
+    /// For a form upload: fields to send before the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fields: Option<BTreeMap<String, String>>,
+    /// When the store stops taking it.
+    pub expires_at: DateTime<Utc>,
+}
+
+impl From<Signed> for RequestView {
+    fn from(signed: Signed) -> Self {
+        let Signed { method, url, headers, fields, expires_at } = signed;
+        let fields = fields.map(|fields| fields.into_iter().collect());
+        Self { method, url, headers, fields, expires_at }
+    }
+}
+
+/// An upload: one file on its way, arrived, or ended.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Upload)]
+pub struct UploadView {
+    /// Its id, which is in its key.
+    pub id: Uuid,
+    /// The rules it is under.
+    #[schema(example = "tracks")]
+    pub policy: String,
+    /// The track it is for, if any.
+    pub track_id: Option<Uuid>,
+    /// Where it stands.
+    #[schema(value_type = StatusName)]
+    pub status: &'static str,
+    /// The object's key.
+    #[schema(example = "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef")]
+    pub key: String,
+    /// The file's name.
+    #[schema(example = "song.mp3")]
+    pub filename: Option<String>,
+    /// As seen, or as declared while nothing was seen.
+    #[schema(example = "audio/mpeg")]
+    pub content_type: Option<String>,
+    /// In bytes; as seen, or as declared while nothing was seen.
+    #[schema(example = 4_194_304)]
+    pub size: Option<u64>,
+    /// As seen, or as declared while nothing was seen.
+    pub checksum: Option<ChecksumView>,
+    /// How the bytes come: `put`, `post`, `multipart` or `direct`.
+    #[schema(example = "put")]
+    pub strategy: &'static str,
+    /// The client's own pairs, stored with the object.
+    pub metadata: BTreeMap<String, String>,
+    /// When the newest URL ends.
+    pub expires_at: DateTime<Utc>,
+    /// The object's, without quotes.
+    pub etag: Option<String>,
+    /// The object's, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+    /// What showed the object: `confirm`, `event`, `scan` or `direct`.
+    #[schema(example = "confirm")]
+    pub confirmed_by: Option<&'static str>,
+    /// Whether the bytes came after it had expired.
+    pub late: bool,
+    /// Why it was rejected or removed.
+    #[schema(example = "too-large")]
+    pub reason: Option<&'static str>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// When its bytes were verified.
+    pub uploaded_at: Option<DateTime<Utc>>,
+    /// The request to send, where one was just signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestView>,
+    /// How to cut the file, where it is to be sent in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multipart: Option<MultipartView>,
+}
+
+impl From<Upload> for UploadView {
+    fn from(upload: Upload) -> Self {
+        let multipart = upload.parts().map(Into::into);
+        let Upload {
+            id,
+            owner: _,
+            policy,
+            slot,
+            key,
+            declared: Declared { filename, content_type, size, checksum },
+            strategy,
+            write_once: _,
+            metadata,
+            url_expires_at,
+            multipart_id: _,
+            part_size: _,
+            state,
+            deletion: _,
+            version: _,
+            created_at,
+            updated_at,
+        } = upload;
+        let seen = state.facts();
+        let verified = state.verified();
+        Self {
+            id: id.0,
+            policy: policy.as_str().to_owned(),
+            track_id: slot.map(|slot| slot.track.0),
+            status: state.status().name(),
+            key: key.as_str().to_owned(),
+            filename,
+            content_type: seen.and_then(|facts| facts.content_type.clone()).or(content_type),
+            size: seen.map(|facts| facts.size).or(size),
+            checksum: seen
+                .and_then(|facts| facts.checksum.as_ref())
+                .or(checksum.as_ref())
+                .map(Into::into),
+            strategy: strategy.name(),
+            metadata,
+            expires_at: url_expires_at,
+            etag: seen.map(|facts| facts.etag.clone()),
+            version_id: seen.and_then(|facts| facts.version_id.clone()),
+            confirmed_by: verified.map(|verified| verified.confirmed_by.name()),
+            late: verified.is_some_and(|verified| verified.late),
+            reason: reason(&state),
+            created_at,
+            updated_at,
+            uploaded_at: verified.map(|Verified { at, .. }| *at),
+            request: None,
+            multipart,
+        }
+    }
+}
+
+fn reason(state: &State) -> Option<&'static str> {
+    match state {
+        State::Rejected { reason, .. } => Some(reason.name()),
+        State::Removed { reason, .. } => Some(reason.name()),
+        State::Pending
+        | State::Uploaded(_)
+        | State::Expired
+        | State::Cancelled
+        | State::Missing(_) => None,
+    }
+}
+
+impl From<Created> for UploadView {
+    fn from(created: Created) -> Self {
+        let Created { upload, request } = created;
+        Self { request: request.map(Into::into), ..upload.into() }
+    }
+}
+
+/// The states of an upload.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = Status)]
+pub enum StatusName {
+    /// Waiting for bytes.
+    Pending,
+    /// The bytes are there and pass the rules.
+    Uploaded,
+    /// The deadline passed without bytes.
+    Expired,
+    /// Bytes came and broke a rule.
+    Rejected,
+    /// The client gave up.
+    Cancelled,
+    /// Verified bytes are gone.
+    Missing,
+    /// Not wanted any more.
+    Removed,
+}
