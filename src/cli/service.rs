@@ -111,7 +111,7 @@ impl Service {
             tracing::warn!(%error, "the scheduler did not stop");
         }
         // Long polls and event streams would hold up the server's end.
-        adapters.app.db.end_waits();
+        adapters.app.db.end();
         drop(couriers);
         // Nothing new is accepted from here on; runs are left to others, requests finish.
         let stopping = handle.stop(true);

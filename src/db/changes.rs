@@ -123,8 +123,8 @@ impl Db {
         self.changes.places.limit(limit, share);
     }
 
-    /// Sends all who wait away, and takes no more: the service is about to end.
-    pub fn end_waits(&self) {
+    /// Sends all who wait away, and takes no more.
+    pub(super) fn end_waits(&self) {
         self.limit_waiters(0, 0);
         let ended = std::mem::take(&mut self.changes.topics().by_id);
         drop(ended);

@@ -9,10 +9,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
+use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -168,6 +169,7 @@ pub struct Db {
     finisher: Finisher,
     stats: Arc<Stats>,
     statements: Arc<AtomicU64>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Db {
@@ -185,16 +187,22 @@ impl Db {
             }
             let write = Database::connect(sqlite_options(path, settings, (1, WRITE_CACHE))).await?;
             let options = sqlite_options(path, settings, (settings.max_connections, READ_CACHE));
-            Ok(Self::new(Database::connect(options).await?, Some(write)))
+            Ok(Self::new(Database::connect(options).await?, Some(write), Arc::default()))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Ok(Self::new(Database::connect(postgres_options(url, settings)).await?, None))
+            let ending = Arc::default();
+            let options = postgres_options(url, settings, Arc::clone(&ending));
+            Ok(Self::new(Database::connect(options).await?, None, ending))
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }
     }
 
     /// `write` where writes have a connection of their own.
-    fn new(mut read: DatabaseConnection, write: Option<DatabaseConnection>) -> Self {
+    fn new(
+        mut read: DatabaseConnection,
+        write: Option<DatabaseConnection>,
+        ending: Arc<AtomicBool>,
+    ) -> Self {
         let statements = Arc::default();
         count(&mut read, &statements);
         let write = match write {
@@ -209,7 +217,19 @@ impl Db {
         let finisher = shards::finisher(write.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
         let quota = Arc::default();
-        Self { read, write, changes, outbox, quota, creator, reader, finisher, stats, statements }
+        Self {
+            read,
+            write,
+            changes,
+            outbox,
+            quota,
+            creator,
+            reader,
+            finisher,
+            stats,
+            statements,
+            ending,
+        }
     }
 
     /// The same database, in which each owner has so many uploads at most.
@@ -227,6 +247,14 @@ impl Db {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         Ok(self.read.ping().await?)
+    }
+
+    /// Prepares for the end of the service: sends all who wait away, and takes no more. From
+    /// here on each connection is tried before it is used: those that a thread of the server
+    /// opened end with it.
+    pub fn end(&self) {
+        self.end_waits();
+        self.ending.store(true, Ordering::Relaxed);
     }
 
     /// Applies all migrations that are pending.
@@ -323,15 +351,62 @@ fn sqlite_options(
     options
 }
 
-fn postgres_options(url: &str, settings: &DbSettings) -> ConnectOptions {
+fn postgres_options(url: &str, settings: &DbSettings, ending: Arc<AtomicBool>) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.busy_timeout)
         .connect_timeout(settings.busy_timeout)
         // Else each statement asks first whether its connection lives, and takes twice as long.
-        .test_before_acquire_if_idle_for(MAY_BE_GONE)
+        .test_before_acquire(false)
+        .map_sqlx_postgres_pool_opts(move |pool| {
+            let ending = Arc::clone(&ending);
+            pool.before_acquire(move |connection, state| {
+                let doubtful = state.idle_for >= MAY_BE_GONE || ending.load(Ordering::Relaxed);
+                Box::pin(async move {
+                    if doubtful {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+        })
         .set_application_name("upload-coordinator")
         .sqlx_logging(false);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Db, DbSettings};
+
+    #[tokio::test]
+    async fn at_the_end_no_connection_is_used_whose_thread_has_ended() {
+        let Ok(url) = std::env::var("TEST_POSTGRES_URL") else { return };
+        let opened = || {
+            let settings = DbSettings {
+                url: url.clone().into(),
+                max_connections: 1,
+                busy_timeout: Duration::from_secs(20),
+            };
+            let thread = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.expect("a runtime").block_on(async {
+                    let db = Db::connect(&settings).await.expect("it opens");
+                    // A task gives the connection back.
+                    while db.read.get_postgres_connection_pool().num_idle() == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    db
+                })
+            });
+            thread.join().expect("it ended")
+        };
+        assert!(opened().ping().await.is_err(), "it is used as it is while the service runs");
+        let db = opened();
+        db.end();
+        db.ping().await.expect("a connection of this thread");
+    }
 }

@@ -126,7 +126,7 @@ async fn a_service_that_ends_sends_its_waiters_away() {
     let world = World::new().await;
     let upload = world.upload().await;
     let waiter = waiting(&world.app, upload.id).await;
-    world.app.db.end_waits();
+    world.app.db.end();
     assert_eq!(waiter.await.expect("no panic").expect("an upload").status(), Status::Pending);
     let more = world.app.wait_for_upload(&world.owner, upload.id, LONG).await;
     assert!(matches!(more, Err(AppError::TooManyWaiters)), "{more:?}");
