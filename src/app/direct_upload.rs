@@ -271,11 +271,18 @@ impl Transfer<'_> {
     async fn abandon(&mut self) {
         let multipart_id = self.upload.multipart_id.clone();
         match self.app.apply(self.upload.clone(), &Event::Delete).await {
-            Ok(_) if multipart_id.is_none() => {
-                tracing::info!(upload = %self.upload.id, "direct upload given up");
-            }
-            Ok(_) => {
-                tracing::info!(upload = %self.upload.id, "direct upload given up, parts aborted");
+            Ok(applied) => {
+                // Who ended it first aborted its parts while some were on their way, and those
+                // may have come after that (S3 API reference, `AbortMultipartUpload`).
+                let upload = &applied.upload;
+                if let Some(id) = &multipart_id
+                    && !applied.changed
+                    && !matches!(upload.status(), Status::Uploaded | Status::Missing)
+                {
+                    self.app.abort_unknown(self.store, upload, id).await;
+                }
+                let parts = multipart_id.is_some();
+                tracing::info!(upload = %upload.id, parts, "direct upload given up");
             }
             Err(error) => tracing::warn!(upload = %self.upload.id,
                 error = &error as &dyn std::error::Error,

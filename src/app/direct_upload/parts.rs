@@ -11,23 +11,25 @@ use crate::app::Result;
 use crate::storage::presign::MAX_PART_NUMBER;
 use crate::storage::{ObjectStore, Part};
 
-/// Several parts at a time. One is the upload's own; each further one that is held in memory,
-/// be it on its way or being read, takes one of the `spare` places that all uploads share.
+/// Several parts at a time. One that is held in memory, be it on its way or being read, is in the
+/// upload's own place; each further one takes one of the `spare` places that all uploads share.
 pub(super) struct Parts<'a> {
     objects: &'a dyn ObjectStore,
     spare: &'a Semaphore,
     key: String,
     id: String,
     number: u16,
-    on_the_way: FuturesUnordered<BoxFuture<'a, Result<Part>>>,
+    on_the_way: FuturesUnordered<BoxFuture<'a, (Result<Part>, bool)>>,
     stored: Vec<Part>,
+    /// Whether a part is in the upload's own place.
+    own: bool,
 }
 
 /// The place that a part takes beside the upload's own.
 type Place<'a> = Option<SemaphorePermit<'a>>;
 
 impl<'a> Parts<'a> {
-    /// None is sent yet.
+    /// The first part was read, into the upload's own place, and none is sent yet.
     pub(super) fn new(
         objects: &'a dyn ObjectStore,
         spare: &'a Semaphore,
@@ -42,6 +44,7 @@ impl<'a> Parts<'a> {
             number: 0,
             on_the_way: FuturesUnordered::new(),
             stored: Vec::new(),
+            own: true,
         }
     }
 
@@ -55,9 +58,8 @@ impl<'a> Parts<'a> {
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
             let sent = objects.upload_part(&key, &id, number, body).await;
-            // Its memory is free again.
-            drop(place);
-            Ok(sent?)
+            // Its memory is free again; a place that was spare is anybody's at once.
+            (sent.map_err(Into::into), place.is_none())
         };
         self.on_the_way.push(send.boxed());
         true
@@ -69,11 +71,12 @@ impl<'a> Parts<'a> {
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
         let mut place = None;
-        while !self.on_the_way.is_empty() && place.is_none() {
+        while std::mem::replace(&mut self.own, true) {
             place = self.spare.try_acquire().ok();
-            if place.is_none() {
-                self.one_arrives().await?;
+            if place.is_some() {
+                break;
             }
+            self.one_arrives().await?;
         }
         let mut reading = std::pin::pin!(file.next_part());
         loop {
@@ -81,9 +84,10 @@ impl<'a> Parts<'a> {
                 // What is read waits: it may well be there at once, again and again.
                 biased;
                 Some(sent) = self.on_the_way.next() => {
-                    self.stored.push(sent?);
-                    if self.on_the_way.is_empty() {
-                        place = None;
+                    arrived(&mut self.stored, &mut self.own, sent)?;
+                    if !self.own {
+                        // The part that is being read moves there.
+                        (self.own, place) = (true, None);
                     }
                 }
                 part = &mut reading => return Ok((part?, place)),
@@ -92,10 +96,10 @@ impl<'a> Parts<'a> {
     }
 
     async fn one_arrives(&mut self) -> Result<()> {
-        if let Some(sent) = self.on_the_way.next().await {
-            self.stored.push(sent?);
+        match self.on_the_way.next().await {
+            Some(sent) => arrived(&mut self.stored, &mut self.own, sent),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// All parts, once they have arrived, in their order.
@@ -112,4 +116,12 @@ impl<'a> Parts<'a> {
     pub(super) async fn settle(&mut self) {
         while self.on_the_way.next().await.is_some() {}
     }
+}
+
+/// Notes a part that has arrived, and whether it was in the upload's own place.
+fn arrived(stored: &mut Vec<Part>, own: &mut bool, sent: (Result<Part>, bool)) -> Result<()> {
+    let (part, was_own) = sent;
+    *own &= !was_own;
+    stored.push(part?);
+    Ok(())
 }

@@ -259,6 +259,12 @@ async fn a_direct_upload_whose_part_fails_ends_once_the_others_have_arrived() {
         }
     }
     world.store.fail_next(Operation::UploadPart, 1, down);
+    gate.let_through(1);
+    for _ in 0..1000 {
+        assert!(futures_util::poll!(&mut sent).is_pending(), "others are on their way");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.store.calls(Operation::AbortMultipart), 0);
     gate.open();
     assert!(matches!(sent.await, Err(AppError::Store(StoreError::Unavailable(_)))));
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
