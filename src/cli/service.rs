@@ -107,11 +107,11 @@ impl Service {
             ended = &mut server => Some(ended),
         };
         tracing::info!("stopping");
+        // Long polls and event streams would hold up the server's end.
+        adapters.app.db.end();
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
-        // Long polls and event streams would hold up the server's end.
-        adapters.app.db.end();
         drop(couriers);
         // Nothing new is accepted from here on; runs are left to others, requests finish.
         let stopping = handle.stop(true);
