@@ -58,7 +58,8 @@ impl Crew {
             let mut look_around = std::pin::pin!(look_around);
             loop {
                 tokio::select! {
-                    // Where one ends and gives no next one, there was none to claim.
+                    // Where one ends and gives no next one, there was none to claim; or it was
+                    // lost, and whose shards are left is seen by looking around.
                     Some(_) = shards.join_next() => if shards.is_empty() { break },
                     () = &mut changed => break,
                     () = &mut look_around => break,

@@ -132,14 +132,15 @@ pub async fn shards_of_run(
             let closes = due || request.force;
             return Ok(if closes { vec![shard(None, true)] } else { Vec::new() });
         }
+        if open <= ROWS_A_SHARD {
+            return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
+        }
         // A power of two, so that all have the same number of shards.
         let enough = open.div_ceil(ROWS_A_SHARD).next_power_of_two();
         count = usize::try_from(enough).unwrap_or(count);
     }
+    // What closes is apart: whatever becomes of a listing, the rest has its turn.
     let ranges = ranges(policy, store, count);
-    if let [range] = ranges.as_slice() {
-        return Ok(vec![shard(Some(range.clone()), true)]);
-    }
     let mut all: Vec<_> = ranges.into_iter().map(|range| shard(Some(range), false)).collect();
     all.push(shard(None, true));
     Ok(all)
@@ -180,10 +181,25 @@ impl<'a> Planner<'a> {
         Self { app, policy, store, range, window, ahead: VecDeque::new(), all_read: false }
     }
 
-    /// The parts of the range that lie in one shard each, to be looked at in this order.
-    pub fn parts(&self) -> Vec<KeyRange> {
+    /// The parts of the range that lie in one shard each, to be looked at in this order; all of
+    /// it where one LIST shows as much, which costs no more than the parts do.
+    pub async fn parts(&mut self) -> Result<Vec<KeyRange>, AppError> {
+        let whole = self.range.clone();
         let shards = shards(self.policy, self.store);
-        shards.iter().filter_map(|shard| self.range.common(shard)).collect()
+        let parts: Vec<_> = shards.iter().filter_map(|shard| whole.common(shard)).collect();
+        self.read_ahead(&whole).await?;
+        let open = self.ahead.len() as u64;
+        if parts.len() > 1
+            && self.all_read
+            && 2 * open > HEADS_PER_TWO_LISTS
+            && let Some(oldest) = self.ahead.front()
+        {
+            let (rest, page) = (from(&whole, oldest, true), MAX_PAGE as u64);
+            if self.app.db.count_in(&self.policy.name, &rest, page).await? < page {
+                return Ok(vec![whole]);
+            }
+        }
+        Ok(parts)
     }
 
     /// What to look at in a part; nothing where nothing is open.
@@ -230,14 +246,19 @@ impl<'a> Planner<'a> {
         let behind = |key: &String| part.until.as_ref().is_some_and(|until| key > until);
         // There may be more of the part than was read.
         if !self.all_read && !self.ahead.back().is_some_and(behind) {
-            let rest = KeyRange { after: part.after.clone(), ..self.range.clone() };
-            let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
-            let keys = self.app.db.open_keys(policy, &rest, &self.window, most as u64).await?;
-            self.all_read = keys.len() < most;
-            self.ahead = keys.into();
+            self.read_ahead(&KeyRange { after: part.after.clone(), ..self.range.clone() }).await?;
         }
         let here = self.ahead.iter().position(behind).unwrap_or(self.ahead.len());
         Ok(self.ahead.drain(..here).collect())
+    }
+
+    /// Reads the oldest open rows of the rest of the range.
+    async fn read_ahead(&mut self, rest: &KeyRange) -> Result<(), AppError> {
+        let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
+        let keys = self.app.db.open_keys(policy, rest, &self.window, most as u64).await?;
+        self.all_read = keys.len() < most;
+        self.ahead = keys.into();
+        Ok(())
     }
 }
 

@@ -117,7 +117,7 @@ impl Worker<'_> {
         let window = self.settings.late_window;
         let mut planner = Planner::new(self.app, self.policy, self.store, range, window);
         let mut heads = Vec::new();
-        for part in planner.parts() {
+        for part in planner.parts().await? {
             let look = planner.look(&part).await?;
             heads.extend(look.heads);
             if let Some(listing) = look.list {

@@ -1,13 +1,20 @@
 //! What incremental runs look at.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::State;
-use upload_coordinator::domain::{Policy, Upload, UploadId};
+use upload_coordinator::domain::{KeyRange, Policy, Upload, UploadId};
 use upload_coordinator::reconcile::plan::{Look, Planner};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::storage::StoreError;
+use upload_coordinator::storage::capabilities::Capabilities;
+use upload_coordinator::storage::memory::Operation;
 
 use super::sharing::with_uploads;
+use crate::support::mp3;
 use crate::support::world::World;
 
 /// Rows, and plans over all of them.
@@ -40,12 +47,15 @@ impl Plans {
 
     /// For each part what to look at, and how many statements it took.
     async fn looks(&self) -> (Vec<Look>, u64) {
+        self.looks_at(self.policy.prefix.whole()).await
+    }
+
+    async fn looks_at(&self, range: KeyRange) -> (Vec<Look>, u64) {
         let app = &self.world.app;
         let store = app.store_of(&self.policy).unwrap();
-        let (whole, window) = (self.policy.prefix.whole(), TimeDelta::hours(1));
-        let mut planner = Planner::new(app, &self.policy, store, whole, window);
+        let mut planner = Planner::new(app, &self.policy, store, range, TimeDelta::hours(1));
         let (before, mut looks) = (app.db.statements(), Vec::new());
-        for part in planner.parts() {
+        for part in planner.parts().await.unwrap() {
             looks.push(planner.look(&part).await.unwrap());
         }
         (looks, app.db.statements() - before)
@@ -102,14 +112,55 @@ async fn every_open_row_is_looked_at_once_however_they_lie() {
     for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
         add(&mut open, shard, count).await;
     }
-    let (looks, _) = plans.looks().await;
-    for key in open {
-        let times = looks.iter().map(|look| {
-            let listed = look.list.as_ref().is_some_and(|list| list.range.contains(&key));
-            look.heads.iter().filter(|head| **head == key).count() + usize::from(listed)
-        });
-        assert_eq!(times.sum::<usize>(), 1, "{key}");
+    let whole = plans.policy.prefix.whole();
+    let upper = KeyRange { after: Some("tracks/8".into()), ..whole.clone() };
+    let middle = KeyRange { until: Some("tracks/8".into()), ..whole.resumed_after("tracks/4") };
+    // As a run that was killed goes on.
+    let resumed = whole.resumed_after(&plans.key(5, 1));
+    for range in [whole, upper, middle, resumed] {
+        let (looks, _) = plans.looks_at(range.clone()).await;
+        for key in &open {
+            let times = looks.iter().map(|look| {
+                let listed = look.list.as_ref().is_some_and(|list| list.range.contains(key));
+                look.heads.iter().filter(|head| *head == key).count() + usize::from(listed)
+            });
+            assert_eq!(times.sum::<usize>(), usize::from(range.contains(key)), "{key} {range:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn one_list_is_taken_where_it_shows_as_much_as_all_parts() {
+    let plans = Plans::new().await;
+    for n in 0..3 {
+        for shard in 0..16 {
+            plans.add(n, shard, State::Pending).await;
+        }
+    }
+    let (mut looks, _) = plans.looks().await;
+    let Some(Look { heads, list: Some(list) }) = looks.pop() else { panic!("{looks:?}") };
+    assert_eq!((looks.len(), heads.len()), (0, 0));
+    // And one that is not open.
+    assert!(matches!(list.rows.unwrap().len(), 48 | 49));
+    assert!(list.range.contains(&plans.key(0, 0)) && list.range.contains(&plans.key(2, 15)));
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_keeps_no_run_from_closing() {
+    let mut world = World::new().await;
+    let removed = world.upload().await;
+    world.put(&removed, mp3(900, 1)).await;
+    world.app.confirm_upload(&world.owner, removed.id).await.unwrap();
+    world.app.delete_upload(&world.owner, removed.id).await.unwrap();
+    // A store on which the whole prefix is one range.
+    let mut app = world.replica().await;
+    let store = app.stores.get_mut("default").unwrap();
+    let capabilities = Capabilities { start_after: false, ..(*store.capabilities).clone() };
+    store.capabilities = capabilities.into();
+    world.reconciler = Arc::new(Reconciler::new(Arc::new(app), ReconcileSettings::default()));
+    world.store.fail_next(Operation::List, 1, || StoreError::Unavailable("down".into()));
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!((run.status, run.counters.deleted), (RunStatus::Failed, 1), "{:?}", run.error);
 }
 
 #[tokio::test]
