@@ -277,7 +277,6 @@ impl Transfer<'_> {
                 let upload = &applied.upload;
                 if let Some(id) = &multipart_id
                     && !applied.changed
-                    && !matches!(upload.status(), Status::Uploaded | Status::Missing)
                 {
                     self.app.abort_unknown(self.store, upload, id).await;
                 }
