@@ -104,7 +104,7 @@ fn candidates(open: usize) -> impl Iterator<Item = usize> {
 
 /// For so many open rows an incremental run has a shard of its own: with fewer, to claim and to
 /// end it would cost more than to look at them.
-const ROWS_A_SHARD: u64 = 256;
+const ROWS_A_SHARD: u64 = 512;
 
 /// The shards that a run has for a policy. An incremental run with little to look at has
 /// few, and with nothing to look at none.
