@@ -7,11 +7,12 @@
 #[cfg(test)]
 pub(crate) mod captured;
 mod json_lines;
+mod lines;
 pub mod metrics;
 pub mod traces;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::json_lines::JsonLines;
+use self::lines::{Lines, Writing};
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -52,22 +54,18 @@ pub enum TelemetryError {
     /// Something else logs already.
     #[error("the log is set up already")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
+    /// The system gives no thread.
+    #[error("nothing writes the log")]
+    Thread(#[from] io::Error),
 }
 
-/// Ends the log: what was written is flushed, and what is left of traces sent, when it is
-/// dropped.
+/// Ends the log: what is left of traces is sent and what is left of lines written, in this
+/// order, when it is dropped.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct Guard {
-    traces: Option<Traces>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        drop(self.traces.take());
-        // There is nowhere left to report it.
-        drop(io::stderr().flush());
-    }
+    _traces: Option<Traces>,
+    _lines: Writing,
 }
 
 /// Starts the log of this process, and its traces; once.
@@ -75,7 +73,8 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
     // What is not logged is traced nevertheless: the filter is of the lines alone.
     let filter = filter(config.log.as_str())?;
     let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let (lines, writing) = Lines::start(io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     match config.log_format {
         LogFormat::Pretty => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -87,7 +86,7 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
             registry.with(lines.with_filter(filter)).try_init()?;
         }
     }
-    Ok(Guard { traces })
+    Ok(Guard { _traces: traces, _lines: writing })
 }
 
 /// The configured directives on top of those for [`QUIET`] crates.
