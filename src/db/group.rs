@@ -1,9 +1,12 @@
 //! Work in groups: what is asked while a group is at work is done together by the next one.
-//! An idle service does a single one at once; there is no timer.
+//! An idle service does a single one at once; there is no timer. A busy one lets other threads
+//! run before it begins the next.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DbError, Result};
@@ -43,17 +46,19 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
             let mut group = Vec::with_capacity(most);
             while queue.recv_many(&mut group, most).await > 0 {
                 let (asked, answers): (Vec<I>, Vec<_>) = group.drain(..).unzip();
-                // In a task of its own: whatever becomes of this group, the next has its turn.
-                let work = tokio::spawn(work(asked));
-                let abort = work.abort_handle();
+                // Whatever becomes of this group, the next has its turn: nothing that a panic
+                // leaves half done is looked at again.
+                let work = AssertUnwindSafe(work(asked)).catch_unwind();
                 if let Ok(Ok(done)) = tokio::time::timeout(PATIENCE, work).await {
                     for (answer, done) in answers.into_iter().zip(done) {
                         // Nobody may be there to hear it any more.
                         let _ = answer.send(done);
                     }
+                    // Threads that wait for a CPU go first, if any do: what they ask makes the
+                    // next group a larger one.
+                    std::thread::yield_now();
                 } else {
                     // Those who wait are told that their answers were dropped.
-                    abort.abort();
                     tracing::error!(what, asked = answers.len(), "a group was given up");
                 }
             }

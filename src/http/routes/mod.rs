@@ -53,9 +53,10 @@ pub fn rules() -> BTreeMap<(String, String), (Access, Gives)> {
 
 fn all() -> Routes {
     let mut routes = Routes::default();
-    service::register(&mut routes);
-    tracks::register(&mut routes);
+    // They are tried in this order: first those that are asked for most.
     uploads::register(&mut routes);
+    tracks::register(&mut routes);
+    service::register(&mut routes);
     reconciliations::register(&mut routes);
     orphans::register(&mut routes);
     stats::register(&mut routes);
