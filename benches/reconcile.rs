@@ -112,8 +112,7 @@ async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
         "{}",
         json!({"mode": mode.name(), "objects": objects, "seconds": seconds,
             "first_seconds": first, "status": run.status.name(), "error": run.error,
-            "counters": run.counters, "idle_bytes": idle,
-            "peak_bytes": peak})
+            "counters": run.counters, "idle_bytes": idle, "peak_bytes": peak})
     );
     Ok(())
 }
