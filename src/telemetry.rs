@@ -7,20 +7,19 @@
 #[cfg(test)]
 pub(crate) mod captured;
 mod json_lines;
-mod lines;
 pub mod metrics;
 pub mod traces;
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::json_lines::JsonLines;
-use self::lines::{Lines, Writing};
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -54,26 +53,32 @@ pub enum TelemetryError {
     /// Something else logs already.
     #[error("the log is set up already")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
-    /// The system gives no thread.
-    #[error("nothing writes the log")]
-    Thread(#[from] io::Error),
 }
 
 /// Ends the log: what is left of traces is sent and what is left of lines written, in this
-/// order, when it is dropped.
+/// order, when it is dropped. Where stderr takes nothing for a second, that is not waited for.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct Guard {
     _traces: Option<Traces>,
-    _lines: Writing,
+    _lines: WorkerGuard,
 }
+
+/// So many lines may wait to be written. Then those who log wait too: no line is dropped.
+const WAITING_LINES: usize = 4096;
 
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
     // What is not logged is traced nevertheless: the filter is of the lines alone.
     let filter = filter(config.log.as_str())?;
     let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
-    let (lines, writing) = Lines::start(io::stderr())?;
+    // A thread writes those that have come since it last wrote, all at once. With a write for
+    // each, threads that serve wait for each other's lines (`benches/README.md`).
+    let (lines, writing) = NonBlockingBuilder::default()
+        .lossy(false)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(BufWriter::new(io::stderr()));
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     match config.log_format {
         LogFormat::Pretty => {
