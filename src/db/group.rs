@@ -1,12 +1,17 @@
 //! Work in groups: what is asked while a group is at work is done together by the next one.
-//! An idle service does a single one at once; there is no timer. A busy one lets other threads
-//! run before it begins the next.
+//! An idle service does a single one at once; there is no timer.
+//!
+//! Writes share one task, [`Grouped`], as they share a commit. Reads have one for each thread
+//! that asks, [`EachThread`].
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use thread_local::ThreadLocal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DbError, Result};
@@ -32,11 +37,23 @@ impl<I, O> Clone for Grouped<I, O> {
 
 impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
     /// Starts the task, on the ambient runtime. `work` answers up to `most` of them at once,
-    /// in their order.
+    /// in their order. Behind each group other threads run before the next one begins.
     pub fn start<F>(
         what: &'static str,
         most: usize,
         work: impl Fn(Vec<I>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Vec<Result<O>>> + Send + 'static,
+    {
+        Self::start_with(what, most, work, std::thread::yield_now)
+    }
+
+    fn start_with<F>(
+        what: &'static str,
+        most: usize,
+        work: impl Fn(Vec<I>) -> F + Send + 'static,
+        between: fn(),
     ) -> Self
     where
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
@@ -56,7 +73,7 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
                     }
                     // Threads that wait for a CPU go first, if any do: what they ask makes the
                     // next group a larger one.
-                    std::thread::yield_now();
+                    between();
                 } else {
                     // Those who wait are told that their answers were dropped.
                     tracing::error!(what, asked = answers.len(), "a group was given up");
@@ -80,6 +97,47 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
         self.0.try_send((asked, answer)).map_err(|_| DbError::Busy)?;
         // An answer is dropped with its group, or with the runtime.
         answered.await.map_err(|_| DbError::Busy)?
+    }
+}
+
+/// A queue and a task for each thread that asks, on that thread's own runtime. Between a thread
+/// and a task elsewhere each question and each answer wakes somebody, which takes longer than a
+/// short query; here all that a thread has read of its sockets makes a group.
+pub(super) struct EachThread<I: Send, O: Send> {
+    start: Arc<dyn Fn() -> Grouped<I, O> + Send + Sync>,
+    started: Arc<ThreadLocal<RefCell<Grouped<I, O>>>>,
+}
+
+impl<I: Send, O: Send> Clone for EachThread<I, O> {
+    fn clone(&self) -> Self {
+        Self { start: Arc::clone(&self.start), started: Arc::clone(&self.started) }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> EachThread<I, O> {
+    /// As [`Grouped::start`], when a thread asks for the first time.
+    pub fn start<W, F>(what: &'static str, most: usize, work: W) -> Self
+    where
+        W: Fn(Vec<I>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Vec<Result<O>>> + Send + 'static,
+    {
+        let start = move || Grouped::start_with(what, most, work.clone(), || {});
+        Self { start: Arc::new(start), started: Arc::default() }
+    }
+
+    /// As [`Grouped::ask`], of this thread's task.
+    pub async fn ask(&self, asked: I) -> Result<O> {
+        let here = self.here();
+        here.ask(asked).await
+    }
+
+    fn here(&self) -> Grouped<I, O> {
+        let mut here = self.started.get_or(|| RefCell::new((self.start)())).borrow_mut();
+        // The runtime may be gone of a thread whose place this one has taken.
+        if here.0.is_closed() {
+            *here = (self.start)();
+        }
+        here.clone()
     }
 }
 
@@ -130,5 +188,23 @@ mod tests {
         });
         assert!(matches!(grouped.ask(13).await, Err(DbError::Busy)));
         assert_eq!(grouped.ask(1).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn each_thread_has_a_group_of_its_own_and_ends_it_with_its_runtime() {
+        let threads = EachThread::start("naming", 4, |asked: Vec<()>| async move {
+            let name = std::thread::current().name().map(str::to_owned);
+            asked.into_iter().map(|()| Ok(name.clone())).collect()
+        });
+        // A thread that begins when another has ended may be given what that one had.
+        for name in ["one", "two", "three"] {
+            let threads = threads.clone();
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let answers = runtime.unwrap().block_on(join_all((0..6).map(|_| threads.ask(()))));
+                assert!(answers.into_iter().all(|by| by.unwrap().as_deref() == Some(name)));
+            });
+            thread.unwrap().join().unwrap();
+        }
     }
 }

@@ -17,9 +17,10 @@ use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    EntityTrait, Select, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
 
 pub mod aborts;
 pub mod api_keys;
@@ -170,6 +171,7 @@ pub struct Db {
     stats: Arc<Stats>,
     statements: Arc<AtomicU64>,
     ending: Arc<AtomicBool>,
+    runtime: Handle,
 }
 
 impl Db {
@@ -229,6 +231,7 @@ impl Db {
             stats,
             statements,
             ending,
+            runtime: Handle::current(),
         }
     }
 
@@ -287,6 +290,19 @@ impl Db {
     pub async fn close(self) -> Result<()> {
         self.read.close().await?;
         Ok(self.write.close().await?)
+    }
+
+    /// All rows of a query, read on the runtime that opened the database. Those of a page take
+    /// a while to unpack: a thread that serves would keep connections waiting for it meanwhile
+    /// that others could use.
+    async fn rows_aside<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
+    where
+        E: EntityTrait,
+        E::Model: packed::Packed + 'static,
+    {
+        let read = self.read.clone();
+        let reading = self.runtime.spawn(async move { packed::all(&read, query).await });
+        Ok(reading.await.map_err(|_| DbError::Busy)??)
     }
 
     fn is_postgres(&self) -> bool {

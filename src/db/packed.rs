@@ -12,11 +12,18 @@ use sea_orm::sea_query::{
     Alias, ColumnType, Expr, Func, Query, SelectStatement, SimpleExpr, SqliteQueryBuilder, Value,
     Values,
 };
+use sea_orm::sqlx::postgres::PgRow;
+use sea_orm::sqlx::{Error, FromRow};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
-    Iterable as _, QueryTrait as _, Select, Statement, TryGetableMany,
+    Iterable as _, QueryResult, QueryTrait as _, RuntimeErr, Select, Statement, TryGetableMany,
 };
 use serde::de::DeserializeOwned;
+
+/// A row that is read in such ways.
+pub(super) trait Packed: DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send {}
+
+impl<T: DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send> Packed for T {}
 
 /// The row with a key.
 pub(super) async fn one<E: EntityTrait>(
@@ -33,12 +40,36 @@ pub(super) async fn all<E>(
 ) -> Result<Vec<E::Model>, DbErr>
 where
     E: EntityTrait,
-    E::Model: DeserializeOwned,
+    E::Model: Packed,
 {
-    if connection.get_database_backend() != DbBackend::Sqlite {
-        return query.all(connection).await;
+    rows(connection, packing(connection, query)).await
+}
+
+/// What reads whole rows by [`rows`].
+pub(super) fn packing<E: EntityTrait>(
+    connection: &DatabaseConnection,
+    query: Select<E>,
+) -> Statement {
+    let statement = statement(connection, query.as_query());
+    match statement.db_backend {
+        DbBackend::Sqlite => packed(statement, E::Column::iter().map(column::<E>)),
+        _ => statement,
     }
-    unpacked(connection, query.as_query(), E::Column::iter().map(column::<E>)).await
+}
+
+/// The rows of a statement of [`packing`], in its order.
+pub(super) async fn rows<M: Packed>(
+    connection: &DatabaseConnection,
+    statement: Statement,
+) -> Result<Vec<M>, DbErr> {
+    if statement.db_backend == DbBackend::Sqlite {
+        return unpacked(connection, statement).await;
+    }
+    let rows = connection.query_all_raw(statement).await?;
+    // Not by sea-orm, which writes an error for each NULL, and drops it.
+    let read = |row: &QueryResult| M::from_row(row.try_as_pg_row().ok_or(Error::RowNotFound)?);
+    let rows: Result<_, Error> = rows.iter().map(read).collect();
+    rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
 /// Some columns of all rows of a query that selects these alone, in its order. `values` are the
@@ -51,24 +82,27 @@ pub(super) async fn tuples<T>(
 where
     T: DeserializeOwned + TryGetableMany,
 {
-    if connection.get_database_backend() == DbBackend::Sqlite {
-        return unpacked(connection, query, values).await;
+    let statement = statement(connection, query);
+    if statement.db_backend == DbBackend::Sqlite {
+        return unpacked(connection, packed(statement, values)).await;
     }
-    let rows = connection.query_all_raw(statement(connection, query)).await?;
+    let rows = connection.query_all_raw(statement).await?;
     rows.iter().map(|row| T::try_get_many_by_index(row).map_err(Into::into)).collect()
+}
+
+/// A statement whose only row is the JSON of all its rows.
+fn packed(statement: Statement, values: impl IntoIterator<Item = SimpleExpr>) -> Statement {
+    let row = Func::cust("json_array").args(values);
+    let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
+    let packed = packed.to_string(SqliteQueryBuilder);
+    Statement { sql: format!("{packed} FROM ({})", statement.sql), ..statement }
 }
 
 async fn unpacked<T: DeserializeOwned>(
     connection: &DatabaseConnection,
-    query: &SelectStatement,
-    values: impl IntoIterator<Item = SimpleExpr>,
+    packed: Statement,
 ) -> Result<Vec<T>, DbErr> {
-    let row = Func::cust("json_array").args(values);
-    let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
-    let packed = packed.to_string(SqliteQueryBuilder);
-    let mut statement = statement(connection, query);
-    statement.sql = format!("{packed} FROM ({})", statement.sql);
-    let row = connection.query_one_raw(statement).await?;
+    let row = connection.query_one_raw(packed).await?;
     let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }

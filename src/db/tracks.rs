@@ -222,7 +222,7 @@ impl Db {
     /// A page of an owner's tracks.
     pub async fn list_tracks(&self, owner: &Owner, filter: &TrackFilter) -> Result<Page<Track>> {
         let narrow = self.is_narrow(owner, filter).await?;
-        let rows = packed::all(&self.read, filter.query(owner, narrow)).await?;
+        let rows = self.rows_aside(filter.query(owner, narrow)).await?;
         let page = Page::cut(rows, filter.limit, |row| filter.cursor_at(row));
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })

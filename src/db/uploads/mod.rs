@@ -121,7 +121,7 @@ impl Db {
 
     /// A page of an owner's uploads, newest first.
     pub async fn list_uploads(&self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
-        let rows = packed::all(&self.read, filter.query(owner)).await?;
+        let rows = self.rows_aside(filter.query(owner)).await?;
         let page = Page::cut(rows, filter.limit, |row| Cursor {
             order: UPLOAD_ORDER.to_owned(),
             value: row.created_at.to_rfc3339(),

@@ -1,13 +1,16 @@
-//! Single uploads, by group: reads that arrive while a query is on its way share the next
-//! one, so that many clients who poll cost few queries. An answer is never older than its
+//! Single uploads, by group: what a thread is asked while a query of it is on its way shares
+//! the next one, so that many clients who poll cost few queries. An answer is never older than its
 //! question.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use entity::upload::{self, Column};
-use sea_orm::{ColumnTrait as _, DatabaseConnection, EntityTrait as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, EntityTrait as _, QueryFilter as _, Statement, Value,
+};
 
-use crate::db::group::Grouped;
+use crate::db::group::EachThread;
 use crate::db::{DbError, Result, packed};
 use crate::domain::{Owner, Upload, UploadId};
 
@@ -17,36 +20,59 @@ const GROUP: usize = 128;
 /// Whose upload is asked for.
 type Asked = (Owner, UploadId);
 
-/// The way to the task that reads.
-pub(in crate::db) type Reader = Grouped<Asked, Option<Upload>>;
+/// The way to the tasks that read.
+pub(in crate::db) type Reader = EachThread<Asked, Option<Upload>>;
 
-/// Starts the task that reads, on the ambient runtime.
+/// Prepares the tasks that read.
 pub(in crate::db) fn reader(read: DatabaseConnection) -> Reader {
-    Grouped::start("reading uploads", GROUP, move |asked| read_group(read.clone(), asked))
+    let queries = Arc::new(Queries::default());
+    EachThread::start("reading uploads", GROUP, move |asked| {
+        read_group(read.clone(), Arc::clone(&queries), asked)
+    })
 }
 
-async fn read_group(read: DatabaseConnection, asked: Vec<Asked>) -> Vec<Result<Option<Upload>>> {
-    match rows(&read, &asked).await {
-        Ok(rows) => asked
-            .iter()
-            .map(|(owner, id)| match rows.get(&id.0) {
-                Some(row) if row.owner == owner.as_str() => row.clone().try_into().map(Some),
-                _ => Ok(None),
-            })
-            .collect(),
-        Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
+async fn read_group(
+    read: DatabaseConnection,
+    queries: Arc<Queries>,
+    asked: Vec<Asked>,
+) -> Vec<Result<Option<Upload>>> {
+    let query = queries.of(&read, &asked);
+    match packed::rows::<upload::Model>(&read, query).await {
+        Ok(rows) => {
+            let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+            let own = |(owner, id): &Asked| {
+                let row = rows.get(&id.0).filter(|row| row.owner == owner.as_str());
+                row.cloned().map(TryInto::try_into).transpose()
+            };
+            asked.iter().map(own).collect()
+        }
+        Err(error) => {
+            let error = DbError::from(error);
+            asked.iter().map(|_| Err(error.clone())).collect()
+        }
     }
 }
 
-async fn rows(
-    read: &DatabaseConnection,
-    asked: &[Asked],
-) -> Result<HashMap<uuid::Uuid, upload::Model>, DbError> {
-    // The last one again and again: few lengths make few statements to prepare. (And no
-    // `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
-    let padding = asked.last().into_iter().cycle();
-    let padded = asked.iter().chain(padding).take(asked.len().next_power_of_two());
-    let query = upload::Entity::find().filter(Column::Id.is_in(padded.map(|(_, id)| id.0)));
-    let rows = packed::all(read, query).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+/// The texts of the queries, by how many ids they ask for: few lengths, for the database to
+/// prepare as few. They are written once.
+#[derive(Default)]
+struct Queries([OnceLock<String>; GROUP.ilog2() as usize + 1]);
+
+impl Queries {
+    fn of(&self, read: &DatabaseConnection, asked: &[Asked]) -> Statement {
+        let many = asked.len().next_power_of_two();
+        // The last one again and again.
+        let padding = asked.last().into_iter().cycle();
+        let ids = asked.iter().chain(padding).take(many).map(|(_, id)| id.0);
+        let written = || {
+            // (No `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
+            let query = upload::Entity::find().filter(Column::Id.is_in(ids.clone()));
+            packed::packing(read, query).sql
+        };
+        let text = match self.0.get(many.ilog2() as usize) {
+            Some(text) => text.get_or_init(written).clone(),
+            None => written(),
+        };
+        Statement::from_sql_and_values(read.get_database_backend(), text, ids.map(Value::from))
+    }
 }
