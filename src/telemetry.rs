@@ -69,9 +69,6 @@ const WAITING_LINES: usize = 4096;
 
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
-    // What is not logged is traced nevertheless: the filter is of the lines alone.
-    let filter = filter(config.log.as_str())?;
-    let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
     // A thread writes those that have come since it last wrote, all at once. With a write for
     // each, threads that serve wait for each other's lines (`benches/README.md`).
     let (lines, writing) = NonBlockingBuilder::default()
@@ -80,16 +77,20 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
         .thread_name("log")
         .finish(BufWriter::new(io::stderr()));
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
-    match config.log_format {
+    let lines = match config.log_format {
         LogFormat::Pretty => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            let lines = lines.compact().with_ansi(colours);
-            registry.with(lines.with_filter(filter)).try_init()?;
+            lines.compact().with_ansi(colours).boxed()
         }
-        LogFormat::Json => {
-            let lines = lines.fmt_fields(JsonLines).event_format(JsonLines);
-            registry.with(lines.with_filter(filter)).try_init()?;
-        }
+        LogFormat::Json => lines.fmt_fields(JsonLines).event_format(JsonLines).boxed(),
+    };
+    let filter = filter(config.log.as_str())?;
+    let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
+    match traces {
+        // What is not logged is traced nevertheless: the filter is of the lines alone.
+        Some(_) => registry.with(lines.with_filter(filter)).try_init()?,
+        // A filter of everything costs each span and line less.
+        None => registry.with(filter.and_then(lines)).try_init()?,
     }
     Ok(Guard { _traces: traces, _lines: writing })
 }

@@ -58,7 +58,7 @@ impl RootSpanBuilder for RequestSpan {
         let pattern = request.match_pattern();
         let status = response.status().as_u16();
         let elapsed = request.extensions().get::<Started>().map(|started| started.0.elapsed());
-        meter::note(Some(request.method()), pattern.clone(), status, elapsed);
+        meter::note(Some(request.method()), pattern.as_deref(), status, elapsed);
         let route = pattern.unwrap_or_default();
         let elapsed_ms = elapsed.map(|elapsed| elapsed.as_secs_f64() * 1000.0);
         span.record("route", &route);

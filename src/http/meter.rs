@@ -1,27 +1,63 @@
 //! Counts and times requests, by route template: what a client sends never becomes a label.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use actix_web::http::Method;
+use metrics::{Counter, Histogram};
 
 use crate::telemetry::metrics as names;
+
+/// Where the answers of one method and status are counted.
+struct Answers {
+    method: &'static str,
+    status: u16,
+    count: Counter,
+    durations: Histogram,
+}
+
+thread_local! {
+    /// By route. Found in the recorder once for each thread: to look there costs more than to
+    /// count.
+    static ROUTES: RefCell<HashMap<String, Vec<Answers>>> = RefCell::default();
+}
 
 /// Notes an answer. `route` is the template that matched, if any did; of a request whose
 /// handler panicked nothing is left but the status.
 pub(super) fn note(
     method: Option<&Method>,
-    route: Option<String>,
+    route: Option<&str>,
     status: u16,
     took: Option<Duration>,
 ) {
     let method = method.map_or("other", label);
-    let route = route.unwrap_or_else(|| "none".to_owned());
-    metrics::counter!(names::HTTP_REQUESTS,
-        "method" => method, "route" => route.clone(), "status" => status.to_string())
-    .increment(1);
-    if let Some(took) = took {
-        metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route)
-            .record(took);
+    let route = route.unwrap_or("none");
+    ROUTES.with_borrow_mut(|routes| {
+        if !routes.contains_key(route) {
+            routes.insert(route.to_owned(), Vec::new());
+        }
+        let Some(known) = routes.get_mut(route) else { return };
+        let is_it = |one: &Answers| one.method == method && one.status == status;
+        let at = known.iter().position(is_it).unwrap_or_else(|| {
+            known.push(answers(method, route, status));
+            known.len() - 1
+        });
+        known[at].count.increment(1);
+        if let Some(took) = took {
+            known[at].durations.record(took);
+        }
+    });
+}
+
+fn answers(method: &'static str, route: &str, status: u16) -> Answers {
+    let route = route.to_owned();
+    Answers {
+        method,
+        status,
+        count: metrics::counter!(names::HTTP_REQUESTS,
+            "method" => method, "route" => route.clone(), "status" => status.to_string()),
+        durations: metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route),
     }
 }
 
