@@ -43,7 +43,8 @@ impl App {
     pub async fn attempt(&self, owner: &Owner, key: Option<&IdempotencyKey>) -> Result<Attempt> {
         let Some(IdempotencyKey { key, fingerprint }) = key else { return Ok(Attempt::Plain) };
         let candidate = self.ids.uuid();
-        match self.db.reserve_key(owner, key, fingerprint, candidate, LEASE).await? {
+        let reserving = self.db.reserve_key(owner, key, fingerprint, candidate, LEASE);
+        match Box::pin(reserving).await? {
             Reservation::Held(claim) => Ok(Attempt::First(claim)),
             Reservation::Done(id) => Ok(Attempt::Again(id)),
             Reservation::Mismatch => Err(AppError::KeyMismatch),
@@ -87,6 +88,7 @@ impl App {
     }
 
     /// Creates an upload, or finds the one that the same request created and signs it afresh.
+    /// What only keys need is boxed: a creation without one takes no room for it.
     pub async fn create_upload_once(
         &self,
         owner: &Owner,
@@ -97,10 +99,12 @@ impl App {
         let made = match self.attempt(owner, key).await? {
             Attempt::Plain => return self.create_upload(owner, new).await,
             Attempt::Again(id) => id,
-            Attempt::First(claim) => match self.create_upload_as(owner, new, Some(&claim)).await {
-                Ok(created) => return Ok(created),
-                Err(error) => self.give_up(&claim, error).await?,
-            },
+            Attempt::First(claim) => {
+                match Box::pin(self.create_upload_as(owner, new, Some(&claim))).await {
+                    Ok(created) => return Ok(created),
+                    Err(error) => Box::pin(self.give_up(&claim, error)).await?,
+                }
+            }
         };
         let id = UploadId(made);
         let upload = self.upload(owner, id).await?;
@@ -108,7 +112,7 @@ impl App {
             Status::Pending | Status::Expired => {
                 // Whoever sends the same request again at the same time renews the same row.
                 for _ in 0..ROUNDS {
-                    match self.renew_upload(owner, id, expires_in).await {
+                    match Box::pin(self.renew_upload(owner, id, expires_in)).await {
                         Err(AppError::Contended) => {}
                         done => return done,
                     }

@@ -117,7 +117,7 @@ impl Jwks {
         }
         let now = Instant::now();
         // Noted only with an outcome: a caller that hangs up meanwhile holds off nobody else.
-        let fetched = self.fetch().await;
+        let fetched = Box::pin(self.fetch()).await;
         *tried = Some(now);
         match fetched {
             Ok(keys) => {

@@ -52,7 +52,7 @@ impl KeyRing {
         let kept = self.kept(shown.id);
         let key = match kept {
             Some(key) => key,
-            None => self.look_up(shown.id).await?,
+            None => Box::pin(self.look_up(shown.id)).await?,
         };
         let now = self.clock.now();
         // One sentence for all that may be wrong: it tells nobody which keys exist.

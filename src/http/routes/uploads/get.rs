@@ -37,7 +37,9 @@ pub async fn handle(
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
-        Some(wait) if !wait.is_zero() => state.app.wait_for_upload(&caller.owner, id, wait).await?,
+        Some(wait) if !wait.is_zero() => {
+            Box::pin(state.app.wait_for_upload(&caller.owner, id, wait)).await?
+        }
         _ => state.app.upload(&caller.owner, id).await?,
     };
     Ok(web::Json(upload.into()))
