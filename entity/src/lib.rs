@@ -8,6 +8,7 @@ pub mod api_key;
 pub mod idempotency_key;
 pub mod instance;
 pub mod marker;
+mod moment;
 pub mod multipart_abort;
 pub mod reconcile_finding;
 pub mod reconcile_lock;

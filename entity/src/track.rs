@@ -18,7 +18,9 @@ pub struct Model {
     pub bound_upload_id: Option<Uuid>,
     pub bound_sequence: Option<i64>,
     pub version: i64,
+    #[serde(deserialize_with = "crate::moment::read")]
     pub created_at: DateTimeUtc,
+    #[serde(deserialize_with = "crate::moment::read")]
     pub updated_at: DateTimeUtc,
 }
 

@@ -18,6 +18,7 @@ pub struct Model {
     pub strategy: String,
     pub write_once: bool,
     pub metadata: Json,
+    #[serde(deserialize_with = "crate::moment::read")]
     pub url_expires_at: DateTimeUtc,
     pub multipart_id: Option<String>,
     pub part_size: Option<i64>,
@@ -31,11 +32,16 @@ pub struct Model {
     pub content_type: Option<String>,
     pub checksum_algorithm: Option<String>,
     pub checksum: Option<String>,
+    #[serde(deserialize_with = "crate::moment::read_option")]
     pub uploaded_at: Option<DateTimeUtc>,
+    #[serde(deserialize_with = "crate::moment::read_option")]
     pub object_delete_after: Option<DateTimeUtc>,
+    #[serde(deserialize_with = "crate::moment::read_option")]
     pub object_deleted_at: Option<DateTimeUtc>,
     pub version: i64,
+    #[serde(deserialize_with = "crate::moment::read")]
     pub created_at: DateTimeUtc,
+    #[serde(deserialize_with = "crate::moment::read")]
     pub updated_at: DateTimeUtc,
 }
 
