@@ -1,5 +1,5 @@
-//! Moments as JSON has them. The strict form, which is what the driver writes, is read twice as
-//! fast as what chrono's own `Deserialize` takes.
+//! Moments as JSON has them. The strict form, which is what the driver writes, is tried first:
+//! chrono's own `Deserialize` looks for looser ones at once, and takes several times as long.
 
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sqlx::types::chrono::DateTime;

@@ -10,17 +10,15 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
-use sea_orm::sqlx::Connection as _;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, Select, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait, Select,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 pub mod aborts;
 pub mod api_keys;
@@ -31,6 +29,7 @@ pub mod findings;
 mod group;
 pub mod idempotency;
 pub mod instance;
+mod open;
 pub mod outbox;
 mod packed;
 pub mod page;
@@ -47,9 +46,11 @@ mod testing;
 pub mod tracks;
 pub mod uploads;
 
+pub use open::DbSettings;
 pub use page::{Cursor, Page, Seal};
 
 use changes::Changes;
+use open::{READ_CACHE, WRITE_CACHE, postgres_options, sqlite_options};
 use outbox::Outbox;
 use quota::Quota;
 use shards::Finisher;
@@ -126,33 +127,6 @@ impl From<DbErr> for DbError {
 
 /// A result of the database.
 pub type Result<T, E = DbError> = std::result::Result<T, E>;
-
-/// How to reach the database.
-#[derive(Debug, Clone)]
-pub struct DbSettings {
-    /// `sqlite://path` or `postgres://...`.
-    pub url: SecretString,
-    /// Connections at most; `SQLite` has one more, for writing.
-    pub max_connections: u32,
-    /// How long a statement waits for a lock, and a caller for a connection.
-    pub busy_timeout: Duration,
-}
-
-/// How many rows `SQLite`'s thread reads before it waits for the reader: with few, the two
-/// wake each other again and again.
-const ROWS_AHEAD: usize = 1000;
-
-/// A connection to PostgreSQL that was idle for so long is tried before it is used: the server
-/// may have gone, or somebody between.
-const MAY_BE_GONE: Duration = Duration::from_secs(1);
-
-/// What each connection of `SQLite` that reads keeps of the file, in KiB: of a large table 2 MiB
-/// a connection, as is usual, hold no more that is asked for again than this, and the system
-/// keeps the file anyway.
-const READ_CACHE: u32 = 256;
-
-/// The same for the one that writes: what a transaction changes is kept until its end. As usual.
-const WRITE_CACHE: u32 = 2000;
 
 /// An open database.
 ///
@@ -294,7 +268,7 @@ impl Db {
 
     /// All rows of a query, read on the runtime that opened the database. Those of a page take
     /// a while to unpack: a thread that serves would keep connections waiting for it meanwhile
-    /// that others could use.
+    /// that others could use. A caller that is dropped ends it.
     async fn rows_aside<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
     where
         E: EntityTrait,
@@ -302,7 +276,7 @@ impl Db {
     {
         let read = self.read.clone();
         let reading = self.runtime.spawn(async move { packed::all(&read, query).await });
-        Ok(reading.await.map_err(|_| DbError::Busy)??)
+        Ok(AbortOnDropHandle::new(reading).await.map_err(|_| DbError::Busy)??)
     }
 
     fn is_postgres(&self) -> bool {
@@ -338,87 +312,4 @@ async fn begin(write: &DatabaseConnection) -> Result<DatabaseTransaction> {
     let begun = tokio::spawn(async move { write.begin_with_options(options).await });
     let begun = begun.await.map_err(|error| DbErr::Custom(error.to_string()))?;
     Ok(begun?)
-}
-
-fn sqlite_options(
-    path: &str,
-    settings: &DbSettings,
-    (connections, cache_kib): (u32, u32),
-) -> ConnectOptions {
-    let mut options = ConnectOptions::new(format!("sqlite://{path}?mode=rwc"));
-    let busy_timeout = settings.busy_timeout;
-    options
-        .max_connections(connections)
-        .min_connections(1)
-        .acquire_timeout(settings.busy_timeout)
-        .sqlx_logging(false)
-        .test_before_acquire(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            sqlite
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .foreign_keys(true)
-                // Journals of statements that are undone alone: never worth a file.
-                .pragma("temp_store", "memory")
-                .pragma("cache_size", format!("-{cache_kib}"))
-                .busy_timeout(busy_timeout)
-                .row_buffer_size(ROWS_AHEAD)
-        });
-    options
-}
-
-fn postgres_options(url: &str, settings: &DbSettings, ending: Arc<AtomicBool>) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url.to_owned());
-    options
-        .max_connections(settings.max_connections)
-        .acquire_timeout(settings.busy_timeout)
-        .connect_timeout(settings.busy_timeout)
-        // Else each statement asks first whether its connection lives, and takes twice as long.
-        .test_before_acquire(false)
-        .map_sqlx_postgres_pool_opts(move |pool| {
-            let ending = Arc::clone(&ending);
-            pool.before_acquire(move |connection, state| {
-                let doubtful = state.idle_for >= MAY_BE_GONE || ending.load(Ordering::Relaxed);
-                Box::pin(async move {
-                    if doubtful {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-        })
-        .set_application_name("upload-coordinator")
-        .sqlx_logging(false);
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::{Db, DbSettings};
-
-    #[tokio::test]
-    async fn at_the_end_no_connection_is_used_whose_thread_has_ended() {
-        let Ok(url) = std::env::var("TEST_POSTGRES_URL") else { return };
-        let settings = DbSettings {
-            url: url.into(),
-            max_connections: 1,
-            busy_timeout: Duration::from_secs(20),
-        };
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let db = Db::connect(&settings).await.expect("it opens");
-                // A task gives the connection back.
-                while db.read.get_postgres_connection_pool().num_idle() == 0 {
-                    tokio::task::yield_now().await;
-                }
-                db
-            })
-        });
-        let db = thread.join().expect("it ended");
-        db.end();
-        db.ping().await.expect("a connection of this thread");
-    }
 }

@@ -1,5 +1,5 @@
 //! Moments as chrono's own `Serialize` writes them, but in one piece: that hands them over letter
-//! by letter, and each is looked at whether JSON must escape it.
+//! by letter, and each is looked at whether JSON must escape it. For what every request answers.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
