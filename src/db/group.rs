@@ -26,6 +26,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 type Asked<I, O> = (I, oneshot::Sender<Result<O>>);
 
+/// When a task gives way to those who may ask too, which makes its next group a larger one. Either
+/// takes no time where nobody waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// To what else its own thread has to do and to read, once the first has asked.
+    Before,
+    /// To threads that wait for a CPU, once a group is answered.
+    Behind,
+}
+
 /// The way to the task that works; the task ends with the last of these.
 pub(super) struct Grouped<I, O>(mpsc::Sender<Asked<I, O>>);
 
@@ -46,14 +56,14 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
     where
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        Self::start_with(what, most, work, std::thread::yield_now)
+        Self::start_with(what, most, work, Company::Behind)
     }
 
     fn start_with<F>(
         what: &'static str,
         most: usize,
         work: impl Fn(Vec<I>) -> F + Send + 'static,
-        between: fn(),
+        company: Company,
     ) -> Self
     where
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
@@ -62,6 +72,14 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(most);
             while queue.recv_many(&mut group, most).await > 0 {
+                if company == Company::Before {
+                    tokio::task::yield_now().await;
+                    while group.len() < most
+                        && let Ok(asked) = queue.try_recv()
+                    {
+                        group.push(asked);
+                    }
+                }
                 let (asked, answers): (Vec<I>, Vec<_>) = group.drain(..).unzip();
                 // Whatever becomes of this group, the next has its turn: nothing that a panic
                 // leaves half done is looked at again.
@@ -71,9 +89,9 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
                         // Nobody may be there to hear it any more.
                         let _ = answer.send(done);
                     }
-                    // Threads that wait for a CPU go first, if any do: what they ask makes the
-                    // next group a larger one.
-                    between();
+                    if company == Company::Behind {
+                        std::thread::yield_now();
+                    }
                 } else {
                     // Those who wait are told that their answers were dropped.
                     tracing::error!(what, asked = answers.len(), "a group was given up");
@@ -121,7 +139,7 @@ impl<I: Send + 'static, O: Send + 'static> EachThread<I, O> {
         W: Fn(Vec<I>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        let start = move || Grouped::start_with(what, most, work.clone(), || {});
+        let start = move || Grouped::start_with(what, most, work.clone(), Company::Before);
         Self { start: Arc::new(start), started: Arc::default() }
     }
 
