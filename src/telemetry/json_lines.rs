@@ -6,14 +6,16 @@
 
 use std::fmt::{self, Write as _};
 
+use chrono::SecondsFormat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber, span};
 use tracing_log::NormalizeEvent as _;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::domain::clock::{Clock as _, SystemClock};
 
 /// Formats events and the fields of spans; the latter are kept as `"name":value,` each.
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +49,24 @@ where
     ) -> fmt::Result {
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
+        let now = SystemClock.now();
         writer.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut writer)?;
-        write!(writer, "\",\"level\":\"{}\",", metadata.level())?;
+        writer.write_str(&now.to_rfc3339_opts(SecondsFormat::Micros, true))?;
+        writer.write_str("\",\"level\":\"")?;
+        writer.write_str(metadata.level().as_str())?;
+        writer.write_str("\",")?;
         self.format_fields(writer.by_ref(), event)?;
         writer.write_str("\"target\":")?;
-        quoted(&mut writer, format_args!("{}", metadata.target()))?;
+        quoted(&mut writer, |to| to.write_str(metadata.target()))?;
         let parent = event.parent().and_then(|id| context.span(id));
         if let Some(span) = parent.or_else(|| context.lookup_current()) {
             writer.write_str(",\"span\":{")?;
             if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
                 writer.write_str(&fields.fields)?;
             }
-            write!(writer, "\"name\":\"{}\"}}", span.name())?;
+            writer.write_str("\"name\":\"")?;
+            writer.write_str(span.name())?;
+            writer.write_str("\"}")?;
         }
         writer.write_str("}\n")
     }
@@ -78,9 +85,19 @@ impl Members<'_> {
             return;
         }
         let name = field.name().trim_start_matches("r#");
-        self.written = write!(self.writer, "\"{name}\":")
-            .and_then(|()| value(&mut self.writer))
-            .and_then(|()| self.writer.write_char(','));
+        self.written = self.member(name, value);
+    }
+
+    fn member(
+        &mut self,
+        name: &str,
+        value: impl FnOnce(&mut Writer<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        self.writer.write_char('"')?;
+        self.writer.write_str(name)?;
+        self.writer.write_str("\":")?;
+        value(&mut self.writer)?;
+        self.writer.write_char(',')
     }
 }
 
@@ -104,17 +121,20 @@ impl Visit for Members<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |writer| quoted(writer, format_args!("{value}")));
+        self.write(field, |writer| quoted(writer, |to| to.write_str(value)));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| quoted(writer, format_args!("{value:?}")));
+        self.write(field, |writer| quoted(writer, |to| write!(to, "{value:?}")));
     }
 }
 
-fn quoted(writer: &mut Writer<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+fn quoted<'writer>(
+    writer: &mut Writer<'writer>,
+    write: impl FnOnce(&mut Escaping<'_, 'writer>) -> fmt::Result,
+) -> fmt::Result {
     writer.write_char('"')?;
-    Escaping(writer).write_fmt(text)?;
+    write(&mut Escaping(writer))?;
     writer.write_char('"')
 }
 
@@ -124,7 +144,8 @@ struct Escaping<'a, 'writer>(&'a mut Writer<'writer>);
 impl fmt::Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(|c| matches!(c, '"' | '\\' | '\0'..='\x1f')) {
+        // Byte by byte: what is escaped is ASCII, and no byte of a longer character is.
+        while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | ..=0x1f)) {
             let (plain, tail) = rest.split_at(at);
             self.0.write_str(plain)?;
             // Each of them is one byte.
