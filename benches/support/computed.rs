@@ -11,7 +11,7 @@ use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::presign::TargetError;
 use upload_coordinator::storage::{
     ByteStream, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore, OpenMultipart, Part,
-    PutOptions, Result, Store, Written,
+    PutOptions, Result, Store, Vouched, Written,
 };
 use uuid::Uuid;
 
@@ -137,8 +137,15 @@ impl ObjectStore for Computed {
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String> {
         self.others.create_multipart(key, options).await
     }
-    async fn upload_part(&self, key: &str, id: &str, number: u16, body: Bytes) -> Result<Part> {
-        self.others.upload_part(key, id, number, body).await
+    async fn upload_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u16,
+        body: Bytes,
+        vouched: Vouched,
+    ) -> Result<Part> {
+        self.others.upload_part(key, id, number, body, vouched).await
     }
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
         self.others.list_parts(key, upload_id).await

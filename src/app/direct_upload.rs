@@ -24,7 +24,7 @@ use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
-use crate::storage::{Part, PutOptions, Store, StoreError, Written};
+use crate::storage::{Part, PutOptions, Store, StoreError, Vouched, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -70,8 +70,9 @@ impl App {
         check_media_type(policy, content_type.as_deref())?;
         self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
+        let (part_size, of_parts) = (self.direct.part_size, store.checksum_of_parts());
         let mut file =
-            File::new(body, policy, self.direct.part_size, request.length, request.digests);
+            File::new(body, policy, part_size, request.length, request.digests, of_parts);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -159,6 +160,7 @@ impl Transfer<'_> {
         // Whatever becomes of this call and of this process, what it opens is found.
         let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
         let intent = self.app.db.intend_multipart(&self.upload, token, due).await?;
+        let options = PutOptions { checksum: file.checksum_of_parts(), ..options };
         let id = self.store.objects.create_multipart(&key, &options).await?;
         if let Err(error) = self.note_multipart(&id).await {
             // The row does not know the parts, so nobody else could abort them.
@@ -167,7 +169,11 @@ impl Transfer<'_> {
         }
         self.app.db.settle(&intent).await?;
         let (store, spare) = (self.store, &self.app.direct.spare_parts);
-        let mut parts = Parts::new(&*store.objects, spare, &key, &id);
+        let vouched = match options.checksum {
+            Some(_) => Vouched::ByWhole,
+            None => Vouched::BySignature,
+        };
+        let mut parts = Parts::new(&*store.objects, spare, &key, &id, vouched);
         let sent = self.send(file, first, &mut parts).await;
         if sent.is_err() {
             parts.settle().await;
@@ -176,7 +182,26 @@ impl Transfer<'_> {
         self.check_size(file.size)?;
         file.check_digests()?;
         let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
-        self.or_stored(&key, file.size, done).await
+        let written = self.or_stored(&key, file.size, done).await?;
+        self.check_whole(&key, &written, file.checksum_of_parts()).await?;
+        Ok(written)
+    }
+
+    /// Compares what the store has made of the parts with what was sent, where their signatures
+    /// left that out.
+    async fn check_whole(
+        &self,
+        key: &str,
+        written: &Written,
+        sent: Option<Checksum>,
+    ) -> Result<()> {
+        let Some(sent) = sent else { return Ok(()) };
+        match self.store.objects.head(key).await? {
+            Some(meta) if meta.etag == written.etag && meta.checksums.contains(&sent) => Ok(()),
+            _ => {
+                Err(StoreError::Protocol("an object is not the bytes that were sent".into()).into())
+            }
+        }
     }
 
     /// Sends the file in parts, several at a time, and gives them once all have arrived.

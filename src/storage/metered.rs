@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PutOptions,
-    Result, Store, StoreError, Written,
+    Result, Store, StoreError, Vouched, Written,
 };
 use crate::telemetry::metrics as names;
 
@@ -99,8 +99,10 @@ impl ObjectStore for Metered {
         upload_id: &str,
         number: u16,
         body: Bytes,
+        vouched: Vouched,
     ) -> Result<Part> {
-        self.call("upload_part", self.inner.upload_part(key, upload_id, number, body)).await
+        let call = self.inner.upload_part(key, upload_id, number, body, vouched);
+        self.call("upload_part", call).await
     }
 
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {

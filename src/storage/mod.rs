@@ -122,6 +122,16 @@ pub struct PutOptions {
     pub if_none_match: bool,
 }
 
+/// What vouches for the bytes of a part on their way to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vouched {
+    /// The request's signature, which covers their SHA-256.
+    BySignature,
+    /// The checksum of the whole object, which the caller compares at the end: the part's hash
+    /// is left out (`UNSIGNED-PAYLOAD`, as in presigned URLs), here and in the store.
+    ByWhole,
+}
+
 /// What a write gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -229,6 +239,7 @@ pub trait ObjectStore: Send + Sync {
         upload_id: &str,
         number: u16,
         body: Bytes,
+        vouched: Vouched,
     ) -> Result<Part>;
 
     /// The parts the store holds, ascending by number, each number once (its newest).
@@ -289,6 +300,14 @@ impl Store {
     /// Whether a declared checksum of this kind is on record after a single PUT.
     pub fn keeps_checksum(&self, algorithm: Algorithm) -> bool {
         self.capabilities.returns_checksum(algorithm)
+    }
+
+    /// The checksum of a whole object made of parts that is on record, whatever the parts were
+    /// sent with: the fastest of them.
+    pub fn checksum_of_parts(&self) -> Option<Algorithm> {
+        [Algorithm::Crc64nvme, Algorithm::Crc32c, Algorithm::Crc32]
+            .into_iter()
+            .find(|algorithm| self.keeps_checksum_of_parts(*algorithm))
     }
 
     /// Whether the checksum of a whole object made of parts is on record.

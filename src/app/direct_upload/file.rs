@@ -23,6 +23,8 @@ pub(super) struct File<'a, B> {
     pub(super) size: u64,
     pub(super) media_type: Option<String>,
     pub(super) hasher: Hasher,
+    /// The checksum that the store keeps of an object made of parts.
+    of_parts: Option<Hasher>,
     /// What else is to be hashed, for the checksums that were sent along.
     digests: Vec<(Checksum, Hasher)>,
 }
@@ -34,6 +36,7 @@ impl<'a, B> File<'a, B> {
         part_size: usize,
         length: Option<u64>,
         digests: Vec<Checksum>,
+        of_parts: Option<Algorithm>,
     ) -> Self {
         // Longer parts where so many of the usual would not do.
         let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PART_NUMBER));
@@ -53,6 +56,7 @@ impl<'a, B> File<'a, B> {
             size: 0,
             media_type: None,
             hasher: Hasher::new(Algorithm::Sha256),
+            of_parts: of_parts.map(Hasher::new),
         }
     }
 }
@@ -85,10 +89,16 @@ where
             return Err(AppError::field("file", self.policy.too_large()));
         }
         self.hasher.update(&part);
-        for (_, hasher) in &mut self.digests {
+        let others = self.digests.iter_mut().map(|(_, hasher)| hasher);
+        for hasher in others.chain(&mut self.of_parts) {
             hasher.update(&part);
         }
         Ok(part.freeze())
+    }
+
+    /// What the store is to say of an object made of the parts so far, where it says anything.
+    pub(super) fn checksum_of_parts(&self) -> Option<Checksum> {
+        self.of_parts.clone().map(Hasher::finish)
     }
 
     /// Compares the whole file with the checksums that were sent along.

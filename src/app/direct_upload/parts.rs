@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::file::File;
 use crate::app::Result;
 use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{ObjectStore, Part};
+use crate::storage::{ObjectStore, Part, Vouched};
 
 /// Several parts at a time. One that is held in memory, be it on its way or being read, is in the
 /// upload's own place; each further one takes one of the `spare` places that all uploads share.
@@ -18,6 +18,7 @@ pub(super) struct Parts<'a> {
     spare: &'a Semaphore,
     key: String,
     id: String,
+    vouched: Vouched,
     number: u16,
     on_the_way: FuturesUnordered<BoxFuture<'a, (Result<Part>, bool)>>,
     stored: Vec<Part>,
@@ -35,12 +36,14 @@ impl<'a> Parts<'a> {
         spare: &'a Semaphore,
         key: &str,
         id: &str,
+        vouched: Vouched,
     ) -> Self {
         Self {
             objects,
             spare,
             key: key.to_owned(),
             id: id.to_owned(),
+            vouched,
             number: 0,
             on_the_way: FuturesUnordered::new(),
             stored: Vec::new(),
@@ -54,10 +57,10 @@ impl<'a> Parts<'a> {
             return false;
         }
         self.number += 1;
-        let (objects, number) = (self.objects, self.number);
+        let (objects, number, vouched) = (self.objects, self.number, self.vouched);
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
-            let sent = objects.upload_part(&key, &id, number, body).await;
+            let sent = objects.upload_part(&key, &id, number, body, vouched).await;
             // Its memory is free again; a place that was spare is anybody's at once.
             (sent.map_err(Into::into), place.is_none())
         };

@@ -14,7 +14,7 @@ use url::Url;
 use super::presign::{MAX_PART_NUMBER, Presigner, Target, TargetError};
 use super::{
     ByteStream, Capabilities, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore,
-    OpenMultipart, Part, PutOptions, Result, Store, StoreError, Written,
+    OpenMultipart, Part, PutOptions, Result, Store, StoreError, Vouched, Written,
 };
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::{Clock, Timestamp};
@@ -247,6 +247,7 @@ impl ObjectStore for MemoryStore {
         upload_id: &str,
         number: u16,
         body: Bytes,
+        _vouched: Vouched,
     ) -> Result<Part> {
         let now = self.now();
         self.run(Operation::UploadPart, |state| {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
 use crate::storage::presign::{PartTerms, PutTerms};
-use crate::storage::{PutOptions, StoreError};
+use crate::storage::{PutOptions, StoreError, Vouched};
 use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
@@ -95,7 +95,9 @@ impl Prober<'_> {
         let objects = &self.store.objects;
         let options = PutOptions { checksum: Some(whole.clone()), ..PutOptions::default() };
         let upload_id = objects.create_multipart(key, &options).await?;
-        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(PART)).await;
+        let part = objects
+            .upload_part(key, &upload_id, 1, Bytes::from_static(PART), Vouched::ByWhole)
+            .await;
         let made = match part {
             Ok(part) => objects.complete_multipart(key, &upload_id, &[part], false).await,
             Err(error) => Err(error),
@@ -116,7 +118,9 @@ impl Prober<'_> {
             Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
             Err(_) => false,
         };
-        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(b"another")).await?;
+        let part = objects
+            .upload_part(key, &upload_id, 1, Bytes::from_static(b"another"), Vouched::BySignature)
+            .await?;
         let completed = objects.complete_multipart(key, &upload_id, &[part], true).await;
         objects.abort_multipart(key, &upload_id).await?;
         let refused = matches!(completed, Err(StoreError::PreconditionFailed));

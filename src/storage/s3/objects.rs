@@ -21,7 +21,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::reconcile::Listed;
 use crate::storage::{
     ByteStream, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore, OpenMultipart, Part,
-    PutOptions, Result, StoreError, Written,
+    PutOptions, Result, StoreError, Vouched, Written,
 };
 
 #[async_trait]
@@ -172,8 +172,9 @@ impl ObjectStore for S3 {
         upload_id: &str,
         number: u16,
         body: Bytes,
+        vouched: Vouched,
     ) -> Result<Part> {
-        self.send_part(key, upload_id, number, body).await
+        self.send_part(key, upload_id, number, body, vouched).await
     }
 
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {

@@ -7,13 +7,6 @@ use serde_json::{Value, json};
 use crate::support::live::{Live, read, text};
 use crate::support::{PNG, mp3};
 
-async fn file_of(live: &Live, track: &str) -> Vec<u8> {
-    let answer = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
-    let answer = answer.expect("the service answers");
-    assert_eq!(answer.status(), 200);
-    answer.bytes().await.expect("a body").to_vec()
-}
-
 #[tokio::test]
 async fn presign_upload_reconcile_download() {
     let live = Live::start().await;
@@ -29,7 +22,7 @@ async fn presign_upload_reconcile_download() {
     assert_eq!(text(&seen, "file"), format!("/api/tracks/{track}/file"));
     assert_eq!(seen["upload"]["confirmed_by"], "scan");
     assert_eq!(seen["upload"]["size"], 70_000);
-    assert_eq!(file_of(&live, &track).await, file);
+    assert_eq!(live.file(&track).await, file);
 }
 
 #[tokio::test]
@@ -87,7 +80,7 @@ async fn the_fallback_stores_raw_bodies_and_forms_alike() {
         assert_eq!(status, 200, "{track_view}");
         assert_eq!(track_view["upload"]["confirmed_by"], "direct");
         assert_eq!(track_view["upload"]["filename"], "My söng.mp3");
-        assert_eq!(file_of(&live, &track).await, file, "{size} {form}");
+        assert_eq!(live.file(&track).await, file, "{size} {form}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! A store or a database that goes down and comes back, behind a proxy that is cut.
+//! A store or a database that goes down and comes back, behind a proxy that is cut, and a store
+//! that is given other bytes than were sent.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use serde_json::json;
 
 use crate::storage::servers::Subject;
 use crate::support::database::TestDatabase;
+use crate::support::faults::FaultProxy;
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::proxy::Proxy;
@@ -101,4 +103,27 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the database is not used again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn parts_that_are_altered_on_the_way_never_become_a_tracks_file() {
+    let on = Subject::server().await;
+    let mut store = on.configuration();
+    let proxy = FaultProxy::before(authority(&store[0].1.parse().expect("a URL"))).await;
+    store[0].1 = format!("http://{}", proxy.addr);
+    let live = Live::serving(&store, &[("direct_upload.part_size", "5MiB")]).await;
+    let (track, file) = (live.track().await, mp3(6 << 20, 3));
+    let upload = || async {
+        let url = format!("{}/api/tracks/{track}/upload/song.mp3", live.url);
+        read(live.http.put(url).body(file.clone()).send().await.expect("an answer")).await
+    };
+    let (status, sent) = upload().await;
+    assert_eq!((status, &sent["status"]), (200, &json!("uploaded")), "{sent}");
+
+    proxy.alter_parts();
+    let (status, problem) = upload().await;
+    assert_eq!((status, &problem["type"]), (502, &json!("/problems/store-error")), "{problem}");
+    let (_, seen) = live.get(&format!("/api/tracks/{track}")).await;
+    assert_eq!(seen["upload"]["status"], "cancelled", "{seen}");
+    assert_eq!(live.file(&track).await, file, "that of before");
 }

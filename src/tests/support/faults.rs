@@ -43,6 +43,7 @@ impl Fault {
 #[derive(Default)]
 struct Plan {
     requests: VecDeque<Option<Fault>>,
+    alter_parts: bool,
     lists: VecDeque<Option<Fault>>,
     /// For each token the first page of its listing, and the one that led to it.
     pages: HashMap<String, (Vec<u8>, Vec<u8>)>,
@@ -80,6 +81,11 @@ impl FaultProxy {
         self.plan.lock().unwrap().lists.extend(faults);
     }
 
+    /// From now on a byte of each part comes to the store as another one.
+    pub fn alter_parts(&self) {
+        self.plan.lock().unwrap().alter_parts = true;
+    }
+
     /// Forgets the faults that are left.
     pub fn calm(&self) {
         let mut plan = self.plan.lock().unwrap();
@@ -101,10 +107,12 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let query: HashMap<_, _> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let (lists, token) = (query.contains_key("list-type"), query.get("continuation-token"));
-    let fault = {
+    let (fault, alter) = {
         let mut plan = plan.lock().unwrap();
+        let alter = plan.alter_parts && query.contains_key("partNumber");
         let fault = plan.requests.pop_front().flatten();
-        if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault }
+        let fault = if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault };
+        (fault, alter)
     };
     match fault {
         Some(Fault::Status(status, code)) => {
@@ -127,6 +135,11 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     server.write_all(&head[..first]).await?;
     server.write_all(b"Connection: close\r\n").await?;
     server.write_all(&head[first..]).await?;
+    if alter {
+        // What came with the head went on as it was.
+        let byte = client.read_u8().await?;
+        server.write_u8(!byte).await?;
+    }
     if fault.is_none() && !lists {
         return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
     }

@@ -191,6 +191,14 @@ impl Live {
         text(&track, "id")
     }
 
+    /// The bytes of a track's file.
+    pub async fn file(&self, track: &str) -> Vec<u8> {
+        let answer = self.http.get(format!("{}/api/tracks/{track}/file", self.url)).send().await;
+        let answer = answer.expect("the service answers");
+        assert_eq!(answer.status(), 200);
+        answer.bytes().await.expect("a body").to_vec()
+    }
+
     /// A presigned request for a track.
     pub async fn presign(&self, track: &str, body: Value) -> Value {
         let path = format!("/api/tracks/{track}/presigned-url");

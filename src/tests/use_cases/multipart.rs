@@ -10,7 +10,7 @@ use upload_coordinator::domain::transition::{Event, TransitionError};
 use upload_coordinator::domain::upload::{Declared, State, Strategy};
 use upload_coordinator::domain::{Status, Upload};
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::storage::{ObjectStore as _, StoreError};
+use upload_coordinator::storage::{ObjectStore as _, StoreError, Vouched};
 
 use crate::support::mp3;
 use crate::support::world::World;
@@ -47,7 +47,11 @@ async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
         let begin = usize::from(part.number - 1) * usize::try_from(plan.part_size()).unwrap();
         let len = usize::try_from(plan.len_of(part.number).unwrap()).unwrap();
         let body = file[begin..begin + len].to_vec().into();
-        world.store.upload_part(row.key.as_str(), id, part.number, body).await.unwrap();
+        world
+            .store
+            .upload_part(row.key.as_str(), id, part.number, body, Vouched::BySignature)
+            .await
+            .unwrap();
     }
 }
 
@@ -178,7 +182,7 @@ async fn a_hole_or_a_part_of_another_size_is_named_and_can_be_mended() {
     assert_eq!(hole.missing, [2]);
     let id = upload.multipart_id.as_deref().unwrap();
     let short = file[..100].to_vec().into();
-    world.store.upload_part(upload.key.as_str(), id, 2, short).await.unwrap();
+    world.store.upload_part(upload.key.as_str(), id, 2, short, Vouched::BySignature).await.unwrap();
     let Err(AppError::Parts(wrong)) = complete(&world, &upload).await else { panic!() };
     assert_eq!((wrong.missing.len(), wrong.wrong[0].number), (0, 2));
     assert_eq!(world.store.calls(Operation::CompleteMultipart), 0);
@@ -298,7 +302,7 @@ async fn parts_that_still_come_keep_an_upload_from_expiring() {
     world.pass_the_deadline();
     // Sent with a URL that began before its end, as slow clients do.
     let part = mp3(MIB * 5, 1).into();
-    world.store.upload_part(upload.key.as_str(), id, 1, part).await.unwrap();
+    world.store.upload_part(upload.key.as_str(), id, 1, part, Vouched::BySignature).await.unwrap();
     world.pass(TimeDelta::minutes(14));
     world.reconcile(Mode::Incremental).await;
     assert_eq!(world.get(upload.id).await.status(), Status::Pending);

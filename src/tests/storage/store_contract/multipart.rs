@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use upload_coordinator::storage::{Part, PutOptions, StoreError};
+use upload_coordinator::storage::{Part, PutOptions, StoreError, Vouched};
 
 use super::Subject;
 use crate::storage::servers::Kind;
@@ -8,7 +8,7 @@ use crate::storage::servers::Kind;
 const FULL: usize = 5 * 1024 * 1024;
 
 async fn send(on: &Subject, key: &str, id: &str, number: u16, body: impl Into<Bytes>) -> Part {
-    on.objects().upload_part(key, id, number, body.into()).await.unwrap()
+    on.objects().upload_part(key, id, number, body.into(), Vouched::BySignature).await.unwrap()
 }
 
 pub async fn parts_become_one_object(on: &Subject) {
@@ -67,7 +67,10 @@ pub async fn an_aborted_upload_is_gone(on: &Subject) {
     on.objects().abort_multipart(&key, &id).await.unwrap();
     let listed = on.objects().list_parts(&key, &id).await;
     assert!(matches!(listed, Err(StoreError::NoSuchMultipart)), "{listed:?}");
-    let sent = on.objects().upload_part(&key, &id, 1, Bytes::from_static(b"one")).await;
+    let sent = on
+        .objects()
+        .upload_part(&key, &id, 1, Bytes::from_static(b"one"), Vouched::BySignature)
+        .await;
     assert!(matches!(sent, Err(StoreError::NoSuchMultipart)), "{sent:?}");
     let done = on.objects().complete_multipart(&key, &id, &[part], false).await;
     assert!(matches!(done, Err(StoreError::NoSuchMultipart)), "{done:?}");
