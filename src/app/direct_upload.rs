@@ -125,6 +125,10 @@ impl App {
     }
 }
 
+fn wrong(answer: String) -> AppError {
+    StoreError::Protocol(answer).into()
+}
+
 fn check_media_type(policy: &Policy, content_type: Option<&str>) -> Result<()> {
     let declared =
         Declared { content_type: content_type.map(str::to_owned), ..Declared::default() };
@@ -196,11 +200,13 @@ impl Transfer<'_> {
         sent: Option<Checksum>,
     ) -> Result<()> {
         let Some(sent) = sent else { return Ok(()) };
-        match self.store.objects.head(key).await? {
-            Some(meta) if meta.etag == written.etag && meta.checksums.contains(&sent) => Ok(()),
-            _ => {
-                Err(StoreError::Protocol("an object is not the bytes that were sent".into()).into())
-            }
+        let stored = self.store.objects.head(key).await?;
+        let stored = stored.filter(|meta| meta.etag == written.etag);
+        let kept = stored.iter().flat_map(|meta| &meta.checksums);
+        match kept.into_iter().find(|kept| kept.algorithm() == sent.algorithm()) {
+            Some(kept) if *kept == sent => Ok(()),
+            Some(_) => Err(wrong("the object is not the bytes that were sent".to_owned())),
+            None => Err(wrong(format!("no {} of an object made of parts", sent.algorithm()))),
         }
     }
 
