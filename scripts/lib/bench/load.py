@@ -32,16 +32,17 @@ def vegeta_program() -> str:
     return str(program)
 
 
-def wrk(machine, url: str, process, script="", connections=64) -> dict:
+def wrk(machine, url: str, process, script="", seconds=None, warm=True, connections=64) -> dict:
     """Requests a second, latencies, failures, and the server's CPU time a request."""
     command = [wrk_program(), "-t2", f"-c{connections}", "--latency", "--timeout", "10s"]
     if script:
         path = machine.work / f"load-{abs(hash(script))}.lua"
         path.write_text(script)
         command += ["-s", str(path)]
-    subprocess.run(command + ["-d1s", url], check=True, stdout=subprocess.DEVNULL)
+    if warm:
+        subprocess.run(command + ["-d1s", url], check=True, stdout=subprocess.DEVNULL)
     before = process.cpu_seconds()
-    done = subprocess.run(command + [f"-d{machine.seconds}s", url], check=True,
+    done = subprocess.run(command + [f"-d{seconds or machine.seconds}s", url], check=True,
                           stdout=subprocess.PIPE, text=True).stdout
     spent = process.cpu_seconds() - before
     count = int(re.search(r"(\d+) requests in", done).group(1))
