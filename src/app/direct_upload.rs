@@ -70,9 +70,8 @@ impl App {
         check_media_type(policy, content_type.as_deref())?;
         self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
-        let (part_size, of_parts) = (self.direct.part_size, store.checksum_of_parts());
-        let mut file =
-            File::new(body, policy, part_size, request.length, request.digests, of_parts);
+        let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
+        let mut file = File::new(body, policy, part_size, request.length, request.digests, checked);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -174,7 +173,7 @@ impl Transfer<'_> {
         self.app.db.settle(&intent).await?;
         let (store, spare) = (self.store, &self.app.direct.spare_parts);
         let vouched = match options.checksum {
-            Some(_) => Vouched::ByWhole,
+            Some(_) => Vouched::ByChecksum,
             None => Vouched::BySignature,
         };
         let mut parts = Parts::new(&*store.objects, spare, &key, &id, vouched);

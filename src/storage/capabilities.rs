@@ -40,6 +40,10 @@ pub struct Capabilities {
     /// checksum of checksums, or none.
     #[serde(default)]
     pub multipart_checksums: Vec<Algorithm>,
+    /// HEAD tells the CRC-64/NVME of a whole object that was made of parts, where each of them came
+    /// with its own.
+    #[serde(default)]
+    pub checked_parts: bool,
     /// Unfinished multipart uploads are listed below any prefix. MinIO lists those of one
     /// key only, asked for by the whole key: there, abort the ids that the table knows.
     pub list_multiparts: bool,
@@ -70,6 +74,7 @@ impl Capabilities {
             multipart: true,
             multipart_write_once: true,
             multipart_checksums: vec![Crc32, Crc32c, Crc64nvme],
+            checked_parts: true,
             list_multiparts: true,
             list_order: true,
             start_after: true,
@@ -92,6 +97,7 @@ impl Capabilities {
             multipart: true,
             multipart_write_once: false,
             multipart_checksums: Vec::new(),
+            checked_parts: false,
             list_multiparts: false,
             list_order: false,
             start_after: false,

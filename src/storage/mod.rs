@@ -127,9 +127,10 @@ pub struct PutOptions {
 pub enum Vouched {
     /// The request's signature, which covers their SHA-256.
     BySignature,
-    /// The checksum of the whole object, which the caller compares at the end: the part's hash
-    /// is left out (`UNSIGNED-PAYLOAD`, as in presigned URLs), here and in the store.
-    ByWhole,
+    /// Their CRC-64/NVME in a signed header; the bytes themselves are left out of the signature
+    /// (`UNSIGNED-PAYLOAD`, as in presigned URLs), which spares a hash here and in the store. For
+    /// uploads that were begun with this algorithm, where [`Capabilities::checked_parts`].
+    ByChecksum,
 }
 
 /// What a write gives.
@@ -174,6 +175,8 @@ pub struct Part {
     pub size: u64,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,
+    /// That it was sent with ([`Vouched::ByChecksum`]): the completion has to name it again.
+    pub checksum: Option<Checksum>,
 }
 
 /// An unfinished multipart upload.
@@ -300,14 +303,6 @@ impl Store {
     /// Whether a declared checksum of this kind is on record after a single PUT.
     pub fn keeps_checksum(&self, algorithm: Algorithm) -> bool {
         self.capabilities.returns_checksum(algorithm)
-    }
-
-    /// The checksum of a whole object made of parts that is on record, whatever the parts were
-    /// sent with: the fastest of them.
-    pub fn checksum_of_parts(&self) -> Option<Algorithm> {
-        [Algorithm::Crc64nvme, Algorithm::Crc32c, Algorithm::Crc32]
-            .into_iter()
-            .find(|algorithm| self.keeps_checksum_of_parts(*algorithm))
     }
 
     /// Whether the checksum of a whole object made of parts is on record.

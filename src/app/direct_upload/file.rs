@@ -36,7 +36,7 @@ impl<'a, B> File<'a, B> {
         part_size: usize,
         length: Option<u64>,
         digests: Vec<Checksum>,
-        of_parts: Option<Algorithm>,
+        checked_parts: bool,
     ) -> Self {
         // Longer parts where so many of the usual would not do.
         let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PART_NUMBER));
@@ -56,7 +56,7 @@ impl<'a, B> File<'a, B> {
             size: 0,
             media_type: None,
             hasher: Hasher::new(Algorithm::Sha256),
-            of_parts: of_parts.map(Hasher::new),
+            of_parts: checked_parts.then(|| Hasher::new(Algorithm::Crc64nvme)),
         }
     }
 }

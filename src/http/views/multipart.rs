@@ -89,7 +89,7 @@ pub struct HeldPartView {
 
 impl From<Part> for HeldPartView {
     fn from(part: Part) -> Self {
-        let Part { number, etag, size, last_modified: _ } = part;
+        let Part { number, etag, size, last_modified: _, checksum: _ } = part;
         Self { part_number: number, size, etag }
     }
 }

@@ -72,6 +72,7 @@ impl StoredPart {
             etag: hex::encode(self.md5),
             size: self.body.len() as u64,
             last_modified: Some(self.last_modified),
+            checksum: None,
         }
     }
 }

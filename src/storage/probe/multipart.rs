@@ -25,6 +25,10 @@ impl Prober<'_> {
         self.learn(|can| can.list_multiparts = listed);
         let kept = self.checksums_of_parts().await?;
         self.learn(|can| can.multipart_checksums = kept);
+        let whole = Checksum::of(Algorithm::Crc64nvme, PART);
+        let key = self.key("checked-parts");
+        let checked = self.keeps(&key, &whole, Vouched::ByChecksum).await?;
+        self.learn(|can| can.checked_parts = checked);
         let once = if once { "is write-once" } else { "overwrites what is there" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(
@@ -79,25 +83,36 @@ impl Prober<'_> {
         for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
             let key = self.key(&format!("multipart-{algorithm}"));
             let whole = Checksum::of(algorithm, PART);
-            match self.with_checksum(&key, &whole).await {
-                Ok(true) => kept.push(algorithm),
-                Ok(false) => {}
-                Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
-                Err(error) => tracing::debug!(%algorithm, error = %chain(&error),
-                    "the store takes no checksum of the whole"),
+            if self.keeps(&key, &whole, Vouched::BySignature).await? {
+                kept.push(algorithm);
             }
         }
         Ok(kept)
     }
 
-    /// As the service and its clients do it: the parts come without checksums.
-    async fn with_checksum(&self, key: &str, whole: &Checksum) -> Result<bool, StoreError> {
+    async fn keeps(&self, key: &str, whole: &Checksum, vouched: Vouched) -> Step<bool> {
+        match self.with_checksum(key, whole, vouched).await {
+            Ok(kept) => Ok(kept),
+            Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(algorithm = %whole.algorithm(), ?vouched, error = %chain(&error),
+                    "the store takes no checksum of the whole");
+                Ok(false)
+            }
+        }
+    }
+
+    /// As clients do it, whose parts come without checksums, or as the service does.
+    async fn with_checksum(
+        &self,
+        key: &str,
+        whole: &Checksum,
+        vouched: Vouched,
+    ) -> Result<bool, StoreError> {
         let objects = &self.store.objects;
         let options = PutOptions { checksum: Some(whole.clone()), ..PutOptions::default() };
         let upload_id = objects.create_multipart(key, &options).await?;
-        let part = objects
-            .upload_part(key, &upload_id, 1, Bytes::from_static(PART), Vouched::ByWhole)
-            .await;
+        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(PART), vouched).await;
         let made = match part {
             Ok(part) => objects.complete_multipart(key, &upload_id, &[part], false).await,
             Err(error) => Err(error),

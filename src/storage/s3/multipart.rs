@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::S3;
 use super::errors::{is_not_found, store_error};
 use super::objects::{decode, etag, sdk_algorithm, size, timestamp};
+use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PutOptions, Result, StoreError, Vouched, Written};
 
 /// Between the two halves of a marker: no upload id has one, and keys come last.
@@ -46,6 +47,8 @@ impl S3 {
         vouched: Vouched,
     ) -> Result<Part> {
         let size = body.len() as u64;
+        let algorithm = Algorithm::Crc64nvme;
+        let checksum = (vouched == Vouched::ByChecksum).then(|| Checksum::of(algorithm, &body));
         let call = self
             .client
             .upload_part()
@@ -53,15 +56,17 @@ impl S3 {
             .key(key)
             .upload_id(upload_id)
             .part_number(i32::from(number))
+            .set_checksum_algorithm(checksum.as_ref().and_then(|_| sdk_algorithm(algorithm)))
+            .set_checksum_crc64_nvme(checksum.as_ref().map(Checksum::value))
             .body(SdkStream::from(body))
             .customize()
             .config_override(self.for_transfers());
         let call = match vouched {
             Vouched::BySignature => call,
-            Vouched::ByWhole => call.disable_payload_signing(),
+            Vouched::ByChecksum => call.disable_payload_signing(),
         };
         let sent = call.send().await.map_err(multipart_error)?;
-        Ok(Part { number, etag: etag(sent.e_tag())?, size, last_modified: None })
+        Ok(Part { number, etag: etag(sent.e_tag())?, size, last_modified: None, checksum })
     }
 
     pub(super) async fn parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
@@ -77,7 +82,8 @@ impl S3 {
                     .ok_or_else(|| StoreError::Protocol("a listed part without a number".into()))?;
                 let last_modified = part.last_modified().and_then(timestamp);
                 let etag = etag(part.e_tag())?;
-                parts.add(Part { number, etag, size: size(part.size()), last_modified });
+                let size = size(part.size());
+                parts.add(Part { number, etag, size, last_modified, checksum: None });
             }
             let next = page.next_part_number_marker;
             if page.is_truncated != Some(true) {
@@ -99,7 +105,9 @@ impl S3 {
     ) -> Result<Written> {
         let list = parts.iter().map(|part| {
             let number = i32::from(part.number);
-            CompletedPart::builder().part_number(number).e_tag(&part.etag).build()
+            let sum = part.checksum.as_ref().map(Checksum::value);
+            let named = CompletedPart::builder().part_number(number).e_tag(&part.etag);
+            named.set_checksum_crc64_nvme(sum).build()
         });
         let list = CompletedMultipartUpload::builder().set_parts(Some(list.collect())).build();
         let done = self
@@ -233,7 +241,8 @@ mod tests {
         let mut list = PartList::default();
         for (number, etag, second) in parts {
             let last_modified = crate::domain::clock::Timestamp::from_timestamp(*second, 0);
-            list.add(Part { number: *number, etag: (*etag).to_owned(), size: 1, last_modified });
+            let etag = (*etag).to_owned();
+            list.add(Part { number: *number, etag, size: 1, last_modified, checksum: None });
         }
         Ok(list.finish()?.into_iter().map(|part| part.etag).collect())
     }

@@ -60,6 +60,7 @@ impl Kind {
             Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
             Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
             Self::Garage => {
+                let no_sums = Capabilities { checked_parts: false, ..no_sums };
                 Capabilities { write_once: false, multipart_write_once: false, ..no_sums }
             }
         }

@@ -70,6 +70,7 @@ contract! {
             a_listing_of_nothing_is_empty;
         multipart:
             parts_become_one_object,
+            checked_parts_make_an_object_whose_checksum_head_tells,
             a_part_that_is_sent_again_replaces_the_first,
             an_aborted_upload_is_gone,
             a_completion_never_overwrites_where_the_store_can,

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::storage::{Part, PutOptions, StoreError, Vouched};
 
 use super::Subject;
@@ -39,6 +40,28 @@ pub async fn parts_become_one_object(on: &Subject) {
     assert_eq!(tail, "athe end");
     let again = on.objects().list_parts(&key, &id).await;
     assert!(matches!(again, Err(StoreError::NoSuchMultipart)), "{again:?}");
+}
+
+pub async fn checked_parts_make_an_object_whose_checksum_head_tells(on: &Subject) {
+    if !on.capabilities().checked_parts {
+        return;
+    }
+    let (key, parts) = (on.key("object"), [vec![b'a'; FULL], b"the end".to_vec()]);
+    let whole = Checksum::of(Algorithm::Crc64nvme, &parts.concat());
+    // Of what is said at the begin, the algorithm counts.
+    let options = PutOptions {
+        checksum: Some(Checksum::of(Algorithm::Crc64nvme, b"")),
+        ..PutOptions::default()
+    };
+    let id = on.objects().create_multipart(&key, &options).await.unwrap();
+    let mut sent = Vec::new();
+    for (number, part) in (1..).zip(parts) {
+        let vouched = Vouched::ByChecksum;
+        sent.push(on.objects().upload_part(&key, &id, number, part.into(), vouched).await.unwrap());
+    }
+    on.objects().complete_multipart(&key, &id, &sent, false).await.unwrap();
+    let meta = on.objects().head(&key).await.unwrap().unwrap();
+    assert!(meta.checksums.contains(&whole), "{meta:?}");
 }
 
 pub async fn a_part_that_is_sent_again_replaces_the_first(on: &Subject) {
