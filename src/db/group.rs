@@ -208,6 +208,25 @@ mod tests {
         assert_eq!(grouped.ask(1).await.unwrap(), 1);
     }
 
+    #[tokio::test]
+    async fn a_thread_takes_along_what_else_it_has_read() {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sizes);
+        let threads = EachThread::start("counting", 4, move |asked: Vec<()>| {
+            seen.lock().unwrap().push(asked.len());
+            async move { asked.into_iter().map(Ok).collect() }
+        });
+        // Its task is there, and stands behind the first to ask.
+        threads.ask(()).await.unwrap();
+        let later = async {
+            tokio::task::yield_now().await;
+            threads.ask(()).await
+        };
+        let (first, second) = tokio::join!(threads.ask(()), later);
+        first.and(second).unwrap();
+        assert_eq!(*sizes.lock().unwrap(), [1, 2]);
+    }
+
     #[test]
     fn each_thread_has_a_group_of_its_own_and_ends_it_with_its_runtime() {
         let threads = EachThread::start("naming", 4, |asked: Vec<()>| async move {
