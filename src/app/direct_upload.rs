@@ -201,8 +201,8 @@ impl Transfer<'_> {
         let Some(sent) = sent else { return Ok(()) };
         let stored = self.store.objects.head(key).await?;
         let stored = stored.filter(|meta| meta.etag == written.etag);
-        let kept = stored.iter().flat_map(|meta| &meta.checksums);
-        match kept.into_iter().find(|kept| kept.algorithm() == sent.algorithm()) {
+        let mut kept = stored.iter().flat_map(|meta| &meta.checksums);
+        match kept.find(|kept| kept.algorithm() == sent.algorithm()) {
             Some(kept) if *kept == sent => Ok(()),
             Some(_) => Err(wrong("the object is not the bytes that were sent".to_owned())),
             None => Err(wrong(format!("no {} of an object made of parts", sent.algorithm()))),

@@ -74,11 +74,8 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
             while queue.recv_many(&mut group, most).await > 0 {
                 if company == Company::Before {
                     tokio::task::yield_now().await;
-                    while group.len() < most
-                        && let Ok(asked) = queue.try_recv()
-                    {
-                        group.push(asked);
-                    }
+                    let more = most - group.len();
+                    let _ = queue.recv_many(&mut group, more).now_or_never();
                 }
                 let (asked, answers): (Vec<I>, Vec<_>) = group.drain(..).unzip();
                 // Whatever becomes of this group, the next has its turn: nothing that a panic

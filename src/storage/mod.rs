@@ -231,8 +231,8 @@ pub trait ObjectStore: Send + Sync {
 
     /// Begins a multipart upload and gives the store's id of it. Of `options.checksum` only
     /// the algorithm counts: the store is to keep that of the whole object, which it does
-    /// where [`Capabilities::multipart_checksums`] has it. `if_none_match` belongs to
-    /// [`Self::complete_multipart`].
+    /// where [`Capabilities::multipart_checksums`] has it, or [`Capabilities::checked_parts`] with
+    /// [`Vouched::ByChecksum`]. `if_none_match` belongs to [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
     /// Writes one part; the body is sent as it is, without a copy.

@@ -1,6 +1,7 @@
 //! Multipart uploads, as a client makes them.
 
 use bytes::Bytes;
+use futures_util::future::{try_join, try_join_all};
 
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
@@ -23,12 +24,8 @@ impl Prober<'_> {
         let (once, listed) = self.second_upload(&key).await?;
         self.learn(|can| can.multipart_write_once = once);
         self.learn(|can| can.list_multiparts = listed);
-        let kept = self.checksums_of_parts().await?;
-        self.learn(|can| can.multipart_checksums = kept);
-        let whole = Checksum::of(Algorithm::Crc64nvme, PART);
-        let key = self.key("checked-parts");
-        let checked = self.keeps(&key, &whole, Vouched::ByChecksum).await?;
-        self.learn(|can| can.checked_parts = checked);
+        let (kept, checked) = self.checksums_of_parts().await?;
+        self.learn(|can| (can.multipart_checksums, can.checked_parts) = (kept, checked));
         let once = if once { "is write-once" } else { "overwrites what is there" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(
@@ -77,25 +74,28 @@ impl Prober<'_> {
         Ok(Err(format!("completing is answered with {}; HEAD tells {size:?}", ended.summary())))
     }
 
-    /// Which checksums of a whole object made of parts the store keeps.
-    async fn checksums_of_parts(&self) -> Step<Vec<Algorithm>> {
-        let mut kept = Vec::new();
-        for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme] {
-            let key = self.key(&format!("multipart-{algorithm}"));
-            let whole = Checksum::of(algorithm, PART);
-            if self.keeps(&key, &whole, Vouched::BySignature).await? {
-                kept.push(algorithm);
-            }
-        }
-        Ok(kept)
+    /// Which checksums of a whole object made of parts the store keeps where these come without
+    /// any, and whether it keeps CRC-64/NVME where each comes with its own.
+    async fn checksums_of_parts(&self) -> Step<(Vec<Algorithm>, bool)> {
+        let algorithms = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme];
+        let plain = algorithms.map(|algorithm| self.keeps(algorithm, Vouched::BySignature));
+        let checked = self.keeps(Algorithm::Crc64nvme, Vouched::ByChecksum);
+        let (plain, checked) = try_join(try_join_all(plain), checked).await?;
+        let kept = algorithms.into_iter().zip(plain).filter(|(_, kept)| *kept);
+        Ok((kept.map(|(algorithm, _)| algorithm).collect(), checked))
     }
 
-    async fn keeps(&self, key: &str, whole: &Checksum, vouched: Vouched) -> Step<bool> {
-        match self.with_checksum(key, whole, vouched).await {
+    async fn keeps(&self, algorithm: Algorithm, vouched: Vouched) -> Step<bool> {
+        let name = match vouched {
+            Vouched::BySignature => "multipart",
+            Vouched::ByChecksum => "checked-parts",
+        };
+        let key = self.key(&format!("{name}-{algorithm}"));
+        match self.with_checksum(&key, &Checksum::of(algorithm, PART), vouched).await {
             Ok(kept) => Ok(kept),
             Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
-                tracing::debug!(algorithm = %whole.algorithm(), ?vouched, error = %chain(&error),
+                tracing::debug!(%algorithm, ?vouched, error = %chain(&error),
                     "the store takes no checksum of the whole");
                 Ok(false)
             }

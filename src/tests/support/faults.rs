@@ -1,5 +1,5 @@
 //! What goes wrong between a service and its store: a proxy in front of a real S3 server that
-//! answers in its place, holds answers back and spoils them.
+//! answers in its place, holds answers back and spoils them, and alters what is sent.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
