@@ -110,8 +110,8 @@ impl App {
             etag: written.etag,
             version_id: written.version_id,
             size: file.size,
-            content_type: file.media_type.or(upload.declared.content_type.clone()),
-            checksum: Some(file.hasher.finish()),
+            content_type: file.media_type.clone().or(upload.declared.content_type.clone()),
+            checksum: file.checksum(),
         };
         let by = ConfirmedBy::Direct;
         let event = Event::Observed(Observation { facts, verdict: Ok(()), by });

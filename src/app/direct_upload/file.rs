@@ -22,10 +22,11 @@ pub(super) struct File<'a, B> {
     pub(super) ended: bool,
     pub(super) size: u64,
     pub(super) media_type: Option<String>,
-    pub(super) hasher: Hasher,
-    /// The checksum that the store keeps of an object made of parts.
-    of_parts: Option<Hasher>,
-    /// What else is to be hashed, for the checksums that were sent along.
+    /// Whether the store keeps the CRC-64/NVME of an object made of parts.
+    checked_parts: bool,
+    /// Of the bytes so far; once the first part has shown whether there will be more of them.
+    sum: Option<Hasher>,
+    /// The checksums that were sent along, and those of the bytes so far.
     digests: Vec<(Checksum, Hasher)>,
 }
 
@@ -55,9 +56,16 @@ impl<'a, B> File<'a, B> {
             ended: false,
             size: 0,
             media_type: None,
-            hasher: Hasher::new(Algorithm::Sha256),
-            of_parts: checked_parts.then(|| Hasher::new(Algorithm::Crc64nvme)),
+            checked_parts,
+            sum: None,
         }
+    }
+
+    /// What is noted of the whole file: the checksum that was sent along, else the one that the
+    /// store keeps too, else its SHA-256.
+    pub(super) fn checksum(self) -> Option<Checksum> {
+        let sent = self.digests.into_iter().next().map(|(sum, _)| sum);
+        sent.or_else(|| self.sum.map(Hasher::finish))
     }
 }
 
@@ -88,9 +96,11 @@ where
         if self.size > self.policy.max_size {
             return Err(AppError::field("file", self.policy.too_large()));
         }
-        self.hasher.update(&part);
-        let others = self.digests.iter_mut().map(|(_, hasher)| hasher);
-        for hasher in others.chain(&mut self.of_parts) {
+        let kept = self.checked_parts && !self.ended;
+        let algorithm = if kept { Algorithm::Crc64nvme } else { Algorithm::Sha256 };
+        let sum = self.sum.get_or_insert_with(|| Hasher::new(algorithm));
+        let digests = self.digests.iter_mut().map(|(_, hasher)| hasher);
+        for hasher in digests.chain([sum]) {
             hasher.update(&part);
         }
         Ok(part.freeze())
@@ -98,7 +108,8 @@ where
 
     /// What the store is to say of an object made of the parts so far, where it says anything.
     pub(super) fn checksum_of_parts(&self) -> Option<Checksum> {
-        self.of_parts.clone().map(Hasher::finish)
+        let sum = self.sum.clone().map(Hasher::finish)?;
+        (sum.algorithm() == Algorithm::Crc64nvme).then_some(sum)
     }
 
     /// Compares the whole file with the checksums that were sent along.

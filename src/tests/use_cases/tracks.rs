@@ -157,10 +157,26 @@ async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
         assert_eq!(track.status, Some(Status::Uploaded), "{size}");
         let facts = upload.state.facts().unwrap();
         assert_eq!(facts.size, size as u64);
+        // What the store keeps of parts; of a file that goes in one piece, the stronger one.
+        let algorithm = if size <= 4096 { Algorithm::Sha256 } else { Algorithm::Crc64nvme };
+        assert_eq!(facts.checksum, Some(Checksum::of(algorithm, &file)), "{size}");
         let stored = world.store.read(upload.key.as_str(), 0..size as u64 + 9, &facts.etag).await;
         assert_eq!(stored.unwrap(), file, "{size}");
     }
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn the_checksum_that_a_file_is_sent_with_is_the_one_that_is_noted() {
+    let world = World::new().await;
+    for size in [1000, 9000] {
+        let track = world.track().await;
+        let sent = Checksum::of(Algorithm::Sha256, &mp3(size, 3));
+        let request = DirectUpload { digests: vec![sent.clone()], ..direct(&track) };
+        let stored = world.app.direct_upload(&world.owner, request, body(vec![mp3(size, 3)])).await;
+        let upload = stored.unwrap().1.unwrap();
+        assert_eq!(upload.state.facts().unwrap().checksum, Some(sent), "{size}");
+    }
 }
 
 #[tokio::test]
