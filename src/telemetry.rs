@@ -15,6 +15,7 @@ use std::io::{self, BufWriter, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -67,6 +68,9 @@ pub struct Guard {
 /// So many lines may wait to be written. Then those who log wait too: no line is dropped.
 const WAITING_LINES: usize = 4096;
 
+/// How many bytes of lines are written at once at most.
+const WRITTEN_AT_ONCE: usize = 64 * 1024;
+
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
     // A thread writes those that have come since it last wrote, all at once. With a write for
@@ -75,7 +79,7 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
         .lossy(false)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
-        .finish(BufWriter::new(io::stderr()));
+        .finish(BufWriter::with_capacity(WRITTEN_AT_ONCE, io::stderr()));
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines = match config.log_format {
         LogFormat::Pretty => {
@@ -86,11 +90,13 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
     };
     let filter = filter(config.log.as_str())?;
     let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
-    match traces {
+    match (&traces, targets(&filter)) {
         // What is not logged is traced nevertheless: the filter is of the lines alone.
-        Some(_) => registry.with(lines.with_filter(filter)).try_init()?,
-        // A filter of everything costs each span and line less.
-        None => registry.with(filter.and_then(lines)).try_init()?,
+        (Some(_), _) => registry.with(lines.with_filter(filter)).try_init()?,
+        // A filter of everything costs each span and line less, and least where it need not
+        // follow the spans.
+        (None, Some(targets)) => registry.with(targets.and_then(lines)).try_init()?,
+        (None, None) => registry.with(filter.and_then(lines)).try_init()?,
     }
     Ok(Guard { _traces: traces, _lines: writing })
 }
@@ -104,6 +110,12 @@ fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::Par
     let quiet: Vec<String> = QUIET.iter().map(|name| format!("{name}=warn")).collect();
     // Later directives for the same target win.
     EnvFilter::builder().parse(format!("{},{directives}", quiet.join(",")))
+}
+
+/// The same filter, where no directive of it is about spans.
+fn targets(filter: &EnvFilter) -> Option<Targets> {
+    let directives = filter.to_string();
+    if directives.contains('[') { None } else { directives.parse().ok() }
 }
 
 /// Takes the query off every URL and path in a text.
@@ -172,5 +184,21 @@ mod tests {
         let named = filter("debug,sqlx=trace").expect("sound directives").to_string();
         assert!(named.contains("sqlx=trace") && !named.contains("sqlx=warn"), "{named}");
         assert_eq!(filter("error").expect("sound directives").to_string(), "error");
+    }
+
+    #[test]
+    fn what_is_not_about_spans_is_filtered_by_targets_alone() {
+        let plain = |text: &str| targets(&filter(text).expect("sound directives"));
+        for text in ["info", "debug,sqlx=trace", "warn,", "off", "upload_coordinator::http"] {
+            let targets = plain(text).expect("nothing about spans");
+            let said = filter(text).expect("sound directives");
+            assert_eq!(
+                said.max_level_hint(),
+                targets.iter().map(|(_, level)| level).chain(targets.default_level()).max(),
+                "{text}"
+            );
+        }
+        assert_eq!(plain("info,[request{owner=me}]=debug"), None);
+        assert_eq!(plain("info,[{owner}]=debug"), None);
     }
 }

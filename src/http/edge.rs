@@ -6,15 +6,15 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use futures_util::FutureExt as _;
 use tracing::field::Empty;
-use tracing_actix_web::RootSpanBuilder;
+use tracing::{Instrument as _, Span};
 
 use super::meter;
 use super::problem::{ApiError, Code};
@@ -24,50 +24,59 @@ use super::security::harden;
 use crate::telemetry::chain;
 use crate::telemetry::traces::{self, REQUEST};
 
-/// When a request came in.
-struct Started(Instant);
+/// Puts a request into the span that its log lines are in, and logs and counts its answer. A body
+/// that is streamed is outside of it.
+pub fn traced<S, B>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+{
+    let started = Instant::now();
+    let span = tracing::info_span!(
+        REQUEST,
+        request_id = RequestId::of(&request).as_str(),
+        method = request.method().as_str(),
+        path = request.path(),
+        route = Empty,
+        owner = Empty
+    );
+    traces::continue_trace(&span, |name| request.headers().get(name)?.to_str().ok());
+    let answer = span.in_scope(|| service.call(request));
+    let request_span = span.clone();
+    let noted = async move {
+        let outcome = answer.await;
+        note(&request_span, &outcome, started.elapsed());
+        outcome
+    };
+    noted.instrument(span)
+}
 
-/// Makes the span that every log line of a request is in.
-pub struct RequestSpan;
-
-impl RootSpanBuilder for RequestSpan {
-    fn on_request_start(request: &ServiceRequest) -> tracing::Span {
-        request.extensions_mut().insert(Started(Instant::now()));
-        let span = tracing::info_span!(REQUEST, request_id = %RequestId::of(request),
-            method = %request.method(), path = request.path(), route = Empty, owner = Empty);
-        traces::continue_trace(&span, |name| request.headers().get(name)?.to_str().ok());
-        span
-    }
-
-    fn on_request_end<B: MessageBody>(
-        span: tracing::Span,
-        outcome: &Result<ServiceResponse<B>, Error>,
-    ) {
-        let _in = span.enter();
-        let response = match outcome {
-            Ok(response) => response,
-            Err(error) => {
-                let status = error.as_response_error().status_code().as_u16();
-                traces::answered(&span, status);
-                meter::note(None, None, status, None);
-                tracing::info!(status, "answered");
-                return;
-            }
-        };
-        let request = response.request();
-        let pattern = request.match_pattern();
-        let status = response.status().as_u16();
-        let elapsed = request.extensions().get::<Started>().map(|started| started.0.elapsed());
-        meter::note(Some(request.method()), pattern.as_deref(), status, elapsed);
-        let route = pattern.unwrap_or_default();
-        let elapsed_ms = elapsed.map(|elapsed| elapsed.as_secs_f64() * 1000.0);
-        span.record("route", &route);
-        traces::answered(&span, status);
-        if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
-            tracing::debug!(status, elapsed_ms, "answered");
-        } else {
-            tracing::info!(status, elapsed_ms, "answered");
+fn note<B>(span: &Span, outcome: &Result<ServiceResponse<B>, Error>, took: Duration) {
+    let response = match outcome {
+        Ok(response) => response,
+        Err(error) => {
+            let status = error.as_response_error().status_code().as_u16();
+            traces::answered(span, status);
+            meter::note(None, None, status, took);
+            tracing::info!(status, "answered");
+            return;
         }
+    };
+    let request = response.request();
+    let pattern = request.match_pattern();
+    let status = response.status().as_u16();
+    meter::note(Some(request.method()), pattern.as_deref(), status, took);
+    let route = pattern.unwrap_or_default();
+    let elapsed_ms = took.as_secs_f64() * 1000.0;
+    span.record("route", &route);
+    traces::answered(span, status);
+    if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
+        tracing::debug!(status, elapsed_ms, "answered");
+    } else {
+        tracing::info!(status, elapsed_ms, "answered");
     }
 }
 
@@ -138,7 +147,6 @@ mod tests {
     use actix_web::middleware::from_fn;
     use actix_web::test::{TestRequest, init_service, try_call_service};
     use actix_web::{App, HttpResponse, web};
-    use tracing_actix_web::TracingLogger;
 
     use super::*;
     use crate::telemetry::captured::Captured;
@@ -166,7 +174,7 @@ mod tests {
                 .route("/panic", web::get().to(async || -> HttpResponse { panic!("a secret") }))
                 .route("/fail", web::get().to(failing))
                 .wrap(from_fn(edge))
-                .wrap(TracingLogger::<RequestSpan>::new()),
+                .wrap_fn(traced),
         )
         .await;
         let request = TestRequest::get().uri(path).insert_header(("x-request-id", "id-1"));

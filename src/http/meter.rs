@@ -25,12 +25,7 @@ thread_local! {
 
 /// Notes an answer. `route` is the template that matched, if any did; of a request whose
 /// handler panicked nothing is left but the status.
-pub(super) fn note(
-    method: Option<&Method>,
-    route: Option<&str>,
-    status: u16,
-    took: Option<Duration>,
-) {
+pub(super) fn note(method: Option<&Method>, route: Option<&str>, status: u16, took: Duration) {
     let method = method.map_or("other", label);
     let route = route.unwrap_or("none");
     ROUTES.with_borrow_mut(|routes| {
@@ -44,9 +39,7 @@ pub(super) fn note(
             known.len() - 1
         });
         known[at].count.increment(1);
-        if let Some(took) = took {
-            known[at].durations.record(took);
-        }
+        known[at].durations.record(took);
     });
 }
 

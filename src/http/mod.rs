@@ -21,7 +21,6 @@ use actix_web::dev::Server;
 use actix_web::middleware::{Condition, NormalizePath, from_fn};
 use actix_web::web::Data;
 use actix_web::{App as Actix, HttpServer};
-use tracing_actix_web::TracingLogger;
 
 use crate::app::App;
 use crate::reconcile::Reconciler;
@@ -100,7 +99,7 @@ pub fn build_with(
             .wrap(NormalizePath::trim())
             .wrap(from_fn(edge::edge))
             .wrap(Condition::new(!origins.is_empty(), security::cors(&origins)))
-            .wrap(TracingLogger::<edge::RequestSpan>::new())
+            .wrap_fn(edge::traced)
     })
     .client_request_timeout(settings.client_timeout)
     .keep_alive(settings.client_timeout)

@@ -6,6 +6,7 @@ use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
+use uuid::Uuid;
 
 use super::HttpState;
 
@@ -17,7 +18,7 @@ const MAX_LEN: usize = 144;
 
 /// The id of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(String);
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// Takes the client's id: printable ASCII of a bounded length, or nothing.
@@ -25,7 +26,7 @@ impl RequestId {
         let text = value.to_str().ok()?;
         let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b));
         let fits = (1..=MAX_LEN).contains(&text.len());
-        (fits && printable).then(|| Self(text.to_owned()))
+        (fits && printable).then(|| Self(value.clone()))
     }
 
     /// The id of a request on its way in, decided on the first call.
@@ -35,7 +36,11 @@ impl RequestId {
         }
         let made = || {
             let state = request.app_data::<Data<HttpState>>();
-            Self(state.map(|state| state.app.ids.uuid().to_string()).unwrap_or_default())
+            let made = state.map(|state| {
+                let mut text = Uuid::encode_buffer();
+                HeaderValue::from_str(state.app.ids.uuid().hyphenated().encode_lower(&mut text))
+            });
+            Self(made.and_then(Result::ok).unwrap_or(HeaderValue::from_static("none")))
         };
         let id = request.headers().get(REQUEST_ID).and_then(Self::parse).unwrap_or_else(made);
         request.extensions_mut().insert(id.clone());
@@ -44,14 +49,19 @@ impl RequestId {
 
     /// The header for the answer.
     pub(super) fn header(&self) -> (HeaderName, HeaderValue) {
-        let value = HeaderValue::from_str(&self.0);
-        (REQUEST_ID, value.unwrap_or(HeaderValue::from_static("invalid")))
+        (REQUEST_ID, self.0.clone())
+    }
+
+    /// The id itself.
+    pub fn as_str(&self) -> &str {
+        // Only what is ASCII becomes an id.
+        self.0.to_str().unwrap_or_default()
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -56,19 +56,20 @@ where
         writer.write_str(metadata.level().as_str())?;
         writer.write_str("\",")?;
         self.format_fields(writer.by_ref(), event)?;
-        writer.write_str("\"target\":")?;
-        quoted(&mut writer, |to| to.write_str(metadata.target()))?;
+        writer.write_str("\"target\":\"")?;
+        Escaping(&mut writer).write_str(metadata.target())?;
         let parent = event.parent().and_then(|id| context.span(id));
         if let Some(span) = parent.or_else(|| context.lookup_current()) {
-            writer.write_str(",\"span\":{")?;
+            writer.write_str("\",\"span\":{")?;
             if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
                 writer.write_str(&fields.fields)?;
             }
             writer.write_str("\"name\":\"")?;
             writer.write_str(span.name())?;
-            writer.write_str("\"}")?;
+            writer.write_str("\"}}\n")
+        } else {
+            writer.write_str("\"}\n")
         }
-        writer.write_str("}\n")
     }
 }
 
@@ -79,63 +80,65 @@ struct Members<'writer> {
 }
 
 impl Members<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+    /// Writes a member; `around` is what stands before and behind its value.
+    fn write(
+        &mut self,
+        field: &Field,
+        around: (&str, &str),
+        value: impl FnOnce(&mut Writer<'_>) -> fmt::Result,
+    ) {
         // What the bridge from the `log` crate says of itself stands in the metadata.
         if field.name().starts_with("log.") || self.written.is_err() {
             return;
         }
-        let name = field.name().trim_start_matches("r#");
-        self.written = self.member(name, value);
+        let name = field.name();
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        self.written = self.member(name, around, value);
     }
 
     fn member(
         &mut self,
         name: &str,
+        (before, behind): (&str, &str),
         value: impl FnOnce(&mut Writer<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        self.writer.write_char('"')?;
+        self.writer.write_str("\"")?;
         self.writer.write_str(name)?;
-        self.writer.write_str("\":")?;
+        self.writer.write_str(before)?;
         value(&mut self.writer)?;
-        self.writer.write_char(',')
+        self.writer.write_str(behind)
     }
 }
 
+const BARE: (&str, &str) = ("\":", ",");
+const QUOTED: (&str, &str) = ("\":\"", "\",");
+
 impl Visit for Members<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.write(field, |writer| {
+        self.write(field, BARE, |writer| {
             if value.is_finite() { write!(writer, "{value:?}") } else { writer.write_str("null") }
         });
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, BARE, |writer| write!(writer, "{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, BARE, |writer| write!(writer, "{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, |writer| write!(writer, "{value}"));
+        self.write(field, BARE, |writer| write!(writer, "{value}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |writer| quoted(writer, |to| to.write_str(value)));
+        self.write(field, QUOTED, |writer| Escaping(writer).write_str(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |writer| quoted(writer, |to| write!(to, "{value:?}")));
+        self.write(field, QUOTED, |writer| write!(Escaping(writer), "{value:?}"));
     }
-}
-
-fn quoted<'writer>(
-    writer: &mut Writer<'writer>,
-    write: impl FnOnce(&mut Escaping<'_, 'writer>) -> fmt::Result,
-) -> fmt::Result {
-    writer.write_char('"')?;
-    write(&mut Escaping(writer))?;
-    writer.write_char('"')
 }
 
 /// Escapes what may not stand in a JSON text (RFC 8259, section 7).
