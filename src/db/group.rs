@@ -24,6 +24,14 @@ const QUEUE: usize = 2048;
 /// off in the middle of a transaction is else waited for until the kernel gives up.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// After so many groups there is a rest: others want what these keep too.
+const IN_A_ROW: u32 = 8;
+
+/// After so long without anything to do there is one. Who asks again and again is back earlier.
+const LULL: Duration = Duration::from_millis(1);
+
+type Rest = Box<dyn Fn() + Send + Sync>;
+
 type Asked<I, O> = (I, oneshot::Sender<Result<O>>);
 
 /// When a task gives way to those who may ask too, which makes its next group a larger one. Either
@@ -56,13 +64,27 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
     where
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        Self::start_with(what, most, work, Company::Behind)
+        Self::start_with(what, most, work, None, Company::Behind)
+    }
+
+    /// The same; `rest` is called when there was nothing to do for a while, and from time to time.
+    pub fn start_resting<F>(
+        what: &'static str,
+        most: usize,
+        work: impl Fn(Vec<I>) -> F + Send + 'static,
+        rest: impl Fn() + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Vec<Result<O>>> + Send + 'static,
+    {
+        Self::start_with(what, most, work, Some(Box::new(rest)), Company::Behind)
     }
 
     fn start_with<F>(
         what: &'static str,
         most: usize,
         work: impl Fn(Vec<I>) -> F + Send + 'static,
+        rest: Option<Rest>,
         company: Company,
     ) -> Self
     where
@@ -71,7 +93,8 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
         let (sender, mut queue) = mpsc::channel::<Asked<I, O>>(QUEUE);
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(most);
-            while queue.recv_many(&mut group, most).await > 0 {
+            let mut groups = 0_u32;
+            while next(&mut queue, &mut group, most, rest.as_ref()).await > 0 {
                 if company == Company::Before {
                     tokio::task::yield_now().await;
                     let more = most - group.len();
@@ -92,6 +115,10 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
                 } else {
                     // Those who wait are told that their answers were dropped.
                     tracing::error!(what, asked = answers.len(), "a group was given up");
+                }
+                groups = groups.wrapping_add(1);
+                if let Some(rest) = rest.as_ref().filter(|_| groups.is_multiple_of(IN_A_ROW)) {
+                    rest();
                 }
             }
         });
@@ -115,6 +142,22 @@ impl<I: Send + 'static, O: Send + 'static> Grouped<I, O> {
     }
 }
 
+/// Takes the next group, and calls `rest` before it waits for longer.
+async fn next<A>(
+    queue: &mut mpsc::Receiver<A>,
+    group: &mut Vec<A>,
+    most: usize,
+    rest: Option<&Rest>,
+) -> usize {
+    if let Some(rest) = rest {
+        if let Ok(many) = tokio::time::timeout(LULL, queue.recv_many(group, most)).await {
+            return many;
+        }
+        rest();
+    }
+    queue.recv_many(group, most).await
+}
+
 /// A queue and a task for each thread that asks, on that thread's own runtime. Between a thread
 /// and a task elsewhere each question and each answer wakes somebody, which takes longer than a
 /// short query; here all that a thread has read of its sockets makes a group.
@@ -136,7 +179,7 @@ impl<I: Send + 'static, O: Send + 'static> EachThread<I, O> {
         W: Fn(Vec<I>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Vec<Result<O>>> + Send + 'static,
     {
-        let start = move || Grouped::start_with(what, most, work.clone(), Company::Before);
+        let start = move || Grouped::start_with(what, most, work.clone(), None, Company::Before);
         Self { start: Arc::new(start), started: Arc::default() }
     }
 
@@ -180,6 +223,27 @@ mod tests {
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, (0..10).map(|n| n * 2).collect::<Vec<_>>());
         assert_eq!(*sizes.lock().unwrap(), [1, 4, 4, 2]);
+    }
+
+    #[tokio::test]
+    async fn it_rests_when_nothing_is_left_and_from_time_to_time() {
+        let log = Arc::new(Mutex::new(String::new()));
+        let (working, resting) = (Arc::clone(&log), Arc::clone(&log));
+        let work = move |asked: Vec<()>| {
+            working.lock().unwrap().push('w');
+            async move { asked.into_iter().map(Ok).collect() }
+        };
+        let rest = move || resting.lock().unwrap().push('r');
+        let grouped = Grouped::start_resting("working", 1, work, rest);
+        join_all((0..11).map(|_| grouped.ask(()))).await;
+        let rested = async {
+            while !log.lock().unwrap().ends_with('r') {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), rested).await.expect("a rest");
+        grouped.ask(()).await.unwrap();
+        assert_eq!(*log.lock().unwrap(), "wwwwwwwwrwwwrw");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::{
@@ -29,6 +30,7 @@ pub mod findings;
 mod group;
 pub mod idempotency;
 pub mod instance;
+mod kept;
 mod open;
 pub mod outbox;
 mod packed;
@@ -50,6 +52,7 @@ pub use open::DbSettings;
 pub use page::{Cursor, Page, Seal};
 
 use changes::Changes;
+use kept::Kept;
 use open::{READ_CACHE, WRITE_CACHE, postgres_options, sqlite_options};
 use outbox::Outbox;
 use quota::Quota;
@@ -141,6 +144,7 @@ pub struct Db {
     quota: Arc<Quota>,
     creator: Creator,
     reader: Reader,
+    kept: Arc<Kept>,
     finisher: Finisher,
     stats: Arc<Stats>,
     statements: Arc<AtomicU64>,
@@ -163,11 +167,13 @@ impl Db {
             }
             let write = Database::connect(sqlite_options(path, settings, (1, WRITE_CACHE))).await?;
             let options = sqlite_options(path, settings, (settings.max_connections, READ_CACHE));
-            Ok(Self::new(Database::connect(options).await?, Some(write), Arc::default()))
+            let read = Database::connect(options).await?;
+            Ok(Self::new(read, Some(write), settings.max_connections, Arc::default()))
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let ending = Arc::default();
             let options = postgres_options(url, settings, Arc::clone(&ending));
-            Ok(Self::new(Database::connect(options).await?, None, ending))
+            let read = Database::connect(options).await?;
+            Ok(Self::new(read, None, settings.max_connections, ending))
         } else {
             Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }
@@ -177,6 +183,7 @@ impl Db {
     fn new(
         mut read: DatabaseConnection,
         write: Option<DatabaseConnection>,
+        max_connections: u32,
         ending: Arc<AtomicBool>,
     ) -> Self {
         let statements = Arc::default();
@@ -188,8 +195,12 @@ impl Db {
                 write
             }
         };
-        let creator = uploads::creator(write.clone(), Quota::default());
-        let reader = uploads::reader(read.clone());
+        let writer = Kept::new(write.clone(), 1, Arc::clone(&statements));
+        let creator = uploads::creator(writer, Quota::default());
+        // Half of them, for short queries: the other half is anybody's.
+        let most = usize::try_from(max_connections / 2).unwrap_or(usize::MAX);
+        let kept = Arc::new(Kept::new(read.clone(), most, Arc::clone(&statements)));
+        let reader = uploads::reader(Arc::clone(&kept));
         let finisher = shards::finisher(write.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
         let quota = Arc::default();
@@ -201,6 +212,7 @@ impl Db {
             quota,
             creator,
             reader,
+            kept,
             finisher,
             stats,
             statements,
@@ -212,7 +224,8 @@ impl Db {
     /// The same database, in which each owner has so many uploads at most.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
-        let creator = uploads::creator(self.write.clone(), quota.clone());
+        let writer = Kept::new(self.write.clone(), 1, Arc::clone(&self.statements));
+        let creator = uploads::creator(writer, quota.clone());
         Self { creator, quota: Arc::new(quota), ..self }
     }
 
@@ -231,6 +244,7 @@ impl Db {
     /// opened end with it.
     pub fn end(&self) {
         self.end_waits();
+        self.kept.end();
         self.ending.store(true, Ordering::Relaxed);
     }
 
@@ -262,6 +276,7 @@ impl Db {
 
     /// Closes all connections.
     pub async fn close(self) -> Result<()> {
+        self.kept.end();
         self.read.close().await?;
         Ok(self.write.close().await?)
     }
@@ -291,11 +306,15 @@ impl Db {
 fn count(connection: &mut DatabaseConnection, statements: &Arc<AtomicU64>) {
     let statements = Arc::clone(statements);
     connection.set_metric_callback(move |info| {
-        statements.fetch_add(1, Ordering::Relaxed);
-        let outcome = if info.failed { "failed" } else { "ok" };
-        metrics::counter!(names::DB_STATEMENTS, "outcome" => outcome).increment(1);
-        metrics::histogram!(names::DB_DURATION).record(info.elapsed);
+        note_statement(&statements, info.failed, info.elapsed);
     });
+}
+
+fn note_statement(statements: &AtomicU64, failed: bool, took: Duration) {
+    statements.fetch_add(1, Ordering::Relaxed);
+    let outcome = if failed { "failed" } else { "ok" };
+    metrics::counter!(names::DB_STATEMENTS, "outcome" => outcome).increment(1);
+    metrics::histogram!(names::DB_DURATION).record(took);
 }
 
 /// Begins a write. `SQLite` takes the write lock at once: a transaction that reads first

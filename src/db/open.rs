@@ -26,7 +26,7 @@ const ROWS_AHEAD: usize = 1000;
 
 /// A connection to PostgreSQL that was idle for so long is tried before it is used: the server
 /// may have gone, or somebody between.
-const MAY_BE_GONE: Duration = Duration::from_secs(1);
+pub(super) const MAY_BE_GONE: Duration = Duration::from_secs(1);
 
 /// What each connection of `SQLite` that reads keeps of the file, in KiB: of a large table 2 MiB
 /// a connection, as is usual, hold no more that is asked for again than this, and the system

@@ -42,10 +42,19 @@ where
     E: EntityTrait,
     E::Model: Packed,
 {
-    rows(connection, packing(connection, query)).await
+    let statement = packing(connection, query);
+    if statement.db_backend == DbBackend::Sqlite {
+        return unpacked(connection, statement).await;
+    }
+    let rows = connection.query_all_raw(statement).await?;
+    // Not by sea-orm, which writes an error for each NULL, and drops it.
+    let read =
+        |row: &QueryResult| E::Model::from_row(row.try_as_pg_row().ok_or(Error::RowNotFound)?);
+    let rows: Result<_, Error> = rows.iter().map(read).collect();
+    rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
-/// What reads whole rows by [`rows`].
+/// What reads whole rows: as one JSON text from `SQLite`, as they are from PostgreSQL.
 pub(super) fn packing<E: EntityTrait>(
     connection: &DatabaseConnection,
     query: Select<E>,
@@ -55,21 +64,6 @@ pub(super) fn packing<E: EntityTrait>(
         DbBackend::Sqlite => packed(statement, E::Column::iter().map(column::<E>)),
         _ => statement,
     }
-}
-
-/// The rows of a statement of [`packing`], in its order.
-pub(super) async fn rows<M: Packed>(
-    connection: &DatabaseConnection,
-    statement: Statement,
-) -> Result<Vec<M>, DbErr> {
-    if statement.db_backend == DbBackend::Sqlite {
-        return unpacked(connection, statement).await;
-    }
-    let rows = connection.query_all_raw(statement).await?;
-    // Not by sea-orm, which writes an error for each NULL, and drops it.
-    let read = |row: &QueryResult| M::from_row(row.try_as_pg_row().ok_or(Error::RowNotFound)?);
-    let rows: Result<_, Error> = rows.iter().map(read).collect();
-    rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
 /// Some columns of all rows of a query that selects these alone, in its order. `values` are the

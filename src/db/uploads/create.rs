@@ -10,6 +10,7 @@ use super::row::to_row;
 use crate::db::bulk::{RowChange, update_each};
 use crate::db::group::Grouped;
 use crate::db::idempotency::{Claim, complete};
+use crate::db::kept::Kept;
 use crate::db::quota::Quota;
 use crate::db::{DbError, Result, begin};
 use crate::domain::upload::{State, TrackSlot};
@@ -17,8 +18,8 @@ use crate::domain::{Owner, TrackId, Upload};
 use entity::{track, upload};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend,
-    EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait as _,
 };
 
 /// How many creations share a commit at most: 22 columns each stay far below the 32,766
@@ -43,16 +44,16 @@ pub(in crate::db) type Creator = Grouped<Wanted, Option<Upload>>;
 /// Starts the task that commits, on the ambient runtime. With a track an upload gets the next
 /// number of the track's sequence and becomes its newest; `None` where the owner has no such
 /// track. A caller that is dropped meanwhile leaves a pending row, which expires like any other.
-pub(in crate::db) fn creator(write: DatabaseConnection, quota: Quota) -> Creator {
-    let quota = Arc::new(quota);
-    Grouped::start("creating uploads", GROUP, move |wanted| {
-        commit(write.clone(), Arc::clone(&quota), wanted)
-    })
+pub(in crate::db) fn creator(writer: Kept, quota: Quota) -> Creator {
+    let (writer, quota) = (Arc::new(writer), Arc::new(quota));
+    let resting = Arc::clone(&writer);
+    let work = move |wanted| commit(Arc::clone(&writer), Arc::clone(&quota), wanted);
+    Grouped::start_resting("creating uploads", GROUP, work, move || resting.rest())
 }
 
 /// Commits a group; the answers are in its order.
-async fn commit(write: DatabaseConnection, quota: Arc<Quota>, wanted: Vec<Wanted>) -> Vec<Answer> {
-    match insert(&write, &quota, &wanted).await {
+async fn commit(writer: Arc<Kept>, quota: Arc<Quota>, wanted: Vec<Wanted>) -> Vec<Answer> {
+    match insert(&writer, &quota, &wanted).await {
         Ok(done) => done,
         Err(error) if wanted.len() == 1 => vec![Err(error)],
         // Whether this was committed is not known, and nobody should hear of a doubled id.
@@ -65,18 +66,18 @@ async fn commit(write: DatabaseConnection, quota: Arc<Quota>, wanted: Vec<Wanted
             wanted.iter().map(|_| Err(DbError::Busy)).collect()
         }
         // One of them is at fault: that one is to be told so, and its neighbours not.
-        Err(_) => one_by_one(&write, &quota, &wanted).await,
+        Err(_) => one_by_one(&writer, &quota, &wanted).await,
     }
 }
 
-async fn one_by_one(write: &DatabaseConnection, quota: &Quota, wanted: &[Wanted]) -> Vec<Answer> {
+async fn one_by_one(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Vec<Answer> {
     let mut done: Vec<Answer> = Vec::with_capacity(wanted.len());
     for one in wanted {
         if matches!(done.last(), Some(Err(DbError::Unavailable(_) | DbError::Busy))) {
             done.push(Err(DbError::Busy));
             continue;
         }
-        let inserted = insert(write, quota, std::slice::from_ref(one)).await;
+        let inserted = insert(writer, quota, std::slice::from_ref(one)).await;
         done.push(inserted.and_then(|mut answers| answers.pop().unwrap_or(Ok(None))));
     }
     done
@@ -84,20 +85,16 @@ async fn one_by_one(write: &DatabaseConnection, quota: &Quota, wanted: &[Wanted]
 
 /// Commits all of them; the answers are in their order. Without keys and quotas this takes
 /// three statements at most, however many they are.
-async fn insert(
-    write: &DatabaseConnection,
-    quota: &Quota,
-    wanted: &[Wanted],
-) -> Result<Vec<Answer>> {
+async fn insert(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Result<Vec<Answer>> {
     let alone = |wanted: &Wanted| wanted.track.is_none() && wanted.claim.is_none();
     if quota.is_empty() && wanted.iter().all(alone) {
         // A statement of its own is a transaction of its own, for which SQLite need not keep
         // how to undo the statement alone.
         let rows = wanted.iter().map(|wanted| new_row(&wanted.upload));
-        upload::Entity::insert_many(rows).exec_without_returning(write).await?;
+        writer.execute(upload::Entity::insert_many(rows).build(writer.backend())).await?;
         return Ok(wanted.iter().map(|wanted| Ok(Some(wanted.upload.clone()))).collect());
     }
-    let txn = begin(write).await?;
+    let txn = begin(writer.pool()).await?;
     let mut tracks = lock_tracks(&txn, wanted).await?;
     if !quota.is_empty() {
         let owners = wanted.iter().map(|wanted| wanted.upload.owner.as_str()).collect();

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use entity::upload::{self, Column};
-use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, EntityTrait as _, QueryFilter as _, Statement, Value,
-};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use uuid::Uuid;
 
 use crate::db::group::EachThread;
-use crate::db::{DbError, Result, packed};
+use crate::db::kept::Kept;
+use crate::db::{DbError, Result};
 use crate::domain::{Owner, Upload, UploadId};
 
 /// How many share a query at most.
@@ -24,20 +24,23 @@ type Asked = (Owner, UploadId);
 pub(in crate::db) type Reader = EachThread<Asked, Option<Upload>>;
 
 /// Prepares the tasks that read.
-pub(in crate::db) fn reader(read: DatabaseConnection) -> Reader {
+pub(in crate::db) fn reader(kept: Arc<Kept>) -> Reader {
     let queries = Arc::new(Queries::default());
     EachThread::start("reading uploads", GROUP, move |asked| {
-        read_group(read.clone(), Arc::clone(&queries), asked)
+        read_group(Arc::clone(&kept), Arc::clone(&queries), asked)
     })
 }
 
 async fn read_group(
-    read: DatabaseConnection,
+    kept: Arc<Kept>,
     queries: Arc<Queries>,
     asked: Vec<Asked>,
 ) -> Vec<Result<Option<Upload>>> {
-    let query = queries.of(&read, &asked);
-    match packed::rows::<upload::Model>(&read, query).await {
+    let many = asked.len().next_power_of_two();
+    // The last one again and again.
+    let padding = asked.last().into_iter().cycle();
+    let ids = asked.iter().chain(padding).take(many).map(|(_, id)| id.0);
+    match kept.rows::<upload::Model>(queries.of(&kept, many), ids).await {
         Ok(rows) => {
             let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
             let own = |(owner, id): &Asked| {
@@ -59,20 +62,12 @@ async fn read_group(
 struct Queries([OnceLock<String>; GROUP.ilog2() as usize + 1]);
 
 impl Queries {
-    fn of(&self, read: &DatabaseConnection, asked: &[Asked]) -> Statement {
-        let many = asked.len().next_power_of_two();
-        // The last one again and again.
-        let padding = asked.last().into_iter().cycle();
-        let ids = asked.iter().chain(padding).take(many).map(|(_, id)| id.0);
-        let written = || {
+    /// `many` is a power of two, up to [`GROUP`].
+    fn of(&self, kept: &Kept, many: usize) -> &str {
+        self.0[many.ilog2() as usize].get_or_init(|| {
             // (No `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
-            let query = upload::Entity::find().filter(Column::Id.is_in(ids.clone()));
-            packed::packing(read, query).sql
-        };
-        let text = match self.0.get(many.ilog2() as usize) {
-            Some(text) => text.get_or_init(written).clone(),
-            None => written(),
-        };
-        Statement::from_sql_and_values(read.get_database_backend(), text, ids.map(Value::from))
+            let any = std::iter::repeat_n(Uuid::nil(), many);
+            kept.text(upload::Entity::find().filter(Column::Id.is_in(any)))
+        })
     }
 }
