@@ -6,7 +6,6 @@
 //! one connection.
 
 use std::sync::atomic::AtomicU64;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
