@@ -1,5 +1,5 @@
 //! Work in groups: what is asked while a group is at work is done together by the next one.
-//! An idle service does a single one at once; there is no timer.
+//! An idle service does a single one at once: no timer is waited out.
 //!
 //! Writes share one task, [`Grouped`], as they share a commit. Reads have one for each thread
 //! that asks, [`EachThread`].

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::open::MAY_BE_GONE;
-use super::packed::Packed;
+use super::packed::{Packed, failed};
 use super::{note_statement, packed};
 
 /// A connection that is taken out of its pool.
@@ -64,8 +64,8 @@ impl Kept {
         sql: &str,
         ids: impl Iterator<Item = Uuid>,
     ) -> Result<Vec<M>, DbErr> {
+        let mut connection = self.take().await.map_err(no_connection)?;
         let started = Instant::now();
-        let mut connection = self.take().await.map_err(failed)?;
         let rows = match &mut connection {
             Connection::Sqlite(connection) => {
                 let query = ids.fold(sqlx::query_scalar(AssertSqlSafe(sql)), QueryScalar::bind);
@@ -85,8 +85,8 @@ impl Kept {
 
     /// Executes a statement that gives no rows.
     pub async fn execute(&self, statement: Statement) -> Result<(), DbErr> {
+        let mut connection = self.take().await.map_err(no_connection)?;
         let started = Instant::now();
-        let mut connection = self.take().await.map_err(failed)?;
         let sql = AssertSqlSafe(statement.sql);
         let values = SqlxValues(statement.values.unwrap_or(Values(Vec::new())));
         let done = match &mut connection {
@@ -158,8 +158,9 @@ impl Drop for Kept {
     }
 }
 
-fn failed(error: sqlx::Error) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+/// As sea-orm has it: whatever keeps a connection from being had, it is worth trying later.
+fn no_connection(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }
 
 #[cfg(test)]
@@ -171,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::db::testing::on_both;
-    use crate::db::{Db, DbSettings, begin};
+    use crate::db::{Db, DbError, DbSettings, begin};
 
     fn nothing(kept: &Kept) -> Statement {
         Statement::from_string(kept.backend(), "DELETE FROM secrets WHERE name = 'none'")
@@ -203,6 +204,15 @@ mod tests {
             assert_eq!(held(&kept), 0);
         })
         .await;
+    }
+
+    #[test]
+    fn who_gets_no_connection_may_try_later() {
+        for error in [sqlx::Error::PoolTimedOut, sqlx::Error::Configuration("no such host".into())]
+        {
+            let error = DbError::from(no_connection(error));
+            assert!(matches!(error, DbError::Unavailable(_)), "{error:?}");
+        }
     }
 
     #[test]

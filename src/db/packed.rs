@@ -51,7 +51,12 @@ where
     let read =
         |row: &QueryResult| E::Model::from_row(row.try_as_pg_row().ok_or(Error::RowNotFound)?);
     let rows: Result<_, Error> = rows.iter().map(read).collect();
-    rows.map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
+    rows.map_err(failed)
+}
+
+/// What sqlx says of a statement, as sea-orm has it.
+pub(super) fn failed(error: Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
 /// What reads whole rows: as one JSON text from `SQLite`, as they are from PostgreSQL.

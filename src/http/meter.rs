@@ -24,7 +24,7 @@ thread_local! {
 }
 
 /// Notes an answer. `route` is the template that matched, if any did; of a request whose
-/// handler panicked nothing is left but the status.
+/// handler panicked nothing is left but the status and the time.
 pub(super) fn note(method: Option<&Method>, route: Option<&str>, status: u16, took: Duration) {
     let method = method.map_or("other", label);
     let route = route.unwrap_or("none");
