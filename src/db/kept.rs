@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sea_orm::sea_query::Values;
+use sea_orm::sea_query::{Value, Values};
 use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::query::{QueryAs, QueryScalar};
 use sea_orm::sqlx::{self, AssertSqlSafe, Postgres, Sqlite};
-use sea_orm::{DatabaseConnection, DbBackend, DbErr, EntityTrait, RuntimeErr, Select, Statement};
+use sea_orm::{DatabaseConnection, DbBackend, DbErr, EntityTrait, RuntimeErr, Select};
 use sea_query_sqlx::SqlxValues;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -84,11 +84,10 @@ impl Kept {
     }
 
     /// Executes a statement that gives no rows.
-    pub async fn execute(&self, statement: Statement) -> Result<(), DbErr> {
+    pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<(), DbErr> {
         let mut connection = self.take().await.map_err(no_connection)?;
         let started = Instant::now();
-        let sql = AssertSqlSafe(statement.sql);
-        let values = SqlxValues(statement.values.unwrap_or(Values(Vec::new())));
+        let (sql, values) = (AssertSqlSafe(sql), SqlxValues(Values(values)));
         let done = match &mut connection {
             Connection::Sqlite(connection) => {
                 let query = sqlx::query_with::<Sqlite, _>(sql, values);
@@ -174,9 +173,7 @@ mod tests {
     use crate::db::testing::on_both;
     use crate::db::{Db, DbError, DbSettings, begin};
 
-    fn nothing(kept: &Kept) -> Statement {
-        Statement::from_string(kept.backend(), "DELETE FROM secrets WHERE name = 'none'")
-    }
+    const NOTHING: &str = "DELETE FROM secrets WHERE name = 'none'";
 
     fn held(kept: &Kept) -> usize {
         kept.lock().as_ref().map_or(0, Vec::len)
@@ -188,7 +185,7 @@ mod tests {
             let statements = Arc::new(AtomicU64::new(0));
             let kept = Kept::new(db.write.clone(), 1, Arc::clone(&statements));
             for _ in 0..3 {
-                kept.execute(nothing(&kept)).await.expect("executed");
+                kept.execute(NOTHING, Vec::new()).await.expect("executed");
                 assert_eq!(held(&kept), 1);
             }
             assert_eq!(statements.load(Ordering::Relaxed), 3);
@@ -196,11 +193,11 @@ mod tests {
             let begun = timeout(Duration::from_secs(5), begin(kept.pool())).await;
             begun.expect("there is one").expect("begun").rollback().await.expect("ended");
             assert_eq!(held(&kept), 0);
-            let wrong = Statement::from_string(kept.backend(), "DELETE FROM nowhere");
-            kept.execute(wrong).await.expect_err("no such table");
+            let wrong = kept.execute("DELETE FROM nowhere", Vec::new()).await;
+            wrong.expect_err("no such table");
             assert_eq!(held(&kept), 0, "one that failed is the pool's");
             kept.end();
-            kept.execute(nothing(&kept)).await.expect("executed");
+            kept.execute(NOTHING, Vec::new()).await.expect("executed");
             assert_eq!(held(&kept), 0);
         })
         .await;
@@ -226,7 +223,7 @@ mod tests {
             let db = Db::connect(&settings).await.expect("it opens");
             db.migrate_up().await.expect("migrated");
             let kept = Kept::new(db.write.clone(), 1, Arc::default());
-            kept.execute(nothing(&kept)).await.expect("executed");
+            kept.execute(NOTHING, Vec::new()).await.expect("executed");
             kept
         });
         assert_eq!(held(&kept), 1);

@@ -45,6 +45,7 @@ pub mod stats;
 mod suspects;
 #[cfg(test)]
 mod testing;
+mod texts;
 pub mod tracks;
 pub mod uploads;
 

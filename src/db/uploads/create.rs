@@ -12,14 +12,16 @@ use crate::db::group::Grouped;
 use crate::db::idempotency::{Claim, complete};
 use crate::db::kept::Kept;
 use crate::db::quota::Quota;
+use crate::db::texts::Texts;
 use crate::db::{DbError, Result, begin};
 use crate::domain::upload::{State, TrackSlot};
 use crate::domain::{Owner, TrackId, Upload};
 use entity::{track, upload};
 use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Value;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, QueryTrait as _,
+    ActiveModelTrait as _, ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend,
+    EntityTrait, Iterable as _, QueryFilter, QueryOrder, QuerySelect, QueryTrait as _,
 };
 
 /// How many creations share a commit at most: 22 columns each stay far below the 32,766
@@ -29,13 +31,27 @@ const GROUP: usize = 256;
 type Answer = Result<Option<Upload>>;
 
 /// An upload that is to be created.
-#[derive(Clone)]
 pub(in crate::db) struct Wanted {
-    pub upload: Upload,
+    upload: Upload,
     /// The track that it is for.
-    pub track: Option<TrackId>,
+    track: Option<TrackId>,
     /// The idempotency key that is completed with it.
-    pub claim: Option<Claim>,
+    claim: Option<Claim>,
+    /// The row's values, where nothing else is to be written with it. Who asks makes them: what
+    /// the task does, all the others of its group wait for.
+    values: Option<Vec<Value>>,
+}
+
+impl Wanted {
+    pub fn new(upload: Upload, track: Option<TrackId>, claim: Option<Claim>) -> Self {
+        let alone = track.is_none() && claim.is_none() && matches!(upload.state, State::Pending);
+        let values = alone.then(|| values_of(new_row(&upload)));
+        Self { upload, track, claim, values }
+    }
+}
+
+fn values_of(mut row: upload::ActiveModel) -> Vec<Value> {
+    upload::Column::iter().filter_map(|column| row.take(column).into_value()).collect()
 }
 
 /// The way to the task that commits.
@@ -47,13 +63,31 @@ pub(in crate::db) type Creator = Grouped<Wanted, Option<Upload>>;
 pub(in crate::db) fn creator(writer: Kept, quota: Quota) -> Creator {
     let (writer, quota) = (Arc::new(writer), Arc::new(quota));
     let resting = Arc::clone(&writer);
-    let work = move |wanted| commit(Arc::clone(&writer), Arc::clone(&quota), wanted);
+    let inserts = Arc::new(Inserts::default());
+    let work =
+        move |wanted| commit(Arc::clone(&writer), Arc::clone(&quota), Arc::clone(&inserts), wanted);
     Grouped::start_resting("creating uploads", GROUP, work, move || resting.rest())
 }
 
+/// The statements that insert so many rows and nothing else, from one on.
+type Inserts = Texts<GROUP>;
+
 /// Commits a group; the answers are in its order.
-async fn commit(writer: Arc<Kept>, quota: Arc<Quota>, wanted: Vec<Wanted>) -> Vec<Answer> {
-    match insert(&writer, &quota, &wanted).await {
+async fn commit(
+    writer: Arc<Kept>,
+    quota: Arc<Quota>,
+    inserts: Arc<Inserts>,
+    mut wanted: Vec<Wanted>,
+) -> Vec<Answer> {
+    let done = if quota.is_empty() && wanted.iter().all(|wanted| wanted.values.is_some()) {
+        match insert_alone(&writer, &inserts, &mut wanted).await {
+            Ok(()) => return wanted.into_iter().map(|wanted| Ok(Some(wanted.upload))).collect(),
+            Err(error) => Err(error),
+        }
+    } else {
+        insert(&writer, &quota, &wanted).await
+    };
+    match done {
         Ok(done) => done,
         Err(error) if wanted.len() == 1 => vec![Err(error)],
         // Whether this was committed is not known, and nobody should hear of a doubled id.
@@ -83,17 +117,22 @@ async fn one_by_one(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Vec<Answ
     done
 }
 
+/// Commits all of them, where nothing else is to be written. A statement of its own is a transaction
+/// of its own, for which `SQLite` need not keep how to undo the statement alone.
+async fn insert_alone(writer: &Kept, inserts: &Inserts, wanted: &mut [Wanted]) -> Result<()> {
+    let many = wanted.len();
+    let sql = inserts.get(many - 1, || {
+        // All rows leave out the same columns.
+        let rows = (0..many).map(|_| new_row(&wanted[0].upload));
+        upload::Entity::insert_many(rows).build(writer.backend()).sql
+    });
+    let values = wanted.iter_mut().flat_map(|wanted| wanted.values.take().into_iter().flatten());
+    Ok(writer.execute(sql, values.collect()).await?)
+}
+
 /// Commits all of them; the answers are in their order. Without keys and quotas this takes
 /// three statements at most, however many they are.
 async fn insert(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Result<Vec<Answer>> {
-    let alone = |wanted: &Wanted| wanted.track.is_none() && wanted.claim.is_none();
-    if quota.is_empty() && wanted.iter().all(alone) {
-        // A statement of its own is a transaction of its own, for which SQLite need not keep
-        // how to undo the statement alone.
-        let rows = wanted.iter().map(|wanted| new_row(&wanted.upload));
-        writer.execute(upload::Entity::insert_many(rows).build(writer.backend())).await?;
-        return Ok(wanted.iter().map(|wanted| Ok(Some(wanted.upload.clone()))).collect());
-    }
     let txn = begin(writer.pool()).await?;
     let mut tracks = lock_tracks(&txn, wanted).await?;
     if !quota.is_empty() {
@@ -102,7 +141,7 @@ async fn insert(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Result<Vec<A
     }
     let mut answers = Vec::with_capacity(wanted.len());
     let mut rows = Vec::with_capacity(wanted.len());
-    for Wanted { upload, track, claim } in wanted {
+    for Wanted { upload, track, claim, values: _ } in wanted {
         match quota.check(&txn, upload).await {
             Ok(()) => {}
             Err(over @ DbError::OverQuota { .. }) => {

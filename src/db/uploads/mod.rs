@@ -1,5 +1,7 @@
 //! Uploads: created, read by their owner, and saved after a transition.
 
+use std::sync::Arc;
+
 use entity::track;
 use entity::upload::{self, Column};
 use sea_orm::sea_query::ExprTrait as _;
@@ -100,12 +102,12 @@ impl Db {
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.creator.ask_now(Wanted { upload, track, claim: claim.cloned() }).await
+        self.creator.ask_now(Wanted::new(upload, track, claim.cloned())).await
     }
 
     /// One upload of this owner.
     pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
-        self.reader.ask((owner.clone(), id)).await
+        Ok(self.reader.ask((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
     }
 
     /// The uploads of this owner with these ids, in no order.

@@ -3,7 +3,7 @@
 //! question.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use entity::upload::{self, Column};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::db::group::EachThread;
 use crate::db::kept::Kept;
+use crate::db::texts::Texts;
 use crate::db::{DbError, Result};
 use crate::domain::{Owner, Upload, UploadId};
 
@@ -21,7 +22,7 @@ const GROUP: usize = 128;
 type Asked = (Owner, UploadId);
 
 /// The way to the tasks that read.
-pub(in crate::db) type Reader = EachThread<Asked, Option<Upload>>;
+pub(in crate::db) type Reader = EachThread<Asked, Option<Arc<Upload>>>;
 
 /// Prepares the tasks that read.
 pub(in crate::db) fn reader(kept: Arc<Kept>) -> Reader {
@@ -35,19 +36,24 @@ async fn read_group(
     kept: Arc<Kept>,
     queries: Arc<Queries>,
     asked: Vec<Asked>,
-) -> Vec<Result<Option<Upload>>> {
+) -> Vec<Result<Option<Arc<Upload>>>> {
     let many = asked.len().next_power_of_two();
     // The last one again and again.
     let padding = asked.last().into_iter().cycle();
     let ids = asked.iter().chain(padding).take(many).map(|(_, id)| id.0);
-    match kept.rows::<upload::Model>(queries.of(&kept, many), ids).await {
+    let sql = queries.get(many.ilog2() as usize, || {
+        // (No `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
+        let any = std::iter::repeat_n(Uuid::nil(), many);
+        kept.text(upload::Entity::find().filter(Column::Id.is_in(any)))
+    });
+    match kept.rows::<upload::Model>(sql, ids).await {
         Ok(rows) => {
-            let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
-            let own = |(owner, id): &Asked| {
-                let row = rows.get(&id.0).filter(|row| row.owner == owner.as_str());
-                row.cloned().map(TryInto::try_into).transpose()
+            let read = |row: upload::Model| {
+                let whose = (Owner::named(row.owner.as_str()), UploadId(row.id));
+                (whose, Upload::try_from(row).map(Arc::new))
             };
-            asked.iter().map(own).collect()
+            let uploads: HashMap<Asked, Result<Arc<Upload>>> = rows.into_iter().map(read).collect();
+            asked.iter().map(|asked| uploads.get(asked).cloned().transpose()).collect()
         }
         Err(error) => {
             let error = DbError::from(error);
@@ -56,18 +62,6 @@ async fn read_group(
     }
 }
 
-/// The texts of the queries, by how many ids they ask for: few lengths, for the database to
-/// prepare as few. They are written once.
-#[derive(Default)]
-struct Queries([OnceLock<String>; GROUP.ilog2() as usize + 1]);
-
-impl Queries {
-    /// `many` is a power of two, up to [`GROUP`].
-    fn of(&self, kept: &Kept, many: usize) -> &str {
-        self.0[many.ilog2() as usize].get_or_init(|| {
-            // (No `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
-            let any = std::iter::repeat_n(Uuid::nil(), many);
-            kept.text(upload::Entity::find().filter(Column::Id.is_in(any)))
-        })
-    }
-}
+/// By how many ids they ask for, a power of two up to [`GROUP`]: few lengths, for the database to
+/// prepare as few.
+type Queries = Texts<{ GROUP.ilog2() as usize + 1 }>;
