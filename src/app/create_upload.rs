@@ -1,11 +1,9 @@
 //! Creates an upload: checks what is declared, commits the row, signs the request. The
 //! URL is answered only after the commit.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use metrics::Counter;
 
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
@@ -173,24 +171,11 @@ impl App {
     }
 }
 
-thread_local! {
-    /// By policy and strategy. Found in the recorder once for each thread, as those of routes.
-    static CREATED: RefCell<Vec<(PolicyName, Strategy, Counter)>> = RefCell::default();
-}
-
 /// Counts a committed upload.
 pub(super) fn note_created(upload: &Upload) {
-    let Upload { policy, strategy, .. } = upload;
-    CREATED.with_borrow_mut(|known| {
-        let at = known.iter().position(|(of, by, _)| of == policy && by == strategy);
-        let at = at.unwrap_or_else(|| {
-            let counter = metrics::counter!(names::UPLOADS_CREATED,
-                "policy" => policy.as_str().to_owned(), "strategy" => strategy.name());
-            known.push((policy.clone(), *strategy, counter));
-            known.len() - 1
-        });
-        known[at].2.increment(1);
-    });
+    let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
+    metrics::counter!(names::UPLOADS_CREATED, "policy" => policy, "strategy" => strategy)
+        .increment(1);
 }
 
 /// How the bytes will come: as asked, else in parts where the policy says so.
