@@ -1,4 +1,5 @@
-//! Texts of statements, each written once: to write one again takes longer than to execute it.
+//! Texts of statements, each written once: sea-orm would take a good part of a short statement's time
+//! to write it again.
 
 use std::sync::OnceLock;
 

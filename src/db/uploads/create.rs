@@ -37,14 +37,20 @@ pub(in crate::db) struct Wanted {
     track: Option<TrackId>,
     /// The idempotency key that is completed with it.
     claim: Option<Claim>,
-    /// The row's values, where nothing else is to be written with it. Who asks makes them: what
-    /// the task does, all the others of its group wait for.
+    /// The row's values, where nothing else is to be written or counted with it. Who asks makes
+    /// them: what the task does, all the others of its group wait for.
     values: Option<Vec<Value>>,
 }
 
 impl Wanted {
-    pub fn new(upload: Upload, track: Option<TrackId>, claim: Option<Claim>) -> Self {
-        let alone = track.is_none() && claim.is_none() && matches!(upload.state, State::Pending);
+    pub fn new(
+        upload: Upload,
+        track: Option<TrackId>,
+        claim: Option<Claim>,
+        quota: &Quota,
+    ) -> Self {
+        let pending = matches!(upload.state, State::Pending);
+        let alone = track.is_none() && claim.is_none() && quota.is_empty() && pending;
         let values = alone.then(|| values_of(new_row(&upload)));
         Self { upload, track, claim, values }
     }
@@ -69,7 +75,8 @@ pub(in crate::db) fn creator(writer: Kept, quota: Quota) -> Creator {
     Grouped::start_resting("creating uploads", GROUP, work, move || resting.rest())
 }
 
-/// The statements that insert so many rows and nothing else, from one on.
+/// The statements that insert so many rows and nothing else, from one on. All of them together take
+/// 2 MiB on `SQLite`, and 6 on PostgreSQL, which numbers its parameters.
 type Inserts = Texts<GROUP>;
 
 /// Commits a group; the answers are in its order.
@@ -79,7 +86,7 @@ async fn commit(
     inserts: Arc<Inserts>,
     mut wanted: Vec<Wanted>,
 ) -> Vec<Answer> {
-    let done = if quota.is_empty() && wanted.iter().all(|wanted| wanted.values.is_some()) {
+    let done = if wanted.iter().all(|wanted| wanted.values.is_some()) {
         match insert_alone(&writer, &inserts, &mut wanted).await {
             Ok(()) => return wanted.into_iter().map(|wanted| Ok(Some(wanted.upload))).collect(),
             Err(error) => Err(error),

@@ -102,7 +102,7 @@ impl Db {
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.creator.ask_now(Wanted::new(upload, track, claim.cloned())).await
+        self.creator.ask_now(Wanted::new(upload, track, claim.cloned(), &self.quota)).await
     }
 
     /// One upload of this owner.
