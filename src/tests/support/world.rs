@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -19,12 +20,26 @@ use upload_coordinator::domain::{
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
+use uuid::Uuid;
 
 use super::database::TestDatabase;
 
 /// Parts of 4 KiB.
 fn direct_settings() -> DirectSettings {
     DirectSettings::new(true, 4096)
+}
+
+/// Ids whose shards take turns by count, not by time: each shard has as many on every machine.
+#[derive(Default)]
+struct EvenIds(AtomicU8);
+
+impl IdSource for EvenIds {
+    fn uuid(&self) -> Uuid {
+        let mut bytes = SystemIds.uuid().into_bytes();
+        let turn = self.0.fetch_add(1, Ordering::Relaxed) % 16;
+        bytes[15] = bytes[15] & 0xf0 | turn;
+        Uuid::from_bytes(bytes)
+    }
 }
 
 pub struct World {
@@ -49,7 +64,7 @@ impl World {
         let change = |policies: &mut BTreeMap<_, Policy>| {
             policies.values_mut().next().map(change);
         };
-        Self::build(change, |_| Arc::new(SystemIds)).await
+        Self::build(change, |_| Arc::new(EvenIds::default())).await
     }
 
     /// A world whose policies are changed by `change`, and whose ids come from `ids`.
@@ -102,7 +117,7 @@ impl World {
             stores: self.app.stores.clone(),
             policies: self.app.policies.clone(),
             clock: self.clock.clone(),
-            ids: Arc::new(SystemIds),
+            ids: self.app.ids.clone(),
             direct: direct_settings(),
         }
     }
@@ -118,10 +133,10 @@ impl World {
             .expect("a runtime");
         let database = self.database.url.clone();
         let (stores, policies) = (self.app.stores.clone(), self.app.policies.clone());
-        let (clock, direct) = (self.clock.clone(), direct_settings());
+        let (clock, ids) = (self.clock.clone(), self.app.ids.clone());
         let reconciler = runtime.spawn(async move {
             let db = super::database::open(&database).await;
-            let app = App { db, stores, policies, clock, ids: Arc::new(SystemIds), direct };
+            let app = App { db, stores, policies, clock, ids, direct: direct_settings() };
             Arc::new(Reconciler::new(Arc::new(app), settings))
         });
         let reconciler = reconciler.await.expect("the process starts");

@@ -248,8 +248,8 @@ async fn a_listing_that_repeats_a_page_stops_the_run_rather_than_inventing_orpha
     }
     world.reconcile(Mode::Audit).await;
     world.pass_the_deadline();
-    // Three pages a shard; the second of each begins anew.
-    world.store.spoil_lists(std::iter::repeat_n(Some(ListFault::Repeat), 6));
+    // Two pages a shard; the second of each begins anew.
+    world.store.spoil_lists(std::iter::repeat_n(Some(ListFault::Repeat), 32));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.as_deref().is_some_and(|e| e.contains("does not ascend")), "{run:?}");
