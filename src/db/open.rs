@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::ConnectOptions;
-use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection as _, Executor as _};
 use secrecy::SecretString;
 
 /// How to reach the database.
@@ -35,6 +35,12 @@ pub(super) const READ_CACHE: u32 = 256;
 
 /// The same for the one that writes: what a transaction changes is kept until its end. As usual.
 pub(super) const WRITE_CACHE: u32 = 2000;
+
+/// What each connection to PostgreSQL is told. Our statements go by indexes, and their plans are kept:
+/// one made while a table is empty would read all of it from then on, until the server next looks at
+/// how it has grown, which it does once a minute (`autovacuum_naptime`). What needs a whole table
+/// nevertheless reads it, and at the price that is set on it then the server would compile.
+const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
 
 pub(super) fn sqlite_options(
     path: &str,
@@ -77,6 +83,9 @@ pub(super) fn postgres_options(
         .test_before_acquire(false)
         .map_sqlx_postgres_pool_opts(move |pool| {
             let ending = Arc::clone(&ending);
+            let pool = pool.after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(BY_INDEX).await.map(drop) })
+            });
             pool.before_acquire(move |connection, state| {
                 let doubtful = state.idle_for >= MAY_BE_GONE || ending.load(Ordering::Relaxed);
                 Box::pin(async move {

@@ -276,10 +276,9 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use sea_orm::Statement;
 
     use super::*;
-    use crate::db::testing::on_both;
+    use crate::db::testing::{on_both, plan};
 
     const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
          url_expires_at, status, late, version, created_at, updated_at";
@@ -303,24 +302,6 @@ mod tests {
             "INSERT INTO uploads ({COLUMNS}) SELECT {id}, 'o', 'tracks', 'tracks/' || {number}, \
              'put', false, '{{}}', {at}, {STATUS}, false, 1, {at}, {at} FROM {from}"
         )
-    }
-
-    /// How the database goes about a query.
-    async fn plan(db: &Db, query: Statement) -> String {
-        let backend = db.read.get_database_backend();
-        let (explain, column) = if db.is_postgres() {
-            ("EXPLAIN", "QUERY PLAN")
-        } else {
-            ("EXPLAIN QUERY PLAN", "detail")
-        };
-        let sql = format!("{explain} {}", query.sql);
-        let query = match query.values {
-            Some(values) => Statement::from_sql_and_values(backend, sql, values),
-            None => Statement::from_string(backend, sql),
-        };
-        let rows = db.read.query_all_raw(query).await.expect("a plan");
-        let lines = rows.iter().map(|row| row.try_get::<String>("", column).expect("a line"));
-        lines.collect::<Vec<_>>().join("\n")
     }
 
     async fn check(db: Db) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use entity::upload::{self, Column};
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, Select};
 use uuid::Uuid;
 
 use crate::db::group::EachThread;
@@ -41,11 +41,7 @@ async fn read_group(
     // The last one again and again.
     let padding = asked.last().into_iter().cycle();
     let ids = asked.iter().chain(padding).take(many).map(|(_, id)| id.0);
-    let sql = queries.get(many.ilog2() as usize, || {
-        // (No `LIMIT ?`, which makes SQLite prepare its statement anew each time.)
-        let any = std::iter::repeat_n(Uuid::nil(), many);
-        kept.text(upload::Entity::find().filter(Column::Id.is_in(any)))
-    });
+    let sql = queries.get(many.ilog2() as usize, || kept.text(in_group(many)));
     match kept.rows::<upload::Model>(sql, ids).await {
         Ok(rows) => {
             let read = |row: upload::Model| {
@@ -62,6 +58,33 @@ async fn read_group(
     }
 }
 
+/// So many uploads by their ids. (No `LIMIT ?`, which makes `SQLite` prepare its statement anew each
+/// time.)
+fn in_group(many: usize) -> Select<upload::Entity> {
+    upload::Entity::find().filter(Column::Id.is_in(std::iter::repeat_n(Uuid::nil(), many)))
+}
+
 /// By how many ids they ask for, a power of two up to [`GROUP`]: few lengths, for the database to
 /// prepare as few.
 type Queries = Texts<{ GROUP.ilog2() as usize + 1 }>;
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::QueryTrait as _;
+
+    use super::*;
+    use crate::db::Db;
+    use crate::db::testing::{on_both, plan};
+
+    #[tokio::test]
+    async fn a_group_goes_by_its_ids_even_while_there_is_no_row() {
+        on_both(async |db: Db| {
+            for many in [1, 4, GROUP] {
+                let query = in_group(many).build(db.read.get_database_backend());
+                let plan = plan(&db, query).await;
+                assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN"), "{many}: {plan}");
+            }
+        })
+        .await;
+    }
+}
