@@ -1,7 +1,5 @@
 //! Events of the bucket, over HTTP and from a real MinIO.
 
-use std::time::{Duration, Instant};
-
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
 use reqwest::Method;
@@ -11,9 +9,10 @@ use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
-use crate::support::live::{Live, text};
+use super::puts_are_confirmed_within_a_second;
+use crate::support::ID3;
+use crate::support::live::Live;
 use crate::support::served::{Served, TOKEN};
-use crate::support::{ID3, mp3};
 
 fn event(bucket: &str, key: &str, name: &str) -> Value {
     json!({"EventName": name, "Key": format!("{bucket}/{key}"), "Records": [{"eventName": name,
@@ -115,24 +114,7 @@ async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
     let token = variable("TEST_S3_WEBHOOK_TOKEN");
     let live = Live::with(&[("server.bind", &address), ("events.token", &token)]).await;
     ask_for_events(&variable).await;
-    let mut waits = Vec::new();
-    for n in 0..5 {
-        let track = live.track().await;
-        let request = live.presign(&track, json!({})).await;
-        let path = format!("/api/uploads/{}?wait=30", text(&request["upload"], "id"));
-        let poll = live.http.get(format!("{}{path}", live.url)).send();
-        let put = async {
-            assert!(live.send_bytes(&request, mp3(200_000, n)).await.status().is_success());
-            Instant::now()
-        };
-        let (answer, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
-        let upload: Value = answer.0.expect("an answer").json().await.expect("JSON");
-        assert_eq!(upload["status"], "uploaded", "{upload}");
-        assert_eq!(upload["confirmed_by"], "event", "{upload}");
-        waits.push(answer.1.saturating_duration_since(stored));
-    }
-    println!("from the PUT's answer to `uploaded`: {waits:?}");
-    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    puts_are_confirmed_within_a_second(&live).await;
     let (status, _) = live.send(Method::GET, "/readyz", None).await;
     assert_eq!(status, 200);
 }

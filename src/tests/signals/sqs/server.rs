@@ -16,6 +16,7 @@ use upload_coordinator::storage::s3::S3Credentials;
 use upload_coordinator::storage::wire::http_client;
 
 use super::envelopes;
+use crate::signals::puts_are_confirmed_within_a_second;
 use crate::support::live::{Live, run, text};
 use crate::support::mp3;
 use crate::support::world::World;
@@ -160,24 +161,7 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
         real.send(poison).await;
     }
     real.ask_for_events("all").await;
-    let mut waits = Vec::new();
-    for n in 0..5 {
-        let track = live.track().await;
-        let request = live.presign(&track, json!({})).await;
-        let path = format!("/api/uploads/{}?wait=30", text(&request["upload"], "id"));
-        let poll = live.http.get(format!("{}{path}", live.url)).send();
-        let put = async {
-            assert!(live.send_bytes(&request, mp3(200_000, n)).await.status().is_success());
-            Instant::now()
-        };
-        let (answer, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
-        let upload: Value = answer.0.expect("an answer").json().await.expect("JSON");
-        assert_eq!(upload["status"], "uploaded", "{upload}");
-        assert_eq!(upload["confirmed_by"], "event", "{upload}");
-        waits.push(answer.1.saturating_duration_since(stored));
-    }
-    println!("from the PUT's answer to `uploaded`: {waits:?}");
-    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    puts_are_confirmed_within_a_second(&live).await;
     // The other envelopes, in a real queue.
     let bucket = variable("TEST_S3_BUCKET");
     for n in 1..4 {
