@@ -1,7 +1,5 @@
 //! Events of the bucket, over HTTP and from a real MinIO.
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
 use reqwest::Method;
 use serde_json::{Value, json};
 use upload_coordinator::domain::Status;
@@ -9,7 +7,7 @@ use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
-use super::puts_are_confirmed_within_a_second;
+use super::{ask_for_events, puts_are_confirmed_within_a_second};
 use crate::support::ID3;
 use crate::support::live::Live;
 use crate::support::served::{Served, TOKEN};
@@ -113,41 +111,8 @@ async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
     }
     let token = variable("TEST_S3_WEBHOOK_TOKEN");
     let live = Live::with(&[("server.bind", &address), ("events.token", &token)]).await;
-    ask_for_events(&variable).await;
+    ask_for_events(&variable("TEST_S3_WEBHOOK_ARN"), None).await;
     puts_are_confirmed_within_a_second(&live).await;
     let (status, _) = live.send(Method::GET, "/readyz", None).await;
     assert_eq!(status, 200);
-}
-
-async fn ask_for_events(variable: &impl Fn(&str) -> String) {
-    let credentials = Credentials::new(
-        variable("TEST_S3_ACCESS_KEY_ID"),
-        variable("TEST_S3_SECRET_ACCESS_KEY"),
-        None,
-        None,
-        "test",
-    );
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(variable("TEST_S3_ENDPOINT"))
-        .region(Region::new(variable("TEST_S3_REGION")))
-        .credentials_provider(credentials)
-        .force_path_style(true)
-        .http_client(upload_coordinator::storage::wire::http_client())
-        .build();
-    let queue = QueueConfiguration::builder()
-        .queue_arn(variable("TEST_S3_WEBHOOK_ARN"))
-        .events(Event::from("s3:ObjectCreated:*"))
-        .events(Event::from("s3:ObjectRemoved:*"))
-        .build()
-        .expect("a queue");
-    let asked = aws_sdk_s3::Client::from_conf(config)
-        .put_bucket_notification_configuration()
-        .bucket(variable("TEST_S3_BUCKET"))
-        .notification_configuration(
-            NotificationConfiguration::builder().queue_configurations(queue).build(),
-        )
-        .send()
-        .await;
-    asked.expect("MinIO sends events");
 }

@@ -9,7 +9,10 @@ mod webhooks;
 
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
 use serde_json::{Value, json};
+use upload_coordinator::storage::wire::http_client;
 
 use crate::support::live::{Live, text};
 use crate::support::mp3;
@@ -34,4 +37,41 @@ async fn puts_are_confirmed_within_a_second(live: &Live) {
     }
     println!("from the PUT's answer to `uploaded`: {waits:?}");
     assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).expect(name)
+}
+
+fn credentials() -> Credentials {
+    let (id, secret) = ("TEST_S3_ACCESS_KEY_ID", "TEST_S3_SECRET_ACCESS_KEY");
+    Credentials::new(variable(id), variable(secret), None, None, "test")
+}
+
+/// Has the bucket send its events to a queue, or to what MinIO calls one.
+async fn ask_for_events(queue: &str, id: Option<&str>) {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(variable("TEST_S3_ENDPOINT"))
+        .region(Region::new(variable("TEST_S3_REGION")))
+        .credentials_provider(credentials())
+        .force_path_style(true)
+        .http_client(http_client())
+        .build();
+    let queue = QueueConfiguration::builder()
+        .queue_arn(queue)
+        .set_id(id.map(str::to_owned))
+        .events(Event::from("s3:ObjectCreated:*"))
+        .events(Event::from("s3:ObjectRemoved:*"))
+        .build()
+        .expect("a queue");
+    let asked = aws_sdk_s3::Client::from_conf(config)
+        .put_bucket_notification_configuration()
+        .bucket(variable("TEST_S3_BUCKET"))
+        .notification_configuration(
+            NotificationConfiguration::builder().queue_configurations(queue).build(),
+        )
+        .send()
+        .await;
+    asked.expect("the bucket sends events");
 }

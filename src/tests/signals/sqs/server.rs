@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
+use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use upload_coordinator::storage::s3::S3Credentials;
 use upload_coordinator::storage::wire::http_client;
 
 use super::envelopes;
-use crate::signals::puts_are_confirmed_within_a_second;
+use crate::signals::{ask_for_events, credentials, puts_are_confirmed_within_a_second, variable};
 use crate::support::live::{Live, run, text};
 use crate::support::mp3;
 use crate::support::world::World;
@@ -24,18 +23,8 @@ use crate::support::world::World;
 /// A queue of its own on the server that the environment names.
 pub struct Real {
     client: aws_sdk_sqs::Client,
-    endpoint: String,
     url: String,
     arn: String,
-}
-
-fn variable(name: &str) -> String {
-    std::env::var(name).expect(name)
-}
-
-fn credentials() -> Credentials {
-    let (id, secret) = ("TEST_S3_ACCESS_KEY_ID", "TEST_S3_SECRET_ACCESS_KEY");
-    Credentials::new(variable(id), variable(secret), None, None, "test")
 }
 
 impl Real {
@@ -44,7 +33,7 @@ impl Real {
         let endpoint = std::env::var("TEST_SQS_ENDPOINT").ok()?;
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(&endpoint)
+            .endpoint_url(endpoint)
             .region(Region::new(variable("TEST_S3_REGION")))
             .credentials_provider(credentials())
             .http_client(http_client())
@@ -56,7 +45,7 @@ impl Real {
         let told = client.get_queue_attributes().queue_url(&url);
         let told = told.attribute_names(QueueAttributeName::QueueArn).send().await.expect("told");
         let arn = told.attributes.expect("attributes")[&QueueAttributeName::QueueArn].clone();
-        Some(Self { client, endpoint, url, arn })
+        Some(Self { client, url, arn })
     }
 
     async fn set(&self, name: QueueAttributeName, value: &Value) {
@@ -70,35 +59,12 @@ impl Real {
     }
 
     /// Has the bucket send its events here.
-    async fn ask_for_events(&self, prefix: &str) {
+    async fn take_events(&self) {
         let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
             "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage",
             "Resource": self.arn}]});
         self.set(QueueAttributeName::Policy, &policy).await;
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(&self.endpoint)
-            .region(Region::new(variable("TEST_S3_REGION")))
-            .credentials_provider(credentials())
-            .force_path_style(true)
-            .http_client(http_client())
-            .build();
-        let queue = QueueConfiguration::builder()
-            .queue_arn(&self.arn)
-            .id(prefix.trim_end_matches('/'))
-            .events(Event::from("s3:ObjectCreated:*"))
-            .events(Event::from("s3:ObjectRemoved:*"))
-            .build()
-            .expect("a queue");
-        let asked = aws_sdk_s3::Client::from_conf(config)
-            .put_bucket_notification_configuration()
-            .bucket(variable("TEST_S3_BUCKET"))
-            .notification_configuration(
-                NotificationConfiguration::builder().queue_configurations(queue).build(),
-            )
-            .send()
-            .await;
-        asked.expect("the bucket sends events");
+        ask_for_events(&self.arn, Some("all")).await;
     }
 
     async fn open(&self, url: &str, stranger: Option<&str>) -> Sqs {
@@ -160,7 +126,7 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
     for poison in ["garbage", "{\"Records\": [1]}", "{}"] {
         real.send(poison).await;
     }
-    real.ask_for_events("all").await;
+    real.take_events().await;
     puts_are_confirmed_within_a_second(&live).await;
     // The other envelopes, in a real queue.
     let bucket = variable("TEST_S3_BUCKET");
