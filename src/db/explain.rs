@@ -1,6 +1,6 @@
 //! How the database goes about a statement, in its own words.
 
-use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait, QueryTrait as _, Select};
+use sea_orm::{ConnectionTrait as _, DbBackend, QueryTrait as _, Statement};
 
 use super::tracks::TrackFilter;
 use super::uploads::UploadFilter;
@@ -15,22 +15,22 @@ impl Db {
         owner: &Owner,
         filter: &UploadFilter,
     ) -> Result<Vec<String>> {
-        self.explain(&filter.query(owner)).await
+        self.explain(filter.query(owner).build(self.read.get_database_backend())).await
     }
 
     /// The plan of a list of tracks, line by line.
     #[doc(hidden)]
     pub async fn explain_tracks(&self, owner: &Owner, filter: &TrackFilter) -> Result<Vec<String>> {
         let narrow = self.is_narrow(owner, filter).await?;
-        self.explain(&filter.query(owner, narrow)).await
+        self.explain(filter.query(owner, narrow).build(self.read.get_database_backend())).await
     }
 
-    async fn explain<E: EntityTrait>(&self, query: &Select<E>) -> Result<Vec<String>> {
+    /// The plan of any statement.
+    pub(super) async fn explain(&self, mut statement: Statement) -> Result<Vec<String>> {
         let (verb, column) = match self.read.get_database_backend() {
             DbBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
             _ => ("EXPLAIN QUERY PLAN", "detail"),
         };
-        let mut statement = query.build(self.read.get_database_backend());
         statement.sql = format!("{verb} {}", statement.sql);
         let rows = self.read.query_all_raw(statement).await?;
         Ok(rows.iter().map(|row| row.try_get("", column)).collect::<Result<_, _>>()?)

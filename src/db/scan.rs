@@ -278,7 +278,7 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
-    use crate::db::testing::{on_both, plan};
+    use crate::db::testing::on_both;
 
     const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
          url_expires_at, status, late, version, created_at, updated_at";
@@ -334,13 +334,14 @@ mod tests {
         for (query, pending) in [(some, by_key), (all, by_any), (&counted, by_any)] {
             let statement = packed::statement(&db.read, query);
             assert!(!statement.sql.contains("LIMIT ?"), "{}", statement.sql);
-            let plan = plan(&db, statement).await;
+            let plan = db.explain(statement).await.expect("a plan").join("\n");
             assert!(pending.iter().any(|index| plan.contains(index)), "{plan}");
             assert_eq!(plan.matches("ix_uploads_window").count(), 2, "{plan}");
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
         let due = only(due_query(&policy, now).limit(1), Column::Id);
-        let due = plan(&db, packed::statement(&db.read, &due)).await;
+        let due = packed::statement(&db.read, &due);
+        let due = db.explain(due).await.expect("a plan").join("\n");
         assert!(due.contains("ix_uploads_due"), "{due}");
         assert_eq!(db.count_open(&policy, &window, 100).await.expect("a count"), 20);
         assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, Database, Statement};
+use sea_orm::{ConnectionTrait as _, Database};
 
 use super::{Db, DbSettings};
 use crate::domain::ids::{IdSource as _, SystemIds};
@@ -32,19 +32,4 @@ pub(super) async fn on_both(check: impl AsyncFn(Db)) {
     db.close().await.expect("closed");
     let drop = format!("DROP DATABASE {name} WITH (FORCE)");
     admin.execute_unprepared(&drop).await.expect("dropped");
-}
-
-/// How the database goes about a query.
-pub(super) async fn plan(db: &Db, query: Statement) -> String {
-    let backend = db.read.get_database_backend();
-    let (explain, column) =
-        if db.is_postgres() { ("EXPLAIN", "QUERY PLAN") } else { ("EXPLAIN QUERY PLAN", "detail") };
-    let sql = format!("{explain} {}", query.sql);
-    let query = match query.values {
-        Some(values) => Statement::from_sql_and_values(backend, sql, values),
-        None => Statement::from_string(backend, sql),
-    };
-    let rows = db.read.query_all_raw(query).await.expect("a plan");
-    let lines = rows.iter().map(|row| row.try_get::<String>("", column).expect("a line"));
-    lines.collect::<Vec<_>>().join("\n")
 }

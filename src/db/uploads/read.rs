@@ -74,14 +74,14 @@ mod tests {
 
     use super::*;
     use crate::db::Db;
-    use crate::db::testing::{on_both, plan};
+    use crate::db::testing::on_both;
 
     #[tokio::test]
     async fn a_group_goes_by_its_ids_even_while_there_is_no_row() {
         on_both(async |db: Db| {
             for many in [1, 4, GROUP] {
                 let query = in_group(many).build(db.read.get_database_backend());
-                let plan = plan(&db, query).await;
+                let plan = db.explain(query).await.expect("a plan").join("\n");
                 assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN"), "{many}: {plan}");
             }
         })

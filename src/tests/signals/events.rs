@@ -7,7 +7,7 @@ use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
-use super::{ask_for_events, puts_are_confirmed_within_a_second};
+use super::{ask_for_events, puts_are_confirmed_within_a_second, variable};
 use crate::support::ID3;
 use crate::support::live::Live;
 use crate::support::served::{Served, TOKEN};
@@ -104,11 +104,7 @@ async fn while_the_store_is_down_the_sender_is_asked_to_come_back() {
 /// Runs where a MinIO was started with its webhook pointed here.
 #[tokio::test]
 async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let address = variable("TEST_S3_WEBHOOK_ADDRESS");
-    if address.is_empty() {
-        return;
-    }
+    let Ok(address) = std::env::var("TEST_S3_WEBHOOK_ADDRESS") else { return };
     let token = variable("TEST_S3_WEBHOOK_TOKEN");
     let live = Live::with(&[("server.bind", &address), ("events.token", &token)]).await;
     ask_for_events(&variable("TEST_S3_WEBHOOK_ARN"), None).await;
