@@ -27,6 +27,7 @@ use crate::reconcile::Reconciler;
 
 pub mod accept;
 pub mod access;
+pub mod answer;
 pub mod edge;
 pub mod extract;
 mod meter;

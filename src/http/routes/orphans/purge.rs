@@ -1,12 +1,13 @@
 //! `POST /api/admin/orphans/purge`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::policy::FieldErrors;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::text::{self, REQUIRED, noted};
 use crate::http::extract::{Caller, Json};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
@@ -91,13 +92,13 @@ pub async fn handle(
     _caller: Caller,
     Json(body): Json<PurgeBody>,
     state: Data<HttpState>,
-) -> Result<web::Json<PurgedView>, ApiError> {
+) -> Result<Answer<PurgedView>, ApiError> {
     let purge = body.purge()?;
     let purged = state.reconciler.purge_orphans(purge).await.map_err(|error| match error {
         PurgeError::Doubtful(why) => ApiError::saying(Code::State, why),
         PurgeError::App(error) => error.into(),
     })?;
-    Ok(web::Json(PurgedView {
+    Ok(Answer(PurgedView {
         deleted: purged.keys.len() as u64,
         skipped: purged.skipped,
         dry_run: purge.dry_run,

@@ -6,6 +6,7 @@ use actix_web::web::Data;
 use super::get::find;
 use crate::domain::RunId;
 use crate::http::HttpState;
+use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::{Conflict, NotFound};
 use crate::http::problem::{ApiError, Code};
@@ -30,5 +31,5 @@ pub async fn handle(
         let detail = format!("The run has ended: {}", run.status.name());
         return Err(ApiError::saying(Code::State, detail));
     }
-    Ok(HttpResponse::Accepted().json(RunView::from(run)))
+    Ok(HttpResponse::Accepted().answer(RunView::from(run)))
 }

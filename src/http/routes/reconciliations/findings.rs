@@ -1,12 +1,13 @@
 //! `GET /api/admin/reconciliations/{id}/findings`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use super::get::find;
 use crate::db::findings::FINDING_ORDER;
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Query, text};
 use crate::http::openapi::{BadQuery, NotFound, PagingParams};
 use crate::http::problem::ApiError;
@@ -25,7 +26,7 @@ pub async fn handle(
     Id(id): Id<RunId>,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<web::Json<PageView<FindingView>>, ApiError> {
+) -> Result<Answer<PageView<FindingView>>, ApiError> {
     let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
     let kind = query.value("kind", text::one_of(names));
     let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
@@ -34,5 +35,5 @@ pub async fn handle(
     let run = find(&state, id).await?;
     let page =
         state.app.db.list_findings(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(web::Json(PageView::of(page, FindingView::from, &seal)))
+    Ok(Answer(PageView::of(page, FindingView::from, &seal)))
 }

@@ -1,10 +1,11 @@
 //! `GET /api/admin/reconciliations/{id}`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use crate::domain::RunId;
 use crate::domain::run::Run;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::NotFound;
 use crate::http::problem::{ApiError, Code};
@@ -19,8 +20,8 @@ pub async fn handle(
     _caller: Caller,
     Id(id): Id<RunId>,
     state: Data<HttpState>,
-) -> Result<web::Json<RunView>, ApiError> {
-    Ok(web::Json(find(&state, id).await?.into()))
+) -> Result<Answer<RunView>, ApiError> {
+    Ok(Answer(find(&state, id).await?.into()))
 }
 
 /// The run, or the problem that there is none.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
 use tracing::Instrument as _;
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
 use crate::http::shared::Shared;
@@ -65,7 +66,7 @@ pub struct Readiness {
 pub async fn handle(
     state: Data<HttpState>,
     latest: Data<Latest>,
-) -> Result<Json<Readiness>, ApiError> {
+) -> Result<Answer<Readiness>, ApiError> {
     let app = Arc::clone(&state.app);
     let checks = latest.0.get(|| look(app).map(Arc::new).in_current_span()).await;
     let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks broke off"))?;
@@ -75,7 +76,7 @@ pub async fn handle(
         let stores = app.stores.iter();
         let capabilities =
             stores.map(|(name, store)| (name.clone(), Arc::clone(&store.capabilities))).collect();
-        return Ok(Json(Readiness { ready: true, checks, capabilities }));
+        return Ok(Answer(Readiness { ready: true, checks, capabilities }));
     }
     let down: Vec<_> =
         checks.iter().filter(|(_, found)| **found != OK).map(|(name, _)| name.as_str()).collect();

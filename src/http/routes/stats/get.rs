@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::stats::{Stats, Times};
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::Caller;
 use crate::http::problem::ApiError;
 use crate::http::views::RunView;
@@ -118,6 +119,9 @@ impl From<Stats> for StatsView {
 /// on a large table: counts are shared by all who ask and made now and then.
 #[utoipa::path(get, path = "/api/admin/stats", operation_id = "get_stats", tag = "admin",
     responses((status = 200, description = "How things stand", body = StatsView)))]
-pub async fn handle(_caller: Caller, state: Data<HttpState>) -> Result<Json<StatsView>, ApiError> {
-    Ok(Json(state.app.stats().await?.into()))
+pub async fn handle(
+    _caller: Caller,
+    state: Data<HttpState>,
+) -> Result<Answer<StatsView>, ApiError> {
+    Ok(Answer(state.app.stats().await?.into()))
 }

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::domain::TrackId;
 use crate::http::HttpState;
 use crate::http::accept::Gives;
+use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id, Query, text};
 use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
@@ -45,5 +46,5 @@ pub async fn handle(
         return Ok(response.insert_header((LOCATION, signed.url)).finish());
     }
     let mut response = HttpResponse::Ok();
-    Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(FileUrlView::from(signed)))
+    Ok(response.insert_header((CACHE_CONTROL, "no-store")).answer(FileUrlView::from(signed)))
 }

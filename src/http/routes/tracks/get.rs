@@ -1,9 +1,10 @@
 //! `GET /api/tracks/{id}`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use crate::domain::TrackId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
@@ -17,6 +18,6 @@ pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,
     state: Data<HttpState>,
-) -> Result<web::Json<TrackView>, ApiError> {
-    Ok(web::Json(state.app.track(&caller.owner, id).await?.into()))
+) -> Result<Answer<TrackView>, ApiError> {
+    Ok(Answer(state.app.track(&caller.owner, id).await?.into()))
 }

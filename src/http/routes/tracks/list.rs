@@ -1,11 +1,12 @@
 //! `GET /api/tracks`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use utoipa::IntoParams;
 
 use crate::db::tracks::{EMPTY, TrackFilter, TrackOrder};
 use crate::domain::Status;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
@@ -38,10 +39,10 @@ pub async fn handle(
     caller: Caller,
     query: Query,
     state: Data<HttpState>,
-) -> Result<web::Json<PageView<TrackView>>, ApiError> {
+) -> Result<Answer<PageView<TrackView>>, ApiError> {
     let seal = query.seal();
     let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
-    Ok(web::Json(PageView::of(page, TrackView::from, &seal)))
+    Ok(Answer(PageView::of(page, TrackView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {

@@ -1,10 +1,11 @@
 //! `PATCH /api/tracks/{id}`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use super::body::{TrackChanges, TrackPatch};
 use crate::domain::TrackId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
@@ -22,8 +23,8 @@ pub async fn handle(
     Id(id): Id<TrackId>,
     Json(body): Json<TrackPatch>,
     state: Data<HttpState>,
-) -> Result<web::Json<TrackView>, ApiError> {
+) -> Result<Answer<TrackView>, ApiError> {
     let changes: TrackChanges = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |fields| changes.apply(fields)).await?;
-    Ok(web::Json(track.into()))
+    Ok(Answer(track.into()))
 }

@@ -7,6 +7,7 @@ use actix_web::web::Data;
 use crate::app::create_upload::NewUpload;
 use crate::domain::TrackId;
 use crate::http::HttpState;
+use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id, Once, OptionalJson};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::{ApiError, Code};
@@ -45,5 +46,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(PresignedUrlView::new(signed, created.upload)))
+        .answer(PresignedUrlView::new(signed, created.upload)))
 }

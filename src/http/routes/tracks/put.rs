@@ -1,11 +1,12 @@
 //! `PUT /api/tracks/{id}`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use super::body::NewTrack;
 use crate::db::tracks::TrackFields;
 use crate::domain::TrackId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
@@ -23,8 +24,8 @@ pub async fn handle(
     Id(id): Id<TrackId>,
     Json(body): Json<NewTrack>,
     state: Data<HttpState>,
-) -> Result<web::Json<TrackView>, ApiError> {
+) -> Result<Answer<TrackView>, ApiError> {
     let fields: TrackFields = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |_| fields.clone()).await?;
-    Ok(web::Json(track.into()))
+    Ok(Answer(track.into()))
 }

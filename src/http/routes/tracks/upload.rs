@@ -1,6 +1,6 @@
 //! `POST` and `PUT /api/tracks/{id}/upload/{filename}`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, rt};
 use percent_encoding::percent_decode_str;
 use tracing::Instrument as _;
@@ -10,6 +10,7 @@ use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
 use crate::http::access::DirectPlace;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
@@ -50,7 +51,7 @@ pub async fn handle(
     Digests(digests): Digests,
     body: FileBody,
     state: Data<HttpState>,
-) -> Result<web::Json<TrackView>, ApiError> {
+) -> Result<Answer<TrackView>, ApiError> {
     let policy = query.text("policy").map(PolicyName::new);
     query.finish()?;
     let filename = filename(request.uri().path())?;
@@ -65,7 +66,7 @@ pub async fn handle(
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    Ok(web::Json(stored.map_err(|error| stall.explain(error))?.into()))
+    Ok(Answer(stored.map_err(|error| stall.explain(error))?.into()))
 }
 
 /// The last segment as it was sent: the router decodes what is no UTF-8 into something

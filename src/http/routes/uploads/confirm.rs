@@ -1,10 +1,11 @@
 //! `POST /api/uploads/{id}/confirm`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use super::body::Nothing;
 use crate::domain::UploadId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, OptionalJson};
 use crate::http::openapi::{BadBody, NotArrived, NotFound};
 use crate::http::problem::ApiError;
@@ -23,6 +24,6 @@ pub async fn handle(
     Id(id): Id<UploadId>,
     _: OptionalJson<Nothing>,
     state: Data<HttpState>,
-) -> Result<web::Json<UploadView>, ApiError> {
-    Ok(web::Json(state.app.confirm_upload(&caller.owner, id).await?.into()))
+) -> Result<Answer<UploadView>, ApiError> {
+    Ok(Answer(state.app.confirm_upload(&caller.owner, id).await?.into()))
 }

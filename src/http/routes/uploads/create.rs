@@ -6,6 +6,7 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
+use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Json, Once};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
@@ -35,5 +36,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(UploadView::from(created)))
+        .answer(UploadView::from(created)))
 }

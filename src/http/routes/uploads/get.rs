@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use utoipa::IntoParams;
 
 use crate::app::changes::MAX_WAIT;
 use crate::domain::UploadId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Query};
 use crate::http::openapi::{BadQuery, NotFound};
 use crate::http::problem::ApiError;
@@ -33,7 +34,7 @@ pub async fn handle(
     Id(id): Id<UploadId>,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<web::Json<UploadView>, ApiError> {
+) -> Result<Answer<UploadView>, ApiError> {
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
@@ -42,7 +43,7 @@ pub async fn handle(
         }
         _ => state.app.upload(&caller.owner, id).await?,
     };
-    Ok(web::Json(upload.into()))
+    Ok(Answer(upload.into()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

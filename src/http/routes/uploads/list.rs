@@ -1,12 +1,13 @@
 //! `GET /api/uploads`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use utoipa::IntoParams;
 
 use crate::db::uploads::{UPLOAD_ORDER, UploadFilter};
 use crate::domain::{PolicyName, Status};
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
@@ -39,10 +40,10 @@ pub async fn handle(
     caller: Caller,
     query: Query,
     state: Data<HttpState>,
-) -> Result<web::Json<PageView<UploadView>>, ApiError> {
+) -> Result<Answer<PageView<UploadView>>, ApiError> {
     let seal = query.seal();
     let page = state.app.db.list_uploads(&caller.owner, &filter(query)?).await?;
-    Ok(web::Json(PageView::of(page, UploadView::from, &seal)))
+    Ok(Answer(PageView::of(page, UploadView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {

@@ -1,9 +1,10 @@
 //! `GET /api/uploads/{id}/parts`
 
-use actix_web::web::{self, Data};
+use actix_web::web::Data;
 
 use crate::domain::UploadId;
 use crate::http::HttpState;
+use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::{NotFound, NotInParts, PartsGone};
 use crate::http::problem::ApiError;
@@ -21,6 +22,6 @@ pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,
     state: Data<HttpState>,
-) -> Result<web::Json<HeldPartsView>, ApiError> {
-    Ok(web::Json(state.app.held_parts(&caller.owner, id).await?.into()))
+) -> Result<Answer<HeldPartsView>, ApiError> {
+    Ok(Answer(state.app.held_parts(&caller.owner, id).await?.into()))
 }
