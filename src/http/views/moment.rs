@@ -1,11 +1,13 @@
 //! Moments as chrono's own `Serialize` writes them, but in one piece: that hands them over letter
 //! by letter, and each is looked at whether JSON must escape it. For what every request answers.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serializer;
 
+use crate::domain::clock::in_rfc3339;
+
 pub(super) fn write<S: Serializer>(at: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    in_rfc3339(*at, 0, |text| to.serialize_str(text))
 }
 
 #[cfg(test)]
