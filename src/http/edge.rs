@@ -70,7 +70,8 @@ fn note<B>(span: &Span, outcome: &Result<ServiceResponse<B>, Error>, took: Durat
     let status = response.status().as_u16();
     meter::note(Some(request.method()), pattern.as_deref(), status, took);
     let route = pattern.unwrap_or_default();
-    let elapsed_ms = took.as_secs_f64() * 1000.0;
+    // To the microsecond.
+    let elapsed_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
     span.record("route", &route);
     traces::answered(span, status);
     if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {

@@ -4,9 +4,9 @@
 //! `tracing_subscriber`'s own JSON format, of the same shape, reads back what it wrote of a span
 //! for each line and for each field that is added; here both are appended as they are.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 
-use chrono::SecondsFormat;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber, span};
 use tracing_log::NormalizeEvent as _;
@@ -15,17 +15,31 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::clock::{Clock as _, SystemClock, in_rfc3339};
 
 /// Formats events and the fields of spans; the latter are kept as `"name":value,` each.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JsonLines;
 
+thread_local! {
+    /// Where texts are put together: a writer takes each piece by a call of its own.
+    static ROOM: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Hands a text over in one piece.
+fn in_one_piece(mut writer: Writer<'_>, put: impl FnOnce(&mut String)) -> fmt::Result {
+    // Whatever is written down may log something itself: that has a room of its own.
+    let mut text = ROOM.take();
+    text.clear();
+    put(&mut text);
+    let written = writer.write_str(&text);
+    ROOM.set(text);
+    written
+}
+
 impl<'writer> FormatFields<'writer> for JsonLines {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut members = Members { writer, written: Ok(()) };
-        fields.record(&mut members);
-        members.written
+        in_one_piece(writer, |text| fields.record(&mut Members(text)))
     }
 
     fn add_fields(
@@ -44,69 +58,63 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, JsonLines>,
-        mut writer: Writer<'_>,
+        writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let normalized = event.normalized_metadata();
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        let now = SystemClock.now();
-        writer.write_str("{\"timestamp\":\"")?;
-        writer.write_str(&now.to_rfc3339_opts(SecondsFormat::Micros, true))?;
-        writer.write_str("\",\"level\":\"")?;
-        writer.write_str(metadata.level().as_str())?;
-        writer.write_str("\",")?;
-        self.format_fields(writer.by_ref(), event)?;
-        writer.write_str("\"target\":\"")?;
-        Escaping(&mut writer).write_str(metadata.target())?;
-        let parent = event.parent().and_then(|id| context.span(id));
-        if let Some(span) = parent.or_else(|| context.lookup_current()) {
-            writer.write_str("\",\"span\":{")?;
-            if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
-                writer.write_str(&fields.fields)?;
+        in_one_piece(writer, |text| {
+            text.push_str("{\"timestamp\":\"");
+            in_rfc3339(SystemClock.now(), 6, |now| text.push_str(now));
+            text.push_str("\",\"level\":\"");
+            text.push_str(metadata.level().as_str());
+            text.push_str("\",");
+            event.record(&mut Members(text));
+            text.push_str("\"target\":\"");
+            escape(text, metadata.target());
+            let parent = event.parent().and_then(|id| context.span(id));
+            if let Some(span) = parent.or_else(|| context.lookup_current()) {
+                text.push_str("\",\"span\":{");
+                if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
+                    text.push_str(&fields.fields);
+                }
+                text.push_str("\"name\":\"");
+                text.push_str(span.name());
+                text.push_str("\"}}\n");
+            } else {
+                text.push_str("\"}\n");
             }
-            writer.write_str("\"name\":\"")?;
-            writer.write_str(span.name())?;
-            writer.write_str("\"}}\n")
-        } else {
-            writer.write_str("\"}\n")
-        }
+        })
     }
 }
 
 /// Writes fields as members of an object, each with a comma behind it.
-struct Members<'writer> {
-    writer: Writer<'writer>,
-    written: fmt::Result,
-}
+struct Members<'a>(&'a mut String);
 
 impl Members<'_> {
     /// Writes a member; `around` is what stands before and behind its value.
     fn write(
         &mut self,
         field: &Field,
-        around: (&str, &str),
-        value: impl FnOnce(&mut Writer<'_>) -> fmt::Result,
+        (before, behind): (&str, &str),
+        value: impl FnOnce(&mut String),
     ) {
         // What the bridge from the `log` crate says of itself stands in the metadata.
-        if field.name().starts_with("log.") || self.written.is_err() {
+        if field.name().starts_with("log.") {
             return;
         }
         let name = field.name();
-        let name = name.strip_prefix("r#").unwrap_or(name);
-        self.written = self.member(name, around, value);
+        self.0.push('"');
+        self.0.push_str(name.strip_prefix("r#").unwrap_or(name));
+        self.0.push_str(before);
+        value(self.0);
+        self.0.push_str(behind);
     }
 
-    fn member(
-        &mut self,
-        name: &str,
-        (before, behind): (&str, &str),
-        value: impl FnOnce(&mut Writer<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        self.writer.write_str("\"")?;
-        self.writer.write_str(name)?;
-        self.writer.write_str(before)?;
-        value(&mut self.writer)?;
-        self.writer.write_str(behind)
+    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
+        self.write(field, BARE, |text| {
+            let _ = write!(text, "{value}");
+        });
     }
 }
 
@@ -115,54 +123,83 @@ const QUOTED: (&str, &str) = ("\":\"", "\",");
 
 impl Visit for Members<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.write(field, BARE, |writer| {
-            if value.is_finite() { write!(writer, "{value:?}") } else { writer.write_str("null") }
-        });
+        let thousandths = (value * 1_000.0).round();
+        if (0.0..1e12).contains(&thousandths)
+            && (thousandths / 1_000.0).to_bits() == value.to_bits()
+        {
+            // A time in milliseconds: to find the fewest digits of others takes longer.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole")]
+            let thousandths = thousandths as u64;
+            let (whole, rest) = (thousandths / 1_000, thousandths % 1_000);
+            self.bare(field, format_args!("{whole}.{rest:03}"));
+        } else if value.is_finite() {
+            self.bare(field, format_args!("{value:?}"));
+        } else {
+            self.bare(field, "null");
+        }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, BARE, |writer| write!(writer, "{value}"));
+        self.bare(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, BARE, |writer| write!(writer, "{value}"));
+        self.bare(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, BARE, |writer| write!(writer, "{value}"));
+        self.bare(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, QUOTED, |writer| Escaping(writer).write_str(value));
+        self.write(field, QUOTED, |text| escape(text, value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, QUOTED, |writer| write!(Escaping(writer), "{value:?}"));
+        self.write(field, QUOTED, |text| {
+            let _ = write!(Escaping(text), "{value:?}");
+        });
     }
 }
 
-/// Escapes what may not stand in a JSON text (RFC 8259, section 7).
-struct Escaping<'a, 'writer>(&'a mut Writer<'writer>);
+/// Escapes what is written.
+struct Escaping<'a>(&'a mut String);
 
-impl fmt::Write for Escaping<'_, '_> {
+impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        // Byte by byte: what is escaped is ASCII, and no byte of a longer character is.
-        while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | ..=0x1f)) {
-            let (plain, tail) = rest.split_at(at);
-            self.0.write_str(plain)?;
-            // Each of them is one byte.
-            let (special, tail) = tail.split_at(1);
-            match special {
-                "\"" => self.0.write_str("\\\"")?,
-                "\\" => self.0.write_str("\\\\")?,
-                "\n" => self.0.write_str("\\n")?,
-                control => write!(self.0, "\\u{:04x}", control.as_bytes()[0])?,
-            }
-            rest = tail;
-        }
-        self.0.write_str(rest)
+        escape(self.0, text);
+        Ok(())
     }
+}
+
+/// Adds a text, and escapes what may not stand in a JSON text (RFC 8259, section 7).
+fn escape(to: &mut String, text: &str) {
+    // Nearly always there is none, and to look at all of them at once takes a fraction.
+    if !text.bytes().fold(false, |any, b| any | is_special(b)) {
+        return to.push_str(text);
+    }
+    let mut rest = text;
+    // Byte by byte: what is escaped is ASCII, and no byte of a longer character is.
+    while let Some(at) = rest.bytes().position(is_special) {
+        let (plain, tail) = rest.split_at(at);
+        to.push_str(plain);
+        // Each of them is one byte.
+        let (special, tail) = tail.split_at(1);
+        match special {
+            "\"" => to.push_str("\\\""),
+            "\\" => to.push_str("\\\\"),
+            "\n" => to.push_str("\\n"),
+            control => {
+                let _ = write!(to, "\\u{:04x}", control.as_bytes()[0]);
+            }
+        }
+        rest = tail;
+    }
+    to.push_str(rest);
+}
+
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | ..=0x1f)
 }
 
 #[cfg(test)]
