@@ -4,6 +4,21 @@
 //! To add a table: a module here, a migration in `migration`, an aggregate in `src/db`.
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
+/// Reads a `Model` from a row that holds its columns in their order, all of them: to find each by its
+/// name takes as long as to read it. The fields stand here as they do there.
+macro_rules! in_order {
+    ($($field:ident),+) => {
+        impl<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> for Model {
+            fn from_row(row: &'r sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
+                let mut columns = 0..;
+                let mut next = || columns.next().unwrap_or_default();
+                Ok(Self { $($field: sqlx::Row::try_get(row, next())?),+ })
+            }
+        }
+    };
+}
+use in_order;
+
 pub mod api_key;
 pub mod idempotency_key;
 pub mod instance;

@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize)]
 #[sea_orm(table_name = "tracks")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
@@ -22,6 +22,12 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     #[serde(deserialize_with = "crate::moment::read")]
     pub updated_at: DateTimeUtc,
+}
+
+crate::in_order! {
+    id, owner, title, artist_name, release_date, title_order, artist_order, release_order,
+    status, next_sequence, latest_upload_id, bound_upload_id, bound_sequence, version,
+    created_at, updated_at
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize)]
 #[sea_orm(table_name = "uploads")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
@@ -43,6 +43,14 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     #[serde(deserialize_with = "crate::moment::read")]
     pub updated_at: DateTimeUtc,
+}
+
+crate::in_order! {
+    id, owner, policy, track_id, track_sequence, key, filename, declared_content_type,
+    declared_size, declared_checksum_algorithm, declared_checksum, strategy, write_once,
+    metadata, url_expires_at, multipart_id, part_size, status, reason, confirmed_by, late, etag,
+    version_id, size, content_type, checksum_algorithm, checksum, uploaded_at,
+    object_delete_after, object_deleted_at, version, created_at, updated_at
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
