@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use super::ids::UploadId;
 
 /// How many shards a prefix has.
@@ -69,7 +71,14 @@ impl Prefix {
 
     /// The key of an upload's object.
     pub fn key(&self, id: UploadId) -> ObjectKey {
-        ObjectKey(format!("{}{}/{id}", self.0, Shard::of(id).digit()))
+        let mut buffer = Uuid::encode_buffer();
+        let uuid = id.0.as_hyphenated().encode_lower(&mut buffer);
+        let mut key = String::with_capacity(self.0.len() + 2 + uuid.len());
+        key.push_str(&self.0);
+        key.push(Shard::of(id).digit());
+        key.push('/');
+        key.push_str(uuid);
+        ObjectKey(key)
     }
 
     /// The upload that a key belongs to; `None` for a foreign key.

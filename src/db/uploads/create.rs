@@ -49,9 +49,11 @@ impl Wanted {
         claim: Option<Claim>,
         quota: &Quota,
     ) -> Self {
-        let pending = matches!(upload.state, State::Pending);
-        let alone = track.is_none() && claim.is_none() && quota.is_empty() && pending;
-        let values = alone.then(|| values_of(new_row(&upload)));
+        let new = matches!(upload.state, State::Pending)
+            && upload.slot.is_none()
+            && upload.multipart_id.is_none();
+        let alone = track.is_none() && claim.is_none() && quota.is_empty() && new;
+        let values = alone.then(|| values_of(lone_row(&upload)));
         Self { upload, track, claim, values }
     }
 }
@@ -130,7 +132,7 @@ async fn insert_alone(writer: &Kept, inserts: &Inserts, wanted: &mut [Wanted]) -
     let many = wanted.len();
     let sql = inserts.get(many - 1, || {
         // All rows leave out the same columns.
-        let rows = (0..many).map(|_| new_row(&wanted[0].upload));
+        let rows = (0..many).map(|_| lone_row(&wanted[0].upload));
         upload::Entity::insert_many(rows).build(writer.backend()).sql
     });
     let values = wanted.iter_mut().flat_map(|wanted| wanted.values.take().into_iter().flatten());
@@ -199,6 +201,16 @@ fn new_row(upload: &Upload) -> upload::ActiveModel {
         object_delete_after: NotSet,
         object_deleted_at: NotSet,
         ..to_row(upload)
+    }
+}
+
+/// The same of an upload that is written alone: it has no track, and not been opened in parts.
+fn lone_row(upload: &Upload) -> upload::ActiveModel {
+    upload::ActiveModel {
+        track_id: NotSet,
+        track_sequence: NotSet,
+        multipart_id: NotSet,
+        ..new_row(upload)
     }
 }
 

@@ -93,14 +93,18 @@ impl Request<'_> {
             canonical.push('\n');
         }
         for (name, value) in self.headers {
-            let _ = writeln!(canonical, "{name}:{value}");
+            for part in [name, ":", value, "\n"] {
+                canonical.push_str(part);
+            }
         }
         canonical.push('\n');
         self.push_names(&mut canonical, ";");
         canonical.push_str("\nUNSIGNED-PAYLOAD");
 
         let mut to_sign = String::with_capacity(192);
-        let _ = write!(to_sign, "{ALGORITHM}\n{stamp}\n{}\n", key.scope);
+        for part in [ALGORITHM, "\n", &stamp, "\n", &key.scope, "\n"] {
+            to_sign.push_str(part);
+        }
         push_hex(&mut to_sign, &Sha256::digest(canonical.as_bytes()));
         query.push_str("&X-Amz-Signature=");
         push_hex(&mut query, &sign(&key.mac, to_sign.as_bytes()));
@@ -161,14 +165,28 @@ pub(super) fn header_value(value: &str) -> Option<String> {
 /// `20261123T004133Z`
 pub(super) fn time_stamp(at: Timestamp) -> String {
     let mut stamp = day_stamp(at.date_naive());
-    let _ = write!(stamp, "T{:02}{:02}{:02}Z", at.hour(), at.minute(), at.second());
+    stamp.push('T');
+    for part in [at.hour(), at.minute(), at.second()] {
+        push_two_digits(&mut stamp, part);
+    }
+    stamp.push('Z');
     stamp
 }
 
 fn day_stamp(day: NaiveDate) -> String {
     let mut stamp = String::with_capacity(16);
-    let _ = write!(stamp, "{:04}{:02}{:02}", day.year(), day.month(), day.day());
+    let year = day.year().unsigned_abs();
+    for part in [year / 100, year, day.month(), day.day()] {
+        push_two_digits(&mut stamp, part);
+    }
     stamp
+}
+
+/// The last two digits of a number.
+fn push_two_digits(text: &mut String, number: u32) {
+    for digit in [number / 10 % 10, number % 10] {
+        text.extend(char::from_digit(digit, 10));
+    }
 }
 
 /// HMAC's own rule for keys (RFC 2104): longer than a block, their hash; then zeros up to
