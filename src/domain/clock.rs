@@ -88,3 +88,30 @@ pub fn in_rfc3339<R>(at: Timestamp, least: usize, take: impl FnOnce(&str) -> R) 
     text[end] = b'Z';
     take(std::str::from_utf8(&text[..=end]).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn moments_are_written_as_chrono_writes_them(
+            seconds in prop_oneof![-99_999_999_999_i64..999_999_999_999, 0..4_000_000_000_i64],
+            nanos in 0..2_000_000_000_u32, cut in 0..10_u32,
+        ) {
+            let nanos = nanos / 10_u32.pow(cut) * 10_u32.pow(cut);
+            let Some(at) = DateTime::from_timestamp(seconds, nanos) else { return Ok(()) };
+            let theirs = at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            prop_assert_eq!(in_rfc3339(at, 0, str::to_owned), theirs);
+        }
+
+        #[test]
+        fn the_digits_asked_for_are_there(micros in 0..4_000_000_000_000_000_i64) {
+            let at = DateTime::from_timestamp_micros(micros).unwrap();
+            let theirs = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+            prop_assert_eq!(in_rfc3339(at, 6, str::to_owned), theirs);
+        }
+    }
+}

@@ -59,3 +59,28 @@ fn text(value: &impl Serialize) -> serde_json::Result<Bytes> {
     }
     written.map(|()| text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_its_own_whatever_was_written_before() {
+        let long = "x".repeat(2 * KEPT);
+        for value in ["short", &long, "", "a \"quote\"", &long, "short"] {
+            assert_eq!(text(&value).unwrap(), serde_json::to_vec(value).unwrap());
+        }
+        text(&long).unwrap();
+        assert_eq!(ROOM.take().capacity(), 0, "a long one's room is not kept");
+    }
+
+    #[test]
+    fn what_cant_be_written_is_an_error_of_ours() {
+        let nameless = std::collections::BTreeMap::from([((), 1)]);
+        let response = HttpResponse::Ok().answer(nameless);
+        assert_eq!(response.status(), 500);
+        let error = response.error().and_then(|error| error.as_error::<ApiError>());
+        assert_eq!(error.map(ApiError::code), Some(Code::Internal));
+        assert_eq!(text(&1).unwrap(), "1", "and nothing is left of it");
+    }
+}
