@@ -4,15 +4,25 @@
 //! To add a table: a module here, a migration in `migration`, an aggregate in `src/db`.
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
-/// Reads a `Model` from a row that holds its columns in their order, all of them: to find each by its
-/// name takes as long as to read it. The fields stand here as they do there.
+/// Reads a `Model` from a row that holds all its columns in their order, which is that of the fields
+/// here and there: to find each by its name takes as long as to read it.
 macro_rules! in_order {
     ($($field:ident),+) => {
         impl<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> for Model {
             fn from_row(row: &'r sqlx::postgres::PgRow) -> Result<Self, sqlx::Error> {
-                let mut columns = 0..;
-                let mut next = || columns.next().unwrap_or_default();
-                Ok(Self { $($field: sqlx::Row::try_get(row, next())?),+ })
+                use sqlx::{Column as _, Row as _};
+                let mut read = 0;
+                let mut next = || {
+                    read += 1;
+                    read - 1
+                };
+                Ok(Self {
+                    $($field: {
+                        let at = next();
+                        debug_assert_eq!(row.column(at).name(), stringify!($field));
+                        row.try_get(at)?
+                    }),+
+                })
             }
         }
     };

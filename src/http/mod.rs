@@ -3,7 +3,8 @@
 //! To add a route:
 //! 1. a file `routes/<resource>/<verb>.rs` with one `handle`, documented by
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
-//!    in the resource's `body.rs`, and the handler calls one use case;
+//!    in the resource's `body.rs`, and the handler calls one use case, whose view is the
+//!    [`Answer`](answer::Answer);
 //! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
 //!    need ([`access`]) and, where that is not JSON, what it gives ([`accept`]), and also makes
 //!    HEAD, 405 and `Allow` right;
