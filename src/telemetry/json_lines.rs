@@ -123,16 +123,7 @@ const QUOTED: (&str, &str) = ("\":\"", "\",");
 
 impl Visit for Members<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        let thousandths = (value * 1_000.0).round();
-        if (0.0..1e12).contains(&thousandths)
-            && (thousandths / 1_000.0).to_bits() == value.to_bits()
-        {
-            // A time in milliseconds: to find the fewest digits of others takes longer.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole")]
-            let thousandths = thousandths as u64;
-            let (whole, rest) = (thousandths / 1_000, thousandths % 1_000);
-            self.bare(field, format_args!("{whole}.{rest:03}"));
-        } else if value.is_finite() {
+        if value.is_finite() {
             self.bare(field, format_args!("{value:?}"));
         } else {
             self.bare(field, "null");

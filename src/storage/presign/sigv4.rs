@@ -6,13 +6,13 @@
 
 use std::fmt::{self, Write as _};
 
-use chrono::{Datelike as _, NaiveDate, Timelike as _};
+use chrono::NaiveDate;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest as _, Sha256};
 
 use super::target::QUERY;
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Timestamp, in_rfc3339};
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -46,7 +46,7 @@ impl DayKey {
         region: &str,
         day: NaiveDate,
     ) -> Self {
-        let day = day_stamp(day);
+        let day = day.format("%Y%m%d").to_string();
         let mut key = sign(&keyed(format!("AWS4{secret}").as_bytes()), day.as_bytes());
         for step in [region, "s3", "aws4_request"] {
             key = sign(&keyed(&key), step.as_bytes());
@@ -164,29 +164,8 @@ pub(super) fn header_value(value: &str) -> Option<String> {
 
 /// `20261123T004133Z`
 pub(super) fn time_stamp(at: Timestamp) -> String {
-    let mut stamp = day_stamp(at.date_naive());
-    stamp.push('T');
-    for part in [at.hour(), at.minute(), at.second()] {
-        push_two_digits(&mut stamp, part);
-    }
-    stamp.push('Z');
-    stamp
-}
-
-fn day_stamp(day: NaiveDate) -> String {
-    let mut stamp = String::with_capacity(16);
-    let year = day.year().unsigned_abs();
-    for part in [year / 100, year, day.month(), day.day()] {
-        push_two_digits(&mut stamp, part);
-    }
-    stamp
-}
-
-/// The last two digits of a number.
-fn push_two_digits(text: &mut String, number: u32) {
-    for digit in [number / 10 % 10, number % 10] {
-        text.extend(char::from_digit(digit, 10));
-    }
+    let to_the_second = "2026-11-23T00:41:33".len();
+    in_rfc3339(at, 0, |text| text[..to_the_second].split(['-', ':']).chain(["Z"]).collect())
 }
 
 /// HMAC's own rule for keys (RFC 2104): longer than a block, their hash; then zeros up to
