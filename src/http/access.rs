@@ -88,7 +88,6 @@ pub(super) async fn admit<B: MessageBody + 'static>(
 async fn check(access: Access, gives: Gives, request: &ServiceRequest) -> Result<(), ApiError> {
     if let Access::Needs(scope) = access {
         let caller = identify(scope, request).await?;
-        tracing::Span::current().record("owner", caller.owner.as_str());
         request.extensions_mut().insert(caller);
     }
     gives.acceptable(request.headers())

@@ -13,9 +13,9 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use futures_util::FutureExt as _;
-use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::extract::Caller;
 use super::meter;
 use super::problem::{ApiError, Code};
 use super::rates::RateHeaders;
@@ -39,9 +39,7 @@ where
         REQUEST,
         request_id = RequestId::of(&request).as_str(),
         method = request.method().as_str(),
-        path = request.path(),
-        route = Empty,
-        owner = Empty
+        path = request.path()
     );
     traces::continue_trace(&span, |name| request.headers().get(name)?.to_str().ok());
     let answer = span.in_scope(|| service.call(request));
@@ -59,26 +57,27 @@ fn note<B>(span: &Span, outcome: &Result<ServiceResponse<B>, Error>, took: Durat
         Ok(response) => response,
         Err(error) => {
             let status = error.as_response_error().status_code().as_u16();
-            traces::answered(span, status);
+            traces::answered(span, None, None, status);
             meter::note(None, None, status, took);
             tracing::info!(status, "answered");
             return;
         }
     };
     let request = response.request();
+    let extensions = request.extensions();
+    let owner = extensions.get::<Caller>().map(|caller| caller.owner.as_str());
     let pattern = request.match_pattern();
+    let route = pattern.as_deref();
     let status = response.status().as_u16();
-    meter::note(Some(request.method()), pattern.as_deref(), status, took);
-    let route = pattern.unwrap_or_default();
+    meter::note(Some(request.method()), route, status, took);
     // To the microsecond.
     let elapsed_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
-    span.record("route", &route);
-    traces::answered(span, status);
-    if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
-        tracing::debug!(status, elapsed_ms, "answered");
+    if matches!(route, Some("/healthz" | "/readyz" | "/metrics")) {
+        tracing::debug!(owner, route, status, elapsed_ms, "answered");
     } else {
-        tracing::info!(status, elapsed_ms, "answered");
+        tracing::info!(owner, route, status, elapsed_ms, "answered");
     }
+    traces::answered(span, owner, route, status);
 }
 
 /// Turns errors into problems, and panics into problems that say nothing.

@@ -25,16 +25,13 @@ use url::Url;
 /// The name of a request's span.
 pub const REQUEST: &str = "request";
 
+const OWNER: &str = "enduser.id";
+const ROUTE: &str = "http.route";
 const STATUS_CODE: &str = "http.response.status_code";
 
 /// What log lines call it, and what OpenTelemetry does.
-const NAMES: [(&str, &str); 5] = [
-    ("method", "http.request.method"),
-    ("path", "url.path"),
-    ("route", "http.route"),
-    ("owner", "enduser.id"),
-    ("request_id", "request.id"),
-];
+const NAMES: [(&str, &str); 3] =
+    [("method", "http.request.method"), ("path", "url.path"), ("request_id", "request.id")];
 
 /// How long the end of the process waits for what is not sent yet.
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -104,8 +101,14 @@ pub fn continue_trace<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>)
     let _ = span.set_parent(context);
 }
 
-/// Notes how a request was answered.
-pub fn answered(span: &Span, status: u16) {
+/// Notes whose a request was and what the template of its route, where that is known, and how it was
+/// answered.
+pub fn answered(span: &Span, owner: Option<&str>, route: Option<&str>, status: u16) {
+    for (name, value) in [(OWNER, owner), (ROUTE, route)] {
+        if let Some(value) = value {
+            span.set_attribute(name, value.to_owned());
+        }
+    }
     span.set_attribute(STATUS_CODE, i64::from(status));
 }
 
@@ -167,7 +170,7 @@ fn conventional(span: &mut SpanData) {
         named.map(|attribute| &attribute.value)
     };
     let method = value("http.request.method").map(Value::as_str).unwrap_or_default();
-    let route = value("http.route").map(Value::as_str).unwrap_or_default();
+    let route = value(ROUTE).map(Value::as_str).unwrap_or_default();
     let failed = matches!(value(STATUS_CODE), Some(Value::I64(500..)));
     span.name = format!("{method} {route}").trim_end().to_owned().into();
     span.span_kind = SpanKind::Server;

@@ -108,6 +108,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
         let path = line["span"]["path"].as_str().expect("a path");
         let owned = path.starts_with("/api/tracks") || path.starts_with("/api/uploads");
         let known = line["status"] != 404 && line["status"] != 405;
-        assert!(!owned || !known || line["span"]["owner"].is_string(), "{line}");
+        assert!(!owned || !known || line["owner"].is_string(), "{line}");
+        assert_eq!(path == "/nowhere", line["route"].is_null(), "{line}");
     }
 }
