@@ -29,10 +29,10 @@ pub(super) fn note(method: Option<&Method>, route: Option<&str>, status: u16, to
     let method = method.map_or("other", label);
     let route = route.unwrap_or("none");
     ROUTES.with_borrow_mut(|routes| {
-        if !routes.contains_key(route) {
-            routes.insert(route.to_owned(), Vec::new());
-        }
-        let Some(known) = routes.get_mut(route) else { return };
+        let known = match routes.get_mut(route) {
+            Some(known) => known,
+            None => routes.entry(route.to_owned()).or_default(),
+        };
         let is_it = |one: &Answers| one.method == method && one.status == status;
         let at = known.iter().position(is_it).unwrap_or_else(|| {
             known.push(answers(method, route, status));

@@ -11,16 +11,22 @@ use super::extract::idempotency::IDEMPOTENCY_KEY;
 use super::request_id::REQUEST_ID;
 
 /// For answers that no browser is to show as a page.
-const BARE_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const BARE_POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// For pages of this service: all that they load comes from here. A page that needs more sends
 /// a policy of its own.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; \
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
-    connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'";
+    connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+);
 
 /// Two years, as browsers' preload lists ask.
-const HSTS: &str = "max-age=63072000";
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
+
+const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
 /// Adds what every answer carries; what is there already stays.
 pub fn harden(headers: &mut HeaderMap, https: bool) {
@@ -28,13 +34,13 @@ pub fn harden(headers: &mut HeaderMap, https: bool) {
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     let policy = if is_page { PAGE_POLICY } else { BARE_POLICY };
-    let mut add = |name: HeaderName, value: &'static str| {
+    let mut add = |name: HeaderName, value: HeaderValue| {
         if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
     };
-    add(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    add(REFERRER_POLICY, "no-referrer");
+    add(X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
+    add(REFERRER_POLICY, NO_REFERRER);
     add(CONTENT_SECURITY_POLICY, policy);
     if https {
         add(STRICT_TRANSPORT_SECURITY, HSTS);
