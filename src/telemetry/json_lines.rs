@@ -111,10 +111,8 @@ impl Members<'_> {
         self.0.push_str(behind);
     }
 
-    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        self.write(field, BARE, |text| {
-            let _ = write!(text, "{value}");
-        });
+    fn bare(&mut self, field: &Field, value: &str) {
+        self.write(field, BARE, |text| text.push_str(value));
     }
 }
 
@@ -124,22 +122,22 @@ const QUOTED: (&str, &str) = ("\":\"", "\",");
 impl Visit for Members<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            self.bare(field, format_args!("{value:?}"));
+            self.bare(field, zmij::Buffer::new().format_finite(value));
         } else {
             self.bare(field, "null");
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.bare(field, value);
+        self.bare(field, itoa::Buffer::new().format(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.bare(field, value);
+        self.bare(field, itoa::Buffer::new().format(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.bare(field, value);
+        self.bare(field, if value { "true" } else { "false" });
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

@@ -59,7 +59,10 @@ impl Wanted {
 }
 
 fn values_of(mut row: upload::ActiveModel) -> Vec<Value> {
-    upload::Column::iter().filter_map(|column| row.take(column).into_value()).collect()
+    let columns = upload::Column::iter();
+    let mut values = Vec::with_capacity(columns.len());
+    values.extend(columns.filter_map(|column| row.take(column).into_value()));
+    values
 }
 
 /// The way to the task that commits.
@@ -135,8 +138,10 @@ async fn insert_alone(writer: &Kept, inserts: &Inserts, wanted: &mut [Wanted]) -
         let rows = (0..many).map(|_| lone_row(&wanted[0].upload));
         upload::Entity::insert_many(rows).build(writer.backend()).sql
     });
-    let values = wanted.iter_mut().flat_map(|wanted| wanted.values.take().into_iter().flatten());
-    Ok(writer.execute(sql, values.collect()).await?)
+    let each = wanted[0].values.as_ref().map_or(0, Vec::len);
+    let mut values = Vec::with_capacity(many * each);
+    values.extend(wanted.iter_mut().filter_map(|wanted| wanted.values.take()).flatten());
+    Ok(writer.execute(sql, values).await?)
 }
 
 /// Commits all of them; the answers are in their order. Without keys and quotas this takes

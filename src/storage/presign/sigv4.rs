@@ -4,7 +4,7 @@
 //! reference. The key of a day and region is derived once ([`DayKey`]), which leaves one
 //! hash and one MAC for each URL.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use chrono::NaiveDate;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -115,11 +115,18 @@ impl Request<'_> {
     fn query_to_sign(&self, key: &DayKey, stamp: &str, seconds: i64) -> String {
         let token = key.token_encoded.as_deref();
         let mut query = String::with_capacity(512 + token.map_or(0, str::len));
-        let _ = write!(
-            query,
-            "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={}&X-Amz-Date={stamp}&X-Amz-Expires={seconds}",
-            key.credential_encoded,
-        );
+        for part in [
+            "X-Amz-Algorithm=",
+            ALGORITHM,
+            "&X-Amz-Credential=",
+            &key.credential_encoded,
+            "&X-Amz-Date=",
+            stamp,
+            "&X-Amz-Expires=",
+            itoa::Buffer::new().format(seconds),
+        ] {
+            query.push_str(part);
+        }
         if let Some(token) = token {
             query.push_str("&X-Amz-Security-Token=");
             query.push_str(token);
