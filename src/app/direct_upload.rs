@@ -19,10 +19,10 @@ use super::create_upload::{NewUpload, note_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
 use crate::domain::checksum::Checksum;
-use crate::domain::policy::RejectReason;
 use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
+use crate::domain::verdict::RejectReason;
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::{Part, PutOptions, Store, StoreError, Vouched, Written};
 

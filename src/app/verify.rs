@@ -5,10 +5,10 @@ use futures_util::TryStreamExt;
 
 use super::{App, AppError, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
-use crate::domain::policy::Arrival;
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Absence, Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Facts};
+use crate::domain::verdict::Arrival;
 use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
@@ -80,7 +80,7 @@ async fn last_part(
     }
 }
 
-type Verdict = std::result::Result<(), crate::domain::policy::RejectReason>;
+type Verdict = std::result::Result<(), crate::domain::verdict::RejectReason>;
 
 async fn judge(
     upload: &Upload,

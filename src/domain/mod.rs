@@ -2,9 +2,9 @@
 //! what an observation of the bucket means for it.
 //!
 //! Nothing here is async, talks to a database, a store or the network, or reads the
-//! clock. To add a rule: put it in [`policy`] when it judges bytes, in [`transition`]
-//! when it changes a state, in [`reconcile`] when it compares a row with an object; then
-//! extend the table test beside it.
+//! clock. To add a rule: put it in [`policy`] when it judges a declaration, in [`verdict`]
+//! when it judges bytes, in [`transition`] when it changes a state, in [`reconcile`] when it
+//! compares a row with an object; then extend the table test beside it.
 
 pub mod api_key;
 pub mod checksum;
@@ -23,6 +23,7 @@ pub mod sniff;
 pub mod track;
 pub mod transition;
 pub mod upload;
+pub mod verdict;
 pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};

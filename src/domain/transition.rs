@@ -5,8 +5,9 @@
 //! is re-read and decided again.
 
 use super::clock::Timestamp;
-use super::policy::{Late, Overwrite, Policy, RejectReason};
+use super::policy::{Late, Overwrite, Policy};
 use super::upload::{ConfirmedBy, Deletion, Facts, RemoveReason, State, Status, Upload, Verified};
+use super::verdict::RejectReason;
 
 /// What happened.
 #[derive(Debug, Clone)]

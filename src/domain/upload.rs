@@ -10,7 +10,8 @@ use super::clock::Timestamp;
 use super::ids::{Owner, TrackId, UploadId};
 use super::key::ObjectKey;
 use super::parts::PartPlan;
-use super::policy::{PolicyName, RejectReason};
+use super::policy::PolicyName;
+use super::verdict::RejectReason;
 
 /// What the client said of the file beforehand. All of it is optional; what is there is
 /// signed into the URL and checked again on arrival.

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::shards::Mark;
-use crate::domain::policy::RejectReason;
 use crate::domain::reconcile::Known;
 use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;
+use crate::domain::verdict::RejectReason;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
 /// What a shard did, saw and suspects.

@@ -16,11 +16,11 @@ use super::pace::Pace;
 use super::plan::{Listing, Planner};
 use super::report::{Report, finding_of};
 use crate::app::{App, AppError};
-use crate::domain::policy::RejectReason;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{Mode, Run, RunShard, ShardStatus, Stage, SuspectKind};
 use crate::domain::transition::{Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, Facts};
+use crate::domain::verdict::RejectReason;
 use crate::domain::{KeyRange, Policy, Status, Upload};
 use crate::storage::Store;
 

@@ -6,9 +6,9 @@ use futures_util::{Stream, StreamExt as _};
 use crate::app::{AppError, Result};
 use crate::domain::Policy;
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
-use crate::domain::policy::{Arrival, RejectReason};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::upload::Declared;
+use crate::domain::verdict::{Arrival, RejectReason};
 use crate::storage::presign::MAX_PART_NUMBER;
 
 /// The body, cut into parts, measured and hashed on the way.
