@@ -106,10 +106,19 @@ pub fn continue_trace<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>)
 pub fn answered(span: &Span, owner: Option<&str>, route: Option<&str>, status: u16) {
     for (name, value) in [(OWNER, owner), (ROUTE, route)] {
         if let Some(value) = value {
-            span.set_attribute(name, value.to_owned());
+            span.set_attribute(name, Copied(value));
         }
     }
     span.set_attribute(STATUS_CODE, i64::from(status));
+}
+
+/// A text that is copied only where it is sent.
+struct Copied<'a>(&'a str);
+
+impl From<Copied<'_>> for Value {
+    fn from(text: Copied<'_>) -> Self {
+        text.0.to_owned().into()
+    }
 }
 
 struct Carrier<'a> {
