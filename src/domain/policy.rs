@@ -144,7 +144,7 @@ impl Policy {
         format!("File is larger than max_size={}", self.max_size)
     }
 
-    /// Judges what a client declares before anything is created. `whole` names the field
+    /// Judges what a client declares before anything is created. `size_field` is the one
     /// that sizes are reported on: `size` for a declaration, `file` for a file at hand.
     pub fn check_declared(&self, declared: &Declared, size_field: &str) -> Result<(), FieldErrors> {
         let mut errors = FieldErrors::default();
