@@ -1,11 +1,9 @@
 //! Creates an upload: checks what is declared, commits the row, signs the request. The
 //! URL is answered only after the commit.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use metrics::Counter;
 
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
@@ -173,27 +171,11 @@ impl App {
     }
 }
 
-thread_local! {
-    /// How many were created under a policy by a strategy. Found in the recorder once for each
-    /// thread: to look there costs more than to count.
-    static CREATED: RefCell<Vec<(PolicyName, Strategy, Counter)>> = RefCell::default();
-}
-
 /// Counts a committed upload.
 pub(super) fn note_created(upload: &Upload) {
-    CREATED.with_borrow_mut(|created| {
-        let known = created.iter().position(|(policy, strategy, _)| {
-            *policy == upload.policy && *strategy == upload.strategy
-        });
-        let at = known.unwrap_or_else(|| {
-            let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
-            let counter = metrics::counter!(names::UPLOADS_CREATED,
-                "policy" => policy, "strategy" => strategy);
-            created.push((upload.policy.clone(), upload.strategy, counter));
-            created.len() - 1
-        });
-        created[at].2.increment(1);
-    });
+    let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
+    metrics::counter!(names::UPLOADS_CREATED, "policy" => policy, "strategy" => strategy)
+        .increment(1);
 }
 
 /// How the bytes will come: as asked, else in parts where the policy says so.
