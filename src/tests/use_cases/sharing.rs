@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entity::reconcile_shard::Model as Shard;
 use futures_util::future::join_all;
 use upload_coordinator::app::App;
 use upload_coordinator::db::runs::{NewRun, Started};
@@ -156,28 +157,25 @@ async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers
     assert_eq!((progress.run.id, progress.run.counters.listed), (run.id, 36));
 }
 
-#[tokio::test]
-async fn a_killed_run_goes_on_from_its_cursors_and_counts_nothing_twice() {
-    let world = with_uploads(300).await;
-    let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
+/// A run over so many uploads that all arrived, `at_once` shards at a time, whose process is killed
+/// once its shards stand so that it is `midway`.
+async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -> bool) {
+    let world = with_uploads(usize::try_from(uploads).unwrap()).await;
+    let dry = world.reconcile_with(|request| request.dry_run = true, mode).await;
     let before = world.store.calls(Operation::List);
     let gate = world.store.hold(Operation::List);
     let process = world
         .process(|settings| {
             settings.save_every = Duration::ZERO;
-            settings.shards = 2;
+            settings.shards = at_once;
         })
         .await;
-    let run = process.start(audit()).await;
-    // Two shards wait for a page each: what came before is done and written.
-    gate.arrival().await;
-    gate.arrival().await;
-    loop {
-        let rows = world.shards(run).await;
-        let done = rows.iter().any(|row| row.status == "done");
-        if done && rows.iter().any(|row| row.status == "open" && row.cursor.is_some()) {
-            break;
-        }
+    let run = process.start(RunRequest { mode, ..audit() }).await;
+    // Each waits for a page: what came before is done and written.
+    for _ in 0..at_once {
+        gate.arrival().await;
+    }
+    while !midway(&world.shards(run).await) {
         gate.let_through(1);
         gate.arrival().await;
     }
@@ -196,8 +194,27 @@ async fn a_killed_run_goes_on_from_its_cursors_and_counts_nothing_twice() {
     assert!(listed as u64 <= dry.counters.list_requests + 4, "{listed} of {:?}", dry.counters);
     counters.list_requests = dry.counters.list_requests;
     assert_eq!(counters, dry.counters);
-    assert_eq!(counters.confirmed, 300);
+    assert_eq!(counters.confirmed, uploads);
     assert_eq!(world.reconcile(Mode::Audit).await.counters.transitions(), 0);
+}
+
+#[tokio::test]
+async fn a_killed_audit_goes_on_from_its_cursors_and_counts_nothing_twice() {
+    killed(Mode::Audit, 300, 2, |shards| {
+        let done = shards.iter().any(|shard| shard.status == "done");
+        done && shards.iter().any(|shard| shard.status == "open" && shard.cursor.is_some())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_incremental_run_killed_between_two_parts_goes_on_with_the_second() {
+    // Too many to be read at once, and few enough for a single shard: it looks at part after part.
+    killed(Mode::Incremental, 505, 1, |shards| {
+        let [shard] = shards else { panic!("{shards:?}") };
+        shard.cursor.as_ref().is_some_and(|cursor| cursor.starts_with("tracks/5"))
+    })
+    .await;
 }
 
 #[tokio::test]
