@@ -42,9 +42,6 @@ impl Gives {
     /// Refuses a request whose answer its sender could not read.
     pub fn acceptable(self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(own) = self.media_type() else { return Ok(()) };
-        if !headers.contains_key(ACCEPT) {
-            return Ok(());
-        }
         let lines = headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok());
         let mut asked = false;
         let (mut answer, mut problem) = (Judgement::of(own), Judgement::of(PROBLEM_JSON));
