@@ -50,6 +50,8 @@ def cpu_of(pid) -> tuple:
 
 class Process:
     """A server of this run."""
+    # How many seconds it may take to end.
+    patience = 15
 
     def __init__(self, command, log: Path, env=None, **more):
         self.log = log
@@ -103,7 +105,7 @@ class Process:
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGTERM)
             try:
-                self.child.wait(15)
+                self.child.wait(self.patience)
             except subprocess.TimeoutExpired:
                 os.killpg(self.child.pid, signal.SIGKILL)
                 self.child.wait()
@@ -162,6 +164,8 @@ class Host:
                        sys.executable, "-c", dump % str(told)]
             durable = dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"}
             started = self.running[name] = self.start(name, command, durable)
+            # It deletes what the server kept, hundreds of thousands of files of MinIO's.
+            started.patience = 600
             while not (told.exists() and told.stat().st_size):
                 if started.child.poll() is not None:
                     fail(f"{name} does not come up:\n{started.log.read_text()[-2000:]}")
