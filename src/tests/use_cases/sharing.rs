@@ -208,7 +208,7 @@ async fn a_killed_audit_goes_on_from_its_cursors_and_counts_nothing_twice() {
 }
 
 #[tokio::test]
-async fn an_incremental_run_killed_between_two_parts_goes_on_with_the_second() {
+async fn an_incremental_run_killed_among_its_parts_goes_on_with_the_rest() {
     // Too many to be read at once, and few enough for a single shard: it looks at part after part.
     killed(Mode::Incremental, 505, 1, |shards| {
         let [shard] = shards else { panic!("{shards:?}") };
