@@ -82,30 +82,30 @@ struct Many {
     db: Db,
     owner: Owner,
     postgres: bool,
-    database: TestDatabase,
+    _database: TestDatabase,
 }
 
 impl Many {
     async fn new() -> Self {
-        let many = Self::unknown().await;
-        if many.postgres {
-            let connection =
-                sea_orm::Database::connect(&many.database.url).await.expect("it opens");
-            connection.execute_unprepared("ANALYZE").await.expect("statistics");
-            connection.close().await.expect("closed");
-        }
-        many
+        Self::filled(true).await
     }
 
     /// As a database is that has not looked at its tables yet.
     async fn unknown() -> Self {
+        Self::filled(false).await
+    }
+
+    async fn filled(known: bool) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
         let connection = sea_orm::Database::connect(&database.url).await.expect("it opens");
         fill(&connection).await;
         let postgres = connection.get_database_backend() == DbBackend::Postgres;
+        if postgres && known {
+            connection.execute_unprepared("ANALYZE").await.expect("statistics");
+        }
         connection.close().await.expect("closed");
-        Self { db, owner: Owner::named("many"), postgres, database }
+        Self { db, owner: Owner::named("many"), postgres, _database: database }
     }
 
     /// That a plan reads by these indexes alone, and sorts only where it may.
