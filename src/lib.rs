@@ -4,7 +4,7 @@
 //! `scripts/check-layers` holds the code to it:
 //!
 //! ```text
-//! main → cli → http, jobs → app, reconcile → db, storage → domain
+//! main → cli → http, workers → app, reconcile → auth, db, storage, net → domain
 //! ```
 
 pub mod app;
@@ -15,10 +15,10 @@ pub mod domain;
 #[cfg(feature = "embedded-s3")]
 pub mod embedded_s3;
 pub mod http;
-pub mod jobs;
 #[cfg(test)]
 #[path = "tests/support/mutate.rs"]
 mod mutate;
 pub mod reconcile;
 pub mod storage;
 pub mod telemetry;
+pub mod workers;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{App, AppError, Result};
 use crate::db::changes::Watch;
-use crate::domain::{Full, Owner, Status, Upload, UploadId};
+use crate::domain::{LimitReached, Owner, Status, Upload, UploadId};
 
 /// The longest that one request waits.
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -42,9 +42,9 @@ impl App {
     /// The row is read after the place is taken, so that no change falls in between. Ids
     /// that are nobody's take no place for longer than that.
     async fn watch_upload(&self, owner: &Owner, id: UploadId) -> Result<(Upload, Watch)> {
-        let watch = self.db.watch(owner, id).map_err(|full| match full {
-            Full::All => AppError::TooManyWaiters,
-            Full::Share(share) => AppError::ShareOfWaiters(share),
+        let watch = self.db.watch(owner, id).map_err(|reached| match reached {
+            LimitReached::Total => AppError::TooManyWaiters,
+            LimitReached::PerOwner(limit) => AppError::ShareOfWaiters(limit),
         });
         let mut watch = watch?;
         let upload = self.upload(owner, id).await?;

@@ -21,7 +21,7 @@ use super::{App, AppError, Result};
 use crate::domain::checksum::Checksum;
 use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
-use crate::domain::upload::{ConfirmedBy, Declared, Facts, Strategy};
+use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
 use crate::domain::verdict::RejectReason;
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::{Part, PutOptions, Store, StoreError, Vouched, Written};
@@ -106,7 +106,7 @@ impl App {
         written: Written,
         file: File<'_, B>,
     ) -> Result<WithUpload> {
-        let facts = Facts {
+        let facts = ObjectFacts {
             etag: written.etag,
             version_id: written.version_id,
             size: file.size,

@@ -7,8 +7,8 @@ use super::{App, AppError, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Absence, Event, Observation};
-use crate::domain::upload::{ConfirmedBy, Facts};
-use crate::domain::verdict::Arrival;
+use crate::domain::upload::{ConfirmedBy, ObjectFacts};
+use crate::domain::verdict::ReceivedObject;
 use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
@@ -87,7 +87,7 @@ async fn judge(
     policy: &Policy,
     store: &Store,
     meta: &ObjectMeta,
-) -> std::result::Result<(Facts, Verdict), StoreError> {
+) -> std::result::Result<(ObjectFacts, Verdict), StoreError> {
     let key = upload.key.as_str();
     let probe = meta.size.min(SNIFF_LEN as u64);
     let head = if probe == 0 {
@@ -95,7 +95,7 @@ async fn judge(
     } else {
         store.objects.read(key, 0..probe, &meta.etag).await?
     };
-    let mut arrival = Arrival {
+    let mut arrival = ReceivedObject {
         size: meta.size,
         content_type: meta.content_type.as_deref(),
         head: &head,
@@ -121,7 +121,7 @@ async fn judge(
     let content_type = sniff::media_type(&head)
         .map(str::to_owned)
         .or_else(|| sniff::informative(meta.content_type.as_deref()));
-    let facts = Facts {
+    let facts = ObjectFacts {
         etag: meta.etag.clone(),
         version_id: meta.version_id.clone(),
         size: meta.size,

@@ -17,8 +17,6 @@ use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
-use crate::jobs::Schedules;
-use crate::jobs::retention::Retention;
 use crate::reconcile::ReconcileSettings;
 use crate::storage::metered::Metered;
 use crate::storage::outward::Outward;
@@ -26,6 +24,8 @@ use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use crate::storage::wire::{Wire, http_client};
 use crate::storage::{Capabilities, Store};
+use crate::workers::Schedules;
+use crate::workers::retention::Retention;
 
 /// The region of stores that don't care, and of `dev`.
 pub const DEFAULT_REGION: &str = "us-east-1";

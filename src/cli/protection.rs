@@ -12,7 +12,7 @@ use crate::app::identity::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVe
 use crate::config::{
     AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
 };
-use crate::domain::Places;
+use crate::domain::ConcurrencyLimit;
 use crate::http::access::Protection;
 use crate::http::extract::Intake;
 use crate::http::rates::Rates;
@@ -30,7 +30,7 @@ pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection
         intake: Intake::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
         rates: rates(&config.limits),
-        direct_uploads: Arc::new(Places::new(places, share)),
+        direct_uploads: Arc::new(ConcurrencyLimit::new(places, share)),
         seal: app.db.cursor_seal().await?,
         cors_origins: config.server.cors_origins.clone(),
         tls: super::tls::server(&config.server.tls)?,

@@ -1,4 +1,4 @@
-//! The running service: HTTP, jobs, and how it ends.
+//! The running service: HTTP, workers, and how it ends.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::app::webhooks::Couriers;
 use crate::config::Config;
 use crate::domain::run::{Mode, Trigger};
 use crate::http::{self, HttpSettings, HttpState};
-use crate::jobs::{self, Scheduler};
 use crate::reconcile::{Reconciler, marker};
 use crate::telemetry::metrics;
+use crate::workers::{self, Scheduler};
 
 /// Waits for SIGTERM or Ctrl-C.
 pub async fn stop_signal() -> anyhow::Result<()> {
@@ -75,7 +75,7 @@ impl Service {
         if config.reconcile.run_at_start {
             let reconciler = Arc::clone(&reconciler);
             tokio::spawn(async move {
-                jobs::reconcile(&reconciler, Mode::Incremental, Trigger::Startup).await;
+                workers::reconcile(&reconciler, Mode::Incremental, Trigger::Startup).await;
             });
         }
         tracing::info!(%addr, "serving");

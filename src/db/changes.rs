@@ -15,7 +15,7 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 use uuid::Uuid;
 
 use super::{Db, Result};
-use crate::domain::{Full, Owner, Place, Places, Upload, UploadId};
+use crate::domain::{ConcurrencyLimit, LimitReached, Owner, Permit, Upload, UploadId};
 
 /// How often other processes' changes are asked for.
 const POLL: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const DEFAULT_LIMIT: usize = 10_000;
 /// Who waits for what.
 pub(super) struct Changes {
     topics: Mutex<Topics>,
-    places: Arc<Places>,
+    limit: Arc<ConcurrencyLimit>,
 }
 
 #[derive(Default)]
@@ -49,7 +49,10 @@ struct Topic {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { topics: Mutex::default(), places: Places::new(DEFAULT_LIMIT, DEFAULT_LIMIT).into() }
+        Self {
+            topics: Mutex::default(),
+            limit: ConcurrencyLimit::new(DEFAULT_LIMIT, DEFAULT_LIMIT).into(),
+        }
     }
 }
 
@@ -79,7 +82,7 @@ impl Changes {
 /// A place among those who wait for one upload; leaving it is dropping this.
 pub struct Watch {
     changes: Arc<Changes>,
-    _place: Place,
+    _permit: Permit,
     id: UploadId,
     news: Receiver<Arc<Upload>>,
     seen: i64,
@@ -120,7 +123,7 @@ impl Drop for Watch {
 impl Db {
     /// How many may wait at once, and how many of one owner.
     pub fn limit_waiters(&self, limit: usize, share: usize) {
-        self.changes.places.limit(limit, share);
+        self.changes.limit.set_limits(limit, share);
     }
 
     /// Sends all who wait away, and takes no more.
@@ -132,13 +135,13 @@ impl Db {
 
     /// How many wait now.
     pub fn waiters(&self) -> usize {
-        self.changes.places.taken()
+        self.changes.limit.in_use()
     }
 
     /// Takes an owner's place among those who wait for an upload. Read the row after this, and
     /// no change is missed.
-    pub fn watch(&self, owner: &Owner, id: UploadId) -> Result<Watch, Full> {
-        let place = self.changes.places.take(owner)?;
+    pub fn watch(&self, owner: &Owner, id: UploadId) -> Result<Watch, LimitReached> {
+        let permit = self.changes.limit.acquire(owner)?;
         let mut topics = self.changes.topics();
         let fresh = || Topic { news: broadcast::channel(BACKLOG).0, version: 0 };
         let news = topics.by_id.entry(id.0).or_insert_with(fresh).news.subscribe();
@@ -146,7 +149,7 @@ impl Db {
             tokio::spawn(poll(self.clone()));
         }
         drop(topics);
-        Ok(Watch { changes: Arc::clone(&self.changes), _place: place, id, news, seen: 0 })
+        Ok(Watch { changes: Arc::clone(&self.changes), _permit: permit, id, news, seen: 0 })
     }
 
     /// Tells what other processes have committed since.

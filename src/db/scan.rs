@@ -11,7 +11,7 @@ use sea_orm::{
 use super::uploads::to_row;
 use super::{Db, DbError, Result, packed};
 use crate::domain::key::Shard;
-use crate::domain::reconcile::Known;
+use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::Deletion;
 use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
 
@@ -110,15 +110,24 @@ const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" ||
 const DEADLINE: &str =
     "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
 
-/// The columns of [`Known`], in their order.
-type KnownRow =
+/// The columns of [`UploadSummary`], in their order.
+type UploadSummaryRow =
     (String, String, Option<String>, bool, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
 
-fn known((key, status, etag, late, url_expires_at, after, done): KnownRow) -> Result<Known> {
+fn known(
+    (key, status, etag, late, url_expires_at, after, done): UploadSummaryRow,
+) -> Result<UploadSummary> {
     let Ok(status) = status.parse() else {
         return Err(DbError::Corrupt { table: "uploads", column: "status", id: key });
     };
-    Ok(Known { key, status, etag, late, url_expires_at, deletion: Deletion { after, done } })
+    Ok(UploadSummary {
+        key,
+        status,
+        etag,
+        late,
+        url_expires_at,
+        deletion: Deletion { after, done },
+    })
 }
 
 fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
@@ -136,7 +145,7 @@ impl Db {
         policy: &PolicyName,
         range: &KeyRange,
         limit: u64,
-    ) -> Result<Vec<Known>> {
+    ) -> Result<Vec<UploadSummary>> {
         let query = upload::Entity::find()
             .select_only()
             .columns([Column::Key, Column::Status, Column::Etag, Column::Late])
@@ -154,7 +163,8 @@ impl Db {
             packed::column::<upload::Entity>(Column::ObjectDeleteAfter),
             packed::column::<upload::Entity>(Column::ObjectDeletedAt),
         ];
-        let rows: Vec<KnownRow> = packed::tuples(&self.read, query.as_query(), values).await?;
+        let rows: Vec<UploadSummaryRow> =
+            packed::tuples(&self.read, query.as_query(), values).await?;
         rows.into_iter().map(known).collect()
     }
 

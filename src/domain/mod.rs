@@ -9,12 +9,12 @@
 pub mod api_key;
 pub mod checksum;
 pub mod clock;
+pub mod concurrency_limit;
 pub mod envelope;
 pub mod event;
 pub mod ids;
 pub mod key;
 pub mod parts;
-pub mod places;
 pub mod policy;
 pub mod reconcile;
 pub mod run;
@@ -28,10 +28,10 @@ pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};
 pub use clock::{Clock, Timestamp};
+pub use concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
 pub use ids::{IdSource, Owner, RunId, TrackId, UploadId};
 pub use key::{KeyRange, ObjectKey, Prefix, Shard};
 pub use parts::PartPlan;
-pub use places::{Full, Place, Places};
 pub use policy::{Policy, PolicyName};
 pub use scope::{Scope, Scopes};
 pub use track::Track;

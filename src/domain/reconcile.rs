@@ -25,7 +25,7 @@ pub struct Listed {
 /// A row as far as a decision needs it: an audit reads every one of them, and hardly ever
 /// the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct UploadSummary {
     /// The key of its object.
     pub key: String,
     /// Its state.
@@ -40,7 +40,7 @@ pub struct Known {
     pub deletion: Deletion,
 }
 
-impl From<&Upload> for Known {
+impl From<&Upload> for UploadSummary {
     fn from(upload: &Upload) -> Self {
         let pending = upload.status() == Status::Pending;
         Self {
@@ -75,7 +75,12 @@ pub enum Action {
 
 /// Decides on a row without an object. `asked_at` is when the request that did not show
 /// the object started.
-pub fn decide_row(row: &Known, asked_at: Timestamp, now: Timestamp, policy: &Policy) -> Action {
+pub fn decide_row(
+    row: &UploadSummary,
+    asked_at: Timestamp,
+    now: Timestamp,
+    policy: &Policy,
+) -> Action {
     match row.status {
         Status::Pending if row.url_expires_at.is_some_and(|at| asked_at > at + policy.grace) => {
             Action::ProveAbsent
@@ -87,7 +92,7 @@ pub fn decide_row(row: &Known, asked_at: Timestamp, now: Timestamp, policy: &Pol
 }
 
 /// Decides on an object that has a row.
-pub fn decide_both(row: &Known, object: &Listed, now: Timestamp) -> Action {
+pub fn decide_both(row: &UploadSummary, object: &Listed, now: Timestamp) -> Action {
     match row.status {
         Status::Pending | Status::Expired | Status::Missing => Action::Verify,
         Status::Uploaded => {
@@ -168,7 +173,7 @@ mod tests {
         for (status, early, after, same, other) in table {
             let row = upload_in(status);
             let late = row.deadline(policy.grace) + TimeDelta::seconds(1);
-            let row = Known::from(&row);
+            let row = UploadSummary::from(&row);
             assert_eq!(decide_row(&row, at(1), at(1), &policy), early, "{status:?} early");
             assert_eq!(decide_row(&row, late, late, &policy), after, "{status:?} late");
             assert_eq!(decide_both(&row, &listed(&known), at(1)), same, "{status:?} same");
@@ -178,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_final_row_deletes_when_due_and_notes_bytes_that_came_after() {
-        let mut row = Known::from(&upload_in(Status::Rejected));
+        let mut row = UploadSummary::from(&upload_in(Status::Rejected));
         assert_eq!(decide_both(&row, &listed("a"), at(10)), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };
         assert_eq!(decide_both(&row, &listed("a"), at(12)), Action::MarkDue);
@@ -190,7 +195,12 @@ mod tests {
         let row = upload_in(Status::Pending);
         let deadline = row.deadline(tracks().grace);
         assert_eq!(
-            decide_row(&Known::from(&row), deadline, deadline + TimeDelta::days(9), &tracks()),
+            decide_row(
+                &UploadSummary::from(&row),
+                deadline,
+                deadline + TimeDelta::days(9),
+                &tracks()
+            ),
             Action::Nothing
         );
     }

@@ -6,7 +6,9 @@
 
 use super::clock::Timestamp;
 use super::policy::{Late, Overwrite, Policy};
-use super::upload::{ConfirmedBy, Deletion, Facts, RemoveReason, State, Status, Upload, Verified};
+use super::upload::{
+    ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
+};
 use super::verdict::RejectReason;
 
 /// What happened.
@@ -33,7 +35,7 @@ pub enum Event {
 #[derive(Debug, Clone)]
 pub struct Observation {
     /// The object.
-    pub facts: Facts,
+    pub facts: ObjectFacts,
     /// What the rules say of its bytes.
     pub verdict: Result<(), RejectReason>,
     /// Who saw it.
@@ -173,7 +175,7 @@ fn seen_again(
             // A checksum on record is of these bytes only where they are the same.
             let kept = if same == Some(true) { before.facts.checksum } else { None };
             let checksum = seen.facts.checksum.or(kept);
-            let facts = Facts { checksum, ..seen.facts };
+            let facts = ObjectFacts { checksum, ..seen.facts };
             changed(upload, State::Uploaded(Verified { facts, ..before }), now, effects)
         }
         Err(reason) => reject(upload, reason, seen.facts, now, policy),
@@ -183,7 +185,7 @@ fn seen_again(
 fn reject(
     upload: Upload,
     reason: RejectReason,
-    facts: Facts,
+    facts: ObjectFacts,
     now: Timestamp,
     policy: &Policy,
 ) -> Step {

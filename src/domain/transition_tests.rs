@@ -16,8 +16,8 @@ pub(crate) fn at(minutes: i64) -> Timestamp {
     DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
 }
 
-pub(crate) fn facts(etag: &str) -> Facts {
-    Facts { etag: etag.into(), version_id: None, size: 3, content_type: None, checksum: None }
+pub(crate) fn facts(etag: &str) -> ObjectFacts {
+    ObjectFacts { etag: etag.into(), version_id: None, size: 3, content_type: None, checksum: None }
 }
 
 /// An upload created at minute 0 with a URL that ends at minute 60, verified at minute 0
@@ -156,7 +156,7 @@ fn late_bytes_are_marked_and_under_late_reject_refused() {
 #[test]
 fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
     let bigger = |verdict| {
-        let facts = Facts { size: 4, ..facts("b") };
+        let facts = ObjectFacts { size: 4, ..facts("b") };
         Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
     };
     for status in [Status::Uploaded, Status::Missing] {
@@ -222,7 +222,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
     let etag = prop_oneof![Just("a"), Just("b")];
     let size = 3u64..5;
     let observed = (etag, size, verdict).prop_map(|(etag, size, verdict)| {
-        let facts = Facts { size, ..facts(etag) };
+        let facts = ObjectFacts { size, ..facts(etag) };
         Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
     });
     let absent = (0i64..400, any::<bool>(), prop::option::of(0i64..400)).prop_map(

@@ -132,7 +132,7 @@ impl FromStr for RemoveReason {
 
 /// The object as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct ObjectFacts {
     /// Its ETag, without quotes. Not always an MD5.
     pub etag: String,
     /// Its version, in a bucket that keeps versions.
@@ -145,7 +145,7 @@ pub struct Facts {
     pub checksum: Option<Checksum>,
 }
 
-impl Facts {
+impl ObjectFacts {
     /// Whether two sights show the same bytes: `None` where that can't be told.
     pub fn same_bytes(&self, other: &Self) -> Option<bool> {
         if self.etag == other.etag {
@@ -165,7 +165,7 @@ impl Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The object.
-    pub facts: Facts,
+    pub facts: ObjectFacts,
     /// Who reported it.
     pub confirmed_by: ConfirmedBy,
     /// Whether the upload had expired before.
@@ -188,7 +188,7 @@ pub enum State {
         /// The rule.
         reason: RejectReason,
         /// What came.
-        facts: Facts,
+        facts: ObjectFacts,
     },
     /// The client gave up. Final.
     Cancelled,
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// The object as last seen, verified or refused.
-    pub fn facts(&self) -> Option<&Facts> {
+    pub fn facts(&self) -> Option<&ObjectFacts> {
         match self {
             Self::Rejected { facts, .. } => Some(facts),
             other => other.verified().map(|verified| &verified.facts),

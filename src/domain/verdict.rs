@@ -66,7 +66,7 @@ impl FromStr for RejectReason {
 
 /// What is known of bytes that arrived.
 #[derive(Debug, Clone)]
-pub struct Arrival<'a> {
+pub struct ReceivedObject<'a> {
     /// The object's size in bytes.
     pub size: u64,
     /// The Content-Type that the object was stored with.
@@ -80,7 +80,11 @@ pub struct Arrival<'a> {
 impl Policy {
     /// Judges bytes that arrived, in the order of the design: envelope, size, checksum,
     /// type. The first broken rule is the reason.
-    pub fn judge(&self, declared: &Declared, arrival: &Arrival<'_>) -> Result<(), RejectReason> {
+    pub fn judge(
+        &self,
+        declared: &Declared,
+        arrival: &ReceivedObject<'_>,
+    ) -> Result<(), RejectReason> {
         if is_form_envelope(arrival.head) {
             return Err(RejectReason::MultipartEnvelope);
         }
@@ -99,7 +103,7 @@ impl Policy {
         self.judge_type(arrival)
     }
 
-    fn judge_type(&self, arrival: &Arrival<'_>) -> Result<(), RejectReason> {
+    fn judge_type(&self, arrival: &ReceivedObject<'_>) -> Result<(), RejectReason> {
         let stated = sniff::informative(arrival.content_type);
         if stated.is_some_and(|stated| !self.allows_type(&stated)) {
             return Err(RejectReason::ContentMismatch);
@@ -122,8 +126,8 @@ mod tests {
     use crate::domain::checksum::Algorithm;
     use crate::domain::policy::tests::tracks;
 
-    fn arrival(head: &[u8]) -> Arrival<'_> {
-        Arrival { size: head.len() as u64, content_type: None, head, checksum: None }
+    fn arrival(head: &[u8]) -> ReceivedObject<'_> {
+        ReceivedObject { size: head.len() as u64, content_type: None, head, checksum: None }
     }
 
     #[test]
@@ -137,13 +141,21 @@ mod tests {
         let summed = Declared { checksum: Some(sum(b"other")), ..Declared::default() };
         let seen = sum(mp3);
         let cases = [
-            (&free, Arrival { size: 5000, ..arrival(form) }, Err(RejectReason::MultipartEnvelope)),
+            (
+                &free,
+                ReceivedObject { size: 5000, ..arrival(form) },
+                Err(RejectReason::MultipartEnvelope),
+            ),
             (&free, arrival(b""), Err(RejectReason::Empty)),
-            (&sized, Arrival { size: 1001, ..arrival(b"\x89PNG") }, Err(RejectReason::TooLarge)),
+            (
+                &sized,
+                ReceivedObject { size: 1001, ..arrival(b"\x89PNG") },
+                Err(RejectReason::TooLarge),
+            ),
             (&sized, arrival(mp3), Err(RejectReason::SizeMismatch)),
             (
                 &summed,
-                Arrival { checksum: Some(&seen), ..arrival(mp3) },
+                ReceivedObject { checksum: Some(&seen), ..arrival(mp3) },
                 Err(RejectReason::ChecksumMismatch),
             ),
             (&summed, arrival(mp3), Err(RejectReason::ChecksumMismatch)),
@@ -151,17 +163,20 @@ mod tests {
             (&free, arrival(b"hello"), Err(RejectReason::ContentMismatch)),
             (
                 &free,
-                Arrival { content_type: Some("text/html"), ..arrival(mp3) },
+                ReceivedObject { content_type: Some("text/html"), ..arrival(mp3) },
                 Err(RejectReason::ContentMismatch),
             ),
             (
                 &free,
-                Arrival { content_type: Some("multipart/form-data; boundary=b"), ..arrival(mp3) },
+                ReceivedObject {
+                    content_type: Some("multipart/form-data; boundary=b"),
+                    ..arrival(mp3)
+                },
                 Ok(()),
             ),
             (
                 &free,
-                Arrival { size: 1000, content_type: Some("audio/mp3"), ..arrival(mp3) },
+                ReceivedObject { size: 1000, content_type: Some("audio/mp3"), ..arrival(mp3) },
                 Ok(()),
             ),
         ];

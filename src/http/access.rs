@@ -17,7 +17,7 @@ use super::problem::{ApiError, Code};
 use super::rates::Rates;
 use crate::app::identity::{Authenticator, Denied};
 use crate::db::Seal;
-use crate::domain::{Full, Place, Places, Scope};
+use crate::domain::{ConcurrencyLimit, LimitReached, Permit, Scope};
 
 /// What a route asks of its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub struct Protection {
     pub auth: Arc<Authenticator>,
     /// How many requests a second a caller may send; `None` is no limit.
     pub rates: Option<Rates>,
-    /// Places for files that come through this service.
-    pub direct_uploads: Arc<Places>,
+    /// ConcurrencyLimit for files that come through this service.
+    pub direct_uploads: Arc<ConcurrencyLimit>,
     /// What seals cursors.
     pub seal: Seal,
     /// Whose pages may call; `*` is everybody's, an empty list nobody's.
@@ -55,7 +55,7 @@ impl Default for Protection {
             intake: Intake::new(None),
             auth: Arc::new(Authenticator::open()),
             rates: None,
-            direct_uploads: Arc::new(Places::unlimited()),
+            direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
             seal: Seal::new(rand::random()),
             cors_origins: Vec::new(),
             tls: None,
@@ -111,9 +111,9 @@ async fn identify(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiE
 
 /// The caller's place among the files that come through this service; given back when it is
 /// dropped.
-pub struct DirectPlace(#[expect(dead_code, reason = "held")] Place);
+pub struct DirectUploadPermit(#[expect(dead_code, reason = "held")] Permit);
 
-impl FromRequest for DirectPlace {
+impl FromRequest for DirectUploadPermit {
     type Error = ApiError;
     type Future = Ready<Result<Self, ApiError>>;
 
@@ -122,13 +122,17 @@ impl FromRequest for DirectPlace {
     }
 }
 
-fn direct_place(request: &HttpRequest) -> Result<Place, ApiError> {
+fn direct_place(request: &HttpRequest) -> Result<Permit, ApiError> {
     let protection = request.app_data::<Data<Protection>>();
     let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
     let owner = Caller::of(request)?.owner;
-    protection.direct_uploads.take(&owner).map_err(|full| match full {
-        Full::All => ApiError::saying(Code::Busy, "As many files come through here as may"),
-        Full::Share(share) => ApiError::over_share(share, "files through the service at once"),
+    protection.direct_uploads.acquire(&owner).map_err(|reached| match reached {
+        LimitReached::Total => {
+            ApiError::saying(Code::Busy, "As many files come through here as may")
+        }
+        LimitReached::PerOwner(limit) => {
+            ApiError::over_share(limit, "files through the service at once")
+        }
     })
 }
 

@@ -1,11 +1,11 @@
 //! The HTTP API: typed input at the edge, use cases behind it, problems on the way out.
 //!
 //! To add a route:
-//! 1. a file `routes/<resource>/<verb>.rs` with one `handle`, documented by
+//! 1. a file `api/<resource>/<verb>.rs` with one `handle`, documented by
 //!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
 //!    in the resource's `body.rs`, and the handler calls one use case, whose view is the
 //!    [`Answer`](answer::Answer);
-//! 2. a line in `register` of `routes/<resource>/mod.rs`, which says what scope its callers
+//! 2. a line in `register` of `api/<resource>/mod.rs`, which says what scope its callers
 //!    need ([`access`]) and, where that is not JSON, what it gives ([`accept`]), and also makes
 //!    HEAD, 405 and `Allow` right;
 //! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
@@ -29,6 +29,7 @@ use crate::reconcile::Reconciler;
 pub mod accept;
 pub mod access;
 pub mod answer;
+pub mod api;
 pub mod edge;
 pub mod extract;
 mod meter;
@@ -36,7 +37,6 @@ pub mod openapi;
 pub mod problem;
 pub mod rates;
 pub mod request_id;
-pub mod routes;
 pub mod security;
 mod shared;
 pub mod views;
@@ -78,8 +78,8 @@ pub fn build_with(
 ) -> std::io::Result<Server> {
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
-    let demo = settings.demo.then(|| routes::demo::content_security_policy(&state.app));
-    let readiness = Data::new(routes::service::readyz::Latest::default());
+    let demo = settings.demo.then(|| api::demo::content_security_policy(&state.app));
+    let readiness = Data::new(api::service::readyz::Latest::default());
     let state = Data::new(state);
     let mut protection = protection.into();
     let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
@@ -93,10 +93,10 @@ pub fn build_with(
             .app_data(readiness.clone())
             .configure(|config| {
                 if let Some(policy) = &demo {
-                    routes::demo::register(config, policy);
+                    api::demo::register(config, policy);
                 }
             })
-            .configure(routes::register)
+            .configure(api::register)
             // The last one is the first to see a request.
             .wrap(NormalizePath::trim())
             .wrap(from_fn(edge::edge))

@@ -16,10 +16,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::access::Access;
-use super::problem::{PROBLEM_JSON, Problem};
-use super::routes::{
+use super::api::{
     self, events, orphans, problems, reconciliations, service, stats, tracks, uploads, webhooks,
 };
+use super::problem::{PROBLEM_JSON, Problem};
 
 /// The document, as it is served.
 pub struct Document(pub Bytes);
@@ -253,7 +253,7 @@ impl Modify for EveryAnswer {
     }
 }
 
-/// What each route asks of its callers and gives them, as [`routes::rules`] has it.
+/// What each route asks of its callers and gives them, as [`api::rules`] has it.
 struct Security;
 
 impl Modify for Security {
@@ -274,7 +274,7 @@ impl Modify for Security {
             EVENTS,
             scheme("The token of the configuration's `events.token`."),
         );
-        let table = routes::rules();
+        let table = api::rules();
         for (path, item) in &mut document.paths.paths {
             for (method, operation) in [
                 ("get", &mut item.get),

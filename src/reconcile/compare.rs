@@ -13,7 +13,9 @@ use super::streams;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::Timestamp;
-use crate::domain::reconcile::{Action, Known, Listed, decide_both, decide_object, decide_row};
+use crate::domain::reconcile::{
+    Action, Listed, UploadSummary, decide_both, decide_object, decide_row,
+};
 use crate::domain::run::{Finding, FindingKind};
 
 /// How many findings wait to be written, at most by a batch more.
@@ -71,7 +73,11 @@ impl Worker<'_> {
 
     /// Reports objects without a row, and hands on the keys of rows that need more than a
     /// look at a few of their columns.
-    fn sort(&self, pair: Pair<Known, Listed>, asked_at: Timestamp) -> Option<(String, Work)> {
+    fn sort(
+        &self,
+        pair: Pair<UploadSummary, Listed>,
+        asked_at: Timestamp,
+    ) -> Option<(String, Work)> {
         let now = self.app.now();
         let mut tally = self.report.tally();
         let (action, row, object) = match pair {

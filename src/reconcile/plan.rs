@@ -12,7 +12,7 @@ use super::ReconcileSettings;
 use crate::app::{App, AppError};
 use crate::db::scan::OpenWindow;
 use crate::domain::key::{SHARD_COUNT, Shard};
-use crate::domain::reconcile::Known;
+use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Mode, NewShard, RunRequest};
 use crate::domain::{KeyRange, Policy, Timestamp};
 use crate::storage::{MAX_PAGE, Store};
@@ -42,7 +42,7 @@ pub struct Listing {
     /// When the first request for it was made, be it for rows: evidence is never younger.
     pub asked_at: Timestamp,
     /// All its rows, where they were read to see how many there are.
-    pub rows: Option<Vec<Known>>,
+    pub rows: Option<Vec<UploadSummary>>,
 }
 
 impl Listing {
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_first_page_has_room_for_what_is_expected_and_never_for_more_than_a_page() {
-        let row = Known::from(&upload_in(Status::Pending));
+        let row = UploadSummary::from(&upload_in(Status::Pending));
         let first = |rows: Option<usize>| {
             let (range, asked_at) = (Prefix::parse("t/").expect("a good prefix").whole(), at(0));
             let rows = rows.map(|count| vec![row.clone(); count]);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::shards::Mark;
-use crate::domain::reconcile::Known;
+use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;
 use crate::domain::verdict::RejectReason;
@@ -152,7 +152,7 @@ pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
 }
 
 /// Whether [`finding_of`] the whole row says anything.
-pub fn is_worth_reporting(row: &Known) -> bool {
+pub fn is_worth_reporting(row: &UploadSummary) -> bool {
     match row.status {
         Status::Missing => true,
         Status::Rejected => row.deletion.done.is_none(),
@@ -201,7 +201,7 @@ mod tests {
                         verified.late = late;
                     }
                     let finding = finding_of(&row, at(12));
-                    let known = is_worth_reporting(&Known::from(&row));
+                    let known = is_worth_reporting(&UploadSummary::from(&row));
                     assert_eq!(known, finding.is_some(), "{row:?}");
                 }
             }

@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::report::Report;
 use crate::app::AppError;
 use crate::db::Db;
-use crate::domain::reconcile::{Known, Listed};
+use crate::domain::reconcile::{Listed, UploadSummary};
 use crate::domain::{KeyRange, PolicyName};
 use crate::storage::{ListRequest, Store, StoreError};
 
@@ -21,7 +21,7 @@ impl Keyed for Listed {
     }
 }
 
-impl Keyed for Known {
+impl Keyed for UploadSummary {
     fn key(&self) -> &str {
         &self.key
     }
@@ -86,10 +86,10 @@ pub fn rows<'a>(
     policy: &'a PolicyName,
     range: &'a KeyRange,
     page_size: usize,
-    read: Option<Vec<Known>>,
-) -> impl Stream<Item = Result<Known, AppError>> + 'a {
+    read: Option<Vec<UploadSummary>>,
+) -> impl Stream<Item = Result<UploadSummary, AppError>> + 'a {
     struct State {
-        page: VecDeque<Known>,
+        page: VecDeque<UploadSummary>,
         next: Option<KeyRange>,
     }
     let next = read.is_none().then(|| range.clone());

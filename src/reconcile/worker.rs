@@ -19,7 +19,7 @@ use crate::app::{App, AppError};
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{Mode, Run, RunShard, ShardStatus, Stage, SuspectKind};
 use crate::domain::transition::{Event, Observation, step};
-use crate::domain::upload::{ConfirmedBy, Facts};
+use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::verdict::RejectReason;
 use crate::domain::{KeyRange, Policy, Status, Upload};
 use crate::storage::Store;
@@ -219,7 +219,7 @@ impl Worker<'_> {
 
 /// What a listing shows of bytes at a final row.
 fn sight(object: Listed) -> Event {
-    let facts = Facts {
+    let facts = ObjectFacts {
         etag: object.etag,
         version_id: None,
         size: object.size,

@@ -8,7 +8,7 @@ use crate::domain::Policy;
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::upload::Declared;
-use crate::domain::verdict::{Arrival, RejectReason};
+use crate::domain::verdict::{ReceivedObject, RejectReason};
 use crate::storage::presign::MAX_PART_NUMBER;
 
 /// The body, cut into parts, measured and hashed on the way.
@@ -130,7 +130,7 @@ where
             _ => self.size,
         };
         let head = &first[..first.len().min(SNIFF_LEN)];
-        let arrival = Arrival { size, content_type: None, head, checksum: None };
+        let arrival = ReceivedObject { size, content_type: None, head, checksum: None };
         self.media_type = sniff::media_type(head).map(str::to_owned);
         self.policy
             .judge(declared, &arrival)

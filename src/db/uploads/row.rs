@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use crate::db::{DbError, Result};
 use crate::domain::checksum::Checksum;
-use crate::domain::upload::{Declared, Deletion, Facts, RemoveReason, State, TrackSlot, Verified};
+use crate::domain::upload::{
+    Declared, Deletion, ObjectFacts, RemoveReason, State, TrackSlot, Verified,
+};
 use crate::domain::{ObjectKey, Owner, PolicyName, Status, TrackId, Upload, UploadId};
 
 /// The whole row of an upload.
@@ -145,8 +147,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn facts(self, reader: &Reader) -> Result<Facts> {
-        Ok(Facts {
+    fn facts(self, reader: &Reader) -> Result<ObjectFacts> {
+        Ok(ObjectFacts {
             etag: reader.need("etag", self.etag)?,
             version_id: self.version_id,
             size: reader.size("size", reader.need("size", self.size)?)?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use upload_coordinator::db::quota::Quota;
-use upload_coordinator::domain::{Owner, Places, Scopes, Status};
+use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
 use upload_coordinator::http::rates::Rates;
 
 use super::kit::{Answer, Server, answer, mp3};
@@ -167,7 +167,7 @@ async fn one_owner_that_waits_for_much_leaves_room_for_others() {
 
 #[tokio::test]
 async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share_429() {
-    let places = Arc::new(Places::new(2, 1));
+    let places = Arc::new(ConcurrencyLimit::new(2, 1));
     let held = places.clone();
     let server = Server::protected(Quota::default(), |protection| {
         protection.direct_uploads = places;
@@ -182,9 +182,9 @@ async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share
         let request = server.request("PUT", &path).header("authorization", &ann);
         answer(request.header("content-type", "audio/mpeg").body(mp3(1000))).await
     };
-    let theirs = held.take(&Owner::named("bob")).expect("a place");
+    let theirs = held.acquire(&Owner::named("bob")).expect("a permit");
     assert_eq!(put().await.status, 200, "another's share is not hers");
-    let own = held.take(&Owner::named("ann")).expect("a place");
+    let own = held.acquire(&Owner::named("ann")).expect("a permit");
     let busy = put().await;
     busy.is_problem(503, "busy");
     assert!(!busy.header("retry-after").is_empty());
@@ -196,6 +196,6 @@ async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share
     drop(own);
     assert_eq!(put().await.status, 200);
     assert_eq!(put().await.status, 200, "the place was given back");
-    assert_eq!(held.taken(), 0);
+    assert_eq!(held.in_use(), 0);
     server.stop().await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use upload_coordinator::app::App;
 use upload_coordinator::app::webhooks::Circuit;
 use upload_coordinator::domain::webhook::DeliveryStatus;
-use upload_coordinator::jobs::retention::{Pruned, Retention, prune_all};
+use upload_coordinator::workers::retention::{Pruned, Retention, prune_all};
 
 use super::webhooks::{Inbox, courier, deliveries, endpoint, receiver, telling, upload_and_remove};
 use crate::support::served::Served;

@@ -3,10 +3,10 @@
 use chrono::TimeDelta;
 use upload_coordinator::domain::run::{Finding, FindingKind, Mode, Run, RunStatus};
 use upload_coordinator::domain::{Clock as _, Status, UploadId};
-use upload_coordinator::jobs::retention::{Pruned, Retention, prune_all};
 use upload_coordinator::reconcile::purge::{Purge, PurgeError, Purged};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
+use upload_coordinator::workers::retention::{Pruned, Retention, prune_all};
 
 use crate::support::mp3;
 use crate::support::world::World;

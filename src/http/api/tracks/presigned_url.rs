@@ -8,10 +8,10 @@ use crate::app::create_upload::NewUpload;
 use crate::domain::TrackId;
 use crate::http::HttpState;
 use crate::http::answer::AnswerJson;
+use crate::http::api::uploads::body::Terms;
 use crate::http::extract::{Caller, Id, Once, OptionalJson};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::{ApiError, Code};
-use crate::http::routes::uploads::body::Terms;
 use crate::http::views::PresignedUrlView;
 
 /// A URL to PUT a track's file to

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
-use crate::http::access::DirectPlace;
+use crate::http::access::DirectUploadPermit;
 use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
@@ -44,7 +44,7 @@ struct FileForm {
     responses((status = 200, description = "The track with its file", body = TrackView),
         BadFile, NotFound))]
 pub async fn handle(
-    (caller, place): (Caller, DirectPlace),
+    (caller, place): (Caller, DirectUploadPermit),
     Id(track): Id<TrackId>,
     mut query: Query,
     request: HttpRequest,
