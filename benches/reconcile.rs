@@ -25,10 +25,10 @@ use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
 use upload_coordinator::domain::{Clock as _, KeyRange, Prefix};
+use upload_coordinator::net::http_client;
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
-use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Store, StoreError};
 
 #[path = "support/computed.rs"]

@@ -18,6 +18,7 @@ pub mod http;
 #[cfg(test)]
 #[path = "tests/support/mutate.rs"]
 mod mutate;
+pub mod net;
 pub mod reconcile;
 pub mod storage;
 pub mod telemetry;

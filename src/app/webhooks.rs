@@ -21,7 +21,7 @@ use super::{App, AppError, Result};
 use crate::db::outbox::Attempt;
 use crate::domain::Timestamp;
 use crate::domain::webhook::{Delivery, retry_after};
-use crate::storage::outward::Outward;
+use crate::net::OutboundClient;
 use crate::telemetry::{chain, metrics as names};
 
 /// How long a claimed delivery is left to its claimer: well over one attempt.
@@ -52,7 +52,7 @@ pub struct Endpoint {
 /// Sends what is in the outbox.
 pub struct Courier {
     app: Arc<App>,
-    client: Outward,
+    client: OutboundClient,
 }
 
 /// The running tasks; dropping this ends them. What they were sending is sent again.
@@ -66,7 +66,7 @@ impl Drop for Couriers {
 
 impl Courier {
     /// One that sends with this client.
-    pub fn new(app: Arc<App>, client: Outward) -> Self {
+    pub fn new(app: Arc<App>, client: OutboundClient) -> Self {
         Self { app, client }
     }
 

@@ -17,12 +17,12 @@ use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
+use crate::net::OutboundClient;
+use crate::net::{HttpClient, http_client};
 use crate::reconcile::ReconcileSettings;
 use crate::storage::metered::Metered;
-use crate::storage::outward::Outward;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
-use crate::storage::wire::{Wire, http_client};
 use crate::storage::{Capabilities, Store};
 use crate::workers::Schedules;
 use crate::workers::retention::Retention;
@@ -128,7 +128,7 @@ pub fn couriers(config: &Config, app: &Arc<App>) -> Couriers {
         // Checked when the configuration was read.
         Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
     });
-    let client = Outward::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private);
+    let client = OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private);
     Courier::new(Arc::clone(app), client).start(endpoints.collect())
 }
 
@@ -207,13 +207,13 @@ impl Opened {
     /// Finds out what the store does and enforces, for browsers on these origins as well.
     pub async fn probe(&self, config: &Config, origins: &[String]) -> probe::Report {
         let options = self.probe_options(config, origins);
-        probe::probe(&self.store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await
+        probe::probe(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
     }
 
     /// Looks again at what browsers may do.
     pub async fn probe_cors(&self, config: &Config, origins: &[String]) -> probe::Check {
         let options = self.probe_options(config, origins);
-        probe::cors(&self.store, &Wire::new(PROBE_TIMEOUT), &SystemClock, &options).await
+        probe::cors(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
     }
 
     /// Below a policy's prefix: the access key may be good for nothing else.

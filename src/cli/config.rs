@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::adapters::Opened;
 use crate::config::Config;
-use crate::storage::wire::http_client;
+use crate::net::http_client;
 
 /// What `config` takes.
 #[derive(Debug, Args)]

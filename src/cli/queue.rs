@@ -9,10 +9,10 @@ use super::adapters::{DEFAULT_REGION, region_of_environment};
 use crate::app::App;
 use crate::app::poller::{Poller, Pollers};
 use crate::config::{Config, SqsConfig};
+use crate::net::http_client;
 use crate::storage::probe::Check;
 use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
 use crate::storage::s3::S3Credentials;
-use crate::storage::wire::http_client;
 use crate::telemetry::chain;
 
 /// The queue that `[events.sqs]` names; `None` where it names none. Nothing is sent yet.

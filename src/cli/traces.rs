@@ -9,7 +9,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::storage::outward::Outward;
+use crate::net::OutboundClient;
 
 /// For one batch and its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Posts batches from outside of the runtime, where the exporter lives.
 #[derive(Debug, Clone)]
 pub struct Collector {
-    outward: std::sync::Arc<Outward>,
+    client: std::sync::Arc<OutboundClient>,
     runtime: Handle,
 }
 
@@ -25,21 +25,21 @@ impl Collector {
     /// Within the runtime that is to do the work.
     pub(super) fn new() -> Self {
         // The operator names the address, so a private one is what is meant.
-        let outward = std::sync::Arc::new(Outward::new(TIMEOUT, true));
-        Self { outward, runtime: Handle::current() }
+        let client = std::sync::Arc::new(OutboundClient::new(TIMEOUT, true));
+        Self { client, runtime: Handle::current() }
     }
 }
 
 #[async_trait]
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let outward = self.outward.clone();
+        let client = self.client.clone();
         let sent = self.runtime.spawn(async move {
             let (head, body) = request.into_parts();
             let url = Url::parse(&head.uri.to_string())?;
             let headers = head.headers.iter();
             let headers = headers.filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
-            let answer = outward.post(&url, headers, body).await?;
+            let answer = client.post(&url, headers, body).await?;
             Ok::<_, HttpError>(Response::builder().status(answer.status).body(answer.body)?)
         });
         sent.await?

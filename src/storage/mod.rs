@@ -25,12 +25,10 @@ use crate::domain::reconcile::Listed;
 pub mod capabilities;
 pub mod memory;
 pub mod metered;
-pub mod outward;
 pub mod presign;
 pub mod probe;
 pub mod queue;
 pub mod s3;
-pub mod wire;
 
 pub use capabilities::Capabilities;
 pub use presign::Presigner;

@@ -13,7 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use url::Url;
 
 use super::Denied;
-use crate::storage::outward::Outward;
+use crate::net::OutboundClient;
 use crate::telemetry::chain;
 
 /// How long a fetch may take: a request waits for it.
@@ -43,7 +43,7 @@ pub struct Jwks {
 
 #[derive(Debug)]
 enum Source {
-    Url(Url, Outward),
+    Url(Url, OutboundClient),
     File(PathBuf),
 }
 
@@ -64,7 +64,7 @@ impl Jwks {
     /// The set at a URL.
     pub fn of_url(url: Url, settings: JwksSettings) -> Self {
         // The operator names the address, so a private one is what is meant.
-        Self::new(Source::Url(url, Outward::new(TIMEOUT, true)), settings)
+        Self::new(Source::Url(url, OutboundClient::new(TIMEOUT, true)), settings)
     }
 
     /// The set in a file.

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::adapters::Opened;
 use super::queue;
 use crate::config::{Config, StoreConfig};
+use crate::net::http_client;
 use crate::storage::probe::{Check, Outcome};
 use crate::storage::s3::{CorsRule, S3};
-use crate::storage::wire::http_client;
 use crate::storage::{Capabilities, StoreError};
 use crate::telemetry::chain;
 

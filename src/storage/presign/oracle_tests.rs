@@ -112,7 +112,7 @@ impl World {
             .region(Region::new("eu-west-1"))
             .credentials_provider(self.credentials())
             .force_path_style(self.path_style)
-            .http_client(crate::storage::wire::http_client())
+            .http_client(crate::net::http_client())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         if let Some(endpoint) = self.endpoint {
             config = config.endpoint_url(endpoint);

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::net::Response;
 use crate::storage::presign::{PostTerms, PutTerms, Signed};
 use crate::storage::s3::CorsRule;
-use crate::storage::wire::Answer;
 
 const BOUNDARY: &str = "upload-coordinator-probe";
 /// Reserved (RFC 6761): asked for where no origin is configured.
@@ -51,7 +52,7 @@ impl Prober<'_> {
         })
     }
 
-    async fn post(&self, signed: &Signed, file: &str) -> Step<Answer> {
+    async fn post(&self, signed: &Signed, file: &str) -> Step<Response> {
         let mut form = String::new();
         for (name, value) in signed.fields.iter().flatten() {
             let _ = write!(
@@ -66,7 +67,7 @@ impl Prober<'_> {
         );
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
         let headers = [("content-type", kind.as_str())];
-        Ok(self.wire.request("POST", &signed.url, headers, Bytes::from(form)).await?)
+        Ok(self.http.request("POST", &signed.url, headers, Bytes::from(form)).await?)
     }
 
     /// The preflight, and whether a script may read the ETag of the answer.
@@ -106,7 +107,7 @@ impl Prober<'_> {
             ("access-control-request-method", "PUT"),
             ("access-control-request-headers", asked.as_str()),
         ];
-        let answer = self.wire.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
+        let answer = self.http.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
         let allows = |name: &str, wanted: &str| {
             let value = answer.headers.get(name).map_or("", String::as_str);
             value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
@@ -124,7 +125,7 @@ impl Prober<'_> {
         if let Some(header) = refused {
             return Ok(Some(format!("the header {header} is not allowed")));
         }
-        let put = self.wire.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
+        let put = self.http.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
         let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
         let readable =
             exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case("etag"));

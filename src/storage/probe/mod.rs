@@ -18,16 +18,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::presign::{PutTerms, SignError, Signed};
-use super::wire::{Answer, Wire};
 use super::{Capabilities, Store, StoreError};
 use crate::domain::checksum::Algorithm;
 use crate::domain::clock::Clock;
+use crate::net::{self, HttpClient, NetError, Response};
 use crate::telemetry::chain;
 
 mod browser;
 mod listing;
 mod multipart;
 mod puts;
+mod response;
 
 /// How long the probe's URLs are good: it is over in seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
@@ -113,11 +114,11 @@ pub struct ProbeOptions {
 /// Probes a store. Takes about 60 requests.
 pub async fn probe(
     store: &Store,
-    wire: &Wire,
+    http: &HttpClient,
     clock: &dyn Clock,
     options: &ProbeOptions,
 ) -> Report {
-    let mut prober = Prober::new(store, wire, clock, options);
+    let mut prober = Prober::new(store, http, clock, options);
     let ended = prober.run().await;
     prober.clean_up().await;
     let mut report = prober.report();
@@ -129,8 +130,13 @@ pub async fn probe(
 }
 
 /// What browsers may do, by itself: for after a mend.
-pub async fn cors(store: &Store, wire: &Wire, clock: &dyn Clock, options: &ProbeOptions) -> Check {
-    let prober = Prober::new(store, wire, clock, options);
+pub async fn cors(
+    store: &Store,
+    http: &HttpClient,
+    clock: &dyn Clock,
+    options: &ProbeOptions,
+) -> Check {
+    let prober = Prober::new(store, http, clock, options);
     let check = prober.cors().await.unwrap_or_else(|stop| stop.check);
     prober.clean_up().await;
     check
@@ -154,6 +160,12 @@ impl From<StoreError> for Box<Stop> {
     }
 }
 
+impl From<NetError> for Box<Stop> {
+    fn from(error: NetError) -> Self {
+        Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
+    }
+}
+
 impl From<SignError> for Box<Stop> {
     fn from(error: SignError) -> Self {
         Check::fail("credentials", chain(&error), "Configure credentials for the store.").into()
@@ -164,7 +176,7 @@ type Step<T> = Result<T, Box<Stop>>;
 
 struct Prober<'a> {
     store: &'a Store,
-    wire: &'a Wire,
+    http: &'a HttpClient,
     clock: &'a dyn Clock,
     base: String,
     origins: &'a [String],
@@ -177,13 +189,13 @@ struct Prober<'a> {
 impl<'a> Prober<'a> {
     fn new(
         store: &'a Store,
-        wire: &'a Wire,
+        http: &'a HttpClient,
         clock: &'a dyn Clock,
         options: &'a ProbeOptions,
     ) -> Self {
         Self {
             store,
-            wire,
+            http,
             clock,
             base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
             origins: &options.origins,
@@ -275,7 +287,7 @@ impl Prober<'_> {
     async fn public_endpoint(&mut self) -> Step<()> {
         let url = self.store.presigner.target().bucket_url();
         let mend = "Check storage.<name>.public_endpoint: clients, and the probe, must reach it.";
-        let sent = self.wire.request("GET", &url, [], Bytes::new()).await;
+        let sent = self.http.request("GET", &url, [], Bytes::new()).await;
         let answer = sent.map_err(|error| Check::fail("public_endpoint", chain(&error), mend))?;
         let saw = format!("{url} answers");
         self.note(Check::pass("public_endpoint", saw));
@@ -287,7 +299,7 @@ impl Prober<'_> {
         Ok(())
     }
 
-    fn compare_clocks(&self, answer: &Answer) -> Check {
+    fn compare_clocks(&self, answer: &Response) -> Check {
         let date = answer.headers.get("date").and_then(|d| DateTime::parse_from_rfc2822(d).ok());
         let Some(date) = date else {
             return Check::warn("clock", "the store tells no time", "Compare the clocks by hand.");
@@ -315,11 +327,16 @@ impl Prober<'_> {
         Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
     }
 
-    async fn send(&self, signed: &Signed, body: &'static [u8]) -> Step<Answer> {
-        Ok(self.wire.send(signed, Bytes::from_static(body)).await?)
+    async fn send(&self, signed: &Signed, body: &'static [u8]) -> Step<Response> {
+        Ok(self.send_bytes(signed, Bytes::from_static(body)).await?)
     }
 
-    async fn put(&self, key: &str, terms: &PutTerms, body: &'static [u8]) -> Step<Answer> {
+    async fn send_bytes(&self, signed: &Signed, body: Bytes) -> net::Result<Response> {
+        let headers = signed.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        self.http.request(signed.method, &signed.url, headers, body).await
+    }
+
+    async fn put(&self, key: &str, terms: &PutTerms, body: &'static [u8]) -> Step<Response> {
         let signed = self.sign_put(key, terms).await?;
         self.send(&signed, body).await
     }

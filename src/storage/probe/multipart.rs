@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
 
+use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
 use crate::storage::presign::{PartTerms, PutTerms};
@@ -36,7 +37,7 @@ impl Prober<'_> {
         ))
     }
 
-    /// Begins, sends and completes over the wire, lists by the service's own way.
+    /// Begins, sends and completes over the http, lists by the service's own way.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.presigner, self.clock.now());
         let creation = signer.create_multipart(key, &PutTerms::default(), now, EXPIRES_IN).await?;
@@ -65,7 +66,7 @@ impl Prober<'_> {
             parts[0].etag
         );
         let end = signer.complete_multipart(key, &upload_id, false, now, EXPIRES_IN).await?;
-        let ended = self.wire.send(&end, Bytes::from(xml)).await?;
+        let ended = self.send_bytes(&end, Bytes::from(xml)).await?;
         let size = self.store.objects.head(key).await?.map(|meta| meta.size);
         if ended.is_success() && size == Some(PART.len() as u64) {
             return Ok(Ok(()));

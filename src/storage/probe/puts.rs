@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+use super::response::S3Response as _;
 use super::{Check, Prober, Step};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::presign::PutTerms;
@@ -128,7 +129,7 @@ impl Prober<'_> {
         if in_turn {
             let signed = self.sign_put(&self.key("race"), &terms).await?;
             let bodies = (0..RACERS).map(|n| Bytes::from(format!("racer {n}")));
-            let racers = bodies.map(|body| self.wire.send(&signed, body));
+            let racers = bodies.map(|body| self.send_bytes(&signed, body));
             for answer in join_all(racers).await {
                 winners += usize::from(answer?.is_success());
             }

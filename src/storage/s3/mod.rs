@@ -138,7 +138,7 @@ pub struct S3 {
 
 impl S3 {
     /// A handle to the bucket; nothing is sent yet but what the credential chain asks for.
-    /// `http` comes from [`super::wire::http_client`] and is shared by all stores.
+    /// `http` comes from [`crate::net::http_client`] and is shared by all stores.
     pub async fn connect(
         settings: &S3Settings,
         http: &SharedHttpClient,

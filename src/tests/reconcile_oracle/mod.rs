@@ -18,10 +18,10 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Clock as _, IdSource};
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{ListFault, Operation};
 use upload_coordinator::storage::s3::{S3, S3Settings, Timeouts};
-use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use uuid::{Builder, Uuid};
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
 use serde_json::{Value, json};
-use upload_coordinator::storage::wire::http_client;
+use upload_coordinator::net::http_client;
 
 use crate::support::live::{Live, text};
 use crate::support::mp3;

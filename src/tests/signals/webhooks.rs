@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use upload_coordinator::app::webhooks::{Circuit, Courier, Endpoint, signature};
 use upload_coordinator::app::{App, AppError};
 use upload_coordinator::domain::webhook::{Delivery, DeliveryStatus, Subscriber};
-use upload_coordinator::storage::outward::Outward;
+use upload_coordinator::net::OutboundClient;
 
 use crate::support::ID3;
 use crate::support::live::Live;
@@ -83,7 +83,7 @@ pub(super) async fn telling(world: &World, names: &[&str]) -> Arc<App> {
 }
 
 pub(super) fn courier(app: &Arc<App>) -> Courier {
-    Courier::new(app.clone(), Outward::new(Duration::from_secs(10), true))
+    Courier::new(app.clone(), OutboundClient::new(Duration::from_secs(10), true))
 }
 
 pub(super) async fn upload_and_remove(world: &World, app: &App) {
@@ -187,7 +187,7 @@ async fn a_dead_receiver_delays_nobody_else() {
 #[tokio::test]
 async fn private_addresses_are_refused_by_number_and_by_name() -> Result<(), AppError> {
     let (inbox, url) = receiver();
-    let client = Outward::new(Duration::from_secs(5), false);
+    let client = OutboundClient::new(Duration::from_secs(5), false);
     for url in [url.clone(), url.replace("127.0.0.1", "localhost")] {
         let refused = client.post(&url.parse().expect("a URL"), [], Bytes::new()).await;
         assert!(refused.is_err(), "{url}");

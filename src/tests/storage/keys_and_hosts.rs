@@ -7,10 +7,10 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4::SigningParams;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::ObjectStore as _;
 use upload_coordinator::storage::presign::{GetTerms, PutTerms};
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
-use upload_coordinator::storage::wire::http_client;
 
 use super::servers::{Kind, Subject, now};
 

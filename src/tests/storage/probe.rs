@@ -5,11 +5,11 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use upload_coordinator::domain::clock::{Clock as _, ManualClock, SystemClock};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
+use upload_coordinator::net::{HttpClient, http_client};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{MemoryStore, Operation};
 use upload_coordinator::storage::probe::{Outcome, ProbeOptions, Report, probe};
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
-use upload_coordinator::storage::wire::{Wire, http_client};
 use upload_coordinator::storage::{ListRequest, Store, StoreError};
 
 use super::servers::{CORS_TURN, Kind, Subject};
@@ -19,7 +19,7 @@ fn options(prefix: &str) -> ProbeOptions {
 }
 
 async fn run(store: &Store, prefix: &str) -> Report {
-    probe(store, &Wire::default(), &SystemClock, &options(prefix)).await
+    probe(store, &HttpClient::default(), &SystemClock, &options(prefix)).await
 }
 
 fn failures(report: &Report) -> Vec<&str> {
@@ -50,14 +50,14 @@ async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
     let with_origin = ProbeOptions { origins: vec![origin.clone()], ..options(on.prefix()) };
     let s3 = on.s3.as_ref().unwrap();
     s3.put_cors(&[CorsRule::for_uploads(&["https://other.example.com".to_owned()])]).await.unwrap();
-    let before = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
+    let before = probe(&on.store, &HttpClient::default(), &SystemClock, &with_origin).await;
     let check = before.checks.iter().find(|check| check.name == "cors").unwrap();
     assert_eq!(check.outcome, Outcome::Fail, "{check:?}");
     assert!(
         check.mend.as_ref().unwrap().contains(r#""AllowedOrigins":["https://app.example.com"]"#)
     );
     s3.put_cors(&[CorsRule::for_uploads(&[origin])]).await.unwrap();
-    let after = probe(&on.store, &Wire::default(), &SystemClock, &with_origin).await;
+    let after = probe(&on.store, &HttpClient::default(), &SystemClock, &with_origin).await;
     let check = after.checks.iter().find(|check| check.name == "cors").unwrap();
     assert_eq!(check.outcome, Outcome::Pass, "{check:?}");
 }
@@ -117,6 +117,6 @@ async fn two_endpoints_that_lead_to_different_buckets_are_seen() {
 async fn a_clock_that_is_off_is_named_instead_of_its_consequences() {
     let on = Subject::server().await;
     let clock = ManualClock::new(SystemClock.now() - TimeDelta::hours(1));
-    let report = probe(&on.store, &Wire::default(), &clock, &options("")).await;
+    let report = probe(&on.store, &HttpClient::default(), &clock, &options("")).await;
     assert_eq!(failures(&report), ["clock"], "{report:?}");
 }

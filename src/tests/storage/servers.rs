@@ -20,11 +20,11 @@ use upload_coordinator::domain::clock::{Clock, SystemClock, Timestamp};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
 #[cfg(feature = "embedded-s3")]
 use upload_coordinator::embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::presign::Signed;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
-use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ObjectStore, PutOptions, Store, StoreError, Written};
 
 /// Real servers judge by the real time.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
-use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 
 use super::servers::Subject;

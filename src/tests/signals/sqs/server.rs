@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use upload_coordinator::app::poller::Poller;
 use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::queue::{Queue as _, Sqs, SqsSettings};
 use upload_coordinator::storage::s3::S3Credentials;
-use upload_coordinator::storage::wire::http_client;
 
 use super::envelopes;
 use crate::signals::{ask_for_events, credentials, puts_are_confirmed_within_a_second, variable};

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
+use upload_coordinator::net::http_client;
 use upload_coordinator::storage::presign::{GetTerms, PartTerms, PostTerms, PutTerms, Signed};
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
-use upload_coordinator::storage::wire::http_client;
 use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
 
 use super::Subject;

@@ -1,40 +1,43 @@
-//! HTTP to addresses that configuration names and others own: private ones are refused
-//! where the connection is made, after the name was resolved, and no redirect is followed.
+//! HTTP to addresses that the configuration names and others own. Private and loopback
+//! addresses are refused unless they are allowed, and no redirect is followed. The check is
+//! made after name resolution, so that a public name with a private address is refused too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 use bytes::Bytes;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::wire::{Answer, Wire};
-use super::{Result, StoreError};
+use super::client::{HttpClient, Response, TLS};
+use super::{NetError, Result};
 
-/// Sends requests out.
+/// Time to establish a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sends requests to addresses that pass the guard.
 #[derive(Debug)]
-pub struct Outward {
-    wire: Wire,
+pub struct OutboundClient {
+    http: HttpClient,
     allow_private: bool,
     timeout: Duration,
 }
 
-impl Outward {
-    /// `timeout` is for a request and its whole answer.
+impl OutboundClient {
+    /// `timeout` is for a request and its whole response.
     pub fn new(timeout: Duration, allow_private: bool) -> Self {
         let settings = HttpConnectorSettings::builder()
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(timeout)
             .build();
         let connector = Connector::builder()
             .connector_settings(settings)
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_provider(TLS)
             .build_with_resolver(Resolver { allow_private });
-        Self { wire: Wire::over(connector), allow_private, timeout }
+        Self { http: HttpClient::with_connector(connector), allow_private, timeout }
     }
 
     /// Posts a body.
@@ -43,12 +46,12 @@ impl Outward {
         url: &Url,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         self.send("POST", url, headers, body).await
     }
 
-    /// Gets a document of up to 64 KiB.
-    pub async fn get(&self, url: &Url) -> Result<Answer> {
+    /// Gets a JSON document of up to 64 KiB.
+    pub async fn get(&self, url: &Url) -> Result<Response> {
         self.send("GET", url, [("accept", "application/json")], Bytes::new()).await
     }
 
@@ -58,23 +61,45 @@ impl Outward {
         url: &Url,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
-    ) -> Result<Answer> {
-        // An address needs no resolver, so it is looked at here.
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            Some(Host::Domain(_)) | None => None,
-        };
-        if !self.allow_private && address.is_some_and(|address| !is_public(address)) {
-            return Err(StoreError::Unavailable(REFUSED.into()));
+    ) -> Result<Response> {
+        // The resolver is not called for a literal address.
+        if !self.allow_private && literal(url).is_some_and(|address| !is_public(address)) {
+            return Err(NetError::PrivateAddress);
         }
-        let sent = self.wire.request(method, url.as_str(), headers, body);
-        let late = |_| StoreError::Unavailable("no answer in time".into());
-        timeout(self.timeout, sent).await.map_err(late)?
+        let sent = self.http.request(method, url.as_str(), headers, body);
+        match timeout(self.timeout, sent).await {
+            Err(_) => Err(NetError::Timeout(self.timeout)),
+            Ok(Err(error)) if is_private_address(&error) => Err(NetError::PrivateAddress),
+            Ok(result) => result,
+        }
     }
 }
 
-const REFUSED: &str = "the address is private, and allow_private is not set";
+/// The address in a URL whose host is an address.
+pub fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(IpAddr::V4(address)),
+        Host::Ipv6(address) => Some(IpAddr::V6(address)),
+        Host::Domain(_) => None,
+    }
+}
+
+/// The resolver's refusal.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has only private addresses")]
+struct OnlyPrivate;
+
+/// Whether the resolver's refusal is among an error's sources.
+fn is_private_address(error: &NetError) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<OnlyPrivate>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
 
 #[derive(Debug, Clone)]
 struct Resolver {
@@ -87,12 +112,12 @@ impl ResolveDns for Resolver {
         DnsFuture::new(async move {
             let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
             let found: Vec<IpAddr> = found.map(|address| address.ip()).filter(allowed).collect();
-            if found.is_empty() { Err(ResolveDnsError::new(REFUSED)) } else { Ok(found) }
+            if found.is_empty() { Err(ResolveDnsError::new(OnlyPrivate)) } else { Ok(found) }
         })
     }
 }
 
-/// Whether an address is one of the open Internet's.
+/// Whether an address belongs to the public Internet.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -119,13 +144,13 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let inner =
         |high: u16, low: u16| is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
-        // Mapped and translated addresses of version 4.
+        // Mapped and translated IPv4 addresses.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             inner(high, low)
         }
         [0x2002, high, low, ..] => inner(high, low),
         [0x2001, 0xdb8, ..] => false,
-        // Global unicast; all that is local, multicast or unassigned is outside.
+        // Global unicast. Local, multicast and unassigned addresses are outside of it.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
@@ -135,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_loopback_and_translated_addresses_are_told_from_public_ones() {
+    fn private_loopback_and_translated_addresses_are_not_public() {
         for private in [
             "127.0.0.1",
             "10.0.0.1",

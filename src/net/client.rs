@@ -1,0 +1,119 @@
+//! HTTP without an address guard, and the HTTP client that the AWS SDK's clients share.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector as _, HttpConnectorSettings, SharedHttpClient,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use bytes::Bytes;
+
+use super::{NetError, Result, Source};
+
+/// Many servers close idle connections after 20 to 75 s. Closing them earlier here avoids
+/// requests on a connection that the server is just closing.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Time to establish a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Response bodies are cut after this many bytes. JWK sets and error pages are shorter.
+const MAX_BODY: usize = 64 * 1024;
+
+pub(super) const TLS: Provider = Provider::Rustls(CryptoMode::Ring);
+
+/// The HTTP client that all AWS SDK clients share: rustls with the system's root
+/// certificates, and one pool of connections.
+pub fn http_client() -> SharedHttpClient {
+    Builder::new().pool_idle_timeout(IDLE).tls_provider(TLS).build_https()
+}
+
+/// Sends requests to any address.
+#[derive(Debug)]
+pub struct HttpClient(Connector);
+
+/// A response.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// Names are in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Cut after 64 KiB.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether the status is 4xx: the server refused the request and is not in trouble.
+    pub fn is_refusal(&self) -> bool {
+        (400..500).contains(&self.status)
+    }
+}
+
+impl Default for HttpClient {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(20))
+    }
+}
+
+impl HttpClient {
+    /// `timeout` is for one request, up to the response's headers.
+    pub fn new(timeout: Duration) -> Self {
+        let settings = HttpConnectorSettings::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(timeout)
+            .build();
+        let connector = Connector::builder().connector_settings(settings);
+        Self(connector.tls_provider(TLS).build())
+    }
+
+    pub(super) fn with_connector(connector: Connector) -> Self {
+        Self(connector)
+    }
+
+    /// Sends a request. Host and content-length are set from the URL and the body.
+    pub async fn request<'a>(
+        &self,
+        method: &str,
+        url: &str,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: Bytes,
+    ) -> Result<Response> {
+        let mut request = http::Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(SdkBody::from(body)).map_err(malformed)?;
+        let request = HttpRequest::try_from(request).map_err(malformed)?;
+        let response = self.0.call(request).await.map_err(failed)?;
+        let headers = response.headers().iter();
+        let headers = headers.map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned())).collect();
+        let status = response.status().as_u16();
+        let mut stream = ByteStream::new(response.into_body());
+        let mut body = Vec::new();
+        while body.len() < MAX_BODY {
+            let Some(chunk) = stream.try_next().await.map_err(failed)? else { break };
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(MAX_BODY);
+        Ok(Response { status, headers, body: body.into() })
+    }
+}
+
+fn failed(error: impl Into<Source>) -> NetError {
+    NetError::Connection(error.into())
+}
+
+fn malformed(error: impl Into<Source>) -> NetError {
+    NetError::Malformed(error.into())
+}

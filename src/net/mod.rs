@@ -1,0 +1,36 @@
+//! Outbound HTTP over the AWS SDK's connector, which is in the binary anyway, TLS included.
+//!
+//! [`OutboundClient`] is for URLs from the configuration whose hosts belong to others
+//! (webhooks, JWK sets, trace collectors): it guards which addresses are reached.
+//! [`HttpClient`] has no guard. [`http_client`] is what the AWS SDK's own clients share.
+
+pub mod client;
+pub mod outbound;
+
+use std::time::Duration;
+
+pub use client::{HttpClient, Response, http_client};
+pub use outbound::OutboundClient;
+
+/// Why a request got no response.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The URL, a header or the body can't be sent.
+    #[error("the request is malformed")]
+    Malformed(#[source] Source),
+    /// The host resolves only to private or loopback addresses, which are not allowed.
+    #[error("the address is private, and allow_private is not set")]
+    PrivateAddress,
+    /// The connection could not be made, or it broke before the response was complete.
+    #[error("the connection failed")]
+    Connection(#[source] Source),
+    /// The response was not complete in time.
+    #[error("no complete response within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+}
+
+/// The client library's error.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A result of a request.
+pub type Result<T, E = NetError> = std::result::Result<T, E>;
