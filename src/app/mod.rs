@@ -24,7 +24,6 @@ pub mod direct_upload;
 pub mod download;
 pub mod events;
 pub mod idempotency;
-pub mod identity;
 pub mod multipart;
 pub mod poller;
 pub mod stats;

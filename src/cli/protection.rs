@@ -8,14 +8,14 @@ use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret as _;
 
 use crate::app::App;
-use crate::app::identity::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier, KeyRing};
+use crate::auth::rate_limit::RateLimit;
+use crate::auth::{ApiKeyVerifier, Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
 use crate::config::{
     AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
 };
 use crate::domain::ConcurrencyLimit;
 use crate::http::access::Protection;
 use crate::http::extract::Intake;
-use crate::http::rates::Rates;
 
 /// How long after a fetch of keys no other is made: tokens with made-up key ids would else
 /// have the issuer asked each time.
@@ -29,7 +29,7 @@ pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection
     Ok(Protection {
         intake: Intake::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
-        rates: rates(&config.limits),
+        rate_limit: rate_limit(&config.limits),
         direct_uploads: Arc::new(ConcurrencyLimit::new(places, share)),
         seal: app.db.cursor_seal().await?,
         cors_origins: config.server.cors_origins.clone(),
@@ -37,10 +37,10 @@ pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection
     })
 }
 
-fn rates(limits: &LimitsConfig) -> Option<Rates> {
+fn rate_limit(limits: &LimitsConfig) -> Option<RateLimit> {
     let per_second = NonZeroU32::new(limits.requests_per_second)?;
     let burst = NonZeroU32::new(limits.burst).unwrap_or(per_second);
-    Some(Rates::new(per_second, burst))
+    Some(RateLimit::new(per_second, burst))
 }
 
 fn authenticator(auth: &AuthConfig, app: &App) -> Authenticator {
@@ -48,7 +48,7 @@ fn authenticator(auth: &AuthConfig, app: &App) -> Authenticator {
         return Authenticator::open();
     }
     let ttl = auth.api_key_cache.get();
-    let keys = || KeyRing::new(app.db.clone(), Arc::clone(&app.clock), ttl);
+    let keys = || ApiKeyVerifier::new(app.db.clone(), Arc::clone(&app.clock), ttl);
     Authenticator::new(
         auth.mode.takes_keys().then(keys),
         auth.mode.takes_jwts().then(|| verifier(&auth.jwt)),

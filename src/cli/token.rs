@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::adapters;
-use crate::app::identity::{self, issue};
+use crate::auth::{self, api_keys};
 use crate::config::Config;
 use crate::db::Db;
 use crate::domain::api_key::{ApiKey, MAX_NAME_CHARS};
@@ -69,8 +69,8 @@ enum Action {
 }
 
 fn owner(text: &str) -> Result<Owner, String> {
-    identity::owner(text).ok_or_else(|| {
-        format!("takes 1 to {} bytes without control characters", identity::MAX_OWNER_LEN)
+    auth::owner(text).ok_or_else(|| {
+        format!("takes 1 to {} bytes without control characters", auth::MAX_OWNER_LEN)
     })
 }
 
@@ -104,13 +104,13 @@ pub async fn run(file: Option<&Path>, args: &TokenArgs) -> anyhow::Result<ExitCo
 async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Create { owner, scopes, expires_in, name, json } => {
-            let new = issue::NewKey {
+            let new = api_keys::NewApiKey {
                 name: name.clone(),
                 owner: owner.clone(),
                 scopes: scopes.iter().copied().collect(),
                 lives: *expires_in,
             };
-            let (key, text) = issue::issue(db, &SystemClock, &SystemIds, new).await?;
+            let (key, text) = api_keys::create(db, &SystemClock, &SystemIds, new).await?;
             if *json {
                 let mut shown = as_json(&key);
                 shown["token"] = text.expose_secret().into();
@@ -123,7 +123,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Action::List { owner, json } => {
-            let keys = issue::list(db, owner.as_ref()).await?;
+            let keys = api_keys::list(db, owner.as_ref()).await?;
             if *json {
                 print(&Value::Array(keys.iter().map(as_json).collect()))?;
             } else {
@@ -132,7 +132,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Action::Revoke { id, json } => {
-            let revoked = issue::revoke(db, &SystemClock, *id).await?;
+            let revoked = api_keys::revoke(db, &SystemClock, *id).await?;
             if *json {
                 print(&json!({"id": id, "revoked": revoked}))?;
             } else if revoked {

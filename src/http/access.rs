@@ -14,8 +14,9 @@ use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use super::accept::Gives;
 use super::extract::{Caller, Intake};
 use super::problem::{ApiError, Code};
-use super::rates::Rates;
-use crate::app::identity::{Authenticator, Denied};
+use super::rate_limit::{RateLimitHeaders, require_within_limit};
+use crate::auth::rate_limit::RateLimit;
+use crate::auth::{Authenticator, Denied};
 use crate::db::Seal;
 use crate::domain::{ConcurrencyLimit, LimitReached, Permit, Scope};
 
@@ -37,7 +38,7 @@ pub struct Protection {
     /// Tells callers apart.
     pub auth: Arc<Authenticator>,
     /// How many requests a second a caller may send; `None` is no limit.
-    pub rates: Option<Rates>,
+    pub rate_limit: Option<RateLimit>,
     /// ConcurrencyLimit for files that come through this service.
     pub direct_uploads: Arc<ConcurrencyLimit>,
     /// What seals cursors.
@@ -54,7 +55,7 @@ impl Default for Protection {
         Self {
             intake: Intake::new(None),
             auth: Arc::new(Authenticator::open()),
-            rates: None,
+            rate_limit: None,
             direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
             seal: Seal::new(rand::random()),
             cors_origins: Vec::new(),
@@ -98,10 +99,10 @@ async fn identify(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiE
     let protection = protection.ok_or_else(|| ApiError::new(Code::Internal))?;
     let shown = bearer(request.headers());
     let identity = protection.auth.identify(shown).await.map_err(ApiError::from)?;
-    if let Some(rates) = &protection.rates {
-        let state = rates.check(&identity.owner);
-        request.extensions_mut().insert(state.headers());
-        state.passed()?;
+    if let Some(limit) = &protection.rate_limit {
+        let status = limit.check(&identity.owner);
+        request.extensions_mut().insert(RateLimitHeaders::from(status));
+        require_within_limit(status)?;
     }
     if !identity.scopes.has(scope) {
         return Err(ApiError::forbidden(scope));

@@ -18,7 +18,7 @@ use tracing::{Instrument as _, Span};
 use super::extract::Caller;
 use super::meter;
 use super::problem::{ApiError, Code};
-use super::rates::RateHeaders;
+use super::rate_limit::RateLimitHeaders;
 use super::request_id::RequestId;
 use super::security::harden;
 use crate::telemetry::chain;
@@ -97,7 +97,7 @@ pub async fn edge<B: MessageBody + 'static>(
             };
             let (name, value) = id.header();
             response.headers_mut().insert(name, value);
-            let rates = response.request().extensions().get::<RateHeaders>().cloned();
+            let rates = response.request().extensions().get::<RateLimitHeaders>().cloned();
             for (name, value) in rates.into_iter().flat_map(|rates| rates.0) {
                 response.headers_mut().insert(name, value);
             }

@@ -35,7 +35,7 @@ pub mod extract;
 mod meter;
 pub mod openapi;
 pub mod problem;
-pub mod rates;
+pub mod rate_limit;
 pub mod request_id;
 pub mod security;
 mod shared;

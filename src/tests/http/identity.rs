@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use upload_coordinator::app::identity::issue::{NewKey, issue, revoke};
-use upload_coordinator::app::identity::{Authenticator, KeyRing, owner};
+use upload_coordinator::auth::api_keys::{NewApiKey, create, revoke};
+use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
@@ -55,8 +55,8 @@ async fn a_key_opens_what_its_scopes_say_until_it_ends() {
 
     let ann = owner("ann").expect("an owner");
     let lives = Some(TimeDelta::milliseconds(1));
-    let new = NewKey { name: "n".into(), owner: ann, scopes: Scopes::all(), lives };
-    let (_, text) = issue(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
+    let new = NewApiKey { name: "n".into(), owner: ann, scopes: Scopes::all(), lives };
+    let (_, text) = create(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     is_unknown(&get(&server, "/api/tracks", &format!("Bearer {}", text.expose_secret())).await);
     server.stop().await;
@@ -76,7 +76,7 @@ async fn what_needs_no_token_needs_none() {
 async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
     let minute = std::time::Duration::from_mins(1);
     let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), |app| {
-        let keys = KeyRing::new(app.db.clone(), app.clock.clone(), minute);
+        let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), minute);
         let auth = Authenticator::new(Some(keys), None).into();
         Protection { auth, ..Protection::default() }
     })

@@ -9,9 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use upload_coordinator::app::identity::{
-    Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier,
-};
+use upload_coordinator::auth::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::http::access::Protection;
 

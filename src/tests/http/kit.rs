@@ -11,9 +11,9 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use upload_coordinator::app::identity::issue::{self, NewKey};
-use upload_coordinator::app::identity::{Authenticator, KeyRing, owner};
 use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::auth::api_keys::{self, NewApiKey};
+use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
@@ -108,7 +108,7 @@ impl Server {
     /// With API keys, a quota, and other changes.
     pub async fn protected(quota: Quota, change: impl FnOnce(&mut Protection)) -> Self {
         Self::build(Duration::from_secs(20), quota, |app| {
-            let keys = KeyRing::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
+            let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
             let auth = Arc::new(Authenticator::new(Some(keys), None));
             let mut protection = Protection { auth, ..Protection::default() };
             change(&mut protection);
@@ -172,8 +172,8 @@ impl Server {
     /// A new key of an owner with these scopes, as `Authorization` has it.
     pub async fn key(&self, name: &str, scopes: Scopes) -> String {
         let owner = owner(name).expect("an owner");
-        let new = NewKey { name: String::new(), owner, scopes, lives: None };
-        let made = issue::issue(&self.app.db, &SystemClock, &SystemIds, new).await;
+        let new = NewApiKey { name: String::new(), owner, scopes, lives: None };
+        let made = api_keys::create(&self.app.db, &SystemClock, &SystemIds, new).await;
         format!("Bearer {}", made.expect("a key").1.expose_secret())
     }
 

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use upload_coordinator::auth::rate_limit::RateLimit;
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
-use upload_coordinator::http::rates::Rates;
 
 use super::kit::{Answer, Server, answer, mp3};
 
@@ -20,7 +20,7 @@ async fn a_caller_over_its_rate_gets_429_and_every_answer_says_what_is_left() {
     let slow = NonZeroU32::new(1).expect("a number");
     let burst = NonZeroU32::new(3).expect("a number");
     let server = Server::protected(Quota::default(), |protection| {
-        protection.rates = Some(Rates::new(slow, burst));
+        protection.rate_limit = Some(RateLimit::new(slow, burst));
     })
     .await;
     let (ann, bob) =

@@ -212,7 +212,7 @@ mod tests {
 
     /// What an issuer publishes.
     fn published() -> String {
-        let keys = include_str!("../../tests/http/keys/public.json");
+        let keys = include_str!("../tests/http/keys/public.json");
         let keys: serde_json::Map<_, _> = serde_json::from_str(keys).unwrap();
         json!({"keys": keys.into_values().collect::<Vec<_>>()}).to_string()
     }

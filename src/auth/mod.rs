@@ -6,14 +6,15 @@
 use crate::db::DbError;
 use crate::domain::{Owner, Scopes, api_key};
 
-pub mod issue;
+mod api_key_verifier;
+pub mod api_keys;
 mod jwks;
 mod jwt;
-mod keys;
+pub mod rate_limit;
 
+pub use api_key_verifier::ApiKeyVerifier;
 pub use jwks::{Jwks, JwksSettings};
 pub use jwt::{JwtSettings, JwtVerifier};
-pub use keys::KeyRing;
 
 /// The longest name of an owner, in bytes: it is a part of indexes.
 pub const MAX_OWNER_LEN: usize = 255;
@@ -48,7 +49,7 @@ pub enum Denied {
 #[derive(Debug, Default)]
 pub struct Authenticator {
     open: bool,
-    keys: Option<KeyRing>,
+    keys: Option<ApiKeyVerifier>,
     jwt: Option<JwtVerifier>,
 }
 
@@ -59,7 +60,7 @@ impl Authenticator {
     }
 
     /// Takes what is given here, and nobody without.
-    pub fn new(keys: Option<KeyRing>, jwt: Option<JwtVerifier>) -> Self {
+    pub fn new(keys: Option<ApiKeyVerifier>, jwt: Option<JwtVerifier>) -> Self {
         Self { open: false, keys, jwt }
     }
 

@@ -10,7 +10,7 @@ use crate::domain::{Clock, IdSource, Owner, Scopes};
 
 /// What a new key is to be.
 #[derive(Debug, Clone)]
-pub struct NewKey {
+pub struct NewApiKey {
     /// For people.
     pub name: String,
     /// In whose name it calls.
@@ -22,13 +22,13 @@ pub struct NewKey {
 }
 
 /// Makes a key: its row, and its text, which is nowhere else.
-pub async fn issue(
+pub async fn create(
     db: &Db,
     clock: &dyn Clock,
     ids: &dyn IdSource,
-    new: NewKey,
+    new: NewApiKey,
 ) -> Result<(ApiKey, SecretString)> {
-    let NewKey { name, owner, scopes, lives } = new;
+    let NewApiKey { name, owner, scopes, lives } = new;
     let id = ids.uuid();
     let secret: [u8; SECRET_LEN] = rand::random();
     let (text, hash) = api_key::write(id, &secret);

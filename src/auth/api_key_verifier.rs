@@ -22,7 +22,7 @@ const USE_STEP: TimeDelta = TimeDelta::minutes(1);
 const NO_SUCH_KEY: &str = "The API key is unknown, revoked or expired";
 
 /// Looks keys up and remembers them.
-pub struct KeyRing {
+pub struct ApiKeyVerifier {
     db: Db,
     clock: Arc<dyn Clock>,
     ttl: Duration,
@@ -35,13 +35,13 @@ struct Kept {
     used_at: Option<Timestamp>,
 }
 
-impl std::fmt::Debug for KeyRing {
+impl std::fmt::Debug for ApiKeyVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyRing").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("ApiKeyVerifier").field("ttl", &self.ttl).finish_non_exhaustive()
     }
 }
 
-impl KeyRing {
+impl ApiKeyVerifier {
     /// Keys of this database, each believed for `ttl` once it was looked up.
     pub fn new(db: Db, clock: Arc<dyn Clock>, ttl: Duration) -> Self {
         Self { db, clock, ttl, kept: Mutex::default() }
