@@ -53,7 +53,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
-        let protection = super::protection::protection(config, &app).await?;
+        let security = super::security::security_config(config, &app).await?;
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             shutdown_timeout: config.server.shutdown_timeout.get(),
@@ -62,7 +62,7 @@ impl Service {
             demo,
             workers: None,
         };
-        let server = http::build_with(state, protection, settings, listener).context("server")?;
+        let server = http::build_with(state, security, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))

@@ -1,107 +1,95 @@
-//! The HTTP API: typed input at the edge, use cases behind it, problems on the way out.
+//! The HTTP API: extractors parse the request, a handler calls one use case, a view is the
+//! response, and errors become problem documents.
+//!
+//! | folder | content |
+//! | --- | --- |
+//! | [`api`] | the native API, one file per endpoint: `api/<resource>/<verb>.rs` |
+//! | [`family`] | what another wire format implements, in `dialects/<name>/` |
+//! | [`middleware`] | around every handler: log, errors, access control |
+//! | [`extract`] | parsing and validation of input |
+//! | [`problem`] | the kinds of problems, and errors as problem documents |
+//! | [`views`] | the JSON of responses |
 //!
 //! To add a route:
-//! 1. a file `api/<resource>/<verb>.rs` with one `handle`, documented by
-//!    `#[utoipa::path]`; its input becomes typed values in an extractor ([`extract`]) or
-//!    in the resource's `body.rs`, and the handler calls one use case, whose view is the
-//!    [`Answer`](answer::Answer);
-//! 2. a line in `register` of `api/<resource>/mod.rs`, which says what scope its callers
-//!    need ([`access`]) and, where that is not JSON, what it gives ([`accept`]), and also makes
-//!    HEAD, 405 and `Allow` right;
-//! 3. a line in `paths(...)` of [`openapi`], then `UPDATE_SNAPSHOTS=1 cargo test` writes
-//!    `openapi.json` anew; a test holds the document and the routes together.
+//! 1. Add `api/<resource>/<verb>.rs` with one function `handle`, documented by
+//!    `#[utoipa::path]`. Its arguments are extractors ([`extract`]); a JSON body is a type in the
+//!    resource's `body.rs`, converted to a type of `app` or `domain` by `TryFrom`. The handler
+//!    calls one use case of [`App`](crate::app::App) and returns a view ([`views`]). It does not
+//!    call the database.
+//! 2. Add a line to `register` in `api/<resource>/mod.rs`. It declares the scope that callers need
+//!    ([`Access`](middleware::access::Access)) and the media type, if that is not JSON
+//!    ([`Produces`](middleware::accept::Produces)). HEAD, 405 and `Allow` follow from it.
+//! 3. Add a line to `paths(...)` in [`openapi`] and run `UPDATE_SNAPSHOTS=1 cargo test`, which
+//!    writes `openapi.json`. Tests compare the document with the routes.
 //!
-//! Every handler takes a [`Caller`](extract::Caller), and what belongs to someone is
-//! reached only through its owner. What goes wrong is an [`ApiError`](problem::ApiError).
+//! Handlers get a [`Caller`](extract::Caller), and use cases take its owner, so that a caller
+//! reaches only its own resources. Handlers return [`ApiError`](problem::ApiError), to which the
+//! errors of use cases convert.
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::middleware::{Condition, NormalizePath, from_fn};
-use actix_web::web::Data;
-use actix_web::{App as Actix, HttpServer};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App as Actix, HttpResponse, HttpServer, Route};
 
-use crate::app::App;
-use crate::reconcile::Reconciler;
-
-pub mod accept;
-pub mod access;
-pub mod answer;
 pub mod api;
-pub mod edge;
 pub mod extract;
-mod meter;
+pub mod family;
+pub mod middleware;
 pub mod openapi;
 pub mod problem;
-pub mod rate_limit;
-pub mod request_id;
-pub mod security;
-mod shared;
+mod single_flight;
+pub mod state;
 pub mod views;
 
-use access::Protection;
+pub use state::{EventAuth, HttpSettings, HttpState, SecurityConfig};
 
-/// What handlers work with.
-#[derive(Clone)]
-pub struct HttpState {
-    /// The use cases.
-    pub app: Arc<App>,
-    /// Starts reconciliation runs.
-    pub reconciler: Arc<Reconciler>,
+use api::NativeApi;
+use family::ApiFamily;
+use middleware::errors::handle_errors;
+use middleware::request_log::log_request;
+use problem::{ApiError, Code};
+
+/// The families beside the native API. A dialect is one line here.
+fn dialects() -> Vec<Arc<dyn ApiFamily>> {
+    Vec::new()
 }
 
-/// How the server behaves.
-#[derive(Debug, Clone, Copy)]
-pub struct HttpSettings {
-    /// How long requests under way may go on once the service is told to end.
-    pub shutdown_timeout: Duration,
-    /// The largest JSON body, in bytes.
-    pub json_limit: usize,
-    /// How long a client may take for a request's head or for a JSON body, and how long
-    /// it may send nothing of a file or keep an idle connection.
-    pub client_timeout: Duration,
-    /// Whether `/demo` is there.
-    pub demo: bool,
-    /// Threads that serve; one for each core where none is said.
-    pub workers: Option<usize>,
-}
-
-/// Builds the server on a listener, with what lets requests in. Signals are the caller's:
-/// stop it by its handle.
+/// Builds the server on a listener. It ignores signals: the caller stops it by its handle.
 pub fn build_with(
     state: HttpState,
-    protection: impl Into<Protection>,
+    security: impl Into<SecurityConfig>,
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
     let document = openapi::document().map_err(std::io::Error::other)?;
     let document = Data::new(openapi::Document(document.into()));
-    let demo = settings.demo.then(|| api::demo::content_security_policy(&state.app));
+    let native: Arc<dyn ApiFamily> = Arc::new(NativeApi::new(settings.demo.then_some(&*state.app)));
+    let dialects = dialects();
     let readiness = Data::new(api::service::readyz::Latest::default());
     let state = Data::new(state);
-    let mut protection = protection.into();
-    let (tls, origins) = (protection.tls.take(), protection.cors_origins.clone());
-    let protection = Data::new(protection);
+    let mut security = security.into();
+    let tls = security.tls.take();
+    let security = Data::new(security);
     let server = HttpServer::new(move || {
         Actix::new()
             .app_data(state.clone())
-            .app_data(protection.clone())
+            .app_data(security.clone())
             .app_data(Data::new(settings))
             .app_data(document.clone())
             .app_data(readiness.clone())
             .configure(|config| {
-                if let Some(policy) = &demo {
-                    api::demo::register(config, policy);
+                // The native API has an empty prefix, so it is tried last.
+                for family in dialects.iter().chain([&native]) {
+                    mount(config, family, &security.cors_origins);
                 }
             })
-            .configure(api::register)
-            // The last one is the first to see a request.
+            .default_service(not_found(&native))
+            // The last middleware sees a request first.
             .wrap(NormalizePath::trim())
-            .wrap(from_fn(edge::edge))
-            .wrap(Condition::new(!origins.is_empty(), security::cors(&origins)))
-            .wrap_fn(edge::traced)
+            .wrap_fn(log_request)
     })
     .client_request_timeout(settings.client_timeout)
     .keep_alive(settings.client_timeout)
@@ -116,4 +104,23 @@ pub fn build_with(
         None => server.listen(listener)?,
     };
     Ok(server.run())
+}
+
+/// The response to a request target without a path, such as `OPTIONS *`, which no prefix matches.
+fn not_found(family: &Arc<dyn ApiFamily>) -> Route {
+    let family = Arc::clone(family);
+    web::to(async || Err::<HttpResponse, _>(ApiError::new(Code::NotFound)))
+        .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&family), request, next)))
+}
+
+/// Adds a family's routes with its CORS headers and its errors.
+fn mount(config: &mut ServiceConfig, family: &Arc<dyn ApiFamily>, origins: &[String]) {
+    let cors = Condition::new(!origins.is_empty(), family.cors(origins));
+    let errors = Arc::clone(family);
+    config.service(
+        web::scope(family.prefix())
+            .configure(|config| family.register(config))
+            .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&errors), request, next)))
+            .wrap(cors),
+    );
 }

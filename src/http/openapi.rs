@@ -15,10 +15,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
-use super::access::Access;
 use super::api::{
     self, events, orphans, problems, reconciliations, service, stats, tracks, uploads, webhooks,
 };
+use super::middleware::access::Access;
 use super::problem::{PROBLEM_JSON, Problem};
 
 /// The document, as it is served.
@@ -285,9 +285,9 @@ impl Modify for Security {
             ] {
                 let Some(operation) = operation else { continue };
                 let Some(rule) = table.get(&(path.clone(), method.to_owned())) else { continue };
-                let (access, gives) = *rule;
+                let (access, produces) = *rule;
                 secure(operation, access);
-                if gives.is_chosen() {
+                if produces.is_negotiated() {
                     add(
                         operation,
                         "406",

@@ -1,7 +1,9 @@
-//! The routes, one folder a resource, one file an endpoint.
+//! The native API: one folder per resource, one file per endpoint. [`super`] has the steps for
+//! adding a route.
 
 use std::collections::BTreeMap;
 
+use actix_cors::Cors;
 use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
@@ -9,10 +11,14 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
-use super::accept::Gives;
-use super::access::{self, Access};
-use super::problem::{ApiError, Code};
+use super::family::ApiFamily;
+use super::middleware::accept::Produces;
+use super::middleware::access::{Access, authorize};
+use super::middleware::request_id::RequestId;
+use super::problem::{ApiError, Code, problem_response};
+use crate::app::App;
 
+mod cors;
 pub mod demo;
 pub mod events;
 pub mod orphans;
@@ -24,36 +30,65 @@ pub mod tracks;
 pub mod uploads;
 pub mod webhooks;
 
-/// Adds all routes, and the answer to paths that are none.
-pub fn register(config: &mut ServiceConfig) {
-    for endpoint in all().endpoints {
-        config.service(endpoint.into_resource());
-    }
-    config.default_service(web::to(async || {
-        Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
-    }));
+/// The native API. Its errors are problem documents.
+#[derive(Default)]
+pub struct NativeApi {
+    /// The content security policy of `/demo`; `None` if it is not served.
+    demo: Option<String>,
 }
 
-/// What each path and method asks of its callers, and gives them; paths as the document writes
-/// them.
-pub fn rules() -> BTreeMap<(String, String), (Access, Gives)> {
+impl NativeApi {
+    /// The API, with `/demo` over these use cases if there are any.
+    pub fn new(demo: Option<&App>) -> Self {
+        Self { demo: demo.map(demo::content_security_policy) }
+    }
+}
+
+impl ApiFamily for NativeApi {
+    fn prefix(&self) -> &'static str {
+        ""
+    }
+
+    fn register(&self, config: &mut ServiceConfig) {
+        if let Some(policy) = &self.demo {
+            demo::register(config, policy);
+        }
+        for endpoint in routes().endpoints {
+            config.service(endpoint.into_resource());
+        }
+        config.default_service(web::to(async || {
+            Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
+        }));
+    }
+
+    fn cors(&self, origins: &[String]) -> Cors {
+        cors::cors(origins)
+    }
+
+    fn render(&self, error: &ApiError, request: &RequestId) -> HttpResponse {
+        problem_response(error, Some(request))
+    }
+}
+
+/// The access rule and media type of each path and method. Paths are as in the OpenAPI document.
+pub fn rules() -> BTreeMap<(String, String), (Access, Produces)> {
     let mut table = BTreeMap::new();
-    for endpoint in all().endpoints {
-        // A pattern stands behind a colon, which the document does not show.
+    for endpoint in routes().endpoints {
+        // The document does not show the pattern after a colon.
         let path = match endpoint.path.split_once(':') {
             Some((before, _)) => format!("{before}}}"),
             None => endpoint.path.to_owned(),
         };
-        for (method, access, gives) in endpoint.rules {
-            table.insert((path.clone(), method.as_str().to_lowercase()), (access, gives));
+        for (method, access, produces) in endpoint.rules {
+            table.insert((path.clone(), method.as_str().to_lowercase()), (access, produces));
         }
     }
     table
 }
 
-fn all() -> Routes {
+fn routes() -> Routes {
     let mut routes = Routes::default();
-    // They are tried in this order: first those that are asked for most.
+    // Routes are tried in this order, so the most frequent ones are first.
     uploads::register(&mut routes);
     tracks::register(&mut routes);
     service::register(&mut routes);
@@ -72,23 +107,23 @@ struct Routes {
     endpoints: Vec<Endpoint>,
 }
 
-/// A path and its methods, each with what it asks of its callers and what it gives: GET brings
-/// HEAD along, and every other method is answered with 405 and `Allow`.
+/// A path and its methods, each with its access rule and media type. GET includes HEAD. Every
+/// other method is answered with 405 and `Allow`.
 struct Endpoint {
     path: &'static str,
     resource: Resource,
-    gives: Gives,
-    rules: Vec<(Method, Access, Gives)>,
+    produces: Produces,
+    rules: Vec<(Method, Access, Produces)>,
 }
 
 fn at(path: &'static str) -> Endpoint {
-    Endpoint { path, resource: web::resource(path), gives: Gives::Json, rules: Vec::new() }
+    Endpoint { path, resource: web::resource(path), produces: Produces::Json, rules: Vec::new() }
 }
 
 impl Endpoint {
-    /// What the methods that follow give, where that is not JSON.
-    fn giving(self, gives: Gives) -> Self {
-        Self { gives, ..self }
+    /// The media type of the methods that follow, if it is not JSON.
+    fn producing(self, produces: Produces) -> Self {
+        Self { produces, ..self }
     }
 
     fn on<F, Args>(mut self, methods: &[Method], access: Access, handler: F) -> Self
@@ -97,12 +132,12 @@ impl Endpoint {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let gives = self.gives;
-        self.rules.extend(methods.iter().map(|method| (method.clone(), access, gives)));
+        let produces = self.produces;
+        self.rules.extend(methods.iter().map(|method| (method.clone(), access, produces)));
         let route = web::route()
             .guard(one_of(methods))
             .to(handler)
-            .wrap(from_fn(move |request, next| access::admit(access, gives, request, next)));
+            .wrap(from_fn(move |request, next| authorize(access, produces, request, next)));
         Self { resource: self.resource.route(route), ..self }
     }
 

@@ -1,4 +1,4 @@
-//! Who asks.
+//! The authenticated caller.
 
 use std::future::{Ready, ready};
 
@@ -8,20 +8,19 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use crate::domain::Owner;
 use crate::http::problem::{ApiError, Code};
 
-/// Whoever sent the request, as [`access`](crate::http::access) found out. Use cases take its
-/// owner, so what belongs to others is out of reach.
+/// The authenticated caller, which [`access`](crate::http::middleware::access) determines. Use
+/// cases take its owner, so that a caller cannot reach the resources of others.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// In whose name.
+    /// The owner of everything that the request creates or reads.
     pub owner: Owner,
 }
 
 impl Caller {
-    /// Who sent this request.
+    /// The caller of this request. It is an internal error if the route declares no scope.
     pub fn of(request: &HttpRequest) -> Result<Self, ApiError> {
         let caller = request.extensions().get::<Self>().cloned();
-        // A route that asks for no scope has no caller: rather none than the wrong one.
-        caller.ok_or_else(|| ApiError::new(Code::Internal).because("no scope is declared"))
+        caller.ok_or_else(|| ApiError::new(Code::Internal).because("the route declares no scope"))
     }
 }
 

@@ -5,15 +5,16 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use actix_web::body::BoxBody;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, Responder};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::idempotency::{BodyDigest, IDEMPOTENCY_KEY};
@@ -27,9 +28,17 @@ const BODY: &str = "body";
 /// The longest sentence taken from the parser, which may quote what the client sent.
 const MAX_SENTENCE: usize = 200;
 
-/// A JSON object that must be there.
+/// As an argument of a handler, a required JSON object. As its result, a JSON response.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
+
+impl<T: Serialize> Responder for Json<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        HttpResponse::Ok().json(self.0)
+    }
+}
 
 /// A JSON object, or nothing at all: then the default.
 #[derive(Debug)]

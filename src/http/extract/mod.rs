@@ -1,50 +1,62 @@
-//! What a request says, as typed values. What a client sends becomes a value here, once,
-//! or a problem that names the field; handlers see no raw text.
+//! Extractors: each parses one part of a request into a typed value, once, or returns an
+//! [`ApiError`](super::problem::ApiError) that names the field. Handlers see no raw text.
 
 pub mod caller;
 pub mod digests;
+pub mod direct_upload_permit;
+pub mod event_auth;
 pub mod file;
 pub mod id;
 pub mod idempotency;
 pub mod json;
 pub mod query;
-pub mod sender;
 pub mod text;
 
 pub use caller::Caller;
 pub use digests::Digests;
+pub use direct_upload_permit::DirectUploadPermit;
+pub use event_auth::EventSender;
 pub use file::FileBody;
 pub use id::Id;
 pub use idempotency::Once;
 pub use json::{Json, OptionalJson};
 pub use query::Query;
-pub use sender::{Intake, Sender};
 
 use actix_web::HttpRequest;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 
-use super::HttpSettings;
 use super::problem::{ApiError, Code};
+use super::state::HttpSettings;
 
-/// The server's settings; they are there in every request.
+/// The server's settings, which every request carries.
 fn settings(request: &HttpRequest) -> Result<HttpSettings, ApiError> {
     let settings = request.app_data::<Data<HttpSettings>>();
     settings.map(|settings| ***settings).ok_or_else(|| ApiError::new(Code::Internal))
 }
 
-/// The essence of the request's media type, in lower case.
+/// The media type of the request without its parameters, in lower case.
 fn essence(request: &HttpRequest) -> Option<String> {
     let value = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Bodies are taken as they are: one that is packed would be read as something else.
+/// Refuses a compressed body, which would be read as something else.
 fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
     match request.headers().get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(ApiError::saying(Code::MediaType, "Content-Encoding is not supported"))
+            Err(ApiError::saying(
+                Code::MediaType,
+                "Content-Encoding is not supported; send the body uncompressed",
+            ))
         }
         _ => Ok(()),
     }
+}
+
+/// The token in `Authorization: Bearer TOKEN`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }

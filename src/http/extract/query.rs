@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 use super::text::{noted, refuse_control};
 use crate::db::{Cursor, Seal};
 use crate::domain::policy::FieldErrors;
-use crate::http::access::Protection;
 use crate::http::problem::ApiError;
+use crate::http::state::SecurityConfig;
 
 /// How many rows a page has by default, and at most.
 const DEFAULT_LIMIT: u64 = 100;
@@ -115,8 +115,8 @@ impl FromRequest for Query {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let protection = request.app_data::<Data<Protection>>();
-        let seal = protection.map(|protection| protection.seal.clone());
+        let security = request.app_data::<Data<SecurityConfig>>();
+        let seal = security.map(|security| security.seal.clone());
         let query = Self::parse(request.query_string());
         ready(Ok(Self { seal: seal.unwrap_or_default(), ..query }))
     }

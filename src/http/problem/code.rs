@@ -17,7 +17,7 @@ pub enum Code {
     Forbidden,
     /// The path takes other methods.
     MethodNotAllowed,
-    /// The client reads nothing that the path gives.
+    /// The client reads nothing that the path produces.
     NotAcceptable,
     /// The body did not come in time.
     Timeout,

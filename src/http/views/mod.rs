@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 use crate::db::{Page, Seal};
 
-mod moment;
 mod multipart;
 mod runs;
 mod tracks;

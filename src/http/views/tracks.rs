@@ -37,10 +37,8 @@ pub struct TrackView {
     /// The newest upload.
     pub upload: Option<UploadView>,
     /// When it was created.
-    #[serde(serialize_with = "super::moment::write")]
     pub created_at: DateTime<Utc>,
     /// When it last changed.
-    #[serde(serialize_with = "super::moment::write")]
     pub updated_at: DateTime<Utc>,
 }
 
@@ -85,7 +83,6 @@ pub struct PresignedUrlView {
     /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
     pub headers: BTreeMap<String, String>,
     /// When the store stops taking it.
-    #[serde(serialize_with = "super::moment::write")]
     pub expires_at: DateTime<Utc>,
     /// The upload.
     pub upload: UploadView,
@@ -106,7 +103,6 @@ pub struct FileUrlView {
     /// Carries the signature: keep it out of logs.
     pub url: String,
     /// When the store stops honouring it.
-    #[serde(serialize_with = "super::moment::write")]
     pub expires_at: DateTime<Utc>,
 }
 

@@ -50,7 +50,6 @@ pub struct RequestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<String, String>>,
     /// When the store stops taking it.
-    #[serde(serialize_with = "super::moment::write")]
     pub expires_at: DateTime<Utc>,
 }
 
@@ -96,7 +95,6 @@ pub struct UploadView {
     /// The client's own pairs, stored with the object.
     pub metadata: BTreeMap<String, String>,
     /// When the newest URL ends.
-    #[serde(serialize_with = "super::moment::write")]
     pub expires_at: DateTime<Utc>,
     /// The object's, without quotes.
     pub etag: Option<String>,
@@ -111,10 +109,8 @@ pub struct UploadView {
     #[schema(example = "too-large")]
     pub reason: Option<&'static str>,
     /// When it was created.
-    #[serde(serialize_with = "super::moment::write")]
     pub created_at: DateTime<Utc>,
     /// When it last changed.
-    #[serde(serialize_with = "super::moment::write")]
     pub updated_at: DateTime<Utc>,
     /// When its bytes were verified.
     pub uploaded_at: Option<DateTime<Utc>>,

@@ -126,7 +126,7 @@ async fn round() {
     on.clean_up().await;
 }
 
-/// Uploads that arrived, arrived wrong, and never did; orphans and foreign objects. Gives
+/// Uploads that arrived, arrived wrong, and never did; orphans and foreign objects. Produces
 /// the tracks with what becomes of them.
 async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'static str)> {
     let mut tracks = Vec::new();

@@ -62,7 +62,10 @@ async fn who_is_refused_has_changed_nothing_and_is_told_what_there_is() {
     let request = server.request("POST", "/api/tracks").header("accept", "text/html");
     let refused = answer(request.json(&body)).await;
     refused.is_problem(406, "not-acceptable");
-    assert_eq!(refused.json()["detail"], "The answer would be application/json");
+    assert_eq!(
+        refused.json()["detail"],
+        "Accept must allow application/json, the media type of the response"
+    );
     assert_eq!(server.get("/api/tracks").await.json()["items"], json!([]));
     let request = server.request("POST", "/api/tracks").header("accept", "application/json;q=0.2");
     assert_eq!(answer(request.json(&body)).await.status, 201);

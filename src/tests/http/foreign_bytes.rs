@@ -9,7 +9,7 @@ use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::Scopes;
-use upload_coordinator::http::extract::Intake;
+use upload_coordinator::http::EventAuth;
 
 use super::kit::{Server, answer, fuzz};
 use crate::support::mutate::{mutated, mutated_text};
@@ -17,8 +17,8 @@ use crate::support::mutate::{mutated, mutated_text};
 const EVENTS: &str = "events-token";
 
 async fn taking_events() -> Server {
-    let intake = Intake::new(Some(EVENTS.into()));
-    Server::build(Duration::from_secs(20), Quota::default(), |_| intake.into()).await
+    let event_auth = EventAuth::new(Some(EVENTS.into()));
+    Server::build(Duration::from_secs(20), Quota::default(), |_| event_auth.into()).await
 }
 
 #[test]

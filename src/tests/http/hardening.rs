@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 use upload_coordinator::db::quota::Quota;
-use upload_coordinator::http::access::Protection;
+use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Answer, Server, answer};
 
 async fn allowing(origins: &[&str]) -> Server {
     let origins: Vec<_> = origins.iter().map(|origin| (*origin).to_owned()).collect();
-    let protect = |_: &_| Protection { cors_origins: origins, ..Protection::default() };
+    let protect = |_: &_| SecurityConfig { cors_origins: origins, ..SecurityConfig::default() };
     Server::build(std::time::Duration::from_secs(20), Quota::default(), protect).await
 }
 
@@ -145,7 +145,7 @@ async fn with_a_certificate_the_service_speaks_tls_only() {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key.expect("a key"))
         .expect("a configuration");
-    let protect = |_: &_| Protection { tls: Some(tls), ..Protection::default() };
+    let protect = |_: &_| SecurityConfig { tls: Some(tls), ..SecurityConfig::default() };
     let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), protect).await;
     let plain = server.request("GET", "/healthz").send().await;
     assert!(plain.is_err(), "{plain:?}");

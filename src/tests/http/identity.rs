@@ -9,7 +9,7 @@ use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{Scope, Scopes};
-use upload_coordinator::http::access::Protection;
+use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Answer, Server, answer};
 use crate::support::database::TestDatabase;
@@ -78,7 +78,7 @@ async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
     let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), |app| {
         let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), minute);
         let auth = Authenticator::new(Some(keys), None).into();
-        Protection { auth, ..Protection::default() }
+        SecurityConfig { auth, ..SecurityConfig::default() }
     })
     .await;
     let key = server.key("ann", Scopes::known(["tracks:read"])).await;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::auth::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
 use upload_coordinator::db::quota::Quota;
-use upload_coordinator::http::access::Protection;
+use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Answer, Server, answer};
 
@@ -91,7 +91,7 @@ async fn server(algorithms: &[Algorithm], jwks: Jwks) -> Server {
     };
     let verifier = JwtVerifier::new(settings, Some(jwks), None);
     let auth = Arc::new(Authenticator::new(None, Some(verifier)));
-    let protect = |_: &_| Protection { auth, ..Protection::default() };
+    let protect = |_: &_| SecurityConfig { auth, ..SecurityConfig::default() };
     Server::build(Duration::from_secs(20), Quota::default(), protect).await
 }
 

@@ -19,8 +19,7 @@ use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::policy::{Late, Overwrite};
 use upload_coordinator::domain::{Policy, PolicyName, Prefix, Scopes};
-use upload_coordinator::http::access::Protection;
-use upload_coordinator::http::{HttpSettings, HttpState, build_with};
+use upload_coordinator::http::{HttpSettings, HttpState, SecurityConfig, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::{MIN_PART_SIZE, MemoryStore};
 
@@ -97,7 +96,7 @@ impl Server {
 
     /// With this `client_timeout`.
     pub async fn with(client_timeout: Duration) -> Self {
-        Self::build(client_timeout, Quota::default(), |_| Protection::default()).await
+        Self::build(client_timeout, Quota::default(), |_| SecurityConfig::default()).await
     }
 
     /// With API keys, looked up afresh for every request.
@@ -106,13 +105,13 @@ impl Server {
     }
 
     /// With API keys, a quota, and other changes.
-    pub async fn protected(quota: Quota, change: impl FnOnce(&mut Protection)) -> Self {
+    pub async fn protected(quota: Quota, change: impl FnOnce(&mut SecurityConfig)) -> Self {
         Self::build(Duration::from_secs(20), quota, |app| {
             let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
             let auth = Arc::new(Authenticator::new(Some(keys), None));
-            let mut protection = Protection { auth, ..Protection::default() };
-            change(&mut protection);
-            protection
+            let mut security = SecurityConfig { auth, ..SecurityConfig::default() };
+            change(&mut security);
+            security
         })
         .await
     }
@@ -121,7 +120,7 @@ impl Server {
     pub async fn build(
         client_timeout: Duration,
         quota: Quota,
-        protect: impl FnOnce(&App) -> Protection,
+        protect: impl FnOnce(&App) -> SecurityConfig,
     ) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await.with_quota(quota);
@@ -147,8 +146,8 @@ impl Server {
             workers: Some(1),
         };
         let state = HttpState { app: app.clone(), reconciler };
-        let protection = protect(&app);
-        let server = build_with(state, protection, settings, listener).expect("a server");
+        let security = protect(&app);
+        let server = build_with(state, security, settings, listener).expect("a server");
         let handle = server.handle();
         tokio::spawn(server);
         let redirects = reqwest::redirect::Policy::none();

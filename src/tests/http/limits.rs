@@ -19,8 +19,8 @@ async fn send(server: &Server, token: &str, body: Value) -> Answer {
 async fn a_caller_over_its_rate_gets_429_and_every_answer_says_what_is_left() {
     let slow = NonZeroU32::new(1).expect("a number");
     let burst = NonZeroU32::new(3).expect("a number");
-    let server = Server::protected(Quota::default(), |protection| {
-        protection.rate_limit = Some(RateLimit::new(slow, burst));
+    let server = Server::protected(Quota::default(), |security| {
+        security.rate_limit = Some(RateLimit::new(slow, burst));
     })
     .await;
     let (ann, bob) =
@@ -152,7 +152,7 @@ async fn one_owner_that_waits_for_much_leaves_room_for_others() {
     let poll = format!("{hers}?wait=30");
     let over = answer(server.request("GET", &poll).header("authorization", &ann)).await;
     over.is_problem(429, "quota-exceeded");
-    assert_eq!(over.json()["detail"], "at most 2 requests that wait at once");
+    assert_eq!(over.json()["detail"], "At most 2 waiting requests per owner");
     assert_eq!(over.header("retry-after"), "5");
     // Without waiting she is answered, and another waits.
     let now = answer(server.request("GET", &hers).header("authorization", &ann)).await;
@@ -169,8 +169,8 @@ async fn one_owner_that_waits_for_much_leaves_room_for_others() {
 async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share_429() {
     let places = Arc::new(ConcurrencyLimit::new(2, 1));
     let held = places.clone();
-    let server = Server::protected(Quota::default(), |protection| {
-        protection.direct_uploads = places;
+    let server = Server::protected(Quota::default(), |security| {
+        security.direct_uploads = places;
     })
     .await;
     let ann = server.key("ann", Scopes::all()).await;
@@ -191,7 +191,7 @@ async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share
     drop(theirs);
     let over = put().await;
     over.is_problem(429, "quota-exceeded");
-    assert_eq!(over.json()["detail"], "at most 1 files through the service at once");
+    assert_eq!(over.json()["detail"], "At most 1 concurrent direct uploads per owner");
     assert_eq!(over.header("retry-after"), "5");
     drop(own);
     assert_eq!(put().await.status, 200);

@@ -7,8 +7,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use reqwest::{Client, RequestBuilder};
 use upload_coordinator::app::App;
-use upload_coordinator::http::extract::Intake;
-use upload_coordinator::http::{HttpSettings, HttpState, build_with};
+use upload_coordinator::http::{EventAuth, HttpSettings, HttpState, build_with};
 
 use super::world::World;
 
@@ -41,7 +40,7 @@ impl Served {
             workers: Some(1),
         };
         let state = HttpState { app, reconciler: world.reconciler.clone() };
-        let server = build_with(state, Intake::new(Some(TOKEN.into())), settings, listener)
+        let server = build_with(state, EventAuth::new(Some(TOKEN.into())), settings, listener)
             .expect("a server");
         let handle = server.handle();
         tokio::spawn(server);

@@ -266,7 +266,7 @@ impl Process {
         started.await.expect("no panic").expect("the run starts").run.id
     }
 
-    /// `kill -9`: all that it is at stops where it is. Gives the name of what is left.
+    /// `kill -9`: all that it is at stops where it is. Produces the name of what is left.
     pub fn kill(mut self) -> uuid::Uuid {
         self.runtime.take().expect("it lives").shutdown_background();
         self.reconciler.holder()

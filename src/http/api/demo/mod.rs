@@ -15,7 +15,7 @@ use url::Url;
 
 use super::at;
 use crate::app::App;
-use crate::http::access::Access;
+use crate::http::middleware::access::Access;
 use crate::storage::Store;
 
 /// A path, its media type and its bytes.

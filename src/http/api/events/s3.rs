@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::domain::event;
 use crate::http::HttpState;
-use crate::http::extract::{Json, Sender};
+use crate::http::extract::{EventSender, Json};
 use crate::http::openapi::{BadBody, Refused};
 use crate::http::problem::{ApiError, Code};
 
@@ -19,14 +19,14 @@ use crate::http::problem::{ApiError, Code};
     request_body(content = Object, content_type = "application/json"),
     responses((status = 204, description = "Taken"), BadBody, Refused))]
 pub async fn handle(
-    sender: Sender,
+    sender: EventSender,
     Json(message): Json<Value>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let events = event::parse(&message)
         .map_err(|error| ApiError::saying(Code::BadRequest, error.to_string()))?;
     // Bounds what a burst of events has under way at the store.
-    let _place = sender.place().await?;
+    let _permit = sender.permit().await?;
     state.app.note_events(events).await?;
     Ok(HttpResponse::NoContent().finish())
 }

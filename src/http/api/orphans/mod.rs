@@ -4,7 +4,7 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod purge;
 

@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 
 use crate::domain::policy::FieldErrors;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
 use crate::http::extract::text::{self, REQUIRED, noted};
 use crate::http::extract::{Caller, Json};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
@@ -92,13 +91,13 @@ pub async fn handle(
     _caller: Caller,
     Json(body): Json<PurgeBody>,
     state: Data<HttpState>,
-) -> Result<Answer<PurgedView>, ApiError> {
+) -> Result<Json<PurgedView>, ApiError> {
     let purge = body.purge()?;
     let purged = state.reconciler.purge_orphans(purge).await.map_err(|error| match error {
         PurgeError::Doubtful(why) => ApiError::saying(Code::State, why),
         PurgeError::App(error) => error.into(),
     })?;
-    Ok(Answer(PurgedView {
+    Ok(Json(PurgedView {
         deleted: purged.keys.len() as u64,
         skipped: purged.skipped,
         dry_run: purge.dry_run,

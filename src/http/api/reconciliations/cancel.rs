@@ -6,7 +6,6 @@ use actix_web::web::Data;
 use super::get::find;
 use crate::domain::RunId;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::{Conflict, NotFound};
 use crate::http::problem::{ApiError, Code};
@@ -31,5 +30,5 @@ pub async fn handle(
         let detail = format!("The run has ended: {}", run.status.name());
         return Err(ApiError::saying(Code::State, detail));
     }
-    Ok(HttpResponse::Accepted().answer(RunView::from(run)))
+    Ok(HttpResponse::Accepted().json(RunView::from(run)))
 }

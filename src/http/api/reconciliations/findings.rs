@@ -7,8 +7,7 @@ use crate::db::findings::FINDING_ORDER;
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id, Query, text};
+use crate::http::extract::{Caller, Id, Json, Query, text};
 use crate::http::openapi::{BadQuery, NotFound, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{FindingView, PageView};
@@ -26,7 +25,7 @@ pub async fn handle(
     Id(id): Id<RunId>,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<PageView<FindingView>>, ApiError> {
+) -> Result<Json<PageView<FindingView>>, ApiError> {
     let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
     let kind = query.value("kind", text::one_of(names));
     let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
@@ -35,5 +34,5 @@ pub async fn handle(
     let run = find(&state, id).await?;
     let page =
         state.app.db.list_findings(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Answer(PageView::of(page, FindingView::from, &seal)))
+    Ok(Json(PageView::of(page, FindingView::from, &seal)))
 }

@@ -5,8 +5,7 @@ use actix_web::web::Data;
 use crate::domain::RunId;
 use crate::domain::run::Run;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id};
+use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::NotFound;
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::RunView;
@@ -20,8 +19,8 @@ pub async fn handle(
     _caller: Caller,
     Id(id): Id<RunId>,
     state: Data<HttpState>,
-) -> Result<Answer<RunView>, ApiError> {
-    Ok(Answer(find(&state, id).await?.into()))
+) -> Result<Json<RunView>, ApiError> {
+    Ok(Json(find(&state, id).await?.into()))
 }
 
 /// The run, or the problem that there is none.

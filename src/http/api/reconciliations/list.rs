@@ -4,8 +4,7 @@ use actix_web::web::Data;
 
 use crate::db::runs::RUN_ORDER;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Query, text};
+use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, RunView};
@@ -19,10 +18,10 @@ pub async fn handle(
     _caller: Caller,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<PageView<RunView>>, ApiError> {
+) -> Result<Json<PageView<RunView>>, ApiError> {
     let paging = query.paging(RUN_ORDER, |value| text::moment(value).is_ok());
     let seal = query.seal();
     query.finish()?;
     let page = state.app.db.list_runs(paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Answer(PageView::of(page, RunView::from, &seal)))
+    Ok(Json(PageView::of(page, RunView::from, &seal)))
 }

@@ -4,8 +4,8 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
-use crate::http::accept::Gives;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::accept::Produces;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod body;
 pub mod cancel;
@@ -22,7 +22,7 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     at("/api/admin/reconciliations/{id}").get(Needs(Scope::Admin), get::handle).add_to(routes);
     at("/api/admin/reconciliations/{id}/events")
-        .giving(Gives::EventStream)
+        .producing(Produces::EventStream)
         .get(Needs(Scope::Admin), events::handle)
         .add_to(routes);
     at("/api/admin/reconciliations/{id}/findings")

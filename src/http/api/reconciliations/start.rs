@@ -11,7 +11,6 @@ use crate::db::idempotency::Claim;
 use crate::domain::RunId;
 use crate::domain::run::{Run, RunRequest, RunStatus};
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Json, Once, Query, text};
 use crate::http::openapi::{BadBody, OtherKey, RunActive};
 use crate::http::problem::ApiError;
@@ -49,11 +48,11 @@ pub async fn handle(
         Attempt::First(claim) => first(&state, &claim, request, wait).await?,
     };
     if wait && run.status != RunStatus::Running {
-        return Ok(HttpResponse::Ok().answer(RunView::from(run)));
+        return Ok(HttpResponse::Ok().json(RunView::from(run)));
     }
     let path = format!("/api/admin/reconciliations/{}", run.id);
     let mut response = HttpResponse::Accepted();
-    Ok(response.insert_header((LOCATION, path)).answer(RunView::from(run)))
+    Ok(response.insert_header((LOCATION, path)).json(RunView::from(run)))
 }
 
 async fn begun(started: RunHandle, wait: bool) -> Run {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::answer::Answer;
+use crate::http::extract::Json;
 
 /// That the process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,6 +17,6 @@ pub struct Health {
 /// Touches neither database nor store: a restart would mend neither.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "service",
     responses((status = 200, description = "Alive", body = Health)))]
-pub async fn handle() -> Answer<Health> {
-    Answer(Health { status: "ok" })
+pub async fn handle() -> Json<Health> {
+    Json(Health { status: "ok" })
 }

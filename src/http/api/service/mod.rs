@@ -1,8 +1,8 @@
 //! The service about itself: alive, ready, documented.
 
 use super::{Routes, at};
-use crate::http::accept::Gives;
-use crate::http::access::Access;
+use crate::http::middleware::accept::Produces;
+use crate::http::middleware::access::Access;
 
 pub mod healthz;
 pub mod metrics;
@@ -14,13 +14,13 @@ pub mod swagger_ui;
 pub(super) fn register(routes: &mut Routes) {
     at("/healthz").get(Access::Public, healthz::handle).add_to(routes);
     at("/readyz").get(Access::Public, readyz::handle).add_to(routes);
-    at("/metrics").giving(Gives::Text).get(Access::Public, metrics::handle).add_to(routes);
+    at("/metrics").producing(Produces::Text).get(Access::Public, metrics::handle).add_to(routes);
     at("/api/schema").get(Access::Public, schema::handle).add_to(routes);
-    let page = |path| at(path).giving(Gives::Html);
+    let page = |path| at(path).producing(Produces::Html);
     page("/api/schema/redoc").get(Access::Public, redoc::handle).add_to(routes);
     page("/api/schema/swagger-ui").get(Access::Public, swagger_ui::handle).add_to(routes);
     // Scripts, styles and icons: browsers name each kind, and mean all.
-    let file = |path| at(path).giving(Gives::Any);
+    let file = |path| at(path).producing(Produces::Any);
     file("/api/schema/redoc/redoc.standalone.js").get(Access::Public, redoc::script).add_to(routes);
     file("/api/schema/swagger-ui/{file}").get(Access::Public, swagger_ui::handle).add_to(routes);
 }

@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
+use crate::http::extract::Json;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
-use crate::http::shared::Shared;
+use crate::http::single_flight::SingleFlight;
 use crate::storage::Capabilities;
 use crate::telemetry::chain;
 
@@ -32,11 +32,11 @@ const OK: &str = "ok";
 type Checks = BTreeMap<String, &'static str>;
 
 /// What was found last, for all workers.
-pub struct Latest(Shared<Arc<Checks>>);
+pub struct Latest(SingleFlight<Arc<Checks>>);
 
 impl Default for Latest {
     fn default() -> Self {
-        Self(Shared::kept_for(KEPT))
+        Self(SingleFlight::kept_for(KEPT))
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Readiness {
 pub async fn handle(
     state: Data<HttpState>,
     latest: Data<Latest>,
-) -> Result<Answer<Readiness>, ApiError> {
+) -> Result<Json<Readiness>, ApiError> {
     let app = Arc::clone(&state.app);
     let checks = latest.0.get(|| look(app).map(Arc::new).in_current_span()).await;
     let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks broke off"))?;
@@ -76,7 +76,7 @@ pub async fn handle(
         let stores = app.stores.iter();
         let capabilities =
             stores.map(|(name, store)| (name.clone(), Arc::clone(&store.capabilities))).collect();
-        return Ok(Answer(Readiness { ready: true, checks, capabilities }));
+        return Ok(Json(Readiness { ready: true, checks, capabilities }));
     }
     let down: Vec<_> =
         checks.iter().filter(|(_, found)| **found != OK).map(|(name, _)| name.as_str()).collect();

@@ -9,8 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::stats::{Stats, Times};
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::Caller;
+use crate::http::extract::{Caller, Json};
 use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 
@@ -119,9 +118,6 @@ impl From<Stats> for StatsView {
 /// on a large table: counts are shared by all who ask and made now and then.
 #[utoipa::path(get, path = "/api/admin/stats", operation_id = "get_stats", tag = "admin",
     responses((status = 200, description = "How things stand", body = StatsView)))]
-pub async fn handle(
-    _caller: Caller,
-    state: Data<HttpState>,
-) -> Result<Answer<StatsView>, ApiError> {
-    Ok(Answer(state.app.stats().await?.into()))
+pub async fn handle(_caller: Caller, state: Data<HttpState>) -> Result<Json<StatsView>, ApiError> {
+    Ok(Json(state.app.stats().await?.into()))
 }

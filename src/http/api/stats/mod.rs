@@ -2,7 +2,7 @@
 
 use super::{Routes, at};
 use crate::domain::Scope;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod get;
 

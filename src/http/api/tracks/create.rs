@@ -6,7 +6,6 @@ use actix_web::web::Data;
 
 use super::body::NewTrack;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Json, Once};
 use crate::http::openapi::{BadBody, OnceOnly};
 use crate::http::problem::ApiError;
@@ -28,5 +27,5 @@ pub async fn handle(
     let key = once.key();
     let track = state.app.create_track_once(&caller.owner, key.as_ref(), body.try_into()?).await?;
     let path = format!("/api/tracks/{}", track.0.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, path)).answer(TrackView::from(track)))
+    Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from(track)))
 }

@@ -6,9 +6,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::accept::Gives;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id, Query, text};
+use crate::http::middleware::accept::Produces;
 use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
@@ -37,7 +36,7 @@ pub async fn handle(
     let redirect = query.value("redirect", text::flag).unwrap_or(true);
     query.finish()?;
     if !redirect {
-        Gives::Json.acceptable(request.headers())?;
+        Produces::Json.check(request.headers())?;
     }
     let signed = state.app.track_file(&caller.owner, id).await?;
     if redirect {
@@ -46,5 +45,5 @@ pub async fn handle(
         return Ok(response.insert_header((LOCATION, signed.url)).finish());
     }
     let mut response = HttpResponse::Ok();
-    Ok(response.insert_header((CACHE_CONTROL, "no-store")).answer(FileUrlView::from(signed)))
+    Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(FileUrlView::from(signed)))
 }

@@ -4,8 +4,7 @@ use actix_web::web::Data;
 
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id};
+use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
@@ -18,6 +17,6 @@ pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,
     state: Data<HttpState>,
-) -> Result<Answer<TrackView>, ApiError> {
-    Ok(Answer(state.app.track(&caller.owner, id).await?.into()))
+) -> Result<Json<TrackView>, ApiError> {
+    Ok(Json(state.app.track(&caller.owner, id).await?.into()))
 }

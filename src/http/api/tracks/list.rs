@@ -6,8 +6,7 @@ use utoipa::IntoParams;
 use crate::db::tracks::{EMPTY, TrackFilter, TrackOrder};
 use crate::domain::Status;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Query, text};
+use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, TrackView};
@@ -39,10 +38,10 @@ pub async fn handle(
     caller: Caller,
     query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<PageView<TrackView>>, ApiError> {
+) -> Result<Json<PageView<TrackView>>, ApiError> {
     let seal = query.seal();
     let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
-    Ok(Answer(PageView::of(page, TrackView::from, &seal)))
+    Ok(Json(PageView::of(page, TrackView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {

@@ -4,8 +4,8 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
-use crate::http::accept::Gives;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::accept::Produces;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod body;
 pub mod create;
@@ -27,7 +27,7 @@ pub(super) fn register(routes: &mut Routes) {
         .get(Needs(Scope::TracksRead), get::handle)
         .on(&[Method::PUT], Needs(Scope::TracksWrite), put::handle)
         .on(&[Method::PATCH], Needs(Scope::TracksWrite), patch::handle)
-        .giving(Gives::Any)
+        .producing(Produces::Any)
         .on(&[Method::DELETE], Needs(Scope::TracksWrite), delete::handle)
         .add_to(routes);
     at("/api/tracks/{id}/presigned-url")
@@ -39,7 +39,7 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     // A player asks for audio, and is sent on to it.
     at("/api/tracks/{id}/file")
-        .giving(Gives::Any)
+        .producing(Produces::Any)
         .get(Needs(Scope::TracksRead), file::handle)
         .add_to(routes);
 }

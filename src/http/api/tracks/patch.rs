@@ -5,7 +5,6 @@ use actix_web::web::Data;
 use super::body::{TrackChanges, TrackPatch};
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
@@ -23,8 +22,8 @@ pub async fn handle(
     Id(id): Id<TrackId>,
     Json(body): Json<TrackPatch>,
     state: Data<HttpState>,
-) -> Result<Answer<TrackView>, ApiError> {
+) -> Result<Json<TrackView>, ApiError> {
     let changes: TrackChanges = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |fields| changes.apply(fields)).await?;
-    Ok(Answer(track.into()))
+    Ok(Json(track.into()))
 }

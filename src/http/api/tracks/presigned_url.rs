@@ -7,7 +7,6 @@ use actix_web::web::Data;
 use crate::app::create_upload::NewUpload;
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::api::uploads::body::Terms;
 use crate::http::extract::{Caller, Id, Once, OptionalJson};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
@@ -46,5 +45,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .answer(PresignedUrlView::new(signed, created.upload)))
+        .json(PresignedUrlView::new(signed, created.upload)))
 }

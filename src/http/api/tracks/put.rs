@@ -6,7 +6,6 @@ use super::body::NewTrack;
 use crate::db::tracks::TrackFields;
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
@@ -24,8 +23,8 @@ pub async fn handle(
     Id(id): Id<TrackId>,
     Json(body): Json<NewTrack>,
     state: Data<HttpState>,
-) -> Result<Answer<TrackView>, ApiError> {
+) -> Result<Json<TrackView>, ApiError> {
     let fields: TrackFields = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |_| fields.clone()).await?;
-    Ok(Answer(track.into()))
+    Ok(Json(track.into()))
 }

@@ -9,9 +9,7 @@ use utoipa::ToSchema;
 use crate::app::direct_upload::DirectUpload;
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
-use crate::http::access::DirectUploadPermit;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Digests, FileBody, Id, Query, text};
+use crate::http::extract::{Caller, Digests, DirectUploadPermit, FileBody, Id, Json, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
@@ -44,14 +42,14 @@ struct FileForm {
     responses((status = 200, description = "The track with its file", body = TrackView),
         BadFile, NotFound))]
 pub async fn handle(
-    (caller, place): (Caller, DirectUploadPermit),
+    (caller, permit): (Caller, DirectUploadPermit),
     Id(track): Id<TrackId>,
     mut query: Query,
     request: HttpRequest,
     Digests(digests): Digests,
     body: FileBody,
     state: Data<HttpState>,
-) -> Result<Answer<TrackView>, ApiError> {
+) -> Result<Json<TrackView>, ApiError> {
     let policy = query.text("policy").map(PolicyName::new);
     query.finish()?;
     let filename = filename(request.uri().path())?;
@@ -61,12 +59,12 @@ pub async fn handle(
     // begun must still be ended.
     let app = state.app.clone();
     let work = async move {
-        let _place = place;
+        let _permit = permit;
         app.direct_upload(&caller.owner, upload, bytes).await
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    Ok(Answer(stored.map_err(|error| stall.explain(error))?.into()))
+    Ok(Json(stored.map_err(|error| stall.explain(error))?.into()))
 }
 
 /// The last segment as it was sent: the router decodes what is no UTF-8 into something

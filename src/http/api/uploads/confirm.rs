@@ -5,8 +5,7 @@ use actix_web::web::Data;
 use super::body::Nothing;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id, OptionalJson};
+use crate::http::extract::{Caller, Id, Json, OptionalJson};
 use crate::http::openapi::{BadBody, NotArrived, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -24,6 +23,6 @@ pub async fn handle(
     Id(id): Id<UploadId>,
     _: OptionalJson<Nothing>,
     state: Data<HttpState>,
-) -> Result<Answer<UploadView>, ApiError> {
-    Ok(Answer(state.app.confirm_upload(&caller.owner, id).await?.into()))
+) -> Result<Json<UploadView>, ApiError> {
+    Ok(Json(state.app.confirm_upload(&caller.owner, id).await?.into()))
 }

@@ -6,7 +6,6 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Json, Once};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
@@ -36,5 +35,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .answer(UploadView::from(created)))
+        .json(UploadView::from(created)))
 }

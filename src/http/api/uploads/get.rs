@@ -8,8 +8,7 @@ use utoipa::IntoParams;
 use crate::app::changes::MAX_WAIT;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id, Query};
+use crate::http::extract::{Caller, Id, Json, Query};
 use crate::http::openapi::{BadQuery, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -34,7 +33,7 @@ pub async fn handle(
     Id(id): Id<UploadId>,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<UploadView>, ApiError> {
+) -> Result<Json<UploadView>, ApiError> {
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
@@ -43,7 +42,7 @@ pub async fn handle(
         }
         _ => state.app.upload(&caller.owner, id).await?,
     };
-    Ok(Answer(upload.into()))
+    Ok(Json(upload.into()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -7,8 +7,7 @@ use utoipa::IntoParams;
 use crate::db::uploads::{UPLOAD_ORDER, UploadFilter};
 use crate::domain::{PolicyName, Status};
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Query, text};
+use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, StatusName, UploadView};
@@ -40,10 +39,10 @@ pub async fn handle(
     caller: Caller,
     query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<PageView<UploadView>>, ApiError> {
+) -> Result<Json<PageView<UploadView>>, ApiError> {
     let seal = query.seal();
     let page = state.app.db.list_uploads(&caller.owner, &filter(query)?).await?;
-    Ok(Answer(PageView::of(page, UploadView::from, &seal)))
+    Ok(Json(PageView::of(page, UploadView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {

@@ -4,8 +4,7 @@ use actix_web::web::Data;
 
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Id};
+use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{NotFound, NotInParts, PartsGone};
 use crate::http::problem::ApiError;
 use crate::http::views::HeldPartsView;
@@ -22,6 +21,6 @@ pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,
     state: Data<HttpState>,
-) -> Result<Answer<HeldPartsView>, ApiError> {
-    Ok(Answer(state.app.held_parts(&caller.owner, id).await?.into()))
+) -> Result<Json<HeldPartsView>, ApiError> {
+    Ok(Json(state.app.held_parts(&caller.owner, id).await?.into()))
 }

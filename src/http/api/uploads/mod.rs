@@ -4,8 +4,8 @@ use actix_web::http::Method;
 
 use super::{Routes, at};
 use crate::domain::Scope;
-use crate::http::accept::Gives;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::accept::Produces;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod body;
 pub mod complete;
@@ -26,11 +26,11 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     at("/api/uploads/{id}")
         .get(Needs(Scope::UploadsRead), get::handle)
-        .giving(Gives::Any)
+        .producing(Produces::Any)
         .on(&[Method::DELETE], Needs(Scope::UploadsWrite), delete::handle)
         .add_to(routes);
     at("/api/uploads/{id}/events")
-        .giving(Gives::EventStream)
+        .producing(Produces::EventStream)
         .get(Needs(Scope::UploadsRead), events::handle)
         .add_to(routes);
     at("/api/uploads/{id}/presign")

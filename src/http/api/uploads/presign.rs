@@ -7,7 +7,6 @@ use actix_web::web::Data;
 use super::body::Renewal;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id, OptionalJson};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
@@ -32,5 +31,5 @@ pub async fn handle(
     let renewed = state.app.renew_upload(&caller.owner, id, body.expires_in).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .answer(UploadView::from(renewed)))
+        .json(UploadView::from(renewed)))
 }

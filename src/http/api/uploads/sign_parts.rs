@@ -7,7 +7,6 @@ use actix_web::web::Data;
 use super::body::PartNumbers;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
@@ -35,5 +34,5 @@ pub async fn handle(
     let parts = state.app.sign_parts(&caller.owner, id, &part_numbers, expires_in).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .answer(SignedPartsView::from(parts)))
+        .json(SignedPartsView::from(parts)))
 }

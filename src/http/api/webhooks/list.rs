@@ -7,8 +7,7 @@ use super::DeliveryView;
 use crate::db::outbox::DELIVERY_ORDER;
 use crate::domain::webhook::DeliveryStatus;
 use crate::http::HttpState;
-use crate::http::answer::Answer;
-use crate::http::extract::{Caller, Query, text};
+use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::PageView;
@@ -31,12 +30,12 @@ pub async fn handle(
     _caller: Caller,
     mut query: Query,
     state: Data<HttpState>,
-) -> Result<Answer<PageView<DeliveryView>>, ApiError> {
+) -> Result<Json<PageView<DeliveryView>>, ApiError> {
     let paging = query.paging(DELIVERY_ORDER, |value| text::moment(value).is_ok());
     let names = DeliveryStatus::ALL.into_iter().map(DeliveryStatus::name);
     let status = query.value("status", text::one_of(names));
     let seal = query.seal();
     query.finish()?;
     let page = state.app.db.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Answer(PageView::of(page, DeliveryView::from, &seal)))
+    Ok(Json(PageView::of(page, DeliveryView::from, &seal)))
 }

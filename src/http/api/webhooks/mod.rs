@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Routes, at};
 use crate::domain::Scope;
 use crate::domain::webhook::Delivery;
-use crate::http::access::Access::Needs;
+use crate::http::middleware::access::Access::Needs;
 
 pub mod list;
 pub mod redeliver;

@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use super::DeliveryView;
 use crate::http::HttpState;
-use crate::http::answer::AnswerJson;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::NotFound;
 use crate::http::problem::{ApiError, Code};
@@ -25,5 +24,5 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let delivery = state.app.db.redeliver(id, state.app.now()).await?;
     let none = || ApiError::saying(Code::NotFound, "No such delivery");
-    Ok(HttpResponse::Accepted().answer(DeliveryView::from(delivery.ok_or_else(none)?)))
+    Ok(HttpResponse::Accepted().json(DeliveryView::from(delivery.ok_or_else(none)?)))
 }

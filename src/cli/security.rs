@@ -14,20 +14,19 @@ use crate::config::{
     AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
 };
 use crate::domain::ConcurrencyLimit;
-use crate::http::access::Protection;
-use crate::http::extract::Intake;
+use crate::http::{EventAuth, SecurityConfig};
 
 /// How long after a fetch of keys no other is made: tokens with made-up key ids would else
 /// have the issuer asked each time.
 const JWKS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Builds what stands before the routes.
-pub async fn protection(config: &Config, app: &App) -> anyhow::Result<Protection> {
+pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<SecurityConfig> {
     let LimitsConfig { direct_uploads, direct_uploads_per_owner, .. } = config.limits;
     let places = if direct_uploads == 0 { usize::MAX } else { direct_uploads };
     let share = config.share(direct_uploads_per_owner);
-    Ok(Protection {
-        intake: Intake::new(config.events.token.clone()),
+    Ok(SecurityConfig {
+        event_auth: EventAuth::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
         rate_limit: rate_limit(&config.limits),
         direct_uploads: Arc::new(ConcurrencyLimit::new(places, share)),

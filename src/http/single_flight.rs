@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 /// The answer that is there, or on its way.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub struct SingleFlight<T> {
     keep: Duration,
     latest: Mutex<Option<watch::Receiver<Option<Answer<T>>>>>,
 }
@@ -20,7 +20,7 @@ struct Answer<T> {
     found: T,
 }
 
-impl<T: Clone + Send + Sync + 'static> Shared<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Answers that hold for so long.
     pub fn kept_for(keep: Duration) -> Self {
         Self { keep, latest: Mutex::new(None) }
@@ -79,12 +79,12 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_ask_meanwhile_share_one_answer_and_who_leaves_takes_it_from_nobody() {
-        let shared = Arc::new(Shared::kept_for(Duration::from_mins(1)));
+        let flight = Arc::new(SingleFlight::kept_for(Duration::from_mins(1)));
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let ask = || {
-            let (shared, asked, gate) = (shared.clone(), asked.clone(), gate.clone());
+            let (flight, asked, gate) = (flight.clone(), asked.clone(), gate.clone());
             tokio::spawn(async move {
-                shared
+                flight
                     .get(|| async move {
                         let _open = gate.acquire().await;
                         asked.fetch_add(1, Ordering::SeqCst) + 1
@@ -106,12 +106,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_old_or_broke_off_is_asked_for_again() {
-        let shared = Shared::kept_for(Duration::ZERO);
-        assert_eq!(shared.get(|| async { 1 }).await, Some(1));
-        assert_eq!(shared.get(|| async { 2 }).await, Some(2));
-        let shared = Shared::kept_for(Duration::from_mins(1));
-        assert_eq!(shared.get(|| async { panic!("broke off") }).await, None::<i32>);
-        assert_eq!(shared.get(|| async { 3 }).await, Some(3));
-        assert_eq!(shared.get(|| async { 4 }).await, Some(3));
+        let flight = SingleFlight::kept_for(Duration::ZERO);
+        assert_eq!(flight.get(|| async { 1 }).await, Some(1));
+        assert_eq!(flight.get(|| async { 2 }).await, Some(2));
+        let flight = SingleFlight::kept_for(Duration::from_mins(1));
+        assert_eq!(flight.get(|| async { panic!("broke off") }).await, None::<i32>);
+        assert_eq!(flight.get(|| async { 3 }).await, Some(3));
+        assert_eq!(flight.get(|| async { 4 }).await, Some(3));
     }
 }

@@ -1,29 +1,29 @@
-//! What clients say that they can read: `Accept`, RFC 9110 section 12.5.1.
+//! Content negotiation by `Accept` (RFC 9110, section 12.5.1).
 //!
-//! A route has one media type to give, and errors another. Who reads one of them is served,
-//! who reads neither is told so before anything is done. Parameters other than `q` are not
-//! looked at: `application/json;charset=utf-8` is JSON.
+//! A route has one media type, and errors have another. A request whose `Accept` allows neither
+//! is refused with 406 before the handler runs. Parameters other than `q` are ignored:
+//! `application/json;charset=utf-8` is JSON.
 
 use actix_web::http::header::{ACCEPT, HeaderMap};
 
-use super::problem::{ApiError, Code, PROBLEM_JSON};
+use crate::http::problem::{ApiError, Code, PROBLEM_JSON};
 
-/// What a route has to give. Declared where the route is (`routes`).
+/// The media type of a route's successful response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gives {
+pub enum Produces {
     /// JSON.
     Json,
     /// Server-sent events.
     EventStream,
     /// A page.
     Html,
-    /// Lines of text.
+    /// Plain text.
     Text,
-    /// Nothing, or what depends on more than the route: nobody is refused for it.
+    /// No body, or a media type that depends on more than the route. `Accept` is ignored.
     Any,
 }
 
-impl Gives {
+impl Produces {
     fn media_type(self) -> Option<&'static str> {
         match self {
             Self::Json => Some("application/json"),
@@ -34,37 +34,38 @@ impl Gives {
         }
     }
 
-    /// Whether somebody may be refused for what it can't read.
-    pub fn is_chosen(self) -> bool {
+    /// Whether `Accept` is checked.
+    pub fn is_negotiated(self) -> bool {
         self != Self::Any
     }
 
-    /// Refuses a request whose answer its sender could not read.
-    pub fn acceptable(self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Returns 406 if `Accept` allows neither this media type nor problem documents. A header
+    /// without a valid media range allows everything.
+    pub fn check(self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(own) = self.media_type() else { return Ok(()) };
         let lines = headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok());
-        let mut asked = false;
-        let (mut answer, mut problem) = (Judgement::of(own), Judgement::of(PROBLEM_JSON));
+        let mut any_range = false;
+        let (mut response, mut problem) = (Match::of(own), Match::of(PROBLEM_JSON));
         for range in lines.flat_map(|line| split(line, ',')).filter_map(Range::parse) {
-            asked = true;
-            answer.hear(range);
-            problem.hear(range);
+            any_range = true;
+            response.add(range);
+            problem.add(range);
         }
-        // Nothing that can be read is the same as nothing.
-        if !asked || answer.admitted || problem.admitted {
+        if !any_range || response.accepted || problem.accepted {
             return Ok(());
         }
-        Err(ApiError::saying(Code::NotAcceptable, format!("The answer would be {own}")))
+        let detail = format!("Accept must allow {own}, the media type of the response");
+        Err(ApiError::saying(Code::NotAcceptable, detail))
     }
 }
 
-/// A media range, `type/subtype`, where `*` is any.
+/// A media range, `type/subtype`, in which `*` is any.
 #[derive(Clone, Copy)]
 struct Range<'a> {
     kind: &'a str,
     subtype: &'a str,
     /// Whether its weight is above zero.
-    wanted: bool,
+    accepted: bool,
 }
 
 impl<'a> Range<'a> {
@@ -77,12 +78,12 @@ impl<'a> Range<'a> {
         let weight = parts
             .filter_map(|part| part.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-        let wanted = weight.is_none_or(|(_, weight)| !is_zero(weight.trim()));
-        Some(Self { kind, subtype, wanted })
+        let accepted = weight.is_none_or(|(_, weight)| !is_zero(weight.trim()));
+        Some(Self { kind, subtype, accepted })
     }
 
-    /// How closely it names a media type; `None` where it does not.
-    fn closeness(self, kind: &str, subtype: &str) -> Option<u8> {
+    /// How specific the match with a media type is; `None` if it does not match.
+    fn specificity(self, kind: &str, subtype: &str) -> Option<u8> {
         match (self.kind, self.subtype) {
             ("*", "*") => Some(0),
             (own, "*") if own.eq_ignore_ascii_case(kind) => Some(1),
@@ -94,38 +95,39 @@ impl<'a> Range<'a> {
     }
 }
 
-/// `0` with up to three zeros behind a point.
+/// `0`, with any number of zeros after a point.
 fn is_zero(weight: &str) -> bool {
     weight.strip_prefix('0').is_some_and(|rest| {
         rest.strip_prefix('.').unwrap_or(rest).bytes().all(|digit| digit == b'0')
     })
 }
 
-/// What the ranges say of one media type: of those that name it the closest counts.
-struct Judgement {
+/// Whether a list of ranges accepts one media type. The most specific range that matches
+/// decides.
+struct Match {
     kind: &'static str,
     subtype: &'static str,
-    closest: Option<u8>,
-    admitted: bool,
+    specificity: Option<u8>,
+    accepted: bool,
 }
 
-impl Judgement {
+impl Match {
     fn of(media_type: &'static str) -> Self {
         let (kind, subtype) = media_type.split_once('/').unwrap_or((media_type, ""));
-        Self { kind, subtype, closest: None, admitted: false }
+        Self { kind, subtype, specificity: None, accepted: false }
     }
 
-    fn hear(&mut self, range: Range<'_>) {
-        let Some(closeness) = range.closeness(self.kind, self.subtype) else { return };
-        if self.closest.is_none_or(|closest| closeness > closest) {
-            (self.closest, self.admitted) = (Some(closeness), range.wanted);
-        } else if self.closest == Some(closeness) {
-            self.admitted |= range.wanted;
+    fn add(&mut self, range: Range<'_>) {
+        let Some(specificity) = range.specificity(self.kind, self.subtype) else { return };
+        if self.specificity.is_none_or(|highest| specificity > highest) {
+            (self.specificity, self.accepted) = (Some(specificity), range.accepted);
+        } else if self.specificity == Some(specificity) {
+            self.accepted |= range.accepted;
         }
     }
 }
 
-/// The pieces between separators that stand outside of quotes.
+/// Splits at separators outside of quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |letter: char| {
@@ -146,12 +148,12 @@ mod tests {
 
     use super::*;
 
-    fn admits(gives: Gives, lines: &[&str]) -> bool {
+    fn accepts(produces: Produces, lines: &[&str]) -> bool {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(ACCEPT, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
-        match gives.acceptable(&headers) {
+        match produces.check(&headers) {
             Ok(()) => true,
             Err(error) => {
                 assert_eq!(error.code(), Code::NotAcceptable);
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_what_the_route_gives_is_served() {
+    fn a_request_that_accepts_the_route_s_media_type_is_served() {
         for accept in [
             "application/json",
             "APPLICATION/JSON",
@@ -175,18 +177,21 @@ mod tests {
             "application/problem+json",
             "application/json;q=1.000",
         ] {
-            assert!(admits(Gives::Json, &[accept]), "{accept}");
+            assert!(accepts(Produces::Json, &[accept]), "{accept}");
         }
-        assert!(admits(Gives::Json, &["text/html", "application/json"]), "two lines are one list");
-        assert!(admits(Gives::EventStream, &["text/event-stream"]));
-        assert!(admits(Gives::Html, &["text/*"]));
+        assert!(
+            accepts(Produces::Json, &["text/html", "application/json"]),
+            "two lines are one list"
+        );
+        assert!(accepts(Produces::EventStream, &["text/event-stream"]));
+        assert!(accepts(Produces::Html, &["text/*"]));
         let scraper = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4";
-        assert!(admits(Gives::Text, &[scraper]));
-        assert!(admits(Gives::Any, &["image/png"]));
+        assert!(accepts(Produces::Text, &[scraper]));
+        assert!(accepts(Produces::Any, &["image/png"]));
     }
 
     #[test]
-    fn who_reads_neither_that_nor_problems_is_refused() {
+    fn a_request_that_accepts_neither_the_media_type_nor_problems_is_refused() {
         for accept in [
             "text/html",
             "image/*",
@@ -201,33 +206,33 @@ mod tests {
             "text/html;a=\"application/json, application/json\"",
             "text/html;a=\"\\\", application/json\"",
         ] {
-            assert!(!admits(Gives::Json, &[accept]), "{accept}");
+            assert!(!accepts(Produces::Json, &[accept]), "{accept}");
         }
-        assert!(!admits(Gives::EventStream, &["application/json"]));
-        assert!(!admits(Gives::Html, &["application/json"]));
-        assert!(!admits(Gives::Json, &["application/xml", "text/html"]));
+        assert!(!accepts(Produces::EventStream, &["application/json"]));
+        assert!(!accepts(Produces::Html, &["application/json"]));
+        assert!(!accepts(Produces::Json, &["application/xml", "text/html"]));
     }
 
     #[test]
-    fn the_closest_range_counts_wherever_it_stands() {
+    fn the_most_specific_range_decides_wherever_it_is() {
         let refused = "application/problem+json;q=0, application/json;q=0, */*";
-        assert!(!admits(Gives::Json, &[refused]));
-        assert!(admits(Gives::Text, &[refused]));
-        // Refused as JSON, but problems are read.
-        assert!(admits(Gives::Json, &["application/json;q=0, */*"]));
+        assert!(!accepts(Produces::Json, &[refused]));
+        assert!(accepts(Produces::Text, &[refused]));
+        // JSON is refused, but problem documents are accepted.
+        assert!(accepts(Produces::Json, &["application/json;q=0, */*"]));
     }
 
     #[test]
-    fn what_cant_be_read_is_as_if_it_were_not_there() {
+    fn invalid_ranges_are_ignored() {
         for lines in [&[][..], &[""], &["json"], &["/"], &["*/json"], &[",;,"], &["\u{e9}/x"]] {
-            assert!(admits(Gives::Json, lines), "{lines:?}");
+            assert!(accepts(Produces::Json, lines), "{lines:?}");
         }
-        assert!(!admits(Gives::Json, &["json, text/html"]));
-        assert!(admits(Gives::Json, &["text/html;q=0, nonsense, */*;q=1"]));
+        assert!(!accepts(Produces::Json, &["json, text/html"]));
+        assert!(accepts(Produces::Json, &["text/html;q=0, nonsense, */*;q=1"]));
     }
 
     #[test]
-    fn a_weight_of_zero_is_zero_however_it_is_written() {
+    fn a_weight_of_zero_has_several_spellings() {
         assert!(["0", "0.", "0.0", "0.000"].iter().all(|text| is_zero(text)));
         assert!(["1", "0.001", "0.5", "", "x", ".0"].iter().all(|text| !is_zero(text)));
     }

@@ -1,20 +1,12 @@
-//! Failures of use cases as problems: what the client is told of each.
+//! The errors of use cases as [`ApiError`]s.
 
-use super::{ApiError, Code};
+use super::code::Code;
+use super::error::ApiError;
 use crate::app::AppError;
 use crate::db::DbError;
-use crate::domain::policy::FieldErrors;
 use crate::reconcile::StartError;
 use crate::storage::StoreError;
 use crate::storage::presign::SignError;
-
-impl From<FieldErrors> for ApiError {
-    fn from(errors: FieldErrors) -> Self {
-        let mut error = Self::new(Code::Validation);
-        error.0.errors = Some(errors);
-        error
-    }
-}
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
@@ -49,7 +41,7 @@ impl From<AppError> for ApiError {
             AppError::KeyInFlight => Self::saying(Code::KeyInFlight, error.to_string()),
             AppError::TooManyWaiters => Self::saying(Code::TooManyWaiters, error.to_string()),
             AppError::ShareOfWaiters(share) => {
-                Self::over_share(share, "requests that wait at once")
+                Self::over_owner_limit(share, "waiting requests per owner")
             }
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
             AppError::Ended => Self::saying(Code::Ended, error.to_string()),
@@ -60,7 +52,7 @@ impl From<AppError> for ApiError {
             AppError::Store(error) => {
                 let code = match &error {
                     StoreError::Unavailable(_) => Code::Unavailable,
-                    // Whoever ended the upload aborted it.
+                    // The multipart upload is aborted when its upload ends.
                     StoreError::NoSuchMultipart => Code::Ended,
                     StoreError::PreconditionFailed
                     | StoreError::NoSuchBucket
@@ -90,10 +82,10 @@ impl From<StartError> for ApiError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Held(id) => {
-                Self::saying(Code::RunActive, "A run of that mode and policy is at work")
+                Self::saying(Code::RunActive, "A run of this mode and policy is active")
                     .with("run_id", id.to_string())
             }
-            // Only schedules name a time.
+            // Only scheduled runs have a time.
             StartError::Taken => Self::saying(Code::RunActive, error.to_string()),
             StartError::App(error) => error.into(),
         }
@@ -107,11 +99,14 @@ mod tests {
 
     use super::*;
     use crate::domain::RunId;
-    use crate::http::problem::{Row, Source};
+    use crate::http::problem::code::Row;
+    use crate::http::problem::document::problem_response;
 
     #[test]
-    fn every_failure_has_its_status_and_type() {
-        let broken = || Box::new(std::io::Error::other("secret")) as Source;
+    fn every_error_has_its_status_and_problem_type() {
+        let broken = || {
+            Box::new(std::io::Error::other("secret")) as Box<dyn std::error::Error + Send + Sync>
+        };
         for (error, status, name) in [
             (AppError::NotFound("track"), 404, "not-found"),
             (AppError::field("size", "File is empty"), 400, "validation"),
@@ -135,7 +130,7 @@ mod tests {
             let error = ApiError::from(error);
             let Row { name: kind, status: found, retry_after, .. } = error.code().row();
             assert_eq!((kind, found.as_u16()), (name, status));
-            let response = error.render(None);
+            let response = problem_response(&error, None);
             assert_eq!(response.headers().contains_key("retry-after"), status == 503);
             assert_eq!(retry_after.is_some(), status == 503);
             let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
@@ -144,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn a_run_at_work_is_named() {
+    fn the_active_run_is_named() {
         let id = RunId(uuid::Uuid::nil());
-        let response = ApiError::from(StartError::Held(id)).render(None);
+        let response = problem_response(&ApiError::from(StartError::Held(id)), None);
         assert_eq!(response.status(), StatusCode::CONFLICT);
         let body = actix_web::body::MessageBody::try_into_bytes(response.into_body()).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();

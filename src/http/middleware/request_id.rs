@@ -1,4 +1,4 @@
-//! The id of a request: taken from the client where it is fit for a log, else made.
+//! The id of a request: the client's `X-Request-Id` if it is safe to log, otherwise a new one.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
 use uuid::Uuid;
 
-use super::HttpState;
+use crate::http::state::HttpState;
 
-/// The header's name.
+/// The name of the header.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken: four UUIDs.
+/// The maximum length of a client's id: four UUIDs with separators.
 const MAX_LEN: usize = 144;
 
 /// The id of one request.
@@ -21,7 +21,7 @@ const MAX_LEN: usize = 144;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// Takes the client's id: printable ASCII of a bounded length, or nothing.
+    /// The client's id, if it is printable ASCII of at most [`MAX_LEN`] bytes.
     pub fn parse(value: &HeaderValue) -> Option<Self> {
         let text = value.to_str().ok()?;
         let printable = text.bytes().all(|b| (0x20..0x7f).contains(&b));
@@ -29,32 +29,33 @@ impl RequestId {
         (fits && printable).then(|| Self(value.clone()))
     }
 
-    /// The id of a request on its way in, decided on the first call.
-    pub(super) fn of(request: &ServiceRequest) -> Self {
+    /// The id of an incoming request. The first call decides it.
+    pub(in crate::http) fn of(request: &ServiceRequest) -> Self {
         if let Some(id) = request.extensions().get::<Self>() {
             return id.clone();
         }
-        let made = || {
-            let state = request.app_data::<Data<HttpState>>();
-            let made = state.map(|state| {
-                let mut text = Uuid::encode_buffer();
-                HeaderValue::from_str(state.app.ids.uuid().hyphenated().encode_lower(&mut text))
-            });
-            Self(made.and_then(Result::ok).unwrap_or(HeaderValue::from_static("none")))
-        };
-        let id = request.headers().get(REQUEST_ID).and_then(Self::parse).unwrap_or_else(made);
+        let from_client = request.headers().get(REQUEST_ID).and_then(Self::parse);
+        let id = from_client.or_else(|| Self::generate(request));
+        let id = id.unwrap_or(Self(HeaderValue::from_static("none")));
         request.extensions_mut().insert(id.clone());
         id
     }
 
-    /// The header for the answer.
-    pub(super) fn header(&self) -> (HeaderName, HeaderValue) {
+    fn generate(request: &ServiceRequest) -> Option<Self> {
+        let state = request.app_data::<Data<HttpState>>()?;
+        let mut buffer = Uuid::encode_buffer();
+        let text = state.app.ids.uuid().hyphenated().encode_lower(&mut buffer);
+        HeaderValue::from_str(text).ok().map(Self)
+    }
+
+    /// The header of the response.
+    pub(in crate::http) fn header(&self) -> (HeaderName, HeaderValue) {
         (REQUEST_ID, self.0.clone())
     }
 
-    /// The id itself.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
-        // Only what is ASCII becomes an id.
+        // Every constructor checks that the value is ASCII.
         self.0.to_str().unwrap_or_default()
     }
 }
@@ -70,13 +71,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_short_printable_ids_are_taken() {
-        let take = |text: &[u8]| {
+    fn only_short_printable_ids_are_accepted() {
+        let parse = |text: &[u8]| {
             HeaderValue::from_bytes(text).ok().and_then(|value| RequestId::parse(&value))
         };
-        assert_eq!(take(b"abc-123").map(|id| id.to_string()), Some("abc-123".to_owned()));
+        assert_eq!(parse(b"abc-123").map(|id| id.to_string()), Some("abc-123".to_owned()));
         for bad in [&b""[..], b"tab\there", "é".as_bytes(), &[b'a'; MAX_LEN + 1]] {
-            assert_eq!(take(bad), None, "{bad:?}");
+            assert_eq!(parse(bad), None, "{bad:?}");
         }
     }
 }

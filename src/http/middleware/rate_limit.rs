@@ -3,8 +3,8 @@
 
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 
-use super::problem::{ApiError, Code};
 use crate::auth::rate_limit::RateStatus;
+use crate::http::problem::{ApiError, Code};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -31,7 +31,7 @@ impl From<RateStatus> for RateLimitHeaders {
 /// Refuses a request over the limit.
 pub fn require_within_limit(status: RateStatus) -> Result<(), ApiError> {
     let Some(seconds) = status.retry_after else { return Ok(()) };
-    let detail = format!("At most {} requests a second", status.per_second);
+    let detail = format!("At most {} requests per second", status.per_second);
     let error = ApiError::saying(Code::RateLimited, detail);
     Err(error.header(RETRY_AFTER, HeaderValue::from(seconds)))
 }

@@ -1,0 +1,84 @@
+//! The problem document (RFC 9457) of an error.
+
+use std::collections::BTreeMap;
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::code::Row;
+use super::error::ApiError;
+use crate::domain::policy::FieldErrors;
+use crate::http::middleware::request_id::RequestId;
+
+/// The media type of a problem document.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "/problems/validation", "title": "The input breaks a rule", "status": 400,
+    "detail": "title: Must be at most 100 characters long",
+    "request_id": "0190a6f2-7b3c-7def-8123-456789abcdef",
+    "errors": {"title": ["Must be at most 100 characters long"]},
+}))]
+pub struct Problem {
+    /// A stable reference for the kind of problem, such as `/problems/validation`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind of problem in a few words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// This occurrence, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// The request, as the log knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// For bad input: sentences by field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<BTreeMap<String, Vec<String>>>,
+    /// What some kinds add, such as `run_id`.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    fn new(error: &ApiError, id: Option<&RequestId>) -> Self {
+        let Row { name, status, title, .. } = error.code().row();
+        let detail = error.detail().map(str::to_owned);
+        Self {
+            kind: format!("/problems/{name}"),
+            title,
+            status: status.as_u16(),
+            detail: detail.or_else(|| error.field_errors().and_then(first_sentence)),
+            request_id: id.map(ToString::to_string),
+            errors: error.field_errors().map(|errors| errors.0.clone()),
+            more: error.members().clone(),
+        }
+    }
+}
+
+/// The response with the problem document of an error.
+pub fn problem_response(error: &ApiError, id: Option<&RequestId>) -> HttpResponse {
+    let Row { status, retry_after, .. } = error.code().row();
+    let mut response = HttpResponse::build(status);
+    if let Some(seconds) = retry_after {
+        response.insert_header((header::RETRY_AFTER, seconds));
+    }
+    for (name, value) in error.headers() {
+        response.insert_header((name.clone(), value.clone()));
+    }
+    let body = serde_json::to_vec(&Problem::new(error, id)).unwrap_or_default();
+    response.content_type(PROBLEM_JSON).body(body)
+}
+
+/// The first sentence about a field, for clients that show only the detail.
+fn first_sentence(errors: &FieldErrors) -> Option<String> {
+    let (field, sentences) = errors.0.iter().next()?;
+    Some(format!("{field}: {}", sentences.first()?))
+}

@@ -1,0 +1,95 @@
+//! What the server shares with its handlers, extractors and middleware.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::auth::Authenticator;
+use crate::auth::rate_limit::RateLimit;
+use crate::db::Seal;
+use crate::domain::ConcurrencyLimit;
+use crate::reconcile::Reconciler;
+
+/// How many messages with bucket events are processed at the same time.
+const EVENT_MESSAGES: usize = 16;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The use cases.
+    pub app: Arc<App>,
+    /// Starts reconciliation runs.
+    pub reconciler: Arc<Reconciler>,
+}
+
+/// Limits and options of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpSettings {
+    /// Time that requests in progress have to finish when the service stops.
+    pub shutdown_timeout: Duration,
+    /// The maximum size of a JSON body, in bytes.
+    pub json_limit: usize,
+    /// The maximum time for a request head, for a JSON body, between two chunks of a file, and
+    /// for an idle connection.
+    pub client_timeout: Duration,
+    /// Whether `/demo` is served.
+    pub demo: bool,
+    /// The number of server threads. `None` is one per core.
+    pub workers: Option<usize>,
+}
+
+/// Authentication, limits and browser access.
+pub struct SecurityConfig {
+    /// The token for `POST /api/events/s3`.
+    pub event_auth: EventAuth,
+    /// Identifies callers by their token.
+    pub auth: Arc<Authenticator>,
+    /// Requests per second for each caller. `None` is no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Concurrent direct uploads.
+    pub direct_uploads: Arc<ConcurrencyLimit>,
+    /// Signs the cursors of lists.
+    pub seal: Seal,
+    /// The origins whose pages may call the API. `*` is all, an empty list is none.
+    pub cors_origins: Vec<String>,
+    /// The certificate and key, if the server itself terminates TLS.
+    pub tls: Option<rustls::ServerConfig>,
+}
+
+impl Default for SecurityConfig {
+    /// No authentication and no limits.
+    fn default() -> Self {
+        Self {
+            event_auth: EventAuth::new(None),
+            auth: Arc::new(Authenticator::open()),
+            rate_limit: None,
+            direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
+            seal: Seal::new(rand::random()),
+            cors_origins: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
+impl From<EventAuth> for SecurityConfig {
+    fn from(event_auth: EventAuth) -> Self {
+        Self { event_auth, ..Self::default() }
+    }
+}
+
+/// The token that senders of bucket events present, and a limit on concurrent messages.
+#[derive(Clone)]
+pub struct EventAuth {
+    pub(super) token: Option<SecretString>,
+    pub(super) permits: Arc<Semaphore>,
+}
+
+impl EventAuth {
+    /// Accepts messages with this token. Without a token, no message is accepted.
+    pub fn new(token: Option<SecretString>) -> Self {
+        Self { token, permits: Arc::new(Semaphore::new(EVENT_MESSAGES)) }
+    }
+}
