@@ -13,8 +13,6 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod domain;
-#[cfg(feature = "embedded-s3")]
-pub mod embedded_s3;
 pub mod http;
 #[cfg(test)]
 #[path = "tests/support/mutate.rs"]

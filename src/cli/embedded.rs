@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::adapters::{self, DEFAULT_REGION};
 use crate::config::StoreConfig;
-use crate::embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
 use crate::storage::Capabilities;
 use crate::storage::s3::{S3Credentials, S3Settings};
+use embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
 
 /// What a server keeps beside its data for other processes of the same user.
 #[derive(Clone, Serialize, Deserialize)]

@@ -3,8 +3,6 @@
 //! To add a subject: a folder here and a line below. Tests take what they need from
 //! [`support`]; each has its own database, bucket prefix and ports.
 
-#[cfg(feature = "embedded-s3")]
-mod embedded_s3;
 mod end_to_end;
 mod http;
 mod reconcile_oracle;

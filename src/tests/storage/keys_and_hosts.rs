@@ -85,7 +85,7 @@ async fn a_session_token_is_part_of_what_is_signed() {
 #[cfg(feature = "embedded-s3")]
 #[tokio::test]
 async fn the_bucket_may_be_a_host() {
-    use upload_coordinator::embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+    use embedded_s3::{EmbeddedS3, EmbeddedS3Config};
     let folder = tempfile::tempdir().unwrap();
     let server = EmbeddedS3::start(EmbeddedS3Config {
         data_dir: folder.path().to_owned(),

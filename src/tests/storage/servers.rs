@@ -11,6 +11,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(feature = "embedded-s3")]
+use embedded_s3::{EmbeddedS3, EmbeddedS3Config};
 use secrecy::ExposeSecret as _;
 #[cfg(feature = "embedded-s3")]
 use secrecy::SecretString;
@@ -18,8 +20,6 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use upload_coordinator::domain::clock::{Clock, SystemClock, Timestamp};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
-#[cfg(feature = "embedded-s3")]
-use upload_coordinator::embedded_s3::{EmbeddedS3, EmbeddedS3Config};
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::MemoryStore;

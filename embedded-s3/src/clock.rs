@@ -1,0 +1,38 @@
+//! The two things that the server takes from outside: the time and chance.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use s3s::dto::Timestamp;
+use uuid::Uuid;
+
+/// Milliseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server stands for an S3 elsewhere, which has a clock of its own"
+)]
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A name that nobody can guess and that never repeats.
+#[expect(clippy::disallowed_methods, reason = "blob names and request ids belong to this server")]
+pub(crate) fn random_name() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// A name whose byte order is the order of creation, to the millisecond.
+#[expect(clippy::disallowed_methods, reason = "multipart upload ids belong to this server")]
+pub(crate) fn ordered_name() -> String {
+    Uuid::now_v7().simple().to_string()
+}
+
+/// The protocol's form of a stored time.
+pub(crate) fn timestamp(ms: i64) -> Timestamp {
+    Timestamp::from(UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+/// The same at the protocol's resolution: headers carry whole seconds.
+pub(crate) fn timestamp_seconds(ms: i64) -> Timestamp {
+    timestamp(ms - ms.rem_euclid(1000))
+}

@@ -1,0 +1,113 @@
+//! Every refusal of the store, and the S3 error that it becomes.
+
+use std::io;
+
+use http::StatusCode;
+use s3s::{S3Error, S3ErrorCode};
+use thiserror::Error;
+use tracing::Dispatch;
+
+tokio::task_local! {
+    /// Where an inner error is logged. `s3s` itself runs with logging off, because its
+    /// debug lines carry whole requests, signatures included.
+    pub(crate) static LOG: Dispatch;
+}
+
+/// Why the store did not do what it was asked for.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("The specified bucket does not exist.")]
+    NoSuchBucket,
+    #[error("The specified key does not exist.")]
+    NoSuchKey,
+    #[error(
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may \
+         have been aborted or completed."
+    )]
+    NoSuchUpload,
+    #[error("At least one of the pre-conditions you specified did not hold.")]
+    PreconditionFailed,
+    #[error("Your previous request to create the named bucket succeeded and you already own it.")]
+    BucketExists,
+    #[error("The bucket you tried to delete is not empty.")]
+    BucketNotEmpty,
+    #[error(
+        "One or more of the specified parts could not be found. The part may not have been \
+         uploaded, or the specified entity tag may not match the part's entity tag."
+    )]
+    InvalidPart,
+    #[error("The CORS configuration does not exist.")]
+    NoSuchCors,
+    #[error("the index of objects failed")]
+    Index(#[from] sqlx::Error),
+    #[error("a file of the store failed")]
+    Io(#[from] io::Error),
+    #[error("the index of objects holds a value of `{column}` that it should not")]
+    Corrupt {
+        column: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("a task of the store ended early")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+impl From<StoreError> for S3Error {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::NoSuchBucket => S3ErrorCode::NoSuchBucket,
+            StoreError::NoSuchKey => S3ErrorCode::NoSuchKey,
+            StoreError::NoSuchUpload => S3ErrorCode::NoSuchUpload,
+            StoreError::PreconditionFailed => S3ErrorCode::PreconditionFailed,
+            StoreError::BucketExists => S3ErrorCode::BucketAlreadyOwnedByYou,
+            StoreError::BucketNotEmpty => S3ErrorCode::BucketNotEmpty,
+            StoreError::InvalidPart => S3ErrorCode::InvalidPart,
+            StoreError::NoSuchCors => S3ErrorCode::NoSuchCORSConfiguration,
+            StoreError::Index(sqlx::Error::PoolTimedOut) => return busy(),
+            StoreError::Index(_)
+            | StoreError::Io(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::Lost(_) => {
+                return internal(&error);
+            }
+        };
+        S3Error::with_message(code, error.to_string())
+    }
+}
+
+fn busy() -> S3Error {
+    S3Error::with_message(S3ErrorCode::SlowDown, "Please reduce your request rate.")
+}
+
+/// Logs the whole chain here, at the middleware, and tells the client nothing of it.
+fn internal(error: &StoreError) -> S3Error {
+    let log = || {
+        let mut chain = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            chain.push_str(": ");
+            chain.push_str(&error.to_string());
+            source = error.source();
+        }
+        tracing::error!(error = chain, "embedded S3 failed inside");
+    };
+    if LOG.try_with(|dispatch| tracing::dispatcher::with_default(dispatch, log)).is_err() {
+        log();
+    }
+    S3Error::with_message(
+        S3ErrorCode::InternalError,
+        "We encountered an internal error. Please try again.",
+    )
+}
+
+/// A refusal that needs no name of its own.
+pub(crate) fn refuse(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
+    S3Error::with_message(code, message.into())
+}
+
+/// The same for a code that `s3s` has no name for.
+pub(crate) fn refuse_as(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
+    error.set_status_code(status);
+    error
+}

@@ -1,0 +1,194 @@
+//! A small but real S3 server, for development and tests.
+//!
+//! It is the "local disk" storage of people who have no S3, and strict enough that a
+//! presigned URL is really verified. `s3s` speaks the protocol on a TCP port of its own;
+//! the store beneath is ours: blobs in files, an ordered index in SQLite.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `server.rs` | the accept loop and the orderly end of connections |
+//! | `middleware.rs` | what happens around `s3s` for each request: id, validation, CORS, drain |
+//! | `validation.rs` | refusals that `s3s` leaves out (unsigned `x-amz-*` headers, long expiries) |
+//! | `cors.rs` | preflights and CORS headers, by the bucket's configuration |
+//! | `blobs.rs`, `spool.rs` | files: a body is spooled, verified, synced, then named |
+//! | `checksum.rs` | flexible checksums: what was promised against what arrived |
+//! | `index/` | the rows; every change of an object is one transaction |
+//! | `page.rs` | ordered paging with prefixes, delimiters and tokens |
+//! | `error.rs` | every refusal of the store, and its S3 error code |
+//! | `ops/` | one file a family of operations |
+//!
+//! The rules that the rest relies on:
+//! - **Verify first, then commit.** No row names a blob that was not complete, verified
+//!   and synced. A refused request leaves the old object as it was.
+//! - **A blob never changes.** Its name is random and only a row gives it a meaning, so a
+//!   reader keeps its open file while the object is replaced.
+//! - **No row, no blob.** What a crash leaves behind is swept at the next start.
+//!
+//! # To add an operation
+//! 1. Write `pub(crate) async fn name(store, request) -> S3Result<S3Response<_>>` in the
+//!    file of its family in `ops/`, and hand it to `s3s` in `ops/mod.rs`.
+//! 2. A change of rows goes into `index/` as one method that is one transaction; call it
+//!    through `Store::commit`, so that a client that hangs up cannot cut it in half.
+//! 3. A new refusal is a variant of `error::StoreError` with its S3 code.
+//! 4. Test it over the wire in `tests/embedded_s3/`.
+//!
+//! # Known quirks
+//! - `s3s` gathers a form's file in memory, so a form carries at most 512 MiB, and does
+//!   not replace `${filename}` in a form's key.
+//! - `s3s` holds one chunk of an `aws-chunked` body in memory; clients send small ones.
+//! - A checksum in the query of a presigned URL instead of a header is ignored, as it is
+//!   by several other stores.
+//! - A repeated `CompleteMultipartUpload` is answered `NoSuchUpload`.
+//! - Versions, tags, ACLs, encryption and lifecycles do not exist here.
+
+mod blobs;
+mod checksum;
+mod clock;
+mod cors;
+mod error;
+mod index;
+mod middleware;
+mod ops;
+mod page;
+mod server;
+mod spool;
+mod store;
+mod validation;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long running requests may take to finish once [`EmbeddedS3::shutdown`] is called.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Where the server keeps its data and whom it lets in.
+#[derive(Clone, Debug)]
+pub struct EmbeddedS3Config {
+    /// The folder that holds everything; created if absent. One server at a time.
+    pub data_dir: PathBuf,
+    /// The address to listen on; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// The region that signatures must name.
+    pub region: String,
+    /// The only access key that is known.
+    pub access_key_id: String,
+    /// The secret of that key.
+    pub secret_access_key: SecretString,
+    /// Buckets to create at start unless they exist.
+    pub buckets: Vec<String>,
+    /// The domain, without a port, below which `bucket.domain` addresses a bucket.
+    /// Path-style addressing works in any case.
+    pub host_domain: Option<String>,
+}
+
+/// Why the server could not start.
+#[derive(Debug, Error)]
+pub enum EmbeddedS3Error {
+    /// The data folder could not be prepared.
+    #[error("cannot prepare the data folder {}", path.display())]
+    DataDir {
+        /// The folder or file concerned.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another server works on the same folder.
+    #[error("the data folder {} is in use by another server", path.display())]
+    DataDirInUse {
+        /// The folder concerned.
+        path: PathBuf,
+    },
+    /// The index could not be opened or read.
+    #[error("cannot open the index of objects")]
+    Index(#[source] sqlx::Error),
+    /// The address could not be bound.
+    #[error("cannot listen on {addr}")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A configured bucket has a name that S3 does not allow.
+    #[error("`{name}` is no valid bucket name")]
+    BucketName {
+        /// The name as configured.
+        name: String,
+    },
+}
+
+/// A running server. Dropping it aborts what runs; [`EmbeddedS3::shutdown`] is the
+/// orderly end. Committed objects survive either, and a kill.
+#[derive(Debug)]
+pub struct EmbeddedS3 {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl EmbeddedS3 {
+    /// Opens the data folder, sweeps what a crash left there, and begins to serve on the
+    /// ambient tokio runtime.
+    pub async fn start(config: EmbeddedS3Config) -> Result<Self, EmbeddedS3Error> {
+        for name in &config.buckets {
+            if !s3s::path::check_bucket_name(name) {
+                return Err(EmbeddedS3Error::BucketName { name: name.clone() });
+            }
+        }
+        let store = store::Store::open(&config).await?;
+        let bind_error = |source| EmbeddedS3Error::Bind { addr: config.bind, source };
+        let listener = TcpListener::bind(config.bind).await.map_err(bind_error)?;
+        let addr = listener.local_addr().map_err(bind_error)?;
+        let middleware = middleware::Middleware::new(store, &config);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server::serve(listener, middleware, stop.clone(), SHUTDOWN_GRACE));
+        tracing::info!(address = %addr, buckets = config.buckets.len(), "embedded S3 listens");
+        Ok(Self { addr, stop, task: Some(task) })
+    }
+
+    /// The address that is served.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The endpoint for clients on this machine: an unspecified address is written as
+    /// the loopback one.
+    pub fn url(&self) -> String {
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{addr}")
+    }
+
+    /// Stops accepting, lets running requests finish for a bounded time, and closes the
+    /// index.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+        {
+            tracing::warn!(error = %error, "embedded S3 did not end in order");
+        }
+    }
+}
+
+impl Drop for EmbeddedS3 {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}

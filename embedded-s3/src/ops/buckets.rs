@@ -1,0 +1,77 @@
+//! Buckets themselves.
+
+use s3s::dto::{
+    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
+    DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput,
+    HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+};
+use s3s::{S3Request, S3Response, S3Result};
+
+use crate::clock::timestamp;
+use crate::store::Store;
+
+/// The region that S3 gives no name to in a location.
+const UNNAMED_REGION: &str = "us-east-1";
+
+pub(super) async fn create_bucket(
+    store: &Store,
+    request: S3Request<CreateBucketInput>,
+) -> S3Result<S3Response<CreateBucketOutput>> {
+    let bucket = request.input.bucket;
+    let (worker, name) = (store.clone(), bucket.clone());
+    store.commit(async move { worker.index().create_bucket(&name).await }).await?;
+    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
+}
+
+pub(super) async fn head_bucket(
+    store: &Store,
+    request: S3Request<HeadBucketInput>,
+) -> S3Result<S3Response<HeadBucketOutput>> {
+    store.index().bucket(&request.input.bucket).await?;
+    let bucket_region = Some(store.region().to_owned());
+    Ok(S3Response::new(HeadBucketOutput { bucket_region, ..HeadBucketOutput::default() }))
+}
+
+pub(super) async fn delete_bucket(
+    store: &Store,
+    request: S3Request<DeleteBucketInput>,
+) -> S3Result<S3Response<DeleteBucketOutput>> {
+    let (worker, bucket) = (store.clone(), request.input.bucket);
+    store
+        .commit(async move {
+            let blobs = worker.index().delete_bucket(&bucket).await?;
+            worker.remember_cors(&bucket, None);
+            worker.blobs().remove(blobs).await;
+            Ok(())
+        })
+        .await?;
+    Ok(S3Response::new(DeleteBucketOutput::default()))
+}
+
+pub(super) async fn list_buckets(
+    store: &Store,
+    request: S3Request<ListBucketsInput>,
+) -> S3Result<S3Response<ListBucketsOutput>> {
+    let prefix = request.input.prefix;
+    let wanted = |name: &str| prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix));
+    let all = store.index().buckets().await?;
+    let buckets =
+        all.into_iter().filter(|(name, _)| wanted(name)).map(|(name, created_ms)| Bucket {
+            bucket_region: Some(store.region().to_owned()),
+            creation_date: Some(timestamp(created_ms)),
+            name: Some(name),
+        });
+    let buckets = Some(buckets.collect());
+    Ok(S3Response::new(ListBucketsOutput { buckets, prefix, ..ListBucketsOutput::default() }))
+}
+
+pub(super) async fn get_bucket_location(
+    store: &Store,
+    request: S3Request<GetBucketLocationInput>,
+) -> S3Result<S3Response<GetBucketLocationOutput>> {
+    store.index().bucket(&request.input.bucket).await?;
+    let region = store.region();
+    let location_constraint =
+        (region != UNNAMED_REGION).then(|| BucketLocationConstraint::from(region.to_owned()));
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+}

@@ -1,0 +1,176 @@
+//! A body comes in: spooled, counted, hashed and compared with every promise made of it.
+
+use futures_util::StreamExt as _;
+use http::{HeaderMap, StatusCode};
+use s3s::dto::StreamingBlob;
+use s3s::{S3Error, S3ErrorCode, S3Result, StdError, TrailingHeaders};
+
+use crate::checksum::{Algorithm, Kind, Sum, bad_digest, parse_md5};
+use crate::error::{refuse, refuse_as};
+use crate::spool::{Finished, Spool, Verified};
+use crate::store::Store;
+
+/// The most that one PUT, part or copy may carry.
+pub(super) const MAX_BODY: u64 = 5 * 1024 * 1024 * 1024;
+
+/// What the request says of its body.
+pub(super) struct Promise {
+    pub length: Option<u64>,
+    pub md5: Option<String>,
+    pub sum: Option<(Algorithm, String)>,
+    /// A checksum that follows the body.
+    pub trailer: Option<Algorithm>,
+    /// What to compute when nothing was promised.
+    pub default: Algorithm,
+}
+
+impl Promise {
+    /// Reads what `s3s` leaves in the headers, and refuses a promise that names an
+    /// algorithm but no value.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        length: Option<i64>,
+        md5: Option<&str>,
+        sum: Option<(Algorithm, String)>,
+        default: Algorithm,
+    ) -> S3Result<Self> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let trailers = text("x-amz-trailer").unwrap_or_default();
+        let trailer = Algorithm::ALL.into_iter().find(|algorithm| {
+            trailers.split(',').any(|name| name.trim().eq_ignore_ascii_case(algorithm.header()))
+        });
+        if let Some((algorithm, value)) = &sum {
+            algorithm.check_value(value)?;
+        }
+        if let Some(name) = text("x-amz-sdk-checksum-algorithm") {
+            let named = Algorithm::parse(name)?;
+            match sum.as_ref().map(|(algorithm, _)| *algorithm).or(trailer) {
+                None => {
+                    return Err(refuse(
+                        S3ErrorCode::InvalidRequest,
+                        "x-amz-sdk-checksum-algorithm specified, but no corresponding \
+                         x-amz-checksum-* or x-amz-trailer headers were found.",
+                    ));
+                }
+                Some(given) if given != named => {
+                    return Err(refuse(
+                        S3ErrorCode::InvalidRequest,
+                        "Value for x-amz-sdk-checksum-algorithm header is invalid.",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let length = match length.map(u64::try_from) {
+            None => None,
+            Some(Ok(length)) if length <= MAX_BODY => Some(length),
+            Some(Ok(_)) => return Err(too_large()),
+            Some(Err(_)) => {
+                let message = "Content-Length must not be negative.";
+                return Err(refuse(S3ErrorCode::InvalidArgument, message));
+            }
+        };
+        let md5 = md5.map(parse_md5).transpose()?;
+        Ok(Self { length, md5, sum, trailer, default })
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.sum.as_ref().map(|(algorithm, _)| *algorithm).or(self.trailer).unwrap_or(self.default)
+    }
+
+    /// Whether the client itself names a checksum.
+    pub(super) fn names_sum(&self) -> bool {
+        self.sum.is_some() || self.trailer.is_some()
+    }
+}
+
+/// What arrived and was found to be as promised.
+pub(super) struct Received {
+    pub file: Verified,
+    pub md5: String,
+    pub sum: Sum,
+}
+
+pub(super) async fn receive(
+    store: &Store,
+    body: Option<StreamingBlob>,
+    promise: Promise,
+    trailers: Option<TrailingHeaders>,
+) -> S3Result<Received> {
+    let algorithm = promise.algorithm();
+    let mut spool = Spool::create(store.blobs(), algorithm.hasher()).await?;
+    if let Some(mut body) = body {
+        while let Some(chunk) = body.next().await {
+            spool.push(chunk.map_err(|error| body_error(&error))?).await?;
+            if spool.len() > promise.length.unwrap_or(MAX_BODY) {
+                return Err(if promise.length.is_some() { incomplete() } else { too_large() });
+            }
+        }
+    }
+    if promise.length.is_some_and(|length| length != spool.len()) {
+        return Err(incomplete());
+    }
+    let mut expected = promise.sum;
+    if let Some(trailer) = promise.trailer {
+        let value = trailers
+            .and_then(|trailers| {
+                trailers.read(|map| {
+                    map.get(trailer.header()).and_then(|v| v.to_str().ok()).map(str::to_owned)
+                })
+            })
+            .flatten()
+            .ok_or_else(|| {
+                let message = "The trailer that x-amz-trailer announces is missing.";
+                refuse_as("MalformedTrailerError", StatusCode::BAD_REQUEST, message)
+            })?;
+        trailer.check_value(&value)?;
+        expected = Some((trailer, value));
+    }
+    let (file, finished) = spool.finish().await?;
+    verify(&finished, promise.md5.as_deref(), expected.as_ref())?;
+    let sum = Sum { algorithm, kind: Kind::FullObject, value: finished.sum(algorithm) };
+    Ok(Received { file, md5: finished.md5, sum })
+}
+
+fn verify(found: &Finished, md5: Option<&str>, sum: Option<&(Algorithm, String)>) -> S3Result<()> {
+    if md5.is_some_and(|md5| md5 != found.md5) {
+        return Err(bad_digest("Content-MD5"));
+    }
+    if let Some((algorithm, value)) = sum
+        && *value != found.sum(*algorithm)
+    {
+        return Err(bad_digest(algorithm.name()));
+    }
+    Ok(())
+}
+
+fn too_large() -> S3Error {
+    let message = "Your proposed upload exceeds the maximum allowed size.";
+    refuse(S3ErrorCode::EntityTooLarge, message)
+}
+
+fn incomplete() -> S3Error {
+    refuse(
+        S3ErrorCode::IncompleteBody,
+        "You did not provide the number of bytes specified by the Content-Length HTTP header.",
+    )
+}
+
+/// The stream errors of `s3s` are private types: their text is all there is to go by.
+fn body_error(error: &StdError) -> S3Error {
+    let text = error.to_string();
+    if text.contains("Sha256Mismatch") {
+        let message =
+            "The provided 'x-amz-content-sha256' header does not match what was computed.";
+        return refuse_as("XAmzContentSHA256Mismatch", StatusCode::BAD_REQUEST, message);
+    }
+    if text.contains("SignatureMismatch") {
+        let message = "The signature of a chunk does not match.";
+        return refuse(S3ErrorCode::SignatureDoesNotMatch, message);
+    }
+    if text.contains("FormatError") || text.contains("TooLarge") || text.contains("TooMany") {
+        let message = "The aws-chunked body is malformed.";
+        return refuse(S3ErrorCode::InvalidRequest, message);
+    }
+    incomplete()
+}

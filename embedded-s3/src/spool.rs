@@ -1,0 +1,141 @@
+//! A body on its way to becoming a blob: bounded memory, hashed as it is written.
+
+use std::fs;
+use std::io::Write as _;
+use std::mem;
+
+use bytes::Bytes;
+use s3s::checksum::ChecksumHasher;
+use s3s::crypto::{Checksum as _, Md5};
+use s3s::dto::Checksum;
+
+use crate::blobs::Blobs;
+use crate::checksum::Algorithm;
+use crate::clock::random_name;
+use crate::error::StoreError;
+
+/// How much of a body is gathered before a worker thread hashes and writes it: large
+/// enough that the hand-over costs nothing, small enough that thousands fit in memory.
+const BATCH: usize = 1024 * 1024;
+
+/// An unfinished file. Dropping it removes the file.
+pub(crate) struct Spool {
+    temp: TempFile,
+    work: Option<Work>,
+    pending: Vec<Bytes>,
+    pending_len: usize,
+    len: u64,
+}
+
+struct Work {
+    file: fs::File,
+    md5: Md5,
+    sums: ChecksumHasher,
+}
+
+struct TempFile {
+    blobs: Blobs,
+    name: String,
+    armed: bool,
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if self.armed {
+            let _ = fs::remove_file(self.blobs.temp_path(&self.name));
+        }
+    }
+}
+
+/// What a finished spool is known to contain.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub len: u64,
+    pub md5: String,
+    sums: Checksum,
+}
+
+impl Finished {
+    pub(crate) fn sum(&self, algorithm: Algorithm) -> String {
+        algorithm.pick(self.sums.clone())
+    }
+}
+
+/// A verified file that is to become a blob. Dropping it removes the file.
+pub(crate) struct Verified {
+    temp: TempFile,
+    pub len: u64,
+}
+
+impl Spool {
+    pub(crate) async fn create(blobs: &Blobs, sums: ChecksumHasher) -> Result<Self, StoreError> {
+        let temp = TempFile { blobs: blobs.clone(), name: random_name(), armed: true };
+        let path = blobs.temp_path(&temp.name);
+        let file = tokio::task::spawn_blocking(move || fs::File::create_new(path)).await??;
+        Ok(Self {
+            temp,
+            work: Some(Work { file, md5: Md5::new(), sums }),
+            pending: Vec::new(),
+            pending_len: 0,
+            len: 0,
+        })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        self.len += chunk.len() as u64;
+        self.pending_len += chunk.len();
+        self.pending.push(chunk);
+        if self.pending_len >= BATCH { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let chunks = mem::take(&mut self.pending);
+        self.pending_len = 0;
+        let Some(mut work) = self.work.take() else {
+            return Err(std::io::Error::other("the spool failed before").into());
+        };
+        let written = tokio::task::spawn_blocking(move || {
+            for chunk in &chunks {
+                work.md5.update(chunk);
+                work.sums.update(chunk);
+                work.file.write_all(chunk)?;
+            }
+            Ok::<_, std::io::Error>(work)
+        });
+        self.work = Some(written.await??);
+        Ok(())
+    }
+
+    /// Writes what is left and makes it durable. The caller verifies before it adopts.
+    pub(crate) async fn finish(mut self) -> Result<(Verified, Finished), StoreError> {
+        self.flush().await?;
+        let Self { temp, work, len, .. } = self;
+        let Some(Work { file, md5, sums }) = work else {
+            return Err(std::io::Error::other("the spool failed before").into());
+        };
+        tokio::task::spawn_blocking(move || file.sync_all()).await??;
+        let finished = Finished { len, md5: hex::encode(md5.finalize()), sums: sums.finalize() };
+        Ok((Verified { temp, len }, finished))
+    }
+}
+
+impl Verified {
+    /// Moves the file to its place and returns its name. From here on the file stays
+    /// whatever happens to this request: a transaction may be under way that names it,
+    /// and whether that one was committed is sometimes not known. What no row names is
+    /// swept at the next start.
+    pub(crate) async fn adopt(mut self) -> Result<String, StoreError> {
+        let (blobs, name) = (self.temp.blobs.clone(), self.temp.name.clone());
+        tokio::task::spawn_blocking({
+            let name = name.clone();
+            move || blobs.adopt(&name)
+        })
+        .await??;
+        self.temp.armed = false;
+        Ok(name)
+    }
+}
