@@ -25,7 +25,7 @@ pub mod download;
 pub mod events;
 pub mod idempotency;
 pub mod multipart;
-pub mod poller;
+pub mod retention;
 pub mod stats;
 pub mod tracks;
 pub mod uploads;

@@ -8,7 +8,8 @@ use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_s3::config::SharedHttpClient;
 use secrecy::SecretString;
 
-use crate::app::webhooks::{Courier, Couriers, Endpoint};
+use crate::app::retention::Retention;
+use crate::app::webhooks::Endpoint;
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule, StoreConfig, StoreKind};
 use crate::db::quota::Quota;
@@ -22,10 +23,11 @@ use crate::net::{HttpClient, http_client};
 use crate::reconcile::ReconcileSettings;
 use crate::storage::metered::Metered;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
+use crate::storage::queue::Queue;
 use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use crate::storage::{Capabilities, Store};
-use crate::workers::Schedules;
-use crate::workers::retention::Retention;
+use crate::workers::WorkerSettings;
+use crate::workers::scheduler::Schedules;
 
 /// The region of stores that don't care, and of `dev`.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -122,14 +124,26 @@ fn subscribers(config: &Config) -> Vec<Subscriber> {
         .collect()
 }
 
-/// Begins to deliver webhooks, where any are configured.
-pub fn couriers(config: &Config, app: &Arc<App>) -> Couriers {
+/// Builds what the workers need. A queue that can't be reached does not keep the service from
+/// starting: bucket events are only hints.
+pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
     let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
-        // Checked when the configuration was read.
+        // The configuration was validated: both are there.
         Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
     });
-    let client = OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private);
-    Courier::new(Arc::clone(app), client).start(endpoints.collect())
+    let sqs = &config.events.sqs;
+    let queue = super::queue::open(sqs, &http_client()).await?;
+    let bucket_events = queue.map(|queue| {
+        tracing::info!(queue = sqs.queue_url, pollers = sqs.pollers, "receiving bucket events");
+        (Arc::new(queue) as Arc<dyn Queue>, sqs.pollers)
+    });
+    Ok(WorkerSettings {
+        schedules: schedules(config),
+        reconcile_at_start: config.reconcile.run_at_start,
+        endpoints: endpoints.collect(),
+        client: OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private),
+        bucket_events,
+    })
 }
 
 /// A bucket as configured, of which nothing was asked yet.
@@ -304,8 +318,8 @@ pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
     }
 }
 
-/// When the jobs run, as configured.
-pub fn schedules(config: &Config) -> Schedules {
+/// When the scheduled jobs run.
+fn schedules(config: &Config) -> Schedules {
     let cron = |schedule: &Schedule| schedule.cron().map(str::to_owned);
     Schedules {
         incremental: cron(&config.reconcile.schedule),

@@ -1,22 +1,17 @@
-//! The queue of bucket events, as configured.
-
-use std::sync::Arc;
+//! Builds the queue of bucket events.
 
 use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_s3::config::SharedHttpClient;
 
 use super::adapters::{DEFAULT_REGION, region_of_environment};
-use crate::app::App;
-use crate::app::poller::{Poller, Pollers};
 use crate::config::{Config, SqsConfig};
-use crate::net::http_client;
 use crate::storage::probe::Check;
 use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
 use crate::storage::s3::S3Credentials;
 use crate::telemetry::chain;
 
-/// The queue that `[events.sqs]` names; `None` where it names none. Nothing is sent yet.
-async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
+/// The queue of `[events.sqs]`; `None` if it names none. Nothing is sent yet.
+pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
     let Some(queue_url) = sqs.url() else { return Ok(None) };
     let credentials = match (&sqs.access_key_id, &sqs.secret_access_key) {
         (Some(id), Some(secret)) => S3Credentials::Static {
@@ -31,7 +26,7 @@ async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option
         Some(region) => region,
         None => region_of_environment()
             .await
-            // What is not Amazon's mostly does not care.
+            // Other servers than Amazon's mostly ignore the region.
             .or_else(|| sqs.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
             .ok_or_else(|| anyhow!("events.sqs.region: takes the queue's region"))?,
     };
@@ -47,17 +42,8 @@ async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option
     Ok(Some(Sqs::connect(&settings, http).await))
 }
 
-/// Begins to take events from the queue, where one is configured. A queue that can't be
-/// reached does not keep the service from starting: its events are only hints.
-pub async fn pollers(config: &Config, app: &Arc<App>) -> anyhow::Result<Pollers> {
-    let sqs = &config.events.sqs;
-    let Some(queue) = open(sqs, &http_client()).await? else { return Ok(Pollers::none()) };
-    tracing::info!(queue = sqs.queue_url, pollers = sqs.pollers, "taking bucket events");
-    Ok(Poller::new(Arc::clone(app), Arc::new(queue)).start(sqs.pollers))
-}
-
-/// Whether the queue is there and may be read; nothing is taken from it. `None` where none
-/// is configured.
+/// Checks that the queue exists and that the service has access to it. Receives nothing from
+/// it. `None` if no queue is configured.
 pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
     const NAME: &str = "event_queue";
     let queue = match open(&config.events.sqs, http).await {

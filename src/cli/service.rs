@@ -1,21 +1,18 @@
-//! The running service: HTTP, workers, and how it ends.
+//! The running service: HTTP and the workers, from start to shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
-use super::queue;
-use crate::app::poller::Pollers;
-use crate::app::webhooks::Couriers;
 use crate::config::Config;
-use crate::domain::run::{Mode, Trigger};
 use crate::http::{self, HttpSettings, HttpState};
 use crate::reconcile::{Reconciler, marker};
 use crate::telemetry::metrics;
-use crate::workers::{self, Scheduler};
+use crate::workers::Workers;
 
 /// Waits for SIGTERM or Ctrl-C.
 pub async fn stop_signal() -> anyhow::Result<()> {
@@ -26,21 +23,18 @@ pub async fn stop_signal() -> anyhow::Result<()> {
     }
 }
 
-/// A service that answers.
+/// A running service.
 pub struct Service {
     addr: SocketAddr,
     adapters: Adapters,
-    reconciler: Arc<Reconciler>,
-    scheduler: Scheduler,
-    couriers: Couriers,
-    pollers: Pollers,
-    patience: std::time::Duration,
+    workers: Workers,
+    shutdown_timeout: Duration,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
 }
 
 impl Service {
-    /// Binds, schedules and serves; with `demo`, the page to try it with too.
+    /// Starts the HTTP server and the workers; `demo` adds the page to try the service.
     pub async fn start(config: &Config, adapters: Adapters, demo: bool) -> anyhow::Result<Self> {
         let bind = config.server.bind;
         if config.telemetry.metrics {
@@ -65,62 +59,36 @@ impl Service {
         let server = http::build_with(state, security, settings, listener).context("server")?;
         let handle = server.handle();
         let server = tokio::spawn(server);
-        let scheduler = Scheduler::start(&reconciler, &adapters::schedules(config))
-            .await
-            .context("reconcile.schedule")?;
-        let couriers = adapters::couriers(config, &adapters.app);
-        reconciler.take_part();
-        let pollers = queue::pollers(config, &adapters.app).await?;
-        let patience = config.server.shutdown_timeout.get();
-        if config.reconcile.run_at_start {
-            let reconciler = Arc::clone(&reconciler);
-            tokio::spawn(async move {
-                workers::reconcile(&reconciler, Mode::Incremental, Trigger::Startup).await;
-            });
-        }
+        let settings = adapters::workers(config).await?;
+        let workers = Workers::start(&reconciler, settings).await.context("reconcile.schedule")?;
+        let shutdown_timeout = config.server.shutdown_timeout.get();
         tracing::info!(%addr, "serving");
-        Ok(Self {
-            addr,
-            adapters,
-            reconciler,
-            scheduler,
-            couriers,
-            pollers,
-            patience,
-            server,
-            handle,
-        })
+        Ok(Self { addr, adapters, workers, shutdown_timeout, server, handle })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then ends in order: no new work, the runs, the
-    /// requests under way, the stores and the database.
+    /// Serves until SIGTERM or Ctrl-C, then shuts down in order: the workers and the requests
+    /// under way, the stores, the database.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, reconciler, scheduler, couriers, pollers, .. } = self;
-        let Self { patience, mut server, handle, .. } = self;
+        let Self { adapters, workers, shutdown_timeout, mut server, handle, .. } = self;
         let ended = tokio::select! {
-            told = stop_signal() => { told?; None }
+            signal = stop_signal() => { signal?; None }
             ended = &mut server => Some(ended),
         };
         tracing::info!("stopping");
-        // Long polls and event streams would hold up the server's end.
+        // Long polls and event streams would delay the end of the server.
         adapters.app.db.end();
-        if let Err(error) = scheduler.stop().await {
-            tracing::warn!(%error, "the scheduler did not stop");
-        }
-        drop(couriers);
-        // Nothing new is accepted from here on; runs are left to others, requests finish.
+        // The server accepts no new requests from here on and finishes the others.
         let stopping = handle.stop(true);
-        reconciler.shut_down().await;
-        pollers.stop(patience).await;
+        workers.stop(shutdown_timeout).await;
         stopping.await;
         let ended = if let Some(ended) = ended { ended } else { server.await };
         adapters.close().await;
         tracing::info!("stopped");
-        ended.context("the server's task broke down")?.context("the server broke down")
+        ended.context("the server task panicked")?.context("the server failed")
     }
 }

@@ -5,23 +5,21 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 use upload_coordinator::app::App;
-use upload_coordinator::app::webhooks::Circuit;
+use upload_coordinator::app::retention::{Pruned, Retention};
 use upload_coordinator::domain::webhook::DeliveryStatus;
-use upload_coordinator::workers::retention::{Pruned, Retention, prune_all};
 
-use super::webhooks::{Inbox, courier, deliveries, endpoint, receiver, telling, upload_and_remove};
+use super::webhooks::{Inbox, deliveries, dispatcher, receiver, telling, upload_and_remove};
 use crate::support::served::Served;
 use crate::support::world::World;
 
 /// One delivery that was taken, and one that was given up.
 async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
-    let (courier, endpoint) = (courier(app), endpoint("crm", url));
-    let mut circuit = Circuit::default();
+    let dispatcher = dispatcher(app, "crm", url);
     upload_and_remove(world, app).await;
-    courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+    dispatcher.deliver_due().await.expect("sent");
     inbox.answer.store(500, Ordering::SeqCst);
     world.pass(chrono::TimeDelta::hours(25));
-    courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+    dispatcher.deliver_due().await.expect("sent");
     let mut ended: Vec<_> = deliveries(app).await.into_iter().map(|d| d.status.name()).collect();
     ended.sort_unstable();
     assert_eq!(ended, ["dead", "delivered"]);
@@ -47,8 +45,7 @@ async fn what_was_given_up_is_delivered_when_an_administrator_says_so() {
     assert_eq!((status, &delivery["status"]), (202, &json!("pending")), "{delivery}");
     inbox.answer.store(200, Ordering::SeqCst);
     let before = inbox.seen().len();
-    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
-    let sent = courier.deliver_due(&endpoint, &mut Circuit::default()).await.expect("sent");
+    let sent = dispatcher(&app, "crm", &url).deliver_due().await.expect("sent");
     assert_eq!(sent, 1);
     assert_eq!(inbox.seen()[before].0, id, "the same news as before");
     let page: Value = served.get(list).send().await.unwrap().json().await.unwrap();
@@ -68,9 +65,9 @@ async fn ended_deliveries_are_pruned_after_their_retention_and_waiting_ones_neve
     let day = chrono::TimeDelta::days(1);
     let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
     world.pass(day * 5);
-    assert_eq!(prune_all(&app, retention).await.unwrap(), Pruned::default());
+    assert_eq!(app.prune(retention).await.unwrap(), Pruned::default());
     world.pass(day * 3);
-    let pruned = prune_all(&app, retention).await.unwrap();
+    let pruned = app.prune(retention).await.unwrap();
     assert_eq!(pruned, Pruned { deliveries: 2, ..Pruned::default() });
     let left = deliveries(&app).await;
     assert!(left.iter().all(|delivery| delivery.status == DeliveryStatus::Pending));
@@ -87,9 +84,9 @@ async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
     let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
     world.pass(chrono::TimeDelta::minutes(30));
     // Other processes may know it: a deployment takes a while.
-    assert_eq!(prune_all(&app, retention).await.unwrap(), Pruned::default());
+    assert_eq!(app.prune(retention).await.unwrap(), Pruned::default());
     world.pass(day * 30);
-    let pruned = prune_all(&app, retention).await.unwrap();
+    let pruned = app.prune(retention).await.unwrap();
     assert_eq!(pruned, Pruned { given_up: 2, ..Pruned::default() });
     let (dead, waiting): (Vec<_>, Vec<_>) =
         deliveries(&app).await.into_iter().partition(|delivery| delivery.endpoint == "old");
@@ -99,5 +96,5 @@ async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
     assert!(waiting.iter().all(|d| d.status == DeliveryStatus::Pending));
     assert_eq!((dead.len(), waiting.len()), (2, 2));
     world.pass(day * 8);
-    assert_eq!(prune_all(&app, retention).await.unwrap().deliveries, 2, "kept until now");
+    assert_eq!(app.prune(retention).await.unwrap().deliveries, 2, "kept until now");
 }

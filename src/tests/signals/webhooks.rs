@@ -8,10 +8,11 @@ use std::time::Duration;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App as Actix, HttpRequest, HttpResponse, HttpServer};
 use serde_json::{Value, json};
-use upload_coordinator::app::webhooks::{Circuit, Courier, Endpoint, signature};
+use upload_coordinator::app::webhooks::{Endpoint, signature};
 use upload_coordinator::app::{App, AppError};
 use upload_coordinator::domain::webhook::{Delivery, DeliveryStatus, Subscriber};
 use upload_coordinator::net::OutboundClient;
+use upload_coordinator::workers::webhooks::Dispatcher;
 
 use crate::support::ID3;
 use crate::support::live::Live;
@@ -63,7 +64,7 @@ pub(super) fn receiver() -> (Data<Inbox>, String) {
     (inbox, format!("http://{address}/hooks"))
 }
 
-pub(super) fn endpoint(name: &str, url: &str) -> Endpoint {
+fn endpoint(name: &str, url: &str) -> Endpoint {
     Endpoint {
         name: name.to_owned(),
         url: url.parse().expect("a URL"),
@@ -82,8 +83,12 @@ pub(super) async fn telling(world: &World, names: &[&str]) -> Arc<App> {
     Arc::new(App { db: app.db.clone().with_subscribers(subscribers), ..app })
 }
 
-pub(super) fn courier(app: &Arc<App>) -> Courier {
-    Courier::new(app.clone(), OutboundClient::new(Duration::from_secs(10), true))
+fn client() -> Arc<OutboundClient> {
+    Arc::new(OutboundClient::new(Duration::from_secs(10), true))
+}
+
+pub(super) fn dispatcher(app: &Arc<App>, name: &str, url: &str) -> Dispatcher {
+    Dispatcher::new(app.clone(), client(), endpoint(name, url))
 }
 
 pub(super) async fn upload_and_remove(world: &World, app: &App) {
@@ -103,14 +108,13 @@ async fn every_change_is_told_in_order_and_signed() {
     let app = telling(&world, &["crm"]).await;
     let (inbox, url) = receiver();
     upload_and_remove(&world, &app).await;
-    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
-    let mut circuit = Circuit::default();
+    let dispatcher = dispatcher(&app, "crm", &url);
     for _ in 0..2 {
         // The newer news waits for the older.
-        let sent = courier.deliver_due(&endpoint, &mut circuit).await.expect("sent");
+        let sent = dispatcher.deliver_due().await.expect("sent");
         assert_eq!(sent, 1);
     }
-    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 0);
+    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 0);
     assert_eq!(inbox.statuses(), ["upload.uploaded", "upload.removed"]);
     for (id, at, signed, body) in inbox.seen() {
         assert_eq!(signature(&SECRET, &id, &at, &body).expect("signed"), signed);
@@ -126,17 +130,16 @@ async fn what_fails_is_tried_again_and_given_up_after_a_day() {
     let (inbox, url) = receiver();
     inbox.answer.store(302, Ordering::SeqCst);
     upload_and_remove(&world, &app).await;
-    let (courier, endpoint) = (courier(&app), endpoint("crm", &url));
-    let mut circuit = Circuit::default();
-    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
-    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 0, "not yet");
+    let dispatcher = dispatcher(&app, "crm", &url);
+    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
+    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 0, "not yet");
     assert_eq!(inbox.seen().len(), 1, "no redirect is followed");
     world.pass(chrono::TimeDelta::seconds(7));
-    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
+    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
     let id = |n: usize| inbox.seen()[n].0.clone();
     assert_eq!(id(0), id(1), "the same news");
     world.pass(chrono::TimeDelta::hours(25));
-    assert_eq!(courier.deliver_due(&endpoint, &mut circuit).await.expect("sent"), 1);
+    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
     let dead: Vec<_> =
         deliveries(&app).await.into_iter().filter(|d| d.status == DeliveryStatus::Dead).collect();
     assert_eq!(dead.len(), 1);
@@ -144,7 +147,7 @@ async fn what_fails_is_tried_again_and_given_up_after_a_day() {
     inbox.answer.store(200, Ordering::SeqCst);
     let again = app.db.redeliver(dead[0].id, app.now()).await.expect("asked").expect("there");
     assert_eq!(again.status, DeliveryStatus::Pending);
-    while courier.deliver_due(&endpoint, &mut circuit).await.expect("sent") > 0 {}
+    while dispatcher.deliver_due().await.expect("sent") > 0 {}
     let done = deliveries(&app).await;
     assert!(done.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered), "{done:?}");
 }
@@ -169,7 +172,7 @@ async fn a_dead_receiver_delays_nobody_else() {
     let (inbox, url) = receiver();
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one");
     let dead = endpoint("dead", &format!("http://{nobody}/"));
-    let _couriers = courier(&app).start(vec![dead, endpoint("crm", &url)]);
+    let _running = Dispatcher::start(&app, client(), vec![dead, endpoint("crm", &url)]);
     for _ in 0..6 {
         upload_and_remove(&world, &app).await;
     }

@@ -1,12 +1,12 @@
 //! Deleting orphans on request, and old rows.
 
 use chrono::TimeDelta;
+use upload_coordinator::app::retention::{Pruned, Retention};
 use upload_coordinator::domain::run::{Finding, FindingKind, Mode, Run, RunStatus};
 use upload_coordinator::domain::{Clock as _, Status, UploadId};
 use upload_coordinator::reconcile::purge::{Purge, PurgeError, Purged};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
-use upload_coordinator::workers::retention::{Pruned, Retention, prune_all};
 
 use crate::support::mp3;
 use crate::support::world::World;
@@ -146,8 +146,8 @@ async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
         deliveries: TimeDelta::days(7),
     };
     let none = Retention { findings: TimeDelta::days(40), ended: None, ..retention };
-    assert_eq!(prune_all(&world.app, none).await.unwrap(), Pruned::default());
-    let pruned = prune_all(&world.app, retention).await.unwrap();
+    assert_eq!(world.app.prune(none).await.unwrap(), Pruned::default());
+    let pruned = world.app.prune(retention).await.unwrap();
     // A run with its findings (an orphan and two deletions), and one upload.
     assert_eq!(pruned, Pruned { findings: 4, ended: 1, ..Pruned::default() });
     assert!(world.app.db.run(old.id).await.unwrap().is_none());

@@ -19,7 +19,7 @@ use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::domain::{Clock as _, PolicyName, RunId, Status};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::workers::{Scheduler, Schedules};
+use upload_coordinator::workers::scheduler::{Scheduler, Schedules};
 
 use crate::support::mp3;
 use crate::support::world::World;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use upload_coordinator::app::poller::{Batch, Poller};
 use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::domain::{Status, Upload};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::queue::{Message, Queue, QueueError, QueueState, Result};
+use upload_coordinator::workers::bucket_events::{Batch, BucketEvents};
 
 use super::{created, envelopes, test_event};
 use crate::support::ID3;
@@ -71,9 +71,9 @@ impl Queue for Fake {
 
 const POISON: [&str; 4] = ["", "{\"Records\": 7}", "not JSON", "[[[[[[[[[[[[[[[[["];
 
-fn poller(world: &World, fake: Fake) -> (Poller, Arc<Fake>) {
+fn worker(world: &World, fake: Fake) -> (BucketEvents, Arc<Fake>) {
     let fake = Arc::new(fake);
-    (Poller::new(world.app.clone(), fake.clone()), fake)
+    (BucketEvents::new(world.app.clone(), fake.clone()), fake)
 }
 
 async fn arrived(world: &World) -> Upload {
@@ -85,7 +85,7 @@ async fn arrived(world: &World) -> Upload {
 #[tokio::test]
 async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
     let world = World::new().await;
-    let (poller, fake) = poller(&world, Fake::default());
+    let (worker, fake) = worker(&world, Fake::default());
     let mut uploads = Vec::new();
     for n in 0..4 {
         let upload = arrived(&world).await;
@@ -95,7 +95,7 @@ async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
         uploads.push(upload);
     }
     let handled = Batch { handled: 8, ..Batch::default() };
-    assert_eq!(poller.take_batch().await.expect("taken"), handled);
+    assert_eq!(worker.handle_batch().await.expect("taken"), handled);
     assert_eq!(fake.deleted(), 8, "duplicates too");
     for upload in uploads {
         let seen = world.get(upload.id).await;
@@ -107,12 +107,12 @@ async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
 #[tokio::test]
 async fn test_events_and_what_is_not_ours_are_deleted_unread() {
     let world = World::new().await;
-    let (poller, fake) = poller(&world, Fake::default());
+    let (worker, fake) = worker(&world, Fake::default());
     fake.send(test_event());
     for message in envelopes("another", "tracks/x").into_iter().chain(envelopes("memory", "x")) {
         fake.send(message);
     }
-    assert_eq!(poller.take_batch().await.expect("taken").handled, 9);
+    assert_eq!(worker.handle_batch().await.expect("taken").handled, 9);
     assert_eq!(fake.deleted(), 9);
 }
 
@@ -120,13 +120,13 @@ async fn test_events_and_what_is_not_ours_are_deleted_unread() {
 async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
     for redrives in [false, true] {
         let world = World::new().await;
-        let (poller, fake) = poller(&world, Fake { redrives, ..Fake::default() });
+        let (worker, fake) = worker(&world, Fake { redrives, ..Fake::default() });
         let upload = arrived(&world).await;
         for poison in POISON {
             fake.send(poison);
         }
         fake.send(created("memory", upload.key.as_str()));
-        let batch = poller.take_batch().await.expect("taken");
+        let batch = worker.handle_batch().await.expect("taken");
         assert_eq!(batch, Batch { handled: 1, poison: 4, postponed: 0 });
         assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
         assert_eq!(fake.deleted(), if redrives { 1 } else { 5 });
@@ -137,35 +137,35 @@ async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
 #[tokio::test]
 async fn while_the_store_is_down_a_message_is_put_off_and_the_others_are_not() {
     let world = World::new().await;
-    let (poller, fake) = poller(&world, Fake::default());
+    let (worker, fake) = worker(&world, Fake::default());
     let upload = arrived(&world).await;
     let message = created("memory", upload.key.as_str());
     fake.send(&message);
     fake.send(test_event());
     world.store.fail_next(Operation::Head, 1, || StoreError::Unavailable("down".into()));
-    let batch = poller.take_batch().await.expect("taken");
+    let batch = worker.handle_batch().await.expect("taken");
     assert_eq!(batch, Batch { handled: 1, poison: 0, postponed: 1 });
     assert_eq!(*fake.deleted.lock().unwrap(), [test_event().to_string()]);
     let postponed = fake.postponed.lock().unwrap().clone();
     assert_eq!(postponed, [(message.to_string(), Duration::from_secs(20))], "its third receipt");
     fake.send(&message);
-    assert_eq!(poller.take_batch().await.expect("taken").handled, 1);
+    assert_eq!(worker.handle_batch().await.expect("taken").handled, 1);
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
 }
 
 #[tokio::test]
-async fn a_queue_that_is_down_is_asked_ever_less_often_and_the_pollers_end_when_told() {
+async fn a_queue_that_is_down_is_called_less_and_less_often_and_the_worker_stops() {
     let world = World::new().await;
     let broken: fn() -> QueueError = || QueueError::NoSuchQueue("gone".into());
-    let (poller, fake) = poller(&world, Fake { broken: Some(broken), ..Fake::default() });
+    let (worker, fake) = worker(&world, Fake { broken: Some(broken), ..Fake::default() });
     let begun = Instant::now();
-    let pollers = poller.start(1);
+    let running = worker.start(1);
     while fake.asked.load(Ordering::SeqCst) < 3 {
         fake.bell.notified().await;
     }
     // At least half of one second and half of two.
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
     let told = Instant::now();
-    pollers.stop(Duration::from_secs(20)).await;
+    running.stop(Duration::from_secs(20)).await;
     assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
 }

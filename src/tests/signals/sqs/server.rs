@@ -7,12 +7,12 @@ use aws_sdk_sqs::config::{BehaviorVersion, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use upload_coordinator::app::poller::Poller;
 use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::queue::{Queue as _, Sqs, SqsSettings};
 use upload_coordinator::storage::s3::S3Credentials;
+use upload_coordinator::workers::bucket_events::BucketEvents;
 
 use super::envelopes;
 use crate::signals::{ask_for_events, credentials, puts_are_confirmed_within_a_second, variable};
@@ -169,8 +169,8 @@ async fn a_real_queue_puts_off_redrives_and_says_why_it_refuses() {
     assert!(queue.state().await.expect("told").redrives);
     real.send("garbage").await;
     let world = World::new().await;
-    let poller = Poller::new(world.app.clone(), Arc::new(queue.clone()));
-    assert_eq!(poller.take_batch().await.expect("taken").poison, 1);
+    let worker = BucketEvents::new(world.app.clone(), Arc::new(queue.clone()));
+    assert_eq!(worker.handle_batch().await.expect("taken").poison, 1);
     assert_eq!(queue.state().await.expect("told").in_flight, 1, "left to the redrive policy");
 
     let missing = real.open(&format!("{}-missing", real.url), None).await;

@@ -1,0 +1,77 @@
+//! Deletes rows whose retention is over: runs and their findings, ended uploads whose object
+//! is gone, ended webhook deliveries, and expired idempotency keys. Rows are deleted in
+//! bounded batches, each in its own transaction.
+
+use chrono::TimeDelta;
+
+use super::{App, Result};
+use crate::db::DbError;
+use crate::domain::Timestamp;
+
+/// Rows in one batch: short enough that no writer waits long for it.
+const BATCH: u64 = 500;
+
+/// Age at which a delivery to an unknown endpoint is given up. During a deployment other
+/// processes may still know the endpoint, or know it already; a deployment takes less.
+const UNKNOWN_ENDPOINT: TimeDelta = TimeDelta::hours(1);
+
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Runs and their findings.
+    pub findings: TimeDelta,
+    /// Ended uploads, counted from the deletion of their object; `None` keeps them for ever.
+    pub ended: Option<TimeDelta>,
+    /// Webhook deliveries, counted from when they were delivered or given up.
+    pub deliveries: TimeDelta,
+}
+
+/// Numbers of deleted rows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// Runs and findings.
+    pub findings: u64,
+    /// Ended uploads.
+    pub ended: u64,
+    /// Webhook deliveries.
+    pub deliveries: u64,
+    /// Webhook deliveries that were given up because their endpoint is not configured.
+    pub given_up: u64,
+    /// Idempotency keys.
+    pub keys: u64,
+}
+
+impl App {
+    /// Prunes all that is due.
+    pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
+        let (db, now) = (&self.db, self.now());
+        let before = |age: TimeDelta| -> Timestamp { now - age };
+        let mut pruned = Pruned {
+            findings: all(|| db.prune_runs(before(retention.findings), BATCH)).await?,
+            ..Pruned::default()
+        };
+        if let Some(ended) = retention.ended {
+            pruned.ended = all(|| db.prune_ended(before(ended), BATCH)).await?;
+        }
+        pruned.given_up =
+            all(|| db.end_deliveries_to_nobody(before(UNKNOWN_ENDPOINT), now, BATCH)).await?;
+        pruned.deliveries =
+            all(|| db.prune_deliveries(before(retention.deliveries), BATCH)).await?;
+        pruned.keys = all(|| db.prune_keys(BATCH)).await?;
+        Ok(pruned)
+    }
+}
+
+/// Calls `batch` until one deletes nothing; returns the number of deleted rows.
+async fn all<F>(mut batch: impl FnMut() -> F) -> std::result::Result<u64, DbError>
+where
+    F: Future<Output = std::result::Result<u64, DbError>>,
+{
+    let mut rows = 0;
+    loop {
+        match batch().await? {
+            0 => return Ok(rows),
+            more => rows += more,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Receives bucket events from a queue.
+//!
+//! A message is deleted after it was handled. If the store or the database is in trouble,
+//! the message is postponed and the worker itself backs off: a queue that moves messages to
+//! a dead-letter queue after a few receives would otherwise empty itself into it during an
+//! outage. A message that is no bucket event never becomes one: it is left to the queue's
+//! redrive policy if there is one, so that somebody can look at it, and deleted otherwise.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::runner::{Next, Running, Worker};
+use crate::app::{App, AppError};
+use crate::domain::event::{self, ObjectEvent};
+use crate::storage::queue::{Message, Queue, QueueError, QueueState};
+use crate::telemetry::metrics as names;
+
+/// How many messages of one batch are handled at once.
+const CONCURRENCY: usize = 4;
+
+/// The largest message that SQS accepts, in bytes. No bucket sends a larger one.
+const MAX_LEN: usize = 1 << 20;
+
+/// How long a message is postponed that failed for the first time. Each further receipt
+/// doubles it.
+const FIRST_POSTPONE: Duration = Duration::from_secs(5);
+
+/// The longest postponement. By then the reconciler has checked the object anyway.
+const LONGEST_POSTPONE: Duration = Duration::from_mins(15);
+
+/// How long the queue's state is cached.
+const STATE_AGE: Duration = Duration::from_mins(1);
+
+/// The outcome of a batch of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Handled and deleted.
+    pub handled: usize,
+    /// No bucket events.
+    pub poison: usize,
+    /// To be received again later.
+    pub postponed: usize,
+}
+
+/// Receives events from one queue.
+pub struct BucketEvents {
+    app: Arc<App>,
+    queue: Arc<dyn Queue>,
+    state: Mutex<Option<(Instant, Option<QueueState>)>>,
+}
+
+enum Outcome {
+    Handled(Message),
+    Poison(Message),
+    Postponed(Message),
+}
+
+impl BucketEvents {
+    /// A worker of this queue. Nothing is received yet.
+    pub fn new(app: Arc<App>, queue: Arc<dyn Queue>) -> Self {
+        Self { app, queue, state: Mutex::default() }
+    }
+
+    /// Starts to receive, in `tasks` loops.
+    pub fn start(self, tasks: usize) -> Running {
+        let running = Running::new();
+        let worker = Arc::new(self);
+        for _ in 0..tasks {
+            running.spawn(Arc::clone(&worker));
+        }
+        running
+    }
+
+    /// Receives one batch and handles it.
+    pub async fn handle_batch(&self) -> Result<Batch, QueueError> {
+        let messages = self.queue.receive().await?;
+        Ok(self.handle(messages).await)
+    }
+
+    async fn handle(&self, messages: Vec<Message>) -> Batch {
+        let handled = stream::iter(messages).map(|message| self.handle_one(message));
+        let mut outcomes = handled.buffer_unordered(CONCURRENCY);
+        let mut batch = Batch::default();
+        let mut done = Vec::new();
+        while let Some(outcome) = outcomes.next().await {
+            let label = match outcome {
+                Outcome::Handled(message) => {
+                    batch.handled += 1;
+                    done.push(message.receipt);
+                    "handled"
+                }
+                Outcome::Poison(message) => {
+                    batch.poison += 1;
+                    let left = self.queue_state().await.is_none_or(|state| state.redrives);
+                    // The body is not logged: it may hold anything.
+                    tracing::warn!(
+                        message = message.id,
+                        bytes = message.body.len(),
+                        receives = message.receives,
+                        left_to_redrive = left,
+                        "a message that is no bucket event"
+                    );
+                    if !left {
+                        done.push(message.receipt);
+                    }
+                    "poison"
+                }
+                Outcome::Postponed(message) => {
+                    batch.postponed += 1;
+                    self.postpone(&message).await;
+                    "postponed"
+                }
+            };
+            metrics::counter!(names::SQS_MESSAGES, "outcome" => label).increment(1);
+        }
+        self.delete(&done).await;
+        batch
+    }
+
+    async fn handle_one(&self, message: Message) -> Outcome {
+        let Some(events) = read(&message.body) else { return Outcome::Poison(message) };
+        match self.app.note_events(events).await {
+            Ok(()) => Outcome::Handled(message),
+            Err(error) => {
+                tracing::warn!(
+                    message = message.id,
+                    receives = message.receives,
+                    error = &error as &dyn std::error::Error,
+                    "a bucket event was postponed"
+                );
+                Outcome::Postponed(message)
+            }
+        }
+    }
+
+    async fn delete(&self, receipts: &[String]) {
+        if receipts.is_empty() {
+            return;
+        }
+        match self.queue.delete(receipts).await {
+            Ok(0) => {}
+            Ok(failed) => {
+                tracing::warn!(failed, "handled bucket events not deleted; they come again")
+            }
+            Err(error) => report(&error, "handled bucket events not deleted; they come again"),
+        }
+    }
+
+    async fn postpone(&self, message: &Message) {
+        let doublings = message.receives.saturating_sub(1).min(16);
+        let pause = (FIRST_POSTPONE * (1 << doublings)).min(LONGEST_POSTPONE);
+        if let Err(error) = self.queue.postpone(&message.receipt, pause).await {
+            report(&error, "a bucket event not postponed; it comes again later");
+        }
+    }
+
+    /// Sets the gauges of the queue.
+    async fn observe_queue(&self) {
+        if let Some(state) = self.queue_state().await {
+            let gauge = |state, count| {
+                let gauge = metrics::gauge!(names::SQS_QUEUE, "state" => state);
+                gauge.set(names::as_gauge(count));
+            };
+            gauge("waiting", state.waiting);
+            gauge("in_flight", state.in_flight);
+        }
+    }
+
+    /// The queue's state, at most [`STATE_AGE`] old; `None` if the queue does not return it.
+    async fn queue_state(&self) -> Option<QueueState> {
+        let cached = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, state)) = cached
+            && at.elapsed() < STATE_AGE
+        {
+            return state;
+        }
+        let state = match self.queue.state().await {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the state of the queue is unknown"
+                );
+                None
+            }
+        };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), state));
+        state
+    }
+}
+
+impl Worker for BucketEvents {
+    const NAME: &'static str = "bucket_events";
+
+    async fn tick(&self, stop: &CancellationToken) -> Result<Next, AppError> {
+        let received = tokio::select! {
+            () = stop.cancelled() => return Ok(Next::Now),
+            received = self.queue.receive() => received,
+        };
+        let next = match received {
+            // A received batch is finished even if the worker is to stop.
+            Ok(messages) => {
+                let batch = self.handle(messages).await;
+                let stuck = batch.postponed > 0 && batch.handled == 0;
+                if stuck { Next::BackOff } else { Next::Now }
+            }
+            Err(error) => {
+                report(&error, "no bucket events received");
+                Next::BackOff
+            }
+        };
+        self.observe_queue().await;
+        Ok(next)
+    }
+}
+
+/// The events in a message; `None` if it is no bucket event.
+fn read(body: &str) -> Option<Vec<ObjectEvent>> {
+    if body.len() > MAX_LEN {
+        return None;
+    }
+    event::parse(&serde_json::from_str(body).ok()?).ok()
+}
+
+fn report(error: &QueueError, what: &str) {
+    metrics::counter!(names::SQS_ERRORS, "kind" => error.kind()).increment(1);
+    let chain = error as &dyn std::error::Error;
+    match error {
+        QueueError::NoSuchQueue(_) | QueueError::AccessDenied(_) | QueueError::Refused { .. } => {
+            tracing::error!(error = chain, "{what}: see [events.sqs] and the queue's policy");
+        }
+        QueueError::Unavailable(_) => tracing::warn!(error = chain, "{what}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bucket_events_are_read() {
+        let test_event = r#"{"Service": "Amazon S3", "Event": "s3:TestEvent"}"#;
+        assert_eq!(read(test_event), Some(vec![]));
+        let deep = "[".repeat(100_000);
+        let huge = format!("{{\"Records\": [], \"x\": \"{}\"}}", "x".repeat(MAX_LEN));
+        for poison in ["", "hello", "{}", "{\"Records\"", deep.as_str(), huge.as_str()] {
+            assert!(read(poison).is_none());
+        }
+    }
+}
