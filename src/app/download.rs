@@ -43,7 +43,7 @@ impl App {
         if !self.may_be_overwritten(&upload, policy, store) {
             return Ok(upload);
         }
-        let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         // What is gone is for the reconciler to believe: it knows the right bucket.
         if matches!(event, Event::Absent(_)) {
             return Err(AppError::NotFound("file"));

@@ -18,8 +18,9 @@ impl App {
     /// Looks at the objects that a message is about. Objects that are not ours are passed
     /// over, and so is one that always fails: the reconciler sees to it. The error is one
     /// that will pass; then the sender should send the message again.
-    pub async fn note_events(&self, events: Vec<ObjectEvent>) -> Result<()> {
-        let noted = stream::iter(events).map(|event| async move { self.note_event(&event).await });
+    pub async fn process_events(&self, events: Vec<ObjectEvent>) -> Result<()> {
+        let noted =
+            stream::iter(events).map(|event| async move { self.process_event(&event).await });
         let mut answers = noted.buffer_unordered(CONCURRENCY);
         let mut passing = None;
         while let Some(answer) = answers.next().await {
@@ -35,8 +36,8 @@ impl App {
         passing.map_or(Ok(()), Err)
     }
 
-    async fn note_event(&self, event: &ObjectEvent) -> Result<()> {
-        let noted = self.look_for(event).await;
+    async fn process_event(&self, event: &ObjectEvent) -> Result<()> {
+        let noted = self.apply_hint(event).await;
         let outcome = match &noted {
             Ok(true) => "ours",
             Ok(false) => "foreign",
@@ -47,12 +48,12 @@ impl App {
     }
 
     /// Whether the object is ours.
-    async fn look_for(&self, event: &ObjectEvent) -> Result<bool> {
+    async fn apply_hint(&self, event: &ObjectEvent) -> Result<bool> {
         let Some(upload) = self.upload_of(event).await? else {
             tracing::debug!(bucket = event.bucket, "event of an object that is not ours");
             return Ok(false);
         };
-        let seen = self.look(&upload, ConfirmedBy::Event).await?;
+        let seen = self.observe_object(&upload, ConfirmedBy::Event).await?;
         if let Event::Absent(_) = seen {
             // A HEAD can't tell a bucket that is gone from an object that is gone.
             self.rules_of(&upload)?.1.objects.check_bucket().await?;

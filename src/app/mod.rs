@@ -17,7 +17,6 @@ use crate::storage::presign::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod aborts;
-pub mod apply;
 pub mod changes;
 pub mod create_upload;
 pub mod direct_upload;
@@ -25,11 +24,12 @@ pub mod download;
 pub mod events;
 pub mod idempotency;
 pub mod multipart;
+pub mod observe;
 pub mod retention;
 pub mod stats;
 pub mod tracks;
+pub mod transitions;
 pub mod uploads;
-pub mod verify;
 pub mod webhooks;
 
 /// Why a use case failed.

@@ -102,7 +102,7 @@ impl App {
             }
             _ => None,
         };
-        let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         let upload = self.apply(upload, &event).await?.upload;
         match completed {
             Some((id, Completion::Done)) => self.multipart_is_done(&upload, &id).await,
@@ -202,7 +202,7 @@ impl App {
             Ok(_) => Ok(upload),
             Err(StoreError::NoSuchMultipart) => {
                 // Completed, and nobody heard of it?
-                let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+                let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
                 let upload = self.apply(upload, &event).await?.upload;
                 self.open_multipart(upload, Some(&known)).await
             }

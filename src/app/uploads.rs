@@ -41,7 +41,7 @@ impl App {
         if upload.status().is_final() {
             return Ok(upload);
         }
-        let event = self.look(&upload, ConfirmedBy::Confirm).await?;
+        let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         // The loss of a verified object is for the reconciler to believe: it knows whether
         // this is the right bucket.
         if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {

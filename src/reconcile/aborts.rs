@@ -17,9 +17,9 @@ impl Worker<'_> {
             return Ok(());
         }
         // In another bucket there is nothing to abort, and the record would be lost.
-        self.check_trust("multipart uploads are to be aborted").await?;
+        self.check_bucket_identity("multipart uploads are to be aborted").await?;
         for due in due {
-            self.pace.turn().await;
+            self.throttle.acquire().await;
             match self.app.abort_due(self.policy, &due).await {
                 Ok(had_failed) => {
                     let aborted = u64::from(had_failed);

@@ -4,7 +4,7 @@
 use super::report::{Tally, finding_of};
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
-use crate::app::apply::note;
+use crate::app::transitions::record;
 use crate::db::shards::Batch;
 use crate::db::uploads::Change;
 use crate::domain::run::{Stage, SuspectKind};
@@ -101,7 +101,7 @@ impl Worker<'_> {
                     {
                         self.app.abort_multipart(self.store, upload, multipart_id).await;
                     }
-                    note(before.status(), upload, event, self.policy);
+                    record(before.status(), upload, event, self.policy);
                 }
                 Ok(_) => {}
                 Err(error) => warn(before, error),
@@ -123,7 +123,9 @@ impl Worker<'_> {
             let Some(row) = row else { continue };
             let verified = matches!(row.status(), Status::Uploaded | Status::Missing);
             let event = match event {
-                Event::Observed(_) if verified => self.app.look(&row, ConfirmedBy::Scan).await,
+                Event::Observed(_) if verified => {
+                    self.app.observe_object(&row, ConfirmedBy::Scan).await
+                }
                 event => Ok(event),
             };
             match event {

@@ -38,7 +38,7 @@ impl Worker<'_> {
         let pages = (listing.first_page(page), page);
         let Listing { range, asked_at, rows } = listing;
         let rows = streams::rows(&app.db, &self.policy.name, &range, page, rows);
-        let objects = streams::listing(self.store, &range, pages, self.report, self.pace);
+        let objects = streams::listing(self.store, &range, pages, self.report, self.throttle);
         let mut pairs = std::pin::pin!(merge(rows, objects));
         let (mut work, mut looks) = (Vec::new(), 0);
         let mut last: Option<String> = None;

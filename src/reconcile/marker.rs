@@ -13,11 +13,11 @@ use crate::storage::{PutOptions, Store, StoreError};
 
 /// What the marker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trust {
+pub enum BucketIdentity {
     /// Bucket and database belong together.
-    Ours,
+    Match,
     /// They don't, or nobody knows; why.
-    Doubtful(String),
+    Mismatch(String),
 }
 
 /// Reads the marker of a policy, and writes it where this database never did. With
@@ -28,30 +28,33 @@ pub async fn check(
     store: &Store,
     force: bool,
     dry_run: bool,
-) -> Result<Trust, AppError> {
+) -> Result<BucketIdentity, AppError> {
     let id = app.db.instance_id(app.ids.uuid()).await?;
     let (bucket, prefix, key) = (&store.bucket, policy.prefix.as_str(), policy.prefix.marker());
     if let Some(found) = read(store, &key).await? {
-        let trust = judge(&policy.name, found.as_deref(), id);
+        let identity = compare(&policy.name, found.as_deref(), id);
         // A process may have died between writing the marker and noting it.
-        if trust == Trust::Ours && !dry_run && !app.db.has_marked(bucket, prefix).await? {
+        if identity == BucketIdentity::Match
+            && !dry_run
+            && !app.db.has_marked(bucket, prefix).await?
+        {
             app.db.note_marker(bucket, prefix, app.now()).await?;
         }
-        return Ok(trust);
+        return Ok(identity);
     }
     // A database that has seen objects under this policy, or marked this very bucket, is
     // not new to it: then the marker's absence is news, or the bucket is another one.
     let known =
         app.db.has_marked(bucket, prefix).await? || app.db.has_seen_objects(&policy.name).await?;
     if known && !force {
-        return Ok(Trust::Doubtful(format!(
+        return Ok(BucketIdentity::Mismatch(format!(
             "policy `{}`: the marker `{key}` is not in bucket `{bucket}`: \
              is it the right bucket? `reconcile --force` writes it again",
             policy.name
         )));
     }
     if dry_run {
-        return Ok(Trust::Ours);
+        return Ok(BucketIdentity::Match);
     }
     let options = PutOptions {
         content_type: Some("text/plain".to_owned()),
@@ -65,14 +68,14 @@ pub async fn check(
     }
     app.db.note_marker(bucket, prefix, app.now()).await?;
     let found = read(store, &key).await?.flatten();
-    Ok(judge(&policy.name, found.as_deref(), id))
+    Ok(compare(&policy.name, found.as_deref(), id))
 }
 
 /// Puts the marker of each policy in its bucket, before the first upload is created. What
 /// is doubtful is said in the log: the service may go on, only nothing is believed lost.
 pub async fn claim(app: &App) -> Result<(), AppError> {
     for policy in app.policies.values() {
-        if let Trust::Doubtful(why) =
+        if let BucketIdentity::Mismatch(why) =
             check(app, policy, app.store_of(policy)?, false, false).await?
         {
             tracing::error!(
@@ -91,10 +94,10 @@ async fn read(store: &Store, key: &str) -> Result<Option<Option<String>>, AppErr
     Ok(Some(String::from_utf8(bytes.to_vec()).ok()))
 }
 
-fn judge(policy: &PolicyName, found: Option<&str>, id: Uuid) -> Trust {
+fn compare(policy: &PolicyName, found: Option<&str>, id: Uuid) -> BucketIdentity {
     match found.and_then(|text| text.trim().parse::<Uuid>().ok()) {
-        Some(found) if found == id => Trust::Ours,
-        found => Trust::Doubtful(format!(
+        Some(found) if found == id => BucketIdentity::Match,
+        found => BucketIdentity::Mismatch(format!(
             "policy `{policy}`: the bucket's marker is of instance {}, this database is {id}: \
              two environments on one prefix, or the wrong bucket or database",
             found.map_or_else(|| "unknown".to_owned(), |found| found.to_string()),

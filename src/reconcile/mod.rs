@@ -1,25 +1,26 @@
-//! Reconciliation: the bucket's listing against the table.
+//! Reconciliation: compares the bucket's listing with the table.
 //!
-//! [`plan`] says what to look at, [`merge`] joins listing and rows in key order,
-//! `domain::reconcile` decides on each pair (`compare`), [`worker`] acts on a shard, [`closing`] does
-//! the harmful part, [`crew`] claims shards, and [`run`] starts and ends runs. To add a
-//! finding: a kind in `domain::run`, a sight in [`report`].
+//! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
+//! `domain::reconcile` decides on each pair (`compare`), [`worker`] processes one shard,
+//! `finalize` does the damaging part within `safety_limits`, `shard_workers` claims shards, and
+//! [`run`] starts and ends runs. To add a finding: add a kind to `domain::run` and record it in
+//! [`report`].
 
 mod aborts;
 mod batch;
-mod closing;
 mod compare;
-mod crew;
-mod damage;
+mod finalize;
 pub mod marker;
 pub mod merge;
 mod multiparts;
-pub mod pace;
 pub mod plan;
 pub mod purge;
 pub mod report;
 pub mod run;
+mod safety_limits;
+mod shard_workers;
 pub mod streams;
+pub mod throttle;
 pub mod worker;
 
 use std::time::Duration;

@@ -21,19 +21,19 @@ impl Worker<'_> {
             return Ok(());
         }
         let known = self.known_multiparts().await?;
-        let mut trusted = false;
+        let mut checked = false;
         loop {
             let prefix = self.policy.prefix.as_str();
-            self.pace.turn().await;
+            self.throttle.acquire().await;
             let listed = self.store.objects.list_multiparts(prefix, marker.as_deref()).await;
             let (open, next) = listed.map_err(AppError::from)?;
             for multipart in open {
                 if self.spent() || !self.is_abandoned(&multipart).await? {
                     continue;
                 }
-                if !trusted {
-                    self.check_trust("multipart uploads are to be aborted").await?;
-                    trusted = true;
+                if !checked {
+                    self.check_bucket_identity("multipart uploads are to be aborted").await?;
+                    checked = true;
                 }
                 // Said before it is done: who comes after this process says it no more.
                 if !known.contains(&multipart.upload_id) {
@@ -79,7 +79,7 @@ impl Worker<'_> {
         if !judge(row.as_ref(), *initiated) {
             return Ok(false);
         }
-        self.pace.turn().await;
+        self.throttle.acquire().await;
         let parts = match self.store.objects.list_parts(key, upload_id).await {
             Ok(parts) => parts,
             // Finished or aborted meanwhile.

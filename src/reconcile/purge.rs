@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::Reconciler;
-use super::marker::{self, Trust};
+use super::marker::{self, BucketIdentity};
 use crate::app::{App, AppError};
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::transition::Event;
@@ -50,7 +50,7 @@ pub struct Purged {
 pub enum PurgeError {
     /// Nobody knows whose bucket it is.
     #[error("{0}")]
-    Doubtful(String),
+    BucketMismatch(String),
     /// The run is not known, or database or store failed.
     #[error(transparent)]
     App(#[from] AppError),
@@ -63,7 +63,7 @@ impl Reconciler {
         app.db.run(purge.run).await.map_err(AppError::from)?.ok_or(AppError::NotFound("run"))?;
         let limit = purge.limit.min(self.settings.max_deletions);
         let mut purged = Purged::default();
-        let mut trusted = BTreeSet::new();
+        let mut checked = BTreeSet::new();
         let mut cursor = None;
         loop {
             let kind = Some(FindingKind::Orphan);
@@ -73,7 +73,7 @@ impl Reconciler {
                 if purged.keys.len() as u64 >= limit {
                     return Ok(purged);
                 }
-                if purge_one(app, purge, &finding, &mut trusted).await? {
+                if purge_one(app, purge, &finding, &mut checked).await? {
                     purged.keys.push(finding.key);
                 } else {
                     purged.skipped += 1;
@@ -92,7 +92,7 @@ async fn purge_one(
     app: &App,
     purge: Purge,
     finding: &Finding,
-    trusted: &mut BTreeSet<PolicyName>,
+    checked: &mut BTreeSet<PolicyName>,
 ) -> Result<bool, PurgeError> {
     let Some(policy) = app.policies.get(&finding.policy) else { return Ok(false) };
     let Some(id) = policy.prefix.parse_key(&finding.key) else { return Ok(false) };
@@ -104,9 +104,9 @@ async fn purge_one(
     let age = purge.older_than.max(policy.grace);
     let old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
     let Some(meta) = head.filter(old) else { return Ok(false) };
-    if !trusted.contains(&policy.name) {
-        check_trust(app, policy, store).await?;
-        trusted.insert(policy.name.clone());
+    if !checked.contains(&policy.name) {
+        check_bucket_identity(app, policy, store).await?;
+        checked.insert(policy.name.clone());
     }
     if purge.dry_run {
         return Ok(true);
@@ -129,10 +129,14 @@ async fn purge_one(
     Ok(true)
 }
 
-async fn check_trust(app: &App, policy: &Policy, store: &Store) -> Result<(), PurgeError> {
+async fn check_bucket_identity(
+    app: &App,
+    policy: &Policy,
+    store: &Store,
+) -> Result<(), PurgeError> {
     match marker::check(app, policy, store, false, true).await? {
-        Trust::Ours => Ok(()),
-        Trust::Doubtful(why) => Err(PurgeError::Doubtful(why)),
+        BucketIdentity::Match => Ok(()),
+        BucketIdentity::Mismatch(why) => Err(PurgeError::BucketMismatch(why)),
     }
 }
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::crew::Crew;
-use super::pace::Pace;
+use super::shard_workers::ShardWorkers;
+use super::throttle::Throttle;
 use super::{ReconcileSettings, plan};
 use crate::app::{App, AppError};
 use crate::db::DbError;
@@ -55,7 +55,7 @@ pub struct Reconciler {
     pub settings: ReconcileSettings,
     /// Where runs work: the process's own runtime, which outlives a request's.
     pub(super) runtime: Handle,
-    pub(super) pace: Pace,
+    pub(super) throttle: Throttle,
     pub(super) shutdown: CancellationToken,
     /// Rung when a run ends in this process.
     pub(super) changed: Notify,
@@ -63,7 +63,7 @@ pub struct Reconciler {
     pub(super) holder: Uuid,
     tasks: TaskTracker,
     /// The runs that this process works on.
-    crews: Mutex<BTreeSet<RunId>>,
+    active_runs: Mutex<BTreeSet<RunId>>,
 }
 
 /// A run, and the process that watches it.
@@ -103,18 +103,18 @@ impl RunHandle {
 impl Reconciler {
     /// A reconciler whose runs work on the ambient runtime.
     pub fn new(app: Arc<App>, settings: ReconcileSettings) -> Self {
-        let pace = Pace::new(settings.max_requests_per_second);
+        let throttle = Throttle::new(settings.max_requests_per_second);
         let holder = app.ids.uuid();
         Self {
             app,
             settings,
             runtime: Handle::current(),
-            pace,
+            throttle,
             shutdown: CancellationToken::new(),
             changed: Notify::new(),
             holder,
             tasks: TaskTracker::new(),
-            crews: Mutex::default(),
+            active_runs: Mutex::default(),
         }
     }
 
@@ -211,14 +211,14 @@ impl Reconciler {
         };
         // Before there is a row that the look-around could find: what is claimed for this
         // process is then worked on by it, and by nobody else first.
-        let place = self.place(id);
+        let active = self.activate(id);
         let (run, claimed) = match self.app.db.start_run(new, self.app.now()).await? {
             Started::Run(run, claimed) => (run, claimed),
             Started::Held(holder) => return Err(StartError::Held(holder)),
             Started::Taken => return Err(StartError::Taken),
         };
         if run.status == RunStatus::Running {
-            self.crew(place, run.clone(), claimed);
+            self.work_on(active, run.clone(), claimed);
         } else {
             log_end(&Progress { run: run.clone(), findings: 0, shards: 0, shards_done: 0 });
         }
@@ -235,7 +235,7 @@ impl Reconciler {
                 return None;
             }
         };
-        self.crew(self.place(id), run.clone(), Vec::new());
+        self.work_on(self.activate(id), run.clone(), Vec::new());
         Some(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
@@ -252,17 +252,17 @@ impl Reconciler {
     }
 
     /// A place among those that work on a run; `None` where this process does already.
-    fn place(self: &Arc<Self>, run: RunId) -> Option<Place> {
-        self.crews().insert(run).then(|| Place { reconciler: Arc::clone(self), run })
+    fn activate(self: &Arc<Self>, run: RunId) -> Option<ActiveRun> {
+        self.active_runs().insert(run).then(|| ActiveRun { reconciler: Arc::clone(self), run })
     }
 
     /// Works on a run in a task of its own, where there is a place.
-    fn crew(self: &Arc<Self>, place: Option<Place>, run: Run, claimed: Vec<RunShard>) {
-        let Some(place) = place.filter(|_| !self.shutdown.is_cancelled()) else { return };
+    fn work_on(self: &Arc<Self>, active: Option<ActiveRun>, run: Run, claimed: Vec<RunShard>) {
+        let Some(active) = active.filter(|_| !self.shutdown.is_cancelled()) else { return };
         let this = Arc::clone(self);
         let work = async move {
-            Crew::new(this, run).work(claimed).await;
-            drop(place);
+            ShardWorkers::new(this, run).work(claimed).await;
+            drop(active);
         };
         self.tasks.spawn_on(work, &self.runtime);
     }
@@ -275,20 +275,20 @@ impl Reconciler {
         self.tasks.spawn_on(work, &self.runtime)
     }
 
-    fn crews(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
-        self.crews.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active_runs(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
+        self.active_runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A run that this process works on, as long as this lives.
-struct Place {
+struct ActiveRun {
     reconciler: Arc<Reconciler>,
     run: RunId,
 }
 
-impl Drop for Place {
+impl Drop for ActiveRun {
     fn drop(&mut self) {
-        self.reconciler.crews().remove(&self.run);
+        self.reconciler.active_runs().remove(&self.run);
     }
 }
 

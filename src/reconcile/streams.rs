@@ -7,8 +7,8 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::merge::Keyed;
-use super::pace::Pace;
 use super::report::Report;
+use super::throttle::Throttle;
 use crate::app::AppError;
 use crate::db::Db;
 use crate::domain::reconcile::{Listed, UploadSummary};
@@ -33,7 +33,7 @@ pub fn listing<'a>(
     range: &'a KeyRange,
     (first_page, page_size): (usize, usize),
     report: &'a Report,
-    bound: &'a Pace,
+    bound: &'a Throttle,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
     struct State {
         page: VecDeque<Listed>,
@@ -59,7 +59,7 @@ pub fn listing<'a>(
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
-            bound.turn().await;
+            bound.acquire().await;
             let page = store.objects.list(&request).await?;
             report.count(|counters| counters.list_requests += 1);
             // A listing that stands still would never end. (Objects that come again are

@@ -10,11 +10,11 @@ use tokio::sync::OnceCell;
 use super::ReconcileSettings;
 use super::batch::At;
 use super::compare::Work;
-use super::marker::Trust;
+use super::marker::BucketIdentity;
 use super::merge::MergeError;
-use super::pace::Pace;
 use super::plan::{Listing, Planner};
 use super::report::{Report, finding_of};
+use super::throttle::Throttle;
 use crate::app::{App, AppError};
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{Mode, Run, RunShard, ShardStatus, Stage, SuspectKind};
@@ -51,7 +51,7 @@ pub enum WorkError {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     /// Whose bucket it is.
-    pub(super) trust: OnceCell<Trust>,
+    pub(super) bucket_identity: OnceCell<BucketIdentity>,
     /// How many rows the policy has.
     pub(super) rows: OnceCell<u64>,
 }
@@ -84,7 +84,7 @@ pub(super) struct Worker<'a> {
     pub(super) settings: &'a ReconcileSettings,
     pub(super) report: &'a Report,
     /// The bound on requests a second.
-    pub(super) pace: &'a Pace,
+    pub(super) throttle: &'a Throttle,
     pub(super) session: &'a Session,
     pub(super) alive: &'a Alive,
 }
@@ -93,7 +93,7 @@ impl Worker<'_> {
     /// Does all of it, from where the shard stands.
     pub(super) async fn work(&self) -> Result<ShardStatus, WorkError> {
         // A forced run writes a marker that was lost, whatever else there is to do.
-        self.trust().await?;
+        self.bucket_identity().await?;
         if self.shard.stage == Stage::Compare
             && let Some(range) = &self.shard.range
         {
@@ -104,7 +104,7 @@ impl Worker<'_> {
             self.look_at(range).await?;
         }
         if self.shard.closing {
-            self.close().await?;
+            self.finalize().await?;
         }
         let doubts = self.report.tally().doubts().is_some();
         Ok(if doubts { ShardStatus::Doubted } else { ShardStatus::Done })
@@ -165,7 +165,7 @@ impl Worker<'_> {
         let looked = stream::iter(work).map(|(upload, work)| {
             async move {
                 match work {
-                    Work::Look => Some(self.look(upload).await),
+                    Work::Look => Some(self.observe(upload).await),
                     Work::MarkDue(object) => Some((upload, Ok(sight(object)))),
                     Work::Report => {
                         self.report.tally().find(finding_of(&upload, self.app.now()));
@@ -180,10 +180,10 @@ impl Worker<'_> {
     }
 
     /// One HEAD, and what the bytes are.
-    pub(super) async fn look(&self, upload: Upload) -> (Upload, Result<Event, AppError>) {
-        self.pace.turn().await;
+    pub(super) async fn observe(&self, upload: Upload) -> (Upload, Result<Event, AppError>) {
+        self.throttle.acquire().await;
         self.report.count(|counters| counters.head_requests += 1);
-        let event = self.app.look(&upload, ConfirmedBy::Scan).await;
+        let event = self.app.observe_object(&upload, ConfirmedBy::Scan).await;
         (upload, event)
     }
 
@@ -197,12 +197,12 @@ impl Worker<'_> {
         if !matches!(event, Event::Absent(_)) {
             return Ok(Some((upload, event)));
         }
-        let doubt = match self.trust().await? {
-            Trust::Ours if upload.status() != Status::Uploaded => {
+        let doubt = match self.bucket_identity().await? {
+            BucketIdentity::Match if upload.status() != Status::Uploaded => {
                 return Ok(Some((upload, event)));
             }
-            Trust::Ours => None,
-            Trust::Doubtful(why) => Some(why),
+            BucketIdentity::Match => None,
+            BucketIdentity::Mismatch(why) => Some(why),
         };
         let id = upload.id;
         let step = step(upload, event, self.app.now(), self.policy).map_err(AppError::from)?;

@@ -123,7 +123,7 @@ impl BucketEvents {
 
     async fn handle_one(&self, message: Message) -> Outcome {
         let Some(events) = read(&message.body) else { return Outcome::Poison(message) };
-        match self.app.note_events(events).await {
+        match self.app.process_events(events).await {
             Ok(()) => Outcome::Handled(message),
             Err(error) => {
                 tracing::warn!(

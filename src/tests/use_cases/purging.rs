@@ -117,7 +117,7 @@ async fn in_anothers_bucket_nothing_is_purged() {
     let run = world.reconcile(Mode::Audit).await;
     world.store.delete("tracks/.instance").await.unwrap();
     let refused = world.reconciler.purge_orphans(purge_of(&run)).await;
-    assert!(matches!(refused, Err(PurgeError::Doubtful(_))));
+    assert!(matches!(refused, Err(PurgeError::BucketMismatch(_))));
     assert!(world.store.keys().contains(&key));
 }
 

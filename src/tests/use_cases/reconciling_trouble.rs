@@ -18,7 +18,7 @@ async fn a_sight_older_than_what_another_verified_does_not_reject_good_bytes() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
-    let old = world.app.look(&upload, ConfirmedBy::Scan).await.unwrap();
+    let old = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
     // The client sends other bytes, and confirms those.
     world.put(&upload, mp3(901, 2)).await;
     let confirmed = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();

@@ -72,7 +72,7 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     assert!(theirs.fence > mine.fence);
     assert_eq!(db.claim_shard(run.id, other, LEASE).await.unwrap(), None, "it is held");
 
-    let event = world.app.look(&upload, ConfirmedBy::Scan).await.unwrap();
+    let event = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
     let step = step(upload.clone(), event, now, policy).unwrap();
     let change = || Change { upload: step.upload.clone(), effects: step.effects.clone(), policy };
     let finding = Finding {

@@ -27,6 +27,6 @@ pub async fn handle(
         .map_err(|error| ApiError::saying(Code::BadRequest, error.to_string()))?;
     // Bounds what a burst of events has under way at the store.
     let _permit = sender.permit().await?;
-    state.app.note_events(events).await?;
+    state.app.process_events(events).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -94,7 +94,7 @@ pub async fn handle(
 ) -> Result<Json<PurgedView>, ApiError> {
     let purge = body.purge()?;
     let purged = state.reconciler.purge_orphans(purge).await.map_err(|error| match error {
-        PurgeError::Doubtful(why) => ApiError::saying(Code::State, why),
+        PurgeError::BucketMismatch(why) => ApiError::saying(Code::State, why),
         PurgeError::App(error) => error.into(),
     })?;
     Ok(Json(PurgedView {

@@ -19,7 +19,7 @@ const MAX_TRIES: usize = 3;
 impl App {
     /// What is to be said of an upload's object: an observation with the verdict of the
     /// rules, or an absence with the time it was asked at.
-    pub async fn look(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
+    pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
         let (policy, store) = self.rules_of(upload)?;
         for _ in 0..MAX_TRIES {
             let asked_at = self.now();
@@ -35,9 +35,9 @@ impl App {
                 let facts = known.facts.clone();
                 return Ok(Event::Observed(Observation { facts, verdict: Ok(()), by }));
             }
-            match judge(upload, policy, store, &meta).await {
+            match validate(upload, policy, store, &meta).await {
                 Ok((facts, verdict)) => {
-                    note_arrival(upload, &meta, verdict.is_ok(), by, self.now());
+                    record_arrival(upload, &meta, verdict.is_ok(), by, self.now());
                     return Ok(Event::Observed(Observation { facts, verdict, by }));
                 }
                 // Replaced between HEAD and GET: the verdict must be on the new one.
@@ -51,7 +51,13 @@ impl App {
 
 /// Notes how long bytes lay there until they were verified. The store's clock tells whole
 /// seconds, and may differ from ours.
-fn note_arrival(upload: &Upload, meta: &ObjectMeta, valid: bool, by: ConfirmedBy, now: Timestamp) {
+fn record_arrival(
+    upload: &Upload,
+    meta: &ObjectMeta,
+    valid: bool,
+    by: ConfirmedBy,
+    now: Timestamp,
+) {
     if valid
         && upload.status() == Status::Pending
         && let Some(arrived) = meta.last_modified
@@ -82,7 +88,7 @@ async fn last_part(
 
 type Verdict = std::result::Result<(), crate::domain::verdict::RejectReason>;
 
-async fn judge(
+async fn validate(
     upload: &Upload,
     policy: &Policy,
     store: &Store,

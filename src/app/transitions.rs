@@ -46,14 +46,14 @@ impl App {
                 if aborts && let Some(multipart_id) = multipart_id {
                     self.abort_multipart(store, &upload, &multipart_id).await;
                 }
-                note(before, &upload, &event, policy);
+                record(before, &upload, &event, policy);
                 return Ok(Applied { upload, changed: true });
             }
             upload = self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))?;
             if let Event::Observed(seen) = &event
                 && matches!(upload.status(), Status::Uploaded | Status::Missing)
             {
-                event = self.look(&upload, seen.by).await?;
+                event = self.observe_object(&upload, seen.by).await?;
             }
         }
         Err(AppError::Contended)
@@ -95,7 +95,7 @@ impl App {
                     if aborts && let Some(multipart_id) = &row.multipart_id {
                         self.abort_multipart(store, &upload, multipart_id).await;
                     }
-                    note(row.status(), &upload, &event, policy);
+                    record(row.status(), &upload, &event, policy);
                     Ok(Applied { upload, changed: true })
                 }
                 Saved::Lost => self.apply(row, &event).await,
@@ -106,7 +106,7 @@ impl App {
 }
 
 /// Logs and counts a change that is committed.
-pub(crate) fn note(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
+pub(crate) fn record(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
     if before != upload.status() {
         let (name, status) = (|| policy.name.as_str().to_owned(), upload.status().name());
         metrics::counter!(names::TRANSITIONS,
@@ -128,7 +128,10 @@ fn source(event: &Event) -> &'static str {
     match event {
         Event::Observed(seen) => seen.by.name(),
         Event::Absent(_) => "absence",
-        Event::Renew { .. } | Event::Delete => "client",
+        Event::Renew { .. }
+        | Event::ExtendDeadline { .. }
+        | Event::MultipartOpened { .. }
+        | Event::Delete => "client",
         Event::Supersede => "superseded",
         Event::ObjectDeleted => "deleted",
     }

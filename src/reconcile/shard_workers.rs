@@ -27,13 +27,13 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 const MAX_CLAIMS: i64 = 100;
 
 /// A run as this process works on it.
-pub(super) struct Crew {
+pub(super) struct ShardWorkers {
     reconciler: Arc<Reconciler>,
     run: Run,
     sessions: Mutex<BTreeMap<PolicyName, Arc<Session>>>,
 }
 
-impl Crew {
+impl ShardWorkers {
     pub(super) fn new(reconciler: Arc<Reconciler>, run: Run) -> Arc<Self> {
         Arc::new(Self { reconciler, run, sessions: Mutex::default() })
     }
@@ -147,7 +147,7 @@ impl Crew {
         report: &Report,
         alive: &Alive,
     ) -> Result<ShardStatus, WorkError> {
-        let Reconciler { app, settings, pace, .. } = &*self.reconciler;
+        let Reconciler { app, settings, throttle, .. } = &*self.reconciler;
         if shard.fence > MAX_CLAIMS {
             return Err(WorkError::Left(MAX_CLAIMS));
         }
@@ -157,7 +157,7 @@ impl Crew {
         let session = &*self.session(&shard.policy);
         let run = &self.run;
         let worker =
-            Worker { app, policy, store, run, shard, settings, report, pace, session, alive };
+            Worker { app, policy, store, run, shard, settings, report, throttle, session, alive };
         Box::pin(worker.work()).await
     }
 

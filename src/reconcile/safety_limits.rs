@@ -1,7 +1,7 @@
 //! How much harm a run may do without being told to: one loss is news, thousands are a
 //! wrong bucket.
 
-use super::marker::{self, Trust};
+use super::marker::{self, BucketIdentity};
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::run::SuspectKind;
@@ -52,26 +52,26 @@ impl Worker<'_> {
     }
 
     /// Whose bucket it is, asked once for each run and policy by a process.
-    pub(super) async fn trust(&self) -> Result<&Trust, WorkError> {
+    pub(super) async fn bucket_identity(&self) -> Result<&BucketIdentity, WorkError> {
         let request = &self.run.request;
         let check =
             || marker::check(self.app, self.policy, self.store, request.force, request.dry_run);
-        Ok(self.session.trust.get_or_try_init(check).await?)
+        Ok(self.session.bucket_identity.get_or_try_init(check).await?)
     }
 
     /// Asks again whose bucket this is: a run takes long enough for a bucket to be taken
     /// away or exchanged under it, and a HEAD in a bucket that is gone shows absence.
-    pub(super) async fn check_trust(&self, what: &str) -> Result<(), WorkError> {
-        let still = match self.trust().await? {
-            Trust::Ours => {
+    pub(super) async fn check_bucket_identity(&self, what: &str) -> Result<(), WorkError> {
+        let still = match self.bucket_identity().await? {
+            BucketIdentity::Match => {
                 let dry_run = self.run.request.dry_run;
                 marker::check(self.app, self.policy, self.store, false, dry_run).await?
             }
-            doubtful @ Trust::Doubtful(_) => doubtful.clone(),
+            doubtful @ BucketIdentity::Mismatch(_) => doubtful.clone(),
         };
         match still {
-            Trust::Ours => Ok(()),
-            Trust::Doubtful(why) => Err(WorkError::Stopped(format!("{what}, but {why}"))),
+            BucketIdentity::Match => Ok(()),
+            BucketIdentity::Mismatch(why) => Err(WorkError::Stopped(format!("{what}, but {why}"))),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::{Status, Timestamp, Upload, UploadId};
 impl Worker<'_> {
     /// Ends what is missing, deletes what is due, and aborts what is abandoned, from where
     /// the shard stands.
-    pub(super) async fn close(&self) -> Result<(), WorkError> {
+    pub(super) async fn finalize(&self) -> Result<(), WorkError> {
         let stage = self.shard.stage;
         let cursor = |of: Stage| self.shard.cursor.clone().filter(|_| stage == of);
         if stage <= Stage::Missing {
@@ -42,7 +42,7 @@ impl Worker<'_> {
             let page = db.suspects_after(self.shard, kind, after, page).await;
             let (Some(last), rows) = page.map_err(AppError::from)? else { return Ok(()) };
             let rows = rows.into_iter().filter(|row| row.status() == Status::Uploaded);
-            let looked = stream::iter(rows).map(|row| self.look(row).boxed());
+            let looked = stream::iter(rows).map(|row| self.observe(row).boxed());
             let mut looked = looked.buffered(self.settings.concurrency);
             let mut events = Vec::new();
             while let Some((upload, event)) = looked.next().await {
@@ -53,7 +53,7 @@ impl Worker<'_> {
             }
             // After the HEADs: in a bucket that is gone or exchanged they show absence.
             if events.iter().any(|(_, event)| matches!(event, Event::Absent(_))) {
-                self.check_trust("objects of verified uploads are missing").await?;
+                self.check_bucket_identity("objects of verified uploads are missing").await?;
             }
             self.save(events, (Stage::Missing, Some(last.to_string()))).await?;
             after = Some(last);
@@ -72,7 +72,7 @@ impl Worker<'_> {
             if due.is_empty() {
                 break;
             }
-            self.check_trust("objects are due for deletion").await?;
+            self.check_bucket_identity("objects are due for deletion").await?;
             let whole = self.spend(&mut due).await?;
             let Some(last) = due.last() else { return Ok(()) };
             after = last.deletion.after.map(|at| (at, last.id));
@@ -117,7 +117,7 @@ impl Worker<'_> {
             let page = db.suspects_after(self.shard, kind, after, BATCH as u64).await;
             let (Some(last), mut rows) = page.map_err(AppError::from)? else { return Ok(()) };
             if after.is_none() {
-                self.check_trust("objects are due for deletion").await?;
+                self.check_bucket_identity("objects are due for deletion").await?;
             }
             after = Some(last);
             let whole = self.spend(&mut rows).await?;
@@ -144,7 +144,7 @@ impl Worker<'_> {
     }
 
     async fn delete_one(&self, upload: Upload) -> (Upload, Result<bool, AppError>) {
-        self.pace.turn().await;
+        self.throttle.acquire().await;
         let deleted = async {
             let Some(row) = self.app.db.any_upload(upload.id).await? else { return Ok(false) };
             if !row.status().is_final() || !row.deletion.is_due(self.app.now()) {
