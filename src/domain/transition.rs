@@ -23,6 +23,18 @@ pub enum Event {
         /// When the new URL ends.
         url_expires_at: Timestamp,
     },
+    /// More bytes are expected, so the deadline moves. It never moves back.
+    ExtendDeadline {
+        /// When the URL or the transfer ends.
+        url_expires_at: Timestamp,
+    },
+    /// The store opened a multipart upload for it.
+    MultipartOpened {
+        /// The store's id.
+        multipart_id: String,
+        /// The id on record that the store no longer knows, if any.
+        replaces: Option<String>,
+    },
     /// The client or the owner of the track ends it.
     Delete,
     /// A newer upload of the track was verified.
@@ -104,6 +116,10 @@ pub fn step(
         Event::Observed(seen) => Ok(observed(upload, seen, now, policy)),
         Event::Absent(absence) => Ok(absent(upload, absence, now, policy)),
         Event::Renew { url_expires_at } => renew(upload, url_expires_at, now),
+        Event::ExtendDeadline { url_expires_at } => Ok(extend_deadline(upload, url_expires_at)),
+        Event::MultipartOpened { multipart_id, replaces } => {
+            multipart_opened(upload, multipart_id, replaces.as_deref())
+        }
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
@@ -230,6 +246,29 @@ fn renew(
     }
 }
 
+fn extend_deadline(upload: Upload, url_expires_at: Timestamp) -> Step {
+    if upload.status() == Status::Pending && url_expires_at > upload.url_expires_at {
+        saved(Upload { url_expires_at, ..upload })
+    } else {
+        unchanged(upload)
+    }
+}
+
+fn multipart_opened(
+    upload: Upload,
+    multipart_id: String,
+    replaces: Option<&str>,
+) -> Result<Step, TransitionError> {
+    if upload.status() != Status::Pending {
+        return Err(TransitionError::TakesNoParts(upload.status()));
+    }
+    // Another request opened one first: that one stays, and the caller aborts its own.
+    if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != replaces {
+        return Ok(unchanged(upload));
+    }
+    Ok(saved(Upload { multipart_id: Some(multipart_id), ..upload }))
+}
+
 fn delete(upload: Upload, now: Timestamp) -> Step {
     let deletion = Deletion { after: Some(now), done: None };
     match upload.state.clone() {
@@ -275,6 +314,12 @@ fn abort(upload: &Upload) -> Vec<Effect> {
 
 fn changed(upload: Upload, state: State, now: Timestamp, effects: Vec<Effect>) -> Step {
     Step { upload: Upload { state, updated_at: now, ..upload }, changed: true, effects }
+}
+
+/// A change of what the service keeps for itself: the client's view does not change, so
+/// `updated_at` stays.
+fn saved(upload: Upload) -> Step {
+    Step { upload, changed: true, effects: vec![] }
 }
 
 fn unchanged(upload: Upload) -> Step {

@@ -70,6 +70,11 @@ fn head_at(minutes: i64) -> Event {
     Event::Absent(Absence { asked_at: at(minutes), by_head: true, last_part_at: None })
 }
 
+fn opened(multipart_id: &str, replaces: Option<&str>) -> Event {
+    let replaces = replaces.map(str::to_owned);
+    Event::MultipartOpened { multipart_id: multipart_id.to_owned(), replaces }
+}
+
 /// A state, an event, and what comes of it: `None` where it is refused, otherwise the next
 /// status, whether a write is needed, and the effects.
 type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
@@ -80,6 +85,8 @@ fn every_state_answers_every_event_as_the_design_says() {
     use Status::{Cancelled, Expired, Missing, Pending, Rejected, Removed, Uploaded};
     let bad = Err(RejectReason::ContentMismatch);
     let renew = || Event::Renew { url_expires_at: at(200) };
+    let extend = || Event::ExtendDeadline { url_expires_at: at(200) };
+    let open = || opened("n", Some("m"));
     let to = |status, effects: &[Effect]| Some((status, true, effects.to_vec()));
     let stays = |status| Some((status, false, vec![]));
     let table: Vec<Row> = vec![
@@ -126,6 +133,20 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Removed, renew(), None),
         (Removed, Event::Delete, stays(Removed)),
         (Removed, Event::Supersede, stays(Removed)),
+        (Pending, extend(), to(Pending, &[])),
+        (Expired, extend(), stays(Expired)),
+        (Uploaded, extend(), stays(Uploaded)),
+        (Missing, extend(), stays(Missing)),
+        (Rejected, extend(), stays(Rejected)),
+        (Cancelled, extend(), stays(Cancelled)),
+        (Removed, extend(), stays(Removed)),
+        (Pending, open(), to(Pending, &[])),
+        (Expired, open(), None),
+        (Uploaded, open(), None),
+        (Missing, open(), None),
+        (Rejected, open(), None),
+        (Cancelled, open(), None),
+        (Removed, open(), None),
         (Pending, Event::ObjectDeleted, stays(Pending)),
         (Expired, Event::ObjectDeleted, stays(Expired)),
         (Uploaded, Event::ObjectDeleted, stays(Uploaded)),
@@ -214,6 +235,44 @@ fn a_shorter_renewal_does_not_move_the_deadline_back() {
     assert_eq!(renewed.upload.url_expires_at, at(60));
 }
 
+#[test]
+fn a_deadline_is_extended_and_never_moved_back() {
+    let extend = |minutes| {
+        let event = Event::ExtendDeadline { url_expires_at: at(minutes) };
+        step(upload_in(Status::Pending), event, at(5), &tracks()).unwrap()
+    };
+    let extended = extend(61);
+    assert!(extended.changed);
+    assert_eq!(extended.upload.url_expires_at, at(61));
+    for earlier in [30, 60] {
+        let kept = extend(earlier);
+        assert!(!kept.changed);
+        assert_eq!(kept.upload, upload_in(Status::Pending));
+    }
+}
+
+#[test]
+fn a_multipart_upload_is_recorded_once_and_replaces_only_the_id_that_is_gone() {
+    let pending = |multipart_id: Option<&str>| Upload {
+        multipart_id: multipart_id.map(str::to_owned),
+        ..upload_in(Status::Pending)
+    };
+    // The id on record, the id that is gone, and whether the new id is recorded.
+    let table = [
+        (None, None, true),
+        (None, Some("old"), true),
+        (Some("old"), Some("old"), true),
+        (Some("old"), None, false),
+        (Some("other"), Some("old"), false),
+    ];
+    for (on_record, gone, recorded) in table {
+        let step = step(pending(on_record), opened("new", gone), at(5), &tracks()).unwrap();
+        assert_eq!(step.changed, recorded, "{on_record:?}, {gone:?}");
+        let expected = if recorded { Some("new") } else { on_record };
+        assert_eq!(step.upload.multipart_id.as_deref(), expected, "{on_record:?}, {gone:?}");
+    }
+}
+
 fn any_event() -> impl Strategy_<Value = (i64, Event)> {
     let verdict = prop_oneof![
         3 => Just(Ok(())),
@@ -232,10 +291,14 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         },
     );
     let renew = (0i64..400).prop_map(|end| Event::Renew { url_expires_at: at(end) });
+    let extend = (0i64..400).prop_map(|end| Event::ExtendDeadline { url_expires_at: at(end) });
+    let opened = prop_oneof![Just(None), Just(Some("m"))].prop_map(|gone| opened("n", gone));
     let event = prop_oneof![
         4 => observed,
         4 => absent,
         2 => renew,
+        1 => extend,
+        1 => opened,
         1 => Just(Event::Delete),
         1 => Just(Event::Supersede),
         1 => Just(Event::ObjectDeleted),
