@@ -1,12 +1,11 @@
 //! `kill -9` and an orderly end: nothing is lost by either.
 
-use std::time::{Duration, Instant};
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::live::{Live, text};
 use crate::support::mp3;
+use crate::support::wait::wait_for;
 
 #[tokio::test]
 async fn a_kill_between_presign_and_upload_loses_nothing() {
@@ -41,14 +40,20 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     assert_eq!(status, 202, "{run}");
     // Killed in the middle where the machine is slow enough, else just after: both must hold.
     let first = &tracks[1].0;
-    until(|| async { live.get(&format!("/api/tracks/{first}")).await.1["status"] == "uploaded" })
-        .await;
+    wait_for("the first confirmation", async || {
+        let (_, track) = live.get(&format!("/api/tracks/{first}")).await;
+        (track["status"] == "uploaded").then_some(())
+    })
+    .await;
     live.kill().await;
     live.restart().await;
     // The dead run goes on once its lease has lapsed; then a new run may start.
     let path = "/api/admin/reconciliations?wait=true";
     let mut ended = Value::Null;
-    until(|| async { live.post(path, json!({"mode": "audit"})).await.0 == 200 }).await;
+    wait_for("another audit", async || {
+        (live.post(path, json!({"mode": "audit"})).await.0 == 200).then_some(())
+    })
+    .await;
     for (track, expected) in &tracks {
         let (_, track) = live.get(&format!("/api/tracks/{track}")).await;
         assert_eq!(text(&track, "status"), *expected);
@@ -86,13 +91,16 @@ async fn a_direct_upload_that_is_killed_leaves_a_row_that_expires() {
         sender.send(Ok(mp3(1 << 20, 1))).await.expect("the body is read");
     }
     let path = format!("/api/tracks/{track}");
-    until(|| async { live.get(&path).await.1["status"] == "pending" }).await;
+    wait_for("the pending upload", async || {
+        (live.get(&path).await.1["status"] == "pending").then_some(())
+    })
+    .await;
     live.kill().await;
     assert!(upload.await.expect("the task ends").is_err());
     live.restart().await;
-    until(|| async {
+    wait_for("the expired upload", async || {
         live.reconcile("incremental").await;
-        live.get(&path).await.1["status"] == "expired"
+        (live.get(&path).await.1["status"] == "expired").then_some(())
     })
     .await;
 }
@@ -105,13 +113,4 @@ async fn sigterm_ends_the_service_in_order() {
     live.restart().await;
     let (status, _) = live.send(Method::GET, &format!("/api/tracks/{track}"), None).await;
     assert_eq!(status, 200);
-}
-
-/// Asks again until it holds, for as long as a slow machine may take.
-async fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < Duration::from_mins(1), "it never came to hold");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

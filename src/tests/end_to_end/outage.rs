@@ -1,8 +1,6 @@
 //! A store or a database that goes down and comes back, behind a proxy that is cut, and a store
 //! that is given other bytes than were sent.
 
-use std::time::{Duration, Instant};
-
 use reqwest::{Response, Url};
 use serde_json::json;
 
@@ -12,6 +10,7 @@ use crate::support::faults::FaultProxy;
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::proxy::Proxy;
+use crate::support::wait::wait_for;
 
 fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().expect("a host"), url.port_or_known_default().expect("a port"))
@@ -23,18 +22,13 @@ fn not_now(answer: &Response) {
     assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
 }
 
-/// The readiness once its status is this: what was found before is told for a moment.
+/// The first readiness with this status: results are cached for a second.
 async fn readiness(live: &Live, status: u16) -> Response {
-    let begun = Instant::now();
-    loop {
-        let answer = live.http.get(format!("{}/readyz", live.url)).send().await;
-        let answer = answer.expect("an answer");
-        if answer.status() == status {
-            return answer;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_for("the readiness", async || {
+        let response = live.http.get(format!("{}/readyz", live.url)).send().await;
+        Some(response.expect("a response")).filter(|response| response.status() == status)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -98,11 +92,11 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
     assert_eq!(live.get("/healthz").await.0, 200, "the process itself is well");
 
     proxy.restore();
-    let begun = Instant::now();
-    while live.http.get(&path).send().await.expect("an answer").status() != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the database is not used again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_for("the database to be used again", async || {
+        let response = live.http.get(&path).send().await.expect("a response");
+        (response.status() == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

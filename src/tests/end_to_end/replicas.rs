@@ -3,19 +3,22 @@
 //! `TEST_LONG=1` does it twenty times.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use entity::reconcile_shard::{Column, Entity, Model};
 use sea_orm::{ColumnTrait as _, Database, DatabaseConnection, EntityTrait as _, QueryFilter as _};
 use serde_json::{Value, json};
+use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
-use upload_coordinator::domain::{IdSource as _, Prefix, UploadId};
+use upload_coordinator::domain::{Clock as _, IdSource as _, Prefix, UploadId};
 use upload_coordinator::storage::PutOptions;
 
 use crate::storage::servers::Subject;
 use crate::support::database::TestDatabase;
 use crate::support::live::{Live, text};
+use crate::support::wait::{wait_for, wait_for_at_most};
 use crate::support::{PNG, mp3};
 
 /// How long anything may take on a busy machine.
@@ -66,17 +69,14 @@ async fn round() {
     let rows = Database::connect(&database.url).await.expect("the database opens");
     let starter = shards(&rows, &id).await[0].holder.expect("held from the start");
     // Killed while it holds shards, and while others do.
-    let begun = Instant::now();
-    let before = loop {
+    let before = wait_for_at_most(LONG, "two processes that share the run", async || {
         let all = shards(&rows, &id).await;
-        let open: Vec<_> = all.iter().filter(|row| row.status == "open").collect();
-        let others = open.iter().any(|row| row.holder.is_some_and(|holder| holder != starter));
-        if open.iter().any(|row| row.holder == Some(starter)) && others {
-            break all;
-        }
-        assert!(begun.elapsed() < LONG, "the processes do not share the run");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+        let holders: Vec<_> =
+            all.iter().filter(|row| row.status == "open").filter_map(|row| row.holder).collect();
+        let shared = holders.contains(&starter) && holders.iter().any(|other| *other != starter);
+        shared.then_some(all)
+    })
+    .await;
     first.kill().await;
     let at_kill = shards(&rows, &id).await;
     let left: Vec<i32> = at_kill
@@ -154,8 +154,15 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
         let body = Bytes::from_static(b"of nobody");
         on.objects().put(&key, body, &PutOptions::default()).await.expect("stored");
     }
-    // Orphans are older than the grace then; stores date to the second.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Every URL of a second and its grace are over then, and every orphan is older than the grace.
+    // Stores date objects to the second.
+    let last = format!("{prefix}foreign-5");
+    let stored = on.objects().head(&last).await.expect("a HEAD").expect("the last object");
+    let old_enough = stored.last_modified.expect("a date") + TimeDelta::seconds(3);
+    wait_for("orphans older than the grace", async || {
+        (SystemClock.now() > old_enough).then_some(())
+    })
+    .await;
     tracks
 }
 
@@ -168,15 +175,11 @@ async fn shards(connection: &DatabaseConnection, run: &str) -> Vec<Model> {
 }
 
 async fn ended(live: &Live, id: &str) -> Value {
-    let begun = Instant::now();
-    loop {
+    wait_for_at_most(LONG, "the end of the run", async || {
         let (_, run) = live.get(&format!("/api/admin/reconciliations/{id}")).await;
-        if run["status"] != "running" {
-            return run;
-        }
-        assert!(begun.elapsed() < LONG, "the run does not end: {run}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        (run["status"] != "running").then_some(run)
+    })
+    .await
 }
 
 /// What a run found, each with how often.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use crate::support::database::TestDatabase;
 use crate::support::live::{environment, free_port, run, text};
 use crate::support::log;
+use crate::support::wait::wait_for_at_most;
 
 const CERTIFICATE: &str = include_str!("../http/keys/localhost.pem");
 const KEY: &str = include_str!("../http/keys/localhost-key.pem");
@@ -109,15 +110,12 @@ async fn an_upload_over_https_by_the_real_binary() {
     let port = address.rsplit_once(':').expect("a port").1;
     let url = |path: &str| format!("https://localhost:{port}{path}");
     let client = trusting(CERTIFICATE);
-    let begun = Instant::now();
-    loop {
-        match send(&client, "GET", &url("/readyz"), None).await {
-            Ok(answer) if answer.status == 200 => break,
-            _ => assert!(begun.elapsed() < START, "it does not come up"),
-        }
-        assert!(process.try_wait().expect("a state").is_none(), "it ended");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait_for_at_most(START, "the service to be ready", async || {
+        assert!(process.try_wait().expect("a state").is_none(), "the process ended");
+        let ready = send(&client, "GET", &url("/readyz"), None).await;
+        ready.is_ok_and(|response| response.status == 200).then_some(())
+    })
+    .await;
 
     let body = json!({"filename": "a.mp3", "size": 5000});
     let made = send(&client, "POST", &url("/api/uploads"), Some(body)).await.expect("an answer");

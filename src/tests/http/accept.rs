@@ -112,7 +112,7 @@ async fn a_player_that_asks_for_audio_is_sent_on_to_the_file() {
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let put = server.request("PUT", &path).header("content-type", "audio/mpeg");
-    assert_eq!(answer(put.body(super::kit::mp3(2000))).await.status, 200);
+    assert_eq!(answer(put.body(crate::support::mp3(2000, 1))).await.status, 200);
     let path = format!("/api/tracks/{track}/file");
     assert_eq!(reading(&server, "GET", &path, "audio/*").await.status, 307);
     let path = format!("{path}?redirect=false");

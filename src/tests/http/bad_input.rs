@@ -258,7 +258,7 @@ async fn a_path_as_a_filename_is_refused_however_it_is_written() {
     let track = server.track().await;
     for name in ["..%2Fa.mp3", "x/a.mp3", "a%5Cb.mp3", "a%00.mp3", "%ff.mp3", "a%0a.mp3", "a.exe"] {
         let request = server.request("PUT", &format!("/api/tracks/{track}/upload/{name}"));
-        answer(request.body(super::kit::mp3(100))).await.blames("filename");
+        answer(request.body(crate::support::mp3(100, 1))).await.blames("filename");
     }
     let request = server.request("PUT", &format!("/api/tracks/{track}/upload/a.mp3?policy=%00"));
     answer(request.body("ID3")).await.blames("policy");

@@ -1,7 +1,5 @@
 //! Files through this service, and back from the store.
 
-use std::time::Duration;
-
 use futures_util::stream;
 use reqwest::Body;
 use reqwest::multipart::{Form, Part};
@@ -10,7 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use upload_coordinator::storage::memory::Operation;
 
-use super::kit::{Server, answer, mp3};
+use super::kit::{Server, answer};
+use crate::support::mp3;
+use crate::support::wait::wait_for;
 
 #[tokio::test]
 async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
@@ -19,7 +19,7 @@ async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
     let path = format!("/api/tracks/{track}");
     server.get(&format!("{path}/file")).await.is_problem(404, "not-found");
     let request = server.request("PUT", &format!("{path}/upload/My%20S%C3%B3ng.mp3"));
-    let stored = answer(request.body(mp3(1000))).await;
+    let stored = answer(request.body(mp3(1000, 1))).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     let stored = stored.json();
     assert_eq!(
@@ -50,7 +50,7 @@ async fn a_form_may_have_other_fields_around_its_file() {
     let server = Server::start().await;
     let track = server.track().await;
     // Two parts and a bit, so that the store gets more than one of ours.
-    let file = Part::bytes(mp3(11 << 20)).file_name("ignored.exe").mime_str("audio/mpeg");
+    let file = Part::bytes(mp3(11 << 20, 1)).file_name("ignored.exe").mime_str("audio/mpeg");
     let form = Form::new()
         .text("before", "x".repeat(1000))
         .part("file", file.expect("a part"))
@@ -69,9 +69,10 @@ async fn a_form_without_one_file_is_refused_and_leaves_nothing() {
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let none = Form::new().text("title", "x");
     answer(server.request("POST", &path).multipart(none)).await.blames("file");
-    let two = Form::new().part("file", Part::bytes(mp3(10))).part("file", Part::bytes(mp3(10)));
+    let two =
+        Form::new().part("file", Part::bytes(mp3(10, 1))).part("file", Part::bytes(mp3(10, 1)));
     answer(server.request("POST", &path).multipart(two)).await.blames("file");
-    let much = Form::new().text("x", "x".repeat(200_000)).part("file", Part::bytes(mp3(10)));
+    let much = Form::new().text("x", "x".repeat(200_000)).part("file", Part::bytes(mp3(10, 1)));
     answer(server.request("POST", &path).multipart(much)).await.is_problem(400, "bad-request");
     for kind in ["multipart/form-data", "multipart/form-data; boundary=x"] {
         let request = server.request("POST", &path).header("content-type", kind);
@@ -86,17 +87,17 @@ async fn a_file_that_breaks_a_rule_is_answered_before_it_is_sent_whole() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
-    let large = answer(server.request("PUT", &path).body(mp3((16 << 20) + 1))).await;
+    let large = answer(server.request("PUT", &path).body(mp3((16 << 20) + 1, 1))).await;
     large.blames("file");
     assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
-    let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(mp3(1 << 20)));
+    let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(mp3(1 << 20, 1)));
     let body = Body::wrap_stream(stream::iter(chunks));
     let large = answer(server.request("PUT", &path).body(body)).await;
     assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
     answer(server.request("PUT", &path).body("")).await.blames("file");
     answer(server.request("PUT", &path).body("<html>")).await.blames("file");
     let request = server.request("PUT", &path).header("content-type", "image/png");
-    answer(request.body(mp3(10))).await.is_problem(415, "unsupported-media-type");
+    answer(request.body(mp3(10, 1))).await.is_problem(415, "unsupported-media-type");
     assert_eq!(server.store.keys(), Vec::<String>::new());
     server.stop().await;
 }
@@ -111,20 +112,16 @@ async fn a_client_that_hangs_up_leaves_a_cancelled_upload_and_no_parts() {
         16 << 20
     );
     socket.write_all(head.as_bytes()).await.expect("sent");
-    socket.write_all(&mp3(7 << 20)).await.expect("sent");
+    socket.write_all(&mp3(7 << 20, 1)).await.expect("sent");
     let path = format!("/api/tracks/{track}");
     while server.store.calls(Operation::UploadPart) == 0 {
         tokio::task::yield_now().await;
     }
     drop(socket);
-    // Bounded by the test's own patience: the task ends as soon as the socket does.
-    for _ in 0..500 {
-        if server.get(&path).await.json()["status"] == "cancelled" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(server.get(&path).await.json()["status"], "cancelled");
+    wait_for("the cancelled upload", async || {
+        (server.get(&path).await.json()["status"] == "cancelled").then_some(())
+    })
+    .await;
     while server.store.calls(Operation::AbortMultipart) == 0 {
         tokio::task::yield_now().await;
     }

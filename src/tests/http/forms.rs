@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use upload_coordinator::domain::envelope::is_form_envelope;
 use upload_coordinator::domain::sniff;
 
-use super::kit::{Answer, Server, answer, fuzz, mp3};
+use super::kit::{Answer, Server, answer, fuzz};
+use crate::support::mp3;
 use crate::support::mutate::mutated;
+use crate::support::wait::wait_for;
 
 /// A form, and the file in it.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ fn field() -> impl Strategy<Value = String> {
 }
 
 fn file() -> impl Strategy<Value = Vec<u8>> {
-    vec(any::<u8>(), 0..3000).prop_map(|tail| [mp3(10), tail].concat())
+    vec(any::<u8>(), 0..3000).prop_map(|tail| [mp3(10, 1), tail].concat())
 }
 
 /// What browsers and command lines send, with fields around the file.
@@ -222,15 +224,11 @@ fn a_spoiled_request_is_never_answered_with_a_failure_and_leaves_nothing_pending
         let answers = String::from_utf8_lossy(&answers);
         prop_assert!(!answers.contains("HTTP/1.1 5"), "{}", answers);
         // A client that hangs up is noticed by a task that outlives its connection.
-        let mut states = uploads(server, &track).await.0;
-        for _ in 0..500 {
-            if !states.iter().any(|state| state == "pending") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            states = uploads(server, &track).await.0;
-        }
-        prop_assert!(states.iter().all(|state| state != "pending"), "{:?}", states);
+        wait_for("no pending upload", async || {
+            let states = uploads(server, &track).await.0;
+            states.iter().all(|state| state != "pending").then_some(())
+        })
+        .await;
         let stored = uploads(server, &track).await.1;
         prop_assert!(stored.iter().all(|file| !is_form_envelope(file)));
         Ok(())

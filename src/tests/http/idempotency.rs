@@ -9,7 +9,8 @@ use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{IdSource as _, Owner, Scopes};
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Answer, Server, answer, mp3};
+use super::kit::{Answer, Server, answer};
+use crate::support::mp3;
 
 async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
     answer(server.request("POST", path).header("idempotency-key", key).json(body)).await
@@ -70,7 +71,7 @@ async fn each_creating_route_gives_the_same_resource_again() {
     assert_eq!(one.json()["upload"]["id"], two.json()["upload"]["id"]);
     // Once the bytes are there, there is nothing to sign any more.
     let key = one.json()["upload"]["key"].as_str().expect("a key").to_owned();
-    server.store.put(&key, mp3(500).into(), &PutOptions::default()).await.expect("stored");
+    server.store.put(&key, mp3(500, 1).into(), &PutOptions::default()).await.expect("stored");
     let upload = one.json()["upload"]["id"].as_str().expect("an id").to_owned();
     let confirm = server.request("POST", &format!("/api/uploads/{upload}/confirm"));
     assert_eq!(answer(confirm).await.json()["status"], "uploaded");

@@ -14,6 +14,7 @@ use upload_coordinator::http::SecurityConfig;
 use super::kit::{Answer, Server, answer};
 use crate::support::database::TestDatabase;
 use crate::support::live;
+use crate::support::wait::wait_for;
 
 async fn get(server: &Server, path: &str, token: &str) -> Answer {
     answer(server.request("GET", path).header("authorization", token)).await
@@ -57,8 +58,11 @@ async fn a_key_opens_what_its_scopes_say_until_it_ends() {
     let lives = Some(TimeDelta::milliseconds(1));
     let new = NewApiKey { name: "n".into(), owner: ann, scopes: Scopes::all(), lives };
     let (_, text) = create(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
-    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    is_unknown(&get(&server, "/api/tracks", &format!("Bearer {}", text.expose_secret())).await);
+    let expired = format!("Bearer {}", text.expose_secret());
+    let refused = wait_for("the key's expiry", async || {
+        Some(get(&server, "/api/tracks", &expired).await).filter(|found| found.status == 401)
+    });
+    is_unknown(&refused.await);
     server.stop().await;
 }
 

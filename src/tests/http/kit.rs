@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use chrono::TimeDelta;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -15,22 +14,15 @@ use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::auth::api_keys::{self, NewApiKey};
 use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
 use upload_coordinator::db::quota::Quota;
+use upload_coordinator::domain::Scopes;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
-use upload_coordinator::domain::policy::{Late, Overwrite};
-use upload_coordinator::domain::{Policy, PolicyName, Prefix, Scopes};
 use upload_coordinator::http::{HttpSettings, HttpState, SecurityConfig, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::{MIN_PART_SIZE, MemoryStore};
 
 use crate::support::database::TestDatabase;
-
-/// Bytes that are an MP3 by their first ones.
-pub fn mp3(len: usize) -> Vec<u8> {
-    let mut bytes = b"ID3\x04\0\0\0\0\0\0".to_vec();
-    bytes.resize(len, 0x55);
-    bytes
-}
+use crate::support::policies;
 
 /// A running server.
 pub struct Server {
@@ -126,10 +118,13 @@ impl Server {
         let db = database.migrated().await.with_quota(quota);
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let objects = store.clone().store("default", None).expect("a store");
+        let mut policies = policies();
+        // Small enough for a test to send a file over the limit.
+        policies.values_mut().for_each(|policy| policy.max_size = 16 << 20);
         let app = Arc::new(App {
             db,
             stores: [("default".to_owned(), objects)].into(),
-            policies: [(PolicyName::default(), policy())].into(),
+            policies,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             direct: DirectSettings::new(true, usize::try_from(MIN_PART_SIZE).expect("a size")),
@@ -206,27 +201,5 @@ pub fn fuzz<S: Strategy>(
     runtime.block_on(server.stop());
     if let Err(error) = outcome {
         panic!("{error}");
-    }
-}
-
-fn policy() -> Policy {
-    Policy {
-        name: PolicyName::default(),
-        store: "default".into(),
-        prefix: Prefix::parse("tracks/").expect("a prefix"),
-        max_size: 16 << 20,
-        allowed_extensions: vec!["mp3".into()],
-        allowed_content_types: vec!["audio/mpeg".into(), "audio/mp3".into()],
-        url_ttl: TimeDelta::hours(1),
-        max_url_ttl: TimeDelta::hours(24),
-        grace: TimeDelta::minutes(15),
-        write_once: None,
-        multipart_threshold: 64 << 20,
-        part_size: 16 << 20,
-        late: Late::Accept,
-        overwrite: Overwrite::Reject,
-        rejected_retention: TimeDelta::hours(24),
-        replaced_retention: TimeDelta::hours(24),
-        verify_max_read: 64 << 20,
     }
 }

@@ -8,7 +8,8 @@ use upload_coordinator::auth::rate_limit::RateLimit;
 use upload_coordinator::db::quota::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
 
-use super::kit::{Answer, Server, answer, mp3};
+use super::kit::{Answer, Server, answer};
+use crate::support::mp3;
 
 async fn send(server: &Server, token: &str, body: Value) -> Answer {
     let request = server.request("POST", "/api/uploads").header("authorization", token);
@@ -180,7 +181,7 @@ async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let put = async || {
         let request = server.request("PUT", &path).header("authorization", &ann);
-        answer(request.header("content-type", "audio/mpeg").body(mp3(1000))).await
+        answer(request.header("content-type", "audio/mpeg").body(mp3(1000, 1))).await
     };
     let theirs = held.acquire(&Owner::named("bob")).expect("a permit");
     assert_eq!(put().await.status, 200, "another's share is not hers");

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 use upload_coordinator::domain::{Scope, Scopes};
 
-use super::kit::{Answer, Server, answer, mp3};
+use super::kit::{Answer, Server, answer};
+use crate::support::mp3;
 
 /// One operation of the document.
 struct Operation {
@@ -64,7 +65,7 @@ impl Operation {
         if let Some(body) = &self.body {
             request = request.json(body);
         } else if path.contains("/upload/") {
-            request = request.body(mp3(2000)).header("content-type", "audio/mpeg");
+            request = request.body(mp3(2000, 1)).header("content-type", "audio/mpeg");
         }
         answer(request).await
     }
@@ -89,7 +90,7 @@ async fn belongings(server: &Server, token: &str) -> Ids {
     // A file that is there, so that even the redirect would have something to give.
     let put = server.request("PUT", &format!("/api/tracks/{track}/upload/song.mp3"));
     let put = put.header("authorization", token).header("content-type", "audio/mpeg");
-    let stored = answer(put.body(mp3(3000))).await;
+    let stored = answer(put.body(mp3(3000, 1))).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     let body = json!({"filename": "a.mp3", "size": 5000, "strategy": "multipart"});
     let upload = id(&send("/api/uploads", body).await);

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::memory::Operation;
 
 use super::kit::{Answer, Server, answer};
+use crate::support::wait::wait_for;
 
 #[tokio::test]
 async fn readiness_names_each_check_and_is_503_when_one_fails() {
@@ -31,17 +32,12 @@ async fn readiness_names_each_check_and_is_503_when_one_fails() {
     server.stop().await;
 }
 
-/// Asks until readiness is like this: what was found before is told for a moment.
-async fn until(server: &Server, wanted: impl Fn(&Answer) -> bool) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let found = server.get("/readyz").await;
-        if wanted(&found) {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{found:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+/// The first readiness that fulfils the condition: results are cached for a second.
+async fn until(server: &Server, condition: impl Fn(&Answer) -> bool) -> Answer {
+    wait_for("the readiness", async || {
+        Some(server.get("/readyz").await).filter(|found| condition(found))
+    })
+    .await
 }
 
 #[tokio::test]

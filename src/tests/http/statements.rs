@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Answer, Server, answer, mp3};
+use super::kit::{Answer, Server, answer};
+use crate::support::mp3;
 
 /// How many statements a request made that was answered with this status.
 async fn cost(server: &Server, status: u16, request: impl Future<Output = Answer>) -> u64 {
@@ -32,7 +33,7 @@ async fn each_route_makes_a_known_number_of_statements() {
     let arrived = upload(&server, Some(&track)).await;
     let key = server.get(&format!("/api/uploads/{arrived}")).await.json()["key"].clone();
     let key = key.as_str().expect("a key");
-    server.store.put(key, mp3(3000).into(), &PutOptions::default()).await.expect("stored");
+    server.store.put(key, mp3(3000, 1).into(), &PutOptions::default()).await.expect("stored");
 
     let create = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 5000});
     let track_body = json!({"title": "t", "artist_name": "a"});

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Server, answer, mp3};
+use super::kit::{Server, answer};
+use crate::support::mp3;
 
 /// Stores what the client would PUT.
 async fn put(server: &Server, upload: &Value, bytes: Vec<u8>) {
@@ -58,7 +59,7 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert!(request["headers"].get("content-length").is_none() && request.get("fields").is_none());
 
     answer(server.request("POST", &format!("{path}/confirm"))).await.is_problem(409, "not-arrived");
-    put(&server, &upload, mp3(100)).await;
+    put(&server, &upload, mp3(100, 1)).await;
     let confirmed = answer(server.request("POST", &format!("{path}/confirm"))).await;
     assert_eq!(confirmed.status, 200, "{confirmed:?}");
     let confirmed = confirmed.json();

@@ -176,7 +176,8 @@ async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
     settle(world, &mut oracle).await;
 }
 
-/// Cuts the connections after some milliseconds, for some more.
+/// Cuts the connections after `up` milliseconds, for `down` milliseconds. The drawn times decide
+/// where the cut hits; nothing waits for an effect here.
 async fn flicker(proxy: &Proxy, up: u64, down: u64) {
     tokio::time::sleep(Duration::from_millis(up)).await;
     proxy.cut();
@@ -212,6 +213,7 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
     let trigger = Trigger::Schedule;
     let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
     let id = process.start(request).await;
+    // The drawn time decides where the kill hits; nothing waits for an effect here.
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
     let dead = process.kill();
     // As if its leases had lapsed; what is left of it may even still be at work.

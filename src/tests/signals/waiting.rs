@@ -8,6 +8,7 @@ use upload_coordinator::app::{App, AppError};
 use upload_coordinator::domain::{Owner, Status, Upload, UploadId};
 
 use crate::support::served::Served;
+use crate::support::wait::wait_for;
 use crate::support::world::World;
 use crate::support::{ID3, PNG};
 
@@ -27,9 +28,7 @@ async fn waiting(
 }
 
 async fn until_waiting(app: &App, count: usize) {
-    while app.db.waiters() < count {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    wait_for("the waiters", async || (app.db.waiters() >= count).then_some(())).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use upload_coordinator::workers::webhooks::Dispatcher;
 
 use crate::support::ID3;
 use crate::support::live::Live;
+use crate::support::wait::{wait_for, wait_for_at_most};
 use crate::support::world::World;
 
 const SECRET: [u8; 24] = [7; 24];
@@ -176,12 +177,7 @@ async fn a_dead_receiver_delays_nobody_else() {
     for _ in 0..6 {
         upload_and_remove(&world, &app).await;
     }
-    let told = async {
-        while inbox.seen().len() < 12 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), told).await.expect("all of it, soon");
+    wait_for("12 deliveries", async || (inbox.seen().len() >= 12).then_some(())).await;
     let failed = deliveries(&app).await.into_iter().filter(|d| d.endpoint == "dead");
     assert!(failed.clone().all(|delivery| delivery.status == DeliveryStatus::Pending));
     assert_eq!(failed.count(), 12);
@@ -236,16 +232,11 @@ async fn every_change_is_told_though_the_service_is_killed() {
     inbox.answer.store(204, Ordering::SeqCst);
     live.restart().await;
     let told = |id: &String| inbox.seen().iter().any(|seen| seen.3.contains(id.as_str()));
-    let all = async {
-        loop {
-            let (_, page) = live.get("/api/admin/webhooks/deliveries?status=delivered").await;
-            if page["items"].as_array().is_some_and(|items| items.len() == 5) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     // A claim that was cut off is due again after its lease of a minute.
-    tokio::time::timeout(Duration::from_secs(100), all).await.expect("all are delivered");
+    wait_for_at_most(Duration::from_secs(100), "five deliveries", async || {
+        let (_, page) = live.get("/api/admin/webhooks/deliveries?status=delivered").await;
+        page["items"].as_array().is_some_and(|items| items.len() == 5).then_some(())
+    })
+    .await;
     assert!(ids.iter().all(told));
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
 
 use super::database::TestDatabase;
+use super::wait::wait_for_at_most;
 
 /// How long a debug build may take to answer on a busy machine.
 const START: Duration = Duration::from_mins(1);
@@ -109,15 +110,11 @@ impl Live {
     }
 
     async fn until_ready(&self) {
-        let begun = Instant::now();
-        loop {
-            let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return;
-            }
-            assert!(begun.elapsed() < START, "the service does not come up: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_for_at_most(START, &format!("readiness of {}", self.log()), async || {
+            let response = self.http.get(format!("{}/readyz", self.url)).send().await;
+            response.is_ok_and(|response| response.status().is_success()).then_some(())
+        })
+        .await;
     }
 
     fn log(&self) -> String {

@@ -1,4 +1,9 @@
-//! What the tests stand on: a database a test, a store, a clock, a running service.
+//! What the tests share: a database for each test, stores, clocks, a running service.
+
+use std::collections::BTreeMap;
+
+use upload_coordinator::config::{Config, Sources};
+use upload_coordinator::domain::{Policy, PolicyName};
 
 pub mod database;
 pub mod faults;
@@ -7,6 +12,7 @@ pub mod log;
 pub mod mutate;
 pub mod proxy;
 pub mod served;
+pub mod wait;
 pub mod world;
 
 /// The first bytes of a real MP3: an `ID3v2` tag's header.
@@ -15,7 +21,14 @@ pub const ID3: &[u8] = b"ID3\x04\x00\x00\x00\x00\x00\x00";
 /// The first bytes of a real PNG.
 pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
 
-/// An MP3 of so many bytes: MPEG frames with `seed` for sound, so that no two are alike.
+/// The policies of the default configuration. A test changes the keys that it is about.
+pub fn policies() -> BTreeMap<PolicyName, Policy> {
+    let config = Config::from_sources(&Sources::default());
+    config.expect("the default configuration is valid").domain_policies()
+}
+
+/// An MP3 of `len` bytes: MPEG frames filled with `seed`, so that different seeds make different
+/// files.
 pub fn mp3(len: usize, seed: u8) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + 417);
     while bytes.len() < len {

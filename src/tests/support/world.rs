@@ -9,7 +9,6 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, AppError, DirectSettings};
-use upload_coordinator::config::Config;
 use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
@@ -87,9 +86,7 @@ impl World {
         let start = upload_coordinator::domain::clock::SystemClock.now();
         let clock = Arc::new(ManualClock::new(start));
         let store = Arc::new(MemoryStore::new(clock.clone()).with_min_part_size(1));
-        let sources = upload_coordinator::config::Sources::default();
-        let config = Config::from_sources(&sources).expect("the defaults are sound");
-        let mut policies = config.domain_policies();
+        let mut policies = super::policies();
         change(&mut policies);
         let memory = || store.clone().store("default", None).expect("a store");
         let bucket = bucket.unwrap_or_else(memory);

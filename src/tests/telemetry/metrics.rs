@@ -10,6 +10,7 @@ use upload_coordinator::telemetry::metrics::{ALL, Kind, Metric};
 use super::exposition::Scrape;
 use crate::signals::sqs::Real;
 use crate::support::live::{Live, text};
+use crate::support::wait::wait_for;
 use crate::support::{PNG, mp3};
 
 const DASHBOARD: &str = include_str!("../../../config/grafana-dashboard.json");
@@ -111,17 +112,14 @@ async fn every_metric_is_exported_with_its_labels_and_nothing_unbounded() {
         queue.until_empty().await;
     }
     // Webhooks go out by themselves, and counts are a second old at most on a small table.
-    let begun = std::time::Instant::now();
-    let (text, scrape) = loop {
+    let (text, scrape) = wait_for("a delivered webhook and a removed upload", async || {
         let (text, scrape) = scrape(&live).await;
-        let told = scrape.sum("upload_coordinator_webhook_attempts_total", &[("outcome", "taken")]);
+        let attempts = [("outcome", "taken")];
+        let delivered = scrape.sum("upload_coordinator_webhook_attempts_total", &attempts);
         let removed = scrape.sum("upload_coordinator_uploads", &[("status", "removed")]);
-        if told >= 1.0 && removed >= 1.0 {
-            break (text, scrape);
-        }
-        assert!(begun.elapsed().as_secs() < 60, "{text}");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+        (delivered >= 1.0 && removed >= 1.0).then_some((text, scrape))
+    })
+    .await;
 
     // Without a queue there is nothing to tell of one; errors of it come when they come.
     let silent = |name: &str| {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use upload_coordinator::domain::run::Mode;
 
 use crate::support::served::Served;
+use crate::support::wait::wait_for;
 use crate::support::{ID3, PNG};
 
 #[tokio::test]
@@ -29,14 +30,12 @@ async fn it_tells_how_things_stand() {
         world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
     }
     let run = world.reconcile(Mode::Incremental).await;
-    let found = loop {
-        // Counts are shared for a second.
+    // Counts are cached for a second.
+    let found = wait_for("counts of uploads", async || {
         let found = stats().await;
-        if found["uploads"] != json!({}) {
-            break found;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+        (found["uploads"] != json!({})).then_some(found)
+    })
+    .await;
     assert_eq!(found["uploads"]["tracks"], json!({"pending": 1, "uploaded": 2, "rejected": 1}));
     let pending = &found["oldest_pending"]["tracks"];
     assert_eq!(pending["age_seconds"], 41);

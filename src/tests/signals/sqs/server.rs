@@ -18,6 +18,7 @@ use super::envelopes;
 use crate::signals::{ask_for_events, credentials, puts_are_confirmed_within_a_second, variable};
 use crate::support::live::{Live, run, text};
 use crate::support::mp3;
+use crate::support::wait::wait_for;
 use crate::support::world::World;
 
 /// A queue of its own on the server that the environment names.
@@ -87,15 +88,11 @@ impl Real {
     /// Waits until nothing is left in the queue.
     pub async fn until_empty(&self) {
         let queue = self.open(&self.url, None).await;
-        let empty = async {
-            while queue.state().await.expect("told").waiting
-                + queue.state().await.unwrap().in_flight
-                > 0
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), empty).await.expect("all is taken");
+        wait_for("an empty queue", async || {
+            let state = queue.state().await.expect("the state of the queue");
+            (state.waiting + state.in_flight == 0).then_some(())
+        })
+        .await;
     }
 
     /// What `[events.sqs]` needs.
