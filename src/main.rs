@@ -1,4 +1,5 @@
-//! The binary: parse, run the command, say what went wrong in one line.
+//! The binary: parses the arguments, runs the command, and prints an error in one line. The
+//! command's log and traces are flushed before `run` returns.
 
 use std::process::ExitCode;
 

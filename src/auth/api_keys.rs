@@ -1,4 +1,4 @@
-//! Making, listing and taking back API keys.
+//! Creates, lists and revokes API keys.
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -8,27 +8,27 @@ use crate::db::{Db, Result};
 use crate::domain::api_key::{self, ApiKey, SECRET_LEN};
 use crate::domain::{Clock, IdSource, Owner, Scopes};
 
-/// What a new key is to be.
+/// The properties of a new key.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
-    /// For people.
+    /// A description.
     pub name: String,
-    /// In whose name it calls.
+    /// The owner in whose name it calls.
     pub owner: Owner,
     /// What it may do.
     pub scopes: Scopes,
-    /// How long it lives; `None` is until it is revoked.
-    pub lives: Option<TimeDelta>,
+    /// Its lifetime; `None` is until it is revoked.
+    pub expires_in: Option<TimeDelta>,
 }
 
-/// Makes a key: its row, and its text, which is nowhere else.
+/// Creates a key. Returns its row and its text, which is stored nowhere.
 pub async fn create(
     db: &Db,
     clock: &dyn Clock,
     ids: &dyn IdSource,
     new: NewApiKey,
 ) -> Result<(ApiKey, SecretString)> {
-    let NewApiKey { name, owner, scopes, lives } = new;
+    let NewApiKey { name, owner, scopes, expires_in } = new;
     let id = ids.uuid();
     let secret: [u8; SECRET_LEN] = rand::random();
     let (text, hash) = api_key::write(id, &secret);
@@ -40,7 +40,7 @@ pub async fn create(
         owner,
         scopes,
         created_at: now,
-        expires_at: lives.map(|lives| now + lives),
+        expires_at: expires_in.map(|lifetime| now + lifetime),
         revoked_at: None,
         last_used_at: None,
     };
@@ -48,7 +48,7 @@ pub async fn create(
     Ok((key, text))
 }
 
-/// All keys, of one owner or of everybody.
+/// All keys, or those of one owner.
 pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
     let mut keys: Vec<ApiKey> = Vec::new();
     loop {
@@ -60,7 +60,7 @@ pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
     }
 }
 
-/// Takes a key back; `false` where there is none that could be.
+/// Revokes a key. Returns `false` if there is no such key or it was revoked before.
 pub async fn revoke(db: &Db, clock: &dyn Clock, id: Uuid) -> Result<bool> {
     db.revoke_api_key(id, clock.now()).await
 }

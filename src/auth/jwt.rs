@@ -1,32 +1,32 @@
-//! JSON Web Tokens. The algorithm is the configuration's choice and never the token's; `exp`
-//! must be there.
+//! JSON Web Tokens. The configuration decides which algorithms are accepted, never the token.
+//! `exp` is required.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
 use super::{Denied, Identity, Jwks, owner};
-use crate::domain::Scopes;
+use crate::domain::{Owner, Scopes};
 
-/// Longer ones are no tokens of ours, and need not be decoded to see it.
+/// The longest token, in bytes. A longer one is refused before it is decoded.
 const MAX_TOKEN_LEN: usize = 16 * 1024;
 
-const MALFORMED: &str = "The token is no JSON Web Token";
+const MALFORMED: &str = "The token is not a JSON Web Token";
 
-/// What tokens must be like.
+/// What is required of tokens.
 #[derive(Debug, Clone)]
 pub struct JwtSettings {
-    /// The algorithms that are taken.
+    /// The accepted algorithms.
     pub algorithms: Vec<Algorithm>,
-    /// What `iss` must be.
+    /// The required `iss`; `None` accepts any.
     pub issuer: Option<String>,
-    /// Of which `aud` must name one; without any, tokens with an `aud` are refused.
+    /// `aud` must contain one of these. If the list is empty, tokens with an `aud` are refused.
     pub audience: Vec<String>,
-    /// By how many seconds clocks may differ.
+    /// The accepted clock difference, in seconds.
     pub leeway: u64,
-    /// The claim with the owner.
+    /// The name of the claim with the owner.
     pub owner_claim: String,
-    /// The claim with the scopes.
+    /// The name of the claim with the scopes.
     pub scope_claim: String,
 }
 
@@ -39,7 +39,7 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// By the keys of a set, and HS256 by a secret.
+    /// `jwks` has the keys of RS256, ES256 and EdDSA; `secret` is the key of HS256.
     pub fn new(settings: JwtSettings, jwks: Option<Jwks>, secret: Option<&[u8]>) -> Self {
         Self { settings, jwks, secret: secret.map(DecodingKey::from_secret) }
     }
@@ -50,26 +50,30 @@ impl JwtVerifier {
         }
         let header = decode_header(token).map_err(|_| Denied::Invalid(MALFORMED))?;
         if !self.settings.algorithms.contains(&header.alg) {
-            return Err(Denied::Invalid("The token's algorithm is not taken here"));
+            return Err(Denied::Invalid("The token's algorithm is not accepted"));
         }
         if header.crit.is_some() {
-            return Err(Denied::Invalid("The token has critical headers that are not known here"));
+            return Err(Denied::Invalid("The token has unknown critical headers"));
         }
         let key = self.key(header.alg, header.kid.as_deref()).await?;
         let claims = decode::<Map<String, Value>>(token, &key, &self.validation(header.alg));
         let claims = claims.map_err(|error| Denied::Invalid(sentence(error.kind())))?.claims;
-        let named = claims.get(&self.settings.owner_claim).and_then(Value::as_str);
-        let owner = named.and_then(owner);
+        let name = claims.get(&self.settings.owner_claim).and_then(Value::as_str);
+        let owner = name.and_then(owner);
+        // The data of the time without authentication belongs to the operator.
+        if owner == Some(Owner::anonymous()) {
+            return Err(Denied::Invalid("The token's owner is a reserved name"));
+        }
         Ok(Identity {
-            owner: owner.ok_or(Denied::Invalid("The token does not say for whom it is"))?,
+            owner: owner.ok_or(Denied::Invalid("The token has no valid owner claim"))?,
             scopes: scopes(claims.get(&self.settings.scope_claim)),
         })
     }
 
-    /// The secret is for HS256 only and the set for all others, so that a public key is never
-    /// taken for a secret.
+    /// The secret is used for HS256 only and the JWK set for all other algorithms, so that a
+    /// public key is never used as a secret.
     async fn key(&self, algorithm: Algorithm, id: Option<&str>) -> Result<DecodingKey, Denied> {
-        let unknown = Denied::Invalid("The token's algorithm is not taken here");
+        let unknown = Denied::Invalid("The token's algorithm is not accepted");
         if algorithm == Algorithm::HS256 {
             return self.secret.clone().ok_or(unknown);
         }
@@ -102,8 +106,8 @@ fn sentence(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "The token has expired",
         ErrorKind::ImmatureSignature => "The token is not valid yet",
-        ErrorKind::InvalidIssuer => "The token is of another issuer",
-        ErrorKind::InvalidAudience => "The token is for another audience",
+        ErrorKind::InvalidIssuer => "The token has another issuer",
+        ErrorKind::InvalidAudience => "The token has another audience",
         ErrorKind::InvalidSignature => "The token's signature is wrong",
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
             "A claim of the token is missing or malformed"
@@ -112,7 +116,7 @@ fn sentence(kind: &ErrorKind) -> &'static str {
     }
 }
 
-/// A text with spaces between (RFC 8693), or a list as some issuers write it.
+/// A space-separated string (RFC 8693), or a list, as some issuers write it.
 fn scopes(claim: Option<&Value>) -> Scopes {
     match claim {
         Some(Value::String(text)) => Scopes::known(text.split(' ')),
@@ -162,7 +166,7 @@ mod tests {
         encode(&header, &claims(change), &EncodingKey::from_secret(SECRET)).unwrap()
     }
 
-    async fn said(token: &str) -> String {
+    async fn outcome(token: &str) -> String {
         match verifier().identify(token).await {
             Ok(identity) => format!("{}: {}", identity.owner.as_str(), identity.scopes),
             Err(error) => error.to_string(),
@@ -170,13 +174,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sound_token_names_owner_and_scopes() {
-        assert_eq!(said(&signed(&json!({}))).await, "ann: tracks:read");
+    async fn a_valid_token_names_owner_and_scopes() {
+        assert_eq!(outcome(&signed(&json!({}))).await, "ann: tracks:read");
         let list = signed(&json!({"scope": ["admin", "x", 5], "aud": ["a", "uploads"]}));
-        assert_eq!(said(&list).await, "ann: admin");
-        assert_eq!(said(&signed(&json!({"scope": null}))).await, "ann: ");
+        assert_eq!(outcome(&list).await, "ann: admin");
+        assert_eq!(outcome(&signed(&json!({"scope": null}))).await, "ann: ");
         let late = get_current_timestamp() - 10;
-        assert_eq!(said(&signed(&json!({"exp": late}))).await, "ann: tracks:read", "leeway");
+        assert_eq!(outcome(&signed(&json!({"exp": late}))).await, "ann: tracks:read", "leeway");
     }
 
     #[tokio::test]
@@ -191,57 +195,58 @@ mod tests {
             (json!({"iss": null}), "missing"),
             (json!({"aud": "others"}), "audience"),
             (json!({"aud": null}), "missing"),
-            (json!({"sub": null}), "for whom"),
-            (json!({"sub": ""}), "for whom"),
-            (json!({"sub": 5}), "for whom"),
-            (json!({"sub": "a\u{0}b"}), "for whom"),
-            (json!({"sub": "x".repeat(256)}), "for whom"),
+            (json!({"sub": "default"}), "reserved"),
+            (json!({"sub": null}), "owner claim"),
+            (json!({"sub": ""}), "owner claim"),
+            (json!({"sub": 5}), "owner claim"),
+            (json!({"sub": "a\u{0}b"}), "owner claim"),
+            (json!({"sub": "x".repeat(256)}), "owner claim"),
         ] {
-            let said = said(&signed(&change)).await;
-            assert!(said.contains(why), "{change}: {said}");
+            let outcome = outcome(&signed(&change)).await;
+            assert!(outcome.contains(why), "{change}: {outcome}");
         }
     }
 
     #[tokio::test]
-    async fn a_token_that_chooses_its_algorithm_is_refused() {
+    async fn a_token_that_chooses_another_algorithm_is_refused() {
         use base64::Engine as _;
         use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
         let payload = B64.encode(claims(&json!({})).to_string());
         for alg in ["none", "None", "NONE", "HS512", "RS256", "ES256"] {
             let header = B64.encode(json!({"alg": alg, "typ": "JWT"}).to_string());
             for signature in ["", "AAAA"] {
-                let said = said(&format!("{header}.{payload}.{signature}")).await;
-                assert!(!said.starts_with("ann"), "{alg}: {said}");
+                let outcome = outcome(&format!("{header}.{payload}.{signature}")).await;
+                assert!(!outcome.starts_with("ann"), "{alg}: {outcome}");
             }
         }
         let other = Header::new(Algorithm::HS512);
         let key = EncodingKey::from_secret(SECRET);
         let token = encode(&other, &claims(&json!({})), &key).unwrap();
-        assert!(said(&token).await.contains("algorithm"));
+        assert!(outcome(&token).await.contains("algorithm"));
         let forged = EncodingKey::from_secret(b"another secret, as long as the first one");
         let forged = encode(&Header::default(), &claims(&json!({})), &forged).unwrap();
-        assert!(said(&forged).await.contains("signature"));
+        assert!(outcome(&forged).await.contains("signature"));
         let mut critical = Header::new(Algorithm::HS256);
         critical.crit = Some(vec!["exp".into()]);
         let critical = encode(&critical, &claims(&json!({})), &key).unwrap();
-        assert!(said(&critical).await.contains("critical"));
+        assert!(outcome(&critical).await.contains("critical"));
     }
 
     #[tokio::test]
-    async fn garbage_is_no_token() {
+    async fn garbage_is_not_a_token() {
         let long = "a.".repeat(20_000);
         for text in ["", ".", "..", "a.b.c", "....", "é.é.é", &long] {
-            assert_eq!(said(text).await, MALFORMED, "{text}");
+            assert_eq!(outcome(text).await, MALFORMED, "{text}");
         }
     }
 
-    /// Without a set of keys to fetch nothing is waited for.
+    /// Without a JWK set to fetch, the future is ready at once.
     fn identified(token: &str) -> Result<Identity, Denied> {
         verifier().identify(token).now_or_never().expect("no wait")
     }
 
-    /// Signed by the secret, whatever the claims are.
-    fn sealed(payload: &[u8]) -> String {
+    /// A payload, valid or not, signed with the secret.
+    fn signed_payload(payload: &[u8]) -> String {
         use base64::Engine as _;
         use base64::prelude::BASE64_URL_SAFE_NO_PAD as B64;
         let header = B64.encode(json!({"alg": "HS256"}).to_string());
@@ -253,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_that_was_changed_is_refused(
+        fn a_changed_token_is_refused(
             (_, token) in changed("[a-z]{1,8}".prop_map(|sub| signed(&json!({"sub": sub})))),
         ) {
             prop_assert!(identified(&String::from_utf8_lossy(&token)).is_err());
@@ -265,10 +270,10 @@ mod tests {
         }
 
         #[test]
-        fn spoiled_claims_under_a_good_signature_name_a_fit_owner_or_nobody(
+        fn damaged_claims_with_a_valid_signature_name_a_valid_owner_or_none(
             payload in mutated("\\PC{1,8}".prop_map(|sub| claims(&json!({"sub": sub})).to_string())),
         ) {
-            if let Ok(identity) = identified(&sealed(&payload)) {
+            if let Ok(identity) = identified(&signed_payload(&payload)) {
                 let claims: Value = serde_json::from_slice(&payload).unwrap();
                 prop_assert_eq!(claims["sub"].as_str(), Some(identity.owner.as_str()));
                 prop_assert!(owner(identity.owner.as_str()).is_some());

@@ -1,4 +1,5 @@
-//! Who calls: an API key or a JSON Web Token becomes an owner with scopes.
+//! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the
+//! request rate limit of each owner.
 //!
 //! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a
 //! mode in `config::auth`.
@@ -16,36 +17,36 @@ pub use api_key_verifier::ApiKeyVerifier;
 pub use jwks::{Jwks, JwksSettings};
 pub use jwt::{JwtSettings, JwtVerifier};
 
-/// The longest name of an owner, in bytes: it is a part of indexes.
+/// The longest owner name, in bytes. The name is part of database indexes.
 pub const MAX_OWNER_LEN: usize = 255;
 
-/// A caller that is known.
+/// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// In whose name.
+    /// The owner in whose name it calls.
     pub owner: Owner,
     /// What it may do.
     pub scopes: Scopes,
 }
 
-/// Why a caller is not known.
+/// Why a caller is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum Denied {
-    /// It showed nothing.
-    #[error("a token is needed")]
+    /// The request has no token.
+    #[error("a token is required")]
     Missing,
-    /// What it showed opens nothing.
+    /// The token is not valid.
     #[error("{0}")]
     Invalid(&'static str),
-    /// Nobody can tell at the moment: the keys to judge by can't be had.
-    #[error("tokens can't be checked now")]
+    /// The token can't be verified now, because the issuer's keys can't be fetched.
+    #[error("tokens can't be verified now")]
     Unavailable,
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Tells callers apart.
+/// Authenticates callers.
 #[derive(Debug, Default)]
 pub struct Authenticator {
     open: bool,
@@ -54,38 +55,40 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Lets everybody do everything, as one and the same owner.
+    /// No authentication: every caller is [`Owner::anonymous`] with all scopes.
     pub fn open() -> Self {
         Self { open: true, ..Self::default() }
     }
 
-    /// Takes what is given here, and nobody without.
+    /// Accepts the kinds of token that have a verifier.
     pub fn new(keys: Option<ApiKeyVerifier>, jwt: Option<JwtVerifier>) -> Self {
         Self { open: false, keys, jwt }
     }
 
-    /// Who shows this token. Every request waits for this: what is seldom needed is boxed on
-    /// the way there, so that its room is not allocated and moved with each of them.
+    /// Authenticates the caller that presents this token.
+    ///
+    /// Every request awaits this. Rare branches are boxed, so that their memory is not
+    /// allocated and moved with each request.
     pub async fn identify(&self, token: Option<&str>) -> Result<Identity, Denied> {
         if self.open {
             return Ok(Identity { owner: Owner::anonymous(), scopes: Scopes::all() });
         }
         let token = token.ok_or(Denied::Missing)?;
         if token.starts_with(api_key::PREFIX) {
-            let keys = self.keys.as_ref().ok_or(Denied::Invalid("API keys are not taken here"))?;
+            let keys = self.keys.as_ref().ok_or(Denied::Invalid("API keys are not accepted"))?;
             return keys.identify(token).await;
         }
-        let jwt = self.jwt.as_ref().ok_or(Denied::Invalid("The token is no API key"))?;
+        let jwt = self.jwt.as_ref().ok_or(Denied::Invalid("The token is not an API key"))?;
         jwt.identify(token).await
     }
 }
 
-/// An owner's name that a caller may have: not empty, not endless, no control characters, and
-/// none that this service gives itself.
+/// Validates an owner name: not empty, at most [`MAX_OWNER_LEN`] bytes, no control characters,
+/// and without the prefix `system:`, which the service uses itself.
 pub fn owner(name: &str) -> Option<Owner> {
-    let sound = !name.trim().is_empty()
+    let valid = !name.trim().is_empty()
         && !name.starts_with("system:")
         && name.len() <= MAX_OWNER_LEN
         && !name.chars().any(char::is_control);
-    sound.then(|| Owner::named(name))
+    valid.then(|| Owner::named(name))
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::adapters::Opened;
+use super::adapters::stores::OpenedStore;
 use crate::config::Config;
 use crate::net::http_client;
 
-/// What `config` takes.
+/// The arguments of `config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     #[command(subcommand)]
@@ -18,24 +18,24 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Say whether it is sound.
+    /// Validate it.
     Check,
-    /// Print it as TOML, secrets masked.
+    /// Print it as TOML, with secrets masked.
     Show {
-        /// Ask each store what it enforces, and add that as comments. Without it no store is
-        /// talked to.
+        /// Probe what each store supports and enforces, and add it as comments. Without this
+        /// option no request is sent to a store.
         #[arg(long)]
         probe: bool,
     },
 }
 
-/// Checks or shows.
+/// Validates or prints the configuration.
 pub async fn run(file: Option<&Path>, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     match args.action {
         Action::Check => {
             config.require_stores()?;
-            println!("the configuration is sound");
+            println!("the configuration is valid");
         }
         Action::Show { probe } => {
             print!("{}", config.masked()?);
@@ -47,22 +47,22 @@ pub async fn run(file: Option<&Path>, args: &ConfigArgs) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// As comments, so that all that is printed can be taken as a configuration file.
+/// Prints them as comments, so that the whole output is a valid configuration file.
 async fn show_capabilities(config: &Config) -> anyhow::Result<ExitCode> {
     config.require_stores()?;
     let http = http_client();
     let mut code = ExitCode::SUCCESS;
     for (name, store) in config.stores_in_use() {
-        let opened = Opened::open(name, store, &http).await?;
+        let opened = OpenedStore::open(name, store, &http).await?;
         let report = opened.probe(config, &[]).await;
         opened.close().await;
-        println!("\n# What storage.{name} does, as probed:");
+        println!("\n# Capabilities of storage.{name}, as probed:");
         if report.is_usable() {
             for line in toml::to_string(&report.capabilities)?.lines() {
                 println!("#   {line}");
             }
         } else {
-            println!("#   unknown: it can't be used; `doctor` says why");
+            println!("#   unknown: the store can't be used; `doctor` says why");
             code = ExitCode::FAILURE;
         }
     }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::adapters;
 use crate::config::Config;
 
-/// What `migrate` takes.
+/// The arguments of `migrate`.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     #[command(subcommand)]
@@ -19,9 +19,9 @@ pub struct MigrateArgs {
 enum Action {
     /// Apply all pending migrations.
     Up,
-    /// Take back the newest migration, or several.
+    /// Revert the newest migration, or several.
     Down {
-        /// How many.
+        /// The number of migrations to revert.
         #[arg(long, default_value_t = 1)]
         steps: u32,
     },
@@ -29,7 +29,7 @@ enum Action {
     Status,
 }
 
-/// Migrates.
+/// Changes the schema, then prints the state of each migration.
 pub async fn run(file: Option<&Path>, args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;

@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand. The only place where concrete adapters are
-//! built.
+//! The command line: one file for each subcommand. [`adapters`] builds the concrete adapters,
+//! [`service`] runs them.
 //!
 //! To add a command: a file here with its arguments and a `run`, a variant of [`Command`].
 
@@ -16,20 +16,14 @@ pub mod config;
 #[cfg(feature = "embedded-s3")]
 pub mod dev;
 pub mod doctor;
-#[cfg(feature = "embedded-s3")]
-pub mod embedded;
 pub mod migrate;
 pub mod openapi;
-pub mod queue;
 pub mod reconcile;
-pub mod security;
 pub mod serve;
 pub mod service;
-pub mod tls;
 pub mod token;
-pub mod traces;
 
-use traces::Collector;
+use adapters::trace_collector::Collector;
 
 /// Presigned uploads straight to S3, with a status you can trust.
 #[derive(Debug, Parser)]
@@ -42,7 +36,7 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run everything on this machine: SQLite and an S3 server under one folder.
@@ -65,7 +59,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what the arguments say.
+    /// Runs the subcommand. Without one it is `dev`, or `serve` in a build without it.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let file = self.config.as_deref();
         match self.command {
@@ -86,7 +80,8 @@ impl Cli {
     }
 }
 
-/// Starts the log of a command that has one, and traces where a collector is named.
+/// Starts the log, and tracing if a collector is configured. Both are flushed when the guard is
+/// dropped.
 fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
     let standard = std::env::var(OTLP_ENDPOINT).ok();
     let endpoint = config.telemetry.collector(standard.as_deref());

@@ -1,4 +1,4 @@
-//! `reconcile`: one run in the foreground.
+//! `reconcile`: runs once in the foreground.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -17,25 +17,25 @@ use crate::domain::PolicyName;
 use crate::domain::run::{Finding, Mode, Progress, Run, RunRequest, RunStatus, Trigger};
 use crate::reconcile::{Reconciler, RunHandle, StartError};
 
-/// How often the bar moves.
+/// The interval of the progress bar.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Findings read at a time.
+/// Findings per page.
 const PAGE: u64 = 1000;
 
-/// What `reconcile` takes.
+/// The arguments of `reconcile`.
 #[derive(Debug, Args)]
 pub struct ReconcileArgs {
-    /// How much to look at.
+    /// What to compare.
     #[arg(long, value_enum, default_value_t = ModeArg::Audit)]
     mode: ModeArg,
     /// One policy only.
     #[arg(long)]
     policy: Option<String>,
-    /// Say what would be done, object by object, and change nothing.
+    /// Print what would be done, object by object, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Go on where a run would stop because it marks missing or deletes too much.
+    /// Continue where a run would stop because it marks missing or deletes too many.
     #[arg(long)]
     force: bool,
     /// Print the run as JSON.
@@ -45,16 +45,16 @@ pub struct ReconcileArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ModeArg {
-    /// The open uploads.
+    /// Only the open uploads.
     Incremental,
     /// The whole bucket against the whole table.
     Audit,
 }
 
-/// Runs once; the exit code is 0 where the run succeeded.
+/// Runs once. The exit code is 0 if the run succeeded.
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(file)?;
-    // Lines would break into the bar, unless somebody asked for them.
+    // Log lines would break the progress bar, so they are hidden unless they are configured.
     if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
         config.telemetry.log = LogFilter::warnings();
     }
@@ -95,12 +95,11 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     } else {
         println!("{}", summary(&run));
     }
-    let good = run.status == RunStatus::Succeeded;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let succeeded = run.status == RunStatus::Succeeded;
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Starts a run. One whose process died is brought to its end first; `None` where that was
-/// interrupted.
+/// Starts a run. A run whose process died is finished first; `None` if that was interrupted.
 async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
@@ -114,7 +113,7 @@ async fn start(
         if !reconciler.app.db.is_left_alone(held).await? {
             bail!("{}; wait for it, or cancel it", StartError::Held(held));
         }
-        tracing::info!(run = %held, "brought to its end first: its process died");
+        tracing::info!(run = %held, "finishing this run first, because its process died");
         if let Some(handle) = reconciler.join(held).await
             && watch(reconciler, handle).await?.status == RunStatus::Cancelled
         {
@@ -123,7 +122,7 @@ async fn start(
     }
 }
 
-/// Shows a bar on a terminal until the run ends; Ctrl-C or SIGTERM cancels it.
+/// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels it.
 async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Result<Run> {
     let bar = std::io::stderr().is_terminal().then(bar);
     let id = handle.run.id;
@@ -152,7 +151,7 @@ async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Resul
     Ok(run)
 }
 
-/// Prints what a dry run found and what a real one would delete and abort, a line each.
+/// Prints one line for each finding of a dry run, and for what a real run would delete or abort.
 async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {

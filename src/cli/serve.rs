@@ -10,7 +10,7 @@ use super::adapters::{self, Adapters};
 use super::service::Service;
 use crate::config::Config;
 
-/// What `serve` takes.
+/// The arguments of `serve`.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
     /// Apply pending migrations first.
@@ -18,7 +18,7 @@ pub struct ServeArgs {
     pub migrate: bool,
 }
 
-/// Serves until it is told to stop.
+/// Serves until SIGTERM or Ctrl-C.
 pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;

@@ -47,7 +47,7 @@ impl Service {
         let app = Arc::clone(&adapters.app);
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
-        let security = super::security::security_config(config, &app).await?;
+        let security = adapters::security::security_config(config, &app).await?;
         let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
         let settings = HttpSettings {
             shutdown_timeout: config.server.shutdown_timeout.get(),

@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use super::adapters;
 use crate::auth::{self, api_keys};
-use crate::config::Config;
+use crate::config::{Config, ConfigDuration};
 use crate::db::Db;
 use crate::domain::api_key::{ApiKey, MAX_NAME_CHARS};
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::{Clock as _, Owner, Scope, Timestamp};
 
-/// What `token` takes.
+/// The arguments of `token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
     #[command(subcommand)]
@@ -30,35 +30,35 @@ pub struct TokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key. Its text is printed once and kept nowhere.
+    /// Create a key. Its text is printed once and stored nowhere.
     Create {
-        /// In whose name it calls: tracks and uploads belong to owners.
+        /// The owner in whose name it calls. Tracks and uploads belong to owners.
         #[arg(long, value_parser = owner)]
         owner: Owner,
         /// What it may do; repeatable: uploads:write, uploads:read, tracks:write, tracks:read,
         /// admin.
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// How long it lives, such as 90d; by default until it is revoked.
-        #[arg(long, value_parser = span)]
+        /// Its lifetime, such as 90d; by default until it is revoked.
+        #[arg(long, value_parser = lifetime)]
         expires_in: Option<TimeDelta>,
-        /// A name for people.
+        /// A description.
         #[arg(long, default_value = "", value_parser = name)]
         name: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// List keys; never their secrets.
+    /// List keys, without their secrets.
     List {
-        /// Only of this owner.
+        /// Only the keys of this owner.
         #[arg(long, value_parser = owner)]
         owner: Option<Owner>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Take a key back. Running services refuse it within `auth.api_key_cache`.
+    /// Revoke a key. Running services refuse it within `auth.api_key_cache`.
     Revoke {
         /// The key's id, as `list` prints it.
         id: Uuid,
@@ -70,25 +70,31 @@ enum Action {
 
 fn owner(text: &str) -> Result<Owner, String> {
     auth::owner(text).ok_or_else(|| {
-        format!("takes 1 to {} bytes without control characters", auth::MAX_OWNER_LEN)
+        format!(
+            "must have 1 to {} bytes, no control characters, and not begin with `system:`",
+            auth::MAX_OWNER_LEN
+        )
     })
 }
 
 fn name(text: &str) -> Result<String, String> {
     if text.chars().count() > MAX_NAME_CHARS || text.chars().any(char::is_control) {
-        return Err(format!("takes up to {MAX_NAME_CHARS} characters, no control characters"));
+        return Err(format!(
+            "must have at most {MAX_NAME_CHARS} characters, no control characters"
+        ));
     }
     Ok(text.to_owned())
 }
 
-fn span(text: &str) -> Result<TimeDelta, String> {
-    let most = TimeDelta::days(36_500);
-    let span = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
-    span.filter(|span| *span > TimeDelta::zero() && *span <= most)
-        .ok_or_else(|| "takes a duration such as 12h or 90d".to_owned())
+fn lifetime(text: &str) -> Result<TimeDelta, String> {
+    let duration: Option<ConfigDuration> = text.parse().ok();
+    duration
+        .filter(|duration| !duration.get().is_zero())
+        .map(ConfigDuration::delta)
+        .ok_or_else(|| "must be a duration above zero such as 12h or 90d".to_owned())
 }
 
-/// Makes, lists or revokes.
+/// Creates, lists or revokes keys.
 pub async fn run(file: Option<&Path>, args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
@@ -108,7 +114,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
                 name: name.clone(),
                 owner: owner.clone(),
                 scopes: scopes.iter().copied().collect(),
-                lives: *expires_in,
+                expires_in: *expires_in,
             };
             let (key, text) = api_keys::create(db, &SystemClock, &SystemIds, new).await?;
             if *json {
@@ -116,7 +122,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
                 shown["token"] = text.expose_secret().into();
                 print(&shown)?;
             } else {
-                // The key alone, so that `$(... token create ...)` takes it.
+                // Only the key goes to stdout, so that `$(... token create ...)` works.
                 println!("{}", text.expose_secret());
                 eprintln!("id {}; it is not shown again", key.id);
             }
@@ -139,7 +145,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
                 println!("revoked {id}");
             }
             if !revoked {
-                eprintln!("there is no key {id} that is not revoked already");
+                eprintln!("there is no key {id}, or it was revoked before");
                 return Ok(ExitCode::FAILURE);
             }
             Ok(ExitCode::SUCCESS)
@@ -178,7 +184,7 @@ fn table(keys: &[ApiKey]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(["id", "owner", "scopes", "status", "expires", "last used", "name"]);
-    let moment = |at: Option<Timestamp>| {
+    let time = |at: Option<Timestamp>| {
         at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%M").to_string())
     };
     for key in keys {
@@ -187,8 +193,8 @@ fn table(keys: &[ApiKey]) -> Table {
             key.owner.as_str().to_owned(),
             key.scopes.to_string(),
             status(key).to_owned(),
-            moment(key.expires_at),
-            moment(key.last_used_at),
+            time(key.expires_at),
+            time(key.last_used_at),
             key.name.clone(),
         ]);
     }

@@ -1,4 +1,4 @@
-//! The database: there, with the schema that this version needs.
+//! Checks the database and its schema.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::telemetry::chain;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let url = config.database.url.expose();
-    // Opening would create it.
+    // Opening it would create it.
     if let Some(file) = sqlite_file(url).filter(|file| !file.exists()) {
         let saw = format!("there is no file {}", file.display());
         let mend = "Correct database.url, or create it: `upload-coordinator migrate up`.";
@@ -33,7 +33,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
             found
         }
         Err(error) => {
-            let mend = "Check database.url, and that the server is up and lets this user in.";
+            let mend = "Check database.url, that the server is up, and that it accepts this user.";
             vec![Check::fail("database", format!("{error:#}"), mend)]
         }
     }
@@ -43,7 +43,7 @@ async fn migrations(db: &Db) -> Check {
     let all = match db.migrations().await {
         Ok(all) => all,
         Err(error) => {
-            let mend = "Is the database of a newer version, or of something else?";
+            let mend = "Check that it is the right database, and not that of a newer version.";
             return Check::fail("migrations", chain(&error), mend);
         }
     };

@@ -1,4 +1,4 @@
-//! `doctor`: is everything there that the service needs, and what does each store enforce?
+//! `doctor`: checks everything that the service needs, and what each store enforces.
 //!
 //! To add a check of a store: `storage::probe`. To add one of the database: a function in
 //! `database.rs`.
@@ -10,8 +10,8 @@ use aws_sdk_s3::config::SharedHttpClient;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::adapters::Opened;
-use super::queue;
+use super::adapters::queue;
+use super::adapters::stores::OpenedStore;
 use crate::config::{Config, StoreConfig};
 use crate::net::http_client;
 use crate::storage::probe::{Check, Outcome};
@@ -22,28 +22,28 @@ use crate::telemetry::chain;
 mod database;
 mod show;
 
-/// What `doctor` takes.
+/// The arguments of `doctor`.
 #[derive(Debug, Default, Args)]
 pub struct DoctorArgs {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Mend what can be mended from here.
+    /// Repair what can be repaired from here.
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Vec<Fix>,
-    /// A web origin whose pages upload, such as `https://app.example.com`; any number. A store
-    /// that does not let them in is then a failure; without one it is a warning.
+    /// A web origin whose pages upload, such as `https://app.example.com`; repeatable. A store
+    /// that does not allow it is then a failure; without this option it is a warning.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Fix {
-    /// Put a CORS rule for uploads on the bucket, before the rules that it has.
+    /// Put a CORS rule for uploads on the bucket, before its other rules.
     Cors,
 }
 
-/// What was found.
+/// The results of all checks.
 #[derive(Debug, Serialize)]
 pub struct Diagnosis {
     /// Whether no check failed.
@@ -53,14 +53,14 @@ pub struct Diagnosis {
     failed: usize,
     database: Database,
     stores: Vec<StoreFindings>,
-    /// The queue of bucket events, where one is configured.
+    /// The queue of bucket events, if one is configured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<Check>,
 }
 
 #[derive(Debug, Serialize)]
 struct Database {
-    /// Its password masked.
+    /// The password is masked.
     url: String,
     checks: Vec<Check>,
 }
@@ -69,14 +69,14 @@ struct Database {
 struct StoreFindings {
     name: String,
     bucket: Option<String>,
-    /// Where URLs for clients lead.
+    /// The bucket's URL for clients.
     public_url: Option<String>,
     checks: Vec<Check>,
-    /// None where the probe could not look.
+    /// `None` if the store could not be probed.
     capabilities: Option<Capabilities>,
 }
 
-/// Looks at everything; exit code 1 where something is broken.
+/// Runs all checks. The exit code is 1 if one failed.
 pub async fn run(file: Option<&Path>, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
@@ -121,7 +121,7 @@ async fn examine_store(
     args: &DoctorArgs,
     http: &SharedHttpClient,
 ) -> StoreFindings {
-    let opened = match Opened::open(name, store, http).await {
+    let opened = match OpenedStore::open(name, store, http).await {
         Ok(opened) => opened,
         Err(error) => {
             let mend = format!("Correct [storage.{name}].");
@@ -165,7 +165,8 @@ async fn examine_store(
     found
 }
 
-/// Puts ours first, because the first rule that matches decides; the others stay.
+/// Puts a rule for uploads first, because the first rule that matches decides. The other rules
+/// stay.
 async fn fix_cors(s3: &S3, origins: &[String]) -> Result<(), StoreError> {
     let any = ["*".to_owned()];
     let ours = CorsRule::for_uploads(if origins.is_empty() { &any } else { origins });

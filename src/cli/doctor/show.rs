@@ -1,4 +1,4 @@
-//! What `doctor` found, for people.
+//! Prints the results of `doctor` as text.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stdout};
@@ -6,9 +6,9 @@ use std::io::{IsTerminal as _, stdout};
 use super::Diagnosis;
 use crate::storage::probe::{Check, Outcome};
 
-/// Where lines end that a terminal of 100 columns should show whole.
+/// The longest line, so that it fits into a terminal of 100 columns.
 const WIDTH: usize = 98;
-/// Where what a check saw begins: behind two spaces, the outcome and the longest name.
+/// The column of a check's result: after two spaces, the outcome and the longest name.
 const INDENT: usize = 29;
 
 pub(super) fn text(found: &Diagnosis) -> String {
@@ -53,15 +53,14 @@ fn checks(out: &mut String, checks: &[Check], colours: bool) {
     }
 }
 
-/// The text in lines that begin below each other. What is meant to be copied, from a line
-/// that begins with a brace, is left whole.
+/// Wraps a text at [`WIDTH`], with `indent` spaces before each further line. A line that begins
+/// with a brace is meant to be copied and is not wrapped.
 fn wrapped(text: &str, indent: usize) -> String {
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
         if number > 0 {
             out.push('\n');
         }
-        // Copied from here to a file, it should not have to be put together again.
         if line.starts_with('{') {
             out.push_str(line);
             continue;

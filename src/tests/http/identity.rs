@@ -55,8 +55,8 @@ async fn a_key_opens_what_its_scopes_say_until_it_ends() {
     assert!(!revoke(&server.app.db, &SystemClock, id).await.expect("once only"));
 
     let ann = owner("ann").expect("an owner");
-    let lives = Some(TimeDelta::milliseconds(1));
-    let new = NewApiKey { name: "n".into(), owner: ann, scopes: Scopes::all(), lives };
+    let expires_in = Some(TimeDelta::milliseconds(1));
+    let new = NewApiKey { name: "n".into(), owner: ann, scopes: Scopes::all(), expires_in };
     let (_, text) = create(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
     let expired = format!("Bearer {}", text.expose_secret());
     let refused = wait_for("the key's expiry", async || {

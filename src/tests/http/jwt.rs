@@ -75,8 +75,8 @@ impl Issuer {
         *self.set.lock().expect("a lock") = set;
     }
 
-    fn keys(&self, ttl: Duration, pause: Duration) -> Jwks {
-        Jwks::of_url(self.url.parse().expect("a URL"), JwksSettings { ttl, pause })
+    fn keys(&self, ttl: Duration, min_interval: Duration) -> Jwks {
+        Jwks::of_url(self.url.parse().expect("a URL"), JwksSettings { ttl, min_interval })
     }
 }
 
@@ -106,7 +106,7 @@ async fn tokens_of_each_algorithm_are_taken_by_the_keys_of_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jwks.json");
     std::fs::write(&path, public(&["rsa", "ec1", "ed"]).to_string()).expect("written");
-    let file = || Jwks::of_file(path.clone(), JwksSettings { ttl: HOUR, pause: HOUR });
+    let file = || Jwks::of_file(path.clone(), JwksSettings { ttl: HOUR, min_interval: HOUR });
     let all = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
     let server = server(&all, file()).await;
     for name in ["rsa", "ec1", "ed"] {

@@ -166,7 +166,7 @@ impl Server {
     /// A new key of an owner with these scopes, as `Authorization` has it.
     pub async fn key(&self, name: &str, scopes: Scopes) -> String {
         let owner = owner(name).expect("an owner");
-        let new = NewApiKey { name: String::new(), owner, scopes, lives: None };
+        let new = NewApiKey { name: String::new(), owner, scopes, expires_in: None };
         let made = api_keys::create(&self.app.db, &SystemClock, &SystemIds, new).await;
         format!("Bearer {}", made.expect("a key").1.expose_secret())
     }

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_s3::config::SharedHttpClient;
 
-use super::adapters::{DEFAULT_REGION, region_of_environment};
+use super::DEFAULT_REGION;
+use super::stores::region_of_environment;
 use crate::config::{Config, SqsConfig};
 use crate::storage::probe::Check;
 use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
@@ -20,7 +21,9 @@ pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Op
             session_token: sqs.session_token.clone(),
         },
         (None, None) => S3Credentials::Chain,
-        _ => bail!("events.sqs.access_key_id and events.sqs.secret_access_key belong together"),
+        _ => {
+            bail!("events.sqs.access_key_id and events.sqs.secret_access_key must be set together")
+        }
     };
     let region = match sqs.region.clone().or_else(|| sqs.region_of_host()) {
         Some(region) => region,
@@ -28,7 +31,7 @@ pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Op
             .await
             // Other servers than Amazon's mostly ignore the region.
             .or_else(|| sqs.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
-            .ok_or_else(|| anyhow!("events.sqs.region: takes the queue's region"))?,
+            .ok_or_else(|| anyhow!("events.sqs.region: is missing; set the region of the queue"))?,
     };
     let endpoint = sqs.endpoint.as_deref().map(url::Url::parse).transpose();
     let settings = SqsSettings {
@@ -59,13 +62,13 @@ pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
         ),
         Ok(_) => Check::warn(
             NAME,
-            "it has no redrive policy: messages that are no events are deleted",
-            "Give the queue a dead-letter queue, where such messages can be looked at.",
+            "it has no redrive policy: messages that are no bucket events are deleted",
+            "Configure a dead-letter queue, so that these messages can be inspected.",
         ),
         Err(error) => Check::fail(
             NAME,
             chain(&error),
-            "Correct events.sqs.queue_url, or let the service in: sqs:ReceiveMessage, \
+            "Correct events.sqs.queue_url, or grant the service sqs:ReceiveMessage, \
              sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:GetQueueAttributes.",
         ),
     })

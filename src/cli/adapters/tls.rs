@@ -1,4 +1,4 @@
-//! TLS of the service's own, for where no proxy ends it.
+//! TLS of the HTTP server itself, for installations without a proxy that terminates it.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsConfig;
 
-/// What `server.tls` names, read; `None` where it names nothing.
-pub fn server(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>> {
+/// Reads the files of `server.tls`; `None` if it names none.
+pub fn server_config(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>> {
     let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
     let chain = CertificateDer::pem_file_iter(Path::new(cert))
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -1,4 +1,4 @@
-//! How traces get to their collector: by the HTTP client that is in the binary anyway.
+//! Sends traces to their collector with the service's own HTTP client.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use url::Url;
 
 use crate::net::OutboundClient;
 
-/// For one batch and its answer.
+/// The time limit of one batch.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Posts batches from outside of the runtime, where the exporter lives.
+/// Posts batches. The exporter calls it from a thread outside of the async runtime.
 #[derive(Debug, Clone)]
 pub struct Collector {
     client: std::sync::Arc<OutboundClient>,
@@ -22,9 +22,9 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Within the runtime that is to do the work.
-    pub(super) fn new() -> Self {
-        // The operator names the address, so a private one is what is meant.
+    /// Sends within the current runtime.
+    pub fn new() -> Self {
+        // Private addresses are allowed, because the operator names the address.
         let client = std::sync::Arc::new(OutboundClient::new(TIMEOUT, true));
         Self { client, runtime: Handle::current() }
     }
@@ -39,8 +39,8 @@ impl HttpClient for Collector {
             let url = Url::parse(&head.uri.to_string())?;
             let headers = head.headers.iter();
             let headers = headers.filter_map(|(n, v)| Some((n.as_str(), v.to_str().ok()?)));
-            let answer = client.post(&url, headers, body).await?;
-            Ok::<_, HttpError>(Response::builder().status(answer.status).body(answer.body)?)
+            let response = client.post(&url, headers, body).await?;
+            Ok::<_, HttpError>(Response::builder().status(response.status).body(response.body)?)
         });
         sent.await?
     }

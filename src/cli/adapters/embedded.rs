@@ -1,8 +1,8 @@
-//! The S3 server in this process, as a configured store.
+//! The embedded S3 server as a configured store.
 //!
-//! Without configured keys it makes its own and keeps them beside its data. One server
-//! works on a folder at a time; a second process, `reconcile` say, finds the first one's
-//! address in the same file and talks to it.
+//! Without configured access keys it creates its own and stores them in `access.json` beside
+//! its data. Only one server uses a folder at a time. A second process, for example
+//! `reconcile`, reads the address of the first one from that file and uses it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::adapters::{self, DEFAULT_REGION};
+use super::{DEFAULT_REGION, stores};
 use crate::config::StoreConfig;
 use crate::storage::Capabilities;
 use crate::storage::s3::{S3Credentials, S3Settings};
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
 
-/// What a server keeps beside its data for other processes of the same user.
+/// The contents of `access.json`, for other processes of the same user.
 #[derive(Clone, Serialize, Deserialize)]
 struct Access {
     url: String,
@@ -25,16 +25,16 @@ struct Access {
     secret_access_key: String,
 }
 
-/// A server of this process, or another's that works on the same folder.
-pub struct Server {
+/// The server of this process, or that of another process on the same folder.
+pub struct EmbeddedServer {
     own: Option<EmbeddedS3>,
     access: Access,
     region: String,
     bucket: String,
 }
 
-impl Server {
-    /// Starts the server of `storage.<name>`, or finds the one that works on its folder.
+impl EmbeddedServer {
+    /// Starts the server of `storage.<name>`, or finds the one that uses its folder.
     pub async fn start(name: &str, store: &StoreConfig) -> anyhow::Result<Self> {
         let at = |key: &str| format!("storage.{name}.{key}");
         let file = access_file(&store.data_dir);
@@ -79,7 +79,7 @@ impl Server {
         Ok(Self { own, access, region, bucket })
     }
 
-    /// How to connect to it as to any other store, and what it can do.
+    /// The settings to connect to it as to any other store, and its capabilities.
     pub fn settings(
         &self,
         name: &str,
@@ -95,20 +95,20 @@ impl Server {
         let settings = S3Settings {
             public_endpoint: store.public_endpoint.as_deref().map(url).transpose()?,
             path_style: true,
-            timeouts: adapters::timeouts(store),
+            timeouts: stores::timeouts(store),
             ..S3Settings::new(Some(endpoint), &*self.region, &*self.bucket, credentials)
         };
-        // Ours to know: it does all that AWS documents, but for telling of new objects.
+        // It supports all that AWS does, except for event notifications.
         let capabilities = Capabilities { notifications: Some(false), ..Capabilities::aws() };
         Ok((settings, capabilities))
     }
 
-    /// Where clients reach it.
+    /// The URL for clients.
     pub fn url(&self) -> &str {
         &self.access.url
     }
 
-    /// The region that signatures name.
+    /// The region in signatures.
     pub fn region(&self) -> &str {
         &self.region
     }
@@ -123,7 +123,7 @@ impl Server {
         (&self.access.key_id, &self.access.secret_access_key)
     }
 
-    /// Stops it, where it is this process's.
+    /// Stops it if it runs in this process.
     pub async fn shutdown(self) {
         if let Some(server) = self.own {
             server.shutdown().await;
@@ -139,14 +139,16 @@ fn read_access(file: &Path) -> anyhow::Result<Option<Access>> {
     match std::fs::read(file) {
         Ok(bytes) => {
             let access = serde_json::from_slice(&bytes);
-            access.map(Some).with_context(|| format!("{} is damaged", file.display()))
+            access.map(Some).with_context(|| {
+                format!("{} is not valid; delete it to create new access keys", file.display())
+            })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| file.display().to_string()),
     }
 }
 
-/// Writes the file whole or not at all, readable by its owner only.
+/// Replaces the file atomically; only its owner can read it.
 fn write_access(file: &Path, access: &Access) -> anyhow::Result<()> {
     use std::io::Write as _;
     let fresh = file.with_extension("json.new");

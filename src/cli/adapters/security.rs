@@ -1,4 +1,4 @@
-//! Who is let in, as the configuration says.
+//! Builds authentication, limits and TLS of the HTTP server.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use crate::config::{
 use crate::domain::ConcurrencyLimit;
 use crate::http::{EventAuth, SecurityConfig};
 
-/// How long after a fetch of keys no other is made: tokens with made-up key ids would else
-/// have the issuer asked each time.
-const JWKS_PAUSE: Duration = Duration::from_secs(10);
+/// The minimum time between two fetches of a JWK set, so that tokens with made-up key ids do
+/// not cause a request to the issuer each.
+const JWKS_MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Builds what stands before the routes.
+/// Builds what runs before the routes.
 pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<SecurityConfig> {
     let LimitsConfig { direct_uploads, direct_uploads_per_owner, .. } = config.limits;
-    let places = if direct_uploads == 0 { usize::MAX } else { direct_uploads };
+    let limit = if direct_uploads == 0 { usize::MAX } else { direct_uploads };
     let share = config.share(direct_uploads_per_owner);
     Ok(SecurityConfig {
         event_auth: EventAuth::new(config.events.token.clone()),
         auth: Arc::new(authenticator(&config.auth, app)),
         rate_limit: rate_limit(&config.limits),
-        direct_uploads: Arc::new(ConcurrencyLimit::new(places, share)),
+        direct_uploads: Arc::new(ConcurrencyLimit::new(limit, share)),
         seal: app.db.cursor_seal().await?,
         cors_origins: config.server.cors_origins.clone(),
-        tls: super::tls::server(&config.server.tls)?,
+        tls: super::tls::server_config(&config.server.tls)?,
     })
 }
 
@@ -69,10 +69,10 @@ fn verifier(jwt: &JwtConfig) -> JwtVerifier {
         owner_claim: jwt.owner_claim.clone(),
         scope_claim: jwt.scope_claim.clone(),
     };
-    let kept = JwksSettings { ttl: jwt.jwks_cache.get(), pause: JWKS_PAUSE };
+    let cache = JwksSettings { ttl: jwt.jwks_cache.get(), min_interval: JWKS_MIN_INTERVAL };
     let jwks = jwt.source().map(|source| match source {
-        JwksSource::Url(url) => Jwks::of_url(url, kept),
-        JwksSource::File(path) => Jwks::of_file(path, kept),
+        JwksSource::Url(url) => Jwks::of_url(url, cache),
+        JwksSource::File(path) => Jwks::of_file(path, cache),
     });
     let secret = jwt.secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
     JwtVerifier::new(settings, jwks, secret)

@@ -1,0 +1,177 @@
+//! Builds the concrete adapters from the configuration: the database, the stores, the queue,
+//! authentication, the workers. This is the only place that does. Each failure names the
+//! setting.
+
+#[cfg(feature = "embedded-s3")]
+pub mod embedded;
+pub mod queue;
+pub mod security;
+pub mod stores;
+pub mod tls;
+pub mod trace_collector;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use secrecy::SecretString;
+
+use crate::app::retention::Retention;
+use crate::app::webhooks::Endpoint;
+use crate::app::{App, DirectSettings};
+use crate::config::{Config, Schedule};
+use crate::db::quota::Quota;
+use crate::db::{Db, DbSettings};
+use crate::domain::clock::SystemClock;
+use crate::domain::ids::SystemIds;
+use crate::domain::webhook::Subscriber;
+use crate::net::OutboundClient;
+use crate::net::http_client;
+use crate::reconcile::ReconcileSettings;
+use crate::storage::metered::Metered;
+use crate::storage::queue::Queue;
+use crate::workers::WorkerSettings;
+use crate::workers::scheduler::Schedules;
+use stores::OpenedStore;
+
+/// The region of `dev`, and of stores that ignore it.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// The time limit of one webhook delivery.
+const WEBHOOK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// Opens the database that `database.url` names.
+pub async fn database(config: &Config) -> anyhow::Result<Db> {
+    let settings = DbSettings {
+        url: SecretString::from(config.database.url.expose()),
+        max_connections: config.database.max_connections,
+        busy_timeout: config.database.busy_timeout.get(),
+    };
+    let db = Db::connect(&settings).await;
+    db.with_context(|| format!("database.url: can't open {}", config.database.url.masked()))
+}
+
+/// What holds resources while a command runs.
+pub struct Adapters {
+    /// The use cases.
+    pub app: Arc<App>,
+    /// The S3 servers in this process.
+    #[cfg(feature = "embedded-s3")]
+    pub embedded: Vec<embedded::EmbeddedServer>,
+}
+
+impl Adapters {
+    /// Connects to the stores and builds the use cases. The database must be migrated.
+    pub async fn connect(config: &Config, db: Db) -> anyhow::Result<Self> {
+        config.require_stores()?;
+        let http = http_client();
+        let mut stores = BTreeMap::new();
+        #[cfg(feature = "embedded-s3")]
+        let mut embedded = Vec::new();
+        for (name, store) in config.stores_in_use() {
+            let opened = OpenedStore::open(name, store, &http).await?;
+            stores.insert(name.to_owned(), Metered::over(opened.ready(name, config).await?));
+            #[cfg(feature = "embedded-s3")]
+            embedded.extend(opened.server);
+        }
+        let db = db.with_subscribers(subscribers(config)).with_quota(quota(config));
+        db.limit_waiters(config.limits.waiters, config.share(config.limits.waiters_per_owner));
+        let app = App {
+            db,
+            stores,
+            policies: config.domain_policies(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            direct: DirectSettings::new(
+                config.direct_upload.enabled,
+                config.direct_upload.part_size.as_usize(),
+            ),
+        };
+        Ok(Self {
+            app: Arc::new(app),
+            #[cfg(feature = "embedded-s3")]
+            embedded,
+        })
+    }
+
+    /// Stops the embedded servers and closes the database.
+    pub async fn close(self) {
+        #[cfg(feature = "embedded-s3")]
+        for server in self.embedded {
+            server.shutdown().await;
+        }
+        if let Err(error) = self.app.db.clone().close().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
+        }
+    }
+}
+
+/// The upload quota of each owner.
+fn quota(config: &Config) -> Quota {
+    let some = |limit: u64| (limit > 0).then_some(limit);
+    let policies = config.domain_policies();
+    Quota {
+        pending_uploads: some(config.limits.pending_uploads),
+        pending_bytes: some(config.limits.pending_bytes.bytes()),
+        uploads_per_day: some(config.limits.uploads_per_day),
+        max_sizes: policies.values().map(|p| (p.name.as_str().to_owned(), p.max_size)).collect(),
+    }
+}
+
+/// The webhook endpoints, with the events that each receives.
+fn subscribers(config: &Config) -> Vec<Subscriber> {
+    let endpoints = config.webhooks.endpoints.iter();
+    endpoints
+        .map(|(name, endpoint)| Subscriber { name: name.clone(), events: endpoint.events.clone() })
+        .collect()
+}
+
+/// Builds what the workers need. A queue that can't be reached does not keep the service from
+/// starting: bucket events are only hints.
+pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
+    let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
+        // The configuration was validated: both are there.
+        Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
+    });
+    let sqs = &config.events.sqs;
+    let queue = queue::open(sqs, &http_client()).await?;
+    let bucket_events = queue.map(|queue| {
+        tracing::info!(queue = sqs.queue_url, pollers = sqs.pollers, "receiving bucket events");
+        (Arc::new(queue) as Arc<dyn Queue>, sqs.pollers)
+    });
+    Ok(WorkerSettings {
+        schedules: schedules(config),
+        reconcile_at_start: config.reconcile.run_at_start,
+        endpoints: endpoints.collect(),
+        client: OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private),
+        bucket_events,
+    })
+}
+
+/// The settings of reconciliation runs.
+pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
+    let reconcile = &config.reconcile;
+    ReconcileSettings {
+        lease: reconcile.lease.get(),
+        late_window: reconcile.late_window.delta(),
+        concurrency: reconcile.concurrency,
+        max_requests_per_second: reconcile.max_requests_per_second,
+        page_size: reconcile.page_size,
+        max_deletions: reconcile.max_deletions,
+        ..ReconcileSettings::default()
+    }
+}
+
+/// When the scheduled jobs run.
+fn schedules(config: &Config) -> Schedules {
+    let cron = |schedule: &Schedule| schedule.cron().map(str::to_owned);
+    Schedules {
+        incremental: cron(&config.reconcile.schedule),
+        audit: cron(&config.reconcile.audit_schedule),
+        retention: Some(Retention {
+            findings: config.reconcile.findings_retention.delta(),
+            ended: Some(config.reconcile.ended_retention.delta()).filter(|d| !d.is_zero()),
+            deliveries: config.webhooks.retention.delta(),
+        }),
+    }
+}
