@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
-use crate::db::aborts::AbortDue;
+use crate::db::multipart_aborts::DueAbort;
 use crate::domain::reconcile::is_abandoned;
 use crate::domain::{Policy, Timestamp, Upload};
 use crate::storage::{Store, StoreError};
@@ -20,12 +20,12 @@ impl App {
     /// the record of this abort: when the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
         let done = match store.objects.abort_multipart(upload.key.as_str(), id).await {
-            Ok(()) => self.db.settle_abort(upload.id, id).await,
+            Ok(()) => self.db.multipart_aborts().delete(upload.id, id).await,
             Err(error) => {
                 tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
                     "multipart upload not aborted; the next runs try again");
                 let next = next_attempt(0, self.now());
-                self.db.postpone_abort(upload.id, id, 1, next).await
+                self.db.multipart_aborts().reschedule(upload.id, id, 1, next).await
             }
         };
         note(done.map_err(Into::into));
@@ -33,18 +33,18 @@ impl App {
 
     /// Throws away a multipart upload that no row ever knew.
     pub(crate) async fn abort_unknown(&self, store: &Store, upload: &Upload, id: &str) {
-        note(self.db.add_abort(upload, id).await.map_err(Into::into));
+        note(self.db.multipart_aborts().create(upload, id).await.map_err(Into::into));
         self.abort_multipart(store, upload, id).await;
     }
 
     /// Takes a multipart upload that the store has made into an object off the record.
     pub(crate) async fn multipart_is_done(&self, upload: &Upload, id: &str) {
-        note(self.db.settle_abort(upload.id, id).await.map_err(Into::into));
+        note(self.db.multipart_aborts().delete(upload.id, id).await.map_err(Into::into));
     }
 
     /// Tries one abort that is on record, and keeps it there unless the store confirms it:
     /// whether it was one that had failed before.
-    pub async fn abort_due(&self, policy: &Policy, due: &AbortDue) -> Result<bool> {
+    pub async fn abort_due(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
         let store = self.store_of(policy)?;
         let done = match due.multipart_id() {
             Some(id) => store.objects.abort_multipart(&due.key, id).await.map(|()| true),
@@ -52,15 +52,18 @@ impl App {
         };
         match done {
             Ok(true) => {
-                self.db.settle(due).await?;
+                self.db.multipart_aborts().complete(due).await?;
                 Ok(due.attempts > 0)
             }
             Ok(false) => {
-                self.db.postpone(due, self.now() + policy.grace).await?;
+                self.db.multipart_aborts().postpone(due, self.now() + policy.grace).await?;
                 Ok(false)
             }
             Err(error) => {
-                self.db.postpone(due, next_attempt(due.attempts, self.now())).await?;
+                self.db
+                    .multipart_aborts()
+                    .postpone(due, next_attempt(due.attempts, self.now()))
+                    .await?;
                 Err(error.into())
             }
         }
@@ -72,9 +75,9 @@ impl App {
         &self,
         policy: &Policy,
         store: &Store,
-        due: &AbortDue,
+        due: &DueAbort,
     ) -> Result<Result<bool, StoreError>> {
-        let row = self.db.any_upload(due.upload).await?;
+        let row = self.db.uploads().find_any_owner(due.upload).await?;
         let listed = match store.objects.list_multiparts(&due.key, None).await {
             Ok((open, _)) => open,
             // The store can't tell: nothing is to be found out here, now or later.

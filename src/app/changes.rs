@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{App, AppError, Result};
-use crate::db::changes::Watch;
+use crate::db::uploads::Watch;
 use crate::domain::{LimitReached, Owner, Status, Upload, UploadId};
 
 /// The longest that one request waits.
@@ -42,7 +42,7 @@ impl App {
     /// The row is read after the place is taken, so that no change falls in between. Ids
     /// that are nobody's take no place for longer than that.
     async fn watch_upload(&self, owner: &Owner, id: UploadId) -> Result<(Upload, Watch)> {
-        let watch = self.db.watch(owner, id).map_err(|reached| match reached {
+        let watch = self.db.uploads().watch(owner, id).map_err(|reached| match reached {
             LimitReached::Total => AppError::TooManyWaiters,
             LimitReached::PerOwner(limit) => AppError::ShareOfWaiters(limit),
         });

@@ -76,7 +76,7 @@ impl App {
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
-        let upload = self.db.create_upload_claimed(upload, track, claim).await?;
+        let upload = self.db.uploads().create_claimed(upload, track, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         note_created(&upload);
         if upload.strategy == Strategy::Multipart {

@@ -68,7 +68,7 @@ impl App {
         };
         policy.check_declared(&declared, "file")?;
         check_media_type(policy, content_type.as_deref())?;
-        self.db.track(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
+        self.db.tracks().find(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
         let mut file = File::new(body, policy, part_size, request.length, request.digests, checked);
@@ -80,7 +80,7 @@ impl App {
             ..NewUpload::default()
         };
         let upload = self.new_upload(UploadId(self.ids.uuid()), owner, policy, new, policy.url_ttl);
-        let upload = self.db.create_upload(upload, Some(request.track)).await?;
+        let upload = self.db.uploads().create(upload, Some(request.track)).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;
         note_created(&upload);
 
@@ -162,7 +162,7 @@ impl Transfer<'_> {
         }
         // Whatever becomes of this call and of this process, what it opens is found.
         let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
-        let intent = self.app.db.intend_multipart(&self.upload, token, due).await?;
+        let intent = self.app.db.multipart_aborts().create_intent(&self.upload, token, due).await?;
         let options = PutOptions { checksum: file.checksum_of_parts(), ..options };
         let id = self.store.objects.create_multipart(&key, &options).await?;
         if let Err(error) = self.note_multipart(&id).await {
@@ -170,7 +170,7 @@ impl Transfer<'_> {
             self.app.abort_unknown(self.store, &self.upload, &id).await;
             return Err(error);
         }
-        self.app.db.settle(&intent).await?;
+        self.app.db.multipart_aborts().complete(&intent).await?;
         let (store, spare) = (self.store, &self.app.direct.spare_parts);
         let vouched = match options.checksum {
             Some(_) => Vouched::ByChecksum,
@@ -285,7 +285,7 @@ impl Transfer<'_> {
     async fn save(&mut self, upload: Upload) -> Result<()> {
         use crate::db::uploads::{Change, Saved};
         let change = Change { upload, effects: vec![], policy: self.policy };
-        match self.app.db.save_upload(change, self.app.now()).await? {
+        match self.app.db.uploads().save(change, self.app.now()).await? {
             Saved::Done(upload) => {
                 self.upload = upload;
                 Ok(())

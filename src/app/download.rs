@@ -15,13 +15,13 @@ const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 impl App {
     /// A signed GET of the file that a track is bound to.
     pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<Signed> {
-        let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         let nothing = || match track.status {
             Some(Status::Pending) => AppError::FilePending,
             _ => AppError::NotFound("file"),
         };
         let bound = track.bound.ok_or_else(nothing)?;
-        let upload = self.db.upload(owner, bound.upload).await?.ok_or_else(nothing)?;
+        let upload = self.db.uploads().find(owner, bound.upload).await?.ok_or_else(nothing)?;
         let upload = self.still_the_same(upload).await?;
         if upload.status() != Status::Uploaded {
             return Err(AppError::NotFound("file"));

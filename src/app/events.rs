@@ -67,7 +67,7 @@ impl App {
         for policy in self.policies.values() {
             let store = self.store_of(policy)?;
             let Some(id) = id_of(event, policy, store) else { continue };
-            let upload = self.db.any_upload(id).await?;
+            let upload = self.db.uploads().find_any_owner(id).await?;
             if let Some(upload) = upload
                 && upload.key.as_str() == event.key
                 && upload.policy == policy.name

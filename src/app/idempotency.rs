@@ -43,7 +43,7 @@ impl App {
     pub async fn attempt(&self, owner: &Owner, key: Option<&IdempotencyKey>) -> Result<Attempt> {
         let Some(IdempotencyKey { key, fingerprint }) = key else { return Ok(Attempt::Plain) };
         let candidate = self.ids.uuid();
-        let reserving = self.db.reserve_key(owner, key, fingerprint, candidate, LEASE);
+        let reserving = self.db.idempotency().reserve(owner, key, fingerprint, candidate, LEASE);
         match Box::pin(reserving).await? {
             Reservation::Held(claim) => Ok(Attempt::First(claim)),
             Reservation::Done(id) => Ok(Attempt::Again(id)),
@@ -55,11 +55,11 @@ impl App {
     /// Ends a first attempt that failed: where another made the resource meanwhile, that is
     /// found; else the key is free again.
     pub async fn give_up<E>(&self, claim: &Claim, error: E) -> Result<Uuid, E> {
-        let done = self.db.is_key_done(claim).await;
+        let done = self.db.idempotency().is_completed(claim).await;
         if matches!(done, Ok(true)) {
             return Ok(claim.resource);
         }
-        if let Err(error) = self.db.release_key(claim).await {
+        if let Err(error) = self.db.idempotency().release(claim).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "an idempotency key was not released; its lease lapses");
         }
@@ -78,7 +78,7 @@ impl App {
             Attempt::Again(id) => id,
             Attempt::First(claim) => {
                 let id = TrackId(claim.resource);
-                match self.db.create_track(id, owner, fields, self.now(), Some(&claim)).await {
+                match self.db.tracks().create(id, owner, fields, self.now(), Some(&claim)).await {
                     Ok(track) => return Ok((track, None)),
                     Err(error) => self.give_up(&claim, error).await?,
                 }

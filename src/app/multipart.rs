@@ -175,17 +175,17 @@ impl App {
             let key = upload.key.as_str();
             // Whatever becomes of this call and of this process, what it opens is found.
             let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
-            let intent = self.db.intend_multipart(&upload, token, due).await?;
+            let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
             let new = store.objects.create_multipart(key, &options(&upload, store)).await?;
             let noted = Upload { multipart_id: Some(new.clone()), ..upload.clone() };
             match self.note(noted, policy).await? {
                 Some(upload) => {
-                    self.db.settle(&intent).await?;
+                    self.db.multipart_aborts().complete(&intent).await?;
                     return Ok(upload);
                 }
                 None => self.abort_unknown(store, &upload, &new).await,
             }
-            self.db.settle(&intent).await?;
+            self.db.multipart_aborts().complete(&intent).await?;
             upload = self.read_again(upload.id).await?;
         }
         Err(AppError::Contended)
@@ -229,14 +229,14 @@ impl App {
     /// Saves what is no transition; `None` where another writer was first.
     async fn note(&self, upload: Upload, policy: &Policy) -> Result<Option<Upload>> {
         let change = Change { upload, effects: vec![], policy };
-        Ok(match self.db.save_upload(change, self.now()).await? {
+        Ok(match self.db.uploads().save(change, self.now()).await? {
             Saved::Done(upload) => Some(upload),
             Saved::Lost => None,
         })
     }
 
     async fn read_again(&self, id: UploadId) -> Result<Upload> {
-        self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))
+        self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))
     }
 
     /// Opens the store's side of a new upload. Where that fails the row is ended, so that

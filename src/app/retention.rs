@@ -47,17 +47,18 @@ impl App {
         let (db, now) = (&self.db, self.now());
         let before = |age: TimeDelta| -> Timestamp { now - age };
         let mut pruned = Pruned {
-            findings: all(|| db.prune_runs(before(retention.findings), BATCH)).await?,
+            findings: all(|| db.retention().prune_runs(before(retention.findings), BATCH)).await?,
             ..Pruned::default()
         };
         if let Some(ended) = retention.ended {
-            pruned.ended = all(|| db.prune_ended(before(ended), BATCH)).await?;
+            pruned.ended = all(|| db.retention().prune_ended_uploads(before(ended), BATCH)).await?;
         }
         pruned.given_up =
-            all(|| db.end_deliveries_to_nobody(before(UNKNOWN_ENDPOINT), now, BATCH)).await?;
+            all(|| db.webhooks().give_up_unconfigured(before(UNKNOWN_ENDPOINT), now, BATCH))
+                .await?;
         pruned.deliveries =
-            all(|| db.prune_deliveries(before(retention.deliveries), BATCH)).await?;
-        pruned.keys = all(|| db.prune_keys(BATCH)).await?;
+            all(|| db.webhooks().prune(before(retention.deliveries), BATCH)).await?;
+        pruned.keys = all(|| db.idempotency().prune(BATCH)).await?;
         Ok(pruned)
     }
 }

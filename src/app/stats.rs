@@ -59,12 +59,12 @@ impl Times {
 impl App {
     /// How things stand, for people.
     pub async fn stats(&self) -> Result<Stats> {
-        let counted = self.db.counts().await?;
+        let counted = self.db.stats().counts().await?;
         let mut oldest_pending = BTreeMap::new();
         let mut times_to_confirm = BTreeMap::new();
         for policy in self.policies.keys() {
-            oldest_pending.insert(policy.clone(), self.db.oldest_pending(policy).await?);
-            let newest = self.db.newest_uploaded(policy, SAMPLE).await?;
+            oldest_pending.insert(policy.clone(), self.db.stats().oldest_pending(policy).await?);
+            let newest = self.db.stats().newest_uploaded(policy, SAMPLE).await?;
             let times =
                 newest.into_iter().map(|(created, at)| (at - created).max(TimeDelta::zero()));
             times_to_confirm.insert(policy.clone(), Times::of(times.collect()));
@@ -73,7 +73,7 @@ impl App {
         for mode in Mode::ALL {
             let mut newest: Option<Run> = None;
             for status in RunStatus::ALL {
-                let run = self.db.newest_run(*mode, *status).await?;
+                let run = self.db.runs().newest(*mode, *status).await?;
                 newest = newest.into_iter().chain(run).max_by_key(|run| run.started_at);
             }
             last_runs.insert(*mode, newest);
@@ -84,15 +84,15 @@ impl App {
             oldest_pending,
             times_to_confirm,
             last_runs,
-            waiters: self.db.waiters(),
+            waiters: self.db.uploads().watchers(),
         })
     }
 
     /// Sets the gauges that are read when somebody looks.
     pub async fn observe(&self) -> Result<()> {
         names::observe_process();
-        metrics::gauge!(names::WAITERS).set(names::as_gauge(self.db.waiters() as u64));
-        for pool in self.db.pools() {
+        metrics::gauge!(names::WAITERS).set(names::as_gauge(self.db.uploads().watchers() as u64));
+        for pool in self.db.stats().pools() {
             for (state, count) in [("in_use", pool.in_use), ("idle", pool.idle)] {
                 let gauge =
                     metrics::gauge!(names::DB_CONNECTIONS, "pool" => pool.name, "state" => state);
@@ -100,20 +100,20 @@ impl App {
             }
         }
         for policy in self.policies.keys() {
-            let oldest = self.db.oldest_pending(policy).await?;
+            let oldest = self.db.stats().oldest_pending(policy).await?;
             let age = oldest.map_or(TimeDelta::zero(), |at| self.now() - at);
             metrics::gauge!(names::OLDEST_PENDING, "policy" => policy.as_str().to_owned())
                 .set(age.as_seconds_f64().max(0.0));
         }
         for mode in Mode::ALL {
-            let newest = self.db.newest_run(*mode, RunStatus::Succeeded).await?;
+            let newest = self.db.runs().newest(*mode, RunStatus::Succeeded).await?;
             if let Some(at) = newest.and_then(|run| run.finished_at) {
                 let at = u64::try_from(at.timestamp()).unwrap_or_default();
                 metrics::gauge!(names::RECONCILE_LAST_SUCCESS, "mode" => mode.name())
                     .set(names::as_gauge(at));
             }
         }
-        if let Some(counted) = self.db.counts().await? {
+        if let Some(counted) = self.db.stats().counts().await? {
             metrics::gauge!(names::STATS_AGE).set(counted.age().as_secs_f64());
             self.show(&counted.counts);
         }

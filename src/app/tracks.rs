@@ -21,18 +21,18 @@ impl App {
     /// Adds a track.
     pub async fn create_track(&self, owner: &Owner, fields: TrackFields) -> Result<Track> {
         let id = TrackId(self.ids.uuid());
-        Ok(self.db.create_track(id, owner, fields, self.now(), None).await?)
+        Ok(self.db.tracks().create(id, owner, fields, self.now(), None).await?)
     }
 
     /// One track of this owner, with its newest upload.
     pub async fn track(&self, owner: &Owner, id: TrackId) -> Result<WithUpload> {
-        let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         self.with_upload(track).await
     }
 
     async fn with_upload(&self, track: Track) -> Result<WithUpload> {
         let upload = match track.latest_upload {
-            Some(id) => self.db.upload(&track.owner, id).await?,
+            Some(id) => self.db.uploads().find(&track.owner, id).await?,
             None => None,
         };
         Ok((track, upload))
@@ -44,9 +44,9 @@ impl App {
         owner: &Owner,
         filter: &TrackFilter,
     ) -> Result<Page<WithUpload>> {
-        let page = self.db.list_tracks(owner, filter).await?;
+        let page = self.db.tracks().list(owner, filter).await?;
         let ids: Vec<_> = page.items.iter().filter_map(|track| track.latest_upload).collect();
-        let uploads = self.db.uploads_by_id(owner, &ids).await?;
+        let uploads = self.db.uploads().find_many(owner, &ids).await?;
         let mut uploads: HashMap<_, _> = uploads.into_iter().map(|u| (u.id, u)).collect();
         Ok(page.map(|track| {
             let upload = track.latest_upload.and_then(|id| uploads.remove(&id));
@@ -62,13 +62,14 @@ impl App {
         change: impl Fn(TrackFields) -> TrackFields + Send,
     ) -> Result<WithUpload> {
         for _ in 0..MAX_TRIES {
-            let track = self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+            let track =
+                self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
             let fields = change(TrackFields {
                 title: track.title.clone(),
                 artist_name: track.artist_name.clone(),
                 release_date: track.release_date,
             });
-            if let Some(track) = self.db.update_track(&track, fields, self.now()).await? {
+            if let Some(track) = self.db.tracks().update(&track, fields, self.now()).await? {
                 return self.with_upload(track).await;
             }
         }
@@ -78,14 +79,14 @@ impl App {
     /// Ends every upload of a track and removes it. The uploads' rows stay until their
     /// objects are gone.
     pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<()> {
-        self.db.track(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+        self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         for _ in 0..MAX_TRIES {
             while self.end_uploads(owner, id).await? {}
             // A new upload may have come in between: then there is more to end.
-            if self.db.delete_track(owner, id).await? {
+            if self.db.tracks().delete(owner, id).await? {
                 return Ok(());
             }
-            if self.db.track(owner, id).await?.is_none() {
+            if self.db.tracks().find(owner, id).await?.is_none() {
                 return Ok(());
             }
         }
@@ -94,7 +95,7 @@ impl App {
 
     /// Ends a batch of a track's uploads; `false` where none was open.
     async fn end_uploads(&self, owner: &Owner, id: TrackId) -> Result<bool> {
-        let open = self.db.open_uploads_of(owner, id, BATCH).await?;
+        let open = self.db.uploads().list_open_of_track(owner, id, BATCH).await?;
         if open.is_empty() {
             return Ok(false);
         }

@@ -38,9 +38,9 @@ impl App {
             let change = Change { upload: step.upload, effects: step.effects, policy };
             let reopens = before == Status::Expired && change.upload.status() == Status::Pending;
             let saved = if reopens {
-                Box::pin(self.db.reopen_upload(change, now)).await?
+                Box::pin(self.db.uploads().reopen(change, now)).await?
             } else {
-                self.db.save_upload(change, now).await?
+                self.db.uploads().save(change, now).await?
             };
             if let Saved::Done(upload) = saved {
                 if aborts && let Some(multipart_id) = multipart_id {
@@ -49,7 +49,8 @@ impl App {
                 record(before, &upload, &event, policy);
                 return Ok(Applied { upload, changed: true });
             }
-            upload = self.db.any_upload(id).await?.ok_or(AppError::NotFound("upload"))?;
+            upload =
+                self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
             if let Event::Observed(seen) = &event
                 && matches!(upload.status(), Status::Uploaded | Status::Missing)
             {
@@ -87,7 +88,7 @@ impl App {
         let saved = if changes.is_empty() {
             Vec::new()
         } else {
-            self.db.save_uploads(changes, now).await?
+            self.db.uploads().save_many(changes, now).await?
         };
         for ((i, row, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
             answers[i] = Some(match saved {

@@ -9,7 +9,7 @@ use crate::domain::{Owner, Status, Upload, UploadId};
 impl App {
     /// One upload of this owner.
     pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
-        self.db.upload(owner, id).await?.ok_or(AppError::NotFound("upload"))
+        self.db.uploads().find(owner, id).await?.ok_or(AppError::NotFound("upload"))
     }
 
     /// Signs the same key again, for pending and expired uploads.

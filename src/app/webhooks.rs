@@ -13,7 +13,7 @@ use sha2::Sha256;
 use url::Url;
 
 use super::{App, AppError, Result};
-use crate::db::outbox::Attempt;
+use crate::db::webhooks::Attempt;
 use crate::domain::webhook::{Delivery, retry_after};
 use crate::net::OutboundClient;
 use crate::telemetry::{chain, metrics as names};
@@ -53,7 +53,7 @@ impl App {
         limit: u64,
     ) -> Result<Sent> {
         let now = self.now();
-        let due = self.db.claim_deliveries(&endpoint.name, now, now + LEASE, limit).await?;
+        let due = self.db.webhooks().claim(&endpoint.name, now, now + LEASE, limit).await?;
         let count = due.len();
         let mut outcomes = stream::iter(due)
             .map(|delivery| async move { self.deliver(client, endpoint, &delivery).await })
@@ -90,7 +90,7 @@ impl App {
             }
         };
         log(endpoint, delivery, &attempt);
-        self.db.end_attempt(delivery, &attempt, now).await?;
+        self.db.webhooks().record_attempt(delivery, &attempt, now).await?;
         Ok(matches!(attempt, Attempt::Taken))
     }
 

@@ -76,7 +76,7 @@ impl ApiKeyVerifier {
     async fn look_up(&self, id: Uuid) -> Result<Option<Arc<ApiKey>>, Denied> {
         // Taken before the query, because the result may be as old as this.
         let now = Instant::now();
-        let key = self.db.api_key(id).await?.map(Arc::new);
+        let key = self.db.api_keys().find(id).await?.map(Arc::new);
         let mut map = self.map();
         if map.len() >= MAX_CACHED {
             map.retain(|_, cached| now < cached.until);
@@ -102,7 +102,7 @@ impl ApiKeyVerifier {
         drop(map);
         let db = self.db.clone();
         tokio::spawn(async move {
-            if let Err(error) = db.touch_api_key(id, now).await {
+            if let Err(error) = db.api_keys().record_use(id, now).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, key = %id, "the use of an API key was not recorded");
             }

@@ -44,7 +44,7 @@ pub async fn create(
         revoked_at: None,
         last_used_at: None,
     };
-    db.add_api_key(&key).await?;
+    db.api_keys().create(&key).await?;
     Ok((key, text))
 }
 
@@ -52,7 +52,7 @@ pub async fn create(
 pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
     let mut keys: Vec<ApiKey> = Vec::new();
     loop {
-        let page = db.list_api_keys(owner, keys.last().map(|key| key.id)).await?;
+        let page = db.api_keys().list(owner, keys.last().map(|key| key.id)).await?;
         if page.is_empty() {
             return Ok(keys);
         }
@@ -62,5 +62,5 @@ pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
 
 /// Revokes a key. Returns `false` if there is no such key or it was revoked before.
 pub async fn revoke(db: &Db, clock: &dyn Clock, id: Uuid) -> Result<bool> {
-    db.revoke_api_key(id, clock.now()).await
+    db.api_keys().revoke(id, clock.now()).await
 }

@@ -110,7 +110,7 @@ async fn start(
             Err(StartError::Held(held)) => held,
             Err(error) => return Err(error.into()),
         };
-        if !reconciler.app.db.is_left_alone(held).await? {
+        if !reconciler.app.db.runs().is_unclaimed(held).await? {
             bail!("{}; wait for it, or cancel it", StartError::Held(held));
         }
         tracing::info!(run = %held, "finishing this run first, because its process died");
@@ -133,7 +133,7 @@ async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Resul
         tokio::select! {
             run = &mut ended => break run,
             _ = ticks.tick(), if bar.is_some() => {
-                if let (Some(bar), Ok(Some(progress))) = (&bar, reconciler.app.db.progress(id).await)
+                if let (Some(bar), Ok(Some(progress))) = (&bar, reconciler.app.db.runs().progress(id).await)
                 {
                     show(bar, &progress);
                 }
@@ -155,7 +155,7 @@ async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Resul
 async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
-        let page = reconciler.app.db.list_findings(run.id, None, cursor.as_ref(), PAGE).await?;
+        let page = reconciler.app.db.findings().list(run.id, None, cursor.as_ref(), PAGE).await?;
         for Finding { kind, key, detail, .. } in page.items {
             println!("{:<20} {key} {}", kind.name(), detail.unwrap_or_default());
         }

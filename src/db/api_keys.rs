@@ -7,7 +7,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{Db, DbError, Result, packed};
+use super::{Db, DbError, Result, sqlite_json};
 use crate::domain::api_key::{ApiKey, SecretHash};
 use crate::domain::{Owner, Scopes, Timestamp};
 
@@ -17,9 +17,13 @@ const PAGE: u64 = 500;
 /// Uses that come closer together than this are noted once.
 const USE_STEP: TimeDelta = TimeDelta::minutes(1);
 
-impl Db {
+/// API keys.
+#[derive(Clone, Copy)]
+pub struct ApiKeys<'a>(pub(in crate::db) &'a Db);
+
+impl ApiKeys<'_> {
     /// Keeps a new key.
-    pub async fn add_api_key(&self, key: &ApiKey) -> Result<()> {
+    pub async fn create(self, key: &ApiKey) -> Result<()> {
         let ApiKey {
             id,
             hash,
@@ -42,22 +46,18 @@ impl Db {
             revoked_at: Set(*revoked_at),
             last_used_at: Set(*last_used_at),
         };
-        Entity::insert(row).exec_without_returning(&self.write).await?;
+        Entity::insert(row).exec_without_returning(&self.0.write).await?;
         Ok(())
     }
 
     /// One key.
-    pub async fn api_key(&self, id: Uuid) -> Result<Option<ApiKey>> {
-        let row = packed::one(&self.read, Entity::find_by_id(id)).await?;
+    pub async fn find(self, id: Uuid) -> Result<Option<ApiKey>> {
+        let row = sqlite_json::one(&self.0.read, Entity::find_by_id(id)).await?;
         row.map(TryInto::try_into).transpose()
     }
 
     /// A page of keys in the order of their ids, behind this one; of one owner or of all.
-    pub async fn list_api_keys(
-        &self,
-        owner: Option<&Owner>,
-        after: Option<Uuid>,
-    ) -> Result<Vec<ApiKey>> {
+    pub async fn list(self, owner: Option<&Owner>, after: Option<Uuid>) -> Result<Vec<ApiKey>> {
         let mut query = Entity::find();
         if let Some(owner) = owner {
             query = query.filter(Column::Owner.eq(owner.as_str()));
@@ -65,23 +65,23 @@ impl Db {
         if let Some(after) = after {
             query = query.filter(Column::Id.gt(after));
         }
-        let rows = query.order_by(Column::Id, Order::Asc).limit(PAGE).all(&self.read).await?;
+        let rows = query.order_by(Column::Id, Order::Asc).limit(PAGE).all(&self.0.read).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
     /// Takes a key back; `false` where there is none that could be.
-    pub async fn revoke_api_key(&self, id: Uuid, now: Timestamp) -> Result<bool> {
+    pub async fn revoke(self, id: Uuid, now: Timestamp) -> Result<bool> {
         let done = Entity::update_many()
             .col_expr(Column::RevokedAt, Expr::value(now))
             .filter(Column::Id.eq(id))
             .filter(Column::RevokedAt.is_null())
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(done.rows_affected == 1)
     }
 
     /// Notes that a key was used, unless that was noted within the last minute.
-    pub async fn touch_api_key(&self, id: Uuid, now: Timestamp) -> Result<()> {
+    pub async fn record_use(self, id: Uuid, now: Timestamp) -> Result<()> {
         let stale = Condition::any()
             .add(Column::LastUsedAt.is_null())
             .add(Column::LastUsedAt.lte(now - USE_STEP));
@@ -89,7 +89,7 @@ impl Db {
             .col_expr(Column::LastUsedAt, Expr::value(now))
             .filter(Column::Id.eq(id))
             .filter(stale)
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(())
     }

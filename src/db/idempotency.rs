@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::shards::time;
+use super::engine::clock::time;
 use super::{Db, Result};
 use crate::domain::{Owner, Timestamp};
 
@@ -43,18 +43,22 @@ pub enum Reservation {
     InFlight,
 }
 
-impl Db {
+/// Idempotency keys.
+#[derive(Clone, Copy)]
+pub struct Idempotency<'a>(pub(in crate::db) &'a Db);
+
+impl Idempotency<'_> {
     /// Reserves a key for a request, whose resource is to have the id `candidate`, unless an
     /// attempt that died has chosen one before.
-    pub async fn reserve_key(
-        &self,
+    pub async fn reserve(
+        self,
         owner: &Owner,
         key: &str,
         fingerprint: &str,
         candidate: Uuid,
         lease: Duration,
     ) -> Result<Reservation> {
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         let now = time(&txn, Duration::ZERO).await?;
         let fresh = Model {
             owner: owner.as_str().to_owned(),
@@ -71,7 +75,7 @@ impl Db {
             .exec_without_returning(&txn)
             .await?;
         let query = Entity::find_by_id((fresh.owner.clone(), fresh.key.clone()));
-        let query = if self.is_postgres() { query.lock_exclusive() } else { query };
+        let query = if self.0.is_postgres() { query.lock_exclusive() } else { query };
         let row = query.one(&txn).await?.unwrap_or_else(|| fresh.clone());
         let claim = |resource| Claim {
             owner: owner.clone(),
@@ -104,7 +108,7 @@ impl Db {
     }
 
     /// Lets a key go whose request came to nothing, so that it may be sent again.
-    pub async fn release_key(&self, claim: &Claim) -> Result<()> {
+    pub async fn release(self, claim: &Claim) -> Result<()> {
         Entity::delete_many()
             .filter(Column::Owner.eq(claim.owner.as_str()))
             .filter(Column::Key.eq(claim.key.as_str()))
@@ -112,27 +116,27 @@ impl Db {
             // Of another's attempt, after the lease lapsed, nothing is taken away.
             .filter(Column::LeaseUntil.eq(claim.lease_until))
             .filter(Column::Done.eq(false))
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(())
     }
 
     /// Whether the key's resource was made, by whomever.
-    pub async fn is_key_done(&self, claim: &Claim) -> Result<bool> {
+    pub async fn is_completed(self, claim: &Claim) -> Result<bool> {
         let id = (claim.owner.as_str().to_owned(), claim.key.clone());
-        let row = Entity::find_by_id(id).one(&self.write).await?;
+        let row = Entity::find_by_id(id).one(&self.0.write).await?;
         Ok(row.is_some_and(|row| row.done && row.resource == claim.resource))
     }
 
     /// Notes outside of the resource's transaction that it was made.
-    pub async fn complete_key(&self, claim: &Claim) -> Result<()> {
+    pub async fn complete(self, claim: &Claim) -> Result<()> {
         // Where it is gone, the resource is there all the same.
-        complete(&self.write, claim).await.map(drop)
+        complete(&self.0.write, claim).await.map(drop)
     }
 
     /// Deletes a batch of keys that are older than a day; gives how many went. 0 is the end.
-    pub async fn prune_keys(&self, limit: u64) -> Result<u64> {
-        let before = time(&self.read, Duration::ZERO).await? - LIFE;
+    pub async fn prune(self, limit: u64) -> Result<u64> {
+        let before = time(&self.0.read, Duration::ZERO).await? - LIFE;
         let ages: Vec<Timestamp> = Entity::find()
             .select_only()
             .column(Column::CreatedAt)
@@ -140,11 +144,11 @@ impl Db {
             .order_by(Column::CreatedAt, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let Some(last) = ages.last() else { return Ok(0) };
         let done = Entity::delete_many().filter(Column::CreatedAt.lte(*last));
-        Ok(done.exec(&self.write).await?.rows_affected)
+        Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 }
 

@@ -21,46 +21,34 @@ use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-pub mod aborts;
 pub mod api_keys;
-mod bulk;
-pub mod changes;
+mod cursor_key;
+mod engine;
 mod explain;
-pub mod findings;
-mod group;
 pub mod idempotency;
-pub mod instance;
-mod kept;
-mod open;
-pub mod outbox;
-mod packed;
-pub mod page;
-pub mod quota;
+pub mod multipart_aborts;
+pub mod reconcile;
 pub mod retention;
-pub mod runs;
-pub mod scan;
-pub mod seal;
-pub mod shards;
 pub mod stats;
-mod suspects;
 #[cfg(test)]
 mod testing;
-mod texts;
 pub mod tracks;
 pub mod uploads;
+pub mod webhooks;
 
-pub use open::DbSettings;
-pub use page::{Cursor, Page, Seal};
+pub use engine::connect::DbSettings;
+pub use engine::pagination::{Cursor, Page, Seal};
 
-use changes::Changes;
-use kept::Kept;
-use open::{READ_CACHE, WRITE_CACHE, postgres_options, sqlite_options};
-use outbox::Outbox;
-use quota::Quota;
-use shards::Finisher;
+use engine::connect::{READ_CACHE, WRITE_CACHE, postgres_options, sqlite_options};
+use engine::pinned::Kept;
+use engine::sqlite_json;
+use reconcile::finish_shards::{self, Finisher};
 use stats::Stats;
-use uploads::{Creator, Reader};
+use uploads::watch::Changes;
+use uploads::{Creator, Quota, Reader};
+use webhooks::Outbox;
 
+use crate::domain::webhook::Subscriber;
 use crate::telemetry::metrics as names;
 
 /// Why a database call failed. A missing row is no error but `None`.
@@ -202,7 +190,7 @@ impl Db {
         let most = usize::try_from(max_connections / 2).unwrap_or(usize::MAX);
         let kept = Arc::new(Kept::new(read.clone(), most, Arc::clone(&statements)));
         let reader = uploads::reader(Arc::clone(&kept));
-        let finisher = shards::finisher(write.clone());
+        let finisher = finish_shards::finisher(write.clone());
         let (changes, outbox, stats) = (Arc::default(), Arc::default(), Arc::default());
         let quota = Arc::default();
         Self {
@@ -222,12 +210,88 @@ impl Db {
         }
     }
 
+    /// The same database, whose changes these subscribers are told of.
+    #[must_use]
+    pub fn with_subscribers(self, subscribers: Vec<Subscriber>) -> Self {
+        Self { outbox: Arc::new(Outbox::new(subscribers)), ..self }
+    }
+
     /// The same database, in which each owner has so many uploads at most.
     #[must_use]
     pub fn with_quota(self, quota: Quota) -> Self {
         let writer = Kept::new(self.write.clone(), 1, Arc::clone(&self.statements));
         let creator = uploads::creator(writer, quota.clone());
         Self { creator, quota: Arc::new(quota), ..self }
+    }
+
+    /// Uploads.
+    pub fn uploads(&self) -> uploads::Uploads<'_> {
+        uploads::Uploads(self)
+    }
+
+    /// Tracks.
+    pub fn tracks(&self) -> tracks::Tracks<'_> {
+        tracks::Tracks(self)
+    }
+
+    /// The outbox of webhook deliveries.
+    pub fn webhooks(&self) -> webhooks::Webhooks<'_> {
+        webhooks::Webhooks(self)
+    }
+
+    /// Idempotency keys.
+    pub fn idempotency(&self) -> idempotency::Idempotency<'_> {
+        idempotency::Idempotency(self)
+    }
+
+    /// API keys.
+    pub fn api_keys(&self) -> api_keys::ApiKeys<'_> {
+        api_keys::ApiKeys(self)
+    }
+
+    /// Multipart uploads that are to be aborted.
+    pub fn multipart_aborts(&self) -> multipart_aborts::MultipartAborts<'_> {
+        multipart_aborts::MultipartAborts(self)
+    }
+
+    /// Deletion of old rows.
+    pub fn retention(&self) -> retention::Retention<'_> {
+        retention::Retention(self)
+    }
+
+    /// Counts and ages for metrics and administrators.
+    pub fn stats(&self) -> stats::Statistics<'_> {
+        stats::Statistics(self)
+    }
+
+    /// Reconciliation runs and their locks.
+    pub fn runs(&self) -> reconcile::runs::Runs<'_> {
+        reconcile::runs::Runs(self)
+    }
+
+    /// The shards of reconciliation runs.
+    pub fn shards(&self) -> reconcile::shards::Shards<'_> {
+        reconcile::shards::Shards(self)
+    }
+
+    /// What reconciliation runs found.
+    pub fn findings(&self) -> reconcile::findings::Findings<'_> {
+        reconcile::findings::Findings(self)
+    }
+
+    /// Uploads that a run checks again at its end.
+    pub fn missing_candidates(&self) -> reconcile::missing_candidates::MissingCandidates<'_> {
+        reconcile::missing_candidates::MissingCandidates(self)
+    }
+
+    /// The uploads of a policy, across owners.
+    pub fn scan(&self) -> reconcile::scan::Scan<'_> {
+        reconcile::scan::Scan(self)
+    }
+
+    /// The instance id and the buckets that carry its marker.
+    pub fn marker(&self) -> reconcile::marker::Marker<'_> {
+        reconcile::marker::Marker(self)
     }
 
     /// How many statements were made so far, without the begins and ends of transactions.
@@ -244,7 +308,7 @@ impl Db {
     /// here on each connection is tried before it is used: those that a thread of the server
     /// opened end with it.
     pub fn end(&self) {
-        self.end_waits();
+        self.uploads().end_watches();
         self.kept.end();
         self.ending.store(true, Ordering::Relaxed);
     }
@@ -288,10 +352,10 @@ impl Db {
     async fn rows_aside<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
     where
         E: EntityTrait,
-        E::Model: packed::Packed + 'static,
+        E::Model: sqlite_json::Packed + 'static,
     {
         let read = self.read.clone();
-        let reading = self.runtime.spawn(async move { packed::all(&read, query).await });
+        let reading = self.runtime.spawn(async move { sqlite_json::all(&read, query).await });
         Ok(AbortOnDropHandle::new(reading).await.map_err(|_| DbError::Busy)??)
     }
 

@@ -13,10 +13,14 @@ use super::{Db, Result};
 use crate::domain::run::RunStatus;
 use crate::domain::{Status, Timestamp};
 
-impl Db {
+/// Deletion of old rows.
+#[derive(Clone, Copy)]
+pub struct Retention<'a>(pub(in crate::db) &'a Db);
+
+impl Retention<'_> {
     /// Deletes a batch of findings of runs that started before a moment, or, where no
     /// finding is left, of those runs; gives how many rows went. 0 is the end.
-    pub async fn prune_runs(&self, before: Timestamp, limit: u64) -> Result<u64> {
+    pub async fn prune_runs(self, before: Timestamp, limit: u64) -> Result<u64> {
         let runs: Vec<Uuid> = run::Entity::find()
             .select_only()
             .column(run::Column::Id)
@@ -25,7 +29,7 @@ impl Db {
             .order_by(run::Column::StartedAt, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         if runs.is_empty() {
             return Ok(0);
@@ -38,11 +42,11 @@ impl Db {
             .order_by(finding::Column::Number, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         if findings.is_empty() {
             let done = run::Entity::delete_many().filter(run::Column::Id.is_in(runs));
-            return Ok(done.exec(&self.write).await?.rows_affected);
+            return Ok(done.exec(&self.0.write).await?.rows_affected);
         }
         // They ascend, so each run's are all up to the last one seen.
         let last: BTreeMap<Uuid, i64> = findings.into_iter().collect();
@@ -51,14 +55,14 @@ impl Db {
             let done = finding::Entity::delete_many()
                 .filter(finding::Column::RunId.eq(run))
                 .filter(finding::Column::Number.lte(number));
-            deleted += done.exec(&self.write).await?.rows_affected;
+            deleted += done.exec(&self.0.write).await?.rows_affected;
         }
         Ok(deleted)
     }
 
     /// Deletes a batch of ended uploads whose object was gone before a moment, except a
     /// track's newest; gives how many went.
-    pub async fn prune_ended(&self, before: Timestamp, limit: u64) -> Result<u64> {
+    pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
             .column(track::Column::LatestUploadId)
             .from(track::Entity)
@@ -76,13 +80,13 @@ impl Db {
             .order_by(upload::Column::ObjectDeletedAt, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         if ids.is_empty() {
             return Ok(0);
         }
         // Bytes may have come to one of them meanwhile: then its object is not gone.
         let done = upload::Entity::delete_many().filter(upload::Column::Id.is_in(ids)).filter(old);
-        Ok(done.exec(&self.write).await?.rows_affected)
+        Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 }

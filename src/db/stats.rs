@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use entity::{reconcile_run as run, upload, webhook_delivery as delivery};
+use entity::{upload, webhook_delivery as delivery};
 use sea_orm::sea_query::{Alias, Expr, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Order, QueryFilter, QueryOrder,
@@ -18,7 +18,6 @@ use sea_orm::{
 };
 
 use super::{Db, DbError, Result};
-use crate::domain::run::{Mode, Run, RunStatus};
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{PolicyName, Status, Timestamp};
 
@@ -91,26 +90,30 @@ pub struct PoolState {
     pub idle: u64,
 }
 
-impl Db {
+/// Counts and ages for metrics and administrators.
+#[derive(Clone, Copy)]
+pub struct Statistics<'a>(pub(in crate::db) &'a Db);
+
+impl Statistics<'_> {
     /// The counts, not older than said at the top; `None` where the first are still being
     /// made.
-    pub async fn counts(&self) -> Result<Option<Counted>> {
-        if let Some(known) = self.stats.known().filter(Counted::is_fresh) {
+    pub async fn counts(self) -> Result<Option<Counted>> {
+        if let Some(known) = self.0.stats.known().filter(Counted::is_fresh) {
             return Ok(Some(known));
         }
         // In a task of its own: it goes on when nobody waits for it any more.
-        let db = self.clone();
-        let counting = tokio::spawn(async move { db.count().await });
+        let db = self.0.clone();
+        let counting = tokio::spawn(async move { db.stats().count().await });
         match tokio::time::timeout(PATIENCE, counting).await {
             Ok(Ok(counted)) => counted.map(Some),
-            Ok(Err(_)) | Err(_) => Ok(self.stats.known()),
+            Ok(Err(_)) | Err(_) => Ok(self.0.stats.known()),
         }
     }
 
     /// Counts, unless another one just has.
-    async fn count(&self) -> Result<Counted> {
-        let _turn = self.stats.turn.lock().await;
-        if let Some(known) = self.stats.known().filter(Counted::is_fresh) {
+    async fn count(self) -> Result<Counted> {
+        let _turn = self.0.stats.turn.lock().await;
+        if let Some(known) = self.0.stats.known().filter(Counted::is_fresh) {
             return Ok(known);
         }
         let begun = Instant::now();
@@ -118,15 +121,15 @@ impl Db {
             uploads: self.count_uploads().await?,
             waiting: self.count_deliveries(DeliveryStatus::Pending).await?,
             dead: self.count_deliveries(DeliveryStatus::Dead).await?,
-            aborts: self.count_aborts().await?,
+            aborts: self.0.multipart_aborts().count().await?,
         };
         let now = Instant::now();
         let counted = Counted { counts: Arc::new(counts), at: now, took: now - begun };
-        *self.stats.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted.clone());
+        *self.0.stats.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted.clone());
         Ok(counted)
     }
 
-    async fn count_uploads(&self) -> Result<BTreeMap<(String, Status), u64>> {
+    async fn count_uploads(self) -> Result<BTreeMap<(String, Status), u64>> {
         use upload::Column;
         let rows: Vec<(String, String, i64)> = upload::Entity::find()
             .select_only()
@@ -136,7 +139,7 @@ impl Db {
             .group_by(Column::Status)
             .group_by(Column::Policy)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let read = |(status, policy, count): (String, String, i64)| {
             let corrupt =
@@ -147,7 +150,7 @@ impl Db {
         rows.into_iter().map(read).collect()
     }
 
-    async fn count_deliveries(&self, status: DeliveryStatus) -> Result<u64> {
+    async fn count_deliveries(self, status: DeliveryStatus) -> Result<u64> {
         let some = Query::select()
             .expr(Expr::val(1))
             .from(delivery::Entity)
@@ -158,13 +161,13 @@ impl Db {
             .expr(Expr::cust("COUNT(*)"))
             .from_subquery(some, Alias::new("some"))
             .to_owned();
-        let Some(row) = self.read.query_one(&count).await? else { return Ok(0) };
+        let Some(row) = self.0.read.query_one(&count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// When the oldest pending upload of a policy was created.
-    pub async fn oldest_pending(&self, policy: &PolicyName) -> Result<Option<Timestamp>> {
+    pub async fn oldest_pending(self, policy: &PolicyName) -> Result<Option<Timestamp>> {
         use upload::Column;
         let oldest = upload::Entity::find()
             .select_only()
@@ -173,12 +176,12 @@ impl Db {
             .filter(Column::Policy.eq(policy.as_str()))
             .order_by(Column::CreatedAt, Order::Asc)
             .limit(1);
-        Ok(oldest.into_tuple().one(&self.read).await?)
+        Ok(oldest.into_tuple().one(&self.0.read).await?)
     }
 
     /// When the newest verified uploads of a policy were created and verified.
     pub async fn newest_uploaded(
-        &self,
+        self,
         policy: &PolicyName,
         limit: u64,
     ) -> Result<Vec<(Timestamp, Timestamp)>> {
@@ -190,34 +193,24 @@ impl Db {
             .filter(Column::Policy.eq(policy.as_str()))
             .order_by(Column::CreatedAt, Order::Desc)
             .limit(limit);
-        let rows: Vec<(Timestamp, Option<Timestamp>)> = newest.into_tuple().all(&self.read).await?;
+        let rows: Vec<(Timestamp, Option<Timestamp>)> =
+            newest.into_tuple().all(&self.0.read).await?;
         Ok(rows.into_iter().filter_map(|(created, at)| Some((created, at?))).collect())
     }
 
-    /// The newest run of a mode that ended, or stands, like this.
-    pub async fn newest_run(&self, mode: Mode, status: RunStatus) -> Result<Option<Run>> {
-        use run::Column;
-        let newest = run::Entity::find()
-            .filter(Column::Mode.eq(mode.name()))
-            .filter(Column::Status.eq(status.name()))
-            .order_by(Column::StartedAt, Order::Desc)
-            .limit(1);
-        newest.one(&self.read).await?.map(TryInto::try_into).transpose()
-    }
-
     /// The connections of this process.
-    pub fn pools(&self) -> Vec<PoolState> {
+    pub fn pools(self) -> Vec<PoolState> {
         let state = |name, size: u32, idle: usize| {
             let (size, idle) = (u64::from(size), idle as u64);
             PoolState { name, in_use: size.saturating_sub(idle), idle }
         };
-        match self.read.get_database_backend() {
+        match self.0.read.get_database_backend() {
             DbBackend::Postgres => {
-                let pool = self.read.get_postgres_connection_pool();
+                let pool = self.0.read.get_postgres_connection_pool();
                 vec![state("all", pool.size(), pool.num_idle())]
             }
             DbBackend::Sqlite => {
-                let pools = [("read", &self.read), ("write", &self.write)];
+                let pools = [("read", &self.0.read), ("write", &self.0.write)];
                 let pools = pools.map(|(name, db)| (name, db.get_sqlite_connection_pool()));
                 pools.map(|(name, pool)| state(name, pool.size(), pool.num_idle())).into()
             }

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use chrono::NaiveDate;
 use entity::track::{self, Column};
+use entity::upload;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
     QuerySelect, Select,
 };
 use uuid::Uuid;
 
+use super::engine::pagination::{keyset_by, no_index};
 use super::idempotency::{Claim, complete};
-use super::{Cursor, Db, DbError, Page, Result, packed};
+use super::{Cursor, Db, DbError, Page, Result, sqlite_json};
 use crate::domain::track::Bound;
 use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
 
@@ -155,10 +157,14 @@ impl TrackFilter {
     }
 }
 
-impl Db {
+/// Tracks.
+#[derive(Clone, Copy)]
+pub struct Tracks<'a>(pub(in crate::db) &'a Db);
+
+impl Tracks<'_> {
     /// Adds a track, and completes an idempotency key with it.
-    pub async fn create_track(
-        &self,
+    pub async fn create(
+        self,
         id: TrackId,
         owner: &Owner,
         fields: TrackFields,
@@ -179,9 +185,9 @@ impl Db {
             ..set_fields(fields)
         };
         let Some(claim) = claim else {
-            return track::Entity::insert(row).exec_with_returning(&self.write).await?.try_into();
+            return track::Entity::insert(row).exec_with_returning(&self.0.write).await?.try_into();
         };
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         if !complete(&txn, claim).await? {
             txn.rollback().await?;
             return Err(DbError::Busy);
@@ -192,14 +198,14 @@ impl Db {
     }
 
     /// One track of this owner.
-    pub async fn track(&self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
-        let row = packed::one(&self.read, find(owner, id)).await?;
+    pub async fn find(self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
+        let row = sqlite_json::one(&self.0.read, find(owner, id)).await?;
         row.map(TryInto::try_into).transpose()
     }
 
     /// Writes what the client may change; `None` where the version is no longer that.
-    pub async fn update_track(
-        &self,
+    pub async fn update(
+        self,
         track: &Track,
         fields: TrackFields,
         now: Timestamp,
@@ -214,25 +220,47 @@ impl Db {
             .filter(Column::Id.eq(track.id.0))
             .filter(Column::Owner.eq(track.owner.as_str()))
             .filter(Column::Version.eq(track.version))
-            .exec_with_returning(&self.write)
+            .exec_with_returning(&self.0.write)
             .await?;
         rows.into_iter().next().map(TryInto::try_into).transpose()
     }
 
     /// A page of an owner's tracks.
-    pub async fn list_tracks(&self, owner: &Owner, filter: &TrackFilter) -> Result<Page<Track>> {
+    pub async fn list(self, owner: &Owner, filter: &TrackFilter) -> Result<Page<Track>> {
         let narrow = self.is_narrow(owner, filter).await?;
-        let rows = self.rows_aside(filter.query(owner, narrow)).await?;
+        let rows = self.0.rows_aside(filter.query(owner, narrow)).await?;
         let page = Page::cut(rows, filter.limit, |row| filter.cursor_at(row));
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })
     }
 
+    /// Removes a track's row; its uploads stay until their objects are gone. `false`
+    /// where an upload of it is not in a final state, or the owner has no such track.
+    pub async fn delete(self, owner: &Owner, id: TrackId) -> Result<bool> {
+        let txn = self.0.begin().await?;
+        if lock(&txn, self.0.is_postgres(), owner, id).await?.is_none() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
+        let open = upload::Entity::find()
+            .filter(upload::Column::TrackId.eq(id.0))
+            .filter(upload::Column::Status.is_not_in(ended))
+            .limit(1);
+        if open.one(&txn).await?.is_some() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
+        txn.commit().await?;
+        Ok(true)
+    }
+
     /// Whether one of the filters leaves so few rows that they are better found by its index
     /// and sorted. PostgreSQL knows how many there are; for `SQLite` they are counted, up to
     /// [`FEW`].
-    pub(super) async fn is_narrow(&self, owner: &Owner, filter: &TrackFilter) -> Result<bool> {
-        if self.is_postgres() {
+    pub(super) async fn is_narrow(self, owner: &Owner, filter: &TrackFilter) -> Result<bool> {
+        if self.0.is_postgres() {
             return Ok(false);
         }
         for ranges in filter.ranges() {
@@ -245,7 +273,7 @@ impl Db {
                     .filter(range)
                     .offset(FEW)
                     .limit(1);
-                few &= query.into_tuple::<Uuid>().one(&self.read).await?.is_none();
+                few &= query.into_tuple::<Uuid>().one(&self.0.read).await?.is_none();
             }
             if few {
                 return Ok(true);
@@ -253,38 +281,6 @@ impl Db {
         }
         Ok(false)
     }
-}
-
-/// A column's value, which no index is used for.
-pub(super) fn no_index<C: ColumnTrait>(column: C) -> Expr {
-    Func::coalesce([column.into_expr(), column.into_expr()]).into()
-}
-
-/// Rows behind a cursor: `(column, id) > (value, id)`, spelt out for both databases. The bound
-/// on the column alone is what PostgreSQL begins at.
-pub(super) fn keyset<C: ColumnTrait>(
-    column: C,
-    id_column: C,
-    value: sea_orm::Value,
-    id: Uuid,
-    descending: bool,
-) -> Condition {
-    keyset_by(column.into_expr(), id_column.into_expr(), value, id, descending)
-}
-
-fn keyset_by(
-    by: Expr,
-    id_column: Expr,
-    value: sea_orm::Value,
-    id: Uuid,
-    descending: bool,
-) -> Condition {
-    let (bound, further, tie) = if descending {
-        (by.clone().lte(value.clone()), by.lt(value), id_column.lt(id))
-    } else {
-        (by.clone().gte(value.clone()), by.gt(value), id_column.gt(id))
-    };
-    Condition::all().add(bound).add(Condition::any().add(further).add(tie))
 }
 
 fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {

@@ -12,7 +12,11 @@ impl Worker<'_> {
         }
         let (db, now) = (&self.app.db, self.app.now());
         let limit = self.settings.max_deletions;
-        let due = db.due_aborts(&self.policy.name, now, limit).await.map_err(AppError::from)?;
+        let due = db
+            .multipart_aborts()
+            .list_due(&self.policy.name, now, limit)
+            .await
+            .map_err(AppError::from)?;
         if due.is_empty() {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use super::report::{Tally, finding_of};
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
 use crate::app::transitions::record;
-use crate::db::shards::Batch;
+use crate::db::reconcile::shards::Batch;
 use crate::db::uploads::Change;
 use crate::domain::run::{Stage, SuspectKind};
 use crate::domain::transition::{Effect, Event, Step, step};
@@ -79,7 +79,7 @@ impl Worker<'_> {
             tally.mark(Some(at.clone()))
         };
         let lease = self.settings.lease;
-        let batch = self.app.db.save_shard(self.shard, lease, changes, now, mark).await;
+        let batch = self.app.db.shards().save(self.shard, lease, changes, now, mark).await;
         let batch = batch.map_err(AppError::from)?;
         if let Batch::Saved(saved) = &batch {
             self.alive.renewed();
@@ -119,7 +119,8 @@ impl Worker<'_> {
     ) -> Result<(), WorkError> {
         for i in changed(decided, raced).into_iter().rev() {
             let (upload, event) = events.remove(i);
-            let row = self.app.db.any_upload(upload.id).await.map_err(AppError::from)?;
+            let row =
+                self.app.db.uploads().find_any_owner(upload.id).await.map_err(AppError::from)?;
             let Some(row) = row else { continue };
             let verified = matches!(row.status(), Status::Uploaded | Status::Missing);
             let event = match event {

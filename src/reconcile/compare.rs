@@ -131,7 +131,7 @@ impl Worker<'_> {
         let mut rows = HashMap::new();
         if !work.is_empty() {
             let keys = work.iter().map(|(key, _)| key.clone()).collect();
-            let read = self.app.db.rows_at(&self.policy.name, keys).await;
+            let read = self.app.db.scan().find_by_keys(&self.policy.name, keys).await;
             for row in read.map_err(AppError::from)? {
                 rows.insert(row.key.as_str().to_owned(), row);
             }

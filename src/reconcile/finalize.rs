@@ -39,7 +39,7 @@ impl Worker<'_> {
         loop {
             let page = BATCH as u64;
             let (db, kind) = (&self.app.db, SuspectKind::Missing);
-            let page = db.suspects_after(self.shard, kind, after, page).await;
+            let page = db.missing_candidates().list_after(self.shard, kind, after, page).await;
             let (Some(last), rows) = page.map_err(AppError::from)? else { return Ok(()) };
             let rows = rows.into_iter().filter(|row| row.status() == Status::Uploaded);
             let looked = stream::iter(rows).map(|row| self.observe(row).boxed());
@@ -67,7 +67,8 @@ impl Worker<'_> {
         let mut after = cursor.as_deref().and_then(read_place);
         loop {
             let (now, page) = (self.app.now(), BATCH as u64);
-            let due = self.app.db.due_deletions(&self.policy.name, now, after, page).await;
+            let due =
+                self.app.db.scan().list_due_deletions(&self.policy.name, now, after, page).await;
             let mut due = due.map_err(AppError::from)?;
             if due.is_empty() {
                 break;
@@ -103,7 +104,8 @@ impl Worker<'_> {
     async fn spend(&self, due: &mut Vec<Upload>) -> Result<bool, WorkError> {
         let wanted = due.len();
         let (lease, budget) = (self.settings.lease, self.settings.max_deletions);
-        let granted = self.app.db.spend_deletions(self.shard, lease, wanted as u64, budget).await;
+        let granted =
+            self.app.db.shards().spend_deletions(self.shard, lease, wanted as u64, budget).await;
         let granted = granted.map_err(AppError::from)?.ok_or(WorkError::LostLease)?;
         due.truncate(usize::try_from(granted).unwrap_or(usize::MAX));
         Ok(due.len() == wanted)
@@ -114,7 +116,8 @@ impl Worker<'_> {
         let mut after = None;
         loop {
             let (db, kind) = (&self.app.db, SuspectKind::Due);
-            let page = db.suspects_after(self.shard, kind, after, BATCH as u64).await;
+            let page =
+                db.missing_candidates().list_after(self.shard, kind, after, BATCH as u64).await;
             let (Some(last), mut rows) = page.map_err(AppError::from)? else { return Ok(()) };
             if after.is_none() {
                 self.check_bucket_identity("objects are due for deletion").await?;
@@ -146,7 +149,9 @@ impl Worker<'_> {
     async fn delete_one(&self, upload: Upload) -> (Upload, Result<bool, AppError>) {
         self.throttle.acquire().await;
         let deleted = async {
-            let Some(row) = self.app.db.any_upload(upload.id).await? else { return Ok(false) };
+            let Some(row) = self.app.db.uploads().find_any_owner(upload.id).await? else {
+                return Ok(false);
+            };
             if !row.status().is_final() || !row.deletion.is_due(self.app.now()) {
                 return Ok(false);
             }

@@ -29,23 +29,23 @@ pub async fn check(
     force: bool,
     dry_run: bool,
 ) -> Result<BucketIdentity, AppError> {
-    let id = app.db.instance_id(app.ids.uuid()).await?;
+    let id = app.db.marker().instance_id(app.ids.uuid()).await?;
     let (bucket, prefix, key) = (&store.bucket, policy.prefix.as_str(), policy.prefix.marker());
     if let Some(found) = read(store, &key).await? {
         let identity = compare(&policy.name, found.as_deref(), id);
         // A process may have died between writing the marker and noting it.
         if identity == BucketIdentity::Match
             && !dry_run
-            && !app.db.has_marked(bucket, prefix).await?
+            && !app.db.marker().is_recorded(bucket, prefix).await?
         {
-            app.db.note_marker(bucket, prefix, app.now()).await?;
+            app.db.marker().record(bucket, prefix, app.now()).await?;
         }
         return Ok(identity);
     }
     // A database that has seen objects under this policy, or marked this very bucket, is
     // not new to it: then the marker's absence is news, or the bucket is another one.
-    let known =
-        app.db.has_marked(bucket, prefix).await? || app.db.has_seen_objects(&policy.name).await?;
+    let known = app.db.marker().is_recorded(bucket, prefix).await?
+        || app.db.scan().has_seen_objects(&policy.name).await?;
     if known && !force {
         return Ok(BucketIdentity::Mismatch(format!(
             "policy `{}`: the marker `{key}` is not in bucket `{bucket}`: \
@@ -66,7 +66,7 @@ pub async fn check(
         Ok(_) | Err(StoreError::PreconditionFailed) => {}
         Err(error) => return Err(error.into()),
     }
-    app.db.note_marker(bucket, prefix, app.now()).await?;
+    app.db.marker().record(bucket, prefix, app.now()).await?;
     let found = read(store, &key).await?.flatten();
     Ok(compare(&policy.name, found.as_deref(), id))
 }

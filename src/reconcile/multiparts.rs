@@ -63,7 +63,7 @@ impl Worker<'_> {
         if self.shard.fence <= 1 {
             return Ok(HashSet::new());
         }
-        let known = self.app.db.multiparts_found(self.shard.run, self.shard.number).await;
+        let known = self.app.db.findings().list_multiparts(self.shard.run, self.shard.number).await;
         Ok(known.map_err(AppError::from)?.into_iter().collect())
     }
 
@@ -72,7 +72,7 @@ impl Worker<'_> {
         let OpenMultipart { key, upload_id, initiated } = multipart;
         // Another's key: never touched.
         let Some(id) = self.policy.prefix.parse_key(key) else { return Ok(false) };
-        let row = self.app.db.any_upload(id).await.map_err(AppError::from)?;
+        let row = self.app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?;
         let judge = |row: Option<&Upload>, newest| {
             is_abandoned(row, upload_id, newest, self.app.now(), self.policy)
         };

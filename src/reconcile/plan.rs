@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 
 use super::ReconcileSettings;
 use crate::app::{App, AppError};
-use crate::db::scan::OpenWindow;
+use crate::db::reconcile::scan::OpenWindow;
 use crate::domain::key::{SHARD_COUNT, Shard};
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Mode, NewShard, RunRequest};
@@ -123,11 +123,11 @@ pub async fn shards_of_run(
     if request.mode == Mode::Incremental {
         let window = open_window(app, policy, store, settings.late_window);
         let most = ROWS_A_SHARD * u64::from(SHARD_COUNT);
-        let open = app.db.count_open(&policy.name, &window, most).await?;
+        let open = app.db.scan().count_open(&policy.name, &window, most).await?;
         if open == 0 {
             let now = app.now();
-            let due = app.db.count_due(&policy.name, now, 1).await? > 0
-                || !app.db.due_aborts(&policy.name, now, 1).await?.is_empty();
+            let due = app.db.scan().count_due(&policy.name, now, 1).await? > 0
+                || !app.db.multipart_aborts().list_due(&policy.name, now, 1).await?.is_empty();
             // A forced run writes a marker that was lost.
             let closes = due || request.force;
             return Ok(if closes { vec![shard(None, true)] } else { Vec::new() });
@@ -195,7 +195,7 @@ impl<'a> Planner<'a> {
             && let Some(oldest) = self.ahead.front()
         {
             let (rest, page) = (from(&whole, oldest, true), MAX_PAGE as u64);
-            if self.app.db.count_in(&self.policy.name, &rest, page).await? < page {
+            if self.app.db.scan().count_in_range(&self.policy.name, &rest, page).await? < page {
                 return Ok(vec![whole]);
             }
         }
@@ -217,14 +217,14 @@ impl<'a> Planner<'a> {
             for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
                 let rest = from(part, &open[heads], anywhere);
                 let (db, policy, asked_at) = (&self.app.db, &self.policy.name, self.app.now());
-                let rows = db.known_by_key(policy, &rest, MAX_PAGE as u64).await?;
+                let rows = db.scan().list_summaries(policy, &rest, MAX_PAGE as u64).await?;
                 if rows.len() < MAX_PAGE {
                     cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
                     short = Some((heads, Listing { range: rest, asked_at, rows: Some(rows) }));
                     // One page: behind a later cut it would not be fewer.
                     break;
                 }
-                let keys = db.count_in(policy, &rest, most).await?;
+                let keys = db.scan().count_in_range(policy, &rest, most).await?;
                 cuts.push(Cut { heads, keys: Some(keys) });
             }
         }
@@ -255,7 +255,8 @@ impl<'a> Planner<'a> {
     /// Reads the oldest open rows of the rest of the range.
     async fn read_ahead(&mut self, rest: &KeyRange) -> Result<(), AppError> {
         let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
-        let keys = self.app.db.open_keys(policy, rest, &self.window, most as u64).await?;
+        let keys =
+            self.app.db.scan().list_open_keys(policy, rest, &self.window, most as u64).await?;
         self.all_read = keys.len() < most;
         self.ahead = keys.into();
         Ok(())

@@ -60,14 +60,19 @@ impl Reconciler {
     /// Deletes orphans that a run found.
     pub async fn purge_orphans(&self, purge: Purge) -> Result<Purged, PurgeError> {
         let app = &self.app;
-        app.db.run(purge.run).await.map_err(AppError::from)?.ok_or(AppError::NotFound("run"))?;
+        app.db
+            .runs()
+            .find(purge.run)
+            .await
+            .map_err(AppError::from)?
+            .ok_or(AppError::NotFound("run"))?;
         let limit = purge.limit.min(self.settings.max_deletions);
         let mut purged = Purged::default();
         let mut checked = BTreeSet::new();
         let mut cursor = None;
         loop {
             let kind = Some(FindingKind::Orphan);
-            let page = app.db.list_findings(purge.run, kind, cursor.as_ref(), PAGE).await;
+            let page = app.db.findings().list(purge.run, kind, cursor.as_ref(), PAGE).await;
             let page = page.map_err(AppError::from)?;
             for finding in page.items {
                 if purged.keys.len() as u64 >= limit {
@@ -96,7 +101,7 @@ async fn purge_one(
 ) -> Result<bool, PurgeError> {
     let Some(policy) = app.policies.get(&finding.policy) else { return Ok(false) };
     let Some(id) = policy.prefix.parse_key(&finding.key) else { return Ok(false) };
-    if app.db.any_upload(id).await.map_err(AppError::from)?.is_some() {
+    if app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?.is_some() {
         return Ok(false);
     }
     let store = app.store_of(policy)?;
@@ -112,7 +117,7 @@ async fn purge_one(
         return Ok(true);
     }
     let row = orphan(app, policy, id, &meta);
-    if !app.db.add_ended(&row).await.map_err(AppError::from)? {
+    if !app.db.uploads().create_ended(&row).await.map_err(AppError::from)? {
         return Ok(false);
     }
     if let Err(error) = store.objects.delete(&finding.key).await {

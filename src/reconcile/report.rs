@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::db::shards::Mark;
+use crate::db::reconcile::shards::Mark;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
 use crate::domain::upload::State;

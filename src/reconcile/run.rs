@@ -16,7 +16,7 @@ use super::throttle::Throttle;
 use super::{ReconcileSettings, plan};
 use crate::app::{App, AppError};
 use crate::db::DbError;
-use crate::db::runs::{NewRun, Started};
+use crate::db::reconcile::runs::{NewRun, Started};
 use crate::domain::run::{Counters, Progress, Run, RunRequest, RunShard, RunStatus};
 use crate::domain::{PolicyName, RunId, Timestamp};
 use crate::telemetry::metrics as names;
@@ -81,7 +81,7 @@ impl RunHandle {
             let changed = reconciler.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            match reconciler.app.db.run(run.id).await {
+            match reconciler.app.db.runs().find(run.id).await {
                 Ok(Some(now)) => run = now,
                 // Its row is gone: nothing more will be known of it.
                 Ok(None) => return run,
@@ -124,7 +124,7 @@ impl Reconciler {
         let this = Arc::clone(self);
         let look_around = async move {
             loop {
-                match this.app.db.running_runs().await {
+                match this.app.db.runs().list_running().await {
                     Ok(runs) => {
                         for run in runs {
                             this.join(run).await;
@@ -150,7 +150,7 @@ impl Reconciler {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        if let Err(error) = self.app.db.release_shards(self.holder).await {
+        if let Err(error) = self.app.db.shards().release_all(self.holder).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "shards are not released; their leases lapse by themselves"
@@ -212,7 +212,7 @@ impl Reconciler {
         // Before there is a row that the look-around could find: what is claimed for this
         // process is then worked on by it, and by nobody else first.
         let active = self.activate(id);
-        let (run, claimed) = match self.app.db.start_run(new, self.app.now()).await? {
+        let (run, claimed) = match self.app.db.runs().start(new, self.app.now()).await? {
             Started::Run(run, claimed) => (run, claimed),
             Started::Held(holder) => return Err(StartError::Held(holder)),
             Started::Taken => return Err(StartError::Taken),
@@ -227,7 +227,7 @@ impl Reconciler {
 
     /// Takes part in a run; `None` where there is none at work of that id.
     pub async fn join(self: &Arc<Self>, id: RunId) -> Option<RunHandle> {
-        let run = match self.app.db.run(id).await {
+        let run = match self.app.db.runs().find(id).await {
             Ok(run) => run.filter(|run| run.status == RunStatus::Running)?,
             Err(error) => {
                 tracing::warn!(run = %id, error = &error as &dyn std::error::Error,
@@ -243,7 +243,7 @@ impl Reconciler {
     /// where no such run is at work.
     pub async fn cancel(&self, id: RunId) -> Result<bool, DbError> {
         let now = self.app.now();
-        let Some(ended) = self.app.db.cancel_run(id, "cancelled on request", now).await? else {
+        let Some(ended) = self.app.db.runs().cancel(id, "cancelled on request", now).await? else {
             return Ok(false);
         };
         log_end(&ended);

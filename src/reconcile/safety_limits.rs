@@ -17,7 +17,7 @@ impl Worker<'_> {
         }
         // Counted only now: hardly any run comes here.
         let (db, name) = (&self.app.db, &self.policy.name);
-        let rows = self.session.rows.get_or_try_init(|| db.count_rows(name)).await;
+        let rows = self.session.rows.get_or_try_init(|| db.scan().count_rows(name)).await;
         let threshold = HARMLESS.max(rows.map_err(AppError::from)? / 100);
         if count <= threshold {
             return Ok(());
@@ -33,7 +33,7 @@ impl Worker<'_> {
         if self.run.request.force {
             return Ok(());
         }
-        let count = self.app.db.count_suspects(self.shard, SuspectKind::Missing).await;
+        let count = self.app.db.missing_candidates().count(self.shard, SuspectKind::Missing).await;
         self.check_damage(count.map_err(AppError::from)?).await
     }
 
@@ -41,11 +41,11 @@ impl Worker<'_> {
     pub(super) async fn check_all_damage(&self) -> Result<(), WorkError> {
         let (db, shard) = (&self.app.db, self.shard);
         let all = async {
-            let spent = db.spent_deletions(shard.run).await?;
+            let spent = db.shards().spent_deletions(shard.run).await?;
             let budget = self.settings.max_deletions.saturating_sub(spent);
-            let due = db.count_due(&self.policy.name, self.app.now(), budget).await?;
-            let dry = db.count_suspects(shard, SuspectKind::Due).await?;
-            let missing = db.count_suspects(shard, SuspectKind::Missing).await?;
+            let due = db.scan().count_due(&self.policy.name, self.app.now(), budget).await?;
+            let dry = db.missing_candidates().count(shard, SuspectKind::Due).await?;
+            let missing = db.missing_candidates().count(shard, SuspectKind::Missing).await?;
             Ok::<_, AppError>(missing + (due + dry).min(budget))
         };
         self.check_damage(all.await?).await

@@ -12,7 +12,7 @@ use super::run::{Reconciler, log_end};
 use super::worker::{Alive, Session, WorkError, Worker};
 use crate::app::AppError;
 use crate::db::DbError;
-use crate::db::shards::Finished;
+use crate::db::reconcile::shards::Finished;
 use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, ShardStatus};
 use crate::telemetry::chain;
@@ -74,7 +74,7 @@ impl ShardWorkers {
         let settings = &reconciler.settings;
         while shards.len() < settings.shards {
             let holder = reconciler.holder;
-            match reconciler.app.db.claim_shard(self.run.id, holder, settings.lease).await {
+            match reconciler.app.db.shards().claim(self.run.id, holder, settings.lease).await {
                 Ok(Some(shard)) => {
                     shards.spawn_on(Arc::clone(self).one(shard), &reconciler.runtime);
                 }
@@ -92,6 +92,7 @@ impl ShardWorkers {
         self.reconciler
             .app
             .db
+            .runs()
             .is_running(self.run.id)
             .await
             .is_ok_and(|running| running != Some(true))
@@ -133,7 +134,7 @@ impl ShardWorkers {
         };
         // Nobody renews it while its end is written, which waits for a connection.
         if alive.since() >= self.lease() / 3
-            && let Err(error) = self.reconciler.app.db.renew_shard(&shard, self.lease()).await
+            && let Err(error) = self.reconciler.app.db.shards().renew(&shard, self.lease()).await
         {
             tracing::warn!(run = %shard.run, shard = shard.number,
                 error = &error as &dyn std::error::Error, "a lease was not renewed");
@@ -181,7 +182,7 @@ impl ShardWorkers {
             if alive.since() < beat {
                 continue;
             }
-            match self.reconciler.app.db.renew_shard(shard, lease).await {
+            match self.reconciler.app.db.shards().renew(shard, lease).await {
                 Ok(true) => alive.renewed(),
                 Ok(false) => return,
                 Err(error) => {
@@ -208,7 +209,7 @@ impl ShardWorkers {
         let (app, ended) = (Arc::clone(app), shard.clone());
         // Also when this process is to end meanwhile: it then lets go what is claimed here.
         let finished = self.reconciler.see_through(async move {
-            app.db.finish_shard(&ended, end, &mark, claim, app.now()).await
+            app.db.shards().finish(&ended, end, &mark, claim, app.now()).await
         });
         match finished.await.unwrap_or(Err(DbError::Busy)) {
             Ok(Finished::Run(ended)) => {

@@ -100,7 +100,7 @@ pub fn rows<'a>(
                 return Ok(Some((row, state)));
             }
             let Some(range) = state.next.take() else { return Ok(None) };
-            let page = db.known_by_key(policy, &range, page_size as u64).await?;
+            let page = db.scan().list_summaries(policy, &range, page_size as u64).await?;
             if page.len() == page_size {
                 state.next = page.last().map(|row| range.resumed_after(&row.key));
             }

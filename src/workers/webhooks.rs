@@ -80,7 +80,7 @@ impl Worker for Dispatcher {
         if sent == 0 {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = timeout(POLL, self.app.db.news_to_deliver()) => {}
+                _ = timeout(POLL, self.app.db.webhooks().wait_for_new()) => {}
             }
         }
         Ok(Next::Now)

@@ -20,7 +20,7 @@ use crate::app::retention::Retention;
 use crate::app::webhooks::Endpoint;
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule};
-use crate::db::quota::Quota;
+use crate::db::uploads::Quota;
 use crate::db::{Db, DbSettings};
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
@@ -75,7 +75,8 @@ impl Adapters {
             embedded.extend(opened.server);
         }
         let db = db.with_subscribers(subscribers(config)).with_quota(quota(config));
-        db.limit_waiters(config.limits.waiters, config.share(config.limits.waiters_per_owner));
+        db.uploads()
+            .limit_watchers(config.limits.waiters, config.share(config.limits.waiters_per_owner));
         let app = App {
             db,
             stores,

@@ -2,29 +2,32 @@
 
 use std::sync::Arc;
 
-use entity::track;
 use entity::upload::{self, Column};
-use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::sea_query::{ExprTrait as _, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
+use super::engine::pagination::{keyset, no_index};
 use super::idempotency::Claim;
-use super::tracks::{keyset, lock, no_index};
-use super::{Cursor, Db, Page, Result, packed};
+use super::{Cursor, Db, Page, Result, sqlite_json};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
 
 mod create;
-mod group;
+mod locked_rows;
+pub(super) mod quota;
 mod read;
 mod reopen;
 mod row;
 mod save;
+pub(super) mod watch;
 
 use create::Wanted;
 
 pub(super) use create::{Creator, creator};
+pub use quota::Quota;
 pub(super) use read::{Reader, reader};
-pub(super) use row::to_row;
+use row::to_row;
 pub use save::{Change, Saved};
+pub use watch::Watch;
 
 /// Which uploads to list, newest first.
 #[derive(Debug, Default, Clone)]
@@ -84,46 +87,46 @@ impl UploadFilter {
     }
 }
 
-impl Db {
+/// Uploads.
+#[derive(Clone, Copy)]
+pub struct Uploads<'a>(pub(in crate::db) &'a Db);
+
+impl Uploads<'_> {
     /// Commits a new upload. With a track it gets the next number of the track's
     /// sequence and becomes its newest; `None` where the owner has no such track.
-    pub async fn create_upload(
-        &self,
-        upload: Upload,
-        track: Option<TrackId>,
-    ) -> Result<Option<Upload>> {
-        self.create_upload_claimed(upload, track, None).await
+    pub async fn create(self, upload: Upload, track: Option<TrackId>) -> Result<Option<Upload>> {
+        self.create_claimed(upload, track, None).await
     }
 
-    /// As [`Self::create_upload`], and completes an idempotency key with it.
-    pub async fn create_upload_claimed(
-        &self,
+    /// As [`Self::create`], and completes an idempotency key with it.
+    pub async fn create_claimed(
+        self,
         upload: Upload,
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.creator.ask_now(Wanted::new(upload, track, claim.cloned(), &self.quota)).await
+        self.0.creator.ask_now(Wanted::new(upload, track, claim.cloned(), &self.0.quota)).await
     }
 
     /// One upload of this owner.
-    pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
-        Ok(self.reader.ask((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
+    pub async fn find(self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
+        Ok(self.0.reader.ask((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
     }
 
     /// The uploads of this owner with these ids, in no order.
-    pub async fn uploads_by_id(&self, owner: &Owner, ids: &[UploadId]) -> Result<Vec<Upload>> {
+    pub async fn find_many(self, owner: &Owner, ids: &[UploadId]) -> Result<Vec<Upload>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let query = upload::Entity::find()
             .filter(Column::Owner.eq(owner.as_str()))
             .filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
-        packed::all(&self.read, query).await?.into_iter().map(TryInto::try_into).collect()
+        sqlite_json::all(&self.0.read, query).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// A page of an owner's uploads, newest first.
-    pub async fn list_uploads(&self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
-        let rows = self.rows_aside(filter.query(owner)).await?;
+    pub async fn list(self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
+        let rows = self.0.rows_aside(filter.query(owner)).await?;
         let page = Page::cut(rows, filter.limit, |row| Cursor {
             order: UPLOAD_ORDER.to_owned(),
             value: row.created_at.to_rfc3339(),
@@ -134,8 +137,8 @@ impl Db {
     }
 
     /// Uploads of a track that are not in a final state, up to `limit`.
-    pub async fn open_uploads_of(
-        &self,
+    pub async fn list_open_of_track(
+        self,
         owner: &Owner,
         track: TrackId,
         limit: u64,
@@ -146,28 +149,21 @@ impl Db {
             .filter(Column::TrackId.eq(track.0))
             .filter(Column::Status.is_in(open))
             .limit(limit);
-        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
+        query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Removes a track's row; its uploads stay until their objects are gone. `false`
-    /// where an upload of it is not in a final state, or the owner has no such track.
-    pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<bool> {
-        let txn = self.begin().await?;
-        if lock(&txn, self.is_postgres(), owner, id).await?.is_none() {
-            txn.rollback().await?;
-            return Ok(false);
-        }
-        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
-        let open = upload::Entity::find()
-            .filter(Column::TrackId.eq(id.0))
-            .filter(Column::Status.is_not_in(ended))
-            .limit(1);
-        if open.one(&txn).await?.is_some() {
-            txn.rollback().await?;
-            return Ok(false);
-        }
-        track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
-        txn.commit().await?;
-        Ok(true)
+    /// An upload, whoever owns it.
+    pub async fn find_any_owner(self, id: UploadId) -> Result<Option<Upload>> {
+        upload::Entity::find_by_id(id.0).one(&self.0.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// Adds a row that is in a final state from the start; `false` where there is one of
+    /// that id or key.
+    pub async fn create_ended(self, upload: &Upload) -> Result<bool> {
+        let added = upload::Entity::insert(to_row(upload))
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(&self.0.write)
+            .await?;
+        Ok(added == 1)
     }
 }

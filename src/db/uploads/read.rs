@@ -9,9 +9,9 @@ use entity::upload::{self, Column};
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, Select};
 use uuid::Uuid;
 
-use crate::db::group::EachThread;
-use crate::db::kept::Kept;
-use crate::db::texts::Texts;
+use crate::db::engine::batcher::EachThread;
+use crate::db::engine::pinned::Kept;
+use crate::db::engine::texts::Texts;
 use crate::db::{DbError, Result};
 use crate::domain::{Owner, Upload, UploadId};
 

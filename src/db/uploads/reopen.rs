@@ -5,23 +5,23 @@ use std::collections::BTreeSet;
 use entity::upload;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait as _, QueryFilter};
 
-use super::{Change, Saved};
-use crate::db::quota::Quota;
+use super::{Change, Saved, Uploads};
+use crate::db::Result;
 use crate::db::tracks::lock;
-use crate::db::{Db, Result};
+use crate::db::uploads::quota::Quota;
 use crate::domain::Timestamp;
 
-impl Db {
+impl Uploads<'_> {
     /// Saves an expired upload as pending: among its owner's it counts like a new one.
-    pub async fn reopen_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
-        if !self.quota.bounds_pending() {
-            return self.save_upload(change, now).await;
+    pub async fn reopen(self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
+        if !self.0.quota.bounds_pending() {
+            return self.save(change, now).await;
         }
         let upload = &change.upload;
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         // In the order of creations: the track, then the owner.
         if let Some(slot) = upload.slot {
-            lock(&txn, self.is_postgres(), &upload.owner, slot.track).await?;
+            lock(&txn, self.0.is_postgres(), &upload.owner, slot.track).await?;
         }
         Quota::lock(&txn, &BTreeSet::from([upload.owner.as_str()])).await?;
         // Where another renewal was faster the row is counted already.
@@ -30,7 +30,7 @@ impl Db {
             .count(&txn)
             .await?;
         let checked = match same {
-            1 => self.quota.check_pending(&txn, upload).await.map(|()| true),
+            1 => self.0.quota.check_pending(&txn, upload).await.map(|()| true),
             _ => Ok(false),
         };
         if !matches!(checked, Ok(true)) {

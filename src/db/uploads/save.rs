@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use sea_orm::DatabaseTransaction;
 
-use super::group::{Group, update};
-use crate::db::{Db, Result};
+use super::Uploads;
+use super::locked_rows::{Group, update};
+use crate::db::Result;
 use crate::domain::transition::Effect;
 use crate::domain::upload::Strategy;
 use crate::domain::{Policy, Timestamp, Upload};
@@ -32,29 +33,25 @@ pub enum Saved {
     Lost,
 }
 
-impl Db {
+impl Uploads<'_> {
     /// Saves one change.
-    pub async fn save_upload(&self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
-        if change.upload.slot.is_none() && self.outbox.is_empty() && !has_parts(&change.upload) {
+    pub async fn save(self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
+        if change.upload.slot.is_none() && self.0.outbox.is_empty() && !has_parts(&change.upload) {
             let upload = Upload { version: change.upload.version + 1, ..change.upload };
-            let written = update(&self.write, &[&upload]).await?;
+            let written = update(&self.0.write, &[&upload]).await?;
             let saved = if written == 1 { Saved::Done(upload) } else { Saved::Lost };
             self.tell(&saved);
             return Ok(saved);
         }
-        let saved = self.save_uploads(vec![change], now).await?;
+        let saved = self.save_many(vec![change], now).await?;
         Ok(saved.into_iter().next().unwrap_or(Saved::Lost))
     }
 
     /// Saves several changes of different uploads in one transaction and a few statements,
     /// each guarded for itself: one lost race leaves the others be. The answers are in the
     /// changes' order.
-    pub async fn save_uploads(
-        &self,
-        changes: Vec<Change<'_>>,
-        now: Timestamp,
-    ) -> Result<Vec<Saved>> {
-        let txn = self.begin().await?;
+    pub async fn save_many(self, changes: Vec<Change<'_>>, now: Timestamp) -> Result<Vec<Saved>> {
+        let txn = self.0.begin().await?;
         let (saved, superseded) = self.save_in(&txn, changes, now).await?;
         txn.commit().await?;
         self.tell_all(&saved, &superseded);
@@ -64,7 +61,7 @@ impl Db {
     /// Saves several changes within a transaction; besides, what became of the uploads that
     /// they replace. To be told after the commit.
     pub(in crate::db) async fn save_in(
-        &self,
+        self,
         txn: &DatabaseTransaction,
         changes: Vec<Change<'_>>,
         now: Timestamp,
@@ -78,7 +75,7 @@ impl Db {
             // Of one track the older first: a newer one that is verified ends it.
             (upload.slot.map(|slot| (slot.track, slot.sequence)), upload.id)
         });
-        let mut group = Group::lock(txn, self.is_postgres(), &changes).await?;
+        let mut group = Group::lock(txn, self.0.is_postgres(), &changes).await?;
         let mut answers = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
         let mut superseded = Vec::new();
@@ -88,12 +85,12 @@ impl Db {
             answers.insert(i, saved);
             superseded.extend(old);
         }
-        group.save(txn, &self.outbox, now).await?;
+        group.save(txn, &self.0.outbox, now).await?;
         Ok((answers.into_values().collect(), superseded))
     }
 
     /// Tells those who wait, and the metrics, what is committed.
-    pub(in crate::db) fn tell_all(&self, saved: &[Saved], superseded: &[Saved]) {
+    pub(in crate::db) fn tell_all(self, saved: &[Saved], superseded: &[Saved]) {
         saved.iter().chain(superseded).for_each(|saved| self.tell(saved));
         for saved in superseded {
             if let Saved::Done(upload) = saved {
@@ -106,10 +103,10 @@ impl Db {
     }
 
     /// Tells those who wait what is committed.
-    pub(in crate::db) fn tell(&self, saved: &Saved) {
+    pub(in crate::db) fn tell(self, saved: &Saved) {
         if let Saved::Done(upload) = saved {
-            self.changes.publish(upload);
-            self.outbox.ring();
+            self.0.changes.publish(upload);
+            self.0.outbox.ring();
         }
     }
 }

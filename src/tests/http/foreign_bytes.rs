@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::http::EventAuth;
 

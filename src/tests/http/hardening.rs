@@ -1,7 +1,7 @@
 //! What keeps the curious out: headers, origins, TLS, cursors, and pages of problems.
 
 use serde_json::{Value, json};
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Answer, Server, answer};
@@ -125,7 +125,7 @@ async fn a_cursor_that_was_changed_or_is_another_databases_is_400() {
         upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(seal)
     };
     let replica = server.database.connect().await;
-    let (one, two) = tokio::join!(server.app.db.cursor_seal(), replica.cursor_seal());
+    let (one, two) = tokio::join!(server.app.db.cursor_key(), replica.cursor_key());
     let (one, two) = (one.expect("a seal"), two.expect("a seal"));
     assert_eq!(sealed(&one), sealed(&two));
     server.stop().await;

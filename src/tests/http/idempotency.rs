@@ -139,8 +139,9 @@ async fn an_attempt_that_died_half_way_is_taken_over_by_the_next() {
     let db = &server.app.db;
     let (owner, candidate) = (Owner::anonymous(), || SystemIds.uuid());
     let minute = Duration::from_mins(1);
-    let reserve =
-        async |id, lease| db.reserve_key(&owner, "k", "f", id, lease).await.expect("a database");
+    let reserve = async |id, lease| {
+        db.idempotency().reserve(&owner, "k", "f", id, lease).await.expect("a database")
+    };
     // It chose an id, and died with its lease.
     let chosen = candidate();
     let Reservation::Held(_) = reserve(chosen, Duration::ZERO).await else { panic!("free") };
@@ -149,11 +150,17 @@ async fn an_attempt_that_died_half_way_is_taken_over_by_the_next() {
     assert!(matches!(reserve(candidate(), minute).await, Reservation::InFlight));
     // Another replica sees the same.
     let replica = server.database.connect().await;
-    let seen =
-        replica.reserve_key(&owner, "k", "f", candidate(), minute).await.expect("a database");
+    let seen = replica
+        .idempotency()
+        .reserve(&owner, "k", "f", candidate(), minute)
+        .await
+        .expect("a database");
     assert!(matches!(seen, Reservation::InFlight));
-    let seen =
-        replica.reserve_key(&owner, "k", "g", candidate(), minute).await.expect("a database");
+    let seen = replica
+        .idempotency()
+        .reserve(&owner, "k", "g", candidate(), minute)
+        .await
+        .expect("a database");
     assert!(matches!(seen, Reservation::Mismatch));
     server.stop().await;
 }
@@ -167,7 +174,8 @@ async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
     let (owner, now) = (Owner::anonymous(), server.app.now());
     let fields = || TrackFields { title: "t".into(), artist_name: "a".into(), release_date: None };
     let hold = async || {
-        let held = db.reserve_key(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
+        let held =
+            db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
         match held.expect("a database") {
             Reservation::Held(claim) => claim,
             other => panic!("{other:?}"),
@@ -176,20 +184,22 @@ async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
     // The first was only slow: its lease lapsed, it lives.
     let (slow, quick) = (hold().await, hold().await);
     let make = async |claim| {
-        db.create_track(TrackId(slow.resource), &owner, fields(), now, Some(claim)).await
+        db.tracks().create(TrackId(slow.resource), &owner, fields(), now, Some(claim)).await
     };
     make(&quick).await.expect("made");
     assert!(make(&slow).await.is_err(), "its id is taken");
-    assert!(db.is_key_done(&slow).await.expect("a database"));
+    assert!(db.idempotency().is_completed(&slow).await.expect("a database"));
     let found = server.app.give_up(&slow, "an error").await;
     assert_eq!(found, Ok(quick.resource), "so it finds what the other made");
-    let seen = db.reserve_key(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
+    let seen = db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(seen, Ok(Reservation::Done(id)) if id == quick.resource));
     // What was not made leaves nothing behind.
-    let failed = db.reserve_key(&owner, "x", "f", SystemIds.uuid(), Duration::from_mins(1)).await;
+    let failed =
+        db.idempotency().reserve(&owner, "x", "f", SystemIds.uuid(), Duration::from_mins(1)).await;
     let Ok(Reservation::Held(failed)) = failed else { panic!("free") };
     assert_eq!(server.app.give_up(&failed, "an error").await, Err("an error"));
-    let again = db.reserve_key(&owner, "x", "other", SystemIds.uuid(), Duration::ZERO).await;
+    let again =
+        db.idempotency().reserve(&owner, "x", "other", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(again, Ok(Reservation::Held(_))));
     server.stop().await;
 }
@@ -203,7 +213,11 @@ async fn keys_of_yesterday_are_pruned_in_batches_and_mean_nothing_before() {
         let made = send(&server, "/api/tracks", &format!("k{n}"), &body(n)).await;
         assert_eq!(made.status, 201);
     }
-    assert_eq!(server.app.db.prune_keys(2).await.expect("a database"), 0, "they are young");
+    assert_eq!(
+        server.app.db.idempotency().prune(2).await.expect("a database"),
+        0,
+        "they are young"
+    );
     let raw = sea_orm::Database::connect(&server.database.url).await.expect("the database");
     let yesterday = "UPDATE idempotency_keys SET created_at = '2020-01-01T00:00:00+00:00' \
         WHERE key <> 'k4'";
@@ -212,7 +226,7 @@ async fn keys_of_yesterday_are_pruned_in_batches_and_mean_nothing_before() {
     assert_eq!(send(&server, "/api/tracks", "k0", &body(9)).await.status, 201);
     let mut pruned = 0;
     loop {
-        match server.app.db.prune_keys(2).await.expect("a database") {
+        match server.app.db.idempotency().prune(2).await.expect("a database") {
             0 => break,
             batch => pruned += batch,
         }

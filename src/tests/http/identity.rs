@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use upload_coordinator::auth::api_keys::{NewApiKey, create, revoke};
 use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{Scope, Scopes};
@@ -90,7 +90,8 @@ async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
     let id = key["Bearer uck_".len()..].split('_').next().expect("an id").parse().expect("a UUID");
     let used = async {
         loop {
-            let kept = server.app.db.api_key(id).await.expect("a database").expect("the key");
+            let kept =
+                server.app.db.api_keys().find(id).await.expect("a database").expect("the key");
             if let Some(at) = kept.last_used_at {
                 return at;
             }
@@ -101,7 +102,7 @@ async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
     // Revoked behind the cache's back: it is believed until its time is over.
     revoke(&server.app.db, &SystemClock, id).await.expect("revoked");
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
-    let kept = server.app.db.api_key(id).await.expect("a database").expect("the key");
+    let kept = server.app.db.api_keys().find(id).await.expect("a database").expect("the key");
     assert_eq!(kept.last_used_at, Some(first));
     server.stop().await;
 }
@@ -159,7 +160,7 @@ async fn keys_are_made_listed_and_revoked_by_the_command_line() {
     ] {
         assert_eq!(run(bad).await.0, Some(2), "{bad:?}");
     }
-    let kept = database.connect().await.api_key(id.parse().expect("a UUID")).await;
+    let kept = database.connect().await.api_keys().find(id.parse().expect("a UUID")).await;
     let kept = kept.expect("a database").expect("the key");
     assert!(!kept.hash.to_hex().contains(&token[37..]) && kept.scopes.has(Scope::Admin));
 }

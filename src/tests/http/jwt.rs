@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::auth::{Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Answer, Server, answer};

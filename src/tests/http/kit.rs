@@ -13,7 +13,7 @@ use serde_json::Value;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::auth::api_keys::{self, NewApiKey};
 use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;

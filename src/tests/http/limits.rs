@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use upload_coordinator::auth::rate_limit::RateLimit;
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
 
 use super::kit::{Answer, Server, answer};
@@ -136,7 +136,7 @@ async fn an_expired_upload_is_presigned_again_only_where_there_is_room() {
 #[tokio::test]
 async fn one_owner_that_waits_for_much_leaves_room_for_others() {
     let server = Arc::new(Server::keyed().await);
-    server.app.db.limit_waiters(3, 2);
+    server.app.db.uploads().limit_watchers(3, 2);
     let (ann, bob) =
         (server.key("ann", Scopes::all()).await, server.key("bob", Scopes::all()).await);
     let path = async |token: &str| {

@@ -217,10 +217,10 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
     let dead = process.kill();
     // As if its leases had lapsed; what is left of it may even still be at work.
-    world.app.db.release_shards(dead).await.unwrap();
+    world.app.db.shards().release_all(dead).await.unwrap();
     match world.reconciler.join(id).await {
         Some(handle) => handle.wait().await,
-        None => world.app.db.run(id).await.unwrap().unwrap(),
+        None => world.app.db.runs().find(id).await.unwrap().unwrap(),
     }
 }
 

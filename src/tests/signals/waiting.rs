@@ -19,7 +19,7 @@ async fn waiting(
     app: &Arc<App>,
     id: UploadId,
 ) -> tokio::task::JoinHandle<Result<Upload, AppError>> {
-    let before = app.db.waiters();
+    let before = app.db.uploads().watchers();
     let waiter = Arc::clone(app);
     let task =
         tokio::spawn(async move { waiter.wait_for_upload(&Owner::anonymous(), id, LONG).await });
@@ -28,7 +28,7 @@ async fn waiting(
 }
 
 async fn until_waiting(app: &App, count: usize) {
-    wait_for("the waiters", async || (app.db.waiters() >= count).then_some(())).await;
+    wait_for("the waiters", async || (app.db.uploads().watchers() >= count).then_some(())).await;
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_waiter_is_woken_at_once_by_a_change_of_this_process() {
     let seen = waiter.await.expect("no panic").expect("an upload");
     assert_eq!(seen.status(), Status::Uploaded);
     assert!(committed.elapsed() < Duration::from_millis(500), "{:?}", committed.elapsed());
-    assert_eq!(world.app.db.waiters(), 0);
+    assert_eq!(world.app.db.uploads().watchers(), 0);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn who_waits_for_what_never_comes_is_answered_in_time() {
 async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
     let world = World::new().await;
     let upload = world.upload().await;
-    world.app.db.limit_waiters(3000, 3000);
+    world.app.db.uploads().limit_watchers(3000, 3000);
     let mut waiters = tokio::task::JoinSet::new();
     for _ in 0..3000 {
         let (app, id) = (Arc::clone(&world.app), upload.id);
@@ -146,7 +146,7 @@ async fn a_long_poll_over_http_answers_with_the_change() {
     assert_eq!(answer["status"], "uploaded");
     let bad = served.get(&format!("/api/uploads/{}?wait=61", upload.id)).send().await;
     assert_eq!(bad.expect("an answer").status(), 400);
-    world.app.db.limit_waiters(0, 0);
+    world.app.db.uploads().limit_watchers(0, 0);
     let full = served.get(&path).send().await.expect("an answer");
     assert_eq!(full.status(), 503);
     assert!(full.headers().contains_key("retry-after"));

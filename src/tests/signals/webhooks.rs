@@ -100,7 +100,7 @@ pub(super) async fn upload_and_remove(world: &World, app: &App) {
 }
 
 pub(super) async fn deliveries(app: &App) -> Vec<Delivery> {
-    app.db.list_deliveries(None, None, 100).await.expect("deliveries").items
+    app.db.webhooks().list(None, None, 100).await.expect("deliveries").items
 }
 
 #[tokio::test]
@@ -146,7 +146,8 @@ async fn what_fails_is_tried_again_and_given_up_after_a_day() {
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].error.as_deref(), Some("HTTP 302"));
     inbox.answer.store(200, Ordering::SeqCst);
-    let again = app.db.redeliver(dead[0].id, app.now()).await.expect("asked").expect("there");
+    let again =
+        app.db.webhooks().redeliver(dead[0].id, app.now()).await.expect("asked").expect("there");
     assert_eq!(again.status, DeliveryStatus::Pending);
     while dispatcher.deliver_due().await.expect("sent") > 0 {}
     let done = deliveries(&app).await;
@@ -159,7 +160,7 @@ async fn a_claim_that_is_never_ended_is_taken_over_after_its_lease() {
     let app = telling(&world, &["crm"]).await;
     upload_and_remove(&world, &app).await;
     let (now, lease) = (app.now(), chrono::TimeDelta::seconds(60));
-    let claim = |now| app.db.claim_deliveries("crm", now, now + lease, 10);
+    let claim = |now| app.db.webhooks().claim("crm", now, now + lease, 10);
     assert_eq!(claim(now).await.expect("claimed").len(), 1);
     assert_eq!(claim(now).await.expect("claimed").len(), 0, "another process finds nothing");
     let later = claim(now + lease).await.expect("claimed");

@@ -233,7 +233,7 @@ impl World {
 
     /// A run's findings with kind, key and detail, sorted: what they say, whatever the order.
     pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
-        let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
+        let page = self.app.db.findings().list(run.id, None, None, 1000).await.expect("findings");
         assert!(page.next.is_none(), "all of them");
         let told = page.items.into_iter().map(|f| (f.kind.name(), f.key, f.detail));
         let mut told: Vec<_> = told.collect();
@@ -243,7 +243,7 @@ impl World {
 
     /// The kinds of a run's findings, with their keys.
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
-        let page = self.app.db.list_findings(run.id, None, None, 1000).await.expect("findings");
+        let page = self.app.db.findings().list(run.id, None, None, 1000).await.expect("findings");
         page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
     }
 }

@@ -38,7 +38,7 @@ fn down() -> StoreError {
 }
 
 async fn on_record(world: &World) -> u64 {
-    world.app.db.count_aborts().await.unwrap()
+    world.app.db.multipart_aborts().count().await.unwrap()
 }
 
 /// Lets the pauses pass, and runs.

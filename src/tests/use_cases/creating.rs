@@ -38,7 +38,7 @@ async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
             .collect();
         slots.sort();
         assert!(slots.iter().map(|(sequence, _)| *sequence).eq(1..=count), "{slots:?}");
-        let newest = world.app.db.track(&world.owner, track).await.unwrap().unwrap();
+        let newest = world.app.db.tracks().find(&world.owner, track).await.unwrap().unwrap();
         assert_eq!(newest.latest_upload, slots.last().map(|(_, id)| *id));
     }
     for created in created.iter().flatten() {
@@ -53,7 +53,7 @@ async fn one_bad_row_leaves_its_neighbours_be() {
     let mut rows: Vec<_> = (0..40).map(|_| fresh(&world, &taken)).collect();
     rows[17].id = taken.id;
     let db = &world.app.db;
-    let done = join_all(rows.iter().map(|row| db.create_upload(row.clone(), None))).await;
+    let done = join_all(rows.iter().map(|row| db.uploads().create(row.clone(), None))).await;
     for (n, done) in done.iter().enumerate() {
         assert_eq!(done.is_err(), n == 17, "{n}: {done:?}");
     }
@@ -70,12 +70,12 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let like = world.upload().await;
     let rows: Vec<_> = (0..2100).map(|_| fresh(&world, &like)).collect();
     let db = &world.app.db;
-    let done = join_all(rows.iter().map(|row| db.create_upload(row.clone(), None))).await;
+    let done = join_all(rows.iter().map(|row| db.uploads().create(row.clone(), None))).await;
     let refused = done.iter().filter(|done| matches!(done, Err(DbError::Busy))).count();
     assert_eq!((done.iter().filter(|done| done.is_ok()).count(), refused), (2048, 52));
     for (row, done) in rows.iter().zip(&done) {
-        let there = db.upload(&world.owner, row.id).await.unwrap().is_some();
+        let there = db.uploads().find(&world.owner, row.id).await.unwrap().is_some();
         assert_eq!(there, done.is_ok());
     }
-    assert!(db.create_upload(fresh(&world, &like), None).await.is_ok(), "and goes on after");
+    assert!(db.uploads().create(fresh(&world, &like), None).await.is_ok(), "and goes on after");
 }

@@ -191,9 +191,9 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("policy", covers(), policy, Sort::Postgres),
         ("policy, a later page", deep(covers()), policy, Sort::Postgres),
     ] {
-        let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
+        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.expect("a plan");
         many.reads_by(&plan, &[index], sort, what);
-        let found = many.db.list_uploads(&many.owner, &filter).await.expect("a page");
+        let found = many.db.uploads().list(&many.owner, &filter).await.expect("a page");
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
     // Either of two indexes will do, and what it leaves is looked at. PostgreSQL may take the one
@@ -204,7 +204,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("status and times", span(pending()), &[status, created]),
         ("policy and times", span(covers()), &[policy, created]),
     ] {
-        let plan = many.db.explain_uploads(&many.owner, &filter).await.expect("a plan");
+        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.expect("a plan");
         let index = either.iter().find(|name| plan.iter().any(|line| line.contains(**name)));
         many.reads_by(&plan, &[index.unwrap_or(&"an index")], Sort::Postgres, what);
     }
@@ -214,10 +214,10 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
 async fn a_page_of_all_is_not_sorted_even_before_the_database_knows_how_many_there_are() {
     let many = Many::unknown().await;
     let page = UploadFilter { limit: 100, ..UploadFilter::default() };
-    let plan = many.db.explain_uploads(&many.owner, &page).await.expect("a plan");
+    let plan = many.db.uploads().explain_list(&many.owner, &page).await.expect("a plan");
     many.reads_by(&plan, &["ix_uploads_created"], Sort::Nobody, "all");
     let page = TrackFilter { limit: 100, ..TrackFilter::default() };
-    let plan = many.db.explain_tracks(&many.owner, &page).await.expect("a plan");
+    let plan = many.db.tracks().explain_list(&many.owner, &page).await.expect("a plan");
     many.reads_by(&plan, &["ix_tracks_created"], Sort::Nobody, "all");
 }
 
@@ -259,14 +259,14 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
             ("search, a later page", deep(search()), &ours, Sort::Both),
         ] {
             let what = format!("{} {what}", filter.order_name());
-            let plan = many.db.explain_tracks(&many.owner, &filter).await.expect("a plan");
+            let plan = many.db.tracks().explain_list(&many.owner, &filter).await.expect("a plan");
             many.reads_by(&plan, indexes, sort, &what);
-            let found = many.db.list_tracks(&many.owner, &filter).await.expect("a page");
+            let found = many.db.tracks().list(&many.owner, &filter).await.expect("a page");
             assert!(!found.items.is_empty(), "{what}");
         }
         // Most rows match: the order's own index finds a page at once.
         let common = TrackFilter { search: Some("so".into()), ..page() };
-        let plan = many.db.explain_tracks(&many.owner, &common).await.expect("a plan");
+        let plan = many.db.tracks().explain_list(&many.owner, &common).await.expect("a plan");
         many.reads_by(&plan, &[own], Sort::Nobody, "a common search of all");
     }
 }
@@ -275,7 +275,7 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
 async fn a_search_finds_the_same_tracks_however_it_is_read() {
     let many = Many::new().await;
     let all = TrackFilter { search: Some("z".into()), limit: 1000, ..TrackFilter::default() };
-    let zebras = many.db.list_tracks(&many.owner, &all).await.expect("a page");
+    let zebras = many.db.tracks().list(&many.owner, &all).await.expect("a page");
     assert!(zebras.next.is_none() && zebras.items.len() == 200, "{}", zebras.items.len());
     let in_order = zebras.items.is_sorted_by_key(|track| track.created_at);
     assert!(in_order && zebras.items.iter().all(|track| track.title.starts_with("Zebra ")));
@@ -283,7 +283,7 @@ async fn a_search_finds_the_same_tracks_however_it_is_read() {
     let mut next = None;
     loop {
         let filter = TrackFilter { limit: 7, cursor: next, ..all.clone() };
-        let page = many.db.list_tracks(&many.owner, &filter).await.expect("a page");
+        let page = many.db.tracks().list(&many.owner, &filter).await.expect("a page");
         paged.extend(page.items);
         next = page.next;
         if next.is_none() {
@@ -318,7 +318,7 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
     loop {
         let page = TrackFilter { order, descending, limit: 3, ..TrackFilter::default() };
         let filter = TrackFilter { cursor: next, ..page };
-        let page = world.app.db.list_tracks(&world.owner, &filter).await.expect("a page");
+        let page = world.app.db.tracks().list(&world.owner, &filter).await.expect("a page");
         seen.extend(page.items.into_iter().map(|track| track.id));
         next = page.next;
         if next.is_none() {
@@ -346,7 +346,7 @@ async fn a_reader_of_uploads_sees_every_row_once_while_others_come_and_change() 
     let (mut seen, mut next) = (Vec::new(), None);
     loop {
         let filter = UploadFilter { limit: 2, cursor: next, ..UploadFilter::default() };
-        let page = world.app.db.list_uploads(&world.owner, &filter).await.expect("a page");
+        let page = world.app.db.uploads().list(&world.owner, &filter).await.expect("a page");
         for upload in &page.items {
             world.app.delete_upload(&world.owner, upload.id).await.expect("ended");
         }

@@ -42,7 +42,7 @@ impl Plans {
         let id = id(n, shard);
         let key = self.policy.prefix.key(id);
         let upload = Upload { id, key, state, ..self.template.clone() };
-        assert!(self.world.app.db.add_ended(&upload).await.unwrap());
+        assert!(self.world.app.db.uploads().create_ended(&upload).await.unwrap());
     }
 
     /// How many of a range's rows are that of the template, which is not open.
@@ -96,7 +96,7 @@ async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
     assert!(after < plans.key(2001, 0) && after > plans.key(2000, 0));
     assert_eq!(list.rows.unwrap().len(), rows, "read to see how many there are");
     let (db, policy) = (&plans.world.app.db, &plans.policy);
-    assert_eq!(db.count_in(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
+    assert_eq!(db.scan().count_in_range(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
 }
 
 #[tokio::test]

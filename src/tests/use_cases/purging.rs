@@ -46,10 +46,10 @@ async fn a_purge_deletes_what_its_dry_run_lists_and_no_id_of_it_comes_again() {
     assert_eq!(world.store.keys(), ["tracks/.instance", kept.key.as_str()]);
     for key in &dry.keys {
         let id: UploadId = key.rsplit('/').next().unwrap().parse().unwrap();
-        let row = world.app.db.any_upload(id).await.unwrap().unwrap();
+        let row = world.app.db.uploads().find_any_owner(id).await.unwrap().unwrap();
         assert_eq!(row.status(), Status::Removed);
         assert!(row.deletion.done.is_some());
-        assert!(world.app.db.create_upload(row, None).await.is_err(), "its id is taken");
+        assert!(world.app.db.uploads().create(row, None).await.is_err(), "its id is taken");
     }
     let again = world.reconcile(Mode::Audit).await;
     assert_eq!((again.counters.orphans, again.counters.transitions()), (0, 0));
@@ -81,7 +81,7 @@ async fn no_finding_makes_a_purge_delete_what_has_a_row() {
             found_at: world.clock.now(),
         })
         .collect();
-    world.app.db.add_findings(run.id, 99, 0, &lies).await.unwrap();
+    world.app.db.findings().create(run.id, 99, 0, &lies).await.unwrap();
     world.pass(TimeDelta::minutes(40));
     // New uploads come while it works.
     let (purged, created) = tokio::join!(purge(&world, purge_of(&run)), async {
@@ -150,10 +150,10 @@ async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
     let pruned = world.app.prune(retention).await.unwrap();
     // A run with its findings (an orphan and two deletions), and one upload.
     assert_eq!(pruned, Pruned { findings: 4, ended: 1, ..Pruned::default() });
-    assert!(world.app.db.run(old.id).await.unwrap().is_none());
+    assert!(world.app.db.runs().find(old.id).await.unwrap().is_none());
     assert_eq!(world.findings(&young).await.len(), 1);
-    assert!(world.app.db.any_upload(ended.id).await.unwrap().is_none());
+    assert!(world.app.db.uploads().find_any_owner(ended.id).await.unwrap().is_none());
     for kept in [newest, open] {
-        assert!(world.app.db.any_upload(kept.id).await.unwrap().is_some());
+        assert!(world.app.db.uploads().find_any_owner(kept.id).await.unwrap().is_some());
     }
 }

@@ -234,7 +234,7 @@ async fn a_run_can_be_cancelled_while_the_store_hangs() {
     assert!(world.reconciler.cancel(handle.run.id).await.unwrap());
     let ended = handle.wait().await;
     assert_eq!(ended.status, RunStatus::Cancelled);
-    assert_eq!(world.app.db.run(ended.id).await.unwrap().unwrap(), ended);
+    assert_eq!(world.app.db.runs().find(ended.id).await.unwrap().unwrap(), ended);
     gate.open();
     assert_eq!(world.reconcile(Mode::Audit).await.status, RunStatus::Succeeded);
 }

@@ -3,7 +3,7 @@
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, AppError, Result};
 use upload_coordinator::db::DbError;
-use upload_coordinator::db::quota::Quota;
+use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::upload::Declared;
 use upload_coordinator::domain::{Status, Upload};

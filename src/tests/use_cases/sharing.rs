@@ -6,8 +6,8 @@ use std::time::Duration;
 use entity::reconcile_shard::Model as Shard;
 use futures_util::future::join_all;
 use upload_coordinator::app::App;
-use upload_coordinator::db::runs::{NewRun, Started};
-use upload_coordinator::db::shards::{Batch, Finished, Mark};
+use upload_coordinator::db::reconcile::runs::{NewRun, Started};
+use upload_coordinator::db::reconcile::shards::{Batch, Finished, Mark};
 use upload_coordinator::db::uploads::Change;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::run::{
@@ -66,12 +66,12 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     // Lapses at once.
     let new = NewRun { lease: Duration::ZERO, ..audit_of(&world, &policy.name, &shards) };
     let now = world.clock.now();
-    let Started::Run(run, mine) = db.start_run(new, now).await.unwrap() else { panic!() };
+    let Started::Run(run, mine) = db.runs().start(new, now).await.unwrap() else { panic!() };
     let mine = &mine[0];
     let other = world.app.ids.uuid();
-    let theirs = db.claim_shard(run.id, other, LEASE).await.unwrap().expect("it has lapsed");
+    let theirs = db.shards().claim(run.id, other, LEASE).await.unwrap().expect("it has lapsed");
     assert!(theirs.fence > mine.fence);
-    assert_eq!(db.claim_shard(run.id, other, LEASE).await.unwrap(), None, "it is held");
+    assert_eq!(db.shards().claim(run.id, other, LEASE).await.unwrap(), None, "it is held");
 
     let event = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
     let step = step(upload.clone(), event, now, policy).unwrap();
@@ -91,32 +91,35 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
         suspects: vec![(SuspectKind::Missing, upload.id)],
         ..Mark::default()
     };
-    let saved = db.save_shard(mine, LEASE, vec![change()], now, |_| mark.clone()).await.unwrap();
+    let saved = db.shards().save(mine, LEASE, vec![change()], now, |_| mark.clone()).await.unwrap();
     assert!(matches!(saved, Batch::Lost), "{saved:?}");
-    assert!(!db.renew_shard(mine, LEASE).await.unwrap());
-    assert_eq!(db.spend_deletions(mine, LEASE, 5, 10).await.unwrap(), None);
-    let finished =
-        db.finish_shard(mine, (ShardStatus::Done, None), &mark, (other, LEASE), now).await.unwrap();
+    assert!(!db.shards().renew(mine, LEASE).await.unwrap());
+    assert_eq!(db.shards().spend_deletions(mine, LEASE, 5, 10).await.unwrap(), None);
+    let finished = db
+        .shards()
+        .finish(mine, (ShardStatus::Done, None), &mark, (other, LEASE), now)
+        .await
+        .unwrap();
     assert!(matches!(finished, Finished::Lost), "{finished:?}");
     assert_eq!(world.get(upload.id).await, upload);
     assert_eq!(world.findings(&run).await, []);
     assert_eq!(world.shards(run.id).await[0].cursor, None);
-    assert_eq!(db.count_suspects(&theirs, SuspectKind::Missing).await.unwrap(), 0);
-    assert_eq!(db.spent_deletions(run.id).await.unwrap(), 0);
+    assert_eq!(db.missing_candidates().count(&theirs, SuspectKind::Missing).await.unwrap(), 0);
+    assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
     // The same by who holds it, all of it at once.
-    let saved = db.save_shard(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    let saved = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
     assert!(matches!(saved.unwrap(), Batch::Saved(_)));
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
     assert_eq!(world.findings(&run).await.len(), 1);
     assert_eq!(world.shards(run.id).await[0].cursor.as_deref(), Some("tracks/0"));
     // A lost race writes nothing either.
-    let raced = db.save_shard(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
     assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
     assert_eq!(world.findings(&run).await.len(), 1);
     // Nor does anybody once the run was cancelled.
     assert!(world.reconciler.cancel(run.id).await.unwrap());
-    assert!(!db.renew_shard(&theirs, LEASE).await.unwrap());
+    assert!(!db.shards().renew(&theirs, LEASE).await.unwrap());
     assert!(!world.reconciler.cancel(run.id).await.unwrap(), "it has ended");
 }
 
@@ -130,14 +133,14 @@ async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers
     let new = NewRun { claims: 8, ..audit_of(&world, &policy.name, &shards) };
     let holder = new.holder;
     let now = world.clock.now();
-    let Started::Run(run, mut claimed) = db.start_run(new, now).await.unwrap() else { panic!() };
+    let Started::Run(run, mut claimed) = db.runs().start(new, now).await.unwrap() else { panic!() };
     let (claim, done) = ((holder, LEASE), || (ShardStatus::Done, None));
     let listed =
         |listed| Mark { counters: Counters { listed, ..Counters::default() }, ..Mark::default() };
     claimed[3].fence -= 1;
     let marks: Vec<_> = (1..=8).map(listed).collect();
     let ends = claimed.iter().zip(&marks);
-    let ends = ends.map(|(shard, mark)| db.finish_shard(shard, done(), mark, claim, now));
+    let ends = ends.map(|(shard, mark)| db.shards().finish(shard, done(), mark, claim, now));
     let ended: Vec<_> = join_all(ends).await.into_iter().map(Result::unwrap).collect();
     assert!(matches!(ended[3], Finished::Lost), "{ended:?}");
     let number = |which: fn(&Finished) -> bool| ended.iter().filter(|end| which(end)).count();
@@ -149,10 +152,10 @@ async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers
         "the closing one waits for the one that is left: {ended:?}"
     );
     claimed[3].fence += 1;
-    let last = db.finish_shard(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
+    let last = db.shards().finish(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
     let Finished::Shard(Some(closing)) = last else { panic!("{last:?}") };
     assert!(closing.closing);
-    let last = db.finish_shard(&closing, done(), &listed(0), claim, now).await.unwrap();
+    let last = db.shards().finish(&closing, done(), &listed(0), claim, now).await.unwrap();
     let Finished::Run(progress) = last else { panic!("{last:?}") };
     assert_eq!(progress.run.status, RunStatus::Succeeded);
     assert_eq!((progress.run.id, progress.run.counters.listed), (run.id, 36));
@@ -181,11 +184,11 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
         gate.arrival().await;
     }
     let dead = process.kill();
-    assert_eq!(world.app.db.run(run).await.unwrap().unwrap().status, RunStatus::Running);
-    assert!(!world.app.db.is_left_alone(run).await.unwrap(), "its leases have not lapsed");
+    assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
+    assert!(!world.app.db.runs().is_unclaimed(run).await.unwrap(), "its leases have not lapsed");
     // Instead of waiting for the leases to lapse.
-    world.app.db.release_shards(dead).await.unwrap();
-    assert!(world.app.db.is_left_alone(run).await.unwrap());
+    world.app.db.shards().release_all(dead).await.unwrap();
+    assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     gate.open();
     let ended = world.reconciler.join(run).await.expect("it is at work").wait().await;
     assert_eq!(ended.status, RunStatus::Succeeded, "{:?}", ended.error);
@@ -226,15 +229,15 @@ async fn a_process_that_ends_in_order_leaves_its_runs_to_others_at_once() {
     let run = first.start(audit()).await;
     gate.arrival().await;
     first.reconciler.shut_down().await;
-    assert!(world.app.db.is_left_alone(run).await.unwrap());
-    assert_eq!(world.app.db.run(run).await.unwrap().unwrap().status, RunStatus::Running);
+    assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
+    assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
     gate.open();
     // Found by itself, as by any process that serves.
     world.reconciler.take_part();
     let ended = match world.reconciler.join(run).await {
         Some(handle) => handle.wait().await,
         // It was quick.
-        None => world.app.db.run(run).await.unwrap().unwrap(),
+        None => world.app.db.runs().find(run).await.unwrap().unwrap(),
     };
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 40));
 }
@@ -269,12 +272,12 @@ async fn a_cancelled_run_ends_in_whichever_process_works_on_it() {
     gate.arrival().await;
     assert!(world.reconciler.cancel(run).await.unwrap());
     gate.open();
-    let ended = world.app.db.run(run).await.unwrap().unwrap();
+    let ended = world.app.db.runs().find(run).await.unwrap().unwrap();
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Cancelled, 0));
     // The next run has the locks, and finds that nothing was done.
     let next = world.reconcile(Mode::Audit).await;
     assert_eq!((next.status, next.counters.confirmed), (RunStatus::Succeeded, 60));
-    assert_eq!(world.app.db.run(run).await.unwrap().unwrap(), ended);
+    assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap(), ended);
 }
 
 #[tokio::test]
@@ -318,7 +321,7 @@ async fn a_run_of_a_policy_that_is_not_configured_any_more_fails() {
         claims: 0,
         lease: LEASE,
     };
-    let started = world.app.db.start_run(new, world.clock.now()).await.unwrap();
+    let started = world.app.db.runs().start(new, world.clock.now()).await.unwrap();
     let Started::Run(run, claimed) = started else { panic!("{started:?}") };
     assert_eq!(claimed, []);
     let ended = world.reconciler.join(run.id).await.expect("it is at work").wait().await;
@@ -339,7 +342,7 @@ async fn a_group_of_schedulers_starts_one_run_a_tick() {
     }
     let begun = std::time::Instant::now();
     let runs = wait_for("four scheduled runs", async || {
-        let runs = world.app.db.list_runs(None, 100).await.unwrap().items;
+        let runs = world.app.db.runs().list(None, 100).await.unwrap().items;
         (runs.len() >= 4).then_some(runs)
     })
     .await;

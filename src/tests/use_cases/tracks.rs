@@ -203,7 +203,7 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
     }
     assert_eq!(world.store.keys(), ["tracks/.instance"], "nothing but the marker");
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
-    let open = world.app.db.open_uploads_of(&world.owner, track.id, 10).await.unwrap();
+    let open = world.app.db.uploads().list_open_of_track(&world.owner, track.id, 10).await.unwrap();
     assert_eq!(open, vec![], "no row is left waiting");
 }
 

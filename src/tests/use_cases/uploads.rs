@@ -185,7 +185,7 @@ async fn what_is_declared_is_checked_before_anything_is_written() {
         assert!(matches!(refused, Err(AppError::Invalid(_))), "{new:?}");
     }
     let filter = upload_coordinator::db::uploads::UploadFilter { limit: 10, ..Default::default() };
-    let page = world.app.db.list_uploads(&world.owner, &filter).await.unwrap();
+    let page = world.app.db.uploads().list(&world.owner, &filter).await.unwrap();
     assert!(page.items.is_empty());
 }
 

@@ -43,7 +43,7 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let first = state.app.db.progress(id).await?;
+    let first = state.app.db.runs().progress(id).await?;
     let first = first.ok_or_else(|| ApiError::saying(Code::NotFound, "No such run"))?;
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -77,7 +77,7 @@ fn events(
             if reconciler.is_ending() {
                 return None;
             }
-            match reconciler.app.db.progress(told.progress.run.id).await {
+            match reconciler.app.db.runs().progress(told.progress.run.id).await {
                 Ok(Some(progress)) if progress != told.progress => {
                     return Some(tell(reconciler, progress));
                 }

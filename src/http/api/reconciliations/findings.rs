@@ -3,7 +3,7 @@
 use actix_web::web::Data;
 
 use super::get::find;
-use crate::db::findings::FINDING_ORDER;
+use crate::db::reconcile::findings::FINDING_ORDER;
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
 use crate::http::HttpState;
@@ -33,6 +33,6 @@ pub async fn handle(
     query.finish()?;
     let run = find(&state, id).await?;
     let page =
-        state.app.db.list_findings(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
+        state.app.db.findings().list(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, FindingView::from, &seal)))
 }

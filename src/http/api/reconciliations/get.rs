@@ -25,6 +25,6 @@ pub async fn handle(
 
 /// The run, or the problem that there is none.
 pub(super) async fn find(state: &HttpState, id: RunId) -> Result<Run, ApiError> {
-    let run = state.app.db.run(id).await?;
+    let run = state.app.db.runs().find(id).await?;
     run.ok_or_else(|| ApiError::saying(Code::NotFound, "No such run"))
 }

@@ -2,7 +2,7 @@
 
 use actix_web::web::Data;
 
-use crate::db::runs::RUN_ORDER;
+use crate::db::reconcile::runs::RUN_ORDER;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
@@ -22,6 +22,6 @@ pub async fn handle(
     let paging = query.paging(RUN_ORDER, |value| text::moment(value).is_ok());
     let seal = query.seal();
     query.finish()?;
-    let page = state.app.db.list_runs(paging.cursor.as_ref(), paging.limit).await?;
+    let page = state.app.db.runs().list(paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, RunView::from, &seal)))
 }

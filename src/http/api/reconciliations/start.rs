@@ -68,13 +68,13 @@ async fn first(
     wait: bool,
 ) -> Result<Run, ApiError> {
     let id = RunId(claim.resource);
-    if let Some(run) = state.app.db.run(id).await? {
-        state.app.db.complete_key(claim).await?;
+    if let Some(run) = state.app.db.runs().find(id).await? {
+        state.app.db.idempotency().complete(claim).await?;
         return Ok(run);
     }
     match state.reconciler.start_as(id, request, None).await {
         Ok(started) => {
-            state.app.db.complete_key(claim).await?;
+            state.app.db.idempotency().complete(claim).await?;
             Ok(begun(started, wait).await)
         }
         Err(error) => find(state, RunId(state.app.give_up(claim, error).await?)).await,

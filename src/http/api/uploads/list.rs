@@ -41,7 +41,7 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<PageView<UploadView>>, ApiError> {
     let seal = query.seal();
-    let page = state.app.db.list_uploads(&caller.owner, &filter(query)?).await?;
+    let page = state.app.db.uploads().list(&caller.owner, &filter(query)?).await?;
     Ok(Json(PageView::of(page, UploadView::from, &seal)))
 }
 

@@ -4,7 +4,7 @@ use actix_web::web::Data;
 use utoipa::IntoParams;
 
 use super::DeliveryView;
-use crate::db::outbox::DELIVERY_ORDER;
+use crate::db::webhooks::DELIVERY_ORDER;
 use crate::domain::webhook::DeliveryStatus;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
@@ -36,6 +36,6 @@ pub async fn handle(
     let status = query.value("status", text::one_of(names));
     let seal = query.seal();
     query.finish()?;
-    let page = state.app.db.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
+    let page = state.app.db.webhooks().list(status, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, DeliveryView::from, &seal)))
 }

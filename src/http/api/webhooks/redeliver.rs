@@ -22,7 +22,7 @@ pub async fn handle(
     Id(id): Id<Uuid>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let delivery = state.app.db.redeliver(id, state.app.now()).await?;
+    let delivery = state.app.db.webhooks().redeliver(id, state.app.now()).await?;
     let none = || ApiError::saying(Code::NotFound, "No such delivery");
     Ok(HttpResponse::Accepted().json(DeliveryView::from(delivery.ok_or_else(none)?)))
 }

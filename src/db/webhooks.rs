@@ -15,7 +15,7 @@ use sea_orm::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::tracks::keyset;
+use super::engine::pagination::keyset;
 use super::{Cursor, Db, DbError, Page, Result};
 use crate::domain::webhook::{
     Delivery, DeliveryStatus, GIVE_UP_AFTER, Subscriber, delivery_id, event_of, message,
@@ -38,6 +38,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// An outbox for these subscribers.
+    pub(super) fn new(subscribers: Vec<Subscriber>) -> Self {
+        Self { subscribers, bell: Notify::new() }
+    }
+
     /// Whether nobody is told of anything.
     pub(super) fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -139,21 +144,19 @@ pub enum Attempt {
     Dead(String),
 }
 
-impl Db {
-    /// The same database, whose changes these subscribers are told of.
-    #[must_use]
-    pub fn with_subscribers(self, subscribers: Vec<Subscriber>) -> Self {
-        Self { outbox: Outbox { subscribers, bell: Notify::new() }.into(), ..self }
-    }
+/// The outbox of webhook deliveries.
+#[derive(Clone, Copy)]
+pub struct Webhooks<'a>(pub(in crate::db) &'a Db);
 
+impl Webhooks<'_> {
     /// Waits for news to deliver; it may also be another process's, so don't wait long.
-    pub async fn news_to_deliver(&self) {
-        self.outbox.bell.notified().await;
+    pub async fn wait_for_new(self) {
+        self.0.outbox.bell.notified().await;
     }
 
     /// Takes up to `limit` deliveries of an endpoint that are due, until `lease_end`.
-    pub async fn claim_deliveries(
-        &self,
+    pub async fn claim(
+        self,
         endpoint: &str,
         now: Timestamp,
         lease_end: Timestamp,
@@ -179,7 +182,7 @@ impl Db {
             .filter(Condition::all().not().add(Expr::exists(hidden)))
             .order_by(Column::NextAttemptAt, Order::Asc)
             .limit(limit)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let mut claimed = Vec::new();
         for row in due {
@@ -193,7 +196,7 @@ impl Db {
                 // Whoever was faster raised it.
                 .filter(Column::Attempts.eq(row.attempts))
                 .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
-                .exec(&self.write)
+                .exec(&self.0.write)
                 .await?;
             if taken.rows_affected == 1 {
                 let attempts = row.attempts + 1;
@@ -204,8 +207,8 @@ impl Db {
     }
 
     /// Notes how an attempt ended, unless another process has taken the delivery over.
-    pub async fn end_attempt(
-        &self,
+    pub async fn record_attempt(
+        self,
         delivery: &Delivery,
         attempt: &Attempt,
         now: Timestamp,
@@ -232,13 +235,13 @@ impl Db {
             .set(change)
             .filter(Column::Id.eq(delivery.id))
             .filter(Column::Attempts.eq(delivery.attempts))
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(())
     }
 
     /// Has a delivery sent again, whatever became of it; `None` where there is none.
-    pub async fn redeliver(&self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
+    pub async fn redeliver(self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
         Entity::update_many()
             .set(ActiveModel {
                 status: Set(DeliveryStatus::Pending.name().to_owned()),
@@ -249,14 +252,14 @@ impl Db {
                 ..Default::default()
             })
             .filter(Column::Id.eq(id))
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
-        self.outbox.ring();
-        Entity::find_by_id(id).one(&self.read).await?.map(TryInto::try_into).transpose()
+        self.0.outbox.ring();
+        Entity::find_by_id(id).one(&self.0.read).await?.map(TryInto::try_into).transpose()
     }
 
     /// Deletes a batch of deliveries that ended before a moment; gives how many went.
-    pub async fn prune_deliveries(&self, before: Timestamp, limit: u64) -> Result<u64> {
+    pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ended = [DeliveryStatus::Delivered, DeliveryStatus::Dead].map(DeliveryStatus::name);
         // The end of the last attempt's lease: about when it ended.
         let old =
@@ -267,18 +270,18 @@ impl Db {
         }
         // One of them may be being sent again.
         let done = Entity::delete_many().filter(Column::Id.is_in(ids)).filter(old);
-        Ok(done.exec(&self.write).await?.rows_affected)
+        Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 
     /// Gives up a batch of deliveries to endpoints that nobody here delivers to and that have
     /// been due since before a moment; gives how many.
-    pub async fn end_deliveries_to_nobody(
-        &self,
+    pub async fn give_up_unconfigured(
+        self,
         before: Timestamp,
         now: Timestamp,
         limit: u64,
     ) -> Result<u64> {
-        let configured = self.outbox.subscribers.iter().map(|subscriber| &subscriber.name);
+        let configured = self.0.outbox.subscribers.iter().map(|subscriber| &subscriber.name);
         let waiting = Condition::all()
             .add(Column::Status.eq(DeliveryStatus::Pending.name()))
             .add(Column::NextAttemptAt.lt(before))
@@ -297,18 +300,18 @@ impl Db {
             })
             .filter(Column::Id.is_in(ids))
             .filter(waiting);
-        Ok(done.exec(&self.write).await?.rows_affected)
+        Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 
-    async fn delivery_ids(&self, which: Condition, limit: u64) -> Result<Vec<Uuid>> {
+    async fn delivery_ids(self, which: Condition, limit: u64) -> Result<Vec<Uuid>> {
         let ids = Entity::find().select_only().column(Column::Id).filter(which);
         let ids = ids.order_by(Column::NextAttemptAt, Order::Asc).limit(limit);
-        Ok(ids.into_tuple().all(&self.read).await?)
+        Ok(ids.into_tuple().all(&self.0.read).await?)
     }
 
     /// A page of deliveries, newest first.
-    pub async fn list_deliveries(
-        &self,
+    pub async fn list(
+        self,
         status: Option<DeliveryStatus>,
         cursor: Option<&Cursor>,
         limit: u64,
@@ -326,7 +329,7 @@ impl Db {
             .order_by(Column::CreatedAt, Order::Desc)
             .order_by(Column::Id, Order::Desc)
             .limit(limit + 1)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let page = Page::cut(rows, limit, |row| Cursor {
             order: DELIVERY_ORDER.to_owned(),

@@ -5,35 +5,39 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::{EntityTrait, sea_query::OnConflict};
 use uuid::Uuid;
 
-use super::{Db, Result};
+use crate::db::{Db, Result};
 use crate::domain::Timestamp;
 
 /// The one row's key.
 const ONLY: i32 = 1;
 
-impl Db {
+/// The instance id and the buckets that carry its marker.
+#[derive(Clone, Copy)]
+pub struct Marker<'a>(pub(in crate::db) &'a Db);
+
+impl Marker<'_> {
     /// The id of this database, made by the first caller: `candidate`, or what is there.
-    pub async fn instance_id(&self, candidate: Uuid) -> Result<Uuid> {
-        if let Some(row) = instance::Entity::find_by_id(ONLY).one(&self.read).await? {
+    pub async fn instance_id(self, candidate: Uuid) -> Result<Uuid> {
+        if let Some(row) = instance::Entity::find_by_id(ONLY).one(&self.0.read).await? {
             return Ok(row.uuid);
         }
         let row = instance::ActiveModel { id: Set(ONLY), uuid: Set(candidate) };
         instance::Entity::insert(row)
             .on_conflict(OnConflict::column(instance::Column::Id).do_nothing().to_owned())
-            .exec_without_returning(&self.write)
+            .exec_without_returning(&self.0.write)
             .await?;
-        let row = instance::Entity::find_by_id(ONLY).one(&self.write).await?;
+        let row = instance::Entity::find_by_id(ONLY).one(&self.0.write).await?;
         Ok(row.map_or(candidate, |row| row.uuid))
     }
 
     /// Whether this database ever wrote its marker below a prefix of a bucket.
-    pub async fn has_marked(&self, bucket: &str, prefix: &str) -> Result<bool> {
+    pub async fn is_recorded(self, bucket: &str, prefix: &str) -> Result<bool> {
         let id = (bucket.to_owned(), prefix.to_owned());
-        Ok(marker::Entity::find_by_id(id).one(&self.read).await?.is_some())
+        Ok(marker::Entity::find_by_id(id).one(&self.0.read).await?.is_some())
     }
 
     /// Notes that the marker was written.
-    pub async fn note_marker(&self, bucket: &str, prefix: &str, now: Timestamp) -> Result<()> {
+    pub async fn record(self, bucket: &str, prefix: &str, now: Timestamp) -> Result<()> {
         let row = marker::ActiveModel {
             bucket: Set(bucket.to_owned()),
             prefix: Set(prefix.to_owned()),
@@ -42,7 +46,7 @@ impl Db {
         let known = [marker::Column::Bucket, marker::Column::Prefix];
         marker::Entity::insert(row)
             .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
-            .exec_without_returning(&self.write)
+            .exec_without_returning(&self.0.write)
             .await?;
         Ok(())
     }

@@ -18,10 +18,10 @@ use uuid::Uuid;
 use super::row::to_change;
 use super::save::{Change, Saved};
 use crate::db::Result;
-use crate::db::aborts::{self, NewAbort};
-use crate::db::bulk::{RowChange, update_each};
-use crate::db::outbox::Outbox;
+use crate::db::engine::bulk_update::{RowChange, update_each};
+use crate::db::multipart_aborts::{self, NewAbort};
 use crate::db::tracks::{bound_of, lock_all};
+use crate::db::webhooks::Outbox;
 use crate::domain::track::{Binding, Bound, bind};
 use crate::domain::transition::{Effect, Event, step};
 use crate::domain::{Policy, Timestamp, Upload};
@@ -201,7 +201,7 @@ impl Group {
         let left = self.writes.iter().filter_map(|Write { upload, left, .. }| {
             Some(NewAbort { upload, mark: left.clone()?, due: upload.updated_at })
         });
-        aborts::add(txn, left).await?;
+        multipart_aborts::add(txn, left).await?;
         let tracks: Vec<_> = self
             .tracks
             .into_values()

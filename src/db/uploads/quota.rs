@@ -11,7 +11,7 @@ use sea_orm::{
     QuerySelect, Statement,
 };
 
-use super::{DbError, Result};
+use crate::db::{DbError, Result};
 use crate::domain::{Status, Upload};
 
 /// How many uploads an owner may have; `None` is as many as it likes.

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use thread_local::ThreadLocal;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DbError, Result};
+use crate::db::{DbError, Result};
 
 /// How many may stand in the queue. A group takes milliseconds: what is written behind this
 /// many would be answered too late anyway.
@@ -45,7 +45,7 @@ enum Company {
 }
 
 /// The way to the task that works; the task ends with the last of these.
-pub(super) struct Grouped<I, O>(mpsc::Sender<Asked<I, O>>);
+pub(in crate::db) struct Grouped<I, O>(mpsc::Sender<Asked<I, O>>);
 
 impl<I, O> Clone for Grouped<I, O> {
     fn clone(&self) -> Self {
@@ -161,7 +161,7 @@ async fn next<A>(
 /// A queue and a task for each thread that asks, on that thread's own runtime. Between a thread
 /// and a task elsewhere each question and each answer wakes somebody, which takes longer than a
 /// short query; here all that a thread has read of its sockets makes a group.
-pub(super) struct EachThread<I: Send, O: Send> {
+pub(in crate::db) struct EachThread<I: Send, O: Send> {
     start: Arc<dyn Fn() -> Grouped<I, O> + Send + Sync>,
     started: Arc<ThreadLocal<RefCell<Grouped<I, O>>>>,
 }

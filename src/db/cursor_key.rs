@@ -5,7 +5,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::EntityTrait as _;
 use sea_orm::sea_query::OnConflict;
 
-use super::page::Seal;
+use super::Seal;
 use super::{Db, DbError, Result};
 
 /// The secret that cursors are sealed with.
@@ -13,7 +13,7 @@ const CURSORS: &str = "cursors";
 
 impl Db {
     /// What seals the cursors of this database's lists.
-    pub async fn cursor_seal(&self) -> Result<Seal> {
+    pub async fn cursor_key(&self) -> Result<Seal> {
         if let Some(row) = Entity::find_by_id(CURSORS.to_owned()).one(&self.read).await? {
             return read(&row.value);
         }

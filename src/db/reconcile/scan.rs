@@ -2,14 +2,13 @@
 //! deletions that are due.
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement, UnionType};
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
-use super::uploads::to_row;
-use super::{Db, DbError, Result, packed};
+use crate::db::{Db, DbError, Result, sqlite_json};
 use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::Deletion;
@@ -137,11 +136,15 @@ fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
         .filter(Column::Policy.eq(policy.as_str()))
 }
 
-impl Db {
+/// The uploads of a policy, across owners.
+#[derive(Clone, Copy)]
+pub struct Scan<'a>(pub(in crate::db) &'a Db);
+
+impl Scan<'_> {
     /// The next rows of a policy in a range of keys, in byte order of the key, with the few
     /// columns that decisions need.
-    pub async fn known_by_key(
-        &self,
+    pub async fn list_summaries(
+        self,
         policy: &PolicyName,
         range: &KeyRange,
         limit: u64,
@@ -155,33 +158,33 @@ impl Db {
             .filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
         let values = [
-            packed::column::<upload::Entity>(Column::Key),
-            packed::column::<upload::Entity>(Column::Status),
-            packed::column::<upload::Entity>(Column::Etag),
-            packed::column::<upload::Entity>(Column::Late),
+            sqlite_json::column::<upload::Entity>(Column::Key),
+            sqlite_json::column::<upload::Entity>(Column::Status),
+            sqlite_json::column::<upload::Entity>(Column::Etag),
+            sqlite_json::column::<upload::Entity>(Column::Late),
             Expr::col("deadline"),
-            packed::column::<upload::Entity>(Column::ObjectDeleteAfter),
-            packed::column::<upload::Entity>(Column::ObjectDeletedAt),
+            sqlite_json::column::<upload::Entity>(Column::ObjectDeleteAfter),
+            sqlite_json::column::<upload::Entity>(Column::ObjectDeletedAt),
         ];
         let rows: Vec<UploadSummaryRow> =
-            packed::tuples(&self.read, query.as_query(), values).await?;
+            sqlite_json::tuples(&self.0.read, query.as_query(), values).await?;
         rows.into_iter().map(known).collect()
     }
 
     /// The rows of a policy with these keys, in no order.
-    pub async fn rows_at(&self, policy: &PolicyName, keys: Vec<String>) -> Result<Vec<Upload>> {
+    pub async fn find_by_keys(self, policy: &PolicyName, keys: Vec<String>) -> Result<Vec<Upload>> {
         let query = upload::Entity::find()
             .filter(Column::Policy.eq(policy.as_str()))
             .filter(Column::Key.is_in(keys));
-        query.all(&self.read).await?.into_iter().map(TryInto::try_into).collect()
+        query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// The keys of open rows of a policy in a range, in byte order: of those that may change
     /// without anybody telling. These are pending ones, ones that expired since `late_since`,
     /// and verified ones that their own URL can still overwrite. Each kind is a part of its
     /// own, so that each has an index that holds little else.
-    pub async fn open_keys(
-        &self,
+    pub async fn list_open_keys(
+        self,
         policy: &PolicyName,
         range: &KeyRange,
         window: &OpenWindow,
@@ -189,14 +192,14 @@ impl Db {
     ) -> Result<Vec<String>> {
         let mut query = together(open_within(policy, range, window, limit), Column::Key);
         query.order_by(Column::Key, Order::Asc).limit(limit);
-        let key = packed::column::<upload::Entity>(Column::Key);
-        let keys: Vec<(String,)> = packed::tuples(&self.read, &query, [key]).await?;
+        let key = sqlite_json::column::<upload::Entity>(Column::Key);
+        let keys: Vec<(String,)> = sqlite_json::tuples(&self.0.read, &query, [key]).await?;
         Ok(keys.into_iter().map(|(key,)| key).collect())
     }
 
     /// How many rows of a policy are open; none is counted beyond `most`.
     pub async fn count_open(
-        &self,
+        self,
         policy: &PolicyName,
         window: &OpenWindow,
         most: u64,
@@ -205,15 +208,10 @@ impl Db {
         Ok(Ord::min(self.count_some(&together(queries, Column::Id)).await?, most))
     }
 
-    /// An upload, whoever owns it.
-    pub async fn any_upload(&self, id: UploadId) -> Result<Option<Upload>> {
-        upload::Entity::find_by_id(id.0).one(&self.read).await?.map(TryInto::try_into).transpose()
-    }
-
     /// Final rows of a policy whose object is due for deletion, the longest due first, after
     /// one that was seen before.
-    pub async fn due_deletions(
-        &self,
+    pub async fn list_due_deletions(
+        self,
         policy: &PolicyName,
         now: Timestamp,
         after: Option<(Timestamp, UploadId)>,
@@ -230,28 +228,23 @@ impl Db {
             .order_by(Column::ObjectDeleteAfter, Order::Asc)
             .order_by(Column::Id, Order::Asc)
             .limit(limit)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
     /// How many objects of a policy are due for deletion; none is counted beyond `most`.
-    pub async fn count_due(&self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
+    pub async fn count_due(self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
         self.count_some(&only(due_query(policy, now).limit(most), Column::Id)).await
     }
 
-    /// Adds a row that is in a final state from the start; `false` where there is one of
-    /// that id or key.
-    pub async fn add_ended(&self, upload: &Upload) -> Result<bool> {
-        let added = upload::Entity::insert(to_row(upload))
-            .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&self.write)
-            .await?;
-        Ok(added == 1)
-    }
-
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
-    pub async fn count_in(&self, policy: &PolicyName, range: &KeyRange, most: u64) -> Result<u64> {
+    pub async fn count_in_range(
+        self,
+        policy: &PolicyName,
+        range: &KeyRange,
+        most: u64,
+    ) -> Result<u64> {
         // In the order of the index: what is behind them is never read.
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
@@ -259,27 +252,27 @@ impl Db {
     }
 
     /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
-    async fn count_some(&self, query: &SelectStatement) -> Result<u64> {
-        let mut count = packed::statement(&self.read, query);
+    async fn count_some(self, query: &SelectStatement) -> Result<u64> {
+        let mut count = sqlite_json::statement(&self.0.read, query);
         count.sql = format!("SELECT COUNT(*) FROM ({}) AS some_rows", count.sql);
         // A count always gives one row, and is never negative.
-        let Some(row) = self.read.query_one_raw(count).await? else { return Ok(0) };
+        let Some(row) = self.0.read.query_one_raw(count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// Whether an object was ever seen under a policy.
-    pub async fn has_seen_objects(&self, policy: &PolicyName) -> Result<bool> {
+    pub async fn has_seen_objects(self, policy: &PolicyName) -> Result<bool> {
         let query = upload::Entity::find()
             .filter(Column::Policy.eq(policy.as_str()))
             .filter(Column::Etag.is_not_null());
-        Ok(query.limit(1).one(&self.read).await?.is_some())
+        Ok(query.limit(1).one(&self.0.read).await?.is_some())
     }
 
     /// How many rows a policy has.
-    pub async fn count_rows(&self, policy: &PolicyName) -> Result<u64> {
+    pub async fn count_rows(self, policy: &PolicyName) -> Result<u64> {
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
-        Ok(query.count(&self.read).await?)
+        Ok(query.count(&self.0.read).await?)
     }
 }
 
@@ -342,7 +335,7 @@ mod tests {
         let by_any: &[&str] = &["ix_uploads_pending", "ix_uploads_stats"];
         let [some, all] = &read;
         for (query, pending) in [(some, by_key), (all, by_any), (&counted, by_any)] {
-            let statement = packed::statement(&db.read, query);
+            let statement = sqlite_json::statement(&db.read, query);
             assert!(!statement.sql.contains("LIMIT ?"), "{}", statement.sql);
             let plan = db.explain(statement).await.expect("a plan").join("\n");
             assert!(pending.iter().any(|index| plan.contains(index)), "{plan}");
@@ -350,13 +343,13 @@ mod tests {
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
         let due = only(due_query(&policy, now).limit(1), Column::Id);
-        let due = packed::statement(&db.read, &due);
+        let due = sqlite_json::statement(&db.read, &due);
         let due = db.explain(due).await.expect("a plan").join("\n");
         assert!(due.contains("ix_uploads_due"), "{due}");
-        assert_eq!(db.count_open(&policy, &window, 100).await.expect("a count"), 20);
-        assert_eq!(db.count_open(&policy, &window, 7).await.expect("a count"), 7);
+        assert_eq!(db.scan().count_open(&policy, &window, 100).await.expect("a count"), 20);
+        assert_eq!(db.scan().count_open(&policy, &window, 7).await.expect("a count"), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
-        assert_eq!(db.count_open(&policy, &early, 100).await.expect("a count"), 40);
+        assert_eq!(db.scan().count_open(&policy, &early, 100).await.expect("a count"), 40);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 /// The texts of a statement, by how many rows it is about.
-pub(super) struct Texts<const LENGTHS: usize>([OnceLock<String>; LENGTHS]);
+pub(in crate::db) struct Texts<const LENGTHS: usize>([OnceLock<String>; LENGTHS]);
 
 impl<const LENGTHS: usize> Default for Texts<LENGTHS> {
     fn default() -> Self {

@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
 };
 
-use super::{Cursor, Db, DbError, Page, Result};
+use crate::db::{Cursor, Db, DbError, Page, Result};
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::{PolicyName, RunId, UploadId};
 
@@ -51,20 +51,24 @@ pub(super) async fn insert(
     Ok(())
 }
 
-impl Db {
+/// What reconciliation runs found.
+#[derive(Clone, Copy)]
+pub struct Findings<'a>(pub(in crate::db) &'a Db);
+
+impl Findings<'_> {
     /// Adds findings to a run as if shard `shard` had made them from `place` on.
-    pub async fn add_findings(
-        &self,
+    pub async fn create(
+        self,
         id: RunId,
         shard: i32,
         place: u64,
         findings: &[Finding],
     ) -> Result<()> {
-        insert(&self.write, id, shard, place, findings).await
+        insert(&self.0.write, id, shard, place, findings).await
     }
 
     /// What a shard said of the multipart uploads that it found.
-    pub async fn multiparts_found(&self, id: RunId, shard: i32) -> Result<Vec<String>> {
+    pub async fn list_multiparts(self, id: RunId, shard: i32) -> Result<Vec<String>> {
         let details: Vec<Option<String>> = finding::Entity::find()
             .select_only()
             .column(finding::Column::Detail)
@@ -73,14 +77,14 @@ impl Db {
             .filter(finding::Column::Number.gte(number(shard, 0)))
             .filter(finding::Column::Number.lt(number(shard + 1, 0)))
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         Ok(details.into_iter().flatten().collect())
     }
 
     /// A page of a run's findings, by shard and in the order they were made.
-    pub async fn list_findings(
-        &self,
+    pub async fn list(
+        self,
         id: RunId,
         kind: Option<FindingKind>,
         cursor: Option<&Cursor>,
@@ -96,7 +100,7 @@ impl Db {
         let rows = query
             .order_by(finding::Column::Number, Order::Asc)
             .limit(limit + 1)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let page = Page::cut(rows, limit, |row| Cursor {
             order: FINDING_ORDER.to_owned(),

@@ -21,12 +21,15 @@ use sea_orm::{
 use serde::de::DeserializeOwned;
 
 /// A row that is read in such ways.
-pub(super) trait Packed: DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send {}
+pub(in crate::db) trait Packed:
+    DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send
+{
+}
 
 impl<T: DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send> Packed for T {}
 
 /// The row with a key.
-pub(super) async fn one<E: EntityTrait>(
+pub(in crate::db) async fn one<E: EntityTrait>(
     connection: &impl ConnectionTrait,
     by_key: Select<E>,
 ) -> Result<Option<E::Model>, DbErr> {
@@ -34,7 +37,7 @@ pub(super) async fn one<E: EntityTrait>(
 }
 
 /// All rows of a query, in its order.
-pub(super) async fn all<E>(
+pub(in crate::db) async fn all<E>(
     connection: &DatabaseConnection,
     query: Select<E>,
 ) -> Result<Vec<E::Model>, DbErr>
@@ -55,12 +58,12 @@ where
 }
 
 /// What sqlx says of a statement, as sea-orm has it.
-pub(super) fn failed(error: Error) -> DbErr {
+pub(in crate::db) fn failed(error: Error) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(error.into()))
 }
 
 /// What reads whole rows: as one JSON text from `SQLite`, as they are from PostgreSQL.
-pub(super) fn packing<E: EntityTrait>(
+pub(in crate::db) fn packing<E: EntityTrait>(
     connection: &DatabaseConnection,
     query: Select<E>,
 ) -> Statement {
@@ -73,7 +76,7 @@ pub(super) fn packing<E: EntityTrait>(
 
 /// Some columns of all rows of a query that selects these alone, in its order. `values` are the
 /// columns again, as JSON has them.
-pub(super) async fn tuples<T>(
+pub(in crate::db) async fn tuples<T>(
     connection: &DatabaseConnection,
     query: &SelectStatement,
     values: impl IntoIterator<Item = SimpleExpr>,
@@ -107,7 +110,10 @@ async fn unpacked<T: DeserializeOwned>(
 }
 
 /// A query as the database takes it, its limits written out for `SQLite`.
-pub(super) fn statement(connection: &impl ConnectionTrait, query: &SelectStatement) -> Statement {
+pub(in crate::db) fn statement(
+    connection: &impl ConnectionTrait,
+    query: &SelectStatement,
+) -> Statement {
     let backend = connection.get_database_backend();
     let mut statement = backend.build(query);
     if backend != DbBackend::Sqlite {
@@ -136,7 +142,7 @@ pub(super) fn statement(connection: &impl ConnectionTrait, query: &SelectStateme
 }
 
 /// A column's value as JSON has it.
-pub(super) fn column<E: EntityTrait>(of: E::Column) -> SimpleExpr {
+pub(in crate::db) fn column<E: EntityTrait>(of: E::Column) -> SimpleExpr {
     let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&of)));
     match of.def().get_column_type() {
         // JSON holds no bytes, and the hexadecimal of NULL is empty.

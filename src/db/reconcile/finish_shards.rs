@@ -8,10 +8,13 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use uuid::Uuid;
 
-use super::row::end_of;
-use super::{Finished, Mark, claim_one, ends_of, held, lock_run, shard, skip, time, write_mark};
-use crate::db::group::Grouped;
-use crate::db::runs::end_run;
+use entity::reconcile_shard as shard;
+
+use super::shard_row::end_of;
+use super::shards::{Finished, Mark, claim_one, ends_of, held, lock_run, skip, write_mark};
+use crate::db::engine::batcher::Grouped;
+use crate::db::engine::clock::time;
+use crate::db::reconcile::runs::end_run;
 use crate::db::{Result, begin};
 use crate::domain::run::{RunShard, ShardStatus, Verdict, verdict};
 use crate::domain::{PolicyName, RunId, Timestamp};

@@ -6,6 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
+use sea_orm::{ColumnTrait, Condition};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use uuid::Uuid;
@@ -78,6 +80,38 @@ impl Cursor {
         let cursor: Self = serde_json::from_slice(json).ok()?;
         (cursor.order == order).then_some(cursor)
     }
+}
+
+/// A column's value, which no index is used for.
+pub(in crate::db) fn no_index<C: ColumnTrait>(column: C) -> Expr {
+    Func::coalesce([column.into_expr(), column.into_expr()]).into()
+}
+
+/// Rows behind a cursor: `(column, id) > (value, id)`, spelt out for both databases. The bound
+/// on the column alone is what PostgreSQL begins at.
+pub(in crate::db) fn keyset<C: ColumnTrait>(
+    column: C,
+    id_column: C,
+    value: sea_orm::Value,
+    id: Uuid,
+    descending: bool,
+) -> Condition {
+    keyset_by(column.into_expr(), id_column.into_expr(), value, id, descending)
+}
+
+pub(in crate::db) fn keyset_by(
+    by: Expr,
+    id_column: Expr,
+    value: sea_orm::Value,
+    id: Uuid,
+    descending: bool,
+) -> Condition {
+    let (bound, further, tie) = if descending {
+        (by.clone().lte(value.clone()), by.lt(value), id_column.lt(id))
+    } else {
+        (by.clone().gte(value.clone()), by.gt(value), id_column.gt(id))
+    };
+    Condition::all().add(bound).add(Condition::any().add(further).add(tie))
 }
 
 impl<T> Page<T> {

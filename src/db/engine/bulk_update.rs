@@ -4,7 +4,7 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoIden as _, Query, Tabl
 use sea_orm::{ActiveModelTrait, ActiveValue, ConnectionTrait, EntityTrait, Iterable as _, Value};
 use uuid::Uuid;
 
-use super::Result;
+use crate::db::Result;
 
 /// How many parameters a statement takes at most: `SQLite` allows 32,766 of them,
 /// `PostgreSQL` 65,535.
@@ -12,7 +12,7 @@ const PARAMETERS: usize = 32_000;
 
 /// A change of one row.
 #[derive(Debug, Clone)]
-pub(super) struct RowChange<A> {
+pub(in crate::db) struct RowChange<A> {
     /// Which row.
     pub id: Uuid,
     /// The version that was read: a row of another one is left as it is.
@@ -23,7 +23,7 @@ pub(super) struct RowChange<A> {
 
 /// Makes changes of different rows, and raises the rows' versions. Gives how many rows were
 /// changed.
-pub(super) async fn update_each<A: ActiveModelTrait>(
+pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     connection: &impl ConnectionTrait,
     (id, version): (Column<A>, Column<A>),
     changes: &[RowChange<A>],

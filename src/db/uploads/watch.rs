@@ -14,7 +14,8 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 use uuid::Uuid;
 
-use super::{Db, Result};
+use super::Uploads;
+use crate::db::{Db, Result};
 use crate::domain::{ConcurrencyLimit, LimitReached, Owner, Permit, Upload, UploadId};
 
 /// How often other processes' changes are asked for.
@@ -30,7 +31,7 @@ const BACKLOG: usize = 8;
 const DEFAULT_LIMIT: usize = 10_000;
 
 /// Who waits for what.
-pub(super) struct Changes {
+pub(in crate::db) struct Changes {
     topics: Mutex<Topics>,
     limit: Arc<ConcurrencyLimit>,
 }
@@ -63,7 +64,7 @@ impl Changes {
     }
 
     /// Tells a committed change to those who wait for it.
-    pub(super) fn publish(&self, upload: &Upload) {
+    pub(in crate::db) fn publish(&self, upload: &Upload) {
         if let Some(topic) = self.topics().by_id.get_mut(&upload.id.0)
             && upload.version > topic.version
         {
@@ -120,40 +121,40 @@ impl Drop for Watch {
     }
 }
 
-impl Db {
+impl Uploads<'_> {
     /// How many may wait at once, and how many of one owner.
-    pub fn limit_waiters(&self, limit: usize, share: usize) {
-        self.changes.limit.set_limits(limit, share);
+    pub fn limit_watchers(self, limit: usize, share: usize) {
+        self.0.changes.limit.set_limits(limit, share);
     }
 
     /// Sends all who wait away, and takes no more.
-    pub(super) fn end_waits(&self) {
-        self.limit_waiters(0, 0);
-        let ended = std::mem::take(&mut self.changes.topics().by_id);
+    pub(in crate::db) fn end_watches(self) {
+        self.limit_watchers(0, 0);
+        let ended = std::mem::take(&mut self.0.changes.topics().by_id);
         drop(ended);
     }
 
     /// How many wait now.
-    pub fn waiters(&self) -> usize {
-        self.changes.limit.in_use()
+    pub fn watchers(self) -> usize {
+        self.0.changes.limit.in_use()
     }
 
     /// Takes an owner's place among those who wait for an upload. Read the row after this, and
     /// no change is missed.
-    pub fn watch(&self, owner: &Owner, id: UploadId) -> Result<Watch, LimitReached> {
-        let permit = self.changes.limit.acquire(owner)?;
-        let mut topics = self.changes.topics();
+    pub fn watch(self, owner: &Owner, id: UploadId) -> Result<Watch, LimitReached> {
+        let permit = self.0.changes.limit.acquire(owner)?;
+        let mut topics = self.0.changes.topics();
         let fresh = || Topic { news: broadcast::channel(BACKLOG).0, version: 0 };
         let news = topics.by_id.entry(id.0).or_insert_with(fresh).news.subscribe();
         if !std::mem::replace(&mut topics.polling, true) {
-            tokio::spawn(poll(self.clone()));
+            tokio::spawn(poll(self.0.clone()));
         }
         drop(topics);
-        Ok(Watch { changes: Arc::clone(&self.changes), _permit: permit, id, news, seen: 0 })
+        Ok(Watch { changes: Arc::clone(&self.0.changes), _permit: permit, id, news, seen: 0 })
     }
 
     /// Tells what other processes have committed since.
-    async fn tell_others_changes(&self, known: &[(Uuid, i64)]) -> Result<()> {
+    async fn tell_others_changes(self, known: &[(Uuid, i64)]) -> Result<()> {
         for chunk in known.chunks(POLL_CHUNK) {
             let known: HashMap<Uuid, i64> = chunk.iter().copied().collect();
             let versions: Vec<(Uuid, i64)> = upload::Entity::find()
@@ -161,7 +162,7 @@ impl Db {
                 .columns([Column::Id, Column::Version])
                 .filter(Column::Id.is_in(known.keys().copied()))
                 .into_tuple()
-                .all(&self.read)
+                .all(&self.0.read)
                 .await?;
             let newer = versions.into_iter().filter(|(id, version)| known.get(id) < Some(version));
             let newer: Vec<Uuid> = newer.map(|(id, _)| id).collect();
@@ -169,8 +170,8 @@ impl Db {
                 continue;
             }
             let query = upload::Entity::find().filter(Column::Id.is_in(newer));
-            for row in query.all(&self.read).await? {
-                self.changes.publish(&row.try_into()?);
+            for row in query.all(&self.0.read).await? {
+                self.0.changes.publish(&row.try_into()?);
             }
         }
         Ok(())
@@ -202,7 +203,7 @@ async fn poll(db: Db) {
                 asking.0 = None;
                 return;
             }
-        } else if let Err(error) = db.tell_others_changes(&known).await {
+        } else if let Err(error) = db.uploads().tell_others_changes(&known).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "other processes' changes not read; asked again in a second"

@@ -20,19 +20,16 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::uploads::{Change, Saved};
-use super::{Db, Result, findings, suspects};
+use super::finish_shards::End;
+use super::shard_row::read_shard;
+use super::{findings, missing_candidates};
+use crate::db::engine::clock::{lease_end, time};
+use crate::db::uploads::{Change, Saved};
+use crate::db::{Db, Result};
 use crate::domain::run::{
     Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind,
 };
 use crate::domain::{RunId, Timestamp, Upload, UploadId};
-
-mod finish;
-mod row;
-
-use finish::End;
-pub(super) use finish::{Finisher, finisher};
-pub(super) use row::{counters_of, lease_end, new_row, read_shard, time};
 
 /// How far a shard is, to be written with what was done.
 #[derive(Debug, Clone, Default)]
@@ -73,10 +70,14 @@ pub enum Finished {
     Lost,
 }
 
-impl Db {
+/// The shards of reconciliation runs.
+#[derive(Clone, Copy)]
+pub struct Shards<'a>(pub(in crate::db) &'a Db);
+
+impl Shards<'_> {
     /// Claims a shard of a run that nobody holds and whose turn it is.
-    pub async fn claim_shard(
-        &self,
+    pub async fn claim(
+        self,
         run: RunId,
         holder: Uuid,
         lease: Duration,
@@ -85,44 +86,44 @@ impl Db {
             .filter(shard::Column::RunId.eq(run.0))
             .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
             .order_by(shard::Column::Number, Order::Asc)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
-        let now = time(&self.write, Duration::ZERO).await?;
-        claim_one(&self.write, self.is_postgres(), &open, now, (holder, lease)).await
+        let now = time(&self.0.write, Duration::ZERO).await?;
+        claim_one(&self.0.write, self.0.is_postgres(), &open, now, (holder, lease)).await
     }
 
     /// Holds a shard for longer; `false` where it is not this claim's any more.
-    pub async fn renew_shard(&self, shard: &RunShard, lease: Duration) -> Result<bool> {
-        self.hold(&self.write, shard, lease).await
+    pub async fn renew(self, shard: &RunShard, lease: Duration) -> Result<bool> {
+        self.hold(&self.0.write, shard, lease).await
     }
 
     /// Lets all shards of a process go, for others to take at once.
-    pub async fn release_shards(&self, holder: Uuid) -> Result<()> {
+    pub async fn release_all(self, holder: Uuid) -> Result<()> {
         shard::Entity::update_many()
-            .col_expr(shard::Column::ExpiresAt, lease_end(self.is_postgres(), Duration::ZERO))
+            .col_expr(shard::Column::ExpiresAt, lease_end(self.0.is_postgres(), Duration::ZERO))
             .filter(shard::Column::Holder.eq(holder))
             .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(())
     }
 
     /// Saves a batch of a shard's work, all of it or nothing. `mark` says how far the shard
     /// is, given the uploads as they were saved.
-    pub async fn save_shard(
-        &self,
+    pub async fn save(
+        self,
         shard: &RunShard,
         lease: Duration,
         changes: Vec<Change<'_>>,
         now: Timestamp,
         mark: impl FnOnce(&[Upload]) -> Mark,
     ) -> Result<Batch> {
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         if !self.hold(&txn, shard, lease).await? {
             txn.rollback().await?;
             return Ok(Batch::Lost);
         }
-        let (saved, superseded) = self.save_in(&txn, changes, now).await?;
+        let (saved, superseded) = self.0.uploads().save_in(&txn, changes, now).await?;
         let raced: Vec<usize> = (0..)
             .zip(&saved)
             .filter_map(|(i, saved)| match saved {
@@ -144,20 +145,20 @@ impl Db {
         let mark = mark(&done);
         write_mark(&txn, shard, &mark, update_of(shard)).await?;
         txn.commit().await?;
-        self.tell_all(&saved, &superseded);
+        self.0.uploads().tell_all(&saved, &superseded);
         Ok(Batch::Saved(done))
     }
 
     /// Spends of the run's budget of deletions before anything is deleted; gives how many
     /// may be, `None` where the shard is not this claim's any more.
     pub async fn spend_deletions(
-        &self,
+        self,
         shard: &RunShard,
         lease: Duration,
         wanted: u64,
         budget: u64,
     ) -> Result<Option<u64>> {
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         let Some(run) = lock_run(&txn, shard.run).await? else {
             txn.rollback().await?;
             return Ok(None);
@@ -181,15 +182,15 @@ impl Db {
     }
 
     /// How many deletions a run has spent.
-    pub async fn spent_deletions(&self, run: RunId) -> Result<u64> {
-        let row = run::Entity::find_by_id(run.0).one(&self.read).await?;
+    pub async fn spent_deletions(self, run: RunId) -> Result<u64> {
+        let row = run::Entity::find_by_id(run.0).one(&self.0.read).await?;
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
     }
 
     /// Ends a shard, and its run where it was the last; else claims the next one. Ends that
     /// come at once share a commit.
-    pub async fn finish_shard(
-        &self,
+    pub async fn finish(
+        self,
         shard: &RunShard,
         (status, error): (ShardStatus, Option<String>),
         mark: &Mark,
@@ -197,23 +198,23 @@ impl Db {
         now: Timestamp,
     ) -> Result<Finished> {
         let mark = Mark { doubt: error.or_else(|| mark.doubt.clone()), ..mark.clone() };
-        self.finisher.ask(End { shard: shard.clone(), status, mark, claim, now }).await
+        self.0.finisher.ask(End { shard: shard.clone(), status, mark, claim, now }).await
     }
 
     /// Finds the shard open under its fence, locks its row, and renews its lease.
     async fn hold(
-        &self,
+        self,
         connection: &impl ConnectionTrait,
         shard: &RunShard,
         lease: Duration,
     ) -> Result<bool> {
-        let held = held(shard, self.is_postgres(), lease).exec(connection).await?;
+        let held = held(shard, self.0.is_postgres(), lease).exec(connection).await?;
         Ok(held.rows_affected == 1)
     }
 }
 
 /// A write to a shard that is open under its fence, whose lease is then so long.
-fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::Entity> {
+pub(super) fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::Entity> {
     update_of(shard)
         .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
         .filter(shard::Column::Fence.eq(shard.fence))
@@ -222,7 +223,7 @@ fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::
 
 /// Claims one of a run's open shards that nobody holds and whose turn it is. `now` is by the
 /// database's clock.
-async fn claim_one(
+pub(super) async fn claim_one(
     connection: &impl ConnectionTrait,
     postgres: bool,
     rows: &[shard::Model],
@@ -260,7 +261,7 @@ fn update_of(shard: &RunShard) -> UpdateMany<shard::Entity> {
 
 /// Locks a run that is at work. (An update without a change: `FOR UPDATE` would wait for
 /// those who write findings, which hold on to the run by their foreign key.)
-async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Model>> {
+pub(super) async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Model>> {
     let row = run::Entity::update_many()
         .col_expr(run::Column::Status, Expr::value(RunStatus::Running.name()))
         .filter(run::Column::Id.eq(id.0))
@@ -271,7 +272,7 @@ async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Mo
 }
 
 /// Writes how far a shard is; `false`, and nothing, where `update` does not find it.
-async fn write_mark(
+pub(super) async fn write_mark(
     txn: &DatabaseTransaction,
     shard: &RunShard,
     mark: &Mark,
@@ -293,12 +294,12 @@ async fn write_mark(
         return Ok(false);
     }
     findings::insert(txn, shard.run, shard.number, *found, new).await?;
-    suspects::insert(txn, shard, suspected).await?;
+    missing_candidates::insert(txn, shard, suspected).await?;
     Ok(true)
 }
 
 /// Skips the open shards of some policies.
-async fn skip<'a>(
+pub(super) async fn skip<'a>(
     txn: &DatabaseTransaction,
     run: RunId,
     policies: impl ExactSizeIterator<Item = &'a str>,

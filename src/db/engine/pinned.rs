@@ -18,9 +18,10 @@ use sea_query_sqlx::SqlxValues;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::open::MAY_BE_GONE;
-use super::packed::{Packed, failed};
-use super::{note_statement, packed};
+use super::connect::MAY_BE_GONE;
+use super::sqlite_json;
+use super::sqlite_json::{Packed, failed};
+use crate::db::note_statement;
 
 /// A connection that is taken out of its pool.
 enum Connection {
@@ -32,7 +33,7 @@ enum Connection {
 type Idle = (Connection, Instant);
 
 /// Some of a pool's connections. Others are given back to it.
-pub(super) struct Kept {
+pub(in crate::db) struct Kept {
     pool: DatabaseConnection,
     most: usize,
     /// `None` once no more are kept.
@@ -55,7 +56,7 @@ impl Kept {
 
     /// What reads whole rows by [`Self::rows`].
     pub fn text<E: EntityTrait>(&self, query: Select<E>) -> String {
-        packed::packing(&self.pool, query).sql
+        sqlite_json::packing(&self.pool, query).sql
     }
 
     /// The rows of a query, whose parameters are ids.

@@ -26,15 +26,15 @@ const ROWS_AHEAD: usize = 1000;
 
 /// A connection to PostgreSQL that was idle for so long is tried before it is used: the server
 /// may have gone, or somebody between.
-pub(super) const MAY_BE_GONE: Duration = Duration::from_secs(1);
+pub(in crate::db) const MAY_BE_GONE: Duration = Duration::from_secs(1);
 
 /// What each connection of `SQLite` that reads keeps of the file, in KiB: of a large table 2 MiB
 /// a connection, as is usual, hold no more that is asked for again than this, and the system
 /// keeps the file anyway.
-pub(super) const READ_CACHE: u32 = 256;
+pub(in crate::db) const READ_CACHE: u32 = 256;
 
 /// The same for the one that writes: what a transaction changes is kept until its end. As usual.
-pub(super) const WRITE_CACHE: u32 = 2000;
+pub(in crate::db) const WRITE_CACHE: u32 = 2000;
 
 /// What each connection to PostgreSQL is told. Our statements go by indexes, and their plans are kept:
 /// one made while a table is empty would read all of it from then on, until the server next looks at
@@ -46,7 +46,7 @@ pub(super) const WRITE_CACHE: u32 = 2000;
 /// sorts all that an owner has.
 const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off; SET random_page_cost = 1.1";
 
-pub(super) fn sqlite_options(
+pub(in crate::db) fn sqlite_options(
     path: &str,
     settings: &DbSettings,
     (connections, cache_kib): (u32, u32),
@@ -73,7 +73,7 @@ pub(super) fn sqlite_options(
     options
 }
 
-pub(super) fn postgres_options(
+pub(in crate::db) fn postgres_options(
     url: &str,
     settings: &DbSettings,
     ending: Arc<AtomicBool>,

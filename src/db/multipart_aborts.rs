@@ -22,7 +22,7 @@ const CHUNK: usize = 1000;
 
 /// An abort that is due.
 #[derive(Debug, Clone)]
-pub struct AbortDue {
+pub struct DueAbort {
     /// Whose parts they are.
     pub upload: UploadId,
     /// Under which policy.
@@ -34,14 +34,14 @@ pub struct AbortDue {
     mark: String,
 }
 
-impl AbortDue {
+impl DueAbort {
     /// The store's id; `None` for an intent: whatever is open there and nobody's.
     pub fn multipart_id(&self) -> Option<&str> {
         (!self.mark.starts_with(INTENT)).then_some(&self.mark)
     }
 }
 
-impl From<Model> for AbortDue {
+impl From<Model> for DueAbort {
     fn from(row: Model) -> Self {
         let Model { upload_id, multipart_id, policy, key, attempts, .. } = row;
         let (upload, policy) = (UploadId(upload_id), PolicyName::new(policy));
@@ -86,42 +86,46 @@ pub(super) async fn add(
     Ok(())
 }
 
-impl Db {
+/// Multipart uploads that are to be aborted.
+#[derive(Clone, Copy)]
+pub struct MultipartAborts<'a>(pub(in crate::db) &'a Db);
+
+impl MultipartAborts<'_> {
     /// Puts on record that a multipart upload is about to be opened; looked into from `due`
     /// on, unless it is settled before.
-    pub async fn intend_multipart(
-        &self,
+    pub async fn create_intent(
+        self,
         upload: &Upload,
         token: Uuid,
         due: Timestamp,
-    ) -> Result<AbortDue> {
+    ) -> Result<DueAbort> {
         let mark = format!("{INTENT}{}", token.as_simple());
-        add(&self.write, [NewAbort { upload, mark: mark.clone(), due }]).await?;
+        add(&self.0.write, [NewAbort { upload, mark: mark.clone(), due }]).await?;
         let (policy, key) = (upload.policy.clone(), upload.key.as_str().to_owned());
-        Ok(AbortDue { upload: upload.id, policy, key, attempts: 0, mark })
+        Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, mark })
     }
 
     /// Puts on record that a multipart upload which no row knows is to be aborted.
-    pub async fn add_abort(&self, upload: &Upload, multipart_id: &str) -> Result<()> {
+    pub async fn create(self, upload: &Upload, multipart_id: &str) -> Result<()> {
         let (mark, due) = (multipart_id.to_owned(), upload.updated_at);
-        add(&self.write, [NewAbort { upload, mark, due }]).await
+        add(&self.0.write, [NewAbort { upload, mark, due }]).await
     }
 
     /// Takes an abort off the record: the store has confirmed that there is nothing left.
-    pub async fn settle_abort(&self, upload: UploadId, multipart_id: &str) -> Result<()> {
+    pub async fn delete(self, upload: UploadId, multipart_id: &str) -> Result<()> {
         let key = (upload.0, multipart_id.to_owned());
-        Entity::delete_by_id(key).exec(&self.write).await?;
+        Entity::delete_by_id(key).exec(&self.0.write).await?;
         Ok(())
     }
 
-    /// As [`Self::settle_abort`], for one that was read.
-    pub async fn settle(&self, due: &AbortDue) -> Result<()> {
-        self.settle_abort(due.upload, &due.mark).await
+    /// As [`Self::delete`], for one that was read.
+    pub async fn complete(self, due: &DueAbort) -> Result<()> {
+        self.delete(due.upload, &due.mark).await
     }
 
     /// Has an abort tried again later.
-    pub async fn postpone_abort(
-        &self,
+    pub async fn reschedule(
+        self,
         upload: UploadId,
         multipart_id: &str,
         attempts: i32,
@@ -135,35 +139,35 @@ impl Db {
             })
             .filter(Column::UploadId.eq(upload.0))
             .filter(Column::MultipartId.eq(multipart_id))
-            .exec(&self.write)
+            .exec(&self.0.write)
             .await?;
         Ok(())
     }
 
-    /// As [`Self::postpone_abort`], for one that was read.
-    pub async fn postpone(&self, due: &AbortDue, next: Timestamp) -> Result<()> {
-        self.postpone_abort(due.upload, &due.mark, due.attempts + 1, next).await
+    /// As [`Self::reschedule`], for one that was read.
+    pub async fn postpone(self, due: &DueAbort, next: Timestamp) -> Result<()> {
+        self.reschedule(due.upload, &due.mark, due.attempts + 1, next).await
     }
 
     /// The aborts of a policy that are due, longest due first.
-    pub async fn due_aborts(
-        &self,
+    pub async fn list_due(
+        self,
         policy: &PolicyName,
         now: Timestamp,
         limit: u64,
-    ) -> Result<Vec<AbortDue>> {
+    ) -> Result<Vec<DueAbort>> {
         let due = Entity::find()
             .filter(Column::Policy.eq(policy.as_str()))
             .filter(Column::NextAttemptAt.lte(now))
             .order_by(Column::NextAttemptAt, Order::Asc)
             .limit(limit)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         Ok(due.into_iter().map(Into::into).collect())
     }
 
     /// How many aborts are on record, those included that are not due yet.
-    pub async fn count_aborts(&self) -> Result<u64> {
-        Ok(Entity::find().count(&self.read).await?)
+    pub async fn count(self) -> Result<u64> {
+        Ok(Entity::find().count(&self.0.read).await?)
     }
 }

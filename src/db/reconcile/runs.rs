@@ -14,9 +14,11 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::shards::{ends_of, lease_end, new_row, read_shard, time};
-use super::tracks::keyset;
-use super::{Cursor, Db, DbError, Page, Result, packed};
+use super::shard_row::{new_row, read_shard};
+use super::shards::ends_of;
+use crate::db::engine::clock::{lease_end, time};
+use crate::db::engine::pagination::keyset;
+use crate::db::{Cursor, Db, DbError, Page, Result, sqlite_json};
 use crate::domain::run::{
     Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
 };
@@ -57,9 +59,13 @@ pub enum Started {
     Taken,
 }
 
-impl Db {
+/// Reconciliation runs and their locks.
+#[derive(Clone, Copy)]
+pub struct Runs<'a>(pub(in crate::db) &'a Db);
+
+impl Runs<'_> {
     /// Writes the run and its shards, and takes the lock of its mode for each policy.
-    pub async fn start_run(&self, new: NewRun<'_>, now: Timestamp) -> Result<Started> {
+    pub async fn start(self, new: NewRun<'_>, now: Timestamp) -> Result<Started> {
         let ended = new.shards.is_empty();
         let run = Run {
             id: new.id,
@@ -70,7 +76,7 @@ impl Db {
             started_at: now,
             finished_at: ended.then_some(now),
         };
-        let txn = self.begin().await?;
+        let txn = self.0.begin().await?;
         let tick = [run::Column::Mode, run::Column::ScheduledFor];
         let added = run::Entity::insert(to_row(&run, new.scheduled_for))
             .on_conflict(OnConflict::columns(tick).do_nothing().to_owned())
@@ -83,7 +89,7 @@ impl Db {
         let mut policies = new.policies.to_vec();
         policies.sort();
         for policy in &policies {
-            if let Some(holder) = take_lock(&txn, self.is_postgres(), &run, policy).await? {
+            if let Some(holder) = take_lock(&txn, self.0.is_postgres(), &run, policy).await? {
                 txn.rollback().await?;
                 return Ok(Started::Held(holder));
             }
@@ -113,20 +119,20 @@ impl Db {
     }
 
     /// The runs that are at work, or wait for somebody to go on with them.
-    pub async fn running_runs(&self) -> Result<Vec<RunId>> {
+    pub async fn list_running(self) -> Result<Vec<RunId>> {
         let ids: Vec<Uuid> = run::Entity::find()
             .select_only()
             .column(run::Column::Id)
             // A literal, not a parameter: the index is over these rows only.
             .filter(Expr::cust("status = 'running'"))
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         Ok(ids.into_iter().map(RunId).collect())
     }
 
     /// Whether nobody works on a run that has not ended.
-    pub async fn is_left_alone(&self, id: RunId) -> Result<bool> {
+    pub async fn is_unclaimed(self, id: RunId) -> Result<bool> {
         if self.is_running(id).await? != Some(true) {
             return Ok(false);
         }
@@ -135,20 +141,15 @@ impl Db {
             .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
             .filter(
                 Expr::col(shard::Column::ExpiresAt)
-                    .gt(lease_end(self.is_postgres(), Duration::ZERO)),
+                    .gt(lease_end(self.0.is_postgres(), Duration::ZERO)),
             );
-        Ok(held.limit(1).one(&self.read).await?.is_none())
+        Ok(held.limit(1).one(&self.0.read).await?.is_none())
     }
 
     /// Ends a run, whoever works on it: their shards are not theirs any more. `None` where
     /// no such run is at work.
-    pub async fn cancel_run(
-        &self,
-        id: RunId,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<Option<Progress>> {
-        let txn = self.begin().await?;
+    pub async fn cancel(self, id: RunId, why: &str, now: Timestamp) -> Result<Option<Progress>> {
+        let txn = self.0.begin().await?;
         let run = run::Entity::update_many()
             .col_expr(run::Column::CancelRequested, Expr::value(true))
             .filter(run::Column::Id.eq(id.0))
@@ -173,35 +174,46 @@ impl Db {
     }
 
     /// One run, with its counters so far.
-    pub async fn run(&self, id: RunId) -> Result<Option<Run>> {
+    pub async fn find(self, id: RunId) -> Result<Option<Run>> {
         let Some(run) = self.stored_run(id).await? else { return Ok(None) };
         if run.status != RunStatus::Running {
             return Ok(Some(run));
         }
-        let shards = ends_of(&self.read, id).await?;
+        let shards = ends_of(&self.0.read, id).await?;
         Ok(Some(summed(run, &shards)?.run))
     }
 
     /// Whether a run is at work; `None` where there is no such run.
-    pub async fn is_running(&self, id: RunId) -> Result<Option<bool>> {
+    pub async fn is_running(self, id: RunId) -> Result<Option<bool>> {
         Ok(self.stored_run(id).await?.map(|run| run.status == RunStatus::Running))
     }
 
     /// How far a run is.
-    pub async fn progress(&self, id: RunId) -> Result<Option<Progress>> {
+    pub async fn progress(self, id: RunId) -> Result<Option<Progress>> {
         let Some(run) = self.stored_run(id).await? else { return Ok(None) };
-        let shards = ends_of(&self.read, id).await?;
+        let shards = ends_of(&self.0.read, id).await?;
         summed(run, &shards).map(Some)
     }
 
     /// A run as its row has it, whose counters are written in the end.
-    async fn stored_run(&self, id: RunId) -> Result<Option<Run>> {
-        let row = packed::one(&self.read, run::Entity::find_by_id(id.0)).await?;
+    async fn stored_run(self, id: RunId) -> Result<Option<Run>> {
+        let row = sqlite_json::one(&self.0.read, run::Entity::find_by_id(id.0)).await?;
         row.map(TryInto::try_into).transpose()
     }
 
+    /// The newest run of a mode that ended, or stands, like this.
+    pub async fn newest(self, mode: Mode, status: RunStatus) -> Result<Option<Run>> {
+        use run::Column;
+        let newest = run::Entity::find()
+            .filter(Column::Mode.eq(mode.name()))
+            .filter(Column::Status.eq(status.name()))
+            .order_by(Column::StartedAt, Order::Desc)
+            .limit(1);
+        newest.one(&self.0.read).await?.map(TryInto::try_into).transpose()
+    }
+
     /// A page of runs, newest first.
-    pub async fn list_runs(&self, cursor: Option<&Cursor>, limit: u64) -> Result<Page<Run>> {
+    pub async fn list(self, cursor: Option<&Cursor>, limit: u64) -> Result<Page<Run>> {
         let mut query = run::Entity::find();
         if let Some(cursor) = cursor
             && let Ok(at) = cursor.value.parse::<Timestamp>()
@@ -213,7 +225,7 @@ impl Db {
             .order_by(run::Column::StartedAt, Order::Desc)
             .order_by(run::Column::Id, Order::Desc)
             .limit(limit + 1)
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let page = Page::cut(rows, limit, |row| Cursor {
             order: RUN_ORDER.to_owned(),
@@ -224,7 +236,7 @@ impl Db {
         for row in page.items {
             let run: Run = row.try_into()?;
             let run = match run.status {
-                RunStatus::Running => self.run(run.id).await?.unwrap_or(run),
+                RunStatus::Running => self.find(run.id).await?.unwrap_or(run),
                 _ => run,
             };
             items.push(run);
@@ -237,7 +249,7 @@ impl Db {
 fn summed(mut run: Run, shards: &[shard::Model]) -> Result<Progress> {
     let mut counters = Counters::default();
     for row in shards {
-        counters.add(&super::shards::counters_of(row)?);
+        counters.add(&super::shard_row::counters_of(row)?);
     }
     if run.status == RunStatus::Running {
         run.counters = counters;
@@ -274,7 +286,7 @@ pub(super) async fn end_run(
         .filter(run::Column::Id.eq(run.id.0))
         .exec(txn)
         .await?;
-    super::suspects::forget(txn, run.id).await?;
+    super::missing_candidates::forget(txn, run.id).await?;
     Ok(progress)
 }
 

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Db, Result};
+use crate::db::{Db, Result};
 use crate::domain::run::{RunShard, SuspectKind};
 use crate::domain::{RunId, Upload, UploadId};
 
@@ -49,15 +49,19 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
     Ok(())
 }
 
-impl Db {
+/// Uploads that a run checks again at its end.
+#[derive(Clone, Copy)]
+pub struct MissingCandidates<'a>(pub(in crate::db) &'a Db);
+
+impl MissingCandidates<'_> {
     /// How many suspects of a kind a run has under a shard's policy.
-    pub async fn count_suspects(&self, shard: &RunShard, kind: SuspectKind) -> Result<u64> {
-        Ok(of(shard, kind).count(&self.read).await?)
+    pub async fn count(self, shard: &RunShard, kind: SuspectKind) -> Result<u64> {
+        Ok(of(shard, kind).count(&self.0.read).await?)
     }
 
     /// The next suspects after an id, and their rows as they are now.
-    pub async fn suspects_after(
-        &self,
+    pub async fn list_after(
+        self,
         shard: &RunShard,
         kind: SuspectKind,
         after: Option<UploadId>,
@@ -71,14 +75,14 @@ impl Db {
             .order_by(suspect::Column::UploadId, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.0.read)
             .await?;
         let last = ids.last().copied().map(UploadId);
         if ids.is_empty() {
             return Ok((None, Vec::new()));
         }
         let rows = upload::Entity::find().filter(upload::Column::Id.is_in(ids));
-        let rows = rows.order_by(upload::Column::Id, Order::Asc).all(&self.read).await?;
+        let rows = rows.order_by(upload::Column::Id, Order::Asc).all(&self.0.read).await?;
         let rows = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok((last, rows))
     }

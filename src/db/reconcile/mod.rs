@@ -1,0 +1,11 @@
+//! The tables of reconciliation: runs, their shards, findings and missing candidates, the marker,
+//! and the reconciler's reads of uploads across owners.
+
+pub mod findings;
+pub(super) mod finish_shards;
+pub mod marker;
+pub mod missing_candidates;
+pub mod runs;
+pub mod scan;
+mod shard_row;
+pub mod shards;
