@@ -15,7 +15,8 @@ use rusty_s3::{Bucket, S3Action as _, UrlStyle};
 use upload_coordinator::domain::reconcile::Listed;
 use upload_coordinator::domain::{Clock, IdSource as _, Prefix, UploadId, clock, ids, sniff};
 use upload_coordinator::reconcile::merge::merge;
-use upload_coordinator::storage::presign::{Presigner, PutTerms, Target};
+use upload_coordinator::storage::s3::{Presigner, Target};
+use upload_coordinator::storage::signer::{PutRequest, Signer as _};
 
 const ENDPOINT: &str = "https://s3.eu-central-1.amazonaws.com";
 const REGION: &str = "eu-central-1";
@@ -32,10 +33,10 @@ fn signing(c: &mut Criterion) {
     let endpoint = ENDPOINT.parse().expect("a URL");
     let target = Target::new(Some(&endpoint), REGION, "music", true).expect("a target");
     let ours = Presigner::new(target, SharedCredentialsProvider::new(credentials.clone()));
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".to_owned()),
         content_length: Some(4_194_304),
-        ..PutTerms::default()
+        ..PutRequest::default()
     };
     let now = clock::SystemClock.now();
     let ttl = TimeDelta::seconds(i64::from(TTL));

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::limits::MAX_PAGE;
 use upload_coordinator::domain::reconcile::Listed;
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::presign::TargetError;
+use upload_coordinator::storage::s3::TargetError;
 use upload_coordinator::storage::{
-    ByteStream, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore, OpenMultipart, Part,
-    PutOptions, Result, Store, Vouched, Written,
+    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
+    PutOptions, Result, Store, Written,
 };
 use uuid::Uuid;
 
@@ -143,9 +144,9 @@ impl ObjectStore for Computed {
         id: &str,
         number: u16,
         body: Bytes,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<Part> {
-        self.others.upload_part(key, id, number, body, vouched).await
+        self.others.upload_part(key, id, number, body, integrity).await
     }
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {
         self.others.list_parts(key, upload_id).await

@@ -7,17 +7,14 @@ use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
-use crate::domain::parts::{MAX_OBJECT_SIZE, PartPlan};
-use crate::domain::policy::{FieldErrors, MAX_PUT_SIZE};
+use crate::domain::limits::{MAX_METADATA_LEN, MAX_OBJECT_SIZE, MAX_PUT_SIZE};
+use crate::domain::parts::PartPlan;
+use crate::domain::policy::FieldErrors;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, TrackId, Upload, UploadId};
 use crate::storage::Store;
-use crate::storage::presign::{PostTerms, PutTerms, Signed};
+use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
-
-/// How much metadata an object may carry, names and values together, in bytes (S3 user
-/// guide, "User-defined object metadata").
-const MAX_METADATA_LEN: usize = 2048;
 
 /// What a client asks for.
 #[derive(Debug, Default, Clone)]
@@ -44,7 +41,7 @@ pub struct Created {
     /// The upload.
     pub upload: Upload,
     /// The signed request; `None` where the bytes come in parts or through this service.
-    pub request: Option<Signed>,
+    pub request: Option<SignedRequest>,
 }
 
 impl App {
@@ -132,7 +129,7 @@ impl App {
         policy: &Policy,
         store: &Store,
         ttl: TimeDelta,
-    ) -> Result<Option<Signed>> {
+    ) -> Result<Option<SignedRequest>> {
         match upload.strategy {
             Strategy::Put => self.sign_put(upload, store, ttl).await.map(Some),
             Strategy::Post => self.sign_post(upload, policy, store, ttl).await.map(Some),
@@ -146,20 +143,25 @@ impl App {
         policy: &Policy,
         store: &Store,
         ttl: TimeDelta,
-    ) -> Result<Signed> {
+    ) -> Result<SignedRequest> {
         let size = upload.declared.size.map_or((1, policy.max_size), |size| (size, size));
-        let terms = PostTerms {
+        let request = PostRequest {
             content_type: upload.declared.content_type.clone(),
             size: Some(size),
             metadata: upload.metadata.clone(),
         };
         let key = upload.key.as_str();
-        Ok(store.presigner.post(key, &terms, self.now(), ttl).await?)
+        Ok(store.signer.post(key, &request, self.now(), ttl).await?)
     }
 
-    async fn sign_put(&self, upload: &Upload, store: &Store, ttl: TimeDelta) -> Result<Signed> {
+    async fn sign_put(
+        &self,
+        upload: &Upload,
+        store: &Store,
+        ttl: TimeDelta,
+    ) -> Result<SignedRequest> {
         let declared = &upload.declared;
-        let terms = PutTerms {
+        let request = PutRequest {
             content_type: declared.content_type.clone(),
             content_length: declared.size,
             checksum: declared.checksum.clone(),
@@ -167,7 +169,7 @@ impl App {
             metadata: upload.metadata.clone(),
         };
         let key = upload.key.as_str();
-        Ok(store.presigner.put(key, &terms, self.now(), ttl).await?)
+        Ok(store.signer.put(key, &request, self.now(), ttl).await?)
     }
 }
 

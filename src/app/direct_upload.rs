@@ -24,7 +24,7 @@ use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
 use crate::domain::verdict::RejectReason;
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
-use crate::storage::{Part, PutOptions, Store, StoreError, Vouched, Written};
+use crate::storage::{Part, PartIntegrity, PutOptions, Store, StoreError, Written};
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -172,11 +172,11 @@ impl Transfer<'_> {
         }
         self.app.db.multipart_aborts().complete(&intent).await?;
         let (store, spare) = (self.store, &self.app.direct.spare_parts);
-        let vouched = match options.checksum {
-            Some(_) => Vouched::ByChecksum,
-            None => Vouched::BySignature,
+        let integrity = match options.checksum {
+            Some(_) => PartIntegrity::Checksum,
+            None => PartIntegrity::Signature,
         };
-        let mut parts = Parts::new(&*store.objects, spare, &key, &id, vouched);
+        let mut parts = Parts::new(&*store.objects, spare, &key, &id, integrity);
         let sent = self.send(file, first, &mut parts).await;
         if sent.is_err() {
             parts.settle().await;

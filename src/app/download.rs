@@ -7,14 +7,14 @@ use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Status, TrackId, Upload};
 use crate::storage::Store;
-use crate::storage::presign::{GetTerms, Signed};
+use crate::storage::signer::{GetRequest, SignedRequest};
 
 /// How long a download URL lives: long enough to be followed, too short to be shared.
 const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
 impl App {
     /// A signed GET of the file that a track is bound to.
-    pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<Signed> {
+    pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<SignedRequest> {
         let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         let nothing = || match track.status {
             Some(Status::Pending) => AppError::FilePending,
@@ -28,12 +28,12 @@ impl App {
         }
         let (_, store) = self.rules_of(&upload)?;
         let facts = upload.state.facts();
-        let terms = GetTerms {
+        let request = GetRequest {
             content_disposition: Some(content_disposition(upload.declared.filename.as_deref())),
             content_type: facts.and_then(|facts| facts.content_type.clone()),
             version_id: facts.and_then(|facts| facts.version_id.clone()),
         };
-        Ok(store.presigner.get(upload.key.as_str(), &terms, self.now(), DOWNLOAD_TTL).await?)
+        Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)
     }
 
     /// While the upload's own URL can still overwrite the object, a HEAD makes sure that

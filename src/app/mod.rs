@@ -13,7 +13,7 @@ use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
 use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
-use crate::storage::presign::SignError;
+use crate::storage::signer::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod aborts;

@@ -13,7 +13,7 @@ use crate::domain::parts::PartPlan;
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Checksum, Owner, Policy, Status, Timestamp, Upload, UploadId};
-use crate::storage::presign::{PartTerms, Signed};
+use crate::storage::signer::{PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
 /// How many parts are signed in one call at most.
@@ -28,7 +28,7 @@ pub struct SignedPart {
     /// The part's number.
     pub number: u16,
     /// The request.
-    pub request: Signed,
+    pub request: SignedRequest,
 }
 
 /// How a completion in the store ended.
@@ -68,9 +68,9 @@ impl App {
         let mut parts = Vec::with_capacity(numbers.len());
         for number in numbers {
             let (key, ttl) = (upload.key.as_str(), ends - now);
-            let terms = PartTerms { content_length: plan.len_of(number), checksum: None };
-            let signer = &store.presigner;
-            let request = signer.upload_part(key, multipart_id, number, &terms, now, ttl).await?;
+            let request = PartRequest { content_length: plan.len_of(number), checksum: None };
+            let signer = &store.signer;
+            let request = signer.upload_part(key, multipart_id, number, &request, now, ttl).await?;
             parts.push(SignedPart { number, request });
         }
         Ok(parts)

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::policies::{MIN_PART_SIZE, in_range};
+use super::policies::in_range;
 use super::value::{self, ConfigSize};
-use crate::domain::policy::MAX_PUT_SIZE;
+use crate::domain::limits::{MAX_PUT_SIZE, MIN_PART_SIZE};
 
 /// `[direct_upload]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

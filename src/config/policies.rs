@@ -9,14 +9,8 @@ use super::error::ConfigError;
 use super::storage::StoreConfig;
 use super::value::{self, Choice, ConfigDuration, ConfigSize};
 use crate::domain::key::Prefix;
-use crate::domain::policy::{Late, MAX_PUT_SIZE, Overwrite, Policy, PolicyName};
-
-/// The largest object: 5 TiB (Amazon S3 quotas).
-const MAX_OBJECT_SIZE: u64 = 5 << 40;
-/// The smallest part but the last: 5 MiB (Amazon S3 quotas, "Multipart upload").
-pub(super) const MIN_PART_SIZE: u64 = 5 << 20;
-/// The longest life of a presigned URL: 7 days (Signature Version 4, `X-Amz-Expires`).
-const MAX_URL_TTL: ConfigDuration = ConfigDuration::from_hours(7 * 24);
+use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE, MAX_SIGNED_LIFETIME, MIN_PART_SIZE};
+use crate::domain::policy::{Late, Overwrite, Policy, PolicyName};
 
 impl Choice for Late {
     const CHOICES: &'static [(&'static str, Self)] =
@@ -262,7 +256,7 @@ impl PolicyConfig {
                 return Err((key, format!("takes whole seconds from \"1s\", not \"{ttl}\"")));
             }
         }
-        if self.max_url_ttl > MAX_URL_TTL {
+        if self.max_url_ttl.delta() > MAX_SIGNED_LIFETIME {
             let ttl = self.max_url_ttl;
             return Err((
                 "max_url_ttl",

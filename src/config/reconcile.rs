@@ -7,9 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration};
-
-/// The most keys of one listing page (S3 API reference, `ListObjectsV2`).
-const MAX_PAGE: usize = 1000;
+use crate::domain::limits::MAX_PAGE;
 
 /// More calls at once than this only earn throttling.
 const MAX_CONCURRENCY: usize = 1000;

@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod event;
 pub mod ids;
 pub mod key;
+pub mod limits;
 pub mod parts;
 pub mod policy;
 pub mod reconcile;

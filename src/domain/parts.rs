@@ -1,28 +1,16 @@
-//! How a file is cut into parts, and whether the parts that a store holds are that file.
-//!
-//! Limits are those of the S3 user guide, "Amazon S3 multipart upload limits".
+//! Divides a file into parts, and compares the parts in a store with that division.
 
 use std::fmt;
 
-/// The least size of every part but the last, in bytes.
-pub const MIN_PART_SIZE: u64 = 5 << 20;
+use super::limits::{MAX_OBJECT_SIZE, MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE};
 
-/// The largest part, in bytes.
-pub const MAX_PART_SIZE: u64 = 5 << 30;
-
-/// The most parts of one upload; also the greatest part number.
-pub const MAX_PARTS: u16 = 10_000;
-
-/// The largest object, in bytes.
-pub const MAX_OBJECT_SIZE: u64 = 5 << 40;
-
-/// Part sizes that had to grow are whole multiples of this, in bytes.
+/// A part size that is larger than preferred is a multiple of this, in bytes.
 const STEP: u64 = 1 << 20;
 
-/// How many numbers a sentence names before it breaks off.
+/// The most part numbers that an error message lists.
 const MAX_NAMED: usize = 20;
 
-/// A file of a known size, cut into parts of one size, the last one maybe smaller.
+/// The division of a file of known size into parts of one size. The last part can be smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartPlan {
     size: u64,
@@ -30,31 +18,31 @@ pub struct PartPlan {
 }
 
 impl PartPlan {
-    /// A plan for `size` bytes with parts of `preferred` bytes, or larger ones where the
-    /// file would need too many. `None` for sizes that no multipart upload has.
+    /// A plan for `size` bytes with parts of `preferred` bytes, or larger parts if there would
+    /// be more than [`MAX_PARTS`]. `None` if no multipart upload can have that size.
     pub fn new(size: u64, preferred: u64) -> Option<Self> {
         let least = size.div_ceil(u64::from(MAX_PARTS)).next_multiple_of(STEP);
         let part_size = preferred.clamp(MIN_PART_SIZE, MAX_PART_SIZE).max(least);
         Self::stored(size, part_size).filter(|_| size <= MAX_OBJECT_SIZE)
     }
 
-    /// A plan made before, as a row has it. `None` where it is none.
+    /// A plan read from the database. `None` if the values are invalid.
     pub fn stored(size: u64, part_size: u64) -> Option<Self> {
-        let sound = size > 0 && part_size > 0 && size.div_ceil(part_size) <= u64::from(MAX_PARTS);
-        sound.then_some(Self { size, part_size })
+        let valid = size > 0 && part_size > 0 && size.div_ceil(part_size) <= u64::from(MAX_PARTS);
+        valid.then_some(Self { size, part_size })
     }
 
-    /// The size of every part but the last, in bytes.
+    /// The size of every part except the last, in bytes.
     pub fn part_size(self) -> u64 {
         self.part_size
     }
 
-    /// How many parts there are; their numbers are from 1 to this.
+    /// The number of parts. Part numbers run from 1 to this.
     pub fn part_count(self) -> u16 {
         u16::try_from(self.size.div_ceil(self.part_size)).unwrap_or(MAX_PARTS)
     }
 
-    /// The size of one part in bytes; `None` for a number that no part has.
+    /// The size of one part in bytes. `None` if the number is out of range.
     pub fn len_of(self, number: u16) -> Option<u64> {
         let count = self.part_count();
         match number {
@@ -65,11 +53,11 @@ impl PartPlan {
         }
     }
 
-    /// Compares what a store holds, as number and size, ascending, with the plan.
-    pub fn check(self, held: impl IntoIterator<Item = (u16, u64)>) -> Result<(), PartsMismatch> {
+    /// Compares the stored parts (number and size, ascending by number) with the plan.
+    pub fn check(self, stored: impl IntoIterator<Item = (u16, u64)>) -> Result<(), PartsMismatch> {
         let mut found = PartsMismatch::default();
         let mut next = 1;
-        for (number, size) in held {
+        for (number, size) in stored {
             let Some(expected) = self.len_of(number) else {
                 found.unexpected.push(number);
                 continue;
@@ -85,7 +73,7 @@ impl PartPlan {
     }
 }
 
-/// A part of another size than planned.
+/// A part whose size differs from the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrongPart {
     /// Its number.
@@ -96,14 +84,14 @@ pub struct WrongPart {
     pub expected: u64,
 }
 
-/// Why the parts that a store holds are not the file.
+/// The differences between the stored parts and the plan.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PartsMismatch {
-    /// Numbers of parts that are not there, ascending.
+    /// Numbers of missing parts, ascending.
     pub missing: Vec<u16>,
-    /// Parts of another size than planned.
+    /// Parts whose size differs from the plan.
     pub wrong: Vec<WrongPart>,
-    /// Numbers that the plan does not have.
+    /// Part numbers outside the plan.
     pub unexpected: Vec<u16>,
 }
 
@@ -127,7 +115,7 @@ impl fmt::Display for PartsMismatch {
 
 impl std::error::Error for PartsMismatch {}
 
-/// Ascending numbers as people write them: `1-3, 7`.
+/// Formats ascending numbers as ranges: `1-3, 7`.
 fn ranges(numbers: &[u16]) -> String {
     let mut texts = Vec::new();
     for run in numbers.chunk_by(|a, b| a + 1 == *b) {

@@ -12,9 +12,6 @@ use super::upload::Declared;
 /// The longest filename, in bytes: what file systems take.
 pub const MAX_FILENAME_LEN: usize = 255;
 
-/// The largest single PUT: 5 GiB (Amazon S3 quotas, "Uploading objects").
-pub const MAX_PUT_SIZE: u64 = 5 << 30;
-
 /// The name of a policy, as in the configuration: `[policies.<name>]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]

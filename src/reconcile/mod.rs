@@ -59,7 +59,7 @@ impl Default for ReconcileSettings {
             shards: 4,
             concurrency: 8,
             max_requests_per_second: 0,
-            page_size: crate::storage::MAX_PAGE,
+            page_size: crate::domain::limits::MAX_PAGE,
             max_deletions: 1000,
         }
     }

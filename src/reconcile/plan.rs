@@ -12,10 +12,11 @@ use super::ReconcileSettings;
 use crate::app::{App, AppError};
 use crate::db::reconcile::scan::OpenWindow;
 use crate::domain::key::{SHARD_COUNT, Shard};
+use crate::domain::limits::MAX_PAGE;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Mode, NewShard, RunRequest};
 use crate::domain::{KeyRange, Policy, Timestamp};
-use crate::storage::{MAX_PAGE, Store};
+use crate::storage::Store;
 
 /// What two LIST requests cost in HEAD requests: 5.00 to 0.40 dollars a million each (S3
 /// Standard, `us-east-1`), so one LIST is 12.5 HEADs.

@@ -1,4 +1,4 @@
-//! Counts and times the calls to a store.
+//! Metrics for store calls.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,21 +8,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PutOptions,
-    Result, Store, StoreError, Vouched, Written,
+    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
+    PutOptions, Result, Store, StoreError, Written,
 };
 use crate::telemetry::metrics as names;
 
-/// A store whose calls are counted and timed.
-pub struct Metered {
+/// Records the number, duration and outcome of the calls to a store.
+pub struct MeteredStore {
     name: String,
     inner: Arc<dyn ObjectStore>,
 }
 
-impl Metered {
-    /// The same store, metered under its name.
+impl MeteredStore {
+    /// The same store with metrics under its name.
     #[must_use]
-    pub fn over(store: Store) -> Store {
+    pub fn wrap(store: Store) -> Store {
         let metered = Self { name: store.name.clone(), inner: store.objects };
         Store { objects: Arc::new(metered), ..store }
     }
@@ -45,7 +45,7 @@ impl Metered {
     }
 }
 
-/// A word for each kind of error.
+/// The metric label of an error.
 fn kind(error: &StoreError) -> &'static str {
     match error {
         StoreError::PreconditionFailed => "precondition_failed",
@@ -60,7 +60,7 @@ fn kind(error: &StoreError) -> &'static str {
 }
 
 #[async_trait]
-impl ObjectStore for Metered {
+impl ObjectStore for MeteredStore {
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         self.call("head", self.inner.head(key)).await
     }
@@ -99,9 +99,9 @@ impl ObjectStore for Metered {
         upload_id: &str,
         number: u16,
         body: Bytes,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<Part> {
-        let call = self.inner.upload_part(key, upload_id, number, body, vouched);
+        let call = self.inner.upload_part(key, upload_id, number, body, integrity);
         self.call("upload_part", call).await
     }
 

@@ -1,12 +1,12 @@
-//! The seam to object stores: a small trait, named error kinds, and what stores differ in
-//! as data ([`Capabilities`]).
+//! The interface to object stores: the traits [`ObjectStore`] and [`Signer`], named errors, and
+//! the differences between stores as data ([`Capabilities`]).
 //!
-//! To add a store: implement [`ObjectStore`], run the contract suite of
-//! `src/tests/storage/contract.rs` against it, and build it in `cli::adapters`. A store that
-//! speaks S3 needs no code: name it in `src/tests/storage/servers.rs`, so that the suite runs
-//! against a real one, and let [`probe`] say what it enforces.
+//! To add an S3-compatible store: no code is needed. Name it in `src/tests/storage/servers.rs`, so
+//! that the contract suite (`src/tests/storage/store_contract`) runs against a real server; the
+//! probe finds out what it enforces.
 //!
-//! The suite is among the tests, not here as `contract.rs`, because it is only test code.
+//! To add another kind of store: a folder here that implements the two traits and has the kind's
+//! settings, probe, error mapping and advice; then run the contract suite against it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,23 +25,19 @@ use crate::domain::reconcile::Listed;
 pub mod capabilities;
 pub mod memory;
 pub mod metered;
-pub mod presign;
 pub mod probe;
 pub mod queue;
 pub mod s3;
+pub mod signer;
 
 pub use capabilities::Capabilities;
-pub use presign::Presigner;
+pub use signer::{SignError, SignedRequest, Signer};
 
-/// The most keys that one listing page holds, and that one batch delete takes (S3 API
-/// reference, `ListObjectsV2` and `DeleteObjects`).
-pub const MAX_PAGE: usize = 1000;
-
-/// Why a call to the store failed. A missing object is no error but `None`.
+/// Why a call to the store failed. A missing object is `None`, not an error.
 ///
-/// A retried conditional write can meet its own first attempt, whose answer was lost: then
-/// the caller sees [`StoreError::PreconditionFailed`] (or, on a completion,
-/// [`StoreError::NoSuchMultipart`]) and asks HEAD whose bytes are there.
+/// A retried conditional write can find the object of its own first attempt, if the response was
+/// lost. The caller then gets [`StoreError::PreconditionFailed`] (or, on a completion,
+/// [`StoreError::NoSuchMultipart`]) and must compare the stored object by HEAD.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A precondition (`If-Match`, `If-None-Match`) did not hold.
@@ -56,109 +52,109 @@ pub enum StoreError {
     /// The credentials are wrong or lack a permission.
     #[error("the store refused access")]
     AccessDenied(#[source] Source),
-    /// The store calls the request wrong: a checksum that does not match, a bad part.
+    /// The store refused the request as invalid, for example because of a wrong checksum.
     #[error("the store refused the request ({code})")]
     Refused {
-        /// S3's error code, for example `BadDigest`; `HTTP 400` where it gave none.
+        /// The store's error code, for example `BadDigest`; `HTTP 400` if there is none.
         code: String,
         /// The client library's error.
         #[source]
         source: Source,
     },
-    /// Down, slow or throttling, after the client's own retries. Worth trying later.
+    /// Down, slow or throttling, after the client's own retries. The caller can retry later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Source),
-    /// The answer makes no sense: a listing that descends, a missing ETag.
+    /// The response is invalid, for example a descending listing or a missing ETag.
     #[error("the store's answer breaks the protocol: {0}")]
     Protocol(String),
-    /// The body that was to be sent failed on the way.
+    /// The body stream of the request failed.
     #[error("the body ended early")]
     Body(#[source] Source),
 }
 
-/// What stands behind an error.
+/// The cause of an error.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// An object's bytes as they come.
+/// An object's bytes as a stream.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
-/// What HEAD tells.
+/// The response of HEAD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Without quotes.
     pub etag: String,
-    /// In a bucket that keeps versions.
+    /// In a bucket with versioning.
     pub version_id: Option<String>,
     /// In bytes.
     pub size: u64,
-    /// As it was stored.
+    /// The Content-Type stored with the object.
     pub content_type: Option<String>,
-    /// Checksums of the whole object that the store keeps; composites are left out.
+    /// Checksums of the whole object that the store keeps, without composite checksums.
     pub checksums: Vec<Checksum>,
-    /// Encrypted with a key of a key service's or of the client's: the ETag is then no
-    /// digest of the bytes (S3 API reference, "Object": `ETag`).
+    /// Encrypted with a customer or KMS key: the ETag is then not a digest of the bytes (S3 API
+    /// reference, "Object": `ETag`).
     pub keyed: bool,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,
-    /// The client's own pairs (`x-amz-meta-*`).
+    /// User-defined metadata (`x-amz-meta-*`).
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What a write says of the object.
+/// Options of a write.
 #[derive(Debug, Default, Clone)]
 pub struct PutOptions {
     /// Stored with the object.
     pub content_type: Option<String>,
     /// Stored with the object.
     pub metadata: BTreeMap<String, String>,
-    /// Checked by the store where it can.
+    /// Checked by the store if it can.
     pub checksum: Option<Checksum>,
-    /// Fail with [`StoreError::PreconditionFailed`] where an object is there already.
+    /// Fail with [`StoreError::PreconditionFailed`] if the object exists.
     pub if_none_match: bool,
 }
 
-/// What vouches for the bytes of a part on their way to the store.
+/// How the bytes of a part are protected on their way to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vouched {
-    /// The request's signature, which covers their SHA-256.
-    BySignature,
-    /// Their CRC-64/NVME in a signed header; the bytes themselves are left out of the signature
-    /// (`UNSIGNED-PAYLOAD`, as in presigned URLs), which spares a hash here and in the store. For
-    /// uploads that were begun with this algorithm, where [`Capabilities::checked_parts`].
-    ByChecksum,
+pub enum PartIntegrity {
+    /// By the request's signature, which covers their SHA-256.
+    Signature,
+    /// By their CRC-64/NVME in a signed header. The signature does not cover the bytes
+    /// (`UNSIGNED-PAYLOAD`, as in presigned URLs), which saves a hash here and in the store. For
+    /// uploads created with this algorithm, if [`Capabilities::checked_parts`].
+    Checksum,
 }
 
-/// What a write gives.
+/// The result of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Without quotes.
     pub etag: String,
-    /// In a bucket that keeps versions.
+    /// In a bucket with versioning.
     pub version_id: Option<String>,
 }
 
-/// Which page of a listing.
+/// The request for one page of a listing.
 #[derive(Debug, Default, Clone)]
 pub struct ListRequest {
-    /// Only keys that begin with this.
+    /// Only keys with this prefix.
     pub prefix: String,
-    /// Only keys greater than this; to begin or to resume.
+    /// Only keys greater than this, to start or resume a listing.
     pub start_after: Option<String>,
-    /// Where the page before ended; within one listing.
+    /// The continuation token of the previous page.
     pub token: Option<String>,
-    /// At most so many keys; 0 is [`MAX_PAGE`], which is also the most.
+    /// The most keys to return. 0 means [`MAX_PAGE`](crate::domain::limits::MAX_PAGE), the maximum.
     pub limit: usize,
 }
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPage {
-    /// The objects, in the store's order.
+    /// Objects in the store's order.
     pub objects: Vec<Listed>,
-    /// Where the next page begins; `None` at the end.
+    /// The continuation token of the next page; `None` at the end.
     pub next: Option<String>,
 }
 
@@ -173,47 +169,47 @@ pub struct Part {
     pub size: u64,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,
-    /// That it was sent with ([`Vouched::ByChecksum`]): the completion has to name it again.
+    /// The checksum that the part was sent with ([`PartIntegrity::Checksum`]). The completion must
+    /// repeat it.
     pub checksum: Option<Checksum>,
 }
 
 /// An unfinished multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenMultipart {
-    /// The key that it is for.
+    /// The key of the future object.
     pub key: String,
-    /// The store's id of it.
+    /// The store's id of the multipart upload.
     pub upload_id: String,
     /// By the store's clock.
     pub initiated: Option<Timestamp>,
 }
 
-/// A bucket of an object store. All calls are bounded in time and retried with back-off
-/// by the implementation; none holds more than a page or a part in memory.
+/// A bucket of an object store. The implementation limits the duration of each call and retries
+/// with backoff. No call holds more than a page or a part in memory.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
-    /// What is known of an object; `None` where there is none. A HEAD answer has no body, so
-    /// a missing bucket looks like a missing object: what believes in absence asks
-    /// [`Self::check_bucket`] or for the marker object as well.
+    /// The object's metadata; `None` if it does not exist. A HEAD response has no body, so a missing
+    /// bucket looks like a missing object: callers that act on absence must also call
+    /// [`Self::check_bucket`] or read the marker object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
-    /// Bytes `range` of an object, fewer where it ends before. `if_match` is an ETag
-    /// without quotes. An empty object or a range behind the end gives no bytes; an empty
-    /// range gives none without asking the store; a missing object is
-    /// [`StoreError::PreconditionFailed`].
+    /// Reads the bytes `range` of an object, fewer if it ends earlier. `if_match` is an ETag without
+    /// quotes. Returns no bytes for an empty object or a range after the end; an empty range causes
+    /// no request. A missing object is [`StoreError::PreconditionFailed`].
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes>;
 
-    /// The whole object as a stream; `if_match` as in [`Self::read`].
+    /// Reads the whole object as a stream. `if_match` as in [`Self::read`].
     async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream>;
 
-    /// Writes an object whose bytes are at hand.
+    /// Writes an object from memory.
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written>;
 
-    /// Deletes an object; one that is not there is deleted already.
+    /// Deletes an object. Succeeds if it does not exist.
     async fn delete(&self, key: &str) -> Result<()>;
 
-    /// Deletes many objects; gives those that could not be deleted. In batches of
-    /// [`MAX_PAGE`] where the store can ([`Capabilities::batch_delete`]); this way one by one.
+    /// Deletes many objects and returns those that could not be deleted. Uses batches if the store
+    /// has them ([`Capabilities::batch_delete`]); the default deletes one object at a time.
     async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
         let mut failed = Vec::new();
         for key in keys {
@@ -227,27 +223,28 @@ pub trait ObjectStore: Send + Sync {
     /// One page of keys.
     async fn list(&self, request: &ListRequest) -> Result<ListPage>;
 
-    /// Begins a multipart upload and gives the store's id of it. Of `options.checksum` only
-    /// the algorithm counts: the store is to keep that of the whole object, which it does
-    /// where [`Capabilities::multipart_checksums`] has it, or [`Capabilities::checked_parts`] with
-    /// [`Vouched::ByChecksum`]. `if_none_match` belongs to [`Self::complete_multipart`].
+    /// Creates a multipart upload and returns the store's id of it. Only the algorithm of
+    /// `options.checksum` counts: the store should keep the checksum of the whole object. It does so
+    /// if [`Capabilities::multipart_checksums`] contains the algorithm, or with
+    /// [`Capabilities::checked_parts`] and [`PartIntegrity::Checksum`]. `if_none_match` belongs to
+    /// [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
-    /// Writes one part; the body is sent as it is, without a copy.
+    /// Writes one part. The body is sent without a copy.
     async fn upload_part(
         &self,
         key: &str,
         upload_id: &str,
         number: u16,
         body: Bytes,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<Part>;
 
-    /// The parts the store holds, ascending by number, each number once (its newest).
-    /// [`StoreError::Protocol`] where a store lists several and the newest can't be told.
+    /// Lists the stored parts, ascending by number, each number once (the newest part). Returns
+    /// [`StoreError::Protocol`] if a store lists a number twice and the newest is unknown.
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>>;
 
-    /// Makes the object from exactly these parts, ascending by number.
+    /// Creates the object from exactly these parts, ascending by number.
     async fn complete_multipart(
         &self,
         key: &str,
@@ -256,35 +253,36 @@ pub trait ObjectStore: Send + Sync {
         if_none_match: bool,
     ) -> Result<Written>;
 
-    /// Throws the parts away; a multipart upload that is not there is aborted already.
+    /// Deletes the parts. Succeeds if the multipart upload does not exist.
     async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()>;
 
-    /// A page of unfinished multipart uploads below a prefix, and where the next begins.
+    /// Lists a page of unfinished multipart uploads below a prefix, and returns the marker of the
+    /// next page.
     async fn list_multiparts(
         &self,
         prefix: &str,
         marker: Option<&str>,
     ) -> Result<(Vec<OpenMultipart>, Option<String>)>;
 
-    /// Whether the bucket is there and may be used.
+    /// Checks that the bucket exists and can be used.
     async fn check_bucket(&self) -> Result<()>;
 
-    /// Creates the bucket where it is not there.
+    /// Creates the bucket if it does not exist.
     async fn create_bucket(&self) -> Result<()>;
 }
 
-/// A configured store: what the service talks through, what it signs with, what it can do.
+/// A configured store: its bucket, its signer and its capabilities.
 #[derive(Clone)]
 pub struct Store {
     /// Its name: `[storage.<name>]`.
     pub name: String,
     /// The bucket's name.
     pub bucket: String,
-    /// The service's own way to the bucket.
+    /// The bucket at the internal endpoint.
     pub objects: Arc<dyn ObjectStore>,
     /// Signs requests for clients, on the public endpoint.
-    pub presigner: Arc<Presigner>,
-    /// What it enforces and returns.
+    pub signer: Arc<dyn Signer>,
+    /// What the store enforces and returns.
     pub capabilities: Arc<Capabilities>,
 }
 
@@ -298,12 +296,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Whether a declared checksum of this kind is on record after a single PUT.
+    /// Whether HEAD returns a checksum of this algorithm after a single PUT.
     pub fn keeps_checksum(&self, algorithm: Algorithm) -> bool {
         self.capabilities.returns_checksum(algorithm)
     }
 
-    /// Whether the checksum of a whole object made of parts is on record.
+    /// Whether HEAD returns the checksum of a whole object made of parts.
     pub fn keeps_checksum_of_parts(&self, algorithm: Algorithm) -> bool {
         self.capabilities.multipart_checksums.contains(&algorithm)
     }

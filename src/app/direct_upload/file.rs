@@ -6,10 +6,10 @@ use futures_util::{Stream, StreamExt as _};
 use crate::app::{AppError, Result};
 use crate::domain::Policy;
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
+use crate::domain::limits::MAX_PARTS;
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::upload::Declared;
 use crate::domain::verdict::{ReceivedObject, RejectReason};
-use crate::storage::presign::MAX_PART_NUMBER;
 
 /// The body, cut into parts, measured and hashed on the way.
 pub(super) struct File<'a, B> {
@@ -40,7 +40,7 @@ impl<'a, B> File<'a, B> {
         checked_parts: bool,
     ) -> Self {
         // Longer parts where so many of the usual would not do.
-        let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PART_NUMBER));
+        let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PARTS));
         let part_size = part_size.max(usize::try_from(least).unwrap_or(usize::MAX));
         let hashed = |sum: Checksum| {
             let hasher = Hasher::new(sum.algorithm());

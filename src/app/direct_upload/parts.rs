@@ -8,8 +8,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::file::File;
 use crate::app::Result;
-use crate::storage::presign::MAX_PART_NUMBER;
-use crate::storage::{ObjectStore, Part, Vouched};
+use crate::domain::limits::MAX_PARTS;
+use crate::storage::{ObjectStore, Part, PartIntegrity};
 
 /// Several parts at a time. One that is held in memory, be it on its way or being read, is in the
 /// upload's own place; each further one takes one of the `spare` places that all uploads share.
@@ -18,7 +18,7 @@ pub(super) struct Parts<'a> {
     spare: &'a Semaphore,
     key: String,
     id: String,
-    vouched: Vouched,
+    integrity: PartIntegrity,
     number: u16,
     on_the_way: FuturesUnordered<BoxFuture<'a, (Result<Part>, bool)>>,
     stored: Vec<Part>,
@@ -36,14 +36,14 @@ impl<'a> Parts<'a> {
         spare: &'a Semaphore,
         key: &str,
         id: &str,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Self {
         Self {
             objects,
             spare,
             key: key.to_owned(),
             id: id.to_owned(),
-            vouched,
+            integrity,
             number: 0,
             on_the_way: FuturesUnordered::new(),
             stored: Vec::new(),
@@ -53,14 +53,14 @@ impl<'a> Parts<'a> {
 
     /// Sends the next part; `false`, and nothing, where there are as many as S3 takes.
     pub(super) fn send(&mut self, body: Bytes, place: Place<'a>) -> bool {
-        if self.number >= MAX_PART_NUMBER {
+        if self.number >= MAX_PARTS {
             return false;
         }
         self.number += 1;
-        let (objects, number, vouched) = (self.objects, self.number, self.vouched);
+        let (objects, number, integrity) = (self.objects, self.number, self.integrity);
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
-            let sent = objects.upload_part(&key, &id, number, body, vouched).await;
+            let sent = objects.upload_part(&key, &id, number, body, integrity).await;
             // Its memory is free again; a place that was spare is anybody's at once.
             (sent.map_err(Into::into), place.is_none())
         };

@@ -28,7 +28,7 @@ use crate::domain::webhook::Subscriber;
 use crate::net::OutboundClient;
 use crate::net::http_client;
 use crate::reconcile::ReconcileSettings;
-use crate::storage::metered::Metered;
+use crate::storage::metered::MeteredStore;
 use crate::storage::queue::Queue;
 use crate::workers::WorkerSettings;
 use crate::workers::scheduler::Schedules;
@@ -70,7 +70,7 @@ impl Adapters {
         let mut embedded = Vec::new();
         for (name, store) in config.stores_in_use() {
             let opened = OpenedStore::open(name, store, &http).await?;
-            stores.insert(name.to_owned(), Metered::over(opened.ready(name, config).await?));
+            stores.insert(name.to_owned(), MeteredStore::wrap(opened.ready(name, config).await?));
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
         }

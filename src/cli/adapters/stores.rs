@@ -14,7 +14,7 @@ use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::net::HttpClient;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
-use crate::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
+use crate::storage::s3::{self, S3, S3Credentials, S3Settings, Timeouts};
 use crate::storage::{Capabilities, Store};
 
 /// The time limit of one request of a probe.
@@ -96,13 +96,13 @@ impl OpenedStore {
     /// Finds out what the store supports and enforces, also for browsers on these origins.
     pub async fn probe(&self, config: &Config, origins: &[String]) -> probe::Report {
         let options = self.probe_options(config, origins);
-        probe::probe(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
+        s3::probe::probe(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
     }
 
     /// Repeats the check of the CORS rules.
     pub async fn probe_cors(&self, config: &Config, origins: &[String]) -> probe::Check {
         let options = self.probe_options(config, origins);
-        probe::cors(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
+        s3::probe::cors(&self.store, &HttpClient::new(PROBE_TIMEOUT), &SystemClock, &options).await
     }
 
     /// The probe writes below a policy's prefix, because the access key may be limited to it.

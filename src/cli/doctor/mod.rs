@@ -157,7 +157,7 @@ async fn examine_store(
     let found = StoreFindings {
         name: name.to_owned(),
         bucket: Some(opened.store.bucket.clone()),
-        public_url: Some(opened.store.presigner.target().bucket_url()),
+        public_url: Some(opened.store.signer.bucket_url()),
         checks,
         capabilities,
     };

@@ -6,7 +6,7 @@ use crate::app::AppError;
 use crate::db::DbError;
 use crate::reconcile::StartError;
 use crate::storage::StoreError;
-use crate::storage::presign::SignError;
+use crate::storage::signer::SignError;
 
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
@@ -68,9 +68,10 @@ impl From<AppError> for ApiError {
                     SignError::Expiry
                     | SignError::Credentials(_)
                     | SignError::CredentialsExpired => Code::Unavailable,
-                    SignError::Key(_) | SignError::Header(_) | SignError::PartNumber => {
-                        Code::Internal
-                    }
+                    SignError::Key(_)
+                    | SignError::Header(_)
+                    | SignError::PartNumber
+                    | SignError::Unsupported(_) => Code::Internal,
                 };
                 Self::new(code).because(error)
             }

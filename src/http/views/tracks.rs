@@ -11,7 +11,7 @@ use super::UploadView;
 use crate::app::tracks::WithUpload;
 use crate::db::tracks::EMPTY;
 use crate::domain::{Status, Track, Upload};
-use crate::storage::presign::Signed;
+use crate::storage::signer::SignedRequest;
 
 /// A track: the record that a file belongs to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -90,8 +90,8 @@ pub struct PresignedUrlView {
 
 impl PresignedUrlView {
     /// The signed request of a new upload, beside the upload.
-    pub fn new(signed: Signed, upload: Upload) -> Self {
-        let Signed { method, url, headers, fields: _, expires_at } = signed;
+    pub fn new(signed: SignedRequest, upload: Upload) -> Self {
+        let SignedRequest { method, url, headers, fields: _, expires_at } = signed;
         Self { url, method, headers, expires_at, upload: upload.into() }
     }
 }
@@ -106,9 +106,9 @@ pub struct FileUrlView {
     pub expires_at: DateTime<Utc>,
 }
 
-impl From<Signed> for FileUrlView {
-    fn from(signed: Signed) -> Self {
-        let Signed { method: _, url, headers: _, fields: _, expires_at } = signed;
+impl From<SignedRequest> for FileUrlView {
+    fn from(signed: SignedRequest) -> Self {
+        let SignedRequest { method: _, url, headers: _, fields: _, expires_at } = signed;
         Self { url, expires_at }
     }
 }

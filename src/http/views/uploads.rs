@@ -11,7 +11,7 @@ use super::MultipartView;
 use crate::app::create_upload::Created;
 use crate::domain::upload::{Declared, State, Verified};
 use crate::domain::{Checksum, Upload};
-use crate::storage::presign::Signed;
+use crate::storage::signer::SignedRequest;
 
 /// A checksum of a whole file.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,9 +53,9 @@ pub struct RequestView {
     pub expires_at: DateTime<Utc>,
 }
 
-impl From<Signed> for RequestView {
-    fn from(signed: Signed) -> Self {
-        let Signed { method, url, headers, fields, expires_at } = signed;
+impl From<SignedRequest> for RequestView {
+    fn from(signed: SignedRequest) -> Self {
+        let SignedRequest { method, url, headers, fields, expires_at } = signed;
         let fields = fields.map(|fields| fields.into_iter().collect());
         Self { method, url, headers, fields, expires_at }
     }

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use chrono::SubsecRound as _;
 use url::Url;
 
-use super::presign::{MAX_PART_NUMBER, Presigner, Target, TargetError};
+use super::s3::{Presigner, Target, TargetError};
 use super::{
-    ByteStream, Capabilities, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore,
-    OpenMultipart, Part, PutOptions, Result, Store, StoreError, Vouched, Written,
+    ByteStream, Capabilities, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part,
+    PartIntegrity, PutOptions, Result, Store, StoreError, Written,
 };
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::limits::{MAX_PAGE, MAX_PARTS, MIN_PART_SIZE};
 use crate::domain::reconcile::Listed;
 
 mod faults;
@@ -26,9 +27,6 @@ mod state;
 use faults::{Fault, Faults};
 pub use faults::{Gate, ListFault, Operation};
 use state::{Multipart, Object, State, StoredPart};
-
-/// S3's least size of every part but the last, in bytes.
-pub const MIN_PART_SIZE: u64 = 5 * 1024 * 1024;
 
 /// A store in memory. All of its state is behind one lock, so racing calls are decided as
 /// strictly as S3 does.
@@ -66,7 +64,7 @@ impl MemoryStore {
             name: name.to_owned(),
             bucket: "memory".to_owned(),
             objects: self,
-            presigner: Presigner::new(target, SharedCredentialsProvider::new(credentials)).into(),
+            signer: Arc::new(Presigner::new(target, SharedCredentialsProvider::new(credentials))),
             capabilities: Capabilities { notifications: Some(false), ..Capabilities::aws() }.into(),
         })
     }
@@ -247,11 +245,11 @@ impl ObjectStore for MemoryStore {
         upload_id: &str,
         number: u16,
         body: Bytes,
-        _vouched: Vouched,
+        _integrity: PartIntegrity,
     ) -> Result<Part> {
         let now = self.now();
         self.run(Operation::UploadPart, |state| {
-            if !(1..=MAX_PART_NUMBER).contains(&number) {
+            if !(1..=MAX_PARTS).contains(&number) {
                 return Err(refused("InvalidArgument"));
             }
             let multipart = state.multipart(key, upload_id)?;

@@ -18,16 +18,18 @@ use aws_sdk_s3::config::{
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::presign::{Presigner, Target, TargetError};
 use super::{Capabilities, Store};
 
 mod cors;
 mod errors;
 mod multipart;
 mod objects;
+mod presign;
+pub mod probe;
 
 pub use cors::CorsRule;
 pub(super) use errors::lacks_credentials;
+pub use presign::{Presigner, Target, TargetError};
 
 /// How to reach a bucket.
 #[derive(Debug, Clone)]
@@ -206,7 +208,7 @@ impl S3 {
         Store {
             name: name.into(),
             bucket: self.bucket.clone(),
-            presigner: self.presigner().into(),
+            signer: std::sync::Arc::new(self.presigner()),
             capabilities: capabilities.into(),
             objects: std::sync::Arc::new(self),
         }

@@ -10,7 +10,7 @@ use super::S3;
 use super::errors::{is_not_found, store_error};
 use super::objects::{decode, etag, sdk_algorithm, size, timestamp};
 use crate::domain::checksum::{Algorithm, Checksum};
-use crate::storage::{OpenMultipart, Part, PutOptions, Result, StoreError, Vouched, Written};
+use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};
 
 /// Between the two halves of a marker: no upload id has one, and keys come last.
 const MARKER_SEPARATOR: char = '\n';
@@ -44,11 +44,12 @@ impl S3 {
         upload_id: &str,
         number: u16,
         body: Bytes,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<Part> {
         let size = body.len() as u64;
         let algorithm = Algorithm::Crc64nvme;
-        let checksum = (vouched == Vouched::ByChecksum).then(|| Checksum::of(algorithm, &body));
+        let checksum =
+            (integrity == PartIntegrity::Checksum).then(|| Checksum::of(algorithm, &body));
         let call = self
             .client
             .upload_part()
@@ -61,9 +62,9 @@ impl S3 {
             .body(SdkStream::from(body))
             .customize()
             .config_override(self.for_transfers());
-        let call = match vouched {
-            Vouched::BySignature => call,
-            Vouched::ByChecksum => call.disable_payload_signing(),
+        let call = match integrity {
+            PartIntegrity::Signature => call,
+            PartIntegrity::Checksum => call.disable_payload_signing(),
         };
         let sent = call.send().await.map_err(multipart_error)?;
         Ok(Part { number, etag: etag(sent.e_tag())?, size, last_modified: None, checksum })

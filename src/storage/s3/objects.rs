@@ -18,10 +18,11 @@ use super::S3;
 use super::errors::{is_not_found, status, store_error};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::Timestamp;
+use crate::domain::limits::MAX_PAGE;
 use crate::domain::reconcile::Listed;
 use crate::storage::{
-    ByteStream, ListPage, ListRequest, MAX_PAGE, ObjectMeta, ObjectStore, OpenMultipart, Part,
-    PutOptions, Result, StoreError, Vouched, Written,
+    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
+    PutOptions, Result, StoreError, Written,
 };
 
 #[async_trait]
@@ -172,9 +173,9 @@ impl ObjectStore for S3 {
         upload_id: &str,
         number: u16,
         body: Bytes,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<Part> {
-        self.send_part(key, upload_id, number, body, vouched).await
+        self.send_part(key, upload_id, number, body, integrity).await
     }
 
     async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<Part>> {

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use reqwest::redirect::Policy;
 use serde_json::json;
 use upload_coordinator::storage::PutOptions;
-use upload_coordinator::storage::presign::GetTerms;
+use upload_coordinator::storage::signer::GetRequest;
 
 use crate::storage::servers::{Subject, now};
 use crate::support::live::{Live, read, text};
@@ -57,9 +57,9 @@ async fn the_version_seen_is_the_version_served() {
     assert_ne!(first, seen);
     on.objects().delete(&key).await.unwrap();
     for (version, bytes) in [(first, "first"), (seen, "again")] {
-        let terms = GetTerms { version_id: Some(version), ..GetTerms::default() };
+        let terms = GetRequest { version_id: Some(version), ..GetRequest::default() };
         let hour = TimeDelta::hours(1);
-        let get = on.store.presigner.get(&key, &terms, now(), hour).await.unwrap();
+        let get = on.store.signer.get(&key, &terms, now(), hour).await.unwrap();
         assert_eq!(on.send(&get, b"").await.text().await.unwrap(), bytes);
     }
 

@@ -5,8 +5,8 @@ use futures_util::future::join_all;
 use reqwest::{Method, Response};
 use serde_json::Value;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
-use upload_coordinator::storage::presign::{PutTerms, Signed};
 use upload_coordinator::storage::s3::CorsRule;
+use upload_coordinator::storage::signer::{PutRequest, SignedRequest};
 
 use crate::storage::servers::{CORS_TURN, Subject, now};
 use crate::support::database::TestDatabase;
@@ -39,9 +39,9 @@ fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
     all.filter(|check| check["outcome"] == outcome).collect()
 }
 
-async fn sign(on: &Subject, name: &str, terms: &PutTerms) -> Signed {
+async fn sign(on: &Subject, name: &str, terms: &PutRequest) -> SignedRequest {
     let hour = TimeDelta::hours(1);
-    on.store.presigner.put(&on.key(name), terms, now(), hour).await.expect("signed")
+    on.store.signer.put(&on.key(name), terms, now(), hour).await.expect("signed")
 }
 
 fn refused(answer: &Response) -> bool {
@@ -67,19 +67,19 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
     let public = on.settings.clone().expect("a wire").public_endpoint.expect("a second name");
     let host = public.host_str().expect("a host");
     assert!(text(store, "public_url").contains(&format!("//{host}:")), "{found:#}");
-    let bare = sign(&on, "bare", &PutTerms::default()).await;
+    let bare = sign(&on, "bare", &PutRequest::default()).await;
     assert!(bare.url.contains(&format!("//{host}:")), "the signed host is the public one");
 
-    let once = sign(&on, "once", &PutTerms { write_once: true, ..PutTerms::default() }).await;
+    let once = sign(&on, "once", &PutRequest { write_once: true, ..PutRequest::default() }).await;
     let answers = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
     let winners = answers.iter().filter(|answer| answer.status().is_success()).count();
     assert_eq!(claimed("write_once"), winners == 1, "{winners} won");
 
-    let length = PutTerms { content_length: Some(3), ..PutTerms::default() };
+    let length = PutRequest { content_length: Some(3), ..PutRequest::default() };
     let longer = on.send(&sign(&on, "length", &length).await, b"longer").await;
     assert_eq!(claimed("signed_length"), refused(&longer), "{longer:?}");
 
-    let kind = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+    let kind = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
     let mut other = sign(&on, "type", &kind).await;
     other.headers.insert("content-type".into(), "text/html".into());
     let other = on.send(&other, b"abc").await;
@@ -88,7 +88,7 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
     for algorithm in Algorithm::ALL {
         let name = format!("sum-{algorithm}");
         let checksum = Some(Checksum::of(algorithm, b"abc"));
-        let signed = sign(&on, &name, &PutTerms { checksum, ..PutTerms::default() }).await;
+        let signed = sign(&on, &name, &PutRequest { checksum, ..PutRequest::default() }).await;
         assert!(on.send(&signed, b"abc").await.status().is_success(), "{algorithm}");
         let answer = on.send(&signed, b"cba").await;
         assert_eq!(listed("enforced_checksums", algorithm), refused(&answer), "{algorithm}");
@@ -119,7 +119,7 @@ async fn listings(on: &Subject, claims: &Value) {
     // In byte order.
     let names = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
     for name in names {
-        let signed = sign(on, &format!("list/{name}"), &PutTerms::default()).await;
+        let signed = sign(on, &format!("list/{name}"), &PutRequest::default()).await;
         assert!(on.send(&signed, b"x").await.status().is_success());
     }
     assert_eq!(claims["list_order"], raw_list(on, "list/", None).await == names);
@@ -135,7 +135,7 @@ async fn listings(on: &Subject, claims: &Value) {
 async fn browsers(on: &Subject, found: &Value) {
     // The origin that doctor asks for where none is named.
     let origin = "https://app.invalid";
-    let signed = sign(on, "cors", &PutTerms::default()).await;
+    let signed = sign(on, "cors", &PutRequest::default()).await;
     let preflight = on.http().request(Method::OPTIONS, &signed.url).header("origin", origin);
     let preflight = preflight.header("access-control-request-method", "PUT").send().await;
     let preflight = preflight.expect("an answer");

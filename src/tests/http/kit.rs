@@ -17,9 +17,10 @@ use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::http::{HttpSettings, HttpState, SecurityConfig, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
-use upload_coordinator::storage::memory::{MIN_PART_SIZE, MemoryStore};
+use upload_coordinator::storage::memory::MemoryStore;
 
 use crate::support::database::TestDatabase;
 use crate::support::policies;

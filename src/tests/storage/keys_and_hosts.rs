@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::ObjectStore as _;
-use upload_coordinator::storage::presign::{GetTerms, PutTerms};
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::signer::{GetRequest, PutRequest, Signer as _};
 
 use super::servers::{Kind, Subject, now};
 
@@ -70,7 +70,7 @@ async fn a_session_token_is_part_of_what_is_signed() {
         S3Settings { credentials: assume_role(&on).await, ..on.settings.clone().unwrap() };
     let s3 = S3::connect(&settings, &http_client()).await.unwrap();
     let key = on.key("object");
-    let put = s3.presigner().put(&key, &PutTerms::default(), now(), HOUR).await.unwrap();
+    let put = s3.presigner().put(&key, &PutRequest::default(), now(), HOUR).await.unwrap();
     assert!(put.url.contains("&X-Amz-Security-Token="));
     assert!(on.send(&put, b"abc").await.status().is_success());
     let mut without = put.clone();
@@ -112,11 +112,11 @@ async fn the_bucket_may_be_a_host() {
     let host = "music.s3.example.test";
     let http = reqwest::Client::builder().no_proxy().resolve(host, server.addr()).build().unwrap();
     for key in ["object", "a b/100%/ü+=&;", "it's (x)*!~,:@$"] {
-        let put = s3.presigner().put(key, &PutTerms::default(), now(), HOUR).await.unwrap();
+        let put = s3.presigner().put(key, &PutRequest::default(), now(), HOUR).await.unwrap();
         assert!(put.url.starts_with(&format!("http://{host}:")), "{}", put.url);
         let sent = http.put(&put.url).body("abc").send().await.unwrap();
         assert!(sent.status().is_success(), "{key}");
-        let get = s3.presigner().get(key, &GetTerms::default(), now(), HOUR).await.unwrap();
+        let get = s3.presigner().get(key, &GetRequest::default(), now(), HOUR).await.unwrap();
         assert_eq!(http.get(&get.url).send().await.unwrap().text().await.unwrap(), "abc", "{key}");
     }
     server.shutdown().await;

@@ -8,7 +8,8 @@ use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
 use upload_coordinator::net::{HttpClient, http_client};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{MemoryStore, Operation};
-use upload_coordinator::storage::probe::{Outcome, ProbeOptions, Report, probe};
+use upload_coordinator::storage::probe::{Outcome, ProbeOptions, Report};
+use upload_coordinator::storage::s3::probe::probe;
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::{ListRequest, Store, StoreError};
 

@@ -23,8 +23,8 @@ use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::presign::Signed;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::signer::SignedRequest;
 use upload_coordinator::storage::{ObjectStore, PutOptions, Store, StoreError, Written};
 
 /// Real servers judge by the real time.
@@ -236,7 +236,7 @@ impl Subject {
     }
 
     /// Sends a signed request as a client would.
-    pub async fn send(&self, signed: &Signed, body: &'static [u8]) -> reqwest::Response {
+    pub async fn send(&self, signed: &SignedRequest, body: &'static [u8]) -> reqwest::Response {
         let method = signed.method.parse().unwrap();
         let mut request = self.http.request(method, &signed.url).body(body);
         for (name, value) in &signed.headers {

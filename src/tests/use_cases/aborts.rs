@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::domain::parts::MIN_PART_SIZE;
+use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::{Declared, Strategy};
 use upload_coordinator::domain::{Status, Upload};

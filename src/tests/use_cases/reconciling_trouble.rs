@@ -8,7 +8,7 @@ use upload_coordinator::domain::run::{Mode, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::domain::{Policy, PolicyName, Prefix, Status};
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::storage::{ObjectStore as _, PutOptions, Vouched};
+use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, PutOptions};
 
 use crate::support::mp3;
 use crate::support::world::World;
@@ -135,7 +135,7 @@ async fn audits_abort_multipart_uploads_that_nobody_will_finish() {
     world.pass(TimeDelta::minutes(10));
     let part = Bytes::from_static(b"part");
     let key = "tracks/e/0190a6f2-7b3c-7def-8123-456789abcdee";
-    world.store.upload_part(key, &busy, 1, part, Vouched::BySignature).await.unwrap();
+    world.store.upload_part(key, &busy, 1, part, PartIntegrity::Signature).await.unwrap();
     world.pass(TimeDelta::minutes(10));
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     let run = world.reconcile(Mode::Audit).await;

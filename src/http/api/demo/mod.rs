@@ -47,7 +47,7 @@ pub(in crate::http) fn register(config: &mut ServiceConfig, policy: &str) {
 /// What the page may load, and whom it may talk to.
 pub(in crate::http) fn content_security_policy(app: &App) -> String {
     let origin = |store: &Store| {
-        let url = Url::parse(&store.presigner.target().bucket_url()).ok()?;
+        let url = Url::parse(&store.signer.bucket_url()).ok()?;
         Some(url.origin().ascii_serialization())
     };
     let stores = app.stores.values().filter_map(origin).collect::<Vec<_>>().join(" ");

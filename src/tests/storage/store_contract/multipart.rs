@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
-use upload_coordinator::storage::{Part, PutOptions, StoreError, Vouched};
+use upload_coordinator::storage::{Part, PartIntegrity, PutOptions, StoreError};
 
 use super::Subject;
 use crate::storage::servers::Kind;
@@ -9,7 +9,7 @@ use crate::storage::servers::Kind;
 const FULL: usize = 5 * 1024 * 1024;
 
 async fn send(on: &Subject, key: &str, id: &str, number: u16, body: impl Into<Bytes>) -> Part {
-    on.objects().upload_part(key, id, number, body.into(), Vouched::BySignature).await.unwrap()
+    on.objects().upload_part(key, id, number, body.into(), PartIntegrity::Signature).await.unwrap()
 }
 
 pub async fn parts_become_one_object(on: &Subject) {
@@ -56,8 +56,10 @@ pub async fn checked_parts_make_an_object_whose_checksum_head_tells(on: &Subject
     let id = on.objects().create_multipart(&key, &options).await.unwrap();
     let mut sent = Vec::new();
     for (number, part) in (1..).zip(parts) {
-        let vouched = Vouched::ByChecksum;
-        sent.push(on.objects().upload_part(&key, &id, number, part.into(), vouched).await.unwrap());
+        let integrity = PartIntegrity::Checksum;
+        sent.push(
+            on.objects().upload_part(&key, &id, number, part.into(), integrity).await.unwrap(),
+        );
     }
     on.objects().complete_multipart(&key, &id, &sent, false).await.unwrap();
     let meta = on.objects().head(&key).await.unwrap().unwrap();
@@ -92,7 +94,7 @@ pub async fn an_aborted_upload_is_gone(on: &Subject) {
     assert!(matches!(listed, Err(StoreError::NoSuchMultipart)), "{listed:?}");
     let sent = on
         .objects()
-        .upload_part(&key, &id, 1, Bytes::from_static(b"one"), Vouched::BySignature)
+        .upload_part(&key, &id, 1, Bytes::from_static(b"one"), PartIntegrity::Signature)
         .await;
     assert!(matches!(sent, Err(StoreError::NoSuchMultipart)), "{sent:?}");
     let done = on.objects().complete_multipart(&key, &id, &[part], false).await;

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::net::http_client;
-use upload_coordinator::storage::presign::{GetTerms, PartTerms, PostTerms, PutTerms, Signed};
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::signer::{
+    GetRequest, PartRequest, PostRequest, PutRequest, SignedRequest,
+};
 use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
 
 use super::Subject;
@@ -13,8 +15,8 @@ use crate::storage::servers::{CORS_TURN, Kind, now};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
-async fn sign(on: &Subject, key: &str, terms: &PutTerms) -> Signed {
-    on.store.presigner.put(key, terms, now(), HOUR).await.unwrap()
+async fn sign(on: &Subject, key: &str, terms: &PutRequest) -> SignedRequest {
+    on.store.signer.put(key, terms, now(), HOUR).await.unwrap()
 }
 
 /// 4xx; the code differs from store to store.
@@ -31,7 +33,7 @@ fn taken(answer: &reqwest::Response) {
 pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
     let key = on.key("object");
     let checksum = Checksum::of(Algorithm::Sha256, b"abc");
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(3),
         checksum: Some(checksum.clone()),
@@ -48,19 +50,19 @@ pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
 
 pub async fn a_bare_url_takes_a_bare_put(on: &Subject) {
     let key = on.key("object");
-    let signed = sign(on, &key, &PutTerms::default()).await;
+    let signed = sign(on, &key, &PutRequest::default()).await;
     assert!(signed.headers.is_empty());
     taken(&on.send(&signed, b"abc").await);
     assert_eq!(on.bytes(&key).await.unwrap(), "abc");
 }
 
 pub async fn a_url_is_for_one_key_and_one_method(on: &Subject) {
-    let signed = sign(on, &on.key("object"), &PutTerms::default()).await;
+    let signed = sign(on, &on.key("object"), &PutRequest::default()).await;
     let mut moved = signed.clone();
     moved.url = moved.url.replacen("/object?", "/another?", 1);
     refused(&on.send(&moved, b"abc").await);
     for method in ["GET", "DELETE", "POST"] {
-        let other = Signed { method, ..signed.clone() };
+        let other = SignedRequest { method, ..signed.clone() };
         refused(&on.send(&other, b"").await);
     }
     let mut unsigned = signed.clone();
@@ -73,7 +75,7 @@ pub async fn a_url_is_for_one_key_and_one_method(on: &Subject) {
 
 pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutTerms { content_length: Some(3), ..PutTerms::default() };
+    let terms = PutRequest { content_length: Some(3), ..PutRequest::default() };
     let signed = sign(on, &key, &terms).await;
     for body in [&b"abcd"[..], b"ab", b""] {
         let answer = on.send(&signed, body).await;
@@ -87,7 +89,7 @@ pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
 
 pub async fn a_content_type_other_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+    let terms = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
     let mut signed = sign(on, &key, &terms).await;
     signed.headers.insert("content-type".into(), "text/html".into());
     let answer = on.send(&signed, b"abc").await;
@@ -96,7 +98,7 @@ pub async fn a_content_type_other_than_signed_is_refused(on: &Subject) {
 
 pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
     let key = on.key("object");
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),
         write_once: true,
@@ -115,7 +117,7 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
 /// Else a client could give its object what nobody signed for.
 pub async fn an_unsigned_amz_header_is_refused(on: &Subject) {
     let key = on.key("object");
-    let mut signed = sign(on, &key, &PutTerms::default()).await;
+    let mut signed = sign(on, &key, &PutRequest::default()).await;
     signed.headers.insert("x-amz-meta-smuggled".into(), "yes".into());
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
@@ -125,7 +127,7 @@ pub async fn a_body_that_breaks_its_checksum_is_refused(on: &Subject) {
     for algorithm in Algorithm::ALL {
         let key = on.key(algorithm.name());
         let checksum = Some(Checksum::of(algorithm, b"right"));
-        let signed = sign(on, &key, &PutTerms { checksum, ..PutTerms::default() }).await;
+        let signed = sign(on, &key, &PutRequest { checksum, ..PutRequest::default() }).await;
         let answer = on.send(&signed, b"wrong").await;
         let enforced = on.capabilities().enforces_checksum(algorithm);
         assert_eq!(answer.status().is_client_error(), enforced, "{algorithm} {answer:?}");
@@ -138,17 +140,17 @@ pub async fn a_body_that_breaks_its_checksum_is_refused(on: &Subject) {
 pub async fn an_expired_url_is_refused(on: &Subject) {
     let key = on.key("object");
     let past = now() - TimeDelta::hours(2);
-    let presigner = &on.store.presigner;
-    let signed = presigner.put(&key, &PutTerms::default(), past, HOUR).await.unwrap();
+    let presigner = &on.store.signer;
+    let signed = presigner.put(&key, &PutRequest::default(), past, HOUR).await.unwrap();
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
-    let get = presigner.get(&key, &GetTerms::default(), past, HOUR).await.unwrap();
+    let get = presigner.get(&key, &GetRequest::default(), past, HOUR).await.unwrap();
     refused(&on.send(&get, b"").await);
 }
 
 pub async fn a_longer_expiry_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
-    let mut signed = sign(on, &key, &PutTerms::default()).await;
+    let mut signed = sign(on, &key, &PutRequest::default()).await;
     signed.url = signed.url.replacen("X-Amz-Expires=3600", "X-Amz-Expires=7200", 1);
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
@@ -156,7 +158,7 @@ pub async fn a_longer_expiry_than_signed_is_refused(on: &Subject) {
 
 pub async fn a_second_put_to_a_write_once_url_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutTerms { write_once: true, ..PutTerms::default() };
+    let terms = PutRequest { write_once: true, ..PutRequest::default() };
     let signed = sign(on, &key, &terms).await;
     taken(&on.send(&signed, b"one").await);
     let second = on.send(&signed, b"two").await;
@@ -168,14 +170,14 @@ pub async fn a_second_put_to_a_write_once_url_is_refused(on: &Subject) {
 pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
     let key = on.key("object");
     on.put(&key, b"abc").await;
-    let terms = GetTerms {
+    let terms = GetRequest {
         content_disposition: Some(
             r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into(),
         ),
         content_type: Some("audio/mpeg".into()),
         version_id: None,
     };
-    let signed = on.store.presigner.get(&key, &terms, now(), HOUR).await.unwrap();
+    let signed = on.store.signer.get(&key, &terms, now(), HOUR).await.unwrap();
     let answer = on.send(&signed, b"").await;
     taken(&answer);
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
@@ -189,7 +191,7 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
 
 async fn post(
     on: &Subject,
-    signed: &Signed,
+    signed: &SignedRequest,
     file: &str,
     change: Option<(&str, &str)>,
 ) -> reqwest::Response {
@@ -207,12 +209,12 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         return;
     }
     let key = on.key("object");
-    let terms = PostTerms {
+    let terms = PostRequest {
         content_type: Some("audio/mpeg".into()),
         size: Some((2, 4)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
     };
-    let presigner = &on.store.presigner;
+    let presigner = &on.store.signer;
     let signed = presigner.post(&key, &terms, now(), HOUR).await.unwrap();
     let another = on.key("another");
     for (file, change) in [
@@ -238,19 +240,19 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
 
 pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     let (key, now) = (on.key("object"), now());
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
-        ..PutTerms::default()
+        ..PutRequest::default()
     };
-    let presigner = &on.store.presigner;
+    let presigner = &on.store.signer;
     let begun =
         on.send(&presigner.create_multipart(&key, &terms, now, HOUR).await.unwrap(), b"").await;
     taken(&begun);
     let xml = begun.text().await.unwrap();
     let id = xml.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0;
 
-    let part = PartTerms {
+    let part = PartRequest {
         content_length: Some(3),
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
     };
@@ -280,9 +282,9 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
 pub async fn a_key_that_needs_escaping_can_be_signed_for(on: &Subject) {
     for name in ["a b", "100%", "ü/é", "a+b=c&d;e", "it's (x)*!~,:@$", "名"] {
         let key = on.key(name);
-        taken(&on.send(&sign(on, &key, &PutTerms::default()).await, b"abc").await);
+        taken(&on.send(&sign(on, &key, &PutRequest::default()).await, b"abc").await);
         assert_eq!(on.bytes(&key).await.unwrap(), "abc", "{name}");
-        let get = on.store.presigner.get(&key, &GetTerms::default(), now(), HOUR).await.unwrap();
+        let get = on.store.signer.get(&key, &GetRequest::default(), now(), HOUR).await.unwrap();
         assert_eq!(on.send(&get, b"").await.bytes().await.unwrap(), "abc", "{name}");
     }
 }

@@ -6,7 +6,7 @@ use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::transition::Event;
 use upload_coordinator::domain::upload::State;
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::storage::{ObjectStore as _, StoreError, Vouched};
+use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, StoreError};
 
 use super::{SIZE, complete, declared, open_multiparts, send, world};
 use crate::support::mp3;
@@ -47,7 +47,11 @@ async fn a_hole_or_a_part_of_another_size_is_named_and_can_be_mended() {
     assert_eq!(hole.missing, [2]);
     let id = upload.multipart_id.as_deref().unwrap();
     let short = file[..100].to_vec().into();
-    world.store.upload_part(upload.key.as_str(), id, 2, short, Vouched::BySignature).await.unwrap();
+    world
+        .store
+        .upload_part(upload.key.as_str(), id, 2, short, PartIntegrity::Signature)
+        .await
+        .unwrap();
     let Err(AppError::Parts(wrong)) = complete(&world, &upload).await else { panic!() };
     assert_eq!((wrong.missing.len(), wrong.wrong[0].number), (0, 2));
     assert_eq!(world.store.calls(Operation::CompleteMultipart), 0);

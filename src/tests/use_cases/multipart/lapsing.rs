@@ -7,7 +7,7 @@ use upload_coordinator::domain::Status;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::transition::TransitionError;
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::storage::{ObjectStore as _, StoreError, Vouched};
+use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, StoreError};
 
 use super::{MIB, SIZE, complete, declared, open_multiparts, send, world};
 use crate::support::mp3;
@@ -66,7 +66,11 @@ async fn parts_that_still_come_keep_an_upload_from_expiring() {
     world.pass_the_deadline();
     // Sent with a URL that began before its end, as slow clients do.
     let part = mp3(MIB * 5, 1).into();
-    world.store.upload_part(upload.key.as_str(), id, 1, part, Vouched::BySignature).await.unwrap();
+    world
+        .store
+        .upload_part(upload.key.as_str(), id, 1, part, PartIntegrity::Signature)
+        .await
+        .unwrap();
     world.pass(TimeDelta::minutes(14));
     world.reconcile(Mode::Incremental).await;
     assert_eq!(world.get(upload.id).await.status(), Status::Pending);

@@ -3,11 +3,11 @@
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
-use upload_coordinator::domain::parts::MIN_PART_SIZE;
+use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::upload::{Declared, Strategy};
 use upload_coordinator::domain::{Status, Upload};
 use upload_coordinator::storage::memory::Operation;
-use upload_coordinator::storage::{ObjectStore as _, Vouched};
+use upload_coordinator::storage::{ObjectStore as _, PartIntegrity};
 
 use crate::support::mp3;
 use crate::support::world::World;
@@ -49,7 +49,7 @@ async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
         let body = file[begin..begin + len].to_vec().into();
         world
             .store
-            .upload_part(row.key.as_str(), id, part.number, body, Vouched::BySignature)
+            .upload_part(row.key.as_str(), id, part.number, body, PartIntegrity::Signature)
             .await
             .unwrap();
     }

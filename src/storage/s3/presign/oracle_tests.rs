@@ -76,7 +76,7 @@ fn worlds() -> impl Strategy<Value = World> {
         })
 }
 
-fn terms() -> impl Strategy<Value = PutTerms> {
+fn terms() -> impl Strategy<Value = PutRequest> {
     let value = "[!-~][ -~]{0,20}[!-~]";
     (
         prop::option::of(value),
@@ -85,7 +85,7 @@ fn terms() -> impl Strategy<Value = PutTerms> {
         any::<bool>(),
         prop::collection::btree_map("[a-z][a-z0-9-]{0,9}", value, 0..4),
     )
-        .prop_map(|(content_type, length, checksum, write_once, metadata)| PutTerms {
+        .prop_map(|(content_type, length, checksum, write_once, metadata)| PutRequest {
             content_type,
             content_length: length.map(u64::from),
             checksum: checksum.map(|(algorithm, bytes)| Checksum::of(algorithm, &bytes)),
@@ -134,7 +134,7 @@ impl World {
 }
 
 /// What aws-sigv4 makes of the same request.
-fn oracle(world: &World, signed: &Signed, content_length: Option<u64>) -> String {
+fn oracle(world: &World, signed: &SignedRequest, content_length: Option<u64>) -> String {
     let settings = {
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -169,7 +169,7 @@ fn signature(url: &str) -> &str {
     url.split_once("X-Amz-Signature=").unwrap().1
 }
 
-fn same_request(ours: &Signed, theirs: &PresignedRequest) -> Result<(), TestCaseError> {
+fn same_request(ours: &SignedRequest, theirs: &PresignedRequest) -> Result<(), TestCaseError> {
     let parts = |url: &str| {
         let (bare, query) = url.split_once('?').unwrap();
         let pairs: BTreeSet<String> = query.split('&').map(str::to_owned).collect();
@@ -209,12 +209,12 @@ proptest! {
     ) {
         let (signer, key) = (world.presigner(), &world.key);
         let (now, expires_in) = (world.now, world.expires_in());
-        let get = GetTerms {
+        let get = GetRequest {
             content_disposition: Some(text.clone()),
             content_type: terms.content_type.clone(),
             version_id: Some(text.clone()),
         };
-        let part = PartTerms { content_length: terms.content_length, checksum: terms.checksum.clone() };
+        let part = PartRequest { content_length: terms.content_length, checksum: terms.checksum.clone() };
         for (signed, length) in [
             (run(signer.get(key, &get, now, expires_in)).unwrap(), None),
             (run(signer.upload_part(key, &text, number, &part, now, expires_in)).unwrap(), part.content_length),
@@ -297,7 +297,7 @@ fn signing_speed() {
         seconds: 3600,
         key: "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef".into(),
     };
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(12_345_678),
         checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),

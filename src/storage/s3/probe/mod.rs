@@ -1,12 +1,11 @@
-//! Finds out what a store does by doing it: real signed requests through the public
-//! endpoint, wrong ones among them, and a look at what came of each.
+//! Finds out what an S3-compatible store enforces: sends real signed requests through the public
+//! endpoint, invalid ones included, and compares the result with what S3 documents.
 //!
-//! All that it writes is below `{prefix}.probe/`, which no upload's key is, and is deleted
-//! at the end. To add a check: a function in the file of its kind that returns a
-//! [`Check`] and sets its capability, and a line in `Prober::run`. Each check writes to keys of
-//! its own, because several are made at once.
+//! All objects are written below `{prefix}.probe/`, where no upload has its key, and are deleted
+//! at the end. To add a check: a function in the file of its topic that returns a [`Check`] and
+//! sets its capability, and a line in `Prober::run`. Checks run concurrently, so each writes to
+//! keys of its own.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -14,14 +13,14 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::presign::{PutTerms, SignError, Signed};
-use super::{Capabilities, Store, StoreError};
 use crate::domain::checksum::Algorithm;
 use crate::domain::clock::Clock;
+use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::net::{self, HttpClient, NetError, Response};
+use crate::storage::probe::{Check, Outcome, ProbeOptions, Report};
+use crate::storage::signer::{PutRequest, SignError, SignedRequest};
+use crate::storage::{Capabilities, Store, StoreError};
 use crate::telemetry::chain;
 
 mod browser;
@@ -30,86 +29,12 @@ mod multipart;
 mod puts;
 mod response;
 
-/// How long the probe's URLs are good: it is over in seconds.
+/// The lifetime of the probe's URLs. A probe takes seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
-/// How many objects are deleted at a time.
+/// How many objects are deleted concurrently.
 const DELETIONS: usize = 8;
-/// S3 takes requests whose clock is off by so much (S3 API reference, `RequestTimeTooSkewed`).
-const MAX_SKEW: TimeDelta = TimeDelta::minutes(15);
-/// Above this a clock is not set by the network.
+/// A larger difference means that a clock is not synchronised over the network.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
-
-/// What came of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// As it should be.
-    Pass,
-    /// The service works, but knows or refuses less at the door.
-    Warn,
-    /// Uploads won't work.
-    Fail,
-}
-
-/// One thing looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// A stable name, for example `write_once`.
-    pub name: Cow<'static, str>,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// What was seen, as a sentence.
-    pub saw: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mend: Option<String>,
-}
-
-impl Check {
-    /// As it should be.
-    pub fn pass(name: impl Into<Cow<'static, str>>, saw: impl Into<String>) -> Self {
-        Self { name: name.into(), outcome: Outcome::Pass, saw: saw.into(), mend: None }
-    }
-
-    /// Worth knowing, with what to do about it.
-    pub fn warn(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
-        let mend = Some(mend.to_owned());
-        Self { name: name.into(), outcome: Outcome::Warn, saw: saw.into(), mend }
-    }
-
-    /// Broken, with what to do about it.
-    pub fn fail(name: impl Into<Cow<'static, str>>, saw: impl Into<String>, mend: &str) -> Self {
-        Self { outcome: Outcome::Fail, ..Self::warn(name, saw, mend) }
-    }
-}
-
-/// What a probe found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Report {
-    /// What the store can do; the conservative set where the probe could not look.
-    pub capabilities: Capabilities,
-    /// In the order in which they were made. After a failure that would spoil the others
-    /// there are none.
-    pub checks: Vec<Check>,
-}
-
-impl Report {
-    /// Whether uploads will work.
-    pub fn is_usable(&self) -> bool {
-        self.checks.iter().all(|check| check.outcome != Outcome::Fail)
-    }
-}
-
-/// How to probe.
-#[derive(Debug, Clone)]
-pub struct ProbeOptions {
-    /// Before `.probe/` in every key; ends with `/` or is empty.
-    pub prefix: String,
-    /// Keeps this probe's keys apart from those of another.
-    pub run: Uuid,
-    /// Web origins whose pages upload directly; none where no browser does.
-    pub origins: Vec<String>,
-}
 
 /// Probes a store. Takes about 60 requests.
 pub async fn probe(
@@ -129,7 +54,7 @@ pub async fn probe(
     report
 }
 
-/// What browsers may do, by itself: for after a mend.
+/// Only the CORS check, to be repeated after the rules have changed.
 pub async fn cors(
     store: &Store,
     http: &HttpClient,
@@ -142,7 +67,7 @@ pub async fn cors(
     check
 }
 
-/// Ends the probe with its last check.
+/// A failed check that ends the probe.
 struct Stop {
     check: Check,
 }
@@ -153,7 +78,7 @@ impl From<Check> for Box<Stop> {
     }
 }
 
-/// The store broke down in the middle: what was found so far is not to be relied on.
+/// The store failed during the probe: the results so far are not reliable.
 impl From<StoreError> for Box<Stop> {
     fn from(error: StoreError) -> Self {
         Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
@@ -180,7 +105,7 @@ struct Prober<'a> {
     clock: &'a dyn Clock,
     base: String,
     origins: &'a [String],
-    /// Every key that something may have been written to.
+    /// Every key that may have been written.
     written: Mutex<BTreeSet<String>>,
     capabilities: Mutex<Capabilities>,
     checks: Vec<Check>,
@@ -211,8 +136,8 @@ impl<'a> Prober<'a> {
     }
 }
 
-/// Makes some checks one after the other, up to one that ends the probe.
-async fn in_turn(checks: Vec<BoxFuture<'_, Step<Check>>>) -> Vec<Step<Check>> {
+/// Runs checks one after the other until one ends the probe.
+async fn sequentially(checks: Vec<BoxFuture<'_, Step<Check>>>) -> Vec<Step<Check>> {
     let mut made = Vec::with_capacity(checks.len());
     for check in checks {
         made.push(check.await);
@@ -228,8 +153,8 @@ impl Prober<'_> {
         self.endpoint().await?;
         self.public_endpoint().await?;
         self.presigned_put().await?;
-        // Of every kind one at a time: a far store would else be waited for 60 times.
-        let kinds = [
+        // The groups run concurrently: 60 requests in sequence to a distant store take long.
+        let groups = [
             vec![
                 self.signature().boxed(),
                 self.signed_length().boxed(),
@@ -242,13 +167,13 @@ impl Prober<'_> {
             vec![self.listing().boxed(), self.start_after().boxed(), self.batch_delete().boxed()],
             vec![self.cors().boxed()],
         ];
-        for check in join_all(kinds.map(in_turn)).await.into_iter().flatten() {
-            self.note(check?);
+        for check in join_all(groups.map(sequentially)).await.into_iter().flatten() {
+            self.record(check?);
         }
         Ok(())
     }
 
-    fn note(&mut self, check: Check) {
+    fn record(&mut self, check: Check) {
         self.checks.push(check);
     }
 
@@ -256,12 +181,12 @@ impl Prober<'_> {
         learn(&mut self.capabilities.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The way that the service itself takes.
+    /// Checks the internal endpoint.
     async fn endpoint(&mut self) -> Step<()> {
         match self.store.objects.check_bucket().await {
             Ok(()) => {
                 let saw = format!("bucket {} answers", self.store.bucket);
-                self.note(Check::pass("bucket", saw));
+                self.record(Check::pass("bucket", saw));
                 Ok(())
             }
             Err(StoreError::NoSuchBucket) => {
@@ -270,7 +195,7 @@ impl Prober<'_> {
                     .into())
             }
             Err(error @ StoreError::AccessDenied(_)) => {
-                // The commonest cause that nobody looks for.
+                // A clock difference is a common cause that is easy to overlook.
                 self.public_endpoint().await?;
                 let mend = "Check access_key_id, secret_access_key and region, and that the key \
                             may list, read, write and delete in the bucket.";
@@ -283,19 +208,19 @@ impl Prober<'_> {
         }
     }
 
-    /// The way that clients take, and whose clock is right.
+    /// Checks the public endpoint and the clock difference.
     async fn public_endpoint(&mut self) -> Step<()> {
-        let url = self.store.presigner.target().bucket_url();
+        let url = self.store.signer.bucket_url();
         let mend = "Check storage.<name>.public_endpoint: clients, and the probe, must reach it.";
         let sent = self.http.request("GET", &url, [], Bytes::new()).await;
         let answer = sent.map_err(|error| Check::fail("public_endpoint", chain(&error), mend))?;
         let saw = format!("{url} answers");
-        self.note(Check::pass("public_endpoint", saw));
+        self.record(Check::pass("public_endpoint", saw));
         let clock = self.compare_clocks(&answer);
         if clock.outcome == Outcome::Fail {
             return Err(clock.into());
         }
-        self.note(clock);
+        self.record(clock);
         Ok(())
     }
 
@@ -309,7 +234,7 @@ impl Prober<'_> {
         let mend = "Set both clocks by NTP: stores refuse signatures that are 15 minutes off.";
         if offset.abs() <= GOOD_SKEW {
             Check::pass("clock", saw)
-        } else if offset.abs() < MAX_SKEW {
+        } else if offset.abs() < MAX_CLOCK_SKEW {
             Check::warn("clock", saw, mend)
         } else {
             Check::fail("clock", saw, mend)
@@ -322,21 +247,21 @@ impl Prober<'_> {
         key
     }
 
-    async fn sign_put(&self, key: &str, terms: &PutTerms) -> Step<Signed> {
-        let signer = &self.store.presigner;
+    async fn sign_put(&self, key: &str, terms: &PutRequest) -> Step<SignedRequest> {
+        let signer = &self.store.signer;
         Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
     }
 
-    async fn send(&self, signed: &Signed, body: &'static [u8]) -> Step<Response> {
+    async fn send(&self, signed: &SignedRequest, body: &'static [u8]) -> Step<Response> {
         Ok(self.send_bytes(signed, Bytes::from_static(body)).await?)
     }
 
-    async fn send_bytes(&self, signed: &Signed, body: Bytes) -> net::Result<Response> {
+    async fn send_bytes(&self, signed: &SignedRequest, body: Bytes) -> net::Result<Response> {
         let headers = signed.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         self.http.request(signed.method, &signed.url, headers, body).await
     }
 
-    async fn put(&self, key: &str, terms: &PutTerms, body: &'static [u8]) -> Step<Response> {
+    async fn put(&self, key: &str, terms: &PutRequest, body: &'static [u8]) -> Step<Response> {
         let signed = self.sign_put(key, terms).await?;
         self.send(&signed, body).await
     }
@@ -345,7 +270,7 @@ impl Prober<'_> {
         Ok(self.store.objects.head(key).await?.map(|meta| meta.etag))
     }
 
-    /// Best effort: what stays behind is foreign to every policy and hurts nobody.
+    /// Best effort: leftover objects are foreign to every policy and do no harm.
     async fn clean_up(&self) {
         let keys =
             std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
@@ -356,7 +281,7 @@ impl Prober<'_> {
             }
             deleted
         });
-        // A store that is down would take a timeout for each.
+        // Stops at the first error: otherwise each deletion would wait for a timeout.
         drop(gone.buffer_unordered(DELETIONS).try_collect::<()>().await);
     }
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::net::Response;
-use crate::storage::presign::{PostTerms, PutTerms, Signed};
 use crate::storage::s3::CorsRule;
+use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
 const BOUNDARY: &str = "upload-coordinator-probe";
 /// Reserved (RFC 6761): asked for where no origin is configured.
@@ -26,13 +26,13 @@ const HEADERS: [&str; 5] = [
 impl Prober<'_> {
     pub(super) async fn post_policy(&self) -> Step<Check> {
         let key = self.key("form");
-        let terms = PostTerms {
+        let terms = PostRequest {
             content_type: Some("audio/mpeg".into()),
             size: Some((1, 5)),
             metadata: [("artist".to_owned(), "probe".to_owned())].into(),
         };
         let now = self.clock.now();
-        let signed = self.store.presigner.post(&key, &terms, now, EXPIRES_IN).await?;
+        let signed = self.store.signer.post(&key, &terms, now, EXPIRES_IN).await?;
         let good = self.post(&signed, "12345").await?;
         let size = self.store.objects.head(&key).await?.map(|meta| meta.size);
         let arrived = good.is_success() && size == Some(5);
@@ -52,7 +52,7 @@ impl Prober<'_> {
         })
     }
 
-    async fn post(&self, signed: &Signed, file: &str) -> Step<Response> {
+    async fn post(&self, signed: &SignedRequest, file: &str) -> Step<Response> {
         let mut form = String::new();
         for (name, value) in signed.fields.iter().flatten() {
             let _ = write!(
@@ -100,7 +100,7 @@ impl Prober<'_> {
 
     async fn lacks(&self, origin: &str) -> Step<Option<String>> {
         let key = self.key("cors");
-        let signed = self.sign_put(&key, &PutTerms::default()).await?;
+        let signed = self.sign_put(&key, &PutRequest::default()).await?;
         let asked = HEADERS.join(",");
         let preflight = [
             ("origin", origin),

@@ -6,8 +6,8 @@ use futures_util::future::{try_join, try_join_all};
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
-use crate::storage::presign::{PartTerms, PutTerms};
-use crate::storage::{PutOptions, StoreError, Vouched};
+use crate::storage::signer::{PartRequest, PutRequest};
+use crate::storage::{PartIntegrity, PutOptions, StoreError};
 use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
@@ -39,13 +39,14 @@ impl Prober<'_> {
 
     /// Begins, sends and completes over the http, lists by the service's own way.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
-        let (signer, now) = (&self.store.presigner, self.clock.now());
-        let creation = signer.create_multipart(key, &PutTerms::default(), now, EXPIRES_IN).await?;
+        let (signer, now) = (&self.store.signer, self.clock.now());
+        let creation =
+            signer.create_multipart(key, &PutRequest::default(), now, EXPIRES_IN).await?;
         let begun = self.send(&creation, b"").await?;
         let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
             return Ok(Err(format!("beginning is answered with {}", begun.summary())));
         };
-        let terms = PartTerms { content_length: Some(PART.len() as u64), checksum: None };
+        let terms = PartRequest { content_length: Some(PART.len() as u64), checksum: None };
         let part = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
         let sent = self.send(&part, PART).await?;
         let parts = match self.store.objects.list_parts(key, &upload_id).await {
@@ -79,24 +80,24 @@ impl Prober<'_> {
     /// any, and whether it keeps CRC-64/NVME where each comes with its own.
     async fn checksums_of_parts(&self) -> Step<(Vec<Algorithm>, bool)> {
         let algorithms = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme];
-        let plain = algorithms.map(|algorithm| self.keeps(algorithm, Vouched::BySignature));
-        let checked = self.keeps(Algorithm::Crc64nvme, Vouched::ByChecksum);
+        let plain = algorithms.map(|algorithm| self.keeps(algorithm, PartIntegrity::Signature));
+        let checked = self.keeps(Algorithm::Crc64nvme, PartIntegrity::Checksum);
         let (plain, checked) = try_join(try_join_all(plain), checked).await?;
         let kept = algorithms.into_iter().zip(plain).filter(|(_, kept)| *kept);
         Ok((kept.map(|(algorithm, _)| algorithm).collect(), checked))
     }
 
-    async fn keeps(&self, algorithm: Algorithm, vouched: Vouched) -> Step<bool> {
-        let name = match vouched {
-            Vouched::BySignature => "multipart",
-            Vouched::ByChecksum => "checked-parts",
+    async fn keeps(&self, algorithm: Algorithm, integrity: PartIntegrity) -> Step<bool> {
+        let name = match integrity {
+            PartIntegrity::Signature => "multipart",
+            PartIntegrity::Checksum => "checked-parts",
         };
         let key = self.key(&format!("{name}-{algorithm}"));
-        match self.with_checksum(&key, &Checksum::of(algorithm, PART), vouched).await {
+        match self.with_checksum(&key, &Checksum::of(algorithm, PART), integrity).await {
             Ok(kept) => Ok(kept),
             Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
-                tracing::debug!(%algorithm, ?vouched, error = %chain(&error),
+                tracing::debug!(%algorithm, ?integrity, error = %chain(&error),
                     "the store takes no checksum of the whole");
                 Ok(false)
             }
@@ -108,12 +109,13 @@ impl Prober<'_> {
         &self,
         key: &str,
         whole: &Checksum,
-        vouched: Vouched,
+        integrity: PartIntegrity,
     ) -> Result<bool, StoreError> {
         let objects = &self.store.objects;
         let options = PutOptions { checksum: Some(whole.clone()), ..PutOptions::default() };
         let upload_id = objects.create_multipart(key, &options).await?;
-        let part = objects.upload_part(key, &upload_id, 1, Bytes::from_static(PART), vouched).await;
+        let part =
+            objects.upload_part(key, &upload_id, 1, Bytes::from_static(PART), integrity).await;
         let made = match part {
             Ok(part) => objects.complete_multipart(key, &upload_id, &[part], false).await,
             Err(error) => Err(error),
@@ -135,7 +137,13 @@ impl Prober<'_> {
             Err(_) => false,
         };
         let part = objects
-            .upload_part(key, &upload_id, 1, Bytes::from_static(b"another"), Vouched::BySignature)
+            .upload_part(
+                key,
+                &upload_id,
+                1,
+                Bytes::from_static(b"another"),
+                PartIntegrity::Signature,
+            )
             .await?;
         let completed = objects.complete_multipart(key, &upload_id, &[part], true).await;
         objects.abort_multipart(key, &upload_id).await?;

@@ -89,7 +89,7 @@ impl Keys {
                     tracing::warn!(error = %error, "no new credentials to sign with, using the old");
                     self.current(old.credentials.clone(), now, now + ASK_AGAIN)
                 }
-                (Err(error), _) => return Err(SignError::Credentials(error)),
+                (Err(error), _) => return Err(SignError::Credentials(error.into())),
             },
         };
         if !fresh.lives(now) {

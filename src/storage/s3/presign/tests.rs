@@ -19,7 +19,7 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 
 #[tokio::test]
 async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_length() {
-    let terms = PutTerms {
+    let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(3),
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
@@ -45,7 +45,7 @@ async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_l
 
 #[tokio::test]
 async fn where_nothing_is_declared_only_the_host_is_signed() {
-    let signed = presigner(None).put("k", &PutTerms::default(), at(0), HOUR).await.unwrap();
+    let signed = presigner(None).put("k", &PutRequest::default(), at(0), HOUR).await.unwrap();
     assert!(signed.url.contains("&X-Amz-SignedHeaders=host&X-Amz-Signature="));
     assert!(signed.headers.is_empty());
 }
@@ -58,11 +58,11 @@ async fn the_expiry_told_is_the_one_that_the_store_computes() {
         (TimeDelta::days(30), None, 604_800),
         (HOUR, Some(at(60)), 60),
     ] {
-        let signed = presigner(end).put("k", &PutTerms::default(), at(0), asked).await.unwrap();
+        let signed = presigner(end).put("k", &PutRequest::default(), at(0), asked).await.unwrap();
         assert!(signed.url.contains(&format!("X-Amz-Expires={seconds}&")), "{asked}");
         assert_eq!(signed.expires_at, at(seconds).trunc_subsecs(0));
     }
-    let none = presigner(None).put("k", &PutTerms::default(), at(0), TimeDelta::zero()).await;
+    let none = presigner(None).put("k", &PutRequest::default(), at(0), TimeDelta::zero()).await;
     assert!(matches!(none, Err(SignError::Expiry)));
 }
 
@@ -70,7 +70,7 @@ async fn the_expiry_told_is_the_one_that_the_store_computes() {
 async fn a_header_that_clients_would_send_differently_is_refused() {
     for (name, value) in [("Artist", "x"), ("", "x"), ("a b", "x"), ("artist", "ü"), ("a", "\n")] {
         let metadata = [(name.to_owned(), value.to_owned())].into();
-        let terms = PutTerms { metadata, ..PutTerms::default() };
+        let terms = PutRequest { metadata, ..PutRequest::default() };
         let refused = presigner(None).put("k", &terms, at(0), HOUR).await;
         assert!(matches!(refused, Err(SignError::Header(_))), "{name:?}: {value:?}");
     }
@@ -79,7 +79,7 @@ async fn a_header_that_clients_would_send_differently_is_refused() {
 #[tokio::test]
 async fn a_form_has_a_condition_for_each_of_its_fields() {
     use base64::Engine as _;
-    let terms = PostTerms {
+    let terms = PostRequest {
         content_type: Some("audio/mpeg".into()),
         size: Some((1, 100)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
@@ -106,8 +106,8 @@ async fn a_form_has_a_condition_for_each_of_its_fields() {
 #[tokio::test]
 async fn debug_shows_no_signature_and_no_secret() {
     let presigner = presigner(None);
-    let put = presigner.put("k", &PutTerms::default(), at(0), HOUR).await.unwrap();
-    let post = presigner.post("k", &PostTerms::default(), at(0), HOUR).await.unwrap();
+    let put = presigner.put("k", &PutRequest::default(), at(0), HOUR).await.unwrap();
+    let post = presigner.post("k", &PostRequest::default(), at(0), HOUR).await.unwrap();
     let shown = format!("{presigner:?} {put:?} {post:?}");
     for hidden in ["the-secret", "the-token", "X-Amz-Signature", "policy"] {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");

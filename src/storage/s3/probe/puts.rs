@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::response::S3Response as _;
 use super::{Check, Prober, Step};
 use crate::domain::checksum::{Algorithm, Checksum};
-use crate::storage::presign::PutTerms;
+use crate::storage::signer::PutRequest;
 
 const RIGHT: &[u8] = b"probe";
 /// As long as the right one, so that only its bytes are wrong.
@@ -21,10 +21,10 @@ const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the 
 impl Prober<'_> {
     pub(super) async fn presigned_put(&mut self) -> Step<()> {
         let key = self.key("put");
-        let terms = PutTerms {
+        let terms = PutRequest {
             content_type: Some("audio/mpeg".into()),
             content_length: Some(RIGHT.len() as u64),
-            ..PutTerms::default()
+            ..PutRequest::default()
         };
         let mend = "If this is a signature error, the public endpoint reaches the store under \
                     another host name, or a proxy changes requests; else the key may not write.";
@@ -34,7 +34,7 @@ impl Prober<'_> {
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
         // A bare URL, as `curl -T` uses it.
-        let bare = self.put(&key, &PutTerms::default(), RIGHT).await?;
+        let bare = self.put(&key, &PutRequest::default(), RIGHT).await?;
         if !bare.is_success() {
             let saw =
                 format!("a PUT with only the host signed is answered with {}", bare.summary());
@@ -46,7 +46,7 @@ impl Prober<'_> {
                 let right = Checksum::of(Algorithm::Md5, RIGHT);
                 self.learn(|can| can.etag_md5 = md5 == Some(right));
                 let saw = "presigned PUTs arrive in the bucket";
-                self.note(Check::pass("presigned_put", saw));
+                self.record(Check::pass("presigned_put", saw));
                 Ok(())
             }
             found => {
@@ -60,7 +60,7 @@ impl Prober<'_> {
 
     pub(super) async fn signature(&self) -> Step<Check> {
         let (key, other) = (self.key("signature"), self.key("signature-other"));
-        let mut signed = self.sign_put(&key, &PutTerms::default()).await?;
+        let mut signed = self.sign_put(&key, &PutRequest::default()).await?;
         let moved = {
             let mut moved = signed.clone();
             moved.url = moved.url.replacen("/signature?", "/signature-other?", 1);
@@ -86,7 +86,7 @@ impl Prober<'_> {
     pub(super) async fn signed_length(&self) -> Step<Check> {
         let key = self.key("length");
         let length = Some(RIGHT.len() as u64);
-        let terms = PutTerms { content_length: length, ..PutTerms::default() };
+        let terms = PutRequest { content_length: length, ..PutRequest::default() };
         let answer = self.put(&key, &terms, LONGER).await?;
         let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
         self.learn(|can| can.signed_length = refused);
@@ -100,7 +100,7 @@ impl Prober<'_> {
 
     pub(super) async fn signed_content_type(&self) -> Step<Check> {
         let key = self.key("type");
-        let terms = PutTerms { content_type: Some("audio/mpeg".into()), ..PutTerms::default() };
+        let terms = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
         let mut signed = self.sign_put(&key, &terms).await?;
         signed.headers.insert("content-type".into(), "text/html".into());
         let answer = self.send(&signed, RIGHT).await?;
@@ -117,7 +117,7 @@ impl Prober<'_> {
     /// A second PUT, and then the race: the sequence alone would believe stores that look
     /// first and write later.
     pub(super) async fn write_once(&self) -> Step<Check> {
-        let terms = PutTerms { write_once: true, ..PutTerms::default() };
+        let terms = PutRequest { write_once: true, ..PutRequest::default() };
         let key = self.key("once");
         let first = self.put(&key, &terms, RIGHT).await?;
         let before = self.etag(&key).await?;
@@ -154,7 +154,7 @@ impl Prober<'_> {
         let name = format!("checksum_{algorithm}");
         let key = self.key(&name);
         let declared = Checksum::of(algorithm, RIGHT);
-        let terms = PutTerms { checksum: Some(declared.clone()), ..PutTerms::default() };
+        let terms = PutRequest { checksum: Some(declared.clone()), ..PutRequest::default() };
         let right = self.put(&key, &terms, RIGHT).await?;
         if !right.is_success() {
             let saw = format!("the right bytes are answered with {}", right.summary());

@@ -5,14 +5,13 @@ use std::fmt::Write as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Host, Url};
 
+use crate::storage::signer::KeyError;
+
 /// `SigV4` encodes all but the unreserved characters of RFC 3986, in paths also not `/`
 /// (AWS, "Create a signed request", `UriEncode`).
 pub(super) const QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');
-
-/// S3 keys have at most 1,024 bytes (S3 user guide, "Naming Amazon S3 objects").
-const MAX_KEY_LEN: usize = 1024;
 
 /// Why requests can't be signed for an endpoint at all.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -32,17 +31,6 @@ pub enum TargetError {
     /// Not a region name.
     #[error("a region has the characters A-Z a-z 0-9 - _")]
     Region,
-}
-
-/// Why a key can't be in a signed URL.
-#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
-pub enum KeyError {
-    /// Empty or over 1,024 bytes.
-    #[error("a key has 1 to {MAX_KEY_LEN} bytes")]
-    Length,
-    /// Every HTTP client folds such a path before it sends it, so the signature would be wrong.
-    #[error("a key in a URL has no segment `.` or `..`")]
-    DotSegment,
 }
 
 /// A bucket at an endpoint.
@@ -123,12 +111,7 @@ impl Target {
 
     /// The path of an object, encoded.
     pub(super) fn object_path(&self, key: &str) -> Result<String, KeyError> {
-        if key.is_empty() || key.len() > MAX_KEY_LEN {
-            return Err(KeyError::Length);
-        }
-        if key.split('/').any(|segment| segment == "." || segment == "..") {
-            return Err(KeyError::DotSegment);
-        }
+        KeyError::check(key)?;
         let mut path = String::with_capacity(self.base.len() + key.len() + 16);
         path.push_str(&self.base);
         path.push('/');

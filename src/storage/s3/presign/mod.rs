@@ -1,0 +1,256 @@
+//! Signs requests with Signature Version 4: the [`Signer`] of S3-compatible stores.
+//!
+//! If nothing is declared, only the host is signed, and a plain `curl -T FILE URL` works.
+//!
+//! To add a kind of request: a method on [`Signer`] that collects its headers and query
+//! parameters for `Presigner::sign`, a case in `oracle_tests.rs` against the AWS libraries, and
+//! a case in the contract suite, which tries it on real servers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use chrono::{SubsecRound as _, TimeDelta};
+
+use crate::domain::checksum::Checksum;
+use crate::domain::clock::Timestamp;
+use crate::domain::limits::{MAX_PARTS, MAX_SIGNED_LIFETIME};
+use crate::storage::signer::{
+    GetRequest, PartRequest, PostRequest, PutRequest, SignError, SignedRequest, Signer,
+};
+
+mod form;
+mod keys;
+mod sigv4;
+mod target;
+
+pub use target::{Target, TargetError};
+
+use keys::Keys;
+use sigv4::{Request, header_value};
+
+/// Signs requests for one bucket at its public endpoint.
+#[derive(Debug)]
+pub struct Presigner {
+    target: Target,
+    keys: Keys,
+}
+
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+impl Presigner {
+    /// A signer for `target`. Credentials may change over time.
+    pub fn new(target: Target, credentials: SharedCredentialsProvider) -> Self {
+        let keys = Keys::new(credentials, target.region.clone());
+        Self { target, keys }
+    }
+
+    /// Signs `query` (ascending by name) and `headers`, and returns the headers with the URL.
+    async fn sign(
+        &self,
+        method: &'static str,
+        key: &str,
+        mut headers: Headers<'_>,
+        query: &[(&str, &str)],
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        let path = self.target.object_path(key)?;
+        let current = self.keys.at(now).await?;
+        // The signature has whole seconds.
+        let at = now.trunc_subsecs(0);
+        let seconds = expiry(at, expires_in, current.ends_at)?;
+        headers.push(("host".into(), Cow::Borrowed(&self.target.host)));
+        headers.sort_unstable();
+        let lines: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let query = Request { method, path: &path, headers: &lines, query }.presign(
+            &current.key,
+            at,
+            seconds,
+        );
+        drop(lines);
+        let mut url =
+            String::with_capacity(self.target.origin.len() + path.len() + query.len() + 1);
+        for part in [&self.target.origin, &path, "?", &query] {
+            url.push_str(part);
+        }
+        let returned = headers.into_iter().filter(|(n, _)| n != "host" && n != "content-length");
+        Ok(SignedRequest {
+            method,
+            url,
+            headers: returned.map(|(n, v)| (n.into_owned(), v.into_owned())).collect(),
+            fields: None,
+            expires_at: at + TimeDelta::seconds(seconds),
+        })
+    }
+}
+
+#[async_trait]
+impl Signer for Presigner {
+    fn bucket_url(&self) -> String {
+        self.target.bucket_url()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        request: &PutRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        let mut headers = described(request.content_type.as_deref(), &request.metadata)?;
+        push_length(&mut headers, request.content_length);
+        push_checksum(&mut headers, request.checksum.as_ref());
+        if request.write_once {
+            headers.push(("if-none-match".into(), "*".into()));
+        }
+        self.sign("PUT", key, headers, &[], now, expires_in).await
+    }
+
+    async fn get(
+        &self,
+        key: &str,
+        request: &GetRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        let mut query = Vec::with_capacity(3);
+        for (name, value) in [
+            ("response-content-disposition", &request.content_disposition),
+            ("response-content-type", &request.content_type),
+            ("versionId", &request.version_id),
+        ] {
+            query.extend(value.as_deref().map(|value| (name, value)));
+        }
+        self.sign("GET", key, Vec::new(), &query, now, expires_in).await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        request: &PartRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        if !(1..=MAX_PARTS).contains(&number) {
+            return Err(SignError::PartNumber);
+        }
+        let mut headers = Vec::new();
+        push_length(&mut headers, request.content_length);
+        push_checksum(&mut headers, request.checksum.as_ref());
+        let number = number.to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", upload_id)];
+        self.sign("PUT", key, headers, &query, now, expires_in).await
+    }
+
+    async fn create_multipart(
+        &self,
+        key: &str,
+        request: &PutRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        let headers = described(request.content_type.as_deref(), &request.metadata)?;
+        self.sign("POST", key, headers, &[("uploads", "")], now, expires_in).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        write_once: bool,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        let mut headers = Vec::new();
+        if write_once {
+            headers.push(("if-none-match".into(), "*".into()));
+        }
+        self.sign("POST", key, headers, &[("uploadId", upload_id)], now, expires_in).await
+    }
+
+    async fn post(
+        &self,
+        key: &str,
+        request: &PostRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.target.object_path(key)?;
+        let current = self.keys.at(now).await?;
+        let at = now.trunc_subsecs(0);
+        let expires_at = at + TimeDelta::seconds(expiry(at, expires_in, current.ends_at)?);
+        let fields = form::fields(&self.target.bucket, key, request, &current.key, at, expires_at)?;
+        Ok(SignedRequest {
+            method: "POST",
+            url: self.target.bucket_url(),
+            headers: BTreeMap::new(),
+            fields: Some(fields),
+            expires_at,
+        })
+    }
+}
+
+/// The lifetime in seconds from `at`: limited by the credentials and by S3.
+fn expiry(
+    at: Timestamp,
+    expires_in: TimeDelta,
+    ends_at: Option<Timestamp>,
+) -> Result<i64, SignError> {
+    let left = ends_at.map_or(MAX_SIGNED_LIFETIME, |end| end - at);
+    let seconds = expires_in.min(left).min(MAX_SIGNED_LIFETIME).num_seconds();
+    if seconds < 1 { Err(SignError::Expiry) } else { Ok(seconds) }
+}
+
+fn described<'a>(
+    content_type: Option<&str>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Headers<'a>, SignError> {
+    let mut headers = Headers::with_capacity(metadata.len() + 8);
+    if let Some(content_type) = content_type {
+        headers.push(("content-type".into(), clean("content-type", content_type)?.into()));
+    }
+    for (name, value) in metadata {
+        headers.push((meta_name(name)?.into(), clean(name, value)?.into()));
+    }
+    Ok(headers)
+}
+
+fn push_length(headers: &mut Headers<'_>, length: Option<u64>) {
+    if let Some(length) = length {
+        headers.push(("content-length".into(), length.to_string().into()));
+    }
+}
+
+/// The value and the algorithm's name: Ceph checks the value only if the name is present.
+fn push_checksum(headers: &mut Headers<'_>, checksum: Option<&Checksum>) {
+    if let Some(checksum) = checksum {
+        let algorithm = checksum.algorithm();
+        headers.push((algorithm.header().into(), checksum.value().into()));
+        if let Some(name) = algorithm.sdk_name() {
+            headers.push(("x-amz-sdk-checksum-algorithm".into(), name.into()));
+        }
+    }
+}
+
+fn clean(name: &str, value: &str) -> Result<String, SignError> {
+    header_value(value).ok_or_else(|| SignError::Header(name.to_owned()))
+}
+
+/// Lower case only: stores ignore case, so names that differ only in case would collide.
+fn meta_name(name: &str) -> Result<String, SignError> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    if !name.is_empty() && name.bytes().all(good) {
+        Ok(format!("x-amz-meta-{name}"))
+    } else {
+        Err(SignError::Header(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod tests;

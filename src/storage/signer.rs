@@ -1,0 +1,217 @@
+//! Signs the requests that clients send to the store themselves.
+//!
+//! What a client declares is signed as headers, so the store enforces it. The caller passes the
+//! returned headers to the client unchanged: which headers a request needs differs between kinds
+//! of stores. Headers that HTTP clients set on their own (host, content-length) are signed where
+//! the store can, but never returned.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+
+use super::Source;
+use crate::domain::checksum::Checksum;
+use crate::domain::clock::Timestamp;
+use crate::domain::limits::{MAX_KEY_LEN, MAX_PARTS};
+
+/// Why a request was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The key cannot be part of a URL.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A value that cannot be sent in a header, or a metadata name that is not a header name.
+    #[error("`{0}` can't be sent in a header: only printable ASCII can")]
+    Header(String),
+    /// The part number is out of range.
+    #[error("a part number is from 1 to {MAX_PARTS}")]
+    PartNumber,
+    /// The expiry is under one second, or the credentials end before it.
+    #[error("a signed request must be good for at least a second")]
+    Expiry,
+    /// The credential provider failed.
+    #[error("there are no credentials to sign with")]
+    Credentials(#[source] Source),
+    /// The credential provider returned expired credentials.
+    #[error("the credentials to sign with have expired")]
+    CredentialsExpired,
+    /// This kind of store has no such request.
+    #[error("this kind of store cannot presign {0}")]
+    Unsupported(&'static str),
+}
+
+/// Why a key cannot be part of a signed URL.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+pub enum KeyError {
+    /// Empty or too long.
+    #[error("a key has 1 to {MAX_KEY_LEN} bytes")]
+    Length,
+    /// HTTP clients remove such segments before they send the request, so the signature would
+    /// not match.
+    #[error("a key in a URL has no segment `.` or `..`")]
+    DotSegment,
+}
+
+impl KeyError {
+    /// Checks that `key` can be part of a URL.
+    pub fn check(key: &str) -> Result<(), Self> {
+        if key.is_empty() || key.len() > MAX_KEY_LEN {
+            return Err(Self::Length);
+        }
+        if key.split('/').any(|segment| segment == "." || segment == "..") {
+            return Err(Self::DotSegment);
+        }
+        Ok(())
+    }
+}
+
+/// A PUT of a whole object, as the client declared it.
+#[derive(Debug, Default, Clone)]
+pub struct PutRequest {
+    /// The store refuses any other content type.
+    pub content_type: Option<String>,
+    /// In bytes. The store refuses any other length.
+    pub content_length: Option<u64>,
+    /// The store refuses other bytes if it checks this algorithm.
+    pub checksum: Option<Checksum>,
+    /// The store keeps an object that already exists and refuses the request.
+    pub write_once: bool,
+    /// Stored with the object. Names have no prefix.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A download.
+#[derive(Debug, Default, Clone)]
+pub struct GetRequest {
+    /// The `Content-Disposition` of the response.
+    pub content_disposition: Option<String>,
+    /// The `Content-Type` of the response.
+    pub content_type: Option<String>,
+    /// The version to read, in a bucket with versioning.
+    pub version_id: Option<String>,
+}
+
+/// An upload of one part.
+#[derive(Debug, Default, Clone)]
+pub struct PartRequest {
+    /// In bytes.
+    pub content_length: Option<u64>,
+    /// Checksum of the part's bytes.
+    pub checksum: Option<Checksum>,
+}
+
+/// A form upload, as a browser sends it without a script.
+#[derive(Debug, Default, Clone)]
+pub struct PostRequest {
+    /// The form's `Content-Type` field must have this value. `None`: the form has no such field.
+    pub content_type: Option<String>,
+    /// The smallest and the largest size of the file in bytes, both included. `None`: the store
+    /// accepts any size.
+    pub size: Option<(u64, u64)>,
+    /// Stored with the object. Names have no prefix.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A signed request. The client must send exactly these headers and no other header of the
+/// store's own (`x-amz-*` and the like).
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedRequest {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// Contains the signature, so it must not be logged.
+    pub url: String,
+    /// Names in lower case. Never host or content-length.
+    pub headers: BTreeMap<String, String>,
+    /// The fields of a form upload, to be sent in this order before the file. They contain the
+    /// signature.
+    pub fields: Option<Vec<(String, String)>>,
+    /// When the store stops accepting the request. Can be earlier than requested.
+    pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for SignedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unsigned = self.url.split_once('?').map_or(self.url.as_str(), |(url, _)| url);
+        f.debug_struct("SignedRequest")
+            .field("method", &self.method)
+            .field("url", &unsigned)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Signs requests for one bucket at its public endpoint. Every method takes the current time and
+/// the requested lifetime; a store may shorten the lifetime (see [`SignedRequest::expires_at`]).
+#[async_trait]
+pub trait Signer: Send + Sync + fmt::Debug {
+    /// The URL of the bucket itself. Forms are posted to it.
+    fn bucket_url(&self) -> String;
+
+    /// A PUT of a whole object.
+    async fn put(
+        &self,
+        key: &str,
+        request: &PutRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError>;
+
+    /// A download.
+    async fn get(
+        &self,
+        key: &str,
+        request: &GetRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError>;
+
+    /// One part of a multipart upload. `number` starts at 1.
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        request: &PartRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError>;
+
+    /// The start of a multipart upload. Length, checksum and write-once of `request` belong to
+    /// the parts and to the completion, so they are not signed here. Stores without an explicit
+    /// start return [`SignError::Unsupported`].
+    async fn create_multipart(
+        &self,
+        _key: &str,
+        _request: &PutRequest,
+        _now: Timestamp,
+        _expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        Err(SignError::Unsupported("the start of a multipart upload"))
+    }
+
+    /// The completion of a multipart upload. The client sends the list of parts in the store's
+    /// own format. Stores without such a request return [`SignError::Unsupported`].
+    async fn complete_multipart(
+        &self,
+        _key: &str,
+        _upload_id: &str,
+        _write_once: bool,
+        _now: Timestamp,
+        _expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        Err(SignError::Unsupported("the completion of a multipart upload"))
+    }
+
+    /// A form upload. Stores without form uploads return [`SignError::Unsupported`].
+    async fn post(
+        &self,
+        _key: &str,
+        _request: &PostRequest,
+        _now: Timestamp,
+        _expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        Err(SignError::Unsupported("a form upload"))
+    }
+}
