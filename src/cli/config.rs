@@ -18,7 +18,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Validate it.
+    /// Validate it, with all that `serve` refuses.
     Check,
     /// Print it as TOML, with secrets masked.
     Show {
@@ -34,7 +34,10 @@ pub async fn run(file: Option<&Path>, args: &ConfigArgs) -> anyhow::Result<ExitC
     let config = Config::load(file)?;
     match args.action {
         Action::Check => {
-            config.require_stores()?;
+            for warning in super::variable_warnings() {
+                eprintln!("warning: {warning}");
+            }
+            super::serve::check(&config)?;
             println!("the configuration is valid");
         }
         Action::Show { probe } => {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, OTLP_ENDPOINT};
+use crate::config::{Config, OTLP_ENDPOINT, near_misses};
 use crate::telemetry::{self, traces::Traces};
 
 pub mod adapters;
@@ -80,11 +80,26 @@ impl Cli {
     }
 }
 
+/// Warnings about environment variables that were probably meant as keys.
+fn variable_warnings() -> Vec<String> {
+    let names: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    let misses = near_misses(names.iter().map(String::as_str));
+    let warning = |(name, meant): (String, String)| {
+        format!("the environment variable {name} has no effect; did you mean {meant}?")
+    };
+    misses.into_iter().map(warning).collect()
+}
+
 /// Starts the log, and tracing if a collector is configured. Both are flushed when the guard is
 /// dropped.
 fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
     let standard = std::env::var(OTLP_ENDPOINT).ok();
     let endpoint = config.telemetry.collector(standard.as_deref());
     let traces = endpoint.map(|url| Traces::new(&url, Collector::new())).transpose()?;
-    Ok(telemetry::init(&config.telemetry, traces)?)
+    let guard = telemetry::init(&config.telemetry, traces)?;
+    for warning in variable_warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(guard)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use super::adapters::{self, Adapters};
+use super::adapters::{self, Adapters, tls};
 use super::service::Service;
 use crate::config::Config;
 
@@ -18,12 +18,19 @@ pub struct ServeArgs {
     pub migrate: bool,
 }
 
+/// Refuses a configuration that can be loaded but not served. `config check` calls it too.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    config.require_stores()?;
+    config.auth.check_bind(config.server.bind)?;
+    tls::server_config(&config.server.tls)?;
+    Ok(())
+}
+
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
-    config.require_stores()?;
-    config.auth.check_bind(config.server.bind)?;
+    check(&config)?;
     let db = adapters::database(&config).await?;
     if args.migrate {
         db.migrate_up().await?;

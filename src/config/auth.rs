@@ -1,4 +1,4 @@
-//! `[auth]` and `[auth.jwt]`: who may call.
+//! `[auth]` and `[auth.jwt]`: how callers are authenticated.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,29 +13,29 @@ use super::value::{self, Choice, ConfigDuration};
 /// An HMAC key shorter than its hash can be guessed faster than the hash (RFC 7518, 3.2).
 const MIN_JWT_SECRET: usize = 32;
 
-/// How far clocks may differ at most.
+/// The largest accepted clock difference, in seconds.
 const MAX_LEEWAY: u64 = 600;
 
 /// `[auth]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
-    /// How callers are told apart.
+    /// How callers are authenticated.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub mode: AuthMode,
-    /// Whether `serve` may listen beyond the loopback without telling callers apart.
+    /// Whether `serve` may listen beyond the loopback without authentication.
     #[serde(deserialize_with = "value::flag")]
     pub allow_anonymous_network: bool,
-    /// How long a key that was looked up is believed: a revocation is seen within it.
+    /// How long the lookup of a key is cached. A revocation takes effect within this time.
     pub api_key_cache: ConfigDuration,
     /// `[auth.jwt]`.
     pub jwt: JwtConfig,
 }
 
-/// How callers are told apart.
+/// How callers are authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Not at all: whoever reaches the service may call everything.
+    /// Not at all: every caller may call everything.
     #[default]
     None,
     /// By API keys.
@@ -47,13 +47,13 @@ pub enum AuthMode {
 }
 
 impl AuthMode {
-    /// Whether API keys are taken.
-    pub fn takes_keys(self) -> bool {
+    /// Whether API keys are accepted.
+    pub fn accepts_api_keys(self) -> bool {
         matches!(self, Self::ApiKey | Self::ApiKeyOrJwt)
     }
 
-    /// Whether JSON Web Tokens are taken.
-    pub fn takes_jwts(self) -> bool {
+    /// Whether JSON Web Tokens are accepted.
+    pub fn accepts_jwts(self) -> bool {
         matches!(self, Self::Jwt | Self::ApiKeyOrJwt)
     }
 }
@@ -71,37 +71,37 @@ impl Choice for AuthMode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtConfig {
-    /// The algorithms that are taken; the token's own word for it is never enough.
+    /// The accepted algorithms. A token with another one is refused.
     #[serde(deserialize_with = "value::texts")]
     pub algorithms: Vec<String>,
     /// A URL or a file with the public keys, a JWK set.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub jwks: Option<String>,
-    /// How long a fetched set is used before it is asked for again.
+    /// The age at which a fetched set is fetched again.
     pub jwks_cache: ConfigDuration,
-    /// Whether the set may come by plain `http`.
+    /// Whether the set may be fetched over plain `http`.
     #[serde(deserialize_with = "value::flag")]
     pub allow_http: bool,
     /// The secret of HS256.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub secret: Option<SecretString>,
-    /// What `iss` must be.
+    /// The required `iss`; `None` accepts any.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub issuer: Option<String>,
-    /// Of which `aud` must name one.
+    /// `aud` must contain one of these. If the list is empty, tokens with an `aud` are refused.
     #[serde(deserialize_with = "value::texts")]
     pub audience: Vec<String>,
-    /// By how much clocks may differ.
+    /// The accepted clock difference.
     pub leeway: ConfigDuration,
-    /// Which claim names the owner.
+    /// The name of the claim with the owner.
     #[serde(deserialize_with = "value::text")]
     pub owner_claim: String,
-    /// Which claim has the scopes: a text with spaces between, or a list.
+    /// The name of the claim with the scopes: a space-separated string or a list.
     #[serde(deserialize_with = "value::text")]
     pub scope_claim: String,
 }
 
-/// The algorithms that can be taken.
+/// The supported signature algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -127,12 +127,12 @@ impl JwtAlgorithm {
     }
 }
 
-/// Where a JWK set is.
+/// The location of a JWK set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksSource {
-    /// On the web.
+    /// Fetched from a URL.
     Url(Url),
-    /// On this machine.
+    /// Read from a file.
     File(PathBuf),
 }
 
@@ -167,32 +167,32 @@ impl Default for JwtConfig {
 impl AuthConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.api_key_cache.get().as_secs() > 300 {
-            let takes = "takes at most 5min: a revoked key goes on that long";
-            return Err(ConfigError::new("auth.api_key_cache", takes));
+            let problem = "must be at most 5min: a revoked key works that long";
+            return Err(ConfigError::new("auth.api_key_cache", problem));
         }
-        if self.mode.takes_jwts() { self.jwt.check() } else { Ok(()) }
+        if self.mode.accepts_jwts() { self.jwt.check() } else { Ok(()) }
     }
 
-    /// Refuses to serve everybody on a network by accident.
+    /// Refuses to serve a network without authentication by accident.
     pub fn check_bind(&self, bind: SocketAddr) -> Result<(), ConfigError> {
         if self.mode != AuthMode::None || bind.ip().is_loopback() || self.allow_anonymous_network {
             return Ok(());
         }
         let problem = format!(
-            "\"none\" lets everybody call everything, and server.bind {bind} is not the \
-             loopback: set a mode, or auth.allow_anonymous_network = true"
+            "\"none\" lets every caller call everything, and server.bind {bind} is not the \
+             loopback; set a mode, or auth.allow_anonymous_network = true"
         );
         Err(ConfigError::new("auth.mode", problem))
     }
 }
 
 impl JwtConfig {
-    /// The algorithms, all known.
+    /// The accepted algorithms.
     pub fn algorithms(&self) -> Vec<JwtAlgorithm> {
         self.algorithms.iter().filter_map(|name| JwtAlgorithm::named(name)).collect()
     }
 
-    /// Where the public keys are.
+    /// The location of the public keys.
     pub fn source(&self) -> Option<JwksSource> {
         let text = self.jwks.as_deref()?;
         match Url::parse(text) {
@@ -202,18 +202,22 @@ impl JwtConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let fail = |key: &str, takes: &str| Err(ConfigError::new(format!("auth.jwt.{key}"), takes));
+        let fail =
+            |key: &str, problem: &str| Err(ConfigError::new(format!("auth.jwt.{key}"), problem));
         let algorithms = self.algorithms();
         if algorithms.is_empty() || algorithms.len() != self.algorithms.len() {
             return fail(
                 "algorithms",
-                "takes a list of RS256, ES256, EdDSA or HS256, at least one",
+                "must be a list with one or more of RS256, ES256, EdDSA and HS256",
             );
         }
         let symmetric = algorithms.contains(&JwtAlgorithm::Hs256);
         let asymmetric = algorithms.iter().any(|algorithm| *algorithm != JwtAlgorithm::Hs256);
         if asymmetric && self.jwks.is_none() {
-            return fail("jwks", "takes the URL or the file of the keys of RS256, ES256 or EdDSA");
+            return fail(
+                "jwks",
+                "must be set to the URL or the file of the keys of RS256, ES256 or EdDSA",
+            );
         }
         if let Some(JwksSource::Url(url)) = self.source()
             && url.scheme() != "https"
@@ -221,24 +225,24 @@ impl JwtConfig {
         {
             return fail(
                 "jwks",
-                "takes https: whoever changes the keys on their way owns them all",
+                "must be an https URL, because plain http lets others replace the keys on the way; auth.jwt.allow_http = true allows it",
             );
         }
         let secret = self.secret.as_ref().map_or("", |secret| secret.expose_secret());
         if symmetric && secret.len() < MIN_JWT_SECRET {
-            return fail("secret", "takes 32 bytes or more for HS256");
+            return fail("secret", "must have 32 bytes or more for HS256");
         }
         if self.leeway.get().as_secs() > MAX_LEEWAY {
-            return fail("leeway", "takes at most 10min");
+            return fail("leeway", "must be at most 10min");
         }
         if self.jwks_cache.get().is_zero() {
-            return fail("jwks_cache", "takes a duration above zero");
+            return fail("jwks_cache", "must be a duration above zero");
         }
         if self.owner_claim.is_empty() {
-            return fail("owner_claim", "takes the name of a claim");
+            return fail("owner_claim", "must be the name of a claim");
         }
         if self.scope_claim.is_empty() {
-            return fail("scope_claim", "takes the name of a claim");
+            return fail("scope_claim", "must be the name of a claim");
         }
         Ok(())
     }

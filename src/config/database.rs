@@ -1,4 +1,4 @@
-//! `[database]`: where the rows live.
+//! `[database]`: the database.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use url::Url;
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration, MASK};
 
-const TAKES: &str =
+/// What `database.url` must be.
+const EXPECTED: &str =
     "a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database";
 
 /// `[database]`.
@@ -18,10 +19,10 @@ const TAKES: &str =
 pub struct DatabaseConfig {
     /// `sqlite://...` or `postgres://...`.
     pub url: DatabaseUrl,
-    /// The most connections that one process holds.
+    /// The most connections of one process.
     #[serde(deserialize_with = "value::number")]
     pub max_connections: u32,
-    /// How long a writer waits for another one (SQLite).
+    /// How long a writer waits for another writer (SQLite).
     pub busy_timeout: ConfigDuration,
 }
 
@@ -38,46 +39,62 @@ impl Default for DatabaseConfig {
 impl DatabaseConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.max_connections == 0 {
-            return Err(ConfigError::new("database.max_connections", "takes at least 1, not 0"));
+            return Err(ConfigError::new("database.max_connections", "must be at least 1, not 0"));
         }
         Ok(())
     }
 }
 
-/// A database's URL; its password shows nowhere but in [`Self::expose`].
+const UNESCAPED: &str = "has an unescaped character in the user or the password; write / as %2F, \
+                         ? as %3F, # as %23 and @ as %40";
+
+/// Whether the user or the password contains a character that ends them early: the rest of the
+/// password would then be a part of the path or the query, where it is not masked. `rest` is
+/// what follows `scheme://`.
+fn has_unescaped_userinfo(rest: &str) -> bool {
+    rest.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))
+}
+
+/// The URL of a database. Only [`Self::expose`] returns its password.
 #[derive(Clone)]
 pub struct DatabaseUrl(SecretString);
 
 impl DatabaseUrl {
-    /// Checks and takes a URL.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Parses a URL. The error says what is wrong without any part of the URL.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let invalid = || format!("must be {EXPECTED}");
         let known = ["sqlite:", "postgres://", "postgresql://"];
-        let rest = known.iter().find_map(|scheme| text.strip_prefix(scheme))?;
-        let sound = if text.starts_with("sqlite:") {
-            !rest.trim_start_matches('/').is_empty()
+        let rest = known.iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or_else(invalid)?;
+        if text.starts_with("sqlite:") {
+            if rest.trim_start_matches('/').is_empty() {
+                return Err(invalid());
+            }
         } else {
-            Url::parse(text).is_ok_and(|url| url.has_host())
-        };
-        sound.then(|| Self(SecretString::from(text)))
+            if has_unescaped_userinfo(rest) {
+                return Err(UNESCAPED.to_owned());
+            }
+            Url::parse(text).ok().filter(Url::has_host).ok_or_else(invalid)?;
+        }
+        Ok(Self(SecretString::from(text)))
     }
 
-    /// The URL with its password, for the driver alone.
+    /// The URL with its password, for the driver only.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether it is SQLite's rather than PostgreSQL's.
+    /// Whether the database is SQLite, and not PostgreSQL.
     pub fn is_sqlite(&self) -> bool {
         self.expose().starts_with("sqlite:")
     }
 
-    /// The URL with its passwords masked.
+    /// The URL with masked passwords.
     pub fn masked(&self) -> String {
         let text = self.expose();
         if self.is_sqlite() {
             return text.to_owned();
         }
-        // `parse` let only URLs through.
+        // `parse` accepts only valid URLs.
         let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
         if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
             return MASK.to_owned();
@@ -117,8 +134,8 @@ impl Serialize for DatabaseUrl {
 
 impl<'de> Deserialize<'de> for DatabaseUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not `parsed` by itself: its error would show the URL with the password.
-        let parsed = value::parsed(deserializer, TAKES, |text| Some(Self::parse(text)))?;
-        parsed.ok_or_else(|| serde::de::Error::custom(format_args!("takes {TAKES}")))
+        // The error of `value::parsed` would contain the URL with the password.
+        let parsed = value::parsed(deserializer, EXPECTED, |text| Some(Self::parse(text)))?;
+        parsed.map_err(serde::de::Error::custom)
     }
 }

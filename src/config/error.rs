@@ -1,8 +1,8 @@
-//! What is wrong with a configuration, in one sentence that begins with the key.
+//! A configuration error: one sentence that begins with the key.
 
 use std::fmt;
 
-/// One key and what it takes.
+/// A problem of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     key: String,
@@ -11,20 +11,20 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A problem of a key, for example `takes a whole number, not "x"`.
+    /// A problem of a key, for example `must be a whole number, not "x"`.
     pub fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { key: key.into(), problem: problem.into(), origin: None }
     }
 
-    /// Adds where the value came from, for example `in upload.toml`.
+    /// Adds the source of the value, for example `in upload.toml`.
     #[must_use]
     pub fn in_origin(mut self, origin: Option<&str>) -> Self {
         self.origin = origin.map(str::to_owned).or(self.origin);
         self
     }
 
-    /// The full key, for example `policies.tracks.max_size`; a file's path where the file
-    /// itself can't be read.
+    /// The full key, for example `policies.tracks.max_size`, or the path of a file that can't be
+    /// read.
     pub fn key(&self) -> &str {
         &self.key
     }

@@ -1,4 +1,4 @@
-//! `[events]`: bucket events as hints, by webhook or from a queue.
+//! `[events]`: bucket events, by webhook or from a queue.
 
 use std::time::Duration;
 
@@ -10,27 +10,28 @@ use super::error::ConfigError;
 use super::storage::is_endpoint;
 use super::value::{self, ConfigDuration};
 
-/// Guessing a shorter one over the network is not out of the question.
+/// The shortest token, in characters. A shorter one could be guessed over the network.
 const MIN_TOKEN_LEN: usize = 16;
 
-/// The longest that a call may wait for a message (SQS API reference, `ReceiveMessage`).
+/// The longest time that a call may wait for a message (SQS API reference, `ReceiveMessage`).
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// Without waiting, an empty queue would be asked again and again.
+/// The shortest wait. Without it, an empty queue would be called without a pause.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Handling a batch takes a few calls to a store that may be slow; the queue allows 12 h.
+/// The visibility timeout: long enough to handle a batch with a slow store, and at most what
+/// the queue allows.
 const VISIBILITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(30)..=Duration::from_hours(12);
 
-/// More earn nothing: one takes about two hundred messages a second.
+/// The most pollers. More are not useful: one handles about two hundred messages a second.
 const MAX_POLLERS: usize = 32;
 
 /// `[events]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// What senders of `POST /api/events/s3` show; without one the route is off.
+    /// The token of `POST /api/events/s3`; without one the route is off.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub token: Option<SecretString>,
     /// `[events.sqs]`.
@@ -41,16 +42,16 @@ pub struct EventsConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqsConfig {
-    /// The queue; without one nothing is polled.
+    /// The queue's URL; without one no queue is polled.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub queue_url: Option<String>,
-    /// Where the queue is reached, where that is not the URL's own host.
+    /// The endpoint of the queue, if it is not the host of its URL.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub endpoint: Option<String>,
-    /// None is that of the queue's host, else what the standard `AWS_*` variables say.
+    /// `None` is the region in the queue's host, else that of the standard `AWS_*` variables.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
-    /// None leaves it to the standard `AWS_*` variables, profiles and instance roles.
+    /// `None` uses the standard `AWS_*` variables, profiles and instance roles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub access_key_id: Option<String>,
     /// Belongs to `access_key_id`.
@@ -59,11 +60,11 @@ pub struct SqsConfig {
     /// Belongs to temporary access keys.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub session_token: Option<SecretString>,
-    /// How long one call waits for a first message.
+    /// How long one call waits for the first message.
     pub wait: ConfigDuration,
-    /// For how long messages that were taken are hidden from others.
+    /// How long received messages are hidden from other receivers.
     pub visibility: ConfigDuration,
-    /// How many poll at once in each process.
+    /// The number of concurrent pollers in each process.
     #[serde(deserialize_with = "value::number")]
     pub pollers: usize,
 }
@@ -90,21 +91,21 @@ impl EventsConfig {
         if token.is_some_and(|token| {
             token.len() < MIN_TOKEN_LEN || !token.bytes().all(|b| b.is_ascii_graphic())
         }) {
-            let takes = format!("takes {MIN_TOKEN_LEN} or more printable ASCII characters");
-            return Err(ConfigError::new("events.token", takes));
+            let problem = format!("must have {MIN_TOKEN_LEN} or more printable ASCII characters");
+            return Err(ConfigError::new("events.token", problem));
         }
         self.sqs.check()
     }
 }
 
 impl SqsConfig {
-    /// The queue's URL, where it is one.
+    /// The queue's URL, if it is valid.
     pub fn url(&self) -> Option<Url> {
         let text = self.queue_url.as_deref().filter(|text| is_endpoint(text))?;
         Url::parse(text).ok().filter(|url| url.path().len() > 1)
     }
 
-    /// The region that the queue's host tells, as Amazon's do.
+    /// The region in the queue's host, if it is one of Amazon's.
     pub fn region_of_host(&self) -> Option<String> {
         let url = self.url()?;
         let host = url.host_str()?;
@@ -120,36 +121,39 @@ impl SqsConfig {
         if let Some(given) = &self.queue_url
             && self.url().is_none()
         {
-            let takes = "takes a queue's URL such as \
+            let problem = "must be a queue's URL such as \
                          https://sqs.eu-central-1.amazonaws.com/123456789012/uploads";
-            return fail("queue_url", format!("{takes}, not \"{given}\""));
+            return fail("queue_url", format!("{problem}, not \"{given}\""));
         }
         if let Some(given) = self.endpoint.as_deref().filter(|given| !is_endpoint(given)) {
-            let takes = "takes a URL such as https://sqs.example.com";
-            return fail("endpoint", format!("{takes}, not \"{given}\""));
+            let problem = "must be a URL such as https://sqs.example.com";
+            return fail("endpoint", format!("{problem}, not \"{given}\""));
         }
-        let twin = match (&self.access_key_id, &self.secret_access_key) {
+        let incomplete = match (&self.access_key_id, &self.secret_access_key) {
             (Some(_), None) => Some(("secret_access_key", "access_key_id")),
             (None, Some(_)) => Some(("access_key_id", "secret_access_key")),
             _ => None,
         };
-        if let Some((missing, there)) = twin {
+        if let Some((missing, present)) = incomplete {
             let instead = "leave out both to use the standard AWS_* variables";
-            return fail(missing, format!("is needed beside {there}; {instead}"));
+            return fail(missing, format!("must be set together with {present}; {instead}"));
         }
         if self.session_token.is_some() && self.access_key_id.is_none() {
-            let problem = "belongs to an access_key_id, which is missing";
+            let problem = "needs an access_key_id, which is missing";
             return fail("session_token", problem.to_owned());
         }
         if !(MIN_WAIT..=MAX_WAIT).contains(&self.wait.get()) {
-            return fail("wait", format!("takes \"1s\" to \"20s\", not \"{}\"", self.wait));
+            return fail("wait", format!("must be from \"1s\" to \"20s\", not \"{}\"", self.wait));
         }
         if !VISIBILITY.contains(&self.visibility.get()) {
             let given = self.visibility;
-            return fail("visibility", format!("takes \"30s\" to \"12h\", not \"{given}\""));
+            return fail("visibility", format!("must be from \"30s\" to \"12h\", not \"{given}\""));
         }
         if !(1..=MAX_POLLERS).contains(&self.pollers) {
-            return fail("pollers", format!("takes 1 to {MAX_POLLERS}, not {}", self.pollers));
+            return fail(
+                "pollers",
+                format!("must be from 1 to {MAX_POLLERS}, not {}", self.pollers),
+            );
         }
         Ok(())
     }
@@ -160,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amazons_hosts_tell_the_region_and_others_do_not() {
+    fn only_hosts_of_amazon_have_the_region() {
         let region = |url: &str| {
             SqsConfig { queue_url: Some(url.to_owned()), ..SqsConfig::default() }.region_of_host()
         };

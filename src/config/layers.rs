@@ -1,5 +1,4 @@
-//! The layers of a configuration and how they become one tree, in which every value knows
-//! where it came from.
+//! The layers of a configuration, merged into one tree in which every value has its source.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +9,43 @@ use super::error::ConfigError;
 /// All keys and their defaults.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
-/// What environment variables begin with.
+/// The prefix of environment variables.
 pub const ENV_PREFIX: &str = "UPLOAD_COORDINATOR__";
 
 type Error = ::config::ConfigError;
 
-/// Where a configuration comes from, besides the built-in defaults; later fields win.
+/// The sources of a configuration besides the built-in defaults; later fields win.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those without [`ENV_PREFIX`] are left alone.
+    /// Environment variables; those without [`ENV_PREFIX`] are ignored.
     pub env: Vec<(String, String)>,
     /// Full keys with their values, for example `("server.bind", "127.0.0.1:0")`.
     pub overrides: Vec<(String, String)>,
+}
+
+/// The names of environment variables that look like keys but lack the exact [`ENV_PREFIX`],
+/// each with the name that was probably meant. They have no effect.
+pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
+    let sections: Vec<String> =
+        Text::built_in().0.into_keys().map(|section| section.to_uppercase()).collect();
+    let suggestion = |name: &str| {
+        if name.starts_with(ENV_PREFIX) {
+            return None;
+        }
+        let upper = name.to_uppercase();
+        let rest = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
+        let rest = rest.trim_start_matches(['_', '-', '.']);
+        // The longest name first: none is the beginning of another now, but one may be later.
+        let section = sections.iter().filter(|section| {
+            rest.strip_prefix(section.as_str()).is_some_and(|key| key.starts_with(['_', '-', '.']))
+        });
+        let section = section.max_by_key(|section| section.len())?;
+        let key = rest[section.len()..].trim_start_matches(['_', '-', '.']);
+        (!key.is_empty()).then(|| (name.to_owned(), format!("{ENV_PREFIX}{section}__{key}")))
+    };
+    names.into_iter().filter_map(suggestion).collect()
 }
 
 impl Sources {
@@ -35,13 +57,13 @@ impl Sources {
                 continue;
             };
             let value =
-                value.into_string().map_err(|_| ConfigError::new(name, "takes text in UTF-8"))?;
+                value.into_string().map_err(|_| ConfigError::new(name, "must be UTF-8 text"))?;
             env.push((name.to_owned(), value));
         }
         Ok(Self { file: file.map(Path::to_path_buf), env, overrides: Vec::new() })
     }
 
-    /// The file alone, or nothing: for tests.
+    /// Only the file, or nothing, for tests.
     pub fn only_file(file: Option<&Path>) -> Self {
         Self { file: file.map(Path::to_path_buf), ..Self::default() }
     }
@@ -74,7 +96,7 @@ impl Sources {
 struct Text(Map<String, Value>);
 
 impl Text {
-    /// The defaults have no origin: nobody wrote them.
+    /// The defaults have no origin: errors don't name one for them.
     fn built_in() -> Self {
         Self(FileFormat::Toml.parse(None, DEFAULT_TOML).unwrap_or_default())
     }
@@ -83,7 +105,7 @@ impl Text {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|error| ConfigError::new(&name, format!("cannot be read: {error}")))?;
-        // Parsed for its error alone, which tells the line in one sentence.
+        // Parsed only for its error, which has the line.
         if let Err(error) = text.parse::<toml::Table>() {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
@@ -107,7 +129,7 @@ impl Source for Text {
     }
 }
 
-/// Texts by their full keys.
+/// Values by their full keys.
 #[derive(Debug, Clone)]
 struct Pairs(Map<String, Value>);
 
@@ -163,7 +185,7 @@ fn insert(table: &mut Map<String, Value>, path: &[&str], origin: &str, value: &s
     }
 }
 
-/// Where the value of a full key came from; `None` for a default.
+/// The source of the value of a full key; `None` for a default.
 pub(super) fn origin(tree: &Value, key: &str) -> Option<String> {
     let key = key.split('[').next().unwrap_or_default();
     let value = key.split('.').try_fold(tree, |value, segment| match &value.kind {

@@ -1,4 +1,4 @@
-//! `[limits]`: what one request and one caller may take.
+//! `[limits]`: limits for a request and for an owner.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::error::ConfigError;
 use super::policies::in_range;
 use super::value::{self, ConfigDuration, ConfigSize};
 
-/// JSON bodies are held in memory: more than this is no description of an upload.
+/// The largest limit for JSON bodies, because they are held in memory.
 const MAX_JSON_BODY: u64 = 64 << 20;
 
 /// `[limits]`.
@@ -15,24 +15,24 @@ const MAX_JSON_BODY: u64 = 64 << 20;
 pub struct LimitsConfig {
     /// The largest JSON body.
     pub json_body: ConfigSize,
-    /// How long a client may take to send a request's headers.
+    /// The time limit for a client to send a request's headers.
     pub request_timeout: ConfigDuration,
-    /// How many may wait for uploads at once, by long polls and event streams together.
+    /// Concurrent long polls and event streams.
     #[serde(deserialize_with = "value::number")]
     pub waiters: usize,
-    /// How many of one owner may wait at once; 0 is no limit.
+    /// Concurrent long polls and event streams of one owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub waiters_per_owner: usize,
-    /// How many files may come through the service at once; 0 is no limit.
+    /// Concurrent direct uploads; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub direct_uploads: usize,
-    /// How many files of one owner may come through the service at once; 0 is no limit.
+    /// Concurrent direct uploads of one owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub direct_uploads_per_owner: usize,
-    /// Requests a second for each owner; 0 is no limit.
+    /// Requests per second of one owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
-    /// Requests at once for each owner; 0 is the same as those of a second.
+    /// Requests of one owner at once; 0 is the same number as `requests_per_second`.
     #[serde(deserialize_with = "value::number")]
     pub burst: u32,
     /// Uploads of one owner that are pending at once; 0 is no limit.
@@ -70,7 +70,7 @@ impl LimitsConfig {
             return fail("json_body", problem);
         }
         if self.request_timeout.get().is_zero() {
-            return fail("request_timeout", "takes a duration above zero".to_owned());
+            return fail("request_timeout", "must be a duration above zero".to_owned());
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! The configuration: one typed file a section, read once at start.
+//! The configuration: one typed file for each section, read and validated once at start.
 //!
-//! `config/default.toml` (built in), then a file, then the environment
-//! (`UPLOAD_COORDINATOR__SECTION__KEY`), then what a command sets; later ones win. Every
-//! error is one sentence that names the full key, what it takes, and where the value stood.
+//! The sources are `config/default.toml` (built in), a file, the environment
+//! (`UPLOAD_COORDINATOR__SECTION__KEY`), and values that a command sets; later ones win. Every
+//! error is one sentence that names the full key, the accepted values and the source.
 //!
 //! To add a key: a field with its default in the section's file, a commented line in
 //! `config/default.toml` (a test compares the two), and a range in the section's `check`.
@@ -37,7 +37,7 @@ pub use database::{DatabaseConfig, DatabaseUrl};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, SqsConfig};
-pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources};
+pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources, near_misses};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};
 pub use reconcile::{ReconcileConfig, Schedule};
@@ -47,7 +47,7 @@ pub use telemetry::{LogFilter, LogFormat, OTLP_ENDPOINT, TelemetryConfig};
 pub use value::{ConfigDuration, ConfigSize};
 pub use webhooks::WebhooksConfig;
 
-/// The effective configuration, checked.
+/// The effective configuration, validated.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -76,23 +76,23 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, then the file, then this process's environment.
+    /// Loads the defaults, then the file, then this process's environment.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         Self::load_with(file, &[])
     }
 
-    /// As [`Self::load`], then values by their full keys, which win over all others.
+    /// As [`Self::load`], and then values by their full keys, which win over all others.
     pub fn load_with(file: Option<&Path>, overrides: &[(&str, &str)]) -> Result<Self, ConfigError> {
         Self::from_sources(&Sources::of_process(file)?.with_overrides(overrides))
     }
 
-    /// How much of what all callers share one of them may take; 0 is no limit. Where callers
-    /// are not told apart all are one, and nobody is kept from anything by it.
+    /// A limit for each owner; 0 is no limit. Without authentication all callers are one owner,
+    /// and there is no limit either.
     pub fn share(&self, limit: usize) -> usize {
         if limit == 0 || self.auth.mode == AuthMode::None { usize::MAX } else { limit }
     }
 
-    /// The defaults, then exactly these sources.
+    /// Loads the defaults, then exactly these sources.
     pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
         let tree = sources.tree()?;
         let located = |error: ConfigError| {
@@ -122,13 +122,13 @@ impl Config {
         self.limits.check()
     }
 
-    /// Refuses stores in use that can't be reached as configured: the one thing that has
-    /// no default is the bucket of an S3 store, and not every command needs it.
+    /// Checks that each store in use has a bucket. That is not part of the validation, because
+    /// there is no default for the bucket and not every command needs one.
     pub fn require_stores(&self) -> Result<(), ConfigError> {
         self.stores_in_use().try_for_each(|(name, store)| store.bucket(name).map(drop))
     }
 
-    /// The stores that policies name.
+    /// The stores that policies use.
     pub fn stores_in_use(&self) -> impl Iterator<Item = (&str, &StoreConfig)> {
         let used: BTreeSet<&str> =
             self.policies.values().map(|policy| policy.store.as_str()).collect();
@@ -136,26 +136,26 @@ impl Config {
         stores.filter(move |(name, _)| used.contains(name))
     }
 
-    /// All policies by name, as the domain has them.
+    /// All policies by name, as domain values.
     pub fn domain_policies(&self) -> BTreeMap<PolicyName, Policy> {
         let policies = self.policies.iter().map(|(name, policy)| policy.policy(name));
         policies.map(|policy| (policy.name.clone(), policy)).collect()
     }
 
-    /// The effective configuration as TOML, every key present, secrets masked.
+    /// The effective configuration as TOML, with every key and with masked secrets.
     pub fn masked(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
 }
 
-/// The innermost sentence; the layers around it only repeat the key.
+/// The innermost error. The outer ones only repeat the key.
 fn problem(error: &::config::ConfigError) -> String {
     match error {
         ::config::ConfigError::At { error, .. } => problem(error),
         ::config::ConfigError::Message(message) => message.clone(),
         ::config::ConfigError::NotFound(_) => "is missing".to_owned(),
         ::config::ConfigError::Type { expected, unexpected, .. } => {
-            format!("takes {expected}, not {unexpected}")
+            format!("must be {expected}, not {unexpected}")
         }
         other => other.to_string(),
     }

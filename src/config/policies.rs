@@ -47,11 +47,11 @@ impl Serialize for ConfigPrefix {
 
 impl<'de> Deserialize<'de> for ConfigPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let takes = "a prefix such as \"tracks/\"";
-        let prefix = value::parsed(deserializer, takes, |text| {
+        let expected = "a prefix such as \"tracks/\"";
+        let prefix = value::parsed(deserializer, expected, |text| {
             Some(
                 Prefix::parse(text)
-                    .map_err(|error| format!("takes {takes}, not \"{text}\": {error}")),
+                    .map_err(|error| format!("must be {expected}, not \"{text}\": {error}")),
             )
         })?;
         prefix.map(Self).map_err(serde::de::Error::custom)
@@ -229,8 +229,8 @@ impl PolicyConfig {
     fn check_lists(&self) -> Result<(), (&'static str, String)> {
         for extension in &self.allowed_extensions {
             if !extension.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+".contains(&b)) {
-                let takes = "takes extensions such as \"mp3\", without the dot";
-                return Err(("allowed_extensions", format!("{takes}, not \"{extension}\"")));
+                let must = "must be extensions such as \"mp3\", without the dot";
+                return Err(("allowed_extensions", format!("{must}, not \"{extension}\"")));
             }
         }
         for media_type in &self.allowed_content_types {
@@ -242,8 +242,8 @@ impl PolicyConfig {
                 token(kind) && token(sub)
             });
             if !shaped {
-                let takes = "takes media types such as \"audio/mpeg\"";
-                return Err(("allowed_content_types", format!("{takes}, not \"{media_type}\"")));
+                let must = "must be media types such as \"audio/mpeg\"";
+                return Err(("allowed_content_types", format!("{must}, not \"{media_type}\"")));
             }
         }
         Ok(())
@@ -253,21 +253,26 @@ impl PolicyConfig {
         let whole = |ttl: ConfigDuration| ttl.get().as_secs() > 0 && ttl.get().subsec_nanos() == 0;
         for (key, ttl) in [("url_ttl", self.url_ttl), ("max_url_ttl", self.max_url_ttl)] {
             if !whole(ttl) {
-                return Err((key, format!("takes whole seconds from \"1s\", not \"{ttl}\"")));
+                return Err((
+                    key,
+                    format!("must be whole seconds, at least \"1s\", not \"{ttl}\""),
+                ));
             }
         }
         if self.max_url_ttl.delta() > MAX_SIGNED_LIFETIME {
             let ttl = self.max_url_ttl;
             return Err((
                 "max_url_ttl",
-                format!("takes at most \"7d\", as long as a presigned URL can live, not \"{ttl}\""),
+                format!(
+                    "must be at most \"7d\", as long as a presigned URL can live, not \"{ttl}\""
+                ),
             ));
         }
         if self.url_ttl > self.max_url_ttl {
             let (ttl, max) = (self.url_ttl, self.max_url_ttl);
             return Err((
                 "url_ttl",
-                format!("takes at most max_url_ttl, \"{max}\", not \"{ttl}\""),
+                format!("must be at most max_url_ttl, \"{max}\", not \"{ttl}\""),
             ));
         }
         Ok(())
@@ -292,7 +297,7 @@ pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), St
         return Ok(());
     }
     let (least, most) = (ConfigSize::from_bytes(least), ConfigSize::from_bytes(most));
-    Err(format!("takes a size from {least} to {most}, not {size}"))
+    Err(format!("must be a size from {least} to {most}, not {size}"))
 }
 
 /// What holds between policies and stores.
@@ -305,7 +310,7 @@ pub(super) fn check_all(
         if !stores.contains_key(&policy.store) {
             let known: Vec<&str> = stores.keys().map(String::as_str).collect();
             let problem =
-                format!("takes one of the stores {}, not \"{}\"", known.join(", "), policy.store);
+                format!("must be one of the stores {}, not \"{}\"", known.join(", "), policy.store);
             return Err(ConfigError::new(format!("policies.{name}.store"), problem));
         }
     }
@@ -324,7 +329,7 @@ pub(super) fn check_all(
                 };
                 let (prefix, theirs) = (&policy.prefix, &other.prefix);
                 let problem = format!(
-                    "\"{prefix}\" overlaps \"{theirs}\" of policies.{other_name} in the same bucket; takes a prefix of its own"
+                    "\"{prefix}\" overlaps \"{theirs}\" of policies.{other_name} in the same bucket; choose another prefix"
                 );
                 return Err(ConfigError::new(format!("policies.{name}.prefix"), problem));
             }

@@ -9,42 +9,42 @@ use super::error::ConfigError;
 use super::value::{self, ConfigDuration};
 use crate::domain::limits::MAX_PAGE;
 
-/// More calls at once than this only earn throttling.
+/// The most concurrent calls. More would only be throttled by the store.
 const MAX_CONCURRENCY: usize = 1000;
 
-/// A signed URL lives for up to a week, and its bytes may still come afterwards.
+/// The shortest retention. A signed URL is valid for up to a week, and bytes may arrive later.
 const MIN_ENDED_RETENTION: Duration = Duration::from_hours(8 * 24);
 
 /// `[reconcile]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReconcileConfig {
-    /// When incremental runs begin.
+    /// When incremental runs start.
     pub schedule: Schedule,
-    /// When audits begin.
+    /// When audits start.
     pub audit_schedule: Schedule,
-    /// Whether an incremental run begins with the service.
+    /// Whether an incremental run starts with the service.
     #[serde(deserialize_with = "value::flag")]
     pub run_at_start: bool,
-    /// How long expired uploads are looked after, in case their bytes come late.
+    /// How long expired uploads are still checked for late bytes.
     pub late_window: ConfigDuration,
-    /// How long a run may be silent before another process takes it over.
+    /// Time without a sign of life after which another process takes over a run.
     pub lease: ConfigDuration,
     /// The most objects that one run deletes.
     #[serde(deserialize_with = "value::number")]
     pub max_deletions: u64,
-    /// How many calls to the store a run has under way at once.
+    /// Concurrent calls to the store in each run.
     #[serde(deserialize_with = "value::number")]
     pub concurrency: usize,
-    /// How many requests a second this process's runs make at most; 0 is no bound.
+    /// Requests per second of all runs in this process; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub max_requests_per_second: u32,
-    /// How many keys one listing page asks for.
+    /// Keys in one page of a listing.
     #[serde(deserialize_with = "value::number")]
     pub page_size: usize,
     /// How long findings are kept.
     pub findings_retention: ConfigDuration,
-    /// How long ended uploads are kept whose object is gone; `0s` is for ever.
+    /// How long ended uploads without an object are kept; `0s` keeps them for ever.
     pub ended_retention: ConfigDuration,
 }
 
@@ -70,14 +70,14 @@ impl ReconcileConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let fail = |key: &str, problem| Err(ConfigError::new(format!("reconcile.{key}"), problem));
         if self.lease.get().as_secs() == 0 {
-            return fail("lease", format!("takes at least \"1s\", not \"{}\"", self.lease));
+            return fail("lease", format!("must be at least \"1s\", not \"{}\"", self.lease));
         }
         let ended = self.ended_retention.get();
         if !ended.is_zero() && ended < MIN_ENDED_RETENTION {
             let given = self.ended_retention;
             return fail(
                 "ended_retention",
-                format!("takes \"0s\" or at least \"8d\", not \"{given}\""),
+                format!("must be \"0s\" or at least \"8d\", not \"{given}\""),
             );
         }
         for (key, number, most) in [
@@ -85,24 +85,24 @@ impl ReconcileConfig {
             ("page_size", self.page_size, MAX_PAGE),
         ] {
             if !(1..=most).contains(&number) {
-                return fail(key, format!("takes 1 to {most}, not {number}"));
+                return fail(key, format!("must be from 1 to {most}, not {number}"));
             }
         }
         Ok(())
     }
 }
 
-/// When a job runs.
+/// The schedule of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schedule {
-    /// Never by itself.
+    /// Not scheduled.
     Off,
     /// A cron expression with seconds, in UTC.
     Cron(String),
 }
 
 impl Schedule {
-    /// The cron expression; `None` is never.
+    /// The cron expression; `None` if it is off.
     pub fn cron(&self) -> Option<&str> {
         match self {
             Self::Off => None,
@@ -110,7 +110,7 @@ impl Schedule {
         }
     }
 
-    /// Checks and takes a text; by the rules of the scheduler that runs it.
+    /// Parses a schedule by the rules of the scheduler that runs it.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "off" {
             return Some(Self::Off);
@@ -128,7 +128,7 @@ impl Serialize for Schedule {
 
 impl<'de> Deserialize<'de> for Schedule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let takes = "a cron expression with seconds such as \"0 * * * * *\", or \"off\"";
-        value::parsed(deserializer, takes, Self::parse)
+        let expected = "a cron expression with seconds such as \"0 * * * * *\", or \"off\"";
+        value::parsed(deserializer, expected, Self::parse)
     }
 }

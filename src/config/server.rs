@@ -1,4 +1,4 @@
-//! `[server]`: where the service listens and how it stops.
+//! `[server]`: the address, TLS, CORS and shutdown of the HTTP server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,12 +12,12 @@ use super::value::{self, ConfigDuration};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub bind: SocketAddr,
-    /// How long requests under way may take to finish once the service is told to stop.
+    /// Time that requests in progress have to finish when the service stops.
     pub shutdown_timeout: ConfigDuration,
-    /// Whose pages may call the API: origins, or `*`; an empty list is nobody's.
+    /// The origins whose pages may call the API. `*` is all, an empty list is none.
     #[serde(deserialize_with = "value::list")]
     pub cors_origins: Vec<String>,
     /// `[server.tls]`.
@@ -28,33 +28,35 @@ pub struct ServerConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
-    /// The file of the certificate, with those that lead to its root behind it, in PEM.
+    /// The PEM file of the certificate, followed by its intermediate certificates.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub cert: Option<String>,
-    /// The file of its private key, in PEM.
+    /// The PEM file of its private key.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub key: Option<String>,
 }
 
 impl ServerConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let sound = |origin: &String| {
+        let valid = |origin: &String| {
             origin == "*"
                 || Url::parse(origin).is_ok_and(|url| {
                     url.has_host() && url.origin().ascii_serialization() == *origin
                 })
         };
-        if !self.cors_origins.iter().all(sound) {
-            let takes = "takes a list of origins such as https://app.example.com, or \"*\"";
-            return Err(ConfigError::new("server.cors_origins", takes));
+        if !self.cors_origins.iter().all(valid) {
+            let problem = "must be a list of origins such as https://app.example.com, or \"*\"";
+            return Err(ConfigError::new("server.cors_origins", problem));
         }
         match (&self.tls.cert, &self.tls.key) {
-            (Some(_), None) => {
-                Err(ConfigError::new("server.tls.key", "takes the key of server.tls.cert"))
-            }
-            (None, Some(_)) => {
-                Err(ConfigError::new("server.tls.cert", "takes the certificate of server.tls.key"))
-            }
+            (Some(_), None) => Err(ConfigError::new(
+                "server.tls.key",
+                "must be set to the private key of server.tls.cert",
+            )),
+            (None, Some(_)) => Err(ConfigError::new(
+                "server.tls.cert",
+                "must be set to the certificate of server.tls.key",
+            )),
             _ => Ok(()),
         }
     }

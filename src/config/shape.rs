@@ -1,5 +1,5 @@
-//! Which keys there are: those of `config/default.toml`, where `storage.default` and
-//! `policies.tracks` stand for every store and policy.
+//! Checks that all keys exist. The known keys are those of `config/default.toml`, where
+//! `storage.default` and `policies.tracks` stand for every store and policy.
 
 use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
@@ -7,11 +7,10 @@ use super::error::ConfigError;
 use super::layers::DEFAULT_TOML;
 use super::webhooks::{COMMON_KEYS, ENDPOINT_KEYS};
 
-/// Sections with a table for each name, and the one whose keys they all have.
+/// Sections with a table for each name, and the name of the table with all keys.
 const NAMED: [(&str, &str); 2] = [("storage", "default"), ("policies", "tracks")];
 
-/// Finds keys that don't exist, values where sections belong, and names and prefixes that
-/// are missing or malformed.
+/// Finds unknown keys, values in place of sections, malformed names, and missing prefixes.
 pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
     let known = FileFormat::Toml.parse(None, DEFAULT_TOML).unwrap_or_default();
     let known = Value::new(None, known);
@@ -33,13 +32,13 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
         for (entry, value) in sorted(section) {
             let path = format!("{name}.{entry}");
             if !is_name(entry) {
-                let takes = "a name takes lower-case letters, digits, - and _";
-                return Err(ConfigError::new(path, takes));
+                let problem = "a name consists of lower-case letters, digits, - and _";
+                return Err(ConfigError::new(path, problem));
             }
             let entries = table(value, &path)?;
             keys(entries, &path, known_keys)?;
             if name == "policies" && !entries.contains_key("prefix") {
-                let problem = "is missing; takes a prefix such as \"videos/\"";
+                let problem = "is missing; set a prefix such as \"videos/\"";
                 return Err(ConfigError::new(format!("{path}.prefix"), problem));
             }
         }
@@ -47,7 +46,7 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Endpoints by name, with one key for all beside them.
+/// Checks the endpoints, and the keys for all endpoints beside them.
 fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
     let known: Map<String, Value> =
         ENDPOINT_KEYS.iter().map(|key| ((*key).to_owned(), Value::from(""))).collect();
@@ -57,13 +56,14 @@ fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
         }
         let path = format!("webhooks.{name}");
         if !is_name(name) {
-            let takes = "a name takes lower-case letters, digits, - and _";
-            return Err(ConfigError::new(path, takes));
+            let problem = "a name consists of lower-case letters, digits, - and _";
+            return Err(ConfigError::new(path, problem));
         }
         let ValueKind::Table(entries) = &value.kind else {
             let common = COMMON_KEYS.join(", ");
-            let takes = format!("unknown key; takes {common} and a section for each endpoint");
-            return Err(ConfigError::new(path, takes));
+            let problem =
+                format!("unknown key; the keys here are {common}, and a section for each endpoint");
+            return Err(ConfigError::new(path, problem));
         };
         keys(entries, &path, &Value::new(None, known.clone()))?;
     }
@@ -88,16 +88,16 @@ fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), C
 
 fn unknown(path: &str, known: &Map<String, Value>) -> ConfigError {
     if known.is_empty() {
-        return ConfigError::new(path, "unknown key; its section takes none in this version");
+        return ConfigError::new(path, "unknown key; its section has no keys in this version");
     }
     let names: Vec<&str> = sorted(known).into_iter().map(|(name, _)| name).collect();
-    ConfigError::new(path, format!("unknown key; takes one of {}", names.join(", ")))
+    ConfigError::new(path, format!("unknown key; the keys here are {}", names.join(", ")))
 }
 
 fn table<'a>(value: &'a Value, path: &str) -> Result<&'a Map<String, Value>, ConfigError> {
     match &value.kind {
         ValueKind::Table(table) => Ok(table),
-        _ => Err(ConfigError::new(path, "takes a section of keys, not a value")),
+        _ => Err(ConfigError::new(path, "must be a section of keys, not a value")),
     }
 }
 
@@ -108,7 +108,7 @@ fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Maps have no order of their own; errors should come in the same order always.
+/// The entries in order, so that errors always come in the same order.
 fn sorted(table: &Map<String, Value>) -> Vec<(&str, &Value)> {
     let mut entries: Vec<(&str, &Value)> =
         table.iter().map(|(key, value)| (key.as_str(), value)).collect();

@@ -1,4 +1,4 @@
-//! `[storage.<name>]`: a bucket and the ways to it.
+//! `[storage.<name>]`: a bucket, and how the service and its clients reach it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::error::ConfigError;
 use super::server::address;
 use super::value::{self, Choice, ConfigDuration};
 
-/// The embedded server's bucket where none is named.
+/// The default bucket of the embedded server.
 const EMBEDDED_BUCKET: &str = "uploads";
 
-/// What kind of store.
+/// The kind of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     /// Any store that speaks S3.
@@ -35,25 +35,24 @@ pub struct StoreConfig {
     /// `s3` or `embedded`.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub kind: StoreKind,
-    /// The service's own way to the store; none is Amazon's for the region.
+    /// The endpoint for the service itself; `None` is Amazon's endpoint of the region.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub endpoint: Option<String>,
-    /// The clients' way, that URLs are signed for; none is the same as `endpoint`.
+    /// The endpoint for clients, which URLs are signed for; `None` is the same as `endpoint`.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub public_endpoint: Option<String>,
-    /// The region that requests are signed for; none is what the standard `AWS_*`
-    /// variables and profiles say.
+    /// The region in signatures; `None` uses the standard `AWS_*` variables and profiles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
-    /// The bucket; for `s3` there is no default, because bucket names are global: one
-    /// that was guessed could be a stranger's.
+    /// The bucket. There is no default for `s3`: bucket names are global, and a default could be
+    /// the bucket of somebody else.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub bucket: Option<String>,
-    /// Whether the bucket stands in the path rather than in the host; `None` decides by
+    /// Whether the bucket is in the path instead of the host; for `None` see
     /// [`Self::uses_path_style`].
     #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
     pub path_style: Option<bool>,
-    /// None leaves it to the standard `AWS_*` variables, profiles and instance roles.
+    /// `None` uses the standard `AWS_*` variables, profiles and instance roles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub access_key_id: Option<String>,
     /// Belongs to `access_key_id`.
@@ -62,16 +61,16 @@ pub struct StoreConfig {
     /// Belongs to temporary access keys.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub session_token: Option<SecretString>,
-    /// Whether to find out at start what the store enforces, by a few small objects.
+    /// Whether to probe at start what the store enforces, with a few small objects.
     #[serde(deserialize_with = "value::flag")]
     pub probe: bool,
-    /// How long a connection may take to come up.
+    /// The time limit for a connection.
     pub connect_timeout: ConfigDuration,
-    /// How long one call may take, retries included; bodies are not counted.
+    /// The time limit for a call, with retries and without bodies.
     pub operation_timeout: ConfigDuration,
     /// The embedded server's folder.
     pub data_dir: PathBuf,
-    /// Where the embedded server listens; port 0 picks a free one.
+    /// The address of the embedded server; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub bind: SocketAddr,
 }
@@ -98,34 +97,35 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// The bucket's name. For `s3` one has to be configured: the error names the key.
+    /// The bucket's name. It is an error if none is configured for `s3`.
     pub fn bucket(&self, store: &str) -> Result<&str, ConfigError> {
         match (&self.bucket, self.kind) {
             (Some(bucket), _) => Ok(bucket),
             (None, StoreKind::Embedded) => Ok(EMBEDDED_BUCKET),
-            (None, StoreKind::S3) => {
-                Err(ConfigError::new(format!("storage.{store}.bucket"), "takes the bucket's name"))
-            }
+            (None, StoreKind::S3) => Err(ConfigError::new(
+                format!("storage.{store}.bucket"),
+                "must be set to the name of the bucket",
+            )),
         }
     }
 
-    /// Whether the bucket stands in the path. Decided by itself it does wherever an
-    /// endpoint is configured: stores other than Amazon's seldom have a host a bucket.
+    /// Whether the bucket is in the path. The default is yes if an endpoint is configured,
+    /// because stores other than Amazon's rarely have a host for each bucket.
     pub fn uses_path_style(&self) -> bool {
         self.path_style.unwrap_or(self.endpoint.is_some() || self.kind == StoreKind::Embedded)
     }
 
-    /// The clients' way to the store, where one is configured.
+    /// The endpoint for clients, if one is configured.
     pub fn public_endpoint(&self) -> Option<&str> {
         self.public_endpoint.as_deref().or(self.endpoint.as_deref())
     }
 
-    /// The endpoint however it is spelled.
+    /// The endpoint in its normal form.
     fn endpoint_url(&self) -> Option<Url> {
         self.endpoint.as_deref().and_then(|text| Url::parse(text).ok())
     }
 
-    /// Whether objects of the two would lie in one bucket.
+    /// Whether both are the same bucket.
     pub(super) fn same_bucket(&self, other: &Self) -> bool {
         self.kind == other.kind
             && (self.bucket.is_some() || self.kind == StoreKind::Embedded)
@@ -146,34 +146,36 @@ impl StoreConfig {
                 Some(url) if !is_endpoint(url) => {
                     return fail(
                         key,
-                        format!("takes a URL such as https://s3.example.com, not \"{url}\""),
+                        format!("must be a URL such as https://s3.example.com, not \"{url}\""),
                     );
+                }
+                Some(url) if !has_no_path(url) => {
+                    let problem = "must be a scheme, a host and a port without a path, because \
+                                   a path can't be signed";
+                    return fail(key, format!("{problem}, not \"{url}\""));
                 }
                 _ => {}
             }
         }
         if let Some(bucket) = self.bucket.as_deref().filter(|bucket| !is_bucket(bucket)) {
-            let takes = "3 to 63 letters, digits, dots, hyphens and underscores";
-            return fail("bucket", format!("takes {takes}, not \"{bucket}\""));
+            let problem = "3 to 63 letters, digits, dots, hyphens and underscores";
+            return fail("bucket", format!("must be {problem}, not \"{bucket}\""));
         }
-        let twin = match (&self.access_key_id, &self.secret_access_key) {
+        let incomplete = match (&self.access_key_id, &self.secret_access_key) {
             (Some(_), None) => Some(("secret_access_key", "access_key_id")),
             (None, Some(_)) => Some(("access_key_id", "secret_access_key")),
             _ => None,
         };
-        if let Some((missing, there)) = twin {
+        if let Some((missing, present)) = incomplete {
             return fail(
                 missing,
                 format!(
-                    "is needed beside {there}; leave out both to use the standard AWS_* variables"
+                    "must be set together with {present}; leave out both to use the standard AWS_* variables"
                 ),
             );
         }
         if self.session_token.is_some() && self.access_key_id.is_none() {
-            return fail(
-                "session_token",
-                "belongs to an access_key_id, which is missing".to_owned(),
-            );
+            return fail("session_token", "needs an access_key_id, which is missing".to_owned());
         }
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(
@@ -186,13 +188,18 @@ impl StoreConfig {
             ("operation_timeout", self.operation_timeout),
         ] {
             if timeout.get().is_zero() {
-                return fail(key, "takes a duration above zero".to_owned());
+                return fail(key, "must be a duration above zero".to_owned());
             }
         }
         Ok(())
     }
 }
 
+fn has_no_path(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.path(), "" | "/"))
+}
+
+/// Whether a text is an http or https URL without credentials, query and fragment.
 pub(super) fn is_endpoint(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")

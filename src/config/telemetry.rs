@@ -1,4 +1,4 @@
-//! `[telemetry]`: what the log says and how, and where traces go.
+//! `[telemetry]`: the log, the metrics and the traces.
 
 use std::fmt;
 
@@ -12,24 +12,25 @@ use super::value::{self, Choice};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
-    /// How log lines look.
+    /// The format of log lines.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub log_format: LogFormat,
-    /// Which lines are written.
+    /// The log level of each module.
     pub log: LogFilter,
-    /// Whether `GET /metrics` answers.
+    /// Whether `GET /metrics` is served.
     #[serde(deserialize_with = "value::flag")]
     pub metrics: bool,
-    /// Where traces go; none is what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    /// The collector of traces; `None` uses the variable `OTEL_EXPORTER_OTLP_ENDPOINT`.
     #[serde(deserialize_with = "endpoint", serialize_with = "value::text_or_empty")]
     pub otlp_endpoint: Option<String>,
 }
 
-/// The standard variable that names a collector.
+/// The standard environment variable with the URL of a collector.
 pub const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 impl TelemetryConfig {
-    /// The collector of traces, if any: the configured one, else what [`OTLP_ENDPOINT`] says.
+    /// The collector of traces: the configured one, else `standard`, the value of
+    /// [`OTLP_ENDPOINT`].
     pub fn collector(&self, standard: Option<&str>) -> Option<Url> {
         http_url(self.otlp_endpoint.as_deref().or(standard)?)
     }
@@ -57,13 +58,13 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for a terminal.
     #[default]
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -108,8 +109,8 @@ impl Serialize for LogFilter {
 
 impl<'de> Deserialize<'de> for LogFilter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let takes = "log directives such as \"info\" or \"info,upload_coordinator=debug\"";
-        value::parsed(deserializer, takes, |text| {
+        let expected = "log directives such as \"info\" or \"info,upload_coordinator=debug\"";
+        value::parsed(deserializer, expected, |text| {
             let sound = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
             sound.then(|| Self(text.to_owned()))
         })

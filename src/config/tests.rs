@@ -110,13 +110,13 @@ fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
     let error = from_env(&[("SERVER__BIND", "x")]).expect_err("a bad address");
     assert_eq!(
         error.to_string(),
-        "server.bind: takes an address such as 127.0.0.1:8080, not \"x\" (in the environment variable UPLOAD_COORDINATOR__SERVER__BIND)"
+        "server.bind: must be an address such as 127.0.0.1:8080, not \"x\" (in the environment variable UPLOAD_COORDINATOR__SERVER__BIND)"
     );
     let error = from_env(&[("POLICIES__TRACKS__MAX_SISE", "1")]).expect_err("an unknown key");
-    assert!(error.to_string().starts_with("policies.tracks.max_sise: unknown key; takes one of"));
+    assert!(error.to_string().starts_with("policies.tracks.max_sise: unknown key; must be one of"));
     assert!(error.to_string().ends_with("UPLOAD_COORDINATOR__POLICIES__TRACKS__MAX_SISE)"));
     let error = from_env(&[("SERVER", "x")]).expect_err("no section");
-    assert!(error.to_string().starts_with("server: takes a section of keys, not a value"));
+    assert!(error.to_string().starts_with("server: must be a section of keys, not a value"));
     let error = from_env(&[("", "x")]).expect_err("no key");
     assert!(error.to_string().ends_with("(in the environment variable UPLOAD_COORDINATOR__)"));
     let error = load("", &[], &[("server.bind", "x")]).expect_err("a bad address");
@@ -203,6 +203,68 @@ fn other_variables_are_left_alone() {
 }
 
 #[test]
+fn variables_that_look_like_keys_are_near_misses() {
+    let meant = |name: &str| near_misses([name]).pop().map(|(_, meant)| meant);
+    for name in [
+        "UPLOAD_COORDINATOR_SERVER_BIND",
+        "UPLOAD_COORDINATOR_SERVER__BIND",
+        "UPLOAD_COORDINATOR___SERVER__BIND",
+        "upload_coordinator__server__bind",
+        "UPLOAD_COORDINATOR.SERVER.BIND",
+    ] {
+        assert_eq!(meant(name).as_deref(), Some("UPLOAD_COORDINATOR__SERVER__BIND"), "{name}");
+    }
+    let part_size = meant("UPLOAD_COORDINATOR_DIRECT_UPLOAD_PART_SIZE");
+    assert_eq!(part_size.as_deref(), Some("UPLOAD_COORDINATOR__DIRECT_UPLOAD__PART_SIZE"));
+    for name in [
+        "UPLOAD_COORDINATOR__SERVER__BIND",
+        "UPLOAD_COORDINATOR__SERVER_BIND",
+        "UPLOAD_COORDINATOR_BIN",
+        "UPLOAD_COORDINATOR_SERVER",
+        "SERVER_BIND",
+    ] {
+        assert_eq!(meant(name), None, "{name}");
+    }
+}
+
+#[test]
+fn no_part_of_an_unescaped_password_is_shown() {
+    let url = |userinfo: &str| format!("[database]\nurl = \"postgres://{userinfo}@db/app\"");
+    for userinfo in ["app:hun@ter/2", "app:12/hunter", "app:12?hunter", "app:12#hunter"] {
+        let error = from_file(&url(userinfo)).expect_err(userinfo).to_string();
+        assert!(error.starts_with("database.url: has an unescaped character"), "{error}");
+        assert!(!error.contains("hun") && !error.contains("12"), "{error}");
+    }
+    for userinfo in ["app:hun@ter", "app:hun:ter", "app:hun%2Fter"] {
+        let masked = from_file(&url(userinfo)).expect(userinfo).database.url.masked();
+        assert_eq!(masked, "postgres://app:********@db/app", "{userinfo}");
+    }
+}
+
+#[test]
+fn webhooks_go_to_public_addresses_unless_private_ones_are_allowed() {
+    let webhooks = |allow: bool, url: &str| {
+        from_file(&format!(
+            "[webhooks]\nallow_private = {allow}\n[webhooks.crm]\nurl = \"{url}\"\n\
+             secret = \"whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\""
+        ))
+    };
+    for url in [
+        "http://127.0.0.1:1/",
+        "http://localhost/",
+        "https://a.LOCALHOST./",
+        "http://[::1]/",
+        "http://10.0.0.1/",
+    ] {
+        let error = webhooks(false, url).expect_err(url).to_string();
+        assert!(error.starts_with("webhooks.crm.url: "), "{error}");
+        assert!(error.contains("webhooks.allow_private = true allows it"), "{error}");
+        assert!(webhooks(true, url).is_ok(), "{url}");
+    }
+    assert!(webhooks(false, "https://hooks.example.com/a").is_ok());
+}
+
+#[test]
 fn prefixes_may_repeat_in_different_buckets_only() {
     let two = |second: &str| {
         from_file(&format!(
@@ -227,7 +289,7 @@ fn a_grace_of_zero_is_taken_when_it_is_configured() {
 #[test]
 fn only_stores_in_use_need_a_bucket() {
     let error = from_file("").expect("the defaults").require_stores().expect_err("no bucket");
-    assert_eq!(error.to_string(), "storage.default.bucket: takes the bucket's name");
+    assert_eq!(error.to_string(), "storage.default.bucket: must be set to the name of the bucket");
     let other = "[storage.media]\nbucket = \"media\"\n[policies.tracks]\nstore = \"media\"";
     assert_eq!(from_file(other).expect("a sound one").require_stores(), Ok(()));
     let embedded = from_file("[storage.default]\nkind = \"embedded\"").expect("a sound one");

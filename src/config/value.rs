@@ -1,8 +1,8 @@
-//! Values as people write them, from a file or as an environment variable's text.
+//! Reads values from a file or from an environment variable.
 //!
-//! All layers are read alike: a scalar becomes text, the text is parsed into what the key
-//! takes, and the error says what that is. So `"8"`, `8` and `..._WORKERS=8` are one and
-//! the same, while a text that merely looks like a number stays as it was written.
+//! All layers are read in the same way: a scalar becomes text, and the text is parsed into
+//! the type of the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and a text key keeps
+//! a value that looks like a number as it was written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,13 +14,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What stands in place of a secret.
+/// Replaces a secret in output.
 pub(super) const MASK: &str = "********";
 
-/// Long enough for every retention, and far from what date arithmetic can't hold.
+/// The longest duration: enough for every retention, and safe for date arithmetic.
 const MAX_DURATION: Duration = Duration::from_hours(36_500 * 24);
 
-/// TOML's integers are signed.
+/// The largest size, because integers in TOML are signed.
 const MAX_SIZE: u64 = i64::MAX as u64;
 
 /// A span of time, written `90s`, `15min`, `1h` or `30d`.
@@ -28,22 +28,22 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 pub struct ConfigDuration(Duration);
 
 impl ConfigDuration {
-    /// So many seconds.
+    /// A number of seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// So many hours.
+    /// A number of hours.
     pub const fn from_hours(hours: u64) -> Self {
         Self::from_secs(hours * 3600)
     }
 
-    /// As the standard library has it.
+    /// As the standard library's type.
     pub const fn get(self) -> Duration {
         self.0
     }
 
-    /// As the domain has it.
+    /// As the type of date arithmetic.
     pub fn delta(self) -> TimeDelta {
         TimeDelta::from_std(self.0).unwrap_or(TimeDelta::MAX)
     }
@@ -95,12 +95,12 @@ impl Serialize for ConfigDuration {
 pub struct ConfigSize(u64);
 
 impl ConfigSize {
-    /// So many bytes.
+    /// A number of bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// So many mebibytes.
+    /// A number of mebibytes.
     pub const fn from_mib(mebibytes: u64) -> Self {
         Self(mebibytes << 20)
     }
@@ -110,7 +110,7 @@ impl ConfigSize {
         self.0
     }
 
-    /// In bytes, as collections count.
+    /// In bytes, as `usize`.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -150,13 +150,13 @@ impl Serialize for ConfigSize {
     }
 }
 
-/// A value with a few names, each written as a word.
+/// An enum whose variants have names in the configuration.
 pub(super) trait Choice: Copy + PartialEq + 'static {
-    /// Each name and what it means.
+    /// Each name and its variant.
     const CHOICES: &'static [(&'static str, Self)];
 }
 
-/// Reads one of a few words.
+/// Reads the name of a variant.
 pub(super) fn choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> Result<T, D::Error> {
     let names: Vec<String> = T::CHOICES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     parsed(deserializer, &names.join(" or "), |text| {
@@ -164,7 +164,7 @@ pub(super) fn choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> R
     })
 }
 
-/// Writes one of a few words.
+/// Writes the name of a variant.
 pub(super) fn choice_name<S: Serializer, T: Choice>(
     value: &T,
     serializer: S,
@@ -240,7 +240,7 @@ pub(super) fn text_or_empty<S: Serializer>(
     serializer.serialize_str(value.as_deref().unwrap_or_default())
 }
 
-/// Reads a secret to the letter; an empty one is `None`. Errors never show it.
+/// Reads a secret without trimming it; an empty one is `None`. Errors never contain it.
 pub(super) fn secret<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretString>, D::Error> {
@@ -248,7 +248,7 @@ pub(super) fn secret<'de, D: Deserializer<'de>>(
     Ok((!text.is_empty()).then(|| SecretString::from(text)))
 }
 
-/// Writes whether there is a secret.
+/// Writes [`MASK`] if there is a secret.
 #[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
 pub(super) fn masked<S: Serializer>(
     value: &Option<SecretString>,
@@ -258,29 +258,30 @@ pub(super) fn masked<S: Serializer>(
     serializer.serialize_str(if there { MASK } else { "" })
 }
 
-/// Reads an array, or a text with commas. Items are lower case and never empty.
+/// Reads an array, or a text with commas. Items become lower case; empty ones are dropped.
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_lowercase();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
 }
 
-/// Reads an array, or a text with commas; items keep their case and are never empty.
+/// Reads an array, or a text with commas. Items keep their case; empty ones are dropped.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_owned();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
 }
 
-/// Reads a scalar as text and parses it; an error names what the key takes.
+/// Reads a scalar as text and parses it. The error says what is `expected`.
 pub(super) fn parsed<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    takes: &str,
+    expected: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, D::Error> {
-    let text = deserializer.deserialize_any(Scalar(takes))?;
-    parse(text.trim())
-        .ok_or_else(|| D::Error::custom(format_args!("takes {takes}, not \"{}\"", text.trim())))
+    let text = deserializer.deserialize_any(Scalar(expected))?;
+    parse(text.trim()).ok_or_else(|| {
+        D::Error::custom(format_args!("must be {expected}, not \"{}\"", text.trim()))
+    })
 }
 
 /// Any scalar as text.
@@ -288,7 +289,7 @@ struct Scalar<'a>(&'a str);
 
 impl Scalar<'_> {
     fn refuse<E: Error>(&self, found: &str) -> E {
-        E::custom(format_args!("takes {}, not {found}", self.0))
+        E::custom(format_args!("must be {}, not {found}", self.0))
     }
 }
 
@@ -359,7 +360,7 @@ impl<'de> Visitor<'de> for List {
     }
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, _: A) -> Result<Vec<String>, A::Error> {
-        Err(A::Error::custom("takes a list such as [\"mp3\", \"ogg\"], not a section"))
+        Err(A::Error::custom("must be a list such as [\"mp3\", \"ogg\"], not a section"))
     }
 }
 

@@ -1,7 +1,8 @@
-//! `[webhooks]` and `[webhooks.<name>]`: news for application backends.
+//! `[webhooks]` and `[webhooks.<name>]`: the receivers of upload events.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,16 +10,17 @@ use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use url::Url;
+use url::{Host, Url};
 
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration};
+use crate::domain::address::is_public;
 use crate::domain::webhook::EVENTS;
 
-/// Somebody has to have the time to see what was given up.
+/// The shortest retention, so that operators can see deliveries that were given up.
 const MIN_RETENTION: Duration = Duration::from_hours(1);
 
-/// The keys of an endpoint: those of `config/default.toml` show none.
+/// The keys of an endpoint. They are not in `config/default.toml`, which has no endpoint.
 pub(super) const ENDPOINT_KEYS: [&str; 3] = ["events", "secret", "url"];
 
 /// The keys beside the endpoints' names.
@@ -52,25 +54,25 @@ impl Default for WebhooksConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointConfig {
-    /// Where news is posted to.
+    /// The URL that events are posted to.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub url: Option<String>,
-    /// `whsec_` and base64.
+    /// The signing key: `whsec_` and base64.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub secret: Option<SecretString>,
-    /// Only these; an empty list is all.
+    /// The events to send; an empty list is all.
     #[serde(deserialize_with = "value::list")]
     pub events: Vec<String>,
 }
 
 impl EndpointConfig {
-    /// The address, where it is one.
+    /// The URL, if it is valid.
     pub fn url(&self) -> Option<Url> {
         let url = Url::parse(self.url.as_deref()?).ok()?;
         (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
     }
 
-    /// The key to sign with, where it is sound: 24 to 64 bytes.
+    /// The signing key, if it is valid: 24 to 64 bytes.
     pub fn key(&self) -> Option<SecretSlice<u8>> {
         let text = self.secret.as_ref()?.expose_secret().strip_prefix("whsec_")?;
         let key = BASE64_STANDARD.decode(text).ok()?;
@@ -78,25 +80,43 @@ impl EndpointConfig {
     }
 }
 
+/// The host of a URL that is known to be private without resolving it.
+fn private_host(url: &Url) -> Option<String> {
+    let private = match url.host()? {
+        Host::Ipv4(address) => !is_public(IpAddr::V4(address)),
+        Host::Ipv6(address) => !is_public(IpAddr::V6(address)),
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    };
+    url.host_str().filter(|_| private).map(str::to_owned)
+}
+
 impl WebhooksConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.retention.get() < MIN_RETENTION {
-            let takes = format!("takes at least \"1h\", not \"{}\"", self.retention);
-            return Err(ConfigError::new("webhooks.retention", takes));
+            let problem = format!("must be at least \"1h\", not \"{}\"", self.retention);
+            return Err(ConfigError::new("webhooks.retention", problem));
         }
         for (name, endpoint) in &self.endpoints {
-            let fail = |key: &str, takes: String| {
-                Err(ConfigError::new(format!("webhooks.{name}.{key}"), takes))
+            let fail = |key: &str, problem: String| {
+                Err(ConfigError::new(format!("webhooks.{name}.{key}"), problem))
             };
-            if endpoint.url().is_none() {
-                return fail("url", "takes a URL such as https://example.com/hooks".to_owned());
+            let Some(url) = endpoint.url() else {
+                return fail("url", "must be a URL such as https://example.com/hooks".to_owned());
+            };
+            if let Some(host) = private_host(&url).filter(|_| !self.allow_private) {
+                let problem = "is a private address, and webhooks are sent to public ones only; \
+                               webhooks.allow_private = true allows it";
+                return fail("url", format!("{host} {problem}"));
             }
             if endpoint.key().is_none() {
-                let takes = "takes whsec_ and the base64 of 24 to 64 random bytes";
-                return fail("secret", takes.to_owned());
+                let problem = "must be whsec_ and the base64 of 24 to 64 random bytes";
+                return fail("secret", problem.to_owned());
             }
             if endpoint.events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
-                return fail("events", format!("takes a list of {}", EVENTS.join(", ")));
+                return fail("events", format!("must be a list of {}", EVENTS.join(", ")));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! when it judges bytes, in [`transition`] when it changes a state, in [`reconcile`] when it
 //! compares a row with an object; then extend the table test beside it.
 
+pub mod address;
 pub mod api_key;
 pub mod checksum;
 pub mod clock;

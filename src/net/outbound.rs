@@ -2,7 +2,7 @@
 //! addresses are refused unless they are allowed, and no redirect is followed. The check is
 //! made after name resolution, so that a public name with a private address is refused too.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_smithy_http_client::Connector;
@@ -14,6 +14,7 @@ use url::{Host, Url};
 
 use super::client::{HttpClient, Response, TLS};
 use super::{NetError, Result};
+use crate::domain::address::is_public;
 
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,6 +56,11 @@ impl OutboundClient {
         self.send("GET", url, [("accept", "application/json")], Bytes::new()).await
     }
 
+    /// Sends a HEAD request, to find out whether the host responds. Returns the status.
+    pub async fn head(&self, url: &Url) -> Result<u16> {
+        Ok(self.send("HEAD", url, [], Bytes::new()).await?.status)
+    }
+
     async fn send<'a>(
         &self,
         method: &str,
@@ -62,8 +68,13 @@ impl OutboundClient {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
     ) -> Result<Response> {
-        // The resolver is not called for a literal address.
-        if !self.allow_private && literal(url).is_some_and(|address| !is_public(address)) {
+        // The resolver is not called for a host that is an address.
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        if !self.allow_private && address.is_some_and(|address| !is_public(address)) {
             return Err(NetError::PrivateAddress);
         }
         let sent = self.http.request(method, url.as_str(), headers, body);
@@ -72,15 +83,6 @@ impl OutboundClient {
             Ok(Err(error)) if is_private_address(&error) => Err(NetError::PrivateAddress),
             Ok(result) => result,
         }
-    }
-}
-
-/// The address in a URL whose host is an address.
-pub fn literal(url: &Url) -> Option<IpAddr> {
-    match url.host()? {
-        Host::Ipv4(address) => Some(IpAddr::V4(address)),
-        Host::Ipv6(address) => Some(IpAddr::V6(address)),
-        Host::Domain(_) => None,
     }
 }
 
@@ -114,79 +116,5 @@ impl ResolveDns for Resolver {
             let found: Vec<IpAddr> = found.map(|address| address.ip()).filter(allowed).collect();
             if found.is_empty() { Err(ResolveDnsError::new(OnlyPrivate)) } else { Ok(found) }
         })
-    }
-}
-
-/// Whether an address belongs to the public Internet.
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let shared = a == 100 && (64..128).contains(&b);
-    let benchmark = a == 198 && (b == 18 || b == 19);
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_documentation()
-        || shared
-        || benchmark
-        || a == 0
-        || a >= 224
-        || (a, b, c) == (192, 0, 0))
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let inner =
-        |high: u16, low: u16| is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
-    match address.segments() {
-        // Mapped and translated IPv4 addresses.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            inner(high, low)
-        }
-        [0x2002, high, low, ..] => inner(high, low),
-        [0x2001, 0xdb8, ..] => false,
-        // Global unicast. Local, multicast and unassigned addresses are outside of it.
-        [first, ..] => first & 0xe000 == 0x2000,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_loopback_and_translated_addresses_are_not_public() {
-        for private in [
-            "127.0.0.1",
-            "10.0.0.1",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "100.64.0.1",
-            "198.18.0.1",
-            "192.0.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fc00::1",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "64:ff9b::10.0.0.1",
-            "2002:7f00:1::",
-            "2001:db8::1",
-        ] {
-            assert!(!is_public(private.parse().unwrap()), "{private}");
-        }
-        for public in ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "::ffff:1.1.1.1"] {
-            assert!(is_public(public.parse().unwrap()), "{public}");
-        }
     }
 }

@@ -127,6 +127,11 @@ fn subscribers(config: &Config) -> Vec<Subscriber> {
         .collect()
 }
 
+/// The HTTP client of webhooks.
+pub fn webhook_client(config: &Config) -> OutboundClient {
+    OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private)
+}
+
 /// Builds what the workers need. A queue that can't be reached does not keep the service from
 /// starting: bucket events are only hints.
 pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
@@ -144,7 +149,7 @@ pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
         schedules: schedules(config),
         reconcile_at_start: config.reconcile.run_at_start,
         endpoints: endpoints.collect(),
-        client: OutboundClient::new(WEBHOOK_TIMEOUT, config.webhooks.allow_private),
+        client: webhook_client(config),
         bucket_events,
     })
 }

@@ -49,8 +49,8 @@ fn authenticator(auth: &AuthConfig, app: &App) -> Authenticator {
     let ttl = auth.api_key_cache.get();
     let keys = || ApiKeyVerifier::new(app.db.clone(), Arc::clone(&app.clock), ttl);
     Authenticator::new(
-        auth.mode.takes_keys().then(keys),
-        auth.mode.takes_jwts().then(|| verifier(&auth.jwt)),
+        auth.mode.accepts_api_keys().then(keys),
+        auth.mode.accepts_jwts().then(|| verifier(&auth.jwt)),
     )
 }
 

@@ -21,6 +21,7 @@ use crate::telemetry::chain;
 
 mod database;
 mod show;
+mod webhooks;
 
 /// The arguments of `doctor`.
 #[derive(Debug, Default, Args)]
@@ -56,6 +57,9 @@ pub struct Diagnosis {
     /// The queue of bucket events, if one is configured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<Check>,
+    /// The endpoints of webhooks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    webhooks: Vec<Check>,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,8 +103,9 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
         stores.push(examine_store(name, store, config, args, &http).await);
     }
     let events = Vec::from_iter(queue::check(config, &http).await);
+    let webhooks = webhooks::checks(config).await;
     let of_stores = || stores.iter().flat_map(|store| &store.checks);
-    let checks = || of_stores().chain(&database.checks).chain(&events);
+    let checks = || of_stores().chain(&database.checks).chain(&events).chain(&webhooks);
     let count = |outcome| checks().filter(|check| check.outcome == outcome).count();
     let failed = count(Outcome::Fail);
     Diagnosis {
@@ -111,6 +116,7 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
         database,
         stores,
         events,
+        webhooks,
     }
 }
 

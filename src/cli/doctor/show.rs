@@ -17,7 +17,7 @@ pub(super) fn text(found: &Diagnosis) -> String {
 }
 
 fn text_with(found: &Diagnosis, colours: bool) -> String {
-    let Diagnosis { ok: _, passed, warnings, failed, database, stores, events } = found;
+    let Diagnosis { ok: _, passed, warnings, failed, database, stores, events, webhooks } = found;
     let mut out = format!("\ndatabase  {}\n", database.url);
     checks(&mut out, &database.checks, colours);
     for store in stores {
@@ -32,6 +32,10 @@ fn text_with(found: &Diagnosis, colours: bool) -> String {
     if !events.is_empty() {
         out.push_str("\nbucket events\n");
         checks(&mut out, events, colours);
+    }
+    if !webhooks.is_empty() {
+        out.push_str("\nwebhooks\n");
+        checks(&mut out, webhooks, colours);
     }
     let plural = if *warnings == 1 { "" } else { "s" };
     let _ = writeln!(out, "\n{passed} passed, {warnings} warning{plural}, {failed} failed");

@@ -1,157 +1,165 @@
-//! What operators are told, to the letter.
+//! The exact error messages.
 
 use super::from_file;
 
-/// What is written, and what is answered.
+/// A configuration file, and its error.
 const CASES: &[(&str, &str)] = &[
     (
         "[nonsense]\nx = 1",
-        "nonsense: unknown key; takes one of auth, database, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
+        "nonsense: unknown key; the keys here are auth, database, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
     ),
     (
         "[server]\nbnid = 1",
-        "server.bnid: unknown key; takes one of bind, cors_origins, shutdown_timeout, tls (in FILE)",
+        "server.bnid: unknown key; the keys here are bind, cors_origins, shutdown_timeout, tls (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; takes one of allowed_content_types, allowed_extensions, grace, late, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
         "[events]\ntoken = \"short\"",
-        "events.token: takes 16 or more printable ASCII characters (in FILE)",
+        "events.token: must have 16 or more printable ASCII characters (in FILE)",
     ),
-    ("[events]\nsqs = 1", "events.sqs: takes a section of keys, not a value (in FILE)"),
-    ("[events]\nsns = 1", "events.sns: unknown key; takes one of sqs, token (in FILE)"),
+    ("[events]\nsqs = 1", "events.sqs: must be a section of keys, not a value (in FILE)"),
+    ("[events]\nsns = 1", "events.sns: unknown key; the keys here are sqs, token (in FILE)"),
     (
         "[events.sqs]\nurl = 1",
-        "events.sqs.url: unknown key; takes one of access_key_id, endpoint, pollers, queue_url, region, secret_access_key, session_token, visibility, wait (in FILE)",
+        "events.sqs.url: unknown key; the keys here are access_key_id, endpoint, pollers, queue_url, region, secret_access_key, session_token, visibility, wait (in FILE)",
     ),
     (
         "[events.sqs]\nqueue_url = \"uploads\"",
-        "events.sqs.queue_url: takes a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"uploads\" (in FILE)",
+        "events.sqs.queue_url: must be a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"uploads\" (in FILE)",
     ),
     (
         "[events.sqs]\nqueue_url = \"https://sqs.eu-central-1.amazonaws.com\"",
-        "events.sqs.queue_url: takes a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"https://sqs.eu-central-1.amazonaws.com\" (in FILE)",
+        "events.sqs.queue_url: must be a queue's URL such as https://sqs.eu-central-1.amazonaws.com/123456789012/uploads, not \"https://sqs.eu-central-1.amazonaws.com\" (in FILE)",
     ),
     (
         "[events.sqs]\nendpoint = \"localhost\"",
-        "events.sqs.endpoint: takes a URL such as https://sqs.example.com, not \"localhost\" (in FILE)",
+        "events.sqs.endpoint: must be a URL such as https://sqs.example.com, not \"localhost\" (in FILE)",
     ),
     (
         "[events.sqs]\naccess_key_id = \"a\"",
-        "events.sqs.secret_access_key: is needed beside access_key_id; leave out both to use the standard AWS_* variables",
+        "events.sqs.secret_access_key: must be set together with access_key_id; leave out both to use the standard AWS_* variables",
     ),
     (
         "[events.sqs]\nsession_token = \"a\"",
-        "events.sqs.session_token: belongs to an access_key_id, which is missing (in FILE)",
+        "events.sqs.session_token: needs an access_key_id, which is missing (in FILE)",
     ),
     (
         "[events.sqs]\nwait = \"21s\"",
-        "events.sqs.wait: takes \"1s\" to \"20s\", not \"21s\" (in FILE)",
+        "events.sqs.wait: must be from \"1s\" to \"20s\", not \"21s\" (in FILE)",
     ),
     (
         "[events.sqs]\nvisibility = \"5s\"",
-        "events.sqs.visibility: takes \"30s\" to \"12h\", not \"5s\" (in FILE)",
+        "events.sqs.visibility: must be from \"30s\" to \"12h\", not \"5s\" (in FILE)",
     ),
-    ("[events.sqs]\npollers = 0", "events.sqs.pollers: takes 1 to 32, not 0 (in FILE)"),
+    ("[events.sqs]\npollers = 0", "events.sqs.pollers: must be from 1 to 32, not 0 (in FILE)"),
     (
         "[webhooks]\nretention = \"1s\"",
-        "webhooks.retention: takes at least \"1h\", not \"1s\" (in FILE)",
+        "webhooks.retention: must be at least \"1h\", not \"1s\" (in FILE)",
     ),
     (
         "[telemetry]\nmetrics = \"perhaps\"",
-        "telemetry.metrics: takes true or false, not \"perhaps\" (in FILE)",
+        "telemetry.metrics: must be true or false, not \"perhaps\" (in FILE)",
     ),
-    ("server = 1", "server: takes a section of keys, not a value (in FILE)"),
-    ("[storage]\ndefault = 1", "storage.default: takes a section of keys, not a value (in FILE)"),
+    ("server = 1", "server: must be a section of keys, not a value (in FILE)"),
+    ("[storage]\ndefault = 1", "storage.default: must be a section of keys, not a value (in FILE)"),
     (
         "[storage.Big]\nbucket = \"b\"",
-        "storage.Big: a name takes lower-case letters, digits, - and _ (in FILE)",
+        "storage.Big: a name consists of lower-case letters, digits, - and _ (in FILE)",
     ),
     (
         "[policies.\"a.b\"]\nprefix = \"b/\"",
-        "policies.a.b: a name takes lower-case letters, digits, - and _",
+        "policies.a.b: a name consists of lower-case letters, digits, - and _",
     ),
     (
         "[server]\nbind = \"localhost\"",
-        "server.bind: takes an address such as 127.0.0.1:8080, not \"localhost\" (in FILE)",
+        "server.bind: must be an address such as 127.0.0.1:8080, not \"localhost\" (in FILE)",
     ),
     (
         "[server]\nbind = [1]",
-        "server.bind: takes an address such as 127.0.0.1:8080, not a list (in FILE)",
+        "server.bind: must be an address such as 127.0.0.1:8080, not a list (in FILE)",
     ),
     (
         "[server.bind]\nhost = 1",
-        "server.bind: takes an address such as 127.0.0.1:8080, not a section (in FILE)",
+        "server.bind: must be an address such as 127.0.0.1:8080, not a section (in FILE)",
     ),
     (
         "[server]\nshutdown_timeout = 30",
-        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"30\" (in FILE)",
+        "server.shutdown_timeout: must be a duration such as \"90s\" or \"1h\", not \"30\" (in FILE)",
     ),
     (
         "[server]\nshutdown_timeout = \"-1s\"",
-        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"-1s\" (in FILE)",
+        "server.shutdown_timeout: must be a duration such as \"90s\" or \"1h\", not \"-1s\" (in FILE)",
     ),
     (
         "[server]\nshutdown_timeout = \"1000years\"",
-        "server.shutdown_timeout: takes a duration such as \"90s\" or \"1h\", not \"1000years\" (in FILE)",
+        "server.shutdown_timeout: must be a duration such as \"90s\" or \"1h\", not \"1000years\" (in FILE)",
     ),
     (
         "[database]\nurl = \"mysql://u:secret@h/d\"",
-        "database.url: takes a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
+        "database.url: must be a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
     ),
     (
         "[database]\nurl = \"postgres:///d\"",
-        "database.url: takes a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
+        "database.url: must be a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database (in FILE)",
     ),
     (
         "[database]\nmax_connections = 0",
-        "database.max_connections: takes at least 1, not 0 (in FILE)",
+        "database.max_connections: must be at least 1, not 0 (in FILE)",
     ),
     (
         "[database]\nmax_connections = -1",
-        "database.max_connections: takes a whole number, not \"-1\" (in FILE)",
+        "database.max_connections: must be a whole number, not \"-1\" (in FILE)",
     ),
     (
         "[database]\nmax_connections = true",
-        "database.max_connections: takes a whole number, not \"true\" (in FILE)",
+        "database.max_connections: must be a whole number, not \"true\" (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"S3\"",
-        "storage.default.kind: takes \"s3\" or \"embedded\", not \"S3\" (in FILE)",
+        "storage.default.kind: must be \"s3\" or \"embedded\", not \"S3\" (in FILE)",
     ),
     (
         "[storage.default]\nprobe = \"maybe\"",
-        "storage.default.probe: takes true or false, not \"maybe\" (in FILE)",
+        "storage.default.probe: must be true or false, not \"maybe\" (in FILE)",
     ),
     (
         "[storage.default]\npath_style = 7",
-        "storage.default.path_style: takes true, false or \"auto\", not \"7\" (in FILE)",
+        "storage.default.path_style: must be true, false or \"auto\", not \"7\" (in FILE)",
     ),
     (
         "[storage.default]\nendpoint = \"minio:9000\"",
-        "storage.default.endpoint: takes a URL such as https://s3.example.com, not \"minio:9000\" (in FILE)",
+        "storage.default.endpoint: must be a URL such as https://s3.example.com, not \"minio:9000\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nendpoint = \"https://proxy.example.com/s3\"",
+        "storage.default.endpoint: must be a scheme, a host and a port without a path, because a path can't be signed, not \"https://proxy.example.com/s3\" (in FILE)",
+    ),
+    (
+        "[storage.default]\npublic_endpoint = \"https://proxy.example.com/s3/\"",
+        "storage.default.public_endpoint: must be a scheme, a host and a port without a path, because a path can't be signed, not \"https://proxy.example.com/s3/\" (in FILE)",
     ),
     (
         "[storage.default]\nbucket = \"a b c\"",
-        "storage.default.bucket: takes 3 to 63 letters, digits, dots, hyphens and underscores, not \"a b c\" (in FILE)",
+        "storage.default.bucket: must be 3 to 63 letters, digits, dots, hyphens and underscores, not \"a b c\" (in FILE)",
     ),
     (
         "[storage.default]\naccess_key_id = \"k\"",
-        "storage.default.secret_access_key: is needed beside access_key_id; leave out both to use the standard AWS_* variables",
+        "storage.default.secret_access_key: must be set together with access_key_id; leave out both to use the standard AWS_* variables",
     ),
     (
         "[storage.default]\nsecret_access_key = \"k\"",
-        "storage.default.access_key_id: is needed beside secret_access_key; leave out both to use the standard AWS_* variables",
+        "storage.default.access_key_id: must be set together with secret_access_key; leave out both to use the standard AWS_* variables",
     ),
     (
         "[storage.default]\nsecret_access_key = { a = 1 }",
-        "storage.default.secret_access_key: takes a text, not a section (in FILE)",
+        "storage.default.secret_access_key: must be a text, not a section (in FILE)",
     ),
     (
         "[storage.default]\nsession_token = \"t\"",
-        "storage.default.session_token: belongs to an access_key_id, which is missing (in FILE)",
+        "storage.default.session_token: needs an access_key_id, which is missing (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
@@ -159,162 +167,171 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nconnect_timeout = \"0s\"",
-        "storage.default.connect_timeout: takes a duration above zero (in FILE)",
+        "storage.default.connect_timeout: must be a duration above zero (in FILE)",
     ),
     (
         "[policies.tracks]\nstore = \"b\"",
-        "policies.tracks.store: takes one of the stores default, not \"b\" (in FILE)",
+        "policies.tracks.store: must be one of the stores default, not \"b\" (in FILE)",
     ),
     (
         "[policies.tracks]\nprefix = \"/a\"",
-        "policies.tracks.prefix: takes a prefix such as \"tracks/\", not \"/a\": a prefix must end with `/` (in FILE)",
+        "policies.tracks.prefix: must be a prefix such as \"tracks/\", not \"/a\": a prefix must end with `/` (in FILE)",
     ),
     (
         "[policies.videos]\nmax_size = 1",
-        "policies.videos.prefix: is missing; takes a prefix such as \"videos/\"",
+        "policies.videos.prefix: is missing; set a prefix such as \"videos/\"",
     ),
     (
         "[policies.a]\nprefix = \"tracks/old/\"",
-        "policies.a.prefix: \"tracks/old/\" overlaps \"tracks/\" of policies.tracks in the same bucket; takes a prefix of its own (in FILE)",
+        "policies.a.prefix: \"tracks/old/\" overlaps \"tracks/\" of policies.tracks in the same bucket; choose another prefix (in FILE)",
     ),
     (
         "[policies.a]\nprefix = \"x/\"\n[policies.b]\nprefix = \"x/\"",
-        "policies.b.prefix: \"x/\" overlaps \"x/\" of policies.a in the same bucket; takes a prefix of its own (in FILE)",
+        "policies.b.prefix: \"x/\" overlaps \"x/\" of policies.a in the same bucket; choose another prefix (in FILE)",
     ),
     (
         "[policies.z]\nprefix = \"tracks/z/\"",
-        "policies.z.prefix: \"tracks/z/\" overlaps \"tracks/\" of policies.tracks in the same bucket; takes a prefix of its own (in FILE)",
+        "policies.z.prefix: \"tracks/z/\" overlaps \"tracks/\" of policies.tracks in the same bucket; choose another prefix (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_size = 0",
-        "policies.tracks.max_size: takes a size from 1B to 5TiB, not 0B (in FILE)",
+        "policies.tracks.max_size: must be a size from 1B to 5TiB, not 0B (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_size = \"6TiB\"",
-        "policies.tracks.max_size: takes a size from 1B to 5TiB, not 6TiB (in FILE)",
+        "policies.tracks.max_size: must be a size from 1B to 5TiB, not 6TiB (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_size = \"99999999EiB\"",
-        "policies.tracks.max_size: takes a size such as \"64KiB\" or \"100MiB\", not \"99999999EiB\" (in FILE)",
+        "policies.tracks.max_size: must be a size such as \"64KiB\" or \"100MiB\", not \"99999999EiB\" (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_size = -1",
-        "policies.tracks.max_size: takes a size such as \"64KiB\" or \"100MiB\", not \"-1\" (in FILE)",
+        "policies.tracks.max_size: must be a size such as \"64KiB\" or \"100MiB\", not \"-1\" (in FILE)",
     ),
     (
         "[policies.tracks]\nmultipart_threshold = \"6GiB\"",
-        "policies.tracks.multipart_threshold: takes a size from 1B to 5GiB, not 6GiB (in FILE)",
+        "policies.tracks.multipart_threshold: must be a size from 1B to 5GiB, not 6GiB (in FILE)",
     ),
     (
         "[policies.tracks]\npart_size = \"4MiB\"",
-        "policies.tracks.part_size: takes a size from 5MiB to 5GiB, not 4MiB (in FILE)",
+        "policies.tracks.part_size: must be a size from 5MiB to 5GiB, not 4MiB (in FILE)",
     ),
     (
         "[policies.tracks]\nurl_ttl = \"0s\"",
-        "policies.tracks.url_ttl: takes whole seconds from \"1s\", not \"0s\" (in FILE)",
+        "policies.tracks.url_ttl: must be whole seconds, at least \"1s\", not \"0s\" (in FILE)",
     ),
     (
         "[policies.tracks]\nurl_ttl = \"1500ms\"",
-        "policies.tracks.url_ttl: takes whole seconds from \"1s\", not \"1s 500ms\" (in FILE)",
+        "policies.tracks.url_ttl: must be whole seconds, at least \"1s\", not \"1s 500ms\" (in FILE)",
     ),
     (
         "[policies.tracks]\nurl_ttl = \"25h\"",
-        "policies.tracks.url_ttl: takes at most max_url_ttl, \"24h\", not \"25h\" (in FILE)",
+        "policies.tracks.url_ttl: must be at most max_url_ttl, \"24h\", not \"25h\" (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_url_ttl = \"8d\"",
-        "policies.tracks.max_url_ttl: takes at most \"7d\", as long as a presigned URL can live, not \"8d\" (in FILE)",
+        "policies.tracks.max_url_ttl: must be at most \"7d\", as long as a presigned URL can live, not \"8d\" (in FILE)",
     ),
     (
         "[policies.tracks]\nlate = \"maybe\"",
-        "policies.tracks.late: takes \"accept\" or \"reject\", not \"maybe\" (in FILE)",
+        "policies.tracks.late: must be \"accept\" or \"reject\", not \"maybe\" (in FILE)",
     ),
     (
         "[policies.tracks]\nallowed_extensions = [\".mp3\"]",
-        "policies.tracks.allowed_extensions: takes extensions such as \"mp3\", without the dot, not \".mp3\" (in FILE)",
+        "policies.tracks.allowed_extensions: must be extensions such as \"mp3\", without the dot, not \".mp3\" (in FILE)",
     ),
     (
         "[policies.tracks]\nallowed_extensions = { a = 1 }",
-        "policies.tracks.allowed_extensions: takes a list such as [\"mp3\", \"ogg\"], not a section (in FILE)",
+        "policies.tracks.allowed_extensions: must be a list such as [\"mp3\", \"ogg\"], not a section (in FILE)",
     ),
     (
         "[policies.tracks]\nallowed_content_types = \"mp3\"",
-        "policies.tracks.allowed_content_types: takes media types such as \"audio/mpeg\", not \"mp3\" (in FILE)",
+        "policies.tracks.allowed_content_types: must be media types such as \"audio/mpeg\", not \"mp3\" (in FILE)",
     ),
     (
         "[reconcile]\nschedule = \"* * * * *\"",
-        "reconcile.schedule: takes a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"* * * * *\" (in FILE)",
+        "reconcile.schedule: must be a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"* * * * *\" (in FILE)",
     ),
     (
         "[reconcile]\naudit_schedule = \"0 61 * * * *\"",
-        "reconcile.audit_schedule: takes a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"0 61 * * * *\" (in FILE)",
+        "reconcile.audit_schedule: must be a cron expression with seconds such as \"0 * * * * *\", or \"off\", not \"0 61 * * * *\" (in FILE)",
     ),
     (
         "[reconcile]\nlease = \"10ms\"",
-        "reconcile.lease: takes at least \"1s\", not \"10ms\" (in FILE)",
+        "reconcile.lease: must be at least \"1s\", not \"10ms\" (in FILE)",
     ),
-    ("[reconcile]\nconcurrency = 0", "reconcile.concurrency: takes 1 to 1000, not 0 (in FILE)"),
-    ("[reconcile]\npage_size = 1001", "reconcile.page_size: takes 1 to 1000, not 1001 (in FILE)"),
+    (
+        "[reconcile]\nconcurrency = 0",
+        "reconcile.concurrency: must be from 1 to 1000, not 0 (in FILE)",
+    ),
+    (
+        "[reconcile]\npage_size = 1001",
+        "reconcile.page_size: must be from 1 to 1000, not 1001 (in FILE)",
+    ),
     (
         "[auth]\nmode = \"token\"",
-        "auth.mode: takes \"none\" or \"api_key\" or \"jwt\" or \"api_key_or_jwt\", not \"token\" (in FILE)",
+        "auth.mode: must be \"none\" or \"api_key\" or \"jwt\" or \"api_key_or_jwt\", not \"token\" (in FILE)",
     ),
     (
         "[direct_upload]\npart_size = \"1MiB\"",
-        "direct_upload.part_size: takes a size from 5MiB to 5GiB, not 1MiB (in FILE)",
+        "direct_upload.part_size: must be a size from 5MiB to 5GiB, not 1MiB (in FILE)",
     ),
     (
         "[auth]\nmode = \"jwt\"",
-        "auth.jwt.algorithms: takes a list of RS256, ES256, EdDSA or HS256, at least one",
+        "auth.jwt.algorithms: must be a list with one or more of RS256, ES256, EdDSA and HS256",
     ),
     (
         "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"none\"]",
-        "auth.jwt.algorithms: takes a list of RS256, ES256, EdDSA or HS256, at least one (in FILE)",
+        "auth.jwt.algorithms: must be a list with one or more of RS256, ES256, EdDSA and HS256 (in FILE)",
     ),
     (
         "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"HS256\"]\nsecret = \"short\"",
-        "auth.jwt.secret: takes 32 bytes or more for HS256 (in FILE)",
+        "auth.jwt.secret: must have 32 bytes or more for HS256 (in FILE)",
     ),
     (
         "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example.com/k\"",
-        "auth.jwt.jwks: takes https: whoever changes the keys on their way owns them all (in FILE)",
+        "auth.jwt.jwks: must be an https URL, because plain http lets others replace the keys on the way; auth.jwt.allow_http = true allows it (in FILE)",
     ),
     (
         "[server]\ncors_origins = [\"https://app.example.com/\"]",
-        "server.cors_origins: takes a list of origins such as https://app.example.com, or \"*\" (in FILE)",
+        "server.cors_origins: must be a list of origins such as https://app.example.com, or \"*\" (in FILE)",
     ),
-    ("[server.tls]\ncert = \"a.pem\"", "server.tls.key: takes the key of server.tls.cert"),
+    (
+        "[server.tls]\ncert = \"a.pem\"",
+        "server.tls.key: must be set to the private key of server.tls.cert",
+    ),
     (
         "[limits]\nrequests_per_second = -5",
-        "limits.requests_per_second: takes a whole number, not \"-5\" (in FILE)",
+        "limits.requests_per_second: must be a whole number, not \"-5\" (in FILE)",
     ),
     (
         "[limits]\nwaiters_per_owner = -1",
-        "limits.waiters_per_owner: takes a whole number, not \"-1\" (in FILE)",
+        "limits.waiters_per_owner: must be a whole number, not \"-1\" (in FILE)",
     ),
     (
         "[limits]\ndirect_uploads_per_owner = \"some\"",
-        "limits.direct_uploads_per_owner: takes a whole number, not \"some\" (in FILE)",
+        "limits.direct_uploads_per_owner: must be a whole number, not \"some\" (in FILE)",
     ),
     (
         "[limits]\njson_body = 1",
-        "limits.json_body: takes a size from 1KiB to 64MiB, not 1B (in FILE)",
+        "limits.json_body: must be a size from 1KiB to 64MiB, not 1B (in FILE)",
     ),
     (
         "[limits]\nrequest_timeout = \"0s\"",
-        "limits.request_timeout: takes a duration above zero (in FILE)",
+        "limits.request_timeout: must be a duration above zero (in FILE)",
     ),
     (
         "[telemetry]\nlog_format = \"xml\"",
-        "telemetry.log_format: takes \"pretty\" or \"json\", not \"xml\" (in FILE)",
+        "telemetry.log_format: must be \"pretty\" or \"json\", not \"xml\" (in FILE)",
     ),
     (
         "[telemetry]\notlp_endpoint = \"localhost:4318\"",
-        "telemetry.otlp_endpoint: takes a URL such as \"http://localhost:4318\", not \"localhost:4318\" (in FILE)",
+        "telemetry.otlp_endpoint: must be a URL such as \"http://localhost:4318\", not \"localhost:4318\" (in FILE)",
     ),
     (
         "[telemetry]\nlog = \"a=b=c\"",
-        "telemetry.log: takes log directives such as \"info\" or \"info,upload_coordinator=debug\", not \"a=b=c\" (in FILE)",
+        "telemetry.log: must be log directives such as \"info\" or \"info,upload_coordinator=debug\", not \"a=b=c\" (in FILE)",
     ),
     (
         "[server]\n\nbind = \n",
@@ -323,7 +340,7 @@ const CASES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn bad_input_is_answered_with_one_sentence_that_names_the_key() {
+fn every_error_is_one_sentence_that_names_the_key() {
     let mut wrong = Vec::new();
     for (text, sentence) in CASES.iter().copied() {
         match from_file(text) {
