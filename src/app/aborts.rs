@@ -1,5 +1,5 @@
-//! Aborts multipart uploads that have ended: at once after the commit, and again until the
-//! store has confirmed it.
+//! Aborts the multipart uploads of uploads that have ended: at once after the commit, and
+//! again in reconciliation runs until the store has confirmed it.
 
 use chrono::TimeDelta;
 
@@ -9,46 +9,46 @@ use crate::domain::reconcile::is_abandoned;
 use crate::domain::{Policy, Timestamp, Upload};
 use crate::storage::{Store, StoreError};
 
-/// The pause after the first failure; each further one doubles it.
+/// The pause after the first failure. Each further failure doubles it.
 const FIRST_PAUSE: TimeDelta = TimeDelta::minutes(1);
 
-/// The longest pause: a store that is mended is cleaned within it.
+/// The longest pause: a store that works again is cleaned up within it.
 const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
 
 impl App {
-    /// Throws away the parts of an upload that has ended. The row is committed, and so is
-    /// the record of this abort: when the store fails now, a later run tries again.
+    /// Discards the parts of an upload that has ended. The row and the record of this abort are
+    /// committed before: if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
         let done = match store.objects.abort_multipart(upload.key.as_str(), id).await {
             Ok(()) => self.db.multipart_aborts().delete(upload.id, id).await,
             Err(error) => {
                 tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
-                    "multipart upload not aborted; the next runs try again");
+                    "multipart upload not aborted; a later run tries again");
                 let next = next_attempt(0, self.now());
                 self.db.multipart_aborts().reschedule(upload.id, id, 1, next).await
             }
         };
-        note(done.map_err(Into::into));
+        log_failure(done.map_err(Into::into));
     }
 
-    /// Throws away a multipart upload that no row ever knew.
+    /// Discards a multipart upload that was never on a row.
     pub(crate) async fn abort_unknown(&self, store: &Store, upload: &Upload, id: &str) {
-        note(self.db.multipart_aborts().create(upload, id).await.map_err(Into::into));
+        log_failure(self.db.multipart_aborts().create(upload, id).await.map_err(Into::into));
         self.abort_multipart(store, upload, id).await;
     }
 
-    /// Takes a multipart upload that the store has made into an object off the record.
+    /// Deletes the record of a multipart upload that was completed.
     pub(crate) async fn multipart_is_done(&self, upload: &Upload, id: &str) {
-        note(self.db.multipart_aborts().delete(upload.id, id).await.map_err(Into::into));
+        log_failure(self.db.multipart_aborts().delete(upload.id, id).await.map_err(Into::into));
     }
 
-    /// Tries one abort that is on record, and keeps it there unless the store confirms it:
-    /// whether it was one that had failed before.
+    /// Tries a recorded abort. The record stays unless the store confirms the abort. Returns
+    /// whether an abort was confirmed that had failed before.
     pub async fn abort_due(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
         let store = self.store_of(policy)?;
         let done = match due.multipart_id() {
             Some(id) => store.objects.abort_multipart(&due.key, id).await.map(|()| true),
-            None => self.abort_nobodys(policy, store, due).await?,
+            None => self.abort_unowned(policy, store, due).await?,
         };
         match done {
             Ok(true) => {
@@ -69,9 +69,9 @@ impl App {
         }
     }
 
-    /// Aborts whatever is open at a key, is nobody's and stood still for the grace; whether
-    /// nothing else is left there.
-    async fn abort_nobodys(
+    /// Aborts the multipart uploads at a key that are on no row and had no new part within the
+    /// grace. Returns whether no other one is open there.
+    async fn abort_unowned(
         &self,
         policy: &Policy,
         store: &Store,
@@ -80,7 +80,7 @@ impl App {
         let row = self.db.uploads().find_any_owner(due.upload).await?;
         let listed = match store.objects.list_multiparts(&due.key, None).await {
             Ok((open, _)) => open,
-            // The store can't tell: nothing is to be found out here, now or later.
+            // The store has no list of multipart uploads, so a retry would find nothing either.
             Err(StoreError::Refused { code, .. }) => {
                 tracing::debug!(upload = %due.upload, code, "no list of multipart uploads");
                 return Ok(Ok(true));
@@ -93,7 +93,7 @@ impl App {
             if row.as_ref().is_some_and(|row| row.multipart_id.as_deref() == Some(id)) {
                 continue;
             }
-            // Its opener may be about to put it on the row.
+            // The request that opened it may be about to write it on the row.
             if !is_abandoned(row.as_ref(), id, open.initiated, self.now(), policy) {
                 settled = false;
             } else if let Err(error) = store.objects.abort_multipart(&due.key, id).await {
@@ -109,12 +109,12 @@ fn next_attempt(attempts: i32, now: Timestamp) -> Timestamp {
     now + (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
 }
 
-/// The record says more than is due when it could not be written: a later run finds out.
-fn note(written: Result<(), AppError>) {
+/// Logs that a record could not be written. Then a later run tries an abort that is done.
+fn log_failure(written: Result<(), AppError>) {
     if let Err(error) = written {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "the record of aborts was not written"
+            "the record of an abort was not written"
         );
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_fails_is_asked_less_and_less_often_but_never_given_up() {
+    fn a_store_that_fails_is_called_less_and_less_often_but_never_given_up() {
         let now = Timestamp::UNIX_EPOCH;
         let pause = |attempts| (next_attempt(attempts, now) - now).num_minutes();
         assert_eq!([0, 1, 5, 9, 99].map(pause), [1, 2, 32, 360, 360]);

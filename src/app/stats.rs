@@ -1,4 +1,4 @@
-//! How things stand: for administrators, and as gauges for `GET /metrics`.
+//! Statistics for administrators, and the gauges of `GET /metrics`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::domain::run::{Mode, Run, RunStatus};
 use crate::domain::{PolicyName, Status, Timestamp};
 use crate::telemetry::metrics as names;
 
-/// How many of a policy's newest uploads the times to confirm are of.
+/// How many of a policy's newest uploads the times to confirm are computed from.
 const SAMPLE: u64 = 1000;
 
-/// How things stand.
+/// Statistics of the service.
 #[derive(Debug)]
 pub struct Stats {
-    /// The present moment.
+    /// When they were read.
     pub now: Timestamp,
-    /// Counts and their age; `None` while the first are being made.
+    /// Row counts and their age; `None` until the first ones are complete.
     pub counts: Option<(std::sync::Arc<Counts>, Duration)>,
     /// When each policy's oldest pending upload was created.
     pub oldest_pending: BTreeMap<PolicyName, Option<Timestamp>>,
@@ -34,20 +34,20 @@ pub struct Stats {
 /// Percentiles of a sample.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// How many there are.
+    /// The size of the sample.
     pub sample: usize,
-    /// Half took no longer.
+    /// The median.
     pub p50: TimeDelta,
-    /// Nine of ten took no longer.
+    /// The 90th percentile.
     pub p90: TimeDelta,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile.
     pub p99: TimeDelta,
 }
 
 impl Times {
     fn of(mut times: Vec<TimeDelta>) -> Self {
         times.sort_unstable();
-        // The smallest value that so many are not above.
+        // The smallest value that at least `percent` of the values do not exceed.
         let at = |percent: usize| {
             let rank = (times.len() * percent).div_ceil(100);
             times.get(rank.saturating_sub(1)).copied().unwrap_or_default()
@@ -57,7 +57,7 @@ impl Times {
 }
 
 impl App {
-    /// How things stand, for people.
+    /// Reads the statistics.
     pub async fn stats(&self) -> Result<Stats> {
         let counted = self.db.stats().counts().await?;
         let mut oldest_pending = BTreeMap::new();
@@ -88,7 +88,7 @@ impl App {
         })
     }
 
-    /// Sets the gauges that are read when somebody looks.
+    /// Sets the gauges whose values are read only when metrics are requested.
     pub async fn observe(&self) -> Result<()> {
         names::observe_process();
         metrics::gauge!(names::WAITERS).set(names::as_gauge(self.db.uploads().watchers() as u64));
@@ -115,15 +115,15 @@ impl App {
         }
         if let Some(counted) = self.db.stats().counts().await? {
             metrics::gauge!(names::STATS_AGE).set(counted.age().as_secs_f64());
-            self.show(&counted.counts);
+            self.set_count_gauges(&counted.counts);
         }
         Ok(())
     }
 
-    fn show(&self, counts: &Counts) {
+    fn set_count_gauges(&self, counts: &Counts) {
         let Counts { uploads, waiting, dead, aborts } = counts;
         let known = self.policies.keys().map(|policy| policy.as_str().to_owned());
-        // What is not configured any more may still have rows.
+        // A policy that is no longer configured may still have rows.
         let all: std::collections::BTreeSet<String> =
             known.chain(uploads.keys().map(|(policy, _)| policy.clone())).collect();
         for policy in all {

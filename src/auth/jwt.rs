@@ -39,7 +39,7 @@ pub struct JwtVerifier {
 }
 
 impl JwtVerifier {
-    /// `jwks` has the keys of RS256, ES256 and EdDSA; `secret` is the key of HS256.
+    /// `jwks` has the keys of RS256, ES256 and `EdDSA`; `secret` is the key of HS256.
     pub fn new(settings: JwtSettings, jwks: Option<Jwks>, secret: Option<&[u8]>) -> Self {
         Self { settings, jwks, secret: secret.map(DecodingKey::from_secret) }
     }

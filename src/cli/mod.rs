@@ -96,7 +96,8 @@ fn variable_warnings() -> Vec<String> {
 fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
     let standard = std::env::var(OTLP_ENDPOINT).ok();
     let endpoint = config.telemetry.collector(standard.as_deref());
-    let traces = endpoint.map(|url| Traces::new(&url, Collector::new())).transpose()?;
+    let traces =
+        endpoint.map(|url| Traces::new(&url, Collector::in_current_runtime())).transpose()?;
     let guard = telemetry::init(&config.telemetry, traces)?;
     for warning in variable_warnings() {
         tracing::warn!("{warning}");

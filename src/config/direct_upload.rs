@@ -1,4 +1,4 @@
-//! `[direct_upload]`: the fallback for clients that can't reach the store.
+//! `[direct_upload]`: uploads through the service, for clients that can't reach the store.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::domain::limits::{MAX_PUT_SIZE, MIN_PART_SIZE};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DirectUploadConfig {
-    /// Whether files may be sent through the service.
+    /// Whether files may be uploaded through the service.
     #[serde(deserialize_with = "value::flag")]
     pub enabled: bool,
-    /// How much of a file is held in memory on its way to the store.
+    /// How much of each file is held in memory.
     pub part_size: ConfigSize,
 }
 

@@ -22,12 +22,12 @@ impl Choice for Overwrite {
         &[("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-/// What stands before every key of a policy.
+/// The prefix of all keys of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigPrefix(Prefix);
 
 impl ConfigPrefix {
-    /// As the domain has it.
+    /// As the domain's type.
     pub fn get(&self) -> &Prefix {
         &self.0
     }
@@ -77,36 +77,37 @@ pub struct PolicyConfig {
     /// Media types; empty allows all.
     #[serde(default = "defaults::allowed_content_types", deserialize_with = "value::list")]
     pub allowed_content_types: Vec<String>,
-    /// How long a URL lives by default.
+    /// The default lifetime of a URL.
     #[serde(default = "defaults::url_ttl")]
     pub url_ttl: ConfigDuration,
-    /// How long a URL may live at most.
+    /// The longest lifetime of a URL.
     #[serde(default = "defaults::max_url_ttl")]
     pub max_url_ttl: ConfigDuration,
-    /// How long after a URL's expiry bytes may still land.
+    /// How long after a URL's expiry bytes may still arrive.
     #[serde(default = "defaults::grace")]
     pub grace: ConfigDuration,
-    /// `None` (`"auto"`): where a content type or a size is declared.
+    /// Whether a URL can be used only once. `None` (`"auto"`): yes if a content type or a size is
+    /// declared.
     #[serde(
         default = "defaults::write_once",
         deserialize_with = "value::auto_flag",
         serialize_with = "value::auto_flag_text"
     )]
     pub write_once: Option<bool>,
-    /// From this size up `auto` means multipart.
+    /// The size from which `auto` uses multipart.
     #[serde(default = "defaults::multipart_threshold")]
     pub multipart_threshold: ConfigSize,
     /// The size of a part.
     #[serde(default = "defaults::part_size")]
     pub part_size: ConfigSize,
-    /// What becomes of bytes that land after their upload expired.
+    /// What happens to bytes that arrive after their upload expired.
     #[serde(
         default = "defaults::late",
         deserialize_with = "value::choice",
         serialize_with = "value::choice_name"
     )]
     pub late: Late,
-    /// What becomes of a verified object whose bytes change.
+    /// What happens to a verified object whose bytes change.
     #[serde(
         default = "defaults::overwrite",
         deserialize_with = "value::choice",
@@ -119,12 +120,12 @@ pub struct PolicyConfig {
     /// How long a replaced object is kept.
     #[serde(default = "defaults::retention")]
     pub replaced_retention: ConfigDuration,
-    /// How much may be read to check a checksum that the store does not keep.
+    /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
 }
 
-/// Each key's default, as in the contract's table.
+/// The default of each key, as in `config/default.toml`.
 mod defaults {
     use super::{ConfigDuration, ConfigSize, Late, Overwrite};
 
@@ -146,7 +147,7 @@ mod defaults {
     pub(super) fn max_url_ttl() -> ConfigDuration {
         ConfigDuration::from_hours(24)
     }
-    /// The clock skew that stores allow.
+    /// The clock difference that stores accept.
     pub(super) fn grace() -> ConfigDuration {
         ConfigDuration::from_secs(15 * 60)
     }
@@ -174,7 +175,7 @@ mod defaults {
 }
 
 impl PolicyConfig {
-    /// The defaults around a prefix.
+    /// The defaults with a prefix.
     pub fn new(prefix: Prefix) -> Self {
         Self {
             store: defaults::store(),
@@ -196,7 +197,7 @@ impl PolicyConfig {
         }
     }
 
-    /// As the domain has it.
+    /// As the domain's type.
     pub fn policy(&self, name: &str) -> Policy {
         Policy {
             name: PolicyName::new(name),
@@ -291,7 +292,7 @@ impl PolicyConfig {
     }
 }
 
-/// The sentence for a size out of its range.
+/// Checks the range of a size, in bytes. The error is the problem of a [`ConfigError`].
 pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
     if (least..=most).contains(&size.bytes()) {
         return Ok(());
@@ -300,7 +301,7 @@ pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), St
     Err(format!("must be a size from {least} to {most}, not {size}"))
 }
 
-/// What holds between policies and stores.
+/// Checks each policy, and what must hold between policies and stores.
 pub(super) fn check_all(
     policies: &BTreeMap<String, PolicyConfig>,
     stores: &BTreeMap<String, StoreConfig>,
@@ -321,7 +322,7 @@ pub(super) fn check_all(
         for (other_name, other) in policies.iter().take(later) {
             if one_bucket(&policy.store, &other.store) && policy.prefix.0.overlaps(&other.prefix.0)
             {
-                // `tracks` always exists: the other one is the one to change.
+                // `tracks` always exists, so the other policy is the one to change.
                 let (name, policy, other_name, other) = if name == "tracks" {
                     (other_name, other, name, policy)
                 } else {

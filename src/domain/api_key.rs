@@ -1,5 +1,5 @@
-//! API keys: `uck_<id>_<secret>`. The id finds the row, the secret is kept as its SHA-256
-//! only: 256 random bits need no slow hash.
+//! API keys: `uck_<id>_<secret>`. The id finds the row. Only the SHA-256 of the secret is
+//! stored; 256 random bits need no slow hash.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::clock::Timestamp;
 use super::ids::Owner;
 use super::scope::Scopes;
 
-/// What every key begins with, so that scanners for leaked secrets know it.
+/// The prefix of every key, so that scanners for leaked secrets can find it.
 pub const PREFIX: &str = "uck_";
 
 /// The secret's length in bytes.
@@ -26,24 +26,24 @@ pub const MAX_NAME_CHARS: usize = 100;
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// The hash of a secret as it is written.
+    /// The hash of a secret in hex.
     fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Reads what [`Self::to_hex`] wrote.
+    /// Parses the output of [`Self::to_hex`].
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
         hex::decode_to_slice(text, &mut hash).ok()?;
         Some(Self(hash))
     }
 
-    /// As it is kept.
+    /// As it is stored.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 
-    /// Compares in a time that tells nothing of where they differ.
+    /// Compares in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -55,17 +55,17 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// A key as a caller shows it.
+/// A key as a caller presents it.
 #[derive(Debug, Clone)]
-pub struct ShownKey {
-    /// Which row.
+pub struct PresentedKey {
+    /// The id of its row.
     pub id: Uuid,
-    /// What must match it.
+    /// The hash of its secret.
     pub hash: SecretHash,
 }
 
-impl ShownKey {
-    /// Takes a key apart; `None` for what is no key by its shape.
+impl PresentedKey {
+    /// Parses a key; `None` if the text does not have the form of a key.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -77,37 +77,37 @@ impl ShownKey {
     }
 }
 
-/// The text of a new key, to be shown once, and what is kept of its secret.
+/// The text of a new key, to be shown once, and the hash of its secret.
 pub fn write(id: Uuid, secret: &[u8; SECRET_LEN]) -> (SecretString, SecretHash) {
     let secret = hex::encode(secret);
     (format!("{PREFIX}{}_{secret}", id.as_simple()).into(), SecretHash::of(&secret))
 }
 
-/// A kept key.
+/// A stored key.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
-    /// Its id, a part of its text.
+    /// Its id, which is part of its text.
     pub id: Uuid,
     /// Its secret's hash.
     pub hash: SecretHash,
-    /// For people.
+    /// A description.
     pub name: String,
-    /// In whose name it calls.
+    /// The owner in whose name it calls.
     pub owner: Owner,
     /// What it may do.
     pub scopes: Scopes,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// When it was taken back.
+    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to about a minute.
+    /// When it was last used, with a precision of about a minute.
     pub last_used_at: Option<Timestamp>,
 }
 
 impl ApiKey {
-    /// Whether it opens anything at this moment.
+    /// Whether it is accepted at this time: not revoked and not expired.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|ends| now < ends)
     }
@@ -127,28 +127,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_reads_back(id: u128, secret: [u8; SECRET_LEN]) {
-            let shown = ShownKey::parse(&key_text((id, secret))).expect("a key");
-            prop_assert_eq!(shown.id, Uuid::from_u128(id));
-            prop_assert!(shown.hash.matches(&write(shown.id, &secret).1));
+        fn every_key_parses(id: u128, secret: [u8; SECRET_LEN]) {
+            let presented = PresentedKey::parse(&key_text((id, secret))).expect("a key");
+            prop_assert_eq!(presented.id, Uuid::from_u128(id));
+            prop_assert!(presented.hash.matches(&write(presented.id, &secret).1));
         }
 
         #[test]
-        fn a_changed_key_is_none_or_another_and_never_opens_what_the_first_opens(
+        fn a_changed_key_is_invalid_or_another_key(
             (first, spoiled) in changed(any::<(u128, [u8; SECRET_LEN])>().prop_map(key_text)),
         ) {
-            let first = ShownKey::parse(&first).expect("a key");
-            if let Some(other) = ShownKey::parse(&String::from_utf8_lossy(&spoiled)) {
+            let first = PresentedKey::parse(&first).expect("a key");
+            if let Some(other) = PresentedKey::parse(&String::from_utf8_lossy(&spoiled)) {
                 prop_assert!(other.id != first.id || !other.hash.matches(&first.hash));
             }
         }
 
         #[test]
-        fn a_text_is_a_key_only_by_its_one_spelling(
+        fn a_key_has_only_one_spelling(
             text in "uck_[0-9a-f]{31,33}_[0-9a-fA]{63,65}|\\PC{0,120}",
         ) {
-            if let Some(shown) = ShownKey::parse(&text) {
-                let start = format!("{PREFIX}{}_", shown.id.as_simple());
+            if let Some(presented) = PresentedKey::parse(&text) {
+                let start = format!("{PREFIX}{}_", presented.id.as_simple());
                 prop_assert!(text.starts_with(&start));
                 prop_assert_eq!(text.len(), PREFIX.len() + 32 + 1 + 2 * SECRET_LEN);
             }
@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_reads_back_and_anything_else_is_no_key() {
+    fn a_key_parses_and_anything_else_does_not() {
         let id = Uuid::from_u128(0x0190_a6f2_7b3c_7def_8123_4567_89ab_cdef);
         let (text, hash) = write(id, &[7; SECRET_LEN]);
         let text = text.expose_secret();
-        let shown = ShownKey::parse(text).expect("a key");
-        assert_eq!(shown.id, id);
+        let presented = PresentedKey::parse(text).expect("a key");
+        assert_eq!(presented.id, id);
         let kept = SecretHash::from_hex(&hash.to_hex()).expect("a hash");
-        assert!(kept.matches(&shown.hash));
+        assert!(kept.matches(&presented.hash));
         assert!(!write(id, &[8; SECRET_LEN]).1.matches(&kept));
         for bad in [
             "",
@@ -177,7 +177,7 @@ mod tests {
             &text.replacen('7', "é", 1),
             &format!("{text} "),
         ] {
-            assert!(ShownKey::parse(bad).is_none(), "{bad}");
+            assert!(PresentedKey::parse(bad).is_none(), "{bad}");
         }
     }
 }

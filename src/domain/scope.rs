@@ -1,4 +1,4 @@
-//! What a caller may do. Each scope stands for itself: none brings another along.
+//! What a caller may do. No scope implies another one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use std::str::FromStr;
 pub enum Scope {
     /// Create, renew, confirm, complete and delete uploads, also of tracks, and send files.
     UploadsWrite,
-    /// See and follow uploads.
+    /// Read and watch uploads.
     UploadsRead,
     /// Create, change and delete tracks.
     TracksWrite,
-    /// See tracks and download their files.
+    /// Read tracks and download their files.
     TracksRead,
-    /// Run and see what belongs to nobody: reconciliation, orphans, webhooks.
+    /// Operate what belongs to no owner: reconciliation, orphans, webhooks.
     Admin,
 }
 
@@ -23,7 +23,7 @@ impl Scope {
     pub const ALL: [Self; 5] =
         [Self::UploadsWrite, Self::UploadsRead, Self::TracksWrite, Self::TracksRead, Self::Admin];
 
-    /// As tokens spell it.
+    /// Its name in tokens.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UploadsWrite => "uploads:write",
@@ -51,7 +51,7 @@ impl FromStr for Scope {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("takes one of {names}")
+            format!("must be one of {names}")
         })
     }
 }
@@ -66,17 +66,17 @@ impl Scopes {
         Scope::ALL.into_iter().collect()
     }
 
-    /// Whether a scope is among them.
+    /// Whether the set contains a scope.
     pub fn has(self, scope: Scope) -> bool {
         self.0 & scope.bit() != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The scopes among these names; others are for other services.
+    /// The scopes with these names. Other names are ignored, because they are for other services.
     pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         names.into_iter().filter_map(|name| name.parse::<Scope>().ok()).collect()
     }
@@ -94,7 +94,7 @@ impl FromIterator<Scope> for Scopes {
 }
 
 impl fmt::Display for Scopes {
-    /// With spaces between, as OAuth writes them.
+    /// Space-separated, as in OAuth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.names().collect::<Vec<_>>().join(" "))
     }
@@ -105,11 +105,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_what_it_was_given_and_nothing_else() {
+    fn a_set_contains_only_the_scopes_it_was_made_of() {
         for scope in Scope::ALL {
             let one = Scopes::known([scope.name()]);
             let has: Vec<_> = Scope::ALL.into_iter().filter(|other| one.has(*other)).collect();
-            assert_eq!(has, [scope], "no scope brings another along");
+            assert_eq!(has, [scope], "no scope implies another one");
             assert_eq!(one.to_string().parse(), Ok(scope));
         }
         assert!(Scopes::known(["ADMIN", "admin:x", "", "uploads"]).is_empty());

@@ -144,7 +144,7 @@ impl BucketEvents {
         match self.queue.delete(receipts).await {
             Ok(0) => {}
             Ok(failed) => {
-                tracing::warn!(failed, "handled bucket events not deleted; they come again")
+                tracing::warn!(failed, "handled bucket events not deleted; they come again");
             }
             Err(error) => report(&error, "handled bucket events not deleted; they come again"),
         }

@@ -37,7 +37,7 @@ impl Scheduler {
         reconciler: &Arc<Reconciler>,
         schedules: &Schedules,
     ) -> Result<Self, JobSchedulerError> {
-        let scheduler = JobScheduler::new().await?;
+        let jobs = JobScheduler::new().await?;
         for (mode, schedule) in
             [(Mode::Incremental, &schedules.incremental), (Mode::Audit, &schedules.audit)]
         {
@@ -49,7 +49,7 @@ impl Scheduler {
                 let scheduled_for = scheduled_time(&schedule, app.now());
                 Box::pin(async move { job.tick(Trigger::Schedule, scheduled_for).await })
             })?;
-            scheduler.add(trigger).await?;
+            jobs.add(trigger).await?;
         }
         if let Some(retention) = schedules.retention {
             let job = Arc::new(RetentionJob::new(Arc::clone(&reconciler.app), retention));
@@ -57,10 +57,10 @@ impl Scheduler {
                 let job = Arc::clone(&job);
                 Box::pin(async move { job.tick().await })
             })?;
-            scheduler.add(trigger).await?;
+            jobs.add(trigger).await?;
         }
-        scheduler.start().await?;
-        Ok(Self(scheduler))
+        jobs.start().await?;
+        Ok(Self(jobs))
     }
 
     /// Triggers no more jobs.

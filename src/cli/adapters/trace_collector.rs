@@ -23,7 +23,7 @@ pub struct Collector {
 
 impl Collector {
     /// Sends within the current runtime.
-    pub fn new() -> Self {
+    pub fn in_current_runtime() -> Self {
         // Private addresses are allowed, because the operator names the address.
         let client = std::sync::Arc::new(OutboundClient::new(TIMEOUT, true));
         Self { client, runtime: Handle::current() }

@@ -8,6 +8,7 @@ use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::storage::s3::CorsRule;
 use upload_coordinator::storage::signer::{PutRequest, SignedRequest};
 
+use crate::signals::webhooks::receiver;
 use crate::storage::servers::{CORS_TURN, Subject, now};
 use crate::support::database::TestDatabase;
 use crate::support::live::{run, text};
@@ -183,6 +184,32 @@ async fn what_is_broken_is_named_with_its_mend_and_the_exit_code_is_1() {
         assert!(!found.to_string().contains("secret@"), "the password is masked");
     }
     assert!(!std::path::Path::new("no-such-folder").exists(), "nothing is made by looking");
+}
+
+#[tokio::test]
+async fn endpoints_of_webhooks_are_checked_and_nothing_is_delivered() {
+    let on = Subject::server().await;
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let (inbox, url) = receiver();
+    let mut settings = settings(&on, &database);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let unreachable = format!("http://{}/", closed.local_addr().expect("an address"));
+    drop(closed);
+    settings.push(("webhooks.allow_private".to_owned(), "true".to_owned()));
+    for (name, url) in [("crm", &url), ("gone", &unreachable)] {
+        settings.push((format!("webhooks.{name}.url"), url.clone()));
+        let secret = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+        settings.push((format!("webhooks.{name}.secret"), secret.to_owned()));
+    }
+    let (code, found) = doctor(&settings, &[]).await;
+    let outcome =
+        |n: usize| (text(&found["webhooks"][n], "name"), text(&found["webhooks"][n], "outcome"));
+    assert_eq!(outcome(0), ("crm".to_owned(), "pass".to_owned()), "{found:#}");
+    assert_eq!(outcome(1), ("gone".to_owned(), "fail".to_owned()), "{found:#}");
+    assert!(text(&found["webhooks"][1], "mend").contains("webhooks.gone.url"), "{found:#}");
+    assert_eq!(code, Some(1));
+    assert!(inbox.seen().is_empty());
 }
 
 #[tokio::test]

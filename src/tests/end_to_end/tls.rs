@@ -150,7 +150,7 @@ async fn an_upload_over_https_by_the_real_binary() {
 }
 
 #[tokio::test]
-async fn a_certificate_or_key_that_is_none_keeps_the_service_from_starting() {
+async fn serve_and_config_check_refuse_an_invalid_certificate_or_key() {
     let other = include_str!("../http/keys/ec1.pem");
     for (certificate, key, named) in [
         ("no certificate", KEY, "server.tls.cert: "),
@@ -172,10 +172,12 @@ async fn a_certificate_or_key_that_is_none_keeps_the_service_from_starting() {
 }
 
 async fn refuses(settings: &[(String, String)], named: &str) {
-    let output = run(&["serve", "--migrate"], settings).await;
-    let sentence = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(!output.status.success(), "{sentence}");
-    assert!(sentence.contains(named), "{named}: {sentence}");
-    assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");
-    assert!(!sentence.contains("BEGIN"), "{sentence}");
+    for command in [&["serve", "--migrate"], &["config", "check"]] {
+        let output = run(command, settings).await;
+        let sentence = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(!output.status.success(), "{command:?}: {sentence}");
+        assert!(sentence.contains(named), "{command:?}: {named}: {sentence}");
+        assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");
+        assert!(!sentence.contains("BEGIN"), "{sentence}");
+    }
 }

@@ -166,15 +166,17 @@ async fn keys_are_made_listed_and_revoked_by_the_command_line() {
 }
 
 #[tokio::test]
-async fn serve_refuses_the_network_without_telling_callers_apart() {
+async fn serve_and_config_check_refuse_a_network_without_authentication() {
     let settings = |more: &[(&str, &str)]| -> Vec<(String, String)> {
         let some = [("server.bind", "0.0.0.0:0"), ("storage.default.bucket", "uploads")];
         some.iter().chain(more).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
-    let refused = live::run(&["serve"], &settings(&[])).await;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("auth.mode"), "{said}");
-    assert!(said.contains("auth.allow_anonymous_network"), "{said}");
+    for command in [&["serve"][..], &["config", "check"]] {
+        let refused = live::run(command, &settings(&[])).await;
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && error.contains("auth.mode"), "{command:?}: {error}");
+        assert!(error.contains("auth.allow_anonymous_network"), "{error}");
+    }
     // Told so in so many words it goes on, up to the next thing that is wrong.
     let bad = ("database.url", "postgres://nobody@127.0.0.1:1/none");
     let allowed = settings(&[("auth.allow_anonymous_network", "true"), bad]);

@@ -5,7 +5,7 @@ mod outbox;
 mod runs;
 pub mod sqs;
 mod waiting;
-mod webhooks;
+pub mod webhooks;
 
 use std::time::{Duration, Instant};
 
