@@ -113,7 +113,9 @@ fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
         "server.bind: must be an address such as 127.0.0.1:8080, not \"x\" (in the environment variable UPLOAD_COORDINATOR__SERVER__BIND)"
     );
     let error = from_env(&[("POLICIES__TRACKS__MAX_SISE", "1")]).expect_err("an unknown key");
-    assert!(error.to_string().starts_with("policies.tracks.max_sise: unknown key; must be one of"));
+    assert!(
+        error.to_string().starts_with("policies.tracks.max_sise: unknown key; the keys here are")
+    );
     assert!(error.to_string().ends_with("UPLOAD_COORDINATOR__POLICIES__TRACKS__MAX_SISE)"));
     let error = from_env(&[("SERVER", "x")]).expect_err("no section");
     assert!(error.to_string().starts_with("server: must be a section of keys, not a value"));
@@ -208,7 +210,6 @@ fn variables_that_look_like_keys_are_near_misses() {
     for name in [
         "UPLOAD_COORDINATOR_SERVER_BIND",
         "UPLOAD_COORDINATOR_SERVER__BIND",
-        "UPLOAD_COORDINATOR___SERVER__BIND",
         "upload_coordinator__server__bind",
         "UPLOAD_COORDINATOR.SERVER.BIND",
     ] {

@@ -58,7 +58,10 @@ pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
     Some(match queue.state().await {
         Ok(state) if state.redrives => Check::pass(
             NAME,
-            format!("about {} messages wait, {} are taken", state.waiting, state.in_flight),
+            format!(
+                "about {} messages are waiting, {} are being handled",
+                state.waiting, state.in_flight
+            ),
         ),
         Ok(_) => Check::warn(
             NAME,

@@ -25,7 +25,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     };
     match opened.await {
         Ok(db) => {
-            let saw = format!("answers within {} ms", began.elapsed().as_millis().max(1));
+            let saw = format!("responds within {} ms", began.elapsed().as_millis().max(1));
             let found = vec![Check::pass("database", saw), migrations(&db).await];
             if let Err(error) = db.close().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "did not close");

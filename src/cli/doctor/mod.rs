@@ -153,9 +153,9 @@ async fn examine_store(
                 Check { saw: format!("put a rule on the bucket; {}", after.saw), ..after }
             }
             Err(error) => {
-                let mend = "This store takes no rules by S3: allow the origin in the store's own \
+                let mend = "This store does not accept CORS rules over S3: allow the origin in the store's own \
                             configuration, or in a proxy before it.";
-                let saw = format!("{}; the store takes no rule: {}", check.saw, chain(&error));
+                let saw = format!("{}; the store refused the rule: {}", check.saw, chain(&error));
                 Check { saw, mend: Some(mend.to_owned()), ..check.clone() }
             }
         };
