@@ -29,7 +29,7 @@ use adapters::trace_collector::Collector;
 #[derive(Debug, Parser)]
 #[command(name = "upload-coordinator", version, about)]
 pub struct Cli {
-    /// The configuration file (TOML). The environment wins over it.
+    /// The configuration file (TOML). The environment overrides it.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -44,17 +44,17 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run the service from the configuration.
     Serve(serve::ServeArgs),
-    /// Change the database's schema, or show how far it is.
+    /// Change the database's schema, or show its state.
     Migrate(migrate::MigrateArgs),
     /// Compare bucket and table once, in the foreground.
     Reconcile(reconcile::ReconcileArgs),
-    /// Check the database and each store, and say what to mend.
+    /// Check the database, the stores, the queue and the webhooks, and say what to fix.
     Doctor(doctor::DoctorArgs),
-    /// Make, list and revoke API keys.
+    /// Create, list and revoke API keys.
     Token(token::TokenArgs),
     /// Print the OpenAPI document.
     Openapi,
-    /// Check or show the effective configuration.
+    /// Validate or show the effective configuration.
     Config(config::ConfigArgs),
 }
 

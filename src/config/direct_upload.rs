@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::policies::in_range;
 use super::value::{self, ConfigSize};
 use crate::domain::limits::{MAX_PUT_SIZE, MIN_PART_SIZE};
 
@@ -26,7 +25,7 @@ impl Default for DirectUploadConfig {
 
 impl DirectUploadConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        in_range(self.part_size, MIN_PART_SIZE, MAX_PUT_SIZE)
+        value::in_range(self.part_size, MIN_PART_SIZE, MAX_PUT_SIZE)
             .map_err(|problem| ConfigError::new("direct_upload.part_size", problem))
     }
 }

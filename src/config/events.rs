@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::access_keys;
 use super::error::ConfigError;
 use super::storage::is_endpoint;
 use super::value::{self, ConfigDuration};
@@ -129,18 +130,9 @@ impl SqsConfig {
             let problem = "must be a URL such as https://sqs.example.com";
             return fail("endpoint", format!("{problem}, not \"{given}\""));
         }
-        let incomplete = match (&self.access_key_id, &self.secret_access_key) {
-            (Some(_), None) => Some(("secret_access_key", "access_key_id")),
-            (None, Some(_)) => Some(("access_key_id", "secret_access_key")),
-            _ => None,
-        };
-        if let Some((missing, present)) = incomplete {
-            let instead = "leave out both to use the standard AWS_* variables";
-            return fail(missing, format!("must be set together with {present}; {instead}"));
-        }
-        if self.session_token.is_some() && self.access_key_id.is_none() {
-            let problem = "needs an access_key_id, which is missing";
-            return fail("session_token", problem.to_owned());
+        let (id, secret) = (self.access_key_id.as_deref(), self.secret_access_key.as_ref());
+        if let Err((key, problem)) = access_keys::check(id, secret, self.session_token.as_ref()) {
+            return fail(key, problem);
         }
         if !(MIN_WAIT..=MAX_WAIT).contains(&self.wait.get()) {
             return fail("wait", format!("must be from \"1s\" to \"20s\", not \"{}\"", self.wait));

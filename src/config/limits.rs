@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::policies::in_range;
 use super::value::{self, ConfigDuration, ConfigSize};
 
 /// The largest limit for JSON bodies, because they are held in memory.
@@ -66,7 +65,7 @@ impl Default for LimitsConfig {
 impl LimitsConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let fail = |key: &str, problem| Err(ConfigError::new(format!("limits.{key}"), problem));
-        if let Err(problem) = in_range(self.json_body, 1 << 10, MAX_JSON_BODY) {
+        if let Err(problem) = value::in_range(self.json_body, 1 << 10, MAX_JSON_BODY) {
             return fail("json_body", problem);
         }
         if self.request_timeout.get().is_zero() {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::policy::{Policy, PolicyName};
 
+mod access_keys;
 pub mod auth;
 pub mod database;
 pub mod direct_upload;

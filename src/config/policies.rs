@@ -286,19 +286,10 @@ impl PolicyConfig {
             ("part_size", self.part_size, MIN_PART_SIZE, MAX_PUT_SIZE),
         ];
         for (key, size, least, most) in ranges {
-            in_range(size, least, most).map_err(|problem| (key, problem))?;
+            value::in_range(size, least, most).map_err(|problem| (key, problem))?;
         }
         Ok(())
     }
-}
-
-/// Checks the range of a size, in bytes. The error is the problem of a [`ConfigError`].
-pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
-    if (least..=most).contains(&size.bytes()) {
-        return Ok(());
-    }
-    let (least, most) = (ConfigSize::from_bytes(least), ConfigSize::from_bytes(most));
-    Err(format!("must be a size from {least} to {most}, not {size}"))
 }
 
 /// Checks each policy, and what must hold between policies and stores.

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::access_keys;
 use super::error::ConfigError;
 use super::server::address;
 use super::value::{self, Choice, ConfigDuration};
@@ -161,21 +162,9 @@ impl StoreConfig {
             let problem = "3 to 63 letters, digits, dots, hyphens and underscores";
             return fail("bucket", format!("must be {problem}, not \"{bucket}\""));
         }
-        let incomplete = match (&self.access_key_id, &self.secret_access_key) {
-            (Some(_), None) => Some(("secret_access_key", "access_key_id")),
-            (None, Some(_)) => Some(("access_key_id", "secret_access_key")),
-            _ => None,
-        };
-        if let Some((missing, present)) = incomplete {
-            return fail(
-                missing,
-                format!(
-                    "must be set together with {present}; leave out both to use the standard AWS_* variables"
-                ),
-            );
-        }
-        if self.session_token.is_some() && self.access_key_id.is_none() {
-            return fail("session_token", "needs an access_key_id, which is missing".to_owned());
+        let (id, secret) = (self.access_key_id.as_deref(), self.secret_access_key.as_ref());
+        if let Err((key, problem)) = access_keys::check(id, secret, self.session_token.as_ref()) {
+            return fail(key, problem);
         }
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(

@@ -150,6 +150,15 @@ impl Serialize for ConfigSize {
     }
 }
 
+/// Checks the range of a size, in bytes. The error is a problem for a `ConfigError`.
+pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
+    if (least..=most).contains(&size.bytes()) {
+        return Ok(());
+    }
+    let (least, most) = (ConfigSize::from_bytes(least), ConfigSize::from_bytes(most));
+    Err(format!("must be a size from {least} to {most}, not {size}"))
+}
+
 /// An enum whose variants have names in the configuration.
 pub(super) trait Choice: Copy + PartialEq + 'static {
     /// Each name and its variant.

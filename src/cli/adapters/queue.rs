@@ -1,30 +1,23 @@
 //! Builds the queue of bucket events.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use aws_sdk_s3::config::SharedHttpClient;
 
 use super::DEFAULT_REGION;
-use super::stores::region_of_environment;
+use super::stores::{credentials, region_of_environment};
 use crate::config::{Config, SqsConfig};
 use crate::storage::probe::Check;
 use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
-use crate::storage::s3::S3Credentials;
 use crate::telemetry::chain;
 
 /// The queue of `[events.sqs]`; `None` if it names none. Nothing is sent yet.
 pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
     let Some(queue_url) = sqs.url() else { return Ok(None) };
-    let credentials = match (&sqs.access_key_id, &sqs.secret_access_key) {
-        (Some(id), Some(secret)) => S3Credentials::Static {
-            access_key_id: id.clone(),
-            secret_access_key: secret.clone(),
-            session_token: sqs.session_token.clone(),
-        },
-        (None, None) => S3Credentials::Chain,
-        _ => {
-            bail!("events.sqs.access_key_id and events.sqs.secret_access_key must be set together")
-        }
-    };
+    let credentials = credentials(
+        sqs.access_key_id.as_ref(),
+        sqs.secret_access_key.as_ref(),
+        sqs.session_token.as_ref(),
+    );
     let region = match sqs.region.clone().or_else(|| sqs.region_of_host()) {
         Some(region) => region,
         None => region_of_environment()

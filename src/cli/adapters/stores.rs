@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use aws_sdk_s3::config::SharedHttpClient;
+use secrecy::SecretString;
 
 use super::DEFAULT_REGION;
 #[cfg(feature = "embedded-s3")]
@@ -55,7 +56,7 @@ impl OpenedStore {
                 started.insert(server).settings(name, config)?
             }
             #[cfg(not(feature = "embedded-s3"))]
-            StoreKind::Embedded => bail!(
+            StoreKind::Embedded => anyhow::bail!(
                 "storage.{name}.kind: this build has no embedded store; build it with the feature `embedded-s3`"
             ),
         };
@@ -131,15 +132,11 @@ async fn s3_settings(name: &str, store: &StoreConfig) -> anyhow::Result<S3Settin
     let url = |key: &str, text: Option<&str>| {
         text.map(url::Url::parse).transpose().with_context(|| at(key))
     };
-    let credentials = match (&store.access_key_id, &store.secret_access_key) {
-        (Some(id), Some(secret)) => S3Credentials::Static {
-            access_key_id: id.clone(),
-            secret_access_key: secret.clone(),
-            session_token: store.session_token.clone(),
-        },
-        (None, None) => S3Credentials::Chain,
-        _ => bail!("{} and {} must be set together", at("access_key_id"), at("secret_access_key")),
-    };
+    let credentials = credentials(
+        store.access_key_id.as_ref(),
+        store.secret_access_key.as_ref(),
+        store.session_token.as_ref(),
+    );
     let region = match &store.region {
         Some(region) => region.clone(),
         None => region_of_environment()
@@ -154,6 +151,23 @@ async fn s3_settings(name: &str, store: &StoreConfig) -> anyhow::Result<S3Settin
         timeouts: timeouts(store),
         ..S3Settings::new(endpoint, region, store.bucket(name)?, credentials)
     })
+}
+
+/// A configured access key, or the standard chain of credentials. The configuration is
+/// validated: id and secret are both set or both missing.
+pub fn credentials(
+    id: Option<&String>,
+    secret: Option<&SecretString>,
+    session_token: Option<&SecretString>,
+) -> S3Credentials {
+    match (id, secret) {
+        (Some(id), Some(secret)) => S3Credentials::Static {
+            access_key_id: id.clone(),
+            secret_access_key: secret.clone(),
+            session_token: session_token.cloned(),
+        },
+        _ => S3Credentials::Chain,
+    }
 }
 
 /// The time limits of a store.
