@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
+use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
 use crate::domain::limits::{MAX_METADATA_LEN, MAX_OBJECT_SIZE, MAX_PUT_SIZE};
 use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, TrackId, Upload, UploadId};
+use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
+
+/// How often concurrent repetitions of a request try to renew the upload.
+const RENEWAL_ROUNDS: usize = 16;
 
 /// What a client asks for.
 #[derive(Debug, Default, Clone)]
@@ -48,6 +52,43 @@ impl App {
     /// Creates an upload. `track` of `new` must be this owner's.
     pub async fn create_upload(&self, owner: &Owner, new: NewUpload) -> Result<Created> {
         self.create_upload_as(owner, new, None).await
+    }
+
+    /// Creates an upload, or returns the one that an earlier request with the same key created,
+    /// with its request signed again if bytes are still expected.
+    pub async fn create_upload_once(
+        &self,
+        owner: &Owner,
+        key: Option<&IdempotencyKey>,
+        new: NewUpload,
+    ) -> Result<Created> {
+        let expires_in = new.expires_in;
+        let create = |claim: Option<Claim>| async move {
+            self.create_upload_as(owner, new, claim.as_ref()).await
+        };
+        let load = |id| self.load_created(owner, UploadId(id), expires_in);
+        self.idempotent(owner, key, create, load).await
+    }
+
+    /// An upload that an earlier request created. Concurrent repetitions of the request renew the
+    /// same row; of those, one succeeds in each round.
+    async fn load_created(
+        &self,
+        owner: &Owner,
+        id: UploadId,
+        expires_in: Option<i64>,
+    ) -> Result<Created> {
+        let upload = self.upload(owner, id).await?;
+        if !matches!(upload.status(), Status::Pending | Status::Expired) {
+            return Ok(Created { upload, request: None });
+        }
+        for _ in 0..RENEWAL_ROUNDS {
+            match self.renew_upload(owner, id, expires_in).await {
+                Err(AppError::Contended) => {}
+                done => return done,
+            }
+        }
+        Err(AppError::Contended)
     }
 
     /// Creates an upload with the id of a claim, which is completed with it.

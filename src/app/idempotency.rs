@@ -1,126 +1,96 @@
-//! Creating POSTs with an `Idempotency-Key`: the same key and request give the same resource.
+//! Idempotent creation: a request that is repeated with the same `Idempotency-Key` gets the
+//! resource that the first one created.
+//!
+//! A use case that creates a resource for a client calls [`App::idempotent`] with a function that
+//! creates it and a function that loads it.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::create_upload::{Created, NewUpload};
-use super::tracks::WithUpload;
 use super::{App, AppError, Result};
 use crate::db::idempotency::{Claim, Reservation};
-use crate::db::tracks::TrackFields;
-use crate::domain::{Owner, Status, TrackId, UploadId};
+use crate::domain::Owner;
 
-/// How long an attempt has before another may take over: longer than any creation takes.
+/// How long a reservation protects an attempt. Longer than any creation takes; after a crash, the
+/// next attempt waits for so long.
 const LEASE: Duration = Duration::from_mins(1);
 
-/// How often a renewal that others were faster with is begun anew; of all at once one gets
-/// through each time.
-const ROUNDS: usize = 16;
-
-/// A key, and what came with it.
-#[derive(Debug, Clone)]
+/// The `Idempotency-Key` of a request, with what identifies the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// As the client chose it.
+    /// The key, as chosen by the client.
     pub key: String,
-    /// A hash of the request.
+    /// A hash of method, path, query and body.
     pub fingerprint: String,
 }
 
-/// What a request with a key comes to.
-#[derive(Debug)]
-pub enum Attempt {
-    /// There was no key.
-    Plain,
-    /// It is the first.
-    First(Claim),
-    /// An earlier one made this.
-    Again(Uuid),
-}
-
 impl App {
-    /// Reserves a key.
-    pub async fn attempt(&self, owner: &Owner, key: Option<&IdempotencyKey>) -> Result<Attempt> {
-        let Some(IdempotencyKey { key, fingerprint }) = key else { return Ok(Attempt::Plain) };
-        let candidate = self.ids.uuid();
-        let reserving = self.db.idempotency().reserve(owner, key, fingerprint, candidate, LEASE);
-        match Box::pin(reserving).await? {
-            Reservation::Held(claim) => Ok(Attempt::First(claim)),
-            Reservation::Done(id) => Ok(Attempt::Again(id)),
-            Reservation::Mismatch => Err(AppError::KeyMismatch),
-            Reservation::InFlight => Err(AppError::KeyInFlight),
+    /// Creates a resource once per owner and key.
+    ///
+    /// `create` gets the claim on the key, and the resource must get the id of the claim. It
+    /// completes the claim in the transaction that creates the resource. Without a key there is no
+    /// claim. `load` returns the resource that an earlier request created.
+    ///
+    /// Fails with [`AppError::KeyMismatch`] if the key belongs to another request, with
+    /// [`AppError::KeyInFlight`] while the first request is in progress, and with the errors of
+    /// `create` and `load`. After an error of `create` the key is free again.
+    pub async fn idempotent<T, E, C, L>(
+        &self,
+        owner: &Owner,
+        key: Option<&IdempotencyKey>,
+        create: impl FnOnce(Option<Claim>) -> C,
+        load: impl FnOnce(Uuid) -> L,
+    ) -> Result<T, E>
+    where
+        E: From<AppError>,
+        C: Future<Output = Result<T, E>>,
+        L: Future<Output = Result<T, E>>,
+    {
+        match key {
+            None => create(None).await,
+            // Boxed, so that a creation without a key does not need its space.
+            Some(key) => Box::pin(self.create_or_load(owner, key, create, load)).await,
         }
     }
 
-    /// Ends a first attempt that failed: where another made the resource meanwhile, that is
-    /// found; else the key is free again.
-    pub async fn give_up<E>(&self, claim: &Claim, error: E) -> Result<Uuid, E> {
-        let done = self.db.idempotency().is_completed(claim).await;
-        if matches!(done, Ok(true)) {
+    async fn create_or_load<T, E, C, L>(
+        &self,
+        owner: &Owner,
+        key: &IdempotencyKey,
+        create: impl FnOnce(Option<Claim>) -> C,
+        load: impl FnOnce(Uuid) -> L,
+    ) -> Result<T, E>
+    where
+        E: From<AppError>,
+        C: Future<Output = Result<T, E>>,
+        L: Future<Output = Result<T, E>>,
+    {
+        let IdempotencyKey { key, fingerprint } = key;
+        let id = self.ids.uuid();
+        let reserved = self.db.idempotency().reserve(owner, key, fingerprint, id, LEASE).await;
+        let claim = match reserved.map_err(AppError::from)? {
+            Reservation::Held(claim) => claim,
+            Reservation::Done(id) => return load(id).await,
+            Reservation::Mismatch => return Err(AppError::KeyMismatch.into()),
+            Reservation::InFlight => return Err(AppError::KeyInFlight.into()),
+        };
+        match create(Some(claim.clone())).await {
+            Ok(created) => Ok(created),
+            Err(error) => load(self.release_claim(&claim, error).await?).await,
+        }
+    }
+
+    /// Ends a failed attempt. Returns the id of the resource if another attempt created it
+    /// meanwhile, otherwise frees the key and returns the error.
+    pub async fn release_claim<E>(&self, claim: &Claim, error: E) -> Result<Uuid, E> {
+        if matches!(self.db.idempotency().is_completed(claim).await, Ok(true)) {
             return Ok(claim.resource);
         }
         if let Err(error) = self.db.idempotency().release(claim).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "an idempotency key was not released; its lease lapses");
+            tracing::warn!(error, "an idempotency key was not released; its lease will expire");
         }
         Err(error)
-    }
-
-    /// Adds a track, or finds the one that the same request made.
-    pub async fn create_track_once(
-        &self,
-        owner: &Owner,
-        key: Option<&IdempotencyKey>,
-        fields: TrackFields,
-    ) -> Result<WithUpload> {
-        let made = match self.attempt(owner, key).await? {
-            Attempt::Plain => return Ok((self.create_track(owner, fields).await?, None)),
-            Attempt::Again(id) => id,
-            Attempt::First(claim) => {
-                let id = TrackId(claim.resource);
-                match self.db.tracks().create(id, owner, fields, self.now(), Some(&claim)).await {
-                    Ok(track) => return Ok((track, None)),
-                    Err(error) => self.give_up(&claim, error).await?,
-                }
-            }
-        };
-        self.track(owner, TrackId(made)).await
-    }
-
-    /// Creates an upload, or finds the one that the same request created and signs it afresh.
-    /// What only keys need is boxed: a creation without one takes no room for it.
-    pub async fn create_upload_once(
-        &self,
-        owner: &Owner,
-        key: Option<&IdempotencyKey>,
-        new: NewUpload,
-    ) -> Result<Created> {
-        let expires_in = new.expires_in;
-        let made = match self.attempt(owner, key).await? {
-            Attempt::Plain => return self.create_upload(owner, new).await,
-            Attempt::Again(id) => id,
-            Attempt::First(claim) => {
-                match Box::pin(self.create_upload_as(owner, new, Some(&claim))).await {
-                    Ok(created) => return Ok(created),
-                    Err(error) => Box::pin(self.give_up(&claim, error)).await?,
-                }
-            }
-        };
-        let id = UploadId(made);
-        let upload = self.upload(owner, id).await?;
-        match upload.status() {
-            Status::Pending | Status::Expired => {
-                // Whoever sends the same request again at the same time renews the same row.
-                for _ in 0..ROUNDS {
-                    match Box::pin(self.renew_upload(owner, id, expires_in)).await {
-                        Err(AppError::Contended) => {}
-                        done => return done,
-                    }
-                }
-                Err(AppError::Contended)
-            }
-            // There is nothing to send any more.
-            _ => Ok(Created { upload, request: None }),
-        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::Page;
+use crate::db::idempotency::Claim;
 use crate::db::tracks::{TrackFields, TrackFilter};
 use crate::domain::transition::Event;
 use crate::domain::{Owner, Track, TrackId, Upload};
@@ -18,10 +20,24 @@ const BATCH: u64 = 200;
 const MAX_TRIES: usize = 8;
 
 impl App {
-    /// Adds a track.
+    /// Creates a track.
     pub async fn create_track(&self, owner: &Owner, fields: TrackFields) -> Result<Track> {
-        let id = TrackId(self.ids.uuid());
-        Ok(self.db.tracks().create(id, owner, fields, self.now(), None).await?)
+        Ok(self.create_track_once(owner, None, fields).await?.0)
+    }
+
+    /// Creates a track, or returns the one that an earlier request with the same key created.
+    pub async fn create_track_once(
+        &self,
+        owner: &Owner,
+        key: Option<&IdempotencyKey>,
+        fields: TrackFields,
+    ) -> Result<WithUpload> {
+        let create = |claim: Option<Claim>| async move {
+            let claim = claim.as_ref();
+            let id = TrackId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
+            Ok((self.db.tracks().create(id, owner, fields, self.now(), claim).await?, None))
+        };
+        self.idempotent(owner, key, create, |id| self.track(owner, TrackId(id))).await
     }
 
     /// One track of this owner, with its newest upload.
@@ -62,8 +78,7 @@ impl App {
         change: impl Fn(TrackFields) -> TrackFields + Send,
     ) -> Result<WithUpload> {
         for _ in 0..MAX_TRIES {
-            let track =
-                self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+            let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
             let fields = change(TrackFields {
                 title: track.title.clone(),
                 artist_name: track.artist_name.clone(),

@@ -35,6 +35,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as Actix, HttpResponse, HttpServer, Route};
 
 pub mod api;
+mod event_stream;
 pub mod extract;
 pub mod family;
 pub mod middleware;

@@ -1,5 +1,5 @@
-//! One answer for all who ask at about the same time: for questions that anybody may ask and
-//! that cost something.
+//! One computation at a time, whose result concurrent callers share, for results that are
+//! expensive and that anybody may request.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -7,63 +7,62 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// The answer that is there, or on its way.
+/// The last result, or the computation in progress.
 #[derive(Debug)]
 pub struct SingleFlight<T> {
-    keep: Duration,
-    latest: Mutex<Option<watch::Receiver<Option<Answer<T>>>>>,
+    max_age: Duration,
+    latest: Mutex<Option<watch::Receiver<Option<Outcome<T>>>>>,
 }
 
 #[derive(Debug, Clone)]
-struct Answer<T> {
+struct Outcome<T> {
     at: Instant,
-    found: T,
+    value: T,
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Answers that hold for so long.
-    pub fn kept_for(keep: Duration) -> Self {
-        Self { keep, latest: Mutex::new(None) }
+    /// Results are reused until they are older than `max_age`.
+    pub fn new(max_age: Duration) -> Self {
+        Self { max_age, latest: Mutex::new(None) }
     }
 
-    /// The answer of the last while, or of whoever is asking already; else asks. `ask` runs in
-    /// a task of its own, so a caller that goes takes it away from nobody; it is to end in
-    /// bounded time. `None` where it broke off.
-    pub async fn get<F>(&self, ask: impl FnOnce() -> F) -> Option<T>
+    /// The last result if it is recent, the result of the computation in progress, or of a new
+    /// one. `compute` runs in its own task, so that it goes on if its caller is dropped; it must
+    /// end in bounded time. `None` if it panicked.
+    pub async fn get<F>(&self, compute: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut answer = {
-            // Held for no longer than it takes to look.
+        let mut receiver = {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-            match latest.as_ref().filter(|answer| self.holds(answer)) {
-                Some(answer) => answer.clone(),
-                None => latest.insert(begin(ask())).clone(),
+            match latest.as_ref().filter(|receiver| self.is_usable(receiver)) {
+                Some(receiver) => receiver.clone(),
+                None => latest.insert(spawn(compute())).clone(),
             }
         };
-        let found = answer.wait_for(Option::is_some).await.ok()?;
-        found.as_ref().map(|answer| answer.found.clone())
+        let outcome = receiver.wait_for(Option::is_some).await.ok()?;
+        outcome.as_ref().map(|outcome| outcome.value.clone())
     }
 
-    fn holds(&self, answer: &watch::Receiver<Option<Answer<T>>>) -> bool {
-        match &*answer.borrow() {
-            Some(answer) => answer.at.elapsed() < self.keep,
-            // On its way, unless the task that asked is gone.
-            None => answer.has_changed().is_ok(),
+    fn is_usable(&self, receiver: &watch::Receiver<Option<Outcome<T>>>) -> bool {
+        match &*receiver.borrow() {
+            Some(outcome) => outcome.at.elapsed() < self.max_age,
+            // In progress, unless the task panicked.
+            None => receiver.has_changed().is_ok(),
         }
     }
 }
 
-fn begin<T, F>(asking: F) -> watch::Receiver<Option<Answer<T>>>
+fn spawn<T, F>(computation: F) -> watch::Receiver<Option<Outcome<T>>>
 where
     T: Send + Sync + 'static,
     F: Future<Output = T> + Send + 'static,
 {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
-        let found = asking.await;
-        // Nobody may be there to hear it any more.
-        let _ = sender.send(Some(Answer { at: Instant::now(), found }));
+        let value = computation.await;
+        // It does not matter if all receivers are dropped.
+        let _ = sender.send(Some(Outcome { at: Instant::now(), value }));
     });
     receiver
 }
@@ -78,39 +77,39 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_who_ask_meanwhile_share_one_answer_and_who_leaves_takes_it_from_nobody() {
-        let flight = Arc::new(SingleFlight::kept_for(Duration::from_mins(1)));
-        let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        let ask = || {
-            let (flight, asked, gate) = (flight.clone(), asked.clone(), gate.clone());
+    async fn concurrent_callers_share_one_result_even_if_the_first_caller_is_dropped() {
+        let flight = Arc::new(SingleFlight::new(Duration::from_mins(1)));
+        let (computed, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let call = || {
+            let (flight, computed, gate) = (flight.clone(), computed.clone(), gate.clone());
             tokio::spawn(async move {
                 flight
                     .get(|| async move {
                         let _open = gate.acquire().await;
-                        asked.fetch_add(1, Ordering::SeqCst) + 1
+                        computed.fetch_add(1, Ordering::SeqCst) + 1
                     })
                     .await
             })
         };
-        let first = ask();
-        let others: Vec<_> = (0..20).map(|_| ask()).collect();
+        let first = call();
+        let others: Vec<_> = (0..20).map(|_| call()).collect();
         tokio::task::yield_now().await;
         first.abort();
         gate.close();
         for other in others {
             assert_eq!(other.await.unwrap(), Some(1));
         }
-        assert_eq!(ask().await.unwrap(), Some(1), "and it is kept");
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(call().await.unwrap(), Some(1), "a recent result is reused");
+        assert_eq!(computed.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_old_or_broke_off_is_asked_for_again() {
-        let flight = SingleFlight::kept_for(Duration::ZERO);
+    async fn a_result_that_is_old_or_failed_is_computed_again() {
+        let flight = SingleFlight::new(Duration::ZERO);
         assert_eq!(flight.get(|| async { 1 }).await, Some(1));
         assert_eq!(flight.get(|| async { 2 }).await, Some(2));
-        let flight = SingleFlight::kept_for(Duration::from_mins(1));
-        assert_eq!(flight.get(|| async { panic!("broke off") }).await, None::<i32>);
+        let flight = SingleFlight::new(Duration::from_mins(1));
+        assert_eq!(flight.get(|| async { panic!("failed") }).await, None::<i32>);
         assert_eq!(flight.get(|| async { 3 }).await, Some(3));
         assert_eq!(flight.get(|| async { 4 }).await, Some(3));
     }

@@ -19,6 +19,7 @@ pub mod report;
 pub mod run;
 mod safety_limits;
 mod shard_workers;
+mod start;
 pub mod streams;
 pub mod throttle;
 pub mod worker;

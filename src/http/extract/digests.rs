@@ -1,9 +1,8 @@
-//! Checksums that come along with a body: `Content-Digest` and `Repr-Digest` (RFC 9530)
+//! Checksums in headers: `Content-Digest` and `Repr-Digest` (RFC 9530)
 //! and `Content-MD5` (RFC 1864).
 //!
-//! Bodies are not encoded, so the content is the representation, and both digests are of
-//! the same bytes. Of the algorithms of RFC 9530 `sha-256` is checked; a recipient may
-//! pass over others (section 4).
+//! Bodies are not encoded, so the content is the representation, and both digests cover the same
+//! bytes. Only `sha-256` of RFC 9530 is checked; section 4 allows ignoring other algorithms.
 
 use std::future::{Ready, ready};
 
@@ -33,7 +32,7 @@ fn read(request: &HttpRequest) -> Result<Digests, ApiError> {
     for name in ["Content-Digest", "Repr-Digest", "Content-MD5"] {
         for value in request.headers().get_all(name) {
             if form {
-                let sentence = "Is of a whole form here; send the file as the body instead";
+                let sentence = "Covers the whole form; send the file as the body instead";
                 return Err(ApiError::field(name, sentence));
             }
             let value = value.to_str().map_err(|_| malformed(name))?;
@@ -46,9 +45,9 @@ fn read(request: &HttpRequest) -> Result<Digests, ApiError> {
 
 fn malformed(name: &str) -> ApiError {
     let example = if name == "Content-MD5" {
-        "Must be base64 of 16 bytes"
+        "Must be the base64 of 16 bytes"
     } else {
-        "Must be such as sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
+        "Must look like sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
     };
     ApiError::field(name, example)
 }
@@ -57,8 +56,8 @@ fn md5(value: &str) -> Result<Checksum, ()> {
     Checksum::parse(Algorithm::Md5, value.trim()).map_err(|_| ())
 }
 
-/// The `sha-256` of a dictionary of byte sequences (RFC 9651, sections 3.2 and 3.3.5). Of
-/// members with one key the last one counts.
+/// The `sha-256` of a dictionary of byte sequences (RFC 9651, sections 3.2 and 3.3.5). The last
+/// member with a key counts.
 fn sha256(dictionary: &str) -> Result<Option<Checksum>, ()> {
     let mut last = None;
     for member in dictionary.split(',') {
@@ -88,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_digest_that_is_taken_stands_in_the_header_as_it_is(
+        fn an_accepted_digest_is_in_the_header_verbatim(
             text in prop_oneof![mutated_text(dictionary()), "\\PC{0,80}"],
         ) {
             if let Ok(Some(sum)) = sha256(&text) {
@@ -98,7 +97,7 @@ mod tests {
         }
 
         #[test]
-        fn an_md5_that_is_taken_stands_in_the_header_as_it_is(
+        fn an_accepted_md5_is_in_the_header_verbatim(
             text in prop_oneof![
                 mutated_text(any::<[u8; 8]>().prop_map(|b| Checksum::of(Algorithm::Md5, &b).value())),
                 "[A-Za-z0-9+/]{22}==",
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sha_256_of_a_dictionary_is_taken_and_others_passed_over() {
+    fn the_sha_256_of_a_dictionary_is_read_and_other_algorithms_are_ignored() {
         let sum = Checksum::of(Algorithm::Sha256, b"x");
         let text = sum.value();
         for good in [

@@ -1,5 +1,5 @@
-//! A file in a request's body: raw, or the part `file` of a form. It is handed on as it
-//! comes; nothing of it is kept here.
+//! A file in a request body: raw, or the part `file` of a form. It is a stream; nothing is
+//! buffered here.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -27,26 +27,26 @@ const FILE: &str = "file";
 /// The bytes of a file.
 pub type Bytestream = LocalBoxStream<'static, Result<Bytes, AppError>>;
 
-/// A file on its way in.
+/// A file that is being received.
 pub struct FileBody {
-    /// Its media type, as the client says.
+    /// Its media type, as declared by the client.
     pub content_type: Option<String>,
-    /// Its length in bytes, where the client says one.
+    /// Its length in bytes, if the client declared it.
     pub length: Option<u64>,
     /// Its bytes.
     pub bytes: Bytestream,
     /// Whether the client stopped sending.
-    pub stall: Stall,
+    pub timeout: BodyTimeout,
 }
 
-/// Whether a body was ended because nothing came for too long. A use case only knows that
-/// it broke off.
+/// Whether the body was ended because the client sent nothing for too long. A use case sees only
+/// an error of the body.
 #[derive(Debug, Clone, Default)]
-pub struct Stall(Rc<Cell<bool>>);
+pub struct BodyTimeout(Rc<Cell<bool>>);
 
-impl Stall {
-    /// The problem for a failed use case.
-    pub fn explain(&self, error: AppError) -> ApiError {
+impl BodyTimeout {
+    /// The error for the client after a use case failed.
+    pub fn error(&self, error: AppError) -> ApiError {
         match error {
             AppError::Body(_) if self.0.get() => ApiError::new(Code::Timeout),
             error => error.into(),
@@ -63,17 +63,17 @@ impl FromRequest for FileBody {
         Box::pin(async move {
             refuse_encoded(&request)?;
             let settings = settings(&request)?;
-            let stall = Stall::default();
-            let body = timed(payload, settings.client_timeout, stall.clone());
+            let timeout = BodyTimeout::default();
+            let body = with_timeout(payload, settings.client_timeout, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
                 let form = Form {
                     parts: Multipart::new(request.headers(), body),
-                    // As much beside the file as a JSON body may have.
+                    // The other parts may be as large as a JSON body.
                     allowance: settings.json_limit,
                 };
-                form.file(stall).await
+                form.file(timeout).await
             } else {
-                Ok(raw(&request, body, stall))
+                Ok(raw(&request, body, timeout))
             }
         })
     }
@@ -82,7 +82,7 @@ impl FromRequest for FileBody {
 fn raw(
     request: &HttpRequest,
     body: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
-    stall: Stall,
+    timeout: BodyTimeout,
 ) -> FileBody {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     FileBody {
@@ -90,29 +90,29 @@ fn raw(
         length: header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
         bytes: body
             .map(|chunk| {
-                chunk.map_err(|error| AppError::Body(format!("The body broke off: {error}")))
+                chunk.map_err(|error| AppError::Body(format!("The body ended early: {error}")))
             })
             .boxed_local(),
-        stall,
+        timeout,
     }
 }
 
-/// The body, ended with an error once nothing came for `limit`.
-fn timed(
+/// The body, which ends with an error if the client sends nothing for `limit`.
+fn with_timeout(
     payload: Payload,
     limit: Duration,
-    stall: Stall,
+    timeout: BodyTimeout,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + 'static {
-    let chunks = stream::unfold(Some((payload, stall)), move |state| async move {
-        let (mut payload, stall) = state?;
+    let chunks = stream::unfold(Some((payload, timeout)), move |state| async move {
+        let (mut payload, timeout) = state?;
         let Ok(chunk) = tokio::time::timeout(limit, payload.next()).await else {
-            stall.0.set(true);
-            let error = io::Error::new(io::ErrorKind::TimedOut, "nothing came for too long");
+            timeout.0.set(true);
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the client stopped sending");
             return Some((Err(PayloadError::Io(error)), None));
         };
-        Some((chunk?, Some((payload, stall))))
+        Some((chunk?, Some((payload, timeout))))
     });
-    // The form's parser asks again after the end.
+    // The form parser polls again after the end.
     chunks.fuse()
 }
 
@@ -122,42 +122,44 @@ struct Form {
 }
 
 impl Form {
-    /// The form's file, with nothing of it read yet.
-    async fn file(mut self, stall: Stall) -> Result<FileBody, ApiError> {
+    /// The form's file, of which nothing has been read yet.
+    async fn file(mut self, timeout: BodyTimeout) -> Result<FileBody, ApiError> {
         let part = match self.next_file().await {
             Ok(part) => part,
-            Err(error) => return Err(stall.explain(error)),
+            Err(error) => return Err(timeout.error(error)),
         };
         let Some(part) = part else {
-            return Err(ApiError::field(FILE, "The form has no part named file"));
+            return Err(ApiError::field(FILE, "The form has no part named `file`"));
         };
         let content_type = part.content_type().map(ToString::to_string);
         let bytes = stream::try_unfold((self, Some(part)), |(mut form, part)| async move {
             if let Some(mut part) = part
                 && let Some(chunk) = part.next().await
             {
-                return Ok(Some((chunk.map_err(|error| broken(&error))?, (form, Some(part)))));
+                return Ok(Some((chunk.map_err(|error| form_error(&error))?, (form, Some(part)))));
             }
-            // The form goes on to its end: one that is cut off is not taken for whole.
+            // The form is read to its end, so that a truncated form is an error.
             match form.next_file().await? {
                 None => Ok(None),
-                Some(_) => Err(AppError::field(FILE, "The form has more than one part named file")),
+                Some(_) => {
+                    Err(AppError::field(FILE, "The form has more than one part named `file`"))
+                }
             }
         });
-        Ok(FileBody { content_type, length: None, bytes: bytes.boxed_local(), stall })
+        Ok(FileBody { content_type, length: None, bytes: bytes.boxed_local(), timeout })
     }
 
-    /// The next part that holds a file; what is before it is read over.
+    /// The next part that contains a file. Parts before it are skipped.
     async fn next_file(&mut self) -> Result<Option<Field>, AppError> {
         while let Some(part) = self.parts.next().await {
-            let mut part = part.map_err(|error| broken(&error))?;
+            let mut part = part.map_err(|error| form_error(&error))?;
             if part.name() == Some(FILE) {
                 return Ok(Some(part));
             }
             while let Some(chunk) = part.next().await {
-                let length = chunk.map_err(|error| broken(&error))?.len();
+                let length = chunk.map_err(|error| form_error(&error))?.len();
                 self.allowance = self.allowance.checked_sub(length).ok_or_else(|| {
-                    AppError::Body("The form has too much in it beside the file".to_owned())
+                    AppError::Body("The form has too much data beside the file".to_owned())
                 })?;
             }
         }
@@ -165,6 +167,6 @@ impl Form {
     }
 }
 
-fn broken(error: &FormError) -> AppError {
-    AppError::Body(format!("The form can't be read: {error}"))
+fn form_error(error: &FormError) -> AppError {
+    AppError::Body(format!("The form cannot be read: {error}"))
 }

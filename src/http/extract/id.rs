@@ -8,10 +8,10 @@ use actix_web::{FromRequest, HttpRequest};
 
 use crate::http::problem::{ApiError, Code};
 
-/// How long a UUID with hyphens is; its other spellings are no ids here.
+/// The length of a UUID with hyphens. Other spellings are refused.
 pub(super) const UUID_LEN: usize = 36;
 
-/// The segment `{id}` of the path. One that can't be an id names nothing: 404.
+/// The segment `{id}` of the path. An invalid id is 404.
 #[derive(Debug, Clone, Copy)]
 pub struct Id<T>(pub T);
 
@@ -22,6 +22,8 @@ impl<T: FromStr> FromRequest for Id<T> {
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let text = request.match_info().get("id").filter(|text| text.len() == UUID_LEN);
         let id = text.and_then(|text| text.parse().ok()).map(Self);
-        ready(id.ok_or_else(|| ApiError::saying(Code::NotFound, "That is not an id")))
+        ready(
+            id.ok_or_else(|| ApiError::saying(Code::NotFound, "The id in the path must be a UUID")),
+        )
     }
 }

@@ -1,4 +1,4 @@
-//! JSON bodies: bounded in size and time, objects only, errors by field.
+//! JSON bodies: limited in size and time, objects only, with errors by field.
 
 use std::fmt;
 use std::future::Future;
@@ -9,23 +9,21 @@ use actix_web::body::BoxBody;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, Responder};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use super::idempotency::{BodyDigest, IDEMPOTENCY_KEY};
 use super::text::{REQUIRED, capitalised};
 use super::{essence, refuse_encoded, settings};
 use crate::http::problem::{ApiError, Code};
 
-/// The field that errors about the body as a whole are reported on.
+/// The name under which errors about the whole body are reported.
 const BODY: &str = "body";
 
-/// The longest sentence taken from the parser, which may quote what the client sent.
+/// The maximum length of a sentence from the parser, which may quote the body.
 const MAX_SENTENCE: usize = 200;
 
 /// As an argument of a handler, a required JSON object. As its result, a JSON response.
@@ -40,22 +38,47 @@ impl<T: Serialize> Responder for Json<T> {
     }
 }
 
-/// A JSON object, or nothing at all: then the default.
+/// A JSON object, or the default if the request has no body.
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
+/// A type that is read from the bytes of a JSON body.
+pub trait FromBody: Sized {
+    /// Reads a body. It is empty if the request has none.
+    fn from_body(bytes: &[u8]) -> Result<Self, ApiError>;
+}
+
+impl<T: DeserializeOwned> FromBody for Json<T> {
+    fn from_body(bytes: &[u8]) -> Result<Self, ApiError> {
+        if bytes.is_empty() {
+            return Err(ApiError::field(BODY, "A JSON object is required"));
+        }
+        parse(bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromBody for OptionalJson<T> {
+    fn from_body(bytes: &[u8]) -> Result<Self, ApiError> {
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        parse(bytes).map(Self)
+    }
+}
+
 type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
+
+fn extract<B: FromBody>(request: &HttpRequest, payload: &mut Payload) -> Extraction<B> {
+    let (request, payload) = (request.clone(), payload.take());
+    Box::pin(async move { B::from_body(&read(&request, payload).await?) })
+}
 
 impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), payload.take());
-        Box::pin(async move {
-            let value = read(&request, payload).await?;
-            value.map(Self).ok_or_else(|| ApiError::field(BODY, "A JSON object is required"))
-        })
+        extract(request, payload)
     }
 }
 
@@ -64,61 +87,56 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), payload.take());
-        Box::pin(async move { Ok(Self(read(&request, payload).await?.unwrap_or_default())) })
+        extract(request, payload)
     }
 }
 
-/// The body's object; `None` where there is no body.
-async fn read<T: DeserializeOwned>(
-    request: &HttpRequest,
-    payload: Payload,
-) -> Result<Option<T>, ApiError> {
+/// The bytes of a JSON body; none if the request has no body. Fails if the body is too large, too
+/// slow, compressed or of another media type.
+pub(super) async fn read(request: &HttpRequest, payload: Payload) -> Result<Bytes, ApiError> {
     let settings = settings(request)?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
     if length.is_some_and(|length| length > settings.json_limit as u64) {
         return Err(too_large(settings.json_limit));
     }
-    // A wrong kind of body is refused before it is read, unless it may be no body at all.
-    let kind = check_kind(request);
-    if length.is_some_and(|length| length > 0) {
-        kind.as_ref().map_err(|()| wrong_kind())?;
+    // A body of the wrong media type is refused before it is read. Without Content-Length there
+    // may be no body, which needs no media type.
+    let is_json = has_json_type(request);
+    if !is_json && length.is_some_and(|length| length > 0) {
+        return Err(wrong_media_type());
     }
     let whole = collect(payload, settings.json_limit);
     let bytes = tokio::time::timeout(settings.client_timeout, whole)
         .await
         .map_err(|_| ApiError::new(Code::Timeout))??;
-    if request.headers().contains_key(IDEMPOTENCY_KEY) {
-        request.extensions_mut().insert(BodyDigest(Sha256::digest(&bytes).into()));
+    if !bytes.is_empty() {
+        if !is_json {
+            return Err(wrong_media_type());
+        }
+        refuse_encoded(request)?;
     }
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    kind.map_err(|()| wrong_kind())?;
-    refuse_encoded(request)?;
-    parse(&bytes).map(Some)
+    Ok(bytes)
 }
 
-fn check_kind(request: &HttpRequest) -> Result<(), ()> {
+fn has_json_type(request: &HttpRequest) -> bool {
     let essence = essence(request).unwrap_or_default();
-    let json = essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if json { Ok(()) } else { Err(()) }
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-fn wrong_kind() -> ApiError {
+fn wrong_media_type() -> ApiError {
     ApiError::saying(Code::MediaType, "Content-Type must be application/json")
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::saying(Code::TooLarge, format!("A JSON body may have at most {limit} bytes"))
+    ApiError::saying(Code::TooLarge, format!("The body is larger than the limit of {limit} bytes"))
 }
 
 async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| broken(&error))?;
+        let chunk = chunk.map_err(|error| read_error(&error))?;
         if body.len() + chunk.len() > limit {
             return Err(too_large(limit));
         }
@@ -127,36 +145,36 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> 
     Ok(body.freeze())
 }
 
-fn broken(error: &PayloadError) -> ApiError {
-    ApiError::saying(Code::BadRequest, format!("The body broke off: {error}"))
+fn read_error(error: &PayloadError) -> ApiError {
+    ApiError::saying(Code::BadRequest, format!("The body ended early: {error}"))
 }
 
-/// Reads a JSON object and names the field that is wrong.
+/// Parses a JSON object. An error names the field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        explained(&path, error.inner())
+        explain(&path, error.inner())
     })?;
-    json.end().map_err(|error| explained(".", &error))?;
+    json.end().map_err(|error| explain(".", &error))?;
     Ok(value)
 }
 
-/// The parser's words as a sentence about a field.
-fn explained(path: &str, error: &serde_json::Error) -> ApiError {
+/// Turns an error of the parser into a sentence about a field.
+fn explain(path: &str, error: &serde_json::Error) -> ApiError {
     let parent = if path == "." { "" } else { path };
     let text = error.to_string();
     if !error.is_data() {
-        return ApiError::field(BODY, format!("Must be JSON: {}", shortened(&text)));
+        return ApiError::field(BODY, format!("Must be JSON: {}", truncate(&text)));
     }
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     let quoted = |prefix: &str| text.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name);
     let child = |name: &str| {
-        let name = shortened(name);
+        let name = truncate(name);
         if parent.is_empty() { name } else { format!("{parent}.{name}") }
     };
     if let Some(name) = quoted("unknown field `") {
-        // The path may name the unknown field already.
+        // The path may end with the unknown field.
         let own = parent.rsplit('.').next() == Some(name);
         let field = if own { parent.to_owned() } else { child(name) };
         return ApiError::field(&field, "There is no such field");
@@ -167,22 +185,22 @@ fn explained(path: &str, error: &serde_json::Error) -> ApiError {
     if let Some(name) = quoted("duplicate field `") {
         let own = parent.rsplit('.').next() == Some(name);
         let field = if own { parent.to_owned() } else { child(name) };
-        return ApiError::field(&field, "Must be given once only");
+        return ApiError::field(&field, "Must be given only once");
     }
-    let field = if parent.is_empty() { BODY.to_owned() } else { shortened(parent) };
+    let field = if parent.is_empty() { BODY.to_owned() } else { truncate(parent) };
     let words = text.replace("expected u64", "expected a whole number");
     let words = words.replace("expected i64", "expected a whole number");
-    ApiError::field(&field, capitalised(&shortened(&words)))
+    ApiError::field(&field, capitalised(&truncate(&words)))
 }
 
-fn shortened(text: &str) -> String {
+fn truncate(text: &str) -> String {
     match text.char_indices().nth(MAX_SENTENCE) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
     }
 }
 
-/// A value from a JSON object. Derived structs would take an array of their fields, too.
+/// A value from a JSON object. A derived struct would also accept an array of its fields.
 #[derive(Debug, Default, Clone)]
 pub struct Object<T>(pub T);
 
@@ -206,20 +224,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A field that may be left out: tells null from absent, with `#[serde(default)]`.
+/// An optional field, which distinguishes null from absent. Use it with `#[serde(default)]`.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum Patch<T> {
-    /// It is not there.
+    /// The field is absent.
     #[default]
     Absent,
-    /// It is null.
+    /// The field is null.
     Null,
-    /// It has a value.
+    /// The field has a value.
     Value(T),
 }
 
 impl<T> Patch<T> {
-    /// Reads a value that is there.
+    /// Converts the value, if there is one.
     pub fn try_map<U, E>(self, read: impl FnOnce(T) -> Result<U, E>) -> Result<Patch<U>, E> {
         Ok(match self {
             Self::Absent => Patch::Absent,
@@ -260,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_bad_json_names_its_field() {
+    fn an_error_names_the_field_that_is_wrong() {
         for (text, said) in [
             (r#"{"title": "a""#, "body: Must be JSON"),
             (r#"["a"]"#, "body: Invalid type: sequence, expected a JSON object"),
@@ -269,7 +287,7 @@ mod tests {
             (r#"{"title": null}"#, "title: Invalid type: null"),
             (r#"{"title": 5}"#, "title: Invalid type: integer `5`, expected a string"),
             (r#"{"title": "a", "x": 1}"#, "; x: There is no such field"),
-            (r#"{"title": "a", "title": "b"}"#, "title: Must be given once only"),
+            (r#"{"title": "a", "title": "b"}"#, "title: Must be given only once"),
             (
                 r#"{"title": "a", "size": -1}"#,
                 "size: Invalid value: integer `-1`, expected a whole",

@@ -18,7 +18,7 @@ pub use direct_upload_permit::DirectUploadPermit;
 pub use event_auth::EventSender;
 pub use file::FileBody;
 pub use id::Id;
-pub use idempotency::Once;
+pub use idempotency::Idempotent;
 pub use json::{Json, OptionalJson};
 pub use query::Query;
 

@@ -1,4 +1,4 @@
-//! The query string: each parameter known, given once, and a value.
+//! The query string: each parameter is known, given once and valid.
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -8,19 +8,19 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use percent_encoding::percent_decode_str;
 
-use super::text::{noted, refuse_control};
+use super::text::{record_error, refuse_control};
 use crate::db::{Cursor, Seal};
 use crate::domain::policy::FieldErrors;
 use crate::http::problem::ApiError;
 use crate::http::state::SecurityConfig;
 
-/// How many rows a page has by default, and at most.
+/// The number of rows per page: default and maximum.
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
 
-/// The parameters of a request. Handlers take what they know, then call
-/// [`Self::finish`], which refuses what is left: a filter that is misspelt must not
-/// become a list of everything.
+/// The parameters of a request. Handlers take the parameters that they know, then call
+/// [`Self::finish`], which refuses the others: a list with a misspelled filter must not return
+/// everything.
 #[derive(Debug, Default)]
 pub struct Query {
     values: BTreeMap<String, String>,
@@ -28,17 +28,17 @@ pub struct Query {
     seal: Seal,
 }
 
-/// Which page of a list.
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paging {
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<Cursor>,
-    /// How many rows at most.
+    /// The maximum number of rows.
     pub limit: u64,
 }
 
 impl Query {
-    /// Reads a query string.
+    /// Parses a query string.
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -54,13 +54,13 @@ impl Query {
             if let Err(sentence) = refuse_control(&value) {
                 query.errors.add(&name, sentence);
             } else if query.values.insert(name.clone(), value).is_some() {
-                query.errors.add(&name, "Must be given once only");
+                query.errors.add(&name, "Must be given only once");
             }
         }
         query
     }
 
-    /// What seals the cursors of the answer.
+    /// Signs the cursors of the response.
     pub fn seal(&self) -> Seal {
         self.seal.clone()
     }
@@ -77,11 +77,11 @@ impl Query {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let text = self.values.remove(name)?;
-        noted(read(&text), name, &mut self.errors)
+        record_error(read(&text), name, &mut self.errors)
     }
 
-    /// Takes `limit` and `cursor` of a list in this order. `fits` knows the values that a
-    /// cursor of that order can hold: others come from no page of ours.
+    /// Takes `limit` and `cursor` of a list in this order. `fits` is whether a cursor of this order
+    /// can contain a value.
     pub fn paging(&mut self, order: &str, fits: impl FnOnce(&str) -> bool) -> Paging {
         let limit = self.value("limit", |text| {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -91,12 +91,14 @@ impl Query {
         let cursor = self.value("cursor", |text| {
             let cursor = Cursor::decode(text, order, &seal)
                 .filter(|cursor| refuse_control(&cursor.value).is_ok() && fits(&cursor.value));
-            cursor.ok_or_else(|| "Must be a next_cursor of the same list and order".to_owned())
+            cursor.ok_or_else(|| {
+                "Must be the next_cursor of a page of the same list in the same order".to_owned()
+            })
         });
         Paging { cursor, limit: limit.unwrap_or(DEFAULT_LIMIT) }
     }
 
-    /// Refuses what was wrong and what nobody took.
+    /// Refuses invalid parameters and parameters that were not taken.
     pub fn finish(mut self) -> Result<(), ApiError> {
         for name in self.values.keys() {
             self.errors.add(name, "There is no such parameter");
@@ -148,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn of_a_spoiled_query_only_plain_text_is_taken_and_the_rest_is_refused(
+        fn a_mutated_query_is_plain_text_or_is_refused(
             text in prop_oneof![mutated_text(pairs().prop_map(|pairs| encoded(&pairs))), ".{0,60}"],
         ) {
             let mut query = Query::parse(&text);
@@ -161,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_cursor_is_refused_by_name(
+        fn a_changed_cursor_is_refused(
             (_, cursor) in changed("\\PC{0,8}".prop_map(|value| {
                 let id = uuid::Uuid::nil();
                 Cursor { order: "title".into(), value, id }.encode(&Seal::default())
@@ -179,21 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_nobody_knows_is_named() {
+    fn an_unknown_parameter_is_named() {
         assert!(errors(Query::parse("statsu=pending")).contains("statsu: There is no such"));
     }
 
     #[test]
-    fn nothing_that_is_no_plain_text_gets_through() {
-        for (text, said) in [
+    fn only_plain_text_is_accepted() {
+        for (text, sentence) in [
             ("search=a%00b", "search: Must not contain control characters"),
             ("search=%ff", "search: Must be UTF-8"),
             ("a%00=b", "query: Parameter names must be plain text"),
-            ("search=a&search=b", "search: Must be given once only"),
+            ("search=a&search=b", "search: Must be given only once"),
         ] {
             let mut query = Query::parse(text);
             query.text("search");
-            assert!(errors(query).contains(said), "{text}");
+            assert!(errors(query).contains(sentence), "{text}");
         }
     }
 
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_with_a_value_that_no_page_gives_is_refused() {
+    fn a_cursor_with_an_impossible_value_is_refused() {
         let cursor = |value: &str| Cursor {
             order: "title".into(),
             value: value.into(),

@@ -1,4 +1,4 @@
-//! Texts and dates as values, with the sentence for what they are not.
+//! Parsing of text values. An error is a sentence for the client.
 
 use std::str::FromStr;
 
@@ -10,20 +10,20 @@ use crate::domain::policy::FieldErrors;
 use crate::domain::track::MAX_NAME_CHARS;
 use crate::domain::{Algorithm, Checksum, Timestamp};
 
-/// The sentence for a field that is not there.
+/// The error for a missing field.
 pub const REQUIRED: &str = "This field is required";
 
-/// The sentence for a null where a value is needed.
+/// The error for a null in a field that needs a value.
 pub const NOT_NULL: &str = "Must not be null";
 
 const CONTROL: &str = "Must not contain control characters";
 
-/// Why a text holds what no name, filter or filename may; `PostgreSQL` takes no NUL at all.
+/// Refuses control characters, among them NUL, which PostgreSQL does not store.
 pub fn refuse_control(text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) { Err(CONTROL.to_owned()) } else { Ok(()) }
 }
 
-/// A title or an artist's name: kept as it is, spaces and all.
+/// A title or the name of an artist. Spaces are kept.
 pub fn name(text: String) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("Must not be blank".to_owned());
@@ -35,7 +35,7 @@ pub fn name(text: String) -> Result<String, String> {
     Ok(text)
 }
 
-/// A day, `YYYY-MM-DD`, of the years 0001 to 9999.
+/// A date, `YYYY-MM-DD`, in the years 0001 to 9999.
 pub fn date(text: &str) -> Result<NaiveDate, String> {
     let shaped = text.len() == 10
         && text.bytes().enumerate().all(|(at, byte)| match at {
@@ -47,9 +47,9 @@ pub fn date(text: &str) -> Result<NaiveDate, String> {
         .ok_or_else(|| "Must be a date such as 2026-01-31".to_owned())
 }
 
-/// A moment, RFC 3339, of the years 0001 to 9999.
-pub fn moment(text: &str) -> Result<Timestamp, String> {
-    // In a query `+` means a space, and the offset is written with one.
+/// A time (RFC 3339) in the years 0001 to 9999.
+pub fn timestamp(text: &str) -> Result<Timestamp, String> {
+    // In a query, the `+` of an offset arrives as a space.
     let text = text.replace(' ', "+");
     let at = DateTime::parse_from_rfc3339(&text).ok().map(|at| to_micros(at.to_utc()));
     at.filter(|at| (1..=9999).contains(&at.year()))
@@ -71,7 +71,7 @@ pub fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of a few names.
+/// One of these names.
 pub fn one_of<'a, T: FromStr>(
     names: impl IntoIterator<Item = &'a str>,
 ) -> impl FnOnce(&str) -> Result<T, String> {
@@ -79,7 +79,7 @@ pub fn one_of<'a, T: FromStr>(
     move |text| text.parse().map_err(|_| format!("Must be one of: {names}"))
 }
 
-/// A checksum as clients write it.
+/// A checksum: the name of its algorithm and its base64.
 pub fn checksum(algorithm: &str, value: &str) -> Result<Checksum, String> {
     let algorithm: Algorithm = algorithm.parse().map_err(sentence)?;
     Checksum::parse(algorithm, value).map_err(sentence)
@@ -89,14 +89,19 @@ fn sentence(error: impl std::fmt::Display) -> String {
     capitalised(&error.to_string())
 }
 
-/// With a capital, as sentences begin.
+/// With a capital first letter.
 pub fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// Notes the sentence of a field that is wrong, and goes on with the others.
-pub fn noted<T>(value: Result<T, String>, field: &str, errors: &mut FieldErrors) -> Option<T> {
+/// The value, or `None` after adding the error of the field. The caller goes on with the other
+/// fields.
+pub fn record_error<T>(
+    value: Result<T, String>,
+    field: &str,
+    errors: &mut FieldErrors,
+) -> Option<T> {
     value.map_err(|sentence| errors.add(field, sentence)).ok()
 }
 
@@ -109,21 +114,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_as_a_date_or_a_moment_is_one(
+        fn an_accepted_date_or_timestamp_is_valid(
             day in prop_oneof![mutated_text(Just("2024-02-29")), "[0-9-]{8,11}"],
             time in prop_oneof![mutated_text(Just("2024-02-29T23:59:60.123456789+14:00")), "\\PC{0,30}"],
         ) {
             if let Ok(date) = date(&day) {
                 prop_assert_eq!(date.to_string(), day);
             }
-            if let Ok(at) = moment(&time) {
+            if let Ok(at) = timestamp(&time) {
                 prop_assert!((1..=9999).contains(&at.year()));
-                prop_assert_eq!(moment(&at.to_rfc3339()), Ok(at));
+                prop_assert_eq!(timestamp(&at.to_rfc3339()), Ok(at));
             }
         }
 
         #[test]
-        fn what_is_taken_as_a_name_fits_a_row(text in prop_oneof![mutated_text("\\PC{95,105}"), ".{0,8}"]) {
+        fn an_accepted_name_fits_a_row(text in prop_oneof![mutated_text("\\PC{95,105}"), ".{0,8}"]) {
             if let Ok(kept) = name(text.clone()) {
                 prop_assert_eq!(&kept, &text);
                 prop_assert!(kept.chars().count() <= MAX_NAME_CHARS && !kept.trim().is_empty());
@@ -132,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_taken_as_an_id_or_a_checksum_is_spelt_in_one_way(
+        fn an_accepted_id_or_checksum_has_one_spelling(
             (uuid, bytes) in any::<(u128, [u8; 8])>().prop_map(|(id, bytes)| (uuid::Uuid::from_u128(id), bytes)),
             spoiled in mutated_text(any::<u128>().prop_map(|id| uuid::Uuid::from_u128(id).to_string())),
             value in mutated_text(any::<[u8; 8]>().prop_map(|b| Checksum::of(Algorithm::Crc64nvme, &b).value())),
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_kept_with_its_spaces_and_counted_in_characters() {
+    fn a_name_keeps_its_spaces_and_its_length_is_in_characters() {
         assert_eq!(name(" é ".into()), Ok(" é ".into()));
         assert_eq!(name("é".repeat(100)), Ok("é".repeat(100)));
         for bad in ["", "  \u{3000}", "a\0b", "a\nb", "a\u{7f}", &"é".repeat(101)] {
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_ten_characters_of_years_that_four_digits_can_say() {
+    fn dates_have_ten_characters_and_years_from_0001_to_9999() {
         assert!(date("0001-01-01").is_ok() && date("9999-12-31").is_ok());
         for bad in
             ["0000-01-01", "2026-1-1", "2026-02-30", "+2026-1-01", "2026-01-01T", "", "ééééé"]
@@ -173,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_moment_may_lose_its_plus_in_a_query() {
-        assert_eq!(moment("2026-01-01T00:00:00 00:00"), moment("2026-01-01T00:00:00Z"));
+        assert_eq!(timestamp("2026-01-01T00:00:00 00:00"), timestamp("2026-01-01T00:00:00Z"));
         for bad in ["2026-01-01", "0000-12-31T00:00:00Z", "9999-12-31T23:59:59-23:59", "now"] {
-            assert!(moment(bad).is_err(), "{bad:?}");
+            assert!(timestamp(bad).is_err(), "{bad:?}");
         }
     }
 

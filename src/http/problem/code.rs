@@ -1,87 +1,87 @@
-//! THE table of problems.
+//! The table of problems: each kind with its status, title and explanation.
 
 use actix_web::http::StatusCode;
 
 /// The kinds of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// No such thing, or no such path.
+    /// No such resource or path, or it belongs to another owner.
     NotFound,
-    /// Input that breaks a rule.
+    /// Invalid input, with errors by field.
     Validation,
-    /// A body that can't be read.
+    /// A request that cannot be read.
     BadRequest,
-    /// No token, or a wrong one.
+    /// No token, or an invalid one.
     Unauthorized,
-    /// A token that lacks a scope.
+    /// A token without the required scope.
     Forbidden,
-    /// The path takes other methods.
+    /// The path supports other methods.
     MethodNotAllowed,
-    /// The client reads nothing that the path produces.
+    /// `Accept` does not allow the media type of the response.
     NotAcceptable,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     Timeout,
-    /// The body is over its limit.
+    /// The body is larger than the limit.
     TooLarge,
-    /// A body of another kind than the route takes.
+    /// A body of a media type that the route does not accept.
     MediaType,
-    /// Switched off in this installation.
+    /// Disabled in this installation.
     Disabled,
     /// The object is not in the store yet.
     NotArrived,
     /// The parts in the store are not the whole file.
     PartsIncomplete,
-    /// The store holds no parts any more.
+    /// The store no longer has the parts.
     PartsGone,
-    /// The file is still on its way.
+    /// The only file has not been verified yet.
     FilePending,
-    /// The state refuses it.
+    /// The operation is not possible in the current state.
     State,
-    /// The upload was ended while its bytes were coming.
+    /// The upload ended while it was in progress.
     Ended,
-    /// A run of that mode and policy is at work.
+    /// A run of the same mode and policy is active.
     RunActive,
-    /// An idempotency key came with another request before.
+    /// The idempotency key belongs to another request.
     KeyMismatch,
-    /// The first request with this key is at work.
+    /// The first request with this key is in progress.
     KeyInFlight,
-    /// Too many requests of one caller.
+    /// The caller sent too many requests.
     RateLimited,
-    /// Too much of one caller.
+    /// The caller reached a quota or concurrency limit.
     QuotaExceeded,
-    /// As many are at work as may be.
+    /// The service reached a concurrency limit.
     Busy,
-    /// As many wait as may.
+    /// Too many requests are waiting.
     TooManyWaiters,
-    /// Others changed the same thing again and again.
+    /// Other requests changed the same resource too often.
     Contended,
-    /// A fault of this service.
+    /// A bug or a failure of this service.
     Internal,
-    /// The store answered with a fault that trying again won't mend.
+    /// The store failed in a way that a retry does not fix.
     Store,
-    /// The database, the store or the credentials are not there.
+    /// The database, the store or the credentials are not available.
     Unavailable,
-    /// Not ready for traffic.
+    /// Not ready for requests.
     NotReady,
 }
 
-/// What there is to say of a kind of problem.
+/// The properties of a kind of problem.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// The last segment of `type`.
     pub name: &'static str,
     /// The HTTP status.
     pub status: StatusCode,
-    /// A few words.
+    /// A short summary.
     pub title: &'static str,
-    /// After how many seconds trying again makes sense.
+    /// The default of `Retry-After` in seconds, if a retry makes sense.
     pub retry_after: Option<u32>,
-    /// What it means and what to do, for the page of the problem.
+    /// The meaning and the fix, for the page of the problem.
     pub meaning: &'static str,
 }
 
 impl Code {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 29] = [
         Self::NotFound,
         Self::Validation,
@@ -114,7 +114,7 @@ impl Code {
         Self::NotReady,
     ];
 
-    /// The row of a problem.
+    /// The properties of this kind.
     #[expect(clippy::too_many_lines, reason = "a table")]
     pub fn row(self) -> Row {
         use StatusCode as S;
@@ -131,61 +131,61 @@ impl Code {
                 S::NOT_FOUND,
                 "Not found",
                 None,
-                "There is no such path, or no such thing, or it is another's: the answer is the same for all three, so that ids can't be guessed.",
+                "There is no such path or resource, or the resource belongs to another owner. The response is the same in all three cases, so that ids cannot be guessed.",
             ),
             Self::Validation => row(
                 "validation",
                 S::BAD_REQUEST,
-                "The input breaks a rule",
+                "The input is invalid",
                 None,
-                "The member `errors` has sentences by field. Mend the fields and send the request again.",
+                "The member `errors` contains messages by field. Correct the fields and send the request again.",
             ),
             Self::BadRequest => row(
                 "bad-request",
                 S::BAD_REQUEST,
-                "The request can't be read",
+                "The request cannot be read",
                 None,
-                "The request broke off or is not what its headers say.",
+                "The request ended early or does not match its headers.",
             ),
             Self::Unauthorized => row(
                 "unauthorized",
                 S::UNAUTHORIZED,
-                "Who are you?",
+                "Authentication required",
                 None,
-                "Send a token as `Authorization: Bearer`. It was missing, unknown, revoked or expired.",
+                "The token was missing, unknown, revoked or expired. Send a valid token as `Authorization: Bearer TOKEN`.",
             ),
             Self::Forbidden => row(
                 "forbidden",
                 S::FORBIDDEN,
-                "The token lacks a scope",
+                "The token does not have the required scope",
                 None,
-                "The member `scope` names the scope that the token would need.",
+                "The member `scope` names the required scope.",
             ),
             Self::MethodNotAllowed => row(
                 "method-not-allowed",
                 S::METHOD_NOT_ALLOWED,
                 "Method not allowed",
                 None,
-                "The header `Allow` names the methods that the path takes.",
+                "The header `Allow` lists the methods that the path supports.",
             ),
             Self::NotAcceptable => row(
                 "not-acceptable",
                 S::NOT_ACCEPTABLE,
-                "Nothing that the client reads",
+                "Not acceptable",
                 None,
-                "The header `Accept` names neither what the path answers with, which the detail says, nor `application/problem+json`. Send one of them, or no `Accept` at all.",
+                "The header `Accept` allows neither the media type of the response, which the detail names, nor `application/problem+json`. Send one of them in `Accept`, or omit the header.",
             ),
             Self::Timeout => row(
                 "request-timeout",
                 S::REQUEST_TIMEOUT,
-                "The body did not come in time",
+                "The body did not arrive in time",
                 None,
-                "The client was too slow, or stopped sending. Send the request again.",
+                "The client was too slow or stopped sending. Send the request again.",
             ),
             Self::TooLarge => row(
                 "body-too-large",
                 S::PAYLOAD_TOO_LARGE,
-                "The body is over its limit",
+                "The body is too large",
                 None,
                 "The detail names the limit.",
             ),
@@ -194,14 +194,14 @@ impl Code {
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "Unsupported media type",
                 None,
-                "The detail names what the path takes.",
+                "The detail names the media types that the path accepts.",
             ),
             Self::Disabled => row(
                 "disabled",
                 S::FORBIDDEN,
-                "Switched off",
+                "Disabled",
                 None,
-                "This installation does not do that; its operator can switch it on.",
+                "This feature is disabled in this installation. Its operator can enable it in the configuration.",
             ),
             Self::NotArrived => row(
                 "not-arrived",
@@ -215,124 +215,124 @@ impl Code {
                 S::CONFLICT,
                 "The parts are not the whole file",
                 None,
-                "The members `missing`, `wrong` and `unexpected` number the parts. Send those again, then complete.",
+                "The members `missing`, `wrong` and `unexpected` list part numbers. Upload these parts again, then complete the upload.",
             ),
             Self::PartsGone => row(
                 "parts-gone",
                 S::CONFLICT,
                 "The parts are gone",
                 None,
-                "The store has let the parts go. Presign the upload again and send them all.",
+                "The store no longer has the parts. Presign the upload again and upload all parts.",
             ),
             Self::FilePending => row(
                 "file-pending",
                 S::CONFLICT,
-                "The file is on its way",
+                "The file has not arrived yet",
                 None,
-                "The only file of the track has not arrived or is not verified yet. Wait for its upload.",
+                "The only file of the track has not arrived or is not verified yet. Wait until its upload is verified.",
             ),
             Self::State => row(
                 "state-conflict",
                 S::CONFLICT,
-                "The state refuses it",
+                "Not possible in the current state",
                 None,
-                "What was asked is not possible in the state that the thing is in; the detail says why.",
+                "The operation is not possible in the current state of the resource. The detail explains why.",
             ),
             Self::Ended => row(
                 "upload-ended",
                 S::CONFLICT,
-                "The upload was ended",
+                "The upload has ended",
                 None,
-                "The upload was cancelled, or expired, while its bytes were coming. Create a new one.",
+                "The upload was cancelled or expired while it was in progress. Create a new upload.",
             ),
             Self::RunActive => row(
                 "run-active",
                 S::CONFLICT,
-                "A run is at work",
+                "A run is active",
                 None,
-                "The member `run_id` names the run that is at work on that mode and policy. Wait for it.",
+                "The member `run_id` is the active run of this mode and policy. Wait until it ends.",
             ),
             Self::KeyMismatch => row(
                 "idempotency-mismatch",
                 S::UNPROCESSABLE_ENTITY,
                 "The key was used for another request",
                 None,
-                "The `Idempotency-Key` came with another body or path before. A new request takes a new key.",
+                "The `Idempotency-Key` was used with another body or path before. Use a new key for a new request.",
             ),
             Self::KeyInFlight => row(
                 "idempotency-in-flight",
                 S::CONFLICT,
-                "The first request is at work",
+                "The first request is in progress",
                 Some(1),
-                "The first request with this `Idempotency-Key` has not ended. Send this one again after `Retry-After`.",
+                "The first request with this `Idempotency-Key` has not finished. Send the request again after the seconds in `Retry-After`.",
             ),
             Self::RateLimited => row(
                 "rate-limited",
                 S::TOO_MANY_REQUESTS,
                 "Too many requests",
                 Some(1),
-                "The caller sends more requests a second than it may. Send this one again after `Retry-After`; `RateLimit-Policy` says what is allowed.",
+                "The caller sends more requests per second than allowed. Send the request again after the seconds in `Retry-After`. `RateLimit-Policy` contains the limit.",
             ),
             Self::QuotaExceeded => row(
                 "quota-exceeded",
                 S::TOO_MANY_REQUESTS,
-                "As much as one may have",
+                "Quota exceeded",
                 Some(60),
-                "The caller has as many uploads, bytes on their way, files through the service or requests that wait as it may have; the detail says which. Finish or cancel some, or come back later.",
+                "The caller reached its limit for pending uploads, pending bytes, concurrent direct uploads or waiting requests. The detail names the limit. Finish or cancel some, or retry later.",
             ),
             Self::Busy => row(
                 "busy",
                 S::SERVICE_UNAVAILABLE,
                 "Busy; try again",
                 Some(5),
-                "The service does as much of that at once as it may. Send the request again after `Retry-After`.",
+                "The service reached a concurrency limit. Send the request again after the seconds in `Retry-After`.",
             ),
             Self::TooManyWaiters => row(
                 "too-many-waiters",
                 S::SERVICE_UNAVAILABLE,
-                "Too many are waiting",
+                "Too many waiting requests",
                 Some(5),
-                "As many wait for uploads as may at once. Ask again after `Retry-After`.",
+                "Too many requests are waiting for uploads. Send the request again after the seconds in `Retry-After`.",
             ),
             Self::Contended => row(
                 "contended",
                 S::SERVICE_UNAVAILABLE,
-                "Changed by others; try again",
+                "Changed by other requests; try again",
                 Some(1),
-                "Others changed the same thing at the same time, again and again. Send the request again.",
+                "Other requests changed the same resource at the same time. Send the request again.",
             ),
             Self::Internal => row(
                 "internal",
                 S::INTERNAL_SERVER_ERROR,
                 "Internal server error",
                 None,
-                "A fault of this service. Its log has the reason under the `request_id`.",
+                "The service failed. Its log contains the reason under the `request_id`.",
             ),
             Self::Store => row(
                 "store-error",
                 S::BAD_GATEWAY,
                 "The object store failed",
                 None,
-                "The object store refused what it should not. The service's log has the reason.",
+                "The object store refused or failed a request. The log of the service contains the reason.",
             ),
             Self::Unavailable => row(
                 "unavailable",
                 S::SERVICE_UNAVAILABLE,
                 "Not available; try again",
                 Some(5),
-                "The database or the object store does not answer at the moment. Send the request again after `Retry-After`.",
+                "The database or the object store does not respond. Send the request again after the seconds in `Retry-After`.",
             ),
             Self::NotReady => row(
                 "not-ready",
                 S::SERVICE_UNAVAILABLE,
                 "Not ready",
                 Some(5),
-                "The member `checks` says what is down.",
+                "The member `checks` names what is not available.",
             ),
         }
     }
 
-    /// The problem of a name.
+    /// The kind with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.row().name == name)
     }
@@ -342,7 +342,7 @@ impl Code {
         self.row().status
     }
 
-    /// The kind that fits a status which a library chose.
+    /// The kind for the status of a library error.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_has_a_name_of_its_own_and_a_status_that_is_an_error() {
+    fn every_problem_has_a_unique_name_and_an_error_status() {
         let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.row().name).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for code in Code::ALL {

@@ -189,7 +189,7 @@ async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
     make(&quick).await.expect("made");
     assert!(make(&slow).await.is_err(), "its id is taken");
     assert!(db.idempotency().is_completed(&slow).await.expect("a database"));
-    let found = server.app.give_up(&slow, "an error").await;
+    let found = server.app.release_claim(&slow, "an error").await;
     assert_eq!(found, Ok(quick.resource), "so it finds what the other made");
     let seen = db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(seen, Ok(Reservation::Done(id)) if id == quick.resource));
@@ -197,7 +197,7 @@ async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
     let failed =
         db.idempotency().reserve(&owner, "x", "f", SystemIds.uuid(), Duration::from_mins(1)).await;
     let Ok(Reservation::Held(failed)) = failed else { panic!("free") };
-    assert_eq!(server.app.give_up(&failed, "an error").await, Err("an error"));
+    assert_eq!(server.app.release_claim(&failed, "an error").await, Err("an error"));
     let again =
         db.idempotency().reserve(&owner, "x", "other", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(again, Ok(Reservation::Held(_))));

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::policy::FieldErrors;
 use crate::http::HttpState;
-use crate::http::extract::text::{self, REQUIRED, noted};
+use crate::http::extract::text::{self, REQUIRED, record_error};
 use crate::http::extract::{Caller, Json};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::{ApiError, Code};
@@ -58,9 +58,9 @@ impl PurgeBody {
         let Self { run_id, older_than, limit, dry_run } = self;
         let mut errors = FieldErrors::default();
         let run = run_id.ok_or(REQUIRED.to_owned()).and_then(|id| text::id(&id));
-        let run = noted(run, "run_id", &mut errors);
+        let run = record_error(run, "run_id", &mut errors);
         let age = older_than.map_or(Ok(OLDER_THAN), |age| span(&age));
-        let age = noted(age, "older_than", &mut errors);
+        let age = record_error(age, "older_than", &mut errors);
         let limit = limit.unwrap_or(LIMIT.0);
         if !(1..=LIMIT.1).contains(&limit) {
             errors.add("limit", format!("Must be from 1 to {}", LIMIT.1));

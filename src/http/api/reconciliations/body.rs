@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::policy::FieldErrors;
 use crate::domain::run::{Mode, RunRequest, Trigger};
 use crate::domain::{Policy, PolicyName};
-use crate::http::extract::text::{self, REQUIRED, noted};
+use crate::http::extract::text::{self, REQUIRED, record_error};
 
 /// A run to start.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,7 +40,7 @@ impl RunBody {
         }
         let names = Mode::ALL.iter().copied().map(Mode::name);
         let mode = mode.ok_or(REQUIRED.to_owned()).and_then(|mode| text::one_of(names)(&mode));
-        let mode = noted(mode, "mode", &mut errors);
+        let mode = record_error(mode, "mode", &mut errors);
         errors.clone().into_result()?;
         Ok(RunRequest {
             mode: mode.ok_or(errors)?,

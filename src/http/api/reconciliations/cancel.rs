@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
-use super::get::find;
 use crate::domain::RunId;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id};
@@ -25,7 +24,7 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let asked = state.reconciler.cancel(id).await?;
-    let run = find(&state, id).await?;
+    let run = state.app.run(id).await?;
     if !asked {
         let detail = format!("The run has ended: {}", run.status.name());
         return Err(ApiError::saying(Code::State, detail));

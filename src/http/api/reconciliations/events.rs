@@ -1,12 +1,10 @@
 //! `GET /api/admin/reconciliations/{id}/events`
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::header;
-use actix_web::web::{Bytes, Data};
+use actix_web::web::Data;
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -14,24 +12,21 @@ use tokio::time::{Instant, sleep};
 use crate::domain::RunId;
 use crate::domain::run::{Counters, Progress, RunStatus};
 use crate::http::HttpState;
+use crate::http::event_stream::{self, Chunk, HEARTBEAT};
 use crate::http::extract::{Caller, Id, Query};
 use crate::http::openapi::{NotFound, ServerSentEvent};
-use crate::http::problem::{ApiError, Code};
+use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 use crate::reconcile::Reconciler;
 
-/// How often the rows are read: any process may be at work on the run.
+/// How often the rows are read. The run may be in progress in any process.
 const POLL: Duration = Duration::from_millis(400);
-
-/// Proxies cut connections that are silent for 30 to 60 s.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Follow a run
 ///
-/// Server-sent events, from whichever process is asked: a `progress` event now and at each
-/// change, at most a few a second, with the counters so far, the number of findings, and
-/// how many shards there are and are done. A `run` event with the run as it ended is the
-/// last.
+/// Server-sent events, from any process: one `progress` event now and one after each change, at
+/// most a few per second, with the counters so far, the number of findings, and the number of
+/// shards in total and done. The last event is a `run` event with the run as it ended.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/events",
     operation_id = "follow_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
@@ -43,88 +38,70 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let first = state.app.db.runs().progress(id).await?;
-    let first = first.ok_or_else(|| ApiError::saying(Code::NotFound, "No such run"))?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        // nginx would collect the events until its buffer is full.
-        .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(events(Arc::clone(&state.reconciler), first)))
+    let first = state.app.run_progress(id).await?;
+    Ok(event_stream::response(events(Arc::clone(&state.reconciler), first)))
 }
 
-/// What was told last, and when.
-struct Told {
-    progress: Progress,
-    at: Instant,
-}
-
-/// Pulled by the connection as it has room: a slow reader misses what lies between, and
-/// nothing is kept for it.
-fn events(
+/// What the client knows.
+struct Follower {
     reconciler: Arc<Reconciler>,
-    first: Progress,
-) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let begin = Some((reconciler, None::<Told>, Some(first)));
-    stream::unfold(begin, |state| async move {
-        let (reconciler, told, first) = state?;
-        if let Some(progress) = first {
-            return Some(tell(reconciler, progress));
-        }
-        let told = told?;
-        loop {
-            sleep(POLL).await;
-            if reconciler.is_ending() {
-                return None;
-            }
-            match reconciler.app.db.runs().progress(told.progress.run.id).await {
-                Ok(Some(progress)) if progress != told.progress => {
-                    return Some(tell(reconciler, progress));
-                }
-                // The run is pruned, or the database is away: who cares comes back.
-                Ok(None) | Err(_) => return None,
-                Ok(Some(_)) if told.at.elapsed() >= HEARTBEAT => {
-                    let told = Told { at: Instant::now(), ..told };
-                    let next = Some((reconciler, Some(told), None));
-                    return Some((Ok(Bytes::from_static(b":\n\n")), next));
-                }
-                Ok(Some(_)) => {}
-            }
-        }
+    progress: Progress,
+    /// When the last chunk was sent.
+    sent_at: Instant,
+}
+
+/// The connection pulls the events when it can send. A slow client misses intermediate progress.
+fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item = Chunk> {
+    let follower = Follower { reconciler, progress: first, sent_at: Instant::now() };
+    stream::unfold(Some((follower, true)), |state| async move {
+        let (follower, is_first) = state?;
+        if is_first { Some(follower.event()) } else { follower.next().await }
     })
 }
 
-type State = Option<(Arc<Reconciler>, Option<Told>, Option<Progress>)>;
+/// A chunk and the state after it, which is `None` at the end.
+type Step = (Chunk, Option<(Follower, bool)>);
 
-fn tell(reconciler: Arc<Reconciler>, progress: Progress) -> (Result<Bytes, Infallible>, State) {
-    if progress.run.status != RunStatus::Running {
-        return (Ok(event("run", &RunView::from(progress.run))), None);
+impl Follower {
+    /// Waits for the next change or heartbeat. `None` if the process is stopping, the database is
+    /// not available, or the run was deleted; clients reconnect.
+    async fn next(mut self) -> Option<Step> {
+        loop {
+            sleep(POLL).await;
+            if self.reconciler.is_ending() {
+                return None;
+            }
+            let progress = self.reconciler.app.run_progress(self.progress.run.id).await.ok()?;
+            if progress != self.progress {
+                self.progress = progress;
+                return Some(self.event());
+            }
+            if self.sent_at.elapsed() >= HEARTBEAT {
+                self.sent_at = Instant::now();
+                return Some((event_stream::heartbeat(), Some((self, false))));
+            }
+        }
     }
-    let Progress { run, findings, shards, shards_done } = &progress;
-    let text = event(
-        "progress",
-        &ProgressView {
-            counters: run.counters,
-            findings: *findings,
-            shards: *shards,
-            shards_done: *shards_done,
-        },
-    );
-    let told = Told { progress, at: Instant::now() };
-    (Ok(text), Some((reconciler, Some(told), None)))
+
+    fn event(mut self) -> Step {
+        if self.progress.run.status != RunStatus::Running {
+            let run = RunView::from(self.progress.run);
+            return (event_stream::event("run", None, &run), None);
+        }
+        self.sent_at = Instant::now();
+        let Progress { run, findings, shards, shards_done } = &self.progress;
+        let (counters, findings) = (run.counters, *findings);
+        let (shards, shards_done) = (*shards, *shards_done);
+        let view = ProgressView { counters, findings, shards, shards_done };
+        (event_stream::event("progress", None, &view), Some((self, false)))
+    }
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Serialize)]
 struct ProgressView {
     counters: Counters,
     findings: u64,
     shards: u64,
     shards_done: u64,
-}
-
-fn event(name: &str, data: &impl Serialize) -> Bytes {
-    // JSON without line breaks; the views have nothing that can't be written.
-    let data = serde_json::to_string(data).unwrap_or_default();
-    format!("event: {name}\ndata: {data}\n\n").into()
 }

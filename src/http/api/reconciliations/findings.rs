@@ -2,7 +2,6 @@
 
 use actix_web::web::Data;
 
-use super::get::find;
 use crate::db::reconcile::findings::FINDING_ORDER;
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
@@ -31,8 +30,6 @@ pub async fn handle(
     let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
     let seal = query.seal();
     query.finish()?;
-    let run = find(&state, id).await?;
-    let page =
-        state.app.db.findings().list(run.id, kind, paging.cursor.as_ref(), paging.limit).await?;
+    let page = state.app.list_findings(id, kind, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, FindingView::from, &seal)))
 }

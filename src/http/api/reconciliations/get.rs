@@ -3,11 +3,10 @@
 use actix_web::web::Data;
 
 use crate::domain::RunId;
-use crate::domain::run::Run;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::NotFound;
-use crate::http::problem::{ApiError, Code};
+use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 
 /// One run with its counters
@@ -20,11 +19,5 @@ pub async fn handle(
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<Json<RunView>, ApiError> {
-    Ok(Json(find(&state, id).await?.into()))
-}
-
-/// The run, or the problem that there is none.
-pub(super) async fn find(state: &HttpState, id: RunId) -> Result<Run, ApiError> {
-    let run = state.app.db.runs().find(id).await?;
-    run.ok_or_else(|| ApiError::saying(Code::NotFound, "No such run"))
+    Ok(Json(state.app.run(id).await?.into()))
 }

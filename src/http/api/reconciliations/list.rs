@@ -19,9 +19,9 @@ pub async fn handle(
     mut query: Query,
     state: Data<HttpState>,
 ) -> Result<Json<PageView<RunView>>, ApiError> {
-    let paging = query.paging(RUN_ORDER, |value| text::moment(value).is_ok());
+    let paging = query.paging(RUN_ORDER, |value| text::timestamp(value).is_ok());
     let seal = query.seal();
     query.finish()?;
-    let page = state.app.db.runs().list(paging.cursor.as_ref(), paging.limit).await?;
+    let page = state.app.list_runs(paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, RunView::from, &seal)))
 }

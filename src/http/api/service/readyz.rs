@@ -1,46 +1,37 @@
 //! `GET /readyz`
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::Data;
-use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
-use crate::app::App;
+use crate::app::readiness::Checks;
 use crate::http::HttpState;
 use crate::http::extract::Json;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
 use crate::http::single_flight::SingleFlight;
 use crate::storage::Capabilities;
-use crate::telemetry::chain;
 
-/// What one check may take: load balancers ask often and wait a few seconds.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long what was found is told to whoever asks next: anybody may ask.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long a result is reused. The route is public, so requests must not cause a check each.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 const OK: &str = "ok";
 
-type Checks = BTreeMap<String, &'static str>;
-
-/// What was found last, for all workers.
+/// The last result, shared by all server threads.
 pub struct Latest(SingleFlight<Arc<Checks>>);
 
 impl Default for Latest {
     fn default() -> Self {
-        Self(SingleFlight::kept_for(KEPT))
+        Self(SingleFlight::new(MAX_AGE))
     }
 }
 
-/// That all is there which requests need.
+/// The state of everything that requests depend on.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"ready": true,
     "checks": {"bucket.default": "ok", "database": "ok", "migrations": "ok"},
@@ -48,19 +39,19 @@ impl Default for Latest {
 pub struct Readiness {
     /// Whether every check is `ok`.
     ready: bool,
-    /// `ok`, or a few words on what is wrong: `database`, `migrations`, and a
+    /// `ok` or a short description of the failure, for `database`, `migrations` and a
     /// `bucket.<store>` for each store.
     checks: BTreeMap<String, &'static str>,
-    /// What each store enforces, as probed at start or, where `storage.<name>.probe` is
-    /// off, as assumed.
+    /// What each store enforces, as probed at the start. If `storage.<name>.probe` is off, this is
+    /// an assumption.
     #[schema(value_type = BTreeMap<String, Object>)]
     capabilities: BTreeMap<String, Arc<Capabilities>>,
 }
 
 /// Whether requests can be served
 ///
-/// Asks the database, for pending migrations, and each bucket, side by side and bounded in
-/// time; who asks within about a second is told the same. What is wrong in detail is in the log.
+/// Checks the database, its migrations and each bucket, at the same time and with a timeout.
+/// Requests within about a second get the same result. The log has the details of a failure.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
 pub async fn handle(
@@ -68,70 +59,21 @@ pub async fn handle(
     latest: Data<Latest>,
 ) -> Result<Json<Readiness>, ApiError> {
     let app = Arc::clone(&state.app);
-    let checks = latest.0.get(|| look(app).map(Arc::new).in_current_span()).await;
-    let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks broke off"))?;
-    let checks = Checks::clone(&checks);
-    let app = &*state.app;
-    if checks.values().all(|found| *found == OK) {
-        let stores = app.stores.iter();
+    let check = || async move { Arc::new(app.check_readiness().await) }.in_current_span();
+    let checks = latest.0.get(check).await;
+    let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks failed"))?;
+    let text = |result: &Result<(), &'static str>| result.err().unwrap_or(OK);
+    let failed: Vec<_> = checks.iter().filter(|(_, result)| result.is_err()).collect();
+    let views = checks.iter().map(|(name, result)| (name.clone(), text(result)));
+    let views: BTreeMap<_, _> = views.collect();
+    if failed.is_empty() {
+        let stores = state.app.stores.iter();
         let capabilities =
             stores.map(|(name, store)| (name.clone(), Arc::clone(&store.capabilities))).collect();
-        return Ok(Json(Readiness { ready: true, checks, capabilities }));
+        return Ok(Json(Readiness { ready: true, checks: views, capabilities }));
     }
-    let down: Vec<_> =
-        checks.iter().filter(|(_, found)| **found != OK).map(|(name, _)| name.as_str()).collect();
-    Err(ApiError::saying(Code::NotReady, format!("Not ready: {}", down.join(", ")))
+    let names: Vec<_> = failed.into_iter().map(|(name, _)| name.as_str()).collect();
+    Err(ApiError::saying(Code::NotReady, format!("Not ready: {}", names.join(", ")))
         .with("ready", false)
-        .with("checks", serde_json::json!(checks)))
-}
-
-async fn look(app: Arc<App>) -> Checks {
-    let app = &*app;
-    let mut checks: Vec<BoxFuture<'_, (String, &'static str)>> = vec![
-        check("database".to_owned(), "does not answer", ping(app)).boxed(),
-        check("migrations".to_owned(), "pending or unknown", migrations(app)).boxed(),
-    ];
-    for (name, store) in &app.stores {
-        let bucket = async move { store.objects.check_bucket().await.map_err(boxed) };
-        checks.push(check(format!("bucket.{name}"), "can't be used", bucket).boxed());
-    }
-    join_all(checks).await.into_iter().collect()
-}
-
-type Failure = Box<dyn Error + Send + Sync>;
-
-fn boxed(error: impl Error + Send + Sync + 'static) -> Failure {
-    Box::new(error)
-}
-
-async fn ping(app: &App) -> Result<(), Failure> {
-    app.db.ping().await.map_err(boxed)
-}
-
-async fn migrations(app: &App) -> Result<(), Failure> {
-    let pending = app.db.pending_migrations().await.map_err(boxed)?;
-    if pending.is_empty() { Ok(()) } else { Err(pending.join(", ").into()) }
-}
-
-async fn check(
-    name: String,
-    wrong: &'static str,
-    check: impl Future<Output = Result<(), Failure>>,
-) -> (String, &'static str) {
-    let found = match tokio::time::timeout(CHECK_TIMEOUT, check).await {
-        Ok(Ok(())) => OK,
-        Ok(Err(error)) => {
-            tracing::warn!(check = name, error = chain(&*error), "not ready");
-            wrong
-        }
-        Err(_) => {
-            tracing::warn!(
-                check = name,
-                timeout_s = CHECK_TIMEOUT.as_secs(),
-                "not ready: no answer"
-            );
-            "does not answer in time"
-        }
-    };
-    (name, found)
+        .with("checks", serde_json::json!(views)))
 }

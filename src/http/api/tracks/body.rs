@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::db::tracks::TrackFields;
 use crate::domain::policy::FieldErrors;
 use crate::http::extract::json::Patch;
-use crate::http::extract::text::{self, NOT_NULL, REQUIRED, noted};
+use crate::http::extract::text::{self, NOT_NULL, REQUIRED, record_error};
 
 /// A whole track.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -36,10 +36,10 @@ impl TryFrom<NewTrack> for TrackFields {
         let NewTrack { title, artist_name, release_date } = track;
         let mut errors = FieldErrors::default();
         let required = |text: Option<String>| text.ok_or(REQUIRED.to_owned()).and_then(text::name);
-        let title = noted(required(title), "title", &mut errors);
-        let artist_name = noted(required(artist_name), "artist_name", &mut errors);
+        let title = record_error(required(title), "title", &mut errors);
+        let artist_name = record_error(required(artist_name), "artist_name", &mut errors);
         let release_date = release_date.map(|text| text::date(&text)).transpose();
-        let release_date = noted(release_date, "release_date", &mut errors);
+        let release_date = record_error(release_date, "release_date", &mut errors);
         match (title, artist_name, release_date) {
             (Some(title), Some(artist_name), Some(release_date)) => {
                 Ok(Self { title, artist_name, release_date })
@@ -100,12 +100,12 @@ impl TryFrom<TrackPatch> for TrackChanges {
         let mut errors = FieldErrors::default();
         let mut name = |text: Patch<String>, field| match text {
             Patch::Absent => None,
-            Patch::Null => noted(Err(NOT_NULL.to_owned()), field, &mut errors),
-            Patch::Value(text) => noted(text::name(text), field, &mut errors),
+            Patch::Null => record_error(Err(NOT_NULL.to_owned()), field, &mut errors),
+            Patch::Value(text) => record_error(text::name(text), field, &mut errors),
         };
         let (title, artist_name) = (name(title, "title"), name(artist_name, "artist_name"));
         let date = release_date.try_map(|text| text::date(&text));
-        let release_date = noted(date, "release_date", &mut errors).unwrap_or_default();
+        let release_date = record_error(date, "release_date", &mut errors).unwrap_or_default();
         errors.into_result()?;
         Ok(Self { title, artist_name, release_date })
     }

@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::body::NewTrack;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json, Once};
+use crate::http::extract::{Caller, Idempotent, Json};
 use crate::http::openapi::{BadBody, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
@@ -20,11 +20,9 @@ use crate::http::views::TrackView;
         headers(("Location" = String, description = "Its path"))), BadBody, OnceOnly))]
 pub async fn handle(
     caller: Caller,
-    once: Once,
-    Json(body): Json<NewTrack>,
+    Idempotent { key, body: Json(body) }: Idempotent<Json<NewTrack>>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let key = once.key();
     let track = state.app.create_track_once(&caller.owner, key.as_ref(), body.try_into()?).await?;
     let path = format!("/api/tracks/{}", track.0.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from(track)))

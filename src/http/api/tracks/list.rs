@@ -57,7 +57,7 @@ fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {
         limit: 0,
     };
     let paging = query.paging(&filter.order_name(), |value| match order {
-        TrackOrder::CreatedAt => text::moment(value).is_ok(),
+        TrackOrder::CreatedAt => text::timestamp(value).is_ok(),
         TrackOrder::Title => true,
         TrackOrder::ReleaseDate => text::date(value).is_ok(),
     });

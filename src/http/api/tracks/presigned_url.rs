@@ -7,8 +7,8 @@ use actix_web::web::Data;
 use crate::app::create_upload::NewUpload;
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::api::uploads::body::Terms;
-use crate::http::extract::{Caller, Id, Once, OptionalJson};
+use crate::http::api::uploads::body::PresignOptions;
+use crate::http::extract::{Caller, Id, Idempotent, OptionalJson};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::PresignedUrlView;
@@ -23,25 +23,22 @@ use crate::http::views::PresignedUrlView;
     params(("id" = uuid::Uuid, Path, description = "The track"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
             characters: the same key and request give the same resource, for 24 hours")),
-    request_body = Option<Terms>,
+    request_body = Option<PresignOptions>,
     responses((status = 201, description = "Signed", body = PresignedUrlView,
         headers(("Location" = String, description = "The upload's path"),
             ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,
-    once: Once,
-    OptionalJson(terms): OptionalJson<Terms>,
+    Idempotent { key, body: OptionalJson(options) }: Idempotent<OptionalJson<PresignOptions>>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let new = NewUpload { track: Some(id), ..terms.try_into()? };
-    let key = once.key();
-    let creating = state.app.create_upload_once(&caller.owner, key.as_ref(), new);
-    let created = Box::pin(creating).await?;
-    // The first answer had a URL; a later one can't have where the bytes are there, or ended.
+    let new = NewUpload { track: Some(id), ..options.try_into()? };
+    let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
+    // A repeated request gets no URL once bytes are no longer expected.
     let status = created.upload.status().name();
-    let gone = || ApiError::saying(Code::State, format!("The upload of this key is {status}"));
-    let signed = created.request.ok_or_else(gone)?;
+    let ended = || ApiError::saying(Code::State, format!("The upload of this key is {status}"));
+    let signed = created.request.ok_or_else(ended)?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -53,7 +53,7 @@ pub async fn handle(
     let policy = query.text("policy").map(PolicyName::new);
     query.finish()?;
     let filename = filename(request.uri().path())?;
-    let FileBody { content_type, length, bytes, stall } = body;
+    let FileBody { content_type, length, bytes, timeout } = body;
     let upload = DirectUpload { track, policy, filename, content_type, length, digests };
     // A task of its own: when the client hangs up this handler is dropped, but what was
     // begun must still be ended.
@@ -64,7 +64,7 @@ pub async fn handle(
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    Ok(Json(stored.map_err(|error| stall.explain(error))?.into()))
+    Ok(Json(stored.map_err(|error| timeout.error(error))?.into()))
 }
 
 /// The last segment as it was sent: the router decodes what is no UTF-8 into something

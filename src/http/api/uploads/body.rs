@@ -10,7 +10,7 @@ use crate::domain::policy::FieldErrors;
 use crate::domain::upload::{Declared, Strategy};
 use crate::domain::{Checksum, PolicyName};
 use crate::http::extract::json::Object;
-use crate::http::extract::text::{self, REQUIRED, noted};
+use crate::http::extract::text::{self, REQUIRED, record_error};
 
 /// The strategy that leaves the choice to the service.
 const AUTO: &str = "auto";
@@ -27,12 +27,12 @@ pub struct ChecksumBody {
     value: String,
 }
 
-/// What is known of a track's file; all of it is optional.
+/// Options of a presigned URL, all of them optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"filename": "song.mp3", "content_type": "audio/mpeg",
+#[schema(as = Terms, example = json!({"filename": "song.mp3", "content_type": "audio/mpeg",
     "size": 4_194_304}))]
-pub struct Terms {
+pub struct PresignOptions {
     /// The rules; `tracks` by default.
     policy: Option<String>,
     /// The file's name, no path.
@@ -50,12 +50,19 @@ pub struct Terms {
     write_once: Option<bool>,
 }
 
-impl TryFrom<Terms> for NewUpload {
+impl TryFrom<PresignOptions> for NewUpload {
     type Error = FieldErrors;
 
-    fn try_from(terms: Terms) -> Result<Self, FieldErrors> {
-        let Terms { policy, filename, content_type, size, checksum, expires_in, write_once } =
-            terms;
+    fn try_from(options: PresignOptions) -> Result<Self, FieldErrors> {
+        let PresignOptions {
+            policy,
+            filename,
+            content_type,
+            size,
+            checksum,
+            expires_in,
+            write_once,
+        } = options;
         let mut errors = FieldErrors::default();
         let checksum = read_checksum(checksum, &mut errors);
         errors.into_result()?;
@@ -125,10 +132,10 @@ impl TryFrom<UploadBody> for NewUpload {
         if filename.is_none() {
             errors.add("filename", REQUIRED);
         }
-        let track = track_id.and_then(|id| noted(text::id(&id), "track_id", &mut errors));
+        let track = track_id.and_then(|id| record_error(text::id(&id), "track_id", &mut errors));
         let strategy = strategy
             .filter(|name| name != AUTO)
-            .and_then(|name| noted(read_strategy(&name), "strategy", &mut errors));
+            .and_then(|name| record_error(read_strategy(&name), "strategy", &mut errors));
         let checksum = read_checksum(checksum, &mut errors);
         errors.into_result()?;
         Ok(Self {
@@ -152,7 +159,7 @@ fn read_checksum(
     errors: &mut FieldErrors,
 ) -> Option<Checksum> {
     let Object(ChecksumBody { algorithm, value }) = checksum?;
-    noted(text::checksum(&algorithm, &value), "checksum", errors)
+    record_error(text::checksum(&algorithm, &value), "checksum", errors)
 }
 
 /// How to sign again.
@@ -214,7 +221,7 @@ mod tests {
         fn a_spoiled_body_is_refused_in_a_short_sentence_or_says_what_it_can(
             bytes in mutated(Just(UPLOAD)),
         ) {
-            for read in [read::<UploadBody>(&bytes), read::<Terms>(&bytes)] {
+            for read in [read::<UploadBody>(&bytes), read::<PresignOptions>(&bytes)] {
                 match read {
                     Ok(new) => {
                         let sum = new.declared.checksum;

@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json, Once};
+use crate::http::extract::{Caller, Idempotent, Json};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -24,13 +24,11 @@ use crate::http::views::UploadView;
             ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
     caller: Caller,
-    once: Once,
-    Json(body): Json<UploadBody>,
+    Idempotent { key, body: Json(body) }: Idempotent<Json<UploadBody>>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let (key, new) = (once.key(), body.try_into()?);
-    let creating = state.app.create_upload_once(&caller.owner, key.as_ref(), new);
-    let created = Box::pin(creating).await?;
+    let new = body.try_into()?;
+    let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
     let path = format!("/api/uploads/{}", created.upload.id);
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))

@@ -41,18 +41,18 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<PageView<UploadView>>, ApiError> {
     let seal = query.seal();
-    let page = state.app.db.uploads().list(&caller.owner, &filter(query)?).await?;
+    let page = state.app.list_uploads(&caller.owner, &filter(query)?).await?;
     Ok(Json(PageView::of(page, UploadView::from, &seal)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
-    let paging = query.paging(UPLOAD_ORDER, |value| text::moment(value).is_ok());
+    let paging = query.paging(UPLOAD_ORDER, |value| text::timestamp(value).is_ok());
     let filter = UploadFilter {
         status: query.value("status", text::one_of(Status::ALL.into_iter().map(Status::name))),
         track: query.value("track_id", text::id),
         policy: query.text("policy").map(PolicyName::new),
-        created_before: query.value("created_before", text::moment),
-        created_after: query.value("created_after", text::moment),
+        created_before: query.value("created_before", text::timestamp),
+        created_after: query.value("created_after", text::timestamp),
         cursor: paging.cursor,
         limit: paging.limit,
     };

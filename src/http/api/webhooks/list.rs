@@ -31,11 +31,11 @@ pub async fn handle(
     mut query: Query,
     state: Data<HttpState>,
 ) -> Result<Json<PageView<DeliveryView>>, ApiError> {
-    let paging = query.paging(DELIVERY_ORDER, |value| text::moment(value).is_ok());
+    let paging = query.paging(DELIVERY_ORDER, |value| text::timestamp(value).is_ok());
     let names = DeliveryStatus::ALL.into_iter().map(DeliveryStatus::name);
     let status = query.value("status", text::one_of(names));
     let seal = query.seal();
     query.finish()?;
-    let page = state.app.db.webhooks().list(status, paging.cursor.as_ref(), paging.limit).await?;
+    let page = state.app.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, DeliveryView::from, &seal)))
 }

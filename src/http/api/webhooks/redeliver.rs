@@ -8,7 +8,7 @@ use super::DeliveryView;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::NotFound;
-use crate::http::problem::{ApiError, Code};
+use crate::http::problem::ApiError;
 
 /// Send a delivery again
 ///
@@ -22,7 +22,6 @@ pub async fn handle(
     Id(id): Id<Uuid>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let delivery = state.app.db.webhooks().redeliver(id, state.app.now()).await?;
-    let none = || ApiError::saying(Code::NotFound, "No such delivery");
-    Ok(HttpResponse::Accepted().json(DeliveryView::from(delivery.ok_or_else(none)?)))
+    let delivery = state.app.redeliver(id).await?;
+    Ok(HttpResponse::Accepted().json(DeliveryView::from(delivery)))
 }

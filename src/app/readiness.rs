@@ -1,0 +1,67 @@
+//! Checks what requests depend on: the database, its migrations, and each bucket.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+
+use super::App;
+use crate::telemetry::chain;
+
+/// The maximum duration of one check. Load balancers wait for a few seconds.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The result of each check by name: `database`, `migrations` and a `bucket.<store>` for each
+/// store. The error is a short description; the log has the details.
+pub type Checks = BTreeMap<String, Result<(), &'static str>>;
+
+impl App {
+    /// Runs all checks at the same time.
+    pub async fn check_readiness(&self) -> Checks {
+        let mut checks: Vec<BoxFuture<'_, _>> = vec![
+            check("database".to_owned(), "does not respond", self.check_database()).boxed(),
+            check("migrations".to_owned(), "pending or unknown", self.check_migrations()).boxed(),
+        ];
+        for (name, store) in &self.stores {
+            let bucket = async move { store.objects.check_bucket().await.map_err(boxed) };
+            checks.push(check(format!("bucket.{name}"), "not usable", bucket).boxed());
+        }
+        join_all(checks).await.into_iter().collect()
+    }
+
+    async fn check_database(&self) -> Result<(), Failure> {
+        self.db.ping().await.map_err(boxed)
+    }
+
+    async fn check_migrations(&self) -> Result<(), Failure> {
+        let pending = self.db.pending_migrations().await.map_err(boxed)?;
+        if pending.is_empty() { Ok(()) } else { Err(pending.join(", ").into()) }
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn boxed(error: impl Error + Send + Sync + 'static) -> Failure {
+    Box::new(error)
+}
+
+async fn check(
+    name: String,
+    description: &'static str,
+    check: impl Future<Output = Result<(), Failure>>,
+) -> (String, Result<(), &'static str>) {
+    let result = match tokio::time::timeout(TIMEOUT, check).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::warn!(check = name, error = chain(&*error), "not ready");
+            Err(description)
+        }
+        Err(_) => {
+            tracing::warn!(check = name, timeout_s = TIMEOUT.as_secs(), "not ready: timeout");
+            Err("does not respond in time")
+        }
+    };
+    (name, result)
+}

@@ -1,0 +1,41 @@
+//! Responses of server-sent events.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+use serde::Serialize;
+
+/// A comment is sent after so long without an event. Proxies close connections that are silent
+/// for 30 to 60 s.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A chunk of the stream.
+pub type Chunk = Result<Bytes, Infallible>;
+
+/// The response with a stream of chunks.
+pub fn response(chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // nginx would buffer the events.
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(chunks)
+}
+
+/// An event whose data is JSON.
+pub fn event(name: &str, id: Option<&dyn fmt::Display>, data: &impl Serialize) -> Chunk {
+    // The JSON has no line breaks. Views always serialize.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    Ok(format!("event: {name}\n{id}data: {data}\n\n").into())
+}
+
+/// A comment, which clients ignore.
+pub fn heartbeat() -> Chunk {
+    Ok(Bytes::from_static(b":\n\n"))
+}

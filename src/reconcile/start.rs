@@ -1,0 +1,51 @@
+//! Starts runs for clients.
+
+use std::sync::Arc;
+
+use super::{Reconciler, StartError};
+use crate::app::idempotency::IdempotencyKey;
+use crate::db::idempotency::Claim;
+use crate::domain::run::{Run, RunRequest};
+use crate::domain::{Owner, RunId};
+
+impl Reconciler {
+    /// Starts a run, or returns the run that an earlier request with the same key started.
+    /// With `wait`, a run that this call starts is returned when it has ended.
+    pub async fn start_once(
+        self: &Arc<Self>,
+        owner: &Owner,
+        key: Option<&IdempotencyKey>,
+        request: RunRequest,
+        wait: bool,
+    ) -> Result<Run, StartError> {
+        let create = |claim: Option<Claim>| async move {
+            match claim {
+                Some(claim) => self.start_claimed(&claim, request, wait).await,
+                None => {
+                    let started = self.start(request).await?;
+                    Ok(if wait { started.wait().await } else { started.run })
+                }
+            }
+        };
+        let load = |id| async move { Ok(self.app.run(RunId(id)).await?) };
+        self.app.idempotent(owner, key, create, load).await
+    }
+
+    /// The run and its key are not written in one transaction. If an earlier attempt crashed
+    /// between the two, the run exists already.
+    async fn start_claimed(
+        self: &Arc<Self>,
+        claim: &Claim,
+        request: RunRequest,
+        wait: bool,
+    ) -> Result<Run, StartError> {
+        let id = RunId(claim.resource);
+        if let Some(run) = self.app.db.runs().find(id).await? {
+            self.app.db.idempotency().complete(claim).await?;
+            return Ok(run);
+        }
+        let started = self.start_as(id, request, None).await?;
+        self.app.db.idempotency().complete(claim).await?;
+        Ok(if wait { started.wait().await } else { started.run })
+    }
+}
