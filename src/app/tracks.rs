@@ -78,7 +78,8 @@ impl App {
         change: impl Fn(TrackFields) -> TrackFields + Send,
     ) -> Result<WithUpload> {
         for _ in 0..MAX_TRIES {
-            let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
+            let track =
+                self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
             let fields = change(TrackFields {
                 title: track.title.clone(),
                 artist_name: track.artist_name.clone(),

@@ -1,7 +1,7 @@
-//! The `OpenAPI` document, put together from the routes' own.
+//! The OpenAPI document, assembled from the documentation of the routes.
 //!
-//! `openapi.json` beside this file is its committed snapshot: a change of the API shows in
-//! review. `UPDATE_SNAPSHOTS=1 cargo test` writes it anew.
+//! `openapi.json` is its committed snapshot, so that a change of the API is visible in review.
+//! `UPDATE_SNAPSHOTS=1 cargo test` writes it.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ use super::api::{
     self, events, orphans, problems, reconciliations, service, stats, tracks, uploads, webhooks,
 };
 use super::middleware::access::Access;
-use super::problem::{PROBLEM_JSON, Problem};
+use super::problem::{Code, PROBLEM_JSON, Problem, Row};
 
-/// The document, as it is served.
+/// The JSON of the document.
 pub struct Document(pub Bytes);
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "upload-coordinator",
         description = "Presigned uploads straight to S3, with a status you can trust.\n\n\
-            Errors are `application/problem+json` (RFC 9457). Every answer carries \
-            `X-Request-Id`. Every path answers with and without a trailing slash, and GET \
-            also as HEAD."),
+            Errors are `application/problem+json` (RFC 9457). Every response has an \
+            `X-Request-Id`. Every path works with and without a trailing slash, and every \
+            GET also as HEAD."),
     paths(
         tracks::list::handle,
         tracks::create::handle,
@@ -71,13 +71,13 @@ pub struct Document(pub Bytes);
         service::redoc::handle,
     ),
     components(schemas(Problem)),
-    modifiers(&Security, &EveryAnswer),
+    modifiers(&Security, &CommonResponses),
     tags(
-        (name = "tracks", description = "Records that files belong to"),
-        (name = "uploads", description = "Files on their way, arrived, or ended"),
-        (name = "events", description = "What stores tell"),
+        (name = "tracks", description = "Records with a file"),
+        (name = "uploads", description = "Uploads of files"),
+        (name = "events", description = "Events from stores"),
         (name = "admin", description = "Reconciliation"),
-        (name = "service", description = "The service about itself"),
+        (name = "service", description = "Health and documentation of the service"),
     ),
 )]
 struct Api;
@@ -96,22 +96,22 @@ pub fn document() -> serde_json::Result<String> {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 pub struct PagingParams {
-    /// How many rows at most.
+    /// The maximum number of items.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
-    /// `next_cursor` of the page before, of the same list in the same order.
+    /// The `next_cursor` of the previous page of the same list in the same order.
     cursor: Option<String>,
 }
 
-/// A server-sent event, as its fields are on the wire.
+/// A server-sent event.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "documents the streams")]
 pub struct ServerSentEvent {
-    /// Its kind.
+    /// The type of the event.
     event: String,
-    /// What `Last-Event-ID` names it by.
+    /// The id, for `Last-Event-ID`.
     id: Option<String>,
-    /// JSON.
+    /// The data as JSON.
     data: String,
 }
 
@@ -129,83 +129,86 @@ macro_rules! problems {
 }
 
 problems! {
-    /// A query that can't be read.
-    BadQuery = [("400", "A parameter is wrong; `errors` names it")],
-    /// An upload that does not come in parts.
+    /// An invalid query.
+    BadQuery = [("400", "A parameter is invalid; `errors` names it")],
+    /// An upload that is not a multipart upload.
     NotInParts = [("400", "The upload's strategy is not `multipart`")],
-    /// A JSON body that can't be read.
+    /// An invalid JSON body.
     BadBody = [
-        ("400", "The input breaks a rule; `errors` names the fields"),
-        ("408", "The body did not come in time"),
-        ("413", "The body is over its limit"),
+        ("400", "The input is invalid; `errors` names the fields"),
+        ("408", "The body did not arrive in time"),
+        ("413", "The body is too large"),
         ("415", "The body is not JSON"),
     ],
-    /// A file that can't be taken.
+    /// A file that is refused.
     BadFile = [
-        ("400", "The file breaks a rule of the policy; `errors` says which"),
-        ("403", "`/problems/disabled`: direct uploads are switched off; or `/problems/forbidden`: \
-            the token lacks the scope `uploads:write`"),
+        ("400", "The file violates a rule of the policy; `errors` names it"),
+        ("403", "`/problems/disabled`: direct uploads are disabled; or `/problems/forbidden`: \
+            the token does not have the scope `uploads:write`"),
         ("408", "The client stopped sending"),
-        ("409", "The upload was ended while its bytes were coming"),
-        ("415", "The policy takes no such media type"),
+        ("409", "The upload ended while it was in progress"),
+        ("415", "The policy does not allow this media type"),
     ],
-    /// A sender without the token.
+    /// A sender of events without the token.
     Refused = [
         ("401", "The token is missing or wrong"),
-        ("403", "`/problems/disabled`: events are not taken here"),
+        ("403", "`/problems/disabled`: bucket events are not accepted"),
     ],
-    /// A key that came before.
+    /// Errors of an idempotency key.
     OnceOnly = [
         ("409", "`/problems/idempotency-in-flight`: the first request with the key has not \
-            ended"),
-        ("422", "`/problems/idempotency-mismatch`: the key came with another request before"),
+            finished"),
+        ("422", "`/problems/idempotency-mismatch`: the key belongs to another request"),
     ],
-    /// A client that reads something else.
-    NotAcceptable = [("406", "The `Accept` header admits neither JSON nor problems")],
-    /// Nothing there.
-    NotFound = [("404", "There is no such thing")],
-    /// A state that refuses it.
-    Conflict = [("409", "The state refuses it")],
-    /// The object is not in the store.
-    NotArrived = [("409", "`/problems/not-arrived`: the object is not there yet")],
-    /// The parts are not the file.
+    /// A client that does not accept the response.
+    NotAcceptable = [("406", "`Accept` allows neither JSON nor problem documents")],
+    /// A resource that does not exist.
+    NotFound = [("404", "There is no such resource")],
+    /// An operation that the state does not allow.
+    Conflict = [("409", "Not possible in the current state")],
+    /// An object that is not in the store.
+    NotArrived = [("409", "`/problems/not-arrived`: the object is not in the store yet")],
+    /// Parts that are not the whole file.
     PartsIncomplete = [("409", "`/problems/parts-incomplete`: `missing`, `wrong` and \
-        `unexpected` number the parts; or `/problems/parts-gone`: presign and send again")],
-    /// The store holds no parts.
-    PartsGone = [("409", "`/problems/parts-gone`: presign the upload and send them again")],
-    /// The only file is on its way.
-    FilePending = [("409", "`/problems/file-pending`: the only file is on its way")],
-    /// A run is at work.
-    RunActive = [("409", "`/problems/run-active`: `run_id` is at work on that mode and policy; \
+        `unexpected` list part numbers; or `/problems/parts-gone`: presign and upload again")],
+    /// Parts that the store no longer has.
+    PartsGone = [("409", "`/problems/parts-gone`: presign the upload and upload the parts again")],
+    /// A file that has not arrived.
+    FilePending = [("409", "`/problems/file-pending`: the only file has not arrived yet")],
+    /// Another active run.
+    RunActive = [("409", "`/problems/run-active`: `run_id` is active for this mode and policy; \
         or `/problems/idempotency-in-flight`")],
-    /// A key that came with another request before.
+    /// A key of another request.
     OtherKey = [
-        ("422", "`/problems/idempotency-mismatch`: the key came with another request before"),
+        ("422", "`/problems/idempotency-mismatch`: the key belongs to another request"),
     ],
-    /// Something is down.
-    NotReady = [("503", "Something is down; `checks` says what")],
+    /// A service that is not ready.
+    NotReady = [("503", "Something is not available; `checks` names it")],
 }
 
-fn problem(status: &str, text: &str) -> Response {
-    let (name, title) = match status {
-        "400" => ("validation", "The input breaks a rule"),
-        "401" => ("unauthorized", "Who are you?"),
-        "403" => ("forbidden", "The token lacks a scope"),
-        "404" => ("not-found", "Not found"),
-        "406" => ("not-acceptable", "Nothing that the client reads"),
-        "408" => ("request-timeout", "The body did not come in time"),
-        "409" => ("state-conflict", "The state refuses it"),
-        "413" => ("body-too-large", "The body is over its limit"),
-        "415" => ("unsupported-media-type", "Unsupported media type"),
-        "422" => ("idempotency-mismatch", "The key was used for another request"),
-        "429" => ("rate-limited", "Too many requests"),
-        "502" => ("store-error", "The object store failed"),
-        "503" => ("unavailable", "Not available; try again"),
-        _ => ("internal", "Internal server error"),
+/// A response with a problem document. A description that starts with a problem type in
+/// backquotes is about that problem; otherwise the status decides.
+fn problem(status: &str, description: &str) -> Response {
+    let default = match status {
+        "400" => Code::Validation,
+        "401" => Code::Unauthorized,
+        "403" => Code::Forbidden,
+        "404" => Code::NotFound,
+        "406" => Code::NotAcceptable,
+        "408" => Code::Timeout,
+        "409" => Code::State,
+        "413" => Code::TooLarge,
+        "415" => Code::MediaType,
+        "422" => Code::KeyMismatch,
+        "429" => Code::RateLimited,
+        "502" => Code::Store,
+        "503" => Code::Unavailable,
+        _ => Code::Internal,
     };
-    let kind = text.strip_prefix('`').and_then(|text| text.split_once('`'));
-    let kind = kind.map_or(format!("/problems/{name}"), |(kind, _)| kind.to_owned());
-    let mut example = json!({"type": kind, "title": title,
+    let name = description.strip_prefix("`/problems/").and_then(|text| text.split_once('`'));
+    let code = name.and_then(|(name, _)| Code::named(name)).unwrap_or(default);
+    let Row { name, title, .. } = code.row();
+    let mut example = json!({"type": format!("/problems/{name}"), "title": title,
         "status": status.parse::<u16>().unwrap_or(500),
         "request_id": "0190a6f2-7b3c-7def-8123-456789abcdef"});
     if status == "400" {
@@ -215,35 +218,39 @@ fn problem(status: &str, text: &str) -> Response {
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
-    ResponseBuilder::new().description(text).content(PROBLEM_JSON, content).build()
+    ResponseBuilder::new().description(description).content(PROBLEM_JSON, content).build()
 }
 
-/// What every operation may answer, and what every answer carries.
-struct EveryAnswer;
+/// Adds the responses that every operation can have, and the headers that every response has.
+struct CommonResponses;
 
-impl Modify for EveryAnswer {
+impl Modify for CommonResponses {
     fn modify(&self, document: &mut Spec) {
         for (path, item) in &mut document.paths.paths {
             let operations =
                 [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
             let mut named: Option<String> = None;
             for operation in operations.into_iter().flatten() {
-                // One handler of two methods: ids must differ all the same.
+                // Two methods can share a handler, but operation ids must be unique.
                 if named.is_some() && named == operation.operation_id {
                     operation.operation_id = named.as_ref().map(|id| format!("{id}_too"));
                 }
                 named.clone_from(&operation.operation_id);
                 if path.starts_with("/api/") && !path.starts_with("/api/schema") {
-                    add(operation, "500", "A fault of this service, without its internals");
+                    add(operation, "500", "The service failed");
                     add(operation, "502", "The object store refused or failed");
-                    add(operation, "503", "Not available now; try again after `Retry-After`");
+                    add(
+                        operation,
+                        "503",
+                        "Not available; try again after the seconds in `Retry-After`",
+                    );
                 }
                 for response in operation.responses.responses.values_mut() {
                     if let RefOr::T(response) = response {
                         let id = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
                         let header = HeaderBuilder::new()
                             .schema(Some(id))
-                            .description(Some("The client's own, or a new one"));
+                            .description(Some("The id from the client, or a new one"));
                         let header = RefOr::T(header.build());
                         response.headers.insert("X-Request-Id".to_owned(), header);
                     }
@@ -253,7 +260,7 @@ impl Modify for EveryAnswer {
     }
 }
 
-/// What each route asks of its callers and gives them, as [`api::rules`] has it.
+/// Adds the access rule and media type of each route, from [`api::rules`].
 struct Security;
 
 impl Modify for Security {
@@ -266,13 +273,13 @@ impl Modify for Security {
         components.add_security_scheme(
             BEARER,
             scheme(
-                "An API key (`uck_...`) or a JSON Web Token. Where `auth.mode` is `none`, nothing \
-             is asked for.",
+                "An API key (`uck_...`) or a JSON Web Token. With `auth.mode = \"none\"`, no \
+             token is needed.",
             ),
         );
         components.add_security_scheme(
             EVENTS,
-            scheme("The token of the configuration's `events.token`."),
+            scheme("The token in `events.token` of the configuration."),
         );
         let table = api::rules();
         for (path, item) in &mut document.paths.paths {
@@ -291,7 +298,7 @@ impl Modify for Security {
                     add(
                         operation,
                         "406",
-                        "The `Accept` header admits neither this answer nor problems",
+                        "`Accept` allows neither this media type nor problem documents",
                     );
                 }
             }
@@ -308,8 +315,12 @@ fn secure(operation: &mut Operation, access: Access) {
         Access::Events => vec![SecurityRequirement::new(EVENTS, [""; 0])],
         Access::Needs(scope) => {
             add(operation, "401", "The token is missing, unknown, revoked or expired");
-            add(operation, "403", &format!("The token lacks the scope `{scope}`"));
-            add(operation, "429", "More requests than the caller may send; see `Retry-After`");
+            add(operation, "403", &format!("The token does not have the scope `{scope}`"));
+            add(
+                operation,
+                "429",
+                "Too many requests; try again after the seconds in `Retry-After`",
+            );
             vec![SecurityRequirement::new(BEARER, [scope.name()])]
         }
     });
@@ -325,7 +336,7 @@ mod tests {
     use super::document;
 
     #[test]
-    fn every_operation_says_what_it_asks_of_its_callers() {
+    fn every_operation_declares_its_security() {
         let document: serde_json::Value = serde_json::from_str(&document().unwrap()).unwrap();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -335,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_snapshot_is_the_document() {
+    fn the_snapshot_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/openapi.json");
         let document = document().unwrap();
         if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

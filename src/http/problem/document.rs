@@ -19,7 +19,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 /// A problem document (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "type": "/problems/validation", "title": "The input breaks a rule", "status": 400,
+    "type": "/problems/validation", "title": "The input is invalid", "status": 400,
     "detail": "title: Must be at most 100 characters long",
     "request_id": "0190a6f2-7b3c-7def-8123-456789abcdef",
     "errors": {"title": ["Must be at most 100 characters long"]},
@@ -28,20 +28,20 @@ pub struct Problem {
     /// A stable reference for the kind of problem, such as `/problems/validation`.
     #[serde(rename = "type")]
     kind: String,
-    /// The kind of problem in a few words.
+    /// A short summary of the kind of problem.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// This occurrence, for people.
+    /// A sentence about this occurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    /// The request, as the log knows it.
+    /// The id of the request, which is also in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
-    /// For bad input: sentences by field.
+    /// For invalid input: messages by field.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<BTreeMap<String, Vec<String>>>,
-    /// What some kinds add, such as `run_id`.
+    /// Members of some kinds, such as `run_id`.
     #[serde(flatten)]
     #[schema(ignore)]
     more: Map<String, Value>,

@@ -1,5 +1,5 @@
-//! What clients see: the wire shapes, mapped field by field from the domain, so that a
-//! new field there breaks the build here.
+//! The JSON of responses. Each view maps a domain value field by field, so that a new field of the
+//! domain does not compile until a view includes or ignores it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -19,14 +19,14 @@ pub use uploads::{ChecksumView, RequestView, StatusName, UploadView};
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PageView<T> {
-    /// The rows.
+    /// The items.
     pub items: Vec<T>,
-    /// For `cursor` of the next page; null on the last.
+    /// The value of `cursor` for the next page. Null on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> PageView<T> {
-    /// A page, each row mapped, its cursor sealed.
+    /// The page of views, with a signed cursor.
     pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, seal: &Seal) -> Self {
         let Page { items, next } = page.map(view);
         Self { items, next_cursor: next.map(|cursor| cursor.encode(seal)) }

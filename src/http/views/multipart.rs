@@ -1,4 +1,4 @@
-//! Parts of uploads: planned, signed, and held by the store.
+//! Parts of uploads: planned, signed, and stored.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,14 +8,14 @@ use crate::app::multipart::SignedPart;
 use crate::domain::PartPlan;
 use crate::storage::Part;
 
-/// How a file is cut into parts.
+/// How a file is split into parts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Multipart)]
 pub struct MultipartView {
-    /// The size of every part but the last, in bytes.
+    /// The size of every part except the last, in bytes.
     #[schema(example = 16_777_216)]
     pub part_size: u64,
-    /// How many parts there are, numbered from 1.
+    /// The number of parts. Part numbers start at 1.
     #[schema(example = 13)]
     pub part_count: u16,
 }
@@ -30,7 +30,7 @@ impl From<PartPlan> for MultipartView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SignedParts)]
 pub struct SignedPartsView {
-    /// In the order asked for.
+    /// In the order of the request.
     pub parts: Vec<SignedPartView>,
 }
 
@@ -44,7 +44,7 @@ impl From<Vec<SignedPart>> for SignedPartsView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SignedPart)]
 pub struct SignedPartView {
-    /// The part's number.
+    /// The part number.
     #[schema(example = 1)]
     pub part_number: u16,
     /// The request to send.
@@ -59,7 +59,7 @@ impl From<SignedPart> for SignedPartView {
     }
 }
 
-/// What the store holds of an upload in parts.
+/// The parts of a multipart upload that the store has.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = HeldParts)]
 pub struct HeldPartsView {
@@ -73,17 +73,17 @@ impl From<Vec<Part>> for HeldPartsView {
     }
 }
 
-/// One part that the store holds.
+/// One part that the store has.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = HeldPart)]
 pub struct HeldPartView {
-    /// The part's number.
+    /// The part number.
     #[schema(example = 1)]
     pub part_number: u16,
-    /// In bytes.
+    /// The size in bytes.
     #[schema(example = 16_777_216)]
     pub size: u64,
-    /// Without quotes.
+    /// The ETag without quotes.
     pub etag: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reconciliation runs, and what they found.
+//! Reconciliation runs and their findings.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::domain::run::{Counters, Finding, Run, RunRequest};
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Run)]
 pub struct RunView {
-    /// Its id.
+    /// The id of the run.
     pub id: Uuid,
     /// `incremental` or `audit`.
     #[schema(example = "audit")]
@@ -19,18 +19,18 @@ pub struct RunView {
     /// `schedule`, `api`, `cli` or `startup`.
     #[schema(example = "api")]
     pub trigger: &'static str,
-    /// Whether it only looks.
+    /// Whether the run changes nothing.
     pub dry_run: bool,
     /// `running`, `succeeded`, `failed`, `stopped` or `cancelled`.
     #[schema(example = "succeeded")]
     pub status: &'static str,
-    /// When it started.
+    /// When the run started.
     pub started_at: DateTime<Utc>,
-    /// When it ended.
+    /// When the run ended.
     pub finished_at: Option<DateTime<Utc>>,
-    /// What it changed so far.
+    /// What the run changed so far.
     pub counters: Counters,
-    /// Why it failed or stopped.
+    /// Why the run failed or stopped.
     pub error: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl From<Run> for RunView {
     }
 }
 
-/// What a run saw.
+/// Something that a run found.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingView {
@@ -60,19 +60,19 @@ pub struct FindingView {
     /// `rejected`.
     #[schema(example = "orphan")]
     pub kind: &'static str,
-    /// Under which policy.
+    /// The policy.
     #[schema(example = "tracks")]
     pub policy: String,
-    /// The object's key.
+    /// The key of the object.
     pub key: String,
-    /// The upload, where there is one.
+    /// The upload, if there is one.
     pub upload_id: Option<Uuid>,
-    /// The object's size in bytes, where it is known.
+    /// The size of the object in bytes, if it is known.
     pub size: Option<u64>,
-    /// A few words more: the rule that was broken, a multipart upload's id, or `delete` for
-    /// the object of an ended upload that the run deletes (a dry run: would delete).
+    /// The rule that was violated, the id of a multipart upload, or `delete` for the object of an
+    /// ended upload that the run deletes (in a dry run: would delete).
     pub detail: Option<String>,
-    /// When it was seen.
+    /// When it was found.
     pub found_at: DateTime<Utc>,
 }
 

@@ -1,4 +1,4 @@
-//! Tracks, and URLs of their files.
+//! Tracks, and URLs for their files.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::db::tracks::EMPTY;
 use crate::domain::{Status, Track, Upload};
 use crate::storage::signer::SignedRequest;
 
-/// A track: the record that a file belongs to.
+/// A track: a record with a file.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Track)]
 pub struct TrackView {
-    /// Its id.
+    /// The id of the track.
     pub id: Uuid,
     /// 1 to 100 characters.
     #[schema(example = "Blue in Green")]
@@ -25,13 +25,13 @@ pub struct TrackView {
     /// 1 to 100 characters.
     #[schema(example = "Miles Davis")]
     pub artist_name: String,
-    /// The day of release.
+    /// The release date.
     #[schema(example = "1959-08-17")]
     pub release_date: Option<NaiveDate>,
-    /// The path of the file route, or null until bytes are verified.
+    /// The path of the file. Null until a file is verified.
     #[schema(example = "/api/tracks/0190a6f2-7b3c-7def-8123-456789abcdef/file")]
     pub file: Option<String>,
-    /// The newest upload's status, or `empty`.
+    /// The status of the newest upload, or `empty`.
     #[schema(example = "uploaded")]
     pub status: &'static str,
     /// The newest upload.
@@ -71,38 +71,39 @@ impl From<WithUpload> for TrackView {
     }
 }
 
-/// A URL for a track's file, and the upload that it made.
+/// A URL for a track's file, and its new upload.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PresignedUrl)]
 pub struct PresignedUrlView {
-    /// Carries the signature: keep it out of logs.
+    /// Contains the signature. Do not log it.
     pub url: String,
     /// The HTTP method.
     #[schema(example = "PUT")]
     pub method: &'static str,
-    /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
+    /// Send exactly these headers and no other `x-amz-*`. The HTTP client sets host and
+    /// content-length itself.
     pub headers: BTreeMap<String, String>,
-    /// When the store stops taking it.
+    /// When the URL expires.
     pub expires_at: DateTime<Utc>,
     /// The upload.
     pub upload: UploadView,
 }
 
 impl PresignedUrlView {
-    /// The signed request of a new upload, beside the upload.
+    /// The signed request of a new upload, with the upload.
     pub fn new(signed: SignedRequest, upload: Upload) -> Self {
         let SignedRequest { method, url, headers, fields: _, expires_at } = signed;
         Self { url, method, headers, expires_at, upload: upload.into() }
     }
 }
 
-/// A URL to download from.
+/// A URL for a download.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = FileUrl)]
 pub struct FileUrlView {
-    /// Carries the signature: keep it out of logs.
+    /// Contains the signature. Do not log it.
     pub url: String,
-    /// When the store stops honouring it.
+    /// When the URL expires.
     pub expires_at: DateTime<Utc>,
 }
 

@@ -1,4 +1,4 @@
-//! Uploads, and the requests that are signed for them.
+//! Uploads, and the signed requests for them.
 
 use std::collections::BTreeMap;
 
@@ -31,25 +31,26 @@ impl From<&Checksum> for ChecksumView {
     }
 }
 
-/// A signed request, to be sent to the store just so.
+/// A signed request to the store.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SignedRequest)]
 pub struct RequestView {
     /// The HTTP method.
     #[schema(example = "PUT")]
     pub method: &'static str,
-    /// Carries the signature: keep it out of logs.
+    /// Contains the signature. Do not log it.
     #[schema(
         example = "https://s3.example.com/uploads/tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
     )]
     pub url: String,
-    /// Send exactly these, and no other `x-amz-*`; host and content-length set themselves.
+    /// Send exactly these headers and no other `x-amz-*`. The HTTP client sets host and
+    /// content-length itself.
     #[schema(example = json!({"content-type": "audio/mpeg"}))]
     pub headers: BTreeMap<String, String>,
-    /// For a form upload: fields to send before the file.
+    /// For a form upload: the fields to send before the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<String, String>>,
-    /// When the store stops taking it.
+    /// When the URL expires.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -61,63 +62,63 @@ impl From<SignedRequest> for RequestView {
     }
 }
 
-/// An upload: one file on its way, arrived, or ended.
+/// An upload of one file.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Upload)]
 pub struct UploadView {
-    /// Its id, which is in its key.
+    /// The id of the upload. The key contains it.
     pub id: Uuid,
-    /// The rules it is under.
+    /// The policy.
     #[schema(example = "tracks")]
     pub policy: String,
-    /// The track it is for, if any.
+    /// The track of the file, if any.
     pub track_id: Option<Uuid>,
-    /// Where it stands.
+    /// The status.
     #[schema(value_type = StatusName)]
     pub status: &'static str,
-    /// The object's key.
+    /// The key of the object.
     #[schema(example = "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef")]
     pub key: String,
-    /// The file's name.
+    /// The name of the file.
     #[schema(example = "song.mp3")]
     pub filename: Option<String>,
-    /// As seen, or as declared while nothing was seen.
+    /// The media type of the object. Until the object is observed, the declared one.
     #[schema(example = "audio/mpeg")]
     pub content_type: Option<String>,
-    /// In bytes; as seen, or as declared while nothing was seen.
+    /// The size of the object in bytes. Until the object is observed, the declared one.
     #[schema(example = 4_194_304)]
     pub size: Option<u64>,
-    /// As seen, or as declared while nothing was seen.
+    /// The checksum of the object. Until the object is observed, the declared one.
     pub checksum: Option<ChecksumView>,
-    /// How the bytes come: `put`, `post`, `multipart` or `direct`.
+    /// How the file is uploaded: `put`, `post`, `multipart` or `direct`.
     #[schema(example = "put")]
     pub strategy: &'static str,
-    /// The client's own pairs, stored with the object.
+    /// The metadata from the client, stored with the object.
     pub metadata: BTreeMap<String, String>,
-    /// When the newest URL ends.
+    /// When the newest URL expires.
     pub expires_at: DateTime<Utc>,
-    /// The object's, without quotes.
+    /// The ETag of the object, without quotes.
     pub etag: Option<String>,
-    /// The object's, in a bucket that keeps versions.
+    /// The version of the object, in a bucket with versioning.
     pub version_id: Option<String>,
-    /// What showed the object: `confirm`, `event`, `scan` or `direct`.
+    /// How the service learned of the object: `confirm`, `event`, `scan` or `direct`.
     #[schema(example = "confirm")]
     pub confirmed_by: Option<&'static str>,
-    /// Whether the bytes came after it had expired.
+    /// Whether the file arrived after the upload had expired.
     pub late: bool,
-    /// Why it was rejected or removed.
+    /// Why the upload was rejected or removed.
     #[schema(example = "too-large")]
     pub reason: Option<&'static str>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
-    /// When its bytes were verified.
+    /// When the file was verified.
     pub uploaded_at: Option<DateTime<Utc>>,
-    /// The request to send, where one was just signed.
+    /// The request to send. Only in responses that sign one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestView>,
-    /// How to cut the file, where it is to be sent in parts.
+    /// How to split the file. Only for multipart uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multipart: Option<MultipartView>,
 }
@@ -200,18 +201,18 @@ impl From<Created> for UploadView {
 #[serde(rename_all = "lowercase")]
 #[schema(as = Status)]
 pub enum StatusName {
-    /// Waiting for bytes.
+    /// The file has not arrived.
     Pending,
-    /// The bytes are there and pass the rules.
+    /// The file is verified.
     Uploaded,
-    /// The deadline passed without bytes.
+    /// The deadline passed before the file arrived.
     Expired,
-    /// Bytes came and broke a rule.
+    /// The file violates a rule.
     Rejected,
-    /// The client gave up.
+    /// The client cancelled the upload.
     Cancelled,
-    /// Verified bytes are gone.
+    /// The verified file disappeared from the store.
     Missing,
-    /// Not wanted any more.
+    /// The file was deleted or replaced.
     Removed,
 }

@@ -26,7 +26,7 @@ fn real(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_operation_refuses_who_reads_neither_its_answer_nor_problems_where_it_says_so() {
+async fn documented_operations_refuse_a_client_that_accepts_neither_the_response_nor_problems() {
     let server = Server::start().await;
     let document = server.get("/api/schema").await.json();
     let (mut refusing, mut silent) = (0, 0);
@@ -56,7 +56,7 @@ async fn every_operation_refuses_who_reads_neither_its_answer_nor_problems_where
 }
 
 #[tokio::test]
-async fn who_is_refused_has_changed_nothing_and_is_told_what_there_is() {
+async fn a_406_changes_nothing_and_names_the_media_type() {
     let server = Server::start().await;
     let body = json!({"title": "t", "artist_name": "a"});
     let request = server.request("POST", "/api/tracks").header("accept", "text/html");
@@ -81,7 +81,7 @@ async fn who_is_refused_has_changed_nothing_and_is_told_what_there_is() {
 }
 
 #[tokio::test]
-async fn errors_are_problems_whatever_the_client_reads() {
+async fn errors_are_problem_documents_whatever_accept_says() {
     let server = Server::start().await;
     for (method, path, status, name) in [
         ("GET", "/nowhere", 404, "not-found"),
@@ -96,7 +96,7 @@ async fn errors_are_problems_whatever_the_client_reads() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_told_that_first() {
+async fn an_unauthenticated_request_is_401_before_406() {
     let server = Server::keyed().await;
     let stranger = reading(&server, "GET", "/api/tracks", "text/html").await;
     stranger.is_problem(401, "unauthorized");
@@ -107,7 +107,7 @@ async fn a_stranger_is_told_that_first() {
 }
 
 #[tokio::test]
-async fn a_player_that_asks_for_audio_is_sent_on_to_the_file() {
+async fn a_player_that_accepts_audio_is_redirected_to_the_file() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");

@@ -11,7 +11,7 @@ use super::kit::{Server, answer};
 const NOBODY: &str = "0190a6f2-7b3c-7def-8123-456789abcdef";
 
 #[tokio::test]
-async fn every_bad_field_of_a_track_is_named() {
+async fn every_invalid_field_of_a_track_is_named() {
     let server = Server::start().await;
     let good = json!({"title": "t", "artist_name": "a"});
     for (field, value) in [
@@ -47,7 +47,7 @@ async fn every_bad_field_of_a_track_is_named() {
 }
 
 #[tokio::test]
-async fn every_bad_field_of_an_upload_is_named() {
+async fn every_invalid_field_of_an_upload_is_named() {
     let server = Server::start().await;
     let good = json!({"filename": "a.mp3"});
     for (field, value) in [
@@ -98,7 +98,7 @@ async fn every_bad_field_of_an_upload_is_named() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_object_is_refused() {
+async fn a_body_that_is_not_a_json_object_is_refused() {
     let server = Server::start().await;
     for body in
         ["", "{", "[]", "null", "\"x\"", "{\"title\": \"a\"} {}", "{\"title\": \"\\ud800\"}"]
@@ -137,7 +137,7 @@ async fn a_body_of_another_media_type_is_415() {
 }
 
 #[tokio::test]
-async fn a_json_body_over_its_limit_is_413_whether_or_not_it_says_its_length() {
+async fn a_json_body_over_its_limit_is_413_with_and_without_content_length() {
     let server = Server::start().await;
     let body = json!({"title": "x".repeat(100_000)}).to_string();
     let request = server.request("POST", "/api/tracks").body(body.clone());
@@ -151,7 +151,7 @@ async fn a_json_body_over_its_limit_is_413_whether_or_not_it_says_its_length() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_none_is_404_on_every_route() {
+async fn an_invalid_or_unknown_id_is_404_on_every_route() {
     let server = Server::start().await;
     for id in ["5", "x", "%00", "0190a6f27b3c7def8123456789abcdef", NOBODY] {
         for (method, path) in [
@@ -182,7 +182,7 @@ async fn an_id_that_is_none_is_404_on_every_route() {
 }
 
 #[tokio::test]
-async fn every_bad_parameter_of_a_list_is_named() {
+async fn every_invalid_parameter_of_a_list_is_named() {
     let server = Server::start().await;
     let run = NOBODY;
     for (path, field) in [
@@ -212,7 +212,7 @@ async fn every_bad_parameter_of_a_list_is_named() {
 }
 
 #[tokio::test]
-async fn a_run_that_can_not_be_is_refused_by_field() {
+async fn every_invalid_field_of_a_run_is_named() {
     let server = Server::start().await;
     let path = "/api/admin/reconciliations";
     for (field, body) in [
@@ -253,7 +253,7 @@ async fn an_unknown_path_is_404_and_an_unknown_method_405_with_allow() {
 }
 
 #[tokio::test]
-async fn a_path_as_a_filename_is_refused_however_it_is_written() {
+async fn a_path_as_filename_is_refused_in_every_encoding() {
     let server = Server::start().await;
     let track = server.track().await;
     for name in ["..%2Fa.mp3", "x/a.mp3", "a%5Cb.mp3", "a%00.mp3", "%ff.mp3", "a%0a.mp3", "a.exe"] {
@@ -269,7 +269,7 @@ async fn a_path_as_a_filename_is_refused_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_when_it_is_fit_for_a_log_and_made_otherwise() {
+async fn a_request_id_is_kept_if_it_is_safe_to_log_and_generated_otherwise() {
     let server = Server::start().await;
     let sent = answer(server.request("GET", "/healthz").header("x-request-id", "mine-1")).await;
     assert_eq!(sent.header("x-request-id"), "mine-1");
@@ -283,7 +283,7 @@ async fn a_request_id_is_taken_when_it_is_fit_for_a_log_and_made_otherwise() {
 }
 
 #[tokio::test]
-async fn every_path_answers_with_a_trailing_slash() {
+async fn every_path_works_with_a_trailing_slash() {
     let server = Server::start().await;
     let track = server.track().await;
     for path in ["/healthz/", "/api/tracks/", "/api/uploads/?limit=1", "/api/schema/"] {

@@ -46,7 +46,7 @@ async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
 }
 
 #[tokio::test]
-async fn a_form_may_have_other_fields_around_its_file() {
+async fn a_form_can_have_other_fields_around_its_file() {
     let server = Server::start().await;
     let track = server.track().await;
     // Two parts and a bit, so that the store gets more than one of ours.
@@ -63,7 +63,7 @@ async fn a_form_may_have_other_fields_around_its_file() {
 }
 
 #[tokio::test]
-async fn a_form_without_one_file_is_refused_and_leaves_nothing() {
+async fn a_form_without_exactly_one_file_is_refused_and_leaves_nothing() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
@@ -83,7 +83,7 @@ async fn a_form_without_one_file_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_breaks_a_rule_is_answered_before_it_is_sent_whole() {
+async fn a_file_that_violates_a_rule_is_refused_before_it_is_received_completely() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
@@ -103,7 +103,7 @@ async fn a_file_that_breaks_a_rule_is_answered_before_it_is_sent_whole() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_a_cancelled_upload_and_no_parts() {
+async fn a_client_that_disconnects_leaves_a_cancelled_upload_and_no_parts() {
     let server = Server::start().await;
     let track = server.track().await;
     let mut socket = TcpStream::connect(server.address).await.expect("a connection");

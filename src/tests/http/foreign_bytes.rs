@@ -22,7 +22,7 @@ async fn taking_events() -> Server {
 }
 
 #[test]
-fn a_spoiled_event_is_taken_or_refused() {
+fn a_mutated_event_is_accepted_or_refused() {
     let key = "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef";
     let record = json!({"Records": [{"eventName": "s3:ObjectCreated:Put",
         "s3": {"bucket": {"name": "memory"}, "object": {"key": key}}}]});
@@ -38,7 +38,7 @@ fn a_spoiled_event_is_taken_or_refused() {
 }
 
 #[test]
-fn a_spoiled_list_of_parts_is_refused_or_signed_as_it_stands() {
+fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
     // One part, and a second list that names it twice.
     let lists = prop::sample::select(vec![
         r#"{"part_numbers": [1], "expires_in": 60}"#,
@@ -67,7 +67,7 @@ fn a_spoiled_list_of_parts_is_refused_or_signed_as_it_stands() {
 }
 
 #[test]
-fn a_spoiled_query_is_answered_or_refused() {
+fn a_mutated_query_is_accepted_or_refused() {
     let queries = prop::sample::select(vec![
         "limit=10&status=pending&policy=tracks&created_after=2026-01-01T00:00:00Z",
         "search=a%25b_c&ordering=-title&status=uploaded&artist_name=Miles%20Davis",
@@ -82,7 +82,7 @@ fn a_spoiled_query_is_answered_or_refused() {
 }
 
 #[test]
-fn a_spoiled_key_opens_nothing_and_a_spoiled_idempotency_key_breaks_nothing() {
+fn a_mutated_api_key_is_401_and_a_mutated_idempotency_key_is_accepted_or_refused() {
     let header = |bytes: Vec<u8>| HeaderValue::from_bytes(&bytes).ok();
     let once = mutated("[!-~]{1,255}").prop_filter_map("no header", header);
     fuzz(Server::keyed(), &(any::<u64>(), once), async |server, (seed, once)| {

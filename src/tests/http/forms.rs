@@ -135,7 +135,7 @@ async fn is_stored_or_refused(
 }
 
 #[test]
-fn every_form_is_stored_byte_for_byte_in_whatever_pieces_it_comes() {
+fn every_form_is_stored_byte_for_byte_whatever_its_chunks() {
     fuzz(Server::start(), &(form(), 1..200_usize), async |server, (form, len)| {
         let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
         let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
@@ -147,7 +147,7 @@ fn every_form_is_stored_byte_for_byte_in_whatever_pieces_it_comes() {
 }
 
 #[test]
-fn of_a_spoiled_form_the_file_is_stored_or_nothing() {
+fn the_file_of_a_mutated_form_is_stored_completely_or_not_at_all() {
     fuzz(Server::start(), &(spoiled(), 1..4000_usize), async |server, (form, len)| {
         let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
         let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
@@ -162,7 +162,7 @@ fn of_a_spoiled_form_the_file_is_stored_or_nothing() {
 }
 
 #[test]
-fn a_form_of_another_boundary_or_name_is_never_taken_for_a_file() {
+fn a_form_with_another_boundary_or_field_name_has_no_file() {
     let kinds = prop_oneof![
         4 => mutated(Just("multipart/form-data; boundary=xyz")).prop_map(Some),
         1 => Just(Some(b"audio/mpeg".to_vec())),
@@ -184,7 +184,7 @@ fn a_form_of_another_boundary_or_name_is_never_taken_for_a_file() {
 }
 
 #[test]
-fn a_raw_body_is_stored_as_it_is_or_not_at_all() {
+fn a_raw_body_is_stored_unchanged_or_not_at_all() {
     let bodies =
         (prop_oneof![mutated(file()), spoiled().prop_map(|form| form.body)], 1..4000_usize);
     fuzz(Server::start(), &bodies, async |server, (body, len)| {
@@ -209,7 +209,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn a_spoiled_request_is_never_answered_with_a_failure_and_leaves_nothing_pending() {
+fn a_mutated_request_is_never_a_5xx_and_leaves_nothing_pending() {
     let server = Server::with(Duration::from_secs(2));
     fuzz(server, &mutated(request()), async |server, request| {
         let track = server.track().await;

@@ -13,7 +13,7 @@ async fn allowing(origins: &[&str]) -> Server {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_headers_that_browsers_obey() {
+async fn every_response_has_the_security_headers() {
     let server = Server::start().await;
     for path in ["/healthz", "/api/tracks", "/api/tracks/x", "/nowhere", "/api/tracks?limit=0"] {
         let found = server.get(path).await;
@@ -34,7 +34,7 @@ async fn every_answer_carries_the_headers_that_browsers_obey() {
 }
 
 #[tokio::test]
-async fn the_type_of_every_problem_leads_to_a_page() {
+async fn the_type_of_every_problem_is_the_path_of_a_page() {
     let server = Server::start().await;
     for found in [server.get("/nowhere").await, server.get("/api/tracks?limit=0").await] {
         let path = found.json()["type"].as_str().expect("a type").to_owned();
@@ -58,7 +58,7 @@ async fn the_type_of_every_problem_leads_to_a_page() {
 }
 
 #[tokio::test]
-async fn other_origins_are_let_in_only_where_they_are_named() {
+async fn only_configured_origins_are_allowed() {
     let from = async |server: &Server, origin: &str| -> Answer {
         answer(server.request("GET", "/api/tracks").header("origin", origin)).await
     };
@@ -101,7 +101,7 @@ async fn other_origins_are_let_in_only_where_they_are_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_was_changed_or_is_another_databases_is_400() {
+async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     let server = Server::start().await;
     for _ in 0..3 {
         server.track().await;
@@ -132,7 +132,7 @@ async fn a_cursor_that_was_changed_or_is_another_databases_is_400() {
 }
 
 #[tokio::test]
-async fn with_a_certificate_the_service_speaks_tls_only() {
+async fn with_a_certificate_the_service_accepts_only_tls() {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let certificate = CertificateDer::from_pem_slice(include_bytes!("keys/localhost.pem"))

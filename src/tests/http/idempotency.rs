@@ -21,7 +21,7 @@ fn id(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn twenty_identical_requests_at_once_make_one_upload() {
+async fn twenty_identical_concurrent_requests_create_one_upload() {
     let server = Arc::new(Server::start().await);
     let body = json!({"filename": "a.mp3", "size": 1000});
     let tries = (0..20).map(|_| {
@@ -53,7 +53,7 @@ async fn twenty_identical_requests_at_once_make_one_upload() {
 }
 
 #[tokio::test]
-async fn each_creating_route_gives_the_same_resource_again() {
+async fn every_creating_route_returns_the_same_resource_for_the_same_key() {
     let server = Server::start().await;
     let track = json!({"title": "t", "artist_name": "a"});
     let first = send(&server, "/api/tracks", "a", &track).await;
@@ -91,7 +91,7 @@ async fn each_creating_route_gives_the_same_resource_again() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_its_body_and_to_its_owner() {
+async fn a_key_belongs_to_one_body_and_one_owner() {
     let server = Server::keyed().await;
     let (ann, bob) =
         (server.key("ann", Scopes::all()).await, server.key("bob", Scopes::all()).await);
@@ -110,7 +110,7 @@ async fn a_key_belongs_to_its_body_and_to_its_owner() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_400_and_a_refused_request_uses_none_up() {
+async fn an_invalid_key_is_400_and_a_refused_request_leaves_its_key_free() {
     let server = Server::start().await;
     let body = json!({"title": "t", "artist_name": "a"});
     let long = "x".repeat(256);
@@ -134,7 +134,7 @@ async fn a_key_that_is_none_is_400_and_a_refused_request_uses_none_up() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_died_half_way_is_taken_over_by_the_next() {
+async fn an_attempt_that_crashed_is_taken_over_by_the_next_one() {
     let server = Server::start().await;
     let db = &server.app.db;
     let (owner, candidate) = (Owner::anonymous(), || SystemIds.uuid());
@@ -166,7 +166,7 @@ async fn an_attempt_that_died_half_way_is_taken_over_by_the_next() {
 }
 
 #[tokio::test]
-async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
+async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
     use upload_coordinator::db::tracks::TrackFields;
     use upload_coordinator::domain::TrackId;
     let server = Server::start().await;
@@ -205,7 +205,7 @@ async fn of_two_that_hold_a_key_after_all_one_makes_the_resource() {
 }
 
 #[tokio::test]
-async fn keys_of_yesterday_are_pruned_in_batches_and_mean_nothing_before() {
+async fn keys_older_than_a_day_are_free_again_and_are_pruned_in_batches() {
     use sea_orm::ConnectionTrait as _;
     let server = Server::start().await;
     let body = |n: u32| json!({"title": format!("t{n}"), "artist_name": "a"});

@@ -28,7 +28,7 @@ fn is_unknown(found: &Answer) {
 }
 
 #[tokio::test]
-async fn a_key_opens_what_its_scopes_say_until_it_ends() {
+async fn a_key_allows_its_scopes_until_it_expires_or_is_revoked() {
     let server = Server::keyed().await;
     let key = server.key("ann", Scopes::known(["tracks:read"])).await;
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
@@ -67,7 +67,7 @@ async fn a_key_opens_what_its_scopes_say_until_it_ends() {
 }
 
 #[tokio::test]
-async fn what_needs_no_token_needs_none() {
+async fn public_routes_need_no_token() {
     let server = Server::keyed().await;
     for path in ["/healthz", "/readyz", "/api/schema", "/api/schema/swagger-ui"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
@@ -77,7 +77,7 @@ async fn what_needs_no_token_needs_none() {
 }
 
 #[tokio::test]
-async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
+async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
     let minute = std::time::Duration::from_mins(1);
     let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), |app| {
         let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), minute);
@@ -108,7 +108,7 @@ async fn a_known_key_costs_no_query_and_its_use_is_noted_once() {
 }
 
 #[tokio::test]
-async fn keys_are_made_listed_and_revoked_by_the_command_line() {
+async fn keys_are_created_listed_and_revoked_on_the_command_line() {
     let database = TestDatabase::create().await;
     let settings = [("database.url".to_owned(), database.url.clone())];
     let run = async |arguments: &[&str]| {

@@ -102,7 +102,7 @@ async fn get(server: &Server, token: &str) -> Answer {
 const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]
-async fn tokens_of_each_algorithm_are_taken_by_the_keys_of_a_file() {
+async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jwks.json");
     std::fs::write(&path, public(&["rsa", "ec1", "ed"]).to_string()).expect("written");
@@ -129,7 +129,7 @@ async fn tokens_of_each_algorithm_are_taken_by_the_keys_of_a_file() {
 }
 
 #[tokio::test]
-async fn a_new_key_of_the_issuer_is_fetched_when_its_first_token_comes() {
+async fn a_new_key_of_the_issuer_is_fetched_for_its_first_token() {
     let issuer = Issuer::with(public(&["ec1"])).await;
     let server = server(&[Algorithm::ES256], issuer.keys(HOUR, Duration::ZERO)).await;
     for _ in 0..3 {
@@ -145,7 +145,7 @@ async fn a_new_key_of_the_issuer_is_fetched_when_its_first_token_comes() {
 }
 
 #[tokio::test]
-async fn made_up_key_ids_do_not_have_the_issuer_asked_each_time() {
+async fn unknown_key_ids_do_not_cause_a_fetch_each_time() {
     let issuer = Issuer::with(public(&["ec1"])).await;
     let server = server(&[Algorithm::ES256], issuer.keys(HOUR, HOUR)).await;
     for n in 0..5 {
@@ -158,7 +158,7 @@ async fn made_up_key_ids_do_not_have_the_issuer_asked_each_time() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_is_503_before_the_first_set_and_not_felt_afterwards() {
+async fn an_unavailable_issuer_is_503_before_the_first_fetch_and_harmless_after_it() {
     let issuer = Issuer::with(public(&["ec1"])).await;
     issuer.show(None);
     let jwks = issuer.keys(Duration::ZERO, Duration::ZERO);

@@ -17,7 +17,7 @@ async fn send(server: &Server, token: &str, body: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_caller_over_its_rate_gets_429_and_every_answer_says_what_is_left() {
+async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remaining_quota() {
     let slow = NonZeroU32::new(1).expect("a number");
     let burst = NonZeroU32::new(3).expect("a number");
     let server = Server::protected(Quota::default(), |security| {
@@ -51,7 +51,7 @@ async fn a_caller_over_its_rate_gets_429_and_every_answer_says_what_is_left() {
 }
 
 #[tokio::test]
-async fn as_many_pending_uploads_as_an_owner_may_have() {
+async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     let quota = Quota { pending_uploads: Some(2), ..Quota::default() };
     let server = Arc::new(Server::protected(quota, |_| {}).await);
     let ann = server.key("ann", Scopes::all()).await;
@@ -82,7 +82,7 @@ async fn as_many_pending_uploads_as_an_owner_may_have() {
 }
 
 #[tokio::test]
-async fn as_many_pending_bytes_as_an_owner_may_have() {
+async fn the_limit_of_pending_bytes_per_owner_is_enforced() {
     let max_sizes = [("tracks".to_owned(), 16 << 20)].into();
     let quota = Quota { pending_bytes: Some(20 << 20), max_sizes, ..Quota::default() };
     let server = Server::protected(quota, |_| {}).await;
@@ -96,7 +96,7 @@ async fn as_many_pending_bytes_as_an_owner_may_have() {
 }
 
 #[tokio::test]
-async fn as_many_uploads_a_day_as_an_owner_may_create() {
+async fn the_limit_of_uploads_per_day_and_owner_is_enforced() {
     let quota = Quota { uploads_per_day: Some(1), ..Quota::default() };
     let server = Server::protected(quota, |_| {}).await;
     let ann = server.key("ann", Scopes::all()).await;
@@ -110,7 +110,7 @@ async fn as_many_uploads_a_day_as_an_owner_may_create() {
 }
 
 #[tokio::test]
-async fn an_expired_upload_is_presigned_again_only_where_there_is_room() {
+async fn an_expired_upload_is_presigned_again_only_within_the_quota() {
     use entity::upload::{ActiveModel, Column, Entity};
     use sea_orm::{ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _};
     let quota = Quota { pending_uploads: Some(1), ..Quota::default() };
@@ -134,7 +134,7 @@ async fn an_expired_upload_is_presigned_again_only_where_there_is_room() {
 }
 
 #[tokio::test]
-async fn one_owner_that_waits_for_much_leaves_room_for_others() {
+async fn one_owner_cannot_use_all_waiting_requests() {
     let server = Arc::new(Server::keyed().await);
     server.app.db.uploads().limit_watchers(3, 2);
     let (ann, bob) =
@@ -167,7 +167,7 @@ async fn one_owner_that_waits_for_much_leaves_room_for_others() {
 }
 
 #[tokio::test]
-async fn a_file_for_which_there_is_no_place_is_503_and_one_over_its_owners_share_429() {
+async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_429() {
     let places = Arc::new(ConcurrencyLimit::new(2, 1));
     let held = places.clone();
     let server = Server::protected(Quota::default(), |security| {

@@ -112,7 +112,7 @@ async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 2] {
 }
 
 #[tokio::test]
-async fn no_route_answers_without_a_token_or_without_its_scope() {
+async fn every_route_needs_a_token_with_its_scope() {
     let server = Server::keyed().await;
     let ann = server.key("ann", Scopes::all()).await;
     let ids = belongings(&server, &ann).await;
@@ -148,7 +148,7 @@ async fn no_route_answers_without_a_token_or_without_its_scope() {
 }
 
 #[tokio::test]
-async fn another_owner_gets_404_of_everything_and_changes_nothing() {
+async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     let server = Server::keyed().await;
     let ann = server.key("ann", Scopes::all()).await;
     let ids = belongings(&server, &ann).await;

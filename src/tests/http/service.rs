@@ -12,7 +12,7 @@ use super::kit::{Answer, Server, answer};
 use crate::support::wait::wait_for;
 
 #[tokio::test]
-async fn readiness_names_each_check_and_is_503_when_one_fails() {
+async fn readiness_names_each_check_and_is_503_if_one_fails() {
     let server = Server::start().await;
     let ready = server.get("/readyz").await;
     assert_eq!(ready.status, 200, "{ready:?}");
@@ -23,7 +23,7 @@ async fn readiness_names_each_check_and_is_503_when_one_fails() {
     server.store.drop_bucket();
     let down = until(&server, |found| found.status != 200).await;
     down.is_problem(503, "not-ready");
-    assert_eq!(down.json()["checks"]["bucket.default"], "can't be used");
+    assert_eq!(down.json()["checks"]["bucket.default"], "not usable");
     assert_eq!(down.json()["checks"]["database"], "ok");
     assert!(!down.header("retry-after").is_empty());
     server.app.db.migrate_down(1).await.expect("taken back");
@@ -41,7 +41,7 @@ async fn until(server: &Server, condition: impl Fn(&Answer) -> bool) -> Answer {
 }
 
 #[tokio::test]
-async fn however_many_ask_for_readiness_the_store_is_asked_about_once_a_second() {
+async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     let server = Arc::new(Server::start().await);
     let asked = || server.store.calls(Operation::CheckBucket);
     let gate = server.store.hold(Operation::CheckBucket);
@@ -66,7 +66,7 @@ async fn however_many_ask_for_readiness_the_store_is_asked_about_once_a_second()
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_is_asked_by_one_while_all_are_told_in_time() {
+async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response() {
     let server = Arc::new(Server::start().await);
     let _gate = server.store.hold(Operation::CheckBucket);
     let before = server.store.calls(Operation::CheckBucket);
@@ -80,7 +80,7 @@ async fn a_store_that_hangs_is_asked_by_one_while_all_are_told_in_time() {
     for asker in askers {
         let found = asker.await.expect("no panic");
         found.is_problem(503, "not-ready");
-        assert_eq!(found.json()["checks"]["bucket.default"], "does not answer in time");
+        assert_eq!(found.json()["checks"]["bucket.default"], "does not respond in time");
     }
     let asked = server.store.calls(Operation::CheckBucket) - before;
     // A slow machine may let some come late.
@@ -88,7 +88,7 @@ async fn a_store_that_hangs_is_asked_by_one_while_all_are_told_in_time() {
 }
 
 #[tokio::test]
-async fn the_store_being_down_is_503_without_internals() {
+async fn an_unavailable_store_is_503_without_internals() {
     let server = Server::start().await;
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
     let path = format!("/api/uploads/{}/confirm", made["id"].as_str().expect("an id"));
@@ -106,7 +106,7 @@ async fn the_store_being_down_is_503_without_internals() {
 }
 
 #[tokio::test]
-async fn every_documented_operation_is_routed_and_the_page_loads_from_here() {
+async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_this_service() {
     let server = Server::start().await;
     let document = server.get("/api/schema").await.json();
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
@@ -159,7 +159,7 @@ fn refs(value: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_demo_page_is_not_there_unless_it_is_switched_on() {
+async fn the_demo_page_is_served_only_if_it_is_enabled() {
     let server = Server::start().await;
     for path in ["/demo", "/demo/", "/demo/client.js"] {
         server.get(path).await.is_problem(404, "not-found");
@@ -168,7 +168,7 @@ async fn the_demo_page_is_not_there_unless_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn head_answers_as_get_does_without_the_body() {
+async fn head_is_get_without_the_body() {
     let server = Server::start().await;
     let found = answer(server.request("HEAD", "/api/tracks")).await;
     assert_eq!((found.status.as_u16(), found.text.as_str()), (200, ""));

@@ -26,7 +26,7 @@ async fn upload(server: &Server, track: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn each_route_makes_a_known_number_of_statements() {
+async fn each_route_needs_a_known_number_of_statements() {
     let server = Server::start().await;
     let track = server.track().await;
     let waiting = upload(&server, Some(&track)).await;
@@ -76,7 +76,7 @@ async fn each_route_makes_a_known_number_of_statements() {
 }
 
 #[tokio::test]
-async fn lists_cost_the_same_however_long_they_are() {
+async fn the_number_of_statements_of_a_list_does_not_depend_on_its_length() {
     let server = Server::start().await;
     let mut costs = Vec::new();
     for _ in 0..2 {
@@ -95,7 +95,7 @@ async fn lists_cost_the_same_however_long_they_are() {
 }
 
 #[tokio::test]
-async fn many_who_poll_at_once_share_their_statements() {
+async fn concurrent_polls_share_statements() {
     let server = Server::start().await;
     let mut ids = Vec::new();
     for _ in 0..8 {
@@ -118,7 +118,7 @@ async fn many_who_poll_at_once_share_their_statements() {
 }
 
 #[tokio::test]
-async fn many_who_create_at_once_share_their_statements_whichever_track_it_is_for() {
+async fn concurrent_creations_share_statements_across_tracks() {
     let server = Server::start().await;
     let mut tracks = Vec::new();
     for _ in 0..8 {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::kit::{Server, answer};
 
 #[tokio::test]
-async fn a_new_track_is_empty_and_has_exactly_the_promised_fields() {
+async fn a_new_track_is_empty_and_has_exactly_the_documented_fields() {
     let server = Server::start().await;
     let body = json!({"title": " Só ", "artist_name": "A", "release_date": "0001-01-01"});
     let made = server.send("POST", "/api/tracks", body).await;
@@ -37,7 +37,7 @@ async fn a_new_track_is_empty_and_has_exactly_the_promised_fields() {
 }
 
 #[tokio::test]
-async fn put_replaces_all_and_patch_only_what_is_there() {
+async fn put_replaces_all_fields_and_patch_only_the_given_ones() {
     let server = Server::start().await;
     let path = format!("/api/tracks/{}", server.track().await);
     let body = json!({"title": "t", "artist_name": "a", "release_date": "2026-01-31"});
@@ -71,7 +71,7 @@ async fn a_deleted_track_is_gone_and_its_upload_is_cancelled() {
 }
 
 #[tokio::test]
-async fn a_list_is_paged_to_its_end_in_every_order() {
+async fn a_list_can_be_paged_to_its_end_in_every_order() {
     let server = Server::start().await;
     for (title, date) in [("b", Some("2026-01-01")), ("A", None), ("c", Some("2025-01-01"))] {
         let body = json!({"title": title, "artist_name": "x", "release_date": date});

@@ -79,7 +79,7 @@ async fn an_upload_goes_from_created_to_uploaded() {
 }
 
 #[tokio::test]
-async fn a_renewed_upload_keeps_its_id_and_key_and_its_answer_is_not_stored() {
+async fn a_renewed_upload_keeps_its_id_and_key_and_its_response_is_not_cached() {
     let server = Server::start().await;
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
     let path = format!("/api/uploads/{}/presign", made["id"].as_str().expect("an id"));
@@ -120,7 +120,7 @@ async fn uploads_are_listed_newest_first_and_filtered() {
 }
 
 #[tokio::test]
-async fn an_empty_body_presigns_a_bare_url_and_an_empty_object_too() {
+async fn an_empty_body_or_object_presigns_a_bare_url() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/presigned-url");

@@ -1,10 +1,10 @@
-//! `GET /demo`: a page to try uploads with, and the client to copy from.
+//! `GET /demo`: a page for trying uploads, with a client to copy.
 //!
-//! Only `dev` serves it: [`HttpSettings::demo`](crate::http::HttpSettings). Everything that
-//! it loads is in the binary, and its policy lets it talk to this service and to the stores,
-//! nothing else. It is no part of the API, so the `OpenAPI` document does not tell of it.
+//! Only `dev` serves it: [`HttpSettings::demo`](crate::http::HttpSettings). Everything that it
+//! loads is in the binary, and its content security policy allows connections only to this
+//! service and to the stores. It is not part of the API or of the OpenAPI document.
 //!
-//! `client.js` knows nothing of the page; `page.js` is the page.
+//! `client.js` does not depend on the page; `page.js` is the page.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{
@@ -44,7 +44,7 @@ pub(in crate::http) fn register(config: &mut ServiceConfig, policy: &str) {
     }
 }
 
-/// What the page may load, and whom it may talk to.
+/// What the page may load, and where it may connect.
 pub(in crate::http) fn content_security_policy(app: &App) -> String {
     let origin = |store: &Store| {
         let url = Url::parse(&store.signer.bucket_url()).ok()?;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn every_file_of_the_page_is_here_under_a_strict_policy() {
+    async fn every_file_of_the_page_is_served_with_a_strict_policy() {
         let app = init_service(Actix::new().configure(|c| register(c, "default-src 'none'"))).await;
         for (path, media_type, text) in ASSETS {
             let request = TestRequest::get().uri(path).to_request();
@@ -81,7 +81,7 @@ mod tests {
                 assert_eq!(response.headers().get(name).unwrap(), value, "{path}");
             }
             assert_eq!(read_body(response).await, text, "{path}");
-            // What the policy would block anyhow.
+            // The policy would block these.
             for foreign in ["https://", "//cdn", "style=", "onclick=", "<script>"] {
                 assert!(!text.contains(foreign), "{path} has {foreign}");
             }

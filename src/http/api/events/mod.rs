@@ -1,4 +1,4 @@
-//! What stores tell the service.
+//! Events from stores.
 
 use actix_web::http::Method;
 

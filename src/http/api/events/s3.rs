@@ -10,14 +10,14 @@ use crate::http::extract::{EventSender, Json};
 use crate::http::openapi::{BadBody, Refused};
 use crate::http::problem::{ApiError, Code};
 
-/// Take events of a bucket
+/// Receive bucket events
 ///
-/// S3-shaped JSON as MinIO's webhook sends it, also inside the envelopes of SNS and
-/// `EventBridge`. Each event is a hint: the object is looked at before the answer. Events
-/// of objects that are not ours are answered with 204 too. 503 asks to send it again.
+/// S3 event JSON as MinIO's webhook sends it, also inside the envelopes of SNS and `EventBridge`.
+/// The service checks the object of each event before it responds. Events of unknown objects are
+/// 204 too. After a 503, send the message again.
 #[utoipa::path(post, path = "/api/events/s3", operation_id = "take_events", tag = "events",
     request_body(content = Object, content_type = "application/json"),
-    responses((status = 204, description = "Taken"), BadBody, Refused))]
+    responses((status = 204, description = "The events are processed"), BadBody, Refused))]
 pub async fn handle(
     sender: EventSender,
     Json(message): Json<Value>,
@@ -25,7 +25,7 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let events = event::parse(&message)
         .map_err(|error| ApiError::saying(Code::BadRequest, error.to_string()))?;
-    // Bounds what a burst of events has under way at the store.
+    // Limits the requests to the store during a burst of events.
     let _permit = sender.permit().await?;
     state.app.process_events(events).await?;
     Ok(HttpResponse::NoContent().finish())

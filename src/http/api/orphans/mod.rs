@@ -1,4 +1,4 @@
-//! Objects without a row, for administrators.
+//! Objects without an upload, for administrators.
 
 use actix_web::http::Method;
 

@@ -13,43 +13,45 @@ use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::reconcile::purge::{Purge, PurgeError};
 
-/// How many are deleted where nothing is said, and at most.
+/// The number of objects to delete: default and maximum.
 const LIMIT: (u64, u64) = (100, 1000);
 
-/// How old an orphan is to be where nothing is said.
+/// The default minimum age of an orphan.
 const OLDER_THAN: TimeDelta = TimeDelta::hours(24);
 
-/// Which orphans to delete.
+/// The orphans to delete.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = OrphanPurge,
     example = json!({"run_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "older_than": "36h",
         "limit": 100, "dry_run": true}))]
 pub struct PurgeBody {
-    /// The run whose findings to go by.
+    /// The run whose findings are used.
     #[schema(required, value_type = uuid::Uuid)]
     run_id: Option<String>,
-    /// Only objects older than this, and than the policy's grace; by default `24h`.
+    /// Only objects that are older than this and older than the grace period of the policy. The
+    /// default is `24h`.
     #[schema(example = "36h")]
     older_than: Option<String>,
-    /// How many at most, 1 to 1000; by default 100.
+    /// The maximum number of objects, 1 to 1000. The default is 100.
     #[schema(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// Say what would be deleted, and delete nothing.
+    /// Report what would be deleted without deleting it.
     dry_run: Option<bool>,
 }
 
-/// What was deleted.
+/// The deleted objects.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PurgedOrphans)]
 pub struct PurgedView {
-    /// How many objects were deleted, or would be.
+    /// The number of deleted objects. In a dry run, of objects that would be deleted.
     pub deleted: u64,
-    /// How many findings were no orphans any more, too young, or could not be deleted.
+    /// The number of findings that are no longer orphans, are too young or were not deleted because
+    /// of an error.
     pub skipped: u64,
     /// Whether nothing was deleted.
     pub dry_run: bool,
-    /// The objects' keys.
+    /// The keys of the objects.
     pub keys: Vec<String>,
 }
 
@@ -59,7 +61,7 @@ impl PurgeBody {
         let mut errors = FieldErrors::default();
         let run = run_id.ok_or(REQUIRED.to_owned()).and_then(|id| text::id(&id));
         let run = record_error(run, "run_id", &mut errors);
-        let age = older_than.map_or(Ok(OLDER_THAN), |age| span(&age));
+        let age = older_than.map_or(Ok(OLDER_THAN), |text| age(&text));
         let age = record_error(age, "older_than", &mut errors);
         let limit = limit.unwrap_or(LIMIT.0);
         if !(1..=LIMIT.1).contains(&limit) {
@@ -71,21 +73,21 @@ impl PurgeBody {
     }
 }
 
-fn span(text: &str) -> Result<TimeDelta, String> {
-    // What date arithmetic can hold.
-    let most = TimeDelta::days(36_500);
-    let span = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
-    span.filter(|span| *span <= most).ok_or_else(|| "Must be an age such as 36h".to_owned())
+fn age(text: &str) -> Result<TimeDelta, String> {
+    // A larger age would overflow date arithmetic.
+    let max = TimeDelta::days(36_500);
+    let age = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
+    age.filter(|age| *age <= max).ok_or_else(|| "Must be an age such as 36h".to_owned())
 }
 
 /// Delete orphans
 ///
-/// Deletes objects that a run found without a row and that still have none. Each gets a
-/// row first, so that nothing can be created under its id any more. A dry run answers
-/// with exactly the objects that a real one would delete.
+/// Deletes objects that a run found without an upload and that still have none. Each object gets
+/// a removed upload first, so that its id cannot be used again. A dry run returns exactly the
+/// objects that would be deleted.
 #[utoipa::path(post, path = "/api/admin/orphans/purge", operation_id = "purge_orphans",
     tag = "admin", request_body = PurgeBody,
-    responses((status = 200, description = "What was deleted", body = PurgedView),
+    responses((status = 200, description = "The deleted objects", body = PurgedView),
         BadBody, NotFound, Conflict))]
 pub async fn handle(
     _caller: Caller,

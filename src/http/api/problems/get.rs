@@ -9,7 +9,7 @@ use actix_web::web::Path;
 use crate::http::openapi::NotFound;
 use crate::http::problem::{ApiError, Code, Row};
 
-/// What a problem means
+/// Explain a problem
 ///
 /// The `type` of a problem document resolves to this page.
 #[utoipa::path(get, path = "/problems/{name}", operation_id = "get_problem", tag = "service",
@@ -19,14 +19,15 @@ use crate::http::problem::{ApiError, Code, Row};
         content_type = "text/html"), NotFound))]
 pub async fn handle(name: Path<String>) -> Result<HttpResponse, ApiError> {
     let code = Code::named(&name);
-    let code = code.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such problem"))?;
+    let code =
+        code.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no problem with this name"))?;
     let mut response = HttpResponse::Ok();
     response.content_type("text/html; charset=utf-8");
     response.insert_header((CACHE_CONTROL, "public, max-age=3600"));
     Ok(response.body(page(code)))
 }
 
-/// All of it is from the table, so there is nothing to escape but the table's own words.
+/// All text is from the table.
 fn page(code: Code) -> String {
     let Row { name, status, title, retry_after, meaning } = code.row();
     let mut page = format!(
@@ -54,7 +55,7 @@ fn page(code: Code) -> String {
     page
 }
 
-/// Backquotes become code.
+/// Escapes HTML and turns backquotes into code.
 fn text(words: &str) -> String {
     let escaped = words.replace('&', "&amp;").replace('<', "&lt;");
     let parts = escaped.split('`').enumerate();
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_has_a_page_that_says_what_to_do() {
+    fn every_problem_has_a_page_that_explains_it() {
         for code in Code::ALL {
             let Row { name, title, meaning, .. } = code.row();
             let page = page(code);

@@ -1,4 +1,4 @@
-//! What the problems mean, for people.
+//! Pages that explain the problems.
 
 use super::{Routes, at};
 use crate::http::middleware::accept::Produces;

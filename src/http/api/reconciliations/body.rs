@@ -1,4 +1,4 @@
-//! What is asked of a run.
+//! The request body for a run.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ use crate::http::extract::text::{self, REQUIRED, record_error};
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRun, example = json!({"mode": "audit", "dry_run": true}))]
 pub struct RunBody {
-    /// `incremental` looks at the open uploads, `audit` at everything.
+    /// `incremental` checks open uploads, `audit` checks everything.
     #[schema(required, value_type = String, example = "incremental")]
     mode: Option<String>,
-    /// One policy; all by default.
+    /// One policy. The default is all policies.
     policy: Option<String>,
-    /// Find, but change nothing.
+    /// Report findings without changing anything.
     dry_run: Option<bool>,
-    /// Go on where the mass-damage stop would stop.
+    /// Continue where the safety limits would stop the run.
     force: Option<bool>,
 }
 
 impl RunBody {
-    /// The request, of one of these policies.
+    /// The request. Its policy must be one of these.
     pub fn request(
         self,
         policies: &BTreeMap<PolicyName, Policy>,

@@ -10,23 +10,23 @@ use crate::http::openapi::{Conflict, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::RunView;
 
-/// Ask a run to stop
+/// Cancel a run
 ///
-/// It ends at once, whichever processes work on it; a batch that is not written yet is
-/// dropped.
+/// The run ends at once, in whichever processes it is in progress. Batches that are not committed
+/// are dropped.
 #[utoipa::path(post, path = "/api/admin/reconciliations/{id}/cancel",
     operation_id = "cancel_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
-    responses((status = 202, description = "Asked", body = RunView), NotFound, Conflict))]
+    responses((status = 202, description = "The run, cancelled", body = RunView), NotFound, Conflict))]
 pub async fn handle(
     _caller: Caller,
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let asked = state.reconciler.cancel(id).await?;
+    let cancelled = state.reconciler.cancel(id).await?;
     let run = state.app.run(id).await?;
-    if !asked {
-        let detail = format!("The run has ended: {}", run.status.name());
+    if !cancelled {
+        let detail = format!("The run has already ended with status {}", run.status.name());
         return Err(ApiError::saying(Code::State, detail));
     }
     Ok(HttpResponse::Accepted().json(RunView::from(run)))

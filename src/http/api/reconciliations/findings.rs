@@ -11,7 +11,7 @@ use crate::http::openapi::{BadQuery, NotFound, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{FindingView, PageView};
 
-/// What a run saw
+/// List the findings of a run
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
     operation_id = "list_findings", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run"),

@@ -9,7 +9,7 @@ use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 
-/// One run with its counters
+/// Get a run with its counters
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}", operation_id = "get_run",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),

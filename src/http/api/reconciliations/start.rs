@@ -14,18 +14,18 @@ use crate::http::views::RunView;
 
 /// Start a run
 ///
-/// The run goes on by itself; with `wait=true` the answer comes when it has ended. A
-/// client that hangs up does not stop it.
+/// The run continues in the background. With `wait=true`, the response is sent when the run has
+/// ended. The run goes on if the client disconnects.
 #[utoipa::path(post, path = "/api/admin/reconciliations", operation_id = "start_run",
     tag = "admin",
-    params(("wait" = Option<bool>, Query, description = "Answer when the run has ended"),
+    params(("wait" = Option<bool>, Query, description = "Wait until the run has ended"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters: the same key and request give the same resource, for 24 hours")),
+            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
     request_body = RunBody,
     responses(
         (status = 200, description = "The run as it ended, with `wait=true`", body = RunView),
         (status = 202, description = "The run as it started", body = RunView,
-            headers(("Location" = String, description = "Its path"))),
+            headers(("Location" = String, description = "The path of the run"))),
         BadBody, RunActive, OtherKey))]
 pub async fn handle(
     caller: Caller,

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::http::extract::Json;
 
-/// That the process is alive.
+/// The health of the process.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"status": "ok"}))]
 pub struct Health {
@@ -14,9 +14,9 @@ pub struct Health {
 
 /// Whether the process is alive
 ///
-/// Touches neither database nor store: a restart would mend neither.
+/// Does not check the database and the stores, because a restart would not fix them.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "service",
-    responses((status = 200, description = "Alive", body = Health)))]
+    responses((status = 200, description = "The process is alive", body = Health)))]
 pub async fn handle() -> Json<Health> {
     Json(Health { status: "ok" })
 }

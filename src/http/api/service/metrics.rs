@@ -8,24 +8,27 @@ use crate::http::openapi::NotFound;
 use crate::http::problem::{ApiError, Code};
 use crate::telemetry::metrics;
 
-/// The version of the text format, as scrapers negotiate it.
+/// The text format of Prometheus.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Metrics for Prometheus
 ///
-/// In the text format. 404 where `telemetry.metrics` is off. Labels hold names from the
+/// In the text format. 404 if `telemetry.metrics` is off. Labels contain names from the
 /// configuration and route templates, never ids, keys or owners.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "service",
     responses((status = 200, description = "The metrics", body = String,
         content_type = "text/plain"), NotFound))]
 pub async fn handle(state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
-    // Before anything is asked: where nothing is recorded, nothing needs to be.
+    // Checked first, to avoid the queries if metrics are off.
     if metrics::render().is_none() {
-        return Err(ApiError::saying(Code::NotFound, "Metrics are switched off"));
+        return Err(ApiError::saying(
+            Code::NotFound,
+            "Metrics are disabled; telemetry.metrics enables them",
+        ));
     }
     if let Err(error) = state.app.observe().await {
-        // What the process counts itself is worth most while the database is down.
-        tracing::warn!(error = &error as &dyn std::error::Error, "some gauges are not set");
+        // The other metrics are still useful if the database is not available.
+        tracing::warn!(error = &error as &dyn std::error::Error, "some gauges were not updated");
     }
     let text = metrics::render().unwrap_or_default();
     Ok(HttpResponse::Ok().content_type(TEXT).body(text))

@@ -1,4 +1,4 @@
-//! The service about itself: alive, ready, documented.
+//! Health, readiness, metrics and documentation of the service.
 
 use super::{Routes, at};
 use crate::http::middleware::accept::Produces;
@@ -19,7 +19,7 @@ pub(super) fn register(routes: &mut Routes) {
     let page = |path| at(path).producing(Produces::Html);
     page("/api/schema/redoc").get(Access::Public, redoc::handle).add_to(routes);
     page("/api/schema/swagger-ui").get(Access::Public, swagger_ui::handle).add_to(routes);
-    // Scripts, styles and icons: browsers name each kind, and mean all.
+    // Browsers send specific media types for scripts, styles and icons but accept all.
     let file = |path| at(path).producing(Produces::Any);
     file("/api/schema/redoc/redoc.standalone.js").get(Access::Public, redoc::script).add_to(routes);
     file("/api/schema/swagger-ui/{file}").get(Access::Public, swagger_ui::handle).add_to(routes);

@@ -5,9 +5,9 @@ use actix_web::web::Data;
 
 use crate::http::openapi::Document;
 
-/// This document
+/// Get this document
 ///
-/// `OpenAPI` 3.1, in JSON.
+/// `OpenAPI` 3.1 in JSON.
 #[utoipa::path(get, path = "/api/schema", operation_id = "schema", tag = "service",
     responses((status = 200, description = "The document", body = serde_json::Value)))]
 pub async fn handle(document: Data<Document>) -> HttpResponse {

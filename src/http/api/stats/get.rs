@@ -13,27 +13,27 @@ use crate::http::extract::{Caller, Json};
 use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 
-/// How things stand.
+/// Statistics.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub struct StatsView {
-    /// When the counts were made. Counting gets rarer as the tables grow, so that it never
-    /// takes more than a hundredth of the time. Null while the first are being made.
+    /// When the rows were counted. Larger tables are counted less often, so that counting takes at
+    /// most one percent of the time. Null until the first count has finished.
     pub counted_at: Option<DateTime<Utc>>,
-    /// Uploads by policy and status; a status that none has is left out.
+    /// Uploads by policy and status, without zeros.
     #[schema(example = json!({"tracks": {"pending": 3, "uploaded": 1200}}))]
     pub uploads: BTreeMap<String, BTreeMap<String, u64>>,
-    /// The oldest pending upload of each policy that has any.
+    /// The oldest pending upload of each policy that has one.
     pub oldest_pending: BTreeMap<String, OldestView>,
-    /// From creation to verification, of each policy's newest verified uploads.
+    /// The time from creation to verification of the newest verified uploads of each policy.
     pub time_to_confirm: BTreeMap<String, TimesView>,
-    /// The newest run of each mode that has any.
+    /// The newest run of each mode that has one.
     pub last_runs: BTreeMap<String, RunView>,
     /// Webhook deliveries.
     pub webhooks: OutboxView,
-    /// Multipart uploads whose abort the store has not confirmed yet.
+    /// Multipart uploads that are still to be aborted.
     pub multipart_aborts_due: u64,
-    /// Long polls and event streams that wait in the process that answers.
+    /// Long polls and event streams in this process.
     pub waiters: u64,
 }
 
@@ -43,7 +43,7 @@ pub struct StatsView {
 pub struct OldestView {
     /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// How long ago that is.
+    /// Its age in seconds.
     pub age_seconds: i64,
 }
 
@@ -51,13 +51,13 @@ pub struct OldestView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TimeToConfirm)]
 pub struct TimesView {
-    /// How many uploads they are of: up to 1000.
+    /// The number of uploads in the sample, at most 1000.
     pub sample: usize,
-    /// Half took no longer.
+    /// 50% took no longer.
     pub p50_seconds: f64,
-    /// Nine of ten took no longer.
+    /// 90% took no longer.
     pub p90_seconds: f64,
-    /// 99 of 100 took no longer.
+    /// 99% took no longer.
     pub p99_seconds: f64,
 }
 
@@ -65,9 +65,9 @@ pub struct TimesView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Outbox)]
 pub struct OutboxView {
-    /// To be sent, or sent again.
+    /// Deliveries that are due or scheduled.
     pub waiting: u64,
-    /// Given up.
+    /// Deliveries that were given up.
     pub dead: u64,
 }
 
@@ -112,12 +112,12 @@ impl From<Stats> for StatsView {
     }
 }
 
-/// How things stand
+/// Get statistics
 ///
-/// Counts by policy and status, what waits for how long, and the newest runs. Costs no more
-/// on a large table: counts are shared by all who ask and made now and then.
+/// Counts by policy and status, waiting times and the newest runs. The cost does not depend on
+/// the size of the tables: rows are counted from time to time, and requests share the counts.
 #[utoipa::path(get, path = "/api/admin/stats", operation_id = "get_stats", tag = "admin",
-    responses((status = 200, description = "How things stand", body = StatsView)))]
+    responses((status = 200, description = "The statistics", body = StatsView)))]
 pub async fn handle(_caller: Caller, state: Data<HttpState>) -> Result<Json<StatsView>, ApiError> {
     Ok(Json(state.app.stats().await?.into()))
 }

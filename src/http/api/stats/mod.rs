@@ -1,4 +1,4 @@
-//! How things stand, for administrators.
+//! Statistics, for administrators.
 
 use super::{Routes, at};
 use crate::domain::Scope;

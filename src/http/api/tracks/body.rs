@@ -1,4 +1,4 @@
-//! What clients say of a track.
+//! Request bodies for tracks.
 
 use chrono::NaiveDate;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use crate::domain::policy::FieldErrors;
 use crate::http::extract::json::Patch;
 use crate::http::extract::text::{self, NOT_NULL, REQUIRED, record_error};
 
-/// A whole track.
+/// All fields of a track.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"title": "Blue in Green", "artist_name": "Miles Davis",
@@ -49,7 +49,7 @@ impl TryFrom<NewTrack> for TrackFields {
     }
 }
 
-/// Some fields of a track: what is absent stays, null clears.
+/// Some fields of a track. An absent field stays, null clears a field.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"release_date": null}))]
@@ -62,13 +62,13 @@ pub struct TrackPatch {
     #[serde(default)]
     #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
     artist_name: Patch<String>,
-    /// `YYYY-MM-DD`; null clears it.
+    /// `YYYY-MM-DD`. Null clears the date.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Date)]
     release_date: Patch<String>,
 }
 
-/// What is to change of a track.
+/// Changes of a track.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct TrackChanges {
     title: Option<String>,
@@ -77,7 +77,7 @@ pub struct TrackChanges {
 }
 
 impl TrackChanges {
-    /// The fields as they are to be.
+    /// The fields after the changes.
     pub fn apply(&self, fields: TrackFields) -> TrackFields {
         let TrackFields { title, artist_name, release_date } = fields;
         TrackFields {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_tells_null_from_absent() {
+    fn a_patch_distinguishes_null_from_absent() {
         let date = NaiveDate::from_ymd_opt(2026, 1, 31);
         let fields = TrackFields { title: "t".into(), artist_name: "a".into(), release_date: date };
         assert_eq!(patch("{}").unwrap().apply(fields.clone()), fields);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_field_of_a_track_is_named_at_once() {
+    fn one_error_names_every_invalid_field() {
         let track = parse::<NewTrack>(br#"{"artist_name": " ", "release_date": "x"}"#).unwrap();
         let errors = TrackFields::try_from(track).unwrap_err();
         let fields: Vec<_> = errors.0.keys().map(String::as_str).collect();

@@ -14,10 +14,10 @@ use crate::http::views::TrackView;
 /// Create a track
 #[utoipa::path(post, path = "/api/tracks", operation_id = "create_track", tag = "tracks",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters: the same key and request give the same resource, for 24 hours")),
+            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
     request_body = NewTrack,
     responses((status = 201, description = "Created", body = TrackView,
-        headers(("Location" = String, description = "Its path"))), BadBody, OnceOnly))]
+        headers(("Location" = String, description = "The path of the track"))), BadBody, OnceOnly))]
 pub async fn handle(
     caller: Caller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<NewTrack>>,

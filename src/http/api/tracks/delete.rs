@@ -11,10 +11,10 @@ use crate::http::problem::ApiError;
 
 /// Delete a track
 ///
-/// Ends every upload of it; their objects are deleted afterwards.
+/// Ends all its uploads. Their objects are deleted later.
 #[utoipa::path(delete, path = "/api/tracks/{id}", operation_id = "delete_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
-    responses((status = 204, description = "Gone"), NotFound))]
+    responses((status = 204, description = "The track is deleted"), NotFound))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,

@@ -14,15 +14,15 @@ use crate::http::views::FileUrlView;
 
 /// Download a track's file
 ///
-/// Redirects to a signed URL of the store; only verified bytes are served.
+/// Redirects to a signed URL of the store. Only verified files are served.
 #[utoipa::path(get, path = "/api/tracks/{id}/file", operation_id = "get_track_file",
     tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"),
-        ("redirect" = Option<bool>, Query, description = "`false` answers the URL instead")),
+        ("redirect" = Option<bool>, Query, description = "`false` returns the URL instead")),
     responses(
         (status = 200, description = "The URL, with `redirect=false`", body = FileUrlView,
             headers(("Cache-Control" = String, description = "no-store"))),
-        (status = 307, description = "To the store",
+        (status = 307, description = "The URL in `Location`",
             headers(("Location" = String, description = "The signed URL"),
                 ("Cache-Control" = String, description = "no-store"))),
         BadQuery, NotFound, NotAcceptable, FilePending))]

@@ -9,7 +9,7 @@ use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
-/// One track
+/// Get a track
 #[utoipa::path(get, path = "/api/tracks/{id}", operation_id = "get_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
     responses((status = 200, description = "The track", body = TrackView), NotFound))]

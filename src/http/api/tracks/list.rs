@@ -11,19 +11,19 @@ use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, TrackView};
 
-/// The filters of the list.
+/// The filters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 struct Filters {
-    /// The newest upload's status, or `empty`.
+    /// Tracks whose newest upload has this status, or `empty`.
     #[param(example = "uploaded")]
     status: Option<String>,
-    /// The whole artist name.
+    /// Tracks with exactly this artist name.
     artist_name: Option<String>,
-    /// The beginning of title or artist name, whatever its case.
+    /// Tracks whose title or artist name starts with this text, ignoring case.
     search: Option<String>,
-    /// `created_at`, `title` or `release_date`, with `-` for descending; by default
+    /// `created_at`, `title` or `release_date`, with `-` for descending order. The default is
     /// `-created_at`.
     #[param(example = "-created_at")]
     ordering: Option<String>,
@@ -81,7 +81,7 @@ fn ordering(name: &str) -> Result<(TrackOrder, bool), String> {
         "title" => TrackOrder::Title,
         "release_date" => TrackOrder::ReleaseDate,
         _ => {
-            let sentence = "Must be created_at, title or release_date, with - for descending";
+            let sentence = "Must be created_at, title or release_date, with - for descending order";
             return Err(sentence.to_owned());
         }
     };
@@ -93,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_come_first_by_default() {
+    fn the_default_order_is_newest_first() {
         let filter = filter(Query::parse("")).unwrap();
         assert_eq!((filter.order_name().as_str(), filter.limit), ("-created_at", 100));
     }
 
     #[test]
-    fn status_empty_asks_for_tracks_without_uploads() {
+    fn status_empty_selects_tracks_without_uploads() {
         let status = |text: &str| filter(Query::parse(text)).map(|filter| filter.status).ok();
         assert_eq!(status("status=empty"), Some(Some(None)));
         assert_eq!(status("status=pending"), Some(Some(Some(Status::Pending))));

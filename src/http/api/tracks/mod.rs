@@ -33,11 +33,11 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/tracks/{id}/presigned-url")
         .on(&[Method::POST], Needs(Scope::UploadsWrite), presigned_url::handle)
         .add_to(routes);
-    // The rest of the path, slashes too: a path is refused as a filename, with a sentence.
+    // The pattern includes slashes, so that a path as filename gets a 400 with an explanation.
     at("/api/tracks/{id}/upload/{filename:.+}")
         .on(&[Method::POST, Method::PUT], Needs(Scope::UploadsWrite), upload::handle)
         .add_to(routes);
-    // A player asks for audio, and is sent on to it.
+    // Players send `Accept: audio/*` and follow the redirect.
     at("/api/tracks/{id}/file")
         .producing(Produces::Any)
         .get(Needs(Scope::TracksRead), file::handle)

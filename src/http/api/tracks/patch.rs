@@ -10,9 +10,9 @@ use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
-/// Change some fields of a track
+/// Update some fields of a track
 ///
-/// What is absent stays as it is; null clears the release date.
+/// Absent fields do not change. Null clears the release date.
 #[utoipa::path(patch, path = "/api/tracks/{id}", operation_id = "update_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
     request_body = TrackPatch,

@@ -13,19 +13,19 @@ use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::PresignedUrlView;
 
-/// A URL to PUT a track's file to
+/// Presign a PUT of a track's file
 ///
-/// Without a body nothing but the host is signed, so that `curl -T FILE URL` works, and
-/// every rule is enforced on arrival instead. What is declared is signed: send exactly the
-/// `headers` of the answer.
+/// Without a body, only the host is signed, so that `curl -T FILE URL` works, and the rules are
+/// checked after the file has arrived. Declared values are signed: send exactly the `headers` of
+/// the response.
 #[utoipa::path(post, path = "/api/tracks/{id}/presigned-url", operation_id = "presign_track",
     tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters: the same key and request give the same resource, for 24 hours")),
+            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
     request_body = Option<PresignOptions>,
     responses((status = 201, description = "Signed", body = PresignedUrlView,
-        headers(("Location" = String, description = "The upload's path"),
+        headers(("Location" = String, description = "The path of the upload"),
             ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
     caller: Caller,

@@ -11,9 +11,9 @@ use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
-/// Replace what is said of a track
+/// Replace the fields of a track
 ///
-/// Its uploads stay as they are.
+/// Its uploads do not change.
 #[utoipa::path(put, path = "/api/tracks/{id}", operation_id = "replace_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track")),
     request_body = NewTrack,

@@ -14,7 +14,7 @@ use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
 
-/// A form around a file.
+/// A form with a file.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form")]
 struct FileForm {
@@ -23,20 +23,20 @@ struct FileForm {
     file: Vec<u8>,
 }
 
-/// Send a track's file through this service
+/// Upload a track's file through this service
 ///
-/// The fallback for clients that can't reach the store. The body is the file itself, or a
-/// form with a part `file`. The bytes go on to the store as they come. PUT does the same.
+/// The fallback for clients that cannot reach the store. The body is the file itself, or a form
+/// with a part `file`. The bytes are streamed to the store. POST and PUT do the same.
 #[utoipa::path(method(post, put), path = "/api/tracks/{id}/upload/{filename}",
     operation_id = "upload_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"),
-        ("filename" = String, Path, description = "The file's name, percent-encoded",
+        ("filename" = String, Path, description = "The name of the file, percent-encoded",
             example = "song.mp3"),
-        ("Content-Digest" = Option<String>, Header, description = "RFC 9530; the file's \
-            sha-256 is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
+        ("Content-Digest" = Option<String>, Header, description = "RFC 9530. The sha-256 \
+            of the file is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
         ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
-        ("Content-MD5" = Option<String>, Header, description = "Base64; checked"),
-        ("policy" = Option<String>, Query, description = "The rules; `tracks` by default")),
+        ("Content-MD5" = Option<String>, Header, description = "The base64 of the MD5, which is checked"),
+        ("policy" = Option<String>, Query, description = "The policy. The default is `tracks`")),
     request_body(description = "The file", content(
         (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
     responses((status = 200, description = "The track with its file", body = TrackView),
@@ -55,8 +55,8 @@ pub async fn handle(
     let filename = filename(request.uri().path())?;
     let FileBody { content_type, length, bytes, timeout } = body;
     let upload = DirectUpload { track, policy, filename, content_type, length, digests };
-    // A task of its own: when the client hangs up this handler is dropped, but what was
-    // begun must still be ended.
+    // In its own task: if the client disconnects, this handler is dropped, but the upload must
+    // still be ended.
     let app = state.app.clone();
     let work = async move {
         let _permit = permit;
@@ -67,8 +67,7 @@ pub async fn handle(
     Ok(Json(stored.map_err(|error| timeout.error(error))?.into()))
 }
 
-/// The last segment as it was sent: the router decodes what is no UTF-8 into something
-/// that nobody wrote.
+/// The filename at the end of the path, as sent. The router would replace invalid UTF-8.
 fn filename(path: &str) -> Result<String, ApiError> {
     let raw = path.split_once("/upload/").map(|(_, name)| name).unwrap_or_default();
     let name = percent_decode_str(raw).decode_utf8();
@@ -91,12 +90,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_filename_survives_its_encoding(name in "\\PC{0,60}") {
+        fn every_filename_survives_percent_encoding(name in "\\PC{0,60}") {
             prop_assert_eq!(filename(&path(&name)).ok(), Some(name));
         }
 
         #[test]
-        fn a_spoiled_path_gives_a_plain_name_or_none(
+        fn a_mutated_path_has_a_plain_filename_or_none(
             path in prop_oneof![mutated_text("\\PC{0,20}".prop_map(|name| path(&name))), ".{0,60}"],
         ) {
             if let Ok(name) = filename(&path) {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filename_is_what_was_sent() {
+    fn a_filename_is_decoded_exactly() {
         let name = |raw: &str| filename(&format!("/api/tracks/x/upload/{raw}")).ok();
         assert_eq!(name("a%20b+c%25.mp3").as_deref(), Some("a b+c%.mp3"));
         assert_eq!(name("..%2Fa.mp3").as_deref(), Some("../a.mp3"), "refused by the policy");

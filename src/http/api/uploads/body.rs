@@ -1,4 +1,4 @@
-//! What clients say of an upload.
+//! Request bodies for uploads.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::domain::{Checksum, PolicyName};
 use crate::http::extract::json::Object;
 use crate::http::extract::text::{self, REQUIRED, record_error};
 
-/// The strategy that leaves the choice to the service.
+/// The strategy name with which the service chooses.
 const AUTO: &str = "auto";
 
 /// A checksum of the whole file.
@@ -33,20 +33,20 @@ pub struct ChecksumBody {
 #[schema(as = Terms, example = json!({"filename": "song.mp3", "content_type": "audio/mpeg",
     "size": 4_194_304}))]
 pub struct PresignOptions {
-    /// The rules; `tracks` by default.
+    /// The policy. The default is `tracks`.
     policy: Option<String>,
-    /// The file's name, no path.
+    /// The name of the file, without a path.
     filename: Option<String>,
-    /// Its media type; signed.
+    /// The media type of the file. It is signed.
     content_type: Option<String>,
-    /// Its size in bytes; signed.
+    /// The size of the file in bytes. It is signed.
     size: Option<u64>,
-    /// Its checksum; signed.
+    /// The checksum of the file. It is signed.
     #[schema(value_type = Option<ChecksumBody>)]
     checksum: Option<Object<ChecksumBody>>,
-    /// How long the URL is to live, in seconds.
+    /// The lifetime of the URL in seconds.
     expires_in: Option<i64>,
-    /// Whether the URL may be used once only.
+    /// Whether the URL can be used only once.
     write_once: Option<bool>,
 }
 
@@ -70,7 +70,7 @@ impl TryFrom<PresignOptions> for NewUpload {
             policy: policy.map(PolicyName::new),
             track: None,
             declared: Declared { filename, content_type, size, checksum },
-            // The answer is one URL.
+            // The response has one URL.
             strategy: Some(Strategy::Put),
             metadata: BTreeMap::new(),
             expires_in,
@@ -85,30 +85,30 @@ impl TryFrom<PresignOptions> for NewUpload {
 #[schema(as = NewUpload, example = json!({"filename": "song.mp3",
     "content_type": "audio/mpeg", "size": 4_194_304, "metadata": {"source": "phone"}}))]
 pub struct UploadBody {
-    /// The rules; `tracks` by default.
+    /// The policy. The default is `tracks`.
     policy: Option<String>,
-    /// The track that the file is for.
+    /// The track of the file.
     #[schema(value_type = Option<uuid::Uuid>)]
     track_id: Option<String>,
-    /// The file's name, no path.
+    /// The name of the file, without a path.
     #[schema(required, value_type = String)]
     filename: Option<String>,
-    /// Its media type; signed.
+    /// The media type of the file. It is signed.
     content_type: Option<String>,
-    /// Its size in bytes; signed.
+    /// The size of the file in bytes. It is signed.
     size: Option<u64>,
-    /// Its checksum; signed.
+    /// The checksum of the file. It is signed.
     #[schema(value_type = Option<ChecksumBody>)]
     checksum: Option<Object<ChecksumBody>>,
-    /// `put`; `post`, a form; `multipart`; or `auto`, the default: `multipart` where the
-    /// size is declared and large.
+    /// `put`, `post` (a form), `multipart`, or `auto`, the default: `multipart` if a large size is
+    /// declared, otherwise `put`.
     #[schema(example = "auto")]
     strategy: Option<String>,
-    /// Pairs to store with the object.
+    /// Metadata to store with the object.
     metadata: Option<BTreeMap<String, String>>,
-    /// How long the URL is to live, in seconds.
+    /// The lifetime of the URL in seconds.
     expires_in: Option<i64>,
-    /// Whether the URL may be used once only.
+    /// Whether the URL can be used only once.
     write_once: Option<bool>,
 }
 
@@ -162,30 +162,30 @@ fn read_checksum(
     record_error(text::checksum(&algorithm, &value), "checksum", errors)
 }
 
-/// How to sign again.
+/// Options of a new signature.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"expires_in": 600}))]
 pub struct Renewal {
-    /// How long the URL is to live, in seconds.
+    /// The lifetime of the URL in seconds.
     pub expires_in: Option<i64>,
 }
 
-/// Which parts to sign.
+/// The parts to sign.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"part_numbers": [1, 2]}))]
 pub struct PartNumbers {
-    /// From 1 to `part_count`, each once; 1 to 1000 of them.
+    /// 1 to 1000 different numbers from 1 to `part_count`.
     pub part_numbers: Vec<i64>,
-    /// How long the URLs are to live, in seconds.
+    /// The lifetime of the URLs in seconds.
     pub expires_in: Option<i64>,
 }
 
-/// No fields at all.
+/// A body without fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nothing {}
+pub struct EmptyBody {}
 
 #[cfg(test)]
 mod tests {
@@ -201,7 +201,7 @@ mod tests {
         "strategy": "put", "metadata": {"source": "phone"}, "expires_in": 60, "write_once": true,
         "track_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "policy": "tracks"}"#;
 
-    /// A body and what it says, or the sentence why not.
+    /// The value of a body, or its error.
     fn read<T>(bytes: &[u8]) -> Result<NewUpload, String>
     where
         T: serde::de::DeserializeOwned,
@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn the_body_that_is_spoiled_below_is_a_good_one() {
+    fn the_body_that_is_mutated_below_is_valid() {
         assert!(read::<UploadBody>(UPLOAD.as_bytes()).is_ok());
     }
 
     proptest! {
         #[test]
-        fn a_spoiled_body_is_refused_in_a_short_sentence_or_says_what_it_can(
+        fn a_mutated_body_is_valid_or_refused_with_a_short_error(
             bytes in mutated(Just(UPLOAD)),
         ) {
             for read in [read::<UploadBody>(&bytes), read::<PresignOptions>(&bytes)] {
@@ -237,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn a_spoiled_list_of_parts_is_refused_in_a_short_sentence_or_is_one(
+        fn a_mutated_list_of_parts_is_valid_or_refused_with_a_short_error(
             bytes in mutated(Just(r#"{"part_numbers": [1, 2, 10000], "expires_in": 60}"#)),
         ) {
             match parse::<PartNumbers>(&bytes) {

@@ -2,7 +2,7 @@
 
 use actix_web::web::Data;
 
-use super::body::Nothing;
+use super::body::EmptyBody;
 use crate::domain::UploadId;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Json, OptionalJson};
@@ -10,18 +10,18 @@ use crate::http::openapi::{BadBody, NotArrived, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
-/// Look at the object now
+/// Confirm an upload
 ///
-/// HEADs and verifies it. The answer may say `rejected`: then `reason` says why.
+/// Verifies the object now. If the status is `rejected`, `reason` is the rule that was violated.
 #[utoipa::path(post, path = "/api/uploads/{id}/confirm", operation_id = "confirm_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),
-    responses((status = 200, description = "The upload as it is now", body = UploadView),
+    responses((status = 200, description = "The upload after the verification", body = UploadView),
         BadBody, NotFound, NotArrived))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,
-    _: OptionalJson<Nothing>,
+    _: OptionalJson<EmptyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
     Ok(Json(state.app.confirm_upload(&caller.owner, id).await?.into()))

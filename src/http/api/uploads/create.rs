@@ -13,14 +13,14 @@ use crate::http::views::UploadView;
 
 /// Create an upload
 ///
-/// Answers the request to send to the store: exactly its `headers`, and the file. The
-/// upload is committed before the URL is answered.
+/// Returns the request to send to the store: the file with exactly these `headers`. The upload is
+/// committed before the response is sent.
 #[utoipa::path(post, path = "/api/uploads", operation_id = "create_upload", tag = "uploads",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters: the same key and request give the same resource, for 24 hours")),
+            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
     request_body = UploadBody,
     responses((status = 201, description = "Created, with `request`", body = UploadView,
-        headers(("Location" = String, description = "Its path"),
+        headers(("Location" = String, description = "The path of the upload"),
             ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
     caller: Caller,

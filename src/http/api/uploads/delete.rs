@@ -9,14 +9,14 @@ use crate::http::extract::{Caller, Id};
 use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
 
-/// End an upload
+/// Delete an upload
 ///
-/// Pending and expired: cancelled. Uploaded and missing: removed, and the object is
-/// deleted afterwards. One in a final state stays as it is.
+/// A pending or expired upload becomes cancelled. An uploaded or missing one becomes removed, and
+/// its object is deleted later. An upload in a final state does not change.
 #[utoipa::path(delete, path = "/api/uploads/{id}", operation_id = "delete_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),
-    responses((status = 204, description = "Ended"), NotFound))]
+    responses((status = 204, description = "The upload is in a final state"), NotFound))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<UploadId>,

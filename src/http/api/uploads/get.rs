@@ -17,14 +17,14 @@ use crate::http::views::UploadView;
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameter")]
 struct Wait {
-    /// Answer when the status leaves `pending`, or after so many seconds.
+    /// Wait until the status is no longer `pending`, for at most this many seconds.
     #[param(minimum = 0, maximum = 60)]
     wait: Option<u64>,
 }
 
-/// One upload
+/// Get an upload
 ///
-/// With `wait` the answer comes as soon as the upload is not pending any more.
+/// With `wait`, the response is delayed until the upload is no longer pending.
 #[utoipa::path(get, path = "/api/uploads/{id}", operation_id = "get_upload", tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload"), Wait),
     responses((status = 200, description = "The upload", body = UploadView), BadQuery, NotFound))]

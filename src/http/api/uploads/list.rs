@@ -12,21 +12,21 @@ use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, StatusName, UploadView};
 
-/// The filters of the list.
+/// The filters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameters")]
 struct Filters {
-    /// In this state.
+    /// Uploads with this status.
     #[param(inline)]
     status: Option<StatusName>,
-    /// Of this track.
+    /// Uploads of this track.
     track_id: Option<uuid::Uuid>,
-    /// Under this policy.
+    /// Uploads with this policy.
     policy: Option<String>,
-    /// Created before this moment.
+    /// Uploads created before this time.
     created_before: Option<DateTime<Utc>>,
-    /// Created at or after this moment.
+    /// Uploads created at or after this time.
     created_after: Option<DateTime<Utc>>,
 }
 

@@ -9,13 +9,13 @@ use crate::http::openapi::{NotFound, NotInParts, PartsGone};
 use crate::http::problem::ApiError;
 use crate::http::views::HeldPartsView;
 
-/// The parts that the store holds
+/// List the parts that the store has
 ///
-/// For a client that goes on after a break: send the others. None once the upload has ended.
+/// A client that resumes an upload sends the others. The list is empty after the upload has ended.
 #[utoipa::path(get, path = "/api/uploads/{id}/parts", operation_id = "list_parts",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),
-    responses((status = 200, description = "Ascending by number", body = HeldPartsView),
+    responses((status = 200, description = "The parts in ascending order", body = HeldPartsView),
         NotInParts, NotFound, PartsGone))]
 pub async fn handle(
     caller: Caller,

@@ -12,9 +12,9 @@ use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
-/// Sign the same upload again
+/// Presign an upload again
 ///
-/// The same id and key, a new deadline. Only while bytes are awaited: pending or expired.
+/// The id and key stay, the deadline is new. Only for pending and expired uploads.
 #[utoipa::path(post, path = "/api/uploads/{id}/presign", operation_id = "presign_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

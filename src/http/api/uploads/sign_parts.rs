@@ -14,9 +14,9 @@ use crate::http::views::SignedPartsView;
 
 /// Sign parts
 ///
-/// A request for each part asked for; PUT exactly `part_size` bytes to it, the last part
-/// what is left. Ask for parts as you need them, again where a URL ended. The deadline
-/// moves along, up to the policy's `max_url_ttl` after the creation; `presign` gives more.
+/// Returns one request per part. PUT exactly `part_size` bytes to each, and the rest to the last
+/// part. Sign parts when you need them, and again when a URL has expired. Each call moves the
+/// deadline, up to `max_url_ttl` of the policy after the creation; `presign` moves it further.
 #[utoipa::path(post, path = "/api/uploads/{id}/parts", operation_id = "sign_parts",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

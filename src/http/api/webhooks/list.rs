@@ -12,7 +12,7 @@ use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::PageView;
 
-/// The filter of the list.
+/// The filter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameter")]
@@ -21,7 +21,7 @@ struct Filter {
     status: Option<String>,
 }
 
-/// List deliveries of webhooks, newest first
+/// List webhook deliveries, newest first
 #[utoipa::path(get, path = "/api/admin/webhooks/deliveries", operation_id = "list_deliveries",
     tag = "admin", params(Filter, PagingParams),
     responses((status = 200, description = "A page of deliveries",

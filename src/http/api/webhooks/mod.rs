@@ -21,31 +21,31 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
 }
 
-/// One piece of news for one endpoint.
+/// The delivery of one event to one endpoint.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
 pub struct DeliveryView {
-    /// Sent as `webhook-id`, the same at every attempt.
+    /// The value of `webhook-id`. It is the same in every attempt.
     pub id: Uuid,
-    /// The endpoint's name.
+    /// The name of the endpoint.
     pub endpoint: String,
-    /// Of which upload.
+    /// The upload.
     pub upload_id: Uuid,
-    /// What happened.
+    /// The type of the event.
     #[schema(example = "upload.uploaded")]
     pub event: String,
     /// `pending`, `delivered` or `dead`.
     #[schema(example = "delivered")]
     pub status: &'static str,
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: i32,
-    /// When it is sent next, while it is pending.
+    /// The time of the next attempt, if the delivery is pending.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub error: Option<String>,
     /// When the upload changed.
     pub created_at: DateTime<Utc>,
-    /// When the receiver took it.
+    /// When the receiver accepted it.
     pub delivered_at: Option<DateTime<Utc>>,
 }
 

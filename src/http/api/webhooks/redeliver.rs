@@ -12,11 +12,11 @@ use crate::http::problem::ApiError;
 
 /// Send a delivery again
 ///
-/// Whatever became of it; it is tried for a day anew.
+/// Works for every status. The delivery is attempted for another day.
 #[utoipa::path(post, path = "/api/admin/webhooks/deliveries/{id}/redeliver",
     operation_id = "redeliver", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The delivery")),
-    responses((status = 202, description = "To be sent", body = DeliveryView), NotFound))]
+    responses((status = 202, description = "The delivery, pending", body = DeliveryView), NotFound))]
 pub async fn handle(
     _caller: Caller,
     Id(id): Id<Uuid>,

@@ -3,17 +3,17 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 
-/// `ReDoc` 2.5.2 as its npm package has it, but for its logo, which it would fetch from a CDN.
+/// `ReDoc` 2.5.2 from its npm package, without its logo, which it would load from a CDN.
 const SCRIPT: &str = include_str!("redoc.standalone.js");
 
-/// Styles are written by the script, its search runs in a worker that it makes.
+/// The script writes styles and runs its search in a worker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// The document to read
+/// Documentation for reading
 ///
-/// Everything that the page loads comes from here.
+/// The page loads everything from this service.
 #[utoipa::path(get, path = "/api/schema/redoc", operation_id = "redoc", tag = "service",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub async fn handle() -> HttpResponse {
@@ -24,7 +24,7 @@ pub async fn handle() -> HttpResponse {
         .body(include_str!("page.html"))
 }
 
-/// The page's script.
+/// The script of the page.
 pub async fn script() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/javascript; charset=utf-8")

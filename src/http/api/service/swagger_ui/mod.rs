@@ -8,13 +8,12 @@ use utoipa_swagger_ui::{Config, serve};
 
 use crate::http::problem::{ApiError, Code};
 
-/// The page names its files relative to itself, which without a `<base>` would fail where the
-/// address has no trailing slash.
+/// The page has a `<base>`, because its relative links need a trailing slash in the URL.
 const PAGE: &str = include_str!("page.html");
 
-/// The document to click through
+/// Interactive documentation
 ///
-/// Everything that the page loads comes from here.
+/// The page loads everything from this service.
 #[utoipa::path(get, path = "/api/schema/swagger-ui", operation_id = "swagger_ui", tag = "service",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
@@ -22,16 +21,16 @@ pub async fn handle(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     if matches!(file, "" | "index.html") {
         return Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE));
     }
-    // The validator would send the document's address to a public service.
+    // The validator would send the URL of the document to a public service.
     let config = Config::from("/api/schema").validator_url("none");
     let served = serve(file, Arc::new(config));
-    // The error can't be sent between threads; its words can.
+    // The error is not `Send`.
     let served =
         served.map_err(|error| ApiError::new(Code::Internal).because(error.to_string()))?;
     let served = served.ok_or_else(|| ApiError::saying(Code::NotFound, "There is no such path"))?;
     let mut response = HttpResponse::Ok();
     response.content_type(served.content_type);
-    // Megabytes of script are kept, and sent, packed: every browser takes them so.
+    // The scripts are stored compressed. Every browser accepts gzip.
     if served.gzpipped {
         response.insert_header((CONTENT_ENCODING, ContentEncoding::Gzip));
     }
