@@ -4,24 +4,19 @@ use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderName};
 
 use crate::http::extract::idempotency::IDEMPOTENCY_KEY;
+use crate::http::family::allow_origins;
 use crate::http::middleware::request_id::REQUEST_ID;
 
-/// Allows pages of these origins; `*` is all origins. Credentials are not allowed, because
+/// Allows pages of these origins ([`allow_origins`]). Credentials are not allowed, because
 /// scripts send the token and the browser must not.
 pub(super) fn cors(origins: &[String]) -> Cors {
     let rate = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
     let exposed = [header::LOCATION, header::RETRY_AFTER, header::ETAG, REQUEST_ID];
-    let mut cors = Cors::default()
+    let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
         .allowed_headers(["content-digest", "repr-digest", "content-md5", "last-event-id"])
         .expose_headers(exposed.into_iter().chain(rate))
         .max_age(3600);
-    for origin in origins {
-        cors = match origin.as_str() {
-            "*" => cors.allow_any_origin().send_wildcard(),
-            origin => cors.allowed_origin(origin),
-        };
-    }
-    cors
+    allow_origins(cors, origins)
 }

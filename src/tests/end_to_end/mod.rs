@@ -1,6 +1,7 @@
 //! The main job over the wire, with the real binary.
 
 mod buckets;
+mod dev;
 mod doctor;
 mod kill;
 mod main_job;

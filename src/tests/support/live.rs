@@ -47,6 +47,16 @@ impl Live {
         }
     }
 
+    /// `dev`, on any machine.
+    pub async fn dev() -> Self {
+        Self::launch(None, &[]).await
+    }
+
+    /// The data folder of `dev`.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// `serve` on a store of the test's own: keys below `storage.default.` and their values.
     /// `database.url` may be among the changes.
     pub async fn serving(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
@@ -299,5 +309,5 @@ pub async fn run(arguments: &[&str], settings: &[(String, String)]) -> std::proc
         .args(arguments)
         .envs(environment(settings))
         .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off");
-    command.stdin(Stdio::null()).output().await.expect("the binary runs")
+    command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("the binary runs")
 }

@@ -1,5 +1,7 @@
 //! `dev`: everything on one machine, with nothing installed.
 
+mod data_lock;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,11 +9,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
+use self::data_lock::DataLock;
 use super::adapters::{self, Adapters};
 use super::service::Service;
 use crate::config::Config;
 
-/// What `dev` takes.
+/// The pages that may call the API of `dev`, besides those of `server.cors_origins`: pages of
+/// this machine, on any port. The embedded store allows every origin by itself.
+const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+
+/// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// The folder for the database and the objects.
@@ -23,7 +30,8 @@ pub struct DevArgs {
     /// Where the S3 server listens; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub s3_bind: SocketAddr,
-    /// Write where everything is to this file, as JSON, once it answers.
+    /// Write the addresses and keys of everything to this file, as JSON, once the service is
+    /// ready.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }
@@ -43,7 +51,7 @@ impl Default for DevArgs {
 pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode> {
     let database_url = format!("sqlite://{}", args.data.join("upload-coordinator.db").display());
     let s3_data = args.data.join("s3").display().to_string();
-    let config = Config::load_with(
+    let mut config = Config::load_with(
         file,
         &[
             ("server.bind", &args.bind.to_string()),
@@ -56,9 +64,11 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
             ("storage.default.bind", &args.s3_bind.to_string()),
         ],
     )?;
+    config.server.cors_origins.extend(LOOPBACK_ORIGINS.map(str::to_owned));
     let _log = super::start_log(&config)?;
+    let _lock = DataLock::acquire(&args.data)?;
     if let Err(error) = config.auth.check_bind(args.bind) {
-        tracing::warn!(%error, "everybody on the network can call everything");
+        tracing::warn!(%error, "everyone on the network can call every route");
     }
     let db = adapters::database(&config).await?;
     db.migrate_up().await?;
@@ -74,7 +84,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where everything is.
+/// The addresses and keys of everything that runs.
 #[derive(serde::Serialize)]
 struct Ready {
     url: String,
@@ -101,7 +111,7 @@ impl Ready {
         })
     }
 
-    /// Writes the file whole: who waits for it never reads half of it.
+    /// Writes the file under another name first, so that a reader never sees half of it.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
         let fresh = path.with_extension("new");
         std::fs::write(&fresh, serde_json::to_vec(self)?)?;
