@@ -6,7 +6,6 @@
 
 #[cfg(test)]
 pub(crate) mod captured;
-mod json_lines;
 pub mod metrics;
 pub mod traces;
 
@@ -18,9 +17,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-use self::json_lines::JsonLines;
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -71,6 +69,9 @@ const WAITING_LINES: usize = 4096;
 /// How many bytes of lines are written at once at most.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
+type JsonLayer<S, W> =
+    fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>, W>;
+
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
     // A thread writes those that have come since it last wrote, all at once. With a write for
@@ -80,13 +81,13 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log")
         .finish(BufWriter::with_capacity(WRITTEN_AT_ONCE, io::stderr()));
-    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
+    let lines = fmt::layer().with_writer(lines);
     let lines = match config.log_format {
         LogFormat::Pretty => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             lines.compact().with_ansi(colours).boxed()
         }
-        LogFormat::Json => lines.fmt_fields(JsonLines).event_format(JsonLines).boxed(),
+        LogFormat::Json => in_json(lines).boxed(),
     };
     let filter = filter(config.log.as_str())?;
     let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
@@ -99,6 +100,14 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
         (None, None) => registry.with(filter.and_then(lines)).try_init()?,
     }
     Ok(Guard { _traces: traces, _lines: writing })
+}
+
+/// One JSON object a line: the fields of the event at the top level, the fields of the request
+/// under `span`.
+fn in_json<S, W>(
+    lines: fmt::Layer<S, fmt::format::DefaultFields, fmt::format::Format, W>,
+) -> JsonLayer<S, W> {
+    lines.json().flatten_event(true).with_span_list(false)
 }
 
 /// The configured directives on top of those for [`QUIET`] crates.
@@ -156,7 +165,52 @@ fn has_query(query: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
+    use super::captured::Captured;
     use super::*;
+
+    /// The lines that this work logs, without their timestamps.
+    fn logged(work: impl FnOnce()) -> Vec<Value> {
+        let log = Captured::default();
+        let to_log = log.clone();
+        let lines = fmt::layer().with_writer(move || to_log.clone());
+        let subscriber = tracing_subscriber::registry().with(in_json(lines));
+        tracing::subscriber::with_default(subscriber, work);
+        let text = log.text();
+        let parsed = text.lines().map(|line| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+            // The microseconds are always there: lines sort by time.
+            assert_eq!(timestamp.as_str().unwrap().len(), 27, "{timestamp}");
+            line
+        });
+        parsed.collect()
+    }
+
+    #[test]
+    fn a_json_line_has_the_events_fields_at_the_top_and_the_requests_under_span() {
+        let lines = logged(|| {
+            let span =
+                tracing::info_span!("request", request_id = "r-1", owner = tracing::field::Empty);
+            let _in = span.enter();
+            span.record("owner", "me");
+            tracing::info!(status = 200, late = false, r#type = "t", "answered \"{}\"", 7);
+        });
+        let expected = json!({
+            "level": "INFO", "message": "answered \"7\"", "status": 200, "late": false, "type": "t",
+            "target": "upload_coordinator::telemetry::tests",
+            "span": {"name": "request", "request_id": "r-1", "owner": "me"},
+        });
+        assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn a_json_line_outside_of_a_request_has_no_span() {
+        let lines = logged(|| tracing::warn!(target: "a \"target\"", "said"));
+        let expected = json!({"level": "WARN", "message": "said", "target": "a \"target\""});
+        assert_eq!(lines, [expected]);
+    }
 
     #[test]
     fn queries_are_cut_off_wherever_they_stand() {

@@ -12,7 +12,7 @@ use percent_encoding::utf8_percent_encode;
 use sha2::{Digest as _, Sha256};
 
 use super::target::QUERY;
-use crate::domain::clock::{Timestamp, in_rfc3339};
+use crate::domain::clock::Timestamp;
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -123,7 +123,7 @@ impl Request<'_> {
             "&X-Amz-Date=",
             stamp,
             "&X-Amz-Expires=",
-            itoa::Buffer::new().format(seconds),
+            &seconds.to_string(),
         ] {
             query.push_str(part);
         }
@@ -171,8 +171,7 @@ pub(super) fn header_value(value: &str) -> Option<String> {
 
 /// `20261123T004133Z`
 pub(super) fn time_stamp(at: Timestamp) -> String {
-    let to_the_second = "2026-11-23T00:41:33".len();
-    in_rfc3339(at, 0, |text| text[..to_the_second].split(['-', ':']).chain(["Z"]).collect())
+    at.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// HMAC's own rule for keys (RFC 2104): longer than a block, their hash; then zeros up to
