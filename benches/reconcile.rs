@@ -3,6 +3,7 @@
 //!
 //!   fill     DATABASE OBJECTS           rows for so many stored objects, and 1,000 pending
 //!   run      DATABASE OBJECTS MODE      one run against a listing that is computed, not kept
+//!   serve    DATABASE OBJECTS           the same listing over S3's protocol, until it is killed
 //!   s3-fill  OBJECTS                    objects in the bucket that `TEST_S3_*` name
 //!   s3-rows  DATABASE                   rows for what is in that bucket
 //!   s3-list  OBJECTS                    lists them, as many shards at once as an audit
@@ -35,6 +36,8 @@ use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Sto
 mod computed;
 #[path = "support/rows.rs"]
 mod rows;
+#[path = "support/s3_listing.rs"]
+mod s3_listing;
 
 use computed::{Computed, SIZE};
 
@@ -175,6 +178,9 @@ async fn main() -> Outcome<()> {
             let mode = mode.parse::<Mode>().map_err(|()| "no such mode")?;
             let store = Arc::new(world(objects, end)).store()?;
             reconcile(app(open(url).await?, store)?, mode, objects).await?;
+        }
+        ["serve", url, objects] => {
+            s3_listing::serve(world(objects.parse()?, rows::end(url).await?)).await?;
         }
         ["s3-fill", objects] => {
             let (bucket, world) = (bucket().await?, world(objects.parse()?, SystemClock.now()));

@@ -114,8 +114,11 @@ class Process:
 class Host:
     """Owns everything that a run starts, and ends it."""
 
-    def __init__(self, seconds: int):
+    def __init__(self, seconds: int, rounds=5, profile="release", targets=("--bins", "--benches")):
         self.seconds = seconds
+        self.rounds = rounds
+        self.build = ["cargo", "build", "--profile", profile, "--locked", "--workspace", *targets,
+                      "--message-format=json-render-diagnostics"] if targets else ["true"]
         self.figures = []
         self.processes = []
         self.servers = {}
@@ -124,14 +127,14 @@ class Host:
 
     def __enter__(self):
         self.work = Path(tempfile.mkdtemp(prefix="uc-bench-"))
-        build = ["cargo", "build", "--release", "--locked", "--workspace", "--bins", "--benches",
-                 "--message-format=json-render-diagnostics"]
-        built = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        built = subprocess.run(self.build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         self.programs = {}
         for line in built.stdout.splitlines():
             artifact = json.loads(line)
             if artifact.get("executable"):
                 self.programs[artifact["target"]["name"]] = artifact["executable"]
+        if given := os.environ.get("UPLOAD_COORDINATOR_BIN"):
+            self.programs["upload-coordinator"] = given
         return self
 
     def __exit__(self, *_):
@@ -228,9 +231,9 @@ class Host:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
         return kept | {PREFIX + key: value for key, value in ours.items()}
 
-    def serve(self, env: dict) -> tuple:
+    def serve(self, env: dict, program=None) -> tuple:
         """A service that is ready, its address, and how long that took."""
-        command = [self.programs["upload-coordinator"], "serve", "--migrate"]
+        command = [program or self.programs["upload-coordinator"], "serve", "--migrate"]
         process = self.start("serve", command, env)
         address = "http://" + env[PREFIX + "SERVER__BIND"]
         took = process.wait_for(address + "/readyz")

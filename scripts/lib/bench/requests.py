@@ -29,6 +29,24 @@ def create_one(address: str) -> tuple:
     return json.loads(body)["id"], len(body)
 
 
+def create_load(address):
+    return f"{address}/api/uploads", load.post(BODY)
+
+
+def poll_load(address):
+    return f"{address}/api/uploads/{create_one(address)[0]}", ""
+
+
+def list_load(address):
+    for _ in range(120):
+        create_one(address)
+    return f"{address}/api/uploads?limit=100", ""
+
+
+# What to send to a service at an address: the URL and wrk's script.
+LOADS = {"create": create_load, "poll": poll_load, "list": list_load}
+
+
 def compare(machine, name, ours, limit, target, cpu_target=None):
     share = 100 * ours["rps"] / limit["rps"]
     machine.note(
@@ -63,8 +81,8 @@ def create(machine, database):
     process, address = service(machine, database)
     size = create_one(address)[1]
     other, bare_address = bare(machine)
-    script = load.post(BODY)
-    ours, limit = both(machine, (f"{address}/api/uploads", process, script),
+    url, script = create_load(address)
+    ours, limit = both(machine, (url, process, script),
                        (f"{bare_address}/create?bytes={size}", other, script))
     cpu_target = 60 if database == "sqlite" else None
     compare(machine, f"create ({database})", ours, limit, CREATE_TARGET[database], cpu_target)
@@ -72,21 +90,21 @@ def create(machine, database):
 
 def poll(machine, database):
     process, address = service(machine, database)
-    upload = create_one(address)[0]
-    size = len(host.get(f"{address}/api/uploads/{upload}")[1])
+    url, _ = poll_load(address)
+    size = len(host.get(url)[1])
     other, bare_address = bare(machine)
-    ours, limit = both(machine, (f"{address}/api/uploads/{upload}", process),
-                       (f"{bare_address}/get/{upload}?bytes={size}", other))
+    path = url.rsplit("/", 1)[1]
+    ours, limit = both(machine, (url, process),
+                       (f"{bare_address}/get/{path}?bytes={size}", other))
     compare(machine, f"poll ({database})", ours, limit, 50)
 
 
 def list_100(machine, database):
     process, address = service(machine, database)
-    for _ in range(120):
-        create_one(address)
-    size = len(host.get(f"{address}/api/uploads?limit=100")[1])
+    url, _ = list_load(address)
+    size = len(host.get(url)[1])
     other, bare_address = bare(machine)
-    ours, limit = both(machine, (f"{address}/api/uploads?limit=100", process),
+    ours, limit = both(machine, (url, process),
                        (f"{bare_address}/get/x?bytes={size}", other))
     compare(machine, f"list of 100 ({database})", ours, limit, 5)
 
