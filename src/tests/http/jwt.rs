@@ -40,7 +40,7 @@ fn token(name: &str, id: Option<&str>) -> String {
 struct Issuer {
     url: String,
     set: Arc<Mutex<Option<Value>>>,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Issuer {
@@ -48,8 +48,8 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
         let set = Arc::new(Mutex::new(Some(set)));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (shown, count) = (set.clone(), asked.clone());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let (shown, count) = (set.clone(), requests.clone());
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let mut head = [0; 4096];
@@ -64,11 +64,11 @@ impl Issuer {
                 let _ = socket.write_all(answer.as_bytes()).await;
             }
         });
-        Self { url, set, asked }
+        Self { url, set, requests }
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
     fn show(&self, set: Option<Value>) {
@@ -113,7 +113,7 @@ async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
         assert_eq!(get(&server, &token(name, Some(name))).await.status, 200, "{name}");
         assert_eq!(get(&server, &token(name, None)).await.status, 200, "the only one: {name}");
     }
-    // A key by another's name, a key that is not in the set, and a changed payload.
+    // A key with the id of another one, a key that is not in the set, and a changed payload.
     get(&server, &token("ec2", Some("ec1"))).await.is_problem(401, "unauthorized");
     get(&server, &token("ec2", Some("ec2"))).await.is_problem(401, "unauthorized");
     let forged = token("ed", Some("ed")).replacen("eyJleHAi", "eyJleHBi", 1);
@@ -121,7 +121,7 @@ async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
     let key = format!("uck_{}_{}", "0".repeat(32), "0".repeat(64));
     get(&server, &key).await.is_problem(401, "unauthorized");
     server.stop().await;
-    // What the configuration does not name is not taken, whatever the set holds.
+    // Only configured algorithms are accepted, whatever the set contains.
     let server = self::server(&[Algorithm::ES256], file()).await;
     get(&server, &token("rsa", Some("rsa"))).await.is_problem(401, "unauthorized");
     assert_eq!(get(&server, &token("ec1", Some("ec1"))).await.status, 200);
@@ -135,11 +135,11 @@ async fn a_new_key_of_the_issuer_is_fetched_for_its_first_token() {
     for _ in 0..3 {
         assert_eq!(get(&server, &token("ec1", Some("ec1"))).await.status, 200);
     }
-    assert_eq!(issuer.asked(), 1, "the set is kept");
+    assert_eq!(issuer.requests(), 1, "the set is kept");
     issuer.show(Some(public(&["ec2"])));
     assert_eq!(get(&server, &token("ec2", Some("ec2"))).await.status, 200);
-    assert_eq!(issuer.asked(), 2);
-    // The old key went with the old set.
+    assert_eq!(issuer.requests(), 2);
+    // The old key is not in the new set.
     get(&server, &token("ec1", Some("ec1"))).await.is_problem(401, "unauthorized");
     server.stop().await;
 }
@@ -152,7 +152,7 @@ async fn unknown_key_ids_do_not_cause_a_fetch_each_time() {
         let made_up = token("ec2", Some(&format!("made-up-{n}")));
         get(&server, &made_up).await.is_problem(401, "unauthorized");
     }
-    assert_eq!(issuer.asked(), 1);
+    assert_eq!(issuer.requests(), 1);
     assert_eq!(get(&server, &token("ec1", Some("ec1"))).await.status, 200);
     server.stop().await;
 }

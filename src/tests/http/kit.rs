@@ -121,7 +121,9 @@ impl Server {
         let objects = store.clone().store("default", None).expect("a store");
         let mut policies = policies();
         // Small enough for a test to send a file over the limit.
-        policies.values_mut().for_each(|policy| policy.max_size = 16 << 20);
+        for policy in policies.values_mut() {
+            policy.max_size = 16 << 20;
+        }
         let app = Arc::new(App {
             db,
             stores: [("default".to_owned(), objects)].into(),

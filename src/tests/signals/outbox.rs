@@ -1,4 +1,4 @@
-//! What becomes of webhook deliveries that ended, and of those that nobody delivers.
+//! Ended webhook deliveries, and deliveries to unknown endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,11 +8,11 @@ use upload_coordinator::app::App;
 use upload_coordinator::app::retention::{Pruned, Retention};
 use upload_coordinator::domain::webhook::DeliveryStatus;
 
-use super::webhooks::{Inbox, deliveries, dispatcher, receiver, telling, upload_and_remove};
+use super::webhooks::{Inbox, deliveries, dispatcher, receiver, upload_and_remove, with_endpoints};
 use crate::support::served::Served;
 use crate::support::world::World;
 
-/// One delivery that was taken, and one that was given up.
+/// Makes one delivery that was delivered and one that was given up.
 async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
     let dispatcher = dispatcher(app, "crm", url);
     upload_and_remove(world, app).await;
@@ -26,9 +26,9 @@ async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
 }
 
 #[tokio::test]
-async fn what_was_given_up_is_delivered_when_an_administrator_says_so() {
+async fn an_administrator_can_redeliver_what_was_given_up() {
     let world = World::new().await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
     ended(&world, &app, &inbox, &url).await;
     let served = Served::over(world, app.clone());
@@ -56,9 +56,9 @@ async fn what_was_given_up_is_delivered_when_an_administrator_says_so() {
 }
 
 #[tokio::test]
-async fn ended_deliveries_are_pruned_after_their_retention_and_waiting_ones_never() {
+async fn ended_deliveries_are_pruned_after_their_retention_and_pending_ones_never() {
     let world = World::new().await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
     ended(&world, &app, &inbox, &url).await;
     upload_and_remove(&world, &app).await;
@@ -77,13 +77,13 @@ async fn ended_deliveries_are_pruned_after_their_retention_and_waiting_ones_neve
 #[tokio::test]
 async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
     let world = World::new().await;
-    let app = telling(&world, &["crm", "old"]).await;
+    let app = with_endpoints(&world, &["crm", "old"]).await;
     upload_and_remove(&world, &app).await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     let day = chrono::TimeDelta::days(1);
     let retention = Retention { findings: day * 30, ended: None, deliveries: day * 7 };
     world.pass(chrono::TimeDelta::minutes(30));
-    // Other processes may know it: a deployment takes a while.
+    // Other processes may know the endpoint while a deployment is in progress.
     assert_eq!(app.prune(retention).await.unwrap(), Pruned::default());
     world.pass(day * 30);
     let pruned = app.prune(retention).await.unwrap();

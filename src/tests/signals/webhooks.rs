@@ -22,7 +22,7 @@ use crate::support::world::World;
 
 const SECRET: [u8; 24] = [7; 24];
 
-/// What a receiver saw: id, time, signature, body.
+/// A received webhook: id, timestamp, signature, body.
 pub type Seen = (String, String, String, String);
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ async fn receive(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpR
     HttpResponse::build(status).insert_header(("location", "/elsewhere")).finish()
 }
 
-/// A receiver, and its address.
+/// Starts a receiver. Returns its inbox and its URL.
 pub fn receiver() -> (Data<Inbox>, String) {
     let inbox = Data::new(Inbox { answer: AtomicU16::new(204), ..Inbox::default() });
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -81,8 +81,8 @@ fn subscriber(name: &str) -> Subscriber {
     Subscriber { name: name.to_owned(), events: Vec::new() }
 }
 
-/// The use cases of a process that tells these endpoints.
-pub(super) async fn telling(world: &World, names: &[&str]) -> Arc<App> {
+/// The use cases of a process with these endpoints.
+pub(super) async fn with_endpoints(world: &World, names: &[&str]) -> Arc<App> {
     let app = world.replica().await;
     let subscribers = names.iter().map(|name| subscriber(name)).collect();
     Arc::new(App { db: app.db.clone().with_subscribers(subscribers), ..app })
@@ -108,14 +108,14 @@ pub(super) async fn deliveries(app: &App) -> Vec<Delivery> {
 }
 
 #[tokio::test]
-async fn every_change_is_told_in_order_and_signed() {
+async fn every_change_is_delivered_in_order_and_signed() {
     let world = World::new().await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
     upload_and_remove(&world, &app).await;
     let dispatcher = dispatcher(&app, "crm", &url);
     for _ in 0..2 {
-        // The newer news waits for the older.
+        // A newer event of an upload waits for the older one.
         let sent = dispatcher.deliver_due().await.expect("sent");
         assert_eq!(sent, 1);
     }
@@ -129,9 +129,9 @@ async fn every_change_is_told_in_order_and_signed() {
 }
 
 #[tokio::test]
-async fn what_fails_is_tried_again_and_given_up_after_a_day() {
+async fn a_failed_delivery_is_retried_and_given_up_after_a_day() {
     let world = World::new().await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
     inbox.answer.store(302, Ordering::SeqCst);
     upload_and_remove(&world, &app).await;
@@ -142,7 +142,7 @@ async fn what_fails_is_tried_again_and_given_up_after_a_day() {
     world.pass(chrono::TimeDelta::seconds(7));
     assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
     let id = |n: usize| inbox.seen()[n].0.clone();
-    assert_eq!(id(0), id(1), "the same news");
+    assert_eq!(id(0), id(1), "the same event");
     world.pass(chrono::TimeDelta::hours(25));
     assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
     let dead: Vec<_> =
@@ -159,9 +159,9 @@ async fn what_fails_is_tried_again_and_given_up_after_a_day() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_never_ended_is_taken_over_after_its_lease() {
+async fn an_abandoned_claim_expires_with_its_lease() {
     let world = World::new().await;
-    let app = telling(&world, &["crm"]).await;
+    let app = with_endpoints(&world, &["crm"]).await;
     upload_and_remove(&world, &app).await;
     let (now, lease) = (app.now(), chrono::TimeDelta::seconds(60));
     let claim = |now| app.db.webhooks().claim("crm", now, now + lease, 10);
@@ -172,9 +172,9 @@ async fn a_claim_that_is_never_ended_is_taken_over_after_its_lease() {
 }
 
 #[tokio::test]
-async fn a_dead_receiver_delays_nobody_else() {
+async fn a_dead_receiver_delays_no_other_endpoint() {
     let world = World::new().await;
-    let app = telling(&world, &["dead", "crm"]).await;
+    let app = with_endpoints(&world, &["dead", "crm"]).await;
     let (inbox, url) = receiver();
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one");
     let dead = endpoint("dead", &format!("http://{nobody}/"));
@@ -201,7 +201,7 @@ async fn private_addresses_are_refused_as_addresses_and_as_names() -> Result<(),
 }
 
 #[tokio::test]
-async fn nobody_who_wants_no_such_event_is_told_of_it() {
+async fn an_endpoint_receives_only_its_events() {
     let world = World::new().await;
     let app = world.replica().await;
     let only = Subscriber { name: "crm".into(), events: vec!["upload.removed".into()] };
@@ -211,9 +211,9 @@ async fn nobody_who_wants_no_such_event_is_told_of_it() {
     assert_eq!(told, ["upload.removed"]);
 }
 
-/// The real binary, killed while it has news to tell.
+/// The real binary, killed while deliveries are waiting.
 #[tokio::test]
-async fn every_change_is_told_though_the_service_is_killed() {
+async fn every_change_is_delivered_even_if_the_service_is_killed() {
     let (inbox, url) = receiver();
     inbox.answer.store(500, Ordering::SeqCst);
     let secret = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";

@@ -1,4 +1,4 @@
-//! What becomes of messages, whatever is in them, and while store or queue is down.
+//! How messages are handled, whatever they contain, and while the store or the queue is down.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,7 @@ async fn arrived(world: &World) -> Upload {
 }
 
 #[tokio::test]
-async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
+async fn every_envelope_is_handled_and_its_message_is_deleted() {
     let world = World::new().await;
     let (worker, fake) = worker(&world, Fake::default());
     let mut uploads = Vec::new();
@@ -95,7 +95,7 @@ async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
         uploads.push(upload);
     }
     let handled = Batch { handled: 8, ..Batch::default() };
-    assert_eq!(worker.handle_batch().await.expect("taken"), handled);
+    assert_eq!(worker.handle_batch().await.expect("a batch"), handled);
     assert_eq!(fake.deleted(), 8, "duplicates too");
     for upload in uploads {
         let seen = world.get(upload.id).await;
@@ -105,19 +105,19 @@ async fn every_envelope_leads_to_a_look_and_the_message_is_deleted() {
 }
 
 #[tokio::test]
-async fn test_events_and_what_is_not_ours_are_deleted_unread() {
+async fn test_events_and_events_of_foreign_objects_are_deleted() {
     let world = World::new().await;
     let (worker, fake) = worker(&world, Fake::default());
     fake.send(test_event());
     for message in envelopes("another", "tracks/x").into_iter().chain(envelopes("memory", "x")) {
         fake.send(message);
     }
-    assert_eq!(worker.handle_batch().await.expect("taken").handled, 9);
+    assert_eq!(worker.handle_batch().await.expect("a batch").handled, 9);
     assert_eq!(fake.deleted(), 9);
 }
 
 #[tokio::test]
-async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
+async fn a_message_that_is_no_event_is_deleted_or_left_to_the_redrive_policy_and_blocks_no_other() {
     for redrives in [false, true] {
         let world = World::new().await;
         let (worker, fake) = worker(&world, Fake { redrives, ..Fake::default() });
@@ -126,7 +126,7 @@ async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
             fake.send(poison);
         }
         fake.send(created("memory", upload.key.as_str()));
-        let batch = worker.handle_batch().await.expect("taken");
+        let batch = worker.handle_batch().await.expect("a batch");
         assert_eq!(batch, Batch { handled: 1, poison: 4, postponed: 0 });
         assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
         assert_eq!(fake.deleted(), if redrives { 1 } else { 5 });
@@ -135,7 +135,7 @@ async fn poison_is_deleted_or_left_to_the_redrive_policy_and_blocks_nothing() {
 }
 
 #[tokio::test]
-async fn while_the_store_is_down_a_message_is_put_off_and_the_others_are_not() {
+async fn while_the_store_is_down_only_the_messages_that_need_it_are_postponed() {
     let world = World::new().await;
     let (worker, fake) = worker(&world, Fake::default());
     let upload = arrived(&world).await;
@@ -143,13 +143,13 @@ async fn while_the_store_is_down_a_message_is_put_off_and_the_others_are_not() {
     fake.send(&message);
     fake.send(test_event());
     world.store.fail_next(Operation::Head, 1, || StoreError::Unavailable("down".into()));
-    let batch = worker.handle_batch().await.expect("taken");
+    let batch = worker.handle_batch().await.expect("a batch");
     assert_eq!(batch, Batch { handled: 1, poison: 0, postponed: 1 });
     assert_eq!(*fake.deleted.lock().unwrap(), [test_event().to_string()]);
     let postponed = fake.postponed.lock().unwrap().clone();
     assert_eq!(postponed, [(message.to_string(), Duration::from_secs(20))], "its third receipt");
     fake.send(&message);
-    assert_eq!(worker.handle_batch().await.expect("taken").handled, 1);
+    assert_eq!(worker.handle_batch().await.expect("a batch").handled, 1);
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
 }
 
