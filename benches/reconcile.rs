@@ -86,7 +86,7 @@ fn forget_peak() {
 }
 
 async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
-    marker::claim(&app).await?;
+    marker::write_all(&app).await?;
     let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
     let request =
         RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Cli };

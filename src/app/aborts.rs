@@ -32,19 +32,19 @@ impl App {
     }
 
     /// Discards a multipart upload that was never on a row.
-    pub(crate) async fn abort_unknown(&self, store: &Store, upload: &Upload, id: &str) {
+    pub(crate) async fn abort_unrecorded(&self, store: &Store, upload: &Upload, id: &str) {
         log_failure(self.db.multipart_aborts().create(upload, id).await.map_err(Into::into));
         self.abort_multipart(store, upload, id).await;
     }
 
     /// Deletes the record of a multipart upload that was completed.
-    pub(crate) async fn multipart_is_done(&self, upload: &Upload, id: &str) {
+    pub(crate) async fn settle_multipart(&self, upload: &Upload, id: &str) {
         log_failure(self.db.multipart_aborts().delete(upload.id, id).await.map_err(Into::into));
     }
 
     /// Tries a recorded abort. The record stays unless the store confirms the abort. Returns
     /// whether an abort was confirmed that had failed before.
-    pub async fn abort_due(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
+    pub async fn retry_abort(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
         let store = self.store_of(policy)?;
         let done = match due.multipart_id() {
             Some(id) => store.objects.abort_multipart(&due.key, id).await.map(|()| true),

@@ -1,4 +1,4 @@
-//! Waiting for an upload: long polls and streams of changes.
+//! Waits for changes of an upload: long polls and streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::{App, AppError, Result};
 use crate::db::uploads::Watch;
 use crate::domain::{LimitReached, Owner, Status, Upload, UploadId};
 
-/// The longest that one request waits.
+/// The longest time that one request waits.
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
 impl App {
-    /// The upload as soon as it is not pending any more, or as it is after `wait`.
+    /// Returns the upload as soon as it is no longer pending, or as it is after `wait`.
     pub async fn wait_for_upload(
         &self,
         owner: &Owner,
@@ -25,7 +25,7 @@ impl App {
         while upload.status() == Status::Pending {
             match timeout_at(until, watch.next()).await {
                 Ok(Some(changed)) => upload = Upload::clone(&changed),
-                // Behind, or the service ends: better an early answer than none.
+                // The watcher is too slow, or the service shuts down: return early.
                 Ok(None) => return self.upload(owner, id).await,
                 Err(_) => break,
             }
@@ -33,14 +33,14 @@ impl App {
         Ok(upload)
     }
 
-    /// Follows an upload from now on.
+    /// Follows the changes of an upload.
     pub async fn follow_upload(&self, owner: &Owner, id: UploadId) -> Result<Followed> {
         let (upload, watch) = self.watch_upload(owner, id).await?;
         Ok(Followed { next: Some(Arc::new(upload)), watch })
     }
 
-    /// The row is read after the place is taken, so that no change falls in between. Ids
-    /// that are nobody's take no place for longer than that.
+    /// The row is read after the watch starts, so that no change is missed. A watch of an id that
+    /// does not exist ends right after.
     async fn watch_upload(&self, owner: &Owner, id: UploadId) -> Result<(Upload, Watch)> {
         let watch = self.db.uploads().watch(owner, id).map_err(|reached| match reached {
             LimitReached::Total => AppError::TooManyWaiters,
@@ -60,8 +60,8 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// The upload as it is now, first; then after each change. `None` after a final state,
-    /// and for a reader that is too slow: it has to come back and read afresh.
+    /// Returns the current upload first, and then the upload after each change. Returns `None`
+    /// after a final state, and to a reader that is too slow, which must start again.
     pub async fn next(&mut self, last: Option<&Upload>) -> Option<Arc<Upload>> {
         if last.is_some_and(|upload| upload.status().is_final()) {
             return None;

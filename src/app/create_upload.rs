@@ -1,5 +1,5 @@
-//! Creates an upload: checks what is declared, commits the row, signs the request. The
-//! URL is answered only after the commit.
+//! Creates an upload: validates the declaration, signs the request, commits the row. The URL is
+//! returned only after the commit.
 
 use std::collections::BTreeMap;
 
@@ -20,31 +20,31 @@ use crate::telemetry::metrics as names;
 /// How often concurrent repetitions of a request try to renew the upload.
 const RENEWAL_ROUNDS: usize = 16;
 
-/// What a client asks for.
+/// A request for a new upload.
 #[derive(Debug, Default, Clone)]
 pub struct NewUpload {
-    /// The rules; `tracks` by default.
+    /// The policy; `tracks` by default.
     pub policy: Option<PolicyName>,
     /// The track that the file is for.
     pub track: Option<TrackId>,
-    /// What is known of the file.
+    /// What the client declares about the file.
     pub declared: Declared,
-    /// How the bytes will come; by default the store and the size decide.
+    /// How the bytes are sent; by default the store and the size decide.
     pub strategy: Option<Strategy>,
     /// Pairs to store with the object.
     pub metadata: BTreeMap<String, String>,
-    /// How long the URL is to live, in seconds.
+    /// How long the URL is valid, in seconds.
     pub expires_in: Option<i64>,
-    /// Whether the URL may be used once only.
+    /// Whether the URL can be used only once.
     pub write_once: Option<bool>,
 }
 
-/// A committed upload and the request that the client is to send.
+/// A committed upload and the request that the client sends next.
 #[derive(Debug)]
 pub struct Created {
     /// The upload.
     pub upload: Upload,
-    /// The signed request; `None` where the bytes come in parts or through this service.
+    /// The signed request; `None` if the bytes are sent in parts or through this service.
     pub request: Option<SignedRequest>,
 }
 
@@ -107,19 +107,19 @@ impl App {
         let track = new.track;
         let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
         let upload = self.new_upload(id, owner, policy, new, ttl);
-        // Signed first, so that what can't be signed leaves no row.
+        // Signed first, so that a failure leaves no row.
         let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let upload = match &request {
-            // The URL may end sooner than asked, with the credentials.
+            // The URL expires with the credentials, if that is sooner.
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
         let upload = self.db.uploads().create_claimed(upload, track, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
-        note_created(&upload);
+        record_created(&upload);
         if upload.strategy == Strategy::Multipart {
             upload = match claim {
-                // The key names this row: where this fails, the next try opens it.
+                // The idempotency key names this row: if this fails, the next try opens it.
                 Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
                 None => Box::pin(self.open_new_multipart(upload)).await?,
             };
@@ -163,7 +163,7 @@ impl App {
         }
     }
 
-    /// Signs the one request of an upload that comes whole, with all that was declared.
+    /// Signs the request of an upload that is sent whole, with everything that was declared.
     pub(super) async fn sign_whole(
         &self,
         upload: &Upload,
@@ -215,13 +215,13 @@ impl App {
 }
 
 /// Counts a committed upload.
-pub(super) fn note_created(upload: &Upload) {
+pub(super) fn record_created(upload: &Upload) {
     let (policy, strategy) = (upload.policy.as_str().to_owned(), upload.strategy.name());
     metrics::counter!(names::UPLOADS_CREATED, "policy" => policy, "strategy" => strategy)
         .increment(1);
 }
 
-/// How the bytes will come: as asked, else in parts where the policy says so.
+/// How the bytes are sent: as requested, else in parts from the policy's threshold on.
 fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy {
     let large = new.declared.size.is_some_and(|size| size >= policy.multipart_threshold);
     let auto = if large && store.capabilities.multipart && plan(policy, &new.declared).is_some() {
@@ -277,7 +277,7 @@ fn check_strategy(
         Strategy::Multipart if size.is_none() => {
             errors.add("size", "An upload in parts needs its size beforehand");
         }
-        // Of zero bytes the policy has said its sentence.
+        // The policy has already refused zero bytes.
         Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
             errors.add("size", format!("An object takes at most {MAX_OBJECT_SIZE} bytes"));
         }
@@ -304,8 +304,8 @@ fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErrors)
     }
 }
 
-/// A checksum must be checkable on arrival: on the store's record, or by reading no more
-/// than the policy allows.
+/// A checksum must be comparable on arrival: with the store's record, or by reading no more than
+/// the policy allows.
 fn check_checksum(
     policy: &Policy,
     store: &Store,
@@ -317,7 +317,7 @@ fn check_checksum(
     let kept = match strategy {
         Strategy::Put => store.keeps_checksum(checksum.algorithm()),
         Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
-        // A form carries none, and the fallback hashes by itself.
+        // A form has no checksum, and the fallback hashes the bytes itself.
         Strategy::Post | Strategy::Direct => false,
     };
     if kept {

@@ -1,4 +1,4 @@
-//! Signs a download of a track's file, for verified bytes only.
+//! Signs downloads of a track's file. Only verified bytes are downloaded.
 
 use chrono::TimeDelta;
 
@@ -9,7 +9,7 @@ use crate::domain::{Owner, Policy, Status, TrackId, Upload};
 use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
 
-/// How long a download URL lives: long enough to be followed, too short to be shared.
+/// How long a download URL is valid: long enough to follow it, too short to share it.
 const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
 impl App {
@@ -22,7 +22,7 @@ impl App {
         };
         let bound = track.bound.ok_or_else(nothing)?;
         let upload = self.db.uploads().find(owner, bound.upload).await?.ok_or_else(nothing)?;
-        let upload = self.still_the_same(upload).await?;
+        let upload = self.check_not_overwritten(upload).await?;
         if upload.status() != Status::Uploaded {
             return Err(AppError::NotFound("file"));
         }
@@ -36,15 +36,15 @@ impl App {
         Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)
     }
 
-    /// While the upload's own URL can still overwrite the object, a HEAD makes sure that
-    /// it did not; a change is judged at once.
-    async fn still_the_same(&self, upload: Upload) -> Result<Upload> {
+    /// Observes the object while the upload's own URL can still overwrite it, and applies a
+    /// change at once.
+    async fn check_not_overwritten(&self, upload: Upload) -> Result<Upload> {
         let (policy, store) = self.rules_of(&upload)?;
         if !self.may_be_overwritten(&upload, policy, store) {
             return Ok(upload);
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
-        // What is gone is for the reconciler to believe: it knows the right bucket.
+        // Only the reconciler decides that it is lost, because it checks the bucket.
         if matches!(event, Event::Absent(_)) {
             return Err(AppError::NotFound("file"));
         }
@@ -52,14 +52,14 @@ impl App {
     }
 
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
-        // Parts become an object only when this service completes them.
+        // Parts become an object only when this service completes the upload.
         let once = upload.strategy == Strategy::Multipart
             || upload.write_once && store.capabilities.write_once_is_effective();
         !once && self.now() <= upload.deadline(policy.grace)
     }
 }
 
-/// `attachment` with the filename in both forms of RFC 6266: plain ASCII for old clients,
+/// `attachment` with the filename in both forms of RFC 6266: plain ASCII for old clients, and
 /// RFC 8187 for all of Unicode.
 fn content_disposition(filename: Option<&str>) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_filename_breaks_out_of_its_quotes_and_all_of_it_comes_through(name in ".{0,80}") {
+        fn a_filename_stays_in_its_quotes_and_is_transferred_completely(name in ".{0,80}") {
             let header = content_disposition(Some(&name));
             prop_assert!(header.bytes().all(|b| (b' '..=b'~').contains(&b)), "{}", header);
             let inside = header.strip_prefix("attachment; filename=\"").unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn any_filename_fits_a_content_disposition() {
+    fn filenames_are_encoded_in_both_forms() {
         assert_eq!(content_disposition(None), "attachment");
         assert_eq!(
             content_disposition(Some("a \"b\".mp3")),

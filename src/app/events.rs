@@ -1,4 +1,4 @@
-//! Events of the bucket: each is a hint to look at an object, never the truth.
+//! Events of the bucket. An event is only a hint to observe an object, never evidence.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -11,51 +11,53 @@ use crate::domain::{Policy, Upload};
 use crate::storage::{Store, StoreError};
 use crate::telemetry::metrics as names;
 
-/// How many objects of one message are looked at at once.
+/// How many objects of one message are observed at once.
 const CONCURRENCY: usize = 8;
 
 impl App {
-    /// Looks at the objects that a message is about. Objects that are not ours are passed
-    /// over, and so is one that always fails: the reconciler sees to it. The error is one
-    /// that will pass; then the sender should send the message again.
+    /// Observes the objects that a message names. Foreign objects are skipped, and so are objects
+    /// that fail permanently: the reconciler retries those.
+    ///
+    /// # Errors
+    /// A temporary error. The sender should send the message again.
     pub async fn process_events(&self, events: Vec<ObjectEvent>) -> Result<()> {
-        let noted =
+        let processed =
             stream::iter(events).map(|event| async move { self.process_event(&event).await });
-        let mut answers = noted.buffer_unordered(CONCURRENCY);
-        let mut passing = None;
-        while let Some(answer) = answers.next().await {
-            match answer {
+        let mut results = processed.buffer_unordered(CONCURRENCY);
+        let mut temporary = None;
+        while let Some(result) = results.next().await {
+            match result {
                 Ok(()) => {}
-                Err(error) if passes(&error) => passing = Some(error),
+                Err(error) if is_temporary(&error) => temporary = Some(error),
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "event passed over; the reconciler looks at its object"
+                    "event skipped; the reconciler observes its object"
                 ),
             }
         }
-        passing.map_or(Ok(()), Err)
+        temporary.map_or(Ok(()), Err)
     }
 
     async fn process_event(&self, event: &ObjectEvent) -> Result<()> {
-        let noted = self.apply_hint(event).await;
-        let outcome = match &noted {
+        let processed = self.observe_named(event).await;
+        let outcome = match &processed {
             Ok(true) => "ours",
             Ok(false) => "foreign",
             Err(_) => "failed",
         };
         metrics::counter!(names::BUCKET_EVENTS, "outcome" => outcome).increment(1);
-        noted.map(drop)
+        processed.map(drop)
     }
 
-    /// Whether the object is ours.
-    async fn apply_hint(&self, event: &ObjectEvent) -> Result<bool> {
+    /// Observes the object that an event names. Returns whether it belongs to an upload.
+    async fn observe_named(&self, event: &ObjectEvent) -> Result<bool> {
         let Some(upload) = self.upload_of(event).await? else {
-            tracing::debug!(bucket = event.bucket, "event of an object that is not ours");
+            tracing::debug!(bucket = event.bucket, "event of a foreign object");
             return Ok(false);
         };
         let seen = self.observe_object(&upload, ConfirmedBy::Event).await?;
         if let Event::Absent(_) = seen {
-            // A HEAD can't tell a bucket that is gone from an object that is gone.
+            // A HEAD does not distinguish a missing bucket from a missing object.
             self.rules_of(&upload)?.1.objects.check_bucket().await?;
         }
         self.apply(upload, &seen).await?;
@@ -83,8 +85,8 @@ fn id_of(event: &ObjectEvent, policy: &Policy, store: &Store) -> Option<crate::d
     if store.bucket == event.bucket { policy.prefix.parse_key(&event.key) } else { None }
 }
 
-/// Whether the same will go well later.
-fn passes(error: &AppError) -> bool {
+/// Whether the same request may succeed later.
+fn is_temporary(error: &AppError) -> bool {
     matches!(
         error,
         AppError::Contended

@@ -114,6 +114,10 @@ impl From<FieldErrors> for AppError {
     }
 }
 
+/// How often an optimistic read or write is tried before the caller gets
+/// [`AppError::Contended`].
+pub(crate) const MAX_TRIES: usize = 8;
+
 /// A result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 

@@ -1,26 +1,22 @@
-//! Uploads in parts: opened in the store, sent part by part, completed from the store's
-//! own list.
+//! Multipart uploads: opened in the store, sent part by part, completed from the store's own
+//! list of parts.
 //!
-//! The row is committed before the store's multipart upload is opened, and the store's id
-//! is put on it right after. A row without an id is repaired by whoever needs one next; an
-//! id without a row is what an audit finds and aborts.
+//! The row is committed before the store's multipart upload is opened, and the store's id is
+//! recorded on the row right after. The next request that needs parts repairs a row without an
+//! id; an audit finds and aborts an id without a row.
 
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
-use crate::db::uploads::{Change, Saved};
 use crate::domain::parts::PartPlan;
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Checksum, Owner, Policy, Status, Timestamp, Upload, UploadId};
+use crate::domain::{Checksum, Owner, Status, Timestamp, Upload, UploadId};
 use crate::storage::signer::{PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
-/// How many parts are signed in one call at most.
-pub const MAX_PARTS_A_CALL: usize = 1000;
-
-/// How often a lost race is read again before the caller is told to come back.
-const MAX_TRIES: usize = 8;
+/// The most parts that one call signs.
+pub const MAX_PARTS_PER_CALL: usize = 1000;
 
 /// A signed request for one part.
 #[derive(Debug)]
@@ -31,19 +27,19 @@ pub struct SignedPart {
     pub request: SignedRequest,
 }
 
-/// How a completion in the store ended.
+/// The result of a completion in the store.
 enum Completion {
-    /// The store made the object, now or before.
+    /// The store made the object, now or earlier.
     Done,
-    /// An object was there already; the parts still lie beside it.
+    /// The key had an object already, and the store still has the parts.
     Refused,
-    /// Another completion made the object; it may have left parts.
-    Elsewhere,
+    /// Another request made the object. It may have left parts.
+    ByAnother,
 }
 
 impl App {
-    /// Signs requests for some parts, and moves the deadline along with them: up to the
-    /// policy's `max_url_ttl` after the creation, or as far as the last renewal went.
+    /// Signs requests for some parts, and extends the deadline to their expiry: at most to the
+    /// policy's `max_url_ttl` after the creation, or to the last renewal's deadline.
     pub async fn sign_parts(
         &self,
         owner: &Owner,
@@ -62,8 +58,8 @@ impl App {
         if ends - now < TimeDelta::seconds(1) {
             return Err(AppError::State(TransitionError::DeadlinePassed));
         }
-        // Committed before a URL is out, so that no part comes to a given-up upload.
-        let upload = self.move_deadline(upload, ends).await?;
+        // Committed before a URL is returned, so that no part is sent to an expired upload.
+        let upload = self.extend_deadline(upload, ends).await?;
         let multipart_id = open_id(&upload)?;
         let mut parts = Vec::with_capacity(numbers.len());
         for number in numbers {
@@ -76,7 +72,7 @@ impl App {
         Ok(parts)
     }
 
-    /// The parts that the store holds; none where the upload has ended.
+    /// The parts that the store has; none if the upload has ended.
     pub async fn held_parts(&self, owner: &Owner, id: UploadId) -> Result<Vec<Part>> {
         let (upload, _) = self.multipart_upload(owner, id).await?;
         let (_, store) = self.rules_of(&upload)?;
@@ -87,8 +83,8 @@ impl App {
         }
     }
 
-    /// Makes the object from exactly the parts that the store holds, where they are the
-    /// whole file, and verifies it. May be sent again when its answer was lost.
+    /// Makes the object from exactly the parts that the store has, if they are the whole file,
+    /// and validates it. A client may repeat the request if it got no response.
     pub async fn complete_upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
         let (upload, plan) = self.multipart_upload(owner, id).await?;
         if upload.status() == Status::Uploaded || upload.status().is_final() {
@@ -96,7 +92,7 @@ impl App {
         }
         let completed = match upload.multipart_id.clone() {
             Some(multipart_id) if upload.status() == Status::Pending => {
-                let upload = self.move_deadline(upload.clone(), self.now()).await?;
+                let upload = self.extend_deadline(upload.clone(), self.now()).await?;
                 let done = self.complete_in_store(&upload, &multipart_id, plan).await?;
                 Some((multipart_id, done))
             }
@@ -105,13 +101,13 @@ impl App {
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         let upload = self.apply(upload, &event).await?.upload;
         match completed {
-            Some((id, Completion::Done)) => self.multipart_is_done(&upload, &id).await,
+            Some((id, Completion::Done)) => self.settle_multipart(&upload, &id).await,
             Some((id, Completion::Refused)) => {
                 let (_, store) = self.rules_of(&upload)?;
                 self.abort_multipart(store, &upload, &id).await;
             }
-            // An abort of it is on record where its id has left the row.
-            Some((_, Completion::Elsewhere)) | None => {}
+            // If its id has left the row, its abort is recorded.
+            Some((_, Completion::ByAnother)) | None => {}
         }
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::PartsGone),
@@ -128,7 +124,7 @@ impl App {
         let (_, store) = self.rules_of(upload)?;
         let (objects, key) = (store.objects.as_ref(), upload.key.as_str());
         let parts = match objects.list_parts(key, multipart_id).await {
-            // Completed before, and the answer was lost; or aborted: a HEAD tells.
+            // Completed earlier, and the response was lost; or aborted. A HEAD shows which.
             Err(StoreError::NoSuchMultipart) => return Ok(Completion::Done),
             listed => listed?,
         };
@@ -137,10 +133,10 @@ impl App {
         match objects.complete_multipart(key, multipart_id, &parts, once).await {
             Ok(_) | Err(StoreError::NoSuchMultipart) => Ok(Completion::Done),
             Err(StoreError::PreconditionFailed) => Ok(Completion::Refused),
-            // Another completion was faster, or a part was sent again since it was listed.
+            // Another request completed it, or a part was sent again after it was listed.
             Err(StoreError::Refused { code, .. }) if code == "InvalidPart" => {
-                let there = objects.head(key).await?.is_some();
-                if there { Ok(Completion::Elsewhere) } else { Err(AppError::Contended) }
+                let exists = objects.head(key).await?.is_some();
+                if exists { Ok(Completion::ByAnother) } else { Err(AppError::Contended) }
             }
             Err(error) => Err(error.into()),
         }
@@ -157,41 +153,40 @@ impl App {
         }
     }
 
-    /// Makes sure that a pending upload has a multipart upload in the store, other than
-    /// `gone`, which the store does not know any more.
+    /// Opens a multipart upload in the store for a pending upload, unless it has one other than
+    /// `gone`, which the store no longer knows.
     pub(super) async fn open_multipart(
         &self,
-        mut upload: Upload,
+        upload: Upload,
         gone: Option<&str>,
     ) -> Result<Upload> {
-        for _ in 0..MAX_TRIES {
-            if upload.status() != Status::Pending {
-                return Err(TransitionError::TakesNoParts(upload.status()).into());
-            }
-            if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != gone {
-                return Ok(upload);
-            }
-            let (policy, store) = self.rules_of(&upload)?;
-            let key = upload.key.as_str();
-            // Whatever becomes of this call and of this process, what it opens is found.
-            let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
-            let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
-            let new = store.objects.create_multipart(key, &options(&upload, store)).await?;
-            let noted = Upload { multipart_id: Some(new.clone()), ..upload.clone() };
-            match self.note(noted, policy).await? {
-                Some(upload) => {
-                    self.db.multipart_aborts().complete(&intent).await?;
-                    return Ok(upload);
-                }
-                None => self.abort_unknown(store, &upload, &new).await,
-            }
-            self.db.multipart_aborts().complete(&intent).await?;
-            upload = self.read_again(upload.id).await?;
+        if upload.status() != Status::Pending {
+            return Err(TransitionError::TakesNoParts(upload.status()).into());
         }
-        Err(AppError::Contended)
+        if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != gone {
+            return Ok(upload);
+        }
+        let (policy, store) = self.rules_of(&upload)?;
+        let key = upload.key.as_str();
+        // If this process ends in between, what it opened is found by this record.
+        let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
+        let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
+        let id = store.objects.create_multipart(key, &options(&upload, store)).await?;
+        let replaces = gone.map(str::to_owned);
+        let event = Event::MultipartOpened { multipart_id: id.clone(), replaces };
+        let opened = self.apply(upload.clone(), &event).await.map(|applied| applied.upload);
+        match &opened {
+            Ok(opened) if opened.multipart_id.as_ref() == Some(&id) => {}
+            // Another request was first, or the upload has ended.
+            Ok(_) | Err(AppError::State(_)) => self.abort_unrecorded(store, &upload, &id).await,
+            // Unknown: the record of the intent stays.
+            Err(_) => return opened,
+        }
+        self.db.multipart_aborts().complete(&intent).await?;
+        opened
     }
 
-    /// The store's upload of a renewed row: the one it has, while the store still knows
+    /// The store's multipart upload of a renewed row: the recorded one if the store still knows
     /// it, else a new one.
     pub(super) async fn reopen_multipart(&self, upload: Upload) -> Result<Upload> {
         let (_, store) = self.rules_of(&upload)?;
@@ -201,7 +196,7 @@ impl App {
         match store.objects.list_parts(upload.key.as_str(), &known).await {
             Ok(_) => Ok(upload),
             Err(StoreError::NoSuchMultipart) => {
-                // Completed, and nobody heard of it?
+                // It may have been completed without a response.
                 let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
                 let upload = self.apply(upload, &event).await?.upload;
                 self.open_multipart(upload, Some(&known)).await
@@ -210,37 +205,13 @@ impl App {
         }
     }
 
-    /// Moves a pending upload's deadline, never back; one that has ended is answered as it is.
-    async fn move_deadline(&self, mut upload: Upload, ends: Timestamp) -> Result<Upload> {
-        for _ in 0..MAX_TRIES {
-            if upload.status() != Status::Pending || ends <= upload.url_expires_at {
-                return Ok(upload);
-            }
-            let (policy, _) = self.rules_of(&upload)?;
-            let moved = Upload { url_expires_at: ends, ..upload.clone() };
-            if let Some(upload) = self.note(moved, policy).await? {
-                return Ok(upload);
-            }
-            upload = self.read_again(upload.id).await?;
-        }
-        Err(AppError::Contended)
+    async fn extend_deadline(&self, upload: Upload, url_expires_at: Timestamp) -> Result<Upload> {
+        let event = Event::ExtendDeadline { url_expires_at };
+        Ok(self.apply(upload, &event).await?.upload)
     }
 
-    /// Saves what is no transition; `None` where another writer was first.
-    async fn note(&self, upload: Upload, policy: &Policy) -> Result<Option<Upload>> {
-        let change = Change { upload, effects: vec![], policy };
-        Ok(match self.db.uploads().save(change, self.now()).await? {
-            Saved::Done(upload) => Some(upload),
-            Saved::Lost => None,
-        })
-    }
-
-    async fn read_again(&self, id: UploadId) -> Result<Upload> {
-        self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))
-    }
-
-    /// Opens the store's side of a new upload. Where that fails the row is ended, so that
-    /// nothing hangs; where that fails too, it expires by itself.
+    /// Opens the multipart upload of a new upload. If that fails, the upload is ended; if that
+    /// fails too, it expires.
     pub(super) async fn open_new_multipart(&self, upload: Upload) -> Result<Upload> {
         let row = upload.clone();
         let opened = self.open_multipart(upload, None).await;
@@ -249,7 +220,7 @@ impl App {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "an upload that could not be opened is not ended; it expires by itself"
+                "an upload without a multipart upload was not ended; it expires"
             );
         }
         opened
@@ -271,11 +242,11 @@ fn open_id(upload: &Upload) -> Result<&str> {
     open.ok_or(TransitionError::TakesNoParts(upload.status()).into())
 }
 
-/// The numbers as asked, where each is a part of the plan, once.
+/// Checks that each number is a part of the plan and occurs once.
 fn check_numbers(numbers: &[i64], plan: PartPlan) -> Result<Vec<u16>> {
     let refuse = |sentence: String| Err(AppError::field("part_numbers", sentence));
-    if numbers.is_empty() || numbers.len() > MAX_PARTS_A_CALL {
-        return refuse(format!("Must be from 1 to {MAX_PARTS_A_CALL} numbers"));
+    if numbers.is_empty() || numbers.len() > MAX_PARTS_PER_CALL {
+        return refuse(format!("Must be from 1 to {MAX_PARTS_PER_CALL} numbers"));
     }
     let mut seen = std::collections::BTreeSet::new();
     let mut parts = Vec::with_capacity(numbers.len());
@@ -283,10 +254,10 @@ fn check_numbers(numbers: &[i64], plan: PartPlan) -> Result<Vec<u16>> {
         let part = u16::try_from(*number).ok().filter(|part| plan.len_of(*part).is_some());
         let Some(part) = part else {
             let count = plan.part_count();
-            return refuse(format!("{number} is none of the parts: they are 1 to {count}"));
+            return refuse(format!("{number} is not a part: the parts are 1 to {count}"));
         };
         if !seen.insert(part) {
-            return refuse(format!("{number} is there twice"));
+            return refuse(format!("{number} occurs more than once"));
         }
         parts.push(part);
     }

@@ -1,9 +1,9 @@
-//! Looks at an upload's object and judges it: one HEAD, one ranged GET of the first
-//! bytes, and a read of the whole only for a checksum that the store does not keep.
+//! Observes an upload's object and validates it: one HEAD, one ranged GET of the first bytes,
+//! and a read of the whole object only for a checksum that the store does not keep.
 
 use futures_util::TryStreamExt;
 
-use super::{App, AppError, Result};
+use super::{App, AppError, MAX_TRIES, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::transition::{Absence, Event, Observation};
@@ -13,17 +13,18 @@ use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
 
-/// How often an object that is replaced while it is read is looked at again.
-const MAX_TRIES: usize = 3;
-
 impl App {
-    /// What is to be said of an upload's object: an observation with the verdict of the
-    /// rules, or an absence with the time it was asked at.
+    /// Returns the event about an upload's object: an observation with the verdict of the rules,
+    /// or an absence with the time at which the request started.
+    ///
+    /// # Errors
+    /// If the store fails, or if the object is replaced each of [`MAX_TRIES`] times that it is
+    /// read ([`AppError::Contended`]).
     pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
         let (policy, store) = self.rules_of(upload)?;
         for _ in 0..MAX_TRIES {
             let asked_at = self.now();
-            // Before the HEAD: parts that are gone by then may have become the object.
+            // Before the HEAD: parts that disappear later may have become the object.
             let last_part_at = last_part(upload, policy, store, asked_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
                 return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at }));
@@ -31,7 +32,7 @@ impl App {
             if let Some(known) = upload.state.verified()
                 && known.facts.etag == meta.etag
             {
-                // The same object as before: nothing to read again.
+                // The same object as before is not read again.
                 let facts = known.facts.clone();
                 return Ok(Event::Observed(Observation { facts, verdict: Ok(()), by }));
             }
@@ -40,7 +41,7 @@ impl App {
                     record_arrival(upload, &meta, verdict.is_ok(), by, self.now());
                     return Ok(Event::Observed(Observation { facts, verdict, by }));
                 }
-                // Replaced between HEAD and GET: the verdict must be on the new one.
+                // Replaced between HEAD and GET: the verdict must be about the new object.
                 Err(StoreError::PreconditionFailed) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -49,8 +50,8 @@ impl App {
     }
 }
 
-/// Notes how long bytes lay there until they were verified. The store's clock tells whole
-/// seconds, and may differ from ours.
+/// Records the time between the arrival of bytes and their verification. The store's clock has
+/// whole seconds, and may differ from ours.
 fn record_arrival(
     upload: &Upload,
     meta: &ObjectMeta,
@@ -68,7 +69,7 @@ fn record_arrival(
     }
 }
 
-/// When the newest part came, where that decides whether the upload is given up.
+/// When the newest part arrived, if that decides whether the upload expires.
 async fn last_part(
     upload: &Upload,
     policy: &Policy,
@@ -122,7 +123,7 @@ async fn validate(
         }
         checksum = Some(found);
     }
-    // What costs nothing is kept, so that other bytes are known for others later.
+    // Recorded if it costs nothing, so that other bytes are recognised later.
     let checksum = checksum.or_else(|| etag_md5(store, meta));
     let content_type = sniff::media_type(&head)
         .map(str::to_owned)
@@ -137,8 +138,8 @@ async fn validate(
     Ok((facts, verdict))
 }
 
-/// The checksum that the object's is to be compared with: the declared one, or the one on
-/// record from when it was verified, as long as no more is read than the policy allows.
+/// The checksum to compare with the object's: the declared checksum, or the checksum on record
+/// from its verification, unless the policy does not allow to read that much.
 fn comparable<'a>(
     upload: &'a Upload,
     policy: &Policy,
@@ -154,14 +155,14 @@ fn comparable<'a>(
     upload.declared.checksum.as_ref().or_else(on_record)
 }
 
-/// The object's MD5, where its ETag is known to be one.
+/// The object's MD5, if the store's ETag is known to be one.
 fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
     let told = store.capabilities.etag_md5 && !meta.keyed;
     Checksum::parse_md5_hex(&meta.etag).filter(|_| told)
 }
 
-/// The object's checksum in the algorithm of `declared`: the store's own record, or by
-/// reading it. Creation refuses what would have to read more than the policy allows.
+/// The object's checksum in the algorithm of `declared`: from the store's record, or by reading
+/// the object. Creation refuses declarations that would read more than the policy allows.
 async fn checksum_of(
     store: &Store,
     key: &str,

@@ -1,9 +1,9 @@
-//! Tracks: created, read, changed, and ended with all their uploads.
+//! Tracks: created, read, updated, and deleted with all their uploads.
 
 use std::collections::HashMap;
 
 use super::idempotency::IdempotencyKey;
-use super::{App, AppError, Result};
+use super::{App, AppError, MAX_TRIES, Result};
 use crate::db::Page;
 use crate::db::idempotency::Claim;
 use crate::db::tracks::{TrackFields, TrackFilter};
@@ -15,9 +15,6 @@ pub type WithUpload = (Track, Option<Upload>);
 
 /// How many uploads of a track are ended in one transaction.
 const BATCH: u64 = 200;
-
-/// How often a change is tried again that others were faster with.
-const MAX_TRIES: usize = 8;
 
 impl App {
     /// Creates a track.
@@ -70,7 +67,7 @@ impl App {
         }))
     }
 
-    /// Changes a track by `change`, which is asked again when another writer was faster.
+    /// Updates a track by `change`, which is called again if another writer was first.
     pub async fn update_track(
         &self,
         owner: &Owner,
@@ -92,13 +89,13 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// Ends every upload of a track and removes it. The uploads' rows stay until their
-    /// objects are gone.
+    /// Ends every upload of a track, and deletes the track. The rows of the uploads stay until
+    /// their objects are deleted.
     pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<()> {
         self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         for _ in 0..MAX_TRIES {
             while self.end_uploads(owner, id).await? {}
-            // A new upload may have come in between: then there is more to end.
+            // Refused if an upload was created in between: then it is ended too.
             if self.db.tracks().delete(owner, id).await? {
                 return Ok(());
             }
@@ -109,7 +106,7 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// Ends a batch of a track's uploads; `false` where none was open.
+    /// Ends a batch of a track's uploads. Returns `false` if none was open.
     async fn end_uploads(&self, owner: &Owner, id: TrackId) -> Result<bool> {
         let open = self.db.uploads().list_open_of_track(owner, id, BATCH).await?;
         if open.is_empty() {

@@ -1,16 +1,29 @@
-//! Applies an event to an upload: transition, guarded save, and what follows the commit.
+//! The only writer of upload states.
+//!
+//! Every change of an upload is an [`Event`], applied to a batch of one or more uploads:
+//!
+//! 1. Decide what each event makes of its upload (`domain::transition::step`, pure).
+//! 2. Commit the changes, each guarded by the version of the row that was read. A [`Fence`]
+//!    makes the commit all or nothing, and valid only while a shard's lease is held.
+//! 3. If another writer was first, read the row again and decide again.
+//! 4. After the commit: abort multipart uploads, count and log.
+//!
+//! To add a change: add an event to `domain::transition` with its rows in the table there, and
+//! call [`App::apply`].
 
-use super::{App, AppError, Result};
+use std::time::Duration;
+
+use super::{App, AppError, MAX_TRIES, Result};
+use crate::db::reconcile::shards::{Batch, Mark};
 use crate::db::uploads::{Change, Saved};
-use crate::domain::transition::{Effect, Event, step};
+use crate::domain::run::RunShard;
+use crate::domain::transition::{Effect, Event, Step, step};
 use crate::domain::upload::State;
-use crate::domain::{Policy, Status, Upload};
+use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
+use crate::storage::Store;
 use crate::telemetry::metrics as names;
 
-/// How often a lost race is read again before the caller is told to come back.
-const MAX_TRIES: usize = 8;
-
-/// What became of an event.
+/// The result of an event.
 #[derive(Debug, Clone)]
 pub struct Applied {
     /// The upload as it is committed.
@@ -19,95 +32,279 @@ pub struct Applied {
     pub changed: bool,
 }
 
+/// A shard's lease that guards a batch, and the shard's progress that is written with it.
+pub(crate) struct Fence<'a> {
+    /// The shard. If another process holds its lease, nothing is written.
+    pub shard: &'a RunShard,
+    /// How long the lease lasts after the commit.
+    pub lease: Duration,
+    /// Whether only the progress is written, and no upload.
+    pub dry_run: bool,
+    /// Returns the progress to write. Called again whenever the batch is decided again.
+    pub mark: &'a mut (dyn FnMut(&[Outcome<'_>]) -> Mark + Send),
+}
+
+/// The result of one event of a batch that is being committed.
+pub(crate) struct Outcome<'a> {
+    /// The upload as it was read.
+    pub before: &'a Upload,
+    /// The upload after the event, or why there is none.
+    pub after: Result<&'a Upload, &'a AppError>,
+    /// Whether the event changes the upload.
+    pub changed: bool,
+}
+
+/// One event of a batch.
+struct Item<'a> {
+    /// As it was read.
+    upload: Upload,
+    event: Event,
+    /// How often another writer was first.
+    lost: usize,
+    progress: Progress<'a>,
+}
+
+enum Progress<'a> {
+    Open,
+    Decided(Decision<'a>),
+    Applied(Applied),
+    Failed(AppError),
+}
+
+/// What an event makes of an upload under its policy.
+struct Decision<'a> {
+    step: Step,
+    policy: &'a Policy,
+    store: &'a Store,
+}
+
+/// The result of one attempt to commit a batch.
+enum Committed {
+    /// One answer for each change, in their order. All changes but the lost ones are committed.
+    Each(Vec<Saved>),
+    /// Nothing is written: another writer was first with the changes of these numbers.
+    Nothing(Vec<usize>),
+    /// Nothing is written: the shard's lease is lost.
+    LeaseLost,
+}
+
 impl App {
-    /// Applies one event. When another writer is first, the row is read again and the
-    /// event decided again. A sight of the object may be older than what the other writer
-    /// verified, and would make good bytes look overwritten: then it is taken anew.
-    pub async fn apply(&self, mut upload: Upload, event: &Event) -> Result<Applied> {
-        let mut event = event.clone();
-        for _ in 0..MAX_TRIES {
-            let (policy, store) = self.rules_of(&upload)?;
-            let now = self.now();
-            let (id, multipart_id) = (upload.id, upload.multipart_id.clone());
-            let before = upload.status();
-            let step = step(upload, event.clone(), now, policy)?;
-            if !step.changed {
-                return Ok(Applied { upload: step.upload, changed: false });
-            }
-            let aborts = step.effects.contains(&Effect::AbortMultipart);
-            let change = Change { upload: step.upload, effects: step.effects, policy };
-            let reopens = before == Status::Expired && change.upload.status() == Status::Pending;
-            let saved = if reopens {
-                Box::pin(self.db.uploads().reopen(change, now)).await?
-            } else {
-                self.db.uploads().save(change, now).await?
-            };
-            if let Saved::Done(upload) = saved {
-                if aborts && let Some(multipart_id) = multipart_id {
-                    self.abort_multipart(store, &upload, &multipart_id).await;
-                }
-                record(before, &upload, &event, policy);
-                return Ok(Applied { upload, changed: true });
-            }
-            upload =
-                self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
-            if let Event::Observed(seen) = &event
-                && matches!(upload.status(), Status::Uploaded | Status::Missing)
-            {
-                event = self.observe_object(&upload, seen.by).await?;
-            }
-        }
-        Err(AppError::Contended)
+    /// Applies one event.
+    ///
+    /// # Errors
+    /// If the state refuses the event, if other writers were first each of [`MAX_TRIES`] times
+    /// ([`AppError::Contended`]), or if the database or the store fails.
+    pub async fn apply(&self, upload: Upload, event: &Event) -> Result<Applied> {
+        let mut results = self.apply_many(vec![(upload, event.clone())]).await?;
+        results.pop().unwrap_or(Err(AppError::Contended))
     }
 
-    /// Applies events to several uploads in one transaction. One that another writer was
-    /// faster with is applied by itself; one that fails leaves the others be. The answers
-    /// are in the events' order.
+    /// Applies events to different uploads in one transaction, and returns their results in
+    /// the same order. An event that fails does not affect the others.
+    ///
+    /// # Errors
+    /// If the database fails.
     pub async fn apply_many(&self, events: Vec<(Upload, Event)>) -> Result<Vec<Result<Applied>>> {
-        let now = self.now();
-        let mut answers: Vec<Option<Result<Applied>>> = Vec::with_capacity(events.len());
-        let (mut changes, mut pending) = (Vec::new(), Vec::new());
-        for (i, (upload, event)) in events.into_iter().enumerate() {
-            let before = upload.clone();
-            let decided = self.rules_of(&before).and_then(|(policy, store)| {
-                Ok((step(upload, event.clone(), now, policy)?, policy, store))
-            });
-            answers.push(match decided {
-                Err(error) => Some(Err(error)),
-                Ok((step, ..)) if !step.changed => {
-                    Some(Ok(Applied { upload: step.upload, changed: false }))
-                }
-                Ok((step, policy, store)) => {
-                    let aborts = step.effects.contains(&Effect::AbortMultipart);
-                    changes.push(Change { upload: step.upload, effects: step.effects, policy });
-                    pending.push((i, before, event, policy, store, aborts));
-                    None
-                }
-            });
-        }
-        let saved = if changes.is_empty() {
-            Vec::new()
-        } else {
-            self.db.uploads().save_many(changes, now).await?
-        };
-        for ((i, row, event, policy, store, aborts), saved) in pending.into_iter().zip(saved) {
-            answers[i] = Some(match saved {
-                Saved::Done(upload) => {
-                    if aborts && let Some(multipart_id) = &row.multipart_id {
-                        self.abort_multipart(store, &upload, multipart_id).await;
+        Ok(self.transition(events, None).await?.unwrap_or_default())
+    }
+
+    /// As [`Self::apply_many`], all or nothing, under a shard's lease. Returns `None` if the
+    /// lease is lost; then nothing is written.
+    pub(crate) async fn apply_fenced(
+        &self,
+        events: Vec<(Upload, Event)>,
+        fence: Fence<'_>,
+    ) -> Result<Option<Vec<Result<Applied>>>> {
+        self.transition(events, Some(fence)).await
+    }
+
+    async fn transition(
+        &self,
+        events: Vec<(Upload, Event)>,
+        mut fence: Option<Fence<'_>>,
+    ) -> Result<Option<Vec<Result<Applied>>>> {
+        let mut items: Vec<Item<'_>> = events.into_iter().map(Item::from).collect();
+        let dry_run = fence.as_ref().is_some_and(|fence| fence.dry_run);
+        loop {
+            let now = self.now();
+            items.iter_mut().for_each(|item| self.decide(item, now));
+            match self.commit(&items, fence.as_mut(), now).await? {
+                Committed::LeaseLost => return Ok(None),
+                Committed::Nothing(lost) => {
+                    let mut changing: Vec<_> =
+                        items.iter_mut().filter(|item| item.changes()).collect();
+                    for number in lost {
+                        if let Some(item) = changing.get_mut(number) {
+                            self.read_again(item).await;
+                        }
                     }
-                    record(row.status(), &upload, &event, policy);
-                    Ok(Applied { upload, changed: true })
                 }
-                Saved::Lost => self.apply(row, &event).await,
-            });
+                Committed::Each(saved) => {
+                    let mut saved = saved.into_iter();
+                    for item in &mut items {
+                        if !item.changes() || dry_run {
+                            item.end_unsaved();
+                        } else if let Some(Saved::Done(upload)) = saved.next() {
+                            self.end_saved(item, upload).await;
+                        } else {
+                            self.read_again(item).await;
+                        }
+                    }
+                    if !items.iter().any(|item| matches!(item.progress, Progress::Open)) {
+                        return Ok(Some(items.into_iter().map(Item::result).collect()));
+                    }
+                }
+            }
         }
-        Ok(answers.into_iter().map(|a| a.unwrap_or(Err(AppError::Contended))).collect())
+    }
+
+    fn decide<'a>(&'a self, item: &mut Item<'a>, now: Timestamp) {
+        if !matches!(item.progress, Progress::Open | Progress::Decided(_)) {
+            return;
+        }
+        let decide = || {
+            let (policy, store) = self.rules_of(&item.upload)?;
+            let step = step(item.upload.clone(), item.event.clone(), now, policy)?;
+            Ok(Decision { step, policy, store })
+        };
+        item.progress = decide().map_or_else(Progress::Failed, Progress::Decided);
+    }
+
+    async fn commit(
+        &self,
+        items: &[Item<'_>],
+        fence: Option<&mut Fence<'_>>,
+        now: Timestamp,
+    ) -> Result<Committed> {
+        let changes: Vec<_> = items.iter().filter_map(Item::change).collect();
+        let Some(fence) = fence else {
+            if changes.is_empty() {
+                return Ok(Committed::Each(Vec::new()));
+            }
+            return Ok(Committed::Each(self.db.uploads().save(changes, now).await?));
+        };
+        let changes = if fence.dry_run { Vec::new() } else { changes };
+        let mark = |saved: &[Upload]| (fence.mark)(&outcomes(items, saved));
+        let batch = self.db.shards().save(fence.shard, fence.lease, changes, now, mark).await?;
+        Ok(match batch {
+            Batch::Saved(saved) => Committed::Each(saved.into_iter().map(Saved::Done).collect()),
+            Batch::Raced(lost) => Committed::Nothing(lost),
+            Batch::Lost => Committed::LeaseLost,
+        })
+    }
+
+    /// What follows the commit of a change.
+    async fn end_saved(&self, item: &mut Item<'_>, upload: Upload) {
+        let Progress::Decided(Decision { step, policy, store }) = &item.progress else { return };
+        if step.effects.contains(&Effect::AbortMultipart)
+            && let Some(multipart_id) = &item.upload.multipart_id
+        {
+            self.abort_multipart(store, &upload, multipart_id).await;
+        }
+        record(item.upload.status(), &upload, &item.event, policy);
+        item.progress = Progress::Applied(Applied { upload, changed: true });
+    }
+
+    /// Prepares an event for another decision after another writer was first.
+    async fn read_again(&self, item: &mut Item<'_>) {
+        item.lost += 1;
+        let again = if item.lost < MAX_TRIES {
+            self.current(item.upload.id, &item.event).await
+        } else {
+            Err(AppError::Contended)
+        };
+        item.progress = match again {
+            // The loss of a verified object needs evidence that is younger than this row.
+            Ok((upload, Event::Absent(_))) if upload.status() == Status::Uploaded => {
+                Progress::Applied(Applied { upload, changed: false })
+            }
+            Ok((upload, event)) => {
+                (item.upload, item.event) = (upload, event);
+                Progress::Open
+            }
+            Err(error) => Progress::Failed(error),
+        };
+    }
+
+    /// The row as it is now, and the event for it. An observation may be older than what the
+    /// other writer verified, and would make valid bytes look overwritten: the object is
+    /// observed again.
+    async fn current(&self, id: UploadId, event: &Event) -> Result<(Upload, Event)> {
+        let upload =
+            self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
+        let event = match event {
+            Event::Observed(seen)
+                if matches!(upload.status(), Status::Uploaded | Status::Missing) =>
+            {
+                self.observe_object(&upload, seen.by).await?
+            }
+            event => event.clone(),
+        };
+        Ok((upload, event))
     }
 }
 
-/// Logs and counts a change that is committed.
-pub(crate) fn record(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
+impl From<(Upload, Event)> for Item<'_> {
+    fn from((upload, event): (Upload, Event)) -> Self {
+        Self { upload, event, lost: 0, progress: Progress::Open }
+    }
+}
+
+impl<'a> Item<'a> {
+    fn changes(&self) -> bool {
+        matches!(&self.progress, Progress::Decided(decision) if decision.step.changed)
+    }
+
+    fn change(&self) -> Option<Change<'a>> {
+        match &self.progress {
+            Progress::Decided(Decision { step, policy, .. }) if step.changed => {
+                let (upload, effects) = (step.upload.clone(), step.effects.clone());
+                Some(Change { upload, effects, policy })
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends an event that saves nothing.
+    fn end_unsaved(&mut self) {
+        self.progress = match std::mem::replace(&mut self.progress, Progress::Open) {
+            Progress::Decided(Decision { step: Step { upload, changed, .. }, .. }) => {
+                Progress::Applied(Applied { upload, changed })
+            }
+            ended => ended,
+        };
+    }
+
+    fn result(self) -> Result<Applied> {
+        match self.progress {
+            Progress::Applied(applied) => Ok(applied),
+            Progress::Failed(error) => Err(error),
+            Progress::Open | Progress::Decided(_) => Err(AppError::Contended),
+        }
+    }
+}
+
+/// The outcomes of a batch whose changes are saved as these uploads, in their order. In a dry
+/// run none are saved, and each upload is as its event would leave it.
+fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> {
+    let mut saved = saved.iter();
+    let outcome = |item: &'a Item<'_>| {
+        let (after, changed) = match &item.progress {
+            Progress::Decided(Decision { step, .. }) if step.changed => {
+                (Ok(saved.next().unwrap_or(&step.upload)), true)
+            }
+            Progress::Decided(Decision { step, .. }) => (Ok(&step.upload), false),
+            Progress::Applied(applied) => (Ok(&applied.upload), applied.changed),
+            Progress::Failed(error) => (Err(error), false),
+            Progress::Open => (Ok(&item.upload), false),
+        };
+        Outcome { before: &item.upload, after, changed }
+    };
+    items.iter().map(outcome).collect()
+}
+
+/// Logs and counts a committed change.
+fn record(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
     if before != upload.status() {
         let (name, status) = (|| policy.name.as_str().to_owned(), upload.status().name());
         metrics::counter!(names::TRANSITIONS,
@@ -124,7 +321,7 @@ pub(crate) fn record(before: Status, upload: &Upload, event: &Event, policy: &Po
         version = upload.version, "upload changed");
 }
 
-/// What brought a change about, for metrics.
+/// The cause of a change, for metrics.
 fn source(event: &Event) -> &'static str {
     match event {
         Event::Observed(seen) => seen.by.name(),

@@ -1,4 +1,4 @@
-//! What an owner does with an upload: read, renew, confirm, delete.
+//! The requests of an owner about an upload: read, renew, confirm, delete.
 
 use super::create_upload::Created;
 use super::{App, AppError, Result};
@@ -12,7 +12,7 @@ impl App {
         self.db.uploads().find(owner, id).await?.ok_or(AppError::NotFound("upload"))
     }
 
-    /// Signs the same key again, for pending and expired uploads.
+    /// Signs a new request for the key of a pending or expired upload.
     pub async fn renew_upload(
         &self,
         owner: &Owner,
@@ -35,15 +35,15 @@ impl App {
         Ok(Created { upload, request })
     }
 
-    /// Looks at the object now. Final states are answered as they are.
+    /// Observes the object now. An upload in a final state is returned as it is.
     pub async fn confirm_upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
         let upload = self.upload(owner, id).await?;
         if upload.status().is_final() {
             return Ok(upload);
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
-        // The loss of a verified object is for the reconciler to believe: it knows whether
-        // this is the right bucket.
+        // Only the reconciler decides that a verified object is lost, because it checks that
+        // the bucket is the right one.
         if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
             return Err(AppError::NotArrived);
         }
@@ -54,7 +54,7 @@ impl App {
         }
     }
 
-    /// Ends an upload; one in a final state stays as it is.
+    /// Ends an upload. An upload in a final state stays as it is.
     pub async fn delete_upload(&self, owner: &Owner, id: UploadId) -> Result<()> {
         let upload = self.upload(owner, id).await?;
         self.apply(upload, &Event::Delete).await?;

@@ -40,7 +40,7 @@ impl Service {
         if config.telemetry.metrics {
             metrics::install().context("telemetry.metrics")?;
         }
-        marker::claim(&adapters.app).await.context("the markers of the buckets")?;
+        marker::write_all(&adapters.app).await.context("the markers of the buckets")?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
         let addr = listener.local_addr().context("server.bind")?;

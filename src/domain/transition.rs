@@ -73,6 +73,8 @@ pub enum Effect {
     Bind,
     /// Unbind it from its track, in the same transaction.
     Unbind,
+    /// Count it among its owner's pending uploads like a new one, in the same transaction.
+    Reopen,
     /// Abort the store's multipart upload, after the commit.
     AbortMultipart,
 }
@@ -240,7 +242,9 @@ fn renew(
         Status::Pending | Status::Expired => {
             // A URL given out before may outlive the new one; the deadline follows the later.
             let url_expires_at = url_expires_at.max(upload.url_expires_at);
-            Ok(changed(Upload { url_expires_at, ..upload }, State::Pending, now, vec![]))
+            let reopens = upload.status() == Status::Expired;
+            let effects = if reopens { vec![Effect::Reopen] } else { vec![] };
+            Ok(changed(Upload { url_expires_at, ..upload }, State::Pending, now, effects))
         }
         status => Err(TransitionError::NotRenewable(status)),
     }

@@ -81,7 +81,7 @@ type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
 
 #[test]
 fn every_state_answers_every_event_as_the_design_says() {
-    use Effect::{AbortMultipart, Bind, Unbind};
+    use Effect::{AbortMultipart, Bind, Reopen, Unbind};
     use Status::{Cancelled, Expired, Missing, Pending, Rejected, Removed, Uploaded};
     let bad = Err(RejectReason::ContentMismatch);
     let renew = || Event::Renew { url_expires_at: at(200) };
@@ -100,7 +100,7 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Expired, seen("a", Ok(())), to(Uploaded, &[Bind])),
         (Expired, seen("a", bad), to(Rejected, &[])),
         (Expired, head_at(99), stays(Expired)),
-        (Expired, renew(), to(Pending, &[])),
+        (Expired, renew(), to(Pending, &[Reopen])),
         (Expired, Event::Delete, to(Cancelled, &[])),
         (Expired, Event::Supersede, None),
         (Uploaded, seen("a", Ok(())), stays(Uploaded)),

@@ -1,42 +1,38 @@
-//! Aborts that are on record: those that failed when their upload ended, and what calls
-//! without an answer may have left open.
+//! Recorded aborts that are due: aborts that failed when their upload ended, and multipart
+//! uploads that a request without a response may have left open.
 
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
 
-impl Worker<'_> {
-    /// Tries the policy's aborts that are due, as many as the run may delete objects.
-    pub(super) async fn abort_due(&self) -> Result<(), WorkError> {
-        if self.run.request.dry_run {
-            return Ok(());
-        }
-        let (db, now) = (&self.app.db, self.app.now());
-        let limit = self.settings.max_deletions;
-        let due = db
-            .multipart_aborts()
-            .list_due(&self.policy.name, now, limit)
-            .await
-            .map_err(AppError::from)?;
-        if due.is_empty() {
-            return Ok(());
-        }
-        // In another bucket there is nothing to abort, and the record would be lost.
-        self.check_bucket_identity("multipart uploads are to be aborted").await?;
-        for due in due {
-            self.throttle.acquire().await;
-            match self.app.abort_due(self.policy, &due).await {
-                Ok(had_failed) => {
-                    let aborted = u64::from(had_failed);
-                    self.report.count(|counters| counters.aborted_multipart += aborted);
-                }
-                Err(error) => {
-                    self.report.count(|counters| counters.errors += 1);
-                    tracing::warn!(upload = %due.upload, attempts = due.attempts,
-                        error = &error as &dyn std::error::Error,
-                        "multipart upload not aborted; a later run tries again");
-                }
+/// Tries the policy's due aborts, at most as many as the run may delete objects.
+pub(super) async fn retry_due_aborts(worker: &Worker<'_>) -> Result<(), WorkError> {
+    let progress = &worker.progress;
+    if progress.run.request.dry_run {
+        return Ok(());
+    }
+    let (app, policy) = (worker.target.app, worker.target.policy);
+    let limit = worker.settings.max_deletions;
+    let due = app.db.multipart_aborts().list_due(&policy.name, app.now(), limit).await;
+    let due = due.map_err(AppError::from)?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    // In another bucket there is nothing to abort, and the record would be lost.
+    worker.limits.require_own_bucket("multipart uploads are to be aborted").await?;
+    for due in due {
+        worker.throttle.acquire().await;
+        match app.retry_abort(policy, &due).await {
+            Ok(had_failed) => {
+                let aborted = u64::from(had_failed);
+                progress.report.count(|counters| counters.aborted_multipart += aborted);
+            }
+            Err(error) => {
+                progress.report.count(|counters| counters.errors += 1);
+                tracing::warn!(upload = %due.upload, attempts = due.attempts,
+                    error = &error as &dyn std::error::Error,
+                    "multipart upload not aborted; a later run tries again");
             }
         }
-        Ok(())
     }
+    Ok(())
 }

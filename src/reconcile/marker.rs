@@ -1,50 +1,58 @@
-//! The marker: an object below each policy's prefix that holds this database's id.
+//! The marker: an object below each policy's prefix that holds this database's instance id.
 //!
-//! An empty, restored or wrong bucket, a wrong database, or two environments on one
-//! prefix all look like mass loss or mass orphans. Where the marker is not this
-//! database's, no absence is believed and nothing is deleted.
+//! An empty, restored or wrong bucket, a wrong database, or two environments on one prefix all
+//! look like mass loss or mass orphans. Unless the marker is this database's own, no absence is
+//! believed and nothing is deleted.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::worker::Target;
 use crate::app::{App, AppError};
-use crate::domain::{Policy, PolicyName};
+use crate::domain::PolicyName;
 use crate::storage::{PutOptions, Store, StoreError};
 
-/// What the marker says.
+/// How many bytes of a marker are read: more than an instance id has.
+const MAX_MARKER_LEN: u64 = 64;
+
+/// Whether a bucket belongs to this database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketIdentity {
-    /// Bucket and database belong together.
+    /// The bucket belongs to this database.
     Match,
-    /// They don't, or nobody knows; why.
+    /// It does not, or that is unknown. The text says why.
     Mismatch(String),
 }
 
-/// Reads the marker of a policy, and writes it where this database never did. With
-/// `force` a marker that was lost is written again; another's is never replaced.
-pub async fn check(
-    app: &App,
-    policy: &Policy,
-    store: &Store,
+/// Reads a policy's marker, and writes it if this database never wrote one. With `force` a lost
+/// marker is written again; another database's marker is never replaced. A dry run writes
+/// nothing.
+///
+/// # Errors
+/// If the store or the database fails.
+pub(super) async fn check(
+    target: Target<'_>,
     force: bool,
     dry_run: bool,
 ) -> Result<BucketIdentity, AppError> {
-    let id = app.db.marker().instance_id(app.ids.uuid()).await?;
+    let Target { app, policy, store } = target;
+    let marker = app.db.marker();
+    let id = marker.instance_id(app.ids.uuid()).await?;
     let (bucket, prefix, key) = (&store.bucket, policy.prefix.as_str(), policy.prefix.marker());
     if let Some(found) = read(store, &key).await? {
         let identity = compare(&policy.name, found.as_deref(), id);
-        // A process may have died between writing the marker and noting it.
+        // A process may have ended after it wrote the marker and before it recorded that.
         if identity == BucketIdentity::Match
             && !dry_run
-            && !app.db.marker().is_recorded(bucket, prefix).await?
+            && !marker.is_recorded(bucket, prefix).await?
         {
-            app.db.marker().record(bucket, prefix, app.now()).await?;
+            marker.record(bucket, prefix, app.now()).await?;
         }
         return Ok(identity);
     }
-    // A database that has seen objects under this policy, or marked this very bucket, is
-    // not new to it: then the marker's absence is news, or the bucket is another one.
-    let known = app.db.marker().is_recorded(bucket, prefix).await?
+    // If this database wrote a marker to this bucket, or saw objects under this policy, the
+    // marker is lost or this is another bucket.
+    let known = marker.is_recorded(bucket, prefix).await?
         || app.db.scan().has_seen_objects(&policy.name).await?;
     if known && !force {
         return Ok(BucketIdentity::Mismatch(format!(
@@ -62,35 +70,37 @@ pub async fn check(
         ..PutOptions::default()
     };
     match store.objects.put(&key, Bytes::from(id.to_string()), &options).await {
-        // Where another process was faster: whose marker it is, is read below.
+        // If another process wrote one first, it is read and compared below.
         Ok(_) | Err(StoreError::PreconditionFailed) => {}
         Err(error) => return Err(error.into()),
     }
-    app.db.marker().record(bucket, prefix, app.now()).await?;
+    marker.record(bucket, prefix, app.now()).await?;
     let found = read(store, &key).await?.flatten();
     Ok(compare(&policy.name, found.as_deref(), id))
 }
 
-/// Puts the marker of each policy in its bucket, before the first upload is created. What
-/// is doubtful is said in the log: the service may go on, only nothing is believed lost.
-pub async fn claim(app: &App) -> Result<(), AppError> {
+/// Writes the marker of each policy to its bucket, before the first upload is created. A
+/// mismatch is logged and the service may start: it only believes no losses.
+///
+/// # Errors
+/// If the store or the database fails.
+pub async fn write_all(app: &App) -> Result<(), AppError> {
     for policy in app.policies.values() {
-        if let BucketIdentity::Mismatch(why) =
-            check(app, policy, app.store_of(policy)?, false, false).await?
-        {
+        let target = Target { app, policy, store: app.store_of(policy)? };
+        if let BucketIdentity::Mismatch(why) = check(target, false, false).await? {
             tracing::error!(
                 why,
-                "no absence is believed and nothing is deleted until this is mended"
+                "no absence is believed and nothing is deleted until this is resolved"
             );
         }
     }
     Ok(())
 }
 
-/// The marker's text; `Some(None)` where it is no text of that length.
+/// The marker's text, if the marker exists; `Some(None)` if it is not text.
 async fn read(store: &Store, key: &str) -> Result<Option<Option<String>>, AppError> {
     let Some(meta) = store.objects.head(key).await? else { return Ok(None) };
-    let bytes = store.objects.read(key, 0..64, &meta.etag).await?;
+    let bytes = store.objects.read(key, 0..MAX_MARKER_LEN, &meta.etag).await?;
     Ok(Some(String::from_utf8(bytes.to_vec()).ok()))
 }
 

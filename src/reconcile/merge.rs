@@ -1,9 +1,9 @@
-//! A generic ordered outer join of two streams, in memory of one item a side.
+//! An ordered outer join of two streams that holds one item of each side in memory.
 
 use futures_util::stream::try_unfold;
 use futures_util::{Stream, TryStreamExt as _};
 
-/// What the two sides have under one key.
+/// The items of the two sides under one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pair<L, R> {
     /// Only the left side has it.
@@ -17,12 +17,12 @@ pub enum Pair<L, R> {
 /// Why a join ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError<E> {
-    /// A side does not ascend: joining on would invent differences.
+    /// A side does not ascend. Continuing would invent differences.
     #[error("the {side} side does not ascend: `{key}` comes after `{last}`")]
     Disorder {
         /// Which side.
         side: &'static str,
-        /// The key that comes too late.
+        /// The key that is out of order.
         key: String,
         /// The key before it.
         last: String,
@@ -55,7 +55,7 @@ where
         Self { name, stream, head: None, last: None, ended: false }
     }
 
-    /// Makes sure that the next item is at hand, where there is one.
+    /// Reads the next item, if it is not yet read and there is one.
     async fn fill(&mut self) -> Result<(), MergeError<E>> {
         if self.head.is_some() || self.ended {
             return Ok(());
@@ -88,7 +88,7 @@ where
 {
     let sides = (Side::new("left", Box::pin(left)), Side::new("right", Box::pin(right)));
     try_unfold(sides, |(mut left, mut right)| async move {
-        // Both at once: where both need a page, their waits overlap.
+        // Both at once: if both sides need a page, their waits overlap.
         futures_util::try_join!(left.fill(), right.fill())?;
         let order = match (&left.head, &right.head) {
             (None, None) => return Ok(None),

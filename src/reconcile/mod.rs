@@ -1,19 +1,20 @@
 //! Reconciliation: compares the bucket's listing with the table.
 //!
 //! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
-//! `domain::reconcile` decides on each pair (`compare`), [`worker`] processes one shard,
-//! `finalize` does the damaging part within `safety_limits`, `shard_workers` claims shards, and
-//! [`run`] starts and ends runs. To add a finding: add a kind to `domain::run` and record it in
-//! [`report`].
+//! `domain::reconcile` decides on each pair, [`worker`] does the steps of one shard (`compare`,
+//! `observe`, `finalize`) within its `safety_limits` and saves its `progress`, `shard_workers`
+//! claims shards, and [`run`] starts and ends runs. To add a finding: add a kind to
+//! `domain::run` and record it in [`report`].
 
 mod aborts;
-mod batch;
 mod compare;
 mod finalize;
 pub mod marker;
 pub mod merge;
 mod multiparts;
+mod observe;
 pub mod plan;
+mod progress;
 pub mod purge;
 pub mod report;
 pub mod run;
@@ -21,6 +22,7 @@ mod safety_limits;
 mod shard_workers;
 mod start;
 pub mod streams;
+mod summary;
 pub mod throttle;
 pub mod worker;
 
@@ -30,24 +32,24 @@ use chrono::TimeDelta;
 
 pub use run::{Reconciler, RunHandle, StartError};
 
-/// How runs work.
+/// The settings of runs.
 #[derive(Debug, Clone)]
 pub struct ReconcileSettings {
-    /// How long a shard is its holder's without a sign of life.
+    /// How long a process holds a shard without renewing its lease.
     pub lease: Duration,
-    /// How often a shard that changes nothing notes how far it is.
+    /// How often the cursor of a shard that changes nothing is saved.
     pub save_every: Duration,
     /// How long expired uploads are watched for late bytes.
     pub late_window: TimeDelta,
-    /// Shards of a run at once, in this process.
+    /// The most shards of a run that this process works on at once.
     pub shards: usize,
-    /// HEADs and deletions at once, in each shard.
+    /// The most HEADs and deletions of one shard at once.
     pub concurrency: usize,
-    /// Requests to the stores a second, of all runs of this process; 0 is no bound.
+    /// The most requests per second to the stores, of all runs of this process; 0 means no limit.
     pub max_requests_per_second: u32,
-    /// Keys a listing page, rows a page.
+    /// The most keys in a page of a listing, and rows in a page of the table.
     pub page_size: usize,
-    /// Deletions a run at most.
+    /// The most deletions of a run.
     pub max_deletions: u64,
 }
 

@@ -1,8 +1,8 @@
-//! Deleting orphans that an audit found, on request.
+//! Deletes orphans that an audit found, on request.
 //!
-//! A store can't be fenced: what makes a deletion safe is a committed row in a final
-//! state. So an orphan first gets one, after which no upload of that id can be created;
-//! an id that has a row is never an orphan, whatever an old finding says.
+//! A store can't be fenced: a deletion is safe only after a committed row in a final state.
+//! So an orphan first gets such a row, and then no upload with its id can be created. An id
+//! that has a row is never an orphan, even if an older finding says so.
 
 use std::collections::BTreeSet;
 
@@ -10,48 +10,49 @@ use chrono::TimeDelta;
 
 use super::Reconciler;
 use super::marker::{self, BucketIdentity};
+use super::worker::Target;
 use crate::app::{App, AppError};
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::transition::Event;
 use crate::domain::upload::{Declared, Deletion, RemoveReason, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, RunId, Upload, UploadId};
-use crate::storage::{ObjectMeta, Store};
+use crate::storage::ObjectMeta;
 
-/// Findings read at a time.
+/// How many findings are read at a time.
 const PAGE: u64 = 200;
 
-/// Who owns the rows of orphans: nobody who can sign in.
+/// The owner of the rows of orphans. No caller can be this owner.
 const OWNER: &str = "system:orphans";
 
-/// What is asked of a purge.
+/// A request to purge orphans.
 #[derive(Debug, Clone, Copy)]
 pub struct Purge {
-    /// The run whose findings say which objects are orphans.
+    /// The run that found the orphans.
     pub run: RunId,
-    /// Only objects older than this; the policy's grace at least.
+    /// The least age of an object; at least the policy's grace.
     pub older_than: TimeDelta,
-    /// How many objects at most; a run's budget at most.
+    /// The most objects to delete; at most a run's budget.
     pub limit: u64,
-    /// Say what would be deleted, and delete nothing.
+    /// Whether only to report what would be deleted.
     pub dry_run: bool,
 }
 
-/// What a purge did.
+/// The result of a purge.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Purged {
-    /// The objects that were deleted, or would be.
+    /// The keys of the objects that were deleted, or in a dry run would be.
     pub keys: Vec<String>,
-    /// How many findings were no orphans any more, too young, or could not be deleted.
+    /// How many findings were no longer orphans, too young, or could not be deleted.
     pub skipped: u64,
 }
 
 /// Why a purge ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// Nobody knows whose bucket it is.
+    /// The bucket is not known to be the right one.
     #[error("{0}")]
     BucketMismatch(String),
-    /// The run is not known, or database or store failed.
+    /// The run does not exist, or the database or the store failed.
     #[error(transparent)]
     App(#[from] AppError),
 }
@@ -68,7 +69,7 @@ impl Reconciler {
             .ok_or(AppError::NotFound("run"))?;
         let limit = purge.limit.min(self.settings.max_deletions);
         let mut purged = Purged::default();
-        let mut checked = BTreeSet::new();
+        let mut checked: BTreeSet<PolicyName> = BTreeSet::new();
         let mut cursor = None;
         loop {
             let kind = Some(FindingKind::Orphan);
@@ -92,7 +93,7 @@ impl Reconciler {
     }
 }
 
-/// Deletes one orphan, or says that it is none.
+/// Deletes one orphan. Returns whether it was deleted, or in a dry run would be.
 async fn purge_one(
     app: &App,
     purge: Purge,
@@ -107,10 +108,10 @@ async fn purge_one(
     let store = app.store_of(policy)?;
     let head = store.objects.head(&finding.key).await.map_err(AppError::from)?;
     let age = purge.older_than.max(policy.grace);
-    let old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
-    let Some(meta) = head.filter(old) else { return Ok(false) };
+    let is_old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
+    let Some(meta) = head.filter(is_old) else { return Ok(false) };
     if !checked.contains(&policy.name) {
-        check_bucket_identity(app, policy, store).await?;
+        require_own_bucket(Target { app, policy, store }).await?;
         checked.insert(policy.name.clone());
     }
     if purge.dry_run {
@@ -134,18 +135,14 @@ async fn purge_one(
     Ok(true)
 }
 
-async fn check_bucket_identity(
-    app: &App,
-    policy: &Policy,
-    store: &Store,
-) -> Result<(), PurgeError> {
-    match marker::check(app, policy, store, false, true).await? {
+async fn require_own_bucket(target: Target<'_>) -> Result<(), PurgeError> {
+    match marker::check(target, false, true).await? {
         BucketIdentity::Match => Ok(()),
         BucketIdentity::Mismatch(why) => Err(PurgeError::BucketMismatch(why)),
     }
 }
 
-/// The row that says that the object may go; it stays as the trail of what was deleted.
+/// The row that allows the deletion. It stays as a record of what was deleted.
 fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload {
     let now = app.now();
     Upload {

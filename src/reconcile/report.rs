@@ -1,4 +1,4 @@
-//! What a shard reports while it works: counters and findings that are not written yet.
+//! The counters and findings of a shard that are not written yet.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +9,12 @@ use crate::domain::upload::State;
 use crate::domain::verdict::RejectReason;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
-/// What a shard did, saw and suspects.
+/// The counters, findings and candidates of a shard.
 #[derive(Debug, Clone)]
 pub struct Tally(Mark);
 
 impl Tally {
-    /// What was written of a shard before.
+    /// Starts from what was written before.
     pub fn of(shard: &RunShard) -> Self {
         Self(Mark {
             at: None,
@@ -26,28 +26,28 @@ impl Tally {
         })
     }
 
-    /// Counts.
+    /// Changes the counters.
     pub fn count(&mut self, f: impl FnOnce(&mut Counters)) {
         f(&mut self.0.counters);
     }
 
-    /// Notes what is worth reporting.
-    pub fn find(&mut self, findings: impl IntoIterator<Item = Finding>) {
+    /// Records findings.
+    pub fn record(&mut self, findings: impl IntoIterator<Item = Finding>) {
         self.0.findings.extend(findings);
     }
 
-    /// Keeps an upload in mind for the closing shard.
-    pub fn suspect(&mut self, kind: SuspectKind, id: UploadId) {
+    /// Adds an upload that the finalizing shard must process.
+    pub fn add_candidate(&mut self, kind: SuspectKind, id: UploadId) {
         self.0.suspects.push((kind, id));
     }
 
-    /// Says why an absence was not believed; the first reason stays.
-    pub fn doubt(&mut self, why: impl FnOnce() -> String) {
+    /// Records why an absence is unverified. The first reason stays.
+    pub fn set_unverified(&mut self, why: impl FnOnce() -> String) {
         self.0.doubt.get_or_insert_with(why);
     }
 
-    /// The first reason why an absence was not believed.
-    pub fn doubts(&self) -> Option<&str> {
+    /// The first reason why an absence is unverified.
+    pub fn unverified(&self) -> Option<&str> {
         self.0.doubt.as_deref()
     }
 
@@ -56,17 +56,17 @@ impl Tally {
         &self.0.counters
     }
 
-    /// How much waits to be written.
-    pub fn waiting(&self) -> usize {
+    /// How many findings and candidates are not yet written.
+    pub fn unwritten(&self) -> usize {
         self.0.findings.len() + self.0.suspects.len()
     }
 
-    /// All of it, to be written with how far the shard is.
+    /// Everything that is to be written, with the shard's stage and cursor.
     pub fn mark(&self, at: Option<(Stage, Option<String>)>) -> Mark {
         Mark { at, ..self.0.clone() }
     }
 
-    /// The same, once all of it is written.
+    /// The tally after all of it is written.
     #[must_use]
     fn written(mut self) -> Self {
         self.0.found += self.0.findings.len() as u64;
@@ -75,13 +75,13 @@ impl Tally {
         self
     }
 
-    /// Counts and reports an object that is deleted, or in a dry run would be.
+    /// Counts and reports an object that was deleted, or in a dry run would be.
     pub fn count_deletion(&mut self, upload: &Upload, now: Timestamp) {
         self.0.counters.deleted += 1;
-        self.find([deletion_of(upload, now)]);
+        self.record([deletion_of(upload, now)]);
     }
 
-    /// Counts what became of an upload.
+    /// Counts the change of an upload.
     pub fn count_change(&mut self, before: &Upload, after: &Upload) {
         if after.deletion.done.is_some() && before.deletion.done.is_none() {
             self.count_deletion(after, after.updated_at);
@@ -93,7 +93,7 @@ impl Tally {
                 counters.confirmed += 1;
                 counters.late += u64::from(verified.late);
             }
-            // Verified, and overtaken by a newer upload of its track.
+            // Verified, and superseded by a newer upload of its track.
             State::Removed { verified: Some(verified), .. } if !before.status().is_final() => {
                 counters.confirmed += 1;
                 counters.late += u64::from(verified.late);
@@ -109,36 +109,36 @@ impl Tally {
     }
 }
 
-/// A shard's tally, noted from many places of its work.
+/// A shard's tally, shared by the concurrent steps of its work.
 pub struct Report(Mutex<Tally>);
 
 impl Report {
-    /// Begins where the shard stands.
+    /// Starts from what was written before.
     pub fn of(shard: &RunShard) -> Self {
         Self(Mutex::new(Tally::of(shard)))
     }
 
-    /// The tally, for a moment.
+    /// The tally, locked.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
-        // It is sound between any two statements of its users.
+        // No user leaves it inconsistent between two statements.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts.
+    /// Changes the counters.
     pub fn count(&self, f: impl FnOnce(&mut Counters)) {
         self.tally().count(f);
     }
 
-    /// Takes over a tally all of which is written.
+    /// Continues from a tally that is written.
     pub fn written(&self, tally: Tally) {
         *self.tally() = tally.written();
     }
 }
 
-/// What a run says of an object that it deletes, or in a dry run would delete.
+/// The detail of a finding about an object that the run deletes, or in a dry run would.
 pub const DELETE: &str = "delete";
 
-/// The deletion of a final row's object: what it was found as is said elsewhere.
+/// The finding about the deletion of a final row's object.
 pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
     Finding {
         kind: FindingKind::Rejected,
@@ -151,7 +151,7 @@ pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
     }
 }
 
-/// Whether [`finding_of`] the whole row says anything.
+/// Whether [`finding_of`] returns a finding for the whole row.
 pub fn is_worth_reporting(row: &UploadSummary) -> bool {
     match row.status {
         Status::Missing => true,
@@ -161,7 +161,7 @@ pub fn is_worth_reporting(row: &UploadSummary) -> bool {
     }
 }
 
-/// What a row's state is worth reporting as, whoever brought it there.
+/// The finding about a row's state, whichever source caused the state.
 pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
     let (kind, detail) = match &upload.state {
         State::Missing(_) => (FindingKind::Missing, None),
@@ -191,7 +191,7 @@ mod tests {
     use crate::domain::upload::Deletion;
 
     #[test]
-    fn of_each_row_it_is_known_beforehand_whether_there_is_a_finding() {
+    fn a_summary_tells_whether_the_whole_row_has_a_finding() {
         for status in Status::ALL {
             for late in [false, true] {
                 for done in [None, Some(at(11))] {

@@ -1,4 +1,4 @@
-//! Runs from start to end: what a process starts, takes part in, cancels and waits for.
+//! The runs of a process: started, joined, cancelled and waited for.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,31 +12,31 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::shard_workers::ShardWorkers;
+use super::summary::log_end;
 use super::throttle::Throttle;
 use super::{ReconcileSettings, plan};
 use crate::app::{App, AppError};
 use crate::db::DbError;
 use crate::db::reconcile::runs::{NewRun, Started};
-use crate::domain::run::{Counters, Progress, Run, RunRequest, RunShard, RunStatus};
+use crate::domain::run::{Progress, Run, RunRequest, RunShard, RunStatus};
 use crate::domain::{PolicyName, RunId, Timestamp};
-use crate::telemetry::metrics as names;
 
-/// How often a process asks for runs that others started or left.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often a process looks for runs that other processes started or left.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How soon it is seen that another process ended a run that is waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon a waiting caller notices that another process ended its run.
+const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a run did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// One of that mode and policy is at work.
-    #[error("run {0} of that mode and policy is at work")]
+    /// A run of the same mode and policy has not ended.
+    #[error("run {0} of the same mode and policy has not ended")]
     Held(RunId),
     /// Another process started one for the same tick of the schedule.
     #[error("another process started a run for this time")]
     Taken,
-    /// What was asked makes no sense, or something it needs failed.
+    /// The request is invalid, or the database failed.
     #[error(transparent)]
     App(#[from] AppError),
 }
@@ -51,22 +51,22 @@ impl From<DbError> for StartError {
 pub struct Reconciler {
     /// The use cases.
     pub app: Arc<App>,
-    /// How runs work.
+    /// The settings of runs.
     pub settings: ReconcileSettings,
-    /// Where runs work: the process's own runtime, which outlives a request's.
+    /// The runtime that runs work on. It outlives the runtime of a request.
     pub(super) runtime: Handle,
     pub(super) throttle: Throttle,
     pub(super) shutdown: CancellationToken,
-    /// Rung when a run ends in this process.
+    /// Notified when a run ends in this process.
     pub(super) changed: Notify,
-    /// This process, as the shards name it.
+    /// The id of this process as a holder of shards.
     pub(super) holder: Uuid,
     tasks: TaskTracker,
     /// The runs that this process works on.
     active_runs: Mutex<BTreeSet<RunId>>,
 }
 
-/// A run, and the process that watches it.
+/// A run that can be waited for.
 pub struct RunHandle {
     /// As it was when it started.
     pub run: Run,
@@ -74,7 +74,8 @@ pub struct RunHandle {
 }
 
 impl RunHandle {
-    /// The run as it ended, whoever ended it; as it is, where this process is to end.
+    /// Waits until the run has ended, whichever process ends it, and returns it. Returns it
+    /// earlier if this process shuts down.
     pub async fn wait(self) -> Run {
         let Self { mut run, reconciler } = self;
         loop {
@@ -83,7 +84,7 @@ impl RunHandle {
             changed.as_mut().enable();
             match reconciler.app.db.runs().find(run.id).await {
                 Ok(Some(now)) => run = now,
-                // Its row is gone: nothing more will be known of it.
+                // Its row is gone, so its end will never be known.
                 Ok(None) => return run,
                 Err(error) => tracing::warn!(run = %run.id,
                     error = &error as &dyn std::error::Error, "the run was not read"),
@@ -93,7 +94,7 @@ impl RunHandle {
             }
             tokio::select! {
                 () = &mut changed => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(WAIT_INTERVAL) => {}
                 () = reconciler.shutdown.cancelled() => return run,
             }
         }
@@ -101,7 +102,7 @@ impl RunHandle {
 }
 
 impl Reconciler {
-    /// A reconciler whose runs work on the ambient runtime.
+    /// A reconciler whose runs work on the current runtime.
     pub fn new(app: Arc<App>, settings: ReconcileSettings) -> Self {
         let throttle = Throttle::new(settings.max_requests_per_second);
         let holder = app.ids.uuid();
@@ -118,11 +119,11 @@ impl Reconciler {
         }
     }
 
-    /// Works on whatever runs there are, also those that other processes started or left,
-    /// until this process is to end.
+    /// Works on all runs, including runs that other processes started or left, until this
+    /// process shuts down.
     pub fn take_part(self: &Arc<Self>) {
         let this = Arc::clone(self);
-        let look_around = async move {
+        let poll = async move {
             loop {
                 match this.app.db.runs().list_running().await {
                     Ok(runs) => {
@@ -132,20 +133,20 @@ impl Reconciler {
                     }
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "runs to take part in were not looked for"
+                        "runs to join were not read; the next poll tries again"
                     ),
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(LOOK_AROUND) => {}
+                    () = tokio::time::sleep(POLL_INTERVAL) => {}
                     () = this.shutdown.cancelled() => return,
                 }
             }
         };
-        self.tasks.spawn_on(look_around, &self.runtime);
+        self.tasks.spawn_on(poll, &self.runtime);
     }
 
-    /// Lets the runs of this process go, for others or for itself after a restart to go on
-    /// with, and waits until their rows say so.
+    /// Stops the work on all runs and releases their shards, so that other processes, or this
+    /// one after a restart, can continue at once.
     pub async fn shut_down(&self) {
         self.shutdown.cancel();
         self.tasks.close();
@@ -153,28 +154,34 @@ impl Reconciler {
         if let Err(error) = self.app.db.shards().release_all(self.holder).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "shards are not released; their leases lapse by themselves"
+                "shards were not released; their leases expire"
             );
         }
     }
 
-    /// This process, as the shards that it works on name it.
+    /// The id of this process as a holder of shards.
     pub fn holder(&self) -> Uuid {
         self.holder
     }
 
-    /// Whether this process is about to end.
+    /// Whether this process is shutting down.
     pub fn is_ending(&self) -> bool {
         self.shutdown.is_cancelled()
     }
 
-    /// Takes the locks, writes the run's row and its shards, and goes to work.
+    /// Takes the locks, writes the run's row and its shards, and starts the work.
+    ///
+    /// # Errors
+    /// If a run of the same mode and policy has not ended, or the database fails.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
         self.start_as(RunId(self.app.ids.uuid()), request, None).await
     }
 
-    /// Starts a run for a tick of the schedule, of which each process of a group may know:
-    /// the first of them starts it.
+    /// Starts a run for a tick of the schedule. Several processes may have the same schedule:
+    /// the first of them starts the run.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`StartError::Taken`] if another process was first.
     pub async fn start_at(
         self: &Arc<Self>,
         request: RunRequest,
@@ -183,7 +190,10 @@ impl Reconciler {
         self.start_as(RunId(self.app.ids.uuid()), request, tick).await
     }
 
-    /// As [`Self::start_at`], with an id that was chosen before.
+    /// As [`Self::start_at`], with an id that the caller chose.
+    ///
+    /// # Errors
+    /// As [`Self::start_at`].
     pub async fn start_as(
         self: &Arc<Self>,
         id: RunId,
@@ -209,8 +219,8 @@ impl Reconciler {
             claims: self.settings.shards,
             lease: self.settings.lease,
         };
-        // Before there is a row that the look-around could find: what is claimed for this
-        // process is then worked on by it, and by nobody else first.
+        // Before there is a row that polling could find: the shards that are claimed here are
+        // then worked on at once.
         let active = self.activate(id);
         let (run, claimed) = match self.app.db.runs().start(new, self.app.now()).await? {
             Started::Run(run, claimed) => (run, claimed),
@@ -225,7 +235,7 @@ impl Reconciler {
         Ok(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    /// Takes part in a run; `None` where there is none at work of that id.
+    /// Joins a run; `None` if there is no such run, or it has ended.
     pub async fn join(self: &Arc<Self>, id: RunId) -> Option<RunHandle> {
         let run = match self.app.db.runs().find(id).await {
             Ok(run) => run.filter(|run| run.status == RunStatus::Running)?,
@@ -239,8 +249,11 @@ impl Reconciler {
         Some(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    /// Ends a run, whichever processes work on it; they drop what they are at. `false`
-    /// where no such run is at work.
+    /// Cancels a run, whichever processes work on it: they drop their work. `false` if there is
+    /// no such run, or it has ended.
+    ///
+    /// # Errors
+    /// If the database fails.
     pub async fn cancel(&self, id: RunId) -> Result<bool, DbError> {
         let now = self.app.now();
         let Some(ended) = self.app.db.runs().cancel(id, "cancelled on request", now).await? else {
@@ -251,12 +264,12 @@ impl Reconciler {
         Ok(true)
     }
 
-    /// A place among those that work on a run; `None` where this process does already.
+    /// Marks a run as worked on by this process; `None` if it is already.
     fn activate(self: &Arc<Self>, run: RunId) -> Option<ActiveRun> {
         self.active_runs().insert(run).then(|| ActiveRun { reconciler: Arc::clone(self), run })
     }
 
-    /// Works on a run in a task of its own, where there is a place.
+    /// Works on a run in a task of its own, unless this process already does.
     fn work_on(self: &Arc<Self>, active: Option<ActiveRun>, run: Run, claimed: Vec<RunShard>) {
         let Some(active) = active.filter(|_| !self.shutdown.is_cancelled()) else { return };
         let this = Arc::clone(self);
@@ -267,8 +280,8 @@ impl Reconciler {
         self.tasks.spawn_on(work, &self.runtime);
     }
 
-    /// Works in a task that this process does not end without.
-    pub(super) fn see_through<F>(&self, work: F) -> JoinHandle<F::Output>
+    /// Runs a task to its end, even if this process shuts down in the meantime.
+    pub(super) fn run_to_end<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -280,7 +293,7 @@ impl Reconciler {
     }
 }
 
-/// A run that this process works on, as long as this lives.
+/// Marks a run as worked on by this process until it is dropped.
 struct ActiveRun {
     reconciler: Arc<Reconciler>,
     run: RunId,
@@ -290,47 +303,4 @@ impl Drop for ActiveRun {
     fn drop(&mut self) {
         self.reconciler.active_runs().remove(&self.run);
     }
-}
-
-/// The numbers of a run's end, as metrics.
-fn meter(run: &Run) {
-    let mode = run.request.mode.name();
-    metrics::counter!(names::RECONCILE_RUNS, "mode" => mode,
-        "trigger" => run.request.trigger.name(), "status" => run.status.name())
-    .increment(1);
-    if let Some(end) = run.finished_at {
-        let took = (end - run.started_at).as_seconds_f64().max(0.0);
-        metrics::histogram!(names::RECONCILE_DURATION, "mode" => mode).record(took);
-    }
-    for (kind, count) in run.counters.named() {
-        metrics::counter!(names::RECONCILE_ITEMS, "mode" => mode, "kind" => kind).increment(count);
-    }
-}
-
-/// The one line of a run's end, by whichever process ended it.
-pub(super) fn log_end(ended: &Progress) {
-    let Progress { run, findings, shards, .. } = ended;
-    let Counters {
-        listed,
-        list_requests,
-        head_requests,
-        confirmed,
-        rejected,
-        expired,
-        missing,
-        orphans,
-        foreign,
-        overwritten,
-        late,
-        aborted_multipart,
-        deleted,
-        errors,
-    } = run.counters;
-    let took = run.finished_at.map_or(0, |end| (end - run.started_at).num_milliseconds());
-    meter(run);
-    tracing::info!(run = %run.id, mode = run.request.mode.name(), dry_run = run.request.dry_run,
-        trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
-        listed, list_requests, head_requests, confirmed, rejected, expired, missing, orphans,
-        foreign, overwritten, late, aborted_multipart, deleted, errors, findings, shards,
-        error = run.error.as_deref(), "reconciliation ended");
 }

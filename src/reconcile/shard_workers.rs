@@ -1,5 +1,5 @@
-//! The workers of one process on one run: they claim shards that nobody holds, keep their
-//! leases while they work, and go on until the run has ended, whoever ends it.
+//! The workers of one process on one run. They claim free shards, renew their leases while they
+//! work, and continue until the run has ended, whichever process ends it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::progress::{Lease, ShardProgress};
 use super::report::Report;
-use super::run::{Reconciler, log_end};
-use super::worker::{Alive, Session, WorkError, Worker};
+use super::run::Reconciler;
+use super::safety_limits::{PolicySession, SafetyLimits};
+use super::summary::log_end;
+use super::worker::{Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::db::DbError;
 use crate::db::reconcile::shards::Finished;
@@ -17,20 +20,20 @@ use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, ShardStatus};
 use crate::telemetry::chain;
 
-/// How often a lease is renewed, at least; also how soon it is seen that a run was ended.
+/// A lease is renewed at least this often. It is also how soon the end of a run is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How often shards are asked for that another process left.
-const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// How often shards that other processes left are looked for.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A shard that was left so often takes its processes down with it.
+/// A shard that was claimed this often makes its processes crash, and fails.
 const MAX_CLAIMS: i64 = 100;
 
-/// A run as this process works on it.
+/// A run that this process works on.
 pub(super) struct ShardWorkers {
     reconciler: Arc<Reconciler>,
     run: Run,
-    sessions: Mutex<BTreeMap<PolicyName, Arc<Session>>>,
+    sessions: Mutex<BTreeMap<PolicyName, Arc<PolicySession>>>,
 }
 
 impl ShardWorkers {
@@ -38,13 +41,13 @@ impl ShardWorkers {
         Arc::new(Self { reconciler, run, sessions: Mutex::default() })
     }
 
-    /// Works until the run has ended, or this process is to end. `claimed` are shards that
-    /// it holds already.
+    /// Works until the run has ended or this process shuts down. `claimed` are shards that this
+    /// process holds already.
     pub(super) async fn work(self: Arc<Self>, claimed: Vec<RunShard>) {
         let mut shards = JoinSet::new();
         let reconciler = &self.reconciler;
         for shard in claimed {
-            shards.spawn_on(Arc::clone(&self).one(shard), &reconciler.runtime);
+            shards.spawn_on(Arc::clone(&self).work_on_shards(shard), &reconciler.runtime);
         }
         loop {
             let changed = reconciler.changed.notified();
@@ -54,15 +57,15 @@ impl ShardWorkers {
                 return;
             }
             self.claim(&mut shards).await;
-            let look_around = tokio::time::sleep(LOOK_AROUND);
-            let mut look_around = std::pin::pin!(look_around);
+            let poll = tokio::time::sleep(POLL_INTERVAL);
+            let mut poll = std::pin::pin!(poll);
             loop {
                 tokio::select! {
-                    // Where one ends and gives no next one, there was none to claim; or it was
-                    // lost, and whose shards are left is seen by looking around.
+                    // A worker ends if there was no shard to claim, or if its shard was lost.
+                    // Lost shards are found by polling.
                     Some(_) = shards.join_next() => if shards.is_empty() { break },
                     () = &mut changed => break,
-                    () = &mut look_around => break,
+                    () = &mut poll => break,
                     () = reconciler.shutdown.cancelled() => return shards.shutdown().await,
                 }
             }
@@ -70,18 +73,16 @@ impl ShardWorkers {
     }
 
     async fn claim(self: &Arc<Self>, shards: &mut JoinSet<()>) {
-        let reconciler = &self.reconciler;
-        let settings = &reconciler.settings;
+        let Reconciler { app, settings, holder, runtime, .. } = &*self.reconciler;
         while shards.len() < settings.shards {
-            let holder = reconciler.holder;
-            match reconciler.app.db.shards().claim(self.run.id, holder, settings.lease).await {
+            match app.db.shards().claim(self.run.id, *holder, settings.lease).await {
                 Ok(Some(shard)) => {
-                    shards.spawn_on(Arc::clone(self).one(shard), &reconciler.runtime);
+                    shards.spawn_on(Arc::clone(self).work_on_shards(shard), runtime);
                 }
                 Ok(None) => return,
                 Err(error) => {
                     tracing::warn!(run = %self.run.id, error = &error as &dyn std::error::Error,
-                        "no shard was claimed; asked again soon");
+                        "no shard was claimed; the next poll tries again");
                     return;
                 }
             }
@@ -89,35 +90,30 @@ impl ShardWorkers {
     }
 
     async fn has_ended(&self) -> bool {
-        self.reconciler
-            .app
-            .db
-            .runs()
-            .is_running(self.run.id)
-            .await
-            .is_ok_and(|running| running != Some(true))
+        let runs = self.reconciler.app.db.runs();
+        runs.is_running(self.run.id).await.is_ok_and(|running| running != Some(true))
     }
 
-    /// Works on shards one after the other, as long as there is one to claim.
-    async fn one(self: Arc<Self>, shard: RunShard) {
+    /// Works on one shard after another, as long as there is a shard to claim.
+    async fn work_on_shards(self: Arc<Self>, shard: RunShard) {
         let mut next = Some(shard);
         while let Some(shard) = next {
-            next = self.shard(shard).await;
+            next = self.work_on(shard).await;
         }
     }
 
-    /// Works on one shard, ends it, and gives the next one.
-    async fn shard(&self, shard: RunShard) -> Option<RunShard> {
+    /// Works on a shard, writes its end, and returns the next shard.
+    async fn work_on(&self, shard: RunShard) -> Option<RunShard> {
         tracing::debug!(run = %shard.run, shard = shard.number, fence = shard.fence,
             holder = %self.reconciler.holder, cursor = shard.cursor, "shard claimed");
-        let (report, alive) = (Report::of(&shard), Alive::new());
+        let (report, lease) = (Report::of(&shard), Lease::new(self.reconciler.settings.lease));
         let done = tokio::select! {
-            done = self.done(&shard, &report, &alive) => done,
-            () = self.keep(&shard, &alive) => Err(WorkError::LostLease),
+            done = self.reconcile(&shard, &report, &lease) => done,
+            () = self.keep_lease(&shard, &lease) => Err(WorkError::LostLease),
         };
         let (status, error) = match done {
             Ok(ShardStatus::Doubted) => {
-                (ShardStatus::Doubted, report.tally().doubts().map(str::to_owned))
+                (ShardStatus::Doubted, report.tally().unverified().map(str::to_owned))
             }
             Ok(status) => (status, None),
             Err(WorkError::LostLease) => {
@@ -132,9 +128,9 @@ impl ShardWorkers {
                 (ShardStatus::Failed, Some(chain(&error)))
             }
         };
-        // Nobody renews it while its end is written, which waits for a connection.
-        if alive.since() >= self.lease() / 3
-            && let Err(error) = self.reconciler.app.db.shards().renew(&shard, self.lease()).await
+        // No task renews the lease while the shard's end waits for a connection.
+        if lease.age() >= lease.length / 3
+            && let Err(error) = self.reconciler.app.db.shards().renew(&shard, lease.length).await
         {
             tracing::warn!(run = %shard.run, shard = shard.number,
                 error = &error as &dyn std::error::Error, "a lease was not renewed");
@@ -142,53 +138,54 @@ impl ShardWorkers {
         self.finish(&shard, &report, (status, error)).await
     }
 
-    async fn done(
+    async fn reconcile(
         &self,
         shard: &RunShard,
         report: &Report,
-        alive: &Alive,
+        lease: &Lease,
     ) -> Result<ShardStatus, WorkError> {
         let Reconciler { app, settings, throttle, .. } = &*self.reconciler;
         if shard.fence > MAX_CLAIMS {
-            return Err(WorkError::Left(MAX_CLAIMS));
+            return Err(WorkError::Abandoned(MAX_CLAIMS));
         }
-        let gone = || AppError::Unconfigured(format!("policies.{}", shard.policy));
-        let policy = app.policies.get(&shard.policy).ok_or_else(gone)?;
-        let store = app.store_of(policy)?;
-        let session = &*self.session(&shard.policy);
-        let run = &self.run;
-        let worker =
-            Worker { app, policy, store, run, shard, settings, report, throttle, session, alive };
+        let unconfigured = || AppError::Unconfigured(format!("policies.{}", shard.policy));
+        let policy = app.policies.get(&shard.policy).ok_or_else(unconfigured)?;
+        let target = Target { app, policy, store: app.store_of(policy)? };
+        let (run, session) = (&self.run, &*self.session(&shard.policy));
+        let limits = SafetyLimits {
+            target,
+            request: &run.request,
+            shard,
+            session,
+            max_deletions: settings.max_deletions,
+        };
+        let progress = ShardProgress { app, run, shard, report, lease };
+        let worker = Worker { target, settings, throttle, limits, progress };
         Box::pin(worker.work()).await
     }
 
-    fn lease(&self) -> Duration {
-        self.reconciler.settings.lease
-    }
-
-    fn session(&self, policy: &PolicyName) -> Arc<Session> {
+    fn session(&self, policy: &PolicyName) -> Arc<PolicySession> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(sessions.entry(policy.clone()).or_default())
     }
 
-    /// Renews the lease until it is lost or the run has ended. The work is dropped then:
-    /// each of its batches is a transaction of its own.
-    async fn keep(&self, shard: &RunShard, alive: &Alive) {
-        let lease = self.lease();
-        let beat = HEARTBEAT.min(lease / 3);
+    /// Renews the lease until it is lost or the run has ended. The work is dropped then, which
+    /// is safe because each of its batches is a transaction of its own.
+    async fn keep_lease(&self, shard: &RunShard, lease: &Lease) {
+        let beat = HEARTBEAT.min(lease.length / 3);
         loop {
-            tokio::time::sleep(beat.saturating_sub(alive.since())).await;
-            // A batch that was saved meanwhile has renewed it.
-            if alive.since() < beat {
+            tokio::time::sleep(beat.saturating_sub(lease.age())).await;
+            // A batch that was saved in the meantime renewed it.
+            if lease.age() < beat {
                 continue;
             }
-            match self.reconciler.app.db.shards().renew(shard, lease).await {
-                Ok(true) => alive.renewed(),
+            match self.reconciler.app.db.shards().renew(shard, lease.length).await {
+                Ok(true) => lease.renewed(),
                 Ok(false) => return,
                 Err(error) => {
                     tracing::warn!(run = %shard.run, shard = shard.number,
                         error = &error as &dyn std::error::Error, "a lease was not renewed");
-                    if alive.since() >= lease {
+                    if lease.age() >= lease.length {
                         return;
                     }
                     tokio::time::sleep(beat).await;
@@ -207,8 +204,8 @@ impl ShardWorkers {
         let mark = report.tally().mark(None);
         let claim = (*holder, settings.lease);
         let (app, ended) = (Arc::clone(app), shard.clone());
-        // Also when this process is to end meanwhile: it then lets go what is claimed here.
-        let finished = self.reconciler.see_through(async move {
+        // Completes even if this process shuts down, which then releases the claimed shard.
+        let finished = self.reconciler.run_to_end(async move {
             app.db.shards().finish(&ended, end, &mark, claim, app.now()).await
         });
         match finished.await.unwrap_or(Err(DbError::Busy)) {
@@ -222,7 +219,7 @@ impl ShardWorkers {
             Err(error) => {
                 tracing::error!(run = %shard.run, shard = shard.number,
                     error = &error as &dyn std::error::Error,
-                    "a shard's end is not written; it is done again when its lease has lapsed");
+                    "a shard's end was not written; it is worked on again after its lease");
                 None
             }
         }

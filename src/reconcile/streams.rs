@@ -1,5 +1,5 @@
-//! The two sides of the join: a bucket's listing and a table's rows, page by page. No
-//! connection or snapshot is held from one page to the next.
+//! The two sides of the join: a bucket's listing and the table's rows, page by page. No
+//! connection or snapshot is held between pages.
 
 use std::collections::VecDeque;
 
@@ -27,13 +27,14 @@ impl Keyed for UploadSummary {
     }
 }
 
-/// The objects of a range, in the store's order; so many are asked for first, and then each time.
+/// The objects of a range, in the store's order. The first request asks for `first_page` keys,
+/// each later one for `page_size`.
 pub fn listing<'a>(
     store: &'a Store,
     range: &'a KeyRange,
     (first_page, page_size): (usize, usize),
     report: &'a Report,
-    bound: &'a Throttle,
+    throttle: &'a Throttle,
 ) -> impl Stream<Item = Result<Listed, AppError>> + 'a {
     struct State {
         page: VecDeque<Listed>,
@@ -52,24 +53,24 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
-                // A store that cannot begin there shows what was compared already.
+                // A store that can't start there lists keys that were compared already.
                 if range.after.as_ref().is_some_and(|after| &object.key <= after) {
                     continue;
                 }
                 return Ok(Some((object, state)));
             }
             let Some(request) = state.request.take() else { return Ok(None) };
-            bound.acquire().await;
+            throttle.acquire().await;
             let page = store.objects.list(&request).await?;
             report.count(|counters| counters.list_requests += 1);
-            // A listing that stands still would never end. (Objects that come again are
-            // refused by the join.)
+            // A listing that does not advance would never end. (The join refuses objects that
+            // are listed again.)
             if page.objects.is_empty() && page.next.is_some() && page.next == request.token {
                 let what = "an empty page of a listing leads to itself".to_owned();
                 return Err(StoreError::Protocol(what).into());
             }
             state.page = page.objects.into();
-            // Within one listing the store's own token goes on, start-after only begins.
+            // `start-after` only begins a listing; the store's token continues it.
             state.request = page.next.map(|token| ListRequest {
                 token: Some(token),
                 start_after: None,
@@ -80,7 +81,8 @@ pub fn listing<'a>(
     })
 }
 
-/// The rows of a range, in byte order of their keys; of `read`, where all were read already.
+/// The rows of a range, in byte order of their keys. If all rows were read already, `read` has
+/// them.
 pub fn rows<'a>(
     db: &'a Db,
     policy: &'a PolicyName,

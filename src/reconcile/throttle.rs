@@ -1,20 +1,20 @@
-//! How fast the runs of a process may ask the stores.
+//! Limits the requests that the runs of a process send to the stores.
 
 use std::num::NonZeroU32;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// A bound on requests a second, shared by all runs of a process; or none.
+/// A limit of requests per second, shared by all runs of a process; or no limit.
 #[derive(Debug)]
 pub struct Throttle(Option<DefaultDirectRateLimiter>);
 
 impl Throttle {
-    /// At most so many requests a second, and no more than that at once; 0 is no bound.
+    /// At most `per_second` requests a second, and as many in one burst; 0 means no limit.
     pub fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|rate| RateLimiter::direct(Quota::per_second(rate))))
     }
 
-    /// Waits for the next request's turn.
+    /// Waits until the next request may be sent.
     pub async fn acquire(&self) {
         if let Some(limiter) = &self.0 {
             limiter.until_ready().await;
@@ -31,15 +31,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_beyond_the_rate_waits_its_turn() {
-        let free = Throttle::new(0);
+    async fn requests_beyond_the_limit_wait() {
+        let unlimited = Throttle::new(0);
         for _ in 0..10_000 {
-            free.acquire().now_or_never().expect("no bound");
+            unlimited.acquire().now_or_never().expect("no limit");
         }
-        let bound = Throttle::new(50);
+        let limited = Throttle::new(50);
         let start = Instant::now();
         for _ in 0..60 {
-            bound.acquire().await;
+            limited.acquire().await;
         }
         // 50 at once, and ten more at 20 ms each.
         assert!(start.elapsed().as_millis() >= 180, "{:?}", start.elapsed());

@@ -1,4 +1,4 @@
-//! The file of a direct upload, as it comes.
+//! The file of a direct upload, as its bytes arrive.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -11,12 +11,12 @@ use crate::domain::sniff::{self, SNIFF_LEN};
 use crate::domain::upload::Declared;
 use crate::domain::verdict::{ReceivedObject, RejectReason};
 
-/// The body, cut into parts, measured and hashed on the way.
+/// The body, cut into parts, measured and hashed.
 pub(super) struct File<'a, B> {
     body: B,
     policy: &'a Policy,
     part_size: usize,
-    /// In bytes, as the client says.
+    /// The length in bytes that the client declared.
     length: Option<u64>,
     rest: Bytes,
     pub(super) ended: bool,
@@ -24,9 +24,9 @@ pub(super) struct File<'a, B> {
     pub(super) media_type: Option<String>,
     /// Whether the store keeps the CRC-64/NVME of an object made of parts.
     checked_parts: bool,
-    /// Of the bytes so far; once the first part has shown whether there will be more of them.
+    /// The hash of the bytes so far, set with the first part, which decides the algorithm.
     sum: Option<Hasher>,
-    /// The checksums that were sent along, and those of the bytes so far.
+    /// The checksums that the client sent, and the hashes of the bytes so far.
     digests: Vec<(Checksum, Hasher)>,
 }
 
@@ -39,7 +39,7 @@ impl<'a, B> File<'a, B> {
         digests: Vec<Checksum>,
         checked_parts: bool,
     ) -> Self {
-        // Longer parts where so many of the usual would not do.
+        // Larger parts if the file would need too many of the usual size.
         let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PARTS));
         let part_size = part_size.max(usize::try_from(least).unwrap_or(usize::MAX));
         let hashed = |sum: Checksum| {
@@ -61,8 +61,8 @@ impl<'a, B> File<'a, B> {
         }
     }
 
-    /// What is noted of the whole file: the checksum that was sent along, else the one that the
-    /// store keeps too, else its SHA-256.
+    /// The checksum to record: the one that the client sent, else the one that the store keeps
+    /// too, else the SHA-256.
     pub(super) fn checksum(self) -> Option<Checksum> {
         let sent = self.digests.into_iter().next().map(|(sum, _)| sum);
         sent.or_else(|| self.sum.map(Hasher::finish))
@@ -73,11 +73,10 @@ impl<B> File<'_, B>
 where
     B: Stream<Item = Result<Bytes>> + Unpin,
 {
-    /// The next bytes: a whole part, or what is left; nothing at the end. Afterwards
-    /// `ended` says whether more will come, so no second part is held to find out.
+    /// The next bytes: a whole part, or the rest; empty at the end. Afterwards `ended` says
+    /// whether there are more, so no second part is held to find out.
     pub(super) async fn next_part(&mut self) -> Result<Bytes> {
-        // As much as is sure to come, at once: a buffer that grows is copied, and for a moment
-        // there twice.
+        // Allocated at once: a buffer that grows is copied, and for a moment exists twice.
         let left = self.length.map_or(0, |length| length.saturating_sub(self.size));
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let mut part = BytesMut::with_capacity(left.min(self.part_size));
@@ -106,13 +105,14 @@ where
         Ok(part.freeze())
     }
 
-    /// What the store is to say of an object made of the parts so far, where it says anything.
+    /// The checksum that the store must report of an object made of the parts so far, if it
+    /// keeps one.
     pub(super) fn checksum_of_parts(&self) -> Option<Checksum> {
         let sum = self.sum.clone().map(Hasher::finish)?;
         (sum.algorithm() == Algorithm::Crc64nvme).then_some(sum)
     }
 
-    /// Compares the whole file with the checksums that were sent along.
+    /// Compares the whole file with the checksums that the client sent.
     pub(super) fn check_digests(&self) -> Result<()> {
         for (sum, hasher) in &self.digests {
             if hasher.clone().finish() != *sum {
@@ -123,7 +123,7 @@ where
         Ok(())
     }
 
-    /// Judges what the first part shows, before anything is stored.
+    /// Validates what the first part shows, before anything is stored.
     pub(super) fn check_start(&mut self, declared: &Declared, first: &Bytes) -> Result<()> {
         let size = match declared.size {
             Some(size) if !self.ended => size,
@@ -134,12 +134,12 @@ where
         self.media_type = sniff::media_type(head).map(str::to_owned);
         self.policy
             .judge(declared, &arrival)
-            .map_err(|reason| AppError::field("file", sentence(self.policy, reason)))
+            .map_err(|reason| AppError::field("file", message(self.policy, reason)))
     }
 }
 
-/// The sentence for a rule that the bytes break.
-pub(super) fn sentence(policy: &Policy, reason: RejectReason) -> String {
+/// The message for a rule that the bytes break.
+pub(super) fn message(policy: &Policy, reason: RejectReason) -> String {
     match reason {
         RejectReason::MultipartEnvelope => {
             "File is a multipart/form-data body, not the file inside it".to_owned()

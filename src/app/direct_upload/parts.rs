@@ -1,4 +1,4 @@
-//! The parts of a direct upload on their way to the store.
+//! The parts of a direct upload that are being sent to the store.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,8 +11,8 @@ use crate::app::Result;
 use crate::domain::limits::MAX_PARTS;
 use crate::storage::{ObjectStore, Part, PartIntegrity};
 
-/// Several parts at a time. One that is held in memory, be it on its way or being read, is in the
-/// upload's own place; each further one takes one of the `spare` places that all uploads share.
+/// Sends several parts at a time. One part in memory, being sent or being read, needs no permit;
+/// each further part needs one of the `spare` permits that all uploads share.
 pub(super) struct Parts<'a> {
     objects: &'a dyn ObjectStore,
     spare: &'a Semaphore,
@@ -20,17 +20,17 @@ pub(super) struct Parts<'a> {
     id: String,
     integrity: PartIntegrity,
     number: u16,
-    on_the_way: FuturesUnordered<BoxFuture<'a, (Result<Part>, bool)>>,
+    in_flight: FuturesUnordered<BoxFuture<'a, (Result<Part>, bool)>>,
     stored: Vec<Part>,
-    /// Whether a part is in the upload's own place.
-    own: bool,
+    /// Whether a part in memory has no permit.
+    without_permit: bool,
 }
 
-/// The place that a part takes beside the upload's own.
-type Place<'a> = Option<SemaphorePermit<'a>>;
+/// The permit of a part in memory; `None` for the one part that needs none.
+type Permit<'a> = Option<SemaphorePermit<'a>>;
 
 impl<'a> Parts<'a> {
-    /// The first part was read, into the upload's own place, and none is sent yet.
+    /// The first part is read, and none is sent yet.
     pub(super) fn new(
         objects: &'a dyn ObjectStore,
         spare: &'a Semaphore,
@@ -45,14 +45,14 @@ impl<'a> Parts<'a> {
             id: id.to_owned(),
             integrity,
             number: 0,
-            on_the_way: FuturesUnordered::new(),
+            in_flight: FuturesUnordered::new(),
             stored: Vec::new(),
-            own: true,
+            without_permit: true,
         }
     }
 
-    /// Sends the next part; `false`, and nothing, where there are as many as S3 takes.
-    pub(super) fn send(&mut self, body: Bytes, place: Place<'a>) -> bool {
+    /// Sends the next part. Returns `false` and sends nothing if S3's limit of parts is reached.
+    pub(super) fn send(&mut self, body: Bytes, permit: Permit<'a>) -> bool {
         if self.number >= MAX_PARTS {
             return false;
         }
@@ -61,22 +61,22 @@ impl<'a> Parts<'a> {
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
             let sent = objects.upload_part(&key, &id, number, body, integrity).await;
-            // Its memory is free again; a place that was spare is anybody's at once.
-            (sent.map_err(Into::into), place.is_none())
+            // Its memory is free again, and so is its permit.
+            (sent.map_err(Into::into), permit.is_none())
         };
-        self.on_the_way.push(send.boxed());
+        self.in_flight.push(send.boxed());
         true
     }
 
-    /// Reads the next part while others are on their way, as soon as there is a place for it.
-    pub(super) async fn read<B>(&mut self, file: &mut File<'_, B>) -> Result<(Bytes, Place<'a>)>
+    /// Reads the next part while others are being sent, after waiting for its permit.
+    pub(super) async fn read<B>(&mut self, file: &mut File<'_, B>) -> Result<(Bytes, Permit<'a>)>
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        let mut place = None;
-        while std::mem::replace(&mut self.own, true) {
-            place = self.spare.try_acquire().ok();
-            if place.is_some() {
+        let mut permit = None;
+        while std::mem::replace(&mut self.without_permit, true) {
+            permit = self.spare.try_acquire().ok();
+            if permit.is_some() {
                 break;
             }
             self.one_arrives().await?;
@@ -84,47 +84,51 @@ impl<'a> Parts<'a> {
         let mut reading = std::pin::pin!(file.next_part());
         loop {
             tokio::select! {
-                // What is read waits: it may well be there at once, again and again.
+                // Sent parts first: the body may always have more bytes ready.
                 biased;
-                Some(sent) = self.on_the_way.next() => {
-                    arrived(&mut self.stored, &mut self.own, sent)?;
-                    if !self.own {
-                        // The part that is being read moves there.
-                        (self.own, place) = (true, None);
+                Some(sent) = self.in_flight.next() => {
+                    arrived(&mut self.stored, &mut self.without_permit, sent)?;
+                    if !self.without_permit {
+                        // The part that is being read needs no permit now.
+                        (self.without_permit, permit) = (true, None);
                     }
                 }
-                part = &mut reading => return Ok((part?, place)),
+                part = &mut reading => return Ok((part?, permit)),
             }
         }
     }
 
     async fn one_arrives(&mut self) -> Result<()> {
-        match self.on_the_way.next().await {
-            Some(sent) => arrived(&mut self.stored, &mut self.own, sent),
+        match self.in_flight.next().await {
+            Some(sent) => arrived(&mut self.stored, &mut self.without_permit, sent),
             None => Ok(()),
         }
     }
 
-    /// All parts, once they have arrived, in their order.
+    /// Waits until all parts have arrived, and returns them in order.
     pub(super) async fn all(&mut self) -> Result<Vec<Part>> {
-        while !self.on_the_way.is_empty() {
+        while !self.in_flight.is_empty() {
             self.one_arrives().await?;
         }
         self.stored.sort_unstable_by_key(|part| part.number);
         Ok(std::mem::take(&mut self.stored))
     }
 
-    /// Waits until none is on its way, whatever became of them: one that comes after an abort
-    /// would stay.
+    /// Waits until no part is being sent, with or without success: a part that arrives after an
+    /// abort would stay.
     pub(super) async fn settle(&mut self) {
-        while self.on_the_way.next().await.is_some() {}
+        while self.in_flight.next().await.is_some() {}
     }
 }
 
-/// Notes a part that has arrived, and whether it was in the upload's own place.
-fn arrived(stored: &mut Vec<Part>, own: &mut bool, sent: (Result<Part>, bool)) -> Result<()> {
-    let (part, was_own) = sent;
-    *own &= !was_own;
+/// Records a part that was sent, and whether it had no permit.
+fn arrived(
+    stored: &mut Vec<Part>,
+    without_permit: &mut bool,
+    sent: (Result<Part>, bool),
+) -> Result<()> {
+    let (part, had_none) = sent;
+    *without_permit &= !had_none;
     stored.push(part?);
     Ok(())
 }

@@ -34,28 +34,39 @@ pub enum Saved {
 }
 
 impl Uploads<'_> {
-    /// Saves one change.
-    pub async fn save(self, change: Change<'_>, now: Timestamp) -> Result<Saved> {
-        if change.upload.slot.is_none() && self.0.outbox.is_empty() && !has_parts(&change.upload) {
-            let upload = Upload { version: change.upload.version + 1, ..change.upload };
+    /// Saves changes of different uploads in one transaction. Each is guarded by the version that
+    /// was read: a lost race does not affect the other changes. Returns the results in the order
+    /// of the changes.
+    ///
+    /// # Errors
+    /// If the database fails, or if a reopened upload exceeds its owner's quota.
+    pub async fn save(self, changes: Vec<Change<'_>>, now: Timestamp) -> Result<Vec<Saved>> {
+        if let [change] = changes.as_slice()
+            && self.is_one_statement(change)
+        {
+            let upload = Upload { version: change.upload.version + 1, ..change.upload.clone() };
             let written = update(&self.0.write, &[&upload]).await?;
             let saved = if written == 1 { Saved::Done(upload) } else { Saved::Lost };
             self.tell(&saved);
-            return Ok(saved);
+            return Ok(vec![saved]);
         }
-        let saved = self.save_many(vec![change], now).await?;
-        Ok(saved.into_iter().next().unwrap_or(Saved::Lost))
-    }
-
-    /// Saves several changes of different uploads in one transaction and a few statements,
-    /// each guarded for itself: one lost race leaves the others be. The answers are in the
-    /// changes' order.
-    pub async fn save_many(self, changes: Vec<Change<'_>>, now: Timestamp) -> Result<Vec<Saved>> {
         let txn = self.0.begin().await?;
+        if let Err(error) = self.check_reopened(&txn, &changes).await {
+            txn.rollback().await?;
+            return Err(error);
+        }
         let (saved, superseded) = self.save_in(&txn, changes, now).await?;
         txn.commit().await?;
         self.tell_all(&saved, &superseded);
         Ok(saved)
+    }
+
+    /// Whether a change writes its own row and no other.
+    fn is_one_statement(self, change: &Change<'_>) -> bool {
+        change.upload.slot.is_none()
+            && self.0.outbox.is_empty()
+            && !has_parts(&change.upload)
+            && !(change.effects.contains(&Effect::Reopen) && self.0.quota.bounds_pending())
     }
 
     /// Saves several changes within a transaction; besides, what became of the uploads that

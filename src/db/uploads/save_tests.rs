@@ -66,7 +66,7 @@ async fn statements_for(db: &Db, count: usize) -> usize {
     });
     let policy = tracks();
     let changes = uploads.iter().map(|upload| expire(upload, &policy)).collect();
-    let saved = counted.uploads().save_many(changes, SystemClock.now()).await.expect("saved");
+    let saved = counted.uploads().save(changes, SystemClock.now()).await.expect("saved");
     for (saved, before) in saved.into_iter().zip(&uploads) {
         let Saved::Done(saved) = saved else { panic!("{} is lost", before.id) };
         let row = db.uploads().find_any_owner(before.id).await.expect("read").expect("there");
@@ -103,7 +103,7 @@ async fn two_uploads_of_a_track_that_arrive_in_one_batch_end_as_if_one_came_afte
         let (old, new) = (pending(&db, Some(of)).await, pending(&db, Some(of)).await);
         // In whatever order they come.
         let changes = vec![arrive(&new, &policy), arrive(&old, &policy)];
-        let saved = db.uploads().save_many(changes, now).await.expect("saved");
+        let saved = db.uploads().save(changes, now).await.expect("saved");
         let versions = saved.iter().map(|saved| match saved {
             Saved::Done(upload) => (upload.id, upload.status(), upload.version - 1),
             Saved::Lost => panic!("nobody else writes"),
@@ -141,8 +141,8 @@ async fn a_lost_race_leaves_its_row_its_track_and_its_neighbours_be() {
         let of = track(&db).await;
         let (raced, other) = (pending(&db, Some(of)).await, pending(&db, None).await);
         let late = vec![expire(&raced, &policy), expire(&other, &policy)];
-        db.uploads().save(arrive(&raced, &policy), now).await.expect("saved");
-        let saved = db.uploads().save_many(late, now).await.expect("saved");
+        db.uploads().save(vec![arrive(&raced, &policy)], now).await.expect("saved");
+        let saved = db.uploads().save(late, now).await.expect("saved");
         assert!(matches!(saved[..], [Saved::Lost, Saved::Done(_)]), "{saved:?}");
         let row = async |id| {
             db.uploads().find_any_owner(id).await.expect("read").expect("there").status()

@@ -101,7 +101,7 @@ impl World {
         });
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
-        let claimed = upload_coordinator::reconcile::marker::claim(&app).await;
+        let claimed = upload_coordinator::reconcile::marker::write_all(&app).await;
         // A test may have a policy whose store is not there.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
         Self { app, store, objects, clock, reconciler, owner: Owner::anonymous(), database }

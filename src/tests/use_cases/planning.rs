@@ -7,7 +7,7 @@ use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::State;
 use upload_coordinator::domain::{KeyRange, Policy, Upload, UploadId};
-use upload_coordinator::reconcile::plan::{Look, Planner};
+use upload_coordinator::reconcile::plan::{PartPlan, Planner};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::capabilities::Capabilities;
@@ -51,19 +51,19 @@ impl Plans {
     }
 
     /// For each part what to look at, and how many statements it took.
-    async fn looks(&self) -> (Vec<Look>, u64) {
-        self.looks_at(self.policy.prefix.whole()).await
+    async fn all(&self) -> (Vec<PartPlan>, u64) {
+        self.plans_of(self.policy.prefix.whole()).await
     }
 
-    async fn looks_at(&self, range: KeyRange) -> (Vec<Look>, u64) {
+    async fn plans_of(&self, range: KeyRange) -> (Vec<PartPlan>, u64) {
         let app = &self.world.app;
         let store = app.store_of(&self.policy).unwrap();
         let mut planner = Planner::new(app, &self.policy, store, range, TimeDelta::hours(1));
-        let (before, mut looks) = (app.db.statements(), Vec::new());
+        let (before, mut parts) = (app.db.statements(), Vec::new());
         for part in planner.parts().await.unwrap() {
-            looks.push(planner.look(&part).await.unwrap());
+            parts.push(planner.plan(&part).await.unwrap());
         }
-        (looks, app.db.statements() - before)
+        (parts, app.db.statements() - before)
     }
 }
 
@@ -75,7 +75,7 @@ fn id(n: u128, shard: u128) -> UploadId {
 async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
     let plans = Plans::new().await;
     // All in the first shard, in the order of their ids.
-    let look = async || plans.looks().await.0.swap_remove(0);
+    let look = async || plans.all().await.0.swap_remove(0);
     assert!(look().await.list.is_none());
     for n in 0..3 {
         plans.add(n, 0, State::Pending).await;
@@ -111,9 +111,9 @@ async fn every_open_row_is_looked_at_once_however_they_lie() {
     let mut open = Vec::new();
     add(&mut open, 3, 2).await;
     add(&mut open, 9, 7).await;
-    let (looks, statements) = plans.looks().await;
-    assert_eq!((looks.len(), statements), (Shard::all().count(), 1));
-    assert_eq!(looks.into_iter().flat_map(|look| look.heads).collect::<Vec<_>>(), open);
+    let (parts, statements) = plans.all().await;
+    assert_eq!((parts.len(), statements), (Shard::all().count(), 1));
+    assert_eq!(parts.into_iter().flat_map(|look| look.heads).collect::<Vec<_>>(), open);
     // More than is read at once: in one shard, over the edge of one, and in the last.
     for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
         add(&mut open, shard, count).await;
@@ -124,9 +124,9 @@ async fn every_open_row_is_looked_at_once_however_they_lie() {
     // As a run that was killed goes on.
     let resumed = whole.resumed_after(&plans.key(5, 1));
     for range in [whole, upper, middle, resumed] {
-        let (looks, _) = plans.looks_at(range.clone()).await;
+        let (parts, _) = plans.plans_of(range.clone()).await;
         for key in &open {
-            let times = looks.iter().map(|look| {
+            let times = parts.iter().map(|look| {
                 let listed = look.list.as_ref().is_some_and(|list| list.range.contains(key));
                 look.heads.iter().filter(|head| *head == key).count() + usize::from(listed)
             });
@@ -143,9 +143,9 @@ async fn one_list_is_taken_where_it_shows_as_much_as_all_parts() {
             plans.add(n, shard, State::Pending).await;
         }
     }
-    let (mut looks, _) = plans.looks().await;
-    let Some(Look { heads, list: Some(list) }) = looks.pop() else { panic!("{looks:?}") };
-    assert_eq!((looks.len(), heads.len()), (0, 0));
+    let (mut parts, _) = plans.all().await;
+    let Some(PartPlan { heads, list: Some(list) }) = parts.pop() else { panic!("{parts:?}") };
+    assert_eq!((parts.len(), heads.len()), (0, 0));
     assert_eq!(list.rows.as_ref().unwrap().len(), 48 + plans.template_in(&list.range));
     assert!(list.range.contains(&plans.key(0, 0)) && list.range.contains(&plans.key(2, 15)));
 }

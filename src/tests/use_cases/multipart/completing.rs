@@ -19,11 +19,11 @@ async fn part_numbers_out_of_range_doubled_or_missing_are_refused() {
     for (numbers, sentence) in [
         (&[][..], "Must be from 1 to 1000 numbers"),
         (&too_many, "Must be from 1 to 1000 numbers"),
-        (&[0], "0 is none of the parts: they are 1 to 3"),
-        (&[-1], "-1 is none of the parts: they are 1 to 3"),
-        (&[1, 4], "4 is none of the parts: they are 1 to 3"),
-        (&[65_537], "65537 is none of the parts: they are 1 to 3"),
-        (&[2, 1, 2], "2 is there twice"),
+        (&[0], "0 is not a part: the parts are 1 to 3"),
+        (&[-1], "-1 is not a part: the parts are 1 to 3"),
+        (&[1, 4], "4 is not a part: the parts are 1 to 3"),
+        (&[65_537], "65537 is not a part: the parts are 1 to 3"),
+        (&[2, 1, 2], "2 occurs more than once"),
     ] {
         let refused = world.app.sign_parts(&world.owner, upload.id, numbers, None).await;
         let Err(AppError::Invalid(errors)) = refused else { panic!("{numbers:?}") };

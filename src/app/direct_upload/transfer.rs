@@ -1,0 +1,206 @@
+//! The transfer of a direct upload's bytes to the store.
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures_util::Stream;
+
+use super::file::{File, message};
+use super::parts::Parts;
+use crate::app::{App, AppError, Result};
+use crate::domain::checksum::Checksum;
+use crate::domain::transition::Event;
+use crate::domain::verdict::RejectReason;
+use crate::domain::{Policy, Status, Upload};
+use crate::storage::{Part, PartIntegrity, PutOptions, Store, StoreError, Written};
+
+/// An upload whose row is committed, and whose bytes are being sent to the store.
+pub(super) struct Transfer<'a> {
+    pub(super) app: &'a App,
+    pub(super) store: &'a Store,
+    pub(super) policy: &'a Policy,
+    pub(super) upload: Upload,
+}
+
+impl Transfer<'_> {
+    /// Stores the file: with one PUT if it fits into a part, else as a multipart upload.
+    pub(super) async fn store<B>(&mut self, file: &mut File<'_, B>, first: Bytes) -> Result<Written>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let key = self.upload.key.as_str().to_owned();
+        let content_type = file.media_type.clone().or(self.upload.declared.content_type.clone());
+        let options = PutOptions { content_type, ..PutOptions::default() };
+        if file.ended {
+            self.check_size(file.size)?;
+            file.check_digests()?;
+            let put = self.store.objects.put(&key, first, &options).await;
+            return self.or_stored(&key, file.size, put).await;
+        }
+        let options = PutOptions { checksum: file.checksum_of_parts(), ..options };
+        let id = self.open_multipart(&key, &options).await?;
+        let (store, spare) = (self.store, &self.app.direct.spare_parts);
+        let integrity = match options.checksum {
+            Some(_) => PartIntegrity::Checksum,
+            None => PartIntegrity::Signature,
+        };
+        let mut parts = Parts::new(&*store.objects, spare, &key, &id, integrity);
+        let sent = self.send(file, first, &mut parts).await;
+        if sent.is_err() {
+            parts.settle().await;
+        }
+        let parts = sent?;
+        self.check_size(file.size)?;
+        file.check_digests()?;
+        let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
+        let written = self.or_stored(&key, file.size, done).await?;
+        self.check_object(&key, &written, file.checksum_of_parts()).await?;
+        Ok(written)
+    }
+
+    /// Opens a multipart upload and records its id, so that it is aborted if the upload ends.
+    async fn open_multipart(&mut self, key: &str, options: &PutOptions) -> Result<String> {
+        // If this process ends in between, what it opened is found by this record.
+        let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
+        let aborts = self.app.db.multipart_aborts();
+        let intent = aborts.create_intent(&self.upload, token, due).await?;
+        let id = self.store.objects.create_multipart(key, options).await?;
+        let event = Event::MultipartOpened { multipart_id: id.clone(), replaces: None };
+        if let Err(error) = self.apply(&event).await {
+            // The row does not have the id, so nothing else would abort the parts.
+            self.app.abort_unrecorded(self.store, &self.upload, &id).await;
+            return Err(error);
+        }
+        aborts.complete(&intent).await?;
+        Ok(id)
+    }
+
+    /// Compares the object that the store made of the parts with the bytes that were sent, if
+    /// the signatures of the parts did not cover the bytes.
+    async fn check_object(
+        &self,
+        key: &str,
+        written: &Written,
+        sent: Option<Checksum>,
+    ) -> Result<()> {
+        let Some(sent) = sent else { return Ok(()) };
+        let stored = self.store.objects.head(key).await?;
+        let stored = stored.filter(|meta| meta.etag == written.etag);
+        let mut checksums = stored.iter().flat_map(|meta| &meta.checksums);
+        match checksums.find(|stored| stored.algorithm() == sent.algorithm()) {
+            Some(stored) if *stored == sent => Ok(()),
+            Some(_) => Err(protocol("the object is not the bytes that were sent".to_owned())),
+            None => Err(protocol(format!("no {} of an object made of parts", sent.algorithm()))),
+        }
+    }
+
+    /// Sends the file in parts, several at a time, and returns them after all have arrived.
+    async fn send<B>(
+        &mut self,
+        file: &mut File<'_, B>,
+        first: Bytes,
+        parts: &mut Parts<'_>,
+    ) -> Result<Vec<Part>>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let (mut part, mut permit) = (first, None);
+        loop {
+            let last = file.ended;
+            if !parts.send(part, permit) {
+                return Err(AppError::field("file", self.policy.too_large()));
+            }
+            if last {
+                return parts.all().await;
+            }
+            (part, permit) = parts.read(file).await?;
+            self.extend_deadline().await?;
+        }
+    }
+
+    /// If the response to a write was lost, the object may still be there: no other upload
+    /// writes to its key.
+    async fn or_stored(
+        &self,
+        key: &str,
+        size: u64,
+        written: std::result::Result<Written, StoreError>,
+    ) -> Result<Written> {
+        let error = match written {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::NoSuchMultipart)) => error,
+            other => return Ok(other?),
+        };
+        match self.store.objects.head(key).await {
+            Ok(Some(meta)) if meta.size == size => {
+                Ok(Written { etag: meta.etag, version_id: meta.version_id })
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Refuses a body that ended before or after its declared length.
+    fn check_size(&self, size: u64) -> Result<()> {
+        match self.upload.declared.size {
+            Some(declared) if declared != size => {
+                let reason = RejectReason::SizeMismatch;
+                Err(AppError::field("file", message(self.policy, reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the deadline ahead while bytes arrive, with one write per half of the URL's
+    /// lifetime.
+    async fn extend_deadline(&mut self) -> Result<()> {
+        let now = self.app.now();
+        let half: TimeDelta = self.policy.url_ttl / 2;
+        if self.upload.url_expires_at - now > half {
+            return Ok(());
+        }
+        let url_expires_at = now + self.policy.url_ttl;
+        self.apply(&Event::ExtendDeadline { url_expires_at }).await
+    }
+
+    /// Applies an event to the pending upload.
+    ///
+    /// # Errors
+    /// [`AppError::Ended`] if the upload has ended: by a DELETE, or by the reconciler if a part
+    /// took longer than the URL's lifetime and the grace together.
+    async fn apply(&mut self, event: &Event) -> Result<()> {
+        match self.app.apply(self.upload.clone(), event).await {
+            Ok(applied) if applied.upload.status() == Status::Pending => {
+                self.upload = applied.upload;
+                Ok(())
+            }
+            Ok(_) | Err(AppError::State(_)) => Err(AppError::Ended),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the upload after an error, and aborts its parts. If that fails, the row says what is
+    /// due and the reconciler does it.
+    pub(super) async fn abandon(&mut self) {
+        let multipart_id = self.upload.multipart_id.clone();
+        match self.app.apply(self.upload.clone(), &Event::Delete).await {
+            Ok(applied) => {
+                // The upload was ended, and its parts aborted, while parts were being sent.
+                // Those may have arrived after the abort (S3 API reference,
+                // `AbortMultipartUpload`).
+                let upload = &applied.upload;
+                if let Some(id) = &multipart_id
+                    && !applied.changed
+                {
+                    self.app.abort_unrecorded(self.store, upload, id).await;
+                }
+                let parts = multipart_id.is_some();
+                tracing::info!(upload = %upload.id, parts, "direct upload abandoned");
+            }
+            Err(error) => tracing::warn!(upload = %self.upload.id,
+                error = &error as &dyn std::error::Error,
+                "direct upload not ended; it expires"),
+        }
+    }
+}
+
+fn protocol(what: String) -> AppError {
+    StoreError::Protocol(what).into()
+}

@@ -1,0 +1,152 @@
+//! Reads rows, observes their objects several at a time, and saves what follows.
+
+use std::collections::HashMap;
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+
+use super::marker::BucketIdentity;
+use super::progress::At;
+use super::report::finding_of;
+use super::worker::{BATCH, WorkError, Worker};
+use crate::app::AppError;
+use crate::domain::reconcile::Listed;
+use crate::domain::run::{Stage, SuspectKind};
+use crate::domain::transition::{Event, Observation, step};
+use crate::domain::upload::{ConfirmedBy, ObjectFacts};
+use crate::domain::verdict::RejectReason;
+use crate::domain::{Status, Upload};
+
+/// What to do with a row.
+pub(super) enum Task {
+    /// Send a HEAD, and validate the object.
+    Observe,
+    /// Record that bytes came to a final row.
+    MarkDue(Listed),
+    /// Report its state.
+    Report,
+}
+
+/// Sends a HEAD for each of these keys.
+pub(super) async fn observe_keys(worker: &Worker<'_>, keys: Vec<String>) -> Result<(), WorkError> {
+    for keys in keys.chunks(BATCH) {
+        let tasks = keys.iter().map(|key| (key.clone(), Task::Observe)).collect();
+        process(worker, tasks, keys.last().cloned()).await?;
+    }
+    Ok(())
+}
+
+/// Does a batch of tasks and saves the results. After that the shard is done up to `key`.
+pub(super) async fn process(
+    worker: &Worker<'_>,
+    tasks: Vec<(String, Task)>,
+    key: Option<String>,
+) -> Result<(), WorkError> {
+    let rows = read(worker, tasks).await?;
+    let mut events = Vec::new();
+    let mut candidates = false;
+    for (upload, event) in observe_all(worker, rows).await {
+        match event {
+            Err(error) => worker.progress.count_error(&upload, &error),
+            Ok(event) => match believe(worker, upload, event).await? {
+                Some(event) => events.push(event),
+                None => candidates = true,
+            },
+        }
+    }
+    let at: At = (Stage::Compare, key);
+    worker.progress.save(events, at).await?;
+    if candidates { worker.limits.check_candidates().await } else { Ok(()) }
+}
+
+/// Sends one HEAD, and validates the object.
+pub(super) async fn observe(
+    worker: &Worker<'_>,
+    upload: Upload,
+) -> (Upload, Result<Event, AppError>) {
+    worker.throttle.acquire().await;
+    worker.progress.report.count(|counters| counters.head_requests += 1);
+    let event = worker.target.app.observe_object(&upload, ConfirmedBy::Scan).await;
+    (upload, event)
+}
+
+/// Reads the rows of a batch. A row that is missing was ended and pruned.
+async fn read(
+    worker: &Worker<'_>,
+    tasks: Vec<(String, Task)>,
+) -> Result<Vec<(Upload, Task)>, AppError> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = tasks.iter().map(|(key, _)| key.clone()).collect();
+    let scan = worker.target.app.db.scan();
+    let rows = scan.find_by_keys(&worker.target.policy.name, keys).await?;
+    let mut rows: HashMap<_, _> =
+        rows.into_iter().map(|row| (row.key.as_str().to_owned(), row)).collect();
+    Ok(tasks.into_iter().filter_map(|(key, task)| Some((rows.remove(&key)?, task))).collect())
+}
+
+async fn observe_all(
+    worker: &Worker<'_>,
+    rows: Vec<(Upload, Task)>,
+) -> Vec<(Upload, Result<Event, AppError>)> {
+    let observed = stream::iter(rows).map(|(upload, task)| {
+        async move {
+            match task {
+                Task::Observe => Some(observe(worker, upload).await),
+                Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
+                Task::Report => {
+                    let finding = finding_of(&upload, worker.target.app.now());
+                    worker.progress.report.tally().record(finding);
+                    None
+                }
+            }
+        }
+        .boxed()
+    });
+    // In the order of the keys, so that the findings have it too.
+    let concurrency = worker.settings.concurrency;
+    observed.buffered(concurrency).filter_map(std::future::ready).collect().await
+}
+
+/// Returns the event to apply. The loss of a verified object is left to the finalizing shard,
+/// and if the bucket is not known to be the right one, no absence is believed.
+async fn believe(
+    worker: &Worker<'_>,
+    upload: Upload,
+    event: Event,
+) -> Result<Option<(Upload, Event)>, WorkError> {
+    if !matches!(event, Event::Absent(_)) {
+        return Ok(Some((upload, event)));
+    }
+    let mismatch = match worker.limits.bucket_identity().await? {
+        BucketIdentity::Match if upload.status() != Status::Uploaded => {
+            return Ok(Some((upload, event)));
+        }
+        BucketIdentity::Match => None,
+        BucketIdentity::Mismatch(why) => Some(why),
+    };
+    let id = upload.id;
+    let target = worker.target;
+    let step = step(upload, event, target.app.now(), target.policy).map_err(AppError::from)?;
+    if step.changed {
+        let mut tally = worker.progress.report.tally();
+        match mismatch {
+            Some(why) => tally.set_unverified(|| format!("an object is missing, but {why}")),
+            None => tally.add_candidate(SuspectKind::Missing, id),
+        }
+    }
+    Ok(None)
+}
+
+/// The event of bytes that a listing shows at the key of a final row.
+fn unexpected(object: Listed) -> Event {
+    let facts = ObjectFacts {
+        etag: object.etag,
+        version_id: None,
+        size: object.size,
+        content_type: None,
+        checksum: None,
+    };
+    let verdict = Err(RejectReason::Overwritten);
+    Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+}
