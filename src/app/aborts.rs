@@ -1,19 +1,18 @@
 //! Aborts the multipart uploads of uploads that have ended: at once after the commit, and
 //! again in reconciliation runs until the store has confirmed it.
 
-use chrono::TimeDelta;
+use std::time::Duration;
 
 use super::{App, AppError, Result};
 use crate::db::multipart_aborts::DueAbort;
+use crate::domain::backoff::Backoff;
 use crate::domain::reconcile::is_abandoned;
 use crate::domain::{Policy, Timestamp, Upload};
 use crate::storage::{Store, StoreError};
 
-/// The pause after the first failure. Each further failure doubles it.
-const FIRST_PAUSE: TimeDelta = TimeDelta::minutes(1);
-
-/// The longest pause: a store that works again is cleaned up within it.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
+/// Pauses after failures. A store that works again is cleaned up within the longest one.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_mins(1), longest: Duration::from_hours(6) };
 
 impl App {
     /// Discards the parts of an upload that has ended. The row and the record of this abort are
@@ -105,8 +104,7 @@ impl App {
 }
 
 fn next_attempt(attempts: i32, now: Timestamp) -> Timestamp {
-    let doublings = attempts.clamp(0, 16);
-    now + (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
+    now + BACKOFF.pause(u32::try_from(attempts).unwrap_or(0))
 }
 
 /// Logs that a record could not be written. Then a later run tries an abort that is done.

@@ -41,7 +41,7 @@ pub use events::{EventsConfig, SqsConfig};
 pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources, near_misses};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};
-pub use reconcile::{ReconcileConfig, Schedule};
+pub use reconcile::{ReconcileConfig, Schedule, cron_parser};
 pub use server::{ServerConfig, TlsConfig};
 pub use storage::{StoreConfig, StoreKind};
 pub use telemetry::{LogFilter, LogFormat, OTLP_ENDPOINT, TelemetryConfig};

@@ -115,9 +115,13 @@ impl Schedule {
         if text == "off" {
             return Some(Self::Off);
         }
-        let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-        parser.parse(text).ok().map(|_| Self::Cron(text.to_owned()))
+        cron_parser().parse(text).ok().map(|_| Self::Cron(text.to_owned()))
     }
+}
+
+/// The parser of cron expressions, with the rules of the scheduler that runs them.
+pub fn cron_parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build()
 }
 
 impl Serialize for Schedule {

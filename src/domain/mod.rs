@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod backoff;
 pub mod checksum;
 pub mod clock;
 pub mod concurrency_limit;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::runner::{Next, Running, Worker};
 use crate::app::{App, AppError};
+use crate::domain::backoff::Backoff;
 use crate::domain::event::{self, ObjectEvent};
 use crate::storage::queue::{Message, Queue, QueueError, QueueState};
 use crate::telemetry::metrics as names;
@@ -25,12 +26,10 @@ const CONCURRENCY: usize = 4;
 /// The largest message that SQS accepts, in bytes. No bucket sends a larger one.
 const MAX_LEN: usize = 1 << 20;
 
-/// How long a message is postponed that failed for the first time. Each further receipt
-/// doubles it.
-const FIRST_POSTPONE: Duration = Duration::from_secs(5);
-
-/// The longest postponement. By then the reconciler has checked the object anyway.
-const LONGEST_POSTPONE: Duration = Duration::from_mins(15);
+/// How long a failed message is postponed. After the longest time the reconciler has checked
+/// the object anyway.
+const POSTPONE: Backoff =
+    Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(15) };
 
 /// How long the queue's state is cached.
 const STATE_AGE: Duration = Duration::from_mins(1);
@@ -151,8 +150,7 @@ impl BucketEvents {
     }
 
     async fn postpone(&self, message: &Message) {
-        let doublings = message.receives.saturating_sub(1).min(16);
-        let pause = (FIRST_POSTPONE * (1 << doublings)).min(LONGEST_POSTPONE);
+        let pause = POSTPONE.pause(message.receives.saturating_sub(1));
         if let Err(error) = self.queue.postpone(&message.receipt, pause).await {
             report(&error, "a bucket event not postponed; it comes again later");
         }

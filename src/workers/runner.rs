@@ -8,12 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::AppError;
+use crate::domain::backoff::Backoff;
 
-/// The pause after a first failure. Each further failure doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest pause: a recovered database or queue is noticed within it.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Pauses after failures. A recovered database or queue is noticed within the longest one.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(1) };
 
 /// When the next tick starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +110,7 @@ impl Failures {
 
     /// The pause before the next tick; `jitter` is from 0 to 1.
     fn pause(&self, jitter: f64) -> Duration {
-        let doublings = self.0.saturating_sub(1).min(16);
-        let pause = (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE);
-        pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+        BACKOFF.pause(self.0.saturating_sub(1)).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 }
 

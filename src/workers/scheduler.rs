@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use chrono::SubsecRound as _;
-use croner::parser::{CronParser, Seconds};
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
 use super::reconciliation::Reconciliation;
 use super::retention::RetentionJob;
 use crate::app::retention::Retention;
+use crate::config::cron_parser;
 use crate::domain::Timestamp;
 use crate::domain::run::{Mode, Trigger};
 use crate::reconcile::Reconciler;
@@ -72,8 +72,7 @@ impl Scheduler {
 /// The scheduled time that is due now. It is a whole second and the same in every process,
 /// however late a process's timer is, so that several processes start one run together.
 fn scheduled_time(schedule: &str, now: Timestamp) -> Option<Timestamp> {
-    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-    let time = parser.parse(schedule).ok()?.find_previous_occurrence(&now, true).ok()?;
+    let time = cron_parser().parse(schedule).ok()?.find_previous_occurrence(&now, true).ok()?;
     Some(time.trunc_subsecs(0))
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::runner::{Next, Running, Worker};
 use crate::app::webhooks::{Endpoint, Sent};
 use crate::app::{App, AppError};
+use crate::domain::backoff::Backoff;
 use crate::net::OutboundClient;
 
 /// How many deliveries of an endpoint are under way at once.
@@ -24,11 +25,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Number of failures in a row after which an endpoint counts as down.
 const DOWN_AFTER: u32 = 5;
 
-/// The first pause for an endpoint that is down. Each further failure doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The longest pause for an endpoint that is down.
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// Pauses for an endpoint that is down.
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(5) };
 
 /// Delivers the webhooks of one endpoint.
 pub struct Dispatcher {
@@ -104,7 +102,7 @@ impl Circuit {
     /// How long to leave the endpoint alone; `None` if it is not down.
     fn pause(&self) -> Option<Duration> {
         let over = self.0.load(Ordering::Relaxed).checked_sub(DOWN_AFTER)?;
-        Some((FIRST_PAUSE * (1 << over.min(10))).min(LONGEST_PAUSE))
+        Some(BACKOFF.pause(over))
     }
 }
 

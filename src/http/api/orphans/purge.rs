@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::config::ConfigDuration;
 use crate::domain::policy::FieldErrors;
 use crate::http::HttpState;
 use crate::http::extract::text::{self, REQUIRED, record_error};
@@ -74,10 +75,8 @@ impl PurgeBody {
 }
 
 fn age(text: &str) -> Result<TimeDelta, String> {
-    // A larger age would overflow date arithmetic.
-    let max = TimeDelta::days(36_500);
-    let age = humantime::parse_duration(text).ok().and_then(|d| TimeDelta::from_std(d).ok());
-    age.filter(|age| *age <= max).ok_or_else(|| "Must be an age such as 36h".to_owned())
+    let age: Result<ConfigDuration, ()> = text.parse();
+    age.map(ConfigDuration::delta).map_err(|()| "Must be an age such as 36h".to_owned())
 }
 
 /// Delete orphans
