@@ -1,62 +1,73 @@
-//! A small but real S3 server, for development and tests.
+//! A small S3 server, for development, tests and single machines.
 //!
-//! It is the "local disk" storage of people who have no S3, and strict enough that a
-//! presigned URL is really verified. `s3s` speaks the protocol on a TCP port of its own;
-//! the store beneath is ours: blobs in files, an ordered index in SQLite.
+//! It stores objects on a local disk and verifies every signature. `s3s` implements the
+//! protocol on a TCP port of its own; below it are blobs in files and an ordered index in
+//! SQLite. The crate knows nothing of the service that uses it.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! | --- | --- |
-//! | `server.rs` | the accept loop and the orderly end of connections |
-//! | `middleware.rs` | what happens around `s3s` for each request: id, validation, CORS, drain |
+//! | `server.rs`, `timeouts.rs` | the accept loop, limits of connections, orderly shutdown |
+//! | `middleware.rs`, `body.rs`, `forms.rs` | the steps around `s3s` for each request |
 //! | `validation.rs` | refusals that `s3s` leaves out (unsigned `x-amz-*` headers, long expiries) |
 //! | `cors.rs` | preflights and CORS headers, by the bucket's configuration |
-//! | `blobs.rs`, `spool.rs` | files: a body is spooled, verified, synced, then named |
-//! | `checksum.rs` | flexible checksums: what was promised against what arrived |
+//! | `store.rs` | how a verified file becomes an object |
+//! | `blobs.rs`, `spool.rs`, `metadata.rs` | the files |
+//! | `recovery.rs`, `rebuild.rs` | agreement of files and index at a start, and after a loss |
+//! | `checksum.rs` | flexible checksums: the declared value against the received bytes |
 //! | `index/` | the rows; every change of an object is one transaction |
 //! | `page.rs` | ordered paging with prefixes, delimiters and tokens |
-//! | `error.rs` | every refusal of the store, and its S3 error code |
-//! | `ops/` | one file a family of operations |
+//! | `error.rs` | every error of the store, and its S3 error code |
+//! | `ops/` | one file for each family of operations |
 //!
-//! The rules that the rest relies on:
-//! - **Verify first, then commit.** No row names a blob that was not complete, verified
-//!   and synced. A refused request leaves the old object as it was.
+//! Invariants:
+//! - **Verify first, then commit.** A row names only blobs that were complete, verified and
+//!   synced. A refused request leaves the old object as it was.
 //! - **A blob never changes.** Its name is random and only a row gives it a meaning, so a
 //!   reader keeps its open file while the object is replaced.
-//! - **No row, no blob.** What a crash leaves behind is swept at the next start.
+//! - **A start deletes no object.** It removes what the index marked for removal, and moves
+//!   blobs that the index does not know to `quarantine/`.
 //!
 //! # To add an operation
 //! 1. Write `pub(crate) async fn name(store, request) -> S3Result<S3Response<_>>` in the
-//!    file of its family in `ops/`, and hand it to `s3s` in `ops/mod.rs`.
-//! 2. A change of rows goes into `index/` as one method that is one transaction; call it
-//!    through `Store::commit`, so that a client that hangs up cannot cut it in half.
-//! 3. A new refusal is a variant of `error::StoreError` with its S3 code.
+//!    file of its family in `ops/`, and register it in `ops/mod.rs`.
+//! 2. A change of rows is one method in `index/` and one transaction. Call it through
+//!    `Store::commit`, so that a client that disconnects cannot interrupt it.
+//! 3. A new error is a variant of `error::StoreError` with its S3 code.
 //! 4. Test it over the wire in `tests/embedded_s3/`.
 //!
-//! # Known quirks
-//! - `s3s` gathers a form's file in memory, so a form carries at most 512 MiB, and does
-//!   not replace `${filename}` in a form's key.
+//! # Known limits
+//! - `s3s` holds the file of a signed form in memory, so a form carries at most 512 MiB, and
+//!   does not replace `${filename}` in a form's key.
 //! - `s3s` holds one chunk of an `aws-chunked` body in memory; clients send small ones.
-//! - A checksum in the query of a presigned URL instead of a header is ignored, as it is
-//!   by several other stores.
-//! - A repeated `CompleteMultipartUpload` is answered `NoSuchUpload`.
-//! - Versions, tags, ACLs, encryption and lifecycles do not exist here.
+//! - A checksum in the query of a presigned URL, instead of a header, is ignored. Several
+//!   other stores do the same.
+//! - A repeated `CompleteMultipartUpload` returns `NoSuchUpload`.
+//! - Versions, tags, ACLs, encryption and lifecycles are not implemented.
+
+#![forbid(unsafe_code)]
 
 mod blobs;
+mod body;
 mod checksum;
 mod clock;
 mod cors;
 mod error;
+mod forms;
 mod index;
+mod metadata;
 mod middleware;
 mod ops;
 mod page;
+mod rebuild;
+mod recovery;
 mod server;
 mod spool;
 mod store;
+mod timeouts;
 mod validation;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -64,6 +75,8 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub use rebuild::{NotRestored, Rebuilt, rebuild};
 
 /// How long running requests may take to finish once [`EmbeddedS3::shutdown`] is called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -86,6 +99,29 @@ pub struct EmbeddedS3Config {
     /// The domain, without a port, below which `bucket.domain` addresses a bucket.
     /// Path-style addressing works in any case.
     pub host_domain: Option<String>,
+    /// The limits of connections.
+    pub limits: Limits,
+}
+
+/// The limits of connections. They bound what clients without a signature can hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections are served at once. More wait until one ends.
+    pub max_connections: usize,
+    /// How long a client may take to send the headers of its next request.
+    pub header_timeout: Duration,
+    /// How long a client may send no byte of a body, or accept no byte of a response.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(1),
+        }
+    }
 }
 
 /// Why the server could not start.
@@ -109,6 +145,16 @@ pub enum EmbeddedS3Error {
     /// The index could not be opened or read.
     #[error("cannot open the index of objects")]
     Index(#[source] sqlx::Error),
+    /// The data folder has blobs but no index.
+    #[error(
+        "the index {} is missing or empty, but the folder beside it holds objects: put the index \
+         back, or rebuild it from the objects",
+        path.display()
+    )]
+    IndexMissing {
+        /// Where the index should be.
+        path: PathBuf,
+    },
     /// The address could not be bound.
     #[error("cannot listen on {addr}")]
     Bind {
@@ -124,6 +170,17 @@ pub enum EmbeddedS3Error {
         /// The name as configured.
         name: String,
     },
+}
+
+impl EmbeddedS3Error {
+    fn from_store(error: error::StoreError, dir: &Path) -> Self {
+        let source = match error {
+            error::StoreError::Index(source) => return Self::Index(source),
+            error::StoreError::Io(source) => source,
+            other => std::io::Error::other(other),
+        };
+        Self::DataDir { path: dir.to_owned(), source }
+    }
 }
 
 /// A running server. Dropping it aborts what runs; [`EmbeddedS3::shutdown`] is the
@@ -150,7 +207,13 @@ impl EmbeddedS3 {
         let addr = listener.local_addr().map_err(bind_error)?;
         let middleware = middleware::Middleware::new(store, &config);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(server::serve(listener, middleware, stop.clone(), SHUTDOWN_GRACE));
+        let task = tokio::spawn(server::serve(
+            listener,
+            middleware,
+            config.limits,
+            stop.clone(),
+            SHUTDOWN_GRACE,
+        ));
         tracing::info!(address = %addr, buckets = config.buckets.len(), "embedded S3 listens");
         Ok(Self { addr, stop, task: Some(task) })
     }

@@ -1,19 +1,16 @@
-//! What happens around `s3s` for each request.
+//! The steps around `s3s` for each request: validation, CORS, forms, refusals, request id.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{EXPECT, HOST};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming, SizeHint};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Collected};
+use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use s3s::auth::{S3Auth, SecretKey};
-use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::config::{S3Config, S3ConfigProvider, StaticConfigProvider};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpResponse, S3Error, S3ErrorCode, S3Result};
@@ -23,26 +20,16 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use crate::EmbeddedS3Config;
+use crate::body::SharedBody;
 use crate::clock::random_name;
 use crate::cors::Cors;
 use crate::error::{LOG, refuse};
+use crate::forms::{self, FormConfig};
 use crate::ops::Operations;
 use crate::store::Store;
 use crate::validation;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
-
-/// `s3s` gathers the file of a form upload in memory, so forms have a limit of their own.
-const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
-
-/// A form is valid until its policy expires; `s3s` bounds its age by the clock skew that
-/// it allows for other requests. Seven days is what S3 lets any signature live.
-const FORM_MAX_AGE_SECONDS: u32 = 7 * 24 * 60 * 60;
-
-/// How much of the body of a refused request is read and thrown away. A client that is
-/// still sending when the connection closes sees a reset instead of the refusal.
-const MAX_DRAIN: usize = 64 * 1024 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(crate) struct Middleware {
@@ -55,16 +42,14 @@ struct Inner {
     requests: S3Service,
     forms: S3Service,
     host_domain: Option<String>,
+    idle_timeout: Duration,
 }
 
 impl Middleware {
     pub(crate) fn new(store: Store, config: &EmbeddedS3Config) -> Self {
-        let service = |change: fn(&mut S3Config)| {
-            let mut s3_config = S3Config::default();
-            s3_config.post_object_max_file_size = MAX_FORM_FILE;
-            change(&mut s3_config);
+        let service = |provider: Arc<dyn S3ConfigProvider>| {
             let mut builder = S3ServiceBuilder::new(Operations::new(store.clone()));
-            builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(s3_config))));
+            builder.set_config(provider);
             builder.set_auth(OneKey {
                 access_key_id: config.access_key_id.clone(),
                 secret_access_key: config.secret_access_key.clone(),
@@ -74,10 +59,14 @@ impl Middleware {
             }
             builder.build()
         };
-        let requests = service(|_| {});
-        let forms = service(|c| c.presigned_url_max_skew_time_secs = FORM_MAX_AGE_SECONDS);
+        // No form is handled by the service for other requests.
+        let mut no_forms = S3Config::default();
+        no_forms.post_object_max_file_size = 0;
+        let requests = service(Arc::new(StaticConfigProvider::new(Arc::new(no_forms))));
+        let forms = service(Arc::new(FormConfig::new()));
         let host_domain = config.host_domain.clone();
-        Self { inner: Arc::new(Inner { store, requests, forms, host_domain }) }
+        let idle_timeout = config.limits.idle_timeout;
+        Self { inner: Arc::new(Inner { store, requests, forms, host_domain, idle_timeout }) }
     }
 
     pub(crate) async fn close(&self) {
@@ -89,7 +78,7 @@ impl Middleware {
         let (parts, body) = request.into_parts();
         let rules = self.bucket_of(&parts).and_then(|bucket| self.inner.store.cors(&bucket));
         let cors = Cors::of(&parts.method, &parts.headers, rules);
-        let body = SharedBody { inner: Arc::new(Mutex::new(body)) };
+        let body = SharedBody::new(body, self.inner.idle_timeout);
         let invited = !parts.headers.contains_key(EXPECT);
 
         let answer = if parts.method == Method::OPTIONS {
@@ -120,19 +109,24 @@ impl Middleware {
     }
 
     async fn call(&self, parts: Parts, body: SharedBody) -> S3Result<HttpResponse> {
-        let is_form = parts.method == Method::POST
-            && parts
-                .headers
-                .get(http::header::CONTENT_TYPE)
-                .is_some_and(|value| value.as_bytes().starts_with(b"multipart/form-data"));
-        let service = if is_form { &self.inner.forms } else { &self.inner.requests };
+        let is_form = parts.method == Method::POST && is_form(&parts.headers);
         let request = Request::from_parts(parts, Body::http_body(body));
-        let log = tracing::dispatcher::get_default(Dispatch::clone);
-        let call = LOG.scope(log, service.call(request));
-        call.with_subscriber(NoSubscriber::default()).await.map_err(|error| {
-            tracing::error!(error = ?error, "embedded S3 could not write an answer");
-            refuse(S3ErrorCode::InternalError, "We encountered an internal error.")
-        })
+        if !is_form {
+            return call(&self.inner.requests, request).await;
+        }
+        let (response, signed) = forms::scope(call(&self.inner.forms, request)).await;
+        let response = response?;
+        if signed || response.status() != StatusCode::BAD_REQUEST {
+            return Ok(response);
+        }
+        // The limit of an unsigned form's file is zero bytes, which is not what the client
+        // should be told.
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+        if String::from_utf8_lossy(&body).contains(S3ErrorCode::EntityTooLarge.as_str()) {
+            return Err(refuse(S3ErrorCode::AccessDenied, "The form is not signed."));
+        }
+        Ok(Response::from_parts(parts, Body::from(body)))
     }
 
     /// The bucket that a request addresses, for its CORS configuration.
@@ -148,6 +142,24 @@ impl Middleware {
     }
 }
 
+/// Calls `s3s` with its own log off, because its lines carry signatures.
+async fn call(service: &S3Service, request: Request<Body>) -> S3Result<HttpResponse> {
+    let log = tracing::dispatcher::get_default(Dispatch::clone);
+    let call = LOG.scope(log, service.call(request));
+    call.with_subscriber(NoSubscriber::default()).await.map_err(|error| {
+        tracing::error!(error = ?error, "embedded S3 could not write a response");
+        refuse(S3ErrorCode::InternalError, "We encountered an internal error. Please try again.")
+    })
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..FORM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
+}
+
 fn error_response(mut error: S3Error, request_id: &str) -> HttpResponse {
     error.set_request_id(request_id);
     error.to_http_response().unwrap_or_else(|_| {
@@ -155,48 +167,6 @@ fn error_response(mut error: S3Error, request_id: &str) -> HttpResponse {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     })
-}
-
-/// A request's body that is still reachable once `s3s` has dropped it.
-#[derive(Clone)]
-struct SharedBody {
-    inner: Arc<Mutex<Incoming>>,
-}
-
-impl SharedBody {
-    async fn drain(mut self) {
-        let reading = async {
-            let mut read = 0;
-            while read < MAX_DRAIN
-                && let Some(Ok(frame)) = self.frame().await
-            {
-                read += frame.data_ref().map_or(0, Bytes::len);
-            }
-        };
-        // Whoever sends slower than this gets the reset.
-        let _ = tokio::time::timeout(DRAIN_TIME, reading).await;
-    }
-}
-
-impl hyper::body::Body for SharedBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut body = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Pin::new(&mut *body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
-    }
 }
 
 /// The one key pair that this server knows.
@@ -209,6 +179,7 @@ struct OneKey {
 impl S3Auth for OneKey {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         if access_key == self.access_key_id {
+            forms::key_is_known();
             return Ok(SecretKey::from(self.secret_access_key.expose_secret()));
         }
         Err(refuse(
@@ -218,7 +189,7 @@ impl S3Auth for OneKey {
     }
 }
 
-/// `bucket.domain` names a bucket; every other host is path style.
+/// `bucket.domain` addresses a bucket; every other host is path style.
 struct Subdomains {
     domain: String,
 }

@@ -1,35 +1,45 @@
-//! The accept loop, and the orderly end of connections.
+//! The accept loop, limits of connections, and their orderly end.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::Limits;
 use crate::middleware::Middleware;
+use crate::timeouts::WriteTimeout;
 
-/// After a failed accept (out of file descriptors, mostly) a pause, not a busy loop.
+/// A pause after a failed accept (mostly out of file descriptors) avoids a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until stopped. Connections belong to this task: aborting it ends them.
 pub(crate) async fn serve(
     listener: TcpListener,
     middleware: Middleware,
+    limits: Limits,
     stop: CancellationToken,
     grace: Duration,
 ) {
     let mut connections = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(limits.max_connections.max(1)));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, middleware.clone(), stop.clone()));
+            (permit, accepted) = accept(&listener, &permits) => match accepted {
+                Ok(stream) => {
+                    let serving = connection(stream, middleware.clone(), limits, stop.clone());
+                    connections.spawn(async move {
+                        let _permit = permit;
+                        serving.await;
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "embedded S3 could not accept a connection");
@@ -47,14 +57,32 @@ pub(crate) async fn serve(
     middleware.close().await;
 }
 
-async fn connection(stream: TcpStream, middleware: Middleware, stop: CancellationToken) {
-    // Answers are small and latency is what a test waits for.
+/// Waits for a free place first: further connections wait in the queue of the system.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> (Option<OwnedSemaphorePermit>, std::io::Result<TcpStream>) {
+    // The semaphore is never closed.
+    let permit = Arc::clone(permits).acquire_owned().await.ok();
+    (permit, listener.accept().await.map(|(stream, _)| stream))
+}
+
+async fn connection(
+    stream: TcpStream,
+    middleware: Middleware,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    // Responses are small, and the client waits for them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let middleware = middleware.clone();
         async move { Ok::<_, Infallible>(middleware.handle(request).await) }
     });
-    let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    // The time-out of the headers also ends a connection on which no request begins.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    let stream = WriteTimeout::new(stream, limits.idle_timeout);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -65,7 +93,7 @@ async fn connection(stream: TcpStream, middleware: Middleware, stop: Cancellatio
         }
     };
     if let Err(error) = ended {
-        // Clients hang up as they please; that is no error of this server.
+        // Clients may close a connection at any time.
         tracing::debug!(error = %error, "an embedded S3 connection ended early");
     }
 }

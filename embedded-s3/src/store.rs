@@ -1,27 +1,25 @@
-//! Blobs and rows together: what makes a verified file an object.
+//! Blobs and rows together: how a verified file becomes an object.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::blobs::Blobs;
 use crate::error::StoreError;
 use crate::index::{CorsRule, Index, Object, Part, WriteConditions};
+use crate::metadata::Metadata;
 use crate::spool::Verified;
 use crate::{EmbeddedS3Config, EmbeddedS3Error};
 
-/// A server that was dropped lets its folder go once its last task has noticed; a start
-/// right after it waits for that.
+/// A dropped server releases its folder when its last task has ended. A start right after
+/// that waits for it.
 const LOCK_ATTEMPTS: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many blobs the sweep looks up at once.
-const SWEEP_BATCH: usize = 500;
-
-/// How often a read begins again because the object was replaced in between.
+/// How often a read is repeated because the object was replaced in between.
 const OPEN_ATTEMPTS: u32 = 16;
 
 #[derive(Clone, Debug)]
@@ -34,38 +32,47 @@ struct Inner {
     blobs: Blobs,
     index: Index,
     region: String,
-    /// All CORS configurations: they are asked for with every request of a browser.
+    /// All CORS configurations: each request of a browser needs one.
     cors: RwLock<HashMap<String, Arc<[CorsRule]>>>,
-    /// Held while anything of this server runs: a second one would sweep our blobs.
+    /// Held while any task of this server runs: two servers must not share a folder.
     _lock: File,
 }
 
 impl Store {
+    /// Opens the data folder of a server and creates the configured buckets. Refuses a
+    /// folder that has blobs but no index.
     pub(crate) async fn open(config: &EmbeddedS3Config) -> Result<Self, EmbeddedS3Error> {
         let dir = &config.data_dir;
         let io_error = |source| EmbeddedS3Error::DataDir { path: dir.clone(), source };
         std::fs::create_dir_all(dir).map_err(io_error)?;
         let lock = lock(dir).await?;
-        let blobs = Blobs::open(dir).map_err(io_error)?;
-        let index = Index::open(&dir.join("index.sqlite")).await.map_err(EmbeddedS3Error::Index)?;
-        let inner = Inner {
-            blobs,
-            index,
-            region: config.region.clone(),
-            cors: RwLock::default(),
-            _lock: lock,
-        };
-        let store = Self { inner: Arc::new(inner) };
-        store.prepare(&config.buckets).await.map_err(|error| match error {
-            StoreError::Index(source) => EmbeddedS3Error::Index(source),
-            StoreError::Io(source) => io_error(source),
-            other => io_error(io::Error::other(other)),
-        })?;
+        // SQLite takes an empty file for an index without rows.
+        let has_index = std::fs::metadata(index_path(dir)).is_ok_and(|index| index.len() > 0);
+        if !has_index && Blobs::any(dir).map_err(io_error)? {
+            return Err(EmbeddedS3Error::IndexMissing { path: index_path(dir) });
+        }
+        let store = Self::open_locked(dir, config.region.clone(), lock).await?;
+        let prepared = store.prepare(&config.buckets).await;
+        prepared.map_err(|error| EmbeddedS3Error::from_store(error, dir))?;
         Ok(store)
     }
 
+    /// Opens a data folder as it is.
+    pub(crate) async fn open_locked(
+        dir: &Path,
+        region: String,
+        lock: File,
+    ) -> Result<Self, EmbeddedS3Error> {
+        let io_error = |source| EmbeddedS3Error::DataDir { path: dir.to_owned(), source };
+        let blobs = Blobs::open(dir).map_err(io_error)?;
+        let index = Index::open(&index_path(dir)).await.map_err(EmbeddedS3Error::Index)?;
+        let cors = RwLock::default();
+        Ok(Self { inner: Arc::new(Inner { blobs, index, region, cors, _lock: lock }) })
+    }
+
     async fn prepare(&self, buckets: &[String]) -> Result<(), StoreError> {
-        self.sweep().await?;
+        let recovery = self.recover().await?;
+        self.report(recovery);
         for bucket in buckets {
             match self.index().create_bucket(bucket).await {
                 Ok(()) | Err(StoreError::BucketExists) => {}
@@ -74,37 +81,6 @@ impl Store {
         }
         for (bucket, rules) in self.index().all_cors().await? {
             self.remember_cors(&bucket, Some(rules));
-        }
-        Ok(())
-    }
-
-    /// Removes the blobs that no row names: a crash came between file and row.
-    async fn sweep(&self) -> Result<(), StoreError> {
-        let mut removed = 0_usize;
-        for shard in Blobs::shards() {
-            let dir = self.blobs().shard_dir(&shard);
-            let mut entries = tokio::fs::read_dir(&dir).await?;
-            loop {
-                let mut names = Vec::new();
-                while names.len() < SWEEP_BATCH
-                    && let Some(entry) = entries.next_entry().await?
-                {
-                    names.extend(entry.file_name().into_string());
-                }
-                if names.is_empty() {
-                    break;
-                }
-                let in_use = self.index().named(&names).await?;
-                names.retain(|name| {
-                    !in_use.contains(name) || self.blobs().path(name) != dir.join(name)
-                });
-                removed += names.len();
-                let orphans = names.iter().map(|name| dir.join(name)).collect();
-                self.blobs().remove_files(orphans).await;
-            }
-        }
-        if removed > 0 {
-            tracing::info!(blobs = removed, "embedded S3 swept what a crash had left");
         }
         Ok(())
     }
@@ -147,7 +123,8 @@ impl Store {
             object.blob = file.adopt().await?;
             let put = store.index().put_object(&bucket, &key, &object, &conditions).await;
             let old = store.unless_refused(&object.blob, put).await?;
-            store.blobs().remove(old.into_iter().collect()).await;
+            store.write_metadata(bucket, key, object).await;
+            store.remove(old.into_iter().collect()).await;
             Ok(())
         })
         .await
@@ -165,7 +142,7 @@ impl Store {
             part.blob = file.adopt().await?;
             let put = store.index().put_part(&upload_id, &part).await;
             let old = store.unless_refused(&part.blob, put).await?;
-            store.blobs().remove(old.into_iter().collect()).await;
+            store.remove(old.into_iter().collect()).await;
             Ok(())
         })
         .await
@@ -188,14 +165,46 @@ impl Store {
                 .complete_upload(&bucket, &key, &upload_id, &parts, &object, &conditions)
                 .await;
             let old = store.unless_refused(&object.blob, put).await?;
-            store.blobs().remove(old).await;
+            store.write_metadata(bucket, key, object).await;
+            store.remove(old).await;
             Ok(())
         })
         .await
     }
 
-    /// Removes the new blob of a change that was surely not made. After a failure of the
-    /// index that is not sure; the next start's sweep will know.
+    /// Runs file operations on a thread for blocking work.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Blobs) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let blobs = self.blobs().clone();
+        Ok(tokio::task::spawn_blocking(move || work(blobs)).await??)
+    }
+
+    /// Removes blobs that no row names any more. A failure costs only space: the next
+    /// start finishes the removal.
+    pub(crate) async fn remove(&self, blobs: Vec<String>) {
+        let removed = self.blobs().remove(blobs).await;
+        if let Err(error) = self.index().forget_removals(&removed).await {
+            tracing::warn!(error = %error, "embedded S3 could not record a removal");
+        }
+    }
+
+    /// Writes the metadata file of an object that is committed. A failure is only logged:
+    /// the next start writes the file.
+    async fn write_metadata(&self, bucket: String, key: String, object: Object) {
+        let written = self.blocking(move |blobs| {
+            let blob = object.blob.clone();
+            let json = Metadata::new(bucket, key, object).to_json().map_err(io::Error::other)?;
+            blobs.write_metadata(&blob, &json)
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(error = %error, "embedded S3 could not write an object's metadata");
+        }
+    }
+
+    /// Removes the new blob of a change that was certainly not made. After a failure of the
+    /// index that is unknown; the next start finds out.
     async fn unless_refused<T>(
         &self,
         blob: &str,
@@ -204,7 +213,7 @@ impl Store {
         if let Err(error) = &put
             && !matches!(error, StoreError::Index(_) | StoreError::Io(_) | StoreError::Lost(_))
         {
-            self.blobs().remove(vec![blob.to_owned()]).await;
+            let _ = self.blobs().remove(vec![blob.to_owned()]).await;
         }
         put
     }
@@ -244,7 +253,13 @@ impl Store {
     }
 }
 
-async fn lock(dir: &Path) -> Result<File, EmbeddedS3Error> {
+/// The file of the index. The files that SQLite keeps beside it begin with the same name.
+pub(crate) fn index_path(dir: &Path) -> PathBuf {
+    dir.join("index.sqlite")
+}
+
+/// Locks a data folder for this process, or fails after a few seconds.
+pub(crate) async fn lock(dir: &Path) -> Result<File, EmbeddedS3Error> {
     let path = dir.join("lock");
     let io_error = |source| EmbeddedS3Error::DataDir { path: path.clone(), source };
     let file = File::options().create(true).append(true).open(&path).map_err(io_error)?;

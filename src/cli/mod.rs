@@ -16,6 +16,8 @@ pub mod config;
 #[cfg(feature = "embedded-s3")]
 pub mod dev;
 pub mod doctor;
+#[cfg(feature = "embedded-s3")]
+pub mod embedded;
 pub mod migrate;
 pub mod openapi;
 pub mod reconcile;
@@ -50,6 +52,9 @@ enum Command {
     Reconcile(reconcile::ReconcileArgs),
     /// Check the database, the stores, the queue and the webhooks, and say what to fix.
     Doctor(doctor::DoctorArgs),
+    /// Maintain the embedded S3 server.
+    #[cfg(feature = "embedded-s3")]
+    Embedded(embedded::EmbeddedArgs),
     /// Create, list and revoke API keys.
     Token(token::TokenArgs),
     /// Print the OpenAPI document.
@@ -73,6 +78,8 @@ impl Cli {
             Some(Command::Migrate(args)) => migrate::run(file, &args).await,
             Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
             Some(Command::Doctor(args)) => doctor::run(file, &args).await,
+            #[cfg(feature = "embedded-s3")]
+            Some(Command::Embedded(args)) => embedded::run(file, &args).await,
             Some(Command::Token(args)) => token::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
             Some(Command::Config(args)) => config::run(file, &args).await,

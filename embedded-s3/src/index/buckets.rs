@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Index, from_json, to_json};
+use super::{Index, from_json, removals, to_json};
 use crate::clock::now_ms;
 use crate::error::StoreError;
 
@@ -61,7 +61,7 @@ impl Index {
         if used {
             return Err(StoreError::BucketNotEmpty);
         }
-        let blobs = sqlx::query_scalar(
+        let blobs: Vec<String> = sqlx::query_scalar(
             "SELECT blob FROM part WHERE upload_id IN (SELECT id FROM upload WHERE bucket_id = ?)",
         )
         .bind(id)
@@ -69,6 +69,7 @@ impl Index {
         .await?;
         sqlx::query("DELETE FROM upload WHERE bucket_id = ?").bind(id).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM bucket WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        removals::schedule(&mut tx, &blobs).await?;
         tx.commit().await?;
         Ok(blobs)
     }

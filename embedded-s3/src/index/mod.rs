@@ -5,6 +5,8 @@
 
 mod buckets;
 mod objects;
+mod recovery;
+mod removals;
 mod uploads;
 
 use std::path::Path;
@@ -66,6 +68,9 @@ CREATE TABLE IF NOT EXISTS part (
     blob TEXT NOT NULL UNIQUE,
     sum TEXT NOT NULL,
     PRIMARY KEY (upload_id, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS removal (
+    blob TEXT PRIMARY KEY
 ) WITHOUT ROWID;
 ";
 
@@ -142,18 +147,6 @@ impl Index {
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// Which of these blobs a row names. For the sweep, which asks in batches.
-    pub(super) async fn named(&self, blobs: &[String]) -> Result<Vec<String>, StoreError> {
-        let names = to_json(blobs, "blob")?;
-        Ok(sqlx::query_scalar(
-            "SELECT blob FROM object WHERE blob IN (SELECT value FROM json_each(?1)) \
-             UNION ALL SELECT blob FROM part WHERE blob IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(names)
-        .fetch_all(&self.readers)
-        .await?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::{FromRow, Sqlite, Transaction};
 
-use super::{Attributes, Index, WriteConditions, from_db, from_json, to_db, to_json};
+use super::{Attributes, Index, WriteConditions, from_db, from_json, removals, to_db, to_json};
 use crate::checksum::Sum;
 use crate::error::StoreError;
 use crate::page::Bound;
@@ -29,7 +29,7 @@ pub(crate) struct Listed {
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     size: i64,
     etag: String,
     modified_ms: i64,
@@ -110,6 +110,7 @@ impl Index {
             conditions.check(deleted.as_ref().map(|(etag, _)| etag.as_str()))?;
             blobs.extend(deleted.map(|(_, blob)| blob));
         }
+        removals::schedule(&mut tx, &blobs).await?;
         tx.commit().await?;
         Ok(blobs)
     }
@@ -178,5 +179,7 @@ pub(super) async fn put_in(
     .bind(part_sizes.as_ref().map(|s| to_json(s, "object.part_sizes")).transpose()?)
     .execute(&mut **tx)
     .await?;
-    Ok(old.map(|(_, blob)| blob))
+    let old = old.map(|(_, blob)| blob);
+    removals::schedule(tx, old.as_slice()).await?;
+    Ok(old)
 }

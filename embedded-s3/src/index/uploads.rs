@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use super::objects::{Object, bucket_in, put_in};
-use super::{Attributes, Index, WriteConditions, from_db, from_json, to_db, to_json};
+use super::{Attributes, Index, WriteConditions, from_db, from_json, removals, to_db, to_json};
 use crate::checksum::{Algorithm, Kind, Sum};
 use crate::error::StoreError;
 use crate::page::Bound;
@@ -127,11 +127,13 @@ impl Index {
             return Err(StoreError::NoSuchUpload);
         }
         let Part { number, size, etag, modified_ms, blob, sum } = part;
-        let old = sqlx::query_scalar("SELECT blob FROM part WHERE upload_id = ? AND number = ?")
-            .bind(upload_id)
-            .bind(number)
-            .fetch_optional(&mut *tx)
-            .await?;
+        let old: Option<String> =
+            sqlx::query_scalar("SELECT blob FROM part WHERE upload_id = ? AND number = ?")
+                .bind(upload_id)
+                .bind(number)
+                .fetch_optional(&mut *tx)
+                .await?;
+        removals::schedule(&mut tx, old.as_slice()).await?;
         sqlx::query(
             "INSERT OR REPLACE INTO part (upload_id, number, size, etag, modified_ms, blob, sum) \
              VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -177,7 +179,7 @@ impl Index {
     ) -> Result<Vec<String>, StoreError> {
         let mut tx = self.begin().await?;
         let bucket_id = bucket_in(&mut tx, bucket).await?;
-        let blobs = sqlx::query_scalar("SELECT blob FROM part WHERE upload_id = ?")
+        let blobs: Vec<String> = sqlx::query_scalar("SELECT blob FROM part WHERE upload_id = ?")
             .bind(id)
             .fetch_all(&mut *tx)
             .await?;
@@ -190,6 +192,7 @@ impl Index {
         if done.rows_affected() == 0 {
             return Err(StoreError::NoSuchUpload);
         }
+        removals::schedule(&mut tx, &blobs).await?;
         tx.commit().await?;
         Ok(blobs)
     }
@@ -207,7 +210,7 @@ impl Index {
         conditions: &WriteConditions,
     ) -> Result<Vec<String>, StoreError> {
         let mut tx = self.begin().await?;
-        let mut now: Vec<(i32, String)> =
+        let now: Vec<(i32, String)> =
             sqlx::query_as("SELECT number, blob FROM part WHERE upload_id = ? ORDER BY number")
                 .bind(id)
                 .fetch_all(&mut *tx)
@@ -229,8 +232,11 @@ impl Index {
             }
         }
         let old = put_in(&mut tx, bucket, key, object, conditions).await?;
+        let mut blobs: Vec<String> = now.into_iter().map(|(_, blob)| blob).collect();
+        removals::schedule(&mut tx, &blobs).await?;
         tx.commit().await?;
-        Ok(now.drain(..).map(|(_, blob)| blob).chain(old).collect())
+        blobs.extend(old);
+        Ok(blobs)
     }
 
     pub(crate) async fn list_uploads(

@@ -41,7 +41,7 @@ pub(super) async fn delete_bucket(
         .commit(async move {
             let blobs = worker.index().delete_bucket(&bucket).await?;
             worker.remember_cors(&bucket, None);
-            worker.blobs().remove(blobs).await;
+            worker.remove(blobs).await;
             Ok(())
         })
         .await?;

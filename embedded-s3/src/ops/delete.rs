@@ -63,7 +63,7 @@ async fn delete(
     store
         .commit(async move {
             let blobs = worker.index().delete_objects(&bucket, &keys, &conditions).await?;
-            worker.blobs().remove(blobs).await;
+            worker.remove(blobs).await;
             Ok(())
         })
         .await

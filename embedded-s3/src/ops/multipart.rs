@@ -137,7 +137,7 @@ pub(super) async fn abort_multipart_upload(
     store
         .commit(async move {
             let blobs = worker.index().abort_upload(&bucket, &key, &upload_id).await?;
-            worker.blobs().remove(blobs).await;
+            worker.remove(blobs).await;
             Ok(())
         })
         .await?;

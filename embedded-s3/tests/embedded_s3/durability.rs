@@ -3,7 +3,7 @@ use embedded_s3::{EmbeddedS3, EmbeddedS3Error};
 use super::support::{BUCKET, TestServer, config, count_files, start, start_in};
 
 #[tokio::test]
-async fn objects_survive_a_restart_and_orphans_are_swept() {
+async fn objects_survive_a_kill_and_unknown_blobs_are_quarantined() {
     let s3 = start().await;
     s3.put("kept", b"kept").await;
     s3.put("replaced", b"one").await;
@@ -13,7 +13,7 @@ async fn objects_survive_a_restart_and_orphans_are_swept() {
     let part = s3.client.upload_part().bucket(BUCKET).key("mp").upload_id(&upload_id);
     part.part_number(1).body(b"part".to_vec().into()).send().await.unwrap();
 
-    // A kill: nothing is told to end. Then what one can leave behind at worst.
+    // A kill, and then files that the index does not know.
     let TestServer { server, dir, .. } = s3;
     drop(server);
     assert_eq!(count_files(dir.path()), (3, 0));
@@ -26,6 +26,7 @@ async fn objects_survive_a_restart_and_orphans_are_swept() {
 
     let s3 = start_in(dir).await;
     assert_eq!(s3.files(), (3, 0));
+    assert_eq!(std::fs::read_dir(s3.dir.path().join("quarantine")).unwrap().count(), 601);
     assert_eq!(s3.read("kept").await.as_deref(), Some(&b"kept"[..]));
     assert_eq!(s3.read("replaced").await.as_deref(), Some(&b"two"[..]));
     let parts = s3.client.list_parts().bucket(BUCKET).key("mp").upload_id(&upload_id);

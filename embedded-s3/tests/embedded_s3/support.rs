@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
-use embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tempfile::TempDir;
 
@@ -35,6 +35,7 @@ pub fn config(dir: &Path) -> EmbeddedS3Config {
         secret_access_key: SECRET_KEY.into(),
         buckets: vec![BUCKET.to_owned()],
         host_domain: None,
+        limits: Limits::default(),
     }
 }
 
@@ -115,14 +116,17 @@ impl TestServer {
         Answer::of(sent.send().await.unwrap()).await
     }
 
-    /// Every blob in the data folder, and every unfinished file.
+    /// How many blobs and how many unfinished files the data folder has.
     pub fn files(&self) -> (usize, usize) {
         count_files(self.dir.path())
     }
 }
 
 pub fn count_files(dir: &Path) -> (usize, usize) {
-    let count = |path: std::path::PathBuf| std::fs::read_dir(path).unwrap().count();
+    let count = |path: std::path::PathBuf| {
+        let names = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name());
+        names.filter(|name| !name.to_str().unwrap().ends_with(".json")).count()
+    };
     let shards = std::fs::read_dir(dir.join("blobs")).unwrap();
     (shards.map(|shard| count(shard.unwrap().path())).sum(), count(dir.join("tmp")))
 }

@@ -14,7 +14,7 @@ use super::{DEFAULT_REGION, stores};
 use crate::config::StoreConfig;
 use crate::storage::Capabilities;
 use crate::storage::s3::{S3Credentials, S3Settings};
-use embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error};
+use embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error, Limits};
 
 /// The contents of `access.json`, for other processes of the same user.
 #[derive(Clone, Serialize, Deserialize)]
@@ -62,6 +62,7 @@ impl EmbeddedServer {
             secret_access_key: SecretString::from(access.secret_access_key.clone()),
             buckets: vec![bucket.clone()],
             host_domain: None,
+            limits: Limits::default(),
         })
         .await;
         let own = match started {
@@ -73,6 +74,15 @@ impl EmbeddedServer {
             Err(EmbeddedS3Error::DataDirInUse { .. }) if !access.url.is_empty() => None,
             Err(error @ EmbeddedS3Error::Bind { .. }) => {
                 return Err(error).with_context(|| at("bind"));
+            }
+            Err(error @ EmbeddedS3Error::IndexMissing { .. }) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "{}: stop here, and run `upload-coordinator embedded rebuild` (with the \
+                         same --config or --data) unless the index can be restored from a backup",
+                        at("data_dir")
+                    )
+                });
             }
             Err(error) => return Err(error).with_context(|| at("data_dir")),
         };

@@ -85,7 +85,7 @@ async fn a_session_token_is_part_of_what_is_signed() {
 #[cfg(feature = "embedded-s3")]
 #[tokio::test]
 async fn the_bucket_may_be_a_host() {
-    use embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+    use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
     let folder = tempfile::tempdir().unwrap();
     let server = EmbeddedS3::start(EmbeddedS3Config {
         data_dir: folder.path().to_owned(),
@@ -95,6 +95,7 @@ async fn the_bucket_may_be_a_host() {
         secret_access_key: "secret-of-the-key".into(),
         buckets: vec!["music".into()],
         host_domain: Some("s3.example.test".into()),
+        limits: Limits::default(),
     })
     .await
     .unwrap();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 #[cfg(feature = "embedded-s3")]
-use embedded_s3::{EmbeddedS3, EmbeddedS3Config};
+use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
 use secrecy::ExposeSecret as _;
 #[cfg(feature = "embedded-s3")]
 use secrecy::SecretString;
@@ -134,6 +134,7 @@ impl Subject {
             secret_access_key: secret.clone(),
             buckets: vec!["music".into()],
             host_domain: None,
+            limits: Limits::default(),
         })
         .await
         .unwrap();
