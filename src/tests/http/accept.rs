@@ -1,15 +1,15 @@
-//! Clients that say what they read.
+//! Content negotiation by `Accept`.
 
 use serde_json::{Value, json};
 use upload_coordinator::domain::Scopes;
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 
-async fn reading(server: &Server, method: &str, path: &str, accept: &str) -> Answer {
-    answer(server.request(method, path).header("accept", accept)).await
+async fn reading(server: &Server, method: &str, path: &str, accept: &str) -> Response {
+    fetch(server.request(method, path).header("accept", accept)).await
 }
 
-/// Every operation that the document has, with its own media types.
+/// Every operation of the document.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -40,13 +40,13 @@ async fn documented_operations_refuse_a_client_that_accepts_neither_the_response
             assert_ne!(refused.status, 406, "{method} {path}");
             silent += 1;
         }
-        // What its answers are, by the document itself, and what errors are.
-        let answers = operation["responses"].as_object().expect("responses");
-        let own = answers.iter().filter(|(status, _)| status.starts_with('2'));
-        let own = own.filter_map(|(_, answer)| answer["content"].as_object());
+        // The documented media types of the responses, and the media type of errors.
+        let responses = operation["responses"].as_object().expect("responses");
+        let own = responses.iter().filter(|(status, _)| status.starts_with('2'));
+        let own = own.filter_map(|(_, response)| response["content"].as_object());
         let own = own.flat_map(|content| content.keys().map(String::as_str));
         for accept in own.chain(["application/problem+json", "*/*", "text/*, */*;q=0.1"]) {
-            // Without a body most are refused for that; the streams of runs are none's here.
+            // Most requests are refused because they have no body, or because there is no run.
             let found = reading(&server, &method, &real(&path), accept).await;
             assert_ne!(found.status, 406, "{method} {path}: {accept}");
         }
@@ -60,7 +60,7 @@ async fn a_406_changes_nothing_and_names_the_media_type() {
     let server = Server::start().await;
     let body = json!({"title": "t", "artist_name": "a"});
     let request = server.request("POST", "/api/tracks").header("accept", "text/html");
-    let refused = answer(request.json(&body)).await;
+    let refused = fetch(request.json(&body)).await;
     refused.is_problem(406, "not-acceptable");
     assert_eq!(
         refused.json()["detail"],
@@ -68,13 +68,13 @@ async fn a_406_changes_nothing_and_names_the_media_type() {
     );
     assert_eq!(server.get("/api/tracks").await.json()["items"], json!([]));
     let request = server.request("POST", "/api/tracks").header("accept", "application/json;q=0.2");
-    assert_eq!(answer(request.json(&body)).await.status, 201);
-    // Weights of nothing refuse, and several lines are one list.
+    assert_eq!(fetch(request.json(&body)).await.status, 201);
+    // A weight of zero refuses, and several header lines are one list.
     for accept in ["*/*;q=0", "application/*;q=0, */*;q=0.000"] {
         reading(&server, "GET", "/api/tracks", accept).await.is_problem(406, "not-acceptable");
     }
     let both = server.request("GET", "/api/tracks").header("accept", "text/html");
-    assert_eq!(answer(both.header("accept", "application/json")).await.status, 200);
+    assert_eq!(fetch(both.header("accept", "application/json")).await.status, 200);
     let head = reading(&server, "HEAD", "/api/tracks", "text/html").await;
     assert_eq!(head.status, 406);
     server.stop().await;
@@ -102,7 +102,7 @@ async fn an_unauthenticated_request_is_401_before_406() {
     stranger.is_problem(401, "unauthorized");
     let ann = server.key("ann", Scopes::all()).await;
     let request = server.request("GET", "/api/tracks").header("authorization", ann);
-    answer(request.header("accept", "text/html")).await.is_problem(406, "not-acceptable");
+    fetch(request.header("accept", "text/html")).await.is_problem(406, "not-acceptable");
     server.stop().await;
 }
 
@@ -112,7 +112,7 @@ async fn a_player_that_accepts_audio_is_redirected_to_the_file() {
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let put = server.request("PUT", &path).header("content-type", "audio/mpeg");
-    assert_eq!(answer(put.body(crate::support::mp3(2000, 1))).await.status, 200);
+    assert_eq!(fetch(put.body(crate::support::mp3(2000, 1))).await.status, 200);
     let path = format!("/api/tracks/{track}/file");
     assert_eq!(reading(&server, "GET", &path, "audio/*").await.status, 307);
     let path = format!("{path}?redirect=false");

@@ -1,4 +1,4 @@
-//! What clients get wrong, and the problem that they are told.
+//! Invalid requests and their problems.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::kit::{Server, answer};
+use super::kit::{Server, fetch};
 
 const NOBODY: &str = "0190a6f2-7b3c-7def-8123-456789abcdef";
 
@@ -104,15 +104,15 @@ async fn a_body_that_is_not_a_json_object_is_refused() {
         ["", "{", "[]", "null", "\"x\"", "{\"title\": \"a\"} {}", "{\"title\": \"\\ud800\"}"]
     {
         let request = server.request("POST", "/api/tracks").body(body);
-        let found = answer(request.header("content-type", "application/json")).await;
+        let found = fetch(request.header("content-type", "application/json")).await;
         found.blames("body");
     }
     let invalid_utf8 = b"{\"title\": \"\xff\"}".to_vec();
     let request = server.request("POST", "/api/tracks").body(invalid_utf8);
-    answer(request.header("content-type", "application/json")).await.blames("body");
+    fetch(request.header("content-type", "application/json")).await.blames("body");
     let deep = "[".repeat(10_000);
     let request = server.request("POST", "/api/tracks").body(format!("{{\"title\": {deep}"));
-    let found = answer(request.header("content-type", "application/json")).await;
+    let found = fetch(request.header("content-type", "application/json")).await;
     assert_eq!(found.status, 400, "{found:?}");
     server.stop().await;
 }
@@ -122,17 +122,17 @@ async fn a_body_of_another_media_type_is_415() {
     let server = Server::start().await;
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json"] {
         let request = server.request("POST", "/api/tracks").header("content-type", kind);
-        answer(request.body("{}")).await.is_problem(415, "unsupported-media-type");
+        fetch(request.body("{}")).await.is_problem(415, "unsupported-media-type");
     }
     let request = server.request("POST", "/api/tracks").body("{}");
-    answer(request).await.is_problem(415, "unsupported-media-type");
+    fetch(request).await.is_problem(415, "unsupported-media-type");
     let request = server.request("POST", "/api/tracks").json(&json!({}));
-    let found = answer(request.header("content-encoding", "gzip")).await;
+    let found = fetch(request.header("content-encoding", "gzip")).await;
     found.is_problem(415, "unsupported-media-type");
     let good = json!({"title": "t", "artist_name": "a"}).to_string();
     let request = server.request("POST", "/api/tracks").body(good);
     let request = request.header("content-type", "Application/JSON; charset=utf-8");
-    assert_eq!(answer(request).await.status, 201);
+    assert_eq!(fetch(request).await.status, 201);
     server.stop().await;
 }
 
@@ -141,11 +141,11 @@ async fn a_json_body_over_its_limit_is_413_with_and_without_content_length() {
     let server = Server::start().await;
     let body = json!({"title": "x".repeat(100_000)}).to_string();
     let request = server.request("POST", "/api/tracks").body(body.clone());
-    let found = answer(request.header("content-type", "application/json")).await;
+    let found = fetch(request.header("content-type", "application/json")).await;
     found.is_problem(413, "body-too-large");
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(body)]);
     let request = server.request("POST", "/api/tracks").body(reqwest::Body::wrap_stream(chunks));
-    let found = answer(request.header("content-type", "application/json")).await;
+    let found = fetch(request.header("content-type", "application/json")).await;
     found.is_problem(413, "body-too-large");
     server.stop().await;
 }
@@ -170,7 +170,7 @@ async fn an_invalid_or_unknown_id_is_404_on_every_route() {
         ] {
             let request = server.request(method, &path);
             let request = if method == "PUT" { request.body("ID3") } else { request };
-            let found = answer(request).await;
+            let found = fetch(request).await;
             found.is_problem(404, "not-found");
         }
         let body = json!({"title": "t", "artist_name": "a"});
@@ -245,7 +245,7 @@ async fn an_unknown_path_is_404_and_an_unknown_method_405_with_allow() {
         ("DELETE", "/healthz", "GET, HEAD"),
         ("BREW", "/api/uploads", "GET, HEAD, POST"),
     ] {
-        let found = answer(server.request(method, path)).await;
+        let found = fetch(server.request(method, path)).await;
         found.is_problem(405, "method-not-allowed");
         assert_eq!(found.header("allow"), allow);
     }
@@ -258,12 +258,12 @@ async fn a_path_as_filename_is_refused_in_every_encoding() {
     let track = server.track().await;
     for name in ["..%2Fa.mp3", "x/a.mp3", "a%5Cb.mp3", "a%00.mp3", "%ff.mp3", "a%0a.mp3", "a.exe"] {
         let request = server.request("PUT", &format!("/api/tracks/{track}/upload/{name}"));
-        answer(request.body(crate::support::mp3(100, 1))).await.blames("filename");
+        fetch(request.body(crate::support::mp3(100, 1))).await.blames("filename");
     }
     let request = server.request("PUT", &format!("/api/tracks/{track}/upload/a.mp3?policy=%00"));
-    answer(request.body("ID3")).await.blames("policy");
+    fetch(request.body("ID3")).await.blames("policy");
     let request = server.request("PUT", &format!("/api/tracks/{track}/upload/a.mp3?policy=none"));
-    answer(request.body("ID3")).await.blames("policy");
+    fetch(request.body("ID3")).await.blames("policy");
     assert_eq!(server.store.keys(), Vec::<String>::new());
     server.stop().await;
 }
@@ -271,10 +271,10 @@ async fn a_path_as_filename_is_refused_in_every_encoding() {
 #[tokio::test]
 async fn a_request_id_is_kept_if_it_is_safe_to_log_and_generated_otherwise() {
     let server = Server::start().await;
-    let sent = answer(server.request("GET", "/healthz").header("x-request-id", "mine-1")).await;
+    let sent = fetch(server.request("GET", "/healthz").header("x-request-id", "mine-1")).await;
     assert_eq!(sent.header("x-request-id"), "mine-1");
     let long = "x".repeat(1000);
-    let found = answer(server.request("GET", "/nowhere").header("x-request-id", long)).await;
+    let found = fetch(server.request("GET", "/nowhere").header("x-request-id", long)).await;
     found.is_problem(404, "not-found");
     assert_eq!(found.header("x-request-id").len(), 36);
     let one = server.get("/healthz").await.header("x-request-id").to_owned();
@@ -290,8 +290,7 @@ async fn every_path_works_with_a_trailing_slash() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     assert_eq!(server.get(&format!("/api/tracks/{track}/")).await.status, 200);
-    let found =
-        answer(server.request("POST", &format!("/api/tracks/{track}/presigned-url/"))).await;
+    let found = fetch(server.request("POST", &format!("/api/tracks/{track}/presigned-url/"))).await;
     assert_eq!(found.status, 201);
     server.stop().await;
 }
@@ -313,7 +312,7 @@ async fn a_body_that_stalls_is_408() {
         let mut text = String::new();
         let read = socket.read_to_string(&mut text);
         let read = tokio::time::timeout(Duration::from_secs(10), read).await;
-        read.expect("the connection ends").expect("an answer");
+        read.expect("the connection ends").expect("a response");
         assert!(text.starts_with("HTTP/1.1 408 "), "{line}: {text}");
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
         let problem: Value = serde_json::from_str(body).expect("a problem");

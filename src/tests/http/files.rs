@@ -1,4 +1,4 @@
-//! Files through this service, and back from the store.
+//! Direct uploads, and downloads from the store.
 
 use futures_util::stream;
 use reqwest::Body;
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use upload_coordinator::storage::memory::Operation;
 
-use super::kit::{Server, answer};
+use super::kit::{Server, fetch};
 use crate::support::mp3;
 use crate::support::wait::wait_for;
 
@@ -19,7 +19,7 @@ async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
     let path = format!("/api/tracks/{track}");
     server.get(&format!("{path}/file")).await.is_problem(404, "not-found");
     let request = server.request("PUT", &format!("{path}/upload/My%20S%C3%B3ng.mp3"));
-    let stored = answer(request.body(mp3(1000, 1))).await;
+    let stored = fetch(request.body(mp3(1000, 1))).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     let stored = stored.json();
     assert_eq!(
@@ -49,14 +49,14 @@ async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
 async fn a_form_can_have_other_fields_around_its_file() {
     let server = Server::start().await;
     let track = server.track().await;
-    // Two parts and a bit, so that the store gets more than one of ours.
+    // More than two parts.
     let file = Part::bytes(mp3(11 << 20, 1)).file_name("ignored.exe").mime_str("audio/mpeg");
     let form = Form::new()
         .text("before", "x".repeat(1000))
         .part("file", file.expect("a part"))
         .text("after", "y");
     let request = server.request("POST", &format!("/api/tracks/{track}/upload/a.mp3"));
-    let stored = answer(request.multipart(form)).await;
+    let stored = fetch(request.multipart(form)).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     assert_eq!(stored.json()["upload"]["size"], 11 << 20);
     server.stop().await;
@@ -68,15 +68,15 @@ async fn a_form_without_exactly_one_file_is_refused_and_leaves_nothing() {
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let none = Form::new().text("title", "x");
-    answer(server.request("POST", &path).multipart(none)).await.blames("file");
+    fetch(server.request("POST", &path).multipart(none)).await.blames("file");
     let two =
         Form::new().part("file", Part::bytes(mp3(10, 1))).part("file", Part::bytes(mp3(10, 1)));
-    answer(server.request("POST", &path).multipart(two)).await.blames("file");
+    fetch(server.request("POST", &path).multipart(two)).await.blames("file");
     let much = Form::new().text("x", "x".repeat(200_000)).part("file", Part::bytes(mp3(10, 1)));
-    answer(server.request("POST", &path).multipart(much)).await.is_problem(400, "bad-request");
+    fetch(server.request("POST", &path).multipart(much)).await.is_problem(400, "bad-request");
     for kind in ["multipart/form-data", "multipart/form-data; boundary=x"] {
         let request = server.request("POST", &path).header("content-type", kind);
-        answer(request.body("nonsense")).await.is_problem(400, "bad-request");
+        fetch(request.body("nonsense")).await.is_problem(400, "bad-request");
     }
     assert_eq!(server.store.keys(), Vec::<String>::new());
     server.stop().await;
@@ -87,17 +87,17 @@ async fn a_file_that_violates_a_rule_is_refused_before_it_is_received_completely
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");
-    let large = answer(server.request("PUT", &path).body(mp3((16 << 20) + 1, 1))).await;
+    let large = fetch(server.request("PUT", &path).body(mp3((16 << 20) + 1, 1))).await;
     large.blames("file");
     assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
     let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(mp3(1 << 20, 1)));
     let body = Body::wrap_stream(stream::iter(chunks));
-    let large = answer(server.request("PUT", &path).body(body)).await;
+    let large = fetch(server.request("PUT", &path).body(body)).await;
     assert_eq!(large.json()["errors"]["file"][0], "File is larger than max_size=16777216");
-    answer(server.request("PUT", &path).body("")).await.blames("file");
-    answer(server.request("PUT", &path).body("<html>")).await.blames("file");
+    fetch(server.request("PUT", &path).body("")).await.blames("file");
+    fetch(server.request("PUT", &path).body("<html>")).await.blames("file");
     let request = server.request("PUT", &path).header("content-type", "image/png");
-    answer(request.body(mp3(10, 1))).await.is_problem(415, "unsupported-media-type");
+    fetch(request.body(mp3(10, 1))).await.is_problem(415, "unsupported-media-type");
     assert_eq!(server.store.keys(), Vec::<String>::new());
     server.stop().await;
 }

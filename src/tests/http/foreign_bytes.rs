@@ -1,5 +1,4 @@
-//! What else is read from strangers, spoiled and sent over the wire: never a 5xx, and nothing
-//! that was not meant.
+//! Other input, mutated and sent over the wire: never a 5xx, and no unintended effect.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::http::EventAuth;
 
-use super::kit::{Server, answer, fuzz};
+use super::kit::{Server, fetch, fuzz};
 use crate::support::mutate::{mutated, mutated_text};
 
 const EVENTS: &str = "events-token";
@@ -31,7 +30,7 @@ fn a_mutated_event_is_accepted_or_refused() {
     fuzz(taking_events(), &mutated(bodies), async |server, body| {
         let request = server.request("POST", "/api/events/s3").bearer_auth(EVENTS);
         let request = request.header("content-type", "application/json").body(body);
-        let status = answer(request).await.status.as_u16();
+        let status = fetch(request).await.status.as_u16();
         prop_assert!(matches!(status, 204 | 400), "{}", status);
         Ok(())
     });
@@ -39,7 +38,7 @@ fn a_mutated_event_is_accepted_or_refused() {
 
 #[test]
 fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
-    // One part, and a second list that names it twice.
+    // A list of one part, and a list with the same part twice.
     let lists = prop::sample::select(vec![
         r#"{"part_numbers": [1], "expires_in": 60}"#,
         r#"{"part_numbers": [1, 1]}"#,
@@ -50,7 +49,7 @@ fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
         let upload = server.send("POST", "/api/uploads", new).await.json();
         let path = format!("/api/uploads/{}/parts", upload["id"].as_str().expect("an id"));
         let request = server.request("POST", &path).header("content-type", "application/json");
-        let signed = answer(request.body(body.clone())).await;
+        let signed = fetch(request.body(body.clone())).await;
         if signed.status == 200 {
             let parts = signed.json()["parts"].as_array().cloned().expect("parts");
             let numbers: BTreeSet<_> =
@@ -92,7 +91,7 @@ fn a_mutated_api_key_is_401_and_a_mutated_idempotency_key_is_accepted_or_refused
             let request = server.request("POST", "/api/tracks").header("authorization", key);
             request.header("idempotency-key", once.clone()).json(&body)
         };
-        // One digit of the id or of the secret becomes another.
+        // One digit of the id or of the secret changes.
         let digits: Vec<_> = key
             .bytes()
             .enumerate()
@@ -103,12 +102,12 @@ fn a_mutated_api_key_is_401_and_a_mutated_idempotency_key_is_accepted_or_refused
         let mut wrong = key.clone().into_bytes();
         wrong[at] = if digit == b'0' { b'1' } else { b'0' };
         let wrong = String::from_utf8(wrong).expect("ASCII");
-        prop_assert_eq!(answer(create(&wrong)).await.status.as_u16(), 401);
-        let created = answer(create(&key)).await.status.as_u16();
-        // Blanks around a value are not a part of it (RFC 9110, 5.5).
+        prop_assert_eq!(fetch(create(&wrong)).await.status.as_u16(), 401);
+        let created = fetch(create(&key)).await.status.as_u16();
+        // Spaces around a header value are not part of it (RFC 9110, 5.5).
         let shown = once.as_bytes().trim_ascii();
         let fit = (1..=255).contains(&shown.len()) && shown.iter().all(u8::is_ascii_graphic);
-        // Of two inputs with one key the second gets the first's track.
+        // The second of two inputs with the same key gets the track of the first.
         prop_assert_eq!(created, if fit { 201 } else { 400 });
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! Direct uploads of every form, sound or spoiled, in pieces of every size.
+//! Direct uploads of valid and mutated forms, in chunks of every size.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use upload_coordinator::domain::envelope::is_form_envelope;
 use upload_coordinator::domain::sniff;
 
-use super::kit::{Answer, Server, answer, fuzz};
+use super::kit::{Response, Server, fetch, fuzz};
 use crate::support::mp3;
 use crate::support::mutate::mutated;
 use crate::support::wait::wait_for;
 
-/// A form, and the file in it.
+/// A form and the file in it.
 #[derive(Debug, Clone)]
 struct Sent {
     boundary: String,
@@ -44,7 +44,7 @@ fn file() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..3000).prop_map(|tail| [mp3(10, 1), tail].concat())
 }
 
-/// What browsers and command lines send, with fields around the file.
+/// Forms as browsers and command-line clients send them, with fields around the file.
 fn form() -> impl Strategy<Value = Sent> {
     let heads = prop::sample::select(vec![
         "Content-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg",
@@ -72,32 +72,36 @@ fn form() -> impl Strategy<Value = Sent> {
     )
 }
 
-/// A form with its body spoiled.
-fn spoiled() -> impl Strategy<Value = Sent> {
+/// A form with a mutated body.
+fn mutated_form() -> impl Strategy<Value = Sent> {
     form().prop_flat_map(|form| {
         let body = form.body.clone();
         (Just(form), mutated(Just(body))).prop_map(|(form, body)| Sent { body, ..form })
     })
 }
 
-/// The bytes in pieces of this length, as a network may bring them.
-fn pieces(bytes: &[u8], len: usize) -> Body {
+/// The bytes in chunks of this length.
+fn chunks(bytes: &[u8], len: usize) -> Body {
     let pieces: Vec<_> =
         bytes.chunks(len).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     Body::wrap_stream(stream::iter(pieces))
 }
 
-/// Sends a body for a new track's file; gives the track too.
-async fn send(server: &Server, content_type: Option<HeaderValue>, body: Body) -> (String, Answer) {
+/// Sends a body as the file of a new track. Returns the track too.
+async fn send(
+    server: &Server,
+    content_type: Option<HeaderValue>,
+    body: Body,
+) -> (String, Response) {
     let track = server.track().await;
     let mut request = server.request("POST", &format!("/api/tracks/{track}/upload/a.mp3"));
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    (track, answer(request.body(body)).await)
+    (track, fetch(request.body(body)).await)
 }
 
-/// The uploads of a track: their states, and the bytes of those that are uploaded.
+/// The uploads of a track: their states, and the bytes of the uploaded ones.
 async fn uploads(server: &Server, track: &str) -> (Vec<String>, Vec<Vec<u8>>) {
     let list = server.get(&format!("/api/uploads?track_id={track}")).await.json();
     let (mut states, mut files) = (Vec::new(), Vec::new());
@@ -113,23 +117,23 @@ async fn uploads(server: &Server, track: &str) -> (Vec<String>, Vec<Vec<u8>>) {
     (states, files)
 }
 
-/// That the answer is 200 with one file stored, or a refusal with nothing left of it.
+/// Asserts that the response is 200 and one file is stored, or a refusal and nothing is stored.
 async fn is_stored_or_refused(
     server: &Server,
     track: &str,
-    answer: &Answer,
+    response: &Response,
 ) -> Result<Option<Vec<u8>>, TestCaseError> {
     let (states, mut files) = uploads(server, track).await;
-    if answer.status == 200 {
+    if response.status == 200 {
         prop_assert_eq!(&states, &["uploaded"]);
         let file = files.remove(0);
-        prop_assert_eq!(&answer.json()["upload"]["size"], &json!(file.len()));
+        prop_assert_eq!(&response.json()["upload"]["size"], &json!(file.len()));
         prop_assert!(!is_form_envelope(&file));
         prop_assert_eq!(sniff::media_type(&file), Some("audio/mpeg"));
         return Ok(Some(file));
     }
-    let code = answer.status.as_u16();
-    prop_assert!((400..500).contains(&code) && answer.json()["status"] == code, "{:?}", answer);
+    let code = response.status.as_u16();
+    prop_assert!((400..500).contains(&code) && response.json()["status"] == code, "{:?}", response);
     prop_assert!(states.iter().all(|state| state == "cancelled"), "{:?}", states);
     Ok(None)
 }
@@ -138,9 +142,9 @@ async fn is_stored_or_refused(
 fn every_form_is_stored_byte_for_byte_whatever_its_chunks() {
     fuzz(Server::start(), &(form(), 1..200_usize), async |server, (form, len)| {
         let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
-        let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
-        prop_assert_eq!(answer.status.as_u16(), 200, "{:?}", &answer);
-        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        let (track, response) = send(server, Some(kind), chunks(&form.body, len)).await;
+        prop_assert_eq!(response.status.as_u16(), 200, "{:?}", &response);
+        let stored = is_stored_or_refused(server, &track, &response).await?;
         prop_assert_eq!(stored, Some(form.file));
         Ok(())
     });
@@ -148,10 +152,10 @@ fn every_form_is_stored_byte_for_byte_whatever_its_chunks() {
 
 #[test]
 fn the_file_of_a_mutated_form_is_stored_completely_or_not_at_all() {
-    fuzz(Server::start(), &(spoiled(), 1..4000_usize), async |server, (form, len)| {
+    fuzz(Server::start(), &(mutated_form(), 1..4000_usize), async |server, (form, len)| {
         let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
-        let (track, answer) = send(server, Some(kind), pieces(&form.body, len)).await;
-        if let Some(file) = is_stored_or_refused(server, &track, &answer).await? {
+        let (track, response) = send(server, Some(kind), chunks(&form.body, len)).await;
+        if let Some(file) = is_stored_or_refused(server, &track, &response).await? {
             let delimiter = format!("\r\n--{}", form.boundary);
             let holds = |part: &[u8]| file.windows(part.len()).any(|bytes| bytes == part);
             prop_assert!(form.body.windows(file.len()).any(|bytes| bytes == file));
@@ -173,11 +177,11 @@ fn a_form_with_another_boundary_or_field_name_has_no_file() {
     let kinds = kinds.prop_filter_map("no header", |kind| {
         kind.map(|bytes| HeaderValue::from_bytes(&bytes)).transpose().ok()
     });
-    // The boundary may turn out right after all: then the file in it is stored.
+    // The boundary can be right by chance: then the file is stored.
     let forms = (form(), kinds);
     fuzz(Server::start(), &forms, async |server, (form, kind)| {
-        let (track, answer) = send(server, kind, Body::from(form.body)).await;
-        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        let (track, response) = send(server, kind, Body::from(form.body)).await;
+        let stored = is_stored_or_refused(server, &track, &response).await?;
         prop_assert!(stored.is_none_or(|file| file == form.file));
         Ok(())
     });
@@ -186,16 +190,16 @@ fn a_form_with_another_boundary_or_field_name_has_no_file() {
 #[test]
 fn a_raw_body_is_stored_unchanged_or_not_at_all() {
     let bodies =
-        (prop_oneof![mutated(file()), spoiled().prop_map(|form| form.body)], 1..4000_usize);
+        (prop_oneof![mutated(file()), mutated_form().prop_map(|form| form.body)], 1..4000_usize);
     fuzz(Server::start(), &bodies, async |server, (body, len)| {
-        let (track, answer) = send(server, None, pieces(&body, len)).await;
-        let stored = is_stored_or_refused(server, &track, &answer).await?;
+        let (track, response) = send(server, None, chunks(&body, len)).await;
+        let stored = is_stored_or_refused(server, &track, &response).await?;
         prop_assert!(stored.is_none_or(|file| file == body));
         Ok(())
     });
 }
 
-/// A whole request in bytes; `{track}` stands for the track's id.
+/// The bytes of a whole request. `{track}` is the placeholder for the id of the track.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     form().prop_map(|form| {
         let head = format!(
@@ -215,15 +219,15 @@ fn a_mutated_request_is_never_a_5xx_and_leaves_nothing_pending() {
         let track = server.track().await;
         let request = replaced(&request, b"{track}", track.as_bytes());
         let mut socket = TcpStream::connect(server.address).await.expect("a connection");
-        // It may be refused, and the connection closed, before it is sent whole.
+        // The server can refuse the request and close the connection before it is sent completely.
         let _ = socket.write_all(&request).await;
         let _ = socket.shutdown().await;
-        let mut answers = Vec::new();
-        let read = timeout(Duration::from_secs(20), socket.read_to_end(&mut answers)).await;
-        prop_assert!(read.is_ok(), "no end of {:?}", String::from_utf8_lossy(&answers));
-        let answers = String::from_utf8_lossy(&answers);
-        prop_assert!(!answers.contains("HTTP/1.1 5"), "{}", answers);
-        // A client that hangs up is noticed by a task that outlives its connection.
+        let mut responses = Vec::new();
+        let read = timeout(Duration::from_secs(20), socket.read_to_end(&mut responses)).await;
+        prop_assert!(read.is_ok(), "no end of {:?}", String::from_utf8_lossy(&responses));
+        let responses = String::from_utf8_lossy(&responses);
+        prop_assert!(!responses.contains("HTTP/1.1 5"), "{}", responses);
+        // A task that outlives the connection handles the disconnect.
         wait_for("no pending upload", async || {
             let states = uploads(server, &track).await.0;
             states.iter().all(|state| state != "pending").then_some(())

@@ -1,10 +1,10 @@
-//! What keeps the curious out: headers, origins, TLS, cursors, and pages of problems.
+//! Security headers, CORS, TLS, signed cursors, and the pages of problems.
 
 use serde_json::{Value, json};
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::http::SecurityConfig;
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 
 async fn allowing(origins: &[&str]) -> Server {
     let origins: Vec<_> = origins.iter().map(|origin| (*origin).to_owned()).collect();
@@ -44,7 +44,7 @@ async fn the_type_of_every_problem_is_the_path_of_a_page() {
         let title = found.json()["title"].as_str().expect("a title").to_owned();
         assert!(page.text.contains(&title), "{path}");
     }
-    // Those of the document, too.
+    // The types in the document, too.
     let document = server.get("/api/schema").await.text;
     let types = document.split("\"/problems/").skip(1);
     let types: std::collections::BTreeSet<_> =
@@ -59,14 +59,14 @@ async fn the_type_of_every_problem_is_the_path_of_a_page() {
 
 #[tokio::test]
 async fn only_configured_origins_are_allowed() {
-    let from = async |server: &Server, origin: &str| -> Answer {
-        answer(server.request("GET", "/api/tracks").header("origin", origin)).await
+    let from = async |server: &Server, origin: &str| -> Response {
+        fetch(server.request("GET", "/api/tracks").header("origin", origin)).await
     };
-    let preflight = async |server: &Server, origin: &str| -> Answer {
+    let preflight = async |server: &Server, origin: &str| -> Response {
         let request = server.request("OPTIONS", "/api/tracks").header("origin", origin);
         let request = request.header("access-control-request-method", "POST");
         let asked = "authorization,content-type,idempotency-key";
-        answer(request.header("access-control-request-headers", asked)).await
+        fetch(request.header("access-control-request-headers", asked)).await
     };
     let (ours, theirs) = ("https://app.example.com", "https://evil.example.com");
     let allowed = "access-control-allow-origin";
@@ -88,9 +88,9 @@ async fn only_configured_origins_are_allowed() {
     assert_eq!((found.status.as_u16(), found.header(allowed)), (200, ours), "{found:?}");
     assert_eq!(from(&server, theirs).await.header(allowed), "");
     assert_eq!(preflight(&server, theirs).await.header(allowed), "");
-    // A problem can be read by the page that made it.
+    // The page that sent the request can read the problem.
     let request = server.request("GET", "/api/tracks/x").header("origin", ours);
-    let found = answer(request).await;
+    let found = fetch(request).await;
     found.is_problem(404, "not-found");
     assert_eq!(found.header(allowed), ours);
     server.stop().await;
@@ -106,7 +106,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     for _ in 0..3 {
         server.track().await;
     }
-    let next = |answer: &Answer| answer.json()["next_cursor"].as_str().map(str::to_owned);
+    let next = |response: &Response| response.json()["next_cursor"].as_str().map(str::to_owned);
     let first = server.get("/api/tracks?limit=1").await;
     let cursor = next(&first).expect("a cursor");
     let second = server.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await;
@@ -119,7 +119,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     let other = Server::start().await;
     other.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await.blames("cursor");
     other.stop().await;
-    // All processes on a database share the seal.
+    // All processes on a database share the key of cursors.
     let sealed = |seal: &upload_coordinator::db::Seal| {
         let (order, id) = ("x".to_owned(), uuid::Uuid::nil());
         upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(seal)
@@ -159,7 +159,7 @@ async fn with_a_certificate_the_service_accepts_only_tls() {
         .with_no_client_auth();
     let address = server.address;
     let text = tokio::task::spawn_blocking(move || over_tls(address, client)).await;
-    let text = text.expect("an answer");
+    let text = text.expect("a response");
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     assert!(text.to_ascii_lowercase().contains("strict-transport-security: max-age="), "{text}");
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
@@ -167,7 +167,7 @@ async fn with_a_certificate_the_service_accepts_only_tls() {
     server.stop().await;
 }
 
-/// `GET /healthz` by hand.
+/// `GET /healthz` over a raw TLS connection.
 fn over_tls(address: std::net::SocketAddr, client: rustls::ClientConfig) -> String {
     use std::io::{Read as _, Write as _};
     let name = "localhost".try_into().expect("a name");
@@ -177,7 +177,7 @@ fn over_tls(address: std::net::SocketAddr, client: rustls::ClientConfig) -> Stri
     let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("sent");
     let mut text = Vec::new();
-    // The server may end without the farewell of TLS.
+    // The server can close the connection without a TLS close_notify.
     let _ = stream.read_to_end(&mut text);
     String::from_utf8(text).expect("UTF-8")
 }

@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: one resource, whatever happens to the answers.
+//! `Idempotency-Key`: one resource, even if responses are lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{IdSource as _, Owner, Scopes};
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Answer {
-    answer(server.request("POST", path).header("idempotency-key", key).json(body)).await
+async fn send(server: &Server, path: &str, key: &str, body: &Value) -> Response {
+    fetch(server.request("POST", path).header("idempotency-key", key).json(body)).await
 }
 
-fn id(answer: &Answer) -> String {
-    answer.json()["id"].as_str().unwrap_or_else(|| panic!("no id: {answer:?}")).to_owned()
+fn id(response: &Response) -> String {
+    response.json()["id"].as_str().unwrap_or_else(|| panic!("no id: {response:?}")).to_owned()
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn twenty_identical_concurrent_requests_create_one_upload() {
     });
     let mut made = Vec::new();
     for one in tries.collect::<Vec<_>>() {
-        let found = one.await.expect("an answer");
+        let found = one.await.expect("a response");
         if found.status == 201 {
             made.push(id(&found));
         } else {
@@ -42,12 +42,12 @@ async fn twenty_identical_concurrent_requests_create_one_upload() {
     assert_eq!(made.len(), 1);
     let listed = server.get("/api/uploads").await.json();
     assert_eq!(listed["items"].as_array().expect("items").len(), 1);
-    // Afterwards all get the same, with a URL that works.
+    // Later requests get the same upload, with a valid URL.
     let again = send(&server, "/api/uploads", "k-1", &body).await;
     assert_eq!((again.status.as_u16(), id(&again)), (201, made.remove(0)));
     assert_eq!(again.header("cache-control"), "no-store");
     assert!(again.json()["request"]["url"].as_str().is_some_and(|url| url.contains("X-Amz-")));
-    let deadline = |answer: &Answer| answer.json()["expires_at"].as_str().map(str::to_owned);
+    let deadline = |response: &Response| response.json()["expires_at"].as_str().map(str::to_owned);
     let kept = server.get(&format!("/api/uploads/{}", id(&again))).await;
     assert_eq!(deadline(&kept), deadline(&again), "the row knows how long the new URL lives");
 }
@@ -62,19 +62,19 @@ async fn every_creating_route_returns_the_same_resource_for_the_same_key() {
     assert_eq!(first.json(), again.json());
     assert_eq!(first.header("location"), again.header("location"));
 
-    // The same key on another path is another request.
+    // The same key on another path belongs to another request.
     let path = format!("/api/tracks/{}/presigned-url", id(&first));
     send(&server, &path, "a", &json!({})).await.is_problem(422, "idempotency-mismatch");
-    let sign = async || answer(server.request("POST", &path).header("idempotency-key", "b")).await;
+    let sign = async || fetch(server.request("POST", &path).header("idempotency-key", "b")).await;
     let (one, two) = (sign().await, sign().await);
     assert_eq!((one.status.as_u16(), two.status.as_u16()), (201, 201), "{two:?}");
     assert_eq!(one.json()["upload"]["id"], two.json()["upload"]["id"]);
-    // Once the bytes are there, there is nothing to sign any more.
+    // After the file has arrived, there is nothing to sign.
     let key = one.json()["upload"]["key"].as_str().expect("a key").to_owned();
     server.store.put(&key, mp3(500, 1).into(), &PutOptions::default()).await.expect("stored");
     let upload = one.json()["upload"]["id"].as_str().expect("an id").to_owned();
     let confirm = server.request("POST", &format!("/api/uploads/{upload}/confirm"));
-    assert_eq!(answer(confirm).await.json()["status"], "uploaded");
+    assert_eq!(fetch(confirm).await.json()["status"], "uploaded");
     sign().await.is_problem(409, "state-conflict");
 
     let run = json!({"mode": "incremental", "dry_run": true});
@@ -98,7 +98,7 @@ async fn a_key_belongs_to_one_body_and_one_owner() {
     let make = async |token: &str, title: &str| {
         let request = server.request("POST", "/api/tracks").header("idempotency-key", "k");
         let request = request.header("authorization", token);
-        answer(request.json(&json!({"title": title, "artist_name": "a"}))).await
+        fetch(request.json(&json!({"title": title, "artist_name": "a"}))).await
     };
     let anns = make(&ann, "one").await;
     assert_eq!(anns.status, 201);
@@ -117,13 +117,13 @@ async fn an_invalid_key_is_400_and_a_refused_request_leaves_its_key_free() {
     for key in [&b""[..], b" ", b"a b", "é".as_bytes(), b"a\x01", long.as_bytes()] {
         let Ok(value) = reqwest::header::HeaderValue::from_bytes(key) else { continue };
         let request = server.request("POST", "/api/tracks").header("idempotency-key", value);
-        answer(request.json(&body)).await.blames("Idempotency-Key");
+        fetch(request.json(&body)).await.blames("Idempotency-Key");
     }
     let twice = server.request("POST", "/api/tracks").header("idempotency-key", "a");
-    answer(twice.header("idempotency-key", "b").json(&body)).await.blames("Idempotency-Key");
+    fetch(twice.header("idempotency-key", "b").json(&body)).await.blames("Idempotency-Key");
     assert_eq!(send(&server, "/api/tracks", &"x".repeat(255), &body).await.status, 201);
 
-    // Refused before and after the key was reserved: with a mended body it may be used.
+    // Refused before and after the key was reserved: the key works with a corrected body.
     send(&server, "/api/tracks", "k", &json!({"title": "t"})).await.blames("artist_name");
     assert_eq!(send(&server, "/api/tracks", "k", &body).await.status, 201);
     let lost = json!({"filename": "a.mp3", "track_id": SystemIds.uuid()});
@@ -142,13 +142,13 @@ async fn an_attempt_that_crashed_is_taken_over_by_the_next_one() {
     let reserve = async |id, lease| {
         db.idempotency().reserve(&owner, "k", "f", id, lease).await.expect("a database")
     };
-    // It chose an id, and died with its lease.
+    // The attempt chose an id and crashed; its lease has expired.
     let chosen = candidate();
     let Reservation::Held(_) = reserve(chosen, Duration::ZERO).await else { panic!("free") };
     let Reservation::Held(second) = reserve(candidate(), minute).await else { panic!("lapsed") };
-    assert_eq!(second.resource, chosen, "whoever takes over makes the same resource");
+    assert_eq!(second.resource, chosen, "the next attempt creates the same resource");
     assert!(matches!(reserve(candidate(), minute).await, Reservation::InFlight));
-    // Another replica sees the same.
+    // Another replica sees the same state.
     let replica = server.database.connect().await;
     let seen = replica
         .idempotency()
@@ -181,7 +181,7 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
             other => panic!("{other:?}"),
         }
     };
-    // The first was only slow: its lease lapsed, it lives.
+    // The first attempt was only slow: its lease has expired, but it continues.
     let (slow, quick) = (hold().await, hold().await);
     let make = async |claim| {
         db.tracks().create(TrackId(slow.resource), &owner, fields(), now, Some(claim)).await
@@ -190,10 +190,10 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
     assert!(make(&slow).await.is_err(), "its id is taken");
     assert!(db.idempotency().is_completed(&slow).await.expect("a database"));
     let found = server.app.release_claim(&slow, "an error").await;
-    assert_eq!(found, Ok(quick.resource), "so it finds what the other made");
+    assert_eq!(found, Ok(quick.resource), "it finds the resource of the other attempt");
     let seen = db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
     assert!(matches!(seen, Ok(Reservation::Done(id)) if id == quick.resource));
-    // What was not made leaves nothing behind.
+    // A resource that was not created leaves nothing behind.
     let failed =
         db.idempotency().reserve(&owner, "x", "f", SystemIds.uuid(), Duration::from_mins(1)).await;
     let Ok(Reservation::Held(failed)) = failed else { panic!("free") };
@@ -222,7 +222,7 @@ async fn keys_older_than_a_day_are_free_again_and_are_pruned_in_batches() {
     let yesterday = "UPDATE idempotency_keys SET created_at = '2020-01-01T00:00:00+00:00' \
         WHERE key <> 'k4'";
     raw.execute_unprepared(yesterday).await.expect("aged");
-    // Not pruned yet, but over: another request may have it.
+    // Expired but not pruned: another request can use the key.
     assert_eq!(send(&server, "/api/tracks", "k0", &body(9)).await.status, 201);
     let mut pruned = 0;
     loop {

@@ -1,4 +1,4 @@
-//! API keys over HTTP, and by the command line.
+//! API keys over HTTP and on the command line.
 
 use chrono::TimeDelta;
 use secrecy::ExposeSecret as _;
@@ -11,18 +11,18 @@ use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::{Scope, Scopes};
 use upload_coordinator::http::SecurityConfig;
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::database::TestDatabase;
 use crate::support::live;
 use crate::support::wait::wait_for;
 
-async fn get(server: &Server, path: &str, token: &str) -> Answer {
-    answer(server.request("GET", path).header("authorization", token)).await
+async fn get(server: &Server, path: &str, token: &str) -> Response {
+    fetch(server.request("GET", path).header("authorization", token)).await
 }
 
-/// That this is a 401 with its challenge.
+/// Asserts a 401 with a challenge.
 #[track_caller]
-fn is_unknown(found: &Answer) {
+fn is_unknown(found: &Response) {
     found.is_problem(401, "unauthorized");
     assert!(found.header("www-authenticate").starts_with("Bearer realm="), "{found:?}");
 }
@@ -99,7 +99,7 @@ async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
         }
     };
     let first = tokio::time::timeout(minute, used).await.expect("noted soon");
-    // Revoked behind the cache's back: it is believed until its time is over.
+    // Revoked in the database only: the cache accepts it until its entry expires.
     revoke(&server.app.db, &SystemClock, id).await.expect("revoked");
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
     let kept = server.app.db.api_keys().find(id).await.expect("a database").expect("the key");
@@ -177,7 +177,7 @@ async fn serve_and_config_check_refuse_a_network_without_authentication() {
         assert!(!refused.status.success() && error.contains("auth.mode"), "{command:?}: {error}");
         assert!(error.contains("auth.allow_anonymous_network"), "{error}");
     }
-    // Told so in so many words it goes on, up to the next thing that is wrong.
+    // If it is allowed explicitly, startup continues until the next error.
     let bad = ("database.url", "postgres://nobody@127.0.0.1:1/none");
     let allowed = settings(&[("auth.allow_anonymous_network", "true"), bad]);
     let went_on = live::run(&["serve"], &allowed).await;

@@ -1,4 +1,4 @@
-//! JSON Web Tokens over HTTP: each algorithm, and the rotation of keys.
+//! JSON Web Tokens over HTTP: every algorithm, and the rotation of keys.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use upload_coordinator::auth::{Authenticator, Jwks, JwksSettings, JwtSettings, J
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::http::SecurityConfig;
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 
 const PUBLIC: &str = include_str!("keys/public.json");
 
@@ -22,7 +22,7 @@ fn public(names: &[&str]) -> Value {
     json!({"keys": names.iter().map(|name| all[*name].clone()).collect::<Vec<_>>()})
 }
 
-/// A token of a test key, named by its file.
+/// A token signed by a test key, which is named by its file.
 fn token(name: &str, id: Option<&str>) -> String {
     let (algorithm, key) = match name {
         "rsa" => (Algorithm::RS256, EncodingKey::from_rsa_pem(include_bytes!("keys/rsa.pem"))),
@@ -36,7 +36,7 @@ fn token(name: &str, id: Option<&str>) -> String {
     encode(&header, &claims, &key.expect("a key")).expect("a token")
 }
 
-/// An issuer's web server with a key set that can be changed, and broken.
+/// The web server of an issuer, with a key set that can be changed and made unavailable.
 struct Issuer {
     url: String,
     set: Arc<Mutex<Option<Value>>>,
@@ -58,10 +58,10 @@ impl Issuer {
                 let body = shown.lock().expect("a lock").as_ref().map(Value::to_string);
                 let (status, body) = body.map_or(("500 Broken", String::new()), |b| ("200 OK", b));
                 let length = body.len();
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
                 );
-                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = socket.write_all(response.as_bytes()).await;
             }
         });
         Self { url, set, requests }
@@ -95,8 +95,8 @@ async fn server(algorithms: &[Algorithm], jwks: Jwks) -> Server {
     Server::build(Duration::from_secs(20), Quota::default(), protect).await
 }
 
-async fn get(server: &Server, token: &str) -> Answer {
-    answer(server.request("GET", "/api/tracks").bearer_auth(token)).await
+async fn get(server: &Server, token: &str) -> Response {
+    fetch(server.request("GET", "/api/tracks").bearer_auth(token)).await
 }
 
 const HOUR: Duration = Duration::from_hours(1);

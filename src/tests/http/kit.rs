@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use upload_coordinator::app::{App, DirectSettings};
@@ -35,15 +35,15 @@ pub struct Server {
     pub database: TestDatabase,
 }
 
-/// What was answered.
+/// A complete response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: StatusCode,
     pub headers: reqwest::header::HeaderMap,
     pub text: String,
 }
 
-impl Answer {
+impl Response {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
@@ -52,7 +52,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// That this is a problem document, complete and of this kind.
+    /// Asserts a complete problem document of this kind.
     #[track_caller]
     pub fn is_problem(&self, status: u16, name: &str) {
         let problem = self.json();
@@ -64,7 +64,7 @@ impl Answer {
         assert_eq!(problem["request_id"], self.header("x-request-id"));
     }
 
-    /// That this is a 400 that has something to say of this field.
+    /// Asserts a 400 with a message about this field.
     #[track_caller]
     pub fn blames(&self, field: &str) {
         self.is_problem(400, "validation");
@@ -73,9 +73,9 @@ impl Answer {
     }
 }
 
-pub async fn answer(request: RequestBuilder) -> Answer {
-    let response: Response = request.send().await.expect("an answer");
-    Answer {
+pub async fn fetch(request: RequestBuilder) -> Response {
+    let response = request.send().await.expect("a response");
+    Response {
         status: response.status(),
         headers: response.headers().clone(),
         text: response.text().await.expect("a body"),
@@ -92,12 +92,12 @@ impl Server {
         Self::build(client_timeout, Quota::default(), |_| SecurityConfig::default()).await
     }
 
-    /// With API keys, looked up afresh for every request.
+    /// With API keys, without their cache.
     pub async fn keyed() -> Self {
         Self::protected(Quota::default(), |_| {}).await
     }
 
-    /// With API keys, a quota, and other changes.
+    /// With API keys, a quota and other changes of the configuration.
     pub async fn protected(quota: Quota, change: impl FnOnce(&mut SecurityConfig)) -> Self {
         Self::build(Duration::from_secs(20), quota, |app| {
             let keys = ApiKeyVerifier::new(app.db.clone(), app.clock.clone(), Duration::ZERO);
@@ -109,7 +109,7 @@ impl Server {
         .await
     }
 
-    /// With what lets requests in.
+    /// With this security configuration.
     pub async fn build(
         client_timeout: Duration,
         quota: Quota,
@@ -120,7 +120,7 @@ impl Server {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
         let objects = store.clone().store("default", None).expect("a store");
         let mut policies = policies();
-        // Small enough for a test to send a file over the limit.
+        // Small enough for a test that sends a larger file.
         for policy in policies.values_mut() {
             policy.max_size = 16 << 20;
         }
@@ -158,15 +158,15 @@ impl Server {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
-        answer(self.request("GET", path)).await
+    pub async fn get(&self, path: &str) -> Response {
+        fetch(self.request("GET", path)).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
-        answer(self.request(method, path).json(&body)).await
+    pub async fn send(&self, method: &str, path: &str, body: Value) -> Response {
+        fetch(self.request(method, path).json(&body)).await
     }
 
-    /// A new key of an owner with these scopes, as `Authorization` has it.
+    /// A new API key of an owner with these scopes, as the value of `Authorization`.
     pub async fn key(&self, name: &str, scopes: Scopes) -> String {
         let owner = owner(name).expect("an owner");
         let new = NewApiKey { name: String::new(), owner, scopes, expires_in: None };
@@ -174,7 +174,7 @@ impl Server {
         format!("Bearer {}", made.expect("a key").1.expose_secret())
     }
 
-    /// A new track's id.
+    /// The id of a new track.
     pub async fn track(&self) -> String {
         let body = serde_json::json!({"title": "Blue in Green", "artist_name": "Miles Davis"});
         let track = self.send("POST", "/api/tracks", body).await;
@@ -187,7 +187,7 @@ impl Server {
     }
 }
 
-/// Tries many inputs on one server. What failed is said at the least input that fails.
+/// Sends many inputs to one server and reports the smallest input that fails.
 pub fn fuzz<S: Strategy>(
     server: impl Future<Output = Server>,
     inputs: &S,
@@ -197,7 +197,7 @@ pub fn fuzz<S: Strategy>(
     let runtime = runtime.expect("a runtime");
     let server = runtime.block_on(server);
     let config = Config::with_source_file(file!());
-    // Each takes some requests and commits.
+    // Each case takes several requests and commits.
     let config = Config { cases: config.cases / 2, ..config };
     let outcome =
         TestRunner::new(config).run(inputs, |input| runtime.block_on(case(&server, input)));

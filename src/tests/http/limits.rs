@@ -1,4 +1,4 @@
-//! What one caller may take, and all of them together.
+//! Rate limits, quotas and concurrency limits.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use upload_coordinator::auth::rate_limit::RateLimit;
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-async fn send(server: &Server, token: &str, body: Value) -> Answer {
+async fn send(server: &Server, token: &str, body: Value) -> Response {
     let request = server.request("POST", "/api/uploads").header("authorization", token);
-    answer(request.json(&body)).await
+    fetch(request.json(&body)).await
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remain
         (server.key("ann", Scopes::all()).await, server.key("bob", Scopes::all()).await);
     let get = async |token: &str, path: &str, from: &str| {
         let request = server.request("GET", path).header("authorization", token);
-        answer(request.header("x-forwarded-for", from)).await
+        fetch(request.header("x-forwarded-for", from)).await
     };
     let first = get(&ann, "/api/tracks", "10.0.0.1").await;
     assert_eq!(first.status, 200);
@@ -38,7 +38,7 @@ async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remain
     missing.is_problem(404, "not-found");
     assert!(missing.header("ratelimit").starts_with("\"default\";r=1"), "{missing:?}");
     let mut last = missing;
-    // The burst is used up, wherever the requests say that they are from.
+    // The burst is used up, whatever address the requests claim.
     for n in 0..3 {
         last = get(&ann, "/api/tracks", &format!("10.0.1.{n}")).await;
     }
@@ -55,14 +55,14 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     let quota = Quota { pending_uploads: Some(2), ..Quota::default() };
     let server = Arc::new(Server::protected(quota, |_| {}).await);
     let ann = server.key("ann", Scopes::all()).await;
-    // At once, so that they would count the same rows.
+    // Concurrently, so that a naive count would see the same rows.
     let tries = (0..6).map(|_| {
         let (server, ann) = (server.clone(), ann.clone());
         tokio::spawn(async move { send(&server, &ann, json!({"filename": "a.mp3"})).await })
     });
     let mut made = Vec::new();
     for one in tries.collect::<Vec<_>>() {
-        let found = one.await.expect("an answer");
+        let found = one.await.expect("a response");
         if found.status == 201 {
             made.push(found.json()["id"].as_str().expect("an id").to_owned());
         } else {
@@ -74,9 +74,9 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     assert_eq!(made.len(), 2);
     let bob = server.key("bob", Scopes::all()).await;
     assert_eq!(send(&server, &bob, json!({"filename": "a.mp3"})).await.status, 201);
-    // One that ends makes room.
+    // An upload that ends makes room.
     let path = format!("/api/uploads/{}", made[0]);
-    let ended = answer(server.request("DELETE", &path).header("authorization", &ann)).await;
+    let ended = fetch(server.request("DELETE", &path).header("authorization", &ann)).await;
     assert_eq!(ended.status, 204);
     assert_eq!(send(&server, &ann, json!({"filename": "a.mp3"})).await.status, 201);
 }
@@ -89,7 +89,7 @@ async fn the_limit_of_pending_bytes_per_owner_is_enforced() {
     let ann = server.key("ann", Scopes::all()).await;
     let sized = |size: u64| json!({"filename": "a.mp3", "size": size});
     assert_eq!(send(&server, &ann, sized(4 << 20)).await.status, 201);
-    // Without a size it may become as large as the policy allows.
+    // An upload without a size counts with max_size of the policy.
     assert_eq!(send(&server, &ann, json!({"filename": "a.mp3"})).await.status, 201);
     send(&server, &ann, sized(1)).await.is_problem(429, "quota-exceeded");
     server.stop().await;
@@ -103,7 +103,7 @@ async fn the_limit_of_uploads_per_day_and_owner_is_enforced() {
     let made = send(&server, &ann, json!({"filename": "a.mp3"})).await;
     assert_eq!(made.status, 201);
     let path = format!("/api/uploads/{}", made.json()["id"].as_str().expect("an id"));
-    answer(server.request("DELETE", &path).header("authorization", &ann)).await;
+    fetch(server.request("DELETE", &path).header("authorization", &ann)).await;
     let again = send(&server, &ann, json!({"filename": "a.mp3"})).await;
     again.is_problem(429, "quota-exceeded");
     server.stop().await;
@@ -126,7 +126,7 @@ async fn an_expired_upload_is_presigned_again_only_within_the_quota() {
 
     assert_eq!(send(&server, &ann, json!({"filename": "b.mp3"})).await.status, 201);
     let path = format!("/api/uploads/{id}/presign");
-    let again = answer(server.request("POST", &path).header("authorization", &ann)).await;
+    let again = fetch(server.request("POST", &path).header("authorization", &ann)).await;
     again.is_problem(429, "quota-exceeded");
     assert!(!again.header("retry-after").is_empty());
     assert_eq!(again.json()["detail"], "at most 1 pending uploads");
@@ -146,22 +146,22 @@ async fn one_owner_cannot_use_all_waiting_requests() {
     let (hers, his) = (path(&ann).await, path(&bob).await);
     let stream = async |path: &str, token: &str| {
         let request = server.request("GET", &format!("{path}/events"));
-        request.header("authorization", token).send().await.expect("an answer")
+        request.header("authorization", token).send().await.expect("a response")
     };
     let (first, second) = (stream(&hers, &ann).await, stream(&hers, &ann).await);
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
     let poll = format!("{hers}?wait=30");
-    let over = answer(server.request("GET", &poll).header("authorization", &ann)).await;
+    let over = fetch(server.request("GET", &poll).header("authorization", &ann)).await;
     over.is_problem(429, "quota-exceeded");
     assert_eq!(over.json()["detail"], "At most 2 waiting requests per owner");
     assert_eq!(over.header("retry-after"), "5");
-    // Without waiting she is answered, and another waits.
-    let now = answer(server.request("GET", &hers).header("authorization", &ann)).await;
+    // She gets a response without waiting, and another owner can wait.
+    let now = fetch(server.request("GET", &hers).header("authorization", &ann)).await;
     assert_eq!(now.status, 200);
     let third = stream(&his, &bob).await;
     assert_eq!(third.status(), 200);
     let full =
-        answer(server.request("GET", &format!("{his}?wait=1")).header("authorization", &bob)).await;
+        fetch(server.request("GET", &format!("{his}?wait=1")).header("authorization", &bob)).await;
     full.is_problem(503, "too-many-waiters");
     drop((first, second, third));
 }
@@ -177,11 +177,11 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
     let ann = server.key("ann", Scopes::all()).await;
     let body = json!({"title": "t", "artist_name": "a"});
     let request = server.request("POST", "/api/tracks").header("authorization", &ann);
-    let track = answer(request.json(&body)).await.json()["id"].as_str().expect("an id").to_owned();
+    let track = fetch(request.json(&body)).await.json()["id"].as_str().expect("an id").to_owned();
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let put = async || {
         let request = server.request("PUT", &path).header("authorization", &ann);
-        answer(request.header("content-type", "audio/mpeg").body(mp3(1000, 1))).await
+        fetch(request.header("content-type", "audio/mpeg").body(mp3(1000, 1))).await
     };
     let theirs = held.acquire(&Owner::named("bob")).expect("a permit");
     assert_eq!(put().await.status, 200, "another's share is not hers");

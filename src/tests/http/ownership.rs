@@ -1,10 +1,10 @@
-//! That every route of the document keeps strangers out: it walks the document itself, so a
-//! new route can't be forgotten.
+//! Every route requires authentication, scope and ownership. The tests walk the OpenAPI document, so
+//! that a new route is included.
 
 use serde_json::{Value, json};
 use upload_coordinator::domain::{Scope, Scopes};
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
 /// One operation of the document.
@@ -43,7 +43,7 @@ fn example(document: &Value, operation: &Value) -> Option<Value> {
 }
 
 impl Operation {
-    async fn send(&self, server: &Server, ids: &Ids, token: Option<&str>) -> Answer {
+    async fn send(&self, server: &Server, ids: &Ids, token: Option<&str>) -> Response {
         let id = if self.path.starts_with("/api/tracks") {
             &ids.track
         } else if self.path.starts_with("/api/uploads") {
@@ -67,11 +67,11 @@ impl Operation {
         } else if path.contains("/upload/") {
             request = request.body(mp3(2000, 1)).header("content-type", "audio/mpeg");
         }
-        answer(request).await
+        fetch(request).await
     }
 }
 
-/// What belongs to Ann.
+/// The resources of Ann.
 struct Ids {
     track: String,
     upload: String,
@@ -81,16 +81,16 @@ struct Ids {
 async fn belongings(server: &Server, token: &str) -> Ids {
     let send = async |path: &str, body: Value| {
         let request = server.request("POST", path).header("authorization", token).json(&body);
-        let found = answer(request).await;
+        let found = fetch(request).await;
         assert!(found.status.is_success(), "{found:?}");
         found.json()
     };
     let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
     let track = id(&send("/api/tracks", json!({"title": "t", "artist_name": "a"})).await);
-    // A file that is there, so that even the redirect would have something to give.
+    // A stored file, so that the redirect would succeed.
     let put = server.request("PUT", &format!("/api/tracks/{track}/upload/song.mp3"));
     let put = put.header("authorization", token).header("content-type", "audio/mpeg");
-    let stored = answer(put.body(mp3(3000, 1))).await;
+    let stored = fetch(put.body(mp3(3000, 1))).await;
     assert_eq!(stored.status, 200, "{stored:?}");
     let body = json!({"filename": "a.mp3", "size": 5000, "strategy": "multipart"});
     let upload = id(&send("/api/uploads", body).await);
@@ -101,7 +101,7 @@ async fn belongings(server: &Server, token: &str) -> Ids {
 
 async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 2] {
     let get = async |path: String| {
-        let found = answer(server.request("GET", &path).header("authorization", token)).await;
+        let found = fetch(server.request("GET", &path).header("authorization", token)).await;
         assert_eq!(found.status, 200, "{found:?}");
         found.json()
     };
@@ -154,7 +154,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     let ids = belongings(&server, &ann).await;
     let before = state(&server, &ids, &ann).await;
     let keys = server.store.keys();
-    // Everything but `admin`, which is for the whole service.
+    // Everything except `admin`, which covers the whole service.
     let most = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
     let bob = server.key("bob", most).await;
     let mut walked = 0;
@@ -166,7 +166,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
         let found = operation.send(&server, &ids, Some(&bob)).await;
         if operation.path.contains("{id}") {
             found.is_problem(404, "not-found");
-            // As an id that is nobody's, to the letter.
+            // Exactly the response for an unknown id.
             let nobody = "0190a6f2-7b3c-7def-8123-456789abcdef".to_owned();
             let ids = Ids { track: nobody.clone(), upload: nobody.clone(), run: nobody };
             let none = operation.send(&server, &ids, Some(&bob)).await;
@@ -182,9 +182,9 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     assert!(walked >= 15, "{walked}");
     let theirs = json!({"filename": "a.mp3", "track_id": ids.track});
     let request = server.request("POST", "/api/uploads").header("authorization", &bob);
-    answer(request.json(&theirs)).await.is_problem(404, "not-found");
+    fetch(request.json(&theirs)).await.is_problem(404, "not-found");
     let path = format!("/api/uploads?track_id={}", ids.track);
-    let found = answer(server.request("GET", &path).header("authorization", &bob)).await;
+    let found = fetch(server.request("GET", &path).header("authorization", &bob)).await;
     assert_eq!(found.json()["items"], json!([]));
     assert_eq!(state(&server, &ids, &ann).await, before);
     assert_eq!(server.store.keys(), keys, "nothing was stored or deleted");

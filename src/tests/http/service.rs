@@ -1,4 +1,4 @@
-//! The service about itself: health, readiness, documents; and faults of its own.
+//! Health, readiness and documentation of the service, and its own failures.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::memory::Operation;
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::wait::wait_for;
 
 #[tokio::test]
@@ -32,8 +32,8 @@ async fn readiness_names_each_check_and_is_503_if_one_fails() {
     server.stop().await;
 }
 
-/// The first readiness that fulfils the condition: results are cached for a second.
-async fn until(server: &Server, condition: impl Fn(&Answer) -> bool) -> Answer {
+/// The first readiness response that fulfils the condition. Results are reused for a second.
+async fn until(server: &Server, condition: impl Fn(&Response) -> bool) -> Response {
     wait_for("the readiness", async || {
         Some(server.get("/readyz").await).filter(|found| condition(found))
     })
@@ -60,7 +60,7 @@ async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     for _ in 0..100 {
         assert_eq!(server.get("/readyz").await.status, 200);
     }
-    // One while the gate was closed, and one more for each second since.
+    // One check while the gate was closed, and one for each second since.
     let most = 1 + usize::try_from(began.elapsed().as_secs()).expect("a few") + 1;
     assert!((1..=most).contains(&(asked() - before)), "{}", asked() - before);
 }
@@ -75,7 +75,7 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
         tokio::spawn(async move { server.get("/readyz").await })
     });
     let askers: Vec<_> = askers.collect();
-    // Nothing else waits for it.
+    // Other requests do not wait for it.
     assert_eq!(server.get("/healthz").await.status, 200);
     for asker in askers {
         let found = asker.await.expect("no panic");
@@ -83,7 +83,7 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
         assert_eq!(found.json()["checks"]["bucket.default"], "does not respond in time");
     }
     let asked = server.store.calls(Operation::CheckBucket) - before;
-    // A slow machine may let some come late.
+    // On a slow machine, some responses are late.
     assert!((1..=2).contains(&asked), "{asked}");
 }
 
@@ -95,11 +95,11 @@ async fn an_unavailable_store_is_503_without_internals() {
     server
         .store
         .fail_next(Operation::Head, 1, || StoreError::Unavailable("secret 10.0.0.1".into()));
-    let down = answer(server.request("POST", &path)).await;
+    let down = fetch(server.request("POST", &path)).await;
     down.is_problem(503, "unavailable");
     assert_eq!(down.header("retry-after"), "5");
     server.store.fail_next(Operation::Head, 1, || StoreError::AccessDenied("secret key".into()));
-    let denied = answer(server.request("POST", &path)).await;
+    let denied = fetch(server.request("POST", &path)).await;
     denied.is_problem(502, "store-error");
     assert!(!down.text.contains("secret") && !denied.text.contains("secret"));
     server.stop().await;
@@ -114,14 +114,14 @@ async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_thi
     for (path, item) in document["paths"].as_object().expect("paths") {
         let real = path.replace("{id}", "x").replace("{filename}", "a.mp3");
         for (method, operation) in item.as_object().expect("operations") {
-            let found = answer(server.request(&method.to_uppercase(), &real)).await;
+            let found = fetch(server.request(&method.to_uppercase(), &real)).await;
             assert_ne!(found.status, 405, "{method} {path}");
             assert!(!found.text.contains("There is no such path"), "{method} {path}");
             assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
         }
-        // And the other way round: nothing is routed that is not documented.
-        let wrong = answer(server.request("BREW", &real)).await;
+        // Every route is documented, too.
+        let wrong = fetch(server.request("BREW", &real)).await;
         let allow = wrong.header("allow").split(", ").filter(|name| *name != "HEAD").count();
         assert_eq!(allow, item.as_object().map_or(0, serde_json::Map::len), "{path}");
     }
@@ -137,13 +137,13 @@ async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_thi
     let script = server.get("/api/schema/swagger-ui/swagger-initializer.js").await;
     assert!(script.text.contains("/api/schema\"") && script.text.contains("\"none\""));
     let bundle = server.request("GET", "/api/schema/swagger-ui/swagger-ui-bundle.js").send().await;
-    let bundle = bundle.expect("an answer");
+    let bundle = bundle.expect("a response");
     assert_eq!(bundle.status(), 200);
     assert_eq!(bundle.headers()["content-encoding"], "gzip");
     server.stop().await;
 }
 
-/// All references of the document, as JSON pointers.
+/// All references in the document, as JSON pointers.
 fn refs(value: &Value) -> Vec<String> {
     match value {
         Value::Object(map) => map
@@ -170,7 +170,7 @@ async fn the_demo_page_is_served_only_if_it_is_enabled() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let server = Server::start().await;
-    let found = answer(server.request("HEAD", "/api/tracks")).await;
+    let found = fetch(server.request("HEAD", "/api/tracks")).await;
     assert_eq!((found.status.as_u16(), found.text.as_str()), (200, ""));
     assert_eq!(found.header("content-type"), "application/json");
     server.stop().await;

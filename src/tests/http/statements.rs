@@ -1,23 +1,22 @@
-//! What each route costs the database: statements are counted, and their number does not
-//! depend on how much there is to answer.
+//! The number of SQL statements of each route, which does not depend on the number of rows.
 
 use serde_json::{Value, json};
 
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Answer, Server, answer};
+use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-/// How many statements a request made that was answered with this status.
-async fn cost(server: &Server, status: u16, request: impl Future<Output = Answer>) -> u64 {
+/// The number of statements of a request with this response status.
+async fn cost(server: &Server, status: u16, request: impl Future<Output = Response>) -> u64 {
     let before = server.app.db.statements();
-    let answer = request.await;
-    assert_eq!(answer.status, status, "{answer:?}");
+    let response = request.await;
+    assert_eq!(response.status, status, "{response:?}");
     server.app.db.statements() - before
 }
 
-fn id(answer: &Answer) -> String {
-    answer.json()["id"].as_str().expect("an id").to_owned()
+fn id(response: &Response) -> String {
+    response.json()["id"].as_str().expect("an id").to_owned()
 }
 
 async fn upload(server: &Server, track: Option<&str>) -> String {
@@ -43,7 +42,7 @@ async fn each_route_needs_a_known_number_of_statements() {
     let of = |path: &str, tail: &str| format!("{path}{tail}");
     let none = Value::Object(serde_json::Map::new());
     let mut over = Vec::new();
-    // Each with the most that it may cost: reading what is named, and writing what changes.
+    // Each with its maximum number of statements.
     for (method, path, body, status, most) in [
         ("GET", "/healthz".to_owned(), None, 200, 0),
         ("POST", "/api/uploads".to_owned(), Some(create.clone()), 201, 1),
@@ -63,7 +62,7 @@ async fn each_route_needs_a_known_number_of_statements() {
         let request = async {
             match &body {
                 Some(body) => server.send(method, &path, body.clone()).await,
-                None => answer(server.request(method, &path)).await,
+                None => fetch(server.request(method, &path)).await,
             }
         };
         let made = cost(&server, status, request).await;
@@ -105,12 +104,12 @@ async fn concurrent_polls_share_statements() {
     let polls = (0..64).map(|n| {
         let (server, id) = (&server, ids[n % ids.len()].clone());
         async move {
-            let answer = server.get(&format!("/api/uploads/{id}")).await;
-            (id, answer)
+            let response = server.get(&format!("/api/uploads/{id}")).await;
+            (id, response)
         }
     });
-    for (asked, answer) in futures_util::future::join_all(polls).await {
-        assert_eq!((answer.status.as_u16(), id(&answer)), (200, asked));
+    for (asked, response) in futures_util::future::join_all(polls).await {
+        assert_eq!((response.status.as_u16(), id(&response)), (200, asked));
     }
     let made = server.app.db.statements() - before;
     assert!(made < 64, "{made} statements for 64 polls at once");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kit::{Server, answer};
+use super::kit::{Server, fetch};
 
 #[tokio::test]
 async fn a_new_track_is_empty_and_has_exactly_the_documented_fields() {
@@ -58,14 +58,14 @@ async fn a_deleted_track_is_gone_and_its_upload_is_cancelled() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}");
-    let signed = answer(server.request("POST", &format!("{path}/presigned-url"))).await.json();
+    let signed = fetch(server.request("POST", &format!("{path}/presigned-url"))).await.json();
     let upload = format!("/api/uploads/{}", signed["upload"]["id"].as_str().expect("an id"));
     assert_eq!(server.get(&path).await.json()["status"], "pending");
     server.get(&format!("{path}/file")).await.is_problem(409, "file-pending");
-    let gone = answer(server.request("DELETE", &path)).await;
+    let gone = fetch(server.request("DELETE", &path)).await;
     assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));
     server.get(&path).await.is_problem(404, "not-found");
-    answer(server.request("DELETE", &path)).await.is_problem(404, "not-found");
+    fetch(server.request("DELETE", &path)).await.is_problem(404, "not-found");
     assert_eq!(server.get(&upload).await.json()["status"], "cancelled");
     server.stop().await;
 }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 
-use super::kit::{Server, answer};
+use super::kit::{Server, fetch};
 use crate::support::mp3;
 
-/// Stores what the client would PUT.
+/// Stores the file in place of a PUT by the client.
 async fn put(server: &Server, upload: &Value, bytes: Vec<u8>) {
     let key = upload["key"].as_str().expect("a key");
     let stored = server.store.put(key, Bytes::from(bytes), &PutOptions::default()).await;
@@ -58,9 +58,9 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert_eq!(request["headers"]["content-type"], "audio/mpeg");
     assert!(request["headers"].get("content-length").is_none() && request.get("fields").is_none());
 
-    answer(server.request("POST", &format!("{path}/confirm"))).await.is_problem(409, "not-arrived");
+    fetch(server.request("POST", &format!("{path}/confirm"))).await.is_problem(409, "not-arrived");
     put(&server, &upload, mp3(100, 1)).await;
-    let confirmed = answer(server.request("POST", &format!("{path}/confirm"))).await;
+    let confirmed = fetch(server.request("POST", &format!("{path}/confirm"))).await;
     assert_eq!(confirmed.status, 200, "{confirmed:?}");
     let confirmed = confirmed.json();
     assert_eq!(confirmed["status"], "uploaded");
@@ -68,11 +68,11 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert!(confirmed["etag"].is_string() && confirmed["uploaded_at"].is_string());
     assert!(confirmed.get("request").is_none());
 
-    answer(server.request("POST", &format!("{path}/presign")))
+    fetch(server.request("POST", &format!("{path}/presign")))
         .await
         .is_problem(409, "state-conflict");
-    assert_eq!(answer(server.request("DELETE", &path)).await.status, 204);
-    assert_eq!(answer(server.request("DELETE", &path)).await.status, 204);
+    assert_eq!(fetch(server.request("DELETE", &path)).await.status, 204);
+    assert_eq!(fetch(server.request("DELETE", &path)).await.status, 204);
     let gone = server.get(&path).await.json();
     assert_eq!((&gone["status"], &gone["reason"]), (&json!("removed"), &json!("deleted")));
     server.stop().await;
@@ -125,7 +125,7 @@ async fn an_empty_body_or_object_presigns_a_bare_url() {
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/presigned-url");
     for request in [server.request("POST", &path), server.request("POST", &path).json(&json!({}))] {
-        let signed = answer(request).await;
+        let signed = fetch(request).await;
         assert_eq!(signed.status, 201, "{signed:?}");
         assert_eq!(signed.header("cache-control"), "no-store");
         let signed = signed.json();
