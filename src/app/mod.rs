@@ -121,9 +121,8 @@ pub(crate) const MAX_TRIES: usize = 8;
 /// A result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 
-/// How many parts all direct uploads together may hold beside one for each, to read on while
-/// those are being sent. Who finds no place reads and sends in turns: memory stays at about one
-/// part for each.
+/// How many parts all direct uploads together hold in memory besides one part each. An upload
+/// without a permit for a second part reads and sends in turns.
 const SPARE_PARTS: usize = 4;
 
 /// How the direct-upload fallback works.

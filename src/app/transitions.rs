@@ -127,7 +127,9 @@ impl App {
         let dry_run = fence.as_ref().is_some_and(|fence| fence.dry_run);
         loop {
             let now = self.now();
-            items.iter_mut().for_each(|item| self.decide(item, now));
+            for item in &mut items {
+                self.decide(item, now);
+            }
             match self.commit(&items, fence.as_mut(), now).await? {
                 Committed::LeaseLost => return Ok(None),
                 Committed::Nothing(lost) => {

@@ -1,8 +1,7 @@
-//! What one row and one listed object, side by side, call for.
+//! The action that a row and a listed object with the same key need.
 //!
-//! [`decide`] is pure: the reconciler merges the two sides by key and acts on the answer
-//! with no choice of its own left. A listing is a hint; each action that changes a row
-//! is proven by a HEAD of that key first.
+//! The decisions are pure: the reconciler merges the two sides by key and does what is decided.
+//! A listing is only a hint; each action that changes a row is first proven by a HEAD of its key.
 
 use super::clock::Timestamp;
 use super::ids::UploadId;
@@ -22,8 +21,8 @@ pub struct Listed {
     pub last_modified: Option<Timestamp>,
 }
 
-/// A row as far as a decision needs it: an audit reads every one of them, and hardly ever
-/// the rest.
+/// The columns of a row that a decision needs. An audit reads these of every row, and rarely the
+/// others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadSummary {
     /// The key of its object.
@@ -32,11 +31,11 @@ pub struct UploadSummary {
     pub status: Status,
     /// The ETag on record.
     pub etag: Option<String>,
-    /// Whether its bytes came late.
+    /// Whether its bytes arrived late.
     pub late: bool,
-    /// When its newest URL ends; only of a pending one.
+    /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
-    /// What is to become of an unwanted object.
+    /// The deletion of an unwanted object.
     pub deletion: Deletion,
 }
 
@@ -54,22 +53,22 @@ impl From<&Upload> for UploadSummary {
     }
 }
 
-/// What the executor does.
+/// What the reconciler does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
     Nothing,
-    /// HEAD the object, judge it, and apply what was observed.
+    /// Send a HEAD, validate the object, and apply the observation.
     Verify,
-    /// HEAD the key; where nothing is there, apply the absence.
+    /// Send a HEAD, and apply the absence if there is no object.
     ProveAbsent,
-    /// Delete the object: the row is final, and its time has come.
+    /// Delete the object: the row is final, and the deletion is due.
     Delete,
-    /// Note that bytes came to a final row whose object had been deleted.
+    /// Record that bytes came to a final row whose object was deleted.
     MarkDue,
     /// Report an object whose key parses and that has no row.
     Orphan(UploadId),
-    /// Report an object whose key is not one of ours.
+    /// Report an object whose key does not parse.
     Foreign,
 }
 
@@ -111,9 +110,9 @@ pub fn decide_both(row: &UploadSummary, object: &Listed, now: Timestamp) -> Acti
     }
 }
 
-/// Decides on an object without a row. Rows are committed before the first byte is sent,
-/// so only a young object may belong to a row that the listing overtook. `asked_at` is when
-/// the comparison began: its pages of rows may be that old.
+/// Decides on an object without a row. Rows are committed before the first byte is sent, so only
+/// a young object may belong to a row that was not yet read. `asked_at` is when the comparison
+/// started: its pages of rows may be that old.
 pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> Action {
     match policy.prefix.parse_key(&object.key) {
         None if object.key == policy.prefix.marker() => Action::Nothing,
@@ -125,9 +124,9 @@ pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> A
     }
 }
 
-/// Whether an unfinished multipart upload is one that nobody will finish: no row awaits
-/// it, and nothing has come for longer than the grace. `newest` is when it began or its
-/// newest part came; where the store tells neither, nothing is known and nothing is done.
+/// Whether an open multipart upload is abandoned: no pending row has its id, and no part arrived
+/// for longer than the grace. `newest` is when it was opened or its newest part arrived; if the
+/// store reports neither, it is not abandoned.
 pub fn is_abandoned(
     row: Option<&Upload>,
     multipart_id: &str,
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_with_and_without_its_object_before_and_after_the_deadline() {
+    fn each_state_with_and_without_its_object_before_and_after_the_deadline() {
         use Action::{Delete, Nothing, ProveAbsent, Verify};
         let policy = tracks();
         let known = facts("a").etag;
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_row_deletes_when_due_and_notes_bytes_that_came_after() {
+    fn a_final_row_deletes_when_due_and_records_later_bytes() {
         let mut row = UploadSummary::from(&upload_in(Status::Rejected));
         assert_eq!(decide_both(&row, &listed("a"), at(10)), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn old_evidence_never_calls_for_expiry() {
+    fn evidence_from_before_the_deadline_never_expires_an_upload() {
         let row = upload_in(Status::Pending);
         let deadline = row.deadline(tracks().grace);
         assert_eq!(
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_multipart_upload_that_nobody_awaits_and_that_stood_still_is_abandoned() {
+    fn a_multipart_upload_without_a_pending_row_and_without_new_parts_is_abandoned() {
         let policy = tracks();
         for status in Status::ALL {
             let row = Upload { multipart_id: Some("m".into()), ..upload_in(status) };

@@ -1,4 +1,4 @@
-//! A reconciliation run: what was asked, what it changed (counters) and saw (findings).
+//! A reconciliation run: its request, its counters and its findings.
 
 use std::str::FromStr;
 
@@ -9,8 +9,8 @@ use super::ids::{RunId, UploadId};
 use super::policy::PolicyName;
 
 pub use shard::{
-    MAX_FAILED_SHARDS, NewShard, RunShard, ShardEnd, ShardStatus, Stage, SuspectKind, Verdict,
-    verdict,
+    CandidateKind, MAX_FAILED_SHARDS, NewShard, RunOutcome, RunShard, ShardEnd, ShardStatus, Stage,
+    run_outcome,
 };
 
 macro_rules! named {
@@ -43,7 +43,7 @@ macro_rules! named {
 mod shard;
 
 named!(
-    /// How much a run looks at.
+    /// The scope of a run.
     Mode {
         /// The open uploads.
         Incremental = "incremental",
@@ -65,15 +65,15 @@ named!(
     }
 );
 named!(
-    /// Where a run stands.
+    /// The status of a run.
     RunStatus {
-        /// At work, or waiting for a process to go on with it.
+        /// In progress, or waiting for a process to continue it.
         Running = "running",
         /// Done.
         Succeeded = "succeeded",
         /// Ended by an error.
         Failed = "failed",
-        /// Ended by the mass-damage stop.
+        /// Ended by a safety limit.
         Stopped = "stopped",
         /// Ended on request.
         Cancelled = "cancelled",
@@ -84,15 +84,15 @@ named!(
     FindingKind {
         /// A verified object is gone.
         Missing = "missing",
-        /// An object with a key of ours and no row.
+        /// An object with a valid key and no row.
         Orphan = "orphan",
-        /// An object with another's key.
+        /// An object whose key does not parse.
         Foreign = "foreign",
         /// A verified object has other bytes.
         Overwritten = "overwritten",
         /// Bytes came after the deadline.
         Late = "late",
-        /// A multipart upload that nobody will finish.
+        /// An abandoned multipart upload.
         AbandonedMultipart = "abandoned_multipart",
         /// Bytes that break a rule; with the detail `delete`, an object that a final row owns
         /// and that the run deletes.
@@ -100,7 +100,7 @@ named!(
     }
 );
 
-/// What a run changed; `listed`, the request counts, `orphans` and `foreign` count sights.
+/// What a run changed. `listed`, the request counts, `orphans` and `foreign` count what it saw.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Counters {
@@ -120,7 +120,7 @@ pub struct Counters {
     pub missing: u64,
     /// Objects without a row.
     pub orphans: u64,
-    /// Objects with another's key.
+    /// Objects whose key does not parse.
     pub foreign: u64,
     /// Uploads that were rejected because their bytes changed.
     pub overwritten: u64,
@@ -130,7 +130,7 @@ pub struct Counters {
     pub aborted_multipart: u64,
     /// Objects that were deleted.
     pub deleted: u64,
-    /// Rows or objects that could not be dealt with; the next run tries again.
+    /// Rows or objects that failed; the next run tries again.
     pub errors: u64,
 }
 
@@ -171,7 +171,7 @@ impl Counters {
         ]
     }
 
-    /// Adds another's counts.
+    /// Adds other counters.
     pub fn add(&mut self, other: &Self) {
         let Self {
             listed,
@@ -211,16 +211,16 @@ impl Counters {
     }
 }
 
-/// What is asked of a run.
+/// A request for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRequest {
-    /// How much to look at.
+    /// The scope.
     pub mode: Mode,
-    /// One policy, or all.
+    /// One policy, or all of them.
     pub policy: Option<PolicyName>,
-    /// Find, but change nothing.
+    /// Whether the run only reports, and changes nothing.
     pub dry_run: bool,
-    /// Go on where the mass-damage stop would stop.
+    /// Whether the damage limit is ignored.
     pub force: bool,
     /// What started it.
     pub trigger: Trigger,
@@ -231,11 +231,11 @@ pub struct RunRequest {
 pub struct Run {
     /// Its id.
     pub id: RunId,
-    /// What was asked.
+    /// The request.
     pub request: RunRequest,
-    /// Where it stands.
+    /// The status.
     pub status: RunStatus,
-    /// What it changed so far.
+    /// The counters so far.
     pub counters: Counters,
     /// Why it failed or stopped.
     pub error: Option<String>,
@@ -245,7 +245,7 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The run, with its counters so far.
@@ -258,20 +258,20 @@ pub struct Progress {
     pub shards_done: u64,
 }
 
-/// What a run saw.
+/// A finding of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// The kind.
     pub kind: FindingKind,
-    /// Under which policy.
+    /// The policy.
     pub policy: PolicyName,
     /// The object's key.
     pub key: String,
-    /// The upload, where there is one.
+    /// The upload, if there is one.
     pub upload: Option<UploadId>,
-    /// The object's size in bytes, where it is known.
+    /// The object's size in bytes, if known.
     pub size: Option<u64>,
-    /// A few words more.
+    /// More detail.
     pub detail: Option<String>,
     /// When it was seen.
     pub found_at: Timestamp,

@@ -1,8 +1,7 @@
 //! The state machine: `(upload, event, now, policy) → (upload, effects)` or a named error.
 //!
-//! Total: every state answers every event, see the table in the tests. Callers load a
-//! row, apply an event, and save the result guarded by the row's `version`; a lost race
-//! is re-read and decided again.
+//! Total: every pair of a state and an event is in the table in the tests. Only
+//! `app::transitions` saves the result, guarded by the row's `version`.
 
 use super::clock::Timestamp;
 use super::policy::{Late, Overwrite, Policy};
@@ -11,21 +10,21 @@ use super::upload::{
 };
 use super::verdict::RejectReason;
 
-/// What happened.
+/// An event about an upload.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// The object was seen and judged.
+    /// The object was observed and validated.
     Observed(Observation),
     /// A request for the object found none.
     Absent(Absence),
-    /// The client asks for a new URL.
+    /// The client requests a new URL.
     Renew {
-        /// When the new URL ends.
+        /// When the new URL expires.
         url_expires_at: Timestamp,
     },
     /// More bytes are expected, so the deadline moves. It never moves back.
     ExtendDeadline {
-        /// When the URL or the transfer ends.
+        /// When the newest URL expires.
         url_expires_at: Timestamp,
     },
     /// The store opened a multipart upload for it.
@@ -35,38 +34,38 @@ pub enum Event {
         /// The id on record that the store no longer knows, if any.
         replaces: Option<String>,
     },
-    /// The client or the owner of the track ends it.
+    /// The owner deletes the upload or its track.
     Delete,
     /// A newer upload of the track was verified.
     Supersede,
-    /// The store answered that the unwanted object is gone.
+    /// The store confirmed that the unwanted object is deleted.
     ObjectDeleted,
 }
 
-/// A sight of the object.
+/// An observation of the object.
 #[derive(Debug, Clone)]
 pub struct Observation {
     /// The object.
     pub facts: ObjectFacts,
-    /// What the rules say of its bytes.
+    /// The verdict of the rules on its bytes.
     pub verdict: Result<(), RejectReason>,
-    /// Who saw it.
+    /// The source of the observation.
     pub by: ConfirmedBy,
 }
 
-/// Evidence that the object is not there.
+/// Evidence that the object is absent.
 #[derive(Debug, Clone, Copy)]
 pub struct Absence {
     /// When the request that showed it started.
     pub asked_at: Timestamp,
-    /// Whether it was a HEAD of that key: a listing alone proves nothing.
+    /// Whether the request was a HEAD of the key. A listing proves nothing.
     pub by_head: bool,
-    /// When the newest part of its open multipart upload was stored, by the store's clock:
-    /// a client that still sends is not given up.
+    /// When the newest part of its open multipart upload was stored, by the store's clock. An
+    /// upload does not expire while parts arrive.
     pub last_part_at: Option<Timestamp>,
 }
 
-/// What is to be done besides saving the row.
+/// What to do besides saving the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Bind the upload to its track, in the same transaction.
@@ -79,24 +78,24 @@ pub enum Effect {
     AbortMultipart,
 }
 
-/// The outcome of an event.
+/// The result of an event.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// The upload after it.
     pub upload: Upload,
-    /// Whether anything is to be saved.
+    /// Whether the upload must be saved.
     pub changed: bool,
-    /// What is to be done besides.
+    /// What else to do.
     pub effects: Vec<Effect>,
 }
 
 /// Why a state refuses an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransitionError {
-    /// A URL is renewed only while bytes are awaited.
+    /// Only pending and expired uploads get a new URL.
     #[error("an upload that is {} takes no new URL", .0.name())]
     NotRenewable(Status),
-    /// Parts are taken only while bytes are awaited.
+    /// Only pending uploads take parts.
     #[error("an upload that is {} takes no parts", .0.name())]
     TakesNoParts(Status),
     /// Parts are signed only up to the deadline.
@@ -140,8 +139,8 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
             }
         }
         State::Missing(before) => seen_again(upload, before, seen, now, policy),
-        // Bytes that came after the object was deleted, or where none was expected. A
-        // deletion that is planned already stays when it is.
+        // Bytes that arrived after the object was deleted, or that were not expected. A deletion
+        // that is already planned keeps its time.
         State::Rejected { .. } | State::Cancelled | State::Removed { .. } => {
             if upload.deletion.after.is_some() && upload.deletion.done.is_none() {
                 unchanged(upload)
@@ -154,7 +153,7 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
     }
 }
 
-/// First sight of the bytes of a pending or expired upload.
+/// The first observation of a pending or expired upload.
 fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy: &Policy) -> Step {
     let verdict = match seen.verdict {
         Ok(()) if late && policy.late == Late::Reject => Err(RejectReason::Late),
@@ -170,7 +169,7 @@ fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy
     }
 }
 
-/// Another sight of bytes that were verified before.
+/// A later observation of a verified upload.
 fn seen_again(
     upload: Upload,
     before: Verified,
@@ -181,7 +180,7 @@ fn seen_again(
     let same = before.facts.same_bytes(&seen.facts);
     let verdict = match same {
         Some(true) => Ok(()),
-        // The same size and no checksum to tell by: the rules decide again.
+        // The same size, and no checksum to compare: the rules decide again.
         None => seen.verdict,
         Some(false) if policy.overwrite == Overwrite::Accept => seen.verdict,
         Some(false) => Err(RejectReason::Overwritten),
@@ -190,7 +189,7 @@ fn seen_again(
         Ok(()) => {
             let effects =
                 if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
-            // A checksum on record is of these bytes only where they are the same.
+            // A checksum on record is about these bytes only if they are the same.
             let kept = if same == Some(true) { before.facts.checksum } else { None };
             let checksum = seen.facts.checksum.or(kept);
             let facts = ObjectFacts { checksum, ..seen.facts };
@@ -240,7 +239,7 @@ fn renew(
 ) -> Result<Step, TransitionError> {
     match upload.status() {
         Status::Pending | Status::Expired => {
-            // A URL given out before may outlive the new one; the deadline follows the later.
+            // An earlier URL may be valid for longer than the new one: the later expiry counts.
             let url_expires_at = url_expires_at.max(upload.url_expires_at);
             let reopens = upload.status() == Status::Expired;
             let effects = if reopens { vec![Effect::Reopen] } else { vec![] };

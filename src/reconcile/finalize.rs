@@ -10,7 +10,7 @@ use super::observe::observe;
 use super::progress::At;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
-use crate::domain::run::{Mode, Stage, SuspectKind};
+use crate::domain::run::{CandidateKind, Mode, Stage};
 use crate::domain::transition::Event;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
@@ -42,7 +42,7 @@ async fn mark_missing(worker: &Worker<'_>, cursor: Option<String>) -> Result<(),
     let mut after: Option<UploadId> = cursor.and_then(|id| id.parse().ok());
     loop {
         let candidates = db.missing_candidates();
-        let page = candidates.list_after(shard, SuspectKind::Missing, after, BATCH as u64).await;
+        let page = candidates.list_after(shard, CandidateKind::Missing, after, BATCH as u64).await;
         let (Some(last), rows) = page.map_err(AppError::from)? else { return Ok(()) };
         let rows = rows.into_iter().filter(|row| row.status() == Status::Uploaded);
         let observed = stream::iter(rows).map(|row| observe(worker, row).boxed());
@@ -120,7 +120,7 @@ async fn report_dry_due(worker: &Worker<'_>) -> Result<(), WorkError> {
     let mut after = None;
     loop {
         let candidates = db.missing_candidates();
-        let page = candidates.list_after(shard, SuspectKind::Due, after, BATCH as u64).await;
+        let page = candidates.list_after(shard, CandidateKind::Due, after, BATCH as u64).await;
         let (Some(last), mut rows) = page.map_err(AppError::from)? else { return Ok(()) };
         if after.is_none() {
             worker.limits.require_own_bucket("objects are due for deletion").await?;

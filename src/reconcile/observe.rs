@@ -10,7 +10,7 @@ use super::report::finding_of;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::reconcile::Listed;
-use crate::domain::run::{Stage, SuspectKind};
+use crate::domain::run::{CandidateKind, Stage};
 use crate::domain::transition::{Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::verdict::RejectReason;
@@ -132,7 +132,7 @@ async fn believe(
         let mut tally = worker.progress.report.tally();
         match mismatch {
             Some(why) => tally.set_unverified(|| format!("an object is missing, but {why}")),
-            None => tally.add_candidate(SuspectKind::Missing, id),
+            None => tally.add_candidate(CandidateKind::Missing, id),
         }
     }
     Ok(None)

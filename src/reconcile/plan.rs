@@ -91,7 +91,7 @@ pub async fn shards_of_run(
     request: &RunRequest,
     settings: &ReconcileSettings,
 ) -> Result<Vec<NewShard>, AppError> {
-    let shard = |range, closing| NewShard { policy: policy.name.clone(), range, closing };
+    let shard = |range, finalizes| NewShard { policy: policy.name.clone(), range, finalizes };
     let Ok(store) = app.store_of(policy) else {
         // The shard's worker reports the error, and the other policies are reconciled.
         return Ok(vec![shard(Some(policy.prefix.whole()), true)]);

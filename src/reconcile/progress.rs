@@ -8,7 +8,7 @@ use super::report::{Report, Tally, finding_of};
 use super::worker::WorkError;
 use crate::app::transitions::{Fence, Outcome};
 use crate::app::{App, AppError};
-use crate::domain::run::{Run, RunShard, Stage, SuspectKind};
+use crate::domain::run::{CandidateKind, Run, RunShard, Stage};
 use crate::domain::transition::Event;
 use crate::domain::{Timestamp, Upload, UploadId};
 
@@ -62,7 +62,9 @@ impl ShardProgress<'_> {
         let mut written = None;
         let mut mark = |outcomes: &[Outcome<'_>]| {
             let mut tally = self.report.tally().clone();
-            outcomes.iter().for_each(|o| add(&mut tally, o, dry_run, self.app.now()));
+            for outcome in outcomes {
+                add(&mut tally, outcome, dry_run, self.app.now());
+            }
             let mark = tally.mark(Some(at.clone()));
             written = Some(tally);
             mark
@@ -104,7 +106,7 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         tally.count_change(outcome.before, after);
         // A real run would delete its object in the end.
         if dry_run && after.deletion.is_due(now) {
-            tally.add_candidate(SuspectKind::Due, after.id);
+            tally.add_candidate(CandidateKind::Due, after.id);
         }
     }
     tally.record(finding_of(after, now));

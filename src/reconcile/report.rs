@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::reconcile::shards::Mark;
 use crate::domain::reconcile::UploadSummary;
-use crate::domain::run::{Counters, Finding, FindingKind, RunShard, Stage, SuspectKind};
+use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, RunShard, Stage};
 use crate::domain::upload::State;
 use crate::domain::verdict::RejectReason;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
@@ -21,8 +21,8 @@ impl Tally {
             counters: shard.counters,
             found: shard.findings,
             findings: Vec::new(),
-            suspects: Vec::new(),
-            doubt: shard.doubt.clone(),
+            candidates: Vec::new(),
+            unverified: shard.unverified.clone(),
         })
     }
 
@@ -37,18 +37,18 @@ impl Tally {
     }
 
     /// Adds an upload that the finalizing shard must process.
-    pub fn add_candidate(&mut self, kind: SuspectKind, id: UploadId) {
-        self.0.suspects.push((kind, id));
+    pub fn add_candidate(&mut self, kind: CandidateKind, id: UploadId) {
+        self.0.candidates.push((kind, id));
     }
 
     /// Records why an absence is unverified. The first reason stays.
     pub fn set_unverified(&mut self, why: impl FnOnce() -> String) {
-        self.0.doubt.get_or_insert_with(why);
+        self.0.unverified.get_or_insert_with(why);
     }
 
     /// The first reason why an absence is unverified.
     pub fn unverified(&self) -> Option<&str> {
-        self.0.doubt.as_deref()
+        self.0.unverified.as_deref()
     }
 
     /// The counters so far.
@@ -58,7 +58,7 @@ impl Tally {
 
     /// How many findings and candidates are not yet written.
     pub fn unwritten(&self) -> usize {
-        self.0.findings.len() + self.0.suspects.len()
+        self.0.findings.len() + self.0.candidates.len()
     }
 
     /// Everything that is to be written, with the shard's stage and cursor.
@@ -71,7 +71,7 @@ impl Tally {
     fn written(mut self) -> Self {
         self.0.found += self.0.findings.len() as u64;
         self.0.findings.clear();
-        self.0.suspects.clear();
+        self.0.candidates.clear();
         self
     }
 

@@ -5,7 +5,7 @@ use tokio::sync::OnceCell;
 use super::marker::{self, BucketIdentity};
 use super::worker::{Target, WorkError};
 use crate::app::AppError;
-use crate::domain::run::{RunRequest, RunShard, SuspectKind};
+use crate::domain::run::{CandidateKind, RunRequest, RunShard};
 
 /// A run that would mark missing or delete no more objects than this is never stopped.
 const HARMLESS: u64 = 100;
@@ -58,7 +58,7 @@ impl SafetyLimits<'_> {
             return Ok(());
         }
         let candidates = self.target.app.db.missing_candidates();
-        let count = candidates.count(self.shard, SuspectKind::Missing).await;
+        let count = candidates.count(self.shard, CandidateKind::Missing).await;
         self.check_damage(count.map_err(AppError::from)?).await
     }
 
@@ -70,8 +70,8 @@ impl SafetyLimits<'_> {
             let budget = self.max_deletions.saturating_sub(spent);
             let (policy, now) = (&self.target.policy.name, self.target.app.now());
             let due = db.scan().count_due(policy, now, budget).await?;
-            let dry = db.missing_candidates().count(shard, SuspectKind::Due).await?;
-            let missing = db.missing_candidates().count(shard, SuspectKind::Missing).await?;
+            let dry = db.missing_candidates().count(shard, CandidateKind::Due).await?;
+            let missing = db.missing_candidates().count(shard, CandidateKind::Missing).await?;
             Ok::<_, AppError>(missing + (due + dry).min(budget))
         };
         self.check_damage(total.await?).await

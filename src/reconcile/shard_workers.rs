@@ -112,8 +112,8 @@ impl ShardWorkers {
             () = self.keep_lease(&shard, &lease) => Err(WorkError::LostLease),
         };
         let (status, error) = match done {
-            Ok(ShardStatus::Doubted) => {
-                (ShardStatus::Doubted, report.tally().unverified().map(str::to_owned))
+            Ok(ShardStatus::Unverified) => {
+                (ShardStatus::Unverified, report.tally().unverified().map(str::to_owned))
             }
             Ok(status) => (status, None),
             Err(WorkError::LostLease) => {

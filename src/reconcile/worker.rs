@@ -78,11 +78,11 @@ impl Worker<'_> {
                 Mode::Incremental => self.reconcile_open(range).await?,
             }
         }
-        if shard.closing {
+        if shard.finalizes {
             finalize(self).await?;
         }
         let unverified = self.progress.report.tally().unverified().is_some();
-        Ok(if unverified { ShardStatus::Doubted } else { ShardStatus::Done })
+        Ok(if unverified { ShardStatus::Unverified } else { ShardStatus::Done })
     }
 
     /// Reconciles the open uploads of a range, by a HEAD for each or by listing.

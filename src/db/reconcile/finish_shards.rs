@@ -16,7 +16,7 @@ use crate::db::engine::batcher::Grouped;
 use crate::db::engine::clock::time;
 use crate::db::reconcile::runs::end_run;
 use crate::db::{Result, begin};
-use crate::domain::run::{RunShard, ShardStatus, Verdict, verdict};
+use crate::domain::run::{RunOutcome, RunShard, ShardStatus, run_outcome};
 use crate::domain::{PolicyName, RunId, Timestamp};
 
 /// How many ends share a commit at most: more shards than one process works on.
@@ -96,8 +96,8 @@ async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Res
     };
     let rows = ends_of(&txn, id).await?;
     let ends_now = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
-    match verdict(&ends_now) {
-        Verdict::GoesOn(given_up) => {
+    match run_outcome(&ends_now) {
+        RunOutcome::Continues(given_up) => {
             skip(&txn, id, given_up.iter().map(PolicyName::as_str)).await?;
             let given_up =
                 |row: &shard::Model| given_up.iter().any(|policy| policy.as_str() == row.policy);
@@ -112,7 +112,7 @@ async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Res
                 answers[place] = Finished::Shard(Some(next));
             }
         }
-        Verdict::Ended(status, error) => {
+        RunOutcome::Ended(status, error) => {
             skip(&txn, id, ends_now.iter().map(|end| end.policy.as_str())).await?;
             // Once more: a shard that was given up may have saved a batch until then.
             let rows = ends_of(&txn, id).await?;

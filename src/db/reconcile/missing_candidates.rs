@@ -1,4 +1,4 @@
-//! Uploads that a run keeps in mind until the closing shard of their policy.
+//! Uploads that the finalizing shard of their policy must process.
 
 use entity::{reconcile_suspect as suspect, upload};
 use sea_orm::ActiveValue::Set;
@@ -10,26 +10,26 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::db::{Db, Result};
-use crate::domain::run::{RunShard, SuspectKind};
+use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
-fn of(shard: &RunShard, kind: SuspectKind) -> Select<suspect::Entity> {
+fn of(shard: &RunShard, kind: CandidateKind) -> Select<suspect::Entity> {
     suspect::Entity::find()
         .filter(suspect::Column::RunId.eq(shard.run.0))
         .filter(suspect::Column::Policy.eq(shard.policy.as_str()))
         .filter(suspect::Column::Kind.eq(kind.name()))
 }
 
-/// Adds suspects; those that are known stay.
+/// Adds candidates. Known candidates stay.
 pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     shard: &RunShard,
-    suspects: &[(SuspectKind, UploadId)],
+    candidates: &[(CandidateKind, UploadId)],
 ) -> Result<()> {
-    if suspects.is_empty() {
+    if candidates.is_empty() {
         return Ok(());
     }
-    let rows = suspects.iter().map(|(kind, id)| suspect::ActiveModel {
+    let rows = candidates.iter().map(|(kind, id)| suspect::ActiveModel {
         run_id: Set(shard.run.0),
         policy: Set(shard.policy.as_str().to_owned()),
         kind: Set(kind.name().to_owned()),
@@ -42,7 +42,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Forgets a run's suspects.
+/// Deletes a run's candidates.
 pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Result<()> {
     let all = suspect::Entity::delete_many().filter(suspect::Column::RunId.eq(run.0));
     all.exec(connection).await?;
@@ -54,16 +54,16 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
 pub struct MissingCandidates<'a>(pub(in crate::db) &'a Db);
 
 impl MissingCandidates<'_> {
-    /// How many suspects of a kind a run has under a shard's policy.
-    pub async fn count(self, shard: &RunShard, kind: SuspectKind) -> Result<u64> {
+    /// How many candidates of a kind a run has under a shard's policy.
+    pub async fn count(self, shard: &RunShard, kind: CandidateKind) -> Result<u64> {
         Ok(of(shard, kind).count(&self.0.read).await?)
     }
 
-    /// The next suspects after an id, and their rows as they are now.
+    /// The next candidates after an id, and their current rows.
     pub async fn list_after(
         self,
         shard: &RunShard,
-        kind: SuspectKind,
+        kind: CandidateKind,
         after: Option<UploadId>,
         limit: u64,
     ) -> Result<(Option<UploadId>, Vec<Upload>)> {

@@ -94,9 +94,9 @@ impl Runs<'_> {
                 return Ok(Started::Held(holder));
             }
         }
-        // The closing shards of policies that have others wait for those.
+        // The finalizing shard of a policy waits for the policy's other shards.
         let alone = |new: &NewShard, all: &[NewShard]| {
-            !new.closing || all.iter().filter(|other| other.policy == new.policy).count() == 1
+            !new.finalizes || all.iter().filter(|other| other.policy == new.policy).count() == 1
         };
         let (mut rows, mut claimed) = (Vec::new(), Vec::new());
         let lease = time(&txn, new.lease).await?;

@@ -17,12 +17,12 @@ pub(in crate::db) fn new_row(
     holder: Option<Uuid>,
     lease: Timestamp,
 ) -> shard::Model {
-    let NewShard { policy, range, closing } = new;
+    let NewShard { policy, range, finalizes } = new;
     shard::Model {
         run_id: run.0,
         number,
         policy: policy.as_str().to_owned(),
-        closing: *closing,
+        closing: *finalizes,
         prefix: range.as_ref().map(|range| range.prefix.clone()),
         after: range.as_ref().and_then(|range| range.after.clone()),
         until: range.as_ref().and_then(|range| range.until.clone()),
@@ -64,12 +64,12 @@ pub(in crate::db) fn read_shard(row: shard::Model) -> Result<RunShard> {
         number: row.number,
         policy: PolicyName::new(row.policy.clone()),
         range: row.prefix.clone().map(|prefix| KeyRange { prefix, after, until }),
-        closing: row.closing,
+        finalizes: row.closing,
         stage: row.stage.parse().map_err(|()| bad(&row, "stage"))?,
         cursor: row.cursor.clone(),
         counters: counters_of(&row)?,
         findings: u64::try_from(row.findings).map_err(|_| bad(&row, "findings"))?,
-        doubt: row.error.clone(),
+        unverified: row.error.clone(),
         fence: row.fence,
     })
 }

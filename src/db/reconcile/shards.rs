@@ -27,7 +27,7 @@ use crate::db::engine::clock::{lease_end, time};
 use crate::db::uploads::{Change, Saved};
 use crate::db::{Db, Result};
 use crate::domain::run::{
-    Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage, SuspectKind,
+    CandidateKind, Counters, Finding, Progress, RunShard, RunStatus, ShardStatus, Stage,
 };
 use crate::domain::{RunId, Timestamp, Upload, UploadId};
 
@@ -43,9 +43,9 @@ pub struct Mark {
     /// Findings that are new.
     pub findings: Vec<Finding>,
     /// Suspects that are new.
-    pub suspects: Vec<(SuspectKind, UploadId)>,
+    pub candidates: Vec<(CandidateKind, UploadId)>,
     /// An absence that was not believed.
-    pub doubt: Option<String>,
+    pub unverified: Option<String>,
 }
 
 /// What became of a batch.
@@ -197,7 +197,7 @@ impl Shards<'_> {
         claim: (Uuid, Duration),
         now: Timestamp,
     ) -> Result<Finished> {
-        let mark = Mark { doubt: error.or_else(|| mark.doubt.clone()), ..mark.clone() };
+        let mark = Mark { unverified: error.or_else(|| mark.unverified.clone()), ..mark.clone() };
         self.0.finisher.ask(End { shard: shard.clone(), status, mark, claim, now }).await
     }
 
@@ -278,12 +278,12 @@ pub(super) async fn write_mark(
     mark: &Mark,
     update: UpdateMany<shard::Entity>,
 ) -> Result<bool> {
-    let Mark { at, counters, found, findings: new, suspects: suspected, doubt } = mark;
+    let Mark { at, counters, found, findings: new, candidates, unverified } = mark;
     let findings = i64::try_from(found + new.len() as u64).unwrap_or(i64::MAX);
     let mut change = shard::ActiveModel {
         counters: Set(serde_json::json!(counters)),
         findings: Set(findings),
-        error: Set(doubt.clone()),
+        error: Set(unverified.clone()),
         ..Default::default()
     };
     if let Some((stage, cursor)) = at {
@@ -294,7 +294,7 @@ pub(super) async fn write_mark(
         return Ok(false);
     }
     findings::insert(txn, shard.run, shard.number, *found, new).await?;
-    missing_candidates::insert(txn, shard, suspected).await?;
+    missing_candidates::insert(txn, shard, candidates).await?;
     Ok(true)
 }
 

@@ -1,5 +1,4 @@
-//! A run's shards: what one worker does at a time, and what all of them together make of
-//! the run.
+//! The shards of a run: the unit of work of one worker, and how their ends decide the run's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -9,113 +8,113 @@ use serde::{Deserialize, Serialize};
 use super::{Counters, RunStatus};
 use crate::domain::{KeyRange, PolicyName, RunId};
 
-/// How many shards of a policy may fail before the others are not tried any more.
+/// How many shards of a policy may fail before its other shards are skipped.
 pub const MAX_FAILED_SHARDS: usize = 3;
 
 named!(
-    /// Where a shard stands.
+    /// The status of a shard.
     ShardStatus {
-        /// To be worked on, or at work.
+        /// Waiting for a worker, or in progress.
         Open = "open",
         /// Done.
         Done = "done",
-        /// Done, but for an absence that was not believed.
-        Doubted = "doubted",
+        /// Done, but an absence is unverified.
+        Unverified = "doubted",
         /// Ended by the mass-damage stop.
         Stopped = "stopped",
         /// Ended by an error.
         Failed = "failed",
-        /// Not worked on any more, because of another shard or on request.
+        /// Ended early because of another shard, or on request.
         Skipped = "skipped",
     }
 );
 named!(
-    /// What a shard does, in this order. All after `compare` is for the closing shard of a
-    /// policy, which waits for the others.
+    /// The stages of a shard, in order. All stages after `compare` are done by the finalizing
+    /// shard of a policy, which waits for the other shards.
     Stage {
         /// Compares its range.
         Compare = "compare",
-        /// Ends what is missing.
+        /// Marks uploads missing.
         Missing = "missing",
-        /// Deletes what is due.
+        /// Deletes due objects.
         Delete = "delete",
-        /// Aborts multipart uploads that nobody will finish.
+        /// Aborts abandoned multipart uploads.
         Multiparts = "multiparts",
     }
 );
 named!(
-    /// Why an upload is kept in mind until the closing shard.
-    SuspectKind {
+    /// Why the finalizing shard must process an upload.
+    CandidateKind {
         /// Its object seems to be gone.
         Missing = "missing",
-        /// In a dry run: a real one would have made its object due for deletion.
+        /// In a dry run: a real run would have made its object due for deletion.
         Due = "due",
     }
 );
 
-/// A shard that a run is to have.
+/// A shard of a new run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewShard {
-    /// Whose keys.
+    /// The policy.
     pub policy: PolicyName,
-    /// Which keys to compare, where any.
+    /// The keys to compare, if any.
     pub range: Option<KeyRange>,
-    /// Whether it ends the policy's part.
-    pub closing: bool,
+    /// Whether it does the stages after `compare` for its policy.
+    pub finalizes: bool,
 }
 
-/// A shard as its holder claimed it.
+/// A claimed shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunShard {
-    /// Of which run.
+    /// The run.
     pub run: RunId,
     /// Its number in the run.
     pub number: i32,
-    /// Whose keys.
+    /// The policy.
     pub policy: PolicyName,
-    /// Which keys to compare, where any.
+    /// The keys to compare, if any.
     pub range: Option<KeyRange>,
-    /// Whether it ends the policy's part.
-    pub closing: bool,
-    /// What is being done.
+    /// Whether it does the stages after `compare` for its policy.
+    pub finalizes: bool,
+    /// The current stage.
     pub stage: Stage,
-    /// Up to where the stage is done.
+    /// The cursor up to which the stage is done.
     pub cursor: Option<String>,
-    /// What it changed so far.
+    /// The counters so far.
     pub counters: Counters,
     /// How many findings it has so far.
     pub findings: u64,
-    /// An absence that was not believed.
-    pub doubt: Option<String>,
-    /// Raised by each claim; who has an older one can't write.
+    /// Why an absence is unverified.
+    pub unverified: Option<String>,
+    /// Raised by each claim. A holder with an older fence can't write.
     pub fence: i64,
 }
 
-/// How a shard ended, or that it did not.
+/// The status of a shard, for the outcome of its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardEnd {
     /// Its number in the run.
     pub number: i32,
-    /// Whose keys.
+    /// The policy.
     pub policy: PolicyName,
-    /// Where it stands.
+    /// The status.
     pub status: ShardStatus,
-    /// Why it failed, stopped or doubted.
+    /// Why it failed or stopped, or an absence is unverified.
     pub error: Option<String>,
 }
 
-/// What a run's shards make of it.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes on, without the open shards of these policies.
-    GoesOn(BTreeSet<PolicyName>),
-    /// It has ended like this.
+pub enum RunOutcome {
+    /// It continues, without the open shards of these policies.
+    Continues(BTreeSet<PolicyName>),
+    /// It has ended with this status and error.
     Ended(RunStatus, Option<String>),
 }
 
-/// Judges a run by its shards. One policy's end leaves the others their turn, since its
-/// store may be another one.
-pub fn verdict(shards: &[ShardEnd]) -> Verdict {
+/// Decides the outcome of a run from its shards. A policy that fails does not affect the others,
+/// because its store may be another one.
+pub fn run_outcome(shards: &[ShardEnd]) -> RunOutcome {
     let mut failed: BTreeMap<&PolicyName, usize> = BTreeMap::new();
     let mut given_up = BTreeSet::new();
     for shard in shards {
@@ -127,20 +126,20 @@ pub fn verdict(shards: &[ShardEnd]) -> Verdict {
     }
     let open = |shard: &&ShardEnd| shard.status == ShardStatus::Open;
     if shards.iter().filter(open).any(|shard| !given_up.contains(&shard.policy)) {
-        return Verdict::GoesOn(given_up);
+        return RunOutcome::Continues(given_up);
     }
-    // An error says more than a stop.
+    // A failure is more informative than a stop.
     let ends = [
         (ShardStatus::Failed, RunStatus::Failed),
         (ShardStatus::Stopped, RunStatus::Stopped),
-        (ShardStatus::Doubted, RunStatus::Stopped),
+        (ShardStatus::Unverified, RunStatus::Stopped),
     ];
     for (shard, run) in ends {
         if let Some(found) = shards.iter().find(|found| found.status == shard) {
-            return Verdict::Ended(run, found.error.clone());
+            return RunOutcome::Ended(run, found.error.clone());
         }
     }
-    Verdict::Ended(RunStatus::Succeeded, None)
+    RunOutcome::Ended(RunStatus::Succeeded, None)
 }
 
 #[cfg(test)]
@@ -158,28 +157,28 @@ mod tests {
     }
 
     #[test]
-    fn a_run_ends_with_its_last_shard_and_an_error_says_more_than_a_stop() {
-        use ShardStatus::{Done, Doubted, Failed, Open, Skipped, Stopped};
-        let ended = |status, why: Option<&str>| Verdict::Ended(status, why.map(str::to_owned));
-        let goes_on = |names: &[&str]| {
-            Verdict::GoesOn(names.iter().map(|name| PolicyName::new(*name)).collect())
+    fn a_run_ends_with_its_last_shard_and_a_failure_outranks_a_stop() {
+        use ShardStatus::{Done, Failed, Open, Skipped, Stopped, Unverified};
+        let ended = |status, why: Option<&str>| RunOutcome::Ended(status, why.map(str::to_owned));
+        let continues = |names: &[&str]| {
+            RunOutcome::Continues(names.iter().map(|name| PolicyName::new(*name)).collect())
         };
         let table = [
-            (vec![("a", Done), ("a", Open)], goes_on(&[])),
-            (vec![("a", Failed), ("a", Failed), ("a", Open)], goes_on(&[])),
+            (vec![("a", Done), ("a", Open)], continues(&[])),
+            (vec![("a", Failed), ("a", Failed), ("a", Open)], continues(&[])),
             (vec![("a", Failed); 3], ended(RunStatus::Failed, Some("failed"))),
             (
                 vec![("a", Failed), ("a", Failed), ("a", Failed), ("a", Open), ("b", Open)],
-                goes_on(&["a"]),
+                continues(&["a"]),
             ),
             (vec![("a", Stopped), ("a", Open)], ended(RunStatus::Stopped, Some("stopped"))),
             (vec![("a", Stopped), ("b", Failed)], ended(RunStatus::Failed, Some("failed"))),
-            (vec![("a", Doubted), ("a", Done)], ended(RunStatus::Stopped, Some("doubted"))),
+            (vec![("a", Unverified), ("a", Done)], ended(RunStatus::Stopped, Some("doubted"))),
             (vec![("a", Done), ("a", Skipped)], ended(RunStatus::Succeeded, None)),
             (vec![], ended(RunStatus::Succeeded, None)),
         ];
         for (statuses, expected) in table {
-            assert_eq!(verdict(&shards(&statuses)), expected, "{statuses:?}");
+            assert_eq!(run_outcome(&shards(&statuses)), expected, "{statuses:?}");
         }
     }
 }

@@ -75,7 +75,7 @@ async fn an_abort_that_fails_is_tried_again_until_the_store_confirms_it() {
 }
 
 #[tokio::test]
-async fn parts_beside_an_object_that_came_another_way_are_aborted() {
+async fn parts_of_an_upload_that_got_an_object_by_a_put_are_aborted() {
     let world = world().await;
     let upload = world.create(in_parts()).await;
     world.put(&upload, PNG).await;
@@ -103,7 +103,7 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
 }
 
 #[tokio::test]
-async fn what_a_call_without_an_answer_has_opened_is_found() {
+async fn a_multipart_upload_opened_by_a_request_without_a_response_is_found() {
     let world = world().await;
     // As where the process died between the call and the row.
     world.store.lose_next(Operation::CreateMultipart, 1);

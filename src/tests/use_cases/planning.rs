@@ -72,7 +72,7 @@ fn id(n: u128, shard: u128) -> UploadId {
 }
 
 #[tokio::test]
-async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
+async fn a_few_old_open_uploads_do_not_make_the_listing_start_far_back() {
     let plans = Plans::new().await;
     // All in the first shard, in the order of their ids.
     let look = async || plans.all().await.0.swap_remove(0);
@@ -100,7 +100,7 @@ async fn a_few_old_open_uploads_do_not_drag_the_listing_back() {
 }
 
 #[tokio::test]
-async fn every_open_row_is_looked_at_once_however_they_lie() {
+async fn every_open_row_is_planned_exactly_once() {
     let plans = Plans::new().await;
     let add = async |open: &mut Vec<String>, shard: u128, count: u128| {
         for n in 0..count {
@@ -136,7 +136,7 @@ async fn every_open_row_is_looked_at_once_however_they_lie() {
 }
 
 #[tokio::test]
-async fn one_list_is_taken_where_it_shows_as_much_as_all_parts() {
+async fn one_list_is_planned_if_it_covers_all_parts() {
     let plans = Plans::new().await;
     for n in 0..3 {
         for shard in 0..16 {
@@ -151,7 +151,7 @@ async fn one_list_is_taken_where_it_shows_as_much_as_all_parts() {
 }
 
 #[tokio::test]
-async fn a_listing_that_fails_keeps_no_run_from_closing() {
+async fn a_run_finalizes_even_if_a_listing_fails() {
     let mut world = World::new().await;
     let removed = world.upload().await;
     world.put(&removed, mp3(900, 1)).await;
@@ -169,11 +169,11 @@ async fn a_listing_that_fails_keeps_no_run_from_closing() {
 }
 
 #[tokio::test]
-async fn a_run_has_as_many_shards_as_its_open_rows_are_worth() {
+async fn the_number_of_shards_grows_with_the_number_of_open_rows() {
     let world = with_uploads(520).await;
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!((run.status, run.counters.confirmed), (RunStatus::Succeeded, 520));
-    // Two with 260 or so each, and the closing one.
+    // Two with 260 or so each, and the finalizing one.
     assert_eq!(world.shards(run.id).await.len(), 3);
     assert_eq!(run.counters.head_requests, 520, "one for each, found by listing or not");
 }

@@ -27,7 +27,7 @@ async fn purge(world: &World, purge: Purge) -> Purged {
 }
 
 #[tokio::test]
-async fn a_purge_deletes_what_its_dry_run_lists_and_no_id_of_it_comes_again() {
+async fn a_purge_deletes_what_its_dry_run_lists_and_reserves_the_ids() {
     let world = World::new().await;
     let kept = world.upload().await;
     world.put(&kept, mp3(900, 1)).await;
@@ -110,7 +110,7 @@ async fn an_orphan_that_the_store_keeps_is_deleted_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn in_anothers_bucket_nothing_is_purged() {
+async fn nothing_is_purged_in_a_foreign_bucket() {
     let world = World::new().await;
     let key = orphan(&world, 1).await;
     world.pass_the_deadline();

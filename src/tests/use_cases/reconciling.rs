@@ -18,7 +18,7 @@ async fn uploaded(world: &World, seed: u8) -> Upload {
 }
 
 #[tokio::test]
-async fn what_arrived_is_uploaded_or_rejected_and_what_did_not_expires_after_its_deadline() {
+async fn uploads_become_uploaded_rejected_or_expired_after_their_deadline() {
     for mode in BOTH {
         let world = World::new().await;
         let (good, bad, none) = (world.upload().await, world.upload().await, world.upload().await);
@@ -144,7 +144,7 @@ async fn bytes_put_by_the_url_of_a_cancelled_upload_are_deleted_again_and_again(
 }
 
 #[tokio::test]
-async fn losing_more_than_a_hundred_objects_stops_the_run_until_it_is_forced() {
+async fn losing_more_than_a_hundred_objects_stops_a_run_unless_it_is_forced() {
     let world = World::new().await;
     let mut all = Vec::new();
     for seed in 0..102 {
@@ -166,7 +166,7 @@ async fn losing_more_than_a_hundred_objects_stops_the_run_until_it_is_forced() {
 }
 
 #[tokio::test]
-async fn without_its_marker_no_absence_is_believed_and_nothing_deleted() {
+async fn without_its_marker_no_absence_is_believed_and_nothing_is_deleted() {
     let world = World::new().await;
     let (lost, removed) = (uploaded(&world, 1).await, uploaded(&world, 2).await);
     world.reconcile(Mode::Audit).await;
@@ -240,7 +240,7 @@ async fn a_run_can_be_cancelled_while_the_store_hangs() {
 }
 
 #[tokio::test]
-async fn a_listing_that_repeats_a_page_stops_the_run_rather_than_inventing_orphans() {
+async fn a_listing_that_repeats_a_page_fails_the_run_and_invents_no_orphans() {
     let world = World::new().await;
     for seed in 0..200 {
         let upload = world.upload().await;
@@ -257,7 +257,7 @@ async fn a_listing_that_repeats_a_page_stops_the_run_rather_than_inventing_orpha
 }
 
 #[tokio::test]
-async fn a_store_error_on_one_object_leaves_the_others_their_turn() {
+async fn a_store_error_on_one_object_does_not_affect_the_others() {
     let world = World::new().await;
     for seed in 0..5 {
         let upload = world.upload().await;
@@ -289,7 +289,7 @@ async fn a_single_pending_upload_and_many_are_both_found_by_an_incremental_run()
 }
 
 #[tokio::test]
-async fn other_bytes_of_the_same_size_are_known_for_others_and_the_same_for_the_same() {
+async fn other_bytes_of_the_same_size_are_recognised_by_their_checksum() {
     for mode in BOTH {
         let world = World::new().await;
         let (changed, again) = (uploaded(&world, 1).await, uploaded(&world, 2).await);

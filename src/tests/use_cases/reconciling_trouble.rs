@@ -14,7 +14,7 @@ use crate::support::mp3;
 use crate::support::world::World;
 
 #[tokio::test]
-async fn a_sight_older_than_what_another_verified_does_not_reject_good_bytes() {
+async fn an_observation_older_than_the_verification_does_not_reject_valid_bytes() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
@@ -31,7 +31,7 @@ async fn a_sight_older_than_what_another_verified_does_not_reject_good_bytes() {
 }
 
 #[tokio::test]
-async fn a_policy_whose_store_fails_leaves_the_others_their_turn() {
+async fn a_policy_whose_store_fails_does_not_affect_the_others() {
     let change = |policies: &mut std::collections::BTreeMap<PolicyName, Policy>| {
         let mut other = policies.values().next().unwrap().clone();
         other.name = PolicyName::new("archive");
@@ -74,7 +74,7 @@ async fn a_dry_run_counts_the_deletion_of_bytes_that_came_to_an_ended_upload() {
 }
 
 #[tokio::test]
-async fn in_anothers_bucket_pending_uploads_do_not_expire_either() {
+async fn pending_uploads_do_not_expire_in_a_foreign_bucket() {
     let world = World::new().await;
     let (waiting, arrived) = (world.upload().await, world.upload().await);
     world.reconcile(Mode::Incremental).await;
@@ -117,7 +117,7 @@ async fn a_bucket_taken_away_during_a_run_loses_no_verified_upload() {
 }
 
 #[tokio::test]
-async fn audits_abort_multipart_uploads_that_nobody_will_finish() {
+async fn audits_abort_abandoned_multipart_uploads() {
     let world = World::new().await;
     let upload = world.upload().await;
     let begin = async |key: &str| {

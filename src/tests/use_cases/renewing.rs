@@ -72,7 +72,7 @@ async fn a_renewed_upload_counts_with_its_bytes() {
 }
 
 #[tokio::test]
-async fn a_renewal_is_no_new_upload_of_the_day() {
+async fn a_renewal_does_not_count_as_a_new_upload_of_the_day() {
     let world = World::new().await;
     let old = expired(&world, &[10]).await;
     let app = bounded(&world, &Quota { uploads_per_day: Some(1), ..Quota::default() }).await;
@@ -80,7 +80,7 @@ async fn a_renewal_is_no_new_upload_of_the_day() {
 }
 
 #[tokio::test]
-async fn of_renewals_at_once_in_two_processes_only_as_many_pass_as_there_is_room_for() {
+async fn concurrent_renewals_in_two_processes_stay_within_the_quota() {
     let world = World::new().await;
     let quota = Quota { pending_uploads: Some(3), ..Quota::default() };
     let (one, two) = (bounded(&world, &quota).await, bounded(&world, &quota).await);

@@ -11,8 +11,8 @@ use upload_coordinator::db::reconcile::shards::{Batch, Finished, Mark};
 use upload_coordinator::db::uploads::Change;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::run::{
-    Counters, Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus, ShardStatus, Stage,
-    SuspectKind, Trigger,
+    CandidateKind, Counters, Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus,
+    ShardStatus, Stage, Trigger,
 };
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
@@ -56,13 +56,13 @@ pub(super) async fn with_uploads(count: usize) -> World {
 }
 
 #[tokio::test]
-async fn who_lost_the_lease_of_a_shard_writes_nothing() {
+async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
-    let shards = [NewShard { policy: policy.name.clone(), range, closing: true }];
+    let shards = [NewShard { policy: policy.name.clone(), range, finalizes: true }];
     // Lapses at once.
     let new = NewRun { lease: Duration::ZERO, ..audit_of(&world, &policy.name, &shards) };
     let now = world.clock.now();
@@ -88,7 +88,7 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     let mark = Mark {
         at: Some((Stage::Compare, Some("tracks/0".into()))),
         findings: vec![finding],
-        suspects: vec![(SuspectKind::Missing, upload.id)],
+        candidates: vec![(CandidateKind::Missing, upload.id)],
         ..Mark::default()
     };
     let saved = db.shards().save(mine, LEASE, vec![change()], now, |_| mark.clone()).await.unwrap();
@@ -104,7 +104,7 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(world.get(upload.id).await, upload);
     assert_eq!(world.findings(&run).await, []);
     assert_eq!(world.shards(run.id).await[0].cursor, None);
-    assert_eq!(db.missing_candidates().count(&theirs, SuspectKind::Missing).await.unwrap(), 0);
+    assert_eq!(db.missing_candidates().count(&theirs, CandidateKind::Missing).await.unwrap(), 0);
     assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
     // The same by who holds it, all of it at once.
@@ -124,11 +124,12 @@ async fn who_lost_the_lease_of_a_shard_writes_nothing() {
 }
 
 #[tokio::test]
-async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers() {
+async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lost() {
     let world = World::new().await;
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
-    let shard = |closing| NewShard { policy: policy.name.clone(), range: range.clone(), closing };
+    let shard =
+        |finalizes| NewShard { policy: policy.name.clone(), range: range.clone(), finalizes };
     let shards: Vec<_> = (0..=8).map(|n| shard(n == 8)).collect();
     let new = NewRun { claims: 8, ..audit_of(&world, &policy.name, &shards) };
     let holder = new.holder;
@@ -149,13 +150,13 @@ async fn shards_that_end_at_once_are_ended_together_but_for_one_that_is_anothers
     assert_eq!(
         (others, going_on),
         (1, 0),
-        "the closing one waits for the one that is left: {ended:?}"
+        "the finalizing shard waits for the shard that is left: {ended:?}"
     );
     claimed[3].fence += 1;
     let last = db.shards().finish(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
-    let Finished::Shard(Some(closing)) = last else { panic!("{last:?}") };
-    assert!(closing.closing);
-    let last = db.shards().finish(&closing, done(), &listed(0), claim, now).await.unwrap();
+    let Finished::Shard(Some(finalizing)) = last else { panic!("{last:?}") };
+    assert!(finalizing.finalizes);
+    let last = db.shards().finish(&finalizing, done(), &listed(0), claim, now).await.unwrap();
     let Finished::Run(progress) = last else { panic!("{last:?}") };
     assert_eq!(progress.run.status, RunStatus::Succeeded);
     assert_eq!((progress.run.id, progress.run.counters.listed), (run.id, 36));
@@ -203,7 +204,7 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
 }
 
 #[tokio::test]
-async fn a_killed_audit_goes_on_from_its_cursors_and_counts_nothing_twice() {
+async fn a_killed_audit_continues_from_its_cursors_and_counts_nothing_twice() {
     killed(Mode::Audit, 300, 2, |shards| {
         let done = shards.iter().any(|shard| shard.status == "done");
         done && shards.iter().any(|shard| shard.status == "open" && shard.cursor.is_some())
@@ -212,7 +213,7 @@ async fn a_killed_audit_goes_on_from_its_cursors_and_counts_nothing_twice() {
 }
 
 #[tokio::test]
-async fn an_incremental_run_killed_among_its_parts_goes_on_with_the_rest() {
+async fn an_incremental_run_killed_between_parts_continues_with_the_rest() {
     // Too many to be read at once, and few enough for a single shard: it looks at part after part.
     killed(Mode::Incremental, 505, 1, |shards| {
         let [shard] = shards else { panic!("{shards:?}") };
@@ -222,7 +223,7 @@ async fn an_incremental_run_killed_among_its_parts_goes_on_with_the_rest() {
 }
 
 #[tokio::test]
-async fn a_process_that_ends_in_order_leaves_its_runs_to_others_at_once() {
+async fn a_process_that_shuts_down_releases_its_runs_at_once() {
     let world = with_uploads(40).await;
     let gate = world.store.hold(Operation::List);
     let first = world.process(|_| {}).await;
@@ -281,7 +282,7 @@ async fn a_cancelled_run_ends_in_whichever_process_works_on_it() {
 }
 
 #[tokio::test]
-async fn an_incremental_run_with_nothing_to_do_asks_the_store_nothing() {
+async fn an_incremental_run_with_nothing_to_do_sends_no_requests_to_the_store() {
     let world = with_uploads(5).await;
     world.reconcile(Mode::Incremental).await;
     world.pass(chrono::TimeDelta::hours(30));
@@ -302,14 +303,14 @@ async fn an_incremental_run_with_nothing_to_do_asks_the_store_nothing() {
 }
 
 #[tokio::test]
-async fn a_run_of_a_policy_that_is_not_configured_any_more_fails() {
+async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let world = with_uploads(3).await;
     let (kept, gone) = (PolicyName::default(), PolicyName::new("gone"));
     let range = world.app.policies[&kept].prefix.whole();
     let shard = |policy: &PolicyName| NewShard {
         policy: policy.clone(),
         range: Some(range.clone()),
-        closing: true,
+        finalizes: true,
     };
     let new = NewRun {
         id: RunId(world.app.ids.uuid()),
@@ -331,7 +332,7 @@ async fn a_run_of_a_policy_that_is_not_configured_any_more_fails() {
 }
 
 #[tokio::test]
-async fn a_group_of_schedulers_starts_one_run_a_tick() {
+async fn several_schedulers_start_one_run_per_tick() {
     let world = World::new().await;
     let schedules = Schedules { incremental: Some("* * * * * *".into()), ..Schedules::default() };
     let mut group = Vec::new();

@@ -167,7 +167,7 @@ async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
 }
 
 #[tokio::test]
-async fn the_checksum_that_a_file_is_sent_with_is_the_one_that_is_noted() {
+async fn the_checksum_that_a_file_is_sent_with_is_recorded() {
     let world = World::new().await;
     for size in [1000, 9000] {
         let track = world.track().await;
@@ -208,7 +208,7 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
 }
 
 #[tokio::test]
-async fn a_store_that_dies_in_the_middle_of_a_direct_upload_leaves_no_parts() {
+async fn a_store_that_fails_during_a_direct_upload_keeps_no_parts() {
     let world = World::new().await;
     let track = world.track().await;
     let down = || StoreError::Unavailable("down".into());
@@ -221,8 +221,8 @@ async fn a_store_that_dies_in_the_middle_of_a_direct_upload_leaves_no_parts() {
 }
 
 #[tokio::test]
-async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_finds_no_place_and_takes_turns()
- {
+async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_without_a_permit_takes_turns()
+{
     const SPARE: usize = 4;
     let world = Arc::new(World::new().await);
     let gate = world.store.hold(Operation::UploadPart);

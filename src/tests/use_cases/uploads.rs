@@ -146,7 +146,7 @@ async fn two_confirmations_at_once_are_one_transition() {
 }
 
 #[tokio::test]
-async fn an_object_replaced_while_it_is_judged_is_judged_again() {
+async fn an_object_that_is_replaced_during_validation_is_validated_again() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;

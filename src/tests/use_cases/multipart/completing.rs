@@ -12,7 +12,7 @@ use super::{SIZE, complete, declared, open_multiparts, send, world};
 use crate::support::mp3;
 
 #[tokio::test]
-async fn part_numbers_out_of_range_doubled_or_missing_are_refused() {
+async fn part_numbers_that_are_out_of_range_repeated_or_missing_are_refused() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let too_many: Vec<i64> = vec![1; 1001];
@@ -36,7 +36,7 @@ async fn part_numbers_out_of_range_doubled_or_missing_are_refused() {
 }
 
 #[tokio::test]
-async fn a_hole_or_a_part_of_another_size_is_named_and_can_be_mended() {
+async fn a_missing_part_or_a_part_of_another_size_is_named_and_can_be_sent_again() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let file = mp3(SIZE, 1);
@@ -60,7 +60,7 @@ async fn a_hole_or_a_part_of_another_size_is_named_and_can_be_mended() {
 }
 
 #[tokio::test]
-async fn a_completion_whose_answer_was_lost_is_found_finished() {
+async fn a_completion_whose_response_was_lost_succeeds_when_it_is_repeated() {
     let world = world().await;
     for head_fails in [false, true] {
         let upload = world.create(declared(SIZE)).await;
@@ -135,7 +135,7 @@ async fn a_delete_during_a_completion_ends_the_upload_and_its_object() {
 }
 
 #[tokio::test]
-async fn a_write_once_completion_leaves_an_object_that_is_there_and_drops_its_parts() {
+async fn a_write_once_completion_keeps_an_existing_object_and_aborts_its_parts() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     assert!(upload.write_once);

@@ -13,7 +13,7 @@ use super::{MIB, SIZE, complete, declared, open_multiparts, send, world};
 use crate::support::mp3;
 
 #[tokio::test]
-async fn part_urls_move_the_deadline_up_to_the_maximum_and_presign_gives_more() {
+async fn part_urls_extend_the_deadline_up_to_the_maximum_and_a_renewal_extends_it_further() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let (hour, day) = (TimeDelta::hours(1), TimeDelta::hours(24));
@@ -38,7 +38,7 @@ async fn part_urls_move_the_deadline_up_to_the_maximum_and_presign_gives_more() 
 }
 
 #[tokio::test]
-async fn an_upload_that_expired_is_aborted_and_renewed_with_a_new_one_of_the_store() {
+async fn an_expired_multipart_upload_is_aborted_and_its_renewal_opens_a_new_one() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let file = mp3(SIZE, 1);
@@ -59,7 +59,7 @@ async fn an_upload_that_expired_is_aborted_and_renewed_with_a_new_one_of_the_sto
 }
 
 #[tokio::test]
-async fn parts_that_still_come_keep_an_upload_from_expiring() {
+async fn an_upload_does_not_expire_while_parts_arrive() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let id = upload.multipart_id.as_deref().unwrap();
@@ -82,7 +82,7 @@ async fn parts_that_still_come_keep_an_upload_from_expiring() {
 }
 
 #[tokio::test]
-async fn an_upload_that_the_store_aborted_by_itself_is_mended_by_presign() {
+async fn an_upload_that_the_store_aborted_is_repaired_by_a_renewal() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     let old = upload.multipart_id.clone().unwrap();
@@ -111,7 +111,7 @@ async fn a_creation_whose_store_is_down_leaves_nothing_pending() {
 }
 
 #[tokio::test]
-async fn a_row_without_an_open_upload_is_repaired_by_whoever_needs_it() {
+async fn a_row_without_a_multipart_id_is_repaired_by_the_next_request() {
     let world = world().await;
     let upload = world.create(declared(SIZE)).await;
     world.pass_the_deadline();
