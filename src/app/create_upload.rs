@@ -11,6 +11,7 @@ use crate::db::idempotency::Claim;
 use crate::domain::limits::{MAX_METADATA_LEN, MAX_OBJECT_SIZE, MAX_PUT_SIZE};
 use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
+use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
 use crate::storage::Store;
@@ -101,8 +102,10 @@ impl App {
         let policy = self.policy(new.policy.as_ref())?;
         let store = self.store_of(policy)?;
         let strategy = choose_strategy(policy, store, &new);
-        let new = NewUpload { strategy: Some(strategy), ..new };
+        let mut new = NewUpload { strategy: Some(strategy), ..new };
         check(policy, store, &new, strategy)?;
+        // The generic type says nothing about the file: it counts as undeclared.
+        new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let track = new.track;
         let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));

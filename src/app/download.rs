@@ -12,6 +12,15 @@ use crate::storage::signer::{GetRequest, SignedRequest};
 /// How long a download URL is valid: long enough to follow it, too short to share it.
 const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
+/// Caches of the client only: the URL belongs to one user.
+const CACHE_CONTROL: &str = "private";
+
+/// The language tag for an undetermined language (BCP 47).
+const UNKNOWN_LANGUAGE: &str = "und";
+
+/// The media type of a file whose type is unknown.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
 impl App {
     /// A signed GET of the file that a track is bound to.
     pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<SignedRequest> {
@@ -28,9 +37,13 @@ impl App {
         }
         let (_, store) = self.rules_of(&upload)?;
         let facts = upload.state.facts();
+        // A client can store any value of these headers with the object, so all are overridden.
+        let content_type = facts.and_then(|facts| facts.content_type.clone());
         let request = GetRequest {
             content_disposition: Some(content_disposition(upload.declared.filename.as_deref())),
-            content_type: facts.and_then(|facts| facts.content_type.clone()),
+            content_type: Some(content_type.unwrap_or_else(|| UNKNOWN_TYPE.to_owned())),
+            cache_control: Some(CACHE_CONTROL.to_owned()),
+            content_language: Some(UNKNOWN_LANGUAGE.to_owned()),
             version_id: facts.and_then(|facts| facts.version_id.clone()),
         };
         Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)

@@ -5,10 +5,10 @@ use futures_util::TryStreamExt;
 
 use super::{App, AppError, MAX_TRIES, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
-use crate::domain::sniff::{self, SNIFF_LEN};
+use crate::domain::rules::{Pass, ReceivedObject, Violation};
+use crate::domain::sniff::SNIFF_LEN;
 use crate::domain::transition::{Absence, Event, Observation};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
-use crate::domain::verdict::ReceivedObject;
 use crate::domain::{Policy, Status, Timestamp, Upload};
 use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
@@ -87,7 +87,7 @@ async fn last_part(
     }
 }
 
-type Verdict = std::result::Result<(), crate::domain::verdict::RejectReason>;
+type Verdict = std::result::Result<(), crate::domain::RejectReason>;
 
 async fn validate(
     upload: &Upload,
@@ -102,32 +102,27 @@ async fn validate(
     } else {
         store.objects.read(key, 0..probe, &meta.etag).await?
     };
-    let mut arrival = ReceivedObject {
+    let received = ReceivedObject {
         size: meta.size,
         content_type: meta.content_type.as_deref(),
+        content_encoding: meta.content_encoding.as_deref(),
         head: &head,
         checksum: None,
     };
-    // The cheap rules first: bytes that break one of them are never read whole. A declared
-    // checksum equals itself here, and is compared with the object's own below.
-    arrival.checksum = upload.declared.checksum.as_ref();
-    let mut verdict = policy.judge(&upload.declared, &arrival);
+    // An object that breaks a rule of the first pass is not read whole for its checksum.
+    let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
     let mut checksum = None;
-    if verdict.is_ok()
+    if result.is_ok()
         && let Some(wanted) = comparable(upload, policy, store, meta)
     {
         let found = checksum_of(store, key, meta, wanted).await?;
-        if upload.declared.checksum.is_some() {
-            arrival.checksum = Some(&found);
-            verdict = policy.judge(&upload.declared, &arrival);
-        }
+        let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
+        result = policy.validate(&upload.declared, &received, Pass::All);
         checksum = Some(found);
     }
     // Recorded if it costs nothing, so that other bytes are recognised later.
     let checksum = checksum.or_else(|| etag_md5(store, meta));
-    let content_type = sniff::media_type(&head)
-        .map(str::to_owned)
-        .or_else(|| sniff::informative(meta.content_type.as_deref()));
+    let content_type = policy.media_type(&received);
     let facts = ObjectFacts {
         etag: meta.etag.clone(),
         version_id: meta.version_id.clone(),
@@ -135,7 +130,7 @@ async fn validate(
         content_type,
         checksum,
     };
-    Ok((facts, verdict))
+    Ok((facts, result.map_err(|Violation { reason, .. }| reason)))
 }
 
 /// The checksum to compare with the object's: the declared checksum, or the checksum on record

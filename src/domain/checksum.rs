@@ -1,4 +1,4 @@
-//! Checksums as S3 knows them: algorithm, value, and a running hasher.
+//! The checksums that S3 supports: algorithm, value, and an incremental hasher.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,8 +52,8 @@ impl Algorithm {
         }
     }
 
-    /// The value of `x-amz-sdk-checksum-algorithm`; `None` for MD5, which has a header
-    /// of its own since before that scheme.
+    /// The value of `x-amz-sdk-checksum-algorithm`. `None` for MD5, whose header is older than that
+    /// scheme.
     pub fn sdk_name(self) -> Option<&'static str> {
         match self {
             Self::Sha256 => Some("SHA256"),
@@ -64,7 +64,7 @@ impl Algorithm {
         }
     }
 
-    /// The value's length in bytes before base64.
+    /// The length of the value in bytes, before base64.
     pub fn digest_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -89,7 +89,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// Why a checksum can't be taken.
+/// Why a checksum is invalid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ChecksumError {
     /// No such algorithm.
@@ -98,7 +98,7 @@ pub enum ChecksumError {
     /// Not base64.
     #[error("value is not base64")]
     Encoding,
-    /// Base64 of another number of bytes.
+    /// Base64 of the wrong number of bytes.
     #[error("a {} value is base64 of {} bytes", .0, .0.digest_len())]
     Length(Algorithm),
 }

@@ -1,15 +1,14 @@
-//! Recognises a `multipart/form-data` body that was stored as if it were the file.
+//! Recognises a `multipart/form-data` body that was stored as the object.
 //!
-//! `curl -F file=@x.mp3 URL` wraps the bytes in a form (RFC 7578). A presigned PUT stores
-//! whatever it is sent, so the bucket then holds boundary lines around the file and no
-//! player opens it. The check looks at the bytes alone: the content type is the client's
-//! word.
+//! `curl -F file=@x.mp3 URL` wraps the file in a form (RFC 7578). A presigned PUT stores the whole
+//! body, so the object contains boundary lines around the file and no player opens it. Only the
+//! bytes count: the stored content type is unreliable.
 
-/// How many of an object's first bytes the check needs: a boundary line of at most 72
-/// bytes (RFC 2046, 5.1.1) and the first part's header lines.
+/// How many of the first bytes the check reads: a boundary line of at most 72 bytes (RFC 2046,
+/// 5.1.1) and the header lines of the first part.
 pub const ENVELOPE_PROBE_LEN: usize = 1024;
 
-/// Whether `head`, the first bytes of an object, opens a form.
+/// Whether `head`, the first bytes of an object, is the start of a form.
 pub fn is_form_envelope(head: &[u8]) -> bool {
     let probe = &head[..head.len().min(ENVELOPE_PROBE_LEN)];
     let mut lines =
@@ -60,7 +59,7 @@ mod tests {
         }
 
         #[test]
-        fn only_what_begins_with_a_boundary_and_holds_the_header_is_one(
+        fn a_form_starts_with_a_boundary_and_contains_the_header(
             bytes in prop_oneof![mutated(form()), prop::collection::vec(any::<u8>(), 0..200)],
         ) {
             let head = &bytes[..bytes.len().min(ENVELOPE_PROBE_LEN)];
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_curl_and_browsers_send_is_recognised() {
+    fn forms_of_curl_and_browsers_are_recognised() {
         let curl = b"--------------------------d74496d66958873e\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\nID3";
         let chrome =
             b"------WebKitFormBoundaryABC\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n";
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_only_looks_like_one_is_not() {
+    fn a_file_that_is_similar_to_a_form_is_not_one() {
         let long = [b'-'; 100];
         for file in [
             &b""[..],

@@ -1,10 +1,8 @@
-//! The pure heart of the service: what an upload is, which states it passes through and
-//! what an observation of the bucket means for it.
+//! The pure core of the service: uploads, their states, and the rules.
 //!
-//! Nothing here is async, talks to a database, a store or the network, or reads the
-//! clock. To add a rule: put it in [`policy`] when it judges a declaration, in [`verdict`]
-//! when it judges bytes, in [`transition`] when it changes a state, in [`reconcile`] when it
-//! compares a row with an object; then extend the table test beside it.
+//! Nothing here is async, uses a database, a store or the network, or reads the clock. A rule
+//! about declared values belongs to [`policy`], about received bytes to [`rules`], about states to
+//! [`transition`], about rows compared with objects to [`reconcile`]. Each has a table test.
 
 pub mod address;
 pub mod api_key;
@@ -20,13 +18,14 @@ pub mod limits;
 pub mod parts;
 pub mod policy;
 pub mod reconcile;
+pub mod reject_reason;
+pub mod rules;
 pub mod run;
 pub mod scope;
 pub mod sniff;
 pub mod track;
 pub mod transition;
 pub mod upload;
-pub mod verdict;
 pub mod webhook;
 
 pub use checksum::{Algorithm, Checksum};
@@ -36,6 +35,7 @@ pub use ids::{IdSource, Owner, RunId, TrackId, UploadId};
 pub use key::{KeyRange, ObjectKey, Prefix, Shard};
 pub use parts::PartPlan;
 pub use policy::{Policy, PolicyName};
+pub use reject_reason::RejectReason;
 pub use scope::{Scope, Scopes};
 pub use track::Track;
 pub use upload::{Status, Upload};

@@ -1,74 +1,46 @@
-//! What a policy allows of what clients declare. What it thinks of the bytes: [`super::verdict`].
+//! A policy, and its rules for declared values. The rules for received bytes: [`super::rules`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::TimeDelta;
 
+pub use super::ids::PolicyName;
 use super::key::Prefix;
 use super::sniff;
 use super::upload::Declared;
 
-/// The longest filename, in bytes: what file systems take.
+/// The longest filename, in bytes: the limit of common file systems.
 pub const MAX_FILENAME_LEN: usize = 255;
 
-/// The name of a policy, as in the configuration: `[policies.<name>]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct PolicyName(String);
-
-impl PolicyName {
-    /// A name as configured or as a row has it.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for PolicyName {
-    fn default() -> Self {
-        Self::new("tracks")
-    }
-}
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What becomes of bytes that land after their upload expired.
+/// How bytes are treated that arrive after the expiry of their upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Late {
-    /// They are verified and taken, marked `late`.
+    /// They are verified and accepted, marked `late`.
     Accept,
     /// They are rejected with reason `late`.
     Reject,
 }
 
-/// What becomes of a verified object whose bytes change.
+/// How a verified object is treated if its bytes change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overwrite {
-    /// The new bytes are verified afresh.
+    /// The new bytes are verified again.
     Accept,
     /// The upload is rejected with reason `overwritten`.
     Reject,
 }
 
-/// The rules of one kind of upload.
+/// The configuration of one kind of upload.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Its name.
     pub name: PolicyName,
     /// The store's name: `[storage.<name>]`.
     pub store: String,
-    /// What its keys begin with.
+    /// The prefix of its keys.
     pub prefix: Prefix,
     /// The largest file, in bytes.
     pub max_size: u64,
@@ -76,32 +48,32 @@ pub struct Policy {
     pub allowed_extensions: Vec<String>,
     /// Lower-case media types; empty allows all.
     pub allowed_content_types: Vec<String>,
-    /// How long a URL lives by default.
+    /// The default lifetime of a URL.
     pub url_ttl: TimeDelta,
-    /// How long a URL may live at most.
+    /// The maximum lifetime of a URL.
     pub max_url_ttl: TimeDelta,
-    /// How long after a URL's expiry bytes may still land: S3 checks the signature when
-    /// a request starts.
+    /// How long after a URL's expiry bytes can still arrive: S3 checks the signature when a request
+    /// starts.
     pub grace: TimeDelta,
-    /// `None`: write once where a content type or a size is declared.
+    /// `None`: write once if a content type or a size is declared.
     pub write_once: Option<bool>,
-    /// From this size up `auto` means multipart, in bytes.
+    /// The size from which `auto` means multipart, in bytes.
     pub multipart_threshold: u64,
     /// The size of a part, in bytes.
     pub part_size: u64,
-    /// What becomes of late bytes.
+    /// How late bytes are treated.
     pub late: Late,
-    /// What becomes of changed bytes.
+    /// How changed bytes are treated.
     pub overwrite: Overwrite,
-    /// How long a rejected object is kept for people to look at.
+    /// How long a rejected object is kept for inspection.
     pub rejected_retention: TimeDelta,
     /// How long a replaced object is kept.
     pub replaced_retention: TimeDelta,
-    /// How many bytes may be read to check a checksum that the store does not keep.
+    /// The largest object, in bytes, that is read to compute a checksum that the store does not keep.
     pub verify_max_read: u64,
 }
 
-/// Sentences by field, as the API reports them.
+/// Error messages by field, as the API reports them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct FieldErrors(pub BTreeMap<String, Vec<String>>);
 
@@ -117,32 +89,32 @@ impl fmt::Display for FieldErrors {
 }
 
 impl FieldErrors {
-    /// Adds a sentence about a field.
+    /// Adds a message about a field.
     pub fn add(&mut self, field: &str, sentence: impl Into<String>) {
         self.0.entry(field.to_owned()).or_default().push(sentence.into());
     }
 
-    /// One sentence about one field.
+    /// One message about one field.
     pub fn one(field: &str, sentence: impl Into<String>) -> Self {
         let mut errors = Self::default();
         errors.add(field, sentence);
         errors
     }
 
-    /// `Ok` when nothing was added.
+    /// `Ok` if there is no message.
     pub fn into_result(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
 }
 
 impl Policy {
-    /// The sentence for a file over the limit.
+    /// The message for a file over the limit.
     pub fn too_large(&self) -> String {
         format!("File is larger than max_size={}", self.max_size)
     }
 
-    /// Judges what a client declares before anything is created. `size_field` is the one
-    /// that sizes are reported on: `size` for a declaration, `file` for a file at hand.
+    /// Checks declared values before an upload is created. Errors about the size are reported for
+    /// `size_field`: `size` for a declaration, `file` for a file in the request.
     pub fn check_declared(&self, declared: &Declared, size_field: &str) -> Result<(), FieldErrors> {
         let mut errors = FieldErrors::default();
         if let Some(name) = &declared.filename {
@@ -187,7 +159,7 @@ impl Policy {
             essence.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
         if !printable || !shaped || content_type.len() > 255 {
             errors.add("content_type", "Must be a media type such as audio/mpeg");
-        } else if !self.allows_type(&essence.to_ascii_lowercase()) {
+        } else if !sniff::is_generic(essence) && !self.allows_type(&essence.to_ascii_lowercase()) {
             let allowed = self.allowed_content_types.join(", ");
             errors.add("content_type", format!("Must be one of: {allowed}"));
         }
@@ -199,15 +171,15 @@ impl Policy {
             || self.allowed_content_types.iter().any(|allowed| sniff::canonical(allowed) == wanted)
     }
 
-    /// Whether a URL for these declarations is signed to be used once.
-    pub fn writes_once(&self, asked: Option<bool>, declared: &Declared) -> bool {
+    /// Whether the URL for these declarations can be used only once.
+    pub fn writes_once(&self, requested: Option<bool>, declared: &Declared) -> bool {
         let described = declared.content_type.is_some() || declared.size.is_some();
         let by_policy = || match self.write_once {
-            // A bare URL must work with a bare PUT, whatever the policy says.
+            // Without declarations, a PUT without extra headers must work.
             Some(once) => once && *declared != Declared::default(),
             None => described,
         };
-        asked.unwrap_or_else(by_policy)
+        requested.unwrap_or_else(by_policy)
     }
 }
 
@@ -238,7 +210,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn declarations_are_answered_with_a_sentence_for_each_field() {
+    fn each_invalid_declaration_has_a_message_for_its_field() {
         let declared = Declared {
             filename: Some("../evil.exe".into()),
             content_type: Some("image/png".into()),
@@ -260,5 +232,15 @@ pub(crate) mod tests {
             checksum: None,
         };
         assert_eq!(tracks().check_declared(&good, "size"), Ok(()));
+    }
+
+    #[test]
+    fn a_generic_content_type_says_nothing_and_is_accepted() {
+        for generic in
+            ["application/octet-stream", "Binary/Octet-Stream", "application/octet-stream; x=y"]
+        {
+            let declared = Declared { content_type: Some(generic.into()), ..Declared::default() };
+            assert_eq!(tracks().check_declared(&declared, "size"), Ok(()), "{generic}");
+        }
     }
 }

@@ -5,10 +5,10 @@
 
 use super::clock::Timestamp;
 use super::policy::{Late, Overwrite, Policy};
+use super::reject_reason::RejectReason;
 use super::upload::{
     ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
 };
-use super::verdict::RejectReason;
 
 /// An event about an upload.
 #[derive(Debug, Clone)]

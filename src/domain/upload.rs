@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 
 use super::checksum::Checksum;
 use super::clock::Timestamp;
+use super::ids::PolicyName;
 use super::ids::{Owner, TrackId, UploadId};
 use super::key::ObjectKey;
 use super::parts::PartPlan;
-use super::policy::PolicyName;
-use super::verdict::RejectReason;
+use super::reject_reason::RejectReason;
 
 /// What the client said of the file beforehand. All of it is optional; what is there is
 /// signed into the URL and checked again on arrival.

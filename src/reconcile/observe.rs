@@ -9,11 +9,11 @@ use super::progress::At;
 use super::report::finding_of;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
+use crate::domain::RejectReason;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{CandidateKind, Stage};
 use crate::domain::transition::{Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
-use crate::domain::verdict::RejectReason;
 use crate::domain::{Status, Upload};
 
 /// What to do with a row.

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::reconcile::shards::Mark;
+use crate::domain::RejectReason;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, RunShard, Stage};
 use crate::domain::upload::State;
-use crate::domain::verdict::RejectReason;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
 /// The counters, findings and candidates of a shard.

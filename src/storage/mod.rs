@@ -92,6 +92,8 @@ pub struct ObjectMeta {
     pub size: u64,
     /// The Content-Type stored with the object.
     pub content_type: Option<String>,
+    /// The Content-Encoding stored with the object.
+    pub content_encoding: Option<String>,
     /// Checksums of the whole object that the store keeps, without composite checksums.
     pub checksums: Vec<Checksum>,
     /// Encrypted with a customer or KMS key: the ETag is then not a digest of the bytes (S3 API
@@ -108,6 +110,8 @@ pub struct ObjectMeta {
 pub struct PutOptions {
     /// Stored with the object.
     pub content_type: Option<String>,
+    /// Stored with the object.
+    pub content_encoding: Option<String>,
     /// Stored with the object.
     pub metadata: BTreeMap<String, String>,
     /// Checked by the store if it can.

@@ -82,13 +82,17 @@ pub struct PutRequest {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A download.
+/// A download. A header that is `None` is returned as it was stored with the object.
 #[derive(Debug, Default, Clone)]
 pub struct GetRequest {
     /// The `Content-Disposition` of the response.
     pub content_disposition: Option<String>,
     /// The `Content-Type` of the response.
     pub content_type: Option<String>,
+    /// The `Cache-Control` of the response.
+    pub cache_control: Option<String>,
+    /// The `Content-Language` of the response.
+    pub content_language: Option<String>,
     /// The version to read, in a bucket with versioning.
     pub version_id: Option<String>,
 }

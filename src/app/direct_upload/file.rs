@@ -7,9 +7,9 @@ use crate::app::{AppError, Result};
 use crate::domain::Policy;
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::limits::MAX_PARTS;
-use crate::domain::sniff::{self, SNIFF_LEN};
+use crate::domain::rules::{Pass, ReceivedObject};
+use crate::domain::sniff::SNIFF_LEN;
 use crate::domain::upload::Declared;
-use crate::domain::verdict::{ReceivedObject, RejectReason};
 
 /// The body, cut into parts, measured and hashed.
 pub(super) struct File<'a, B> {
@@ -130,29 +130,16 @@ where
             _ => self.size,
         };
         let head = &first[..first.len().min(SNIFF_LEN)];
-        let arrival = ReceivedObject { size, content_type: None, head, checksum: None };
-        self.media_type = sniff::media_type(head).map(str::to_owned);
+        let received = ReceivedObject {
+            size,
+            content_type: None,
+            content_encoding: None,
+            head,
+            checksum: None,
+        };
+        self.media_type = self.policy.media_type(&received);
         self.policy
-            .judge(declared, &arrival)
-            .map_err(|reason| AppError::field("file", message(self.policy, reason)))
-    }
-}
-
-/// The message for a rule that the bytes break.
-pub(super) fn message(policy: &Policy, reason: RejectReason) -> String {
-    match reason {
-        RejectReason::MultipartEnvelope => {
-            "File is a multipart/form-data body, not the file inside it".to_owned()
-        }
-        RejectReason::Empty => "File is empty".to_owned(),
-        RejectReason::TooLarge => policy.too_large(),
-        RejectReason::SizeMismatch => "File has another size than declared".to_owned(),
-        RejectReason::ContentMismatch => {
-            let allowed = policy.allowed_content_types.join(", ");
-            format!("File's content is none of: {allowed}")
-        }
-        RejectReason::ChecksumMismatch | RejectReason::Late | RejectReason::Overwritten => {
-            format!("File was rejected: {}", reason.name())
-        }
+            .validate(declared, &received, Pass::WithoutChecksum)
+            .map_err(|violation| AppError::field("file", violation.message))
     }
 }

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use futures_util::Stream;
 
-use super::file::{File, message};
+use super::file::File;
 use super::parts::Parts;
 use crate::app::{App, AppError, Result};
 use crate::domain::checksum::Checksum;
+use crate::domain::rules::size_mismatch;
 use crate::domain::transition::Event;
-use crate::domain::verdict::RejectReason;
 use crate::domain::{Policy, Status, Upload};
 use crate::storage::{Part, PartIntegrity, PutOptions, Store, StoreError, Written};
 
@@ -141,8 +141,7 @@ impl Transfer<'_> {
     fn check_size(&self, size: u64) -> Result<()> {
         match self.upload.declared.size {
             Some(declared) if declared != size => {
-                let reason = RejectReason::SizeMismatch;
-                Err(AppError::field("file", message(self.policy, reason)))
+                Err(AppError::field("file", size_mismatch(declared, size)))
             }
             _ => Ok(()),
         }

@@ -57,6 +57,7 @@ impl Object {
             content_type: Some(
                 self.options.content_type.clone().unwrap_or("binary/octet-stream".into()),
             ),
+            content_encoding: self.options.content_encoding.clone(),
             checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
             last_modified: Some(self.last_modified),
             keyed: false,

@@ -18,13 +18,15 @@ const MARKER_SEPARATOR: char = '\n';
 impl S3 {
     pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<String> {
         // The condition belongs to the completion.
-        let PutOptions { content_type, metadata, checksum, if_none_match: _ } = options;
+        let PutOptions { content_type, content_encoding, metadata, checksum, if_none_match: _ } =
+            options;
         let mut create = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
-            .set_content_type(content_type.clone());
+            .set_content_type(content_type.clone())
+            .set_content_encoding(content_encoding.clone());
         for (name, value) in metadata {
             create = create.metadata(name, value);
         }

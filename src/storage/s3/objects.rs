@@ -73,13 +73,15 @@ impl ObjectStore for S3 {
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        let PutOptions { content_type, metadata, checksum, if_none_match } = options;
+        let PutOptions { content_type, content_encoding, metadata, checksum, if_none_match } =
+            options;
         let mut put = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(key)
             .set_content_type(content_type.clone())
+            .set_content_encoding(content_encoding.clone())
             .set_if_none_match(if_none_match.then(|| "*".to_owned()))
             .body(SdkStream::from(body));
         for (name, value) in metadata {
@@ -261,6 +263,7 @@ fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
         last_modified: head.last_modified().and_then(timestamp),
         version_id: head.version_id.filter(|version| version != "null"),
         content_type: head.content_type,
+        content_encoding: head.content_encoding,
         metadata: head.metadata.unwrap_or_default().into_iter().collect(),
     })
 }

@@ -8,9 +8,9 @@ use chrono::TimeDelta;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::domain::RejectReason;
 use upload_coordinator::domain::run::Run;
 use upload_coordinator::domain::upload::{RemoveReason, State};
-use upload_coordinator::domain::verdict::RejectReason;
 use upload_coordinator::domain::{Clock as _, Status, Upload};
 use upload_coordinator::storage::PutOptions;
 

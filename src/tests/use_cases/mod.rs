@@ -7,6 +7,7 @@ mod migrations;
 mod multipart;
 mod planning;
 mod purging;
+mod real_files;
 mod reconciling;
 mod reconciling_trouble;
 mod renewing;

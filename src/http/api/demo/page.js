@@ -21,6 +21,7 @@ const ACTIONS = {
 
 const REASONS = {
   "content-mismatch": "wrong type. What is in the file is not what its name says",
+  "content-encoding": "it is stored with a Content-Encoding, so it can't be played",
   "multipart-envelope": "a web form was sent in place of the file",
   "checksum-mismatch": "the bytes are not the ones that were announced",
   "size-mismatch": "it is not as long as was announced",

@@ -115,9 +115,11 @@ impl Signer for Presigner {
         now: Timestamp,
         expires_in: TimeDelta,
     ) -> Result<SignedRequest, SignError> {
-        let mut query = Vec::with_capacity(3);
+        let mut query = Vec::with_capacity(5);
         for (name, value) in [
+            ("response-cache-control", &request.cache_control),
             ("response-content-disposition", &request.content_disposition),
+            ("response-content-language", &request.content_language),
             ("response-content-type", &request.content_type),
             ("versionId", &request.version_id),
         ] {

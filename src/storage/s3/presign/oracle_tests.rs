@@ -212,6 +212,8 @@ proptest! {
         let get = GetRequest {
             content_disposition: Some(text.clone()),
             content_type: terms.content_type.clone(),
+            cache_control: Some(text.clone()),
+            content_language: Some(text.clone()),
             version_id: Some(text.clone()),
         };
         let part = PartRequest { content_length: terms.content_length, checksum: terms.checksum.clone() };

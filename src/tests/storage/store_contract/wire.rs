@@ -175,6 +175,8 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
             r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into(),
         ),
         content_type: Some("audio/mpeg".into()),
+        cache_control: Some("private".into()),
+        content_language: Some("und".into()),
         version_id: None,
     };
     let signed = on.store.signer.get(&key, &terms, now(), HOUR).await.unwrap();
@@ -183,6 +185,8 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
     let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(Some(header("content-disposition")), terms.content_disposition);
     assert_eq!(Some(header("content-type")), terms.content_type);
+    assert_eq!(Some(header("cache-control")), terms.cache_control);
+    assert_eq!(Some(header("content-language")), terms.content_language);
     assert_eq!(answer.bytes().await.unwrap(), "abc");
     let mut other = signed.clone();
     other.url = other.url.replacen("audio%2Fmpeg", "text%2Fhtml", 1);

@@ -1,0 +1,63 @@
+//! Why an object was rejected.
+
+use std::str::FromStr;
+
+/// Why an object was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// The bytes are a form that contains the file, not the file itself.
+    MultipartEnvelope,
+    /// The object is stored with a content coding, for example gzip.
+    ContentEncoding,
+    /// The object has no bytes.
+    Empty,
+    /// The object is larger than the policy allows.
+    TooLarge,
+    /// The size differs from the declared size.
+    SizeMismatch,
+    /// The checksum differs from the declared checksum.
+    ChecksumMismatch,
+    /// The content is of no allowed type.
+    ContentMismatch,
+    /// The bytes arrived after the expiry, and the policy has `late = "reject"`.
+    Late,
+    /// Other bytes replaced the verified ones.
+    Overwritten,
+}
+
+impl RejectReason {
+    const ALL: [Self; 9] = [
+        Self::MultipartEnvelope,
+        Self::ContentEncoding,
+        Self::Empty,
+        Self::TooLarge,
+        Self::SizeMismatch,
+        Self::ChecksumMismatch,
+        Self::ContentMismatch,
+        Self::Late,
+        Self::Overwritten,
+    ];
+
+    /// The name in the API and in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MultipartEnvelope => "multipart-envelope",
+            Self::ContentEncoding => "content-encoding",
+            Self::Empty => "empty",
+            Self::TooLarge => "too-large",
+            Self::SizeMismatch => "size-mismatch",
+            Self::ChecksumMismatch => "checksum-mismatch",
+            Self::ContentMismatch => "content-mismatch",
+            Self::Late => "late",
+            Self::Overwritten => "overwritten",
+        }
+    }
+}
+
+impl FromStr for RejectReason {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).ok_or(())
+    }
+}

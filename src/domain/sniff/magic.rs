@@ -1,0 +1,21 @@
+//! Detection by magic number alone.
+
+use file_format::FileFormat;
+
+use super::names;
+
+/// The media type that says nothing about a file.
+pub(super) const GENERIC: &str = "application/octet-stream";
+
+/// The type by magic number alone.
+pub(super) fn by_magic(head: &[u8]) -> Option<&'static str> {
+    let found = FileFormat::from_bytes(head);
+    // The lookup returns a value that lives as long as the program.
+    let name = FileFormat::from_media_type(found.media_type()).first()?.media_type();
+    (name != GENERIC).then(|| names::canonical(name))
+}
+
+/// Whether a type has a magic number.
+pub(super) fn knows(media_type: &str) -> bool {
+    !FileFormat::from_media_type(media_type).is_empty()
+}
