@@ -5,8 +5,7 @@
 //! that the contract suite (`src/tests/storage/store_contract`) runs against a real server; the
 //! probe finds out what it enforces.
 //!
-//! To add another kind of store: a folder here that implements the two traits and has the kind's
-//! settings, probe, error mapping and advice; then run the contract suite against it.
+//! To add another kind of store: see [`backend`]. Then run the contract suite against it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +21,7 @@ use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::Timestamp;
 use crate::domain::reconcile::Listed;
 
+pub mod backend;
 pub mod capabilities;
 pub mod memory;
 pub mod metered;
@@ -30,6 +30,7 @@ pub mod queue;
 pub mod s3;
 pub mod signer;
 
+pub use backend::Backend;
 pub use capabilities::Capabilities;
 pub use signer::{SignError, SignedRequest, Signer};
 

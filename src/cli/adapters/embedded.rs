@@ -10,10 +10,8 @@ use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_REGION, stores};
 use crate::config::StoreConfig;
-use crate::storage::Capabilities;
-use crate::storage::s3::{S3Credentials, S3Settings};
+use crate::storage::s3::DEFAULT_REGION;
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, EmbeddedS3Error, Limits};
 
 /// The contents of `access.json`, for other processes of the same user.
@@ -89,28 +87,18 @@ impl EmbeddedServer {
         Ok(Self { own, access, region, bucket })
     }
 
-    /// The settings to connect to it as to any other store, and its capabilities.
-    pub fn settings(
-        &self,
-        name: &str,
-        store: &StoreConfig,
-    ) -> anyhow::Result<(S3Settings, Capabilities)> {
-        let url = |text: &str| url::Url::parse(text).with_context(|| format!("storage.{name}"));
-        let credentials = S3Credentials::Static {
-            access_key_id: self.access.key_id.clone(),
-            secret_access_key: SecretString::from(self.access.secret_access_key.clone()),
+    /// The store's configuration with the address and the keys of this server.
+    pub fn reachable(&self, store: &StoreConfig) -> StoreConfig {
+        StoreConfig {
+            endpoint: Some(self.access.url.clone()),
+            region: Some(self.region.clone()),
+            bucket: Some(self.bucket.clone()),
+            path_style: Some(true),
+            access_key_id: Some(self.access.key_id.clone()),
+            secret_access_key: Some(SecretString::from(self.access.secret_access_key.clone())),
             session_token: None,
-        };
-        let endpoint = url(&self.access.url)?;
-        let settings = S3Settings {
-            public_endpoint: store.public_endpoint.as_deref().map(url).transpose()?,
-            path_style: true,
-            timeouts: stores::timeouts(store),
-            ..S3Settings::new(Some(endpoint), &*self.region, &*self.bucket, credentials)
-        };
-        // It supports all that AWS does, except for event notifications.
-        let capabilities = Capabilities { notifications: Some(false), ..Capabilities::aws() };
-        Ok((settings, capabilities))
+            ..store.clone()
+        }
     }
 
     /// The URL for clients.

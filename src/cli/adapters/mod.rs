@@ -34,9 +34,6 @@ use crate::workers::WorkerSettings;
 use crate::workers::scheduler::Schedules;
 use stores::OpenedStore;
 
-/// The region of `dev`, and of stores that ignore it.
-pub const DEFAULT_REGION: &str = "us-east-1";
-
 /// The time limit of one webhook delivery.
 const WEBHOOK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 

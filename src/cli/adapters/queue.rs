@@ -3,17 +3,16 @@
 use anyhow::{Context as _, anyhow};
 use aws_sdk_s3::config::SharedHttpClient;
 
-use super::DEFAULT_REGION;
-use super::stores::{credentials, region_of_environment};
 use crate::config::{Config, SqsConfig};
 use crate::storage::probe::Check;
 use crate::storage::queue::{Queue as _, Sqs, SqsSettings};
+use crate::storage::s3::{DEFAULT_REGION, S3Credentials, region_of_environment};
 use crate::telemetry::chain;
 
 /// The queue of `[events.sqs]`; `None` if it names none. Nothing is sent yet.
 pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Option<Sqs>> {
     let Some(queue_url) = sqs.url() else { return Ok(None) };
-    let credentials = credentials(
+    let credentials = S3Credentials::configured(
         sqs.access_key_id.as_ref(),
         sqs.secret_access_key.as_ref(),
         sqs.session_token.as_ref(),

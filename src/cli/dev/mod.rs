@@ -13,6 +13,7 @@ use self::data_lock::DataLock;
 use super::adapters::{self, Adapters};
 use super::service::Service;
 use crate::config::Config;
+use crate::storage::s3::DEFAULT_REGION;
 
 /// The pages that may call the API of `dev`, besides those of `server.cors_origins`: pages of
 /// this machine, on any port. The embedded store allows every origin by itself.
@@ -59,7 +60,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
             ("storage.default.kind", "embedded"),
             ("storage.default.endpoint", ""),
             ("storage.default.bucket", "uploads"),
-            ("storage.default.region", adapters::DEFAULT_REGION),
+            ("storage.default.region", DEFAULT_REGION),
             ("storage.default.data_dir", &s3_data),
             ("storage.default.bind", &args.s3_bind.to_string()),
         ],

@@ -1,6 +1,6 @@
 //! `doctor`: checks everything that the service needs, and what each store enforces.
 //!
-//! To add a check of a store: `storage::probe`. To add one of the database: a function in
+//! To add a check of a store: the probe of its kind, for example `storage::s3::probe`. To add one of the database: a function in
 //! `database.rs`.
 
 use std::path::Path;
@@ -14,9 +14,8 @@ use super::adapters::queue;
 use super::adapters::stores::OpenedStore;
 use crate::config::{Config, StoreConfig};
 use crate::net::http_client;
+use crate::storage::Capabilities;
 use crate::storage::probe::{Check, Outcome};
-use crate::storage::s3::{CorsRule, S3};
-use crate::storage::{Capabilities, StoreError};
 use crate::telemetry::chain;
 
 mod database;
@@ -147,14 +146,13 @@ async fn examine_store(
         && let Some(check) = checks.iter_mut().find(|check| check.name == "cors")
         && check.outcome != Outcome::Pass
     {
-        *check = match fix_cors(&opened.s3, &args.origin).await {
+        *check = match opened.backend().allow_origins(&args.origin).await {
             Ok(()) => {
                 let after = opened.probe_cors(config, &args.origin).await;
                 Check { saw: format!("put a rule on the bucket; {}", after.saw), ..after }
             }
             Err(error) => {
-                let mend = "This store does not accept CORS rules over S3: allow the origin in the store's own \
-                            configuration, or in a proxy before it.";
+                let mend = opened.backend().cors_advice();
                 let saw = format!("{}; the store refused the rule: {}", check.saw, chain(&error));
                 Check { saw, mend: Some(mend.to_owned()), ..check.clone() }
             }
@@ -162,22 +160,11 @@ async fn examine_store(
     }
     let found = StoreFindings {
         name: name.to_owned(),
-        bucket: Some(opened.store.bucket.clone()),
-        public_url: Some(opened.store.signer.bucket_url()),
+        bucket: Some(opened.store().bucket.clone()),
+        public_url: Some(opened.store().signer.bucket_url()),
         checks,
         capabilities,
     };
     opened.close().await;
     found
-}
-
-/// Puts a rule for uploads first, because the first rule that matches decides. The other rules
-/// stay.
-async fn fix_cors(s3: &S3, origins: &[String]) -> Result<(), StoreError> {
-    let any = ["*".to_owned()];
-    let ours = CorsRule::for_uploads(if origins.is_empty() { &any } else { origins });
-    let mut rules = s3.get_cors().await?;
-    rules.retain(|rule| *rule != ours);
-    rules.insert(0, ours);
-    s3.put_cors(&rules).await
 }

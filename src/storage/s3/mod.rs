@@ -15,115 +15,24 @@ use aws_sdk_s3::config::{
     RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
-use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
+use secrecy::ExposeSecret as _;
 
 use super::{Capabilities, Store};
 
+mod backend;
 mod cors;
 mod errors;
 mod multipart;
 mod objects;
 mod presign;
 pub mod probe;
+mod settings;
 
+pub(super) use backend::open;
 pub use cors::CorsRule;
 pub(super) use errors::lacks_credentials;
 pub use presign::{Presigner, Target, TargetError};
-
-/// How to reach a bucket.
-#[derive(Debug, Clone)]
-pub struct S3Settings {
-    /// Where the service itself talks to; `None` is AWS's own of the region.
-    pub endpoint: Option<Url>,
-    /// The host in signed URLs, where clients reach the store by another name; `None` is
-    /// [`Self::endpoint`].
-    pub public_endpoint: Option<Url>,
-    /// As signatures name it.
-    pub region: String,
-    /// The bucket's name.
-    pub bucket: String,
-    /// The bucket in the path, not in the host.
-    pub path_style: bool,
-    /// Whom the requests are from.
-    pub credentials: S3Credentials,
-    /// How long to wait for what.
-    pub timeouts: Timeouts,
-    /// Of each call, the first included; further ones follow 5xx, throttling and timeouts
-    /// with random pauses that grow from 100 ms to 3 s.
-    pub max_attempts: u32,
-}
-
-impl S3Settings {
-    /// A bucket at an endpoint, all else by default: path style, the standard credentials,
-    /// three attempts.
-    pub fn new(
-        endpoint: Option<Url>,
-        region: impl Into<String>,
-        bucket: impl Into<String>,
-        credentials: S3Credentials,
-    ) -> Self {
-        Self {
-            path_style: endpoint.is_some(),
-            endpoint,
-            public_endpoint: None,
-            region: region.into(),
-            bucket: bucket.into(),
-            credentials,
-            timeouts: Timeouts::default(),
-            max_attempts: 3,
-        }
-    }
-}
-
-/// Where credentials come from.
-#[derive(Debug, Clone)]
-pub enum S3Credentials {
-    /// From the configuration.
-    Static {
-        /// The key's public name.
-        access_key_id: String,
-        /// The key.
-        secret_access_key: SecretString,
-        /// Of temporary credentials.
-        session_token: Option<SecretString>,
-    },
-    /// The AWS SDKs' chain: environment, profile files, web identity (EKS), container and
-    /// instance metadata.
-    Chain,
-}
-
-/// How long to wait for what. The defaults let a LAN store fail fast and a far one work.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// For a connection, TLS included. 3 s: one lost SYN is sent again after one second.
-    pub connect: Duration,
-    /// For one attempt of a call without a body, up to the answer's headers. 20 s: a cold
-    /// listing of a big bucket takes seconds.
-    pub attempt: Duration,
-    /// For such a call with all its attempts. 45 s: under the minute that proxies give.
-    pub operation: Duration,
-    /// For one attempt of a call that carries an object or a part. 120 s: a part of 16 MiB
-    /// at 1.2 Mbit/s. Also of a completion, in which a store may copy all parts.
-    pub transfer_attempt: Duration,
-    /// For such a call with all its attempts.
-    pub transfer_operation: Duration,
-    /// A body that stands still for so long is given up, in both directions.
-    pub stalled: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(3),
-            attempt: Duration::from_secs(20),
-            operation: Duration::from_secs(45),
-            transfer_attempt: Duration::from_mins(2),
-            transfer_operation: Duration::from_mins(5),
-            stalled: Duration::from_secs(20),
-        }
-    }
-}
+pub use settings::{DEFAULT_REGION, S3Credentials, S3Settings, Timeouts, region_of_environment};
 
 /// A bucket of an S3-compatible store. A clone is another handle to the same connections.
 #[derive(Debug, Clone)]
