@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use embedded_s3::{EmbeddedS3, EmbeddedS3Error, rebuild};
 use tempfile::TempDir;
 
-use super::support::{BUCKET, TestServer, config, count_files, start, start_in};
+use super::support::{BUCKET, TestServer, config, count_blobs, count_files, start, start_in};
 
 /// Stops a server as a kill does.
 fn kill(s3: TestServer) -> TempDir {
@@ -20,10 +20,8 @@ async fn stop(s3: TestServer) -> TempDir {
 }
 
 fn quarantined(dir: &Path) -> usize {
-    let files = std::fs::read_dir(dir.join("quarantine"));
-    let names = files.map(|files| files.map(|file| file.unwrap().file_name()).collect::<Vec<_>>());
-    let names = names.unwrap_or_default();
-    names.iter().filter(|name| !name.to_str().unwrap().ends_with(".json")).count()
+    let folder = dir.join("quarantine");
+    if folder.exists() { count_blobs(&folder) } else { 0 }
 }
 
 fn metadata_files(dir: &Path) -> Vec<PathBuf> {

@@ -123,12 +123,14 @@ impl TestServer {
 }
 
 pub fn count_files(dir: &Path) -> (usize, usize) {
-    let count = |path: std::path::PathBuf| {
-        let names = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name());
-        names.filter(|name| !name.to_str().unwrap().ends_with(".json")).count()
-    };
     let shards = std::fs::read_dir(dir.join("blobs")).unwrap();
-    (shards.map(|shard| count(shard.unwrap().path())).sum(), count(dir.join("tmp")))
+    (shards.map(|shard| count_blobs(&shard.unwrap().path())).sum(), count_blobs(&dir.join("tmp")))
+}
+
+/// How many files of a folder are not metadata.
+pub fn count_blobs(dir: &Path) -> usize {
+    let paths = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    paths.filter(|path| path.extension().is_none_or(|end| end != "json")).count()
 }
 
 #[derive(Debug)]
