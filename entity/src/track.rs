@@ -18,16 +18,10 @@ pub struct Model {
     pub bound_upload_id: Option<Uuid>,
     pub bound_sequence: Option<i64>,
     pub version: i64,
-    #[serde(deserialize_with = "crate::moment::read")]
+    #[serde(deserialize_with = "crate::timestamp::read")]
     pub created_at: DateTimeUtc,
-    #[serde(deserialize_with = "crate::moment::read")]
+    #[serde(deserialize_with = "crate::timestamp::read")]
     pub updated_at: DateTimeUtc,
-}
-
-crate::in_order! {
-    id, owner, title, artist_name, release_date, title_order, artist_order, release_order,
-    status, next_sequence, latest_upload_id, bound_upload_id, bound_sequence, version,
-    created_at, updated_at
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

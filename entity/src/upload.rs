@@ -18,7 +18,7 @@ pub struct Model {
     pub strategy: String,
     pub write_once: bool,
     pub metadata: Json,
-    #[serde(deserialize_with = "crate::moment::read")]
+    #[serde(deserialize_with = "crate::timestamp::read")]
     pub url_expires_at: DateTimeUtc,
     pub multipart_id: Option<String>,
     pub part_size: Option<i64>,
@@ -32,25 +32,17 @@ pub struct Model {
     pub content_type: Option<String>,
     pub checksum_algorithm: Option<String>,
     pub checksum: Option<String>,
-    #[serde(deserialize_with = "crate::moment::read_option")]
+    #[serde(deserialize_with = "crate::timestamp::read_option")]
     pub uploaded_at: Option<DateTimeUtc>,
-    #[serde(deserialize_with = "crate::moment::read_option")]
+    #[serde(deserialize_with = "crate::timestamp::read_option")]
     pub object_delete_after: Option<DateTimeUtc>,
-    #[serde(deserialize_with = "crate::moment::read_option")]
+    #[serde(deserialize_with = "crate::timestamp::read_option")]
     pub object_deleted_at: Option<DateTimeUtc>,
     pub version: i64,
-    #[serde(deserialize_with = "crate::moment::read")]
+    #[serde(deserialize_with = "crate::timestamp::read")]
     pub created_at: DateTimeUtc,
-    #[serde(deserialize_with = "crate::moment::read")]
+    #[serde(deserialize_with = "crate::timestamp::read")]
     pub updated_at: DateTimeUtc,
-}
-
-crate::in_order! {
-    id, owner, policy, track_id, track_sequence, key, filename, declared_content_type,
-    declared_size, declared_checksum_algorithm, declared_checksum, strategy, write_once,
-    metadata, url_expires_at, multipart_id, part_size, status, reason, confirmed_by, late, etag,
-    version_id, size, content_type, checksum_algorithm, checksum, uploaded_at,
-    object_delete_after, object_deleted_at, version, created_at, updated_at
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -7,7 +7,8 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
-use super::{Db, DbError, Result, sqlite_json};
+use super::engine::pool::Engine;
+use super::{DbError, Result};
 use crate::domain::api_key::{ApiKey, SecretHash};
 use crate::domain::{Owner, Scopes, Timestamp};
 
@@ -19,7 +20,7 @@ const USE_STEP: TimeDelta = TimeDelta::minutes(1);
 
 /// API keys.
 #[derive(Clone, Copy)]
-pub struct ApiKeys<'a>(pub(in crate::db) &'a Db);
+pub struct ApiKeys<'a>(pub(in crate::db) &'a Engine);
 
 impl ApiKeys<'_> {
     /// Keeps a new key.
@@ -52,7 +53,7 @@ impl ApiKeys<'_> {
 
     /// One key.
     pub async fn find(self, id: Uuid) -> Result<Option<ApiKey>> {
-        let row = sqlite_json::one(&self.0.read, Entity::find_by_id(id)).await?;
+        let row = Entity::find_by_id(id).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 

@@ -13,8 +13,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::Result;
 use super::engine::clock::time;
-use super::{Db, Result};
+use super::engine::pool::Engine;
 use crate::domain::{Owner, Timestamp};
 
 /// How long a key belongs to its request.
@@ -45,7 +46,7 @@ pub enum Reservation {
 
 /// Idempotency keys.
 #[derive(Clone, Copy)]
-pub struct Idempotency<'a>(pub(in crate::db) &'a Db);
+pub struct Idempotency<'a>(pub(in crate::db) &'a Engine);
 
 impl Idempotency<'_> {
     /// Reserves a key for a request, whose resource is to have the id `candidate`, unless an

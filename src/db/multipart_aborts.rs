@@ -11,7 +11,8 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, Que
 use sea_orm::{PaginatorTrait, QuerySelect};
 use uuid::Uuid;
 
-use super::{Db, Result};
+use super::Result;
+use super::engine::pool::Engine;
 use crate::domain::{PolicyName, Timestamp, Upload, UploadId};
 
 /// What stands before the token of an intent; no store's id begins with it.
@@ -88,7 +89,7 @@ pub(super) async fn add(
 
 /// Multipart uploads that are to be aborted.
 #[derive(Clone, Copy)]
-pub struct MultipartAborts<'a>(pub(in crate::db) &'a Db);
+pub struct MultipartAborts<'a>(pub(in crate::db) &'a Engine);
 
 impl MultipartAborts<'_> {
     /// Puts on record that a multipart upload is about to be opened; looked into from `due`

@@ -9,13 +9,14 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Db, Result};
+use super::Result;
+use super::engine::pool::Engine;
 use crate::domain::run::RunStatus;
 use crate::domain::{Status, Timestamp};
 
 /// Deletion of old rows.
 #[derive(Clone, Copy)]
-pub struct Retention<'a>(pub(in crate::db) &'a Db);
+pub struct Retention<'a>(pub(in crate::db) &'a Engine);
 
 impl Retention<'_> {
     /// Deletes a batch of findings of runs that started before a moment, or, where no

@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 use entity::{upload, webhook_delivery as delivery};
 use sea_orm::sea_query::{Alias, Expr, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, Order, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
 };
 
-use super::{Db, DbError, Result};
+use super::engine::pool::Engine;
+use super::multipart_aborts::MultipartAborts;
+use super::{DbError, Result};
+
+pub use super::engine::pool::PoolState;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{PolicyName, Status, Timestamp};
 
@@ -68,52 +71,45 @@ impl Counted {
 
 /// The newest counts.
 #[derive(Debug, Default)]
-pub(super) struct Stats {
+pub(super) struct CountCache {
     known: Mutex<Option<Counted>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl Stats {
+impl CountCache {
     fn known(&self) -> Option<Counted> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Connections of a pool.
-#[derive(Debug, Clone, Copy)]
-pub struct PoolState {
-    /// `all`, or `read` and `write`.
-    pub name: &'static str,
-    /// At work.
-    pub in_use: u64,
-    /// Open and waiting for work.
-    pub idle: u64,
-}
-
 /// Counts and ages for metrics and administrators.
 #[derive(Clone, Copy)]
-pub struct Statistics<'a>(pub(in crate::db) &'a Db);
+pub struct Stats<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) cache: &'a Arc<CountCache>,
+}
 
-impl Statistics<'_> {
+impl Stats<'_> {
     /// The counts, not older than said at the top; `None` where the first are still being
     /// made.
     pub async fn counts(self) -> Result<Option<Counted>> {
-        if let Some(known) = self.0.stats.known().filter(Counted::is_fresh) {
+        if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
             return Ok(Some(known));
         }
         // In a task of its own: it goes on when nobody waits for it any more.
-        let db = self.0.clone();
-        let counting = tokio::spawn(async move { db.stats().count().await });
+        let (engine, cache) = (self.engine.clone(), Arc::clone(self.cache));
+        let counting =
+            tokio::spawn(async move { Stats { engine: &engine, cache: &cache }.count().await });
         match tokio::time::timeout(PATIENCE, counting).await {
             Ok(Ok(counted)) => counted.map(Some),
-            Ok(Err(_)) | Err(_) => Ok(self.0.stats.known()),
+            Ok(Err(_)) | Err(_) => Ok(self.cache.known()),
         }
     }
 
     /// Counts, unless another one just has.
     async fn count(self) -> Result<Counted> {
-        let _turn = self.0.stats.turn.lock().await;
-        if let Some(known) = self.0.stats.known().filter(Counted::is_fresh) {
+        let _turn = self.cache.turn.lock().await;
+        if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
             return Ok(known);
         }
         let begun = Instant::now();
@@ -121,11 +117,11 @@ impl Statistics<'_> {
             uploads: self.count_uploads().await?,
             waiting: self.count_deliveries(DeliveryStatus::Pending).await?,
             dead: self.count_deliveries(DeliveryStatus::Dead).await?,
-            aborts: self.0.multipart_aborts().count().await?,
+            aborts: MultipartAborts(self.engine).count().await?,
         };
         let now = Instant::now();
         let counted = Counted { counts: Arc::new(counts), at: now, took: now - begun };
-        *self.0.stats.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted.clone());
+        *self.cache.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted.clone());
         Ok(counted)
     }
 
@@ -139,7 +135,7 @@ impl Statistics<'_> {
             .group_by(Column::Status)
             .group_by(Column::Policy)
             .into_tuple()
-            .all(&self.0.read)
+            .all(&self.engine.read)
             .await?;
         let read = |(status, policy, count): (String, String, i64)| {
             let corrupt =
@@ -161,7 +157,7 @@ impl Statistics<'_> {
             .expr(Expr::cust("COUNT(*)"))
             .from_subquery(some, Alias::new("some"))
             .to_owned();
-        let Some(row) = self.0.read.query_one(&count).await? else { return Ok(0) };
+        let Some(row) = self.engine.read.query_one(&count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -176,7 +172,7 @@ impl Statistics<'_> {
             .filter(Column::Policy.eq(policy.as_str()))
             .order_by(Column::CreatedAt, Order::Asc)
             .limit(1);
-        Ok(oldest.into_tuple().one(&self.0.read).await?)
+        Ok(oldest.into_tuple().one(&self.engine.read).await?)
     }
 
     /// When the newest verified uploads of a policy were created and verified.
@@ -194,27 +190,12 @@ impl Statistics<'_> {
             .order_by(Column::CreatedAt, Order::Desc)
             .limit(limit);
         let rows: Vec<(Timestamp, Option<Timestamp>)> =
-            newest.into_tuple().all(&self.0.read).await?;
+            newest.into_tuple().all(&self.engine.read).await?;
         Ok(rows.into_iter().filter_map(|(created, at)| Some((created, at?))).collect())
     }
 
-    /// The connections of this process.
+    /// The connections of this process, by pool.
     pub fn pools(self) -> Vec<PoolState> {
-        let state = |name, size: u32, idle: usize| {
-            let (size, idle) = (u64::from(size), idle as u64);
-            PoolState { name, in_use: size.saturating_sub(idle), idle }
-        };
-        match self.0.read.get_database_backend() {
-            DbBackend::Postgres => {
-                let pool = self.0.read.get_postgres_connection_pool();
-                vec![state("all", pool.size(), pool.num_idle())]
-            }
-            DbBackend::Sqlite => {
-                let pools = [("read", &self.0.read), ("write", &self.0.write)];
-                let pools = pools.map(|(name, db)| (name, db.get_sqlite_connection_pool()));
-                pools.map(|(name, pool)| state(name, pool.size(), pool.num_idle())).into()
-            }
-            _ => Vec::new(),
-        }
+        self.engine.pools()
     }
 }

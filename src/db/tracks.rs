@@ -9,13 +9,14 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
-    QuerySelect, Select,
+    QuerySelect, QueryTrait as _, Select,
 };
 use uuid::Uuid;
 
 use super::engine::pagination::{keyset_by, no_index};
+use super::engine::pool::Engine;
 use super::idempotency::{Claim, complete};
-use super::{Cursor, Db, DbError, Page, Result, sqlite_json};
+use super::{Cursor, DbError, Page, Result};
 use crate::domain::track::Bound;
 use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
 
@@ -159,7 +160,7 @@ impl TrackFilter {
 
 /// Tracks.
 #[derive(Clone, Copy)]
-pub struct Tracks<'a>(pub(in crate::db) &'a Db);
+pub struct Tracks<'a>(pub(in crate::db) &'a Engine);
 
 impl Tracks<'_> {
     /// Adds a track, and completes an idempotency key with it.
@@ -199,7 +200,7 @@ impl Tracks<'_> {
 
     /// One track of this owner.
     pub async fn find(self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
-        let row = sqlite_json::one(&self.0.read, find(owner, id)).await?;
+        let row = find(owner, id).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -228,7 +229,7 @@ impl Tracks<'_> {
     /// A page of an owner's tracks.
     pub async fn list(self, owner: &Owner, filter: &TrackFilter) -> Result<Page<Track>> {
         let narrow = self.is_narrow(owner, filter).await?;
-        let rows = self.0.rows_aside(filter.query(owner, narrow)).await?;
+        let rows = self.0.read_page(filter.query(owner, narrow)).await?;
         let page = Page::cut(rows, filter.limit, |row| filter.cursor_at(row));
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })
@@ -254,6 +255,14 @@ impl Tracks<'_> {
         track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
         txn.commit().await?;
         Ok(true)
+    }
+
+    /// The query plan of a list, line by line.
+    #[doc(hidden)]
+    pub async fn explain_list(self, owner: &Owner, filter: &TrackFilter) -> Result<Vec<String>> {
+        let narrow = self.is_narrow(owner, filter).await?;
+        let backend = self.0.read.get_database_backend();
+        self.0.explain(filter.query(owner, narrow).build(backend)).await
     }
 
     /// Whether one of the filters leaves so few rows that they are better found by its index

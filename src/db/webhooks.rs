@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::engine::pagination::keyset;
-use super::{Cursor, Db, DbError, Page, Result};
+use super::engine::pool::Engine;
+use super::{Cursor, DbError, Page, Result};
 use crate::domain::webhook::{
     Delivery, DeliveryStatus, GIVE_UP_AFTER, Subscriber, delivery_id, event_of, message,
 };
@@ -30,17 +31,17 @@ const TABLE: &str = "webhook_deliveries";
 /// How many rows one statement takes: 13 parameters each, and SQLite takes 32,766.
 const CHUNK: usize = 1000;
 
-/// Who is told, and a bell for those who deliver.
+/// Who is told, and a new_rows for those who deliver.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     subscribers: Vec<Subscriber>,
-    bell: Notify,
+    new_rows: Notify,
 }
 
 impl Outbox {
     /// An outbox for these subscribers.
     pub(super) fn new(subscribers: Vec<Subscriber>) -> Self {
-        Self { subscribers, bell: Notify::new() }
+        Self { subscribers, new_rows: Notify::new() }
     }
 
     /// Whether nobody is told of anything.
@@ -55,14 +56,14 @@ impl Outbox {
         uploads: impl IntoIterator<Item = &'a Upload>,
     ) -> Result<()> {
         let rows: Vec<ActiveModel> =
-            uploads.into_iter().flat_map(|upload| self.news_of(upload)).collect();
+            uploads.into_iter().flat_map(|upload| self.rows_of(upload)).collect();
         for rows in rows.chunks(CHUNK) {
             Entity::insert_many(rows.to_vec()).exec_without_returning(connection).await?;
         }
         Ok(())
     }
 
-    fn news_of(&self, upload: &Upload) -> impl Iterator<Item = ActiveModel> {
+    fn rows_of(&self, upload: &Upload) -> impl Iterator<Item = ActiveModel> {
         let event = event_of(upload.status());
         let wants = move |subscriber: &&Subscriber| event.is_some_and(|e| subscriber.wants(e));
         self.subscribers
@@ -72,8 +73,8 @@ impl Outbox {
     }
 
     /// Wakes those who deliver, after a commit.
-    pub(super) fn ring(&self) {
-        self.bell.notify_waiters();
+    pub(super) fn notify(&self) {
+        self.new_rows.notify_waiters();
     }
 }
 
@@ -146,12 +147,15 @@ pub enum Attempt {
 
 /// The outbox of webhook deliveries.
 #[derive(Clone, Copy)]
-pub struct Webhooks<'a>(pub(in crate::db) &'a Db);
+pub struct Webhooks<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) outbox: &'a Outbox,
+}
 
 impl Webhooks<'_> {
     /// Waits for news to deliver; it may also be another process's, so don't wait long.
     pub async fn wait_for_new(self) {
-        self.0.outbox.bell.notified().await;
+        self.outbox.new_rows.notified().await;
     }
 
     /// Takes up to `limit` deliveries of an endpoint that are due, until `lease_end`.
@@ -182,7 +186,7 @@ impl Webhooks<'_> {
             .filter(Condition::all().not().add(Expr::exists(hidden)))
             .order_by(Column::NextAttemptAt, Order::Asc)
             .limit(limit)
-            .all(&self.0.read)
+            .all(&self.engine.read)
             .await?;
         let mut claimed = Vec::new();
         for row in due {
@@ -196,7 +200,7 @@ impl Webhooks<'_> {
                 // Whoever was faster raised it.
                 .filter(Column::Attempts.eq(row.attempts))
                 .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
-                .exec(&self.0.write)
+                .exec(&self.engine.write)
                 .await?;
             if taken.rows_affected == 1 {
                 let attempts = row.attempts + 1;
@@ -235,7 +239,7 @@ impl Webhooks<'_> {
             .set(change)
             .filter(Column::Id.eq(delivery.id))
             .filter(Column::Attempts.eq(delivery.attempts))
-            .exec(&self.0.write)
+            .exec(&self.engine.write)
             .await?;
         Ok(())
     }
@@ -252,10 +256,10 @@ impl Webhooks<'_> {
                 ..Default::default()
             })
             .filter(Column::Id.eq(id))
-            .exec(&self.0.write)
+            .exec(&self.engine.write)
             .await?;
-        self.0.outbox.ring();
-        Entity::find_by_id(id).one(&self.0.read).await?.map(TryInto::try_into).transpose()
+        self.outbox.notify();
+        Entity::find_by_id(id).one(&self.engine.read).await?.map(TryInto::try_into).transpose()
     }
 
     /// Deletes a batch of deliveries that ended before a moment; gives how many went.
@@ -270,7 +274,7 @@ impl Webhooks<'_> {
         }
         // One of them may be being sent again.
         let done = Entity::delete_many().filter(Column::Id.is_in(ids)).filter(old);
-        Ok(done.exec(&self.0.write).await?.rows_affected)
+        Ok(done.exec(&self.engine.write).await?.rows_affected)
     }
 
     /// Gives up a batch of deliveries to endpoints that nobody here delivers to and that have
@@ -281,7 +285,7 @@ impl Webhooks<'_> {
         now: Timestamp,
         limit: u64,
     ) -> Result<u64> {
-        let configured = self.0.outbox.subscribers.iter().map(|subscriber| &subscriber.name);
+        let configured = self.outbox.subscribers.iter().map(|subscriber| &subscriber.name);
         let waiting = Condition::all()
             .add(Column::Status.eq(DeliveryStatus::Pending.name()))
             .add(Column::NextAttemptAt.lt(before))
@@ -300,13 +304,13 @@ impl Webhooks<'_> {
             })
             .filter(Column::Id.is_in(ids))
             .filter(waiting);
-        Ok(done.exec(&self.0.write).await?.rows_affected)
+        Ok(done.exec(&self.engine.write).await?.rows_affected)
     }
 
     async fn delivery_ids(self, which: Condition, limit: u64) -> Result<Vec<Uuid>> {
         let ids = Entity::find().select_only().column(Column::Id).filter(which);
         let ids = ids.order_by(Column::NextAttemptAt, Order::Asc).limit(limit);
-        Ok(ids.into_tuple().all(&self.0.read).await?)
+        Ok(ids.into_tuple().all(&self.engine.read).await?)
     }
 
     /// A page of deliveries, newest first.
@@ -329,7 +333,7 @@ impl Webhooks<'_> {
             .order_by(Column::CreatedAt, Order::Desc)
             .order_by(Column::Id, Order::Desc)
             .limit(limit + 1)
-            .all(&self.0.read)
+            .all(&self.engine.read)
             .await?;
         let page = Page::cut(rows, limit, |row| Cursor {
             order: DELIVERY_ORDER.to_owned(),

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::app::App;
 use crate::auth::Authenticator;
 use crate::auth::rate_limit::RateLimit;
-use crate::db::Seal;
+use crate::db::CursorKey;
 use crate::domain::ConcurrencyLimit;
 use crate::reconcile::Reconciler;
 
@@ -52,7 +52,7 @@ pub struct SecurityConfig {
     /// Concurrent direct uploads.
     pub direct_uploads: Arc<ConcurrencyLimit>,
     /// Signs the cursors of lists.
-    pub seal: Seal,
+    pub seal: CursorKey,
     /// The origins whose pages may call the API. `*` is all, an empty list is none.
     pub cors_origins: Vec<String>,
     /// The certificate and key, if the server itself terminates TLS.
@@ -67,7 +67,7 @@ impl Default for SecurityConfig {
             auth: Arc::new(Authenticator::open()),
             rate_limit: None,
             direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
-            seal: Seal::new(rand::random()),
+            seal: CursorKey::new(rand::random()),
             cors_origins: Vec::new(),
             tls: None,
         }

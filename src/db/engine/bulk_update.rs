@@ -1,10 +1,12 @@
 //! Changing many rows in one statement, each to values of its own.
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoIden as _, Query, TableRef, ValueTuple};
-use sea_orm::{ActiveModelTrait, ActiveValue, ConnectionTrait, EntityTrait, Iterable as _, Value};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Value,
+};
 use uuid::Uuid;
 
-use crate::db::Result;
+use super::error::Result;
 
 /// How many parameters a statement takes at most: `SQLite` allows 32,766 of them,
 /// `PostgreSQL` 65,535.
@@ -54,6 +56,11 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
         written += connection.execute(&update).await?.rows_affected();
     }
     Ok(written)
+}
+
+/// Fails unless all rows were written. For rows that are locked: anything else is a bug.
+pub(in crate::db) fn ensure_all<T>(rows: &[T], written: u64) -> Result<()> {
+    if written == rows.len() as u64 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }
 
 type Column<A> = <<A as ActiveModelTrait>::Entity as EntityTrait>::Column;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
-use crate::db::{DbError, Result};
+use super::error::{DbError, Result};
 use crate::domain::Timestamp;
 
 /// The end of a lease that begins now, by the database's clock, as an expression.

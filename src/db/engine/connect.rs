@@ -1,4 +1,4 @@
-//! How connections are opened, and what each of them is like.
+//! How connections are opened, and their settings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,31 +20,29 @@ pub struct DbSettings {
     pub busy_timeout: Duration,
 }
 
-/// How many rows `SQLite`'s thread reads before it waits for the reader: with few, the two
-/// wake each other again and again.
+/// Rows that `SQLite`'s thread reads ahead of the caller. With a small number the two threads wake
+/// each other for every few rows.
 const ROWS_AHEAD: usize = 1000;
 
-/// A connection to PostgreSQL that was idle for so long is tried before it is used: the server
-/// may have gone, or somebody between.
-pub(in crate::db) const MAY_BE_GONE: Duration = Duration::from_secs(1);
+/// A connection to PostgreSQL that was idle for this long is tested before it is used: the server
+/// or a proxy may have closed it.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// What each connection of `SQLite` that reads keeps of the file, in KiB: of a large table 2 MiB
-/// a connection, as is usual, hold no more that is asked for again than this, and the system
-/// keeps the file anyway.
-pub(in crate::db) const READ_CACHE: u32 = 256;
+/// Page cache of each `SQLite` connection that reads, in KiB. A larger one has few hits on a large
+/// table, and the operating system caches the file anyway.
+pub(in crate::db) const READ_CACHE_KIB: u32 = 256;
 
-/// The same for the one that writes: what a transaction changes is kept until its end. As usual.
-pub(in crate::db) const WRITE_CACHE: u32 = 2000;
+/// Page cache of the `SQLite` connection that writes, in KiB: it holds the pages that a transaction
+/// has changed until the commit.
+pub(in crate::db) const WRITE_CACHE_KIB: u32 = 2000;
 
-/// What each connection to PostgreSQL is told. Our statements go by indexes, and their plans are kept:
-/// one made while a table is empty would read all of it from then on, until the server next looks at
-/// how it has grown, which it does once a minute (`autovacuum_naptime`). What needs a whole table
-/// nevertheless reads it, and at the price that is set on it then the server would compile.
+/// Settings of each connection to PostgreSQL.
 ///
-/// A page elsewhere costs about as much as the next one, as on any disk without a moving head. By
-/// default it is four times as much, for which a server that knows nothing of a table yet reads and
-/// sorts all that an owner has.
-const BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off; SET random_page_cost = 1.1";
+/// - `random_page_cost`: on storage without a moving head, a random page costs about as much as
+///   the next one. With the default of 4 a server that has no statistics of a table yet reads and
+///   sorts all rows of an owner to find its first page.
+/// - `jit`: compiling a statement takes longer than any statement of ours.
+const PLANNER_SETTINGS: &str = "SET jit = off; SET random_page_cost = 1.1";
 
 pub(in crate::db) fn sqlite_options(
     path: &str,
@@ -64,7 +62,7 @@ pub(in crate::db) fn sqlite_options(
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
-                // Journals of statements that are undone alone: never worth a file.
+                // Statement journals stay in memory.
                 .pragma("temp_store", "memory")
                 .pragma("cache_size", format!("-{cache_kib}"))
                 .busy_timeout(busy_timeout)
@@ -76,24 +74,25 @@ pub(in crate::db) fn sqlite_options(
 pub(in crate::db) fn postgres_options(
     url: &str,
     settings: &DbSettings,
-    ending: Arc<AtomicBool>,
+    shutting_down: Arc<AtomicBool>,
 ) -> ConnectOptions {
     let mut options = ConnectOptions::new(url.to_owned());
     options
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.busy_timeout)
         .connect_timeout(settings.busy_timeout)
-        // Else each statement asks first whether its connection lives, and takes twice as long.
+        // Testing before each use would double the time of a short statement.
         .test_before_acquire(false)
         .map_sqlx_postgres_pool_opts(move |pool| {
-            let ending = Arc::clone(&ending);
+            let shutting_down = Arc::clone(&shutting_down);
             let pool = pool.after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(BY_INDEX).await.map(drop) })
+                Box::pin(async move { connection.execute(PLANNER_SETTINGS).await.map(drop) })
             });
             pool.before_acquire(move |connection, state| {
-                let doubtful = state.idle_for >= MAY_BE_GONE || ending.load(Ordering::Relaxed);
+                let test =
+                    state.idle_for >= TEST_AFTER_IDLE || shutting_down.load(Ordering::Relaxed);
                 Box::pin(async move {
-                    if doubtful {
+                    if test {
                         connection.ping().await?;
                     }
                     Ok(true)
@@ -113,7 +112,7 @@ mod tests {
     use crate::db::Db;
 
     #[tokio::test]
-    async fn at_the_end_no_connection_is_used_whose_thread_has_ended() {
+    async fn during_shutdown_no_connection_of_an_ended_thread_is_used() {
         let Ok(url) = std::env::var("TEST_POSTGRES_URL") else { return };
         let settings = DbSettings {
             url: url.into(),
@@ -125,7 +124,7 @@ mod tests {
             runtime.expect("a runtime").block_on(async {
                 let db = Db::connect(&settings).await.expect("it opens");
                 // A task gives the connection back.
-                while db.read.get_postgres_connection_pool().num_idle() == 0 {
+                while db.engine.read.get_postgres_connection_pool().num_idle() == 0 {
                     tokio::task::yield_now().await;
                 }
                 db

@@ -1,7 +1,7 @@
 //! Pages of a list, by keyset: a cursor names the last row seen, never an offset, so a
 //! page costs the same wherever it is and nothing is skipped when rows are added.
 //!
-//! Clients see cursors sealed: one that was changed, or made up, is none.
+//! Cursors are signed: a cursor that was changed or made up is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -38,17 +38,17 @@ pub struct Cursor {
 /// How much of the HMAC is kept: half of SHA-256's, which nobody guesses.
 const TAG_LEN: usize = 16;
 
-/// The key that cursors are sealed with.
+/// The key that signs cursors.
 #[derive(Clone, Default)]
-pub struct Seal([u8; 32]);
+pub struct CursorKey([u8; 32]);
 
-impl std::fmt::Debug for Seal {
+impl std::fmt::Debug for CursorKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seal(..)")
+        f.write_str("CursorKey(..)")
     }
 }
 
-impl Seal {
+impl CursorKey {
     /// By this key.
     pub fn new(key: [u8; 32]) -> Self {
         Self(key)
@@ -63,20 +63,20 @@ impl Seal {
 
 impl Cursor {
     /// As clients see it.
-    pub fn encode(&self, seal: &Seal) -> String {
+    pub fn encode(&self, key: &CursorKey) -> String {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
-        if let Some(mac) = seal.mac(&bytes) {
+        if let Some(mac) = key.mac(&bytes) {
             bytes.extend_from_slice(&mac.finalize().into_bytes()[..TAG_LEN]);
         }
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Reads what [`Self::encode`] wrote for the same order; `None` for anything else.
-    pub fn decode(text: &str, order: &str, seal: &Seal) -> Option<Self> {
+    pub fn decode(text: &str, order: &str, key: &CursorKey) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (json, tag) = bytes.split_at(bytes.len().checked_sub(TAG_LEN)?);
         // Compares in a time that tells nothing.
-        seal.mac(json)?.verify_truncated_left(tag).ok()?;
+        key.mac(json)?.verify_truncated_left(tag).ok()?;
         let cursor: Self = serde_json::from_slice(json).ok()?;
         (cursor.order == order).then_some(cursor)
     }
@@ -137,9 +137,10 @@ mod tests {
     use super::*;
     use crate::mutate::changed;
 
-    fn sealed() -> impl Strategy<Value = String> {
+    fn signed() -> impl Strategy<Value = String> {
         ".{0,40}".prop_map(|value| {
-            Cursor { order: "title".into(), value, id: Uuid::nil() }.encode(&Seal::new([7; 32]))
+            Cursor { order: "title".into(), value, id: Uuid::nil() }
+                .encode(&CursorKey::new([7; 32]))
         })
     }
 
@@ -147,28 +148,28 @@ mod tests {
         #[test]
         fn a_cursor_reads_back_and_only_in_its_own_order(value in ".{0,40}", id: u128) {
             let cursor = Cursor { order: "title".into(), value, id: Uuid::from_u128(id) };
-            let seal = Seal::new([7; 32]);
-            let text = cursor.encode(&seal);
-            prop_assert_eq!(Cursor::decode(&text, "title", &seal), Some(cursor));
-            prop_assert_eq!(Cursor::decode(&text, "-title", &seal), None);
-            prop_assert_eq!(Cursor::decode(&text, "title", &Seal::new([8; 32])), None);
+            let key = CursorKey::new([7; 32]);
+            let text = cursor.encode(&key);
+            prop_assert_eq!(Cursor::decode(&text, "title", &key), Some(cursor));
+            prop_assert_eq!(Cursor::decode(&text, "-title", &key), None);
+            prop_assert_eq!(Cursor::decode(&text, "title", &CursorKey::new([8; 32])), None);
         }
 
         #[test]
         fn a_cursor_that_was_changed_is_none(
-            (_, text) in changed(sealed()),
-            (_, bytes) in changed(sealed().prop_map(|text| URL_SAFE_NO_PAD.decode(text).unwrap())),
+            (_, text) in changed(signed()),
+            (_, bytes) in changed(signed().prop_map(|text| URL_SAFE_NO_PAD.decode(text).unwrap())),
         ) {
-            let seal = Seal::new([7; 32]);
+            let key = CursorKey::new([7; 32]);
             let text = String::from_utf8_lossy(&text);
-            prop_assert_eq!(Cursor::decode(&text, "title", &seal), None);
+            prop_assert_eq!(Cursor::decode(&text, "title", &key), None);
             let below = URL_SAFE_NO_PAD.encode(bytes);
-            prop_assert_eq!(Cursor::decode(&below, "title", &seal), None);
+            prop_assert_eq!(Cursor::decode(&below, "title", &key), None);
         }
 
         #[test]
         fn garbage_is_no_cursor(text in ".{0,60}") {
-            prop_assert_eq!(Cursor::decode(&text, "title", &Seal::default()), None);
+            prop_assert_eq!(Cursor::decode(&text, "title", &CursorKey::default()), None);
         }
     }
 }

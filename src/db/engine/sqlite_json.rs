@@ -1,40 +1,15 @@
-//! Many rows in one go.
+//! Large results from `SQLite` as one JSON text.
 //!
-//! `SQLite`'s driver reads on a thread of its own and hands over row by row and column by
-//! column, and that costs several times what `SQLite` itself takes to read them. So there the
-//! rows come as one JSON text; PostgreSQL's come in one answer as they are.
-//!
-//! `LIMIT ?`, as sea-orm writes it, has `SQLite` prepare a statement anew each time that it is
-//! executed (it looks at the value of the parameter while it plans), which takes longer than a
-//! short query: here limits are written out, and a key needs none.
+//! The driver runs `SQLite` on a thread of its own and passes each row and column to the caller one
+//! by one. For many rows that costs several times what `SQLite` itself takes to read them. So the
+//! database packs all rows into one JSON text. PostgreSQL sends its rows as they are.
 
-use sea_orm::sea_query::{
-    Alias, ColumnType, Expr, Func, Query, SelectStatement, SimpleExpr, SqliteQueryBuilder, Value,
-    Values,
-};
-use sea_orm::sqlx::postgres::PgRow;
-use sea_orm::sqlx::{Error, FromRow};
+use sea_orm::sea_query::{Alias, ColumnType, Expr, Func, Query, SelectStatement, SimpleExpr};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
-    Iterable as _, QueryResult, QueryTrait as _, RuntimeErr, Select, Statement, TryGetableMany,
+    Iterable as _, QueryTrait as _, Select, TryGetableMany,
 };
 use serde::de::DeserializeOwned;
-
-/// A row that is read in such ways.
-pub(in crate::db) trait Packed:
-    DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send
-{
-}
-
-impl<T: DeserializeOwned + for<'r> FromRow<'r, PgRow> + Send> Packed for T {}
-
-/// The row with a key.
-pub(in crate::db) async fn one<E: EntityTrait>(
-    connection: &impl ConnectionTrait,
-    by_key: Select<E>,
-) -> Result<Option<E::Model>, DbErr> {
-    Ok(by_key.all(connection).await?.into_iter().next())
-}
 
 /// All rows of a query, in its order.
 pub(in crate::db) async fn all<E>(
@@ -43,105 +18,51 @@ pub(in crate::db) async fn all<E>(
 ) -> Result<Vec<E::Model>, DbErr>
 where
     E: EntityTrait,
-    E::Model: Packed,
+    E::Model: DeserializeOwned,
 {
-    let statement = packing(connection, query);
-    if statement.db_backend == DbBackend::Sqlite {
-        return unpacked(connection, statement).await;
+    if connection.get_database_backend() != DbBackend::Sqlite {
+        return query.all(connection).await;
     }
-    let rows = connection.query_all_raw(statement).await?;
-    // Not by sea-orm, which writes an error for each NULL, and drops it.
-    let read =
-        |row: &QueryResult| E::Model::from_row(row.try_as_pg_row().ok_or(Error::RowNotFound)?);
-    let rows: Result<_, Error> = rows.iter().map(read).collect();
-    rows.map_err(failed)
+    let packed = pack(query.into_query(), E::Column::iter().map(column::<E>));
+    unpack(connection, &packed).await
 }
 
-/// What sqlx says of a statement, as sea-orm has it.
-pub(in crate::db) fn failed(error: Error) -> DbErr {
-    DbErr::Query(RuntimeErr::SqlxError(error.into()))
-}
-
-/// What reads whole rows: as one JSON text from `SQLite`, as they are from PostgreSQL.
-pub(in crate::db) fn packing<E: EntityTrait>(
-    connection: &DatabaseConnection,
-    query: Select<E>,
-) -> Statement {
-    let statement = statement(connection, query.as_query());
-    match statement.db_backend {
-        DbBackend::Sqlite => packed(statement, E::Column::iter().map(column::<E>)),
-        _ => statement,
-    }
-}
-
-/// Some columns of all rows of a query that selects these alone, in its order. `values` are the
-/// columns again, as JSON has them.
+/// All rows of a query that selects some columns only, in its order. `values` are the same columns
+/// as JSON values, see [`column`].
 pub(in crate::db) async fn tuples<T>(
     connection: &DatabaseConnection,
-    query: &SelectStatement,
+    query: SelectStatement,
     values: impl IntoIterator<Item = SimpleExpr>,
 ) -> Result<Vec<T>, DbErr>
 where
     T: DeserializeOwned + TryGetableMany,
 {
-    let statement = statement(connection, query);
-    if statement.db_backend == DbBackend::Sqlite {
-        return unpacked(connection, packed(statement, values)).await;
+    if connection.get_database_backend() == DbBackend::Sqlite {
+        return unpack(connection, &pack(query, values)).await;
     }
-    let rows = connection.query_all_raw(statement).await?;
+    let rows = connection.query_all(&query).await?;
     rows.iter().map(|row| T::try_get_many_by_index(row).map_err(Into::into)).collect()
 }
 
-/// A statement whose only row is the JSON of all its rows.
-fn packed(statement: Statement, values: impl IntoIterator<Item = SimpleExpr>) -> Statement {
+/// A statement whose only row is the JSON of all rows of a query.
+fn pack(query: SelectStatement, values: impl IntoIterator<Item = SimpleExpr>) -> SelectStatement {
     let row = Func::cust("json_array").args(values);
-    let packed = Query::select().expr(Func::cust("json_group_array").arg(row)).take();
-    let packed = packed.to_string(SqliteQueryBuilder);
-    Statement { sql: format!("{packed} FROM ({})", statement.sql), ..statement }
+    Query::select()
+        .expr(Func::cust("json_group_array").arg(row))
+        .from_subquery(query, Alias::new("page"))
+        .take()
 }
 
-async fn unpacked<T: DeserializeOwned>(
+async fn unpack<T: DeserializeOwned>(
     connection: &DatabaseConnection,
-    packed: Statement,
+    packed: &SelectStatement,
 ) -> Result<Vec<T>, DbErr> {
-    let row = connection.query_one_raw(packed).await?;
+    let row = connection.query_one(packed).await?;
     let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
-/// A query as the database takes it, its limits written out for `SQLite`.
-pub(in crate::db) fn statement(
-    connection: &impl ConnectionTrait,
-    query: &SelectStatement,
-) -> Statement {
-    let backend = connection.get_database_backend();
-    let mut statement = backend.build(query);
-    if backend != DbBackend::Sqlite {
-        return statement;
-    }
-    let Some(Values(values)) = statement.values.take() else { return statement };
-    let (mut sql, mut rest) = (String::new(), statement.sql.as_str());
-    let mut kept = Vec::with_capacity(values.len());
-    for value in values {
-        // There is one for each value.
-        let Some((before, after)) = rest.split_once('?') else { break };
-        sql.push_str(before);
-        match value {
-            Value::BigUnsigned(Some(limit)) if before.ends_with("LIMIT ") => {
-                sql.push_str(&limit.to_string());
-            }
-            value => {
-                sql.push('?');
-                kept.push(value);
-            }
-        }
-        rest = after;
-    }
-    sql.push_str(rest);
-    Statement { sql, values: Some(Values(kept)), ..statement }
-}
-
-/// A column's value as JSON has it.
+/// A column as a JSON value.
 pub(in crate::db) fn column<E: EntityTrait>(of: E::Column) -> SimpleExpr {
     let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&of)));
     match of.def().get_column_type() {
@@ -169,14 +90,14 @@ mod tests {
     use proptest::test_runner::TestRunner;
     use sea_orm::{
         ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, IntoActiveModel as _,
-        QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+        QueryFilter as _, QueryOrder as _, QuerySelect as _,
     };
     use uuid::Uuid;
 
     use crate::db::testing::on_both;
     use crate::db::{Db, DbSettings};
 
-    fn moment() -> impl Strategy<Value = DateTime<Utc>> {
+    fn timestamp() -> impl Strategy<Value = DateTime<Utc>> {
         (0..4_000_000_000_i64, 0..1_000_000_000_u32)
             .prop_map(|(seconds, nanos)| DateTime::from_timestamp(seconds, nanos).unwrap())
     }
@@ -188,7 +109,7 @@ mod tests {
     prop_compose! {
         fn row()(
             id: u128, track: Option<u128>, numbers: [Option<i64>; 4], flags: [bool; 2],
-            texts in proptest::array::uniform12(text()), moments in proptest::array::uniform6(moment()),
+            texts in proptest::array::uniform12(text()), timestamps in proptest::array::uniform6(timestamp()),
             some: [bool; 3], pairs in proptest::collection::btree_map("[a-z]{1,4}", ".{0,6}", 0..3),
         ) -> upload::Model {
             let [filename, kind, algorithm, sum, multipart_id, reason, etag, version, seen, a, b, c] = texts;
@@ -208,7 +129,7 @@ mod tests {
                 strategy: "put".into(),
                 write_once: flags[0],
                 metadata: serde_json::json!(pairs),
-                url_expires_at: moments[0],
+                url_expires_at: timestamps[0],
                 multipart_id,
                 part_size,
                 status: "pending".into(),
@@ -221,17 +142,16 @@ mod tests {
                 content_type: seen,
                 checksum_algorithm: a,
                 checksum: b,
-                uploaded_at: some[0].then_some(moments[1]),
-                object_delete_after: some[1].then_some(moments[2]),
-                object_deleted_at: some[2].then_some(moments[3]),
+                uploaded_at: some[0].then_some(timestamps[1]),
+                object_delete_after: some[1].then_some(timestamps[2]),
+                object_deleted_at: some[2].then_some(timestamps[3]),
                 version: 1,
-                created_at: moments[4],
-                updated_at: moments[5],
+                created_at: timestamps[4],
+                updated_at: timestamps[5],
             }
         }
     }
 
-    /// On PostgreSQL rows are read by another trait than sea-orm's.
     #[tokio::test]
     async fn on_both_databases_rows_are_what_sea_orm_reads() {
         use sea_orm::EntityTrait as _;
@@ -244,12 +164,12 @@ mod tests {
         }
         on_both(async |db: Db| {
             for row in &rows {
-                row.clone().into_active_model().reset_all().insert(&db.write).await.unwrap();
+                row.clone().into_active_model().reset_all().insert(&db.engine.write).await.unwrap();
             }
             let query = || upload::Entity::find().order_by_asc(upload::Column::Key);
-            let plain = query().all(&db.read).await.unwrap();
+            let plain = query().all(&db.engine.read).await.unwrap();
             assert_eq!(plain.len(), rows.len());
-            assert_eq!(super::all(&db.read, query()).await.unwrap(), plain);
+            assert_eq!(super::all(&db.engine.read, query()).await.unwrap(), plain);
         })
         .await;
     }
@@ -268,21 +188,18 @@ mod tests {
                 };
                 let db = Db::connect(&settings).await.unwrap();
                 db.migrate_up().await.unwrap();
-                db.write.execute_unprepared("PRAGMA foreign_keys = off").await.unwrap();
+                db.engine.write.execute_unprepared("PRAGMA foreign_keys = off").await.unwrap();
                 for row in &rows {
-                    row.clone().into_active_model().reset_all().insert(&db.write).await.unwrap();
+                    row.clone().into_active_model().reset_all().insert(&db.engine.write).await.unwrap();
                 }
                 let query = || {
                     use sea_orm::EntityTrait as _;
                     upload::Entity::find().order_by_asc(upload::Column::Key)
                 };
                 let some = query().filter(upload::Column::Policy.eq("tracks")).limit(3);
-                let written = super::statement(&db.read, some.as_query());
-                assert!(written.sql.ends_with("= ? ORDER BY \"uploads\".\"key\" ASC LIMIT 3"), "{written}");
-                assert_eq!(written.values.map(|values| values.0.len()), Some(1));
-                let all = super::all(&db.read, query()).await.unwrap();
-                let some = super::all(&db.read, some).await.unwrap();
-                [all, some, query().all(&db.read).await.unwrap()]
+                let all = super::all(&db.engine.read, query()).await.unwrap();
+                let some = super::all(&db.engine.read, some).await.unwrap();
+                [all, some, query().all(&db.engine.read).await.unwrap()]
             });
             rows.sort_by(|a, b| a.key.cmp(&b.key));
             prop_assert_eq!(&packed, &rows);

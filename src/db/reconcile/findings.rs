@@ -7,7 +7,8 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
 };
 
-use crate::db::{Cursor, Db, DbError, Page, Result};
+use crate::db::engine::pool::Engine;
+use crate::db::{Cursor, DbError, Page, Result};
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::{PolicyName, RunId, UploadId};
 
@@ -53,7 +54,7 @@ pub(super) async fn insert(
 
 /// What reconciliation runs found.
 #[derive(Clone, Copy)]
-pub struct Findings<'a>(pub(in crate::db) &'a Db);
+pub struct Findings<'a>(pub(in crate::db) &'a Engine);
 
 impl Findings<'_> {
     /// Adds findings to a run as if shard `shard` had made them from `place` on.

@@ -10,17 +10,29 @@ use uuid::Uuid;
 
 use entity::reconcile_shard as shard;
 
+use super::runs::end_run;
 use super::shard_row::end_of;
-use super::shards::{Finished, Mark, claim_one, ends_of, held, lock_run, skip, write_mark};
-use crate::db::engine::batcher::Grouped;
+use super::shard_writes::{Mark, claim_one, ends_of, held, lock_run, skip, write_mark};
+use crate::db::Result;
+use crate::db::engine::batcher::Batcher;
 use crate::db::engine::clock::time;
-use crate::db::reconcile::runs::end_run;
-use crate::db::{Result, begin};
-use crate::domain::run::{RunOutcome, RunShard, ShardStatus, run_outcome};
+use crate::db::engine::transaction::begin;
+use crate::domain::run::{Progress, RunOutcome, RunShard, ShardStatus, run_outcome};
 use crate::domain::{PolicyName, RunId, Timestamp};
 
 /// How many ends share a commit at most: more shards than one process works on.
-const GROUP: usize = 64;
+const MAX_BATCH: usize = 64;
+
+/// What became of a shard's end.
+#[derive(Debug)]
+pub enum Finished {
+    /// Written; other shards are left. This one was claimed with it.
+    Shard(Option<RunShard>),
+    /// Written, and with it the run's end.
+    Run(Box<Progress>),
+    /// Nothing is written: the shard is another's, or its run has ended.
+    Lost,
+}
 
 /// A shard's end that is to be written.
 pub(in crate::db) struct End {
@@ -42,57 +54,61 @@ impl End {
 }
 
 /// The way to the task that writes the ends of shards.
-pub(in crate::db) type Finisher = Grouped<End, Finished>;
+pub(in crate::db) type ShardFinisher = Batcher<End, Finished>;
 
 /// Starts the task that writes the ends of shards, on the ambient runtime.
-pub(in crate::db) fn finisher(write: DatabaseConnection) -> Finisher {
-    Grouped::start("ending shards", GROUP, move |ends| end_group(write.clone(), ends))
+pub(in crate::db) fn start(write: DatabaseConnection) -> ShardFinisher {
+    Batcher::start("ending shards", MAX_BATCH, move |ends| finish_batch(write.clone(), ends))
 }
 
-async fn end_group(write: DatabaseConnection, ends: Vec<End>) -> Vec<Result<Finished>> {
+async fn finish_batch(write: DatabaseConnection, ends: Vec<End>) -> Vec<Result<Finished>> {
     let mut runs: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
     for (place, end) in ends.iter().enumerate() {
         runs.entry(end.shard.run).or_default().push(place);
     }
-    let mut answers: Vec<Result<Finished>> = ends.iter().map(|_| Ok(Finished::Lost)).collect();
+    let mut results: Vec<Result<Finished>> = ends.iter().map(|_| Ok(Finished::Lost)).collect();
     for (run, places) in runs {
         let of_run: Vec<&End> = places.iter().map(|place| &ends[*place]).collect();
-        match end_shards(&write, run, &of_run).await {
+        match finish_run_shards(&write, run, &of_run).await {
             Ok(done) => {
                 for (place, done) in places.into_iter().zip(done) {
-                    answers[place] = Ok(done);
+                    results[place] = Ok(done);
                 }
             }
             Err(error) => {
                 for place in places {
-                    answers[place] = Err(error.clone());
+                    results[place] = Err(error.clone());
                 }
             }
         }
     }
-    answers
+    results
 }
 
 /// Ends shards of one run in one transaction.
-async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Result<Vec<Finished>> {
+async fn finish_run_shards(
+    write: &DatabaseConnection,
+    id: RunId,
+    ends: &[&End],
+) -> Result<Vec<Finished>> {
     let postgres = write.get_database_backend() == DbBackend::Postgres;
     let txn = begin(write).await?;
-    let mut answers: Vec<Finished> = ends.iter().map(|_| Finished::Lost).collect();
+    let mut results: Vec<Finished> = ends.iter().map(|_| Finished::Lost).collect();
     // The run first: of two last shards at once, the second sees the first.
     let Some(run) = lock_run(&txn, id).await? else {
         txn.rollback().await?;
-        return Ok(answers);
+        return Ok(results);
     };
     let mut written = Vec::new();
     for (place, end) in ends.iter().enumerate() {
         if end.write(&txn, postgres).await? {
-            answers[place] = Finished::Shard(None);
+            results[place] = Finished::Shard(None);
             written.push(place);
         }
     }
     let Some(&first) = written.first() else {
         txn.rollback().await?;
-        return Ok(answers);
+        return Ok(results);
     };
     let rows = ends_of(&txn, id).await?;
     let ends_now = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
@@ -109,7 +125,7 @@ async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Res
                     break;
                 };
                 rest.retain(|row| row.number != next.number);
-                answers[place] = Finished::Shard(Some(next));
+                results[place] = Finished::Shard(Some(next));
             }
         }
         RunOutcome::Ended(status, error) => {
@@ -117,9 +133,9 @@ async fn end_shards(write: &DatabaseConnection, id: RunId, ends: &[&End]) -> Res
             // Once more: a shard that was given up may have saved a batch until then.
             let rows = ends_of(&txn, id).await?;
             let ended = end_run(&txn, run, &rows, status, error, ends[first].now).await?;
-            answers[first] = Finished::Run(ended.into());
+            results[first] = Finished::Run(ended.into());
         }
     }
     txn.commit().await?;
-    Ok(answers)
+    Ok(results)
 }

@@ -5,7 +5,8 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::{EntityTrait, sea_query::OnConflict};
 use uuid::Uuid;
 
-use crate::db::{Db, Result};
+use crate::db::Result;
+use crate::db::engine::pool::Engine;
 use crate::domain::Timestamp;
 
 /// The one row's key.
@@ -13,7 +14,7 @@ const ONLY: i32 = 1;
 
 /// The instance id and the buckets that carry its marker.
 #[derive(Clone, Copy)]
-pub struct Marker<'a>(pub(in crate::db) &'a Db);
+pub struct Marker<'a>(pub(in crate::db) &'a Engine);
 
 impl Marker<'_> {
     /// The id of this database, made by the first caller: `candidate`, or what is there.

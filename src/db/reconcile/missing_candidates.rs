@@ -9,7 +9,8 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::db::{Db, Result};
+use crate::db::Result;
+use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
@@ -51,7 +52,7 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
 
 /// Uploads that a run checks again at its end.
 #[derive(Clone, Copy)]
-pub struct MissingCandidates<'a>(pub(in crate::db) &'a Db);
+pub struct MissingCandidates<'a>(pub(in crate::db) &'a Engine);
 
 impl MissingCandidates<'_> {
     /// How many candidates of a kind a run has under a shard's policy.

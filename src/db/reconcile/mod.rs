@@ -8,4 +8,5 @@ pub mod missing_candidates;
 pub mod runs;
 pub mod scan;
 mod shard_row;
+mod shard_writes;
 pub mod shards;

@@ -15,10 +15,11 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::shard_row::{new_row, read_shard};
-use super::shards::ends_of;
+use super::shard_writes::ends_of;
 use crate::db::engine::clock::{lease_end, time};
 use crate::db::engine::pagination::keyset;
-use crate::db::{Cursor, Db, DbError, Page, Result, sqlite_json};
+use crate::db::engine::pool::Engine;
+use crate::db::{Cursor, DbError, Page, Result};
 use crate::domain::run::{
     Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
 };
@@ -61,7 +62,7 @@ pub enum Started {
 
 /// Reconciliation runs and their locks.
 #[derive(Clone, Copy)]
-pub struct Runs<'a>(pub(in crate::db) &'a Db);
+pub struct Runs<'a>(pub(in crate::db) &'a Engine);
 
 impl Runs<'_> {
     /// Writes the run and its shards, and takes the lock of its mode for each policy.
@@ -197,7 +198,7 @@ impl Runs<'_> {
 
     /// A run as its row has it, whose counters are written in the end.
     async fn stored_run(self, id: RunId) -> Result<Option<Run>> {
-        let row = sqlite_json::one(&self.0.read, run::Entity::find_by_id(id.0)).await?;
+        let row = run::Entity::find_by_id(id.0).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 

@@ -8,7 +8,9 @@ use sea_orm::{
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
-use crate::db::{Db, DbError, Result, sqlite_json};
+use crate::db::engine::pool::Engine;
+use crate::db::engine::sqlite_json;
+use crate::db::{DbError, Result};
 use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::Deletion;
@@ -138,7 +140,7 @@ fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
 
 /// The uploads of a policy, across owners.
 #[derive(Clone, Copy)]
-pub struct Scan<'a>(pub(in crate::db) &'a Db);
+pub struct Scan<'a>(pub(in crate::db) &'a Engine);
 
 impl Scan<'_> {
     /// The next rows of a policy in a range of keys, in byte order of the key, with the few
@@ -167,7 +169,7 @@ impl Scan<'_> {
             sqlite_json::column::<upload::Entity>(Column::ObjectDeletedAt),
         ];
         let rows: Vec<UploadSummaryRow> =
-            sqlite_json::tuples(&self.0.read, query.as_query(), values).await?;
+            sqlite_json::tuples(&self.0.read, query.into_query(), values).await?;
         rows.into_iter().map(known).collect()
     }
 
@@ -190,10 +192,12 @@ impl Scan<'_> {
         window: &OpenWindow,
         limit: u64,
     ) -> Result<Vec<String>> {
-        let mut query = together(open_within(policy, range, window, limit), Column::Key);
-        query.order_by(Column::Key, Order::Asc).limit(limit);
+        let query = together(open_within(policy, range, window, limit), Column::Key)
+            .order_by(Column::Key, Order::Asc)
+            .limit(limit)
+            .take();
         let key = sqlite_json::column::<upload::Entity>(Column::Key);
-        let keys: Vec<(String,)> = sqlite_json::tuples(&self.0.read, &query, [key]).await?;
+        let keys: Vec<(String,)> = sqlite_json::tuples(&self.0.read, query, [key]).await?;
         Ok(keys.into_iter().map(|(key,)| key).collect())
     }
 
@@ -205,7 +209,7 @@ impl Scan<'_> {
         most: u64,
     ) -> Result<u64> {
         let queries = open_queries(policy, window, Shard::all()).map(|query| query.limit(most));
-        Ok(Ord::min(self.count_some(&together(queries, Column::Id)).await?, most))
+        Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
     }
 
     /// Final rows of a policy whose object is due for deletion, the longest due first, after
@@ -235,7 +239,7 @@ impl Scan<'_> {
 
     /// How many objects of a policy are due for deletion; none is counted beyond `most`.
     pub async fn count_due(self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
-        self.count_some(&only(due_query(policy, now).limit(most), Column::Id)).await
+        self.count_some(only(due_query(policy, now).limit(most), Column::Id)).await
     }
 
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
@@ -248,15 +252,15 @@ impl Scan<'_> {
         // In the order of the index: what is behind them is never read.
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
-        self.count_some(&only(query, Column::Id)).await
+        self.count_some(only(query, Column::Id)).await
     }
 
-    /// Counts the rows of a query up to its limit. (The paginator's own count would drop it.)
-    async fn count_some(self, query: &SelectStatement) -> Result<u64> {
-        let mut count = sqlite_json::statement(&self.0.read, query);
-        count.sql = format!("SELECT COUNT(*) FROM ({}) AS some_rows", count.sql);
-        // A count always gives one row, and is never negative.
-        let Some(row) = self.0.read.query_one_raw(count).await? else { return Ok(0) };
+    /// Counts the rows of a query up to its limit. (sea-orm's own count drops the limit.)
+    async fn count_some(self, query: SelectStatement) -> Result<u64> {
+        let count =
+            Query::select().expr(Expr::cust("COUNT(*)")).from_subquery(query, "some_rows").take();
+        // A count always returns one row, and is never negative.
+        let Some(row) = self.0.read.query_one(&count).await? else { return Ok(0) };
         let count: i64 = row.try_get_by_index(0)?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -281,6 +285,7 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::*;
+    use crate::db::Db;
     use crate::db::testing::on_both;
 
     const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
@@ -308,8 +313,8 @@ mod tests {
     }
 
     async fn check(db: Db) {
-        db.write.execute_unprepared(&fill(db.is_postgres())).await.expect("filled");
-        db.write.execute_unprepared("ANALYZE").await.expect("analysed");
+        db.engine.write.execute_unprepared(&fill(db.engine.is_postgres())).await.expect("filled");
+        db.engine.write.execute_unprepared("ANALYZE").await.expect("analysed");
         let policy = PolicyName::default();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let window = OpenWindow {
@@ -335,16 +340,15 @@ mod tests {
         let by_any: &[&str] = &["ix_uploads_pending", "ix_uploads_stats"];
         let [some, all] = &read;
         for (query, pending) in [(some, by_key), (all, by_any), (&counted, by_any)] {
-            let statement = sqlite_json::statement(&db.read, query);
-            assert!(!statement.sql.contains("LIMIT ?"), "{}", statement.sql);
-            let plan = db.explain(statement).await.expect("a plan").join("\n");
+            let statement = db.engine.read.get_database_backend().build(query);
+            let plan = db.engine.explain(statement).await.expect("a plan").join("\n");
             assert!(pending.iter().any(|index| plan.contains(index)), "{plan}");
             assert_eq!(plan.matches("ix_uploads_window").count(), 2, "{plan}");
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
         let due = only(due_query(&policy, now).limit(1), Column::Id);
-        let due = sqlite_json::statement(&db.read, &due);
-        let due = db.explain(due).await.expect("a plan").join("\n");
+        let due = db.engine.read.get_database_backend().build(&due);
+        let due = db.engine.explain(due).await.expect("a plan").join("\n");
         assert!(due.contains("ix_uploads_due"), "{due}");
         assert_eq!(db.scan().count_open(&policy, &window, 100).await.expect("a count"), 20);
         assert_eq!(db.scan().count_open(&policy, &window, 7).await.expect("a count"), 7);

@@ -1,194 +1,130 @@
-//! New uploads, by group commit: creations that arrive while a commit is on its way share
-//! the next one.
+//! New uploads, by group commit: uploads that arrive while a commit is on its way share the next
+//! commit.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
-use super::locked_rows::all;
-use super::row::to_row;
-use crate::db::engine::batcher::Grouped;
-use crate::db::engine::bulk_update::{RowChange, update_each};
-use crate::db::engine::pinned::Kept;
-use crate::db::engine::texts::Texts;
-use crate::db::idempotency::{Claim, complete};
-use crate::db::uploads::quota::Quota;
-use crate::db::{DbError, Result, begin};
-use crate::domain::upload::{State, TrackSlot};
-use crate::domain::{Owner, TrackId, Upload};
 use entity::{track, upload};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::Value;
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend,
-    EntityTrait, Iterable as _, QueryFilter, QueryOrder, QuerySelect, QueryTrait as _,
+    ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 
-/// How many creations share a commit at most: 22 columns each stay far below the 32,766
+use super::quota::Quota;
+use super::row::to_row;
+use crate::db::engine::batcher::Batcher;
+use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
+use crate::db::engine::pool::Engine;
+use crate::db::idempotency::{Claim, complete};
+use crate::db::{DbError, Result};
+use crate::domain::upload::{State, TrackSlot};
+use crate::domain::{Owner, TrackId, Upload};
+
+/// Largest number of uploads in one commit: with 33 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
-const GROUP: usize = 256;
+const MAX_BATCH: usize = 256;
 
-type Answer = Result<Option<Upload>>;
+/// `None` if the owner has no such track.
+type Created = Result<Option<Upload>>;
 
-/// An upload that is to be created.
-pub(in crate::db) struct Wanted {
-    upload: Upload,
-    /// The track that it is for.
-    track: Option<TrackId>,
-    /// The idempotency key that is completed with it.
-    claim: Option<Claim>,
-    /// The row's values, where nothing else is to be written or counted with it. Who asks makes
-    /// them: what the task does, all the others of its group wait for.
-    values: Option<Vec<Value>>,
+/// An upload to insert.
+pub(super) struct NewUploadRow {
+    pub upload: Upload,
+    /// The track that the upload is for.
+    pub track: Option<TrackId>,
+    /// The idempotency key that is completed in the same transaction.
+    pub claim: Option<Claim>,
 }
 
-impl Wanted {
-    pub fn new(
-        upload: Upload,
-        track: Option<TrackId>,
-        claim: Option<Claim>,
-        quota: &Quota,
-    ) -> Self {
-        let new = matches!(upload.state, State::Pending)
-            && upload.slot.is_none()
-            && upload.multipart_id.is_none();
-        let alone = track.is_none() && claim.is_none() && quota.is_empty() && new;
-        let values = alone.then(|| values_of(lone_row(&upload)));
-        Self { upload, track, claim, values }
-    }
+/// Submits uploads to the task that commits.
+pub(super) type UploadCreator = Batcher<NewUploadRow, Option<Upload>>;
+
+/// Starts the task that commits, on the ambient runtime. An upload for a track gets the next number
+/// of the track's sequence and becomes its latest. If the caller is dropped, a pending row may
+/// remain, which expires like any other.
+pub(super) fn start(engine: Engine, quota: Arc<Quota>) -> UploadCreator {
+    Batcher::start("creating uploads", MAX_BATCH, move |new| {
+        commit(engine.clone(), Arc::clone(&quota), new)
+    })
 }
 
-fn values_of(mut row: upload::ActiveModel) -> Vec<Value> {
-    let columns = upload::Column::iter();
-    let mut values = Vec::with_capacity(columns.len());
-    values.extend(columns.filter_map(|column| row.take(column).into_value()));
-    values
-}
-
-/// The way to the task that commits.
-pub(in crate::db) type Creator = Grouped<Wanted, Option<Upload>>;
-
-/// Starts the task that commits, on the ambient runtime. With a track an upload gets the next
-/// number of the track's sequence and becomes its newest; `None` where the owner has no such
-/// track. A caller that is dropped meanwhile leaves a pending row, which expires like any other.
-pub(in crate::db) fn creator(writer: Kept, quota: Quota) -> Creator {
-    let (writer, quota) = (Arc::new(writer), Arc::new(quota));
-    let resting = Arc::clone(&writer);
-    let inserts = Arc::new(Inserts::default());
-    let work =
-        move |wanted| commit(Arc::clone(&writer), Arc::clone(&quota), Arc::clone(&inserts), wanted);
-    Grouped::start_resting("creating uploads", GROUP, work, move || resting.rest())
-}
-
-/// The statements that insert so many rows and nothing else, from one on. All of them together take
-/// 2 MiB on `SQLite`, and 6 on PostgreSQL, which numbers its parameters.
-type Inserts = Texts<GROUP>;
-
-/// Commits a group; the answers are in its order.
-async fn commit(
-    writer: Arc<Kept>,
-    quota: Arc<Quota>,
-    inserts: Arc<Inserts>,
-    mut wanted: Vec<Wanted>,
-) -> Vec<Answer> {
-    let done = if wanted.iter().all(|wanted| wanted.values.is_some()) {
-        match insert_alone(&writer, &inserts, &mut wanted).await {
-            Ok(()) => return wanted.into_iter().map(|wanted| Ok(Some(wanted.upload))).collect(),
-            Err(error) => Err(error),
-        }
-    } else {
-        insert(&writer, &quota, &wanted).await
-    };
-    match done {
-        Ok(done) => done,
-        Err(error) if wanted.len() == 1 => vec![Err(error)],
-        // Whether this was committed is not known, and nobody should hear of a doubled id.
+/// Commits a batch; the results are in its order. If a row fails, each is committed alone, so that
+/// only the failing one gets the error.
+async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Vec<Created> {
+    match insert(&engine, &quota, &new).await {
+        Ok(results) => results,
+        Err(error) if new.len() == 1 => vec![Err(error)],
+        // Whether the batch was committed is unknown. A second attempt might report a duplicate id.
         Err(DbError::Unavailable(error)) => {
             tracing::warn!(
-                creations = wanted.len(),
+                creations = new.len(),
                 error = &error as &dyn Error,
                 "a group of uploads was not created"
             );
-            wanted.iter().map(|_| Err(DbError::Busy)).collect()
+            new.iter().map(|_| Err(DbError::Busy)).collect()
         }
-        // One of them is at fault: that one is to be told so, and its neighbours not.
-        Err(_) => one_by_one(&writer, &quota, &wanted).await,
+        Err(_) => {
+            let mut results: Vec<Created> = Vec::with_capacity(new.len());
+            for one in &new {
+                if matches!(results.last(), Some(Err(DbError::Unavailable(_) | DbError::Busy))) {
+                    results.push(Err(DbError::Busy));
+                    continue;
+                }
+                let inserted = insert(&engine, &quota, std::slice::from_ref(one)).await;
+                results.push(inserted.and_then(|mut one| one.pop().unwrap_or(Ok(None))));
+            }
+            results
+        }
     }
 }
 
-async fn one_by_one(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Vec<Answer> {
-    let mut done: Vec<Answer> = Vec::with_capacity(wanted.len());
-    for one in wanted {
-        if matches!(done.last(), Some(Err(DbError::Unavailable(_) | DbError::Busy))) {
-            done.push(Err(DbError::Busy));
-            continue;
-        }
-        let inserted = insert(writer, quota, std::slice::from_ref(one)).await;
-        done.push(inserted.and_then(|mut answers| answers.pop().unwrap_or(Ok(None))));
-    }
-    done
-}
-
-/// Commits all of them, where nothing else is to be written. A statement of its own is a transaction
-/// of its own, for which `SQLite` need not keep how to undo the statement alone.
-async fn insert_alone(writer: &Kept, inserts: &Inserts, wanted: &mut [Wanted]) -> Result<()> {
-    let many = wanted.len();
-    let sql = inserts.get(many - 1, || {
-        // All rows leave out the same columns.
-        let rows = (0..many).map(|_| lone_row(&wanted[0].upload));
-        upload::Entity::insert_many(rows).build(writer.backend()).sql
-    });
-    let each = wanted[0].values.as_ref().map_or(0, Vec::len);
-    let mut values = Vec::with_capacity(many * each);
-    values.extend(wanted.iter_mut().filter_map(|wanted| wanted.values.take()).flatten());
-    Ok(writer.execute(sql, values).await?)
-}
-
-/// Commits all of them; the answers are in their order. Without keys and quotas this takes
-/// three statements at most, however many they are.
-async fn insert(writer: &Kept, quota: &Quota, wanted: &[Wanted]) -> Result<Vec<Answer>> {
-    let txn = begin(writer.pool()).await?;
-    let mut tracks = lock_tracks(&txn, wanted).await?;
+/// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
+/// quotas this takes at most three statements, whatever the batch's size.
+async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<Vec<Created>> {
+    let txn = engine.begin().await?;
+    let mut tracks = lock_tracks(&txn, new).await?;
     if !quota.is_empty() {
-        let owners = wanted.iter().map(|wanted| wanted.upload.owner.as_str()).collect();
+        let owners = new.iter().map(|new| new.upload.owner.as_str()).collect();
         Quota::lock(&txn, &owners).await?;
     }
-    let mut answers = Vec::with_capacity(wanted.len());
-    let mut rows = Vec::with_capacity(wanted.len());
-    for Wanted { upload, track, claim, values: _ } in wanted {
+    let mut results = Vec::with_capacity(new.len());
+    let mut rows = Vec::with_capacity(new.len());
+    for NewUploadRow { upload, track, claim } in new {
         match quota.check(&txn, upload).await {
             Ok(()) => {}
             Err(over @ DbError::OverQuota { .. }) => {
-                answers.push(Err(over));
+                results.push(Err(over));
                 continue;
             }
             Err(error) => return Err(error),
         }
         if track.is_some_and(|track| !tracks.contains_key(&(track, upload.owner.clone()))) {
-            answers.push(Ok(None));
+            results.push(Ok(None));
             continue;
         }
         if let Some(claim) = claim
             && !complete(&txn, claim).await?
         {
-            answers.push(Err(DbError::Busy));
+            results.push(Err(DbError::Busy));
             continue;
         }
-        let placed = place(upload, *track, &mut tracks);
+        let placed = assign_sequence(upload, *track, &mut tracks);
         rows.extend(placed.as_ref().map(new_row));
         if !quota.is_empty() {
-            // The next one of this owner is counted with it.
-            write_rows(&txn, &mut rows).await?;
+            // The quota counts it for the owner's next one.
+            insert_rows(&txn, &mut rows).await?;
         }
-        answers.push(Ok(placed));
+        results.push(Ok(placed));
     }
-    write_rows(&txn, &mut rows).await?;
-    write_tracks(&txn, tracks).await?;
+    insert_rows(&txn, &mut rows).await?;
+    update_tracks(&txn, tracks).await?;
     txn.commit().await?;
-    Ok(answers)
+    Ok(results)
 }
 
-/// The row of an upload of which nothing was seen yet: what would be NULL is left out.
+/// The row of a new upload. A pending one leaves out the columns that are NULL until it arrives.
 fn new_row(upload: &Upload) -> upload::ActiveModel {
     if !matches!(upload.state, State::Pending) {
         return to_row(upload);
@@ -209,18 +145,8 @@ fn new_row(upload: &Upload) -> upload::ActiveModel {
     }
 }
 
-/// The same of an upload that is written alone: it has no track, and not been opened in parts.
-fn lone_row(upload: &Upload) -> upload::ActiveModel {
-    upload::ActiveModel {
-        track_id: NotSet,
-        track_sequence: NotSet,
-        multipart_id: NotSet,
-        ..new_row(upload)
-    }
-}
-
-/// Gives an upload the next number of its track; `None` where there is no such track.
-fn place(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option<Upload> {
+/// Assigns the next number of the track to an upload; `None` if there is no such track.
+fn assign_sequence(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option<Upload> {
     let mut upload = upload.clone();
     let Some(id) = track else { return Some(upload) };
     let row = tracks.get_mut(&(id, upload.owner.clone()))?;
@@ -232,14 +158,14 @@ fn place(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option
     Some(upload)
 }
 
-async fn write_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveModel>) -> Result<()> {
+async fn insert_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveModel>) -> Result<()> {
     if !rows.is_empty() {
         upload::Entity::insert_many(rows.drain(..)).exec_without_returning(txn).await?;
     }
     Ok(())
 }
 
-async fn write_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
+async fn update_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
     let changes: Vec<_> = tracks
         .into_values()
         .map(|row| RowChange {
@@ -255,15 +181,15 @@ async fn write_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
         })
         .collect();
     let columns = (track::Column::Id, track::Column::Version);
-    all(&changes, update_each(txn, columns, &changes).await?)
+    ensure_all(&changes, update_each(txn, columns, &changes).await?)
 }
 
 type Tracks = HashMap<(TrackId, Owner), track::Model>;
 
-/// Locks the tracks that are wanted, in the order of their ids as everywhere. A track is
-/// found only under its owner.
-async fn lock_tracks(txn: &DatabaseTransaction, wanted: &[Wanted]) -> Result<Tracks> {
-    let ids: BTreeSet<_> = wanted.iter().filter_map(|wanted| wanted.track).collect();
+/// Locks the requested tracks in the order of their ids, as all transactions do. A track is found
+/// only under its owner.
+async fn lock_tracks(txn: &DatabaseTransaction, new: &[NewUploadRow]) -> Result<Tracks> {
+    let ids: BTreeSet<_> = new.iter().filter_map(|new| new.track).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -273,13 +199,11 @@ async fn lock_tracks(txn: &DatabaseTransaction, wanted: &[Wanted]) -> Result<Tra
     let postgres = txn.get_database_backend() == DbBackend::Postgres;
     let query = if postgres { query.lock_exclusive() } else { query };
     let rows = query.all(txn).await?;
-    let wanted: HashSet<_> = wanted
-        .iter()
-        .filter_map(|wanted| Some((wanted.track?, wanted.upload.owner.clone())))
-        .collect();
+    let requested: HashSet<_> =
+        new.iter().filter_map(|new| Some((new.track?, new.upload.owner.clone()))).collect();
     Ok(rows
         .into_iter()
         .map(|row| ((TrackId(row.id), Owner::named(&row.owner)), row))
-        .filter(|(track, _)| wanted.contains(track))
+        .filter(|(track, _)| requested.contains(track))
         .collect())
 }

@@ -10,15 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use entity::{track, upload};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
+use super::change::{Change, Saved};
 use super::row::to_change;
-use super::save::{Change, Saved};
 use crate::db::Result;
-use crate::db::engine::bulk_update::{RowChange, update_each};
+use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::multipart_aborts::{self, NewAbort};
 use crate::db::tracks::{bound_of, lock_all};
 use crate::db::webhooks::Outbox;
@@ -27,7 +27,7 @@ use crate::domain::transition::{Effect, Event, step};
 use crate::domain::{Policy, Timestamp, Upload};
 
 /// The rows of a group as they are locked, and what is to be written to them.
-pub(super) struct Group {
+pub(super) struct LockedRows {
     uploads: HashMap<Uuid, Before>,
     /// Verified uploads that may be replaced.
     bound: HashMap<Uuid, Upload>,
@@ -86,7 +86,7 @@ struct Write {
     left: Option<String>,
 }
 
-impl Group {
+impl LockedRows {
     /// Locks and reads what the changes are about.
     pub(super) async fn lock(
         txn: &DatabaseTransaction,
@@ -193,7 +193,7 @@ impl Group {
             let mut seen = HashSet::new();
             let (these, later): (Vec<_>, Vec<_>) =
                 rest.into_iter().partition(|upload| seen.insert(upload.id));
-            all(&these, update(txn, &these).await?)?;
+            ensure_all(&these, update(txn, &these).await?)?;
             rest = later;
         }
         let news = self.writes.iter().filter(|write| write.is_news).map(|write| &write.upload);
@@ -209,13 +209,8 @@ impl Group {
             .map(|track| track.change(now))
             .collect();
         let columns = (track::Column::Id, track::Column::Version);
-        all(&tracks, update_each(txn, columns, &tracks).await?)
+        ensure_all(&tracks, update_each(txn, columns, &tracks).await?)
     }
-}
-
-/// All rows of a group are locked: where one was not written, something is badly wrong.
-pub(super) fn all<T>(rows: &[T], written: u64) -> Result<()> {
-    if written == rows.len() as u64 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }
 
 /// Writes uploads whose versions were raised, where the rows are still what was read. Gives

@@ -1,95 +1,72 @@
-//! Uploads: created, read by their owner, and saved after a transition.
+//! Uploads: created, read by their owner, watched, and saved after a transition.
 
 use std::sync::Arc;
 
 use entity::upload::{self, Column};
-use sea_orm::sea_query::{ExprTrait as _, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait as _};
 
-use super::engine::pagination::{keyset, no_index};
+use super::engine::pool::Engine;
+use super::engine::sqlite_json;
 use super::idempotency::Claim;
-use super::{Cursor, Db, Page, Result, sqlite_json};
-use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId, Upload, UploadId};
+use super::webhooks::Outbox;
+use super::{Cursor, Page, Result};
+use crate::domain::{LimitReached, Owner, Status, TrackId, Upload, UploadId};
 
+mod change;
 mod create;
+mod find;
+mod list;
 mod locked_rows;
-pub(super) mod quota;
-mod read;
+mod quota;
 mod reopen;
 mod row;
 mod save;
-pub(super) mod watch;
+mod watch;
 
-use create::Wanted;
+use create::{NewUploadRow, UploadCreator};
+use find::UploadReader;
+use watch::Watchers;
 
-pub(super) use create::{Creator, creator};
+pub use change::{Change, Saved};
+pub use list::{UPLOAD_ORDER, UploadFilter};
 pub use quota::Quota;
-pub(super) use read::{Reader, reader};
-use row::to_row;
-pub use save::{Change, Saved};
 pub use watch::Watch;
 
-/// Which uploads to list, newest first.
-#[derive(Debug, Default, Clone)]
-pub struct UploadFilter {
-    /// In this state.
-    pub status: Option<Status>,
-    /// Of this track.
-    pub track: Option<TrackId>,
-    /// Under this policy.
-    pub policy: Option<PolicyName>,
-    /// Created before this moment.
-    pub created_before: Option<Timestamp>,
-    /// Created at or after this moment.
-    pub created_after: Option<Timestamp>,
-    /// Where the page before ended.
-    pub cursor: Option<Cursor>,
-    /// How many at most.
-    pub limit: u64,
+/// What the repository keeps in memory, shared by all clones of the database.
+#[derive(Clone)]
+pub(super) struct UploadsState {
+    watchers: Arc<Watchers>,
+    quota: Arc<Quota>,
+    creator: UploadCreator,
+    reader: UploadReader,
 }
 
-/// The order of upload lists, as their cursors name it.
-pub const UPLOAD_ORDER: &str = "-created_at";
+impl UploadsState {
+    /// Starts the tasks that create and read, on the ambient runtime.
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            watchers: Arc::default(),
+            quota: Arc::default(),
+            creator: create::start(engine.clone(), Arc::default()),
+            reader: find::start(engine.read.clone()),
+        }
+    }
 
-impl UploadFilter {
-    /// The statement that reads the page, and one row more.
-    pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
-        // Of a track there are few: its index is the one to be used, whatever else is asked.
-        let eq = |column: Column, text: &str| match self.track {
-            None => column.eq(text),
-            Some(_) => no_index(column).eq(text),
-        };
-        let mut query = upload::Entity::find().filter(eq(Column::Owner, owner.as_str()));
-        if let Some(status) = self.status {
-            query = query.filter(eq(Column::Status, status.name()));
-        }
-        if let Some(track) = self.track {
-            query = query.filter(Column::TrackId.eq(track.0));
-        }
-        if let Some(policy) = &self.policy {
-            query = query.filter(eq(Column::Policy, policy.as_str()));
-        }
-        if let Some(before) = self.created_before {
-            query = query.filter(Column::CreatedAt.lt(before));
-        }
-        if let Some(after) = self.created_after {
-            query = query.filter(Column::CreatedAt.gte(after));
-        }
-        if let Some(cursor) = &self.cursor
-            && let Ok(at) = cursor.value.parse::<Timestamp>()
-        {
-            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
-        }
-        query
-            .order_by(Column::CreatedAt, Order::Desc)
-            .order_by(Column::Id, Order::Desc)
-            .limit(self.limit + 1)
+    pub(super) fn with_quota(self, engine: &Engine, quota: Quota) -> Self {
+        let quota = Arc::new(quota);
+        let creator = create::start(engine.clone(), Arc::clone(&quota));
+        Self { quota, creator, ..self }
     }
 }
 
 /// Uploads.
 #[derive(Clone, Copy)]
-pub struct Uploads<'a>(pub(in crate::db) &'a Db);
+pub struct Uploads<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) outbox: &'a Outbox,
+    pub(super) state: &'a UploadsState,
+}
 
 impl Uploads<'_> {
     /// Commits a new upload. With a track it gets the next number of the track's
@@ -105,12 +82,13 @@ impl Uploads<'_> {
         track: Option<TrackId>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
-        self.0.creator.ask_now(Wanted::new(upload, track, claim.cloned(), &self.0.quota)).await
+        let claim = claim.cloned();
+        self.state.creator.try_submit(NewUploadRow { upload, track, claim }).await
     }
 
     /// One upload of this owner.
     pub async fn find(self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
-        Ok(self.0.reader.ask((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
+        Ok(self.state.reader.submit((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
     }
 
     /// The uploads of this owner with these ids, in no order.
@@ -121,12 +99,16 @@ impl Uploads<'_> {
         let query = upload::Entity::find()
             .filter(Column::Owner.eq(owner.as_str()))
             .filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
-        sqlite_json::all(&self.0.read, query).await?.into_iter().map(TryInto::try_into).collect()
+        sqlite_json::all(&self.engine.read, query)
+            .await?
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect()
     }
 
     /// A page of an owner's uploads, newest first.
     pub async fn list(self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
-        let rows = self.0.rows_aside(filter.query(owner)).await?;
+        let rows = self.engine.read_page(filter.query(owner)).await?;
         let page = Page::cut(rows, filter.limit, |row| Cursor {
             order: UPLOAD_ORDER.to_owned(),
             value: row.created_at.to_rfc3339(),
@@ -149,21 +131,52 @@ impl Uploads<'_> {
             .filter(Column::TrackId.eq(track.0))
             .filter(Column::Status.is_in(open))
             .limit(limit);
-        query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
+        query.all(&self.engine.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
     /// An upload, whoever owns it.
     pub async fn find_any_owner(self, id: UploadId) -> Result<Option<Upload>> {
-        upload::Entity::find_by_id(id.0).one(&self.0.read).await?.map(TryInto::try_into).transpose()
+        upload::Entity::find_by_id(id.0)
+            .one(&self.engine.read)
+            .await?
+            .map(TryInto::try_into)
+            .transpose()
     }
 
     /// Adds a row that is in a final state from the start; `false` where there is one of
     /// that id or key.
     pub async fn create_ended(self, upload: &Upload) -> Result<bool> {
-        let added = upload::Entity::insert(to_row(upload))
+        let added = upload::Entity::insert(row::to_row(upload))
             .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&self.0.write)
+            .exec_without_returning(&self.engine.write)
             .await?;
         Ok(added == 1)
+    }
+
+    /// The query plan of a list, line by line.
+    #[doc(hidden)]
+    pub async fn explain_list(self, owner: &Owner, filter: &UploadFilter) -> Result<Vec<String>> {
+        let backend = self.engine.read.get_database_backend();
+        self.engine.explain(filter.query(owner).build(backend)).await
+    }
+
+    /// Limits how many may watch at once, in total and for each owner.
+    pub fn limit_watchers(self, total: usize, per_owner: usize) {
+        self.state.watchers.set_limits(total, per_owner);
+    }
+
+    /// The number of watchers now.
+    pub fn watchers(self) -> usize {
+        self.state.watchers.count()
+    }
+
+    /// Ends all watches and refuses new ones.
+    pub(super) fn end_watches(self) {
+        self.state.watchers.end();
+    }
+
+    /// Watches an upload for an owner. A caller that reads the row after this misses no change.
+    pub fn watch(self, owner: &Owner, id: UploadId) -> Result<Watch, LimitReached> {
+        watch::watch(&self.state.watchers, self.engine, owner, id)
     }
 }

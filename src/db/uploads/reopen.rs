@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use entity::upload;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait as _, QueryFilter};
 
+use super::quota::Quota;
 use super::{Change, Uploads};
 use crate::db::Result;
 use crate::db::tracks::lock;
-use crate::db::uploads::quota::Quota;
 use crate::domain::Upload;
 use crate::domain::transition::Effect;
 
@@ -26,13 +26,13 @@ impl Uploads<'_> {
         let reopens = |change: &&Change<'_>| change.effects.contains(&Effect::Reopen);
         let reopened: Vec<&Upload> =
             changes.iter().filter(reopens).map(|change| &change.upload).collect();
-        if reopened.is_empty() || !self.0.quota.bounds_pending() {
+        if reopened.is_empty() || !self.state.quota.bounds_pending() {
             return Ok(());
         }
         // In the order of creations: the tracks, then the owners.
         for upload in &reopened {
             if let Some(slot) = upload.slot {
-                lock(txn, self.0.is_postgres(), &upload.owner, slot.track).await?;
+                lock(txn, self.engine.is_postgres(), &upload.owner, slot.track).await?;
             }
         }
         let owners: BTreeSet<&str> = reopened.iter().map(|upload| upload.owner.as_str()).collect();
@@ -44,7 +44,7 @@ impl Uploads<'_> {
                 .count(txn)
                 .await?;
             if is_current == 1 {
-                self.0.quota.check_pending(txn, upload).await?;
+                self.state.quota.check_pending(txn, upload).await?;
             }
         }
         Ok(())

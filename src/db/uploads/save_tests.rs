@@ -16,7 +16,7 @@ use crate::domain::transition::tests::{facts, upload_in};
 use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::ConfirmedBy;
 use crate::domain::webhook::Subscriber;
-use crate::domain::{Clock as _, Owner, Status, TrackId, UploadId};
+use crate::domain::{Clock as _, Owner, Policy, Status, TrackId, UploadId};
 
 fn subscribed(db: Db) -> Db {
     db.with_subscribers(vec![Subscriber { name: "backend".to_owned(), events: Vec::new() }])
@@ -61,7 +61,7 @@ async fn statements_for(db: &Db, count: usize) -> usize {
     let mut counted = db.clone();
     let statements = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&statements);
-    counted.write.set_metric_callback(move |_| {
+    counted.engine.write.set_metric_callback(move |_| {
         seen.fetch_add(1, Ordering::Relaxed);
     });
     let policy = tracks();

@@ -9,7 +9,7 @@ use actix_web::{FromRequest, HttpRequest};
 use percent_encoding::percent_decode_str;
 
 use super::text::{record_error, refuse_control};
-use crate::db::{Cursor, Seal};
+use crate::db::{Cursor, CursorKey};
 use crate::domain::policy::FieldErrors;
 use crate::http::problem::ApiError;
 use crate::http::state::SecurityConfig;
@@ -25,7 +25,7 @@ const MAX_LIMIT: u64 = 1000;
 pub struct Query {
     values: BTreeMap<String, String>,
     errors: FieldErrors,
-    seal: Seal,
+    seal: CursorKey,
 }
 
 /// A page of a list.
@@ -61,7 +61,7 @@ impl Query {
     }
 
     /// Signs the cursors of the response.
-    pub fn seal(&self) -> Seal {
+    pub fn seal(&self) -> CursorKey {
         self.seal.clone()
     }
 
@@ -166,7 +166,7 @@ mod tests {
         fn a_changed_cursor_is_refused(
             (_, cursor) in changed("\\PC{0,8}".prop_map(|value| {
                 let id = uuid::Uuid::nil();
-                Cursor { order: "title".into(), value, id }.encode(&Seal::default())
+                Cursor { order: "title".into(), value, id }.encode(&CursorKey::default())
             })),
         ) {
             let cursor: String = url::form_urlencoded::byte_serialize(&cursor).collect();
@@ -221,7 +221,8 @@ mod tests {
             id: uuid::Uuid::nil(),
         };
         let take = |cursor: &Cursor| {
-            let mut query = Query::parse(&format!("cursor={}", cursor.encode(&Seal::default())));
+            let mut query =
+                Query::parse(&format!("cursor={}", cursor.encode(&CursorKey::default())));
             let paging = query.paging("title", |value| value != "odd");
             query.finish().is_ok() && paging.cursor.is_some()
         };

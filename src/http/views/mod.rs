@@ -4,7 +4,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::db::{Page, Seal};
+use crate::db::{CursorKey, Page};
 
 mod multipart;
 mod runs;
@@ -27,7 +27,7 @@ pub struct PageView<T> {
 
 impl<T> PageView<T> {
     /// The page of views, with a signed cursor.
-    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, seal: &Seal) -> Self {
+    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, seal: &CursorKey) -> Self {
         let Page { items, next } = page.map(view);
         Self { items, next_cursor: next.map(|cursor| cursor.encode(seal)) }
     }

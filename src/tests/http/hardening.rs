@@ -120,7 +120,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     other.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await.blames("cursor");
     other.stop().await;
     // All processes on a database share the key of cursors.
-    let sealed = |seal: &upload_coordinator::db::Seal| {
+    let sealed = |seal: &upload_coordinator::db::CursorKey| {
         let (order, id) = ("x".to_owned(), uuid::Uuid::nil());
         upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(seal)
     };

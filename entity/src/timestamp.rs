@@ -1,17 +1,17 @@
-//! Moments as JSON has them. The strict form, which is what the driver writes, is tried first:
-//! chrono's own `Deserialize` looks for looser ones at once, and takes several times as long.
+//! Timestamps from JSON. The strict form, which the driver writes, is tried first: chrono's own
+//! `Deserialize` accepts looser forms and takes several times as long.
 
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sqlx::types::chrono::DateTime;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// A moment.
+/// Reads a timestamp.
 pub(crate) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<DateTimeUtc, D::Error> {
     parse(<&str>::deserialize(from)?)
 }
 
-/// A moment, or null.
+/// Reads a timestamp or null.
 pub(crate) fn read_option<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<DateTimeUtc>, D::Error> {

@@ -1,0 +1,72 @@
+//! Why a database call failed.
+
+use sea_orm::DbErr;
+
+/// Why a database call failed. A missing row is no error but `None`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DbError {
+    /// Down, locked for too long, or out of connections. Worth trying later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] DbErr),
+    /// More is waiting to be written than can be answered in time. Worth trying later.
+    #[error("too much is waiting for the database")]
+    Busy,
+    /// A statement failed.
+    #[error("a database statement failed")]
+    Statement(#[source] DbErr),
+    /// A row that this service never writes.
+    #[error("impossible row: {table}.{column} of {id}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's primary key.
+        id: String,
+    },
+    /// The database gave no readable time.
+    #[error("the database's clock can't be read")]
+    Clock,
+    /// The owner has as many as it may have.
+    #[error("at most {limit} {what}")]
+    OverQuota {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
+    /// The address can't be used.
+    #[error("database.url: {0}")]
+    Url(String),
+}
+
+impl From<DbErr> for DbError {
+    fn from(error: DbErr) -> Self {
+        use sea_orm::RuntimeErr::SqlxError;
+        use sea_orm::sqlx::Error as Sqlx;
+        let passing = |error: &Sqlx| match error {
+            Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,
+            // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; PostgreSQL's
+            // classes 08 (connection), 40 (rollback), 53 (resources) and 57 (shutdown).
+            Sqlx::Database(inner) => inner.code().is_some_and(|code| {
+                ["08", "40", "53", "57"]
+                    .iter()
+                    .any(|class| code.len() == 5 && code.starts_with(class))
+                    || code
+                        .parse::<u32>()
+                        .is_ok_and(|n| code.len() < 5 && matches!(n & 0xff, 5 | 6))
+            }),
+            _ => false,
+        };
+        match &error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error),
+            DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if passing(inner) => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Statement(error),
+        }
+    }
+}
+
+/// A result of the database.
+pub type Result<T, E = DbError> = std::result::Result<T, E>;

@@ -1,0 +1,169 @@
+//! The connections of this process, and how its statements are counted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use sea_orm::{
+    ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    EntityTrait, Select, Statement,
+};
+use secrecy::ExposeSecret as _;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::connect::{
+    DbSettings, READ_CACHE_KIB, WRITE_CACHE_KIB, postgres_options, sqlite_options,
+};
+use super::error::{DbError, Result};
+use super::{sqlite_json, transaction};
+use crate::telemetry::metrics as names;
+
+/// Connections to the database.
+///
+/// `SQLite` allows one writer at a time: all writes share one connection and wait for it in a fair
+/// queue. Reads have connections of their own. On PostgreSQL both are the same pool.
+#[derive(Clone)]
+pub(in crate::db) struct Engine {
+    pub(in crate::db) read: DatabaseConnection,
+    pub(in crate::db) write: DatabaseConnection,
+    statements: Arc<AtomicU64>,
+    shutting_down: Arc<AtomicBool>,
+    runtime: Handle,
+}
+
+/// The connections of one pool.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    /// `all`, or `read` and `write`.
+    pub name: &'static str,
+    /// Connections in use.
+    pub in_use: u64,
+    /// Open connections that are not in use.
+    pub idle: u64,
+}
+
+impl Engine {
+    /// Opens the database; `SQLite` creates the file.
+    pub async fn connect(settings: &DbSettings) -> Result<Self> {
+        let url = settings.url.expose_secret();
+        if let Some(rest) = url.strip_prefix("sqlite:") {
+            let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+            if path.is_empty() || path.contains(":memory:") {
+                return Err(DbError::Url("takes sqlite://FILE, a file on disk".to_owned()));
+            }
+            if let Some(folder) = Path::new(path).parent() {
+                std::fs::create_dir_all(folder)
+                    .map_err(|e| DbError::Url(format!("{}: {e}", folder.display())))?;
+            }
+            let options = sqlite_options(path, settings, (1, WRITE_CACHE_KIB));
+            let write = Database::connect(options).await?;
+            let options =
+                sqlite_options(path, settings, (settings.max_connections, READ_CACHE_KIB));
+            let read = Database::connect(options).await?;
+            Ok(Self::new(read, Some(write), Arc::default()))
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let shutting_down = Arc::default();
+            let options = postgres_options(url, settings, Arc::clone(&shutting_down));
+            Ok(Self::new(Database::connect(options).await?, None, shutting_down))
+        } else {
+            Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
+        }
+    }
+
+    /// `write` is `None` if reads and writes share a pool.
+    fn new(
+        mut read: DatabaseConnection,
+        write: Option<DatabaseConnection>,
+        shutting_down: Arc<AtomicBool>,
+    ) -> Self {
+        let statements = Arc::default();
+        count_statements(&mut read, &statements);
+        let write = match write {
+            None => read.clone(),
+            Some(mut write) => {
+                count_statements(&mut write, &statements);
+                write
+            }
+        };
+        Self { read, write, statements, shutting_down, runtime: Handle::current() }
+    }
+
+    /// The number of statements so far, without BEGIN, COMMIT and ROLLBACK.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// From here on each connection is tested before it is used: one that a thread of the server
+    /// opened ends with that thread.
+    pub fn begin_shutdown(&self) {
+        self.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes all connections.
+    pub async fn close(self) -> Result<()> {
+        self.read.close().await?;
+        Ok(self.write.close().await?)
+    }
+
+    /// Begins a write transaction.
+    pub async fn begin(&self) -> Result<DatabaseTransaction> {
+        transaction::begin(&self.write).await
+    }
+
+    /// Whether the database is PostgreSQL; else it is `SQLite`.
+    pub fn is_postgres(&self) -> bool {
+        self.write.get_database_backend() == DbBackend::Postgres
+    }
+
+    /// All rows of a page, read on the runtime that opened the database: unpacking them takes a
+    /// while, and a server thread would delay its other connections meanwhile. Dropping the
+    /// caller cancels the read.
+    pub async fn read_page<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
+    where
+        E: EntityTrait,
+        E::Model: DeserializeOwned + 'static,
+    {
+        let read = self.read.clone();
+        let reading = self.runtime.spawn(async move { sqlite_json::all(&read, query).await });
+        Ok(AbortOnDropHandle::new(reading).await.map_err(|_| DbError::Busy)??)
+    }
+
+    /// The query plan of a statement, line by line.
+    pub async fn explain(&self, mut statement: Statement) -> Result<Vec<String>> {
+        let (verb, column) = if self.is_postgres() {
+            ("EXPLAIN", "QUERY PLAN")
+        } else {
+            ("EXPLAIN QUERY PLAN", "detail")
+        };
+        statement.sql = format!("{verb} {}", statement.sql);
+        let rows = self.read.query_all_raw(statement).await?;
+        Ok(rows.iter().map(|row| row.try_get("", column)).collect::<Result<_, _>>()?)
+    }
+
+    /// The connections of this process, by pool.
+    pub fn pools(&self) -> Vec<PoolState> {
+        let state = |name, size: u32, idle: usize| {
+            let (size, idle) = (u64::from(size), idle as u64);
+            PoolState { name, in_use: size.saturating_sub(idle), idle }
+        };
+        if self.is_postgres() {
+            let pool = self.read.get_postgres_connection_pool();
+            return vec![state("all", pool.size(), pool.num_idle())];
+        }
+        let pools = [("read", &self.read), ("write", &self.write)];
+        let pools = pools.map(|(name, db)| (name, db.get_sqlite_connection_pool()));
+        pools.map(|(name, pool)| state(name, pool.size(), pool.num_idle())).into()
+    }
+}
+
+fn count_statements(connection: &mut DatabaseConnection, statements: &Arc<AtomicU64>) {
+    let statements = Arc::clone(statements);
+    connection.set_metric_callback(move |info| {
+        statements.fetch_add(1, Ordering::Relaxed);
+        let outcome = if info.failed { "failed" } else { "ok" };
+        metrics::counter!(names::DB_STATEMENTS, "outcome" => outcome).increment(1);
+        metrics::histogram!(names::DB_DURATION).record(info.elapsed);
+    });
+}

@@ -1,0 +1,67 @@
+//! Lists of an owner's uploads.
+
+use entity::upload::{self, Column};
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
+
+use crate::db::Cursor;
+use crate::db::engine::pagination::{keyset, no_index};
+use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId};
+
+/// Which uploads to list, newest first.
+#[derive(Debug, Default, Clone)]
+pub struct UploadFilter {
+    /// In this state.
+    pub status: Option<Status>,
+    /// Of this track.
+    pub track: Option<TrackId>,
+    /// Under this policy.
+    pub policy: Option<PolicyName>,
+    /// Created before this moment.
+    pub created_before: Option<Timestamp>,
+    /// Created at or after this moment.
+    pub created_after: Option<Timestamp>,
+    /// Where the page before ended.
+    pub cursor: Option<Cursor>,
+    /// How many at most.
+    pub limit: u64,
+}
+
+/// The order of upload lists, as their cursors name it.
+pub const UPLOAD_ORDER: &str = "-created_at";
+
+impl UploadFilter {
+    /// The statement that reads the page, and one row more.
+    pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
+        // Of a track there are few: its index is the one to be used, whatever else is asked.
+        let eq = |column: Column, text: &str| match self.track {
+            None => column.eq(text),
+            Some(_) => no_index(column).eq(text),
+        };
+        let mut query = upload::Entity::find().filter(eq(Column::Owner, owner.as_str()));
+        if let Some(status) = self.status {
+            query = query.filter(eq(Column::Status, status.name()));
+        }
+        if let Some(track) = self.track {
+            query = query.filter(Column::TrackId.eq(track.0));
+        }
+        if let Some(policy) = &self.policy {
+            query = query.filter(eq(Column::Policy, policy.as_str()));
+        }
+        if let Some(before) = self.created_before {
+            query = query.filter(Column::CreatedAt.lt(before));
+        }
+        if let Some(after) = self.created_after {
+            query = query.filter(Column::CreatedAt.gte(after));
+        }
+        if let Some(cursor) = &self.cursor
+            && let Ok(at) = cursor.value.parse::<Timestamp>()
+        {
+            query = query.filter(keyset(Column::CreatedAt, Column::Id, at.into(), cursor.id, true));
+        }
+        query
+            .order_by(Column::CreatedAt, Order::Desc)
+            .order_by(Column::Id, Order::Desc)
+            .limit(self.limit + 1)
+    }
+}
