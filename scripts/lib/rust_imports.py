@@ -89,6 +89,11 @@ class Reader:
             here = self.source.module + tuple(name for name, _ in scopes if name)
             if [self.text(at + i) for i in range(6)] == ["#", "[", "cfg", "(", "test", ")"]:
                 test, at = True, at + 6
+            elif [self.text(at + i) for i in range(3)] == ["pub", "(", "in"]:
+                # The path of a visibility is not an import.
+                while self.text(at) != ")":
+                    at += 1
+                at += 1
             elif text == "use" and self.text(at + 1) != "<":
                 public = self.text(at - 1) == "pub" or self.is_pub_in(at - 1)
                 leaves = []
