@@ -1,4 +1,4 @@
-//! API keys. They are looked up by id; only the hash of a secret is here.
+//! API keys, by id. Only the hash of a secret is stored.
 
 use chrono::TimeDelta;
 use entity::api_key::{ActiveModel, Column, Entity, Model};
@@ -12,18 +12,18 @@ use super::{DbError, Result};
 use crate::domain::api_key::{ApiKey, SecretHash};
 use crate::domain::{Owner, Scopes, Timestamp};
 
-/// How many rows a list reads at a time.
+/// Rows in one page of a list.
 const PAGE: u64 = 500;
 
-/// Uses that come closer together than this are noted once.
-const USE_STEP: TimeDelta = TimeDelta::minutes(1);
+/// Uses closer together than this are recorded once.
+const USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// API keys.
 #[derive(Clone, Copy)]
 pub struct ApiKeys<'a>(pub(in crate::db) &'a Engine);
 
 impl ApiKeys<'_> {
-    /// Keeps a new key.
+    /// Inserts a new key.
     pub async fn create(self, key: &ApiKey) -> Result<()> {
         let ApiKey {
             id,
@@ -51,13 +51,13 @@ impl ApiKeys<'_> {
         Ok(())
     }
 
-    /// One key.
+    /// The key with this id.
     pub async fn find(self, id: Uuid) -> Result<Option<ApiKey>> {
         let row = Entity::find_by_id(id).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// A page of keys in the order of their ids, behind this one; of one owner or of all.
+    /// A page of keys of one owner or of all, by id, after the given id.
     pub async fn list(self, owner: Option<&Owner>, after: Option<Uuid>) -> Result<Vec<ApiKey>> {
         let mut query = Entity::find();
         if let Some(owner) = owner {
@@ -70,7 +70,7 @@ impl ApiKeys<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Takes a key back; `false` where there is none that could be.
+    /// Revokes a key; `false` if there is none or it is revoked already.
     pub async fn revoke(self, id: Uuid, now: Timestamp) -> Result<bool> {
         let done = Entity::update_many()
             .col_expr(Column::RevokedAt, Expr::value(now))
@@ -81,11 +81,11 @@ impl ApiKeys<'_> {
         Ok(done.rows_affected == 1)
     }
 
-    /// Notes that a key was used, unless that was noted within the last minute.
+    /// Records that a key was used, unless a use was recorded within the last minute.
     pub async fn record_use(self, id: Uuid, now: Timestamp) -> Result<()> {
         let stale = Condition::any()
             .add(Column::LastUsedAt.is_null())
-            .add(Column::LastUsedAt.lte(now - USE_STEP));
+            .add(Column::LastUsedAt.lte(now - USE_INTERVAL));
         Entity::update_many()
             .col_expr(Column::LastUsedAt, Expr::value(now))
             .filter(Column::Id.eq(id))

@@ -1,7 +1,7 @@
-//! `Idempotency-Key`s. A key is reserved in a commit of its own, with the id that its resource
-//! will have; the resource's own transaction completes it. Whoever dies in between leaves a
-//! lease that lapses, and the next attempt makes the resource under the same id: of two that
-//! try after all, the primary key lets one win.
+//! `Idempotency-Key`s. A key is reserved in a commit of its own, with the id that its resource will
+//! have. The transaction that creates the resource completes the key. A process that dies in between
+//! leaves a lease that expires; the next attempt creates the resource under the same id. If both
+//! attempts go on after all, the primary key lets one succeed.
 
 use std::time::Duration;
 
@@ -18,29 +18,29 @@ use super::engine::clock::time;
 use super::engine::pool::Engine;
 use crate::domain::{Owner, Timestamp};
 
-/// How long a key belongs to its request.
+/// Time for which a key belongs to its request.
 const LIFE: Duration = Duration::from_hours(24);
 
-/// A key that this process holds.
+/// A key that this process has reserved.
 #[derive(Debug, Clone)]
 pub struct Claim {
     owner: Owner,
     key: String,
     lease_until: Timestamp,
-    /// The id that the resource is to have.
+    /// The id that the resource will have.
     pub resource: Uuid,
 }
 
-/// What became of an attempt to reserve a key.
+/// The result of an attempt to reserve a key.
 #[derive(Debug, Clone)]
 pub enum Reservation {
-    /// It is held, until it is completed or released.
+    /// Reserved, until it is completed or released.
     Held(Claim),
-    /// Its resource was made.
+    /// Its resource exists.
     Done(Uuid),
     /// It belongs to another request of the same owner.
     Mismatch,
-    /// Somebody else holds it.
+    /// Another request has reserved it.
     InFlight,
 }
 
@@ -49,8 +49,8 @@ pub enum Reservation {
 pub struct Idempotency<'a>(pub(in crate::db) &'a Engine);
 
 impl Idempotency<'_> {
-    /// Reserves a key for a request, whose resource is to have the id `candidate`, unless an
-    /// attempt that died has chosen one before.
+    /// Reserves a key for a request. Its resource gets the id `candidate`, unless an earlier
+    /// attempt that died has chosen another.
     pub async fn reserve(
         self,
         owner: &Owner,
@@ -94,7 +94,7 @@ impl Idempotency<'_> {
         } else if row.lease_until > now && !row.done {
             Reservation::InFlight
         } else {
-            // Lapsed, or from yesterday and not pruned yet.
+            // The lease has expired, or the key is older than a day and not pruned yet.
             let resource = if old { candidate } else { row.resource };
             let taken = Model {
                 resource,
@@ -108,13 +108,13 @@ impl Idempotency<'_> {
         Ok(outcome)
     }
 
-    /// Lets a key go whose request came to nothing, so that it may be sent again.
+    /// Releases the key of a failed request, so that the request may be sent again.
     pub async fn release(self, claim: &Claim) -> Result<()> {
         Entity::delete_many()
             .filter(Column::Owner.eq(claim.owner.as_str()))
             .filter(Column::Key.eq(claim.key.as_str()))
             .filter(Column::Resource.eq(claim.resource))
-            // Of another's attempt, after the lease lapsed, nothing is taken away.
+            // After the lease has expired, the key may belong to another attempt.
             .filter(Column::LeaseUntil.eq(claim.lease_until))
             .filter(Column::Done.eq(false))
             .exec(&self.0.write)
@@ -122,20 +122,20 @@ impl Idempotency<'_> {
         Ok(())
     }
 
-    /// Whether the key's resource was made, by whomever.
+    /// Whether the key's resource was created, by this or another request.
     pub async fn is_completed(self, claim: &Claim) -> Result<bool> {
         let id = (claim.owner.as_str().to_owned(), claim.key.clone());
         let row = Entity::find_by_id(id).one(&self.0.write).await?;
         Ok(row.is_some_and(|row| row.done && row.resource == claim.resource))
     }
 
-    /// Notes outside of the resource's transaction that it was made.
+    /// Completes a key outside of the transaction that created its resource.
     pub async fn complete(self, claim: &Claim) -> Result<()> {
-        // Where it is gone, the resource is there all the same.
+        // If the key is gone, the resource exists all the same.
         complete(&self.0.write, claim).await.map(drop)
     }
 
-    /// Deletes a batch of keys that are older than a day; gives how many went. 0 is the end.
+    /// Deletes a batch of keys that are older than a day. Returns their number; 0 at the end.
     pub async fn prune(self, limit: u64) -> Result<u64> {
         let before = time(&self.0.read, Duration::ZERO).await? - LIFE;
         let ages: Vec<Timestamp> = Entity::find()
@@ -153,8 +153,8 @@ impl Idempotency<'_> {
     }
 }
 
-/// Completes a key inside the transaction that makes its resource; `false` where it is gone:
-/// it was taken over and given back, and the resource must not be made.
+/// Completes a key inside the transaction that creates its resource. `false` if the key is gone:
+/// another attempt took it over and released it, so the resource must not be created.
 pub(super) async fn complete(connection: &impl ConnectionTrait, claim: &Claim) -> Result<bool> {
     let done = Entity::update_many()
         .col_expr(Column::Done, Expr::value(true))

@@ -1,8 +1,8 @@
-//! Multipart uploads whose abort is due: on record from the moment that their id leaves the
+//! Multipart uploads that are to be aborted: stored from the change that removes their id from the
 //! upload's row until the store has confirmed that they are gone.
 //!
-//! What opens one writes an *intent* first, so that one whose id was never learned (a lost
-//! answer, a crash) is looked for as well.
+//! Before a multipart upload is created, an *intent* is written, so that an upload whose id was never
+//! received (a lost response, a crash) is found as well.
 
 use entity::multipart_abort::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -15,28 +15,29 @@ use super::Result;
 use super::engine::pool::Engine;
 use crate::domain::{PolicyName, Timestamp, Upload, UploadId};
 
-/// What stands before the token of an intent; no store's id begins with it.
+/// Prefix of an intent's token. No id of a store begins with it.
 const INTENT: char = '?';
 
-/// How many rows one statement takes: seven parameters each, and SQLite takes 32,766.
+/// Rows in one statement: seven parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
 /// An abort that is due.
 #[derive(Debug, Clone)]
 pub struct DueAbort {
-    /// Whose parts they are.
+    /// The upload that the parts belong to.
     pub upload: UploadId,
-    /// Under which policy.
+    /// Its policy.
     pub policy: PolicyName,
-    /// Where they lie.
+    /// The object key.
     pub key: String,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub attempts: i32,
     mark: String,
 }
 
 impl DueAbort {
-    /// The store's id; `None` for an intent: whatever is open there and nobody's.
+    /// The store's id. `None` for an intent: every open multipart upload of the key that no row
+    /// knows.
     pub fn multipart_id(&self) -> Option<&str> {
         (!self.mark.starts_with(INTENT)).then_some(&self.mark)
     }
@@ -50,18 +51,18 @@ impl From<Model> for DueAbort {
     }
 }
 
-/// An abort that is to be put on record.
+/// An abort to insert.
 #[derive(Debug, Clone)]
 pub(super) struct NewAbort<'a> {
-    /// Whose parts they are.
+    /// The upload that the parts belong to.
     pub upload: &'a Upload,
-    /// The store's id, or an intent's mark.
+    /// The store's id, or an intent's token.
     pub mark: String,
-    /// From when on it is tried.
+    /// Time of the first attempt.
     pub due: Timestamp,
 }
 
-/// Puts aborts on record, in the transaction of the change that makes them due.
+/// Inserts aborts, in the transaction of the change that makes them due.
 pub(super) async fn add(
     connection: &impl ConnectionTrait,
     aborts: impl IntoIterator<Item = NewAbort<'_>>,
@@ -106,25 +107,25 @@ impl MultipartAborts<'_> {
         Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, mark })
     }
 
-    /// Puts on record that a multipart upload which no row knows is to be aborted.
+    /// Inserts the abort of a multipart upload that no row knows.
     pub async fn create(self, upload: &Upload, multipart_id: &str) -> Result<()> {
         let (mark, due) = (multipart_id.to_owned(), upload.updated_at);
         add(&self.0.write, [NewAbort { upload, mark, due }]).await
     }
 
-    /// Takes an abort off the record: the store has confirmed that there is nothing left.
+    /// Deletes an abort: the store has confirmed that nothing is left.
     pub async fn delete(self, upload: UploadId, multipart_id: &str) -> Result<()> {
         let key = (upload.0, multipart_id.to_owned());
         Entity::delete_by_id(key).exec(&self.0.write).await?;
         Ok(())
     }
 
-    /// As [`Self::delete`], for one that was read.
+    /// As [`Self::delete`], for an abort that was read.
     pub async fn complete(self, due: &DueAbort) -> Result<()> {
         self.delete(due.upload, &due.mark).await
     }
 
-    /// Has an abort tried again later.
+    /// Sets the next attempt of an abort.
     pub async fn reschedule(
         self,
         upload: UploadId,
@@ -145,12 +146,12 @@ impl MultipartAborts<'_> {
         Ok(())
     }
 
-    /// As [`Self::reschedule`], for one that was read.
+    /// As [`Self::reschedule`], for an abort that was read.
     pub async fn postpone(self, due: &DueAbort, next: Timestamp) -> Result<()> {
         self.reschedule(due.upload, &due.mark, due.attempts + 1, next).await
     }
 
-    /// The aborts of a policy that are due, longest due first.
+    /// The due aborts of a policy, the longest due first.
     pub async fn list_due(
         self,
         policy: &PolicyName,
@@ -167,7 +168,7 @@ impl MultipartAborts<'_> {
         Ok(due.into_iter().map(Into::into).collect())
     }
 
-    /// How many aborts are on record, those included that are not due yet.
+    /// The number of aborts, due or not.
     pub async fn count(self) -> Result<u64> {
         Ok(Entity::find().count(&self.0.read).await?)
     }

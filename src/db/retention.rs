@@ -19,8 +19,8 @@ use crate::domain::{Status, Timestamp};
 pub struct Retention<'a>(pub(in crate::db) &'a Engine);
 
 impl Retention<'_> {
-    /// Deletes a batch of findings of runs that started before a moment, or, where no
-    /// finding is left, of those runs; gives how many rows went. 0 is the end.
+    /// Deletes a batch of findings of runs that started before a time or, if no finding is left,
+    /// a batch of these runs. Returns the number of rows; 0 at the end.
     pub async fn prune_runs(self, before: Timestamp, limit: u64) -> Result<u64> {
         let runs: Vec<Uuid> = run::Entity::find()
             .select_only()
@@ -49,7 +49,7 @@ impl Retention<'_> {
             let done = run::Entity::delete_many().filter(run::Column::Id.is_in(runs));
             return Ok(done.exec(&self.0.write).await?.rows_affected);
         }
-        // They ascend, so each run's are all up to the last one seen.
+        // They ascend, so the findings of each run are all up to the last one read.
         let last: BTreeMap<Uuid, i64> = findings.into_iter().collect();
         let mut deleted = 0;
         for (run, number) in last {
@@ -61,8 +61,8 @@ impl Retention<'_> {
         Ok(deleted)
     }
 
-    /// Deletes a batch of ended uploads whose object was gone before a moment, except a
-    /// track's newest; gives how many went.
+    /// Deletes a batch of uploads in a final state whose object was deleted before a time, except
+    /// the latest of a track. Returns their number.
     pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
             .column(track::Column::LatestUploadId)
@@ -86,7 +86,7 @@ impl Retention<'_> {
         if ids.is_empty() {
             return Ok(0);
         }
-        // Bytes may have come to one of them meanwhile: then its object is not gone.
+        // An object may have arrived for one of them meanwhile.
         let done = upload::Entity::delete_many().filter(upload::Column::Id.is_in(ids)).filter(old);
         Ok(done.exec(&self.0.write).await?.rows_affected)
     }

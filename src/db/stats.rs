@@ -1,10 +1,8 @@
-//! How things stand, for metrics and administrators, at a bounded cost.
+//! Row counts and ages for metrics and administrators, at a bounded cost.
 //!
-//! Counting reads whole indexes (`ix_uploads_stats`, `ix_deliveries_ended`), so it is never
-//! done for each request: at most once a second, and at most a hundredth of the time. On a
-//! million rows a count takes about a tenth of a second, and is made every ten seconds or
-//! so; on a thousand million it takes minutes and is made every few hours. All else here is
-//! the end of an index.
+//! Counting reads whole indexes (`ix_uploads_stats`, `ix_deliveries_ended`), so it is not done for
+//! each request: at most once a second, and at most for a hundredth of the time. Everything else
+//! here reads the end of an index.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,24 +22,24 @@ pub use super::engine::pool::PoolState;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{PolicyName, Status, Timestamp};
 
-/// How long counts are used at least.
+/// Shortest time for which counts are used.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// How much longer than they took.
-const REST: u32 = 100;
+/// Counts are used for this many times the time that they took.
+const REUSE_FACTOR: u32 = 100;
 
-/// How long a reader waits for counts; then it gets the ones before.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest time that a reader waits for new counts; then it gets the previous ones.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// How many deliveries of a state are counted at most.
+/// Largest number of deliveries of a state that is counted.
 const MOST_DELIVERIES: u64 = 100_000;
 
-/// How many rows how things stand.
+/// Row counts by state.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Uploads by policy and state; states without any are left out.
+    /// Uploads by policy and state; states without uploads are left out.
     pub uploads: BTreeMap<(String, Status), u64>,
-    /// Webhook deliveries that wait, up to 100,000.
+    /// Pending webhook deliveries, up to 100,000.
     pub waiting: u64,
     /// Webhook deliveries that were given up, up to 100,000.
     pub dead: u64,
@@ -49,7 +47,7 @@ pub struct Counts {
     pub aborts: u64,
 }
 
-/// Counts, and when they were made.
+/// Counts and their age.
 #[derive(Debug, Clone)]
 pub struct Counted {
     /// The counts.
@@ -59,13 +57,13 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// How old they are.
+    /// The time since they were made.
     pub fn age(&self) -> Duration {
         self.at.elapsed()
     }
 
     fn is_fresh(&self) -> bool {
-        self.age() < MIN_AGE.max(self.took.saturating_mul(REST))
+        self.age() < MIN_AGE.max(self.took.saturating_mul(REUSE_FACTOR))
     }
 }
 
@@ -90,23 +88,22 @@ pub struct Stats<'a> {
 }
 
 impl Stats<'_> {
-    /// The counts, not older than said at the top; `None` where the first are still being
-    /// made.
+    /// The counts; `None` while the first are being made.
     pub async fn counts(self) -> Result<Option<Counted>> {
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
             return Ok(Some(known));
         }
-        // In a task of its own: it goes on when nobody waits for it any more.
+        // In a task of its own: it continues if the caller is dropped.
         let (engine, cache) = (self.engine.clone(), Arc::clone(self.cache));
         let counting =
             tokio::spawn(async move { Stats { engine: &engine, cache: &cache }.count().await });
-        match tokio::time::timeout(PATIENCE, counting).await {
+        match tokio::time::timeout(MAX_WAIT, counting).await {
             Ok(Ok(counted)) => counted.map(Some),
             Ok(Err(_)) | Err(_) => Ok(self.cache.known()),
         }
     }
 
-    /// Counts, unless another one just has.
+    /// Counts, unless another caller just has.
     async fn count(self) -> Result<Counted> {
         let _turn = self.cache.turn.lock().await;
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
@@ -130,7 +127,7 @@ impl Stats<'_> {
         let rows: Vec<(String, String, i64)> = upload::Entity::find()
             .select_only()
             .columns([Column::Status, Column::Policy])
-            // Of nothing but the index: any column else would be fetched from the rows.
+            // `COUNT(*)` needs the index only; a column would be fetched from the rows.
             .column_as(Expr::cust("COUNT(*)"), "rows_counted")
             .group_by(Column::Status)
             .group_by(Column::Policy)

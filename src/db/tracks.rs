@@ -23,33 +23,33 @@ use crate::domain::{Owner, Status, Timestamp, Track, TrackId, UploadId};
 /// The status of a track without uploads.
 pub const EMPTY: &str = "empty";
 
-/// How many rows are read and sorted at once rather than looked for in the order of the list.
+/// Largest number of rows that are sorted instead of read in the order of an index.
 const FEW: u64 = 1000;
 
-/// What a track without a release date is ordered by: behind all that four digits can say.
+/// The value that sorts a track without a release date after all dates of four digits.
 const NO_DATE: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
     Some(date) => date,
     None => NaiveDate::MAX,
 };
 
-/// What a client may say of a track.
+/// The fields of a track that a client may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackFields {
     /// 1 to 100 characters.
     pub title: String,
     /// 1 to 100 characters.
     pub artist_name: String,
-    /// The day of release.
+    /// The release date.
     pub release_date: Option<NaiveDate>,
 }
 
-/// By what a list of tracks is ordered.
+/// The order of a list of tracks.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum TrackOrder {
-    /// When it was created.
+    /// The time of creation.
     #[default]
     CreatedAt,
-    /// The title, whatever its case.
+    /// The title, ignoring case.
     Title,
     /// The release date; tracks without one come last.
     ReleaseDate,
@@ -58,19 +58,19 @@ pub enum TrackOrder {
 /// Which tracks to list.
 #[derive(Debug, Default, Clone)]
 pub struct TrackFilter {
-    /// The newest upload's status; `Some(None)` is `empty`.
+    /// The latest upload's status; `Some(None)` is `empty`.
     pub status: Option<Option<Status>>,
     /// The whole artist name.
     pub artist_name: Option<String>,
-    /// The beginning of title or artist name, whatever its case.
+    /// A prefix of the title or artist name, ignoring case.
     pub search: Option<String>,
     /// The order.
     pub order: TrackOrder,
-    /// The other way round.
+    /// Whether the order is descending.
     pub descending: bool,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<Cursor>,
-    /// How many at most.
+    /// The largest number of rows.
     pub limit: u64,
 }
 
@@ -85,8 +85,8 @@ impl TrackFilter {
         format!("{}{name}", if self.descending { "-" } else { "" })
     }
 
-    /// The statement that reads the page, and one row more. Where few rows are left the order's
-    /// own index is of no use.
+    /// The statement that reads the page and one more row. `narrow` says that few rows match, so
+    /// that reading them in the order of the list's index would be slow.
     pub(super) fn query(&self, owner: &Owner, narrow: bool) -> Select<track::Entity> {
         let order = if self.descending { Order::Desc } else { Order::Asc };
         let column = self.column();
@@ -107,7 +107,7 @@ impl TrackFilter {
         query.order_by(by, order.clone()).order_by(Column::Id, order).limit(self.limit + 1)
     }
 
-    /// The filters whose indexes do not give the rows in this order, each as ranges of an index.
+    /// The filters whose indexes do not return the rows in this order, each as ranges of an index.
     fn ranges(&self) -> impl Iterator<Item = Vec<Expr>> {
         let ordered = self.order == TrackOrder::CreatedAt;
         let named = [self.of_status(), self.of_artist()].into_iter().filter(move |_| !ordered);
@@ -126,7 +126,7 @@ impl TrackFilter {
 
     fn of_search(&self) -> Option<Vec<Expr>> {
         let from = self.search.as_ref()?.to_lowercase();
-        // The last code point sorts behind everything that begins with the text.
+        // The last code point sorts after everything that begins with the text.
         let until = format!("{from}{}", char::MAX);
         let range = |column: Column| column.between(from.clone(), until.clone());
         Some(vec![range(Column::TitleOrder), range(Column::ArtistOrder)])
@@ -163,7 +163,7 @@ impl TrackFilter {
 pub struct Tracks<'a>(pub(in crate::db) &'a Engine);
 
 impl Tracks<'_> {
-    /// Adds a track, and completes an idempotency key with it.
+    /// Inserts a track, and completes an idempotency key in the same transaction.
     pub async fn create(
         self,
         id: TrackId,
@@ -198,13 +198,13 @@ impl Tracks<'_> {
         row.try_into()
     }
 
-    /// One track of this owner.
+    /// A track of this owner.
     pub async fn find(self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
         let row = find(owner, id).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// Writes what the client may change; `None` where the version is no longer that.
+    /// Writes the fields that a client may set; `None` if the version has changed.
     pub async fn update(
         self,
         track: &Track,
@@ -235,8 +235,8 @@ impl Tracks<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Removes a track's row; its uploads stay until their objects are gone. `false`
-    /// where an upload of it is not in a final state, or the owner has no such track.
+    /// Deletes a track's row; its uploads stay until their objects are deleted. `false` if an
+    /// upload of it is not in a final state, or the owner has no such track.
     pub async fn delete(self, owner: &Owner, id: TrackId) -> Result<bool> {
         let txn = self.0.begin().await?;
         if lock(&txn, self.0.is_postgres(), owner, id).await?.is_none() {
@@ -265,8 +265,8 @@ impl Tracks<'_> {
         self.0.explain(filter.query(owner, narrow).build(backend)).await
     }
 
-    /// Whether one of the filters leaves so few rows that they are better found by its index
-    /// and sorted. PostgreSQL knows how many there are; for `SQLite` they are counted, up to
+    /// Whether one of the filters matches so few rows that using its index and sorting them is
+    /// faster. PostgreSQL's planner knows their number; for `SQLite` they are counted, up to
     /// [`FEW`].
     pub(super) async fn is_narrow(self, owner: &Owner, filter: &TrackFilter) -> Result<bool> {
         if self.0.is_postgres() {
@@ -296,8 +296,8 @@ fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {
     track::Entity::find_by_id(id.0).filter(Column::Owner.eq(owner.as_str()))
 }
 
-/// Reads a track inside a write, and on `PostgreSQL` locks its row: whoever changes a
-/// track and its uploads takes the track first, so two never wait for each other.
+/// Reads a track inside a write transaction, and on PostgreSQL locks its row. A transaction that
+/// changes a track and its uploads locks the track first, so that no two wait for each other.
 pub(super) async fn lock(
     connection: &impl ConnectionTrait,
     postgres: bool,
@@ -309,7 +309,7 @@ pub(super) async fn lock(
     Ok(query.one(connection).await?)
 }
 
-/// As [`lock`], for several tracks, whoever owns them, in the order of their ids.
+/// As [`lock`], for several tracks of any owner, in the order of their ids.
 pub(super) async fn lock_all(
     connection: &impl ConnectionTrait,
     postgres: bool,

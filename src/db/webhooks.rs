@@ -1,9 +1,9 @@
-//! The outbox of webhooks: written in the transaction that changes the upload, emptied by
-//! whoever claims its rows.
+//! The outbox of webhooks: written in the transaction that changes the upload, emptied by the
+//! dispatchers that claim its rows.
 //!
-//! A claim moves the row's next attempt a lease ahead: when the claimer dies, the row is
-//! due again after that. The older of an upload's pending rows hides the newer ones, so
-//! each endpoint hears of an upload in order.
+//! A claim moves the row's next attempt to the end of a lease. If the dispatcher dies, the row is
+//! due again after that. The oldest pending row of an upload hides the newer ones, so that each
+//! endpoint receives the changes of an upload in order.
 
 use entity::webhook_delivery::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -23,15 +23,15 @@ use crate::domain::webhook::{
 };
 use crate::domain::{Timestamp, Upload, UploadId};
 
-/// The order of lists, as their cursors name it.
+/// The order of lists, as named in their cursors.
 pub const DELIVERY_ORDER: &str = "-created_at";
 
 const TABLE: &str = "webhook_deliveries";
 
-/// How many rows one statement takes: 13 parameters each, and SQLite takes 32,766.
+/// Rows in one statement: 13 parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
-/// Who is told, and a new_rows for those who deliver.
+/// The subscribers, and a notification for the dispatchers.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     subscribers: Vec<Subscriber>,
@@ -44,12 +44,12 @@ impl Outbox {
         Self { subscribers, new_rows: Notify::new() }
     }
 
-    /// Whether nobody is told of anything.
+    /// Whether there are no subscribers.
     pub(super) fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
     }
 
-    /// Writes the news of uploads' new states for all who want them.
+    /// Inserts the deliveries of uploads' new states for the subscribers that want them.
     pub(super) async fn add<'a>(
         &self,
         connection: &impl ConnectionTrait,
@@ -72,7 +72,7 @@ impl Outbox {
             .filter_map(move |subscriber| Some(row(&subscriber.name, event?, upload)))
     }
 
-    /// Wakes those who deliver, after a commit.
+    /// Wakes the dispatchers, after a commit.
     pub(super) fn notify(&self) {
         self.new_rows.notify_waiters();
     }
@@ -134,12 +134,12 @@ impl TryFrom<Model> for Delivery {
     }
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Debug, Clone)]
 pub enum Attempt {
-    /// The receiver took it.
+    /// The receiver accepted it.
     Taken,
-    /// To be tried again at this time, for this reason.
+    /// To be retried at this time, for this reason.
     Retry(Timestamp, String),
     /// Given up, for this reason.
     Dead(String),
@@ -153,12 +153,13 @@ pub struct Webhooks<'a> {
 }
 
 impl Webhooks<'_> {
-    /// Waits for news to deliver; it may also be another process's, so don't wait long.
+    /// Waits for new deliveries of this process. Other processes write deliveries too, so poll
+    /// besides.
     pub async fn wait_for_new(self) {
         self.outbox.new_rows.notified().await;
     }
 
-    /// Takes up to `limit` deliveries of an endpoint that are due, until `lease_end`.
+    /// Claims up to `limit` due deliveries of an endpoint, until `lease_end`.
     pub async fn claim(
         self,
         endpoint: &str,
@@ -197,7 +198,7 @@ impl Webhooks<'_> {
                     ..Default::default()
                 })
                 .filter(Column::Id.eq(row.id))
-                // Whoever was faster raised it.
+                // A faster dispatcher has raised it.
                 .filter(Column::Attempts.eq(row.attempts))
                 .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
                 .exec(&self.engine.write)
@@ -210,7 +211,7 @@ impl Webhooks<'_> {
         Ok(claimed)
     }
 
-    /// Notes how an attempt ended, unless another process has taken the delivery over.
+    /// Records the result of an attempt, unless another process has claimed the delivery since.
     pub async fn record_attempt(
         self,
         delivery: &Delivery,
@@ -244,7 +245,7 @@ impl Webhooks<'_> {
         Ok(())
     }
 
-    /// Has a delivery sent again, whatever became of it; `None` where there is none.
+    /// Makes a delivery pending again, whatever its state; `None` if there is none.
     pub async fn redeliver(self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
         Entity::update_many()
             .set(ActiveModel {
@@ -262,23 +263,23 @@ impl Webhooks<'_> {
         Entity::find_by_id(id).one(&self.engine.read).await?.map(TryInto::try_into).transpose()
     }
 
-    /// Deletes a batch of deliveries that ended before a moment; gives how many went.
+    /// Deletes a batch of deliveries that ended before a time. Returns their number.
     pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ended = [DeliveryStatus::Delivered, DeliveryStatus::Dead].map(DeliveryStatus::name);
-        // The end of the last attempt's lease: about when it ended.
+        // The end of the last attempt's lease is about the time when it ended.
         let old =
             Condition::all().add(Column::Status.is_in(ended)).add(Column::NextAttemptAt.lt(before));
         let ids = self.delivery_ids(old.clone(), limit).await?;
         if ids.is_empty() {
             return Ok(0);
         }
-        // One of them may be being sent again.
+        // One of them may have been redelivered meanwhile.
         let done = Entity::delete_many().filter(Column::Id.is_in(ids)).filter(old);
         Ok(done.exec(&self.engine.write).await?.rows_affected)
     }
 
-    /// Gives up a batch of deliveries to endpoints that nobody here delivers to and that have
-    /// been due since before a moment; gives how many.
+    /// Gives up a batch of deliveries to endpoints that are not configured, and that have been due
+    /// since before a time. Returns their number.
     pub async fn give_up_unconfigured(
         self,
         before: Timestamp,
@@ -297,7 +298,7 @@ impl Webhooks<'_> {
         let done = Entity::update_many()
             .set(ActiveModel {
                 status: Set(DeliveryStatus::Dead.name().to_owned()),
-                // When it ended: it is kept from now on.
+                // The time when it ended, for retention.
                 next_attempt_at: Set(now),
                 error: Set(Some("the endpoint is not configured any more".to_owned())),
                 ..Default::default()

@@ -1,4 +1,4 @@
-//! Changing many rows in one statement, each to values of its own.
+//! Updates of many rows in one statement, each row with its own values.
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, IntoIden as _, Query, TableRef, ValueTuple};
 use sea_orm::{
@@ -8,22 +8,21 @@ use uuid::Uuid;
 
 use super::error::Result;
 
-/// How many parameters a statement takes at most: `SQLite` allows 32,766 of them,
-/// `PostgreSQL` 65,535.
+/// Largest number of parameters in one statement: `SQLite` allows 32,766, PostgreSQL 65,535.
 const PARAMETERS: usize = 32_000;
 
 /// A change of one row.
 #[derive(Debug, Clone)]
 pub(in crate::db) struct RowChange<A> {
-    /// Which row.
+    /// The id of the row.
     pub id: Uuid,
-    /// The version that was read: a row of another one is left as it is.
+    /// The version that was read. A row with another version is not changed.
     pub version: i64,
-    /// The other columns, the same ones in all changes.
+    /// The columns to write, the same in all changes.
     pub values: A,
 }
 
-/// Makes changes of different rows, and raises the rows' versions. Gives how many rows were
+/// Updates different rows, and raises their versions. Returns the number of rows that were
 /// changed.
 pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     connection: &impl ConnectionTrait,
@@ -33,7 +32,7 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     let Some(first) = changes.first() else { return Ok(0) };
     let columns: Vec<_> =
         Column::<A>::iter().filter(|c| value(&first.values, *c).is_some()).collect();
-    // Both databases name the columns of `VALUES` so.
+    // Both databases name the columns of `VALUES` column1, column2 and so on.
     let given = |n: usize| Expr::col((Alias::new("v"), Alias::new(format!("column{n}"))));
     let table = <A::Entity as Default>::default();
     let mut written = 0;

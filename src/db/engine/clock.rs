@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use super::error::{DbError, Result};
 use crate::domain::Timestamp;
 
-/// The end of a lease that begins now, by the database's clock, as an expression.
+/// The end of a lease that begins now, by the database's clock, as an SQL expression.
 pub(in crate::db) fn lease_end(postgres: bool, lease: Duration) -> SimpleExpr {
     let millis = lease.as_millis();
     Expr::cust(if postgres {
@@ -22,7 +22,7 @@ pub(in crate::db) fn lease_end(postgres: bool, lease: Duration) -> SimpleExpr {
     })
 }
 
-/// The database's clock, the one that all processes share, and so much later.
+/// The time of the database's clock plus `after`.
 pub(in crate::db) async fn time(
     connection: &impl ConnectionTrait,
     after: Duration,

@@ -1,5 +1,5 @@
-//! Pages of a list, by keyset: a cursor names the last row seen, never an offset, so a
-//! page costs the same wherever it is and nothing is skipped when rows are added.
+//! Pages of a list, by keyset: a cursor names the last row of a page, not an offset. A page costs
+//! the same wherever it is, and no row is skipped if rows are added.
 //!
 //! Cursors are signed: a cursor that was changed or made up is refused.
 
@@ -17,14 +17,14 @@ use uuid::Uuid;
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// Where the next page begins; `None` on the last.
+    /// The start of the next page; `None` on the last page.
     pub next: Option<Cursor>,
 }
 
-/// Where a page ended: the last row's value in the list's order, and its id.
+/// The end of a page: the last row's value in the list's order, and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The order, so that a cursor of one list is refused by another.
+    /// The order, so that another list refuses the cursor.
     #[serde(rename = "o")]
     pub order: String,
     /// The value.
@@ -35,7 +35,7 @@ pub struct Cursor {
     pub id: Uuid,
 }
 
-/// How much of the HMAC is kept: half of SHA-256's, which nobody guesses.
+/// Bytes of the HMAC in a cursor: half of SHA-256's output.
 const TAG_LEN: usize = 16;
 
 /// The key that signs cursors.
@@ -49,7 +49,7 @@ impl std::fmt::Debug for CursorKey {
 }
 
 impl CursorKey {
-    /// By this key.
+    /// A key from these bytes.
     pub fn new(key: [u8; 32]) -> Self {
         Self(key)
     }
@@ -62,7 +62,7 @@ impl CursorKey {
 }
 
 impl Cursor {
-    /// As clients see it.
+    /// The signed text that clients get.
     pub fn encode(&self, key: &CursorKey) -> String {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         if let Some(mac) = key.mac(&bytes) {
@@ -71,24 +71,24 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads what [`Self::encode`] wrote for the same order; `None` for anything else.
+    /// Reads the text of [`Self::encode`] for the same order; `None` for anything else.
     pub fn decode(text: &str, order: &str, key: &CursorKey) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (json, tag) = bytes.split_at(bytes.len().checked_sub(TAG_LEN)?);
-        // Compares in a time that tells nothing.
+        // Compares in constant time.
         key.mac(json)?.verify_truncated_left(tag).ok()?;
         let cursor: Self = serde_json::from_slice(json).ok()?;
         (cursor.order == order).then_some(cursor)
     }
 }
 
-/// A column's value, which no index is used for.
+/// A column in an expression that no index is used for.
 pub(in crate::db) fn no_index<C: ColumnTrait>(column: C) -> Expr {
     Func::coalesce([column.into_expr(), column.into_expr()]).into()
 }
 
-/// Rows behind a cursor: `(column, id) > (value, id)`, spelt out for both databases. The bound
-/// on the column alone is what PostgreSQL begins at.
+/// Rows after a cursor: `(column, id) > (value, id)`, written so that both databases use an index.
+/// PostgreSQL starts its index scan at the bound on the column alone.
 pub(in crate::db) fn keyset<C: ColumnTrait>(
     column: C,
     id_column: C,
@@ -115,7 +115,7 @@ pub(in crate::db) fn keyset_by(
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit + 1` rows: the one too many shows that there are more.
+    /// Makes a page of up to `limit + 1` rows: the extra row shows that there are more.
     pub fn cut(mut rows: Vec<T>, limit: u64, cursor: impl Fn(&T) -> Cursor) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -124,7 +124,7 @@ impl<T> Page<T> {
         Self { items: rows, next }
     }
 
-    /// The same page of other values.
+    /// Converts the rows.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next: self.next }
     }
