@@ -1,5 +1,5 @@
-//! What runs saw. A finding's number is its shard's number and its place in the shard, so
-//! that several processes write one run's findings and their order stays.
+//! Findings of runs. A finding's number combines its shard's number and its place in the shard, so
+//! that several processes can write the findings of one run in a stable order.
 
 use entity::reconcile_finding as finding;
 use sea_orm::ActiveValue::Set;
@@ -12,14 +12,13 @@ use crate::db::{Cursor, DbError, Page, Result};
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::{PolicyName, RunId, UploadId};
 
-/// The order of findings, as their cursors name it.
+/// The order of findings, as named in their cursors.
 pub const FINDING_ORDER: &str = "number";
 
-/// How many bits of a finding's number are its place in the shard: a million million.
+/// Bits of a finding's number that hold its place in the shard: enough for 10^12 findings.
 const PLACE_BITS: u32 = 40;
 
-/// How many findings one statement takes: nine parameters each, and `PostgreSQL` takes
-/// 65,535 of them, SQLite 32,766.
+/// Findings in one statement: nine parameters each. PostgreSQL allows 65,535, `SQLite` 32,766.
 const CHUNK: usize = 1000;
 
 /// The number of a shard's finding.
@@ -27,7 +26,7 @@ pub(super) fn number(shard: i32, place: u64) -> i64 {
     (i64::from(shard) << PLACE_BITS) | i64::try_from(place).unwrap_or(i64::MAX)
 }
 
-/// Adds a shard's findings; `place` is that of the first of them.
+/// Inserts a shard's findings; `place` is that of the first one.
 pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     id: RunId,
@@ -57,7 +56,7 @@ pub(super) async fn insert(
 pub struct Findings<'a>(pub(in crate::db) &'a Engine);
 
 impl Findings<'_> {
-    /// Adds findings to a run as if shard `shard` had made them from `place` on.
+    /// Inserts findings of a shard, from `place` on.
     pub async fn create(
         self,
         id: RunId,
@@ -68,7 +67,7 @@ impl Findings<'_> {
         insert(&self.0.write, id, shard, place, findings).await
     }
 
-    /// What a shard said of the multipart uploads that it found.
+    /// The details of the abandoned multipart uploads that a shard found.
     pub async fn list_multiparts(self, id: RunId, shard: i32) -> Result<Vec<String>> {
         let details: Vec<Option<String>> = finding::Entity::find()
             .select_only()

@@ -1,5 +1,5 @@
-//! The ends of shards, by group commit: shards of a run end about the same time, and each
-//! process holds several.
+//! The ends of shards, by group commit: the shards of a run end about the same time, and each process
+//! holds several.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,32 +20,32 @@ use crate::db::engine::transaction::begin;
 use crate::domain::run::{Progress, RunOutcome, RunShard, ShardStatus, run_outcome};
 use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// How many ends share a commit at most: more shards than one process works on.
+/// Largest number of ends in one commit: more than the shards of one process.
 const MAX_BATCH: usize = 64;
 
-/// What became of a shard's end.
+/// The result of ending a shard.
 #[derive(Debug)]
 pub enum Finished {
-    /// Written; other shards are left. This one was claimed with it.
+    /// Written. Other shards are left; this one was claimed in the same commit.
     Shard(Option<RunShard>),
-    /// Written, and with it the run's end.
+    /// Written, together with the run's end.
     Run(Box<Progress>),
-    /// Nothing is written: the shard is another's, or its run has ended.
+    /// Nothing is written: another process holds the shard, or its run has ended.
     Lost,
 }
 
-/// A shard's end that is to be written.
+/// A shard's end to write.
 pub(in crate::db) struct End {
     pub shard: RunShard,
     pub status: ShardStatus,
     pub mark: Mark,
-    /// Who takes the next shard, and for how long.
+    /// The process that claims the next shard, and the length of the lease.
     pub claim: (Uuid, Duration),
     pub now: Timestamp,
 }
 
 impl End {
-    /// Writes it; `false` where the shard is another's.
+    /// Writes the end; `false` if another process holds the shard.
     async fn write(&self, txn: &DatabaseTransaction, postgres: bool) -> Result<bool> {
         let update = held(&self.shard, postgres, Duration::ZERO)
             .col_expr(shard::Column::Status, Expr::value(self.status.name()));
@@ -53,7 +53,7 @@ impl End {
     }
 }
 
-/// The way to the task that writes the ends of shards.
+/// Submits ends to the task that writes them.
 pub(in crate::db) type ShardFinisher = Batcher<End, Finished>;
 
 /// Starts the task that writes the ends of shards, on the ambient runtime.
@@ -94,7 +94,7 @@ async fn finish_run_shards(
     let postgres = write.get_database_backend() == DbBackend::Postgres;
     let txn = begin(write).await?;
     let mut results: Vec<Finished> = ends.iter().map(|_| Finished::Lost).collect();
-    // The run first: of two last shards at once, the second sees the first.
+    // The run is locked first: if two last shards end at once, the second sees the first.
     let Some(run) = lock_run(&txn, id).await? else {
         txn.rollback().await?;
         return Ok(results);
@@ -130,7 +130,7 @@ async fn finish_run_shards(
         }
         RunOutcome::Ended(status, error) => {
             skip(&txn, id, ends_now.iter().map(|end| end.policy.as_str())).await?;
-            // Once more: a shard that was given up may have saved a batch until then.
+            // Read again: a skipped shard may have saved a batch meanwhile.
             let rows = ends_of(&txn, id).await?;
             let ended = end_run(&txn, run, &rows, status, error, ends[first].now).await?;
             results[first] = Finished::Run(ended.into());

@@ -1,4 +1,4 @@
-//! Whose database this is, and which buckets it has put its marker in.
+//! The id of this database, and the buckets that carry its marker.
 
 use entity::{instance, marker};
 use sea_orm::ActiveValue::Set;
@@ -9,7 +9,7 @@ use crate::db::Result;
 use crate::db::engine::pool::Engine;
 use crate::domain::Timestamp;
 
-/// The one row's key.
+/// The key of the only row.
 const ONLY: i32 = 1;
 
 /// The instance id and the buckets that carry its marker.
@@ -17,7 +17,7 @@ const ONLY: i32 = 1;
 pub struct Marker<'a>(pub(in crate::db) &'a Engine);
 
 impl Marker<'_> {
-    /// The id of this database, made by the first caller: `candidate`, or what is there.
+    /// The id of this database. The first caller sets it to `candidate`.
     pub async fn instance_id(self, candidate: Uuid) -> Result<Uuid> {
         if let Some(row) = instance::Entity::find_by_id(ONLY).one(&self.0.read).await? {
             return Ok(row.uuid);
@@ -37,7 +37,7 @@ impl Marker<'_> {
         Ok(marker::Entity::find_by_id(id).one(&self.0.read).await?.is_some())
     }
 
-    /// Notes that the marker was written.
+    /// Records that the marker was written.
     pub async fn record(self, bucket: &str, prefix: &str, now: Timestamp) -> Result<()> {
         let row = marker::ActiveModel {
             bucket: Set(bucket.to_owned()),

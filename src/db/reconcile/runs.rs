@@ -1,8 +1,7 @@
 //! Reconciliation runs, and the lock of each mode and policy.
 //!
-//! A lock names the run that is at work on a mode and policy, and is held until that run
-//! has ended. Runs outlive their processes: what a process holds for a while are the
-//! shards of a run, see [`super::shards`].
+//! A lock names the running run of a mode and policy, and is held until that run has ended. Runs
+//! outlive their processes: a process leases the shards of a run, see [`super::shards`].
 
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use crate::domain::run::{
 };
 use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// The order of run lists, as their cursors name it.
+/// The order of run lists, as named in their cursors.
 pub const RUN_ORDER: &str = "-started_at";
 
 /// A run that is to start.
@@ -33,30 +32,30 @@ pub const RUN_ORDER: &str = "-started_at";
 pub struct NewRun<'a> {
     /// Its id.
     pub id: RunId,
-    /// What is asked.
+    /// The request.
     pub request: RunRequest,
-    /// On which policies.
+    /// The policies to reconcile.
     pub policies: &'a [PolicyName],
-    /// What is to be done; where that is nothing, the run has ended as soon as it starts.
+    /// The shards of work. Without shards, the run has ended as soon as it starts.
     pub shards: &'a [NewShard],
-    /// The tick of the schedule that wants it, for one run of the whole group.
+    /// The time of the schedule. All processes together start one run for it.
     pub scheduled_for: Option<Timestamp>,
-    /// Who starts it, and for how long it gets the first shards.
+    /// The process that starts the run and gets the first shards.
     pub holder: Uuid,
-    /// How many shards the holder gets.
+    /// The number of shards that the holder gets.
     pub claims: usize,
-    /// For how long.
+    /// The length of their leases.
     pub lease: Duration,
 }
 
-/// What became of an attempt to start a run.
+/// The result of an attempt to start a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Started {
-    /// It holds all its locks; and the shards that its holder got.
+    /// The run holds all its locks; with the shards that its holder got.
     Run(Run, Vec<RunShard>),
     /// This run holds one of them.
     Held(RunId),
-    /// Another process started one for the same tick.
+    /// Another process started a run for the same scheduled time.
     Taken,
 }
 
@@ -119,7 +118,7 @@ impl Runs<'_> {
         Ok(Started::Run(run, claimed))
     }
 
-    /// The runs that are at work, or wait for somebody to go on with them.
+    /// The runs that have not ended, claimed by a process or not.
     pub async fn list_running(self) -> Result<Vec<RunId>> {
         let ids: Vec<Uuid> = run::Entity::find()
             .select_only()
@@ -132,7 +131,7 @@ impl Runs<'_> {
         Ok(ids.into_iter().map(RunId).collect())
     }
 
-    /// Whether nobody works on a run that has not ended.
+    /// Whether a run has not ended and no process holds a shard of it.
     pub async fn is_unclaimed(self, id: RunId) -> Result<bool> {
         if self.is_running(id).await? != Some(true) {
             return Ok(false);
@@ -147,8 +146,8 @@ impl Runs<'_> {
         Ok(held.limit(1).one(&self.0.read).await?.is_none())
     }
 
-    /// Ends a run, whoever works on it: their shards are not theirs any more. `None` where
-    /// no such run is at work.
+    /// Ends a run; the processes that hold its shards lose them. `None` if no such run is
+    /// running.
     pub async fn cancel(self, id: RunId, why: &str, now: Timestamp) -> Result<Option<Progress>> {
         let txn = self.0.begin().await?;
         let run = run::Entity::update_many()
@@ -184,25 +183,25 @@ impl Runs<'_> {
         Ok(Some(summed(run, &shards)?.run))
     }
 
-    /// Whether a run is at work; `None` where there is no such run.
+    /// Whether a run is running; `None` if there is no such run.
     pub async fn is_running(self, id: RunId) -> Result<Option<bool>> {
         Ok(self.stored_run(id).await?.map(|run| run.status == RunStatus::Running))
     }
 
-    /// How far a run is.
+    /// The progress of a run.
     pub async fn progress(self, id: RunId) -> Result<Option<Progress>> {
         let Some(run) = self.stored_run(id).await? else { return Ok(None) };
         let shards = ends_of(&self.0.read, id).await?;
         summed(run, &shards).map(Some)
     }
 
-    /// A run as its row has it, whose counters are written in the end.
+    /// A run as stored. Its counters are written when it ends.
     async fn stored_run(self, id: RunId) -> Result<Option<Run>> {
         let row = run::Entity::find_by_id(id.0).one(&self.0.read).await?;
         row.map(TryInto::try_into).transpose()
     }
 
-    /// The newest run of a mode that ended, or stands, like this.
+    /// The newest run of a mode with this status.
     pub async fn newest(self, mode: Mode, status: RunStatus) -> Result<Option<Run>> {
         use run::Column;
         let newest = run::Entity::find()
@@ -246,7 +245,7 @@ impl Runs<'_> {
     }
 }
 
-/// A run's progress by its shards; the counters of one that has ended are its own.
+/// A run's progress: the sum of its shards, or the stored counters of an ended run.
 fn summed(mut run: Run, shards: &[shard::Model]) -> Result<Progress> {
     let mut counters = Counters::default();
     for row in shards {
@@ -264,7 +263,7 @@ fn summed(mut run: Run, shards: &[shard::Model]) -> Result<Progress> {
     })
 }
 
-/// Writes how a run ended, with the sum of its shards.
+/// Writes the end of a run, with the sum of its shards.
 pub(super) async fn end_run(
     txn: &DatabaseTransaction,
     row: run::Model,

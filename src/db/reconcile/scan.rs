@@ -1,5 +1,5 @@
-//! What the reconciler reads, across owners: rows of a policy in key order, and
-//! deletions that are due.
+//! The reconciler's reads of uploads, across owners: the rows of a policy in the order of their keys,
+//! and due deletions.
 
 use entity::upload::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
@@ -16,14 +16,14 @@ use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::Deletion;
 use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
 
-/// Which rows are open.
+/// The times that define which rows are open.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenWindow {
     /// Expired rows whose URL ended after this are still watched for late bytes.
     pub late_since: Timestamp,
     /// Verified rows whose URL ended after this can still be overwritten by it.
     pub overwritable_since: Timestamp,
-    /// Whether the store holds to write-once, so that only other URLs overwrite.
+    /// Whether the store enforces write-once, so that only URLs without it can overwrite.
     pub write_once_holds: bool,
 }
 
@@ -45,9 +45,9 @@ fn within_by(
     query
 }
 
-/// Open rows in a range of keys, in the order of the keys. The pending rows have an index by
-/// key. Of the others those of the window are few and those of the range may be millions,
-/// which no planner knows: hidden in an expression, the key is no reason to read the range.
+/// Open rows in a range of keys, in the order of the keys. Pending rows have an index by key. Of the
+/// other rows few are in the window, but millions may be in the range. No planner knows that, so
+/// their key is hidden in an expression, which keeps the planner from reading the range.
 fn open_within(
     policy: &PolicyName,
     range: &KeyRange,
@@ -62,9 +62,9 @@ fn open_within(
     [by_key, by_time(late), by_time(overwritable)]
 }
 
-/// One query for each kind of open row. The states are literals, not parameters: the indexes
-/// hold some states only, which the planner has to see. What is not pending is found by its
-/// shard and its time.
+/// One query for each kind of open row. The states are literals, not parameters, because the indexes
+/// are partial and the planner must see the state. Rows that are not pending are found by shard and
+/// time.
 fn open_queries(
     policy: &PolicyName,
     window: &OpenWindow,
@@ -95,7 +95,7 @@ fn only(query: Select<upload::Entity>, column: Column) -> SelectStatement {
     query.select_only().column(column).into_query()
 }
 
-/// One column of several queries' rows, each of which keeps its order and its limit.
+/// One column of the rows of several queries. Each query keeps its order and its limit.
 fn together(queries: [Select<upload::Entity>; 3], column: Column) -> SelectStatement {
     let [mut first, second, third] = queries.map(|query| {
         Query::select().column(column).from_subquery(only(query, column), "part").take()
@@ -103,11 +103,11 @@ fn together(queries: [Select<upload::Entity>; 3], column: Column) -> SelectState
     first.unions([(UnionType::All, second), (UnionType::All, third)]).take()
 }
 
-/// Policy, state and shard, which is a key's last digit, as the index has them.
+/// Policy, state and shard (a key's last digit), as in the index.
 const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" || ' ' || \
      substr(\"uploads\".\"key\", length(\"uploads\".\"key\")))";
 
-/// What a pending row's deadline follows from.
+/// The time from which a pending row's deadline is computed.
 const DEADLINE: &str =
     "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
 
@@ -154,7 +154,7 @@ impl Scan<'_> {
         let query = upload::Entity::find()
             .select_only()
             .columns([Column::Key, Column::Status, Column::Etag, Column::Late])
-            // Times are dear to read: only where they matter.
+            // Timestamps are slow to parse, so they are read only for pending rows.
             .column_as(Expr::cust(DEADLINE), "deadline")
             .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
             .filter(Column::Policy.eq(policy.as_str()));
@@ -181,10 +181,9 @@ impl Scan<'_> {
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The keys of open rows of a policy in a range, in byte order: of those that may change
-    /// without anybody telling. These are pending ones, ones that expired since `late_since`,
-    /// and verified ones that their own URL can still overwrite. Each kind is a part of its
-    /// own, so that each has an index that holds little else.
+    /// The keys of open rows of a policy in a range, in byte order. Open rows may change without
+    /// an event: pending rows, rows that expired since `late_since`, and verified rows that their
+    /// own URL can still overwrite. Each kind is a query of its own with a small partial index.
     pub async fn list_open_keys(
         self,
         policy: &PolicyName,
@@ -212,8 +211,8 @@ impl Scan<'_> {
         Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
     }
 
-    /// Final rows of a policy whose object is due for deletion, the longest due first, after
-    /// one that was seen before.
+    /// Rows of a policy in a final state whose object is due for deletion, the longest due first,
+    /// after the given one.
     pub async fn list_due_deletions(
         self,
         policy: &PolicyName,
@@ -249,7 +248,7 @@ impl Scan<'_> {
         range: &KeyRange,
         most: u64,
     ) -> Result<u64> {
-        // In the order of the index: what is behind them is never read.
+        // In the order of the index, so that no row after the limit is read.
         let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
         self.count_some(only(query, Column::Id)).await
@@ -265,7 +264,7 @@ impl Scan<'_> {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// Whether an object was ever seen under a policy.
+    /// Whether an upload of a policy was ever observed in the store.
     pub async fn has_seen_objects(self, policy: &PolicyName) -> Result<bool> {
         let query = upload::Entity::find()
             .filter(Column::Policy.eq(policy.as_str()))
@@ -335,7 +334,7 @@ mod tests {
             let mut query = together(open_within(&policy, range, &window, limit), Column::Key);
             query.order_by(Column::Key, Order::Asc).limit(limit).take()
         });
-        // Where all pending rows are wanted, the planner may as well find them by their state.
+        // For a range with all pending rows, the planner may also find them by state.
         let by_key: &[&str] = &["ix_uploads_pending"];
         let by_any: &[&str] = &["ix_uploads_pending", "ix_uploads_stats"];
         let [some, all] = &read;
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_open_is_found_without_reading_what_is_not() {
+    async fn open_rows_are_found_without_reading_other_rows() {
         on_both(check).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Between the row of a shard and the domain's, and leases by the database's clock.
+//! Conversion between the row of a shard and the domain's shard.
 
 use entity::reconcile_shard as shard;
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::domain::{KeyRange, PolicyName, RunId, Timestamp};
 
 const TABLE: &str = "reconcile_shards";
 
-/// The row of a new shard, held by `holder` until `lease` where there is one.
+/// The row of a new shard, leased to `holder` until `lease` if there is a holder.
 pub(in crate::db) fn new_row(
     run: RunId,
     number: i32,

@@ -1,11 +1,10 @@
-//! The shards of runs: claimed for a while by the database's clock, and written only by
-//! who holds the newest claim.
+//! The shards of runs: leased by the database's clock, and written only by the holder of the newest
+//! claim.
 //!
-//! Each claim raises the shard's fence. All that a shard's work writes (rows, news,
-//! findings, cursor and counters) is one transaction that first finds the shard open under
-//! its own fence; where it does not, nothing of it is written. So a process that was
-//! silent for too long can't write over its successor, and what was written before a
-//! process died is neither done again nor left out.
+//! Each claim raises the shard's fence. Each batch of a shard's work (rows, deliveries, findings,
+//! cursor and counters) is one transaction that first checks that the shard is open under the
+//! holder's fence, and writes nothing otherwise. So a process whose lease has expired cannot
+//! overwrite its successor, and the work of a process that died is neither repeated nor lost.
 //!
 //! Lock order, so that no two transactions wait for each other: run, shard, uploads.
 
@@ -28,14 +27,14 @@ use crate::db::uploads::{Change, Saved, Uploads};
 use crate::domain::run::{RunShard, ShardStatus};
 use crate::domain::{RunId, Timestamp, Upload};
 
-/// What became of a batch.
+/// The result of saving a batch.
 #[derive(Debug)]
 pub enum Batch {
-    /// All of it is committed; the uploads are as they are now.
+    /// All of it is committed. These are the uploads now.
     Saved(Vec<Upload>),
-    /// Nothing is written: somebody else wrote these first.
+    /// Nothing is written: other writers changed these first.
     Raced(Vec<usize>),
-    /// Nothing is written: the shard is another's, or its run has ended.
+    /// Nothing is written: another process holds the shard, or its run has ended.
     Lost,
 }
 
@@ -48,7 +47,7 @@ pub struct Shards<'a> {
 }
 
 impl Shards<'_> {
-    /// Claims a shard of a run that nobody holds and whose turn it is.
+    /// Claims a shard of a run whose lease has expired and that need not wait for others.
     pub async fn claim(
         self,
         run: RunId,
@@ -65,12 +64,12 @@ impl Shards<'_> {
         claim_one(&self.engine.write, self.engine.is_postgres(), &open, now, (holder, lease)).await
     }
 
-    /// Holds a shard for longer; `false` where it is not this claim's any more.
+    /// Renews the lease of a shard; `false` if another claim has it.
     pub async fn renew(self, shard: &RunShard, lease: Duration) -> Result<bool> {
         self.hold(&self.engine.write, shard, lease).await
     }
 
-    /// Lets all shards of a process go, for others to take at once.
+    /// Releases all shards of a process, so that others can claim them at once.
     pub async fn release_all(self, holder: Uuid) -> Result<()> {
         shard::Entity::update_many()
             .col_expr(
@@ -84,8 +83,8 @@ impl Shards<'_> {
         Ok(())
     }
 
-    /// Saves a batch of a shard's work, all of it or nothing. `mark` says how far the shard
-    /// is, given the uploads as they were saved.
+    /// Saves a batch of a shard's work, all of it or nothing. `mark` returns the progress of the
+    /// shard, given the saved uploads.
     pub async fn save(
         self,
         shard: &RunShard,
@@ -157,7 +156,7 @@ impl Shards<'_> {
         Ok(Some(granted))
     }
 
-    /// How many deletions a run has spent.
+    /// The deletions that a run has spent of its budget.
     pub async fn spent_deletions(self, run: RunId) -> Result<u64> {
         let row = run::Entity::find_by_id(run.0).one(&self.engine.read).await?;
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))

@@ -8,22 +8,22 @@ use crate::db::Cursor;
 use crate::db::engine::pagination::{keyset, no_index};
 use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId};
 
-/// Which uploads to list, newest first.
+/// Filters of a list of uploads, newest first.
 #[derive(Debug, Default, Clone)]
 pub struct UploadFilter {
-    /// In this state.
+    /// The status.
     pub status: Option<Status>,
-    /// Of this track.
+    /// The track.
     pub track: Option<TrackId>,
-    /// Under this policy.
+    /// The policy.
     pub policy: Option<PolicyName>,
-    /// Created before this moment.
+    /// Created before this time.
     pub created_before: Option<Timestamp>,
-    /// Created at or after this moment.
+    /// Created at or after this time.
     pub created_after: Option<Timestamp>,
-    /// Where the page before ended.
+    /// The end of the previous page.
     pub cursor: Option<Cursor>,
-    /// How many at most.
+    /// The largest number of rows.
     pub limit: u64,
 }
 

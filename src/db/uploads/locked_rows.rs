@@ -1,6 +1,5 @@
-//! A group of changes that share a transaction: all rows that matter are locked and read
-//! first, what becomes of each change is decided on these, and the rows are written in a
-//! few statements, however many they are.
+//! Changes that share a transaction. All affected rows are locked and read first, each change is
+//! decided on these rows, and the rows are written in a few statements, whatever their number.
 //!
 //! Lock order, so that no two transactions wait for each other: tracks, then uploads, each
 //! in the order of their ids.
@@ -26,16 +25,16 @@ use crate::domain::track::{Binding, Bound, bind};
 use crate::domain::transition::{Effect, Event, step};
 use crate::domain::{Policy, Timestamp, Upload};
 
-/// The rows of a group as they are locked, and what is to be written to them.
+/// The locked rows, and the writes that are planned for them.
 pub(super) struct LockedRows {
     uploads: HashMap<Uuid, Before>,
-    /// Verified uploads that may be replaced.
+    /// Verified uploads that may be superseded.
     bound: HashMap<Uuid, Upload>,
     tracks: BTreeMap<Uuid, Track>,
     writes: Vec<Write>,
 }
 
-/// What a row is before it is written.
+/// The part of a row that is compared before it is written.
 #[derive(Debug, Clone, FromQueryResult)]
 struct Before {
     id: Uuid,
@@ -55,7 +54,7 @@ impl Before {
     }
 }
 
-/// A track, and what it is to become.
+/// A track, and its planned state.
 struct Track {
     row: track::Model,
     before: Option<Bound>,
@@ -77,17 +76,17 @@ impl Track {
     }
 }
 
-/// An upload as it is to be written.
+/// An upload to write.
 struct Write {
     upload: Upload,
-    /// Whether its state is another one.
+    /// Whether its status changes.
     is_news: bool,
-    /// The multipart upload that its row forgets.
+    /// The multipart upload whose id its row loses.
     left: Option<String>,
 }
 
 impl LockedRows {
-    /// Locks and reads what the changes are about.
+    /// Locks and reads the rows of the changes.
     pub(super) async fn lock(
         txn: &DatabaseTransaction,
         postgres: bool,
@@ -110,7 +109,7 @@ impl LockedRows {
         let query = if postgres { query.lock_exclusive() } else { query };
         let rows: Vec<Before> = query.into_model().all(txn).await?;
         let mut uploads: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
-        // Their tracks are locked, so nobody else writes these.
+        // Their tracks are locked, so no other transaction writes these.
         let binds = changes.iter().filter(|change| change.effects.contains(&Effect::Bind));
         let replaced: BTreeSet<Uuid> = binds
             .filter_map(|change| tracks.get(&change.upload.slot?.track.0)?.bound)
@@ -128,7 +127,7 @@ impl LockedRows {
         Ok(Self { uploads, bound, tracks, writes: Vec::new() })
     }
 
-    /// Decides what becomes of a change; besides, of the upload that it replaces.
+    /// Decides what becomes of a change, and of the upload that it supersedes.
     pub(super) fn add(&mut self, change: Change<'_>, now: Timestamp) -> (Saved, Option<Saved>) {
         let Change { mut upload, effects, policy } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
@@ -164,7 +163,7 @@ impl LockedRows {
         (Saved::Done(upload), old)
     }
 
-    /// Plans a row's next version, which is what comes after it builds on.
+    /// Plans a row's next version. Later changes build on it.
     fn write(&mut self, mut upload: Upload) -> Upload {
         upload.version += 1;
         let after = Before::of(&upload);
@@ -173,14 +172,14 @@ impl LockedRows {
             self.bound.insert(upload.id.0, upload.clone());
         }
         let is_news = before.as_ref().is_some_and(|before| before.status != after.status);
-        // By whatever way the row loses the id, the parts are not lost with it.
+        // However the row loses the id, the parts are still aborted.
         let left = before.and_then(|before| before.multipart_id);
         let left = left.filter(|left| upload.multipart_id.as_ref() != Some(left));
         self.writes.push(Write { upload: upload.clone(), is_news, left });
         upload
     }
 
-    /// Writes all of it.
+    /// Writes the planned changes.
     pub(super) async fn save(
         self,
         txn: &DatabaseTransaction,
@@ -188,7 +187,7 @@ impl LockedRows {
         now: Timestamp,
     ) -> Result<()> {
         let mut rest: Vec<&Upload> = self.writes.iter().map(|write| &write.upload).collect();
-        // A statement changes a row once; one that is verified and replaced takes two.
+        // A statement changes a row once. A row that is verified and superseded takes two statements.
         while !rest.is_empty() {
             let mut seen = HashSet::new();
             let (these, later): (Vec<_>, Vec<_>) =
@@ -213,8 +212,8 @@ impl LockedRows {
     }
 }
 
-/// Writes uploads whose versions were raised, where the rows are still what was read. Gives
-/// how many were written.
+/// Writes uploads whose versions were raised, if the rows still have the versions that were read.
+/// Returns the number of written rows.
 pub(super) async fn update(connection: &impl ConnectionTrait, uploads: &[&Upload]) -> Result<u64> {
     let changes: Vec<_> = uploads
         .iter()

@@ -69,13 +69,13 @@ pub struct Uploads<'a> {
 }
 
 impl Uploads<'_> {
-    /// Commits a new upload. With a track it gets the next number of the track's
-    /// sequence and becomes its newest; `None` where the owner has no such track.
+    /// Commits a new upload. With a track it gets the next number of the track's sequence and
+    /// becomes its latest upload; `None` if the owner has no such track.
     pub async fn create(self, upload: Upload, track: Option<TrackId>) -> Result<Option<Upload>> {
         self.create_claimed(upload, track, None).await
     }
 
-    /// As [`Self::create`], and completes an idempotency key with it.
+    /// As [`Self::create`], and completes an idempotency key in the same transaction.
     pub async fn create_claimed(
         self,
         upload: Upload,
@@ -86,7 +86,7 @@ impl Uploads<'_> {
         self.state.creator.try_submit(NewUploadRow { upload, track, claim }).await
     }
 
-    /// One upload of this owner.
+    /// An upload of this owner.
     pub async fn find(self, owner: &Owner, id: UploadId) -> Result<Option<Upload>> {
         Ok(self.state.reader.submit((owner.clone(), id)).await?.map(Arc::unwrap_or_clone))
     }
@@ -134,7 +134,7 @@ impl Uploads<'_> {
         query.all(&self.engine.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// An upload, whoever owns it.
+    /// An upload of any owner.
     pub async fn find_any_owner(self, id: UploadId) -> Result<Option<Upload>> {
         upload::Entity::find_by_id(id.0)
             .one(&self.engine.read)
@@ -143,8 +143,7 @@ impl Uploads<'_> {
             .transpose()
     }
 
-    /// Adds a row that is in a final state from the start; `false` where there is one of
-    /// that id or key.
+    /// Inserts an upload in a final state; `false` if there is one with its id or key.
     pub async fn create_ended(self, upload: &Upload) -> Result<bool> {
         let added = upload::Entity::insert(row::to_row(upload))
             .on_conflict(OnConflict::new().do_nothing().to_owned())

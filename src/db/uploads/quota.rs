@@ -1,5 +1,5 @@
-//! How many uploads an owner may have, counted by indexes in the transaction that creates one
-//! more, or makes one pending again.
+//! Quotas of owners, counted by indexes in the transaction that creates an upload or makes it pending
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,27 +14,27 @@ use sea_orm::{
 use crate::db::{DbError, Result};
 use crate::domain::{Status, Upload};
 
-/// How many uploads an owner may have; `None` is as many as it likes.
+/// An owner's limits; `None` is no limit.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Pending at once.
+    /// Pending uploads.
     pub pending_uploads: Option<u64>,
-    /// Bytes pending at once.
+    /// Bytes of pending uploads.
     pub pending_bytes: Option<u64>,
-    /// Created within 24 hours.
+    /// Uploads created within 24 hours.
     pub uploads_per_day: Option<u64>,
-    /// What an upload counts as whose size is not declared: `max_size` by policy.
+    /// The size of an upload without a declared size: `max_size` by policy.
     pub max_sizes: BTreeMap<String, u64>,
 }
 
 impl Quota {
-    /// Whether nothing is bounded.
+    /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
         let Self { pending_uploads, pending_bytes, uploads_per_day, max_sizes: _ } = self;
         pending_uploads.is_none() && pending_bytes.is_none() && uploads_per_day.is_none()
     }
 
-    /// Whether what is pending is bounded.
+    /// Whether pending uploads are limited.
     pub(super) fn bounds_pending(&self) -> bool {
         self.pending_uploads.is_some() || self.pending_bytes.is_some()
     }
@@ -45,8 +45,8 @@ impl Quota {
 }
 
 impl Quota {
-    /// Makes creations and renewals of these owners wait for one another until the transaction ends.
-    /// `SQLite` has one writer; in PostgreSQL two of one owner would not see each other's rows.
+    /// Serializes creations and renewals of these owners until the transaction ends. `SQLite` has one
+    /// writer anyway; on PostgreSQL two transactions would not see each other's rows.
     pub(super) async fn lock(txn: &impl ConnectionTrait, owners: &BTreeSet<&str>) -> Result<()> {
         if txn.get_database_backend() != DbBackend::Postgres {
             return Ok(());
@@ -59,7 +59,7 @@ impl Quota {
         Ok(())
     }
 
-    /// Refuses an upload that would be one too many.
+    /// Fails if a new upload would exceed the quota.
     pub(super) async fn check(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<()> {
         if let Some(limit) = self.uploads_per_day {
             let since = upload.created_at - TimeDelta::hours(24);
@@ -75,8 +75,7 @@ impl Quota {
         self.check_pending(txn, upload).await
     }
 
-    /// Refuses an upload that would be one too many among those that are pending; it is none
-    /// of them yet.
+    /// Fails if the upload, which is not counted yet, would exceed the limits of pending uploads.
     pub(super) async fn check_pending(
         &self,
         txn: &impl ConnectionTrait,

@@ -1,4 +1,4 @@
-//! Between the row of `uploads` and the domain's upload.
+//! Conversion between a row of `uploads` and the domain's upload.
 
 use entity::upload;
 use sea_orm::ActiveValue::Set;
@@ -56,7 +56,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
     }
 }
 
-/// The columns that a transition may change; the version is the caller's to set.
+/// The columns that a transition may change. The caller sets the version.
 pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     let (mut reason, mut confirmed_by, mut late, mut uploaded_at) = (None, None, false, None);
     match &upload.state {
@@ -100,7 +100,7 @@ fn to_signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// Reads one row; each failure names its column.
+/// Converts the columns of a row; each error names its column.
 struct Reader(Uuid);
 
 impl Reader {
