@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use serde::Serialize;
 
 /// A comment is sent after so long without an event. Proxies close connections that are silent
@@ -15,7 +15,7 @@ use serde::Serialize;
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A chunk of the stream.
-pub type Chunk = Result<Bytes, Infallible>;
+pub type Chunk = Bytes;
 
 /// The response with a stream of chunks.
 pub fn response(chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
@@ -24,7 +24,7 @@ pub fn response(chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
         .insert_header((header::CACHE_CONTROL, "no-store"))
         // nginx would buffer the events.
         .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(chunks)
+        .streaming(chunks.map(Ok::<_, Infallible>))
 }
 
 /// An event whose data is JSON.
@@ -32,10 +32,10 @@ pub fn event(name: &str, id: Option<&dyn fmt::Display>, data: &impl Serialize) -
     // The JSON has no line breaks. Views always serialize.
     let data = serde_json::to_string(data).unwrap_or_default();
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    Ok(format!("event: {name}\n{id}data: {data}\n\n").into())
+    format!("event: {name}\n{id}data: {data}\n\n").into()
 }
 
 /// A comment, which clients ignore.
 pub fn heartbeat() -> Chunk {
-    Ok(Bytes::from_static(b":\n\n"))
+    Bytes::from_static(b":\n\n")
 }

@@ -19,13 +19,11 @@ impl Reconciler {
         wait: bool,
     ) -> Result<Run, StartError> {
         let create = |claim: Option<Claim>| async move {
-            match claim {
-                Some(claim) => self.start_claimed(&claim, request, wait).await,
-                None => {
-                    let started = self.start(request).await?;
-                    Ok(if wait { started.wait().await } else { started.run })
-                }
+            if let Some(claim) = claim {
+                return self.start_claimed(&claim, request, wait).await;
             }
+            let started = self.start(request).await?;
+            Ok(if wait { started.wait().await } else { started.run })
         };
         let load = |id| async move { Ok(self.app.run(RunId(id)).await?) };
         self.app.idempotent(owner, key, create, load).await
