@@ -1,8 +1,8 @@
 //! Object keys and the shards that a listing is cut into.
 //!
 //! `{prefix}{shard}/{uuid}`: the uuid is lower case with hyphens, the shard is its last
-//! hex digit. That digit is random, so writes spread
-//! over 16 prefixes while the keys inside one still ascend with time.
+//! hex digit. That digit is random, so writes spread over 16 prefixes while the keys inside
+//! one still ascend with time.
 
 use std::fmt;
 
