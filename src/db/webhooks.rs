@@ -24,7 +24,7 @@ use crate::domain::webhook::{
 use crate::domain::{Timestamp, Upload, UploadId};
 
 /// The order of lists, as named in their cursors.
-pub const DELIVERY_ORDER: &str = "-created_at";
+pub const DELIVERY_ORDER: &str = "deliveries:-created_at";
 
 const TABLE: &str = "webhook_deliveries";
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::web::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 
 /// A comment is sent after so long without an event. Proxies close connections that are silent
@@ -17,14 +17,19 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A chunk of the stream.
 pub type Chunk = Bytes;
 
-/// The response with a stream of chunks.
-pub fn response(chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
-    HttpResponse::Ok()
+/// The response with a stream of chunks. The response to HEAD has the same headers and ends at
+/// once: the chunks would be pulled and not be sent.
+pub fn response(method: &Method, chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         // nginx would buffer the events.
-        .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(chunks.map(Ok::<_, Infallible>))
+        .insert_header(("X-Accel-Buffering", "no"));
+    if method == Method::HEAD {
+        return response.streaming(stream::empty::<Result<Chunk, Infallible>>());
+    }
+    response.streaming(chunks.map(Ok::<_, Infallible>))
 }
 
 /// An event whose data is JSON.

@@ -50,6 +50,7 @@ pub use state::{EventAuth, HttpSettings, HttpState, SecurityConfig};
 use api::NativeApi;
 use family::ApiFamily;
 use middleware::errors::handle_errors;
+use middleware::preflight::list_allowed;
 use middleware::request_log::log_request;
 use problem::{ApiError, Code};
 
@@ -122,6 +123,7 @@ fn mount(config: &mut ServiceConfig, family: &Arc<dyn ApiFamily>, origins: &[Str
         web::scope(family.prefix())
             .configure(|config| family.register(config))
             .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&errors), request, next)))
-            .wrap(cors),
+            .wrap(cors)
+            .wrap_fn(list_allowed),
     );
 }

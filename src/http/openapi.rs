@@ -142,7 +142,8 @@ problems! {
     ],
     /// A file that is refused.
     BadFile = [
-        ("400", "The file violates a rule of the policy; `errors` names it"),
+        ("400", "The file violates a rule of the policy, or is only a part of a file; `errors` \
+            names it"),
         ("403", "`/problems/disabled`: direct uploads are disabled; or `/problems/forbidden`: \
             the token does not have the scope `uploads:write`"),
         ("408", "The client stopped sending"),

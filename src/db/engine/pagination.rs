@@ -24,7 +24,7 @@ pub struct Page<T> {
 /// The end of a page: the last row's value in the list's order, and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The order, so that another list refuses the cursor.
+    /// The list and its order, so that another list refuses the cursor.
     #[serde(rename = "o")]
     pub order: String,
     /// The value.

@@ -13,7 +13,7 @@ use crate::domain::run::{Finding, FindingKind};
 use crate::domain::{PolicyName, RunId, UploadId};
 
 /// The order of findings, as named in their cursors.
-pub const FINDING_ORDER: &str = "number";
+pub const FINDING_ORDER: &str = "findings:number";
 
 /// Bits of a finding's number that hold its place in the shard: enough for 10^12 findings.
 const PLACE_BITS: u32 = 40;

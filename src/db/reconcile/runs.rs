@@ -25,7 +25,7 @@ use crate::domain::run::{
 use crate::domain::{PolicyName, RunId, Timestamp};
 
 /// The order of run lists, as named in their cursors.
-pub const RUN_ORDER: &str = "-started_at";
+pub const RUN_ORDER: &str = "runs:-started_at";
 
 /// A run that is to start.
 #[derive(Debug)]

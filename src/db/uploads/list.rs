@@ -28,7 +28,7 @@ pub struct UploadFilter {
 }
 
 /// The order of upload lists, as their cursors name it.
-pub const UPLOAD_ORDER: &str = "-created_at";
+pub const UPLOAD_ORDER: &str = "uploads:-created_at";
 
 impl UploadFilter {
     /// The statement that reads the page, and one row more.

@@ -1,5 +1,5 @@
-//! A file in a request body: raw, or the part `file` of a form. It is a stream; nothing is
-//! buffered here.
+//! The whole file in a request body: raw, or the part `file` of a form. It is a stream; nothing
+//! is buffered here.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_multipart::{Field, Multipart, MultipartError as FormError};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
@@ -17,12 +16,11 @@ use bytes::Bytes;
 use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt as _};
 
+use super::form::Form;
+use super::partial::refuse_partial_headers;
 use super::{essence, refuse_encoded, settings};
 use crate::app::AppError;
 use crate::http::problem::{ApiError, Code};
-
-/// The name of the part that holds the file.
-const FILE: &str = "file";
 
 /// The bytes of a file.
 pub type Bytestream = LocalBoxStream<'static, Result<Bytes, AppError>>;
@@ -62,16 +60,16 @@ impl FromRequest for FileBody {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             refuse_encoded(&request)?;
+            refuse_partial_headers(request.headers())?;
             let settings = settings(&request)?;
             let timeout = BodyTimeout::default();
             let body = with_timeout(payload, settings.client_timeout, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
-                let form = Form {
-                    parts: Multipart::new(request.headers(), body),
-                    // The other parts may be as large as a JSON body.
-                    allowance: settings.json_limit,
-                };
-                form.file(timeout).await
+                // The other parts may be as large as a JSON body.
+                let form = Form::new(request.headers(), body, settings.json_limit);
+                let file = form.file().await;
+                let (content_type, bytes) = file.map_err(|error| timeout.error(error))?;
+                Ok(Self { content_type, length: None, bytes: bytes.boxed_local(), timeout })
             } else {
                 Ok(raw(&request, body, timeout))
             }
@@ -114,59 +112,4 @@ fn with_timeout(
     });
     // The form parser polls again after the end.
     chunks.fuse()
-}
-
-struct Form {
-    parts: Multipart,
-    allowance: usize,
-}
-
-impl Form {
-    /// The form's file, of which nothing has been read yet.
-    async fn file(mut self, timeout: BodyTimeout) -> Result<FileBody, ApiError> {
-        let part = match self.next_file().await {
-            Ok(part) => part,
-            Err(error) => return Err(timeout.error(error)),
-        };
-        let Some(part) = part else {
-            return Err(ApiError::field(FILE, "The form has no part named `file`"));
-        };
-        let content_type = part.content_type().map(ToString::to_string);
-        let bytes = stream::try_unfold((self, Some(part)), |(mut form, part)| async move {
-            if let Some(mut part) = part
-                && let Some(chunk) = part.next().await
-            {
-                return Ok(Some((chunk.map_err(|error| form_error(&error))?, (form, Some(part)))));
-            }
-            // The form is read to its end, so that a truncated form is an error.
-            match form.next_file().await? {
-                None => Ok(None),
-                Some(_) => {
-                    Err(AppError::field(FILE, "The form has more than one part named `file`"))
-                }
-            }
-        });
-        Ok(FileBody { content_type, length: None, bytes: bytes.boxed_local(), timeout })
-    }
-
-    /// The next part that contains a file. Parts before it are skipped.
-    async fn next_file(&mut self) -> Result<Option<Field>, AppError> {
-        while let Some(part) = self.parts.next().await {
-            let mut part = part.map_err(|error| form_error(&error))?;
-            if part.name() == Some(FILE) {
-                return Ok(Some(part));
-            }
-            while let Some(chunk) = part.next().await {
-                let length = chunk.map_err(|error| form_error(&error))?.len();
-                self.allowance = self.allowance.checked_sub(length).ok_or_else(|| {
-                    AppError::Body("The form has too much data beside the file".to_owned())
-                })?;
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn form_error(error: &FormError) -> AppError {
-    AppError::Body(format!("The form cannot be read: {error}"))
 }

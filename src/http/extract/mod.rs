@@ -6,9 +6,11 @@ pub mod digests;
 pub mod direct_upload_permit;
 pub mod event_auth;
 pub mod file;
+mod form;
 pub mod id;
 pub mod idempotency;
 pub mod json;
+mod partial;
 pub mod query;
 pub mod text;
 

@@ -101,6 +101,55 @@ async fn only_configured_origins_are_allowed() {
 }
 
 #[tokio::test]
+async fn a_preflight_request_for_anything_is_told_what_is_allowed() {
+    let origin = "https://app.example.com";
+    let server = allowing(&[origin]).await;
+    for (method, headers) in [
+        ("POST", "content-type,x-requested-with"),
+        ("PUT", "cache-control"),
+        ("GET", "not a name"),
+        ("BREW", "authorization"),
+    ] {
+        let request = server.request("OPTIONS", "/api/tracks").header("origin", origin);
+        let request = request.header("access-control-request-method", method);
+        let found = fetch(request.header("access-control-request-headers", headers)).await;
+        assert_eq!(found.status, 200, "{headers}: {found:?}");
+        assert_eq!(found.header("access-control-allow-origin"), origin);
+        let allowed = found.header("access-control-allow-headers").to_ascii_lowercase();
+        assert!(allowed.contains("authorization") && allowed.contains("idempotency-key"));
+        assert!(!allowed.contains("x-requested-with") && !allowed.contains("cache-control"));
+        let methods = found.header("access-control-allow-methods");
+        assert!(methods.contains("PATCH") && !methods.contains("BREW"), "{methods}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_list_is_400() {
+    let server = Server::start().await;
+    for _ in 0..2 {
+        server.track().await;
+        let created = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await;
+        assert_eq!(created.status, 201, "{created:?}");
+    }
+    let lists = ["/api/tracks", "/api/uploads"];
+    let paths = ["/api/tracks", "/api/uploads", "/api/admin/webhooks/deliveries"];
+    for list in lists {
+        let page = server.get(&format!("{list}?limit=1")).await.json();
+        let cursor = page["next_cursor"].as_str().expect("a cursor").to_owned();
+        for path in paths {
+            let found = server.get(&format!("{path}?limit=1&cursor={cursor}")).await;
+            if path == list {
+                assert_eq!(found.status, 200, "{found:?}");
+            } else {
+                found.blames("cursor");
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     let server = Server::start().await;
     for _ in 0..3 {

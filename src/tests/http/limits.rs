@@ -2,8 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use upload_coordinator::auth::rate_limit::RateLimit;
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
@@ -164,6 +168,30 @@ async fn one_owner_cannot_use_all_waiting_requests() {
         fetch(server.request("GET", &format!("{his}?wait=1")).header("authorization", &bob)).await;
     full.is_problem(503, "too-many-waiters");
     drop((first, second, third));
+}
+
+#[tokio::test]
+async fn head_of_an_event_stream_ends_at_once_and_is_no_waiting_request() {
+    let server = Server::start().await;
+    server.app.db.uploads().limit_watchers(1, 1);
+    let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await;
+    let path = format!("/api/uploads/{}/events", made.json()["id"].as_str().expect("an id"));
+    let mut stream = server.request("GET", &path).send().await.expect("a stream");
+    assert_eq!(stream.status(), 200);
+    assert!(stream.chunk().await.expect("a chunk").is_some());
+    // The stream is the only request that can wait.
+    let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+    let request = format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let mut found = String::new();
+    let read = timeout(Duration::from_secs(10), socket.read_to_string(&mut found)).await;
+    read.expect("the connection ends").expect("text");
+    assert!(found.starts_with("HTTP/1.1 200 "), "{found}");
+    assert!(found.contains("content-type: text/event-stream\r\n") && found.ends_with("\r\n\r\n"));
+    let nobody = "/api/uploads/0190a6f2-7b3c-7def-8123-456789abcdef/events";
+    assert_eq!(fetch(server.request("HEAD", nobody)).await.status, 404);
+    drop(stream);
+    server.stop().await;
 }
 
 #[tokio::test]

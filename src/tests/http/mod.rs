@@ -12,6 +12,7 @@ mod jwt;
 mod kit;
 mod limits;
 mod ownership;
+mod partial_files;
 mod service;
 mod statements;
 mod tracks;

@@ -45,6 +45,13 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     let progress = &first[0].1;
     assert_eq!((&progress["shards"], &progress["shards_done"]), (&17.into(), &0.into()));
     assert_eq!((&progress["findings"], &progress["counters"]["listed"]), (&0.into(), &0.into()));
+    // Both on one connection, which the first response does not hold.
+    for _ in 0..2 {
+        let head = served.client.head(format!("{}{path}", served.url));
+        let head = head.timeout(Duration::from_secs(10)).send().await.expect("a response");
+        assert_eq!(head.status(), 200);
+        assert_eq!(head.headers()["content-type"], "text/event-stream");
+    }
     // One page after the other, until a change is told.
     for _ in 0..10 {
         gate.arrival().await;

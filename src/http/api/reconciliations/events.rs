@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -36,10 +36,12 @@ pub async fn handle(
     Id(id): Id<RunId>,
     query: Query,
     state: Data<HttpState>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
     let first = state.app.run_progress(id).await?;
-    Ok(event_stream::response(events(Arc::clone(&state.reconciler), first)))
+    let events = events(Arc::clone(&state.reconciler), first);
+    Ok(event_stream::response(request.method(), events))
 }
 
 /// What the client knows.

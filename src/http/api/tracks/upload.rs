@@ -26,7 +26,9 @@ struct FileForm {
 /// Upload a track's file through this service
 ///
 /// The fallback for clients that cannot reach the store. The body is the file itself, or a form
-/// with a part `file`. The bytes are streamed to the store. POST and PUT do the same.
+/// with a part `file`. The bytes are streamed to the store. POST and PUT do the same. The request
+/// must contain the whole file: `Content-Range`, `Upload-Complete: ?0`, `Upload-Offset` and form
+/// fields that number the chunks of a file are refused with 400.
 #[utoipa::path(method(post, put), path = "/api/tracks/{id}/upload/{filename}",
     operation_id = "upload_track", tag = "tracks",
     params(("id" = uuid::Uuid, Path, description = "The track"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use actix_web::http::Method;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{Stream, stream};
@@ -37,15 +38,25 @@ pub async fn handle(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
-    let mut followed = state.app.follow_upload(&caller.owner, id).await?;
-    let Some(first) = followed.next(None).await else {
-        return Ok(HttpResponse::NoContent().finish());
-    };
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-    if first.status().is_final() && last == Some(first.version.to_string().as_str()) {
-        return Ok(HttpResponse::NoContent().finish());
+    let is_read = |upload: &Upload| {
+        upload.status().is_final() && last == Some(upload.version.to_string().as_str())
+    };
+    // HEAD waits for nothing, so it takes no place of a waiting request.
+    if request.method() == Method::HEAD {
+        let upload = state.app.upload(&caller.owner, id).await?;
+        if is_read(&upload) {
+            return Ok(HttpResponse::NoContent().finish());
+        }
+        return Ok(event_stream::response(request.method(), stream::empty()));
     }
-    Ok(event_stream::response(events(followed, first)))
+    let mut followed = state.app.follow_upload(&caller.owner, id).await?;
+    match followed.next(None).await {
+        Some(first) if !is_read(&first) => {
+            Ok(event_stream::response(request.method(), events(followed, first)))
+        }
+        _ => Ok(HttpResponse::NoContent().finish()),
+    }
 }
 
 /// The connection pulls the events when it can send; nothing is buffered here.

@@ -1,0 +1,160 @@
+//! The file in a form (`multipart/form-data`): the part named `file`. The other parts are read
+//! to find out whether the file is whole. They must be small.
+
+use actix_multipart::{Field, Multipart, MultipartError as FormError};
+use actix_web::error::PayloadError;
+use actix_web::http::header::{self, ContentDisposition, DispositionType, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures_util::stream;
+use futures_util::{Stream, StreamExt as _};
+
+use super::partial::{MAX_VALUE_LEN, refuse_partial_field, refuse_partial_headers};
+use crate::app::AppError;
+
+/// The name of the part that holds the file.
+const FILE: &str = "file";
+
+/// The longest name of a part, in characters, that an error repeats.
+const MAX_NAME_LEN: usize = 60;
+
+/// A form that is being received.
+pub(super) struct Form {
+    parts: Multipart,
+    /// The maximum number of bytes of the parts that are not the file, and what is left of it.
+    limit: usize,
+    allowance: usize,
+    is_file_found: bool,
+    /// The name of the first other part that has a filename.
+    misnamed: Option<String>,
+}
+
+impl Form {
+    /// The form in a body. The parts that are not the file can have `limit` bytes in total.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
+        limit: usize,
+    ) -> Self {
+        let parts = Multipart::new(&as_mixed(headers), body);
+        Self { parts, limit, allowance: limit, is_file_found: false, misnamed: None }
+    }
+
+    /// The declared media type and the bytes of the form's file, of which nothing has been read
+    /// yet. The bytes end with an error if a part behind the file is refused.
+    pub(super) async fn file(
+        mut self,
+    ) -> Result<(Option<String>, impl Stream<Item = Result<Bytes, AppError>>), AppError> {
+        let Some(part) = self.next_file().await? else {
+            return Err(match &self.misnamed {
+                Some(name) => misnamed(name),
+                None => AppError::field(FILE, "The form has no part named `file`"),
+            });
+        };
+        self.is_file_found = true;
+        let content_type = part.content_type().map(ToString::to_string);
+        let bytes = stream::try_unfold((self, Some(part)), |(mut form, part)| async move {
+            if let Some(mut part) = part
+                && let Some(chunk) = part.next().await
+            {
+                return Ok(Some((chunk.map_err(|error| form_error(&error))?, (form, Some(part)))));
+            }
+            // The form is read to its end, so that a truncated form is an error.
+            match form.next_file().await? {
+                None => Ok(None),
+                Some(_) => {
+                    Err(AppError::field(FILE, "The form has more than one part named `file`"))
+                }
+            }
+        });
+        Ok((content_type, bytes))
+    }
+
+    /// The next part that contains a file. Parts before it are checked and skipped.
+    async fn next_file(&mut self) -> Result<Option<Field>, AppError> {
+        while let Some(part) = self.parts.next().await {
+            let part = part.map_err(|error| form_error(&error))?;
+            let disposition = disposition(part.headers())?;
+            let name = disposition.get_name().unwrap_or_default();
+            if name == FILE {
+                refuse_partial_headers(part.headers())?;
+                return Ok(Some(part));
+            }
+            let has_filename =
+                disposition.get_filename().is_some() || disposition.get_filename_ext().is_some();
+            if has_filename && self.misnamed.is_none() {
+                self.misnamed = Some(name.chars().take(MAX_NAME_LEN).collect());
+            }
+            let value = self.value(part).await?;
+            refuse_partial_field(name, &value)?;
+        }
+        Ok(None)
+    }
+
+    /// Reads a part to its end. Returns the first [`MAX_VALUE_LEN`] bytes.
+    async fn value(&mut self, mut part: Field) -> Result<Vec<u8>, AppError> {
+        let mut value = Vec::new();
+        while let Some(chunk) = part.next().await {
+            let chunk = chunk.map_err(|error| form_error(&error))?;
+            self.allowance =
+                self.allowance.checked_sub(chunk.len()).ok_or_else(|| self.too_large())?;
+            let left = MAX_VALUE_LEN - value.len();
+            value.extend_from_slice(&chunk[..chunk.len().min(left)]);
+        }
+        Ok(value)
+    }
+
+    fn too_large(&self) -> AppError {
+        match &self.misnamed {
+            Some(name) if !self.is_file_found => misnamed(name),
+            _ => AppError::Body(format!(
+                "The parts of the form that are not the file have more than {} bytes; the part \
+                 with the file must be named `file`",
+                self.limit
+            )),
+        }
+    }
+}
+
+fn misnamed(name: &str) -> AppError {
+    let name = name.escape_debug();
+    AppError::field(FILE, format!("The part with the file must be named `file`, not `{name}`"))
+}
+
+/// The `Content-Disposition` of a part. It has a name.
+fn disposition(headers: &HeaderMap) -> Result<ContentDisposition, AppError> {
+    let value = headers.get(header::CONTENT_DISPOSITION);
+    let disposition = value.and_then(|value| {
+        // Some clients send filenames in Latin-1. The filename is not used.
+        ContentDisposition::from_raw(value)
+            .or_else(|_| ContentDisposition::from_raw(&latin1_to_utf8(value)))
+            .ok()
+    });
+    disposition
+        .filter(|found| found.disposition == DispositionType::FormData)
+        .filter(|found| found.get_name().is_some())
+        .ok_or_else(|| {
+            let example = "Content-Disposition: form-data; name=\"file\"; filename=\"song.mp3\"";
+            AppError::Body(format!("A part of the form has no valid header such as `{example}`"))
+        })
+}
+
+fn latin1_to_utf8(value: &HeaderValue) -> HeaderValue {
+    let text: String = value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The headers that the parser needs, with the media type `multipart/mixed`. Of a form the parser
+/// reads `Content-Disposition` itself and accepts only UTF-8. [`disposition`] reads it instead.
+fn as_mixed(headers: &HeaderMap) -> HeaderMap {
+    let mut mixed = HeaderMap::new();
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let parameters = value.and_then(|value| value.split_once(';')).map_or("", |(_, rest)| rest);
+    if let Ok(value) = HeaderValue::from_str(&format!("multipart/mixed;{parameters}")) {
+        mixed.insert(header::CONTENT_TYPE, value);
+    }
+    mixed
+}
+
+fn form_error(error: &FormError) -> AppError {
+    AppError::Body(format!("The form cannot be read: {error}"))
+}
