@@ -15,6 +15,9 @@ const MAX_CONCURRENCY: usize = 1000;
 /// The shortest retention. A signed URL is valid for up to a week, and bytes may arrive later.
 const MIN_ENDED_RETENTION: Duration = Duration::from_hours(8 * 24);
 
+/// The highest damage limit. More is no limit in practice.
+const MAX_DAMAGE: u64 = 1_000_000_000;
+
 /// `[reconcile]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +36,15 @@ pub struct ReconcileConfig {
     /// The most objects that one run deletes.
     #[serde(deserialize_with = "value::number")]
     pub max_deletions: u64,
+    /// The highest damage limit of a run, however many verified uploads there are.
+    #[serde(deserialize_with = "value::number")]
+    pub damage_max: u64,
+    /// The lowest damage limit of a run, unless `damage_max` is lower.
+    #[serde(deserialize_with = "value::number")]
+    pub damage_min: u64,
+    /// The share of the verified uploads that a run may damage, between those limits.
+    #[serde(deserialize_with = "value::fraction")]
+    pub damage_ratio: f64,
     /// Concurrent calls to the store in each run.
     #[serde(deserialize_with = "value::number")]
     pub concurrency: usize,
@@ -57,6 +69,9 @@ impl Default for ReconcileConfig {
             late_window: ConfigDuration::from_hours(24),
             lease: ConfigDuration::from_secs(30),
             max_deletions: 1000,
+            damage_max: 1000,
+            damage_min: 100,
+            damage_ratio: 0.01,
             concurrency: 8,
             max_requests_per_second: 0,
             page_size: MAX_PAGE,
@@ -79,6 +94,15 @@ impl ReconcileConfig {
                 "ended_retention",
                 format!("must be \"0s\" or at least \"8d\", not \"{given}\""),
             );
+        }
+        for (key, number) in [("damage_max", self.damage_max), ("damage_min", self.damage_min)] {
+            if number > MAX_DAMAGE {
+                return fail(key, format!("must be from 0 to {MAX_DAMAGE}, not {number}"));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.damage_ratio) {
+            let given = self.damage_ratio;
+            return fail("damage_ratio", format!("must be from 0 to 1, not {given}"));
         }
         for (key, number, most) in [
             ("concurrency", self.concurrency, MAX_CONCURRENCY),

@@ -228,6 +228,11 @@ pub(super) fn number<'de, D: Deserializer<'de>, T: FromStr>(
     parsed(deserializer, "a whole number", |text| text.parse().ok())
 }
 
+/// Reads a number with a fraction.
+pub(super) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    parsed(deserializer, "a number", |text| text.parse().ok())
+}
+
 /// Reads a text.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     parsed(deserializer, "a text", |text| Some(text.to_owned()))

@@ -366,6 +366,13 @@ impl Upload {
         self.state.status()
     }
 
+    /// Whether the deletion of its object is damage: the object was verified, and neither its
+    /// owner nor a newer upload ended it. Only `overwritten` proves that a rejected upload was
+    /// verified.
+    pub fn deletion_is_damage(&self) -> bool {
+        matches!(self.state, State::Rejected { reason: RejectReason::Overwritten, .. })
+    }
+
     /// How the file is cut into parts; `None` where the client sends it whole.
     pub fn parts(&self) -> Option<PartPlan> {
         PartPlan::stored(self.declared.size?, self.part_size?)

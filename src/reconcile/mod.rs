@@ -31,6 +31,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 pub use run::{Reconciler, RunHandle, StartError};
+pub use safety_limits::DamageLimit;
 
 /// The settings of runs.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct ReconcileSettings {
     pub page_size: usize,
     /// The most deletions of a run.
     pub max_deletions: u64,
+    /// How much damage a run may do.
+    pub damage: DamageLimit,
 }
 
 impl Default for ReconcileSettings {
@@ -64,6 +67,7 @@ impl Default for ReconcileSettings {
             max_requests_per_second: 0,
             page_size: crate::domain::limits::MAX_PAGE,
             max_deletions: 1000,
+            damage: DamageLimit::default(),
         }
     }
 }

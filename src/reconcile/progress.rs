@@ -107,6 +107,9 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         // A real run would delete its object in the end.
         if dry_run && after.deletion.is_due(now) {
             tally.add_candidate(CandidateKind::Due, after.id);
+            if after.deletion_is_damage() {
+                tally.add_candidate(CandidateKind::DueDamage, after.id);
+            }
         }
     }
     tally.record(finding_of(after, now));

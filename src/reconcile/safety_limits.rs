@@ -1,4 +1,6 @@
-//! How much damage a run may do: one loss is news, thousands are a wrong bucket.
+//! How much damage a run may do. Damage is what a run takes from somebody who did not ask: a
+//! verified upload that becomes missing, and the deletion of a once verified object that no owner
+//! and no newer upload ended. One loss happens; thousands mean a wrong bucket.
 
 use tokio::sync::OnceCell;
 
@@ -7,15 +9,48 @@ use super::worker::{Target, WorkError};
 use crate::app::AppError;
 use crate::domain::run::{CandidateKind, RunRequest, RunShard};
 
-/// A run that would mark missing or delete no more objects than this is never stopped.
-const HARMLESS: u64 = 100;
+/// How much damage a run may do under one policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DamageLimit {
+    /// The highest limit. It wins over `min`.
+    pub max: u64,
+    /// The lowest limit.
+    pub min: u64,
+    /// The limit as a share of the policy's verified uploads, from 0 to 1.
+    pub ratio: f64,
+}
+
+impl Default for DamageLimit {
+    fn default() -> Self {
+        Self { max: 1000, min: 100, ratio: 0.01 }
+    }
+}
+
+impl DamageLimit {
+    /// The limit if nothing is verified: damage up to this is within the limit of every policy.
+    fn lowest(self) -> u64 {
+        self.min.min(self.max)
+    }
+
+    /// The limit of a policy with so many verified uploads.
+    fn of(self, verified: u64) -> u64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of a count needs no last digit, and is never negative"
+        )]
+        let share = (self.ratio * verified as f64) as u64;
+        self.max.min(self.min.max(share))
+    }
+}
 
 /// What a process knows of a run's policy, shared by all shards of the policy.
 #[derive(Debug, Default)]
 pub(super) struct PolicySession {
     bucket_identity: OnceCell<BucketIdentity>,
-    /// How many rows the policy has.
-    rows: OnceCell<u64>,
+    /// How many verified uploads the policy has.
+    verified: OnceCell<u64>,
 }
 
 /// The limits of one shard's work.
@@ -26,6 +61,8 @@ pub(super) struct SafetyLimits<'a> {
     pub(super) session: &'a PolicySession,
     /// How many objects the run may delete.
     pub(super) max_deletions: u64,
+    /// How much damage the run may do.
+    pub(super) damage: DamageLimit,
 }
 
 impl SafetyLimits<'_> {
@@ -62,35 +99,57 @@ impl SafetyLimits<'_> {
         self.check_damage(count.map_err(AppError::from)?).await
     }
 
-    /// Stops the run if the finalizing shard would mark missing and delete too many objects.
+    /// Stops the run if the finalizing shard would do too much damage.
     pub(super) async fn check_total(&self) -> Result<(), WorkError> {
         let (db, shard) = (&self.target.app.db, self.shard);
         let total = async {
-            let spent = db.shards().spent_deletions(shard.run).await?;
-            let budget = self.max_deletions.saturating_sub(spent);
-            let (policy, now) = (&self.target.policy.name, self.target.app.now());
-            let due = db.scan().count_due(policy, now, budget).await?;
-            let dry = db.missing_candidates().count(shard, CandidateKind::Due).await?;
             let missing = db.missing_candidates().count(shard, CandidateKind::Missing).await?;
-            Ok::<_, AppError>(missing + (due + dry).min(budget))
+            if self.max_deletions == 0 {
+                return Ok::<_, AppError>(missing);
+            }
+            // The whole due set, although a run deletes only a part of it: otherwise runs would
+            // delete all of it in turns. No limit is above `max`, so one more is enough.
+            let (policy, now) = (&self.target.policy.name, self.target.app.now());
+            let due = db.scan().count_due_damage(policy, now, self.damage.max + 1).await?;
+            let dry = db.missing_candidates().count(shard, CandidateKind::DueDamage).await?;
+            Ok(missing + due + dry)
         };
         self.check_damage(total.await?).await
     }
 
     async fn check_damage(&self, count: u64) -> Result<(), WorkError> {
-        if count <= HARMLESS || self.request.force {
+        if count <= self.damage.lowest() || self.request.force {
             return Ok(());
         }
         // Counted only now, because few runs come this far.
         let (db, name) = (&self.target.app.db, &self.target.policy.name);
-        let rows = self.session.rows.get_or_try_init(|| db.scan().count_rows(name)).await;
-        let threshold = HARMLESS.max(rows.map_err(AppError::from)? / 100);
-        if count <= threshold {
+        let verified = self.session.verified.get_or_try_init(|| db.scan().count_verified(name));
+        let limit = self.damage.of(*verified.await.map_err(AppError::from)?);
+        if count <= limit {
             return Ok(());
         }
         Err(WorkError::Stopped(format!(
-            "policy `{name}`: more than {threshold} objects would be marked missing or deleted; \
-             `--force` does it"
+            "policy `{name}`: more than {limit} once verified objects would be marked missing or \
+             deleted, and no owner asked for it; `--force` does it"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_a_share_of_the_verified_uploads_between_two_bounds() {
+        let limit = DamageLimit::default();
+        for (verified, expected) in
+            [(0, 100), (10_000, 100), (50_000, 500), (100_000, 1000), (3_000_000, 1000)]
+        {
+            assert_eq!(limit.of(verified), expected, "{verified}");
+        }
+        let low = DamageLimit { max: 5, ..limit };
+        assert_eq!((low.lowest(), low.of(1_000_000)), (5, 5), "the highest limit wins");
+        let none = DamageLimit { max: 0, ..limit };
+        assert_eq!(none.of(1_000_000), 0);
     }
 }

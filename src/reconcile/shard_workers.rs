@@ -158,6 +158,7 @@ impl ShardWorkers {
             shard,
             session,
             max_deletions: settings.max_deletions,
+            damage: settings.damage,
         };
         let progress = ShardProgress { app, run, shard, report, lease };
         let worker = Worker { target, settings, throttle, limits, progress };

@@ -27,7 +27,7 @@ use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
 use crate::net::OutboundClient;
 use crate::net::http_client;
-use crate::reconcile::ReconcileSettings;
+use crate::reconcile::{DamageLimit, ReconcileSettings};
 use crate::storage::metered::MeteredStore;
 use crate::storage::queue::Queue;
 use crate::workers::WorkerSettings;
@@ -161,6 +161,11 @@ pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
         max_requests_per_second: reconcile.max_requests_per_second,
         page_size: reconcile.page_size,
         max_deletions: reconcile.max_deletions,
+        damage: DamageLimit {
+            max: reconcile.damage_max,
+            min: reconcile.damage_min,
+            ratio: reconcile.damage_ratio,
+        },
         ..ReconcileSettings::default()
     }
 }

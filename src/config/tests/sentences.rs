@@ -262,6 +262,18 @@ const CASES: &[(&str, &str)] = &[
         "reconcile.lease: must be at least \"1s\", not \"10ms\" (in FILE)",
     ),
     (
+        "[reconcile]\ndamage_max = 1000000001",
+        "reconcile.damage_max: must be from 0 to 1000000000, not 1000000001 (in FILE)",
+    ),
+    (
+        "[reconcile]\ndamage_ratio = 1.5",
+        "reconcile.damage_ratio: must be from 0 to 1, not 1.5 (in FILE)",
+    ),
+    (
+        "[reconcile]\ndamage_ratio = \"1%\"",
+        "reconcile.damage_ratio: must be a number, not \"1%\" (in FILE)",
+    ),
+    (
         "[reconcile]\nconcurrency = 0",
         "reconcile.concurrency: must be from 1 to 1000, not 0 (in FILE)",
     ),

@@ -14,7 +14,7 @@ use crate::db::{DbError, Result};
 use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::Deletion;
-use crate::domain::{KeyRange, PolicyName, Status, Timestamp, Upload, UploadId};
+use crate::domain::{KeyRange, PolicyName, RejectReason, Status, Timestamp, Upload, UploadId};
 
 /// The times that define which rows are open.
 #[derive(Debug, Clone, Copy)]
@@ -241,6 +241,20 @@ impl Scan<'_> {
         self.count_some(only(due_query(policy, now).limit(most), Column::Id)).await
     }
 
+    /// How many objects of a policy are due for deletion though no owner and no newer upload
+    /// ended them ([`Upload::deletion_is_damage`]); none is counted beyond `most`.
+    pub async fn count_due_damage(
+        self,
+        policy: &PolicyName,
+        now: Timestamp,
+        most: u64,
+    ) -> Result<u64> {
+        let query = due_query(policy, now)
+            .filter(Column::Status.eq(Status::Rejected.name()))
+            .filter(Column::Reason.eq(RejectReason::Overwritten.name()));
+        self.count_some(only(query.limit(most), Column::Id)).await
+    }
+
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
     pub async fn count_in_range(
         self,
@@ -272,9 +286,11 @@ impl Scan<'_> {
         Ok(query.limit(1).one(&self.0.read).await?.is_some())
     }
 
-    /// How many rows a policy has.
-    pub async fn count_rows(self, policy: &PolicyName) -> Result<u64> {
-        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
+    /// How many verified uploads a policy has.
+    pub async fn count_verified(self, policy: &PolicyName) -> Result<u64> {
+        let query = upload::Entity::find()
+            .filter(Column::Status.eq(Status::Uploaded.name()))
+            .filter(Column::Policy.eq(policy.as_str()));
         Ok(query.count(&self.0.read).await?)
     }
 }

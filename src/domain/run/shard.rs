@@ -49,6 +49,8 @@ named!(
         Missing = "missing",
         /// In a dry run: a real run would have made its object due for deletion.
         Due = "due",
+        /// As `Due`, and the deletion would be damage.
+        DueDamage = "due_damage",
     }
 );
 

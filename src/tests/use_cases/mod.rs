@@ -12,6 +12,7 @@ mod reconciling;
 mod reconciling_trouble;
 mod renewing;
 mod safe_deletion;
+mod safety_limits;
 mod sharing;
 mod tracks;
 mod uploads;
