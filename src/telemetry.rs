@@ -233,19 +233,19 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_unless_they_are_named() {
-        let info = filter("info").expect("sound directives").to_string();
+        let info = filter("info").unwrap().to_string();
         assert!(info.contains("aws=warn") && info.contains("sqlx=warn"), "{info}");
-        let named = filter("debug,sqlx=trace").expect("sound directives").to_string();
+        let named = filter("debug,sqlx=trace").unwrap().to_string();
         assert!(named.contains("sqlx=trace") && !named.contains("sqlx=warn"), "{named}");
-        assert_eq!(filter("error").expect("sound directives").to_string(), "error");
+        assert_eq!(filter("error").unwrap().to_string(), "error");
     }
 
     #[test]
     fn what_is_not_about_spans_is_filtered_by_targets_alone() {
-        let plain = |text: &str| targets(&filter(text).expect("sound directives"));
+        let plain = |text: &str| targets(&filter(text).unwrap());
         for text in ["info", "debug,sqlx=trace", "warn,", "off", "upload_coordinator::http"] {
-            let targets = plain(text).expect("nothing about spans");
-            let said = filter(text).expect("sound directives");
+            let targets = plain(text).unwrap();
+            let said = filter(text).unwrap();
             assert_eq!(
                 said.max_level_hint(),
                 targets.iter().map(|(_, level)| level).chain(targets.default_level()).max(),

@@ -326,8 +326,8 @@ mod tests {
 
     /// An issuer that counts connections, and responds to them once `respond` is permitted.
     async fn issuer(respond: Arc<Semaphore>) -> (Url, watch::Receiver<u32>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
         let (count, counted) = watch::channel(0);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
@@ -346,7 +346,7 @@ mod tests {
                 });
             }
         });
-        (url.parse().expect("a URL"), counted)
+        (url.parse().unwrap(), counted)
     }
 
     #[tokio::test]
@@ -357,7 +357,7 @@ mod tests {
         let jwks = Jwks::of_url(url, JwksSettings { ttl: hour, min_interval: hour });
         tokio::select! {
             _ = jwks.find(Algorithm::ES256, Some("ec1")) => panic!("the issuer has not responded"),
-            connected = connections.changed() => connected.expect("a connection"),
+            connected = connections.changed() => connected.unwrap(),
         }
         for _ in 0..40 {
             assert!(jwks.find(Algorithm::ES256, Some("ec1")).now_or_never().is_none());

@@ -28,21 +28,21 @@ fn load(
     env: &[(&str, &str)],
     overrides: &[(&str, &str)],
 ) -> Result<Config, ConfigError> {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(text.as_bytes()).expect("room for the file");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
     let env = env.iter().map(|(name, value)| (format!("{ENV_PREFIX}{name}"), (*value).to_owned()));
     let sources = Sources { env: env.collect(), ..Sources::only_file(Some(file.path())) };
     Config::from_sources(&sources.with_overrides(overrides)).map_err(|error| {
         // The temporary name is the one thing of a sentence that differs between runs.
         let named = error.to_string().replace(&file.path().display().to_string(), "FILE");
-        let (key, problem) = named.split_once(": ").expect("a key and a problem");
+        let (key, problem) = named.split_once(": ").unwrap();
         ConfigError::new(key, problem)
     })
 }
 
 /// The defaults as the sections' code has them, without `config/default.toml`.
 fn defaults_of_the_code() -> Config {
-    let tracks = PolicyConfig::new(Prefix::parse("tracks/").expect("a good prefix"));
+    let tracks = PolicyConfig::new(Prefix::parse("tracks/").unwrap());
     Config {
         server: ServerConfig::default(),
         database: DatabaseConfig::default(),
@@ -72,14 +72,14 @@ fn flatten(prefix: &str, table: &toml::Table, into: &mut BTreeMap<String, toml::
 
 fn keys(text: &str) -> BTreeMap<String, toml::Value> {
     let mut flat = BTreeMap::new();
-    flatten("", &text.parse().expect("sound TOML"), &mut flat);
+    flatten("", &text.parse().unwrap(), &mut flat);
     flat
 }
 
 #[test]
 fn the_default_file_has_every_key_with_the_default_of_the_code() {
-    let loaded = from_file("").expect("the defaults").masked().expect("TOML");
-    assert_eq!(loaded, defaults_of_the_code().masked().expect("TOML"));
+    let loaded = from_file("").unwrap().masked().unwrap();
+    assert_eq!(loaded, defaults_of_the_code().masked().unwrap());
     let written: Vec<String> = keys(DEFAULT_TOML).into_keys().collect();
     assert_eq!(written, keys(&loaded).into_keys().collect::<Vec<_>>());
 }
@@ -101,27 +101,27 @@ fn every_key_of_the_default_file_is_explained_above_it() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = Config::from_sources(&Sources::only_file(Some(Path::new("/no/such.toml"))));
-    let sentence = error.expect_err("no such file").to_string();
+    let sentence = error.unwrap_err().to_string();
     assert!(sentence.starts_with("/no/such.toml: cannot be read: "), "{sentence}");
 }
 
 #[test]
 fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
-    let error = from_env(&[("SERVER__BIND", "x")]).expect_err("a bad address");
+    let error = from_env(&[("SERVER__BIND", "x")]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "server.bind: must be an address such as 127.0.0.1:8080, not \"x\" (in the environment variable UPLOAD_COORDINATOR__SERVER__BIND)"
     );
-    let error = from_env(&[("POLICIES__TRACKS__MAX_SISE", "1")]).expect_err("an unknown key");
+    let error = from_env(&[("POLICIES__TRACKS__MAX_SISE", "1")]).unwrap_err();
     assert!(
         error.to_string().starts_with("policies.tracks.max_sise: unknown key; the keys here are")
     );
     assert!(error.to_string().ends_with("UPLOAD_COORDINATOR__POLICIES__TRACKS__MAX_SISE)"));
-    let error = from_env(&[("SERVER", "x")]).expect_err("no section");
+    let error = from_env(&[("SERVER", "x")]).unwrap_err();
     assert!(error.to_string().starts_with("server: must be a section of keys, not a value"));
-    let error = from_env(&[("", "x")]).expect_err("no key");
+    let error = from_env(&[("", "x")]).unwrap_err();
     assert!(error.to_string().ends_with("(in the environment variable UPLOAD_COORDINATOR__)"));
-    let error = load("", &[], &[("server.bind", "x")]).expect_err("a bad address");
+    let error = load("", &[], &[("server.bind", "x")]).unwrap_err();
     assert!(error.to_string().ends_with("not \"x\" (on the command line)"));
 }
 
@@ -129,7 +129,7 @@ fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
 fn later_layers_win() {
     let file = "[server]\nbind = \"127.0.0.1:1\"\n[reconcile]\nconcurrency = 2\nlease = \"2s\"";
     let env = [("SERVER__BIND", "127.0.0.1:3"), ("RECONCILE__LEASE", "3s")];
-    let config = load(file, &env, &[("server.bind", "[::1]:4")]).expect("a sound configuration");
+    let config = load(file, &env, &[("server.bind", "[::1]:4")]).unwrap();
     assert_eq!(config.server.bind.to_string(), "[::1]:4");
     assert_eq!(config.reconcile.lease.get(), Duration::from_secs(3));
     assert_eq!(config.reconcile.concurrency, 2);
@@ -138,9 +138,9 @@ fn later_layers_win() {
 
 #[test]
 fn shares_are_of_owners_that_are_told_apart() {
-    let open = from_file("").expect("the defaults");
+    let open = from_file("").unwrap();
     assert_eq!(open.share(open.limits.waiters_per_owner), usize::MAX);
-    let keyed = from_file("[auth]\nmode = \"api_key\"").expect("a sound configuration");
+    let keyed = from_file("[auth]\nmode = \"api_key\"").unwrap();
     assert_eq!(keyed.share(keyed.limits.waiters_per_owner), 1000);
     assert_eq!(keyed.share(keyed.limits.direct_uploads_per_owner), 64);
     assert_eq!(keyed.share(0), usize::MAX);
@@ -169,13 +169,13 @@ fn the_environment_can_say_everything_and_texts_stay_as_written() {
         ("RECONCILE__FINDINGS_RETENTION", "36h"),
         ("TELEMETRY__LOG_FORMAT", "json"),
     ])
-    .expect("a sound configuration");
+    .unwrap();
     assert_eq!(config.database.max_connections, 7);
     assert!(!config.database.url.is_sqlite());
     let store = &config.storage["default"];
     assert_eq!(store.bucket("default"), Ok("12345"));
     assert_eq!(store.access_key_id.as_deref(), Some("00123"));
-    let secret = store.secret_access_key.as_ref().expect("a secret").expose_secret();
+    let secret = store.secret_access_key.as_ref().unwrap().expose_secret();
     assert_eq!(secret, " 00123,4e5 ");
     assert!(!store.probe && store.uses_path_style());
     assert_eq!(store.public_endpoint(), Some("https://files.example.com"));
@@ -276,24 +276,24 @@ fn prefixes_may_repeat_in_different_buckets_only() {
     assert!(two("endpoint = \"http://a\"\nbucket = \"two\"").is_ok());
     assert!(two("endpoint = \"http://b\"\nbucket = \"one\"").is_ok());
     assert!(two("kind = \"embedded\"\nbucket = \"one\"").is_ok());
-    let error = two("endpoint = \"http://a\"\nbucket = \"one\"").expect_err("one bucket");
+    let error = two("endpoint = \"http://a\"\nbucket = \"one\"").unwrap_err();
     assert!(error.to_string().contains("overlaps \"tracks/\" of policies.tracks"), "{error}");
     assert!(two("endpoint = \"http://A:80/\"\nbucket = \"one\"").is_err(), "another spelling");
 }
 
 #[test]
 fn a_grace_of_zero_is_taken_when_it_is_configured() {
-    let config = from_file("[policies.tracks]\ngrace = \"0s\"").expect("a short grace");
+    let config = from_file("[policies.tracks]\ngrace = \"0s\"").unwrap();
     assert_eq!(config.policies["tracks"].policy("tracks").grace, TimeDelta::zero());
 }
 
 #[test]
 fn only_stores_in_use_need_a_bucket() {
-    let error = from_file("").expect("the defaults").require_stores().expect_err("no bucket");
+    let error = from_file("").unwrap().require_stores().unwrap_err();
     assert_eq!(error.to_string(), "storage.default.bucket: must be set to the name of the bucket");
     let other = "[storage.media]\nbucket = \"media\"\n[policies.tracks]\nstore = \"media\"";
-    assert_eq!(from_file(other).expect("a sound one").require_stores(), Ok(()));
-    let embedded = from_file("[storage.default]\nkind = \"embedded\"").expect("a sound one");
+    assert_eq!(from_file(other).unwrap().require_stores(), Ok(()));
+    let embedded = from_file("[storage.default]\nkind = \"embedded\"").unwrap();
     assert_eq!(embedded.require_stores(), Ok(()));
 }
 
@@ -305,8 +305,8 @@ fn the_masked_text_shows_no_secret_and_loads_again() {
         [policies.videos]\nprefix = \"videos/\"\nwrite_once = true\nurl_ttl = \"36h\"\n\
         max_url_ttl = \"2d\"\nallowed_extensions = []\n\
         [auth.jwt]\nsecret = \"hunter6\"";
-    let config = from_file(text).expect("a sound configuration");
-    let masked = config.masked().expect("TOML");
+    let config = from_file(text).unwrap();
+    let masked = config.masked().unwrap();
     assert!(!masked.contains("hunter"), "{masked}");
     assert!(!format!("{config:?}").contains("hunter"), "{config:?}");
     assert!(
@@ -315,8 +315,8 @@ fn the_masked_text_shows_no_secret_and_loads_again() {
     );
     assert!(masked.contains("secret_access_key = \"********\""));
     assert!(masked.contains("url_ttl = \"36h\""));
-    let again = from_file(&masked).expect("the masked text is a sound configuration");
-    assert_eq!(again.masked().expect("TOML"), masked);
+    let again = from_file(&masked).unwrap();
+    assert_eq!(again.masked().unwrap(), masked);
 }
 
 #[test]

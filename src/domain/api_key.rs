@@ -128,7 +128,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_parses(id: u128, secret: [u8; SECRET_LEN]) {
-            let presented = PresentedKey::parse(&key_text((id, secret))).expect("a key");
+            let presented = PresentedKey::parse(&key_text((id, secret))).unwrap();
             prop_assert_eq!(presented.id, Uuid::from_u128(id));
             prop_assert!(presented.hash.matches(&write(presented.id, &secret).1));
         }
@@ -137,7 +137,7 @@ mod tests {
         fn a_changed_key_is_invalid_or_another_key(
             (first, spoiled) in changed(any::<(u128, [u8; SECRET_LEN])>().prop_map(key_text)),
         ) {
-            let first = PresentedKey::parse(&first).expect("a key");
+            let first = PresentedKey::parse(&first).unwrap();
             if let Some(other) = PresentedKey::parse(&String::from_utf8_lossy(&spoiled)) {
                 prop_assert!(other.id != first.id || !other.hash.matches(&first.hash));
             }
@@ -160,9 +160,9 @@ mod tests {
         let id = Uuid::from_u128(0x0190_a6f2_7b3c_7def_8123_4567_89ab_cdef);
         let (text, hash) = write(id, &[7; SECRET_LEN]);
         let text = text.expose_secret();
-        let presented = PresentedKey::parse(text).expect("a key");
+        let presented = PresentedKey::parse(text).unwrap();
         assert_eq!(presented.id, id);
-        let kept = SecretHash::from_hex(&hash.to_hex()).expect("a hash");
+        let kept = SecretHash::from_hex(&hash.to_hex()).unwrap();
         assert!(kept.matches(&presented.hash));
         assert!(!write(id, &[8; SECRET_LEN]).1.matches(&kept));
         for bad in [

@@ -234,7 +234,7 @@ mod tests {
     use crate::mutate::mutated_text;
 
     fn prefix() -> Prefix {
-        Prefix::parse("tracks/").expect("a good prefix")
+        Prefix::parse("tracks/").unwrap()
     }
 
     #[test]

@@ -191,7 +191,7 @@ pub(crate) mod tests {
         Policy {
             name: PolicyName::default(),
             store: "default".into(),
-            prefix: Prefix::parse("tracks/").expect("a good prefix"),
+            prefix: Prefix::parse("tracks/").unwrap(),
             max_size: 1000,
             allowed_extensions: vec!["mp3".into()],
             allowed_content_types: vec!["audio/mpeg".into(), "audio/mp3".into()],

@@ -127,7 +127,7 @@ mod tests {
     type Joined = Result<Vec<Pair<String, String>>, MergeError<Infallible>>;
 
     fn join(left: Vec<String>, right: Vec<String>) -> Joined {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (left, right) = (iter(left.into_iter().map(Ok)), iter(right.into_iter().map(Ok)));
         runtime.block_on(merge(left, right).try_collect())
     }
@@ -147,7 +147,7 @@ mod tests {
                 }
             }).collect();
             let joined = join(left.into_iter().collect(), right.into_iter().collect());
-            prop_assert_eq!(joined.expect("both ascend"), expected);
+            prop_assert_eq!(joined.unwrap(), expected);
         }
 
         #[test]

@@ -278,7 +278,7 @@ mod tests {
     fn the_first_page_has_room_for_the_expected_keys_and_is_never_larger_than_a_page() {
         let row = UploadSummary::from(&upload_in(Status::Pending));
         let first = |rows: Option<usize>| {
-            let (range, asked_at) = (Prefix::parse("t/").expect("a good prefix").whole(), at(0));
+            let (range, asked_at) = (Prefix::parse("t/").unwrap().whole(), at(0));
             let rows = rows.map(|count| vec![row.clone(); count]);
             Listing { range, asked_at, rows }.first_page(1000)
         };
@@ -288,7 +288,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_key_of_ours_lies_between_a_key_and_the_text_before_it(a: u128, b: u128) {
-            let prefix = Prefix::parse("t/").expect("a good prefix");
+            let prefix = Prefix::parse("t/").unwrap();
             let key = prefix.key(UploadId(Uuid::from_u128(a)));
             let other = prefix.key(UploadId(Uuid::from_u128(b)));
             prop_assert!(just_before(key.as_str()) < key.as_str());

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn the_readme_names_every_metric_and_no_other() {
         let readme = include_str!("../../README.md");
-        let section = readme.split("\n## Metrics\n").nth(1).expect("a section Metrics");
+        let section = readme.split("\n## Metrics\n").nth(1).unwrap();
         let section = section.split("\n## ").next().unwrap_or_default();
         let named: BTreeSet<&str> = section
             .lines()
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_a_start() {
         if cfg!(target_os = "linux") {
-            let (_, started) = times().expect("Linux tells");
+            let (_, started) = times().unwrap();
             assert!(started > 1_600_000_000);
         }
     }

@@ -3,6 +3,8 @@
 //! To add a subject: a folder here and a line below. Tests take what they need from
 //! [`support`]; each has its own database, bucket prefix and ports.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests stand outside of test functions")]
+
 mod end_to_end;
 mod http;
 mod reconcile_oracle;

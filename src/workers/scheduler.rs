@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_late_timer_belongs_to_the_time_that_it_was_scheduled_for() {
-        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
         for (schedule, now, expected) in [
             ("* * * * * *", "2026-01-01T00:00:07.900Z", "2026-01-01T00:00:07Z"),
             ("0 * * * * *", "2026-01-01T00:05:00Z", "2026-01-01T00:05:00Z"),

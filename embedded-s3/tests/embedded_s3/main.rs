@@ -1,6 +1,8 @@
 //! The embedded S3 server, over the wire: the AWS SDK as the client, and raw requests
 //! where a client must misbehave.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests stand outside of test functions")]
+
 mod browser;
 mod conditional;
 mod durability;

@@ -31,7 +31,7 @@ proptest! {
     fn every_duration_reads_back(nanos in 0..3_000_000_000_000_000_000_u64, whole: bool) {
         let nanos = if whole { nanos - nanos % 1_000_000_000 } else { nanos };
         let text = humantime::format_duration(std::time::Duration::from_nanos(nanos)).to_string();
-        let duration: ConfigDuration = text.parse().expect("a duration");
+        let duration: ConfigDuration = text.parse().unwrap();
         prop_assert_eq!(u128::from(nanos), duration.get().as_nanos());
         prop_assert_eq!(duration.to_string().parse(), Ok(duration));
     }

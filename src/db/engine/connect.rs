@@ -121,8 +121,8 @@ mod tests {
         };
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let db = Db::connect(&settings).await.expect("it opens");
+            runtime.unwrap().block_on(async {
+                let db = Db::connect(&settings).await.unwrap();
                 // A task gives the connection back.
                 while db.engine.read.get_postgres_connection_pool().num_idle() == 0 {
                     tokio::task::yield_now().await;
@@ -130,8 +130,8 @@ mod tests {
                 db
             })
         });
-        let db = thread.join().expect("it ended");
+        let db = thread.join().unwrap();
         db.end();
-        db.ping().await.expect("a connection of this thread");
+        db.ping().await.unwrap();
     }
 }

@@ -328,10 +328,10 @@ mod tests {
     }
 
     async fn check(db: Db) {
-        db.engine.write.execute_unprepared(&fill(db.engine.is_postgres())).await.expect("filled");
-        db.engine.write.execute_unprepared("ANALYZE").await.expect("analysed");
+        db.engine.write.execute_unprepared(&fill(db.engine.is_postgres())).await.unwrap();
+        db.engine.write.execute_unprepared("ANALYZE").await.unwrap();
         let policy = PolicyName::default();
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let window = OpenWindow {
             late_since: now - TimeDelta::days(1),
             overwritable_since: now - TimeDelta::minutes(15),
@@ -356,19 +356,19 @@ mod tests {
         let [some, all] = &read;
         for (query, pending) in [(some, by_key), (all, by_any), (&counted, by_any)] {
             let statement = db.engine.read.get_database_backend().build(query);
-            let plan = db.engine.explain(statement).await.expect("a plan").join("\n");
+            let plan = db.engine.explain(statement).await.unwrap().join("\n");
             assert!(pending.iter().any(|index| plan.contains(index)), "{plan}");
             assert_eq!(plan.matches("ix_uploads_window").count(), 2, "{plan}");
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
         let due = only(due_query(&policy, now).limit(1), Column::Id);
         let due = db.engine.read.get_database_backend().build(&due);
-        let due = db.engine.explain(due).await.expect("a plan").join("\n");
+        let due = db.engine.explain(due).await.unwrap().join("\n");
         assert!(due.contains("ix_uploads_due"), "{due}");
-        assert_eq!(db.scan().count_open(&policy, &window, 100).await.expect("a count"), 20);
-        assert_eq!(db.scan().count_open(&policy, &window, 7).await.expect("a count"), 7);
+        assert_eq!(db.scan().count_open(&policy, &window, 100).await.unwrap(), 20);
+        assert_eq!(db.scan().count_open(&policy, &window, 7).await.unwrap(), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
-        assert_eq!(db.scan().count_open(&policy, &early, 100).await.expect("a count"), 40);
+        assert_eq!(db.scan().count_open(&policy, &early, 100).await.unwrap(), 40);
     }
 
     #[tokio::test]

@@ -26,18 +26,18 @@ async fn track(db: &Db) -> TrackId {
     let fields = TrackFields { title: "T".into(), artist_name: "A".into(), release_date: None };
     let (id, now) = (TrackId(SystemIds.uuid()), SystemClock.now());
     let track = db.tracks().create(id, &Owner::anonymous(), fields, now, None).await;
-    track.expect("a track").id
+    track.unwrap().id
 }
 
 async fn pending(db: &Db, track: Option<TrackId>) -> Upload {
     let id = UploadId(SystemIds.uuid());
     let (key, slot) = (tracks().prefix.key(id), None);
     let upload = Upload { id, key, slot, multipart_id: None, ..upload_in(Status::Pending) };
-    db.uploads().create(upload, track).await.expect("created").expect("its track is there")
+    db.uploads().create(upload, track).await.unwrap().unwrap()
 }
 
 fn change<'a>(upload: &Upload, event: Event, policy: &'a Policy) -> Change<'a> {
-    let step = step(upload.clone(), event, SystemClock.now(), policy).expect("it is allowed");
+    let step = step(upload.clone(), event, SystemClock.now(), policy).unwrap();
     Change { upload: step.upload, effects: step.effects, policy }
 }
 
@@ -66,15 +66,14 @@ async fn statements_for(db: &Db, count: usize) -> usize {
     });
     let policy = tracks();
     let changes = uploads.iter().map(|upload| expire(upload, &policy)).collect();
-    let saved = counted.uploads().save(changes, SystemClock.now()).await.expect("saved");
+    let saved = counted.uploads().save(changes, SystemClock.now()).await.unwrap();
     for (saved, before) in saved.into_iter().zip(&uploads) {
         let Saved::Done(saved) = saved else { panic!("{} is lost", before.id) };
-        let row = db.uploads().find_any_owner(before.id).await.expect("read").expect("there");
+        let row = db.uploads().find_any_owner(before.id).await.unwrap().unwrap();
         assert_eq!((row.status(), row.version), (Status::Expired, before.version + 1));
         assert_eq!((saved.id, saved.version), (before.id, row.version));
         if let Some(slot) = before.slot {
-            let track =
-                db.tracks().find(&before.owner, slot.track).await.expect("read").expect("there");
+            let track = db.tracks().find(&before.owner, slot.track).await.unwrap().unwrap();
             assert_eq!(track.status, Some(Status::Expired));
         }
     }
@@ -88,7 +87,7 @@ async fn a_batch_of_a_hundred_expirations_takes_five_statements() {
         // Tracks and uploads locked and written, and the news.
         assert_eq!(statements_for(&db, 100).await, 5);
         assert_eq!(statements_for(&db, 2).await, 5);
-        let told = db.webhooks().list(None, None, 1000).await.expect("deliveries").items;
+        let told = db.webhooks().list(None, None, 1000).await.unwrap().items;
         assert_eq!(told.len(), 102);
         assert!(told.iter().all(|delivery| delivery.event == "upload.expired"));
     })
@@ -103,22 +102,22 @@ async fn two_uploads_of_a_track_that_arrive_in_one_batch_end_as_if_one_came_afte
         let (old, new) = (pending(&db, Some(of)).await, pending(&db, Some(of)).await);
         // In whatever order they come.
         let changes = vec![arrive(&new, &policy), arrive(&old, &policy)];
-        let saved = db.uploads().save(changes, now).await.expect("saved");
+        let saved = db.uploads().save(changes, now).await.unwrap();
         let versions = saved.iter().map(|saved| match saved {
             Saved::Done(upload) => (upload.id, upload.status(), upload.version - 1),
             Saved::Lost => panic!("nobody else writes"),
         });
         let verified = |upload: &Upload| (upload.id, Status::Uploaded, upload.version);
         assert_eq!(versions.collect::<Vec<_>>(), [verified(&new), verified(&old)]);
-        let row = async |id| db.uploads().find_any_owner(id).await.expect("read").expect("there");
+        let row = async |id| db.uploads().find_any_owner(id).await.unwrap().unwrap();
         assert_eq!(row(new.id).await.status(), Status::Uploaded);
         let old = row(old.id).await;
         assert_eq!((old.status(), old.version), (Status::Removed, 3));
         assert!(old.deletion.after.is_some());
-        let track = db.tracks().find(&new.owner, of).await.expect("read").expect("there");
+        let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
         assert_eq!(track.bound.map(|bound| bound.upload), Some(new.id));
         assert_eq!(track.status, Some(Status::Uploaded));
-        let told = db.webhooks().list(None, None, 10).await.expect("deliveries").items;
+        let told = db.webhooks().list(None, None, 10).await.unwrap().items;
         let mut told: Vec<_> = told.into_iter().map(|told| (told.upload, told.event)).collect();
         told.sort();
         let event = |id, event: &str| (id, event.to_owned());
@@ -141,15 +140,13 @@ async fn a_lost_race_leaves_its_row_its_track_and_its_neighbours_be() {
         let of = track(&db).await;
         let (raced, other) = (pending(&db, Some(of)).await, pending(&db, None).await);
         let late = vec![expire(&raced, &policy), expire(&other, &policy)];
-        db.uploads().save(vec![arrive(&raced, &policy)], now).await.expect("saved");
-        let saved = db.uploads().save(late, now).await.expect("saved");
+        db.uploads().save(vec![arrive(&raced, &policy)], now).await.unwrap();
+        let saved = db.uploads().save(late, now).await.unwrap();
         assert!(matches!(saved[..], [Saved::Lost, Saved::Done(_)]), "{saved:?}");
-        let row = async |id| {
-            db.uploads().find_any_owner(id).await.expect("read").expect("there").status()
-        };
+        let row = async |id| db.uploads().find_any_owner(id).await.unwrap().unwrap().status();
         assert_eq!(row(raced.id).await, Status::Uploaded);
         assert_eq!(row(other.id).await, Status::Expired);
-        let track = db.tracks().find(&raced.owner, of).await.expect("read").expect("there");
+        let track = db.tracks().find(&raced.owner, of).await.unwrap().unwrap();
         assert_eq!(track.bound.map(|bound| bound.upload), Some(raced.id));
         assert_eq!(track.status, Some(Status::Uploaded));
     })

@@ -36,11 +36,11 @@ async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
         .set_kms_master_key_id(name)
         .build();
     let rule = ServerSideEncryptionRule::builder()
-        .apply_server_side_encryption_by_default(by_default.expect("complete"))
+        .apply_server_side_encryption_by_default(by_default.unwrap())
         .build();
     let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build();
     let client = own.s3.as_ref()?.sdk().put_bucket_encryption().bucket(&own.store.bucket);
-    client.server_side_encryption_configuration(rules.expect("complete")).send().await.ok()?;
+    client.server_side_encryption_configuration(rules.unwrap()).send().await.ok()?;
     // A store may take the rule and have no key to follow it with.
     let options = PutOptions::default();
     own.objects().put(&own.key("first"), "bytes".into(), &options).await.ok()?;
@@ -51,9 +51,9 @@ async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
 async fn the_version_seen_is_the_version_served() {
     let Some(on) = versioned().await else { return };
     let key = on.key("object");
-    let first = on.put(&key, b"first").await.version_id.expect("a version");
+    let first = on.put(&key, b"first").await.version_id.unwrap();
     on.put(&key, b"again").await;
-    let seen = on.objects().head(&key).await.unwrap().unwrap().version_id.expect("a version");
+    let seen = on.objects().head(&key).await.unwrap().unwrap().version_id.unwrap();
     assert_ne!(first, seen);
     on.objects().delete(&key).await.unwrap();
     for (version, bytes) in [(first, "first"), (seen, "again")] {
@@ -78,7 +78,7 @@ async fn the_version_seen_is_the_version_served() {
     // Even if somebody else overwrites it.
     let stored = on.objects().list(&upload_coordinator::storage::ListRequest::default()).await;
     let stored = stored.unwrap().objects;
-    let key = &stored.iter().find(|object| object.size == 9000).expect("the file").key;
+    let key = &stored.iter().find(|object| object.size == 9000).unwrap().key;
     on.put(key, b"something else").await;
     assert_eq!(plain.get(location).send().await.unwrap().bytes().await.unwrap(), mp3(9000, 1));
 }

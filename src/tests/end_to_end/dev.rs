@@ -16,7 +16,7 @@ async fn preflight(live: &Live, url: &str, method: &str, headers: &str, origin: 
     let request = live.http.request(Method::OPTIONS, url).header("origin", origin);
     let request = request.header("access-control-request-method", method);
     let request = request.header("access-control-request-headers", headers);
-    request.send().await.expect("a response").headers().clone()
+    request.send().await.unwrap().headers().clone()
 }
 
 fn allows(headers: &HeaderMap, origin: &str) -> bool {
@@ -38,7 +38,7 @@ async fn a_page_on_another_loopback_port_can_upload_through_dev() {
     }
     let post = async |path: String, body| -> Response {
         let request = live.http.post(path).header("origin", PAGE).json(&body);
-        let response = request.send().await.expect("a response");
+        let response = request.send().await.unwrap();
         assert!(allows(response.headers(), PAGE), "{response:?}");
         response
     };
@@ -50,10 +50,10 @@ async fn a_page_on_another_loopback_port_can_upload_through_dev() {
     let found = preflight(&live, &url, "PUT", "content-type", PAGE).await;
     assert!(allows(&found, PAGE), "{found:?}");
     let mut put = live.http.put(&url).header("origin", PAGE);
-    for (name, value) in request["headers"].as_object().expect("headers") {
-        put = put.header(name, value.as_str().expect("a text"));
+    for (name, value) in request["headers"].as_object().unwrap() {
+        put = put.header(name, value.as_str().unwrap());
     }
-    let put = put.body(mp3(9000, 1)).send().await.expect("a response");
+    let put = put.body(mp3(9000, 1)).send().await.unwrap();
     assert_eq!(put.status(), 200);
     assert!(allows(put.headers(), PAGE), "{put:?}");
 }
@@ -64,7 +64,7 @@ async fn a_second_dev_on_the_same_data_folder_exits_with_a_message() {
     let data = live.data_folder().display().to_string();
     let arguments = ["dev", "--data", &data, "--bind", "127.0.0.1:0", "--s3-bind", "127.0.0.1:0"];
     let second = run(&arguments, &[]);
-    let second = tokio::time::timeout(Duration::from_mins(1), second).await.expect("it exits");
+    let second = tokio::time::timeout(Duration::from_mins(1), second).await.unwrap();
     assert_eq!(second.status.code(), Some(1));
     let error = String::from_utf8_lossy(&second.stderr);
     assert!(error.contains(&format!("the folder {data} is in use by another `dev`")), "{error}");

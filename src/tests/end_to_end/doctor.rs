@@ -35,14 +35,14 @@ async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i3
 
 /// The checks of the database and of the store that came out so.
 fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
-    let of = |part: &'a Value| part["checks"].as_array().expect("checks").iter();
+    let of = |part: &'a Value| part["checks"].as_array().unwrap().iter();
     let all = of(&found["database"]).chain(of(&found["stores"][0]));
     all.filter(|check| check["outcome"] == outcome).collect()
 }
 
 async fn sign(on: &Subject, name: &str, terms: &PutRequest) -> SignedRequest {
     let hour = TimeDelta::hours(1);
-    on.store.signer.put(&on.key(name), terms, now(), hour).await.expect("signed")
+    on.store.signer.put(&on.key(name), terms, now(), hour).await.unwrap()
 }
 
 fn refused(answer: &Response) -> bool {
@@ -62,11 +62,11 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
     let claimed = |name: &str| claims[name].as_bool().expect(name);
     let listed = |name: &str, algorithm: Algorithm| {
         let names = claims[name].as_array().expect(name);
-        names.contains(&serde_json::to_value(algorithm).expect("a name"))
+        names.contains(&serde_json::to_value(algorithm).unwrap())
     };
 
-    let public = on.settings.clone().expect("a wire").public_endpoint.expect("a second name");
-    let host = public.host_str().expect("a host");
+    let public = on.settings.clone().unwrap().public_endpoint.unwrap();
+    let host = public.host_str().unwrap();
     assert!(text(store, "public_url").contains(&format!("//{host}:")), "{found:#}");
     let bare = sign(&on, "bare", &PutRequest::default()).await;
     assert!(bare.url.contains(&format!("//{host}:")), "the signed host is the public one");
@@ -94,9 +94,9 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
         let answer = on.send(&signed, b"cba").await;
         assert_eq!(listed("enforced_checksums", algorithm), refused(&answer), "{algorithm}");
     }
-    let head = on.s3.as_ref().expect("a wire").sdk().head_object().bucket(&on.store.bucket);
+    let head = on.s3.as_ref().unwrap().sdk().head_object().bucket(&on.store.bucket);
     let head = head.key(on.key("sum-sha256")).checksum_mode("ENABLED".into()).send().await;
-    let told = head.expect("a HEAD").checksum_sha256().is_some();
+    let told = head.unwrap().checksum_sha256().is_some();
     assert_eq!(listed("returned_checksums", Algorithm::Sha256), told);
 
     listings(&on, claims).await;
@@ -109,11 +109,11 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
 
 /// The keys below the test's prefix and `below`, as the store gives them.
 async fn raw_list(on: &Subject, below: &str, start_after: Option<String>) -> Vec<String> {
-    let client = on.s3.as_ref().expect("a wire").sdk();
+    let client = on.s3.as_ref().unwrap().sdk();
     let list = client.list_objects_v2().bucket(&on.store.bucket).prefix(on.key(below));
-    let list = list.set_start_after(start_after).send().await.expect("a listing");
+    let list = list.set_start_after(start_after).send().await.unwrap();
     let keys = list.contents().iter().filter_map(|object| object.key());
-    keys.map(|key| key.strip_prefix(&on.key(below)).expect("below").to_owned()).collect()
+    keys.map(|key| key.strip_prefix(&on.key(below)).unwrap().to_owned()).collect()
 }
 
 async fn listings(on: &Subject, claims: &Value) {
@@ -139,8 +139,8 @@ async fn browsers(on: &Subject, found: &Value) {
     let signed = sign(on, "cors", &PutRequest::default()).await;
     let preflight = on.http().request(Method::OPTIONS, &signed.url).header("origin", origin);
     let preflight = preflight.header("access-control-request-method", "PUT").send().await;
-    let preflight = preflight.expect("an answer");
-    let put = on.http().put(&signed.url).header("origin", origin).send().await.expect("an answer");
+    let preflight = preflight.unwrap();
+    let put = on.http().put(&signed.url).header("origin", origin).send().await.unwrap();
     let header = |answer: &Response, name: &str| {
         let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_ascii_lowercase()
@@ -193,8 +193,8 @@ async fn endpoints_of_webhooks_are_checked_and_nothing_is_delivered() {
     drop(database.migrated().await);
     let (inbox, url) = receiver();
     let mut settings = settings(&on, &database);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let unreachable = format!("http://{}/", closed.local_addr().expect("an address"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let unreachable = format!("http://{}/", closed.local_addr().unwrap());
     drop(closed);
     settings.push(("webhooks.allow_private".to_owned(), "true".to_owned()));
     for (name, url) in [("crm", &url), ("gone", &unreachable)] {
@@ -219,7 +219,7 @@ async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
     let database = TestDatabase::create().await;
     drop(database.migrated().await);
     let settings = settings(&on, &database);
-    let s3 = on.s3.as_ref().expect("a wire");
+    let s3 = on.s3.as_ref().unwrap();
     let rule = |origin: &str| CorsRule::for_uploads(&[origin.to_owned()]);
     let others = rule("https://other.example.com");
     if s3.put_cors(std::slice::from_ref(&others)).await.is_err() {
@@ -233,18 +233,14 @@ async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
     assert_eq!((code, failed.len()), (Some(1), 1), "{found:#}");
     let (name, mend) = (text(failed[0], "name"), text(failed[0], "mend"));
     assert!(name == "cors" && mend.contains(&format!(r#""AllowedOrigins":["{ORIGIN}"]"#)));
-    assert_eq!(
-        s3.get_cors().await.expect("rules"),
-        std::slice::from_ref(&others),
-        "it only looked"
-    );
+    assert_eq!(s3.get_cors().await.unwrap(), std::slice::from_ref(&others), "it only looked");
 
     let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
     assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
-    assert_eq!(s3.get_cors().await.expect("rules"), [rule(ORIGIN), others.clone()]);
+    assert_eq!(s3.get_cors().await.unwrap(), [rule(ORIGIN), others.clone()]);
     let (code, _) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(s3.get_cors().await.expect("rules"), [rule(ORIGIN), others], "once is enough");
+    assert_eq!(s3.get_cors().await.unwrap(), [rule(ORIGIN), others], "once is enough");
 }
 
 #[cfg(feature = "embedded-s3")]
@@ -252,7 +248,7 @@ async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
 async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
     let database = TestDatabase::create().await;
     drop(database.migrated().await);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().unwrap();
     let settings = [
         ("database.url", database.url.clone()),
         ("storage.default.kind", "embedded".to_owned()),
@@ -261,7 +257,7 @@ async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
     ];
     let settings = settings.map(|(key, value)| (key.to_owned(), value));
     let output = run(&["doctor"], &settings).await;
-    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
     for line in [
         "  pass  migrations ",
@@ -273,7 +269,7 @@ async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
     }
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
     let output = run(&["config", "show", "--probe"], &settings).await;
-    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && shown.contains("\n#   write_once = true\n"), "{shown}");
     assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is a configuration still");
 }

@@ -88,7 +88,7 @@ async fn a_direct_upload_that_is_killed_leaves_a_row_that_expires() {
         .send();
     let upload = tokio::spawn(upload);
     for _ in 0..12 {
-        sender.send(Ok(mp3(1 << 20, 1))).await.expect("the body is read");
+        sender.send(Ok(mp3(1 << 20, 1))).await.unwrap();
     }
     let path = format!("/api/tracks/{track}");
     wait_for("the pending upload", async || {
@@ -96,7 +96,7 @@ async fn a_direct_upload_that_is_killed_leaves_a_row_that_expires() {
     })
     .await;
     live.kill().await;
-    assert!(upload.await.expect("the task ends").is_err());
+    assert!(upload.await.unwrap().is_err());
     live.restart().await;
     wait_for("the expired upload", async || {
         live.reconcile("incremental").await;

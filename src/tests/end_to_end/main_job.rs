@@ -31,7 +31,7 @@ async fn what_is_declared_is_enforced_at_the_door_and_signed_headers_suffice() {
     let track = live.track().await;
     let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000});
     let request = live.presign(&track, declared).await;
-    let headers = request["headers"].as_object().expect("headers");
+    let headers = request["headers"].as_object().unwrap();
     assert!(!headers.contains_key("host") && !headers.contains_key("content-length"));
     let longer = live.send_bytes(&request, mp3(9001, 1)).await.status().as_u16();
     assert!([400, 403].contains(&longer), "{longer}");
@@ -54,7 +54,7 @@ async fn a_form_sent_to_a_presigned_url_is_rejected_as_an_envelope() {
     let part = reqwest::multipart::Part::bytes(mp3(2000, 1)).file_name("a.mp3");
     let form = reqwest::multipart::Form::new().part("file", part);
     let put = live.http.put(text(&request, "url")).multipart(form).send().await;
-    assert_eq!(put.expect("the store answers").status(), 200);
+    assert_eq!(put.unwrap().status(), 200);
     live.reconcile("audit").await;
     let (_, seen) = live.get(&format!("/api/tracks/{track}")).await;
     assert_eq!(seen["upload"]["status"], "rejected");
@@ -76,7 +76,7 @@ async fn the_fallback_stores_raw_bodies_and_forms_alike() {
         } else {
             live.http.put(url).body(file.clone())
         };
-        let (status, track_view) = read(request.send().await.expect("an answer")).await;
+        let (status, track_view) = read(request.send().await.unwrap()).await;
         assert_eq!(status, 200, "{track_view}");
         assert_eq!(track_view["upload"]["confirmed_by"], "direct");
         assert_eq!(track_view["upload"]["filename"], "My söng.mp3");
@@ -96,14 +96,14 @@ async fn the_fallback_refuses_with_the_fields_sentence_and_leaves_no_object() {
         ("a.exe", mp3(2000, 1), "filename", "Extension must be one of: mp3"),
     ];
     for (name, bytes, field, sentence) in cases {
-        let sent = live.http.post(url(name)).body(bytes).send().await.expect("an answer");
-        let content_type = sent.headers()["content-type"].to_str().expect("ASCII").to_owned();
+        let sent = live.http.post(url(name)).body(bytes).send().await.unwrap();
+        let content_type = sent.headers()["content-type"].to_str().unwrap().to_owned();
         let (status, problem) = read(sent).await;
         assert_eq!((status, content_type.as_str()), (400, "application/problem+json"), "{problem}");
         assert_eq!(problem["errors"][field][0], sentence, "{problem}");
     }
     let form = reqwest::multipart::Form::new().text("other", "x");
-    let sent = live.http.post(url("a.mp3")).multipart(form).send().await.expect("an answer");
+    let sent = live.http.post(url("a.mp3")).multipart(form).send().await.unwrap();
     let (status, problem) = read(sent).await;
     assert_eq!(status, 400, "{problem}");
     assert!(problem["errors"]["file"][0].is_string(), "{problem}");
@@ -138,7 +138,7 @@ async fn the_file_route_redirects_with_the_filename_and_signed_urls_are_not_stor
     let live = Live::start().await;
     let track = live.track().await;
     let url = format!("{}/api/tracks/{track}/upload/S%C3%B6ng.mp3", live.url);
-    live.http.put(url).body(mp3(5000, 1)).send().await.expect("an answer");
+    live.http.put(url).body(mp3(5000, 1)).send().await.unwrap();
     let client = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().unwrap();
     let file = client.get(format!("{}/api/tracks/{track}/file", live.url)).send().await.unwrap();
     assert_eq!(file.status(), 307);

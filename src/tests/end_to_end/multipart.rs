@@ -41,9 +41,9 @@ async fn send(live: &Live, upload: &Value, file: &[u8], numbers: &[usize]) {
     let path = format!("/api/uploads/{}/parts", text(upload, "id"));
     let (status, signed) = live.post(&path, json!({"part_numbers": numbers})).await;
     assert_eq!(status, 200, "{signed}");
-    let size = usize::try_from(upload["multipart"]["part_size"].as_u64().expect("a size"));
-    let chunks: Vec<_> = file.chunks(size.expect("it fits")).collect();
-    for (number, request) in numbers.iter().zip(signed["parts"].as_array().expect("parts")) {
+    let size = usize::try_from(upload["multipart"]["part_size"].as_u64().unwrap());
+    let chunks: Vec<_> = file.chunks(size.unwrap()).collect();
+    for (number, request) in numbers.iter().zip(signed["parts"].as_array().unwrap()) {
         assert_eq!(request["part_number"], *number);
         let sent = live.send_bytes(request, chunks[number - 1].to_vec()).await;
         assert_eq!(sent.status(), StatusCode::OK);
@@ -70,7 +70,7 @@ async fn a_large_file_goes_in_parts_one_is_lost_and_resumed() {
     assert_eq!((status, text(&hole, "type").as_str()), (409, "/problems/parts-incomplete"));
     assert_eq!((&hole["missing"], &hole["wrong"]), (&json!([3]), &json!([])), "{hole}");
     let (_, held) = live.get(&format!("{path}/parts")).await;
-    let numbers: Vec<_> = held["parts"].as_array().expect("parts").iter().collect();
+    let numbers: Vec<_> = held["parts"].as_array().unwrap().iter().collect();
     assert_eq!(numbers.len(), 3, "{held}");
     assert_eq!(numbers[2]["size"], 2 * MIB + 1);
     send(&live, &upload, &file, &[3]).await;
@@ -81,7 +81,7 @@ async fn a_large_file_goes_in_parts_one_is_lost_and_resumed() {
         assert!(text(&done, "etag").ends_with("-4"));
     }
     let stored = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
-    assert_eq!(sha256(&stored.expect("an answer").bytes().await.expect("a body")), sum);
+    assert_eq!(sha256(&stored.unwrap().bytes().await.unwrap()), sum);
 }
 
 #[tokio::test]
@@ -193,9 +193,9 @@ async fn bad_declarations_are_refused_by_field() {
 }
 
 fn form(request: &Value, bytes: Vec<u8>) -> Form {
-    let fields = request["fields"].as_object().expect("fields");
+    let fields = request["fields"].as_object().unwrap();
     let form = fields.iter().fold(Form::new(), |form, (name, value)| {
-        form.text(name.clone(), value.as_str().expect("a text").to_owned())
+        form.text(name.clone(), value.as_str().unwrap().to_owned())
     });
     form.part("file", Part::bytes(bytes).file_name("a.mp3"))
 }
@@ -210,24 +210,24 @@ async fn a_form_upload_is_held_to_size_type_and_metadata() {
     assert_eq!((text(request, "method").as_str(), &upload["strategy"]), ("POST", &json!("post")));
     let send = |form| live.http.post(text(request, "url")).multipart(form).send();
     for len in [8999, 9001] {
-        let refused = send(form(request, mp3(len, 1))).await.expect("an answer").status();
+        let refused = send(form(request, mp3(len, 1))).await.unwrap().status();
         assert!(refused.is_client_error(), "{len}: {refused}");
     }
     for field in ["Content-Type", "x-amz-meta-source", "key"] {
         let mut other = request.clone();
         other["fields"][field] = "text/html".into();
-        let refused = send(form(&other, mp3(9000, 1))).await.expect("an answer").status();
+        let refused = send(form(&other, mp3(9000, 1))).await.unwrap().status();
         assert!(refused.is_client_error(), "{field}: {refused}");
     }
-    let stored = send(form(request, mp3(9000, 1))).await.expect("an answer");
-    assert!(stored.status().is_success(), "{}", stored.text().await.expect("a body"));
+    let stored = send(form(request, mp3(9000, 1))).await.unwrap();
+    assert!(stored.status().is_success(), "{}", stored.text().await.unwrap());
     let path = format!("/api/uploads/{}/confirm", text(&upload, "id"));
     let (status, done) = live.send(Method::POST, &path, None).await;
     assert_eq!((status, text(&done, "status").as_str()), (200, "uploaded"), "{done}");
     // With no size declared, the policy's.
     let any = create(&live, json!({"filename": "a.mp3", "strategy": "post"})).await;
     let empty = live.http.post(text(&any["request"], "url"));
-    let empty = empty.multipart(form(&any["request"], vec![])).send().await.expect("an answer");
+    let empty = empty.multipart(form(&any["request"], vec![])).send().await.unwrap();
     assert!(empty.status().is_client_error());
 }
 
@@ -250,7 +250,7 @@ async fn digests_sent_with_a_file_are_checked_and_a_wrong_one_leaves_no_object()
             ("Content-Digest", &format!("sha-512=:AAAA:, {right}"), 200),
         ] {
             let put = live.http.put(&url).header(name, value).body(file.clone());
-            let (seen, answer) = read(put.send().await.expect("an answer")).await;
+            let (seen, answer) = read(put.send().await.unwrap()).await;
             assert_eq!(seen, status, "{name}: {value}: {answer}");
             assert_eq!(answer["errors"].is_object(), status == 400, "{answer}");
         }
@@ -259,7 +259,7 @@ async fn digests_sent_with_a_file_are_checked_and_a_wrong_one_leaves_no_object()
     assert_eq!((&run["counters"]["orphans"], &run["counters"]["missing"]), (&json!(0), &json!(0)));
     let form = Form::new().part("file", Part::bytes(mp3(9000, 1)));
     let put = live.http.put(&url).header("Content-MD5", STANDARD.encode([1; 16])).multipart(form);
-    assert_eq!(put.send().await.expect("an answer").status(), 400);
+    assert_eq!(put.send().await.unwrap().status(), 400);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
 fn authority(url: &Url) -> String {
-    format!("{}:{}", url.host_str().expect("a host"), url.port_or_known_default().expect("a port"))
+    format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap())
 }
 
 #[track_caller]
@@ -26,7 +26,7 @@ fn not_now(answer: &Response) {
 async fn readiness(live: &Live, status: u16) -> Response {
     wait_for("the readiness", async || {
         let response = live.http.get(format!("{}/readyz", live.url)).send().await;
-        Some(response.expect("a response")).filter(|response| response.status() == status)
+        Some(response.unwrap()).filter(|response| response.status() == status)
     })
     .await
 }
@@ -35,7 +35,7 @@ async fn readiness(live: &Live, status: u16) -> Response {
 async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     let on = Subject::server().await;
     let mut store = on.configuration();
-    let proxy = Proxy::before(authority(&store[0].1.parse().expect("a URL"))).await;
+    let proxy = Proxy::before(authority(&store[0].1.parse().unwrap())).await;
     store[0].1 = format!("http://{}", proxy.addr);
     let public = store[1].1.trim_end_matches('/').to_owned();
     let live = Live::serving(&store, &[("storage.default.operation_timeout", "3s")]).await;
@@ -46,16 +46,16 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
 
     proxy.cut();
     let confirm = format!("{}/api/uploads/{}/confirm", live.url, text(&request["upload"], "id"));
-    not_now(&live.http.post(&confirm).send().await.expect("an answer"));
+    not_now(&live.http.post(&confirm).send().await.unwrap());
     let fallback = format!("{}/api/tracks/{other}/upload/song.mp3", live.url);
-    not_now(&live.http.put(&fallback).body(mp3(9000, 2)).send().await.expect("an answer"));
+    not_now(&live.http.put(&fallback).body(mp3(9000, 2)).send().await.unwrap());
     not_now(&readiness(&live, 503).await);
     // What needs no store goes on.
     assert_eq!(live.get(&format!("/api/tracks/{track}")).await.0, 200);
     live.presign(&other, json!({})).await;
 
     proxy.restore();
-    let (status, upload) = read(live.http.post(&confirm).send().await.expect("an answer")).await;
+    let (status, upload) = read(live.http.post(&confirm).send().await.unwrap()).await;
     assert_eq!((status, &upload["status"]), (200, &json!("uploaded")), "{upload}");
     let (_, ready) = read(readiness(&live, 200).await).await;
     assert_eq!(ready["ready"], true, "{ready}");
@@ -73,10 +73,10 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
         return;
     }
     let database = TestDatabase::create().await;
-    let mut url: Url = database.url.parse().expect("a URL");
+    let mut url: Url = database.url.parse().unwrap();
     let proxy = Proxy::before(authority(&url)).await;
-    url.set_host(Some("127.0.0.1")).expect("a host");
-    url.set_port(Some(proxy.addr.port())).expect("a port");
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(proxy.addr.port())).unwrap();
     let on = Subject::server().await;
     let live = Live::serving(
         &on.configuration(),
@@ -87,13 +87,13 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
     let path = format!("{}/api/tracks/{track}", live.url);
 
     proxy.cut();
-    not_now(&live.http.get(&path).send().await.expect("an answer"));
+    not_now(&live.http.get(&path).send().await.unwrap());
     not_now(&readiness(&live, 503).await);
     assert_eq!(live.get("/healthz").await.0, 200, "the process itself is well");
 
     proxy.restore();
     wait_for("the database to be used again", async || {
-        let response = live.http.get(&path).send().await.expect("a response");
+        let response = live.http.get(&path).send().await.unwrap();
         (response.status() == 200).then_some(())
     })
     .await;
@@ -103,13 +103,13 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
 async fn parts_that_are_altered_on_the_way_never_become_a_tracks_file() {
     let on = Subject::server().await;
     let mut store = on.configuration();
-    let proxy = FaultProxy::before(authority(&store[0].1.parse().expect("a URL"))).await;
+    let proxy = FaultProxy::before(authority(&store[0].1.parse().unwrap())).await;
     store[0].1 = format!("http://{}", proxy.addr);
     let live = Live::serving(&store, &[("direct_upload.part_size", "5MiB")]).await;
     let (track, file) = (live.track().await, mp3(6 << 20, 3));
     let upload = || async {
         let url = format!("{}/api/tracks/{track}/upload/song.mp3", live.url);
-        read(live.http.put(url).body(file.clone()).send().await.expect("an answer")).await
+        read(live.http.put(url).body(file.clone()).send().await.unwrap()).await
     };
     let (status, sent) = upload().await;
     assert_eq!((status, &sent["status"]), (200, &json!("uploaded")), "{sent}");

@@ -66,8 +66,8 @@ async fn round() {
     let (status, run) = first.post(path, json!({"mode": "audit"})).await;
     assert_eq!(status, 202, "{run}");
     let id = text(&run, "id");
-    let rows = Database::connect(&database.url).await.expect("the database opens");
-    let starter = shards(&rows, &id).await[0].holder.expect("held from the start");
+    let rows = Database::connect(&database.url).await.unwrap();
+    let starter = shards(&rows, &id).await[0].holder.unwrap();
     // Killed while it holds shards, and while others do.
     let before = wait_for_at_most(LONG, "two processes that share the run", async || {
         let all = shards(&rows, &id).await;
@@ -145,20 +145,20 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
         }
         tracks.push((track, becomes));
     }
-    let prefix = Prefix::parse(prefix).expect("a good prefix");
+    let prefix = Prefix::parse(prefix).unwrap();
     for n in 0..6 {
         let key = match n % 2 {
             0 => prefix.key(UploadId(SystemIds.uuid())).to_string(),
             _ => format!("{prefix}foreign-{n}"),
         };
         let body = Bytes::from_static(b"of nobody");
-        on.objects().put(&key, body, &PutOptions::default()).await.expect("stored");
+        on.objects().put(&key, body, &PutOptions::default()).await.unwrap();
     }
     // Every URL of a second and its grace are over then, and every orphan is older than the grace.
     // Stores date objects to the second.
     let last = format!("{prefix}foreign-5");
-    let stored = on.objects().head(&last).await.expect("a HEAD").expect("the last object");
-    let old_enough = stored.last_modified.expect("a date") + TimeDelta::seconds(3);
+    let stored = on.objects().head(&last).await.unwrap().unwrap();
+    let old_enough = stored.last_modified.unwrap() + TimeDelta::seconds(3);
     wait_for("orphans older than the grace", async || {
         (SystemClock.now() > old_enough).then_some(())
     })
@@ -167,9 +167,8 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
 }
 
 async fn shards(connection: &DatabaseConnection, run: &str) -> Vec<Model> {
-    let run: uuid::Uuid = run.parse().expect("an id");
-    let mut rows =
-        Entity::find().filter(Column::RunId.eq(run)).all(connection).await.expect("rows");
+    let run: uuid::Uuid = run.parse().unwrap();
+    let mut rows = Entity::find().filter(Column::RunId.eq(run)).all(connection).await.unwrap();
     rows.sort_by_key(|row| row.number);
     rows
 }
@@ -187,7 +186,7 @@ async fn findings(live: &Live, id: &str) -> Vec<(String, String)> {
     let path = format!("/api/admin/reconciliations/{id}/findings?limit=1000");
     let (status, page) = live.get(&path).await;
     assert_eq!(status, 200, "{page}");
-    let items = page["items"].as_array().expect("items").iter();
+    let items = page["items"].as_array().unwrap().iter();
     let mut found: Vec<_> =
         items.map(|finding| (text(finding, "kind"), text(finding, "key"))).collect();
     found.sort();

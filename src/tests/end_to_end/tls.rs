@@ -28,7 +28,7 @@ const START: Duration = Duration::from_mins(1);
 /// A client that trusts this certificate and no other.
 fn trusting(certificate: &str) -> Connector {
     let trusted = TrustStore::empty().with_pem_certificate(certificate.as_bytes());
-    let context = TlsContext::builder().with_trust_store(trusted).build().expect("a context");
+    let context = TlsContext::builder().with_trust_store(trusted).build().unwrap();
     let settings = HttpConnectorSettings::builder()
         .connect_timeout(Duration::from_secs(3))
         .read_timeout(Duration::from_secs(20))
@@ -55,23 +55,23 @@ async fn send(
     let request = http::Request::builder().method(method).uri(url);
     let request = request.header("content-type", "application/json");
     let body = body.map(|body| body.to_string()).unwrap_or_default();
-    let request = request.body(SdkBody::from(body)).expect("a request");
-    let request = HttpRequest::try_from(request).expect("a request");
+    let request = request.body(SdkBody::from(body)).unwrap();
+    let request = HttpRequest::try_from(request).unwrap();
     let answer = client.call(request).await.map_err(|error| format!("{error:?}"))?;
     let (status, hsts) =
         (answer.status().as_u16(), answer.headers().get("strict-transport-security"));
     let hsts = hsts.map(str::to_owned);
-    let body = ByteStream::new(answer.into_body()).collect().await.expect("a body").into_bytes();
+    let body = ByteStream::new(answer.into_body()).collect().await.unwrap().into_bytes();
     Ok(Answer { status, hsts, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
 /// A folder with a certificate and a key, and what `serve` is to be told.
 async fn settings(certificate: &str, key: &str) -> (TempDir, TestDatabase, Vec<(String, String)>) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (cert, secret) = (at("cert.pem"), at("key.pem"));
-    std::fs::write(&cert, certificate).expect("a certificate");
-    std::fs::write(&secret, key).expect("a key");
+    std::fs::write(&cert, certificate).unwrap();
+    std::fs::write(&secret, key).unwrap();
     let database = TestDatabase::create().await;
     let settings = [
         ("server.bind", format!("127.0.0.1:{}", free_port())),
@@ -90,7 +90,7 @@ async fn settings(certificate: &str, key: &str) -> (TempDir, TestDatabase, Vec<(
 }
 
 fn serve(settings: &[(String, String)], folder: &Path) -> Child {
-    let kept = std::fs::File::create(folder.join("log")).expect("a file for the log");
+    let kept = std::fs::File::create(folder.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
         .args(["serve", "--migrate"])
         .envs(environment(settings))
@@ -99,7 +99,7 @@ fn serve(settings: &[(String, String)], folder: &Path) -> Child {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("the binary starts")
+        .unwrap()
 }
 
 #[tokio::test]
@@ -107,31 +107,31 @@ async fn an_upload_over_https_by_the_real_binary() {
     let (folder, _database, settings) = settings(CERTIFICATE, KEY).await;
     let mut process = serve(&settings, folder.path());
     let address = settings[0].1.clone();
-    let port = address.rsplit_once(':').expect("a port").1;
+    let port = address.rsplit_once(':').unwrap().1;
     let url = |path: &str| format!("https://localhost:{port}{path}");
     let client = trusting(CERTIFICATE);
     wait_for_at_most(START, "the service to be ready", async || {
-        assert!(process.try_wait().expect("a state").is_none(), "the process ended");
+        assert!(process.try_wait().unwrap().is_none(), "the process ended");
         let ready = send(&client, "GET", &url("/readyz"), None).await;
         ready.is_ok_and(|response| response.status == 200).then_some(())
     })
     .await;
 
     let body = json!({"filename": "a.mp3", "size": 5000});
-    let made = send(&client, "POST", &url("/api/uploads"), Some(body)).await.expect("an answer");
+    let made = send(&client, "POST", &url("/api/uploads"), Some(body)).await.unwrap();
     assert_eq!(made.status, 201, "{}", made.body);
     assert!(made.hsts.is_some_and(|value| value.starts_with("max-age=")), "HSTS");
     let put = text(&made.body["request"], "url");
     assert!(put.contains("X-Amz-Signature="), "it is signed");
     let path = format!("/api/uploads/{}", text(&made.body, "id"));
-    let found = send(&client, "GET", &url(&path), None).await.expect("an answer");
+    let found = send(&client, "GET", &url(&path), None).await.unwrap();
     assert_eq!((found.status, &found.body["status"]), (200, &json!("pending")));
-    let none = send(&client, "GET", &url("/api/tracks/x"), None).await.expect("an answer");
+    let none = send(&client, "GET", &url("/api/tracks/x"), None).await.unwrap();
     assert_eq!(none.body["type"], "/problems/not-found");
     assert!(none.hsts.is_some());
 
     // Plain text is no answer, and keeps nobody from being served.
-    let plain = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
     for _ in 0..3 {
         let refused = plain.get(format!("http://{address}/healthz"));
         let refused = refused.timeout(Duration::from_secs(20)).send().await;
@@ -140,13 +140,13 @@ async fn an_upload_over_https_by_the_real_binary() {
     // Nor is the service somebody else.
     let other = trusting(include_str!("../http/keys/other.pem"));
     assert!(send(&other, "GET", &url("/healthz"), None).await.is_err());
-    let alive = send(&client, "GET", &url("/healthz"), None).await.expect("an answer");
+    let alive = send(&client, "GET", &url("/healthz"), None).await.unwrap();
     assert_eq!((alive.status, &alive.body), (200, &json!({"status": "ok"})));
 
-    let id = process.id().expect("it runs").to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("sent").success());
-    let ended = tokio::time::timeout(START, process.wait()).await.expect("in time");
-    assert_eq!(ended.expect("it ended").code(), Some(0));
+    let id = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(START, process.wait()).await.unwrap();
+    assert_eq!(ended.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn serve_and_config_check_refuse_an_invalid_certificate_or_key() {
     let (_folder, _database, settings) = settings(CERTIFICATE, KEY).await;
     for missing in ["server.tls.cert", "server.tls.key"] {
         let mut settings = settings.clone();
-        let path = settings.iter_mut().find(|(key, _)| key == missing).expect("the setting");
+        let path = settings.iter_mut().find(|(key, _)| key == missing).unwrap();
         path.1 = "/no/such/file.pem".to_owned();
         refuses(&settings, &format!("{missing}: /no/such/file.pem")).await;
     }
@@ -174,7 +174,7 @@ async fn serve_and_config_check_refuse_an_invalid_certificate_or_key() {
 async fn refuses(settings: &[(String, String)], named: &str) {
     for command in [&["serve", "--migrate"], &["config", "check"]] {
         let output = run(command, settings).await;
-        let sentence = String::from_utf8(output.stderr).expect("UTF-8");
+        let sentence = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{command:?}: {sentence}");
         assert!(sentence.contains(named), "{command:?}: {named}: {sentence}");
         assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");

@@ -12,8 +12,8 @@ async fn reading(server: &Server, method: &str, path: &str, accept: &str) -> Res
 /// Every operation of the document.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in item.as_object().expect("operations") {
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
             found.push((method.to_uppercase(), path.clone(), operation.clone()));
         }
     }
@@ -41,7 +41,7 @@ async fn documented_operations_refuse_a_client_that_accepts_neither_the_response
             silent += 1;
         }
         // The documented media types of the responses, and the media type of errors.
-        let responses = operation["responses"].as_object().expect("responses");
+        let responses = operation["responses"].as_object().unwrap();
         let own = responses.iter().filter(|(status, _)| status.starts_with('2'));
         let own = own.filter_map(|(_, response)| response["content"].as_object());
         let own = own.flat_map(|content| content.keys().map(String::as_str));

@@ -51,10 +51,8 @@ async fn a_form_can_have_other_fields_around_its_file() {
     let track = server.track().await;
     // More than two parts.
     let file = Part::bytes(mp3(11 << 20, 1)).file_name("ignored.exe").mime_str("audio/mpeg");
-    let form = Form::new()
-        .text("before", "x".repeat(1000))
-        .part("file", file.expect("a part"))
-        .text("after", "y");
+    let form =
+        Form::new().text("before", "x".repeat(1000)).part("file", file.unwrap()).text("after", "y");
     let request = server.request("POST", &format!("/api/tracks/{track}/upload/a.mp3"));
     let stored = fetch(request.multipart(form)).await;
     assert_eq!(stored.status, 200, "{stored:?}");
@@ -106,13 +104,13 @@ async fn a_file_that_violates_a_rule_is_refused_before_it_is_received_completely
 async fn a_client_that_disconnects_leaves_a_cancelled_upload_and_no_parts() {
     let server = Server::start().await;
     let track = server.track().await;
-    let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
         "PUT /api/tracks/{track}/upload/a.mp3 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
         16 << 20
     );
-    socket.write_all(head.as_bytes()).await.expect("sent");
-    socket.write_all(&mp3(7 << 20, 1)).await.expect("sent");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&mp3(7 << 20, 1)).await.unwrap();
     let path = format!("/api/tracks/{track}");
     while server.store.calls(Operation::UploadPart) == 0 {
         tokio::task::yield_now().await;

@@ -47,16 +47,16 @@ fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
     fuzz(Server::start(), &mutated(lists), async |server, body| {
         let new = json!({"filename": "a.mp3", "size": 12 << 20, "strategy": "multipart"});
         let upload = server.send("POST", "/api/uploads", new).await.json();
-        let path = format!("/api/uploads/{}/parts", upload["id"].as_str().expect("an id"));
+        let path = format!("/api/uploads/{}/parts", upload["id"].as_str().unwrap());
         let request = server.request("POST", &path).header("content-type", "application/json");
         let signed = fetch(request.body(body.clone())).await;
         if signed.status == 200 {
-            let parts = signed.json()["parts"].as_array().cloned().expect("parts");
+            let parts = signed.json()["parts"].as_array().cloned().unwrap();
             let numbers: BTreeSet<_> =
                 parts.iter().map(|part| part["part_number"].as_u64()).collect();
             prop_assert_eq!(numbers.len(), parts.len());
             prop_assert_eq!(numbers, [Some(1)].into());
-            let asked: Value = serde_json::from_slice(&body).expect("JSON");
+            let asked: Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(&asked["part_numbers"], &json!([1]));
         } else {
             prop_assert!(signed.status.is_client_error(), "{:?}", signed);
@@ -98,10 +98,10 @@ fn a_mutated_api_key_is_401_and_a_mutated_idempotency_key_is_accepted_or_refused
             .skip("Bearer uck_".len())
             .filter(|(_, b)| b.is_ascii_hexdigit())
             .collect();
-        let (at, digit) = digits[usize::try_from(seed).expect("64 bits") % digits.len()];
+        let (at, digit) = digits[usize::try_from(seed).unwrap() % digits.len()];
         let mut wrong = key.clone().into_bytes();
         wrong[at] = if digit == b'0' { b'1' } else { b'0' };
-        let wrong = String::from_utf8(wrong).expect("ASCII");
+        let wrong = String::from_utf8(wrong).unwrap();
         prop_assert_eq!(fetch(create(&wrong)).await.status.as_u16(), 401);
         let created = fetch(create(&key)).await.status.as_u16();
         // Spaces around a header value are not part of it (RFC 9110, 5.5).

@@ -105,12 +105,12 @@ async fn send(
 async fn uploads(server: &Server, track: &str) -> (Vec<String>, Vec<Vec<u8>>) {
     let list = server.get(&format!("/api/uploads?track_id={track}")).await.json();
     let (mut states, mut files) = (Vec::new(), Vec::new());
-    for upload in list["items"].as_array().expect("a list") {
-        let state = upload["status"].as_str().expect("a status").to_owned();
+    for upload in list["items"].as_array().unwrap() {
+        let state = upload["status"].as_str().unwrap().to_owned();
         if state == "uploaded" {
             let (key, etag) = (upload["key"].as_str().unwrap(), upload["etag"].as_str().unwrap());
             let object = server.app.stores["default"].objects.read(key, 0..1 << 20, etag).await;
-            files.push(object.expect("the object").to_vec());
+            files.push(object.unwrap().to_vec());
         }
         states.push(state);
     }
@@ -141,7 +141,7 @@ async fn is_stored_or_refused(
 #[test]
 fn every_form_is_stored_byte_for_byte_whatever_its_chunks() {
     fuzz(Server::start(), &(form(), 1..200_usize), async |server, (form, len)| {
-        let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
+        let kind = HeaderValue::from_str(&form.content_type()).unwrap();
         let (track, response) = send(server, Some(kind), chunks(&form.body, len)).await;
         prop_assert_eq!(response.status.as_u16(), 200, "{:?}", &response);
         let stored = is_stored_or_refused(server, &track, &response).await?;
@@ -153,7 +153,7 @@ fn every_form_is_stored_byte_for_byte_whatever_its_chunks() {
 #[test]
 fn the_file_of_a_mutated_form_is_stored_completely_or_not_at_all() {
     fuzz(Server::start(), &(mutated_form(), 1..4000_usize), async |server, (form, len)| {
-        let kind = HeaderValue::from_str(&form.content_type()).expect("a header");
+        let kind = HeaderValue::from_str(&form.content_type()).unwrap();
         let (track, response) = send(server, Some(kind), chunks(&form.body, len)).await;
         if let Some(file) = is_stored_or_refused(server, &track, &response).await? {
             let delimiter = format!("\r\n--{}", form.boundary);
@@ -218,7 +218,7 @@ fn a_mutated_request_is_never_a_5xx_and_leaves_nothing_pending() {
     fuzz(server, &mutated(request()), async |server, request| {
         let track = server.track().await;
         let request = replaced(&request, b"{track}", track.as_bytes());
-        let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
         // The server can refuse the request and close the connection before it is sent completely.
         let _ = socket.write_all(&request).await;
         let _ = socket.shutdown().await;

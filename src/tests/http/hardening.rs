@@ -37,11 +37,11 @@ async fn every_response_has_the_security_headers() {
 async fn the_type_of_every_problem_is_the_path_of_a_page() {
     let server = Server::start().await;
     for found in [server.get("/nowhere").await, server.get("/api/tracks?limit=0").await] {
-        let path = found.json()["type"].as_str().expect("a type").to_owned();
+        let path = found.json()["type"].as_str().unwrap().to_owned();
         let page = server.get(&path).await;
         assert_eq!(page.status, 200, "{path}");
         assert!(page.header("content-type").starts_with("text/html"));
-        let title = found.json()["title"].as_str().expect("a title").to_owned();
+        let title = found.json()["title"].as_str().unwrap().to_owned();
         assert!(page.text.contains(&title), "{path}");
     }
     // The types in the document, too.
@@ -136,7 +136,7 @@ async fn a_cursor_of_another_list_is_400() {
     let paths = ["/api/tracks", "/api/uploads", "/api/admin/webhooks/deliveries"];
     for list in lists {
         let page = server.get(&format!("{list}?limit=1")).await.json();
-        let cursor = page["next_cursor"].as_str().expect("a cursor").to_owned();
+        let cursor = page["next_cursor"].as_str().unwrap().to_owned();
         for path in paths {
             let found = server.get(&format!("{path}?limit=1&cursor={cursor}")).await;
             if path == list {
@@ -157,7 +157,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     }
     let next = |response: &Response| response.json()["next_cursor"].as_str().map(str::to_owned);
     let first = server.get("/api/tracks?limit=1").await;
-    let cursor = next(&first).expect("a cursor");
+    let cursor = next(&first).unwrap();
     let second = server.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await;
     assert_eq!(second.status, 200, "{second:?}");
     for at in [0, cursor.len() / 2, cursor.len() - 3] {
@@ -175,7 +175,7 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     };
     let replica = server.database.connect().await;
     let (one, two) = tokio::join!(server.app.db.cursor_key(), replica.cursor_key());
-    let (one, two) = (one.expect("a seal"), two.expect("a seal"));
+    let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(sealed(&one), sealed(&two));
     server.stop().await;
 }
@@ -184,31 +184,30 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
 async fn with_a_certificate_the_service_accepts_only_tls() {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("keys/localhost.pem"))
-        .expect("a certificate");
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("keys/localhost.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("keys/localhost-key.pem"));
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("versions")
+        .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key.expect("a key"))
-        .expect("a configuration");
+        .with_single_cert(vec![certificate.clone()], key.unwrap())
+        .unwrap();
     let protect = |_: &_| SecurityConfig { tls: Some(tls), ..SecurityConfig::default() };
     let server = Server::build(std::time::Duration::from_secs(20), Quota::default(), protect).await;
     let plain = server.request("GET", "/healthz").send().await;
     assert!(plain.is_err(), "{plain:?}");
 
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).expect("a root");
+    roots.add(certificate).unwrap();
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("versions")
+        .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     let address = server.address;
     let text = tokio::task::spawn_blocking(move || over_tls(address, client)).await;
-    let text = text.expect("a response");
+    let text = text.unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     assert!(text.to_ascii_lowercase().contains("strict-transport-security: max-age="), "{text}");
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
@@ -219,14 +218,14 @@ async fn with_a_certificate_the_service_accepts_only_tls() {
 /// `GET /healthz` over a raw TLS connection.
 fn over_tls(address: std::net::SocketAddr, client: rustls::ClientConfig) -> String {
     use std::io::{Read as _, Write as _};
-    let name = "localhost".try_into().expect("a name");
-    let mut session = rustls::ClientConnection::new(client.into(), name).expect("a session");
-    let mut socket = std::net::TcpStream::connect(address).expect("a connection");
+    let name = "localhost".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(client.into(), name).unwrap();
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
     let mut stream = rustls::Stream::new(&mut session, &mut socket);
     let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).expect("sent");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = Vec::new();
     // The server can close the connection without a TLS close_notify.
     let _ = stream.read_to_end(&mut text);
-    String::from_utf8(text).expect("UTF-8")
+    String::from_utf8(text).unwrap()
 }

@@ -30,7 +30,7 @@ async fn twenty_identical_concurrent_requests_create_one_upload() {
     });
     let mut made = Vec::new();
     for one in tries.collect::<Vec<_>>() {
-        let found = one.await.expect("a response");
+        let found = one.await.unwrap();
         if found.status == 201 {
             made.push(id(&found));
         } else {
@@ -41,7 +41,7 @@ async fn twenty_identical_concurrent_requests_create_one_upload() {
     made.dedup();
     assert_eq!(made.len(), 1);
     let listed = server.get("/api/uploads").await.json();
-    assert_eq!(listed["items"].as_array().expect("items").len(), 1);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     // Later requests get the same upload, with a valid URL.
     let again = send(&server, "/api/uploads", "k-1", &body).await;
     assert_eq!((again.status.as_u16(), id(&again)), (201, made.remove(0)));
@@ -70,9 +70,9 @@ async fn every_creating_route_returns_the_same_resource_for_the_same_key() {
     assert_eq!((one.status.as_u16(), two.status.as_u16()), (201, 201), "{two:?}");
     assert_eq!(one.json()["upload"]["id"], two.json()["upload"]["id"]);
     // After the file has arrived, there is nothing to sign.
-    let key = one.json()["upload"]["key"].as_str().expect("a key").to_owned();
-    server.store.put(&key, mp3(500, 1).into(), &PutOptions::default()).await.expect("stored");
-    let upload = one.json()["upload"]["id"].as_str().expect("an id").to_owned();
+    let key = one.json()["upload"]["key"].as_str().unwrap().to_owned();
+    server.store.put(&key, mp3(500, 1).into(), &PutOptions::default()).await.unwrap();
+    let upload = one.json()["upload"]["id"].as_str().unwrap().to_owned();
     let confirm = server.request("POST", &format!("/api/uploads/{upload}/confirm"));
     assert_eq!(fetch(confirm).await.json()["status"], "uploaded");
     sign().await.is_problem(409, "state-conflict");
@@ -139,9 +139,8 @@ async fn an_attempt_that_crashed_is_taken_over_by_the_next_one() {
     let db = &server.app.db;
     let (owner, candidate) = (Owner::anonymous(), || SystemIds.uuid());
     let minute = Duration::from_mins(1);
-    let reserve = async |id, lease| {
-        db.idempotency().reserve(&owner, "k", "f", id, lease).await.expect("a database")
-    };
+    let reserve =
+        async |id, lease| db.idempotency().reserve(&owner, "k", "f", id, lease).await.unwrap();
     // The attempt chose an id and crashed; its lease has expired.
     let chosen = candidate();
     let Reservation::Held(_) = reserve(chosen, Duration::ZERO).await else { panic!("free") };
@@ -150,17 +149,9 @@ async fn an_attempt_that_crashed_is_taken_over_by_the_next_one() {
     assert!(matches!(reserve(candidate(), minute).await, Reservation::InFlight));
     // Another replica sees the same state.
     let replica = server.database.connect().await;
-    let seen = replica
-        .idempotency()
-        .reserve(&owner, "k", "f", candidate(), minute)
-        .await
-        .expect("a database");
+    let seen = replica.idempotency().reserve(&owner, "k", "f", candidate(), minute).await.unwrap();
     assert!(matches!(seen, Reservation::InFlight));
-    let seen = replica
-        .idempotency()
-        .reserve(&owner, "k", "g", candidate(), minute)
-        .await
-        .expect("a database");
+    let seen = replica.idempotency().reserve(&owner, "k", "g", candidate(), minute).await.unwrap();
     assert!(matches!(seen, Reservation::Mismatch));
     server.stop().await;
 }
@@ -176,7 +167,7 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
     let hold = async || {
         let held =
             db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
-        match held.expect("a database") {
+        match held.unwrap() {
             Reservation::Held(claim) => claim,
             other => panic!("{other:?}"),
         }
@@ -186,9 +177,9 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
     let make = async |claim| {
         db.tracks().create(TrackId(slow.resource), &owner, fields(), now, Some(claim)).await
     };
-    make(&quick).await.expect("made");
+    make(&quick).await.unwrap();
     assert!(make(&slow).await.is_err(), "its id is taken");
-    assert!(db.idempotency().is_completed(&slow).await.expect("a database"));
+    assert!(db.idempotency().is_completed(&slow).await.unwrap());
     let found = server.app.release_claim(&slow, "an error").await;
     assert_eq!(found, Ok(quick.resource), "it finds the resource of the other attempt");
     let seen = db.idempotency().reserve(&owner, "k", "f", SystemIds.uuid(), Duration::ZERO).await;
@@ -213,26 +204,22 @@ async fn keys_older_than_a_day_are_free_again_and_are_pruned_in_batches() {
         let made = send(&server, "/api/tracks", &format!("k{n}"), &body(n)).await;
         assert_eq!(made.status, 201);
     }
-    assert_eq!(
-        server.app.db.idempotency().prune(2).await.expect("a database"),
-        0,
-        "they are young"
-    );
-    let raw = sea_orm::Database::connect(&server.database.url).await.expect("the database");
+    assert_eq!(server.app.db.idempotency().prune(2).await.unwrap(), 0, "they are young");
+    let raw = sea_orm::Database::connect(&server.database.url).await.unwrap();
     let yesterday = "UPDATE idempotency_keys SET created_at = '2020-01-01T00:00:00+00:00' \
         WHERE key <> 'k4'";
-    raw.execute_unprepared(yesterday).await.expect("aged");
+    raw.execute_unprepared(yesterday).await.unwrap();
     // Expired but not pruned: another request can use the key.
     assert_eq!(send(&server, "/api/tracks", "k0", &body(9)).await.status, 201);
     let mut pruned = 0;
     loop {
-        match server.app.db.idempotency().prune(2).await.expect("a database") {
+        match server.app.db.idempotency().prune(2).await.unwrap() {
             0 => break,
             batch => pruned += batch,
         }
     }
     assert_eq!(pruned, 3, "k0 is of today again");
     send(&server, "/api/tracks", "k4", &body(9)).await.is_problem(422, "idempotency-mismatch");
-    raw.close().await.expect("closed");
+    raw.close().await.unwrap();
     server.stop().await;
 }

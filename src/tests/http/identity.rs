@@ -47,17 +47,17 @@ async fn a_key_allows_its_scopes_until_it_expires_or_is_revoked() {
         is_unknown(&found);
         assert!(!found.text.contains(&key[40..]), "{found:?}");
     }
-    let id = key["Bearer uck_".len()..].split('_').next().expect("an id").parse().expect("a UUID");
-    assert!(revoke(&server.app.db, &SystemClock, id).await.expect("revoked"));
+    let id = key["Bearer uck_".len()..].split('_').next().unwrap().parse().unwrap();
+    assert!(revoke(&server.app.db, &SystemClock, id).await.unwrap());
     let revoked = get(&server, "/api/tracks", &key).await;
     is_unknown(&revoked);
     assert!(revoked.header("www-authenticate").contains("invalid_token"));
-    assert!(!revoke(&server.app.db, &SystemClock, id).await.expect("once only"));
+    assert!(!revoke(&server.app.db, &SystemClock, id).await.unwrap());
 
-    let ann = owner("ann").expect("an owner");
+    let ann = owner("ann").unwrap();
     let expires_in = Some(TimeDelta::zero());
     let new = NewApiKey { name: "n".into(), owner: ann, scopes: Scopes::all(), expires_in };
-    let (_, text) = create(&server.app.db, &SystemClock, &SystemIds, new).await.expect("a key");
+    let (_, text) = create(&server.app.db, &SystemClock, &SystemIds, new).await.unwrap();
     let expired = format!("Bearer {}", text.expose_secret());
     let refused = wait_for("the key's expiry", async || {
         Some(get(&server, "/api/tracks", &expired).await).filter(|found| found.status == 401)
@@ -87,22 +87,21 @@ async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
     .await;
     let key = server.key("ann", Scopes::known(["tracks:read"])).await;
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
-    let id = key["Bearer uck_".len()..].split('_').next().expect("an id").parse().expect("a UUID");
+    let id = key["Bearer uck_".len()..].split('_').next().unwrap().parse().unwrap();
     let used = async {
         loop {
-            let kept =
-                server.app.db.api_keys().find(id).await.expect("a database").expect("the key");
+            let kept = server.app.db.api_keys().find(id).await.unwrap().unwrap();
             if let Some(at) = kept.last_used_at {
                 return at;
             }
             tokio::task::yield_now().await;
         }
     };
-    let first = tokio::time::timeout(minute, used).await.expect("noted soon");
+    let first = tokio::time::timeout(minute, used).await.unwrap();
     // Revoked in the database only: the cache accepts it until its entry expires.
-    revoke(&server.app.db, &SystemClock, id).await.expect("revoked");
+    revoke(&server.app.db, &SystemClock, id).await.unwrap();
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
-    let kept = server.app.db.api_keys().find(id).await.expect("a database").expect("the key");
+    let kept = server.app.db.api_keys().find(id).await.unwrap().unwrap();
     assert_eq!(kept.last_used_at, Some(first));
     server.stop().await;
 }
@@ -113,7 +112,7 @@ async fn keys_are_created_listed_and_revoked_on_the_command_line() {
     let settings = [("database.url".to_owned(), database.url.clone())];
     let run = async |arguments: &[&str]| {
         let output = live::run(arguments, &settings).await;
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let text = String::from_utf8(output.stdout).unwrap();
         (output.status.code(), text)
     };
     let early = run(&["token", "list"]).await;
@@ -136,13 +135,13 @@ async fn keys_are_created_listed_and_revoked_on_the_command_line() {
     ];
     let (code, made) = run(&create).await;
     assert_eq!(code, Some(0));
-    let made: Value = serde_json::from_str(&made).expect("JSON");
-    let (id, token) = (made["id"].as_str().expect("an id"), made["token"].as_str().expect("one"));
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
     assert!(token.starts_with("uck_") && token.len() == 4 + 32 + 1 + 64, "256 bits in hex");
 
     let (_, listed) = run(&["token", "list", "--json"]).await;
     assert!(!listed.contains(&token[37..]), "secrets are not shown again");
-    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed[0]["scopes"], serde_json::json!(["tracks:read", "admin"]));
     assert_eq!((&listed[0]["owner"], &listed[0]["name"]), (&"ann".into(), &"for CI".into()));
     let (_, table) = run(&["token", "list", "--owner", "ann"]).await;
@@ -160,8 +159,8 @@ async fn keys_are_created_listed_and_revoked_on_the_command_line() {
     ] {
         assert_eq!(run(bad).await.0, Some(2), "{bad:?}");
     }
-    let kept = database.connect().await.api_keys().find(id.parse().expect("a UUID")).await;
-    let kept = kept.expect("a database").expect("the key");
+    let kept = database.connect().await.api_keys().find(id.parse().unwrap()).await;
+    let kept = kept.unwrap().unwrap();
     assert!(!kept.hash.to_hex().contains(&token[37..]) && kept.scopes.has(Scope::Admin));
 }
 

@@ -18,7 +18,7 @@ use super::kit::{Response, Server, fetch};
 const PUBLIC: &str = include_str!("keys/public.json");
 
 fn public(names: &[&str]) -> Value {
-    let all: BTreeMap<String, Value> = serde_json::from_str(PUBLIC).expect("JSON");
+    let all: BTreeMap<String, Value> = serde_json::from_str(PUBLIC).unwrap();
     json!({"keys": names.iter().map(|name| all[*name].clone()).collect::<Vec<_>>()})
 }
 
@@ -33,7 +33,7 @@ fn token(name: &str, id: Option<&str>) -> String {
     let header = Header { kid: id.map(str::to_owned), ..Header::new(algorithm) };
     let claims = json!({"exp": get_current_timestamp() + 60, "tenant": "ann",
         "scopes": ["tracks:read", "tracks:write"]});
-    encode(&header, &claims, &key.expect("a key")).expect("a token")
+    encode(&header, &claims, &key.unwrap()).unwrap()
 }
 
 /// The web server of an issuer, with a key set that can be changed and made unavailable.
@@ -45,8 +45,8 @@ struct Issuer {
 
 impl Issuer {
     async fn with(set: Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let set = Arc::new(Mutex::new(Some(set)));
         let requests = Arc::new(AtomicUsize::new(0));
         let (shown, count) = (set.clone(), requests.clone());
@@ -55,7 +55,7 @@ impl Issuer {
                 let mut head = [0; 4096];
                 let _ = socket.read(&mut head).await;
                 count.fetch_add(1, Ordering::SeqCst);
-                let body = shown.lock().expect("a lock").as_ref().map(Value::to_string);
+                let body = shown.lock().unwrap().as_ref().map(Value::to_string);
                 let (status, body) = body.map_or(("500 Broken", String::new()), |b| ("200 OK", b));
                 let length = body.len();
                 let response = format!(
@@ -72,11 +72,11 @@ impl Issuer {
     }
 
     fn show(&self, set: Option<Value>) {
-        *self.set.lock().expect("a lock") = set;
+        *self.set.lock().unwrap() = set;
     }
 
     fn keys(&self, ttl: Duration, min_interval: Duration) -> Jwks {
-        Jwks::of_url(self.url.parse().expect("a URL"), JwksSettings { ttl, min_interval })
+        Jwks::of_url(self.url.parse().unwrap(), JwksSettings { ttl, min_interval })
     }
 }
 
@@ -103,9 +103,9 @@ const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
-    std::fs::write(&path, public(&["rsa", "ec1", "ed"]).to_string()).expect("written");
+    std::fs::write(&path, public(&["rsa", "ec1", "ed"]).to_string()).unwrap();
     let file = || Jwks::of_file(path.clone(), JwksSettings { ttl: HOUR, min_interval: HOUR });
     let all = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA];
     let server = server(&all, file()).await;

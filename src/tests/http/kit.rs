@@ -10,18 +10,18 @@ use proptest::test_runner::{Config, TestCaseResult, TestRunner};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::app::App;
 use upload_coordinator::auth::api_keys::{self, NewApiKey};
 use upload_coordinator::auth::{ApiKeyVerifier, Authenticator, owner};
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
-use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::http::{HttpSettings, HttpState, SecurityConfig, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
 
+use crate::support::app::AppParts;
 use crate::support::database::TestDatabase;
 use crate::support::policies;
 
@@ -74,11 +74,11 @@ impl Response {
 }
 
 pub async fn fetch(request: RequestBuilder) -> Response {
-    let response = request.send().await.expect("a response");
+    let response = request.send().await.unwrap();
     Response {
         status: response.status(),
         headers: response.headers().clone(),
-        text: response.text().await.expect("a body"),
+        text: response.text().await.unwrap(),
     }
 }
 
@@ -118,24 +118,17 @@ impl Server {
         let database = TestDatabase::create().await;
         let db = database.migrated().await.with_quota(quota);
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        let objects = store.clone().store("default", None).expect("a store");
+        let objects = store.clone().store("default", None).unwrap();
         let mut policies = policies();
         // Small enough for a test that sends a larger file.
         for policy in policies.values_mut() {
             policy.max_size = 16 << 20;
         }
-        let app = Arc::new(App {
-            db,
-            stores: [("default".to_owned(), objects)].into(),
-            policies,
-            clock: Arc::new(SystemClock),
-            ids: Arc::new(SystemIds),
-            direct: DirectSettings::new(true, usize::try_from(MIN_PART_SIZE).expect("a size")),
-        });
+        let app = AppParts { policies, ..AppParts::new(db, objects) }.build();
         let settings = ReconcileSettings::default();
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 * 1024,
@@ -145,16 +138,16 @@ impl Server {
         };
         let state = HttpState { app: app.clone(), reconciler };
         let security = protect(&app);
-        let server = build_with(state, security, settings, listener).expect("a server");
+        let server = build_with(state, security, settings, listener).unwrap();
         let handle = server.handle();
         tokio::spawn(server);
         let redirects = reqwest::redirect::Policy::none();
-        let client = Client::builder().redirect(redirects).build().expect("a client");
+        let client = Client::builder().redirect(redirects).build().unwrap();
         Self { address, store, app, client, handle, database }
     }
 
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
-        let method = method.parse().expect("a method");
+        let method = method.parse().unwrap();
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
@@ -168,10 +161,10 @@ impl Server {
 
     /// A new API key of an owner with these scopes, as the value of `Authorization`.
     pub async fn key(&self, name: &str, scopes: Scopes) -> String {
-        let owner = owner(name).expect("an owner");
+        let owner = owner(name).unwrap();
         let new = NewApiKey { name: String::new(), owner, scopes, expires_in: None };
         let made = api_keys::create(&self.app.db, &SystemClock, &SystemIds, new).await;
-        format!("Bearer {}", made.expect("a key").1.expose_secret())
+        format!("Bearer {}", made.unwrap().1.expose_secret())
     }
 
     /// The id of a new track.
@@ -179,7 +172,7 @@ impl Server {
         let body = serde_json::json!({"title": "Blue in Green", "artist_name": "Miles Davis"});
         let track = self.send("POST", "/api/tracks", body).await;
         assert_eq!(track.status, 201, "{track:?}");
-        track.json()["id"].as_str().expect("an id").to_owned()
+        track.json()["id"].as_str().unwrap().to_owned()
     }
 
     pub async fn stop(self) {
@@ -194,7 +187,7 @@ pub fn fuzz<S: Strategy>(
     case: impl AsyncFn(&Server, S::Value) -> TestCaseResult,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime.unwrap();
     let server = runtime.block_on(server);
     let config = Config::with_source_file(file!());
     // Each case takes several requests and commits.

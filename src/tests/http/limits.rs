@@ -22,8 +22,8 @@ async fn send(server: &Server, token: &str, body: Value) -> Response {
 
 #[tokio::test]
 async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remaining_quota() {
-    let slow = NonZeroU32::new(1).expect("a number");
-    let burst = NonZeroU32::new(3).expect("a number");
+    let slow = NonZeroU32::new(1).unwrap();
+    let burst = NonZeroU32::new(3).unwrap();
     let server = Server::protected(Quota::default(), |security| {
         security.rate_limit = Some(RateLimit::new(slow, burst));
     })
@@ -66,9 +66,9 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     });
     let mut made = Vec::new();
     for one in tries.collect::<Vec<_>>() {
-        let found = one.await.expect("a response");
+        let found = one.await.unwrap();
         if found.status == 201 {
-            made.push(found.json()["id"].as_str().expect("an id").to_owned());
+            made.push(found.json()["id"].as_str().unwrap().to_owned());
         } else {
             found.is_problem(429, "quota-exceeded");
             assert!(!found.header("retry-after").is_empty());
@@ -106,7 +106,7 @@ async fn the_limit_of_uploads_per_day_and_owner_is_enforced() {
     let ann = server.key("ann", Scopes::all()).await;
     let made = send(&server, &ann, json!({"filename": "a.mp3"})).await;
     assert_eq!(made.status, 201);
-    let path = format!("/api/uploads/{}", made.json()["id"].as_str().expect("an id"));
+    let path = format!("/api/uploads/{}", made.json()["id"].as_str().unwrap());
     fetch(server.request("DELETE", &path).header("authorization", &ann)).await;
     let again = send(&server, &ann, json!({"filename": "a.mp3"})).await;
     again.is_problem(429, "quota-exceeded");
@@ -121,12 +121,12 @@ async fn an_expired_upload_is_presigned_again_only_within_the_quota() {
     let server = Server::protected(quota, |_| {}).await;
     let ann = server.key("ann", Scopes::all()).await;
     let old = send(&server, &ann, json!({"filename": "a.mp3"})).await.json();
-    let connection = sea_orm::Database::connect(&server.database.url).await.expect("it opens");
+    let connection = sea_orm::Database::connect(&server.database.url).await.unwrap();
     let expired = ActiveModel { status: Set(Status::Expired.name().into()), ..Default::default() };
-    let id: uuid::Uuid = old["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let id: uuid::Uuid = old["id"].as_str().and_then(|id| id.parse().ok()).unwrap();
     let update = Entity::update_many().set(expired).filter(Column::Id.eq(id));
-    assert_eq!(update.exec(&connection).await.expect("an update").rows_affected, 1);
-    connection.close().await.expect("closed");
+    assert_eq!(update.exec(&connection).await.unwrap().rows_affected, 1);
+    connection.close().await.unwrap();
 
     assert_eq!(send(&server, &ann, json!({"filename": "b.mp3"})).await.status, 201);
     let path = format!("/api/uploads/{id}/presign");
@@ -145,12 +145,12 @@ async fn one_owner_cannot_use_all_waiting_requests() {
         (server.key("ann", Scopes::all()).await, server.key("bob", Scopes::all()).await);
     let path = async |token: &str| {
         let made = send(&server, token, json!({"filename": "a.mp3"})).await;
-        format!("/api/uploads/{}", made.json()["id"].as_str().expect("an id"))
+        format!("/api/uploads/{}", made.json()["id"].as_str().unwrap())
     };
     let (hers, his) = (path(&ann).await, path(&bob).await);
     let stream = async |path: &str, token: &str| {
         let request = server.request("GET", &format!("{path}/events"));
-        request.header("authorization", token).send().await.expect("a response")
+        request.header("authorization", token).send().await.unwrap()
     };
     let (first, second) = (stream(&hers, &ann).await, stream(&hers, &ann).await);
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
@@ -175,17 +175,17 @@ async fn head_of_an_event_stream_ends_at_once_and_is_no_waiting_request() {
     let server = Server::start().await;
     server.app.db.uploads().limit_watchers(1, 1);
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await;
-    let path = format!("/api/uploads/{}/events", made.json()["id"].as_str().expect("an id"));
-    let mut stream = server.request("GET", &path).send().await.expect("a stream");
+    let path = format!("/api/uploads/{}/events", made.json()["id"].as_str().unwrap());
+    let mut stream = server.request("GET", &path).send().await.unwrap();
     assert_eq!(stream.status(), 200);
-    assert!(stream.chunk().await.expect("a chunk").is_some());
+    assert!(stream.chunk().await.unwrap().is_some());
     // The stream is the only request that can wait.
-    let mut socket = TcpStream::connect(server.address).await.expect("a connection");
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
     let request = format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.expect("sent");
+    socket.write_all(request.as_bytes()).await.unwrap();
     let mut found = String::new();
     let read = timeout(Duration::from_secs(10), socket.read_to_string(&mut found)).await;
-    read.expect("the connection ends").expect("text");
+    read.unwrap().unwrap();
     assert!(found.starts_with("HTTP/1.1 200 "), "{found}");
     assert!(found.contains("content-type: text/event-stream\r\n") && found.ends_with("\r\n\r\n"));
     let nobody = "/api/uploads/0190a6f2-7b3c-7def-8123-456789abcdef/events";
@@ -205,15 +205,15 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
     let ann = server.key("ann", Scopes::all()).await;
     let body = json!({"title": "t", "artist_name": "a"});
     let request = server.request("POST", "/api/tracks").header("authorization", &ann);
-    let track = fetch(request.json(&body)).await.json()["id"].as_str().expect("an id").to_owned();
+    let track = fetch(request.json(&body)).await.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/api/tracks/{track}/upload/a.mp3");
     let put = async || {
         let request = server.request("PUT", &path).header("authorization", &ann);
         fetch(request.header("content-type", "audio/mpeg").body(mp3(1000, 1))).await
     };
-    let theirs = held.acquire(&Owner::named("bob")).expect("a permit");
+    let theirs = held.acquire(&Owner::named("bob")).unwrap();
     assert_eq!(put().await.status, 200, "another's share is not hers");
-    let own = held.acquire(&Owner::named("ann")).expect("a permit");
+    let own = held.acquire(&Owner::named("ann")).unwrap();
     let busy = put().await;
     busy.is_problem(503, "busy");
     assert!(!busy.header("retry-after").is_empty());

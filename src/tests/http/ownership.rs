@@ -18,9 +18,9 @@ struct Operation {
 async fn operations(server: &Server) -> Vec<Operation> {
     let document = server.get("/api/schema").await.json();
     let mut found = Vec::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in item.as_object().expect("operations") {
-            let security = operation["security"].as_array().expect("a declared security");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let security = operation["security"].as_array().unwrap();
             let scope = security.iter().find_map(|one| one["bearer"][0].as_str());
             let method = method.to_uppercase();
             let body = example(&document, operation);
@@ -38,7 +38,7 @@ fn example(document: &Value, operation: &Value) -> Option<Value> {
     let any = schema["oneOf"].as_array().into_iter().flatten();
     references.extend(any.map(|one| one["$ref"].as_str()));
     let reference = references.into_iter().flatten().next()?;
-    let schema = document.pointer(reference.trim_start_matches('#')).expect("a schema");
+    let schema = document.pointer(reference.trim_start_matches('#')).unwrap();
     Some(schema["example"].clone()).filter(|example| !example.is_null())
 }
 
@@ -85,7 +85,7 @@ async fn belongings(server: &Server, token: &str) -> Ids {
         assert!(found.status.is_success(), "{found:?}");
         found.json()
     };
-    let id = |value: &Value| value["id"].as_str().expect("an id").to_owned();
+    let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
     let track = id(&send("/api/tracks", json!({"title": "t", "artist_name": "a"})).await);
     // A stored file, so that the redirect would succeed.
     let put = server.request("PUT", &format!("/api/tracks/{track}/upload/song.mp3"));
@@ -136,7 +136,7 @@ async fn every_route_needs_a_token_with_its_scope() {
         };
         let unknown = operation.send(&server, &ids, None).await;
         assert_eq!(unknown.status, 401, "{what}: {unknown:?}");
-        let scope: Scope = scope.parse().expect("a scope");
+        let scope: Scope = scope.parse().unwrap();
         let others = Scope::ALL.into_iter().filter(|other| *other != scope).collect();
         let lacking = server.key("ann", others).await;
         let refused = operation.send(&server, &ids, Some(&lacking)).await;

@@ -39,9 +39,9 @@ impl Stored {
         assert!(sentence.contains("send the whole file in one request"), "{sentence}");
         assert_eq!(self.server.store.keys(), self.keys, "{field}");
         let list = self.server.get(&format!("/api/uploads?track_id={}", self.track)).await.json();
-        let items = list["items"].as_array().expect("a list");
+        let items = list["items"].as_array().unwrap();
         assert!(items.contains(&self.file), "{field}: {list}");
-        items.iter().map(|upload| upload["status"].as_str().expect("a status").to_owned()).collect()
+        items.iter().map(|upload| upload["status"].as_str().unwrap().to_owned()).collect()
     }
 }
 
@@ -69,7 +69,7 @@ async fn headers_of_a_partial_body_are_refused_and_the_old_file_stays() {
             assert_eq!(stored.is_unchanged(&fetch(form).await, name).await, ["uploaded"]);
         }
         let mut headers = HeaderMap::new();
-        let name_of_part: HeaderName = name.parse().expect("a name");
+        let name_of_part: HeaderName = name.parse().unwrap();
         headers.insert(name_of_part, HeaderValue::from_static(value));
         let form = Form::new().part("file", fragment().headers(headers));
         let response = fetch(stored.request("POST").multipart(form)).await;

@@ -26,7 +26,7 @@ async fn readiness_names_each_check_and_is_503_if_one_fails() {
     assert_eq!(down.json()["checks"]["bucket.default"], "not usable");
     assert_eq!(down.json()["checks"]["database"], "ok");
     assert!(!down.header("retry-after").is_empty());
-    server.app.db.migrate_down(1).await.expect("taken back");
+    server.app.db.migrate_down(1).await.unwrap();
     until(&server, |found| found.json()["checks"]["migrations"] == "pending or unknown").await;
     assert_eq!(server.get("/healthz").await.json(), json!({"status": "ok"}));
     server.stop().await;
@@ -55,13 +55,13 @@ async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     gate.open();
     let began = Instant::now();
     for asker in askers {
-        assert_eq!(asker.await.expect("no panic").status, 200);
+        assert_eq!(asker.await.unwrap().status, 200);
     }
     for _ in 0..100 {
         assert_eq!(server.get("/readyz").await.status, 200);
     }
     // One check while the gate was closed, and one for each second since.
-    let most = 1 + usize::try_from(began.elapsed().as_secs()).expect("a few") + 1;
+    let most = 1 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     assert!((1..=most).contains(&(asked() - before)), "{}", asked() - before);
 }
 
@@ -78,7 +78,7 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
     // Other requests do not wait for it.
     assert_eq!(server.get("/healthz").await.status, 200);
     for asker in askers {
-        let found = asker.await.expect("no panic");
+        let found = asker.await.unwrap();
         found.is_problem(503, "not-ready");
         assert_eq!(found.json()["checks"]["bucket.default"], "does not respond in time");
     }
@@ -91,7 +91,7 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
 async fn an_unavailable_store_is_503_without_internals() {
     let server = Server::start().await;
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
-    let path = format!("/api/uploads/{}/confirm", made["id"].as_str().expect("an id"));
+    let path = format!("/api/uploads/{}/confirm", made["id"].as_str().unwrap());
     server
         .store
         .fail_next(Operation::Head, 1, || StoreError::Unavailable("secret 10.0.0.1".into()));
@@ -109,11 +109,11 @@ async fn an_unavailable_store_is_503_without_internals() {
 async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_this_service() {
     let server = Server::start().await;
     let document = server.get("/api/schema").await.json();
-    assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut ids = BTreeSet::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
+    for (path, item) in document["paths"].as_object().unwrap() {
         let real = path.replace("{id}", "x").replace("{filename}", "a.mp3");
-        for (method, operation) in item.as_object().expect("operations") {
+        for (method, operation) in item.as_object().unwrap() {
             let found = fetch(server.request(&method.to_uppercase(), &real)).await;
             assert_ne!(found.status, 405, "{method} {path}");
             assert!(!found.text.contains("There is no such path"), "{method} {path}");
@@ -137,7 +137,7 @@ async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_thi
     let script = server.get("/api/schema/swagger-ui/swagger-initializer.js").await;
     assert!(script.text.contains("/api/schema\"") && script.text.contains("\"none\""));
     let bundle = server.request("GET", "/api/schema/swagger-ui/swagger-ui-bundle.js").send().await;
-    let bundle = bundle.expect("a response");
+    let bundle = bundle.unwrap();
     assert_eq!(bundle.status(), 200);
     assert_eq!(bundle.headers()["content-encoding"], "gzip");
     server.stop().await;

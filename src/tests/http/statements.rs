@@ -16,7 +16,7 @@ async fn cost(server: &Server, status: u16, request: impl Future<Output = Respon
 }
 
 fn id(response: &Response) -> String {
-    response.json()["id"].as_str().expect("an id").to_owned()
+    response.json()["id"].as_str().unwrap().to_owned()
 }
 
 async fn upload(server: &Server, track: Option<&str>) -> String {
@@ -31,8 +31,8 @@ async fn each_route_needs_a_known_number_of_statements() {
     let waiting = upload(&server, Some(&track)).await;
     let arrived = upload(&server, Some(&track)).await;
     let key = server.get(&format!("/api/uploads/{arrived}")).await.json()["key"].clone();
-    let key = key.as_str().expect("a key");
-    server.store.put(key, mp3(3000, 1).into(), &PutOptions::default()).await.expect("stored");
+    let key = key.as_str().unwrap();
+    server.store.put(key, mp3(3000, 1).into(), &PutOptions::default()).await.unwrap();
 
     let create = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 5000});
     let track_body = json!({"title": "t", "artist_name": "a"});

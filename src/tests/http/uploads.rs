@@ -9,9 +9,9 @@ use crate::support::mp3;
 
 /// Stores the file in place of a PUT by the client.
 async fn put(server: &Server, upload: &Value, bytes: Vec<u8>) {
-    let key = upload["key"].as_str().expect("a key");
+    let key = upload["key"].as_str().unwrap();
     let stored = server.store.put(key, Bytes::from(bytes), &PutOptions::default()).await;
-    stored.expect("stored");
+    stored.unwrap();
 }
 
 #[tokio::test]
@@ -23,9 +23,9 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.header("cache-control"), "no-store");
     let upload = made.json();
-    let path = format!("/api/uploads/{}", upload["id"].as_str().expect("an id"));
+    let path = format!("/api/uploads/{}", upload["id"].as_str().unwrap());
     assert_eq!(made.header("location"), path);
-    let mut fields: Vec<_> = upload.as_object().expect("an object").keys().cloned().collect();
+    let mut fields: Vec<_> = upload.as_object().unwrap().keys().cloned().collect();
     fields.sort();
     assert_eq!(
         fields,
@@ -82,7 +82,7 @@ async fn an_upload_goes_from_created_to_uploaded() {
 async fn a_renewed_upload_keeps_its_id_and_key_and_its_response_is_not_cached() {
     let server = Server::start().await;
     let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
-    let path = format!("/api/uploads/{}/presign", made["id"].as_str().expect("an id"));
+    let path = format!("/api/uploads/{}/presign", made["id"].as_str().unwrap());
     let renewed = server.send("POST", &path, json!({"expires_in": 7200})).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");
     assert_eq!(renewed.header("cache-control"), "no-store");
@@ -105,7 +105,7 @@ async fn uploads_are_listed_newest_first_and_filtered() {
         let page = server.get(&format!("/api/uploads?{query}")).await;
         assert_eq!(page.status, 200, "{page:?}");
         let page = page.json();
-        let items = page["items"].as_array().expect("items").clone();
+        let items = page["items"].as_array().unwrap().clone();
         items
             .iter()
             .map(|item| item["filename"].as_str().unwrap_or("").to_owned())
@@ -131,7 +131,7 @@ async fn an_empty_body_or_object_presigns_a_bare_url() {
         let signed = signed.json();
         assert_eq!((&signed["method"], &signed["headers"]), (&json!("PUT"), &json!({})));
         assert_eq!(signed["upload"]["track_id"], track);
-        assert!(signed["url"].as_str().expect("a URL").contains("X-Amz-SignedHeaders=host&"));
+        assert!(signed["url"].as_str().unwrap().contains("X-Amz-SignedHeaders=host&"));
     }
     server.send("POST", &path, json!({"strategy": "put"})).await.blames("strategy");
     server.stop().await;

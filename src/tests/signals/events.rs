@@ -23,7 +23,7 @@ impl Served {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.unwrap().status().as_u16()
     }
 }
 
@@ -47,7 +47,7 @@ async fn an_event_leads_to_a_look_at_the_object() {
     assert_eq!(served.world.get(upload.id).await.version, seen.version);
     // Evidence counts when it is younger than the verification.
     served.world.pass(chrono::TimeDelta::seconds(1));
-    served.world.store.delete(upload.key.as_str()).await.expect("deleted");
+    served.world.store.delete(upload.key.as_str()).await.unwrap();
     assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
     assert_eq!(served.world.get(upload.id).await.status(), Status::Missing);
     served.stop().await;

@@ -13,9 +13,9 @@ use crate::support::served::Served;
 fn events(text: &str) -> Vec<(String, Value)> {
     let blocks = text.split("\n\n").filter(|block| block.starts_with("event: "));
     let read = |block: &str| {
-        let (name, data) = block.split_once('\n').expect("two lines");
-        let data = data.strip_prefix("data: ").expect("data");
-        let data = serde_json::from_str(data).expect("JSON");
+        let (name, data) = block.split_once('\n').unwrap();
+        let data = data.strip_prefix("data: ").unwrap();
+        let data = serde_json::from_str(data).unwrap();
         (name["event: ".len()..].to_owned(), data)
     };
     blocks.map(read).collect()
@@ -37,10 +37,10 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
     let run = process.start(request).await;
     let path = format!("/api/admin/reconciliations/{run}/events");
-    let mut stream = served.get(&path).send().await.expect("a stream");
+    let mut stream = served.get(&path).send().await.unwrap();
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
-    let first = stream.chunk().await.expect("an event").expect("an event");
-    let first = events(std::str::from_utf8(&first).expect("text"));
+    let first = stream.chunk().await.unwrap().unwrap();
+    let first = events(std::str::from_utf8(&first).unwrap());
     assert_eq!(first[0].0, "progress");
     let progress = &first[0].1;
     assert_eq!((&progress["shards"], &progress["shards_done"]), (&17.into(), &0.into()));
@@ -48,7 +48,7 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     // Both on one connection, which the first response does not hold.
     for _ in 0..2 {
         let head = served.client.head(format!("{}{path}", served.url));
-        let head = head.timeout(Duration::from_secs(10)).send().await.expect("a response");
+        let head = head.timeout(Duration::from_secs(10)).send().await.unwrap();
         assert_eq!(head.status(), 200);
         assert_eq!(head.headers()["content-type"], "text/event-stream");
     }
@@ -57,13 +57,13 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
         gate.arrival().await;
         gate.let_through(1);
     }
-    let next = stream.chunk().await.expect("an event").expect("an event");
-    let next = events(std::str::from_utf8(&next).expect("text"));
+    let next = stream.chunk().await.unwrap().unwrap();
+    let next = events(std::str::from_utf8(&next).unwrap());
     assert_eq!(next[0].0, "progress");
     assert_ne!(next[0].1, *progress);
     gate.open();
-    let rest = events(&stream.text().await.expect("the rest, to its end"));
-    let (name, ended) = rest.last().expect("the end");
+    let rest = events(&stream.text().await.unwrap());
+    let (name, ended) = rest.last().unwrap();
     assert_eq!((name.as_str(), &ended["status"]), ("run", &"succeeded".into()));
     assert_eq!(
         (&ended["counters"]["confirmed"], &ended["counters"]["foreign"]),
@@ -71,9 +71,9 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     );
     assert!(rest[..rest.len() - 1].iter().all(|(name, _)| name == "progress"));
     // What has ended is told at once.
-    let text = served.get(&path).send().await.expect("a stream").text().await.expect("its end");
+    let text = served.get(&path).send().await.unwrap().text().await.unwrap();
     assert_eq!(events(&text), [("run".to_owned(), ended.clone())]);
     let nobody = "/api/admin/reconciliations/0190a6f2-7b3c-7def-8123-456789abcdef/events";
-    assert_eq!(served.get(nobody).send().await.expect("an answer").status(), 404);
+    assert_eq!(served.get(nobody).send().await.unwrap().status(), 404);
     served.stop().await;
 }

@@ -37,9 +37,9 @@ async fn a_waiter_is_woken_at_once_by_a_change_of_this_process() {
     let upload = world.upload().await;
     let waiter = waiting(&world.app, upload.id).await;
     world.put(&upload, ID3).await;
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     let committed = Instant::now();
-    let seen = waiter.await.expect("no panic").expect("an upload");
+    let seen = waiter.await.unwrap().unwrap();
     assert_eq!(seen.status(), Status::Uploaded);
     assert!(committed.elapsed() < Duration::from_millis(500), "{:?}", committed.elapsed());
     assert_eq!(world.app.db.uploads().watchers(), 0);
@@ -52,9 +52,9 @@ async fn a_change_of_another_process_wakes_within_about_a_second() {
     let upload = world.upload().await;
     let waiter = waiting(&world.app, upload.id).await;
     world.put(&upload, ID3).await;
-    other.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+    other.confirm_upload(&world.owner, upload.id).await.unwrap();
     let committed = Instant::now();
-    assert_eq!(waiter.await.expect("no panic").expect("an upload").status(), Status::Uploaded);
+    assert_eq!(waiter.await.unwrap().unwrap().status(), Status::Uploaded);
     assert!(committed.elapsed() < Duration::from_secs(5), "{:?}", committed.elapsed());
 }
 
@@ -65,13 +65,13 @@ async fn an_upload_that_a_newer_one_replaces_is_told_too() {
     let new = || upload_coordinator::app::create_upload::NewUpload { track, ..Default::default() };
     let (old, newer) = (world.create(new()).await, world.create(new()).await);
     world.put(&old, ID3).await;
-    world.app.confirm_upload(&world.owner, old.id).await.expect("confirmed");
-    let mut followed = world.app.follow_upload(&world.owner, old.id).await.expect("followed");
-    let now = followed.next(None).await.expect("the state now");
+    world.app.confirm_upload(&world.owner, old.id).await.unwrap();
+    let mut followed = world.app.follow_upload(&world.owner, old.id).await.unwrap();
+    let now = followed.next(None).await.unwrap();
     assert_eq!(now.status(), Status::Uploaded);
     world.put(&newer, ID3).await;
-    world.app.confirm_upload(&world.owner, newer.id).await.expect("confirmed");
-    let next = followed.next(Some(&now)).await.expect("a change");
+    world.app.confirm_upload(&world.owner, newer.id).await.unwrap();
+    let next = followed.next(Some(&now)).await.unwrap();
     assert_eq!(next.status(), Status::Removed);
     assert!(followed.next(Some(&next)).await.is_none(), "a final state is the last");
 }
@@ -82,7 +82,7 @@ async fn who_waits_for_what_never_comes_is_answered_in_time() {
     let upload = world.upload().await;
     let short = Duration::from_millis(30);
     let seen = world.app.wait_for_upload(&world.owner, upload.id, short).await;
-    assert_eq!(seen.expect("an upload").status(), Status::Pending);
+    assert_eq!(seen.unwrap().status(), Status::Pending);
 }
 
 #[tokio::test]
@@ -99,9 +99,9 @@ async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
     let refused = world.app.wait_for_upload(&world.owner, upload.id, LONG).await;
     assert!(matches!(refused, Err(AppError::TooManyWaiters)), "{refused:?}");
     world.put(&upload, PNG).await;
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     while let Some(waiter) = waiters.join_next().await {
-        let seen = waiter.expect("no panic").expect("an upload");
+        let seen = waiter.unwrap().unwrap();
         assert_eq!(seen.status(), Status::Rejected);
     }
 }
@@ -110,11 +110,11 @@ async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
 async fn a_reader_that_is_too_slow_is_cut_off() {
     let world = World::new().await;
     let upload = world.upload().await;
-    let mut followed = world.app.follow_upload(&world.owner, upload.id).await.expect("followed");
+    let mut followed = world.app.follow_upload(&world.owner, upload.id).await.unwrap();
     let first = followed.next(None).await;
     for _ in 0..20 {
         let renewed = world.app.renew_upload(&world.owner, upload.id, Some(60)).await;
-        renewed.expect("renewed");
+        renewed.unwrap();
         world.pass(chrono::TimeDelta::seconds(1));
     }
     assert!(followed.next(first.as_deref()).await.is_none());
@@ -126,7 +126,7 @@ async fn a_service_that_ends_sends_its_waiters_away() {
     let upload = world.upload().await;
     let waiter = waiting(&world.app, upload.id).await;
     world.app.db.end();
-    assert_eq!(waiter.await.expect("no panic").expect("an upload").status(), Status::Pending);
+    assert_eq!(waiter.await.unwrap().unwrap().status(), Status::Pending);
     let more = world.app.wait_for_upload(&world.owner, upload.id, LONG).await;
     assert!(matches!(more, Err(AppError::TooManyWaiters)), "{more:?}");
 }
@@ -140,14 +140,13 @@ async fn a_long_poll_over_http_answers_with_the_change() {
     let poll = tokio::spawn(served.get(&path).send());
     until_waiting(&world.app, 1).await;
     world.put(&upload, ID3).await;
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
-    let answer: Value =
-        poll.await.expect("no panic").expect("an answer").json().await.expect("JSON");
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
+    let answer: Value = poll.await.unwrap().unwrap().json().await.unwrap();
     assert_eq!(answer["status"], "uploaded");
     let bad = served.get(&format!("/api/uploads/{}?wait=61", upload.id)).send().await;
-    assert_eq!(bad.expect("an answer").status(), 400);
+    assert_eq!(bad.unwrap().status(), 400);
     world.app.db.uploads().limit_watchers(0, 0);
-    let full = served.get(&path).send().await.expect("an answer");
+    let full = served.get(&path).send().await.unwrap();
     assert_eq!(full.status(), 503);
     assert!(full.headers().contains_key("retry-after"));
     served.stop().await;
@@ -159,20 +158,19 @@ async fn a_stream_says_what_is_and_what_changes_and_ends_after_a_final_state() {
     let world = &served.world;
     let upload = world.upload().await;
     let path = format!("/api/uploads/{}/events", upload.id);
-    let mut stream = served.get(&path).send().await.expect("a stream");
+    let mut stream = served.get(&path).send().await.unwrap();
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
-    let first = stream.chunk().await.expect("an event").expect("an event");
+    let first = stream.chunk().await.unwrap().unwrap();
     assert!(first.starts_with(b"event: status\nid: 1\ndata: {"), "{first:?}");
     world.put(&upload, ID3).await;
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
-    world.app.delete_upload(&world.owner, upload.id).await.expect("deleted");
-    let rest = stream.text().await.expect("the rest, to its end");
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
+    world.app.delete_upload(&world.owner, upload.id).await.unwrap();
+    let rest = stream.text().await.unwrap();
     let data = rest.lines().filter_map(|line| line.strip_prefix("data: "));
-    let statuses: Vec<Value> = data
-        .map(|data| serde_json::from_str::<Value>(data).expect("JSON")["status"].clone())
-        .collect();
+    let statuses: Vec<Value> =
+        data.map(|data| serde_json::from_str::<Value>(data).unwrap()["status"].clone()).collect();
     assert_eq!(statuses, ["uploaded", "removed"]);
-    let again = served.get(&path).header("last-event-id", "3").send().await.expect("an answer");
+    let again = served.get(&path).header("last-event-id", "3").send().await.unwrap();
     assert_eq!(again.status(), 204, "a browser that comes back stops here");
     served.stop().await;
 }

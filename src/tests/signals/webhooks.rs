@@ -33,11 +33,11 @@ pub struct Inbox {
 
 impl Inbox {
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("sound").clone()
+        self.seen.lock().unwrap().clone()
     }
 
     fn statuses(&self) -> Vec<String> {
-        let body = |seen: Seen| serde_json::from_str::<Value>(&seen.3).expect("JSON");
+        let body = |seen: Seen| serde_json::from_str::<Value>(&seen.3).unwrap();
         self.seen().into_iter().map(|seen| body(seen)["type"].as_str().unwrap().into()).collect()
     }
 }
@@ -46,35 +46,30 @@ async fn receive(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpR
     if request.method() != Method::POST {
         return HttpResponse::MethodNotAllowed().finish();
     }
-    let header =
-        |name: &str| request.headers().get(name).expect(name).to_str().expect("text").to_owned();
-    let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+    let header = |name: &str| request.headers().get(name).expect(name).to_str().unwrap().to_owned();
+    let body = String::from_utf8(body.to_vec()).unwrap();
     let seen =
         (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"), body);
-    inbox.seen.lock().expect("sound").push(seen);
-    let status = inbox.answer.load(Ordering::SeqCst).try_into().expect("a status");
+    inbox.seen.lock().unwrap().push(seen);
+    let status = inbox.answer.load(Ordering::SeqCst).try_into().unwrap();
     HttpResponse::build(status).insert_header(("location", "/elsewhere")).finish()
 }
 
 /// Starts a receiver. Returns its inbox and its URL.
 pub fn receiver() -> (Data<Inbox>, String) {
     let inbox = Data::new(Inbox { answer: AtomicU16::new(204), ..Inbox::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
     let data = inbox.clone();
     let server = HttpServer::new(move || {
         Actix::new().app_data(data.clone()).default_service(web::to(receive))
     });
-    tokio::spawn(server.workers(1).listen(listener).expect("listens").disable_signals().run());
+    tokio::spawn(server.workers(1).listen(listener).unwrap().disable_signals().run());
     (inbox, format!("http://{address}/hooks"))
 }
 
 fn endpoint(name: &str, url: &str) -> Endpoint {
-    Endpoint {
-        name: name.to_owned(),
-        url: url.parse().expect("a URL"),
-        secret: SECRET.to_vec().into(),
-    }
+    Endpoint { name: name.to_owned(), url: url.parse().unwrap(), secret: SECRET.to_vec().into() }
 }
 
 fn subscriber(name: &str) -> Subscriber {
@@ -99,12 +94,12 @@ pub(super) fn dispatcher(app: &Arc<App>, name: &str, url: &str) -> Dispatcher {
 pub(super) async fn upload_and_remove(world: &World, app: &App) {
     let upload = world.upload().await;
     world.put(&upload, ID3).await;
-    app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
-    app.delete_upload(&world.owner, upload.id).await.expect("deleted");
+    app.confirm_upload(&world.owner, upload.id).await.unwrap();
+    app.delete_upload(&world.owner, upload.id).await.unwrap();
 }
 
 pub(super) async fn deliveries(app: &App) -> Vec<Delivery> {
-    app.db.webhooks().list(None, None, 100).await.expect("deliveries").items
+    app.db.webhooks().list(None, None, 100).await.unwrap().items
 }
 
 #[tokio::test]
@@ -116,13 +111,13 @@ async fn every_change_is_delivered_in_order_and_signed() {
     let dispatcher = dispatcher(&app, "crm", &url);
     for _ in 0..2 {
         // A newer event of an upload waits for the older one.
-        let sent = dispatcher.deliver_due().await.expect("sent");
+        let sent = dispatcher.deliver_due().await.unwrap();
         assert_eq!(sent, 1);
     }
-    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 0);
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 0);
     assert_eq!(inbox.statuses(), ["upload.uploaded", "upload.removed"]);
     for (id, at, signed, body) in inbox.seen() {
-        assert_eq!(signature(&SECRET, &id, &at, &body).expect("signed"), signed);
+        assert_eq!(signature(&SECRET, &id, &at, &body).unwrap(), signed);
     }
     let done = deliveries(&app).await;
     assert!(done.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered));
@@ -136,24 +131,23 @@ async fn a_failed_delivery_is_retried_and_given_up_after_a_day() {
     inbox.answer.store(302, Ordering::SeqCst);
     upload_and_remove(&world, &app).await;
     let dispatcher = dispatcher(&app, "crm", &url);
-    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
-    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 0, "not yet");
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 0, "not yet");
     assert_eq!(inbox.seen().len(), 1, "no redirect is followed");
     world.pass(chrono::TimeDelta::seconds(7));
-    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
     let id = |n: usize| inbox.seen()[n].0.clone();
     assert_eq!(id(0), id(1), "the same event");
     world.pass(chrono::TimeDelta::hours(25));
-    assert_eq!(dispatcher.deliver_due().await.expect("sent"), 1);
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
     let dead: Vec<_> =
         deliveries(&app).await.into_iter().filter(|d| d.status == DeliveryStatus::Dead).collect();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].error.as_deref(), Some("HTTP 302"));
     inbox.answer.store(200, Ordering::SeqCst);
-    let again =
-        app.db.webhooks().redeliver(dead[0].id, app.now()).await.expect("asked").expect("there");
+    let again = app.db.webhooks().redeliver(dead[0].id, app.now()).await.unwrap().unwrap();
     assert_eq!(again.status, DeliveryStatus::Pending);
-    while dispatcher.deliver_due().await.expect("sent") > 0 {}
+    while dispatcher.deliver_due().await.unwrap() > 0 {}
     let done = deliveries(&app).await;
     assert!(done.iter().all(|delivery| delivery.status == DeliveryStatus::Delivered), "{done:?}");
 }
@@ -165,9 +159,9 @@ async fn an_abandoned_claim_expires_with_its_lease() {
     upload_and_remove(&world, &app).await;
     let (now, lease) = (app.now(), chrono::TimeDelta::seconds(60));
     let claim = |now| app.db.webhooks().claim("crm", now, now + lease, 10);
-    assert_eq!(claim(now).await.expect("claimed").len(), 1);
-    assert_eq!(claim(now).await.expect("claimed").len(), 0, "another process finds nothing");
-    let later = claim(now + lease).await.expect("claimed");
+    assert_eq!(claim(now).await.unwrap().len(), 1);
+    assert_eq!(claim(now).await.unwrap().len(), 0, "another process finds nothing");
+    let later = claim(now + lease).await.unwrap();
     assert_eq!((later.len(), later[0].attempts), (1, 2));
 }
 
@@ -176,7 +170,7 @@ async fn a_dead_receiver_delays_no_other_endpoint() {
     let world = World::new().await;
     let app = with_endpoints(&world, &["dead", "crm"]).await;
     let (inbox, url) = receiver();
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let dead = endpoint("dead", &format!("http://{nobody}/"));
     let _running = Dispatcher::start(&app, client(), vec![dead, endpoint("crm", &url)]);
     for _ in 0..6 {
@@ -193,7 +187,7 @@ async fn private_addresses_are_refused_as_addresses_and_as_names() -> Result<(),
     let (inbox, url) = receiver();
     let client = OutboundClient::new(Duration::from_secs(5), false);
     for url in [url.clone(), url.replace("127.0.0.1", "localhost")] {
-        let refused = client.post(&url.parse().expect("a URL"), [], Bytes::new()).await;
+        let refused = client.post(&url.parse().unwrap(), [], Bytes::new()).await;
         assert!(matches!(refused, Err(NetError::PrivateAddress)), "{url}: {refused:?}");
     }
     assert!(inbox.seen().is_empty());
@@ -227,7 +221,7 @@ async fn every_change_is_delivered_even_if_the_service_is_killed() {
     for _ in 0..5 {
         let (status, upload) = live.post("/api/uploads", json!({"filename": "a.mp3"})).await;
         assert_eq!(status, 201, "{upload}");
-        let id = upload["id"].as_str().expect("an id").to_owned();
+        let id = upload["id"].as_str().unwrap().to_owned();
         let (status, _) =
             live.send(reqwest::Method::DELETE, &format!("/api/uploads/{id}"), None).await;
         assert_eq!(status, 204);

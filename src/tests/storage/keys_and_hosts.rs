@@ -19,12 +19,12 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What `AssumeRole` of the store's own STS gives.
 async fn assume_role(on: &Subject) -> S3Credentials {
-    let settings = on.settings.clone().expect("a wire");
+    let settings = on.settings.clone().unwrap();
     let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials
     else {
         panic!("tests have keys of their own")
     };
-    let url = settings.endpoint.expect("an endpoint").to_string();
+    let url = settings.endpoint.unwrap().to_string();
     let keys = Credentials::new(access_key_id, secret_access_key.expose_secret(), None, None, "");
     let identity = keys.into();
     let params = SigningParams::builder()
@@ -51,7 +51,7 @@ async fn assume_role(on: &Subject) -> S3Credentials {
     let answer = answer.text().await.unwrap();
     let field = |name: &str| {
         let rest = answer.split_once(&format!("<{name}>")).expect(&answer).1;
-        rest.split_once("</").expect("an end").0.to_owned()
+        rest.split_once("</").unwrap().0.to_owned()
     };
     S3Credentials::Static {
         access_key_id: field("AccessKeyId"),

@@ -183,7 +183,7 @@ impl Subject {
     pub async fn with_own_bucket(&self) -> Result<Self, StoreError> {
         let settings = S3Settings {
             bucket: format!("own-{}", SystemIds.uuid().as_simple()),
-            ..self.settings.clone().expect("a store with a wire")
+            ..self.settings.clone().unwrap()
         };
         let s3 = S3::connect(&settings, &http_client()).await.unwrap();
         s3.create_bucket().await?;
@@ -193,7 +193,7 @@ impl Subject {
 
     /// As a service is configured with it: keys below `storage.default.`.
     pub fn configuration(&self) -> Vec<(&'static str, String)> {
-        let settings = self.settings.clone().expect("a store with a wire");
+        let settings = self.settings.clone().unwrap();
         let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials
         else {
             panic!("tests have keys of their own");

@@ -21,14 +21,14 @@ impl TestDatabase {
     /// An empty database, not migrated.
     pub async fn create() -> Self {
         super::log::keep();
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().unwrap();
         if let Ok(admin) = std::env::var("TEST_POSTGRES_URL") {
             let name = format!("uc_{}", SystemIds.uuid().as_simple());
-            let connection = Database::connect(&admin).await.expect("TEST_POSTGRES_URL answers");
+            let connection = Database::connect(&admin).await.unwrap();
             let create = format!("CREATE DATABASE {name}");
-            connection.execute_unprepared(&create).await.expect("a database");
-            connection.close().await.expect("closed");
-            let mut url = url::Url::parse(&admin).expect("a URL");
+            connection.execute_unprepared(&create).await.unwrap();
+            connection.close().await.unwrap();
+            let mut url = url::Url::parse(&admin).unwrap();
             url.set_path(&name);
             return Self { url: url.into(), admin: Some((admin, name)), _folder: folder };
         }
@@ -44,7 +44,7 @@ impl TestDatabase {
     /// A connection, with the schema in place.
     pub async fn migrated(&self) -> Db {
         let db = self.connect().await;
-        db.migrate_up().await.expect("migrations apply");
+        db.migrate_up().await.unwrap();
         db
     }
 }
@@ -56,7 +56,7 @@ pub async fn open(url: &str) -> Db {
         max_connections: 4,
         busy_timeout: Duration::from_secs(20),
     };
-    Db::connect(&settings).await.expect("the database opens")
+    Db::connect(&settings).await.unwrap()
 }
 
 impl Drop for TestDatabase {
@@ -65,12 +65,12 @@ impl Drop for TestDatabase {
         // A thread of its own: the test's runtime may be gone.
         let drop = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(async move {
-                let connection = Database::connect(&admin).await.expect("the server answers");
+            runtime.unwrap().block_on(async move {
+                let connection = Database::connect(&admin).await.unwrap();
                 let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-                connection.execute_unprepared(&drop).await.expect("dropped");
+                connection.execute_unprepared(&drop).await.unwrap();
             });
         });
-        drop.join().expect("the database was dropped");
+        drop.join().unwrap();
     }
 }

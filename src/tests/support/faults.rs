@@ -57,8 +57,8 @@ pub struct FaultProxy {
 impl FaultProxy {
     /// In front of `target`, a host and port.
     pub async fn before(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let addr = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
         let plan = Arc::new(Mutex::new(Plan::default()));
         let shared = plan.clone();
         tokio::spawn(async move {

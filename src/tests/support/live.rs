@@ -64,7 +64,7 @@ impl Live {
     }
 
     async fn launch(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().unwrap();
         let ready_file = folder.path().join("ready.json");
         let prefix = format!("t{}/", SystemIds.uuid().as_simple());
         let mut settings = vec![
@@ -106,7 +106,7 @@ impl Live {
         let process = spawn(&arguments, &environment, &folder.path().join("log"));
         let live = Self {
             url: format!("http://{address}"),
-            http: Client::builder().no_proxy().build().expect("a client"),
+            http: Client::builder().no_proxy().build().unwrap(),
             process,
             environment,
             arguments,
@@ -133,7 +133,7 @@ impl Live {
 
     /// All that was logged, where `telemetry.log` was among the changes.
     pub fn log_text(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).expect("a log")
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     /// The secrets of its store.
@@ -146,14 +146,14 @@ impl Live {
         if let Ok(secret) = std::env::var("TEST_S3_SECRET_ACCESS_KEY") {
             return vec![secret];
         }
-        let ready = std::fs::read(&self.ready_file).expect("the ready file");
-        let ready: Value = serde_json::from_slice(&ready).expect("JSON");
+        let ready = std::fs::read(&self.ready_file).unwrap();
+        let ready: Value = serde_json::from_slice(&ready).unwrap();
         vec![text(&ready, "secret_access_key")]
     }
 
     /// `kill -9`.
     pub async fn kill(&mut self) {
-        self.process.kill().await.expect("killed");
+        self.process.kill().await.unwrap();
         let _ = std::fs::remove_file(&self.ready_file);
     }
 
@@ -166,11 +166,11 @@ impl Live {
 
     /// SIGTERM; the exit code is 0 where it ended in order.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let id = self.process.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs");
+        let id = self.process.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
         assert!(sent.success());
         let ended = tokio::time::timeout(START, self.process.wait()).await;
-        ended.expect("it ends in time").expect("it ended").code()
+        ended.unwrap().unwrap().code()
     }
 
     /// Sends JSON, and reads the answer's status and JSON.
@@ -179,7 +179,7 @@ impl Live {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        read(request.send().await.expect("the service answers")).await
+        read(request.send().await.unwrap()).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
@@ -201,9 +201,9 @@ impl Live {
     /// The bytes of a track's file.
     pub async fn file(&self, track: &str) -> Vec<u8> {
         let answer = self.http.get(format!("{}/api/tracks/{track}/file", self.url)).send().await;
-        let answer = answer.expect("the service answers");
+        let answer = answer.unwrap();
         assert_eq!(answer.status(), 200);
-        answer.bytes().await.expect("a body").to_vec()
+        answer.bytes().await.unwrap().to_vec()
     }
 
     /// A presigned request for a track.
@@ -216,12 +216,12 @@ impl Live {
 
     /// Sends bytes by a presigned request, with its headers and no others.
     pub async fn send_bytes(&self, request: &Value, bytes: Vec<u8>) -> Response {
-        let method = text(request, "method").parse().expect("a method");
+        let method = text(request, "method").parse().unwrap();
         let mut put = self.http.request(method, text(request, "url"));
-        for (name, value) in request["headers"].as_object().expect("headers") {
-            put = put.header(name, value.as_str().expect("a text"));
+        for (name, value) in request["headers"].as_object().unwrap() {
+            put = put.header(name, value.as_str().unwrap());
         }
-        put.body(bytes).send().await.expect("the store answers")
+        put.body(bytes).send().await.unwrap()
     }
 
     /// A run to its end.
@@ -236,7 +236,7 @@ impl Live {
 /// The answer's status and JSON; null where there is none.
 pub async fn read(answer: Response) -> (u16, Value) {
     let status = answer.status().as_u16();
-    let bytes = answer.bytes().await.expect("a body");
+    let bytes = answer.bytes().await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
@@ -252,7 +252,7 @@ fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> 
     let asked = environment.iter().any(|(name, _)| name == LOG);
     let (stderr, level): (Stdio, _) = if asked {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        (file.expect("a file for the log").into(), "warn")
+        (file.unwrap().into(), "warn")
     } else if let Some(file) = super::log::of_process() {
         (file.into(), "debug")
     } else {
@@ -267,7 +267,7 @@ fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> 
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("the binary starts")
+        .unwrap()
 }
 
 /// The store that the environment names, under both of its names.
@@ -287,9 +287,9 @@ fn external_store() -> Vec<(&'static str, String)> {
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        if GIVEN.lock().expect("no test dies here").insert(port) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
             return port;
         }
     }
@@ -309,5 +309,5 @@ pub async fn run(arguments: &[&str], settings: &[(String, String)]) -> std::proc
         .args(arguments)
         .envs(environment(settings))
         .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off");
-    command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("the binary runs")
+    command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap()
 }

@@ -19,7 +19,7 @@ fn folder() -> Option<PathBuf> {
 /// A new file for the log of a process.
 pub fn of_process() -> Option<File> {
     let name = format!("service-{}.log", SystemIds.uuid().as_simple());
-    folder().map(|folder| File::create(folder.join(name)).expect("a file for the log"))
+    folder().map(|folder| File::create(folder.join(name)).unwrap())
 }
 
 /// Keeps the log of what runs in the tests' own process, from the first caller on.
@@ -28,7 +28,7 @@ pub fn keep() {
     ONCE.call_once(|| {
         let Some(folder) = folder() else { return };
         let name = format!("tests-{}.log", std::process::id());
-        let file = File::create(folder.join(name)).expect("a file for the log");
+        let file = File::create(folder.join(name)).unwrap();
         let lines = tracing_subscriber::fmt().json().with_writer(Mutex::new(file));
         lines.with_env_filter(FILTER).init();
     });
@@ -40,6 +40,6 @@ pub fn secret(text: &str) {
         let file = OpenOptions::new().create(true).append(true).open(folder.join("secrets"));
         // In one piece: tests write side by side.
         let line = format!("{text}\n");
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a note of the secret");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::domain::{Policy, PolicyName};
 
+pub mod app;
 pub mod database;
 pub mod faults;
 pub mod live;
@@ -24,7 +25,7 @@ pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x
 /// The policies of the default configuration. A test changes the keys that it is about.
 pub fn policies() -> BTreeMap<PolicyName, Policy> {
     let config = Config::from_sources(&Sources::default());
-    config.expect("the default configuration is valid").domain_policies()
+    config.unwrap().domain_policies()
 }
 
 /// An MP3 of `len` bytes: MPEG frames filled with `seed`, so that different seeds make different

@@ -30,8 +30,8 @@ impl Served {
 
     /// Serves these use cases, of the world or of another process in it.
     pub fn over(world: World, app: Arc<App>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 << 10,
@@ -40,11 +40,11 @@ impl Served {
             workers: Some(1),
         };
         let state = HttpState { app, reconciler: world.reconciler.clone() };
-        let server = build_with(state, EventAuth::new(Some(TOKEN.into())), settings, listener)
-            .expect("a server");
+        let server =
+            build_with(state, EventAuth::new(Some(TOKEN.into())), settings, listener).unwrap();
         let handle = server.handle();
         tokio::spawn(server);
-        let client = Client::builder().no_proxy().build().expect("a client");
+        let client = Client::builder().no_proxy().build().unwrap();
         Self { world, url: format!("http://{address}"), client, handle }
     }
 

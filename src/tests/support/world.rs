@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::app::{App, AppError, DirectSettings};
+use upload_coordinator::app::{App, AppError};
 use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
@@ -21,12 +21,11 @@ use upload_coordinator::storage::memory::MemoryStore;
 use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
 use uuid::Uuid;
 
+use super::app::{AppParts, replica_of};
 use super::database::TestDatabase;
 
-/// Parts of 4 KiB.
-fn direct_settings() -> DirectSettings {
-    DirectSettings::new(true, 4096)
-}
+/// The size of the parts of direct uploads, in bytes.
+const PART_SIZE: usize = 4096;
 
 /// Ids whose shards take turns by count, not by time: each shard has as many on every machine.
 #[derive(Default)]
@@ -88,17 +87,17 @@ impl World {
         let store = Arc::new(MemoryStore::new(clock.clone()).with_min_part_size(1));
         let mut policies = super::policies();
         change(&mut policies);
-        let memory = || store.clone().store("default", None).expect("a store");
+        let memory = || store.clone().store("default", None).unwrap();
         let bucket = bucket.unwrap_or_else(memory);
         let objects = bucket.objects.clone();
-        let app = Arc::new(App {
-            db,
-            stores: BTreeMap::from([("default".to_owned(), bucket)]),
+        let app = AppParts {
             policies,
             clock: clock.clone(),
             ids: ids(clock.clone()),
-            direct: direct_settings(),
-        });
+            part_size: PART_SIZE,
+            ..AppParts::new(db, bucket)
+        }
+        .build();
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
         let claimed = upload_coordinator::reconcile::marker::write_all(&app).await;
@@ -109,14 +108,7 @@ impl World {
 
     /// The use cases of another process on the same database and store.
     pub async fn replica(&self) -> App {
-        App {
-            db: self.database.connect().await,
-            stores: self.app.stores.clone(),
-            policies: self.app.policies.clone(),
-            clock: self.clock.clone(),
-            ids: self.app.ids.clone(),
-            direct: direct_settings(),
-        }
+        replica_of(&self.app, self.database.connect().await)
     }
 
     /// Another process on the same database and store, which can be killed.
@@ -127,16 +119,14 @@ impl World {
             .worker_threads(1)
             .enable_all()
             .build()
-            .expect("a runtime");
+            .unwrap();
         let database = self.database.url.clone();
-        let (stores, policies) = (self.app.stores.clone(), self.app.policies.clone());
-        let (clock, ids) = (self.clock.clone(), self.app.ids.clone());
+        let app = self.app.clone();
         let reconciler = runtime.spawn(async move {
             let db = super::database::open(&database).await;
-            let app = App { db, stores, policies, clock, ids, direct: direct_settings() };
-            Arc::new(Reconciler::new(Arc::new(app), settings))
+            Arc::new(Reconciler::new(Arc::new(replica_of(&app, db)), settings))
         });
-        let reconciler = reconciler.await.expect("the process starts");
+        let reconciler = reconciler.await.unwrap();
         Process { reconciler, runtime: Some(runtime) }
     }
 
@@ -144,19 +134,19 @@ impl World {
     pub async fn shards(&self, run: RunId) -> Vec<entity::reconcile_shard::Model> {
         use entity::reconcile_shard::{Column, Entity};
         use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
-        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
+        let connection = sea_orm::Database::connect(&self.database.url).await.unwrap();
         let query = Entity::find().filter(Column::RunId.eq(run.0)).order_by_asc(Column::Number);
-        let rows = query.all(&connection).await.expect("shards");
-        connection.close().await.expect("closed");
+        let rows = query.all(&connection).await.unwrap();
+        connection.close().await.unwrap();
         rows
     }
 
     /// The ticks that the runs were started for.
     pub async fn ticks(&self) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
         use sea_orm::EntityTrait as _;
-        let connection = sea_orm::Database::connect(&self.database.url).await.expect("it opens");
-        let rows = entity::reconcile_run::Entity::find().all(&connection).await.expect("runs");
-        connection.close().await.expect("closed");
+        let connection = sea_orm::Database::connect(&self.database.url).await.unwrap();
+        let rows = entity::reconcile_run::Entity::find().all(&connection).await.unwrap();
+        connection.close().await.unwrap();
         rows.into_iter().map(|row| row.scheduled_for).collect()
     }
 
@@ -173,7 +163,7 @@ impl World {
     pub async fn track(&self) -> Track {
         let fields =
             TrackFields { title: "Title".into(), artist_name: "Artist".into(), release_date: None };
-        self.app.create_track(&self.owner, fields).await.expect("a track")
+        self.app.create_track(&self.owner, fields).await.unwrap()
     }
 
     /// An upload with nothing declared.
@@ -182,7 +172,7 @@ impl World {
     }
 
     pub async fn create(&self, new: NewUpload) -> Upload {
-        self.app.create_upload(&self.owner, new).await.expect("an upload").upload
+        self.app.create_upload(&self.owner, new).await.unwrap().upload
     }
 
     /// The client's PUT.
@@ -191,7 +181,7 @@ impl World {
     }
 
     pub async fn put_key(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.objects.put(key, bytes.into(), &PutOptions::default()).await.expect("stored");
+        self.objects.put(key, bytes.into(), &PutOptions::default()).await.unwrap();
     }
 
     /// The keys of all objects, ascending.
@@ -201,7 +191,7 @@ impl World {
         }
         let (mut keys, mut request) = (Vec::new(), ListRequest::default());
         loop {
-            let page = self.objects.list(&request).await.expect("a listing");
+            let page = self.objects.list(&request).await.unwrap();
             keys.extend(page.objects.into_iter().map(|object| object.key));
             match page.next {
                 Some(token) => request.token = Some(token),
@@ -217,7 +207,7 @@ impl World {
     }
 
     pub async fn get(&self, id: UploadId) -> Upload {
-        self.app.upload(&self.owner, id).await.expect("the upload")
+        self.app.upload(&self.owner, id).await.unwrap()
     }
 
     pub async fn reconcile(&self, mode: Mode) -> Run {
@@ -228,12 +218,12 @@ impl World {
         let mut request =
             RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Api };
         change(&mut request);
-        self.reconciler.start(request).await.expect("the run starts").wait().await
+        self.reconciler.start(request).await.unwrap().wait().await
     }
 
     /// A run's findings with kind, key and detail, sorted: what they say, whatever the order.
     pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
-        let page = self.app.db.findings().list(run.id, None, None, 1000).await.expect("findings");
+        let page = self.app.db.findings().list(run.id, None, None, 1000).await.unwrap();
         assert!(page.next.is_none(), "all of them");
         let told = page.items.into_iter().map(|f| (f.kind.name(), f.key, f.detail));
         let mut told: Vec<_> = told.collect();
@@ -243,7 +233,7 @@ impl World {
 
     /// The kinds of a run's findings, with their keys.
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
-        let page = self.app.db.findings().list(run.id, None, None, 1000).await.expect("findings");
+        let page = self.app.db.findings().list(run.id, None, None, 1000).await.unwrap();
         page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
     }
 }
@@ -258,14 +248,14 @@ impl Process {
     /// Starts a run in this process.
     pub async fn start(&self, request: RunRequest) -> RunId {
         let reconciler = self.reconciler.clone();
-        let runtime = self.runtime.as_ref().expect("it lives");
+        let runtime = self.runtime.as_ref().unwrap();
         let started = runtime.spawn(async move { reconciler.start(request).await });
-        started.await.expect("no panic").expect("the run starts").run.id
+        started.await.unwrap().unwrap().run.id
     }
 
     /// `kill -9`: all that it is at stops where it is. Produces the name of what is left.
     pub fn kill(mut self) -> uuid::Uuid {
-        self.runtime.take().expect("it lives").shutdown_background();
+        self.runtime.take().unwrap().shutdown_background();
         self.reconciler.holder()
     }
 }

@@ -54,10 +54,10 @@ impl Scrape {
         let mut current: Option<String> = None;
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {
-                let (name, help) = rest.split_once(' ').expect("a help text");
+                let (name, help) = rest.split_once(' ').unwrap();
                 assert!(helps.insert(name.to_owned(), help.to_owned()).is_none(), "{name} twice");
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').expect("a type");
+                let (name, kind) = rest.split_once(' ').unwrap();
                 assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
                 let help = helps.get(name).cloned().unwrap_or_default();
                 let known = scrape.families.insert(name.to_owned(), (kind.to_owned(), help));
@@ -74,11 +74,11 @@ impl Scrape {
     }
 
     fn sample(&mut self, line: &str, family: Option<&str>) {
-        let end = line.find(['{', ' ']).expect("a value");
+        let end = line.find(['{', ' ']).unwrap();
         let (name, rest) = line.split_at(end);
         assert!(is_name(name), "{line}");
         let (labels, rest) = rest.strip_prefix('{').map_or((Vec::new(), rest), labels);
-        let value = rest.strip_prefix(' ').expect("one space before the value");
+        let value = rest.strip_prefix(' ').unwrap();
         let value: f64 = value.parse().unwrap_or_else(|_| panic!("a number, no time: {line}"));
         assert!(!value.is_nan(), "{line}");
         let family = family.unwrap_or_else(|| panic!("a type before {line}"));
@@ -122,15 +122,15 @@ impl Scrape {
                     .filter_map(|((_, all), value)| {
                         let (le, rest): (Vec<_>, Vec<_>) =
                             all.iter().cloned().partition(|(name, _)| name == "le");
-                        let le: f64 = le[0].1.parse().expect("a bound");
+                        let le: f64 = le[0].1.parse().unwrap();
                         (rest == *labels).then_some((le, *value))
                     })
                     .collect();
                 buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
                 assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{name} is cumulative");
-                let last = buckets.last().expect("buckets");
+                let last = buckets.last().unwrap();
                 assert!(last.0.is_infinite() && (last.1 - count).abs() < 0.5, "{name}");
-                let sum = of("_sum").find(|((_, all), _)| all == labels).expect("a sum").1;
+                let sum = of("_sum").find(|((_, all), _)| all == labels).unwrap().1;
                 assert!(*sum >= 0.0, "{name}");
             }
             assert!(counted > 0, "{name} has samples");

@@ -38,20 +38,18 @@ async fn session(live: &Live) -> Vec<String> {
     assert_eq!(live.post(&format!("/api/uploads/{id}/complete"), json!({})).await.0, 200);
     let direct = format!("{}/api/tracks/{track}/upload/d.mp3", live.url);
     let sent = live.http.put(direct).header("content-type", "audio/mpeg").body(mp3(900, 3));
-    assert_eq!(sent.send().await.expect("an answer").status(), 200);
+    assert_eq!(sent.send().await.unwrap().status(), 200);
     // Clients paste signed URLs wherever they can.
-    let query = signed[0].split_once('?').expect("a query").1.to_owned();
+    let query = signed[0].split_once('?').unwrap().1.to_owned();
     for path in [format!("/api/tracks?search=x&{query}"), format!("/nowhere?{query}")] {
         assert!(live.get(&path).await.0 >= 400);
     }
     let gone = signed[0].replace("X-Amz-Expires=", "X-Amz-Expires=1");
-    assert!(
-        live.http.put(gone).body("x").send().await.expect("refused").status().is_client_error()
-    );
+    assert!(live.http.put(gone).body("x").send().await.unwrap().status().is_client_error());
     let events = format!("{}/api/events/s3", live.url);
     for token in [EVENT_TOKEN, "an-event-token-that-is-wrong"] {
         let told = live.http.post(&events).bearer_auth(token).json(&json!({"Records": []}));
-        assert!(told.send().await.expect("told").status().as_u16() < 500);
+        assert!(told.send().await.unwrap().status().as_u16() < 500);
     }
     assert_eq!(live.send(Method::DELETE, &format!("/api/uploads/{id}"), None).await.0, 204);
     for mode in ["incremental", "audit"] {
@@ -63,8 +61,8 @@ async fn session(live: &Live) -> Vec<String> {
 #[tokio::test]
 async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     // A port that nobody listens on: its errors are logged with what they were about.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/hook?key=a-secret-in-a-query", nobody.local_addr().expect("one"));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook?key=a-secret-in-a-query", nobody.local_addr().unwrap());
     drop(nobody);
     let mut live = Live::with(&[
         ("telemetry.log", "debug"),
@@ -80,8 +78,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     assert!(!store_secrets.is_empty());
     assert_eq!(live.terminate().await, Some(0));
     let log = live.log_text();
-    let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() > 25, "{}", lines.len());
     assert!(log.contains("webhook not delivered"), "the failures are logged");
 
@@ -95,7 +92,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
         let signature = signature.split('&').next().unwrap_or_default();
         assert!(signature.len() >= 64 && !log.contains(signature), "{signature}");
     }
-    let webhook = WEBHOOK_SECRET.strip_prefix("whsec_").expect("its prefix");
+    let webhook = WEBHOOK_SECRET.strip_prefix("whsec_").unwrap();
     for secret in store_secrets.iter().map(String::as_str).chain([EVENT_TOKEN, webhook, "a-secret"])
     {
         assert!(!log.contains(secret), "a secret is in the log");
@@ -105,7 +102,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     assert!(answered.len() > 10);
     for line in answered {
         assert!(line["span"]["request_id"].is_string(), "{line}");
-        let path = line["span"]["path"].as_str().expect("a path");
+        let path = line["span"]["path"].as_str().unwrap();
         let owned = path.starts_with("/api/tracks") || path.starts_with("/api/uploads");
         let known = line["status"] != 404 && line["status"] != 405;
         assert!(!owned || !known || line["owner"].is_string(), "{line}");

@@ -19,12 +19,12 @@ const TOKEN: &str = "token-of-the-metrics-test";
 
 /// A receiver that refuses every other webhook, so that both outcomes are seen.
 fn receiver() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
     let server = HttpServer::new(|| {
         Actix::new().default_service(web::to(async || HttpResponse::NoContent().finish()))
     });
-    tokio::spawn(server.workers(1).listen(listener).expect("listens").disable_signals().run());
+    tokio::spawn(server.workers(1).listen(listener).unwrap().disable_signals().run());
     format!("http://{address}/")
 }
 
@@ -47,7 +47,7 @@ async fn traffic(live: &Live) -> Vec<String> {
     let event = json!({"Records": [{"eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": bucket}, "object": {"key": "x"}}}]});
     let told = live.http.post(format!("{}/api/events/s3", live.url)).bearer_auth(TOKEN);
-    assert_eq!(told.json(&event).send().await.expect("told").status(), 204);
+    assert_eq!(told.json(&event).send().await.unwrap().status(), 204);
     for mode in ["incremental", "audit"] {
         assert_eq!(live.reconcile(mode).await["status"], "succeeded");
     }
@@ -57,17 +57,17 @@ async fn traffic(live: &Live) -> Vec<String> {
     }
     let path = format!("/api/uploads/{}", ids[0]);
     assert_eq!(live.send(Method::DELETE, &path, None).await.0, 204);
-    let odd = live.http.request(Method::from_bytes(b"BREW").expect("a method"), &live.url);
-    assert!(odd.send().await.expect("an answer").status().is_client_error());
+    let odd = live.http.request(Method::from_bytes(b"BREW").unwrap(), &live.url);
+    assert!(odd.send().await.unwrap().status().is_client_error());
     ids
 }
 
 async fn scrape(live: &Live) -> (String, Scrape) {
-    let answer = live.http.get(format!("{}/metrics", live.url)).send().await.expect("an answer");
+    let answer = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
-    let text = answer.text().await.expect("a body");
+    let text = answer.text().await.unwrap();
     let scrape = Scrape::read(&text);
     (text, scrape)
 }
@@ -199,7 +199,7 @@ fn counts_are_right(scrape: &Scrape) {
 
 #[test]
 fn dashboard_and_alerts_use_every_metric_there_is_or_say_nothing_of_it() {
-    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
     let known: BTreeSet<String> = ALL.iter().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(named(DASHBOARD), known, "the dashboard shows all");

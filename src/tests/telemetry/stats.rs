@@ -12,9 +12,9 @@ async fn it_tells_how_things_stand() {
     let served = Served::new().await;
     let world = &served.world;
     let stats = async || {
-        let answer = served.get("/api/admin/stats").send().await.expect("an answer");
+        let answer = served.get("/api/admin/stats").send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        answer.json::<Value>().await.expect("JSON")
+        answer.json::<Value>().await.unwrap()
     };
     let empty = stats().await;
     assert_eq!(empty["uploads"], json!({}));
@@ -27,7 +27,7 @@ async fn it_tells_how_things_stand() {
         let upload = world.upload().await;
         world.put(&upload, bytes).await;
         world.pass(chrono::TimeDelta::seconds(seconds));
-        world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+        world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     }
     let run = world.reconcile(Mode::Incremental).await;
     // Counts are cached for a second.
@@ -40,7 +40,7 @@ async fn it_tells_how_things_stand() {
     let pending = &found["oldest_pending"]["tracks"];
     assert_eq!(pending["age_seconds"], 41);
     let created: chrono::DateTime<chrono::Utc> =
-        pending["created_at"].as_str().expect("a time").parse().expect("RFC 3339");
+        pending["created_at"].as_str().unwrap().parse().unwrap();
     assert_eq!(created.timestamp_millis(), oldest.created_at.timestamp_millis());
     let times = &found["time_to_confirm"]["tracks"];
     assert_eq!(

@@ -22,14 +22,14 @@ const EVENT_TOKEN: &str = "an-event-token-that-is-secret";
 type Got = Arc<Mutex<Vec<(String, Bytes)>>>;
 
 async fn take(request: HttpRequest, body: Bytes, got: Data<Got>) -> HttpResponse {
-    got.lock().expect("sound").push((request.path().to_owned(), body));
+    got.lock().unwrap().push((request.path().to_owned(), body));
     HttpResponse::Ok().content_type("application/x-protobuf").finish()
 }
 
 fn collector() -> (Got, String) {
     let got = Got::default();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
     let data = Data::new(got.clone());
     let server = HttpServer::new(move || {
         Actix::new()
@@ -37,7 +37,7 @@ fn collector() -> (Got, String) {
             .app_data(web::PayloadConfig::new(16 << 20))
             .default_service(web::to(take))
     });
-    tokio::spawn(server.workers(1).listen(listener).expect("listens").disable_signals().run());
+    tokio::spawn(server.workers(1).listen(listener).unwrap().disable_signals().run());
     (got, format!("http://{address}"))
 }
 
@@ -63,32 +63,32 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
         .header("x-request-id", "request-1")
         .json(&json!({"title": "A song", "artist_name": "Someone"}))
         .send();
-    assert_eq!(created.await.expect("an answer").status(), 201);
+    assert_eq!(created.await.unwrap().status(), 201);
     let track = live.track().await;
     let request = live.presign(&track, json!({"filename": "a.mp3", "size": 900})).await;
     let url = text(&request, "url");
     assert!(live.send_bytes(&request, mp3(900, 1)).await.status().is_success());
-    let query = url.split_once('?').expect("a query").1.to_owned();
+    let query = url.split_once('?').unwrap().1.to_owned();
     assert_eq!(live.get(&format!("/api/tracks?{query}")).await.0, 400);
     assert_eq!(live.get(&format!("/nowhere?{query}")).await.0, 404);
     let events = live.http.post(format!("{}/api/events/s3", live.url)).bearer_auth(EVENT_TOKEN);
-    assert_eq!(events.json(&json!({"Records": []})).send().await.expect("told").status(), 204);
+    assert_eq!(events.json(&json!({"Records": []})).send().await.unwrap().status(), 204);
     let secrets = live.store_secrets();
     // What was not sent yet goes out at the end.
     assert_eq!(live.terminate().await, Some(0));
 
-    let got = got.lock().expect("sound").clone();
+    let got = got.lock().unwrap().clone();
     assert!(!got.is_empty() && got.iter().all(|(path, _)| path == "/v1/traces"));
     let mut spans: Vec<Span> = Vec::new();
     for (_, body) in &got {
         let holds = |word: &str| body.windows(word.len()).any(|part| part == word.as_bytes());
-        let signature = url.split("X-Amz-Signature=").nth(1).expect("a signature");
-        let signature = signature.split('&').next().expect("a signature");
+        let signature = url.split("X-Amz-Signature=").nth(1).unwrap();
+        let signature = signature.split('&').next().unwrap();
         assert!(signature.len() >= 64 && !holds(signature) && !holds("X-Amz-"));
         assert!(!holds(EVENT_TOKEN) && !secrets.iter().any(|secret| holds(secret)));
-        let request = ExportTraceServiceRequest::decode(body.clone()).expect("OTLP");
+        let request = ExportTraceServiceRequest::decode(body.clone()).unwrap();
         for of_resource in request.resource_spans {
-            let resource = of_resource.resource.expect("a resource").attributes;
+            let resource = of_resource.resource.unwrap().attributes;
             let name = value(&resource, "service.name");
             assert_eq!(name.as_deref(), Some("upload-coordinator"));
             spans.extend(of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
@@ -119,8 +119,8 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
 
 #[tokio::test]
 async fn without_a_collector_the_service_serves_and_ends_as_ever() {
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let endpoint = format!("http://{}", nobody.local_addr().expect("an address"));
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", nobody.local_addr().unwrap());
     drop(nobody);
     let mut live = Live::with(&[
         ("telemetry.otlp_endpoint", &endpoint),

@@ -94,7 +94,7 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
     world.pass_the_deadline();
     world.reconcile(Mode::Incremental).await;
     let renewed = world.app.renew_upload(&world.owner, upload.id, None).await.unwrap().upload;
-    let id = renewed.multipart_id.expect("new parts");
+    let id = renewed.multipart_id.unwrap();
     assert_eq!(open(&world).await.len(), 2);
     world.pass(TimeDelta::minutes(10));
     world.reconcile(Mode::Incremental).await;

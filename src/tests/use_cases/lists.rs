@@ -65,7 +65,7 @@ async fn fill(connection: &DatabaseConnection) {
              FROM {rows}"
         ),
     ] {
-        connection.execute_unprepared(&sql).await.expect("rows");
+        connection.execute_unprepared(&sql).await.unwrap();
     }
 }
 
@@ -98,13 +98,13 @@ impl Many {
     async fn filled(known: bool) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
-        let connection = sea_orm::Database::connect(&database.url).await.expect("it opens");
+        let connection = sea_orm::Database::connect(&database.url).await.unwrap();
         fill(&connection).await;
         let postgres = connection.get_database_backend() == DbBackend::Postgres;
         if postgres && known {
-            connection.execute_unprepared("ANALYZE").await.expect("statistics");
+            connection.execute_unprepared("ANALYZE").await.unwrap();
         }
-        connection.close().await.expect("closed");
+        connection.close().await.unwrap();
         Self { db, owner: Owner::named("many"), postgres, _database: database }
     }
 
@@ -138,7 +138,7 @@ fn cursor(order: &str, value: &str) -> Cursor {
 }
 
 fn moment(hours: i64) -> Timestamp {
-    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     start + TimeDelta::hours(hours)
 }
 
@@ -191,9 +191,9 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("policy", covers(), policy, Sort::Postgres),
         ("policy, a later page", deep(covers()), policy, Sort::Postgres),
     ] {
-        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.expect("a plan");
+        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.unwrap();
         many.reads_by(&plan, &[index], sort, what);
-        let found = many.db.uploads().list(&many.owner, &filter).await.expect("a page");
+        let found = many.db.uploads().list(&many.owner, &filter).await.unwrap();
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
     // Either of two indexes will do, and what it leaves is looked at. PostgreSQL may take the one
@@ -204,7 +204,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("status and times", span(pending()), &[status, created]),
         ("policy and times", span(covers()), &[policy, created]),
     ] {
-        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.expect("a plan");
+        let plan = many.db.uploads().explain_list(&many.owner, &filter).await.unwrap();
         let index = either.iter().find(|name| plan.iter().any(|line| line.contains(**name)));
         many.reads_by(&plan, &[index.unwrap_or(&"an index")], Sort::Postgres, what);
     }
@@ -214,10 +214,10 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
 async fn a_page_of_all_is_not_sorted_even_before_the_database_knows_how_many_there_are() {
     let many = Many::unknown().await;
     let page = UploadFilter { limit: 100, ..UploadFilter::default() };
-    let plan = many.db.uploads().explain_list(&many.owner, &page).await.expect("a plan");
+    let plan = many.db.uploads().explain_list(&many.owner, &page).await.unwrap();
     many.reads_by(&plan, &["ix_uploads_created"], Sort::Nobody, "all");
     let page = TrackFilter { limit: 100, ..TrackFilter::default() };
-    let plan = many.db.tracks().explain_list(&many.owner, &page).await.expect("a plan");
+    let plan = many.db.tracks().explain_list(&many.owner, &page).await.unwrap();
     many.reads_by(&plan, &["ix_tracks_created"], Sort::Nobody, "all");
 }
 
@@ -259,14 +259,14 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
             ("search, a later page", deep(search()), &ours, Sort::Both),
         ] {
             let what = format!("{} {what}", filter.order_name());
-            let plan = many.db.tracks().explain_list(&many.owner, &filter).await.expect("a plan");
+            let plan = many.db.tracks().explain_list(&many.owner, &filter).await.unwrap();
             many.reads_by(&plan, indexes, sort, &what);
-            let found = many.db.tracks().list(&many.owner, &filter).await.expect("a page");
+            let found = many.db.tracks().list(&many.owner, &filter).await.unwrap();
             assert!(!found.items.is_empty(), "{what}");
         }
         // Most rows match: the order's own index finds a page at once.
         let common = TrackFilter { search: Some("so".into()), ..page() };
-        let plan = many.db.tracks().explain_list(&many.owner, &common).await.expect("a plan");
+        let plan = many.db.tracks().explain_list(&many.owner, &common).await.unwrap();
         many.reads_by(&plan, &[own], Sort::Nobody, "a common search of all");
     }
 }
@@ -275,7 +275,7 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
 async fn a_search_finds_the_same_tracks_however_it_is_read() {
     let many = Many::new().await;
     let all = TrackFilter { search: Some("z".into()), limit: 1000, ..TrackFilter::default() };
-    let zebras = many.db.tracks().list(&many.owner, &all).await.expect("a page");
+    let zebras = many.db.tracks().list(&many.owner, &all).await.unwrap();
     assert!(zebras.next.is_none() && zebras.items.len() == 200, "{}", zebras.items.len());
     let in_order = zebras.items.is_sorted_by_key(|track| track.created_at);
     assert!(in_order && zebras.items.iter().all(|track| track.title.starts_with("Zebra ")));
@@ -283,7 +283,7 @@ async fn a_search_finds_the_same_tracks_however_it_is_read() {
     let mut next = None;
     loop {
         let filter = TrackFilter { limit: 7, cursor: next, ..all.clone() };
-        let page = many.db.tracks().list(&many.owner, &filter).await.expect("a page");
+        let page = many.db.tracks().list(&many.owner, &filter).await.unwrap();
         paged.extend(page.items);
         next = page.next;
         if next.is_none() {
@@ -306,7 +306,7 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
     let world = World::new().await;
     let add = async |title: String| {
         let fields = TrackFields { title, artist_name: "a".into(), release_date: None };
-        world.app.create_track(&world.owner, fields).await.expect("a track").id
+        world.app.create_track(&world.owner, fields).await.unwrap().id
     };
     let mut known = BTreeSet::new();
     for n in 0..20 {
@@ -318,7 +318,7 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
     loop {
         let page = TrackFilter { order, descending, limit: 3, ..TrackFilter::default() };
         let filter = TrackFilter { cursor: next, ..page };
-        let page = world.app.db.tracks().list(&world.owner, &filter).await.expect("a page");
+        let page = world.app.db.tracks().list(&world.owner, &filter).await.unwrap();
         seen.extend(page.items.into_iter().map(|track| track.id));
         next = page.next;
         if next.is_none() {
@@ -346,9 +346,9 @@ async fn a_reader_of_uploads_sees_every_row_once_while_others_come_and_change() 
     let (mut seen, mut next) = (Vec::new(), None);
     loop {
         let filter = UploadFilter { limit: 2, cursor: next, ..UploadFilter::default() };
-        let page = world.app.db.uploads().list(&world.owner, &filter).await.expect("a page");
+        let page = world.app.db.uploads().list(&world.owner, &filter).await.unwrap();
         for upload in &page.items {
-            world.app.delete_upload(&world.owner, upload.id).await.expect("ended");
+            world.app.delete_upload(&world.owner, upload.id).await.unwrap();
         }
         seen.extend(page.items.into_iter().map(|upload| upload.id));
         next = page.next;

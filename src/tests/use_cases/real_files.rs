@@ -26,7 +26,7 @@ async fn world_for(content_type: &str) -> World {
 }
 
 async fn confirmed(world: &World, upload: &Upload) -> Upload {
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("a verdict")
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
 fn reason(upload: &Upload) -> Option<&'static str> {
@@ -75,7 +75,7 @@ async fn a_file_is_recorded_with_the_type_that_the_policy_allows() {
     let (_, bytes) = sample!("audio-only.webm");
     world.put(&upload, Bytes::from_static(bytes)).await;
     let found = confirmed(&world, &upload).await;
-    let facts = found.state.facts().expect("facts");
+    let facts = found.state.facts().unwrap();
     assert_eq!(facts.content_type.as_deref(), Some("audio/webm"));
 }
 
@@ -88,9 +88,9 @@ async fn a_declared_generic_type_counts_as_undeclared() {
         .app
         .create_upload(&world.owner, NewUpload { declared, ..NewUpload::default() })
         .await
-        .expect("created");
+        .unwrap();
     assert_eq!(created.upload.declared, Declared::default());
-    let request = created.request.expect("a URL");
+    let request = created.request.unwrap();
     assert!(!request.headers.contains_key("content-type"), "{:?}", request.headers);
     world.put(&created.upload, mp3(900, 1)).await;
     assert_eq!(confirmed(&world, &created.upload).await.status(), Status::Uploaded);
@@ -109,7 +109,7 @@ async fn an_object_stored_with_a_content_coding_is_rejected() {
         let content_encoding = Some(coding.to_owned());
         let options = PutOptions { content_encoding, ..PutOptions::default() };
         let key = upload.key.as_str();
-        world.objects.put(key, mp3(900, 1).into(), &options).await.expect("stored");
+        world.objects.put(key, mp3(900, 1).into(), &options).await.unwrap();
         assert_eq!(reason(&confirmed(&world, &upload).await), rejected, "{coding}");
     }
 }

@@ -49,13 +49,13 @@ async fn a_renewed_upload_counts_among_the_pending_ones_like_a_new_one() {
     let world = World::new().await;
     let old = expired(&world, &[10, 10]).await;
     let app = bounded(&world, &Quota { pending_uploads: Some(1), ..Quota::default() }).await;
-    let fresh = app.create_upload(&world.owner, NewUpload::default()).await.expect("one").upload;
+    let fresh = app.create_upload(&world.owner, NewUpload::default()).await.unwrap().upload;
     is_over(&renew(&app, &world, &old[0]).await, "pending uploads");
     assert_eq!(world.get(old[0].id).await.status(), Status::Expired, "nothing was changed");
-    app.delete_upload(&world.owner, fresh.id).await.expect("ended");
-    assert_eq!(renew(&app, &world, &old[0]).await.expect("room"), Status::Pending);
+    app.delete_upload(&world.owner, fresh.id).await.unwrap();
+    assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     // One that is pending already is counted, and may go on.
-    assert_eq!(renew(&app, &world, &old[0]).await.expect("room"), Status::Pending);
+    assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     is_over(&renew(&app, &world, &old[1]).await, "pending uploads");
     let new = app.create_upload(&world.owner, NewUpload::default()).await;
     assert!(matches!(new, Err(AppError::Db(DbError::OverQuota { .. }))));
@@ -66,9 +66,9 @@ async fn a_renewed_upload_counts_with_its_bytes() {
     let world = World::new().await;
     let old = expired(&world, &[60, 50, 40]).await;
     let app = bounded(&world, &Quota { pending_bytes: Some(100), ..Quota::default() }).await;
-    assert_eq!(renew(&app, &world, &old[0]).await.expect("room"), Status::Pending);
+    assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     is_over(&renew(&app, &world, &old[1]).await, "pending bytes");
-    assert_eq!(renew(&app, &world, &old[2]).await.expect("room"), Status::Pending);
+    assert_eq!(renew(&app, &world, &old[2]).await.unwrap(), Status::Pending);
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_renewal_does_not_count_as_a_new_upload_of_the_day() {
     let world = World::new().await;
     let old = expired(&world, &[10]).await;
     let app = bounded(&world, &Quota { uploads_per_day: Some(1), ..Quota::default() }).await;
-    assert_eq!(renew(&app, &world, &old[0]).await.expect("room"), Status::Pending);
+    assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn renewals_of_one_upload_at_once_count_it_once() {
         renew(&two, &world, &old),
         one.create_upload(&world.owner, new)
     );
-    assert_eq!(first.expect("renewed"), Status::Pending);
-    assert_eq!(second.expect("renewed"), Status::Pending);
-    assert_eq!(created.expect("created").upload.status(), Status::Pending);
+    assert_eq!(first.unwrap(), Status::Pending);
+    assert_eq!(second.unwrap(), Status::Pending);
+    assert_eq!(created.unwrap().upload.status(), Status::Pending);
 }

@@ -62,21 +62,21 @@ async fn client(world: &World, mut rng: StdRng, kept: &Kept) {
             }
             2 => {
                 let upload = world.upload().await;
-                world.app.delete_upload(&world.owner, upload.id).await.expect("cancelled");
+                world.app.delete_upload(&world.owner, upload.id).await.unwrap();
                 world.put(&upload, bytes).await;
             }
             3 => {
                 let upload = world.upload().await;
                 world.put(&upload, bytes).await;
                 let _ = world.app.confirm_upload(&world.owner, upload.id).await;
-                world.app.delete_upload(&world.owner, upload.id).await.expect("deleted");
+                world.app.delete_upload(&world.owner, upload.id).await.unwrap();
             }
             confirms => {
                 let upload = world.upload().await;
                 tokio::task::yield_now().await;
                 world.put(&upload, bytes).await;
                 if confirms == 4 {
-                    world.app.confirm_upload(&world.owner, upload.id).await.expect("confirmed");
+                    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
                 }
                 kept.lock().unwrap().push(upload);
             }
@@ -99,7 +99,7 @@ async fn reconcile(world: &World, busy: &AtomicBool) -> u64 {
         assert_eq!(audit.status, RunStatus::Succeeded, "{:?}", audit.error);
         let limit = 1000;
         let purge = Purge { run: audit.id, older_than: TimeDelta::zero(), limit, dry_run: false };
-        let purged = world.reconciler.purge_orphans(purge).await.expect("purged");
+        let purged = world.reconciler.purge_orphans(purge).await.unwrap();
         let incremental = world.reconcile(Mode::Incremental).await;
         assert_eq!(incremental.status, RunStatus::Succeeded, "{:?}", incremental.error);
         deleted += audit.counters.deleted + incremental.counters.deleted;
@@ -145,9 +145,9 @@ async fn dry_and_real(world: &World) {
         let (older_than, limit) = (TimeDelta::zero(), 1000);
         world.reconciler.purge_orphans(Purge { run: real.id, older_than, limit, dry_run })
     };
-    let said = purge(true).await.expect("a dry purge");
+    let said = purge(true).await.unwrap();
     assert_eq!(world.store.keys().into_iter().collect::<BTreeSet<_>>(), after);
-    let done = purge(false).await.expect("a purge");
+    let done = purge(false).await.unwrap();
     assert_eq!(said, done);
     let gone: Vec<_> = {
         let left: BTreeSet<_> = world.store.keys().into_iter().collect();

@@ -14,7 +14,7 @@ use crate::support::world::World;
 async fn uploaded(world: &World) -> Upload {
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
-    world.app.confirm_upload(&world.owner, upload.id).await.expect("verified")
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
 /// Verified uploads that an audit rejects because their bytes changed.
@@ -38,7 +38,7 @@ async fn audit(world: &World, settings: ReconcileSettings, dry_run: bool) -> Run
         trigger: Trigger::Api,
     };
     let reconciler = Arc::new(Reconciler::new(world.app.clone(), settings));
-    reconciler.start(request).await.expect("the run starts").wait().await
+    reconciler.start(request).await.unwrap().wait().await
 }
 
 #[tokio::test]
@@ -47,10 +47,10 @@ async fn cancelled_uploads_without_bytes_stop_no_run_and_drain() {
     let lost = uploaded(&world).await;
     for _ in 0..120 {
         let upload = world.upload().await;
-        world.app.delete_upload(&world.owner, upload.id).await.expect("cancelled");
+        world.app.delete_upload(&world.owner, upload.id).await.unwrap();
     }
     world.pass(TimeDelta::seconds(1));
-    world.store.delete(lost.key.as_str()).await.expect("deleted");
+    world.store.delete(lost.key.as_str()).await.unwrap();
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
     assert_eq!((run.counters.deleted, run.counters.missing), (120, 1));
@@ -63,7 +63,7 @@ async fn verified_uploads_that_their_owner_deleted_stop_no_run() {
     let world = World::new().await;
     for _ in 0..101 {
         let upload = uploaded(&world).await;
-        world.app.delete_upload(&world.owner, upload.id).await.expect("deleted");
+        world.app.delete_upload(&world.owner, upload.id).await.unwrap();
     }
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
@@ -96,7 +96,7 @@ async fn the_configured_limit_stops_real_and_dry_runs_alike() {
     for dry_run in [true, false] {
         let run = audit(&world, settings(5), dry_run).await;
         assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0), "dry: {dry_run}");
-        assert!(run.error.expect("a reason").contains("more than 5 "));
+        assert!(run.error.unwrap().contains("more than 5 "));
     }
     let run = audit(&world, settings(6), false).await;
     assert_eq!((run.status, run.counters.deleted), (RunStatus::Succeeded, 6), "{:?}", run.error);

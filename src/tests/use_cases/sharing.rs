@@ -69,7 +69,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     let Started::Run(run, mine) = db.runs().start(new, now).await.unwrap() else { panic!() };
     let mine = &mine[0];
     let other = world.app.ids.uuid();
-    let theirs = db.shards().claim(run.id, other, LEASE).await.unwrap().expect("it has lapsed");
+    let theirs = db.shards().claim(run.id, other, LEASE).await.unwrap().unwrap();
     assert!(theirs.fence > mine.fence);
     assert_eq!(db.shards().claim(run.id, other, LEASE).await.unwrap(), None, "it is held");
 
@@ -191,7 +191,7 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
     world.app.db.shards().release_all(dead).await.unwrap();
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     gate.open();
-    let ended = world.reconciler.join(run).await.expect("it is at work").wait().await;
+    let ended = world.reconciler.join(run).await.unwrap().wait().await;
     assert_eq!(ended.status, RunStatus::Succeeded, "{:?}", ended.error);
     let mut counters = ended.counters;
     // A shard that was cut off asks for the rest of its page again.
@@ -253,7 +253,7 @@ async fn processes_share_a_run_and_each_shard_is_worked_on_once() {
     let (one, two) = (world.process(pace).await, world.process(pace).await);
     two.reconciler.take_part();
     let run = one.start(audit()).await;
-    let ended = one.reconciler.join(run).await.expect("it is at work").wait().await;
+    let ended = one.reconciler.join(run).await.unwrap().wait().await;
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 200));
     let rows = world.shards(run).await;
     assert!(rows.iter().all(|row| row.fence == 1 && row.status == "done"), "{rows:?}");
@@ -325,7 +325,7 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let started = world.app.db.runs().start(new, world.clock.now()).await.unwrap();
     let Started::Run(run, claimed) = started else { panic!("{started:?}") };
     assert_eq!(claimed, []);
-    let ended = world.reconciler.join(run.id).await.expect("it is at work").wait().await;
+    let ended = world.reconciler.join(run.id).await.unwrap().wait().await;
     assert_eq!(ended.status, RunStatus::Failed);
     assert!(ended.error.unwrap().contains("policies.gone"));
     assert_eq!(ended.counters.confirmed, 3, "the other policy has its turn");

@@ -55,7 +55,7 @@ mod tests {
         ) {
             let response = response(body.clone());
             if let Some(text) = response.xml("Code") {
-                let body = String::from_utf8(body).expect("text");
+                let body = String::from_utf8(body).unwrap();
                 let element = format!("<Code>{text}</");
                 prop_assert!(body.contains(&element));
                 prop_assert!(!text.contains("</"));

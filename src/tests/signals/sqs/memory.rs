@@ -95,7 +95,7 @@ async fn every_envelope_is_handled_and_its_message_is_deleted() {
         uploads.push(upload);
     }
     let handled = Batch { handled: 8, ..Batch::default() };
-    assert_eq!(worker.handle_batch().await.expect("a batch"), handled);
+    assert_eq!(worker.handle_batch().await.unwrap(), handled);
     assert_eq!(fake.deleted(), 8, "duplicates too");
     for upload in uploads {
         let seen = world.get(upload.id).await;
@@ -112,7 +112,7 @@ async fn test_events_and_events_of_foreign_objects_are_deleted() {
     for message in envelopes("another", "tracks/x").into_iter().chain(envelopes("memory", "x")) {
         fake.send(message);
     }
-    assert_eq!(worker.handle_batch().await.expect("a batch").handled, 9);
+    assert_eq!(worker.handle_batch().await.unwrap().handled, 9);
     assert_eq!(fake.deleted(), 9);
 }
 
@@ -126,7 +126,7 @@ async fn a_message_that_is_no_event_is_deleted_or_left_to_the_redrive_policy_and
             fake.send(poison);
         }
         fake.send(created("memory", upload.key.as_str()));
-        let batch = worker.handle_batch().await.expect("a batch");
+        let batch = worker.handle_batch().await.unwrap();
         assert_eq!(batch, Batch { handled: 1, poison: 4, postponed: 0 });
         assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
         assert_eq!(fake.deleted(), if redrives { 1 } else { 5 });
@@ -143,13 +143,13 @@ async fn while_the_store_is_down_only_the_messages_that_need_it_are_postponed() 
     fake.send(&message);
     fake.send(test_event());
     world.store.fail_next(Operation::Head, 1, || StoreError::Unavailable("down".into()));
-    let batch = worker.handle_batch().await.expect("a batch");
+    let batch = worker.handle_batch().await.unwrap();
     assert_eq!(batch, Batch { handled: 1, poison: 0, postponed: 1 });
     assert_eq!(*fake.deleted.lock().unwrap(), [test_event().to_string()]);
     let postponed = fake.postponed.lock().unwrap().clone();
     assert_eq!(postponed, [(message.to_string(), Duration::from_secs(20))], "its third receipt");
     fake.send(&message);
-    assert_eq!(worker.handle_batch().await.expect("a batch").handled, 1);
+    assert_eq!(worker.handle_batch().await.unwrap().handled, 1);
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
 }
 

@@ -41,22 +41,22 @@ impl Real {
             .build();
         let client = aws_sdk_sqs::Client::from_conf(config);
         let name = format!("uc-{}", SystemIds.uuid().as_simple());
-        let made = client.create_queue().queue_name(name).send().await.expect("a queue");
-        let url = made.queue_url.expect("its URL");
+        let made = client.create_queue().queue_name(name).send().await.unwrap();
+        let url = made.queue_url.unwrap();
         let told = client.get_queue_attributes().queue_url(&url);
-        let told = told.attribute_names(QueueAttributeName::QueueArn).send().await.expect("told");
-        let arn = told.attributes.expect("attributes")[&QueueAttributeName::QueueArn].clone();
+        let told = told.attribute_names(QueueAttributeName::QueueArn).send().await.unwrap();
+        let arn = told.attributes.unwrap()[&QueueAttributeName::QueueArn].clone();
         Some(Self { client, url, arn })
     }
 
     async fn set(&self, name: QueueAttributeName, value: &Value) {
         let set = self.client.set_queue_attributes().queue_url(&self.url);
-        set.attributes(name, value.to_string()).send().await.expect("set");
+        set.attributes(name, value.to_string()).send().await.unwrap();
     }
 
     pub async fn send(&self, body: impl ToString) {
         let sent = self.client.send_message().queue_url(&self.url).message_body(body.to_string());
-        sent.send().await.expect("sent");
+        sent.send().await.unwrap();
     }
 
     /// Has the bucket send its events here.
@@ -71,7 +71,7 @@ impl Real {
     async fn open(&self, url: &str, stranger: Option<&str>) -> Sqs {
         let id = stranger.map_or_else(|| variable("TEST_S3_ACCESS_KEY_ID"), str::to_owned);
         let settings = SqsSettings {
-            queue_url: url.parse().expect("a URL"),
+            queue_url: url.parse().unwrap(),
             endpoint: None,
             region: variable("TEST_S3_REGION"),
             credentials: S3Credentials::Static {
@@ -89,7 +89,7 @@ impl Real {
     pub async fn until_empty(&self) {
         let queue = self.open(&self.url, None).await;
         wait_for("an empty queue", async || {
-            let state = queue.state().await.expect("the state of the queue");
+            let state = queue.state().await.unwrap();
             (state.waiting + state.in_flight == 0).then_some(())
         })
         .await;
@@ -109,7 +109,7 @@ impl Real {
 
     pub async fn delete(self) {
         let deleted = self.client.delete_queue().queue_url(&self.url).send().await;
-        deleted.expect("deleted");
+        deleted.unwrap();
     }
 }
 
@@ -149,31 +149,31 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
 async fn a_real_queue_puts_off_redrives_and_says_why_it_refuses() {
     let Some(real) = Real::create().await else { return };
     let queue = real.open(&real.url, None).await;
-    assert!(queue.receive().await.expect("asked").is_empty());
+    assert!(queue.receive().await.unwrap().is_empty());
     real.send("one").await;
-    let first = queue.receive().await.expect("asked").remove(0);
+    let first = queue.receive().await.unwrap().remove(0);
     assert_eq!((first.body.as_str(), first.receives), ("one", 1));
-    assert_eq!(queue.state().await.expect("told").in_flight, 1);
-    queue.postpone(&first.receipt, Duration::ZERO).await.expect("put off");
-    let again = queue.receive().await.expect("asked").remove(0);
+    assert_eq!(queue.state().await.unwrap().in_flight, 1);
+    queue.postpone(&first.receipt, Duration::ZERO).await.unwrap();
+    let again = queue.receive().await.unwrap().remove(0);
     assert_eq!((again.id, again.receives), (first.id, 2));
-    assert_eq!(queue.delete(&[again.receipt]).await.expect("deleted"), 0);
-    assert!(!queue.state().await.expect("told").redrives);
+    assert_eq!(queue.delete(&[again.receipt]).await.unwrap(), 0);
+    assert!(!queue.state().await.unwrap().redrives);
 
-    let dead = Real::create().await.expect("another queue");
+    let dead = Real::create().await.unwrap();
     let policy = json!({"deadLetterTargetArn": dead.arn, "maxReceiveCount": "1"});
     real.set(QueueAttributeName::RedrivePolicy, &policy).await;
-    assert!(queue.state().await.expect("told").redrives);
+    assert!(queue.state().await.unwrap().redrives);
     real.send("garbage").await;
     let world = World::new().await;
     let worker = BucketEvents::new(world.app.clone(), Arc::new(queue.clone()));
-    assert_eq!(worker.handle_batch().await.expect("taken").poison, 1);
-    assert_eq!(queue.state().await.expect("told").in_flight, 1, "left to the redrive policy");
+    assert_eq!(worker.handle_batch().await.unwrap().poison, 1);
+    assert_eq!(queue.state().await.unwrap().in_flight, 1, "left to the redrive policy");
 
     let missing = real.open(&format!("{}-missing", real.url), None).await;
-    assert_eq!(missing.receive().await.expect_err("refused").kind(), "no_such_queue");
+    assert_eq!(missing.receive().await.unwrap_err().kind(), "no_such_queue");
     let stranger = real.open(&real.url, Some("stranger")).await;
-    assert_eq!(stranger.receive().await.expect_err("refused").kind(), "access_denied");
+    assert_eq!(stranger.receive().await.unwrap_err().kind(), "access_denied");
     dead.delete().await;
     real.delete().await;
 }
@@ -196,7 +196,7 @@ async fn the_service_stays_up_without_its_queue_and_doctor_says_so() {
     settings.extend(store.map(|(key, name)| (key.to_owned(), variable(name))));
     let check = async |settings: &[(String, String)]| {
         let output = run(&["doctor", "--json"], settings).await;
-        let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         (found["events"][0]["outcome"].clone(), found["events"][0]["saw"].clone())
     };
     let (outcome, saw) = check(&settings).await;

@@ -1,0 +1,57 @@
+//! The use cases of one process, as tests build them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::db::Db;
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::limits::MIN_PART_SIZE;
+use upload_coordinator::domain::{Clock, IdSource, Policy, PolicyName};
+use upload_coordinator::storage::Store;
+
+/// The parts of an [`App`]. A test changes the fields that it is about.
+pub struct AppParts {
+    pub db: Db,
+    /// The store `default`.
+    pub store: Store,
+    pub policies: BTreeMap<PolicyName, Policy>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
+    /// Of direct uploads, in bytes.
+    pub part_size: usize,
+}
+
+impl AppParts {
+    /// The default policies, real time, and the smallest parts that S3 takes.
+    pub fn new(db: Db, store: Store) -> Self {
+        Self {
+            db,
+            store,
+            policies: super::policies(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            part_size: usize::try_from(MIN_PART_SIZE).unwrap(),
+        }
+    }
+
+    pub fn build(self) -> Arc<App> {
+        let Self { db, store, policies, clock, ids, part_size } = self;
+        let stores = BTreeMap::from([("default".to_owned(), store)]);
+        let direct = DirectSettings::new(true, part_size);
+        Arc::new(App { db, stores, policies, clock, ids, direct })
+    }
+}
+
+/// Another process with the same stores, policies, clock and ids.
+pub fn replica_of(app: &App, db: Db) -> App {
+    App {
+        db,
+        stores: app.stores.clone(),
+        policies: app.policies.clone(),
+        clock: app.clock.clone(),
+        ids: app.ids.clone(),
+        direct: DirectSettings::new(app.direct.enabled, app.direct.part_size),
+    }
+}
