@@ -13,10 +13,10 @@ RULES = {
     "": r"Must not contain control characters|Must not be blank|Must be one of: "
     r"|Invalid type: floating point",
     # What was given out, what is configured, what the upload is.
-    "cursor": r"Must be a next_cursor of the same list",
+    "cursor": r"Must be the next_cursor of a page of the same list",
     "policy": r"There is no policy `",
     "id": r"The upload's strategy is \w+, not multipart|A direct upload has no URL",
-    "part_numbers": r"-?\d+ is (none of the parts|there twice)|Must be from 1 to \d+ numbers",
+    "part_numbers": r"-?\d+ (is not a part|occurs more than once)|Must be from 1 to \d+ numbers",
     # What the policy and the store take.
     "file": r"File|The form has",
     "size": r"File is (empty|larger)|A single PUT takes|A form upload takes|An upload in parts"
@@ -31,15 +31,15 @@ RULES = {
     # How orders, headers and ages are written.
     "ordering": r"Must be created_at, title or release_date",
     "Idempotency-Key": r"Must be 1 to 255 printable ASCII",
-    "Content-Digest": r"Must be such as sha-256=|Is of a whole form",
-    "Repr-Digest": r"Must be such as sha-256=|Is of a whole form",
-    "Content-MD5": r"Must be base64 of 16 bytes|Is of a whole form",
+    "Content-Digest": r"Must look like sha-256=|Covers the whole form",
+    "Repr-Digest": r"Must look like sha-256=|Covers the whole form",
+    "Content-MD5": r"Must be the base64 of 16 bytes|Covers the whole form",
     "older_than": r"Must be an age such as",
     # The optional bodies are documented as nullable.
     "body": r"Invalid type: null, expected a JSON object",
 }
 # Bodies whose form stands in no schema: events of any store, forms.
-DETAILS = r"not an event of a bucket|The form can't be read"
+DETAILS = r"not an event of a bucket|The form cannot be read|A part of the form has no valid header"
 
 
 def is_named(field, sentence):
