@@ -235,8 +235,8 @@ impl Tracks<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Deletes a track's row; its uploads stay until their objects are deleted. `false` if an
-    /// upload of it is not in a final state, or the owner has no such track.
+    /// Deletes a track's row; its uploads stay until their objects are deleted. Returns `false` if
+    /// one of its uploads is not in a final state, or if the owner has no such track.
     pub async fn delete(self, owner: &Owner, id: TrackId) -> Result<bool> {
         let txn = self.0.begin().await?;
         if lock(&txn, self.0.is_postgres(), owner, id).await?.is_none() {

@@ -88,8 +88,8 @@ impl Policy {
         Ok(())
     }
 
-    /// The media type to record for received bytes: the stored one if it fits the bytes, else an
-    /// allowed one that fits, else the best guess.
+    /// The media type to record for received bytes: the stored type if it is allowed and
+    /// fits the bytes, otherwise an allowed type that fits, otherwise the detected type.
     pub fn media_type(&self, received: &ReceivedObject<'_>) -> Option<String> {
         let stated = sniff::informative(received.content_type);
         let Some(found) = sniff::detect(received.head).filter(|found| !found.is_weak()) else {

@@ -61,8 +61,8 @@ impl<'a, B> File<'a, B> {
         }
     }
 
-    /// The checksum to record: the one that the client sent, else the one that the store keeps
-    /// too, else the SHA-256.
+    /// The checksum to record: the client's if it sent one, otherwise the store's if it keeps one,
+    /// otherwise the SHA-256.
     pub(super) fn checksum(self) -> Option<Checksum> {
         let sent = self.digests.into_iter().next().map(|(sum, _)| sum);
         sent.or_else(|| self.sum.map(Hasher::finish))

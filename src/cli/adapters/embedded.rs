@@ -32,7 +32,8 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
-    /// Starts the server of `storage.<name>`, or finds the one that uses its folder.
+    /// Starts the server of `storage.<name>`. If another process serves its folder already, uses
+    /// that server.
     pub async fn start(name: &str, store: &StoreConfig) -> anyhow::Result<Self> {
         let at = |key: &str| format!("storage.{name}.{key}");
         let file = access_file(&store.data_dir);

@@ -95,8 +95,8 @@ impl Engine {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// From here on each connection is tested before it is used: one that a thread of the server
-    /// opened ends with that thread.
+    /// Tests each connection before its use from now on. A connection ends with the thread that
+    /// opened it, and the threads of the server end during a shutdown.
     pub fn begin_shutdown(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
     }

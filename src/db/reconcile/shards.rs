@@ -30,7 +30,7 @@ use crate::domain::{RunId, Timestamp, Upload};
 /// The result of saving a batch.
 #[derive(Debug)]
 pub enum Batch {
-    /// All of it is committed. These are the uploads now.
+    /// The whole batch is committed. Contains the uploads as they are committed.
     Saved(Vec<Upload>),
     /// Nothing is written: other writers changed these first.
     Raced(Vec<usize>),
