@@ -10,6 +10,8 @@ pub struct Model {
     pub trigger: String,
     pub dry_run: bool,
     pub forced: bool,
+    pub accept_damage: i64,
+    pub adopt_bucket: bool,
     pub status: String,
     pub cancel_requested: bool,
     pub counters: Json,

@@ -16,6 +16,7 @@ mod m20261123_000009_idempotency;
 mod m20261127_000010_lists;
 mod m20261127_000011_lean_inserts;
 mod m20261127_000012_shard_window;
+mod m20261130_000020_damage;
 
 /// All steps.
 pub struct Migrator;
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000010_lists::Migration),
             Box::new(m20261127_000011_lean_inserts::Migration),
             Box::new(m20261127_000012_shard_window::Migration),
+            Box::new(m20261130_000020_damage::Migration),
         ]
     }
 }

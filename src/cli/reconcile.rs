@@ -1,5 +1,7 @@
 //! `reconcile`: runs once in the foreground.
 
+mod overrides;
+
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
+use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
 use crate::domain::run::{Finding, Mode, Progress, Run, RunRequest, RunStatus, Trigger};
@@ -35,8 +38,15 @@ pub struct ReconcileArgs {
     /// Print what would be done, object by object, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Continue where a run would stop because it marks missing or deletes too many.
+    /// Let the run mark missing, reject or delete up to N once verified uploads of each policy,
+    /// although no owner asked for it.
+    #[arg(long, value_name = "N")]
+    accept_damage: Option<u64>,
+    /// Write the marker again if the bucket lost it, and take the bucket as this database's own.
     #[arg(long)]
+    adopt_bucket: bool,
+    /// Replaced.
+    #[arg(long, hide = true)]
     force: bool,
     /// Print the run as JSON.
     #[arg(long)]
@@ -53,6 +63,12 @@ enum ModeArg {
 
 /// Runs once. The exit code is 0 if the run succeeded.
 pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<ExitCode> {
+    if args.force {
+        bail!(
+            "--force was replaced: --accept-damage N raises the damage limit to N, \
+             --adopt-bucket writes a lost marker again"
+        );
+    }
     let mut config = Config::load(file)?;
     // Log lines would break the progress bar, so they are hidden unless they are configured.
     if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
@@ -75,9 +91,11 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         },
         policy: args.policy.clone().map(PolicyName::new),
         dry_run: args.dry_run,
-        force: args.force,
+        accept_damage: args.accept_damage.unwrap_or_default(),
+        adopt_bucket: args.adopt_bucket,
         trigger: Trigger::Cli,
     };
+    confirm(&adapters.app, &request).await?;
     let run = match start(&reconciler, request).await? {
         Some(handle) => watch(&reconciler, handle).await?,
         None => bail!("interrupted"),
@@ -97,6 +115,17 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     }
     let succeeded = run.status == RunStatus::Succeeded;
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says what the request allows beyond the safety limits, and asks for consent on a terminal.
+async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
+    let overrides = overrides::overrides_of(app, request).await?;
+    let ask = move || {
+        let stdin = std::io::stdin();
+        let input = stdin.is_terminal().then(|| stdin.lock());
+        overrides::confirm(&overrides, input, &mut std::io::stderr())
+    };
+    tokio::task::spawn_blocking(ask).await?
 }
 
 /// Starts a run. A run whose process died is finished first; `None` if that was interrupted.

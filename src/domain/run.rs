@@ -220,10 +220,20 @@ pub struct RunRequest {
     pub policy: Option<PolicyName>,
     /// Whether the run only reports, and changes nothing.
     pub dry_run: bool,
-    /// Whether the damage limit is ignored.
-    pub force: bool,
+    /// How much damage the run may do, if that is more than the configured limit.
+    pub accept_damage: u64,
+    /// Whether a lost marker is written again.
+    pub adopt_bucket: bool,
     /// What started it.
     pub trigger: Trigger,
+}
+
+impl RunRequest {
+    /// A run over all policies, within the configured limits.
+    pub fn of(mode: Mode, trigger: Trigger) -> Self {
+        let (policy, dry_run) = (None, false);
+        Self { mode, policy, dry_run, accept_damage: 0, adopt_bucket: false, trigger }
+    }
 }
 
 /// A run.

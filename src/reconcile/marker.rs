@@ -24,15 +24,15 @@ pub enum BucketIdentity {
     Mismatch(String),
 }
 
-/// Reads a policy's marker, and writes it if this database never wrote one. With `force` a lost
-/// marker is written again; another database's marker is never replaced. A dry run writes
+/// Reads a policy's marker, and writes it if this database never wrote one. With `adopt_bucket` a
+/// lost marker is written again; another database's marker is never replaced. A dry run writes
 /// nothing.
 ///
 /// # Errors
 /// If the store or the database fails.
 pub(super) async fn check(
     target: Target<'_>,
-    force: bool,
+    adopt_bucket: bool,
     dry_run: bool,
 ) -> Result<BucketIdentity, AppError> {
     let Target { app, policy, store } = target;
@@ -54,10 +54,10 @@ pub(super) async fn check(
     // marker is lost or this is another bucket.
     let known = marker.is_recorded(bucket, prefix).await?
         || app.db.scan().has_seen_objects(&policy.name).await?;
-    if known && !force {
+    if known && !adopt_bucket {
         return Ok(BucketIdentity::Mismatch(format!(
             "policy `{}`: the marker `{key}` is not in bucket `{bucket}`: \
-             is it the right bucket? `reconcile --force` writes it again",
+             is it the right bucket? `reconcile --adopt-bucket` writes it again",
             policy.name
         )));
     }

@@ -102,8 +102,8 @@ pub async fn shards_of_run(
         let most = ROWS_PER_SHARD * u64::from(SHARD_COUNT);
         let open = app.db.scan().count_open(&policy.name, &window, most).await?;
         if open == 0 {
-            // A forced run writes a lost marker.
-            let finalizes = request.force || is_something_due(app, policy).await?;
+            // A run that adopts the bucket writes a lost marker.
+            let finalizes = request.adopt_bucket || is_something_due(app, policy).await?;
             return Ok(if finalizes { vec![shard(None, true)] } else { Vec::new() });
         }
         if open <= ROWS_PER_SHARD {

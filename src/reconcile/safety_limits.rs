@@ -9,6 +9,9 @@ use super::worker::{Target, WorkError};
 use crate::app::AppError;
 use crate::domain::run::{CandidateKind, RunRequest, RunShard};
 
+/// The most rows that are counted. SQL has no unsigned numbers.
+const MAX_COUNT: u64 = i64::MAX as u64 - 1;
+
 /// How much damage a run may do under one policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DamageLimit {
@@ -68,8 +71,8 @@ pub(super) struct SafetyLimits<'a> {
 impl SafetyLimits<'_> {
     /// Whether the bucket is the right one. Read once for each run and policy by a process.
     pub(super) async fn bucket_identity(&self) -> Result<&BucketIdentity, WorkError> {
-        let RunRequest { force, dry_run, .. } = *self.request;
-        let check = || marker::check(self.target, force, dry_run);
+        let RunRequest { adopt_bucket, dry_run, .. } = *self.request;
+        let check = || marker::check(self.target, adopt_bucket, dry_run);
         Ok(self.session.bucket_identity.get_or_try_init(check).await?)
     }
 
@@ -91,9 +94,6 @@ impl SafetyLimits<'_> {
 
     /// Stops the run early if too many objects seem to be missing.
     pub(super) async fn check_candidates(&self) -> Result<(), WorkError> {
-        if self.request.force {
-            return Ok(());
-        }
         let candidates = self.target.app.db.missing_candidates();
         let count = candidates.count(self.shard, CandidateKind::Missing).await;
         self.check_damage(count.map_err(AppError::from)?).await
@@ -110,7 +110,8 @@ impl SafetyLimits<'_> {
             // The whole due set, although a run deletes only a part of it: otherwise runs would
             // delete all of it in turns. No limit is above `max`, so one more is enough.
             let (policy, now) = (&self.target.policy.name, self.target.app.now());
-            let due = db.scan().count_due_damage(policy, now, self.damage.max + 1).await?;
+            let most = self.damage.max.max(self.request.accept_damage).min(MAX_COUNT);
+            let due = db.scan().count_due_damage(policy, now, most + 1).await?;
             let dry = db.missing_candidates().count(shard, CandidateKind::DueDamage).await?;
             Ok(missing + due + dry)
         };
@@ -118,19 +119,20 @@ impl SafetyLimits<'_> {
     }
 
     async fn check_damage(&self, count: u64) -> Result<(), WorkError> {
-        if count <= self.damage.lowest() || self.request.force {
+        if count <= self.damage.lowest().max(self.request.accept_damage) {
             return Ok(());
         }
         // Counted only now, because few runs come this far.
         let (db, name) = (&self.target.app.db, &self.target.policy.name);
         let verified = self.session.verified.get_or_try_init(|| db.scan().count_verified(name));
         let limit = self.damage.of(*verified.await.map_err(AppError::from)?);
+        let limit = limit.max(self.request.accept_damage);
         if count <= limit {
             return Ok(());
         }
         Err(WorkError::Stopped(format!(
             "policy `{name}`: more than {limit} once verified objects would be marked missing or \
-             deleted, and no owner asked for it; `--force` does it"
+             deleted, and no owner asked for it; `--accept-damage N` allows more"
         )))
     }
 }

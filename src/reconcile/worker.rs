@@ -60,7 +60,7 @@ impl Worker<'_> {
     /// # Errors
     /// If the damage limit is exceeded, the lease is lost, or the store or the database fails.
     pub(super) async fn work(&self) -> Result<ShardStatus, WorkError> {
-        // A forced run writes a lost marker, even if there is nothing else to do.
+        // A run that adopts the bucket writes a lost marker, even if there is nothing else to do.
         self.limits.bucket_identity().await?;
         let shard = self.progress.shard;
         if shard.stage == Stage::Compare

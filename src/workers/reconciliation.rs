@@ -22,7 +22,7 @@ impl Reconciliation {
     /// one. `scheduled_for` is the scheduled time, for a scheduled run.
     pub async fn tick(&self, trigger: Trigger, scheduled_for: Option<Timestamp>) {
         let mode = self.mode;
-        let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+        let request = RunRequest::of(mode, trigger);
         match self.reconciler.start_at(request, scheduled_for).await {
             // The run's row and the log say how it ended.
             Ok(handle) => drop(handle.wait().await),

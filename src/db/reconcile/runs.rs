@@ -329,14 +329,16 @@ async fn take_lock(
 
 fn to_row(run: &Run, scheduled_for: Option<Timestamp>) -> run::ActiveModel {
     let Run { id, request, status, counters, error, started_at, finished_at } = run;
-    let RunRequest { mode, policy, dry_run, force, trigger } = request;
+    let RunRequest { mode, policy, dry_run, accept_damage, adopt_bucket, trigger } = request;
     run::ActiveModel {
         id: Set(id.0),
         mode: Set(mode.name().to_owned()),
         policy: Set(policy.as_ref().map(|policy| policy.as_str().to_owned())),
         trigger: Set(trigger.name().to_owned()),
         dry_run: Set(*dry_run),
-        forced: Set(*force),
+        forced: Set(false),
+        accept_damage: Set(i64::try_from(*accept_damage).unwrap_or(i64::MAX)),
+        adopt_bucket: Set(*adopt_bucket),
         status: Set(status.name().to_owned()),
         cancel_requested: Set(false),
         counters: Set(serde_json::json!(counters)),
@@ -359,6 +361,8 @@ impl TryFrom<run::Model> for Run {
             trigger,
             dry_run,
             forced,
+            accept_damage,
+            adopt_bucket,
             status,
             cancel_requested: _,
             counters,
@@ -369,13 +373,16 @@ impl TryFrom<run::Model> for Run {
             deletions: _,
         } = row;
         let bad = |column| DbError::Corrupt { table: "reconcile_runs", column, id: id.to_string() };
+        // Runs of version 0.1 accepted all or nothing.
+        let accept_damage = if forced { i64::MAX } else { accept_damage };
         Ok(Self {
             id: RunId(id),
             request: RunRequest {
                 mode: mode.parse::<Mode>().map_err(|()| bad("mode"))?,
                 policy: policy.map(PolicyName::new),
                 dry_run,
-                force: forced,
+                accept_damage: u64::try_from(accept_damage).map_err(|_| bad("accept_damage"))?,
+                adopt_bucket: adopt_bucket || forced,
                 trigger: trigger.parse().map_err(|()| bad("trigger"))?,
             },
             status: status.parse().map_err(|()| bad("status"))?,

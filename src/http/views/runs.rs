@@ -37,7 +37,8 @@ pub struct RunView {
 impl From<Run> for RunView {
     fn from(run: Run) -> Self {
         let Run { id, request, status, counters, error, started_at, finished_at } = run;
-        let RunRequest { mode, policy: _, dry_run, force: _, trigger } = request;
+        let RunRequest { mode, policy: _, dry_run, accept_damage: _, adopt_bucket: _, trigger } =
+            request;
         Self {
             id: id.0,
             mode: mode.name(),

@@ -222,8 +222,16 @@ async fn every_invalid_field_of_a_run_is_named() {
         ("policy", json!({"mode": "audit", "policy": "none"})),
         ("dry_run", json!({"mode": "audit", "dry_run": "no"})),
         ("x", json!({"mode": "audit", "x": 1})),
+        ("accept_damage", json!({"mode": "audit", "accept_damage": -1})),
+        ("adopt_bucket", json!({"mode": "audit", "adopt_bucket": 1})),
     ] {
         server.send("POST", path, body).await.blames(field);
+    }
+    for force in [true, false] {
+        let gone = server.send("POST", path, json!({"mode": "audit", "force": force})).await;
+        gone.blames("force");
+        let sentence = gone.json()["errors"]["force"][0].to_string();
+        assert!(sentence.contains("accept_damage") && sentence.contains("adopt_bucket"));
     }
     let found = server.send("POST", &format!("{path}?wait=soon"), json!({"mode": "audit"})).await;
     found.blames("wait");

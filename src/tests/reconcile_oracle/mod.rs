@@ -211,7 +211,7 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
     let every = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { 1000 });
     let process = world.process(|settings| settings.save_every = every).await;
     let trigger = Trigger::Schedule;
-    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let request = RunRequest::of(mode, trigger);
     let id = process.start(request).await;
     // The drawn time decides where the kill hits; nothing waits for an effect here.
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
@@ -226,7 +226,7 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
 
 async fn run(world: &World, mode: Mode) -> Run {
     let trigger = Trigger::Schedule;
-    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let request = RunRequest::of(mode, trigger);
     world.reconciler.start(request).await.unwrap().wait().await
 }
 

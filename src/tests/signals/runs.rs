@@ -34,7 +34,7 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     let process = world.process(|settings| settings.save_every = Duration::ZERO).await;
     let trigger = Trigger::Api;
     let mode = Mode::Audit;
-    let request = RunRequest { mode, policy: None, dry_run: false, force: false, trigger };
+    let request = RunRequest::of(mode, trigger);
     let run = process.start(request).await;
     let path = format!("/api/admin/reconciliations/{run}/events");
     let mut stream = served.get(&path).send().await.unwrap();

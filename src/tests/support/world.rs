@@ -215,8 +215,7 @@ impl World {
     }
 
     pub async fn reconcile_with(&self, change: impl FnOnce(&mut RunRequest), mode: Mode) -> Run {
-        let mut request =
-            RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Api };
+        let mut request = RunRequest::of(mode, Trigger::Api);
         change(&mut request);
         self.reconciler.start(request).await.unwrap().wait().await
     }

@@ -1,6 +1,6 @@
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::domain::run::{Counters, Mode, RunStatus};
+use upload_coordinator::domain::run::{Counters, Mode, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Status, Upload};
 use upload_coordinator::reconcile::StartError;
 use upload_coordinator::storage::memory::{ListFault, Operation};
@@ -144,7 +144,7 @@ async fn bytes_put_by_the_url_of_a_cancelled_upload_are_deleted_again_and_again(
 }
 
 #[tokio::test]
-async fn losing_more_than_a_hundred_objects_stops_a_run_unless_it_is_forced() {
+async fn losing_more_than_a_hundred_objects_stops_a_run_unless_as_many_are_accepted() {
     let world = World::new().await;
     let mut all = Vec::new();
     for seed in 0..102 {
@@ -159,10 +159,18 @@ async fn losing_more_than_a_hundred_objects_stops_a_run_unless_it_is_forced() {
     let stopped = world.reconcile(Mode::Audit).await;
     assert_eq!(stopped.status, RunStatus::Stopped);
     assert_eq!(stopped.counters.missing, 0);
-    assert!(stopped.error.unwrap().contains("--force"));
+    assert!(stopped.error.unwrap().contains("--accept-damage"));
     assert_eq!(world.get(all[0].id).await.status(), Status::Uploaded);
-    let forced = world.reconcile_with(|request| request.force = true, Mode::Audit).await;
-    assert_eq!((forced.status, forced.counters.missing), (RunStatus::Succeeded, 101));
+    let other_override = |request: &mut RunRequest| request.adopt_bucket = true;
+    let too_few = |request: &mut RunRequest| request.accept_damage = 100;
+    for run in [
+        world.reconcile_with(other_override, Mode::Audit).await,
+        world.reconcile_with(too_few, Mode::Audit).await,
+    ] {
+        assert_eq!((run.status, run.counters.missing), (RunStatus::Stopped, 0));
+    }
+    let accepted = world.reconcile_with(|request| request.accept_damage = 101, Mode::Audit).await;
+    assert_eq!((accepted.status, accepted.counters.missing), (RunStatus::Succeeded, 101));
 }
 
 #[tokio::test]
@@ -187,11 +195,15 @@ async fn without_its_marker_no_absence_is_believed_and_nothing_is_deleted() {
         assert_eq!(world.get(lost.id).await.status(), Status::Uploaded);
         assert!(world.store.keys().contains(&removed.key.to_string()));
     }
-    let forced = world.reconcile_with(|request| request.force = true, Mode::Audit).await;
-    assert_eq!(forced.status, RunStatus::Stopped, "another's marker is never overruled");
+    let adopt = |request: &mut RunRequest| request.adopt_bucket = true;
+    let adopted = world.reconcile_with(adopt, Mode::Audit).await;
+    assert_eq!(adopted.status, RunStatus::Stopped, "another's marker is never overruled");
     world.store.delete("tracks/.instance").await.unwrap();
-    let forced = world.reconcile_with(|request| request.force = true, Mode::Audit).await;
-    assert_eq!(forced.status, RunStatus::Succeeded, "{:?}", forced.error);
+    let damage = |request: &mut RunRequest| request.accept_damage = 100;
+    let run = world.reconcile_with(damage, Mode::Audit).await;
+    assert_eq!(run.status, RunStatus::Stopped, "accepted damage adopts no bucket");
+    let adopted = world.reconcile_with(adopt, Mode::Audit).await;
+    assert_eq!(adopted.status, RunStatus::Succeeded, "{:?}", adopted.error);
     assert_eq!(world.get(lost.id).await.status(), Status::Missing);
 }
 
@@ -201,13 +213,7 @@ async fn one_run_of_a_mode_and_policy_at_a_time() {
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
     let gate = world.store.hold(Operation::List);
-    let request = || upload_coordinator::domain::run::RunRequest {
-        mode: Mode::Audit,
-        policy: None,
-        dry_run: false,
-        force: false,
-        trigger: upload_coordinator::domain::run::Trigger::Api,
-    };
+    let request = || RunRequest::of(Mode::Audit, Trigger::Api);
     let first = world.reconciler.start(request()).await.unwrap();
     let second = world.reconciler.start(request()).await;
     assert!(matches!(second, Err(StartError::Held(id)) if id == first.run.id));
@@ -223,13 +229,7 @@ async fn one_run_of_a_mode_and_policy_at_a_time() {
 async fn a_run_can_be_cancelled_while_the_store_hangs() {
     let world = World::new().await;
     let gate = world.store.hold(Operation::List);
-    let request = upload_coordinator::domain::run::RunRequest {
-        mode: Mode::Audit,
-        policy: None,
-        dry_run: false,
-        force: false,
-        trigger: upload_coordinator::domain::run::Trigger::Api,
-    };
+    let request = RunRequest::of(Mode::Audit, Trigger::Api);
     let handle = world.reconciler.start(request).await.unwrap();
     assert!(world.reconciler.cancel(handle.run.id).await.unwrap());
     let ended = handle.wait().await;

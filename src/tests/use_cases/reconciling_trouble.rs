@@ -98,13 +98,7 @@ async fn a_bucket_taken_away_during_a_run_loses_no_verified_upload() {
     world.pass(TimeDelta::seconds(1));
     let gate = world.store.hold(Operation::Head);
     // Its URL lives on without write-once, so it is looked at again.
-    let request = RunRequest {
-        mode: Mode::Incremental,
-        policy: None,
-        dry_run: false,
-        force: false,
-        trigger: Trigger::Api,
-    };
+    let request = RunRequest::of(Mode::Incremental, Trigger::Api);
     let run = world.reconciler.start(request).await.unwrap();
     gate.arrival().await;
     gate.let_through(1);

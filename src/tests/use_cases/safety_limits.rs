@@ -30,13 +30,7 @@ async fn overwritten(world: &World, count: usize) -> Vec<Upload> {
 
 /// An audit with other settings.
 async fn audit(world: &World, settings: ReconcileSettings, dry_run: bool) -> Run {
-    let request = RunRequest {
-        mode: Mode::Audit,
-        policy: None,
-        dry_run,
-        force: false,
-        trigger: Trigger::Api,
-    };
+    let request = RunRequest { dry_run, ..RunRequest::of(Mode::Audit, Trigger::Api) };
     let reconciler = Arc::new(Reconciler::new(world.app.clone(), settings));
     reconciler.start(request).await.unwrap().wait().await
 }

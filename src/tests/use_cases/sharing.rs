@@ -29,7 +29,7 @@ const LEASE: Duration = Duration::from_secs(30);
 
 fn audit() -> RunRequest {
     let trigger = Trigger::Api;
-    RunRequest { mode: Mode::Audit, policy: None, dry_run: false, force: false, trigger }
+    RunRequest::of(Mode::Audit, trigger)
 }
 
 /// A run of which one shard is claimed.

@@ -10,6 +10,10 @@ use crate::domain::run::{Mode, RunRequest, Trigger};
 use crate::domain::{Policy, PolicyName};
 use crate::http::extract::text::{self, REQUIRED, record_error};
 
+/// The sentence for a request that still has `force`.
+const FORCE_IS_GONE: &str = "`force` was replaced: `accept_damage` raises the damage limit to a \
+                             number, `adopt_bucket` writes a lost marker again";
+
 /// A run to start.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,8 +26,15 @@ pub struct RunBody {
     policy: Option<String>,
     /// Report findings without changing anything.
     dry_run: Option<bool>,
-    /// Continue where the safety limits would stop the run.
-    force: Option<bool>,
+    /// How many once verified uploads of each policy the run may mark missing, reject, or
+    /// delete, although no owner asked for it. The default is the configured limit.
+    #[schema(value_type = Option<u64>, example = 0)]
+    accept_damage: Option<u64>,
+    /// Write the marker again if the bucket lost it, and take the bucket as this database's own.
+    adopt_bucket: Option<bool>,
+    /// Gone.
+    #[schema(ignore)]
+    force: Option<serde_json::Value>,
 }
 
 impl RunBody {
@@ -32,7 +43,7 @@ impl RunBody {
         self,
         policies: &BTreeMap<PolicyName, Policy>,
     ) -> Result<RunRequest, FieldErrors> {
-        let Self { mode, policy, dry_run, force } = self;
+        let Self { mode, policy, dry_run, accept_damage, adopt_bucket, force } = self;
         let mut errors = FieldErrors::default();
         let policy = policy.map(PolicyName::new);
         if let Some(policy) = policy.as_ref().filter(|policy| !policies.contains_key(policy)) {
@@ -41,12 +52,16 @@ impl RunBody {
         let names = Mode::ALL.iter().copied().map(Mode::name);
         let mode = mode.ok_or(REQUIRED.to_owned()).and_then(|mode| text::one_of(names)(&mode));
         let mode = record_error(mode, "mode", &mut errors);
+        if force.is_some() {
+            errors.add("force", FORCE_IS_GONE);
+        }
         errors.clone().into_result()?;
         Ok(RunRequest {
             mode: mode.ok_or(errors)?,
             policy,
             dry_run: dry_run.unwrap_or_default(),
-            force: force.unwrap_or_default(),
+            accept_damage: accept_damage.unwrap_or_default(),
+            adopt_bucket: adopt_bucket.unwrap_or_default(),
             trigger: Trigger::Api,
         })
     }
