@@ -88,8 +88,7 @@ fn forget_peak() {
 async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
     marker::write_all(&app).await?;
     let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
-    let request =
-        RunRequest { mode, policy: None, dry_run: false, force: false, trigger: Trigger::Cli };
+    let request = RunRequest::of(mode, Trigger::Cli);
     // Incremental runs follow each other in one process, which has its connections, and whose
     // statements are prepared; PostgreSQL plans each anew the first five times. They are short:
     // one tells less than the median of some.
