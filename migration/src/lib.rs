@@ -5,6 +5,7 @@ pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 
 mod columns;
+pub mod level;
 mod m20261123_000001_uploads;
 mod m20261123_000002_reconcile;
 mod m20261123_000004_part_size;
@@ -17,6 +18,7 @@ mod m20261127_000010_lists;
 mod m20261127_000011_lean_inserts;
 mod m20261127_000012_shard_window;
 mod m20261130_000020_damage;
+mod m20261130_000020_schema;
 
 /// All steps.
 pub struct Migrator;
@@ -36,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000011_lean_inserts::Migration),
             Box::new(m20261127_000012_shard_window::Migration),
             Box::new(m20261130_000020_damage::Migration),
+            Box::new(m20261130_000020_schema::Migration),
         ]
     }
 }

@@ -36,8 +36,10 @@ impl App {
     }
 
     async fn check_migrations(&self) -> Result<(), Failure> {
-        let pending = self.db.pending_migrations().await.map_err(boxed)?;
-        if pending.is_empty() { Ok(()) } else { Err(pending.join(", ").into()) }
+        match self.db.schema().await.map_err(boxed)?.problem() {
+            Some(problem) => Err(problem.into()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::adapters;
 use crate::config::Config;
+use crate::db::Schema;
 
 /// The arguments of `migrate`.
 #[derive(Debug, Args)]
@@ -41,6 +42,15 @@ pub async fn run(file: Option<&Path>, args: &MigrateArgs) -> anyhow::Result<Exit
     }
     for (name, applied) in db.migrations().await? {
         println!("{} {name}", if applied { "applied" } else { "pending" });
+    }
+    match db.schema().await? {
+        Schema::Usable { newer: Some(level) } => {
+            println!("a newer version has migrated the database (level {level}); this one may run");
+        }
+        Schema::TooNew { min_level } => {
+            println!("only versions of schema level {min_level} or higher may run");
+        }
+        Schema::Usable { newer: None } | Schema::Pending(_) => {}
     }
     db.close().await?;
     Ok(ExitCode::SUCCESS)

@@ -77,10 +77,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     let _log = super::start_log(&config)?;
     config.require_stores()?;
     let db = adapters::database(&config).await?;
-    let pending = db.pending_migrations().await?;
-    if !pending.is_empty() {
-        bail!("{} migrations are pending: run `migrate up`", pending.len());
-    }
+    adapters::require_schema(&db).await?;
     let adapters = Adapters::connect(&config, db).await?;
     let settings = adapters::reconcile_settings(&config);
     let reconciler = Arc::new(Reconciler::new(Arc::clone(&adapters.app), settings));

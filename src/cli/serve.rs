@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 
 use super::adapters::{self, Adapters, tls};
@@ -35,10 +34,7 @@ pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCo
     if args.migrate {
         db.migrate_up().await?;
     }
-    let pending = db.pending_migrations().await?;
-    if !pending.is_empty() {
-        bail!("{} migrations are pending: run `migrate up`, or `serve --migrate`", pending.len());
-    }
+    adapters::require_schema(&db).await?;
     let adapters = Adapters::connect(&config, db).await?;
     Service::start(&config, adapters, false).await?.until_stopped().await?;
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::TimeDelta;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -99,9 +99,7 @@ pub async fn run(file: Option<&Path>, args: &TokenArgs) -> anyhow::Result<ExitCo
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
     let db = adapters::database(&config).await?;
-    if !db.pending_migrations().await?.is_empty() {
-        bail!("migrations are pending: run `migrate up` first");
-    }
+    adapters::require_schema(&db).await?;
     let code = act(&db, &args.action).await;
     db.close().await?;
     code

@@ -20,8 +20,6 @@
 
 use std::sync::Arc;
 
-use migration::{Migrator, MigratorTrait as _};
-
 pub mod api_keys;
 mod cursor_key;
 mod engine;
@@ -29,6 +27,7 @@ pub mod idempotency;
 pub mod multipart_aborts;
 pub mod reconcile;
 pub mod retention;
+mod schema;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -39,6 +38,7 @@ pub mod webhooks;
 pub use engine::connect::DbSettings;
 pub use engine::error::{DbError, Result};
 pub use engine::pagination::{Cursor, CursorKey, Page};
+pub use schema::Schema;
 
 use api_keys::ApiKeys;
 use engine::pool::Engine;
@@ -185,30 +185,32 @@ impl Db {
         self.engine.begin_shutdown();
     }
 
-    /// Applies all pending migrations.
+    /// Whether this version may run on the database.
+    pub async fn schema(&self) -> Result<Schema> {
+        schema::check(&self.engine).await
+    }
+
+    /// Applies all pending migrations. Does nothing if a newer version has migrated the database.
     pub async fn migrate_up(&self) -> Result<()> {
-        Ok(Migrator::up(&self.engine.write, None).await?)
+        schema::up(&self.engine).await
     }
 
     /// Reverts the newest `steps` migrations.
+    ///
+    /// # Errors
+    /// [`DbError::NewerSchema`] if a newer version has applied others.
     pub async fn migrate_down(&self, steps: u32) -> Result<()> {
-        Ok(Migrator::down(&self.engine.write, Some(steps)).await?)
+        schema::down(&self.engine, steps).await
     }
 
-    /// Every migration's name, and whether it was applied.
+    /// Every migration's name, and whether it was applied. Those of newer versions come last.
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>> {
-        let pending = self.pending_migrations().await?;
-        let all = Migrator::migrations();
-        Ok(all
-            .iter()
-            .map(|step| (step.name().to_owned(), !pending.iter().any(|name| name == step.name())))
-            .collect())
+        schema::migrations(&self.engine).await
     }
 
-    /// The names of the migrations that were not applied yet.
+    /// The names of this version's migrations that were not applied yet.
     pub async fn pending_migrations(&self) -> Result<Vec<String>> {
-        let pending = Migrator::get_pending_migrations_read_only(&self.engine.read).await?;
-        Ok(pending.iter().map(|step| step.name().to_owned()).collect())
+        schema::pending(&self.engine).await
     }
 
     /// Closes all connections.

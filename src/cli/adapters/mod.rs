@@ -13,7 +13,7 @@ pub mod trace_collector;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 
 use crate::app::retention::Retention;
@@ -46,6 +46,14 @@ pub async fn database(config: &Config) -> anyhow::Result<Db> {
     };
     let db = Db::connect(&settings).await;
     db.with_context(|| format!("database.url: can't open {}", config.database.url.masked()))
+}
+
+/// Refuses a database whose schema this version can't work with.
+pub async fn require_schema(db: &Db) -> anyhow::Result<()> {
+    match db.schema().await?.problem() {
+        Some(problem) => bail!("{problem}"),
+        None => Ok(()),
+    }
 }
 
 /// What holds resources while a command runs.

@@ -73,6 +73,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
     }
     let db = adapters::database(&config).await?;
     db.migrate_up().await?;
+    adapters::require_schema(&db).await?;
     let adapters = Adapters::connect(&config, db).await?;
     let ready = Ready::of(&adapters, &database_url)?;
     let service = Service::start(&config, adapters, true).await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::cli::adapters;
 use crate::config::Config;
-use crate::db::Db;
+use crate::db::{Db, DbError, Schema};
 use crate::storage::probe::Check;
 use crate::telemetry::chain;
 
@@ -40,20 +40,30 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
 }
 
 async fn migrations(db: &Db) -> Check {
-    let all = match db.migrations().await {
-        Ok(all) => all,
-        Err(error) => {
-            let mend = "Check that it is the right database, and not that of a newer version.";
-            return Check::fail("migrations", chain(&error), mend);
+    const NAME: &str = "migrations";
+    let all = async { Ok::<_, DbError>((db.schema().await?, db.migrations().await?.len())) };
+    match all.await {
+        Ok((Schema::Usable { newer: None }, all)) => {
+            Check::pass(NAME, format!("all {all} are applied"))
         }
-    };
-    let pending: Vec<_> =
-        all.iter().filter(|(_, applied)| !applied).map(|(name, _)| name.as_str()).collect();
-    if pending.is_empty() {
-        return Check::pass("migrations", format!("all {} are applied", all.len()));
+        Ok((Schema::Usable { newer: Some(level) }, _)) => Check::pass(
+            NAME,
+            format!("a newer version has migrated the database (level {level}); this one may run"),
+        ),
+        Ok((Schema::Pending(names), all)) => {
+            let saw = format!("{} of {all} are pending: {}", names.len(), names.join(", "));
+            Check::fail(NAME, saw, "Apply them: `upload-coordinator migrate up`.")
+        }
+        Ok((Schema::TooNew { min_level }, _)) => Check::fail(
+            NAME,
+            format!("only versions of schema level {min_level} or higher may run"),
+            "Run the newer version that has migrated the database.",
+        ),
+        Err(error) => {
+            let mend = "Check that it is the right database.";
+            Check::fail(NAME, chain(&error), mend)
+        }
     }
-    let saw = format!("{} of {} are pending: {}", pending.len(), all.len(), pending.join(", "));
-    Check::fail("migrations", saw, "Apply them: `upload-coordinator migrate up`.")
 }
 
 fn sqlite_file(url: &str) -> Option<&Path> {

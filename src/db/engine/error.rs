@@ -35,6 +35,9 @@ pub enum DbError {
         /// How many.
         limit: u64,
     },
+    /// A newer version has migrated the database.
+    #[error("the database has migrations of a newer version: run that version's `migrate down`")]
+    NewerSchema,
     /// The address can't be used.
     #[error("database.url: {0}")]
     Url(String),

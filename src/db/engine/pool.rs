@@ -117,6 +117,15 @@ impl Engine {
         self.write.get_database_backend() == DbBackend::Postgres
     }
 
+    /// The most connections of the pool that reads.
+    pub fn max_connections(&self) -> u32 {
+        if self.is_postgres() {
+            self.read.get_postgres_connection_pool().options().get_max_connections()
+        } else {
+            self.read.get_sqlite_connection_pool().options().get_max_connections()
+        }
+    }
+
     /// All rows of a page, read on the runtime that opened the database: unpacking them takes a
     /// while, and a server thread would delay its other connections meanwhile. Dropping the
     /// caller cancels the read.

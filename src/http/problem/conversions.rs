@@ -15,9 +15,11 @@ impl From<DbError> for ApiError {
                 return Self::saying(Code::QuotaExceeded, error.to_string());
             }
             DbError::Unavailable(_) | DbError::Busy => Code::Unavailable,
-            DbError::Statement(_) | DbError::Corrupt { .. } | DbError::Clock | DbError::Url(_) => {
-                Code::Internal
-            }
+            DbError::Statement(_)
+            | DbError::Corrupt { .. }
+            | DbError::Clock
+            | DbError::NewerSchema
+            | DbError::Url(_) => Code::Internal,
         };
         Self::new(code).because(error)
     }

@@ -9,3 +9,4 @@ mod multipart;
 mod outage;
 mod replicas;
 mod tls;
+mod upgrade;

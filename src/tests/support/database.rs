@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, Database};
+use sea_orm::{ConnectionTrait as _, Database, Statement};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use upload_coordinator::db::{Db, DbSettings};
@@ -46,6 +46,37 @@ impl TestDatabase {
         let db = self.connect().await;
         db.migrate_up().await.unwrap();
         db
+    }
+}
+
+/// What a newer version does to a database.
+impl TestDatabase {
+    /// The level of the schema.
+    pub async fn level(&self) -> i32 {
+        let connection = Database::connect(&self.url).await.unwrap();
+        let sql = "SELECT level FROM schema";
+        let statement = Statement::from_string(connection.get_database_backend(), sql);
+        let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+        connection.close().await.unwrap();
+        row.try_get("", "level").unwrap()
+    }
+
+    /// Records a migration that this version does not know.
+    pub async fn add_migration(&self, name: &str) {
+        self.execute(&format!("INSERT INTO seaql_migrations VALUES ('{name}', 0)")).await;
+    }
+
+    /// Records the levels of another version.
+    pub async fn set_levels(&self, level: i32, min_level: i32) {
+        let sql = format!("UPDATE schema SET level = {level}, min_level = {min_level}");
+        self.execute(&sql).await;
+    }
+
+    /// Executes a statement past the service.
+    pub async fn execute(&self, sql: &str) {
+        let connection = Database::connect(&self.url).await.unwrap();
+        connection.execute_unprepared(sql).await.unwrap();
+        connection.close().await.unwrap();
     }
 }
 

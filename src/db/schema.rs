@@ -1,0 +1,198 @@
+//! Whether this version may run on a database, and the migrations.
+//!
+//! The table `schema` says which versions can work with it (`migration::level`). It is read first,
+//! and a newer schema is accepted or refused by it alone: replicas of the version before keep
+//! running while and after a newer version migrates.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use migration::level::{self, FIRST_LEVEL, LEVEL, Level, NEEDED_LEVEL};
+use migration::{Migrator, MigratorTrait as _};
+use sea_orm::{
+    ConnectionTrait as _, DatabaseTransaction, DbBackend, Statement, TransactionTrait as _,
+};
+
+use super::engine::error::{DbError, Result};
+use super::engine::pool::Engine;
+
+/// The key of the advisory lock that a migrating process holds on PostgreSQL. Any constant number
+/// that no other program uses.
+const MIGRATION_LOCK: i64 = 0x7570_6c6f_6164_0001;
+
+/// Pause between two attempts to take that lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether this version may run on the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schema {
+    /// It may.
+    Usable {
+        /// The level of the database, if that is newer than this version's.
+        newer: Option<i32>,
+    },
+    /// Not before these migrations are applied.
+    Pending(Vec<String>),
+    /// A newer version has changed the database so that this one can't work with it.
+    TooNew {
+        /// The lowest level of a version that can.
+        min_level: i32,
+    },
+}
+
+impl Schema {
+    /// Why this version may not run, as a sentence with the fix.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::Usable { .. } => None,
+            Self::Pending(names) => Some(format!(
+                "{} migrations are pending: run `migrate up`, or `serve --migrate`",
+                names.len()
+            )),
+            Self::TooNew { min_level } => Some(format!(
+                "the database was migrated by a newer version and needs a version of schema level \
+                 {min_level} or higher, this one has {LEVEL}: run the newer version"
+            )),
+        }
+    }
+}
+
+/// What the levels alone say; `None` if the names of the migrations decide.
+fn by_level(needed: i32, own: i32, found: Level) -> Option<Schema> {
+    if found.min_level > own {
+        Some(Schema::TooNew { min_level: found.min_level })
+    } else if found.level > own {
+        Some(Schema::Usable { newer: Some(found.level) })
+    } else if found.level >= needed && found.level < own {
+        // The schema of the version before, whose replicas are still running.
+        Some(Schema::Usable { newer: None })
+    } else {
+        None
+    }
+}
+
+pub(super) async fn check(engine: &Engine) -> Result<Schema> {
+    if let Some(found) = level::read(&engine.read).await?
+        && let Some(decided) = by_level(NEEDED_LEVEL, LEVEL, found)
+    {
+        return Ok(decided);
+    }
+    let pending = pending(engine).await?;
+    let usable = Schema::Usable { newer: None };
+    Ok(if pending.is_empty() { usable } else { Schema::Pending(pending) })
+}
+
+/// Every migration of this version, and whether it was applied; then those of other versions.
+pub(super) async fn migrations(engine: &Engine) -> Result<Vec<(String, bool)>> {
+    let mut applied = level::applied(&engine.read).await?;
+    let own = names().map(|name| {
+        let found = applied.remove(&name);
+        (name, found)
+    });
+    let mut all: Vec<_> = own.collect();
+    all.extend(applied.into_iter().map(|name| (name, true)));
+    Ok(all)
+}
+
+/// The migrations of this version that were not applied yet. Others are ignored.
+pub(super) async fn pending(engine: &Engine) -> Result<Vec<String>> {
+    let applied = level::applied(&engine.read).await?;
+    Ok(names().filter(|name| !applied.contains(name)).collect())
+}
+
+fn names() -> impl Iterator<Item = String> {
+    Migrator::migrations().into_iter().map(|step| step.name().to_owned())
+}
+
+/// Applies all pending migrations. Does nothing if a newer version has migrated the database.
+pub(super) async fn up(engine: &Engine) -> Result<()> {
+    let lock = lock(engine).await?;
+    let found = level::read(&engine.write).await?;
+    if found.is_some_and(|found| found.level > LEVEL || found.min_level > LEVEL) {
+        tracing::info!("a newer version has migrated the database: nothing to do");
+        return Ok(());
+    }
+    let pending = pending(engine).await?;
+    if !pending.is_empty() {
+        if found.is_some() {
+            level::announce(&engine.write).await?;
+        }
+        Migrator::up(&engine.write, None).await?;
+    }
+    level::record(&engine.write).await?;
+    if let Some(lock) = lock {
+        lock.commit().await?;
+    }
+    Ok(())
+}
+
+/// Reverts the newest `steps` migrations.
+///
+/// # Errors
+/// [`DbError::NewerSchema`] if a newer version has applied others.
+pub(super) async fn down(engine: &Engine, steps: u32) -> Result<()> {
+    let lock = lock(engine).await?;
+    let found = level::read(&engine.write).await?;
+    let own: BTreeSet<_> = names().collect();
+    let others = level::applied(&engine.write).await?.into_iter().any(|name| !own.contains(&name));
+    let level = found.map_or(FIRST_LEVEL, |found| found.level);
+    if others || level > LEVEL {
+        return Err(DbError::NewerSchema);
+    }
+    if found.is_some() {
+        level::reset(&engine.write).await?;
+    }
+    Migrator::down(&engine.write, Some(steps)).await?;
+    if let Some(lock) = lock {
+        lock.commit().await?;
+    }
+    Ok(())
+}
+
+/// Waits until no other process migrates. Several replicas may start with `serve --migrate` at the
+/// same time. The lock ends with its transaction.
+///
+/// The waiting process asks again and again instead of blocking: a blocked statement would hold a
+/// snapshot, for which `CREATE INDEX CONCURRENTLY` waits.
+async fn lock(engine: &Engine) -> Result<Option<DatabaseTransaction>> {
+    // `SQLite` is used by one process. With one connection there is none left to migrate with.
+    if !engine.is_postgres() || engine.max_connections() < 2 {
+        return Ok(None);
+    }
+    loop {
+        let txn = engine.write.begin().await?;
+        let sql = format!("SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK}) AS locked");
+        let row = txn.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await?;
+        if row.is_some_and(|row| row.try_get("", "locked").unwrap_or(false)) {
+            return Ok(Some(txn));
+        }
+        txn.rollback().await?;
+        tracing::info!("waiting for another process that migrates the database");
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_levels_decide_which_versions_run_side_by_side() {
+        let found = |level, min_level| Level { level, min_level };
+        let older = Some(Schema::Usable { newer: None });
+        for (needed, own, found, expected) in [
+            // A newer version has migrated, and allows this one or not.
+            (2, 2, found(3, 2), Some(Schema::Usable { newer: Some(3) })),
+            (2, 2, found(3, 3), Some(Schema::TooNew { min_level: 3 })),
+            // It has begun to migrate.
+            (2, 2, found(2, 3), Some(Schema::TooNew { min_level: 3 })),
+            // This version on the schema of the one before.
+            (2, 3, found(2, 2), older),
+            (3, 3, found(2, 2), None),
+            (2, 2, found(2, 2), None),
+            (2, 2, found(1, 1), None),
+        ] {
+            assert_eq!(by_level(needed, own, found), expected, "{needed} {own} {found:?}");
+        }
+    }
+}
