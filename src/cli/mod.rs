@@ -20,9 +20,11 @@ pub mod doctor;
 pub mod embedded;
 pub mod migrate;
 pub mod openapi;
+pub mod patience;
 pub mod reconcile;
 pub mod serve;
 pub mod service;
+pub mod shutdown;
 pub mod token;
 
 use adapters::trace_collector::Collector;

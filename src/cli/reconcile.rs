@@ -14,6 +14,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
+use super::patience::Patience;
+use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
@@ -78,7 +80,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     config.require_stores()?;
     let db = adapters::database(&config).await?;
     adapters::require_schema(&db).await?;
-    let adapters = Adapters::connect(&config, db).await?;
+    let adapters = Adapters::connect(&config, db, &Patience::none()).await?;
     let settings = adapters::reconcile_settings(&config);
     let reconciler = Arc::new(Reconciler::new(Arc::clone(&adapters.app), settings));
     let request = RunRequest {
@@ -93,8 +95,9 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
-    let run = match start(&reconciler, request).await? {
-        Some(handle) => watch(&reconciler, handle).await?,
+    let patience = config.server.shutdown_timeout.get() + CLOSING;
+    let run = match start(&reconciler, request, patience).await? {
+        Some(handle) => watch(&reconciler, handle, patience).await?,
         None => bail!("interrupted"),
     };
     reconciler.shut_down().await;
@@ -129,6 +132,7 @@ async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
 async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
+    patience: Duration,
 ) -> anyhow::Result<Option<RunHandle>> {
     loop {
         let held = match reconciler.start(request.clone()).await {
@@ -141,19 +145,24 @@ async fn start(
         }
         tracing::info!(run = %held, "finishing this run first, because its process died");
         if let Some(handle) = reconciler.join(held).await
-            && watch(reconciler, handle).await?.status == RunStatus::Cancelled
+            && watch(reconciler, handle, patience).await?.status == RunStatus::Cancelled
         {
             return Ok(None);
         }
     }
 }
 
-/// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels it.
-async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Result<Run> {
+/// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels it, and the
+/// process ends `patience` later at the latest.
+async fn watch(
+    reconciler: &Arc<Reconciler>,
+    handle: RunHandle,
+    patience: Duration,
+) -> anyhow::Result<Run> {
     let bar = std::io::stderr().is_terminal().then(bar);
     let id = handle.run.id;
     let mut ticks = tokio::time::interval(TICK);
-    let mut stop = std::pin::pin!(super::service::stop_signal());
+    let mut signals = StopSignals::listen()?;
     let mut ended = std::pin::pin!(handle.wait());
     let run = loop {
         tokio::select! {
@@ -164,10 +173,13 @@ async fn watch(reconciler: &Arc<Reconciler>, handle: RunHandle) -> anyhow::Resul
                     show(bar, &progress);
                 }
             }
-            stopped = &mut stop => {
-                stopped?;
-                reconciler.cancel(id).await?;
-                break ended.await;
+            () = signals.next() => {
+                let shutdown = Shutdown::begin(patience, signals)?;
+                let cancelled = async {
+                    reconciler.cancel(id).await?;
+                    anyhow::Ok(ended.await)
+                };
+                break shutdown.track("the run", cancelled).await?;
             }
         }
     };

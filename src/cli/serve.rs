@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::adapters::{self, Adapters, tls};
+use super::patience::Patience;
 use super::service::Service;
 use crate::config::Config;
 
@@ -30,12 +31,17 @@ pub async fn run(file: Option<&Path>, args: &ServeArgs) -> anyhow::Result<ExitCo
     let config = Config::load(file)?;
     let _log = super::start_log(&config)?;
     check(&config)?;
-    let db = adapters::database(&config).await?;
-    if args.migrate {
-        db.migrate_up().await?;
-    }
-    adapters::require_schema(&db).await?;
-    let adapters = Adapters::connect(&config, db).await?;
-    Service::start(&config, adapters, false).await?.until_stopped().await?;
+    let patience = Patience::of(config.server.start_timeout.get());
+    let open = async || {
+        let db = adapters::database(&config).await?;
+        if args.migrate {
+            db.migrate_up().await?;
+        }
+        adapters::require_schema(&db).await?;
+        Ok(db)
+    };
+    let db = patience.until_available("the database", open).await?;
+    let adapters = Adapters::connect(&config, db, &patience).await?;
+    Service::start(&config, adapters, &patience, false).await?.until_stopped().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,29 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::adapters::{self, Adapters};
+use super::patience::Patience;
+use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::config::Config;
-use crate::http::{self, HttpSettings, HttpState};
+use crate::http::{self, Draining, HttpSettings, HttpState};
 use crate::reconcile::{Reconciler, marker};
 use crate::telemetry::metrics;
 use crate::workers::Workers;
-
-/// Waits for SIGTERM or Ctrl-C.
-pub async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("can't listen for Ctrl-C"),
-    }
-}
 
 /// A running service.
 pub struct Service {
     addr: SocketAddr,
     adapters: Adapters,
     workers: Workers,
+    draining: Draining,
+    drain_delay: Duration,
     shutdown_timeout: Duration,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     handle: actix_web::dev::ServerHandle,
@@ -35,12 +29,19 @@ pub struct Service {
 
 impl Service {
     /// Starts the HTTP server and the workers; `demo` adds the page to try the service.
-    pub async fn start(config: &Config, adapters: Adapters, demo: bool) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: &Config,
+        adapters: Adapters,
+        patience: &Patience,
+        demo: bool,
+    ) -> anyhow::Result<Self> {
         let bind = config.server.bind;
         if config.telemetry.metrics {
             metrics::install().context("telemetry.metrics")?;
         }
-        marker::write_all(&adapters.app).await.context("the markers of the buckets")?;
+        let markers =
+            async || marker::write_all(&adapters.app).await.context("the markers of the buckets");
+        patience.until_available("the database and the stores", markers).await?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
         let addr = listener.local_addr().context("server.bind")?;
@@ -48,7 +49,9 @@ impl Service {
         let settings = adapters::reconcile_settings(config);
         let reconciler = Arc::new(Reconciler::new(Arc::clone(&app), settings));
         let security = adapters::security::security_config(config, &app).await?;
-        let state = HttpState { app, reconciler: Arc::clone(&reconciler) };
+        let draining = Draining::default();
+        let state =
+            HttpState { app, reconciler: Arc::clone(&reconciler), draining: draining.clone() };
         let settings = HttpSettings {
             shutdown_timeout: config.server.shutdown_timeout.get(),
             json_limit: config.limits.json_body.as_usize(),
@@ -62,8 +65,18 @@ impl Service {
         let settings = adapters::workers(config).await?;
         let workers = Workers::start(&reconciler, settings).await.context("reconcile.schedule")?;
         let shutdown_timeout = config.server.shutdown_timeout.get();
+        let drain_delay = config.server.drain_delay.get();
         tracing::info!(%addr, "serving");
-        Ok(Self { addr, adapters, workers, shutdown_timeout, server, handle })
+        Ok(Self {
+            addr,
+            adapters,
+            workers,
+            draining,
+            drain_delay,
+            shutdown_timeout,
+            server,
+            handle,
+        })
     }
 
     /// The address that the server listens on.
@@ -71,23 +84,35 @@ impl Service {
         self.addr
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then shuts down in order: the workers and the requests
-    /// under way, the stores, the database.
+    /// Serves until SIGTERM or Ctrl-C, then shuts down in order: `readyz` fails for
+    /// `server.drain_delay`, then the workers and the requests under way end, the stores, the
+    /// database. A deadline, or a second signal, ends the process whatever hangs.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
-        let Self { adapters, workers, shutdown_timeout, mut server, handle, .. } = self;
+        let Self { adapters, workers, draining, drain_delay, shutdown_timeout, handle, .. } = self;
+        let mut server = self.server;
+        let mut signals = StopSignals::listen()?;
         let ended = tokio::select! {
-            signal = stop_signal() => { signal?; None }
+            () = signals.next() => None,
             ended = &mut server => Some(ended),
         };
+        let drain_delay = if ended.is_none() { drain_delay } else { Duration::ZERO };
+        let shutdown = Shutdown::begin(drain_delay + shutdown_timeout + CLOSING, signals)?;
+        draining.begin();
+        if !drain_delay.is_zero() {
+            tracing::info!(seconds = drain_delay.as_secs_f64(), "draining: readyz fails");
+            tokio::time::sleep(drain_delay).await;
+        }
         tracing::info!("stopping");
         // Long polls and event streams would delay the end of the server.
         adapters.app.db.end();
         // The server accepts no new requests from here on and finishes the others.
         let stopping = handle.stop(true);
-        workers.stop(shutdown_timeout).await;
-        stopping.await;
+        tokio::join!(
+            shutdown.track("background work", workers.stop(shutdown_timeout)),
+            shutdown.track("requests", stopping),
+        );
         let ended = if let Some(ended) = ended { ended } else { server.await };
-        adapters.close().await;
+        shutdown.track("connections to the database and the stores", adapters.close()).await;
         tracing::info!("stopped");
         ended.context("the server task panicked")?.context("the server failed")
     }

@@ -15,8 +15,12 @@ pub struct ServerConfig {
     /// The address to listen on; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub bind: SocketAddr,
+    /// How long `serve` waits at start for the database and the stores.
+    pub start_timeout: ConfigDuration,
     /// Time that requests in progress have to finish when the service stops.
     pub shutdown_timeout: ConfigDuration,
+    /// Time between the signal to stop and the end of the listener, in which `readyz` fails.
+    pub drain_delay: ConfigDuration,
     /// The origins whose pages may call the API. `*` is all, an empty list is none.
     #[serde(deserialize_with = "value::list")]
     pub cors_origins: Vec<String>,
@@ -66,7 +70,9 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            start_timeout: ConfigDuration::from_secs(60),
             shutdown_timeout: ConfigDuration::from_secs(30),
+            drain_delay: ConfigDuration::from_secs(0),
             cors_origins: Vec::new(),
             tls: TlsConfig::default(),
         }

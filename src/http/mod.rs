@@ -45,7 +45,7 @@ mod single_flight;
 pub mod state;
 pub mod views;
 
-pub use state::{EventAuth, HttpSettings, HttpState, SecurityConfig};
+pub use state::{Draining, EventAuth, HttpSettings, HttpState, SecurityConfig};
 
 use api::NativeApi;
 use family::ApiFamily;

@@ -1,6 +1,7 @@
 //! What the server shares with its handlers, extractors and middleware.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -23,6 +24,24 @@ pub struct HttpState {
     pub app: Arc<App>,
     /// Starts reconciliation runs.
     pub reconciler: Arc<Reconciler>,
+    /// Whether the service is about to stop.
+    pub draining: Draining,
+}
+
+/// Whether the service is about to stop: it still serves requests, but is not ready for more.
+#[derive(Debug, Default, Clone)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    /// The service is about to stop.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Limits and options of the server.

@@ -73,6 +73,13 @@ pub enum StoreError {
     Body(#[source] Source),
 }
 
+impl StoreError {
+    /// Whether the same call may succeed later without a change by an operator.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
 /// The cause of an error.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 

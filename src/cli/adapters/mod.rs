@@ -16,6 +16,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 
+use super::patience::Patience;
 use crate::app::retention::Retention;
 use crate::app::webhooks::Endpoint;
 use crate::app::{App, DirectSettings};
@@ -67,7 +68,7 @@ pub struct Adapters {
 
 impl Adapters {
     /// Connects to the stores and builds the use cases. The database must be migrated.
-    pub async fn connect(config: &Config, db: Db) -> anyhow::Result<Self> {
+    pub async fn connect(config: &Config, db: Db, patience: &Patience) -> anyhow::Result<Self> {
         config.require_stores()?;
         let http = http_client();
         let mut stores = BTreeMap::new();
@@ -75,7 +76,9 @@ impl Adapters {
         let mut embedded = Vec::new();
         for (name, store) in config.stores_in_use() {
             let opened = OpenedStore::open(name, store, &http).await?;
-            stores.insert(name.to_owned(), MeteredStore::wrap(opened.ready(name, config).await?));
+            let ready = async || opened.ready(name, config).await;
+            let store = patience.until_available(&format!("storage.{name}"), ready).await?;
+            stores.insert(name.to_owned(), MeteredStore::wrap(store));
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
         }

@@ -11,6 +11,7 @@ use clap::Args;
 
 use self::data_lock::DataLock;
 use super::adapters::{self, Adapters};
+use super::patience::Patience;
 use super::service::Service;
 use crate::config::Config;
 use crate::storage::s3::DEFAULT_REGION;
@@ -74,9 +75,9 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
     let db = adapters::database(&config).await?;
     db.migrate_up().await?;
     adapters::require_schema(&db).await?;
-    let adapters = Adapters::connect(&config, db).await?;
+    let adapters = Adapters::connect(&config, db, &Patience::none()).await?;
     let ready = Ready::of(&adapters, &database_url)?;
-    let service = Service::start(&config, adapters, true).await?;
+    let service = Service::start(&config, adapters, &Patience::none(), true).await?;
     let ready = Ready { url: format!("http://{}", service.addr()), ..ready };
     println!("{}", ready.welcome());
     if let Some(path) = &args.ready_file {

@@ -1,6 +1,7 @@
 //! Why a database call failed.
 
-use sea_orm::DbErr;
+use sea_orm::sqlx::Error as Sqlx;
+use sea_orm::{DbErr, RuntimeErr};
 
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,27 +44,44 @@ pub enum DbError {
     Url(String),
 }
 
+impl DbError {
+    /// Whether the same call may succeed later without a change by an operator.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Busy => true,
+            // A server that refuses this user, password or database does so again. A connection
+            // that failed in any other way may succeed later.
+            Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(error))) => match &**error {
+                Sqlx::Configuration(_) | Sqlx::Tls(_) => false,
+                Sqlx::Database(_) => is_passing(error),
+                _ => true,
+            },
+            Self::Unavailable(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether the cause is outside of the statement: a lock, the connection, the server.
+fn is_passing(error: &Sqlx) -> bool {
+    match error {
+        Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,
+        // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; PostgreSQL's
+        // classes 08 (connection), 40 (rollback), 53 (resources) and 57 (shutdown).
+        Sqlx::Database(inner) => inner.code().is_some_and(|code| {
+            ["08", "40", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class))
+                || code.parse::<u32>().is_ok_and(|n| code.len() < 5 && matches!(n & 0xff, 5 | 6))
+        }),
+        _ => false,
+    }
+}
+
 impl From<DbErr> for DbError {
     fn from(error: DbErr) -> Self {
-        use sea_orm::RuntimeErr::SqlxError;
-        use sea_orm::sqlx::Error as Sqlx;
-        let passing = |error: &Sqlx| match error {
-            Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,
-            // SQLITE_BUSY and SQLITE_LOCKED with their extended codes; PostgreSQL's
-            // classes 08 (connection), 40 (rollback), 53 (resources) and 57 (shutdown).
-            Sqlx::Database(inner) => inner.code().is_some_and(|code| {
-                ["08", "40", "53", "57"]
-                    .iter()
-                    .any(|class| code.len() == 5 && code.starts_with(class))
-                    || code
-                        .parse::<u32>()
-                        .is_ok_and(|n| code.len() < 5 && matches!(n & 0xff, 5 | 6))
-            }),
-            _ => false,
-        };
+        use RuntimeErr::SqlxError;
         match &error {
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error),
-            DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if passing(inner) => {
+            DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if is_passing(inner) => {
                 Self::Unavailable(error)
             }
             _ => Self::Statement(error),

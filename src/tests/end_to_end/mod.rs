@@ -8,5 +8,7 @@ mod main_job;
 mod multipart;
 mod outage;
 mod replicas;
+mod shutdown;
+mod start;
 mod tls;
 mod upgrade;

@@ -12,7 +12,17 @@ use crate::support::mp3;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
-fn authority(url: &Url) -> String {
+/// A database's URL that leads through a proxy.
+pub async fn behind(database: &str) -> (Url, Proxy) {
+    let mut url: Url = database.parse().unwrap();
+    let proxy = Proxy::before(authority(&url)).await;
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(proxy.addr.port())).unwrap();
+    (url, proxy)
+}
+
+/// The host and port of a URL.
+pub fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap())
 }
 
@@ -73,10 +83,7 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
         return;
     }
     let database = TestDatabase::create().await;
-    let mut url: Url = database.url.parse().unwrap();
-    let proxy = Proxy::before(authority(&url)).await;
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(proxy.addr.port())).unwrap();
+    let (url, proxy) = behind(&database.url).await;
     let on = Subject::server().await;
     let live = Live::serving(
         &on.configuration(),

@@ -17,7 +17,7 @@ use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::Scopes;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
-use upload_coordinator::http::{HttpSettings, HttpState, SecurityConfig, build_with};
+use upload_coordinator::http::{Draining, HttpSettings, HttpState, SecurityConfig, build_with};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
 
@@ -136,7 +136,7 @@ impl Server {
             demo: false,
             workers: Some(1),
         };
-        let state = HttpState { app: app.clone(), reconciler };
+        let state = HttpState { app: app.clone(), reconciler, draining: Draining::default() };
         let security = protect(&app);
         let server = build_with(state, security, settings, listener).unwrap();
         let handle = server.handle();

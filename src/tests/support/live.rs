@@ -63,7 +63,19 @@ impl Live {
         Self::launch(Some(store), changes).await
     }
 
+    /// As [`Self::serving`], without waiting until it is ready.
+    pub async fn starting(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
+        Self::spawn(Some(store), changes).await
+    }
+
     async fn launch(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
+        let live = Self::spawn(store, changes).await;
+        live.until_ready().await;
+        live.store_secrets().iter().for_each(|secret| super::log::secret(secret));
+        live
+    }
+
+    async fn spawn(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready_file = folder.path().join("ready.json");
         let prefix = format!("t{}/", SystemIds.uuid().as_simple());
@@ -104,7 +116,7 @@ impl Live {
         settings.extend(changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         let environment = environment(&settings);
         let process = spawn(&arguments, &environment, &folder.path().join("log"));
-        let live = Self {
+        Self {
             url: format!("http://{address}"),
             http: Client::builder().no_proxy().build().unwrap(),
             process,
@@ -113,13 +125,10 @@ impl Live {
             ready_file,
             _database: database,
             folder,
-        };
-        live.until_ready().await;
-        live.store_secrets().iter().for_each(|secret| super::log::secret(secret));
-        live
+        }
     }
 
-    async fn until_ready(&self) {
+    pub async fn until_ready(&self) {
         wait_for_at_most(START, &format!("readiness of {}", self.log()), async || {
             let response = self.http.get(format!("{}/readyz", self.url)).send().await;
             response.is_ok_and(|response| response.status().is_success()).then_some(())
@@ -166,11 +175,21 @@ impl Live {
 
     /// SIGTERM; the exit code is 0 where it ended in order.
     pub async fn terminate(&mut self) -> Option<i32> {
+        self.signal().await;
+        self.ended(START).await
+    }
+
+    /// SIGTERM, and nothing more.
+    pub async fn signal(&self) {
         let id = self.process.id().unwrap().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
         assert!(sent.success());
-        let ended = tokio::time::timeout(START, self.process.wait()).await;
-        ended.unwrap().unwrap().code()
+    }
+
+    /// Waits for the end, and returns the exit code.
+    pub async fn ended(&mut self, within: Duration) -> Option<i32> {
+        let ended = tokio::time::timeout(within, self.process.wait()).await;
+        ended.expect("the process ends in time").unwrap().code()
     }
 
     /// Sends JSON, and reads the answer's status and JSON.

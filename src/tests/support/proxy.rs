@@ -1,13 +1,21 @@
-//! A TCP proxy that can be cut: how a server looks that goes down and comes back.
+//! A TCP proxy that can be cut or frozen: how a server looks that goes down, or does not respond any
+//! more, and comes back.
 
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    Cut,
+    Frozen,
+}
+
 pub struct Proxy {
     pub addr: SocketAddr,
-    up: watch::Sender<bool>,
+    state: watch::Sender<State>,
 }
 
 impl Proxy {
@@ -15,31 +23,41 @@ impl Proxy {
     pub async fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (up, state) = watch::channel(true);
+        let (sender, state) = watch::channel(State::Up);
         tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let (mut state, target) = (state.clone(), target.clone());
-                if !*state.borrow() {
-                    continue;
-                }
-                tokio::spawn(async move {
-                    let Ok(mut server) = TcpStream::connect(&target).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        () = async { let _ = state.wait_for(|up| !*up).await; } => {}
-                    }
-                });
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, target.clone(), state.clone()));
             }
         });
-        Self { addr, up }
+        Self { addr, state: sender }
     }
 
     /// Ends all connections, and each new one at once.
     pub fn cut(&self) {
-        self.up.send_replace(false);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Keeps all connections open, and accepts new ones, but no byte passes.
+    pub fn freeze(&self) {
+        self.state.send_replace(State::Frozen);
     }
 
     pub fn restore(&self) {
-        self.up.send_replace(true);
+        self.state.send_replace(State::Up);
     }
+}
+
+/// Forwards both ways until the state changes. A frozen connection is closed when the freeze ends.
+async fn forward(mut client: TcpStream, target: String, mut state: watch::Receiver<State>) {
+    let serve = async {
+        let Ok(mut server) = TcpStream::connect(&target).await else { return };
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    };
+    if *state.borrow_and_update() == State::Up {
+        tokio::select! {
+            () = serve => return,
+            _ = state.wait_for(|state| *state != State::Up) => {}
+        }
+    }
+    let _ = state.wait_for(|state| *state != State::Frozen).await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use reqwest::{Client, RequestBuilder};
 use upload_coordinator::app::App;
-use upload_coordinator::http::{EventAuth, HttpSettings, HttpState, build_with};
+use upload_coordinator::http::{Draining, EventAuth, HttpSettings, HttpState, build_with};
 
 use super::world::World;
 
@@ -39,7 +39,8 @@ impl Served {
             demo: false,
             workers: Some(1),
         };
-        let state = HttpState { app, reconciler: world.reconciler.clone() };
+        let state =
+            HttpState { app, reconciler: world.reconciler.clone(), draining: Draining::default() };
         let server =
             build_with(state, EventAuth::new(Some(TOKEN.into())), settings, listener).unwrap();
         let handle = server.handle();

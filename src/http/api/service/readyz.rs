@@ -52,12 +52,18 @@ pub struct Readiness {
 ///
 /// Checks the database, its migrations and each bucket, at the same time and with a timeout.
 /// Requests within about a second get the same result. The log has the details of a failure.
+/// During `server.drain_delay`, before a shutdown, the only check is `shutdown`.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
 pub async fn handle(
     state: Data<HttpState>,
     latest: Data<Latest>,
 ) -> Result<Json<Readiness>, ApiError> {
+    if state.draining.has_begun() {
+        return Err(ApiError::saying(Code::NotReady, "Not ready: shutdown")
+            .with("ready", false)
+            .with("checks", serde_json::json!({"shutdown": "in progress"})));
+    }
     let app = Arc::clone(&state.app);
     let check = || async move { Arc::new(app.check_readiness().await) }.in_current_span();
     let checks = latest.0.get(check).await;

@@ -1,0 +1,90 @@
+//! The end of a process: the signals that ask for it, and a deadline that no part of the process
+//! can delay.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Time for what remains when the requests have ended or were cut off: releasing leases, closing
+/// connections, flushing the log.
+pub const CLOSING: Duration = Duration::from_secs(5);
+
+/// SIGTERM and SIGINT (Ctrl-C).
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Replaces the default of both signals, which is to end the process at once.
+    pub fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("can't listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("can't listen for Ctrl-C")?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A shutdown that has begun.
+#[derive(Clone)]
+pub struct Shutdown {
+    running: Arc<Mutex<BTreeSet<&'static str>>>,
+}
+
+impl Shutdown {
+    /// Ends the process with an error after `within`, or at once at the next signal, unless it has
+    /// ended by then.
+    ///
+    /// The deadline has a thread of its own: it must not depend on tasks that may hang, or on the
+    /// runtime, which waits for its threads.
+    pub fn begin(within: Duration, mut signals: StopSignals) -> anyhow::Result<Self> {
+        let shutdown = Self { running: Arc::default() };
+        let watched = shutdown.clone();
+        std::thread::Builder::new()
+            .name("shutdown".to_owned())
+            .spawn(move || {
+                std::thread::sleep(within);
+                watched.exit(&format!("the shutdown took longer than {} s", within.as_secs()));
+            })
+            .context("can't start the deadline of the shutdown")?;
+        let watched = shutdown.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            watched.exit("a second signal ended the shutdown");
+        });
+        Ok(shutdown)
+    }
+
+    /// Names `work` as still running until it has ended.
+    pub async fn track<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
+        self.running().insert(name);
+        let result = work.await;
+        self.running().remove(name);
+        result
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Exits without waiting for anything. What was under way is repeated or expires, as after a
+    /// crash.
+    fn exit(&self, why: &str) -> ! {
+        let running = Vec::from_iter(self.running().iter().copied()).join(", ");
+        let running = if running.is_empty() { "the end of the process" } else { &running };
+        // Past the log, whose writer may hang as well.
+        eprintln!("error: {why}; still running: {running}");
+        std::process::exit(1)
+    }
+}
