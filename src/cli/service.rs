@@ -56,6 +56,7 @@ impl Service {
             shutdown_timeout: config.server.shutdown_timeout.get(),
             json_limit: config.limits.json_body.as_usize(),
             client_timeout: config.limits.request_timeout.get(),
+            min_rate: config.direct_upload.min_rate.bytes(),
             demo,
             workers: None,
         };

@@ -15,11 +15,18 @@ pub struct DirectUploadConfig {
     pub enabled: bool,
     /// How much of each file is held in memory.
     pub part_size: ConfigSize,
+    /// The least bytes per second of each file, averaged over `limits.request_timeout`. 0 is no
+    /// limit.
+    pub min_rate: ConfigSize,
 }
 
 impl Default for DirectUploadConfig {
     fn default() -> Self {
-        Self { enabled: true, part_size: ConfigSize::from_mib(5) }
+        Self {
+            enabled: true,
+            part_size: ConfigSize::from_mib(5),
+            min_rate: ConfigSize::from_bytes(1024),
+        }
     }
 }
 

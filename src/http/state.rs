@@ -54,6 +54,8 @@ pub struct HttpSettings {
     /// The maximum time for a request head, for a JSON body, between two chunks of a file, and
     /// for an idle connection.
     pub client_timeout: Duration,
+    /// The least bytes per second of a file's body, averaged over `client_timeout`. 0 is no limit.
+    pub min_rate: u64,
     /// Whether `/demo` is served.
     pub demo: bool,
     /// The number of server threads. `None` is one per core.

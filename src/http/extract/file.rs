@@ -2,11 +2,12 @@
 //! is buffered here.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -33,21 +34,43 @@ pub struct FileBody {
     pub length: Option<u64>,
     /// Its bytes.
     pub bytes: Bytestream,
-    /// Whether the client stopped sending.
+    /// Whether the client was too slow.
     pub timeout: BodyTimeout,
 }
 
-/// Whether the body was ended because the client sent nothing for too long. A use case sees only
-/// an error of the body.
+/// Whether the body was ended because the client was too slow. A use case sees only an error of
+/// the body.
 #[derive(Debug, Clone, Default)]
-pub struct BodyTimeout(Rc<Cell<bool>>);
+pub struct BodyTimeout(Rc<Cell<Option<TooSlow>>>);
+
+/// How a client was too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TooSlow {
+    /// It sent nothing for this long.
+    Stopped(Duration),
+    /// It sent fewer bytes per second than this.
+    Rate(u64),
+}
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(limit) => {
+                write!(f, "Nothing of the body arrived for {} seconds", limit.as_secs_f64())
+            }
+            Self::Rate(rate) => {
+                write!(f, "The body arrived at less than min_rate={rate} bytes per second")
+            }
+        }
+    }
+}
 
 impl BodyTimeout {
     /// The error for the client after a use case failed.
     pub fn error(&self, error: AppError) -> ApiError {
-        match error {
-            AppError::Body(_) if self.0.get() => ApiError::new(Code::Timeout),
-            error => error.into(),
+        match (error, self.0.get()) {
+            (AppError::Body(_), Some(slow)) => ApiError::saying(Code::Timeout, slow.to_string()),
+            (error, _) => error.into(),
         }
     }
 }
@@ -63,7 +86,8 @@ impl FromRequest for FileBody {
             refuse_partial_headers(request.headers())?;
             let settings = settings(&request)?;
             let timeout = BodyTimeout::default();
-            let body = with_timeout(payload, settings.client_timeout, timeout.clone());
+            let pace = Pace::new(settings.client_timeout, settings.min_rate);
+            let body = with_timeout(payload, pace, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
                 // The other parts may be as large as a JSON body.
                 let form = Form::new(request.headers(), body, settings.json_limit);
@@ -95,21 +119,91 @@ fn raw(
     }
 }
 
-/// The body, which ends with an error if the client sends nothing for `limit`.
+/// How fast a client must send.
+///
+/// Only the time counts in which the service waits for the client: while the store is slow, the
+/// service does not read.
+#[derive(Debug)]
+struct Pace {
+    /// The longest pause, and the time over which the rate is averaged.
+    window: Duration,
+    /// Bytes per second; 0 is no limit.
+    min_rate: u64,
+    /// The time in this window.
+    waited: Duration,
+    /// The bytes in this window.
+    received: u64,
+}
+
+impl Pace {
+    fn new(window: Duration, min_rate: u64) -> Self {
+        Self { window, min_rate, waited: Duration::ZERO, received: 0 }
+    }
+
+    /// Records a chunk and the time that the service waited for it. Returns whether the client is
+    /// fast enough.
+    fn record(&mut self, waited: Duration, bytes: usize) -> bool {
+        self.waited += waited;
+        self.received += bytes as u64;
+        if self.waited < self.window {
+            return true;
+        }
+        let required = u128::from(self.min_rate) * self.waited.as_millis() / 1000;
+        let fast_enough = u128::from(self.received) >= required;
+        *self = Self::new(self.window, self.min_rate);
+        fast_enough
+    }
+}
+
+/// The body, which ends with an error if the client is too slow.
 fn with_timeout(
     payload: Payload,
-    limit: Duration,
+    pace: Pace,
     timeout: BodyTimeout,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + 'static {
-    let chunks = stream::unfold(Some((payload, timeout)), move |state| async move {
-        let (mut payload, timeout) = state?;
-        let Ok(chunk) = tokio::time::timeout(limit, payload.next()).await else {
-            timeout.0.set(true);
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the client stopped sending");
-            return Some((Err(PayloadError::Io(error)), None));
+    let chunks = stream::unfold(Some((payload, pace, timeout)), move |state| async move {
+        let (mut payload, mut pace, timeout) = state?;
+        let began = Instant::now();
+        let slow = match tokio::time::timeout(pace.window, payload.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                if pace.record(began.elapsed(), chunk.len()) {
+                    return Some((Ok(chunk), Some((payload, pace, timeout))));
+                }
+                TooSlow::Rate(pace.min_rate)
+            }
+            Ok(end) => return Some((end?, None)),
+            Err(_) => TooSlow::Stopped(pace.window),
         };
-        Some((chunk?, Some((payload, timeout))))
+        timeout.0.set(Some(slow));
+        let error = io::Error::new(io::ErrorKind::TimedOut, slow.to_string());
+        Some((Err(PayloadError::Io(error)), None))
     });
     // The form parser polls again after the end.
     chunks.fuse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_averaged_over_the_time_that_the_client_takes() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(10 * second, 100);
+        // A store that is slow: the service finds bytes whenever it reads.
+        for _ in 0..1000 {
+            assert!(pace.record(Duration::ZERO, 1));
+        }
+        let mut pace = Pace::new(10 * second, 100);
+        for _ in 0..9 {
+            assert!(pace.record(second, 0), "the window has not ended");
+        }
+        assert!(pace.record(second, 1000), "1000 bytes in 10 s");
+        for _ in 0..9 {
+            assert!(pace.record(second, 99));
+        }
+        assert!(!pace.record(second, 99), "what came before the window does not count");
+        let mut unlimited = Pace::new(second, 0);
+        assert!(unlimited.record(second, 0));
+    }
 }

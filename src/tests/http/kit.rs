@@ -133,6 +133,7 @@ impl Server {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 * 1024,
             client_timeout,
+            min_rate: 1024,
             demo: false,
             workers: Some(1),
         };

@@ -11,9 +11,11 @@ use tokio::time::timeout;
 use upload_coordinator::auth::rate_limit::RateLimit;
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::{ConcurrencyLimit, Owner, Scopes, Status};
+use upload_coordinator::http::SecurityConfig;
 
 use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
+use crate::support::wait::wait_for;
 
 async fn send(server: &Server, token: &str, body: Value) -> Response {
     let request = server.request("POST", "/api/uploads").header("authorization", token);
@@ -226,5 +228,49 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
     assert_eq!(put().await.status, 200);
     assert_eq!(put().await.status, 200, "the place was given back");
     assert_eq!(held.in_use(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_trickled_file_is_408_and_frees_its_permit() {
+    let places = Arc::new(ConcurrencyLimit::new(1, 1));
+    let held = places.clone();
+    let server = Server::build(Duration::from_millis(600), Quota::default(), |_| SecurityConfig {
+        direct_uploads: places,
+        ..SecurityConfig::default()
+    })
+    .await;
+    let track = server.track().await;
+    for kind in ["audio/mpeg", "multipart/form-data; boundary=x"] {
+        let socket = TcpStream::connect(server.address).await.unwrap();
+        let (mut responses, mut requests) = socket.into_split();
+        let head = format!(
+            "PUT /api/tracks/{track}/upload/a.mp3 HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n\
+             content-length: 1000000\r\n\r\n--x\r\n"
+        );
+        requests.write_all(head.as_bytes()).await.unwrap();
+        // Never a pause that is too long, and never enough bytes.
+        let trickle = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            for byte in
+                b"Content-Disposition: form-data; name=\"file\"\r\n\r\n".iter().chain(&[b'x'; 2000])
+            {
+                ticks.tick().await;
+                if requests.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut text = String::new();
+        let read = timeout(Duration::from_secs(20), responses.read_to_string(&mut text)).await;
+        trickle.abort();
+        read.expect("a response in time").unwrap();
+        assert!(text.starts_with("HTTP/1.1 408 "), "{kind}: {text}");
+        assert!(text.contains("less than min_rate=1024 bytes per second"), "{kind}: {text}");
+        wait_for("the permit", async || (held.in_use() == 0).then_some(())).await;
+    }
+    assert_eq!(server.store.keys(), Vec::<String>::new());
+    let request = server.request("PUT", &format!("/api/tracks/{track}/upload/a.mp3"));
+    assert_eq!(fetch(request.body(mp3(1000, 1))).await.status, 200);
     server.stop().await;
 }

@@ -36,6 +36,7 @@ impl Served {
             shutdown_timeout: Duration::from_secs(1),
             json_limit: 64 << 10,
             client_timeout: Duration::from_secs(20),
+            min_rate: 1024,
             demo: false,
             workers: Some(1),
         };
