@@ -18,6 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::SecretString;
 use serde_json::json;
+use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::db::{Db, DbSettings};
@@ -69,6 +70,7 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
         direct: DirectSettings::new(false, 8 << 20),
+        turns: Turns::default(),
     }))
 }
 

@@ -18,9 +18,6 @@ use crate::storage::Store;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
 
-/// How often concurrent repetitions of a request try to renew the upload.
-const RENEWAL_ROUNDS: usize = 16;
-
 /// A request for a new upload.
 #[derive(Debug, Default, Clone)]
 pub struct NewUpload {
@@ -71,8 +68,7 @@ impl App {
         self.idempotent(owner, key, create, load).await
     }
 
-    /// An upload that an earlier request created. Concurrent repetitions of the request renew the
-    /// same row; of those, one succeeds in each round.
+    /// An upload that an earlier request created.
     async fn load_created(
         &self,
         owner: &Owner,
@@ -83,13 +79,7 @@ impl App {
         if !matches!(upload.status(), Status::Pending | Status::Expired) {
             return Ok(Created { upload, request: None });
         }
-        for _ in 0..RENEWAL_ROUNDS {
-            match self.renew_upload(owner, id, expires_in).await {
-                Err(AppError::Contended) => {}
-                done => return done,
-            }
-        }
-        Err(AppError::Contended)
+        self.renew_upload(owner, id, expires_in).await
     }
 
     /// Creates an upload with the id of a claim, which is completed with it.

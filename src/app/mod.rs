@@ -33,6 +33,7 @@ pub mod runs;
 pub mod stats;
 pub mod tracks;
 pub mod transitions;
+pub mod turns;
 pub mod uploads;
 pub mod webhooks;
 
@@ -114,8 +115,7 @@ impl From<FieldErrors> for AppError {
     }
 }
 
-/// How often an optimistic read or write is tried before the caller gets
-/// [`AppError::Contended`].
+/// How often an optimistic read is tried before the caller gets [`AppError::Contended`].
 pub(crate) const MAX_TRIES: usize = 8;
 
 /// A result of a use case.
@@ -156,6 +156,8 @@ pub struct App {
     pub ids: Arc<dyn IdSource>,
     /// The fallback.
     pub direct: DirectSettings,
+    /// The order of requests that change the same row.
+    pub turns: turns::Turns,
 }
 
 impl App {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::idempotency::IdempotencyKey;
+use super::turns::{MAX_WRITES, pause};
 use super::{App, AppError, MAX_TRIES, Result};
 use crate::db::Page;
 use crate::db::idempotency::Claim;
@@ -74,7 +75,9 @@ impl App {
         id: TrackId,
         change: impl Fn(TrackFields) -> TrackFields + Send,
     ) -> Result<WithUpload> {
-        for _ in 0..MAX_TRIES {
+        let _turn = self.turns.wait(id.0).await;
+        for lost in 0..MAX_WRITES {
+            pause(lost).await;
             let track =
                 self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
             let fields = change(TrackFields {

@@ -5,7 +5,8 @@
 //! 1. Decide what each event makes of its upload (`domain::transition::step`, pure).
 //! 2. Commit the changes, each guarded by the version of the row that was read. A [`Fence`]
 //!    makes the commit all or nothing, and valid only while a shard's lease is held.
-//! 3. If another writer was first, read the row again and decide again.
+//! 3. If another writer was first, read the row again and decide again. Single events take
+//!    [`turns`](super::turns), so that many requests for one upload all succeed.
 //! 4. After the commit: abort multipart uploads, count and log.
 //!
 //! To add a change: add an event to `domain::transition` with its rows in the table there, and
@@ -13,7 +14,8 @@
 
 use std::time::Duration;
 
-use super::{App, AppError, MAX_TRIES, Result};
+use super::turns::{MAX_WRITES, pause};
+use super::{App, AppError, Result};
 use crate::db::reconcile::shards::{Batch, Mark};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::run::RunShard;
@@ -92,9 +94,10 @@ impl App {
     /// Applies one event.
     ///
     /// # Errors
-    /// If the state refuses the event, if other writers were first each of [`MAX_TRIES`] times
+    /// If the state refuses the event, if other writers were first each of [`MAX_WRITES`] times
     /// ([`AppError::Contended`]), or if the database or the store fails.
     pub async fn apply(&self, upload: Upload, event: &Event) -> Result<Applied> {
+        let _turn = self.turns.wait(upload.id.0).await;
         let mut results = self.apply_many(vec![(upload, event.clone())]).await?;
         results.pop().unwrap_or(Err(AppError::Contended))
     }
@@ -210,7 +213,8 @@ impl App {
     /// Prepares an event for another decision after another writer was first.
     async fn read_again(&self, item: &mut Item<'_>) {
         item.lost += 1;
-        let again = if item.lost < MAX_TRIES {
+        pause(item.lost).await;
+        let again = if item.lost < MAX_WRITES {
             self.current(item.upload.id, &item.event).await
         } else {
             Err(AppError::Contended)

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use super::patience::Patience;
 use crate::app::retention::Retention;
 use crate::app::webhooks::Endpoint;
+use crate::app::turns::Turns;
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule};
 use crate::db::uploads::Quota;
@@ -95,6 +96,7 @@ impl Adapters {
                 config.direct_upload.enabled,
                 config.direct_upload.part_size.as_usize(),
             ),
+            turns: Turns::default(),
         };
         Ok(Self {
             app: Arc::new(app),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::db::Db;
 use upload_coordinator::domain::clock::SystemClock;
@@ -40,7 +41,7 @@ impl AppParts {
         let Self { db, store, policies, clock, ids, part_size } = self;
         let stores = BTreeMap::from([("default".to_owned(), store)]);
         let direct = DirectSettings::new(true, part_size);
-        Arc::new(App { db, stores, policies, clock, ids, direct })
+        Arc::new(App { db, stores, policies, clock, ids, direct, turns: Turns::default() })
     }
 }
 
@@ -53,5 +54,6 @@ pub fn replica_of(app: &App, db: Db) -> App {
         clock: app.clock.clone(),
         ids: app.ids.clone(),
         direct: DirectSettings::new(app.direct.enabled, app.direct.part_size),
+        turns: Turns::default(),
     }
 }

@@ -1,0 +1,62 @@
+//! Many concurrent requests that change one row: all succeed, in one process and in several.
+
+use futures_util::future::join_all;
+use upload_coordinator::app::App;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::domain::upload::{Declared, Strategy};
+
+use crate::support::world::World;
+
+/// Runs `request` 16 times in each process at once, and expects all to succeed.
+async fn all_at_once<T>(processes: &[&App], request: impl AsyncFn(&App) -> Result<T, String>) {
+    let requests = processes.iter().flat_map(|app| (0..16).map(|_| request(app)));
+    for done in join_all(requests).await {
+        done.unwrap();
+    }
+}
+
+fn text(error: impl std::fmt::Debug) -> String {
+    format!("{error:?}")
+}
+
+#[tokio::test]
+async fn concurrent_renewals_of_one_upload_all_succeed() {
+    let world = World::new().await;
+    let other = world.replica().await;
+    let upload = world.upload().await;
+    let renew = async |app: &App| {
+        app.renew_upload(&world.owner, upload.id, None).await.map(drop).map_err(text)
+    };
+    all_at_once(&[&world.app], renew).await;
+    all_at_once(&[&world.app, &other], renew).await;
+}
+
+#[tokio::test]
+async fn concurrent_part_signings_of_one_upload_all_succeed() {
+    let world = World::new().await;
+    let other = world.replica().await;
+    let declared = Declared { size: Some(40 << 20), ..Declared::default() };
+    let strategy = Some(Strategy::Multipart);
+    let upload = world.create(NewUpload { declared, strategy, ..NewUpload::default() }).await;
+    let sign = async |app: &App| {
+        // Each extends the deadline, so that each writes.
+        world.pass(chrono::TimeDelta::seconds(1));
+        let signed = app.sign_parts(&world.owner, upload.id, &[1, 2], None).await;
+        signed.map(|parts| assert_eq!(parts.len(), 2)).map_err(text)
+    };
+    all_at_once(&[&world.app, &world.app], sign).await;
+    all_at_once(&[&world.app, &other], sign).await;
+}
+
+#[tokio::test]
+async fn concurrent_changes_of_one_track_all_succeed() {
+    let world = World::new().await;
+    let other = world.replica().await;
+    let track = world.track().await;
+    let change = async |app: &App| {
+        let changed = app.update_track(&world.owner, track.id, |fields| fields).await;
+        changed.map(drop).map_err(text)
+    };
+    all_at_once(&[&world.app], change).await;
+    all_at_once(&[&world.app, &other], change).await;
+}
