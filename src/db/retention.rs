@@ -62,7 +62,7 @@ impl Retention<'_> {
     }
 
     /// Deletes a batch of uploads in a final state whose object was deleted before a time, except
-    /// the latest of a track. Returns their number.
+    /// the latest of a track and those whose URL expired later. Returns their number.
     pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
             .column(track::Column::LatestUploadId)
@@ -70,8 +70,10 @@ impl Retention<'_> {
             .and_where(track::Column::LatestUploadId.is_not_null())
             .to_owned();
         let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
+        // A row whose URL can still store bytes is kept, so that they are deleted and no orphan.
         let old = Condition::all()
             .add(upload::Column::ObjectDeletedAt.lt(before))
+            .add(upload::Column::UrlExpiresAt.lt(before))
             .add(upload::Column::Status.is_in(ended));
         let ids: Vec<Uuid> = upload::Entity::find()
             .select_only()

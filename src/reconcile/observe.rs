@@ -7,14 +7,15 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use super::marker::BucketIdentity;
 use super::progress::At;
 use super::report::finding_of;
-use super::worker::{BATCH, WorkError, Worker};
+use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::RejectReason;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{CandidateKind, Stage};
-use crate::domain::transition::{Event, Observation, step};
+use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::{Status, Upload};
+use crate::storage::ObjectMeta;
 
 /// What to do with a row.
 pub(super) enum Task {
@@ -65,8 +66,22 @@ pub(super) async fn observe(
 ) -> (Upload, Result<Event, AppError>) {
     worker.throttle.acquire().await;
     worker.progress.report.count(|counters| counters.head_requests += 1);
-    let event = worker.target.app.observe_object(&upload, ConfirmedBy::Scan).await;
+    let event = if upload.status().is_final() {
+        observe_ended(worker, &upload).await
+    } else {
+        worker.target.app.observe_object(&upload, ConfirmedBy::Scan).await
+    };
     (upload, event)
+}
+
+/// Whether bytes arrived after an upload ended. They are unwanted, so they are not read.
+async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, AppError> {
+    let Target { app, store, .. } = worker.target;
+    let (key, asked_at) = (upload.key.as_str().to_owned(), app.now());
+    let Some(ObjectMeta { etag, size, last_modified, .. }) = store.objects.head(&key).await? else {
+        return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at: None }));
+    };
+    Ok(unexpected(Listed { key, etag, size, last_modified }))
 }
 
 /// Reads the rows of a batch. A row that is missing was ended and pruned.

@@ -18,8 +18,8 @@ use secrecy::SecretString;
 
 use super::patience::Patience;
 use crate::app::retention::Retention;
-use crate::app::webhooks::Endpoint;
 use crate::app::turns::Turns;
+use crate::app::webhooks::Endpoint;
 use crate::app::{App, DirectSettings};
 use crate::config::{Config, Schedule};
 use crate::db::uploads::Quota;

@@ -13,7 +13,7 @@ use crate::db::engine::sqlite_json;
 use crate::db::{DbError, Result};
 use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
-use crate::domain::upload::Deletion;
+use crate::domain::upload::{Deletion, Strategy};
 use crate::domain::{KeyRange, PolicyName, RejectReason, Status, Timestamp, Upload, UploadId};
 
 /// The times that define which rows are open.
@@ -21,8 +21,9 @@ use crate::domain::{KeyRange, PolicyName, RejectReason, Status, Timestamp, Uploa
 pub struct OpenWindow {
     /// Expired rows whose URL ended after this are still watched for late bytes.
     pub late_since: Timestamp,
-    /// Verified rows whose URL ended after this can still be overwritten by it.
-    pub overwritable_since: Timestamp,
+    /// Bytes may still arrive by URLs that ended after this: they overwrite verified objects, and
+    /// come back where an object was deleted.
+    pub writable_since: Timestamp,
     /// Whether the store enforces write-once, so that only URLs without it can overwrite.
     pub write_once_holds: bool,
 }
@@ -53,14 +54,17 @@ fn open_within(
     range: &KeyRange,
     window: &OpenWindow,
     limit: u64,
-) -> [Select<upload::Entity>; 3] {
-    let [pending, late, overwritable] = open_queries(policy, window, range.shards());
+) -> [Select<upload::Entity>; KINDS] {
+    let [pending, late, overwritable, deleted] = open_queries(policy, window, range.shards());
     let by_key = within(pending, range).order_by(Column::Key, Order::Asc).limit(limit);
     let key = Expr::cust("\"uploads\".\"key\" || ''");
     let by_time =
         |query| within_by(&key, query, range).order_by(key.clone(), Order::Asc).limit(limit);
-    [by_key, by_time(late), by_time(overwritable)]
+    [by_key, by_time(late), by_time(overwritable), by_time(deleted)]
 }
+
+/// The kinds of open rows: pending, expired, verified, and ended whose object was deleted.
+const KINDS: usize = 4;
 
 /// One query for each kind of open row. The states are literals, not parameters, because the indexes
 /// are partial and the planner must see the state. Rows that are not pending are found by shard and
@@ -69,25 +73,34 @@ fn open_queries(
     policy: &PolicyName,
     window: &OpenWindow,
     shards: impl Iterator<Item = Shard>,
-) -> [Select<upload::Entity>; 3] {
+) -> [Select<upload::Entity>; KINDS] {
     let shards: Vec<Shard> = shards.collect();
-    let since = |status: Status, time: Timestamp| {
+    let since = |states: &[Status], time: Timestamp| {
         let policy = policy.as_str();
-        let places = shards.iter().map(|s| format!("{policy} {} {}", status.name(), s.digit()));
+        let of_state = |status: &Status| {
+            let status = status.name();
+            shards.iter().map(move |shard| format!("{policy} {status} {}", shard.digit()))
+        };
         upload::Entity::find()
-            .filter(Expr::cust(PLACE).is_in(places))
+            .filter(Expr::cust(PLACE).is_in(states.iter().flat_map(of_state)))
             .filter(Column::UrlExpiresAt.gt(time))
             .filter(Expr::cust("\"uploads\".\"status\" <> 'pending'"))
     };
     let pending = upload::Entity::find()
         .filter(Column::Policy.eq(policy.as_str()))
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
-    let late = since(Status::Expired, window.late_since);
-    let mut overwritable = since(Status::Uploaded, window.overwritable_since);
+    let late = since(&[Status::Expired], window.late_since);
+    let mut overwritable = since(&[Status::Uploaded], window.writable_since);
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
-    [pending, late, overwritable]
+    // Write-once refuses no bytes where no object is left. Before the deletion there is nothing
+    // to look for: it removes all bytes that arrived.
+    let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
+    let deleted = since(&ended, window.writable_since)
+        .filter(Column::ObjectDeletedAt.is_not_null())
+        .filter(Column::Strategy.is_in([Strategy::Put, Strategy::Post].map(Strategy::name)));
+    [pending, late, overwritable, deleted]
 }
 
 /// One column of a query's rows.
@@ -96,11 +109,11 @@ fn only(query: Select<upload::Entity>, column: Column) -> SelectStatement {
 }
 
 /// One column of the rows of several queries. Each query keeps its order and its limit.
-fn together(queries: [Select<upload::Entity>; 3], column: Column) -> SelectStatement {
-    let [mut first, second, third] = queries.map(|query| {
+fn together(queries: [Select<upload::Entity>; KINDS], column: Column) -> SelectStatement {
+    let [mut first, rest @ ..] = queries.map(|query| {
         Query::select().column(column).from_subquery(only(query, column), "part").take()
     });
-    first.unions([(UnionType::All, second), (UnionType::All, third)]).take()
+    first.unions(rest.map(|query| (UnionType::All, query))).take()
 }
 
 /// Policy, state and shard (a key's last digit), as in the index.
@@ -182,8 +195,9 @@ impl Scan<'_> {
     }
 
     /// The keys of open rows of a policy in a range, in byte order. Open rows may change without
-    /// an event: pending rows, rows that expired since `late_since`, and verified rows that their
-    /// own URL can still overwrite. Each kind is a query of its own with a small partial index.
+    /// an event: pending rows, rows that expired since `late_since`, verified rows that their own
+    /// URL can still overwrite, and rows whose object was deleted while their URL can still store
+    /// another. Each kind is a query of its own with a small partial index.
     pub async fn list_open_keys(
         self,
         policy: &PolicyName,
@@ -301,40 +315,15 @@ mod tests {
 
     use super::*;
     use crate::db::Db;
-    use crate::db::testing::on_both;
-
-    const COLUMNS: &str = "id, owner, policy, key, strategy, write_once, metadata, \
-         url_expires_at, status, late, version, created_at, updated_at";
-
-    const STATUS: &str = "CASE n % 1000 WHEN 0 THEN 'pending' WHEN 1 THEN 'expired' \
-         ELSE 'uploaded' END";
-
-    const LONG_AGO: &str = "'2020-01-01T00:00:00+00:00'";
-
-    /// 20,000 rows, of which 20 are pending and 20 expired.
-    fn fill(postgres: bool) -> String {
-        let (id, number, from) = if postgres {
-            ("gen_random_uuid()", "lpad(n::text, 8, '0')", "generate_series(1, 20000) n")
-        } else {
-            let numbers = "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s \
-                 WHERE n < 20000) SELECT n FROM s)";
-            ("randomblob(16)", "printf('%08d', n)", numbers)
-        };
-        let at = if postgres { format!("{LONG_AGO}::timestamptz") } else { LONG_AGO.to_owned() };
-        format!(
-            "INSERT INTO uploads ({COLUMNS}) SELECT {id}, 'o', 'tracks', 'tracks/' || {number}, \
-             'put', false, '{{}}', {at}, {STATUS}, false, 1, {at}, {at} FROM {from}"
-        )
-    }
+    use crate::db::testing::{insert_many_uploads, on_both};
 
     async fn check(db: Db) {
-        db.engine.write.execute_unprepared(&fill(db.engine.is_postgres())).await.unwrap();
-        db.engine.write.execute_unprepared("ANALYZE").await.unwrap();
+        insert_many_uploads(&db).await;
         let policy = PolicyName::default();
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let window = OpenWindow {
             late_since: now - TimeDelta::days(1),
-            overwritable_since: now - TimeDelta::minutes(15),
+            writable_since: now - TimeDelta::minutes(15),
             write_once_holds: false,
         };
         let range = KeyRange {
@@ -358,7 +347,7 @@ mod tests {
             let statement = db.engine.read.get_database_backend().build(query);
             let plan = db.engine.explain(statement).await.unwrap().join("\n");
             assert!(pending.iter().any(|index| plan.contains(index)), "{plan}");
-            assert_eq!(plan.matches("ix_uploads_window").count(), 2, "{plan}");
+            assert_eq!(plan.matches("ix_uploads_window").count(), KINDS - 1, "{plan}");
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
         let due = only(due_query(&policy, now).limit(1), Column::Id);
@@ -369,6 +358,9 @@ mod tests {
         assert_eq!(db.scan().count_open(&policy, &window, 7).await.unwrap(), 7);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
         assert_eq!(db.scan().count_open(&policy, &early, 100).await.unwrap(), 40);
+        let early = OpenWindow { writable_since: DateTime::UNIX_EPOCH, ..window };
+        let most = 20_000;
+        assert_eq!(db.scan().count_open(&policy, &early, most).await.unwrap(), 19_980);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The use cases on a real database.
 
 mod aborts;
+mod cancelling;
 mod contention;
 mod creating;
 mod lists;

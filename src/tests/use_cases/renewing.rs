@@ -1,5 +1,6 @@
 //! Expired uploads that are made pending again, within what their owner may have.
 
+use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, AppError, Result};
 use upload_coordinator::db::DbError;
@@ -53,6 +54,8 @@ async fn a_renewed_upload_counts_among_the_pending_ones_like_a_new_one() {
     is_over(&renew(&app, &world, &old[0]).await, "pending uploads");
     assert_eq!(world.get(old[0].id).await.status(), Status::Expired, "nothing was changed");
     app.delete_upload(&world.owner, fresh.id).await.unwrap();
+    is_over(&renew(&app, &world, &old[0]).await, "pending uploads");
+    world.pass(TimeDelta::hours(1));
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     // One that is pending already is counted, and may go on.
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
