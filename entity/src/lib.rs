@@ -3,11 +3,11 @@
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
 pub mod api_key;
+pub mod finding;
 pub mod idempotency_key;
 pub mod instance;
 pub mod marker;
 pub mod multipart_abort;
-pub mod reconcile_finding;
 pub mod reconcile_lock;
 pub mod reconcile_run;
 pub mod reconcile_shard;

@@ -1,4 +1,4 @@
-//! Deletes rows whose retention is over: runs and their findings, ended uploads whose object
+//! Deletes rows whose retention is over: runs, findings that were not seen again, ended uploads whose object
 //! is gone, ended webhook deliveries, and expired idempotency keys. Rows are deleted in
 //! bounded batches, each in its own transaction.
 
@@ -18,7 +18,7 @@ const UNKNOWN_ENDPOINT: TimeDelta = TimeDelta::hours(1);
 /// How long rows are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Runs and their findings.
+    /// Runs, counted from their start, and findings, counted from when a run saw them last.
     pub findings: TimeDelta,
     /// Ended uploads, counted from the deletion of their object; `None` keeps them for ever.
     pub ended: Option<TimeDelta>,
@@ -46,10 +46,10 @@ impl App {
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         let (db, now) = (&self.db, self.now());
         let before = |age: TimeDelta| -> Timestamp { now - age };
-        let mut pruned = Pruned {
-            findings: all(|| db.retention().prune_runs(before(retention.findings), BATCH)).await?,
-            ..Pruned::default()
-        };
+        let old = before(retention.findings);
+        let findings = all(|| db.retention().prune_findings(old, BATCH)).await?;
+        let runs = all(|| db.retention().prune_runs(old, BATCH)).await?;
+        let mut pruned = Pruned { findings: findings + runs, ..Pruned::default() };
         if let Some(ended) = retention.ended {
             pruned.ended = all(|| db.retention().prune_ended_uploads(before(ended), BATCH)).await?;
         }

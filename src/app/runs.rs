@@ -3,7 +3,7 @@
 use super::{App, AppError, Result};
 use crate::db::{Cursor, Page};
 use crate::domain::RunId;
-use crate::domain::run::{Finding, FindingKind, Progress, Run};
+use crate::domain::run::{FindingKind, KnownFinding, Progress, Run};
 
 impl App {
     /// One run with its counters so far.
@@ -28,8 +28,8 @@ impl App {
         kind: Option<FindingKind>,
         cursor: Option<&Cursor>,
         limit: u64,
-    ) -> Result<Page<Finding>> {
+    ) -> Result<Page<KnownFinding>> {
         let run = self.run(id).await?;
-        Ok(self.db.findings().list(run.id, kind, cursor, limit).await?)
+        Ok(self.db.findings().list(&run, kind, cursor, limit).await?)
     }
 }

@@ -19,7 +19,9 @@ use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::PolicyName;
-use crate::domain::run::{Finding, Mode, Progress, Run, RunRequest, RunStatus, Trigger};
+use crate::domain::run::{
+    Finding, KnownFinding, Mode, Progress, Run, RunRequest, RunStatus, Trigger,
+};
 use crate::reconcile::{Reconciler, RunHandle, StartError};
 
 /// The interval of the progress bar.
@@ -193,8 +195,8 @@ async fn watch(
 async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
-        let page = reconciler.app.db.findings().list(run.id, None, cursor.as_ref(), PAGE).await?;
-        for Finding { kind, key, detail, .. } in page.items {
+        let page = reconciler.app.db.findings().list(run, None, cursor.as_ref(), PAGE).await?;
+        for KnownFinding { finding: Finding { kind, key, detail, .. }, .. } in page.items {
             println!("{:<20} {key} {}", kind.name(), detail.unwrap_or_default());
         }
         cursor = page.next;

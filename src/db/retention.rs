@@ -1,11 +1,10 @@
 //! Deleting old rows, a bounded batch at a time.
 
-use std::collections::BTreeMap;
-
-use entity::{reconcile_finding as finding, reconcile_run as run, track, upload};
-use sea_orm::sea_query::Query;
+use entity::{finding, reconcile_run as run, track, upload};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect as _,
+    QueryTrait as _,
 };
 use uuid::Uuid;
 
@@ -19,46 +18,41 @@ use crate::domain::{Status, Timestamp};
 pub struct Retention<'a>(pub(in crate::db) &'a Engine);
 
 impl Retention<'_> {
-    /// Deletes a batch of findings of runs that started before a time or, if no finding is left,
-    /// a batch of these runs. Returns the number of rows; 0 at the end.
+    /// Deletes a batch of runs that started before a time and have ended. Returns their number; 0 at
+    /// the end.
     pub async fn prune_runs(self, before: Timestamp, limit: u64) -> Result<u64> {
-        let runs: Vec<Uuid> = run::Entity::find()
+        let old = run::Entity::find()
             .select_only()
             .column(run::Column::Id)
             .filter(run::Column::StartedAt.lt(before))
             .filter(run::Column::Status.ne(RunStatus::Running.name()))
             .order_by(run::Column::StartedAt, Order::Asc)
-            .limit(limit)
-            .into_tuple()
-            .all(&self.0.read)
-            .await?;
-        if runs.is_empty() {
+            .limit(limit);
+        let ids: Vec<Uuid> = old.into_tuple().all(&self.0.read).await?;
+        if ids.is_empty() {
             return Ok(0);
         }
-        let findings: Vec<(Uuid, i64)> = finding::Entity::find()
+        let done = run::Entity::delete_many().filter(run::Column::Id.is_in(ids));
+        Ok(done.exec(&self.0.write).await?.rows_affected)
+    }
+
+    /// Deletes a batch of findings that no run has seen since a time. Returns their number; 0 at
+    /// the end.
+    pub async fn prune_findings(self, before: Timestamp, limit: u64) -> Result<u64> {
+        use finding::Column;
+        let place = [Column::Kind, Column::Policy, Column::Key];
+        let old = finding::Entity::find()
             .select_only()
-            .columns([finding::Column::RunId, finding::Column::Number])
-            .filter(finding::Column::RunId.is_in(runs.iter().copied()))
-            .order_by(finding::Column::RunId, Order::Asc)
-            .order_by(finding::Column::Number, Order::Asc)
+            .columns(place)
+            .filter(Column::LastSeenAt.lt(before))
+            .order_by(Column::LastSeenAt, Order::Asc)
             .limit(limit)
-            .into_tuple()
-            .all(&self.0.read)
-            .await?;
-        if findings.is_empty() {
-            let done = run::Entity::delete_many().filter(run::Column::Id.is_in(runs));
-            return Ok(done.exec(&self.0.write).await?.rows_affected);
-        }
-        // They ascend, so the findings of each run are all up to the last one read.
-        let last: BTreeMap<Uuid, i64> = findings.into_iter().collect();
-        let mut deleted = 0;
-        for (run, number) in last {
-            let done = finding::Entity::delete_many()
-                .filter(finding::Column::RunId.eq(run))
-                .filter(finding::Column::Number.lte(number));
-            deleted += done.exec(&self.0.write).await?.rows_affected;
-        }
-        Ok(deleted)
+            .into_query();
+        let done = finding::Entity::delete_many()
+            .filter(Expr::tuple(place.map(Expr::col)).in_subquery(old))
+            // A run may have seen one of them meanwhile.
+            .filter(Column::LastSeenAt.lt(before));
+        Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 
     /// Deletes a batch of uploads in a final state whose object was deleted before a time, except

@@ -286,3 +286,16 @@ pub struct Finding {
     /// When it was seen.
     pub found_at: Timestamp,
 }
+
+/// A finding on record: the last sight of it, and the runs that saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownFinding {
+    /// The last sight.
+    pub finding: Finding,
+    /// The run that saw it first.
+    pub first_run: RunId,
+    /// When that was.
+    pub first_seen_at: Timestamp,
+    /// The run that saw it last.
+    pub last_run: RunId,
+}

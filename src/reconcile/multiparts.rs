@@ -68,7 +68,7 @@ async fn reported_before(worker: &Worker<'_>) -> Result<HashSet<String>, WorkErr
         return Ok(HashSet::new());
     }
     let findings = worker.target.app.db.findings();
-    let reported = findings.list_multiparts(shard.run, shard.number).await;
+    let reported = findings.list_multiparts(shard.run, &shard.policy).await;
     Ok(reported.map_err(AppError::from)?.into_iter().collect())
 }
 

@@ -12,7 +12,7 @@ use super::Reconciler;
 use super::marker::{self, BucketIdentity};
 use super::worker::Target;
 use crate::app::{App, AppError};
-use crate::domain::run::{Finding, FindingKind};
+use crate::domain::run::{Finding, FindingKind, KnownFinding};
 use crate::domain::transition::Event;
 use crate::domain::upload::{Declared, Deletion, RemoveReason, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, RunId, Upload, UploadId};
@@ -61,21 +61,16 @@ impl Reconciler {
     /// Deletes orphans that a run found.
     pub async fn purge_orphans(&self, purge: Purge) -> Result<Purged, PurgeError> {
         let app = &self.app;
-        app.db
-            .runs()
-            .find(purge.run)
-            .await
-            .map_err(AppError::from)?
-            .ok_or(AppError::NotFound("run"))?;
+        let run = app.run(purge.run).await?;
         let limit = purge.limit.min(self.settings.max_deletions);
         let mut purged = Purged::default();
         let mut checked: BTreeSet<PolicyName> = BTreeSet::new();
         let mut cursor = None;
         loop {
             let kind = Some(FindingKind::Orphan);
-            let page = app.db.findings().list(purge.run, kind, cursor.as_ref(), PAGE).await;
+            let page = app.db.findings().list(&run, kind, cursor.as_ref(), PAGE).await;
             let page = page.map_err(AppError::from)?;
-            for finding in page.items {
+            for KnownFinding { finding, .. } in page.items {
                 if purged.keys.len() as u64 >= limit {
                     return Ok(purged);
                 }

@@ -5,9 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::db::reconcile::shards::Mark;
 use crate::domain::RejectReason;
 use crate::domain::reconcile::UploadSummary;
-use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, RunShard, Stage};
+use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, RunShard, Stage};
 use crate::domain::upload::State;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
+
+/// The most findings that a shard of a run records; it counts all. A bucket whose objects belong to
+/// somebody else would otherwise fill the database.
+const MAX_FINDINGS: u64 = 100_000;
 
 /// The counters, findings and candidates of a shard.
 #[derive(Debug, Clone)]
@@ -15,9 +19,10 @@ pub struct Tally(Mark);
 
 impl Tally {
     /// Starts from what was written before.
-    pub fn of(shard: &RunShard) -> Self {
+    pub fn of(shard: &RunShard, mode: Mode) -> Self {
         Self(Mark {
             at: None,
+            is_audit: mode == Mode::Audit,
             counters: shard.counters,
             found: shard.findings,
             findings: Vec::new(),
@@ -31,9 +36,16 @@ impl Tally {
         f(&mut self.0.counters);
     }
 
-    /// Records findings.
+    /// Records findings, up to [`MAX_FINDINGS`].
     pub fn record(&mut self, findings: impl IntoIterator<Item = Finding>) {
-        self.0.findings.extend(findings);
+        let left = MAX_FINDINGS.saturating_sub(self.0.found).saturating_sub(self.unsaved());
+        self.0
+            .findings
+            .extend(findings.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)));
+    }
+
+    fn unsaved(&self) -> u64 {
+        self.0.findings.len() as u64
     }
 
     /// Adds an upload that the finalizing shard must process.
@@ -69,7 +81,7 @@ impl Tally {
     /// The tally after all of it is written.
     #[must_use]
     fn written(mut self) -> Self {
-        self.0.found += self.0.findings.len() as u64;
+        self.0.found += self.unsaved();
         self.0.findings.clear();
         self.0.candidates.clear();
         self
@@ -114,8 +126,8 @@ pub struct Report(Mutex<Tally>);
 
 impl Report {
     /// Starts from what was written before.
-    pub fn of(shard: &RunShard) -> Self {
-        Self(Mutex::new(Tally::of(shard)))
+    pub fn of(shard: &RunShard, mode: Mode) -> Self {
+        Self(Mutex::new(Tally::of(shard, mode)))
     }
 
     /// The tally, locked.
@@ -189,6 +201,19 @@ mod tests {
     use super::*;
     use crate::domain::transition::tests::{at, upload_in};
     use crate::domain::upload::Deletion;
+
+    #[test]
+    fn a_shard_records_a_bounded_number_of_findings() {
+        let found = MAX_FINDINGS - 2;
+        let mut tally = Tally(Mark { found, ..Mark::default() });
+        let findings = vec![deletion_of(&upload_in(Status::Rejected), at(1)); 3];
+        tally.record(findings.clone());
+        assert_eq!(tally.0.findings.len(), 2);
+        let mut tally = tally.written();
+        assert_eq!(tally.0.found, MAX_FINDINGS);
+        tally.record(findings);
+        assert!(tally.0.findings.is_empty());
+    }
 
     #[test]
     fn a_summary_tells_whether_the_whole_row_has_a_finding() {

@@ -106,7 +106,8 @@ impl ShardWorkers {
     async fn work_on(&self, shard: RunShard) -> Option<RunShard> {
         tracing::debug!(run = %shard.run, shard = shard.number, fence = shard.fence,
             holder = %self.reconciler.holder, cursor = shard.cursor, "shard claimed");
-        let (report, lease) = (Report::of(&shard), Lease::new(self.reconciler.settings.lease));
+        let report = Report::of(&shard, self.run.request.mode);
+        let lease = Lease::new(self.reconciler.settings.lease);
         let done = tokio::select! {
             done = self.reconcile(&shard, &report, &lease) => done,
             () = self.keep_lease(&shard, &lease) => Err(WorkError::LostLease),

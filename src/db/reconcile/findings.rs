@@ -1,54 +1,105 @@
-//! Findings of runs. A finding's number combines its shard's number and its place in the shard, so
-//! that several processes can write the findings of one run in a stable order.
+//! What runs found: one row for each object and kind, with the runs that saw it first and last.
+//!
+//! A run that sees an object again updates its row, so that the table grows with the objects that
+//! something is wrong with, and not with the number of runs. Retention deletes rows that no run has
+//! seen for a while.
+//!
+//! The findings of a run are the rows that it was the first or the last to see. An audit, which sees
+//! everything, also saw what was known at its end and was seen again later.
 
-use entity::reconcile_finding as finding;
+use std::collections::BTreeMap;
+
+use entity::finding::{self, Column};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect, Select,
 };
 
 use crate::db::engine::pool::Engine;
 use crate::db::{Cursor, DbError, Page, Result};
-use crate::domain::run::{Finding, FindingKind};
+use crate::domain::limits::MAX_CLOCK_SKEW;
+use crate::domain::run::{Finding, FindingKind, KnownFinding, Mode, Run};
 use crate::domain::{PolicyName, RunId, UploadId};
 
 /// The order of findings, as named in their cursors.
-pub const FINDING_ORDER: &str = "findings:number";
+pub const FINDING_ORDER: &str = "findings:kind,policy,key";
 
-/// Bits of a finding's number that hold its place in the shard: enough for 10^12 findings.
-const PLACE_BITS: u32 = 40;
-
-/// Findings in one statement: nine parameters each. PostgreSQL allows 65,535, `SQLite` 32,766.
+/// Findings in one statement: eleven parameters each. PostgreSQL allows 65,535, `SQLite` 32,766.
 const CHUNK: usize = 1000;
 
-/// The number of a shard's finding.
-pub(super) fn number(shard: i32, place: u64) -> i64 {
-    (i64::from(shard) << PLACE_BITS) | i64::try_from(place).unwrap_or(i64::MAX)
-}
-
-/// Inserts a shard's findings; `place` is that of the first one.
-pub(super) async fn insert(
+/// Records that a run saw something. One statement for up to [`CHUNK`] findings.
+pub(super) async fn record(
     connection: &impl ConnectionTrait,
-    id: RunId,
-    shard: i32,
-    place: u64,
+    run: RunId,
+    is_audit: bool,
     findings: &[Finding],
 ) -> Result<()> {
-    for (chunk, place) in findings.chunks(CHUNK).zip((place..).step_by(CHUNK)) {
-        let rows = chunk.iter().zip(place..).map(|(finding, place)| finding::ActiveModel {
-            run_id: Set(id.0),
-            number: Set(number(shard, place)),
-            kind: Set(finding.kind.name().to_owned()),
-            policy: Set(finding.policy.as_str().to_owned()),
-            key: Set(finding.key.clone()),
-            upload_id: Set(finding.upload.map(|id| id.0)),
-            size: Set(finding.size.and_then(|size| i64::try_from(size).ok())),
-            detail: Set(finding.detail.clone()),
-            found_at: Set(finding.found_at),
-        });
-        finding::Entity::insert_many(rows).exec_without_returning(connection).await?;
+    // A statement writes a row once. In order, so that no two transactions wait for each other.
+    let distinct: BTreeMap<_, _> = findings
+        .iter()
+        .map(|finding| ((finding.kind.name(), finding.policy.as_str(), &finding.key), finding))
+        .collect();
+    let mut rows = distinct.into_values().map(|finding| to_row(run, is_audit, finding));
+    let mut seen_again = OnConflict::columns([Column::Kind, Column::Policy, Column::Key]);
+    seen_again.update_columns([Column::UploadId, Column::Size, Column::Detail]);
+    seen_again.update_columns([Column::LastRun, Column::LastSeenAt]);
+    if is_audit {
+        seen_again.update_column(Column::LastAudit);
     }
-    Ok(())
+    loop {
+        let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        finding::Entity::insert_many(chunk)
+            .on_conflict(seen_again.clone())
+            .exec_without_returning(connection)
+            .await?;
+    }
+}
+
+fn to_row(run: RunId, is_audit: bool, finding: &Finding) -> finding::ActiveModel {
+    let Finding { kind, policy, key, upload, size, detail, found_at } = finding;
+    finding::ActiveModel {
+        kind: Set(kind.name().to_owned()),
+        policy: Set(policy.as_str().to_owned()),
+        key: Set(key.clone()),
+        upload_id: Set(upload.map(|id| id.0)),
+        size: Set(size.and_then(|size| i64::try_from(size).ok())),
+        detail: Set(detail.clone()),
+        first_run: Set(run.0),
+        first_seen_at: Set(*found_at),
+        last_run: Set(run.0),
+        last_audit: Set(is_audit.then_some(run.0)),
+        last_seen_at: Set(*found_at),
+    }
+}
+
+/// The rows that a run saw.
+fn seen_by(run: &Run) -> Select<finding::Entity> {
+    let id = run.id.0;
+    let mut seen = Condition::any().add(Column::FirstRun.eq(id)).add(Column::LastRun.eq(id));
+    if run.request.mode == Mode::Audit {
+        seen = seen.add(Column::LastAudit.eq(id));
+        if let Some(end) = run.finished_at {
+            let later = Condition::all()
+                .add(Column::FirstSeenAt.lte(end))
+                .add(Column::LastSeenAt.gt(end))
+                .add(Column::LastAudit.is_not_null());
+            seen = seen.add(later);
+        }
+    }
+    // All of them were last seen during the run or later, which an index knows. Another process
+    // may have dated them.
+    let since = run.started_at - MAX_CLOCK_SKEW;
+    let mut query = finding::Entity::find().filter(seen).filter(Column::LastSeenAt.gte(since));
+    if let Some(policy) = &run.request.policy {
+        query = query.filter(Column::Policy.eq(policy.as_str()));
+    }
+    query
 }
 
 /// What reconciliation runs found.
@@ -56,81 +107,118 @@ pub(super) async fn insert(
 pub struct Findings<'a>(pub(in crate::db) &'a Engine);
 
 impl Findings<'_> {
-    /// Inserts findings of a shard, from `place` on.
-    pub async fn create(
-        self,
-        id: RunId,
-        shard: i32,
-        place: u64,
-        findings: &[Finding],
-    ) -> Result<()> {
-        insert(&self.0.write, id, shard, place, findings).await
+    /// Records that a run saw these.
+    pub async fn record(self, run: &Run, findings: &[Finding]) -> Result<()> {
+        record(&self.0.write, run.id, run.request.mode == Mode::Audit, findings).await
     }
 
-    /// The details of the abandoned multipart uploads that a shard found.
-    pub async fn list_multiparts(self, id: RunId, shard: i32) -> Result<Vec<String>> {
+    /// The details of a policy's abandoned multipart uploads that a run saw last.
+    pub async fn list_multiparts(self, id: RunId, policy: &PolicyName) -> Result<Vec<String>> {
         let details: Vec<Option<String>> = finding::Entity::find()
             .select_only()
-            .column(finding::Column::Detail)
-            .filter(finding::Column::RunId.eq(id.0))
-            .filter(finding::Column::Kind.eq(FindingKind::AbandonedMultipart.name()))
-            .filter(finding::Column::Number.gte(number(shard, 0)))
-            .filter(finding::Column::Number.lt(number(shard + 1, 0)))
+            .column(Column::Detail)
+            .filter(Column::Kind.eq(FindingKind::AbandonedMultipart.name()))
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::LastRun.eq(id.0))
             .into_tuple()
             .all(&self.0.read)
             .await?;
         Ok(details.into_iter().flatten().collect())
     }
 
-    /// A page of a run's findings, by shard and in the order they were made.
+    /// A page of what a run saw, by kind, policy and key.
     pub async fn list(
         self,
-        id: RunId,
+        run: &Run,
         kind: Option<FindingKind>,
         cursor: Option<&Cursor>,
         limit: u64,
-    ) -> Result<Page<Finding>> {
-        let mut query = finding::Entity::find().filter(finding::Column::RunId.eq(id.0));
+    ) -> Result<Page<KnownFinding>> {
+        let mut query = seen_by(run);
         if let Some(kind) = kind {
-            query = query.filter(finding::Column::Kind.eq(kind.name()));
+            query = query.filter(Column::Kind.eq(kind.name()));
         }
-        if let Some(after) = cursor.and_then(|cursor| cursor.value.parse::<i64>().ok()) {
-            query = query.filter(finding::Column::Number.gt(after));
+        if let Some(after) = cursor.and_then(|cursor| Position::parse(&cursor.value)) {
+            let columns = [Column::Kind, Column::Policy, Column::Key].map(Expr::col);
+            let values = [after.kind, after.policy, after.key].map(Expr::val);
+            query = query.filter(Expr::tuple(columns).gt(Expr::tuple(values)));
         }
         let rows = query
-            .order_by(finding::Column::Number, Order::Asc)
+            .order_by(Column::Kind, Order::Asc)
+            .order_by(Column::Policy, Order::Asc)
+            .order_by(Column::Key, Order::Asc)
             .limit(limit + 1)
             .all(&self.0.read)
             .await?;
         let page = Page::cut(rows, limit, |row| Cursor {
             order: FINDING_ORDER.to_owned(),
-            value: row.number.to_string(),
-            id: row.run_id,
+            value: Position::text(row),
+            id: run.id.0,
         });
         let items = page.items.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
         Ok(Page { items, next: page.next })
     }
 }
 
-impl TryFrom<finding::Model> for Finding {
+/// Whether a cursor's value is a position in the order of findings.
+pub fn is_position(value: &str) -> bool {
+    Position::parse(value).is_some()
+}
+
+/// A place in the order of findings.
+struct Position {
+    kind: String,
+    policy: String,
+    key: String,
+}
+
+impl Position {
+    /// The text of a row's place. The keys of foreign objects may hold any character.
+    fn text(row: &finding::Model) -> String {
+        let [policy, key] =
+            [&row.policy, &row.key].map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC));
+        format!("{} {policy} {key}", row.kind)
+    }
+
+    fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.split(' ').map(|part| percent_decode_str(part).decode_utf8().ok());
+        let mut next = || Some(parts.next()??.into_owned());
+        Some(Self { kind: next()?, policy: next()?, key: next()? })
+    }
+}
+
+impl TryFrom<finding::Model> for KnownFinding {
     type Error = DbError;
 
     fn try_from(row: finding::Model) -> Result<Self> {
-        let finding::Model { run_id, number, kind, policy, key, upload_id, size, detail, found_at } =
-            row;
+        let finding::Model {
+            kind,
+            policy,
+            key,
+            upload_id,
+            size,
+            detail,
+            first_run,
+            first_seen_at,
+            last_run,
+            last_audit: _,
+            last_seen_at,
+        } = row;
         let kind = kind.parse().map_err(|()| DbError::Corrupt {
-            table: "reconcile_findings",
+            table: "findings",
             column: "kind",
-            id: format!("{run_id}/{number}"),
+            id: key.clone(),
         })?;
-        Ok(Self {
+        let finding = Finding {
             kind,
             policy: PolicyName::new(policy),
             key,
             upload: upload_id.map(UploadId),
             size: size.and_then(|size| u64::try_from(size).ok()),
             detail,
-            found_at,
-        })
+            found_at: last_seen_at,
+        };
+        let (first_run, last_run) = (RunId(first_run), RunId(last_run));
+        Ok(Self { finding, first_run, first_seen_at, last_run })
     }
 }

@@ -25,6 +25,8 @@ use crate::domain::{RunId, Timestamp, UploadId};
 pub struct Mark {
     /// The current stage, and the key up to which it is done; `None` leaves both.
     pub at: Option<(Stage, Option<String>)>,
+    /// Whether the run is an audit.
+    pub is_audit: bool,
     /// The changes of the shard so far.
     pub counters: Counters,
     /// The number of findings written before.
@@ -102,7 +104,7 @@ pub(super) async fn write_mark(
     mark: &Mark,
     update: UpdateMany<shard::Entity>,
 ) -> Result<bool> {
-    let Mark { at, counters, found, findings: new, candidates, unverified } = mark;
+    let Mark { at, is_audit, counters, found, findings: new, candidates, unverified } = mark;
     let findings = i64::try_from(found + new.len() as u64).unwrap_or(i64::MAX);
     let mut change = shard::ActiveModel {
         counters: Set(serde_json::json!(counters)),
@@ -117,7 +119,7 @@ pub(super) async fn write_mark(
     if update.set(change).exec(txn).await?.rows_affected == 0 {
         return Ok(false);
     }
-    findings::insert(txn, shard.run, shard.number, *found, new).await?;
+    findings::record(txn, shard.run, *is_audit, new).await?;
     missing_candidates::insert(txn, shard, candidates).await?;
     Ok(true)
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::run::{Counters, Finding, Run, RunRequest};
+use crate::domain::run::{Counters, Finding, KnownFinding, Run, RunRequest};
 
 /// A reconciliation run.
 #[derive(Debug, Serialize, ToSchema)]
@@ -73,12 +73,19 @@ pub struct FindingView {
     /// The rule that was violated, the id of a multipart upload, or `delete` for the object of an
     /// ended upload that the run deletes (in a dry run: would delete).
     pub detail: Option<String>,
-    /// When it was found.
+    /// When it was seen last, by this run or a later one.
     pub found_at: DateTime<Utc>,
+    /// When it was seen first.
+    pub first_seen_at: DateTime<Utc>,
+    /// The run that saw it first.
+    pub first_run_id: Uuid,
+    /// The run that saw it last.
+    pub last_run_id: Uuid,
 }
 
-impl From<Finding> for FindingView {
-    fn from(finding: Finding) -> Self {
+impl From<KnownFinding> for FindingView {
+    fn from(known: KnownFinding) -> Self {
+        let KnownFinding { finding, first_run, first_seen_at, last_run } = known;
         let Finding { kind, policy, key, upload, size, detail, found_at } = finding;
         Self {
             kind: kind.name(),
@@ -88,6 +95,9 @@ impl From<Finding> for FindingView {
             size,
             detail,
             found_at,
+            first_seen_at,
+            first_run_id: first_run.0,
+            last_run_id: last_run.0,
         }
     }
 }

@@ -12,7 +12,7 @@ use upload_coordinator::app::{App, AppError};
 use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
-use upload_coordinator::domain::run::{Mode, Run, RunRequest, Trigger};
+use upload_coordinator::domain::run::{KnownFinding, Mode, Run, RunRequest, Trigger};
 use upload_coordinator::domain::{
     Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
 };
@@ -222,18 +222,32 @@ impl World {
 
     /// A run's findings with kind, key and detail, sorted: what they say, whatever the order.
     pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
-        let page = self.app.db.findings().list(run.id, None, None, 1000).await.unwrap();
-        assert!(page.next.is_none(), "all of them");
-        let told = page.items.into_iter().map(|f| (f.kind.name(), f.key, f.detail));
-        let mut told: Vec<_> = told.collect();
+        let found = self.known_findings(run).await.into_iter().map(|known| known.finding);
+        let mut told: Vec<_> = found.map(|f| (f.kind.name(), f.key, f.detail)).collect();
         told.sort();
         told
     }
 
     /// The kinds of a run's findings, with their keys.
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
-        let page = self.app.db.findings().list(run.id, None, None, 1000).await.unwrap();
-        page.items.into_iter().map(|finding| (finding.kind.name(), finding.key)).collect()
+        let found = self.known_findings(run).await.into_iter().map(|known| known.finding);
+        found.map(|finding| (finding.kind.name(), finding.key)).collect()
+    }
+
+    /// The number of findings on record.
+    pub async fn finding_rows(&self) -> u64 {
+        use sea_orm::{EntityTrait as _, PaginatorTrait as _};
+        let connection = sea_orm::Database::connect(&self.database.url).await.unwrap();
+        let rows = entity::finding::Entity::find().count(&connection).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    }
+
+    /// A run's findings, as they are on record.
+    pub async fn known_findings(&self, run: &Run) -> Vec<KnownFinding> {
+        let page = self.app.db.findings().list(run, None, None, 1000).await.unwrap();
+        assert!(page.next.is_none(), "all of them");
+        page.items
     }
 }
 

@@ -1,4 +1,6 @@
+use chrono::Datelike as _;
 use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _};
 use upload_coordinator::db::{Db, DbError, Schema};
 
 use crate::support::database::TestDatabase;
@@ -58,4 +60,80 @@ async fn processes_that_migrate_at_the_same_time_wait_for_each_other() {
     let migrated = join_all(processes.iter().map(Db::migrate_up)).await;
     assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
     assert_eq!(processes[0].schema().await.unwrap(), Schema::Usable { newer: None });
+}
+
+/// Takes back all steps from the one with this name on.
+async fn down_before(db: &Db, step: &str) {
+    let steps = db.migrations().await.unwrap();
+    let first = steps.iter().position(|(name, _)| name.as_str() >= step).unwrap();
+    db.migrate_down(u32::try_from(steps.len() - first).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn findings_of_many_runs_become_one_row_for_each_object_and_kind() {
+    let database = TestDatabase::create().await;
+    let db = database.migrated().await;
+    down_before(&db, "m20261130").await;
+    let raw = sea_orm::Database::connect(&database.url).await.unwrap();
+    let postgres = raw.get_database_backend() == DbBackend::Postgres;
+    let id = |n: u8| {
+        let hex = format!("{n:032x}");
+        if postgres { format!("'{hex}'::uuid") } else { format!("x'{hex}'") }
+    };
+    let at = |day: u8| format!("'2026-01-{day:02}T00:00:00+00:00'");
+    for (run, mode) in [(1, "audit"), (2, "audit"), (3, "incremental")] {
+        let (id, at) = (id(run), at(run));
+        raw.execute_unprepared(&format!(
+            "INSERT INTO reconcile_runs (id, mode, trigger, dry_run, forced, status, \
+             cancel_requested, counters, started_at) \
+             VALUES ({id}, '{mode}', 'api', false, false, 'succeeded', false, '{{}}', {at})"
+        ))
+        .await
+        .unwrap();
+    }
+    // Run, number, kind, key and detail.
+    let rows = [
+        (1, 1, "orphan", "t/a", "NULL"),
+        (1, 2, "rejected", "t/a", "'late'"),
+        (2, 1, "orphan", "t/a", "NULL"),
+        (2, 2, "orphan", "t/b", "NULL"),
+        (3, 1, "rejected", "t/a", "'delete'"),
+    ];
+    for (run, number, kind, key, detail) in rows {
+        let (id, at) = (id(run), at(run));
+        raw.execute_unprepared(&format!(
+            "INSERT INTO reconcile_findings (run_id, number, kind, policy, key, detail, found_at) \
+             VALUES ({id}, {number}, '{kind}', 'tracks', '{key}', {detail}, {at})"
+        ))
+        .await
+        .unwrap();
+    }
+    db.migrate_up().await.unwrap();
+    let found = entity::finding::Entity::find().all(&raw).await.unwrap();
+    let mut found: Vec<_> = found
+        .into_iter()
+        .map(|row| {
+            let [first, last] = [row.first_run, row.last_run].map(|id| id.as_u128());
+            let seen = [row.first_seen_at, row.last_seen_at].map(|at| u128::from(at.day()));
+            assert_eq!(seen, [first, last]);
+            (row.kind, row.key, first, last, row.last_audit.map(|id| id.as_u128()), row.detail)
+        })
+        .collect();
+    found.sort();
+    let row = |kind: &str, key: &str, first, last, audit, detail: Option<&str>| {
+        (kind.to_owned(), key.to_owned(), first, last, Some(audit), detail.map(str::to_owned))
+    };
+    let expected = [
+        row("orphan", "t/a", 1, 2, 2, None),
+        row("orphan", "t/b", 2, 2, 2, None),
+        row("rejected", "t/a", 1, 3, 1, Some("delete")),
+    ];
+    assert_eq!(found, expected);
+    down_before(&db, "m20261130").await;
+    let count = "SELECT COUNT(*) FROM reconcile_findings";
+    let statement = sea_orm::Statement::from_string(raw.get_database_backend(), count);
+    let row = raw.query_one_raw(statement).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 3);
+    db.migrate_up().await.unwrap();
+    raw.close().await.unwrap();
 }

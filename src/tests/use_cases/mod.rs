@@ -4,6 +4,7 @@ mod aborts;
 mod cancelling;
 mod contention;
 mod creating;
+mod findings;
 mod lists;
 mod migrations;
 mod multipart;

@@ -132,10 +132,10 @@ async fn dry_and_real(world: &World) {
     world.pass(TimeDelta::hours(1));
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     let before: BTreeSet<_> = world.store.keys().into_iter().collect();
+    let told = world.told(&dry).await;
     let real = world.reconcile(Mode::Audit).await;
     assert_eq!(dry.counters, real.counters);
     let after: BTreeSet<_> = world.store.keys().into_iter().collect();
-    let told = world.told(&dry).await;
     assert_eq!(told, world.told(&real).await);
     let to_go = told.into_iter().filter(|(_, _, detail)| detail.as_deref() == Some("delete"));
     let to_go: BTreeSet<_> = to_go.map(|(_, key, _)| key).collect();

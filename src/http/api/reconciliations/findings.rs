@@ -2,7 +2,7 @@
 
 use actix_web::web::Data;
 
-use crate::db::reconcile::findings::FINDING_ORDER;
+use crate::db::reconcile::findings::{FINDING_ORDER, is_position};
 use crate::domain::RunId;
 use crate::domain::run::FindingKind;
 use crate::http::HttpState;
@@ -12,6 +12,10 @@ use crate::http::problem::ApiError;
 use crate::http::views::{FindingView, PageView};
 
 /// List the findings of a run
+///
+/// There is one finding for each object and kind, which later runs update. A run's findings are
+/// those that it was the first or the last to see; an audit's also those that were known at its end
+/// and seen again later. `found_at` and `detail` are of the last sight.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
     operation_id = "list_findings", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run"),
@@ -27,7 +31,7 @@ pub async fn handle(
 ) -> Result<Json<PageView<FindingView>>, ApiError> {
     let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
     let kind = query.value("kind", text::one_of(names));
-    let paging = query.paging(FINDING_ORDER, |value| value.parse::<i64>().is_ok());
+    let paging = query.paging(FINDING_ORDER, is_position);
     let seal = query.seal();
     query.finish()?;
     let page = state.app.list_findings(id, kind, paging.cursor.as_ref(), paging.limit).await?;
