@@ -49,8 +49,8 @@ impl App {
         Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)
     }
 
-    /// Observes the object while the upload's own URL can still overwrite it, and applies a
-    /// change at once.
+    /// Observes the object while a PUT with the upload's own URL can still replace it, and applies
+    /// a change at once. Returns the upload with the object that is stored now.
     async fn check_not_overwritten(&self, upload: Upload) -> Result<Upload> {
         let (policy, store) = self.rules_of(&upload)?;
         if !self.may_be_overwritten(&upload, policy, store) {
@@ -58,17 +58,26 @@ impl App {
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         // Only the reconciler decides that it is lost, because it checks the bucket.
-        if matches!(event, Event::Absent(_)) {
+        let Event::Observed(seen) = &event else { return Err(AppError::NotFound("file")) };
+        let stored = seen.facts.etag.clone();
+        let upload = self.apply(upload, &event).await?.upload;
+        // A change that is not accepted leaves the record of other bytes.
+        if upload.state.facts().is_some_and(|facts| facts.etag != stored) {
             return Err(AppError::NotFound("file"));
         }
-        Ok(self.apply(upload, &event).await?.upload)
+        Ok(upload)
     }
 
+    /// Whether a PUT with the upload's URL can replace the object. The store checks the URL's
+    /// expiry when a PUT starts, and replaces the object when it ends.
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
-        // Parts become an object only when this service completes the upload.
-        let once = upload.strategy == Strategy::Multipart
-            || upload.write_once && store.capabilities.write_once_is_effective();
-        !once && self.now() <= upload.deadline(policy.grace)
+        let by_url = match upload.strategy {
+            Strategy::Put | Strategy::Post => true,
+            // These become an object only by this service.
+            Strategy::Multipart | Strategy::Direct => false,
+        };
+        let once = upload.write_once && store.capabilities.write_once_is_effective();
+        by_url && !once && self.now() <= upload.url_expires_at + policy.replacement_window()
     }
 }
 

@@ -86,6 +86,9 @@ pub struct PolicyConfig {
     /// How long after a URL's expiry bytes may still arrive.
     #[serde(default = "defaults::grace")]
     pub grace: ConfigDuration,
+    /// The longest time that a PUT may take.
+    #[serde(default = "defaults::max_put_duration")]
+    pub max_put_duration: ConfigDuration,
     /// Whether a URL can be used only once. `None` (`"auto"`): yes if a content type or a size is
     /// declared.
     #[serde(
@@ -151,6 +154,9 @@ mod defaults {
     pub(super) fn grace() -> ConfigDuration {
         ConfigDuration::from_secs(15 * 60)
     }
+    pub(super) fn max_put_duration() -> ConfigDuration {
+        ConfigDuration::from_hours(24)
+    }
     pub(super) fn write_once() -> Option<bool> {
         None
     }
@@ -186,6 +192,7 @@ impl PolicyConfig {
             url_ttl: defaults::url_ttl(),
             max_url_ttl: defaults::max_url_ttl(),
             grace: defaults::grace(),
+            max_put_duration: defaults::max_put_duration(),
             write_once: defaults::write_once(),
             multipart_threshold: defaults::multipart_threshold(),
             part_size: defaults::part_size(),
@@ -209,6 +216,7 @@ impl PolicyConfig {
             url_ttl: self.url_ttl.delta(),
             max_url_ttl: self.max_url_ttl.delta(),
             grace: self.grace.delta(),
+            max_put_duration: self.max_put_duration.delta(),
             write_once: self.write_once,
             multipart_threshold: self.multipart_threshold.bytes(),
             part_size: self.part_size.bytes(),

@@ -55,6 +55,9 @@ pub struct Policy {
     /// How long after a URL's expiry bytes can still arrive: S3 checks the signature when a request
     /// starts.
     pub grace: TimeDelta,
+    /// The longest time that a client needs for one PUT. A PUT that started just before its URL
+    /// expired replaces the object when it ends.
+    pub max_put_duration: TimeDelta,
     /// `None`: write once if a content type or a size is declared.
     pub write_once: Option<bool>,
     /// The size from which `auto` means multipart, in bytes.
@@ -108,6 +111,11 @@ impl FieldErrors {
 }
 
 impl Policy {
+    /// How long after a URL's expiry its PUT can still replace the object.
+    pub fn replacement_window(&self) -> TimeDelta {
+        self.max_put_duration.max(self.grace)
+    }
+
     /// The message for a file over the limit.
     pub fn too_large(&self) -> String {
         format!("File is larger than max_size={}", self.max_size)
@@ -198,6 +206,7 @@ pub(crate) mod tests {
             url_ttl: TimeDelta::hours(1),
             max_url_ttl: TimeDelta::hours(24),
             grace: TimeDelta::minutes(15),
+            max_put_duration: TimeDelta::hours(24),
             write_once: None,
             multipart_threshold: 64 << 20,
             part_size: 16 << 20,

@@ -131,7 +131,7 @@ fn open_window(app: &App, policy: &Policy, store: &Store, late_window: TimeDelta
     let now = app.now();
     OpenWindow {
         late_since: now - late_window,
-        writable_since: now - policy.grace,
+        writable_since: now - policy.replacement_window(),
         write_once_holds: store.capabilities.write_once_is_effective(),
     }
 }

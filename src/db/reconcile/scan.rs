@@ -90,7 +90,10 @@ fn open_queries(
         .filter(Column::Policy.eq(policy.as_str()))
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
     let late = since(&[Status::Expired], window.late_since);
-    let mut overwritable = since(&[Status::Uploaded], window.writable_since);
+    // Multipart and direct uploads become an object only by this service.
+    let by_url = [Strategy::Put, Strategy::Post].map(Strategy::name);
+    let mut overwritable = since(&[Status::Uploaded], window.writable_since)
+        .filter(Column::Strategy.is_in(by_url));
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
@@ -99,7 +102,7 @@ fn open_queries(
     let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
     let deleted = since(&ended, window.writable_since)
         .filter(Column::ObjectDeletedAt.is_not_null())
-        .filter(Column::Strategy.is_in([Strategy::Put, Strategy::Post].map(Strategy::name)));
+        .filter(Column::Strategy.is_in(by_url));
     [pending, late, overwritable, deleted]
 }
 

@@ -207,6 +207,23 @@ async fn head_of_an_event_stream_ends_at_once_and_is_no_waiting_request() {
 }
 
 #[tokio::test]
+async fn head_of_an_upload_never_waits() {
+    let server = Server::start().await;
+    server.app.db.uploads().limit_watchers(1, 1);
+    let made = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await;
+    let path = format!("/api/uploads/{}", made.json()["id"].as_str().unwrap());
+    let mut stream = server.request("GET", &format!("{path}/events")).send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let waits = fetch(server.request("GET", &format!("{path}?wait=30"))).await;
+    waits.is_problem(503, "too-many-waiters");
+    let head = fetch(server.request("HEAD", &format!("{path}?wait=30"))).await;
+    assert_eq!(head.status, 200, "{head:?}");
+    assert_eq!(fetch(server.request("HEAD", &format!("{path}?wait=x"))).await.status, 400);
+    drop(stream);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_429() {
     let places = Arc::new(ConcurrencyLimit::new(2, 1));
     let held = places.clone();

@@ -16,6 +16,7 @@ mod reconciling_trouble;
 mod renewing;
 mod safe_deletion;
 mod safety_limits;
+mod serving;
 mod sharing;
 mod tracks;
 mod uploads;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::HttpRequest;
+use actix_web::http::Method;
 use actix_web::web::Data;
 use utoipa::IntoParams;
 
@@ -24,7 +26,7 @@ struct Wait {
 
 /// Get an upload
 ///
-/// With `wait`, the response is delayed until the upload is no longer pending.
+/// With `wait`, the response is delayed until the upload is no longer pending. HEAD never waits.
 #[utoipa::path(get, path = "/api/uploads/{id}", operation_id = "get_upload", tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload"), Wait),
     responses((status = 200, description = "The upload", body = UploadView), BadQuery, NotFound))]
@@ -33,11 +35,13 @@ pub async fn handle(
     Id(id): Id<UploadId>,
     mut query: Query,
     state: Data<HttpState>,
+    request: HttpRequest,
 ) -> Result<Json<UploadView>, ApiError> {
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
-        Some(wait) if !wait.is_zero() => {
+        // Whoever sends HEAD does not read the upload, so it takes no place of a waiting request.
+        Some(wait) if !wait.is_zero() && request.method() != Method::HEAD => {
             Box::pin(state.app.wait_for_upload(&caller.owner, id, wait)).await?
         }
         _ => state.app.upload(&caller.owner, id).await?,
