@@ -123,6 +123,10 @@ impl ObjectStore for Computed {
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         self.others.head(key).await
     }
+    async fn head_version(&self, _: &str, _: &str) -> Result<Option<ObjectMeta>> {
+        Ok(None)
+    }
+
     async fn read(&self, key: &str, range: std::ops::Range<u64>, if_match: &str) -> Result<Bytes> {
         self.others.read(key, range, if_match).await
     }

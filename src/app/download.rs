@@ -31,7 +31,7 @@ impl App {
         };
         let bound = track.bound.ok_or_else(nothing)?;
         let upload = self.db.uploads().find(owner, bound.upload).await?.ok_or_else(nothing)?;
-        let upload = self.check_not_overwritten(upload).await?;
+        let upload = self.check_not_changed(upload).await?;
         if upload.status() != Status::Uploaded {
             return Err(AppError::NotFound("file"));
         }
@@ -49,11 +49,10 @@ impl App {
         Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)
     }
 
-    /// Observes the object while a PUT with the upload's own URL can still replace it, and applies
-    /// a change at once. Returns the upload with the object that is stored now.
-    async fn check_not_overwritten(&self, upload: Upload) -> Result<Upload> {
-        let (policy, store) = self.rules_of(&upload)?;
-        if !self.may_be_overwritten(&upload, policy, store) {
+    /// Observes the object if it may not be the verified one any more, and applies a change at
+    /// once. Returns the upload with the object that is stored now.
+    async fn check_not_changed(&self, upload: Upload) -> Result<Upload> {
+        if !self.may_be_changed(&upload).await? {
             return Ok(upload);
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
@@ -66,6 +65,19 @@ impl App {
             return Err(AppError::NotFound("file"));
         }
         Ok(upload)
+    }
+
+    /// Whether the bytes that would be served may not be the verified ones. A version never
+    /// changes, whatever is written later, but the bucket's lifecycle or an operator may remove
+    /// it: one HEAD for each download from a bucket that keeps versions.
+    async fn may_be_changed(&self, upload: &Upload) -> Result<bool> {
+        let (policy, store) = self.rules_of(upload)?;
+        let Some(facts) = upload.state.facts() else { return Ok(false) };
+        let Some(version) = &facts.version_id else {
+            return Ok(self.may_be_overwritten(upload, policy, store));
+        };
+        let found = store.objects.head_version(upload.key.as_str(), version).await?;
+        Ok(found.is_none_or(|meta| meta.etag != facts.etag))
     }
 
     /// Whether a PUT with the upload's URL can replace the object. The store checks the URL's

@@ -33,7 +33,8 @@ impl App {
                 && known.facts.etag == meta.etag
             {
                 // The same object as before is not read again.
-                let facts = known.facts.clone();
+                let facts =
+                    ObjectFacts { version_id: meta.version_id.clone(), ..known.facts.clone() };
                 return Ok(Event::Observed(Observation { facts, verdict: Ok(()), by }));
             }
             match validate(upload, policy, store, &meta).await {

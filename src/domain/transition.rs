@@ -132,10 +132,14 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
         State::Pending => arrived(upload, seen, false, now, policy),
         State::Expired => arrived(upload, seen, true, now, policy),
         State::Uploaded(before) => {
-            if before.facts.etag == seen.facts.etag {
+            if before.facts.etag != seen.facts.etag {
+                seen_again(upload, before, seen, now, policy)
+            } else if before.facts.version_id == seen.facts.version_id {
                 unchanged(upload)
             } else {
-                seen_again(upload, before, seen, now, policy)
+                // The same bytes were stored again, in a bucket that keeps versions.
+                let facts = ObjectFacts { version_id: seen.facts.version_id, ..before.facts };
+                changed(upload, State::Uploaded(Verified { facts, ..before }), now, vec![])
             }
         }
         State::Missing(before) => seen_again(upload, before, seen, now, policy),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::ids::{Owner, TrackId, UploadId};
 use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
@@ -192,6 +193,29 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
         let bad = bigger(Err(RejectReason::TooLarge));
         let refused = step(upload_in(status), bad, at(5), &accept).unwrap();
         assert_eq!(refused.upload.status(), Status::Rejected);
+    }
+}
+
+#[test]
+fn the_same_bytes_in_another_version_are_recorded_and_nothing_else_changes() {
+    let version = |id: &str| Some(id.to_owned());
+    let mut upload = upload_in(Status::Uploaded);
+    let State::Uploaded(verified) = &mut upload.state else { panic!("uploaded") };
+    let kept = Some(Checksum::of(Algorithm::Sha256, b"abc"));
+    verified.facts = ObjectFacts { version_id: version("1"), checksum: kept, ..facts("a") };
+    let before = verified.clone();
+    let seen = |version_id| {
+        let facts = ObjectFacts { version_id, ..facts("a") };
+        Event::Observed(Observation { facts, verdict: Ok(()), by: ConfirmedBy::Scan })
+    };
+    let same = step(upload.clone(), seen(version("1")), at(5), &tracks()).unwrap();
+    assert!(!same.changed);
+    for other in [version("2"), None] {
+        let step = step(upload.clone(), seen(other.clone()), at(5), &tracks()).unwrap();
+        assert!(step.changed && step.effects.is_empty(), "{step:?}");
+        let facts = ObjectFacts { version_id: other, ..before.facts.clone() };
+        assert_eq!(step.upload.state, State::Uploaded(Verified { facts, ..before.clone() }));
+        assert_eq!(step.upload.deletion, upload.deletion);
     }
 }
 

@@ -65,6 +65,10 @@ impl ObjectStore for MeteredStore {
         self.call("head", self.inner.head(key)).await
     }
 
+    async fn head_version(&self, key: &str, version_id: &str) -> Result<Option<ObjectMeta>> {
+        self.call("head", self.inner.head_version(key, version_id)).await
+    }
+
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
         self.call("read", self.inner.read(key, range, if_match)).await
     }

@@ -206,6 +206,9 @@ pub trait ObjectStore: Send + Sync {
     /// [`Self::check_bucket`] or read the marker object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
+    /// The metadata of one version of an object; `None` if the bucket does not have that version.
+    async fn head_version(&self, key: &str, version_id: &str) -> Result<Option<ObjectMeta>>;
+
     /// Reads the bytes `range` of an object, fewer if it ends earlier. `if_match` is an ETag without
     /// quotes. Returns no bytes for an empty object or a range after the end; an empty range causes
     /// no request. A missing object is [`StoreError::PreconditionFailed`].
@@ -217,10 +220,12 @@ pub trait ObjectStore: Send + Sync {
     /// Writes an object from memory.
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written>;
 
-    /// Deletes an object. Succeeds if it does not exist.
+    /// Deletes an object with all its versions, so that the bucket has none of its bytes any more.
+    /// Succeeds if it does not exist. Returns an error if versions are left.
     async fn delete(&self, key: &str) -> Result<()>;
 
-    /// Deletes many objects and returns those that could not be deleted. Uses batches if the store
+    /// Deletes many objects, without their versions, and returns those that could not be deleted.
+    /// Uses batches if the store
     /// has them ([`Capabilities::batch_delete`]); the default deletes one object at a time.
     async fn delete_batch(&self, keys: &[String]) -> Result<Vec<(String, StoreError)>> {
         let mut failed = Vec::new();

@@ -114,6 +114,27 @@ impl MemoryStore {
         self.state().objects.keys().cloned().collect()
     }
 
+    /// Keeps the versions of objects that are written from now on.
+    pub fn keep_versions(&self) {
+        self.state().keeps_versions = true;
+    }
+
+    /// The ids of all versions and delete markers of a key, the oldest first.
+    pub fn versions(&self, key: &str) -> Vec<String> {
+        let state = self.state();
+        state.versions.get(key).into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Removes one version, as a rule of the bucket's lifecycle does.
+    pub fn remove_version(&self, key: &str, version_id: &str) {
+        self.state().remove_version(key, version_id);
+    }
+
+    /// Hides a key behind a delete marker, as a plain DELETE does in a bucket with versions.
+    pub fn hide(&self, key: &str) {
+        self.state().hide(key);
+    }
+
     /// Takes the bucket away with all that is in it.
     pub fn drop_bucket(&self) {
         *self.state() = State::default();
@@ -179,6 +200,13 @@ impl ObjectStore for MemoryStore {
         }
     }
 
+    async fn head_version(&self, key: &str, version_id: &str) -> Result<Option<ObjectMeta>> {
+        match self.run(Operation::Head, |state| Ok(state.version(key, version_id))).await {
+            Err(StoreError::NoSuchBucket) => Ok(None),
+            found => found,
+        }
+    }
+
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
         if range.is_empty() {
             return Ok(Bytes::new());
@@ -215,7 +243,7 @@ impl ObjectStore for MemoryStore {
 
     async fn delete(&self, key: &str) -> Result<()> {
         let work = |state: &mut State| {
-            state.objects.remove(key);
+            state.remove(key);
             Ok(())
         };
         self.run(Operation::Delete, work).await

@@ -14,14 +14,21 @@ use super::{
 #[derive(Default)]
 pub(super) struct State {
     pub(super) bucket: bool,
+    /// The current object of each key.
     pub(super) objects: BTreeMap<String, Object>,
+    /// Whether the bucket keeps versions.
+    pub(super) keeps_versions: bool,
+    /// Every version of each key, the newest last. Without an object it is a delete marker.
+    pub(super) versions: BTreeMap<String, Vec<(String, Option<Object>)>>,
     pub(super) multiparts: BTreeMap<(String, String), Multipart>,
-    /// How many multipart uploads there ever were.
+    /// How many multipart uploads and versions there ever were.
     pub(super) created: u64,
 }
 
+#[derive(Clone)]
 pub(super) struct Object {
     etag: String,
+    version_id: Option<String>,
     body: Bytes,
     options: PutOptions,
     last_modified: Timestamp,
@@ -45,13 +52,13 @@ pub(super) fn md5(bytes: &[u8]) -> [u8; 16] {
 
 impl Object {
     pub(super) fn new(etag: String, body: Bytes, options: &PutOptions, now: Timestamp) -> Self {
-        Self { etag, body, options: options.clone(), last_modified: now }
+        Self { etag, version_id: None, body, options: options.clone(), last_modified: now }
     }
 
     pub(super) fn meta(&self) -> ObjectMeta {
         ObjectMeta {
             etag: self.etag.clone(),
-            version_id: None,
+            version_id: self.version_id.clone(),
             size: self.body.len() as u64,
             // What S3 stores where nothing is said.
             content_type: Some(
@@ -116,10 +123,49 @@ impl Multipart {
 }
 
 impl State {
-    pub(super) fn write(&mut self, key: &str, object: Object) -> Written {
-        let written = Written { etag: object.etag.clone(), version_id: None };
+    pub(super) fn write(&mut self, key: &str, mut object: Object) -> Written {
+        if self.keeps_versions {
+            let id = self.new_version();
+            object.version_id = Some(id.clone());
+            self.versions.entry(key.to_owned()).or_default().push((id, Some(object.clone())));
+        }
+        let written = Written { etag: object.etag.clone(), version_id: object.version_id.clone() };
         self.objects.insert(key.to_owned(), object);
         written
+    }
+
+    fn new_version(&mut self) -> String {
+        self.created += 1;
+        format!("version-{:08}", self.created)
+    }
+
+    /// Hides a key behind a delete marker.
+    pub(super) fn hide(&mut self, key: &str) {
+        let id = self.new_version();
+        self.versions.entry(key.to_owned()).or_default().push((id, None));
+        self.objects.remove(key);
+    }
+
+    /// The metadata of one version.
+    pub(super) fn version(&self, key: &str, id: &str) -> Option<ObjectMeta> {
+        let (_, object) = self.versions.get(key)?.iter().find(|(version, _)| version == id)?;
+        object.as_ref().map(Object::meta)
+    }
+
+    /// Removes one version; the newest of the others becomes the current one.
+    pub(super) fn remove_version(&mut self, key: &str, id: &str) {
+        let Some(versions) = self.versions.get_mut(key) else { return };
+        versions.retain(|(version, _)| version != id);
+        match versions.last().and_then(|(_, object)| object.clone()) {
+            Some(current) => self.objects.insert(key.to_owned(), current),
+            None => self.objects.remove(key),
+        };
+    }
+
+    /// Removes a key with all its versions.
+    pub(super) fn remove(&mut self, key: &str) {
+        self.objects.remove(key);
+        self.versions.remove(key);
     }
 
     pub(super) fn matching(&self, key: &str, if_match: &str) -> Result<Bytes> {

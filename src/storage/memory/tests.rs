@@ -93,3 +93,19 @@ async fn a_bucket_that_is_gone_is_named_wherever_the_protocol_can() {
     store.create_bucket().await.unwrap();
     put(&store, "k").await;
 }
+
+#[tokio::test]
+async fn a_removed_version_makes_the_one_before_it_current() {
+    let (_, store) = memory();
+    store.keep_versions();
+    put(&store, "k").await;
+    store.put("k", Bytes::from_static(b"x"), &PutOptions::default()).await.unwrap();
+    store.hide("k");
+    assert!(store.head("k").await.unwrap().is_none());
+    let versions = store.versions("k");
+    assert!(store.head_version("k", &versions[2]).await.unwrap().is_none(), "a delete marker");
+    store.remove_version("k", &versions[2]);
+    store.remove_version("k", &versions[1]);
+    let current = store.head("k").await.unwrap().unwrap();
+    assert_eq!((current.version_id.as_ref(), current.size), (Some(&versions[0]), 3));
+}

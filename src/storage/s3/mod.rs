@@ -27,6 +27,7 @@ mod objects;
 mod presign;
 pub mod probe;
 mod settings;
+mod versions;
 
 pub(super) use backend::open;
 pub use cors::CorsRule;

@@ -6,9 +6,9 @@ use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 
-use super::S3;
 use super::errors::{is_not_found, store_error};
 use super::objects::{decode, etag, sdk_algorithm, size, timestamp};
+use super::{S3, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};
 
@@ -126,7 +126,7 @@ impl S3 {
             .send()
             .await
             .map_err(multipart_error)?;
-        Ok(Written { etag: etag(done.e_tag())?, version_id: done.version_id })
+        Ok(Written { etag: etag(done.e_tag())?, version_id: versions::kept(done.version_id) })
     }
 
     pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {

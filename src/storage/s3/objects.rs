@@ -14,8 +14,8 @@ use aws_sdk_s3::types::{
 };
 use bytes::{Bytes, BytesMut};
 
-use super::S3;
 use super::errors::{is_not_found, status, store_error};
+use super::{S3, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::MAX_PAGE;
@@ -34,6 +34,10 @@ impl ObjectStore for S3 {
             Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(store_error(error)),
         }
+    }
+
+    async fn head_version(&self, key: &str, version_id: &str) -> Result<Option<ObjectMeta>> {
+        self.head_one_version(key, version_id).await
     }
 
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes> {
@@ -100,11 +104,12 @@ impl ObjectStore for S3 {
         }
         let put = put.customize().config_override(self.for_transfers());
         let written = put.send().await.map_err(store_error)?;
-        Ok(Written { etag: etag(written.e_tag())?, version_id: written.version_id })
+        Ok(Written { etag: etag(written.e_tag())?, version_id: versions::kept(written.version_id) })
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
         match self.client.delete_object().bucket(&self.bucket).key(key).send().await {
+            Ok(deleted) if versions::are_left(&deleted) => self.delete_versions(key).await,
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(store_error(error)),
@@ -250,7 +255,7 @@ impl S3 {
     }
 }
 
-fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
+pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
     Ok(ObjectMeta {
         etag: etag(head.e_tag())?,
         size: size(head.content_length()),
@@ -261,7 +266,7 @@ fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
                 Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
             ),
         last_modified: head.last_modified().and_then(timestamp),
-        version_id: head.version_id.filter(|version| version != "null"),
+        version_id: versions::kept(head.version_id),
         content_type: head.content_type,
         content_encoding: head.content_encoding,
         metadata: head.metadata.unwrap_or_default().into_iter().collect(),
@@ -324,6 +329,9 @@ pub(super) fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
     algorithm.sdk_name().map(ChecksumAlgorithm::from)
 }
 
-fn refused(code: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+pub(super) fn refused(
+    code: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> StoreError {
     StoreError::Refused { code: code.to_owned(), source: source.into() }
 }

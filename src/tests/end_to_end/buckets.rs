@@ -1,10 +1,11 @@
 //! Buckets that keep versions, and buckets that encrypt, where the store has them.
 
 use aws_sdk_s3::types::{
-    BucketVersioningStatus, ServerSideEncryption, ServerSideEncryptionByDefault,
-    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
+    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
+    ServerSideEncryptionRule,
 };
 use chrono::TimeDelta;
+use reqwest::Method;
 use reqwest::redirect::Policy;
 use serde_json::json;
 use upload_coordinator::storage::PutOptions;
@@ -13,17 +14,6 @@ use upload_coordinator::storage::signer::GetRequest;
 use crate::storage::servers::{Subject, now};
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
-
-/// A bucket that keeps versions; none where the store has no such.
-async fn versioned() -> Option<Subject> {
-    let on = Subject::server().await;
-    let own = on.with_own_bucket().await.ok()?;
-    let versions =
-        VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    let client = own.s3.as_ref()?.sdk().put_bucket_versioning().bucket(&own.store.bucket);
-    client.versioning_configuration(versions).send().await.ok()?;
-    Some(own)
-}
 
 /// A bucket that encrypts what comes; none where the store does not.
 async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
@@ -49,13 +39,14 @@ async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
 
 #[tokio::test]
 async fn the_version_seen_is_the_version_served() {
-    let Some(on) = versioned().await else { return };
+    let Some(on) = Subject::server().await.with_versions().await else { return };
     let key = on.key("object");
     let first = on.put(&key, b"first").await.version_id.unwrap();
     on.put(&key, b"again").await;
     let seen = on.objects().head(&key).await.unwrap().unwrap().version_id.unwrap();
     assert_ne!(first, seen);
-    on.objects().delete(&key).await.unwrap();
+    let hide = on.s3.as_ref().unwrap().sdk().delete_object();
+    hide.bucket(&on.store.bucket).key(&key).send().await.unwrap();
     for (version, bytes) in [(first, "first"), (seen, "again")] {
         let terms = GetRequest { version_id: Some(version), ..GetRequest::default() };
         let hour = TimeDelta::hours(1);
@@ -81,6 +72,25 @@ async fn the_version_seen_is_the_version_served() {
     let key = &stored.iter().find(|object| object.size == 9000).unwrap().key;
     on.put(key, b"something else").await;
     assert_eq!(plain.get(location).send().await.unwrap().bytes().await.unwrap(), mp3(9000, 1));
+
+    // The same bytes again, and the verified version is removed.
+    let old = text(&upload, "version_id");
+    let again = on.objects().put(key, mp3(9000, 1).into(), &PutOptions::default()).await.unwrap();
+    let remove = on.s3.as_ref().unwrap().sdk().delete_object().bucket(&on.store.bucket);
+    remove.key(key).version_id(old).send().await.unwrap();
+    assert_eq!(live.file(&track).await, mp3(9000, 1));
+    let (_, now) = live.get(&format!("/api/uploads/{}", text(&upload, "id"))).await;
+    assert_eq!(
+        (&now["status"], now["version_id"].as_str()),
+        (&json!("uploaded"), again.version_id.as_deref())
+    );
+
+    // A due deletion leaves no version.
+    let gone = live.send(Method::DELETE, &format!("/api/tracks/{track}"), None).await;
+    assert_eq!(gone.0, 204);
+    let run = live.reconcile("incremental").await;
+    assert_eq!(run["counters"]["deleted"], 1, "{run}");
+    assert_eq!(on.versions(key).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bytes::Bytes;
 #[cfg(feature = "embedded-s3")]
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
@@ -85,6 +86,8 @@ pub struct Subject {
     pub s3: Option<S3>,
     /// How `s3` was reached.
     pub settings: Option<S3Settings>,
+    /// The store in memory.
+    memory: Option<Arc<MemoryStore>>,
     prefix: String,
     http: reqwest::Client,
     _server: Option<Running>,
@@ -92,8 +95,14 @@ pub struct Subject {
 
 impl Subject {
     pub fn memory() -> Self {
-        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)).with_min_part_size(1));
-        Self::over(Kind::Memory, store.store("memory", None).unwrap(), None, None, None)
+        Self::in_memory().1
+    }
+
+    fn in_memory() -> (Arc<MemoryStore>, Self) {
+        let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)).with_min_part_size(1));
+        let store = memory.clone().store("memory", None).unwrap();
+        let subject = Self::over(Kind::Memory, store, None, None, None);
+        (memory.clone(), Self { memory: Some(memory), ..subject })
     }
 
     /// The server of the environment, or an embedded one of its own.
@@ -173,6 +182,7 @@ impl Subject {
             store,
             s3,
             settings,
+            memory: None,
             prefix: format!("test/{}/", SystemIds.uuid().as_simple()),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             _server: server,
@@ -189,6 +199,34 @@ impl Subject {
         s3.create_bucket().await?;
         let store = s3.clone().into_store("server", self.kind.capabilities());
         Ok(Self::over(self.kind, store, Some(s3), Some(settings), None))
+    }
+
+    /// The same store with a new bucket that keeps versions; none if the store has no versions.
+    pub async fn with_versions(&self) -> Option<Self> {
+        if self.kind == Kind::Memory {
+            let (memory, subject) = Self::in_memory();
+            memory.keep_versions();
+            return Some(subject);
+        }
+        let own = self.with_own_bucket().await.ok()?;
+        let versions =
+            VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let client = own.s3.as_ref()?.sdk().put_bucket_versioning().bucket(&own.store.bucket);
+        client.versioning_configuration(versions).send().await.ok()?;
+        Some(own)
+    }
+
+    /// The ids of all versions and delete markers of a key.
+    pub async fn versions(&self, key: &str) -> Vec<String> {
+        if let Some(memory) = &self.memory {
+            return memory.versions(key);
+        }
+        let client = self.s3.as_ref().unwrap().sdk().list_object_versions();
+        let page = client.bucket(&self.store.bucket).prefix(key).send().await.unwrap();
+        let versions = page.versions().iter().map(|one| (one.key(), one.version_id()));
+        let markers = page.delete_markers().iter().map(|one| (one.key(), one.version_id()));
+        let ours = versions.chain(markers).filter(|(listed, _)| *listed == Some(key));
+        ours.filter_map(|(_, id)| id.map(str::to_owned)).collect()
     }
 
     /// As a service is configured with it: keys below `storage.default.`.

@@ -150,3 +150,78 @@ async fn an_incremental_run_finds_what_a_slow_put_replaced_after_the_deadline() 
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.head_requests, 0, "nothing can be replaced any more");
 }
+
+/// A world whose bucket keeps versions, and a track with a verified file in it.
+async fn versioned() -> (World, Track, Upload) {
+    let world = World::new().await;
+    world.store.keep_versions();
+    let (track, upload) = filed(&world, Declared::default(), Strategy::Put).await;
+    (world, track, upload)
+}
+
+fn version_of(upload: &Upload) -> &str {
+    upload.state.facts().unwrap().version_id.as_deref().unwrap()
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_is_replaced_by_the_same_bytes_in_a_newer_version() {
+    let (world, track, upload) = versioned().await;
+    let (key, old) = (upload.key.as_str(), version_of(&upload));
+    // Copied back, for example to another storage class; then the lifecycle removes the old
+    // version. The listing shows the same ETag.
+    world.put(&upload, mp3(900, 1)).await;
+    world.store.remove_version(key, old);
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!(run.counters.transitions(), 0, "{:?}", run.counters);
+    let signed = world.app.track_file(&world.owner, track.id).await.unwrap();
+    let now = world.get(upload.id).await;
+    assert_eq!(
+        (now.status(), version_of(&now)),
+        (Status::Uploaded, &*world.store.versions(key)[0])
+    );
+    let named = format!("versionId={}", version_of(&now));
+    assert!(signed.url.contains(&named), "{signed:?}: {named}");
+    // Recorded once: the next download changes nothing.
+    world.app.track_file(&world.owner, track.id).await.unwrap();
+    assert_eq!(world.get(upload.id).await, now);
+}
+
+#[tokio::test]
+async fn a_confirmation_and_an_incremental_run_record_a_newer_version() {
+    let (world, _, upload) = versioned().await;
+    world.put(&upload, mp3(900, 1)).await;
+    let newest = |world: &World| world.store.versions(upload.key.as_str()).last().cloned();
+    let confirmed = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
+    assert_eq!(Some(version_of(&confirmed).to_owned()), newest(&world));
+    world.put(&upload, mp3(900, 1)).await;
+    world.reconcile(Mode::Incremental).await;
+    assert_eq!(Some(version_of(&world.get(upload.id).await).to_owned()), newest(&world));
+}
+
+#[tokio::test]
+async fn the_verified_version_is_served_until_it_is_gone_and_never_other_bytes() {
+    let (world, track, upload) = versioned().await;
+    let verified = version_of(&upload).to_owned();
+    world.put(&upload, mp3(901, 2)).await;
+    let signed = world.app.track_file(&world.owner, track.id).await.unwrap();
+    assert!(signed.url.contains(&format!("versionId={verified}")), "{signed:?}");
+    assert_eq!(world.get(upload.id).await, upload);
+    world.store.remove_version(upload.key.as_str(), &verified);
+    let file = world.app.track_file(&world.owner, track.id).await;
+    assert!(matches!(file, Err(AppError::NotFound("file"))), "{file:?}");
+    assert!(is_overwritten(&world.get(upload.id).await));
+}
+
+#[tokio::test]
+async fn a_due_deletion_removes_every_version_and_delete_marker() {
+    let (world, _, upload) = versioned().await;
+    let key = upload.key.as_str();
+    world.put(&upload, mp3(900, 3)).await;
+    world.store.hide(key);
+    world.put(&upload, mp3(900, 1)).await;
+    assert_eq!(world.store.versions(key).len(), 4);
+    world.app.delete_upload(&world.owner, upload.id).await.unwrap();
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!(run.counters.deleted, 1);
+    assert_eq!(world.store.versions(key), Vec::<String>::new());
+}

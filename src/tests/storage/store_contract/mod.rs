@@ -56,6 +56,7 @@ contract! {
             a_stream_gives_the_whole_object,
             deleting_is_done_once_and_for_all,
             many_objects_are_deleted_at_once,
+            a_version_is_told_by_its_id_and_deleted_with_its_object,
             a_conditional_put_never_overwrites,
             of_racing_creations_one_wins,
             a_wrong_checksum_changes_nothing,

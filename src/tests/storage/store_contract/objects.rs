@@ -101,6 +101,32 @@ pub async fn many_objects_are_deleted_at_once(on: &Subject) {
     assert!(on.objects().delete_batch(&[]).await.unwrap().is_empty());
 }
 
+pub async fn a_version_is_told_by_its_id_and_deleted_with_its_object(on: &Subject) {
+    let key = on.key("object");
+    let plain = on.put(&key, b"abc").await;
+    assert_eq!(plain.version_id, None, "a bucket without versions");
+    assert_eq!(on.objects().head_version(&key, "no-version").await.unwrap(), None);
+
+    let Some(on) = on.with_versions().await else { return };
+    let (first, second) = (on.put(&key, b"first").await, on.put(&key, b"second").await);
+    let (old, new) = (first.version_id.unwrap(), second.version_id.unwrap());
+    let longer = format!("{key}-and-more");
+    let other = on.put(&longer, b"other").await.version_id.unwrap();
+    let meta = on.objects().head_version(&key, &old).await.unwrap().unwrap();
+    assert_eq!((meta.etag, meta.version_id.as_ref(), meta.size), (first.etag, Some(&old), 5));
+    let now = on.objects().head(&key).await.unwrap().unwrap();
+    assert_eq!((now.etag, now.version_id.as_ref()), (second.etag, Some(&new)));
+    on.objects().delete(&key).await.unwrap();
+    assert_eq!(on.objects().head(&key).await.unwrap(), None);
+    for version in [&old, &new] {
+        assert_eq!(on.objects().head_version(&key, version).await.unwrap(), None);
+    }
+    // A deletion of nothing leaves no delete marker.
+    on.objects().delete(&key).await.unwrap();
+    assert_eq!(on.versions(&key).await, Vec::<String>::new());
+    assert_eq!(on.versions(&longer).await, [other]);
+}
+
 pub async fn a_conditional_put_never_overwrites(on: &Subject) {
     let key = on.key("object");
     let options = PutOptions { if_none_match: true, ..PutOptions::default() };
