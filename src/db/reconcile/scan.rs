@@ -92,8 +92,8 @@ fn open_queries(
     let late = since(&[Status::Expired], window.late_since);
     // Multipart and direct uploads become an object only by this service.
     let by_url = [Strategy::Put, Strategy::Post].map(Strategy::name);
-    let mut overwritable = since(&[Status::Uploaded], window.writable_since)
-        .filter(Column::Strategy.is_in(by_url));
+    let mut overwritable =
+        since(&[Status::Uploaded], window.writable_since).filter(Column::Strategy.is_in(by_url));
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
