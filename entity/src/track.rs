@@ -1,6 +1,6 @@
 use sea_orm::entity::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Deserialize, sqlx::FromRow)]
 #[sea_orm(table_name = "tracks")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]

@@ -9,7 +9,6 @@ use sea_orm::{
     EntityTrait, Select, Statement,
 };
 use secrecy::ExposeSecret as _;
-use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,7 +16,8 @@ use super::connect::{
     DbSettings, READ_CACHE_KIB, WRITE_CACHE_KIB, postgres_options, sqlite_options,
 };
 use super::error::{DbError, Result};
-use super::{sqlite_json, transaction};
+use super::sqlite_json::{self, Row};
+use super::transaction;
 use crate::telemetry::metrics as names;
 
 /// Connections to the database.
@@ -132,7 +132,7 @@ impl Engine {
     pub async fn read_page<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
     where
         E: EntityTrait,
-        E::Model: DeserializeOwned + 'static,
+        E::Model: Row + 'static,
     {
         let read = self.read.clone();
         let reading = self.runtime.spawn(async move { sqlite_json::all(&read, query).await });

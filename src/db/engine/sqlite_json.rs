@@ -1,15 +1,25 @@
-//! Large results from `SQLite` as one JSON text.
+//! Large results. `SQLite` sends them as one JSON text.
 //!
 //! The driver runs `SQLite` on a thread of its own and passes each row and column to the caller one
 //! by one. For many rows that costs several times what `SQLite` itself takes to read them. So the
-//! database packs all rows into one JSON text. PostgreSQL sends its rows as they are.
+//! database packs all rows into one JSON text.
+//!
+//! PostgreSQL sends its rows as they are, and sqlx decodes them: for each column sea-orm makes two
+//! searches by name, and for each NULL an error with a text.
 
 use sea_orm::sea_query::{Alias, ColumnType, Expr, Func, Query, SelectStatement, SimpleExpr};
+use sea_orm::sqlx::FromRow;
+use sea_orm::sqlx::postgres::PgRow;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait,
-    Iterable as _, QueryTrait as _, Select, TryGetableMany,
+    Iterable as _, QueryResult, QueryTrait as _, RuntimeErr, Select,
 };
 use serde::de::DeserializeOwned;
+
+/// A row as `SQLite` and PostgreSQL send it.
+pub(in crate::db) trait Row: DeserializeOwned + for<'r> FromRow<'r, PgRow> {}
+
+impl<T: DeserializeOwned + for<'r> FromRow<'r, PgRow>> Row for T {}
 
 /// All rows of a query, in its order.
 pub(in crate::db) async fn all<E>(
@@ -18,30 +28,28 @@ pub(in crate::db) async fn all<E>(
 ) -> Result<Vec<E::Model>, DbErr>
 where
     E: EntityTrait,
-    E::Model: DeserializeOwned,
+    E::Model: Row,
 {
-    if connection.get_database_backend() != DbBackend::Sqlite {
-        return query.all(connection).await;
-    }
-    let packed = pack(query.into_query(), E::Column::iter().map(column::<E>));
-    unpack(connection, &packed).await
+    let values: Vec<_> = E::Column::iter().map(column::<E>).collect();
+    tuples(connection, query.into_query(), values).await
 }
 
-/// All rows of a query that selects some columns only, in its order. `values` are the same columns
-/// as JSON values, see [`column`].
-pub(in crate::db) async fn tuples<T>(
+/// All rows of a query that selects some columns only, as tuples in its order. `values` are the
+/// same columns as JSON values, see [`column`].
+pub(in crate::db) async fn tuples<T: Row>(
     connection: &DatabaseConnection,
     query: SelectStatement,
     values: impl IntoIterator<Item = SimpleExpr>,
-) -> Result<Vec<T>, DbErr>
-where
-    T: DeserializeOwned + TryGetableMany,
-{
+) -> Result<Vec<T>, DbErr> {
     if connection.get_database_backend() == DbBackend::Sqlite {
         return unpack(connection, &pack(query, values)).await;
     }
-    let rows = connection.query_all(&query).await?;
-    rows.iter().map(|row| T::try_get_many_by_index(row).map_err(Into::into)).collect()
+    connection.query_all(&query).await?.iter().map(decode).collect()
+}
+
+fn decode<T: Row>(row: &QueryResult) -> Result<T, DbErr> {
+    let row = row.try_as_pg_row().ok_or_else(|| DbErr::Type("not from PostgreSQL".to_owned()))?;
+    T::from_row(row).map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
 /// A statement whose only row is the JSON of all rows of a query.
