@@ -42,7 +42,7 @@ pub struct Pruned {
 }
 
 impl App {
-    /// Prunes all that is due.
+    /// Prunes all rows that are due. If there were any, updates the statistics of the query planner.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         let (db, now) = (&self.db, self.now());
         let before = |age: TimeDelta| -> Timestamp { now - age };
@@ -59,6 +59,9 @@ impl App {
         pruned.deliveries =
             all(|| db.webhooks().prune(before(retention.deliveries), BATCH)).await?;
         pruned.keys = all(|| db.idempotency().prune(BATCH)).await?;
+        if pruned != Pruned::default() {
+            db.retention().update_statistics().await?;
+        }
         Ok(pruned)
     }
 }

@@ -15,6 +15,7 @@ use sea_orm::{
 
 use super::engine::error::{DbError, Result};
 use super::engine::pool::Engine;
+use super::retention::Retention;
 
 /// The key of the advisory lock that a migrating process holds on PostgreSQL. Any constant number
 /// that no other program uses.
@@ -118,6 +119,8 @@ pub(super) async fn up(engine: &Engine) -> Result<()> {
             level::announce(&engine.write).await?;
         }
         Migrator::up(&engine.write, None).await?;
+        // New indexes need statistics before they are used well.
+        Retention(engine).update_statistics().await?;
     }
     level::record(&engine.write).await?;
     if let Some(lock) = lock {
