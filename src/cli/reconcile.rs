@@ -22,7 +22,7 @@ use crate::domain::PolicyName;
 use crate::domain::run::{
     Finding, KnownFinding, Mode, Progress, Run, RunRequest, RunStatus, Trigger,
 };
-use crate::reconcile::{Reconciler, RunHandle, StartError};
+use crate::reconcile::{CancelError, Reconciler, RunHandle, StartError};
 
 /// The interval of the progress bar.
 const TICK: Duration = Duration::from_millis(200);
@@ -178,8 +178,10 @@ async fn watch(
             () = signals.next() => {
                 let shutdown = Shutdown::begin(patience, signals)?;
                 let cancelled = async {
-                    reconciler.cancel(id).await?;
-                    anyhow::Ok(ended.await)
+                    match reconciler.cancel(id).await {
+                        Ok(_) | Err(CancelError::Ended(_)) => anyhow::Ok(ended.await),
+                        Err(error) => Err(error.into()),
+                    }
                 };
                 break shutdown.track("the run", cancelled).await?;
             }

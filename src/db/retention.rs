@@ -88,9 +88,9 @@ impl Retention<'_> {
     }
 
     /// Updates the statistics of the query planner for the tables that are large and change much,
-    /// after a migration or many deletions. An empty
-    /// table is left out: with statistics of zero rows, PostgreSQL would read a table from its
-    /// start to its end while it grows. Does nothing on `SQLite`, which has no statistics here.
+    /// after a migration or deletions. Empty tables are left out: with statistics of zero rows,
+    /// PostgreSQL reads a whole table while it grows. Does nothing on `SQLite`, whose planner works
+    /// without statistics here.
     pub async fn update_statistics(self) -> Result<()> {
         if !self.0.is_postgres() {
             return Ok(());

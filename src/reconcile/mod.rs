@@ -3,10 +3,11 @@
 //! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
 //! `domain::reconcile` decides on each pair, [`worker`] does the steps of one shard (`compare`,
 //! `observe`, `finalize`) within its `safety_limits` and saves its `progress`, `shard_workers`
-//! claims shards, and [`run`] starts and ends runs. To add a finding: add a kind to
+//! claims shards, and [`run`] starts runs. To add a finding: add a kind to
 //! `domain::run` and record it in [`report`].
 
 mod aborts;
+mod cancel;
 mod compare;
 mod finalize;
 pub mod marker;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+pub use cancel::CancelError;
 pub use run::{Reconciler, RunHandle, StartError};
 pub use safety_limits::DamageLimit;
 

@@ -1,4 +1,4 @@
-//! The runs of a process: started, joined, cancelled and waited for.
+//! The runs of a process: started, joined and waited for.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -247,21 +247,6 @@ impl Reconciler {
         };
         self.work_on(self.activate(id), run.clone(), Vec::new());
         Some(RunHandle { run, reconciler: Arc::clone(self) })
-    }
-
-    /// Cancels a run, whichever processes work on it: they drop their work. `false` if there is
-    /// no such run, or it has ended.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn cancel(&self, id: RunId) -> Result<bool, DbError> {
-        let now = self.app.now();
-        let Some(ended) = self.app.db.runs().cancel(id, "cancelled on request", now).await? else {
-            return Ok(false);
-        };
-        log_end(&ended);
-        self.changed.notify_waiters();
-        Ok(true)
     }
 
     /// Marks a run as worked on by this process; `None` if it is already.

@@ -4,7 +4,7 @@ use super::code::Code;
 use super::error::ApiError;
 use crate::app::AppError;
 use crate::db::DbError;
-use crate::reconcile::StartError;
+use crate::reconcile::{CancelError, StartError};
 use crate::storage::StoreError;
 use crate::storage::signer::SignError;
 
@@ -46,7 +46,7 @@ impl From<AppError> for ApiError {
                 Self::over_owner_limit(share, "waiting requests per owner")
             }
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
-            AppError::Ended => Self::saying(Code::Ended, error.to_string()),
+            AppError::UploadEnded => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),
             AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
             AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
@@ -95,6 +95,15 @@ impl From<StartError> for ApiError {
     }
 }
 
+impl From<CancelError> for ApiError {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Ended(_) => Self::saying(Code::State, error.to_string()),
+            CancelError::App(error) => error.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::http::StatusCode;
@@ -117,7 +126,7 @@ mod tests {
             (AppError::NotArrived, 409, "not-arrived"),
             (AppError::FilePending, 409, "file-pending"),
             (AppError::Contended, 503, "contended"),
-            (AppError::Ended, 409, "upload-ended"),
+            (AppError::UploadEnded, 409, "upload-ended"),
             (AppError::Body("broke off".into()), 400, "bad-request"),
             (AppError::Disabled("off"), 403, "disabled"),
             (AppError::Unconfigured("secret".into()), 500, "internal"),

@@ -78,11 +78,11 @@ async fn an_audit_finds_missing_overwritten_orphaned_and_foreign_objects() {
     let mut found: Vec<_> = world.findings(&run).await.into_iter().map(|(kind, _)| kind).collect();
     found.sort_unstable();
     assert_eq!(found, ["foreign", "missing", "orphan", "overwritten"]);
-    // The same world again: the same findings, no transition.
+    // Nothing has changed: the same findings, no transition.
     let again = world.reconcile(Mode::Audit).await;
     assert_eq!(again.counters.transitions(), 0);
     assert_eq!(world.findings(&again).await.len(), 4);
-    // The very bytes come back.
+    // The same bytes are stored again.
     world.put(&lost, mp3(900, 2)).await;
     world.reconcile(Mode::Audit).await;
     assert_eq!(world.get(lost.id).await.status(), Status::Uploaded);
@@ -120,7 +120,7 @@ async fn objects_of_final_rows_are_deleted_when_they_are_due() {
         world.app.delete_upload(&world.owner, removed.id).await.unwrap();
         world.reconcile(mode).await;
         let keys = world.store.keys();
-        assert!(keys.contains(&rejected.key.to_string()), "kept for people to look at");
+        assert!(keys.contains(&rejected.key.to_string()), "its object is kept");
         assert!(!keys.contains(&removed.key.to_string()));
         assert!(world.get(removed.id).await.deletion.done.is_some());
         world.pass(TimeDelta::hours(25));
@@ -151,7 +151,7 @@ async fn losing_more_than_a_hundred_objects_stops_a_run_unless_as_many_are_accep
         all.push(uploaded(&world, seed).await);
     }
     world.reconcile(Mode::Audit).await;
-    // Evidence must be younger than the verification.
+    // An absence counts only if it was seen after the verification.
     world.pass(TimeDelta::seconds(1));
     for upload in &all[..101] {
         world.store.delete(upload.key.as_str()).await.unwrap();
@@ -180,7 +180,7 @@ async fn without_its_marker_no_absence_is_believed_and_nothing_is_deleted() {
     world.reconcile(Mode::Audit).await;
     world.pass(TimeDelta::seconds(1));
     world.app.delete_upload(&world.owner, removed.id).await.unwrap();
-    // The bucket of another environment: empty but for one object and another's marker.
+    // The bucket of another environment: it has one object and the marker of another database.
     for key in world.store.keys() {
         if key != removed.key.as_str() {
             world.store.delete(&key).await.unwrap();
@@ -197,7 +197,11 @@ async fn without_its_marker_no_absence_is_believed_and_nothing_is_deleted() {
     }
     let adopt = |request: &mut RunRequest| request.adopt_bucket = true;
     let adopted = world.reconcile_with(adopt, Mode::Audit).await;
-    assert_eq!(adopted.status, RunStatus::Stopped, "another's marker is never overruled");
+    assert_eq!(
+        adopted.status,
+        RunStatus::Stopped,
+        "the marker of another database is never overridden"
+    );
     world.store.delete("tracks/.instance").await.unwrap();
     let damage = |request: &mut RunRequest| request.accept_damage = 100;
     let run = world.reconcile_with(damage, Mode::Audit).await;
@@ -217,7 +221,7 @@ async fn one_run_of_a_mode_and_policy_at_a_time() {
     let first = world.reconciler.start(request()).await.unwrap();
     let second = world.reconciler.start(request()).await;
     assert!(matches!(second, Err(StartError::Held(id)) if id == first.run.id));
-    // The other mode goes on beside it.
+    // A run of the other mode is active at the same time.
     let beside = world.reconcile(Mode::Incremental).await;
     assert_eq!(beside.status, RunStatus::Succeeded, "{:?}", beside.error);
     gate.open();
@@ -231,8 +235,9 @@ async fn a_run_can_be_cancelled_while_the_store_hangs() {
     let gate = world.store.hold(Operation::List);
     let request = RunRequest::of(Mode::Audit, Trigger::Api);
     let handle = world.reconciler.start(request).await.unwrap();
-    assert!(world.reconciler.cancel(handle.run.id).await.unwrap());
+    let cancelled = world.reconciler.cancel(handle.run.id).await.unwrap();
     let ended = handle.wait().await;
+    assert_eq!(ended, cancelled);
     assert_eq!(ended.status, RunStatus::Cancelled);
     assert_eq!(world.app.db.runs().find(ended.id).await.unwrap().unwrap(), ended);
     gate.open();
@@ -248,7 +253,7 @@ async fn a_listing_that_repeats_a_page_fails_the_run_and_invents_no_orphans() {
     }
     world.reconcile(Mode::Audit).await;
     world.pass_the_deadline();
-    // Two pages a shard; the second of each begins anew.
+    // Each shard has two pages. The second one starts at the first key again.
     world.store.spoil_lists(std::iter::repeat_n(Some(ListFault::Repeat), 32));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Failed);
@@ -263,7 +268,7 @@ async fn a_store_error_on_one_object_does_not_affect_the_others() {
         let upload = world.upload().await;
         world.put(&upload, mp3(900, seed)).await;
     }
-    // The first HEAD is the marker's.
+    // The first HEAD is for the marker.
     world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     world.store.fail_next(Operation::Read, 1, || StoreError::Unavailable("down".into()));
     let run = world.reconcile(Mode::Audit).await;

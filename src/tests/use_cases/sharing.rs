@@ -1,4 +1,4 @@
-//! Runs that several processes share, and that outlive each of them.
+//! Runs that several processes share, and that continue if a process ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use upload_coordinator::domain::run::{
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
 use upload_coordinator::domain::{Clock as _, PolicyName, RunId, Status};
-use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::reconcile::{CancelError, ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::workers::scheduler::{Scheduler, Schedules};
 
@@ -32,7 +32,7 @@ fn audit() -> RunRequest {
     RunRequest::of(Mode::Audit, trigger)
 }
 
-/// A run of which one shard is claimed.
+/// A run with one claimed shard.
 fn audit_of<'a>(world: &World, policy: &'a PolicyName, shards: &'a [NewShard]) -> NewRun<'a> {
     NewRun {
         id: RunId(world.app.ids.uuid()),
@@ -63,7 +63,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
     let shards = [NewShard { policy: policy.name.clone(), range, finalizes: true }];
-    // Lapses at once.
+    // This lease expires at once.
     let new = NewRun { lease: Duration::ZERO, ..audit_of(&world, &policy.name, &shards) };
     let now = world.clock.now();
     let Started::Run(run, mine) = db.runs().start(new, now).await.unwrap() else { panic!() };
@@ -71,7 +71,11 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     let other = world.app.ids.uuid();
     let theirs = db.shards().claim(run.id, other, LEASE).await.unwrap().unwrap();
     assert!(theirs.fence > mine.fence);
-    assert_eq!(db.shards().claim(run.id, other, LEASE).await.unwrap(), None, "it is held");
+    assert_eq!(
+        db.shards().claim(run.id, other, LEASE).await.unwrap(),
+        None,
+        "another process holds it"
+    );
 
     let event = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
     let step = step(upload.clone(), event, now, policy).unwrap();
@@ -107,7 +111,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(db.missing_candidates().count(&theirs, CandidateKind::Missing).await.unwrap(), 0);
     assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
-    // The same by who holds it, all of it at once.
+    // The holder of the shard writes the same in one transaction.
     let saved = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
     assert!(matches!(saved.unwrap(), Batch::Saved(_)));
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
@@ -117,10 +121,11 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
     assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
     assert_eq!(world.findings(&run).await.len(), 1);
-    // Nor does anybody once the run was cancelled.
-    assert!(world.reconciler.cancel(run.id).await.unwrap());
+    // After the run is cancelled, the holder writes nothing either.
+    world.reconciler.cancel(run.id).await.unwrap();
     assert!(!db.shards().renew(&theirs, LEASE).await.unwrap());
-    assert!(!world.reconciler.cancel(run.id).await.unwrap(), "it has ended");
+    let again = world.reconciler.cancel(run.id).await;
+    assert!(matches!(again, Err(CancelError::Ended(RunStatus::Cancelled))), "{again:?}");
 }
 
 #[tokio::test]
@@ -150,7 +155,7 @@ async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lo
     assert_eq!(
         (others, going_on),
         (1, 0),
-        "the finalizing shard waits for the shard that is left: {ended:?}"
+        "the finalizing shard waits for the other shard: {ended:?}"
     );
     claimed[3].fence += 1;
     let last = db.shards().finish(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
@@ -162,8 +167,8 @@ async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lo
     assert_eq!((progress.run.id, progress.run.counters.listed), (run.id, 36));
 }
 
-/// A run over so many uploads that all arrived, `at_once` shards at a time, whose process is killed
-/// once its shards stand so that it is `midway`.
+/// A run over `uploads` uploads that all arrived, with `at_once` concurrent shards. Its process is
+/// killed when the state of the shards is `midway`.
 async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -> bool) {
     let world = with_uploads(usize::try_from(uploads).unwrap()).await;
     let dry = world.reconcile_with(|request| request.dry_run = true, mode).await;
@@ -176,7 +181,7 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
         })
         .await;
     let run = process.start(RunRequest { mode, ..audit() }).await;
-    // Each waits for a page: what came before is done and written.
+    // Each shard waits for a page. The pages before it are processed and committed.
     for _ in 0..at_once {
         gate.arrival().await;
     }
@@ -186,15 +191,15 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
     }
     let dead = process.kill();
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
-    assert!(!world.app.db.runs().is_unclaimed(run).await.unwrap(), "its leases have not lapsed");
-    // Instead of waiting for the leases to lapse.
+    assert!(!world.app.db.runs().is_unclaimed(run).await.unwrap(), "its leases have not expired");
+    // In place of waiting until the leases expire.
     world.app.db.shards().release_all(dead).await.unwrap();
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     gate.open();
     let ended = world.reconciler.join(run).await.unwrap().wait().await;
     assert_eq!(ended.status, RunStatus::Succeeded, "{:?}", ended.error);
     let mut counters = ended.counters;
-    // A shard that was cut off asks for the rest of its page again.
+    // A shard that was interrupted requests its page again.
     let listed = world.store.calls(Operation::List) - before;
     assert!(listed as u64 <= dry.counters.list_requests + 4, "{listed} of {:?}", dry.counters);
     counters.list_requests = dry.counters.list_requests;
@@ -214,7 +219,7 @@ async fn a_killed_audit_continues_from_its_cursors_and_counts_nothing_twice() {
 
 #[tokio::test]
 async fn an_incremental_run_killed_between_parts_continues_with_the_rest() {
-    // Too many to be read at once, and few enough for a single shard: it looks at part after part.
+    // Too many for one statement, but few enough for one shard: it checks part after part.
     killed(Mode::Incremental, 505, 1, |shards| {
         let [shard] = shards else { panic!("{shards:?}") };
         shard.cursor.as_ref().is_some_and(|cursor| cursor.starts_with("tracks/5"))
@@ -233,11 +238,11 @@ async fn a_process_that_shuts_down_releases_its_runs_at_once() {
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
     gate.open();
-    // Found by itself, as by any process that serves.
+    // This process takes part by itself, as every serving process does.
     world.reconciler.take_part();
     let ended = match world.reconciler.join(run).await {
         Some(handle) => handle.wait().await,
-        // It was quick.
+        // The run ended before.
         None => world.app.db.runs().find(run).await.unwrap().unwrap(),
     };
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 40));
@@ -267,15 +272,15 @@ async fn a_cancelled_run_ends_in_whichever_process_works_on_it() {
     let gate = world.store.hold(Operation::Head);
     let process = world.process(|_| {}).await;
     let run = process.start(audit()).await;
-    // Within a page: the marker is read, and objects are being looked at.
+    // Within a page: the marker was read, and HEADs are in progress.
     gate.arrival().await;
     gate.let_through(1);
     gate.arrival().await;
-    assert!(world.reconciler.cancel(run).await.unwrap());
+    world.reconciler.cancel(run).await.unwrap();
     gate.open();
     let ended = world.app.db.runs().find(run).await.unwrap().unwrap();
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Cancelled, 0));
-    // The next run has the locks, and finds that nothing was done.
+    // The next run gets the locks and finds everything unchanged.
     let next = world.reconcile(Mode::Audit).await;
     assert_eq!((next.status, next.counters.confirmed), (RunStatus::Succeeded, 60));
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap(), ended);
@@ -295,7 +300,7 @@ async fn an_incremental_run_with_nothing_to_do_sends_no_requests_to_the_store() 
     assert_eq!(calls(&world), before);
     assert_eq!(world.shards(idle.id).await, []);
     assert_eq!(idle.finished_at, Some(idle.started_at));
-    // With little to do there is one shard.
+    // A run with little to do has one shard.
     world.upload().await;
     let little = world.reconcile(Mode::Incremental).await;
     assert_eq!(world.shards(little.id).await.len(), 1);
@@ -328,7 +333,7 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let ended = world.reconciler.join(run.id).await.unwrap().wait().await;
     assert_eq!(ended.status, RunStatus::Failed);
     assert!(ended.error.unwrap().contains("policies.gone"));
-    assert_eq!(ended.counters.confirmed, 3, "the other policy has its turn");
+    assert_eq!(ended.counters.confirmed, 3, "the other policy is reconciled too");
 }
 
 #[tokio::test]
@@ -354,6 +359,6 @@ async fn several_schedulers_start_one_run_per_tick() {
     assert!(ticks.iter().all(Option::is_some));
     let distinct: std::collections::BTreeSet<_> = ticks.iter().collect();
     assert_eq!(distinct.len(), ticks.len(), "{ticks:?}");
-    // No more than the seconds that went by, whose ends may be ticks too.
+    // At most one run for each second that has passed, including both ends.
     assert!(runs.len() as u64 <= begun.elapsed().as_secs() + 2, "{} runs", runs.len());
 }

@@ -7,7 +7,7 @@ use crate::domain::RunId;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::{Conflict, NotFound};
-use crate::http::problem::{ApiError, Code};
+use crate::http::problem::ApiError;
 use crate::http::views::RunView;
 
 /// Cancel a run
@@ -23,11 +23,6 @@ pub async fn handle(
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let cancelled = state.reconciler.cancel(id).await?;
-    let run = state.app.run(id).await?;
-    if !cancelled {
-        let detail = format!("The run has already ended with status {}", run.status.name());
-        return Err(ApiError::saying(Code::State, detail));
-    }
+    let run = state.reconciler.cancel(id).await?;
     Ok(HttpResponse::Accepted().json(RunView::from(run)))
 }

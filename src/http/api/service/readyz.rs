@@ -60,7 +60,7 @@ pub async fn handle(
     latest: Data<Latest>,
 ) -> Result<Json<Readiness>, ApiError> {
     if state.draining.has_begun() {
-        return Err(ApiError::saying(Code::NotReady, "Not ready: shutdown")
+        return Err(ApiError::saying(Code::NotReady, "The service is shutting down")
             .with("ready", false)
             .with("checks", serde_json::json!({"shutdown": "in progress"})));
     }
@@ -79,7 +79,7 @@ pub async fn handle(
         return Ok(Json(Readiness { ready: true, checks: views, capabilities }));
     }
     let names: Vec<_> = failed.into_iter().map(|(name, _)| name.as_str()).collect();
-    Err(ApiError::saying(Code::NotReady, format!("Not ready: {}", names.join(", ")))
+    Err(ApiError::saying(Code::NotReady, format!("Failed checks: {}", names.join(", ")))
         .with("ready", false)
         .with("checks", serde_json::json!(views)))
 }
