@@ -1,4 +1,4 @@
-//! Flexible checksums: which one was promised, and whether the bytes keep the promise.
+//! S3's flexible checksums: algorithms, and the checksums of parts and whole objects.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -68,7 +68,7 @@ impl Algorithm {
         ChecksumAlgorithm::from_static(self.name())
     }
 
-    /// A value as a header carries it, refused unless it can be a digest of this kind.
+    /// Refuses the value of a header that is not a digest of this algorithm.
     pub(crate) fn check_value(self, value: &str) -> S3Result<()> {
         match BASE64_STANDARD.decode(value) {
             Ok(raw) if raw.len() == self.length() => Ok(()),
@@ -111,12 +111,12 @@ impl Algorithm {
     }
 }
 
-/// What a multipart object's checksum is taken over.
+/// What the checksum of a multipart object is computed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// The bytes of the whole object.
     FullObject,
-    /// The checksums of its parts; written with `-` and their number.
+    /// The checksums of its parts. It is followed by `-` and the number of parts.
     Composite,
 }
 
@@ -128,9 +128,12 @@ impl Kind {
         })
     }
 
-    /// The kind of a multipart upload: S3 allows some pairs only.
-    pub(crate) fn of_upload(algorithm: Algorithm, asked: Option<&ChecksumType>) -> S3Result<Self> {
-        let asked = match asked.map(ChecksumType::as_str) {
+    /// The kind of a multipart upload. S3 allows only some pairs of algorithm and kind.
+    pub(crate) fn of_upload(
+        algorithm: Algorithm,
+        requested: Option<&ChecksumType>,
+    ) -> S3Result<Self> {
+        let requested = match requested.map(ChecksumType::as_str) {
             None => None,
             Some(ChecksumType::FULL_OBJECT) => Some(Self::FullObject),
             Some(ChecksumType::COMPOSITE) => Some(Self::Composite),
@@ -139,12 +142,14 @@ impl Kind {
                 return Err(refuse(S3ErrorCode::InvalidRequest, message));
             }
         };
-        match (algorithm, asked) {
+        match (algorithm, requested) {
             (Algorithm::Crc64Nvme, None | Some(Self::FullObject)) => Ok(Self::FullObject),
             (Algorithm::Sha1 | Algorithm::Sha256, None | Some(Self::Composite)) => {
                 Ok(Self::Composite)
             }
-            (Algorithm::Crc32 | Algorithm::Crc32c, asked) => Ok(asked.unwrap_or(Self::Composite)),
+            (Algorithm::Crc32 | Algorithm::Crc32c, requested) => {
+                Ok(requested.unwrap_or(Self::Composite))
+            }
             (algorithm, Some(kind)) => Err(refuse(
                 S3ErrorCode::InvalidRequest,
                 format!(
@@ -157,12 +162,12 @@ impl Kind {
     }
 }
 
-/// A checksum that the bytes were found to have.
+/// The computed checksum of an object or a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sum {
     pub algorithm: Algorithm,
     pub kind: Kind,
-    /// Base64, as headers carry it.
+    /// Base64, as in headers.
     pub value: String,
 }
 
@@ -181,19 +186,19 @@ impl Sum {
     }
 }
 
-/// The checksum of the checksums of parts.
+/// The checksum of an object that is computed from those of its parts.
 pub(crate) fn composite<'a>(algorithm: Algorithm, parts: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = algorithm.hasher();
     let mut count = 0_usize;
     for part in parts {
-        // Only values that a hasher of ours wrote are kept, so they decode.
+        // Stored values were written by our own hashers, so they can be decoded.
         hasher.update(&BASE64_STANDARD.decode(part).unwrap_or_default());
         count += 1;
     }
     format!("{}-{count}", algorithm.pick(hasher.finalize()))
 }
 
-/// The entity tag of a multipart object.
+/// The ETag of a multipart object.
 pub(crate) fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut md5 = Md5::new();
     let mut count = 0_usize;
@@ -204,8 +209,8 @@ pub(crate) fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> String
     format!("{}-{count}", hex::encode(md5.finalize()))
 }
 
-/// Which single checksum the request's headers or form fields promise.
-pub(crate) fn promised(sums: Checksum) -> S3Result<Option<(Algorithm, String)>> {
+/// The checksum in a request's headers or form fields. Refuses more than one.
+pub(crate) fn declared_sum(sums: Checksum) -> S3Result<Option<(Algorithm, String)>> {
     let Checksum {
         checksum_crc32,
         checksum_crc32c,
@@ -233,7 +238,7 @@ pub(crate) fn promised(sums: Checksum) -> S3Result<Option<(Algorithm, String)>> 
     Ok(first)
 }
 
-/// The digest that a `Content-MD5` header names, in hex.
+/// The digest in a `Content-MD5` header, as hex.
 pub(crate) fn parse_md5(value: &str) -> S3Result<String> {
     match BASE64_STANDARD.decode(value) {
         Ok(raw) if raw.len() == 16 => Ok(hex::encode(raw)),
@@ -248,7 +253,7 @@ pub(crate) fn bad_digest(what: &str) -> S3Error {
     )
 }
 
-/// Copies the five checksum fields of a [`Checksum`] into an input, an output or back.
+/// Copies the five checksum fields from a [`Checksum`] to an output, or takes them from an input.
 macro_rules! copy_sums {
     ($from:expr => $to:expr) => {{
         let from = $from;

@@ -1,7 +1,8 @@
-//! CORS, outside `s3s`: a preflight carries no signature, which `s3s` would ask for.
+//! CORS. Preflights are handled before `s3s`, because they are not signed and `s3s` would refuse
+//! them.
 //!
-//! A bucket without a configuration allows any origin: this is a development server. A
-//! bucket with one gets what S3 would answer.
+//! A bucket without a configuration allows any origin: this is a development server. For a
+//! bucket with a configuration the responses are those of S3.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use s3s::{S3Error, S3ErrorCode};
 use crate::error::refuse;
 use crate::index::CorsRule;
 
-/// What scripts may read of every answer.
+/// The response headers that scripts may read.
 const EXPOSED: &str = "ETag, Content-Length, Content-Range, Accept-Ranges, Location, \
      x-amz-request-id, x-amz-version-id, x-amz-mp-parts-count, x-amz-checksum-type, \
      x-amz-checksum-crc32, x-amz-checksum-crc32c, x-amz-checksum-crc64nvme, \
@@ -24,7 +25,7 @@ const EXPOSED: &str = "ETag, Content-Length, Content-Range, Accept-Ranges, Locat
 const ALL_METHODS: &str = "GET, HEAD, PUT, POST, DELETE";
 const DEFAULT_MAX_AGE: &str = "3000";
 
-/// What CORS asks of a request, and what its bucket answers.
+/// The CORS headers of a request, and the rules of its bucket.
 #[derive(Debug)]
 pub(crate) struct Cors {
     rules: Option<Arc<[CorsRule]>>,
@@ -37,11 +38,11 @@ pub(crate) struct Cors {
 impl Cors {
     pub(crate) fn of(method: &Method, headers: &HeaderMap, rules: Option<Arc<[CorsRule]>>) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-        let asked = text(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| method == Method::OPTIONS);
+        let requested = text(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| method == Method::OPTIONS);
         Self {
             rules,
             origin: text(ORIGIN).map(str::to_owned),
-            method: asked.unwrap_or(method.as_str()).to_owned(),
+            method: requested.unwrap_or(method.as_str()).to_owned(),
             requested_headers: text(ACCESS_CONTROL_REQUEST_HEADERS)
                 .unwrap_or_default()
                 .split(',')
@@ -52,7 +53,7 @@ impl Cors {
         }
     }
 
-    /// The headers of the answer to a preflight.
+    /// The headers of the response to a preflight.
     pub(crate) fn preflight(&self) -> Result<HeaderMap, S3Error> {
         if self.origin.is_none() {
             let message = "Insufficient information. Origin request header needed.";
@@ -88,7 +89,7 @@ impl Cors {
         Ok(headers)
     }
 
-    /// Puts on any answer what lets the page that asked read it.
+    /// Adds the headers that allow the requesting page to read a response.
     pub(crate) fn decorate(&self, headers: &mut HeaderMap) {
         let Some(rules) = &self.rules else {
             insert(headers, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
@@ -127,7 +128,7 @@ impl Cors {
     }
 }
 
-/// A pattern with at most one `*`, as S3 has them.
+/// Whether a text matches a pattern with at most one `*`, as S3 defines it.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -137,7 +138,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Sets a header; a value that cannot be one (a rule may hold anything) is left out.
+/// Sets a header. A value that is not valid in a header is left out: rules are not validated.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -1,26 +1,26 @@
-//! Ordered paging: prefixes, delimiters and markers over any source of sorted keys.
+//! Pages of a listing: prefixes, delimiters and markers over any source of sorted keys.
 //!
-//! A page costs what it shows. It is read as ranges that begin where the last one ended,
-//! and a common prefix is left by seeking to its end, never by reading what is in it.
+//! The cost of a page depends on its entries only. It is read as consecutive ranges. After a
+//! common prefix the next range starts behind it; the keys in it are not read.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::error::StoreError;
 
-/// What S3 shows at most on a page.
+/// The largest number of entries on a page, as S3 limits it.
 pub(crate) const MAX_PAGE: i32 = 1000;
 
-/// The first read of a listing with a delimiter, and the one after a common prefix: what
-/// follows is likely to be one more prefix, so little is read ahead.
+/// The number of keys to read at the start of a listing with a delimiter and after a common
+/// prefix. It is small, because another common prefix is likely to follow.
 const FIRST_READ: usize = 8;
 const READ_AFTER_PREFIX: usize = 2;
 
-/// Continuation tokens begin with this, so that their form can change.
+/// The start of each continuation token, so that the format can change later.
 const TOKEN_VERSION: u8 = 1;
 
-/// A place in the order of keys: everything at or above it is meant. The id tells apart
-/// multipart uploads of one key; for objects it is empty.
+/// The start of a range in the order of keys, inclusive. The id orders multipart uploads of the
+/// same key; it is empty for objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Bound {
     pub key: Vec<u8>,
@@ -32,19 +32,19 @@ impl Bound {
         Self { key: key.into(), id: String::new() }
     }
 
-    /// Just above a key.
+    /// The first place behind a key.
     pub(crate) fn above(key: &str) -> Self {
         let mut key = key.as_bytes().to_vec();
         key.push(0);
         Self::at(key)
     }
 
-    /// Just above this place.
+    /// The next place.
     pub(crate) fn successor(mut self) -> Self {
         if self.id.is_empty() {
             self.key.push(0);
         } else {
-            // Ids are hex digits, so none lies between this one and itself with a zero.
+            // Ids are hex digits, so no id sorts between this one and this one with a zero added.
             self.id.push('0');
         }
         self
@@ -64,7 +64,7 @@ impl Bound {
     }
 }
 
-/// The first place above everything that begins with `prefix`.
+/// The first key behind all keys that begin with `prefix`.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -77,7 +77,7 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     vec![u8::MAX]
 }
 
-/// What to show.
+/// A request for a page.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub prefix: String,
@@ -87,7 +87,7 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// The common prefix that a key falls under.
+    /// The common prefix that a key belongs to.
     pub(crate) fn common_prefix<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         let delimiter = self.delimiter.as_deref().filter(|d| !d.is_empty())?.as_bytes();
         let skip = self.prefix.len();
@@ -96,11 +96,11 @@ impl Query {
     }
 }
 
-/// Where keys come from, in order.
+/// A source of keys in ascending order.
 pub(crate) trait Source: Sync {
     type Item: Send;
 
-    /// Up to `limit` entries from `from` on and below `until`.
+    /// The first `limit` entries from `from`, inclusive, to `until`, exclusive.
     fn range(
         &self,
         from: &Bound,
@@ -118,7 +118,7 @@ pub(crate) enum Entry<T> {
 #[derive(Debug)]
 pub(crate) struct Page<T> {
     pub entries: Vec<Entry<T>>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     pub next: Option<Bound>,
 }
 
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// A sorted set that counts how many of its keys were looked at.
+    /// A sorted set that counts how many of its keys were read.
     struct Counted {
         keys: BTreeSet<Vec<u8>>,
         rows: AtomicUsize,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_looks_at_as_many_rows_in_a_large_bucket_as_in_a_small_one() {
+    async fn a_page_reads_as_many_rows_in_a_large_bucket_as_in_a_small_one() {
         for size in [1_000, 100_000] {
             let bucket = Counted::of((0..size).map(|n| format!("k/{n:08}")));
             let (page, rows) = bucket.read(&query("k/", None, "k/00000010")).await;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_and_prefixes_by_turns_cost_a_small_multiple_of_what_is_shown() {
+    async fn alternating_keys_and_prefixes_read_a_few_rows_for_each_entry() {
         let keys = (0..2_000).map(|n| format!("{n:04}"));
         let nested = (0..100_000).map(|n| format!("{:04}/{n:08}", n % 2_000));
         let bucket = Counted::of(keys.chain(nested));
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_prefix_is_just_above_everything_in_it() {
+    fn the_end_of_a_prefix_is_the_first_key_behind_it() {
         assert_eq!(prefix_end(b"a/"), b"a0");
         assert_eq!(prefix_end(b"a\xff"), b"b");
         assert_eq!(prefix_end(b""), b"\xff");
     }
 
     #[test]
-    fn a_token_comes_back_and_nonsense_does_not() {
+    fn a_token_decodes_to_its_place_and_other_text_is_refused() {
         let bound = Bound::at("a b/ü");
         assert_eq!(Bound::from_token(&bound.to_token()), Some(bound));
         assert_eq!(Bound::from_token("nonsense!"), None);

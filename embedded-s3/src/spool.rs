@@ -1,4 +1,4 @@
-//! A body on its way to becoming a blob: bounded memory, hashed as it is written.
+//! Writes a body to a temporary file in bounded memory, and hashes it meanwhile.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,8 +14,8 @@ use crate::checksum::Algorithm;
 use crate::clock::random_name;
 use crate::error::StoreError;
 
-/// How much of a body is gathered before a worker thread hashes and writes it: large
-/// enough that the hand-over costs nothing, small enough that thousands fit in memory.
+/// Bytes of a body that are collected before a blocking thread hashes and writes them. Large
+/// enough that switching threads costs little, small enough for thousands of bodies in memory.
 const BATCH: usize = 1024 * 1024;
 
 /// An unfinished file. Dropping it removes the file.
@@ -47,7 +47,7 @@ impl Drop for TempFile {
     }
 }
 
-/// What a finished spool is known to contain.
+/// The length and the hashes of a finished file.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub len: u64,
@@ -61,7 +61,8 @@ impl Finished {
     }
 }
 
-/// A verified file that is to become a blob. Dropping it removes the file.
+/// A verified temporary file that becomes a blob by [`Self::adopt`]. Dropping it removes the
+/// file.
 pub(crate) struct Verified {
     temp: TempFile,
     pub len: u64,
@@ -110,7 +111,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes what is left and makes it durable. The caller verifies before it adopts.
+    /// Writes the remaining bytes and syncs the file. The caller must verify it before
+    /// [`Verified::adopt`].
     pub(crate) async fn finish(mut self) -> Result<(Verified, Finished), StoreError> {
         self.flush().await?;
         let Self { temp, work, len, .. } = self;
@@ -124,10 +126,9 @@ impl Spool {
 }
 
 impl Verified {
-    /// Moves the file to its place and returns its name. From here on the file stays
-    /// whatever happens to this request: a transaction may be under way that names it,
-    /// and whether that one was committed is sometimes not known. What no row names is
-    /// swept at the next start.
+    /// Moves the file to its place and returns its name. From now on the file is kept, even if
+    /// this request fails: a transaction may name it, and whether that transaction was committed
+    /// is not always known. A file that no row names is put into quarantine at the next start.
     pub(crate) async fn adopt(mut self) -> Result<String, StoreError> {
         let (blobs, name) = (self.temp.blobs.clone(), self.temp.name.clone());
         tokio::task::spawn_blocking({

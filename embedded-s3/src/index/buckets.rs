@@ -37,15 +37,15 @@ impl Index {
             .ok_or(StoreError::NoSuchBucket)
     }
 
-    /// All buckets with their times of creation, by name.
+    /// All buckets with their creation times in milliseconds, in the order of their names.
     pub(crate) async fn buckets(&self) -> Result<Vec<(String, i64)>, StoreError> {
         Ok(sqlx::query_as("SELECT name, created_ms FROM bucket ORDER BY name")
             .fetch_all(&self.readers)
             .await?)
     }
 
-    /// Deletes an empty bucket, and with it unfinished multipart uploads: their blobs
-    /// are returned to be removed.
+    /// Deletes an empty bucket and its unfinished multipart uploads. Returns the blobs of their
+    /// parts, which the caller removes.
     pub(crate) async fn delete_bucket(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut tx = self.begin().await?;
         let id: i64 = sqlx::query_scalar("SELECT id FROM bucket WHERE name = ?")

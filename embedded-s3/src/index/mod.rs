@@ -1,7 +1,7 @@
-//! The rows: buckets, objects, multipart uploads and their parts.
+//! The index: rows of buckets, objects, multipart uploads and their parts.
 //!
-//! One connection writes, so a transaction on it holds the lock on every key; a few more
-//! read. Keys are blobs and compare by their bytes, which is the order that S3 lists in.
+//! There is one connection for writing, so a transaction excludes all other writes, and a few
+//! for reading. Keys are stored as blobs, so that they sort by their bytes as in S3.
 
 mod buckets;
 mod objects;
@@ -28,8 +28,8 @@ use super::error::StoreError;
 const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `WITHOUT ROWID` keeps a bucket's rows in key order on disk, so that a page is one
-/// contiguous range. The wide columns come last: a listing never touches them.
+/// `WITHOUT ROWID` keeps the rows of a bucket in key order on disk, so a page is one contiguous
+/// range. The large columns are the last ones, because listings do not read them.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS bucket (
     id INTEGER PRIMARY KEY,
@@ -74,14 +74,14 @@ CREATE TABLE IF NOT EXISTS removal (
 ) WITHOUT ROWID;
 ";
 
-/// The index of everything that is stored.
+/// The index of a data folder.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     writer: SqlitePool,
     readers: SqlitePool,
 }
 
-/// What a client says of an object beside its bytes, kept and given back.
+/// The headers and metadata of an object, as the client sent them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Attributes {
@@ -94,11 +94,11 @@ pub(super) struct Attributes {
     pub metadata: std::collections::BTreeMap<String, String>,
 }
 
-/// Conditions on the object that is there when the transaction runs.
+/// Conditions on the present object. They are checked in the transaction that writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WriteConditions {
     pub if_match: Option<ETagCondition>,
-    /// `If-None-Match: *`, the only form that S3 knows for writes.
+    /// `If-None-Match: *`, the only value that S3 supports for writes.
     pub if_absent: bool,
 }
 
@@ -158,7 +158,7 @@ fn from_json<T: DeserializeOwned>(text: &str, column: &'static str) -> Result<T,
     serde_json::from_str(text).map_err(|source| StoreError::Corrupt { column, source })
 }
 
-/// SQLite's integers are signed; no size comes near the difference.
+/// A size as SQLite's signed integer. No size is large enough to overflow.
 fn to_db(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

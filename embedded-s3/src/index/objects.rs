@@ -1,4 +1,4 @@
-//! Objects: one row a key.
+//! Objects: one row for each key.
 
 use sqlx::{FromRow, Sqlite, Transaction};
 
@@ -20,7 +20,7 @@ pub(crate) struct Object {
     pub part_sizes: Option<Vec<u64>>,
 }
 
-/// What a listing shows of an object.
+/// The fields of an object in a listing.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
     pub size: u64,
@@ -56,7 +56,7 @@ impl TryFrom<Row> for Object {
     }
 }
 
-/// One range of the primary key, whatever the size of the bucket.
+/// Reads one range of the primary key, so its cost does not depend on the size of the bucket.
 pub(super) const LIST: &str = "SELECT key, size, etag, modified_ms FROM object \
      WHERE bucket_id = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?";
 
@@ -74,7 +74,7 @@ impl Index {
         row.ok_or(StoreError::NoSuchKey)?.try_into()
     }
 
-    /// Puts an object in place if the conditions hold. Returns the blob that it replaced.
+    /// Writes an object if the conditions hold. Returns the blob that it replaced.
     pub(crate) async fn put_object(
         &self,
         bucket: &str,
@@ -88,8 +88,8 @@ impl Index {
         Ok(old)
     }
 
-    /// Deletes objects in one transaction and returns their blobs. Keys that are not
-    /// there are no error: S3's DELETE is idempotent. A condition is not.
+    /// Deletes objects in one transaction and returns their blobs. A missing key is not an
+    /// error, because S3's DELETE is idempotent, unless there is a condition.
     pub(crate) async fn delete_objects(
         &self,
         bucket: &str,

@@ -1,4 +1,4 @@
-//! What a start and a rebuild read and write: rows by blob.
+//! Reads and writes rows by blob, for the recovery at a start and for a rebuild.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ struct NamedRow {
 }
 
 impl Index {
-    /// Whether SQLite can read a file and finds no damage in it.
+    /// Whether SQLite can open a file and its `quick_check` passes.
     pub(crate) async fn is_sound(path: &Path) -> bool {
         let check = async {
             let options = SqliteConnectOptions::new().filename(path);
@@ -33,7 +33,7 @@ impl Index {
         check.await.is_ok_and(|result| result == "ok")
     }
 
-    /// Which of these blobs an object or a part names.
+    /// Those of the blobs that belong to an object or a part.
     pub(crate) async fn named(&self, blobs: &[String]) -> Result<Vec<String>, StoreError> {
         let names = to_json(blobs, "blob")?;
         Ok(sqlx::query_scalar(
@@ -45,7 +45,7 @@ impl Index {
         .await?)
     }
 
-    /// How many blobs objects and parts name.
+    /// The number of blobs of all objects and parts.
     pub(crate) async fn count_blobs(&self) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT (SELECT count(*) FROM object) + (SELECT count(*) FROM part)",
@@ -76,7 +76,7 @@ impl Index {
             .collect()
     }
 
-    /// Up to `limit` blobs of objects above a name, in order.
+    /// The first `limit` blobs of objects behind a name, in order.
     pub(crate) async fn object_blobs(
         &self,
         above: &str,
@@ -89,7 +89,7 @@ impl Index {
             .await?)
     }
 
-    /// Deletes the objects that have these blobs. Returns how many there were.
+    /// Deletes the objects that have these blobs. Returns their number.
     pub(crate) async fn drop_objects(&self, blobs: &[String]) -> Result<u64, StoreError> {
         let deleted =
             sqlx::query("DELETE FROM object WHERE blob IN (SELECT value FROM json_each(?))")
@@ -99,8 +99,8 @@ impl Index {
         Ok(deleted.rows_affected())
     }
 
-    /// Puts objects in place in one transaction and creates their buckets. Returns the
-    /// blobs that they replaced.
+    /// Writes objects in one transaction and creates their buckets. Returns the blobs that they
+    /// replaced.
     pub(crate) async fn restore_objects(
         &self,
         objects: Vec<(String, String, Object)>,

@@ -1,5 +1,5 @@
-//! Blobs that no row names any more and that are still to be removed. A row is written in
-//! the transaction that replaces or deletes the object, and deleted after the file.
+//! Blobs whose files are to be removed. The row is written in the transaction that replaces or
+//! deletes the object. It is deleted after the file.
 
 use sqlx::{Sqlite, Transaction};
 
@@ -21,7 +21,7 @@ pub(super) async fn schedule(
 }
 
 impl Index {
-    /// Up to `limit` blobs that are marked for removal.
+    /// Blobs that are marked for removal, at most `limit`.
     pub(crate) async fn removals(&self, limit: usize) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar("SELECT blob FROM removal LIMIT ?")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -29,7 +29,7 @@ impl Index {
             .await?)
     }
 
-    /// Records that the files of these blobs are gone.
+    /// Deletes the marks of blobs whose files are removed.
     pub(crate) async fn forget_removals(&self, blobs: &[String]) -> Result<(), StoreError> {
         if !blobs.is_empty() {
             sqlx::query("DELETE FROM removal WHERE blob IN (SELECT value FROM json_each(?))")

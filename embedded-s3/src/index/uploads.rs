@@ -8,17 +8,17 @@ use crate::checksum::{Algorithm, Kind, Sum};
 use crate::error::StoreError;
 use crate::page::Bound;
 
-/// A multipart upload under way.
+/// An unfinished multipart upload.
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
     pub algorithm: Algorithm,
     pub kind: Kind,
-    /// Whether the client chose the algorithm, and so owes it with each part.
+    /// Whether the client chose the algorithm. Then its parts must use the same one.
     pub explicit: bool,
     pub attributes: Attributes,
 }
 
-/// What a listing shows of an upload.
+/// The fields of an upload in a listing.
 #[derive(Clone, Debug)]
 pub(crate) struct ListedUpload {
     pub initiated_ms: i64,
@@ -37,7 +37,7 @@ pub(crate) struct Part {
     pub sum: Sum,
 }
 
-/// One range of the primary key.
+/// Reads one range of the primary key.
 pub(super) const LIST: &str = "SELECT key, id, initiated_ms, sum_plan FROM upload \
      WHERE bucket_id = ? AND (key, id) >= (?, ?) AND key < ? ORDER BY key, id LIMIT ?";
 
@@ -112,7 +112,7 @@ impl Index {
         Ok(Upload { algorithm, kind, explicit, attributes })
     }
 
-    /// Puts a part in place while its upload lives. Returns the blob that it replaced.
+    /// Writes a part if its upload still exists. Returns the blob that it replaced.
     pub(crate) async fn put_part(
         &self,
         upload_id: &str,
@@ -151,7 +151,7 @@ impl Index {
         Ok(old)
     }
 
-    /// Up to `limit` parts above a number, in order.
+    /// The first `limit` parts behind a number, in order.
     pub(crate) async fn parts(
         &self,
         upload_id: &str,
@@ -170,7 +170,7 @@ impl Index {
         rows.into_iter().map(Part::try_from).collect()
     }
 
-    /// Ends an upload and returns its parts' blobs.
+    /// Deletes an upload and returns the blobs of its parts.
     pub(crate) async fn abort_upload(
         &self,
         bucket: &str,
@@ -197,9 +197,11 @@ impl Index {
         Ok(blobs)
     }
 
-    /// Puts the object made of `parts` in place and ends the upload, provided that it
-    /// still lives, that the parts are still those and that the conditions hold.
-    /// Returns the blobs that no row names any more.
+    /// Writes the object that is made of `parts` and deletes the upload. Returns the blobs that
+    /// are no longer used.
+    ///
+    /// # Errors
+    /// If the upload does not exist any more, its parts have changed, or a condition fails.
     pub(crate) async fn complete_upload(
         &self,
         bucket: &str,

@@ -1,4 +1,4 @@
-//! The headers that are kept with an object.
+//! The headers that are stored with an object.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use s3s::{S3ErrorCode, S3Result};
 use crate::error::refuse;
 use crate::index::WriteConditions;
 
-/// S3's limit on user metadata: names and values together, in bytes.
+/// S3's limit of user metadata: the sum of names and values, in bytes.
 const MAX_METADATA: usize = 2048;
 
-/// What S3 says of an object whose type nobody gave.
+/// The content type that S3 returns for an object that was stored without one.
 pub(super) const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
-/// The attributes that a PUT, a form, a copy or a multipart creation carries.
+/// The attributes in the input of a PUT, a form, a copy or the creation of a multipart upload.
 macro_rules! attributes_of {
     ($input:expr) => {
         crate::index::Attributes {
@@ -33,7 +33,8 @@ macro_rules! attributes_of {
 }
 pub(super) use attributes_of;
 
-/// `aws-chunked` describes the request, not the object.
+/// The content encoding to store. `aws-chunked` is left out: it describes the request, not the
+/// object.
 pub(super) fn stored_encoding(header: &str) -> Option<String> {
     let kept: Vec<&str> = header
         .split(',')

@@ -1,4 +1,4 @@
-//! Buckets themselves.
+//! Operations on buckets.
 
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
@@ -10,7 +10,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use crate::clock::timestamp;
 use crate::store::Store;
 
-/// The region that S3 gives no name to in a location.
+/// The region for which `GetBucketLocation` returns no name.
 const UNNAMED_REGION: &str = "us-east-1";
 
 pub(super) async fn create_bucket(

@@ -6,14 +6,14 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use super::attributes::write_conditions;
 use super::copy::copy_blob;
 use super::multipart::MAX_PART_NUMBER;
-use crate::checksum::{Kind, Sum, bad_digest, composite, composite_etag, copy_sums, promised};
+use crate::checksum::{Kind, Sum, bad_digest, composite, composite_etag, copy_sums, declared_sum};
 use crate::clock::now_ms;
 use crate::error::{StoreError, refuse};
 use crate::index::{Object, Part, Upload};
 use crate::spool::{Spool, Verified};
 use crate::store::Store;
 
-/// Every part but the last one has at least this size.
+/// The smallest size of each part except the last one, in bytes.
 const MIN_PART: u64 = 5 * 1024 * 1024;
 
 pub(super) async fn complete_multipart_upload(
@@ -22,11 +22,11 @@ pub(super) async fn complete_multipart_upload(
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let input = &mut request.input;
     let conditions = write_conditions(input.if_match.take(), input.if_none_match.take())?;
-    let asked = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
-    let expected = promised(copy_sums!(take input))?;
+    let listed = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
+    let expected = declared_sum(copy_sums!(take input))?;
     let upload = store.index().upload(&input.bucket, &input.key, &input.upload_id).await?;
     let stored = store.index().parts(&input.upload_id, 0, MAX_PART_NUMBER.into()).await?;
-    let parts = choose(&upload, &asked, stored)?;
+    let parts = choose(&upload, &listed, stored)?;
     let size: u64 = parts.iter().map(|part| part.size).sum();
     check_size(input.mpu_object_size, size)?;
 
@@ -65,15 +65,15 @@ pub(super) async fn complete_multipart_upload(
     Ok(S3Response::new(output))
 }
 
-/// The stored parts that the client means, in its order, which must ascend.
-fn choose(upload: &Upload, asked: &[CompletedPart], stored: Vec<Part>) -> S3Result<Vec<Part>> {
-    if asked.is_empty() {
+/// The stored parts that the client lists. Its list must be in ascending order.
+fn choose(upload: &Upload, listed: &[CompletedPart], stored: Vec<Part>) -> S3Result<Vec<Part>> {
+    if listed.is_empty() {
         let message = "You must specify at least one part";
         return Err(refuse(S3ErrorCode::MalformedXML, message));
     }
     let mut stored = stored.into_iter();
-    let mut chosen: Vec<Part> = Vec::with_capacity(asked.len());
-    for part in asked {
+    let mut chosen: Vec<Part> = Vec::with_capacity(listed.len());
+    for part in listed {
         let number = part.part_number.ok_or_else(|| {
             refuse(S3ErrorCode::MalformedXML, "A part must be named by its number.")
         })?;
@@ -102,9 +102,9 @@ fn choose(upload: &Upload, asked: &[CompletedPart], stored: Vec<Part>) -> S3Resu
     Ok(chosen)
 }
 
-fn check_part_sum(upload: &Upload, asked: &CompletedPart, found: &Part) -> S3Result<()> {
-    let mut asked = asked.clone();
-    match promised(copy_sums!(take asked))? {
+fn check_part_sum(upload: &Upload, listed: &CompletedPart, found: &Part) -> S3Result<()> {
+    let mut listed = listed.clone();
+    match declared_sum(copy_sums!(take listed))? {
         Some((algorithm, value))
             if algorithm != found.sum.algorithm || value != found.sum.value =>
         {
@@ -127,8 +127,8 @@ fn check_part_sum(upload: &Upload, asked: &CompletedPart, found: &Part) -> S3Res
     Ok(())
 }
 
-fn check_size(promised: Option<i64>, actual: u64) -> S3Result<()> {
-    if promised.is_some_and(|size| u64::try_from(size) != Ok(actual)) {
+fn check_size(declared: Option<i64>, actual: u64) -> S3Result<()> {
+    if declared.is_some_and(|size| u64::try_from(size) != Ok(actual)) {
         let message =
             "The provided 'x-amz-mp-object-size' header does not match what was computed.";
         return Err(refuse(S3ErrorCode::InvalidRequest, message));
@@ -136,8 +136,8 @@ fn check_size(promised: Option<i64>, actual: u64) -> S3Result<()> {
     Ok(())
 }
 
-/// Writes the parts into one file. No lock is held meanwhile: whether the parts are still
-/// the same is decided when the object is put in place.
+/// Writes the parts to one file. It holds no lock: whether the parts are still the same is checked
+/// in the transaction that writes the object.
 async fn concatenate(store: &Store, upload: &Upload, parts: &[Part]) -> S3Result<(Verified, Sum)> {
     let algorithm = upload.algorithm;
     let mut spool = Spool::create(store.blobs(), algorithm.hasher()).await?;
@@ -154,7 +154,8 @@ async fn concatenate(store: &Store, upload: &Upload, parts: &[Part]) -> S3Result
     Ok((file, Sum { algorithm, kind: upload.kind, value }))
 }
 
-/// A part's file that is gone was replaced, or its upload ended, since it was looked up.
+/// The error for a part whose file is missing: it was replaced, or its upload has ended, since
+/// its row was read.
 fn gone(error: std::io::Error) -> S3Error {
     if error.kind() == std::io::ErrorKind::NotFound {
         return StoreError::InvalidPart.into();

@@ -1,4 +1,4 @@
-//! Copies: an object, or a piece of one as a part, read and written like a body.
+//! Copies of an object, or of a range of it as a part. The copy is written as a body is.
 
 use std::io::SeekFrom;
 
@@ -98,9 +98,9 @@ pub(super) async fn copy_object(
                        copy source: 5368709120";
         return Err(refuse(S3ErrorCode::InvalidRequest, message));
     }
-    let asked = input.checksum_algorithm.as_ref().map(|a| Algorithm::parse(a.as_str()));
-    let algorithm = match (asked.transpose()?, &source.sum) {
-        (Some(asked), _) => asked,
+    let requested = input.checksum_algorithm.as_ref().map(|a| Algorithm::parse(a.as_str()));
+    let algorithm = match (requested.transpose()?, &source.sum) {
+        (Some(requested), _) => requested,
         (None, Some(sum)) => sum.algorithm,
         (None, None) => Algorithm::Crc64Nvme,
     };

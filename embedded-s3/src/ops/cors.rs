@@ -1,4 +1,4 @@
-//! The CORS configuration of a bucket; `cors.rs` one folder up applies it.
+//! The operations on a bucket's CORS configuration. `src/cors.rs` applies it.
 
 use s3s::dto::{
     CORSRule, DeleteBucketCorsInput, DeleteBucketCorsOutput, GetBucketCorsInput,

@@ -10,7 +10,7 @@ use crate::error::{StoreError, refuse};
 use crate::index::WriteConditions;
 use crate::store::Store;
 
-/// S3's limit on one `DeleteObjects` request.
+/// The largest number of keys in one `DeleteObjects` request.
 const MAX_DELETES: usize = 1000;
 
 pub(super) async fn delete_object(
@@ -28,16 +28,16 @@ pub(super) async fn delete_objects(
     store: &Store,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let DeleteObjectsInput { bucket, delete: asked, .. } = request.input;
-    if asked.objects.is_empty() || asked.objects.len() > MAX_DELETES {
+    let DeleteObjectsInput { bucket, delete: listed, .. } = request.input;
+    if listed.objects.is_empty() || listed.objects.len() > MAX_DELETES {
         return Err(refuse(
             S3ErrorCode::MalformedXML,
             format!("A request names 1 to {MAX_DELETES} objects."),
         ));
     }
-    // A condition or a version on a single object is not offered: refuse the whole
-    // request rather than delete more than was meant.
-    for object in &asked.objects {
+    // Conditions and versions of single objects are not implemented. The whole request is
+    // refused, because ignoring them would delete objects that the client wants to keep.
+    for object in &listed.objects {
         check_version(object.version_id.as_deref())?;
         if object.e_tag.is_some() || object.size.is_some() || object.last_modified_time.is_some() {
             let message =
@@ -45,10 +45,10 @@ pub(super) async fn delete_objects(
             return Err(refuse(S3ErrorCode::NotImplemented, message));
         }
     }
-    let keys: Vec<String> = asked.objects.into_iter().map(|object| object.key).collect();
+    let keys: Vec<String> = listed.objects.into_iter().map(|object| object.key).collect();
     delete(store, bucket, keys.clone(), WriteConditions::default()).await?;
     let deleted = |key| DeletedObject { key: Some(key), ..DeletedObject::default() };
-    let quiet = asked.quiet.unwrap_or(false);
+    let quiet = listed.quiet.unwrap_or(false);
     let deleted = (!quiet).then(|| keys.into_iter().map(deleted).collect());
     Ok(S3Response::new(DeleteObjectsOutput { deleted, ..DeleteObjectsOutput::default() }))
 }

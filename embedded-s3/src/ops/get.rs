@@ -1,4 +1,4 @@
-//! `GetObject` and `HeadObject`: one decision what to show, two ways to show it.
+//! `GetObject` and `HeadObject`. Both check conditions and ranges in the same way.
 
 use std::io::SeekFrom;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::store::Store;
 
 const READ_BUFFER: usize = 256 * 1024;
 
-/// Conditions on what is read.
+/// Conditions on the object that is read.
 #[expect(clippy::struct_field_names, reason = "these are the names of the headers")]
 pub(super) struct ReadConditions {
     pub if_match: Option<ETagCondition>,
@@ -31,7 +31,8 @@ pub(super) struct ReadConditions {
 }
 
 impl ReadConditions {
-    /// In the order of RFC 9110: an entity tag outranks a date.
+    /// Checks the conditions in the order of RFC 9110: a date is ignored if there is an entity
+    /// tag. `not_modified` is the error if the object is unchanged.
     pub(super) fn check(&self, object: &Object, not_modified: S3ErrorCode) -> S3Result<()> {
         let etag = ETag::Strong(object.etag.clone());
         let modified = timestamp_seconds(object.modified_ms);
@@ -65,7 +66,7 @@ impl ReadConditions {
     }
 }
 
-/// The bytes of an object that a request asks for.
+/// The requested bytes of an object.
 struct Slice {
     bytes: Range<u64>,
     content_range: Option<String>,
@@ -112,7 +113,7 @@ fn bad_range(size: u64) -> S3Error {
     error
 }
 
-/// Versions do not exist here: `null` is the id of what there is.
+/// Refuses every version id except `null`: this server keeps no versions.
 pub(super) fn check_version(version_id: Option<&str>) -> S3Result<()> {
     match version_id {
         None | Some("null" | "") => Ok(()),
@@ -123,7 +124,7 @@ pub(super) fn check_version(version_id: Option<&str>) -> S3Result<()> {
     }
 }
 
-/// Fills what GET and HEAD have in common.
+/// Sets the fields that the outputs of GET and HEAD have in common.
 macro_rules! describe {
     ($output:expr, $object:expr, $slice:expr, $checksum_mode:expr) => {{
         let attributes = $object.attributes;
@@ -140,8 +141,8 @@ macro_rules! describe {
         $output.last_modified = Some(timestamp($object.modified_ms));
         $output.metadata = Some(attributes.metadata.into_iter().collect());
         $output.parts_count = $slice.parts;
-        let asked = $checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
-        if asked
+        let enabled = $checksum_mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
+        if enabled
             && $slice.content_range.is_none()
             && let Some(sum) = $object.sum
         {
@@ -195,7 +196,7 @@ pub(super) async fn head_object(
     let slice = slice(&object, input.range, input.part_number)?;
     let mut output = HeadObjectOutput::default();
     describe!(output, object, slice, input.checksum_mode);
-    // `s3s` overrides headers of a GET by itself, those of a HEAD it leaves.
+    // `s3s` applies the `response-*` parameters of a GET, but not those of a HEAD.
     output.cache_control = input.response_cache_control.or(output.cache_control);
     output.content_disposition = input.response_content_disposition.or(output.content_disposition);
     output.content_encoding = input.response_content_encoding.or(output.content_encoding);

@@ -1,4 +1,4 @@
-//! Listings: objects in both versions, and multipart uploads under way.
+//! Listings: `ListObjects`, `ListObjectsV2` and `ListMultipartUploads`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
@@ -14,7 +14,7 @@ use crate::index::{Index, Listed, ListedUpload};
 use crate::page::{self, Bound, Entry, MAX_PAGE, Query, Source, prefix_end};
 use crate::store::Store;
 
-/// What `encoding-type=url` leaves as it is.
+/// The characters that `encoding-type=url` escapes.
 pub(super) const KEY_ESCAPES: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
@@ -54,15 +54,15 @@ impl Source for Uploads<'_> {
     }
 }
 
-/// How names are written into the answer.
+/// How names are encoded in the response.
 #[derive(Clone, Copy)]
 struct Encoding {
     url: bool,
 }
 
 impl Encoding {
-    fn of(asked: Option<&EncodingType>) -> S3Result<Self> {
-        match asked.map(EncodingType::as_str) {
+    fn of(requested: Option<&EncodingType>) -> S3Result<Self> {
+        match requested.map(EncodingType::as_str) {
             None => Ok(Self { url: false }),
             Some(EncodingType::URL) => Ok(Self { url: true }),
             Some(_) => Err(invalid("Invalid Encoding Method specified in Request")),
@@ -73,7 +73,7 @@ impl Encoding {
         if self.url { utf8_percent_encode(text, KEY_ESCAPES).to_string() } else { text.to_owned() }
     }
 
-    /// Keys come in as text, so they are UTF-8 going out.
+    /// Encodes a key. Keys are received as text, so they are UTF-8.
     fn key(self, key: &[u8]) -> String {
         self.text(&String::from_utf8_lossy(key))
     }
@@ -87,16 +87,16 @@ fn invalid(message: &str) -> s3s::S3Error {
     refuse(S3ErrorCode::InvalidArgument, message)
 }
 
-/// A page's length: (as answered, as used).
-fn page_limit(asked: Option<i32>) -> S3Result<(i32, usize)> {
-    let asked = asked.unwrap_or(MAX_PAGE);
-    let used = usize::try_from(asked.min(MAX_PAGE))
+/// The length of a page: the value in the response, and the limit in use.
+fn page_limit(requested: Option<i32>) -> S3Result<(i32, usize)> {
+    let requested = requested.unwrap_or(MAX_PAGE);
+    let used = usize::try_from(requested.min(MAX_PAGE))
         .map_err(|_| invalid("Argument maxKeys must be an integer between 0 and 2147483647"))?;
-    Ok((asked.min(MAX_PAGE), used))
+    Ok((requested.min(MAX_PAGE), used))
 }
 
-/// Where a listing goes on after a marker. A marker that is itself a common prefix was
-/// shown as one, and so was everything in it.
+/// The start of a listing after a marker. If the marker is a common prefix, the previous page
+/// showed that prefix, so the listing continues behind all keys in it.
 fn after_marker(query: &Query, marker: &str) -> Bound {
     if query.common_prefix(marker.as_bytes()) == Some(marker.as_bytes())
         && marker.starts_with(&query.prefix)
@@ -117,7 +117,7 @@ fn object(encoding: Encoding, at: &Bound, listed: Listed) -> Object {
     }
 }
 
-/// The entries of a page, apart and in order, and the last of them.
+/// The objects and the common prefixes of a page, each in order, and the last entry.
 struct Shown<T> {
     items: Vec<T>,
     prefixes: Vec<CommonPrefix>,
@@ -215,7 +215,7 @@ pub(super) async fn list_objects(
         is_truncated: Some(truncated),
         contents: Some(items),
         common_prefixes: Some(prefixes),
-        // S3 names it with a delimiter only; elsewhere the last key is the next marker.
+        // S3 sends it only if there is a delimiter. Otherwise the last key is the next marker.
         next_marker: (truncated && input.delimiter.is_some()).then(|| encoding.key(&last.key)),
         delimiter: encoding.opt(input.delimiter),
         encoding_type: input.encoding_type,

@@ -1,4 +1,4 @@
-//! The operations, one file a family; this file hands them to `s3s`.
+//! The operations, one file for each family. This file registers them with `s3s`.
 
 mod attributes;
 mod buckets;
@@ -34,7 +34,7 @@ use super::store::Store;
 /// S3's limit on a key, in bytes of UTF-8.
 const MAX_KEY: usize = 1024;
 
-/// What `s3s` calls.
+/// The operations that `s3s` calls.
 pub(super) struct Operations {
     store: Store,
 }
@@ -45,7 +45,7 @@ impl Operations {
     }
 }
 
-/// `s3s` checks the keys in paths only; forms and XML bodies carry keys too.
+/// Checks a key from a form or an XML body: `s3s` checks only the keys in paths.
 fn check_key(key: &str) -> S3Result<()> {
     match key.len() {
         0 => Err(refuse(S3ErrorCode::InvalidArgument, "The key must not be empty.")),
@@ -67,7 +67,7 @@ macro_rules! operations {
     };
 }
 
-// A form reaches `put_object`: that is what `s3s` does with POST by default.
+// A form upload calls `put_object`: `s3s` does so for POST by default.
 operations! {
     abort_multipart_upload: AbortMultipartUploadInput => AbortMultipartUploadOutput in multipart;
     complete_multipart_upload:

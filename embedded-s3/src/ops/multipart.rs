@@ -1,4 +1,4 @@
-//! Multipart uploads up to their last part; `complete.rs` makes the object.
+//! Multipart uploads, except their completion, which is in `complete.rs`.
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CreateMultipartUploadInput,
@@ -9,8 +9,8 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::attributes::attributes_of;
 use super::check_key;
-use super::receive::{Promise, Received, receive};
-use crate::checksum::{Algorithm, Kind, copy_sums, promised};
+use super::receive::{DeclaredBody, Received, receive};
+use crate::checksum::{Algorithm, Kind, copy_sums, declared_sum};
 use crate::clock::{now_ms, ordered_name, timestamp};
 use crate::error::refuse;
 use crate::index::{Part, Upload};
@@ -25,24 +25,24 @@ pub(super) async fn create_multipart_upload(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let input = &mut request.input;
     check_key(&input.key)?;
-    let asked = input.checksum_algorithm.as_ref().map(|a| Algorithm::parse(a.as_str()));
-    let asked = asked.transpose()?;
-    if asked.is_none() && input.checksum_type.is_some() {
+    let requested = input.checksum_algorithm.as_ref().map(|a| Algorithm::parse(a.as_str()));
+    let requested = requested.transpose()?;
+    if requested.is_none() && input.checksum_type.is_some() {
         let message = "The x-amz-checksum-type header can only be used with the \
                        x-amz-checksum-algorithm header.";
         return Err(refuse(S3ErrorCode::InvalidRequest, message));
     }
-    let algorithm = asked.unwrap_or(Algorithm::Crc64Nvme);
+    let algorithm = requested.unwrap_or(Algorithm::Crc64Nvme);
     let kind = Kind::of_upload(algorithm, input.checksum_type.as_ref())?;
     let attributes = attributes_of!(input);
-    let upload = Upload { algorithm, kind, explicit: asked.is_some(), attributes };
+    let upload = Upload { algorithm, kind, explicit: requested.is_some(), attributes };
     let id = ordered_name();
 
     let CreateMultipartUploadInput { bucket, key, .. } = request.input;
     let output = CreateMultipartUploadOutput {
         bucket: Some(bucket.clone()),
-        checksum_algorithm: asked.map(Algorithm::to_dto),
-        checksum_type: asked.map(|_| kind.to_dto()),
+        checksum_algorithm: requested.map(Algorithm::to_dto),
+        checksum_type: requested.map(|_| kind.to_dto()),
         key: Some(key.clone()),
         upload_id: Some(id.clone()),
         ..CreateMultipartUploadOutput::default()
@@ -75,17 +75,17 @@ pub(super) async fn upload_part(
         return Err(refuse(S3ErrorCode::MissingContentLength, message));
     }
     let upload = store.index().upload(&input.bucket, &input.key, &input.upload_id).await?;
-    let sum = promised(copy_sums!(take input))?;
-    let promise = Promise::new(
+    let sum = declared_sum(copy_sums!(take input))?;
+    let declared = DeclaredBody::new(
         &request.headers,
         input.content_length,
         input.content_md5.as_deref(),
         sum,
         upload.algorithm,
     )?;
-    check_algorithm(&upload, &promise)?;
+    check_algorithm(&upload, &declared)?;
 
-    let received = receive(store, input.body.take(), promise, request.trailing_headers).await?;
+    let received = receive(store, input.body.take(), declared, request.trailing_headers).await?;
     let Received { file, md5, sum } = received;
     let mut output =
         UploadPartOutput { e_tag: Some(ETag::Strong(md5.clone())), ..UploadPartOutput::default() };
@@ -102,16 +102,16 @@ pub(super) async fn upload_part(
     Ok(S3Response::new(output))
 }
 
-/// A client that chose the upload's algorithm owes it with each part where the object's
-/// checksum is made of them.
-fn check_algorithm(upload: &Upload, promise: &Promise) -> S3Result<()> {
+/// Refuses a part with another algorithm than the one that the client chose for the upload. If
+/// the object's checksum is made of those of its parts, each part must have one.
+fn check_algorithm(upload: &Upload, declared: &DeclaredBody) -> S3Result<()> {
     if !upload.explicit {
         return Ok(());
     }
-    if promise.names_sum() && promise.algorithm() != upload.algorithm {
-        return Err(type_mismatch(upload.algorithm, promise.algorithm().name()));
+    if declared.names_sum() && declared.algorithm() != upload.algorithm {
+        return Err(type_mismatch(upload.algorithm, declared.algorithm().name()));
     }
-    if !promise.names_sum() && upload.kind == Kind::Composite {
+    if !declared.names_sum() && upload.kind == Kind::Composite {
         return Err(type_mismatch(upload.algorithm, "null"));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `PutObject`, and the browser's form.
+//! `PutObject`, and uploads by a browser form.
 
 use http::Method;
 use s3s::dto::{ETag, PutObjectInput, PutObjectOutput};
@@ -6,8 +6,8 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::attributes::{attributes_of, write_conditions};
 use super::check_key;
-use super::receive::{Promise, Received, receive};
-use crate::checksum::{Algorithm, copy_sums, promised};
+use super::receive::{DeclaredBody, Received, receive};
+use crate::checksum::{Algorithm, copy_sums, declared_sum};
 use crate::clock::now_ms;
 use crate::error::refuse;
 use crate::index::Object;
@@ -17,7 +17,7 @@ pub(super) async fn put_object(
     store: &Store,
     mut request: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    // A form comes here too, once `s3s` has found it to match its policy.
+    // `s3s` also calls this for a form, after it has checked the form's policy.
     let is_form = request.method == Method::POST;
     if is_form {
         check_form_region(store, &request)?;
@@ -28,8 +28,8 @@ pub(super) async fn put_object(
     let input = &mut request.input;
     check_key(&input.key)?;
     let conditions = write_conditions(input.if_match.take(), input.if_none_match.take())?;
-    let sum = promised(copy_sums!(take input))?;
-    let promise = Promise::new(
+    let sum = declared_sum(copy_sums!(take input))?;
+    let declared = DeclaredBody::new(
         &request.headers,
         input.content_length,
         input.content_md5.as_deref(),
@@ -39,7 +39,7 @@ pub(super) async fn put_object(
     let attributes = attributes_of!(input);
     store.index().bucket(&input.bucket).await?;
 
-    let received = receive(store, input.body.take(), promise, request.trailing_headers).await?;
+    let received = receive(store, input.body.take(), declared, request.trailing_headers).await?;
     let Received { file, md5, sum } = received;
     let mut output =
         PutObjectOutput { e_tag: Some(ETag::Strong(md5.clone())), ..Default::default() };
@@ -58,15 +58,15 @@ pub(super) async fn put_object(
     let PutObjectInput { bucket, key, .. } = request.input;
     store.put(bucket, key, file, object, conditions).await?;
     let mut response = S3Response::new(output);
-    // `s3s` writes the tag of a form's object into some of the bodies only.
+    // `s3s` writes the ETag of a form's object into some of the response bodies only.
     if is_form && let Some(Ok(etag)) = response.output.e_tag.as_ref().map(ETag::to_http_header) {
         response.headers.insert(http::header::ETAG, etag);
     }
     Ok(response)
 }
 
-/// `s3s` leaves the region of a form's credential to us. A form signed with the older
-/// `SigV2` names none.
+/// Checks the region in a form's credential, which `s3s` does not. A form signed with `SigV2`
+/// has no region.
 fn check_form_region(store: &Store, request: &S3Request<PutObjectInput>) -> S3Result<()> {
     match &request.region {
         Some(region) if region.as_str() == store.region() => Ok(()),

@@ -1,4 +1,5 @@
-//! A body comes in: spooled, counted, hashed and compared with every promise made of it.
+//! Receives a body: writes it to a file, counts and hashes it, and compares the results with
+//! what the request declared.
 
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode};
@@ -10,23 +11,23 @@ use crate::error::{refuse, refuse_as};
 use crate::spool::{Finished, Spool, Verified};
 use crate::store::Store;
 
-/// The most that one PUT, part or copy may carry.
+/// The largest body of a PUT, a part or a copy, in bytes.
 pub(super) const MAX_BODY: u64 = 5 * 1024 * 1024 * 1024;
 
-/// What the request says of its body.
-pub(super) struct Promise {
+/// What a request declares about its body.
+pub(super) struct DeclaredBody {
     pub length: Option<u64>,
     pub md5: Option<String>,
     pub sum: Option<(Algorithm, String)>,
-    /// A checksum that follows the body.
+    /// The algorithm of a checksum that follows the body.
     pub trailer: Option<Algorithm>,
-    /// What to compute when nothing was promised.
+    /// The algorithm to use if the request declares none.
     pub default: Algorithm,
 }
 
-impl Promise {
-    /// Reads what `s3s` leaves in the headers, and refuses a promise that names an
-    /// algorithm but no value.
+impl DeclaredBody {
+    /// Reads the headers that `s3s` does not parse. Refuses a request that names an algorithm
+    /// without a value.
     pub(super) fn new(
         headers: &HeaderMap,
         length: Option<i64>,
@@ -78,13 +79,13 @@ impl Promise {
         self.sum.as_ref().map(|(algorithm, _)| *algorithm).or(self.trailer).unwrap_or(self.default)
     }
 
-    /// Whether the client itself names a checksum.
+    /// Whether the client declared a checksum.
     pub(super) fn names_sum(&self) -> bool {
         self.sum.is_some() || self.trailer.is_some()
     }
 }
 
-/// What arrived and was found to be as promised.
+/// A received body that is as declared.
 pub(super) struct Received {
     pub file: Verified,
     pub md5: String,
@@ -94,24 +95,24 @@ pub(super) struct Received {
 pub(super) async fn receive(
     store: &Store,
     body: Option<StreamingBlob>,
-    promise: Promise,
+    declared: DeclaredBody,
     trailers: Option<TrailingHeaders>,
 ) -> S3Result<Received> {
-    let algorithm = promise.algorithm();
+    let algorithm = declared.algorithm();
     let mut spool = Spool::create(store.blobs(), algorithm.hasher()).await?;
     if let Some(mut body) = body {
         while let Some(chunk) = body.next().await {
             spool.push(chunk.map_err(|error| body_error(&error))?).await?;
-            if spool.len() > promise.length.unwrap_or(MAX_BODY) {
-                return Err(if promise.length.is_some() { incomplete() } else { too_large() });
+            if spool.len() > declared.length.unwrap_or(MAX_BODY) {
+                return Err(if declared.length.is_some() { incomplete() } else { too_large() });
             }
         }
     }
-    if promise.length.is_some_and(|length| length != spool.len()) {
+    if declared.length.is_some_and(|length| length != spool.len()) {
         return Err(incomplete());
     }
-    let mut expected = promise.sum;
-    if let Some(trailer) = promise.trailer {
+    let mut expected = declared.sum;
+    if let Some(trailer) = declared.trailer {
         let value = trailers
             .and_then(|trailers| {
                 trailers.read(|map| {
@@ -127,7 +128,7 @@ pub(super) async fn receive(
         expected = Some((trailer, value));
     }
     let (file, finished) = spool.finish().await?;
-    verify(&finished, promise.md5.as_deref(), expected.as_ref())?;
+    verify(&finished, declared.md5.as_deref(), expected.as_ref())?;
     let sum = Sum { algorithm, kind: Kind::FullObject, value: finished.sum(algorithm) };
     Ok(Received { file, md5: finished.md5, sum })
 }
@@ -156,7 +157,8 @@ fn incomplete() -> S3Error {
     )
 }
 
-/// The stream errors of `s3s` are private types: their text is all there is to go by.
+/// The S3 error for an error of the body's stream. The error types of `s3s` are private, so
+/// only their text tells them apart.
 fn body_error(error: &StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {
