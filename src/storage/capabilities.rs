@@ -1,65 +1,64 @@
-//! What stores differ in, as data: the service asks here instead of by product name.
+//! How stores differ, as data. The service never checks the name of a product.
 //!
 //! To add a capability: a field with a value in each constructor here, a check in
-//! [`super::probe`] that finds it out over the wire, and an assertion in the contract suite
-//! that the store does what its capability says.
+//! [`super::probe`] that tests it with real requests, and an assertion in the contract suite
+//! that the store behaves as its capability says.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::checksum::Algorithm;
 
-/// What a store enforces and returns, as documented, configured or probed. All that is not
-/// here is verified on arrival anyway; a capability only moves a refusal to the door or
-/// saves a request.
+/// What a store enforces and returns, as documented, configured or probed. The service verifies
+/// every object on arrival anyway. A capability lets the store refuse it earlier, or saves a
+/// request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct Capabilities {
-    /// Of many creations of one key with `If-None-Match: *`, racing ones too, one wins and
-    /// the others are refused.
+    /// If a key is created several times with `If-None-Match: *`, also concurrently, exactly one
+    /// creation succeeds.
     pub write_once: bool,
-    /// A body of another length than the signed one is refused.
+    /// A body whose length differs from the signed one is refused.
     pub signed_length: bool,
-    /// Another content type than the signed one is refused.
+    /// A content type that differs from the signed one is refused.
     pub signed_content_type: bool,
-    /// A body with another checksum than the signed one is refused, and changes nothing.
+    /// A body whose checksum differs from the signed one is refused, and the object is not changed.
     pub enforced_checksums: Vec<Algorithm>,
-    /// HEAD tells the checksum that a single PUT was signed with.
+    /// HEAD returns the checksum with which a single PUT was signed.
     pub returned_checksums: Vec<Algorithm>,
-    /// The ETag of a single PUT is the MD5 of its bytes, unless they are encrypted with a
-    /// key of their own ([`super::ObjectMeta::keyed`]).
+    /// The ETag of a single PUT is the MD5 of its bytes, unless the object is encrypted with its own
+    /// key ([`super::ObjectMeta::keyed`]).
     pub etag_md5: bool,
-    /// Form uploads, held to the policy's size.
+    /// Form uploads work, and the size limit of their policy is enforced.
     pub post_policy: bool,
-    /// Multipart uploads with presigned parts.
+    /// Multipart uploads with presigned parts work.
     pub multipart: bool,
-    /// Completing a multipart upload heeds `If-None-Match: *`.
+    /// `If-None-Match: *` is enforced when a multipart upload is completed.
     pub multipart_write_once: bool,
-    /// HEAD tells these of a whole object that was made of parts, where its upload was begun
-    /// so; parts come without checksums of their own. Elsewhere an object of parts has a
-    /// checksum of checksums, or none.
+    /// HEAD returns these checksums of a whole multipart object, if its upload was created with
+    /// the algorithm. The parts need no checksums. With other algorithms a multipart object has a
+    /// checksum of the parts' checksums, or none.
     #[serde(default)]
     pub multipart_checksums: Vec<Algorithm>,
-    /// HEAD tells the CRC-64/NVME of a whole object that was made of parts, where each of them came
-    /// with its own.
+    /// HEAD returns the CRC-64/NVME of a whole multipart object, if each part was sent with one.
     #[serde(default)]
     pub checked_parts: bool,
-    /// Unfinished multipart uploads are listed below any prefix. MinIO lists those of one
-    /// key only, asked for by the whole key: there, abort the ids that the table knows.
+    /// Unfinished multipart uploads are listed below any prefix. MinIO lists only those of one
+    /// exact key, so there only the ids in the table can be aborted.
     pub list_multiparts: bool,
-    /// Listings ascend byte by byte, which a merge with the table needs.
+    /// Listings are in byte order, as the merge with the table requires.
     pub list_order: bool,
-    /// `start-after` may be any text, and no key behind it is left out.
+    /// `start-after` may be any text, and the listing has every key after it.
     pub start_after: bool,
-    /// `DeleteObjects`.
+    /// `DeleteObjects` works.
     pub batch_delete: bool,
-    /// Whether the store can tell of new objects by itself; `None` where nobody asked.
+    /// Whether the store can send events about new objects; `None` if this is not known.
     pub notifications: Option<bool>,
 }
 
 impl Capabilities {
-    /// AWS's general-purpose buckets, as its documentation has them. Directory buckets
-    /// list in no order.
+    /// The documented capabilities of AWS's general-purpose buckets. The listings of directory
+    /// buckets have no order.
     pub fn aws() -> Self {
         use Algorithm::{Crc32, Crc32c, Crc64nvme, Sha256};
         Self {
@@ -83,11 +82,11 @@ impl Capabilities {
         }
     }
 
-    /// What every store is known to do, and nothing beyond: for one that was not probed.
+    /// The capabilities that every store has, for a store that was not probed.
     pub fn conservative() -> Self {
         Self {
             write_once: false,
-            // These two are signed headers, so they follow from checking signatures at all.
+            // These two are signed headers, so every store that verifies signatures has them.
             signed_length: true,
             signed_content_type: true,
             enforced_checksums: Vec::new(),
@@ -106,7 +105,7 @@ impl Capabilities {
         }
     }
 
-    /// Whether a URL that is signed write-once can be used once only.
+    /// Whether a URL that is signed write-once can be used only once.
     pub fn write_once_is_effective(&self) -> bool {
         self.write_once
     }
@@ -116,12 +115,12 @@ impl Capabilities {
         self.enforced_checksums.contains(&algorithm)
     }
 
-    /// Whether HEAD tells the checksum of a single PUT.
+    /// Whether HEAD returns the checksum of a single PUT.
     pub fn returns_checksum(&self, algorithm: Algorithm) -> bool {
         self.returned_checksums.contains(&algorithm)
     }
 
-    /// Whether a listing may begin behind any key; else it begins at its shard's first.
+    /// Whether a listing can start after any key. Otherwise it starts at the first key of its shard.
     pub fn may_start_after(&self) -> bool {
         self.list_order && self.start_after
     }

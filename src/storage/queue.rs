@@ -1,4 +1,5 @@
-//! The seam to message queues, and SQS behind it: bounded in time and retried with back-off.
+//! The trait for message queues, and its implementation for SQS. Calls have timeouts and are
+//! retried with back-off.
 
 use std::time::Duration;
 
@@ -18,43 +19,43 @@ use url::Url;
 use super::Source;
 use super::s3::{S3Credentials, credentials_provider};
 
-/// The most that one call hands out or deletes (SQS API reference, `ReceiveMessage`).
+/// The largest number of messages in one call (SQS API reference, `ReceiveMessage`).
 pub const MAX_BATCH: usize = 10;
 
-/// The longest that a message can be hidden (SQS API reference, `ChangeMessageVisibility`).
+/// The longest visibility timeout (SQS API reference, `ChangeMessageVisibility`).
 const MAX_HIDDEN: Duration = Duration::from_hours(12);
 
-/// For a connection, as for stores.
+/// The timeout of a connection, the same as for stores.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// For one attempt, beyond the time that the queue itself may wait.
+/// The timeout of one attempt, in addition to the time that the queue waits for a message.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// Why a call to the queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// There is no such queue.
+    /// The queue does not exist.
     #[error("the queue does not exist")]
     NoSuchQueue(#[source] Source),
     /// The credentials are wrong or lack a permission.
     #[error("the queue refused access")]
     AccessDenied(#[source] Source),
-    /// It calls the request wrong.
+    /// The queue refused the request as invalid.
     #[error("the queue refused the request ({code})")]
     Refused {
-        /// Its error code.
+        /// The error code of the queue.
         code: String,
         /// The client library's error.
         #[source]
         source: Source,
     },
-    /// Down, slow or throttling. Worth trying later.
+    /// The queue is down, slow or throttles requests. A later attempt may succeed.
     #[error("the queue is unavailable")]
     Unavailable(#[source] Source),
 }
 
 impl QueueError {
-    /// A word for metrics.
+    /// The name in metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoSuchQueue(_) => "no_such_queue",
@@ -65,46 +66,46 @@ impl QueueError {
     }
 }
 
-/// A result of the queue.
+/// The result of a call to a queue.
 pub type Result<T, E = QueueError> = std::result::Result<T, E>;
 
-/// A message that is hidden from others for a while.
+/// A received message. Other consumers do not get it until its visibility timeout ends.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The queue's name for it.
+    /// The message id.
     pub id: String,
-    /// What deletes or postpones it.
+    /// The receipt handle, with which it is deleted or postponed.
     pub receipt: String,
-    /// What it says.
+    /// The content.
     pub body: String,
-    /// How often it was handed out, this time included.
+    /// How often it was received, including this time.
     pub receives: u32,
 }
 
-/// How the queue stands.
+/// The state of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueState {
-    /// Messages that wait, about.
+    /// The approximate number of waiting messages.
     pub waiting: u64,
-    /// Messages that are hidden, about.
+    /// The approximate number of messages that were received and not deleted yet.
     pub in_flight: u64,
-    /// Whether it moves messages that come again and again to a dead-letter queue.
+    /// Whether messages that are received too often go to a dead-letter queue.
     pub redrives: bool,
 }
 
-/// A queue.
+/// A message queue.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Takes up to [`MAX_BATCH`] messages; waits for the first for a while.
+    /// Receives at most [`MAX_BATCH`] messages. Waits a limited time for the first one.
     async fn receive(&self) -> Result<Vec<Message>>;
 
-    /// Deletes up to [`MAX_BATCH`] messages by their receipts; how many could not be.
+    /// Deletes at most [`MAX_BATCH`] messages by their receipts. Returns how many were not deleted.
     async fn delete(&self, receipts: &[String]) -> Result<usize>;
 
-    /// Has a message come again after so long.
+    /// Makes a message visible again after a pause.
     async fn postpone(&self, receipt: &str, pause: Duration) -> Result<()>;
 
-    /// How it stands.
+    /// The state of the queue.
     async fn state(&self) -> Result<QueueState>;
 }
 
@@ -113,19 +114,19 @@ pub trait Queue: Send + Sync {
 pub struct SqsSettings {
     /// The queue's URL.
     pub queue_url: Url,
-    /// Where it is reached, where that is not the URL's own host.
+    /// The endpoint, if it is not the host of the URL.
     pub endpoint: Option<Url>,
-    /// As signatures name it.
+    /// The region in signatures.
     pub region: String,
-    /// Whom the requests are from.
+    /// The credentials that sign requests.
     pub credentials: S3Credentials,
-    /// How long a call waits for a first message; 20 s at most.
+    /// How long a call waits for the first message; 20 s at most.
     pub wait: Duration,
-    /// For how long messages are hidden from others.
+    /// The visibility timeout: how long other consumers do not get a received message.
     pub visibility: Duration,
 }
 
-/// A queue of SQS.
+/// An SQS queue.
 #[derive(Debug, Clone)]
 pub struct Sqs {
     client: Client,
@@ -135,7 +136,7 @@ pub struct Sqs {
 }
 
 impl Sqs {
-    /// A handle to the queue; nothing is sent yet but what the credential chain asks for.
+    /// A client of the queue. It sends no request, except those of the credential chain.
     pub async fn connect(settings: &SqsSettings, http: &SharedHttpClient) -> Self {
         let SqsSettings { queue_url, endpoint, region, credentials, wait, visibility } = settings;
         let attempt = *wait + ATTEMPT;

@@ -1,5 +1,5 @@
-//! What tests do to a store: let calls fail, lose their answers, hold them at a gate, and
-//! spoil listings.
+//! Faults that tests inject into a store: failed calls, lost responses, delayed calls and invalid
+//! listings.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 
 use crate::storage::StoreError;
 
-/// The calls of the seam, as faults and counters name them.
+/// A method of [`ObjectStore`](crate::storage::ObjectStore).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is named after its method")]
+#[expect(missing_docs, reason = "each has the name of its method")]
 pub enum Operation {
     Head,
     Read,
@@ -28,14 +28,14 @@ pub enum Operation {
     CreateBucket,
 }
 
-/// How a listing goes wrong.
+/// An invalid page of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListFault {
-    /// The page begins anew at the listing's first key, as if there were no token.
+    /// The page starts at the first key of the listing, as if there were no token.
     Repeat,
-    /// The page is the last one, whatever is behind it.
+    /// The page says that it is the last one, although more keys follow.
     CutOff,
-    /// The page's keys descend.
+    /// The keys of the page are in descending order.
     Descend,
 }
 
@@ -43,9 +43,9 @@ pub(super) type MakeError = Arc<dyn Fn() -> StoreError + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) enum Fault {
-    /// Nothing is done.
+    /// The call fails and does nothing.
     Fail(MakeError),
-    /// All is done, but the caller never hears of it.
+    /// The call does its work, but its response is lost.
     Lose,
 }
 
@@ -63,8 +63,7 @@ impl fmt::Debug for Faults {
     }
 }
 
-/// Holds calls before they do anything, so that a test can let things happen meanwhile
-/// without sleeping.
+/// Delays calls before they do anything, so that a test can act meanwhile without sleeping.
 #[derive(Debug)]
 pub struct Gate {
     arrived: Semaphore,
@@ -78,25 +77,25 @@ impl Gate {
 
     pub(super) async fn wait(&self) {
         self.arrived.add_permits(1);
-        // A closed semaphore is an open gate.
+        // If the semaphore is closed, the gate is open.
         if let Ok(permit) = self.pass.acquire().await {
             permit.forget();
         }
     }
 
-    /// Waits until one more call has come to the gate.
+    /// Waits until one more call has arrived at the gate.
     pub async fn arrival(&self) {
         if let Ok(permit) = self.arrived.acquire().await {
             permit.forget();
         }
     }
 
-    /// Lets so many calls through.
+    /// Lets this number of calls continue.
     pub fn let_through(&self, calls: usize) {
         self.pass.add_permits(calls);
     }
 
-    /// Lets all calls through from now on.
+    /// Lets all calls continue from now on.
     pub fn open(&self) {
         self.pass.close();
     }

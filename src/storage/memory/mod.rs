@@ -1,4 +1,4 @@
-//! A store in memory, for tests: S3's rules to the letter, and faults on demand.
+//! A store in memory, for tests. It follows the rules of S3, and tests can inject faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, Range};
@@ -28,8 +28,7 @@ use faults::{Fault, Faults};
 pub use faults::{Gate, ListFault, Operation};
 use state::{Multipart, Object, State, StoredPart};
 
-/// A store in memory. All of its state is behind one lock, so racing calls are decided as
-/// strictly as S3 does.
+/// A store in memory. Its state has one lock, so concurrent calls are as consistent as on S3.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     min_part_size: u64,
@@ -38,20 +37,20 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty bucket whose objects are dated by `clock`.
+    /// An empty bucket. `clock` gives the times of its objects.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let state = Mutex::new(State { bucket: true, ..State::default() });
         Self { clock, min_part_size: MIN_PART_SIZE, state, faults: Mutex::default() }
     }
 
-    /// Takes smaller parts than S3 does, so that tests need not send megabytes.
+    /// Accepts smaller parts than S3, so that tests need not send megabytes.
     #[must_use]
     pub fn with_min_part_size(self, bytes: u64) -> Self {
         Self { min_part_size: bytes, ..self }
     }
 
-    /// The store as the service sees it. It has no wire: signed URLs lead to a host that
-    /// never exists (RFC 2606), and tests PUT for the client instead.
+    /// The store for the service. It has no HTTP server: signed URLs have a host that never exists
+    /// (RFC 2606), and tests call `put` in place of the client.
     pub fn store(
         self: Arc<Self>,
         name: &str,
@@ -79,37 +78,37 @@ impl MemoryStore {
         self.plan(operation, times, Fault::Fail(Arc::new(error)));
     }
 
-    /// The next `times` calls of `operation` do their work, but their answers are lost: the
-    /// caller sees [`StoreError::Unavailable`].
+    /// The next `times` calls of `operation` do their work, but their responses are lost: the
+    /// caller gets [`StoreError::Unavailable`].
     pub fn lose_next(&self, operation: Operation, times: usize) {
         self.plan(operation, times, Fault::Lose);
     }
 
-    /// Forgets the faults that were planned and did not come.
+    /// Removes the planned faults that have not happened yet.
     pub fn heal(&self) {
         let mut faults = self.faults();
         faults.next.clear();
         faults.lists.clear();
     }
 
-    /// The coming pages of listings, one each; `None` is a good one.
+    /// Sets the faults of the next pages of listings, in order; `None` is a valid page.
     pub fn spoil_lists(&self, pages: impl IntoIterator<Item = Option<ListFault>>) {
         self.faults().lists.extend(pages);
     }
 
-    /// Holds every call of `operation` from now on at the gate returned.
+    /// Delays every call of `operation` from now on at the returned gate.
     pub fn hold(&self, operation: Operation) -> Arc<Gate> {
         let gate = Arc::new(Gate::closed());
         self.faults().gates.insert(operation, gate.clone());
         gate
     }
 
-    /// How often `operation` was called, failures included.
+    /// How often `operation` was called, including failed calls.
     pub fn calls(&self, operation: Operation) -> usize {
         self.faults().calls.get(&operation).copied().unwrap_or_default()
     }
 
-    /// The keys of all objects, ascending.
+    /// The keys of all objects, in ascending order.
     pub fn keys(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
@@ -135,7 +134,7 @@ impl MemoryStore {
         self.state().hide(key);
     }
 
-    /// Takes the bucket away with all that is in it.
+    /// Deletes the bucket and its content.
     pub fn drop_bucket(&self) {
         *self.state() = State::default();
     }
@@ -146,7 +145,7 @@ impl MemoryStore {
         queue.extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Counts the call, holds it at its gate, and then runs it on the state.
+    /// Counts the call, waits at its gate, and then runs it on the state.
     async fn run<T>(
         &self,
         operation: Operation,
@@ -175,7 +174,7 @@ impl MemoryStore {
         }
     }
 
-    /// S3 dates to the second.
+    /// The time to the second, as in S3.
     fn now(&self) -> Timestamp {
         self.clock.now().trunc_subsecs(0)
     }
@@ -192,7 +191,7 @@ impl MemoryStore {
 #[async_trait]
 impl ObjectStore for MemoryStore {
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        // A HEAD can't tell a missing bucket from a missing object, so neither does this one.
+        // In S3, a HEAD cannot tell a missing bucket from a missing object.
         let found = self.run(Operation::Head, |state| Ok(state.objects.get(key).map(Object::meta)));
         match found.await {
             Err(StoreError::NoSuchBucket) => Ok(None),
@@ -370,7 +369,7 @@ fn refused(code: &str) -> StoreError {
     StoreError::Refused { code: code.to_owned(), source: code.into() }
 }
 
-/// MD5 has no header of its own in a HEAD answer: S3 keeps it as the ETag only.
+/// The checksums in a HEAD response. S3 returns MD5 only as the ETag.
 fn kept(checksum: &Checksum) -> bool {
     checksum.algorithm() != Algorithm::Md5
 }

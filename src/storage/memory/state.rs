@@ -1,4 +1,4 @@
-//! What the store in memory holds.
+//! The state of the store in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,7 +21,7 @@ pub(super) struct State {
     /// Every version of each key, the newest last. Without an object it is a delete marker.
     pub(super) versions: BTreeMap<String, Vec<(String, Option<Object>)>>,
     pub(super) multiparts: BTreeMap<(String, String), Multipart>,
-    /// How many multipart uploads and versions there ever were.
+    /// The number of multipart uploads and versions that were ever created.
     pub(super) created: u64,
 }
 
@@ -60,7 +60,7 @@ impl Object {
             etag: self.etag.clone(),
             version_id: self.version_id.clone(),
             size: self.body.len() as u64,
-            // What S3 stores where nothing is said.
+            // The content type that S3 stores if none was sent.
             content_type: Some(
                 self.options.content_type.clone().unwrap_or("binary/octet-stream".into()),
             ),
@@ -86,7 +86,7 @@ impl StoredPart {
 }
 
 impl Multipart {
-    /// The object of exactly these parts; refusals are S3's (API reference,
+    /// Makes the object of exactly these parts. The errors are those of S3 (API reference,
     /// `CompleteMultipartUpload`).
     pub(super) fn assemble(
         &self,
@@ -178,7 +178,7 @@ impl State {
         self.multiparts.get_mut(&id).ok_or(StoreError::NoSuchMultipart)
     }
 
-    /// A page in the byte order of keys. The token is the last key of the page before.
+    /// A page in byte order of the keys. The token is the last key of the previous page.
     pub(super) fn page(&self, request: &ListRequest, fault: Option<ListFault>) -> ListPage {
         let limit = if request.limit == 0 { MAX_PAGE } else { request.limit.min(MAX_PAGE) };
         let token = request.token.as_ref().filter(|_| fault != Some(ListFault::Repeat));

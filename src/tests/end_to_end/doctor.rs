@@ -262,7 +262,7 @@ async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
     for line in [
         "  pass  migrations ",
         "  pass  presigned_put        presigned PUTs arrive in the bucket\n",
-        "  pass  write_once           of 16 racing creations 1 won\n",
+        "  pass  write_once           1 of 16 concurrent creations succeeded\n",
         " 0 warnings, 0 failed\n",
     ] {
         assert!(shown.contains(line), "{line:?} is not in {shown}");

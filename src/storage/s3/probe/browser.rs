@@ -1,4 +1,4 @@
-//! What browsers need: forms, and leave to upload from another origin.
+//! Checks of what browsers need: form uploads and CORS.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,9 @@ use crate::storage::s3::CorsRule;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
 const BOUNDARY: &str = "upload-coordinator-probe";
-/// Reserved (RFC 6761): asked for where no origin is configured.
+/// The origin to check if none is configured. The name is reserved (RFC 6761).
 const SOME_ORIGIN: &str = "https://app.invalid";
-/// What our uploads carry.
+/// The headers of uploads.
 const HEADERS: [&str; 5] = [
     "content-type",
     "if-none-match",
@@ -40,15 +40,18 @@ impl Prober<'_> {
         let long = self.post(&signed, "123456").await?;
         let held = long.is_refusal() && self.etag(&key).await? == before;
         self.learn(|can| can.post_policy = arrived && held);
-        let mend = "Let clients use PUT: the strategy `post` is not for this store.";
+        let mend = "Let clients use PUT: the strategy `post` does not work with this store.";
         Ok(if !arrived {
-            let saw = format!("a form upload is answered with {}", good.summary());
+            let saw = format!("a form upload returns {}", good.summary());
             Check::warn("post_policy", saw, mend)
         } else if !held {
-            let saw = format!("a form with too long a file is answered with {}", long.summary());
+            let saw = format!("a form with a file that is too large returns {}", long.summary());
             Check::warn("post_policy", saw, mend)
         } else {
-            Check::pass("post_policy", "form uploads arrive, and too long ones are refused")
+            Check::pass(
+                "post_policy",
+                "form uploads work, and files that are too large are refused",
+            )
         })
     }
 
@@ -70,13 +73,13 @@ impl Prober<'_> {
         Ok(self.http.request("POST", &signed.url, headers, Bytes::from(form)).await?)
     }
 
-    /// The preflight, and whether a script may read the ETag of the answer.
+    /// Checks the preflight, and whether a script may read the ETag of the response.
     pub(super) async fn cors(&self) -> Step<Check> {
-        let asked = [SOME_ORIGIN.to_owned()];
-        let origins = if self.origins.is_empty() { &asked[..] } else { self.origins };
+        let default = [SOME_ORIGIN.to_owned()];
+        let origins = if self.origins.is_empty() { &default[..] } else { self.origins };
         let mut missing = Vec::new();
         for origin in origins {
-            if let Some(what) = self.lacks(origin).await? {
+            if let Some(what) = self.refused_to(origin).await? {
                 missing.push(format!("{origin}: {what}"));
             }
         }
@@ -90,7 +93,7 @@ impl Prober<'_> {
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
         let mend = format!("Run `doctor --fix cors`, or put these rules on the bucket:\n{rules}");
         let saw = missing.join("; ");
-        // Where no origin is configured maybe no browser uploads.
+        // If no origin is configured, perhaps no browser uploads to this store.
         Ok(if self.origins.is_empty() {
             Check::warn("cors", saw, &mend)
         } else {
@@ -98,22 +101,23 @@ impl Prober<'_> {
         })
     }
 
-    async fn lacks(&self, origin: &str) -> Step<Option<String>> {
+    /// What CORS refuses to pages of an origin; `None` if they may upload.
+    async fn refused_to(&self, origin: &str) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
-        let asked = HEADERS.join(",");
+        let headers = HEADERS.join(",");
         let preflight = [
             ("origin", origin),
             ("access-control-request-method", "PUT"),
-            ("access-control-request-headers", asked.as_str()),
+            ("access-control-request-headers", headers.as_str()),
         ];
-        let answer = self.http.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
+        let response = self.http.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
         let allows = |name: &str, wanted: &str| {
-            let value = answer.headers.get(name).map_or("", String::as_str);
+            let value = response.headers.get(name).map_or("", String::as_str);
             value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
         };
-        if !answer.is_success() {
-            return Ok(Some(format!("a preflight is answered with {}", answer.summary())));
+        if !response.is_success() {
+            return Ok(Some(format!("a preflight returns {}", response.summary())));
         }
         if !allows("access-control-allow-origin", origin) {
             return Ok(Some("the origin is not allowed".into()));

@@ -1,12 +1,12 @@
-//! Whether listings can be merged with a table, and where they may begin.
+//! Checks of listings: their order, and where they can start.
 
 use super::{Check, Prober, Step};
 use crate::storage::{ListRequest, PutOptions, StoreError};
 
-/// In byte order. `-` and `.` sort before `/`, and `0` behind it: a store that walks
-/// directories gets these wrong. None is a directory of another.
+/// Names in byte order. `-` and `.` sort before `/`, and `0` after it, so a store that lists
+/// directories returns another order. No name is a directory of another one.
 const NAMES: [&str; 6] = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
-/// Between and on the names.
+/// Texts between the names and equal to them.
 const STARTS: [&str; 8] = ["a", "a-b", "a-c", "a.b", "a/", "a/b", "a/z", "aa"];
 
 impl Prober<'_> {
@@ -20,11 +20,11 @@ impl Prober<'_> {
         let ordered = listed == NAMES;
         self.learn(|can| can.list_order = ordered);
         Ok(if ordered {
-            Check::pass("listing", "listings ascend byte by byte")
+            Check::pass("listing", "listings are in byte order")
         } else {
-            let mend = "The service's own keys are listed in order: keep other objects out of its \
-                        prefixes, because an audit stops where a listing descends.";
-            Check::warn("listing", format!("{NAMES:?} is listed as {listed:?}"), mend)
+            let mend = "The service's own keys are listed in order. Keep other objects out of its \
+                        prefixes, because an audit stops if a listing is not in order.";
+            Check::warn("listing", format!("{NAMES:?} are listed as {listed:?}"), mend)
         })
     }
 
@@ -35,15 +35,15 @@ impl Prober<'_> {
             listed.sort();
             let expected: Vec<_> = NAMES.into_iter().filter(|name| *name > start).collect();
             if listed != expected {
-                wrong = Some(format!("behind {start:?}, {expected:?} is listed as {listed:?}"));
+                wrong = Some(format!("after {start:?}, {expected:?} are listed as {listed:?}"));
                 break;
             }
         }
         self.learn(|can| can.start_after = wrong.is_none());
         Ok(match wrong {
-            None => Check::pass("start_after", "a listing may begin behind any text"),
+            None => Check::pass("start_after", "a listing can start after any text"),
             Some(saw) => {
-                let mend = "Nothing is lost: listings begin at their shard's first key.";
+                let mend = "Nothing is lost: listings start at the first key of their shard.";
                 Check::warn("start_after", saw, mend)
             }
         })
@@ -65,11 +65,8 @@ impl Prober<'_> {
         Ok(if works {
             Check::pass("batch_delete", "objects are deleted in batches")
         } else {
-            let saw = format!(
-                "of {} objects {} were not deleted in a batch",
-                keys.len(),
-                left.max(failed)
-            );
+            let failed = left.max(failed);
+            let saw = format!("{failed} of {} objects were not deleted in a batch", keys.len());
             Check::warn("batch_delete", saw, "Nothing is lost: objects are deleted one by one.")
         })
     }
@@ -88,7 +85,7 @@ impl Prober<'_> {
                     .filter_map(|object| object.key.strip_prefix(&request.prefix))
                     .map(str::to_owned),
             );
-            // A store that repeats a page forever is caught by the count.
+            // The count ends the loop if the store repeats a page.
             match page.next {
                 Some(token) if names.len() <= NAMES.len() => request.token = Some(token),
                 _ => return Ok(names),

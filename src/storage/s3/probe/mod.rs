@@ -185,7 +185,7 @@ impl Prober<'_> {
     async fn endpoint(&mut self) -> Step<()> {
         match self.store.objects.check_bucket().await {
             Ok(()) => {
-                let saw = format!("bucket {} answers", self.store.bucket);
+                let saw = format!("bucket {} responds", self.store.bucket);
                 self.record(Check::pass("bucket", saw));
                 Ok(())
             }
@@ -213,10 +213,10 @@ impl Prober<'_> {
         let url = self.store.signer.bucket_url();
         let mend = "Check storage.<name>.public_endpoint: clients, and the probe, must reach it.";
         let sent = self.http.request("GET", &url, [], Bytes::new()).await;
-        let answer = sent.map_err(|error| Check::fail("public_endpoint", chain(&error), mend))?;
-        let saw = format!("{url} answers");
+        let response = sent.map_err(|error| Check::fail("public_endpoint", chain(&error), mend))?;
+        let saw = format!("{url} responds");
         self.record(Check::pass("public_endpoint", saw));
-        let clock = self.compare_clocks(&answer);
+        let clock = self.compare_clocks(&response);
         if clock.outcome == Outcome::Fail {
             return Err(clock.into());
         }
@@ -224,13 +224,17 @@ impl Prober<'_> {
         Ok(())
     }
 
-    fn compare_clocks(&self, answer: &Response) -> Check {
-        let date = answer.headers.get("date").and_then(|d| DateTime::parse_from_rfc2822(d).ok());
-        let Some(date) = date else {
-            return Check::warn("clock", "the store tells no time", "Compare the clocks by hand.");
+    fn compare_clocks(&self, response: &Response) -> Check {
+        let date = response.headers.get("date");
+        let Some(date) = date.and_then(|d| DateTime::parse_from_rfc2822(d).ok()) else {
+            return Check::warn(
+                "clock",
+                "the store sends no Date header",
+                "Compare the clocks by hand.",
+            );
         };
         let offset = date.to_utc() - self.clock.now();
-        let saw = format!("the store's clock is {} s from ours", offset.num_seconds());
+        let saw = format!("the store's clock differs by {} s", offset.num_seconds());
         let mend = "Set both clocks by NTP: stores refuse signatures that are 15 minutes off.";
         if offset.abs() <= GOOD_SKEW {
             Check::pass("clock", saw)
@@ -277,7 +281,7 @@ impl Prober<'_> {
         let gone = stream::iter(keys).map(|key| async move {
             let deleted = self.store.objects.delete(&key).await;
             if let Err(error) = &deleted {
-                tracing::warn!(%key, error = %chain(error), "a probe's object is left behind");
+                tracing::warn!(%key, error = %chain(error), "an object of the probe was not deleted");
             }
             deleted
         });

@@ -1,4 +1,4 @@
-//! Multipart uploads, as a client makes them.
+//! Checks of multipart uploads, with the requests that clients send.
 
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
@@ -27,24 +27,25 @@ impl Prober<'_> {
         self.learn(|can| can.list_multiparts = listed);
         let (kept, checked) = self.checksums_of_parts().await?;
         self.learn(|can| (can.multipart_checksums, can.checked_parts) = (kept, checked));
-        let once = if once { "is write-once" } else { "overwrites what is there" };
+        let once = if once { "is write-once" } else { "overwrites the object" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(
             "multipart",
             format!(
-                "an upload in presigned parts arrives; it {once}; unfinished ones {listed} listed"
+                "uploads in presigned parts work; completion {once}; unfinished ones {listed} listed"
             ),
         ))
     }
 
-    /// Begins, sends and completes over the http, lists by the service's own way.
+    /// Creates, sends and completes an upload by presigned requests. The parts are listed as the
+    /// service lists them.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.signer, self.clock.now());
         let creation =
             signer.create_multipart(key, &PutRequest::default(), now, EXPIRES_IN).await?;
         let begun = self.send(&creation, b"").await?;
         let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
-            return Ok(Err(format!("beginning is answered with {}", begun.summary())));
+            return Ok(Err(format!("the creation returns {}", begun.summary())));
         };
         let terms = PartRequest { content_length: Some(PART.len() as u64), checksum: None };
         let part = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
@@ -56,7 +57,7 @@ impl Prober<'_> {
                 self.store.objects.abort_multipart(key, &upload_id).await?;
                 let listed = other.map_or_else(|e| e.to_string(), |p| format!("{} parts", p.len()));
                 return Ok(Err(format!(
-                    "a part is answered with {}, then listed: {listed}",
+                    "a part returns {}, and the list of parts: {listed}",
                     sent.summary()
                 )));
             }
@@ -73,11 +74,11 @@ impl Prober<'_> {
             return Ok(Ok(()));
         }
         self.store.objects.abort_multipart(key, &upload_id).await?;
-        Ok(Err(format!("completing is answered with {}; HEAD tells {size:?}", ended.summary())))
+        Ok(Err(format!("the completion returns {}; HEAD shows {size:?}", ended.summary())))
     }
 
-    /// Which checksums of a whole object made of parts the store keeps where these come without
-    /// any, and whether it keeps CRC-64/NVME where each comes with its own.
+    /// The algorithms for which the store keeps the checksum of a whole multipart object whose parts
+    /// have none, and whether it keeps CRC-64/NVME if each part has one.
     async fn checksums_of_parts(&self) -> Step<(Vec<Algorithm>, bool)> {
         let algorithms = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme];
         let plain = algorithms.map(|algorithm| self.keeps(algorithm, PartIntegrity::Signature));
@@ -98,13 +99,14 @@ impl Prober<'_> {
             Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
                 tracing::debug!(%algorithm, ?integrity, error = %chain(&error),
-                    "the store takes no checksum of the whole");
+                    "the store accepts no checksum of the whole object");
                 Ok(false)
             }
         }
     }
 
-    /// As clients do it, whose parts come without checksums, or as the service does.
+    /// Whether HEAD shows the checksum of a multipart object. The parts have no checksums, as those
+    /// of clients, or have them, as those of the service.
     async fn with_checksum(
         &self,
         key: &str,
@@ -125,8 +127,8 @@ impl Prober<'_> {
         Ok(objects.head(key).await?.is_some_and(|meta| meta.checksums.contains(whole)))
     }
 
-    /// Whether a second upload, completed write-once, leaves the first one's object alone;
-    /// and whether it was listed before.
+    /// Whether the write-once completion of a second upload leaves the first object as it is, and
+    /// whether the upload was listed before its completion.
     async fn second_upload(&self, key: &str) -> Step<(bool, bool)> {
         let objects = &self.store.objects;
         let before = self.etag(key).await?;

@@ -1,4 +1,4 @@
-//! What a store refuses of a PUT.
+//! Checks of presigned PUTs: what the store refuses, and what it returns.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -9,11 +9,12 @@ use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::signer::PutRequest;
 
 const RIGHT: &[u8] = b"probe";
-/// As long as the right one, so that only its bytes are wrong.
+/// As long as [`RIGHT`], so that only the bytes differ.
 const WRONG: &[u8] = b"PROBE";
 const LONGER: &[u8] = b"probes";
 
-/// How many creations race. Stores that check and write in two steps let most of them win.
+/// The number of concurrent creations. On stores that check and write in two steps, most of them
+/// succeed.
 const RACERS: usize = 16;
 
 const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
@@ -27,17 +28,16 @@ impl Prober<'_> {
             ..PutRequest::default()
         };
         let mend = "If this is a signature error, the public endpoint reaches the store under \
-                    another host name, or a proxy changes requests; else the key may not write.";
-        let answer = self.put(&key, &terms, RIGHT).await?;
-        if !answer.is_success() {
-            let saw = format!("a presigned PUT is answered with {}", answer.summary());
+                    another host name, or a proxy changes requests; otherwise the access key has no write permission.";
+        let response = self.put(&key, &terms, RIGHT).await?;
+        if !response.is_success() {
+            let saw = format!("a presigned PUT returns {}", response.summary());
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
         // A bare URL, as `curl -T` uses it.
         let bare = self.put(&key, &PutRequest::default(), RIGHT).await?;
         if !bare.is_success() {
-            let saw =
-                format!("a PUT with only the host signed is answered with {}", bare.summary());
+            let saw = format!("a presigned PUT without signed headers returns {}", bare.summary());
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
         match self.store.objects.head(&key).await? {
@@ -51,7 +51,7 @@ impl Prober<'_> {
             }
             found => {
                 let size = found.map(|meta| meta.size);
-                let saw = format!("after a presigned PUT, HEAD tells a size of {size:?}");
+                let saw = format!("after a presigned PUT, HEAD shows the size {size:?}");
                 let mend = "Do endpoint and public_endpoint lead to the same bucket?";
                 Err(Check::fail("presigned_put", saw, mend).into())
             }
@@ -70,16 +70,15 @@ impl Prober<'_> {
         let unsigned = self.send(&signed, RIGHT).await?;
         let landed = self.etag(&key).await?.is_some() || self.etag(&other).await?.is_some();
         Ok(if unsigned.is_success() {
-            let mend = "Take the public write permission off the bucket.";
+            let mend = "Remove the public write permission from the bucket.";
             Check::fail("signature", "anyone may write to the bucket without a signature", mend)
         } else if moved.is_success() || landed {
-            let mend = "Switch the checking of signatures on; never use this store in production.";
-            Check::fail("signature", "a URL signed for one key writes another", mend)
+            let mend = "Enable the verification of signatures; never use this store in production.";
+            Check::fail("signature", "a URL that is signed for one key writes another", mend)
         } else {
-            Check::pass(
-                "signature",
-                format!("a moved signature is answered with {}", moved.summary()),
-            )
+            let saw =
+                format!("a URL with the signature of another key returns {}", moved.summary());
+            Check::pass("signature", saw)
         })
     }
 
@@ -87,10 +86,10 @@ impl Prober<'_> {
         let key = self.key("length");
         let length = Some(RIGHT.len() as u64);
         let terms = PutRequest { content_length: length, ..PutRequest::default() };
-        let answer = self.put(&key, &terms, LONGER).await?;
-        let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
+        let response = self.put(&key, &terms, LONGER).await?;
+        let refused = response.is_refusal() && self.etag(&key).await?.is_none();
         self.learn(|can| can.signed_length = refused);
-        let saw = format!("a longer body than signed is answered with {}", answer.summary());
+        let saw = format!("a body longer than signed returns {}", response.summary());
         Ok(if refused {
             Check::pass("signed_length", saw)
         } else {
@@ -103,10 +102,10 @@ impl Prober<'_> {
         let terms = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
         let mut signed = self.sign_put(&key, &terms).await?;
         signed.headers.insert("content-type".into(), "text/html".into());
-        let answer = self.send(&signed, RIGHT).await?;
-        let refused = answer.is_refusal() && self.etag(&key).await?.is_none();
+        let response = self.send(&signed, RIGHT).await?;
+        let refused = response.is_refusal() && self.etag(&key).await?.is_none();
         self.learn(|can| can.signed_content_type = refused);
-        let saw = format!("another content type than signed is answered with {}", answer.summary());
+        let saw = format!("a content type other than signed returns {}", response.summary());
         Ok(if refused {
             Check::pass("signed_content_type", saw)
         } else {
@@ -114,8 +113,8 @@ impl Prober<'_> {
         })
     }
 
-    /// A second PUT, and then the race: the sequence alone would believe stores that look
-    /// first and write later.
+    /// Sends a second PUT, and then concurrent ones: a store that checks first and writes later
+    /// passes the first test only.
     pub(super) async fn write_once(&self) -> Step<Check> {
         let terms = PutRequest { write_once: true, ..PutRequest::default() };
         let key = self.key("once");
@@ -130,16 +129,16 @@ impl Prober<'_> {
             let signed = self.sign_put(&self.key("race"), &terms).await?;
             let bodies = (0..RACERS).map(|n| Bytes::from(format!("racer {n}")));
             let racers = bodies.map(|body| self.send_bytes(&signed, body));
-            for answer in join_all(racers).await {
-                winners += usize::from(answer?.is_success());
+            for response in join_all(racers).await {
+                winners += usize::from(response?.is_success());
             }
         }
         let effective = in_turn && winners == 1;
         self.learn(|can| can.write_once = effective);
         let saw = if in_turn {
-            format!("of {RACERS} racing creations {winners} won")
+            format!("{winners} of {RACERS} concurrent creations succeeded")
         } else {
-            format!("a second creation is answered with {}", second.summary())
+            format!("a second creation returns {}", second.summary())
         };
         Ok(if effective {
             Check::pass("write_once", saw)
@@ -157,12 +156,12 @@ impl Prober<'_> {
         let terms = PutRequest { checksum: Some(declared.clone()), ..PutRequest::default() };
         let right = self.put(&key, &terms, RIGHT).await?;
         if !right.is_success() {
-            let saw = format!("the right bytes are answered with {}", right.summary());
+            let saw = format!("bytes with the declared checksum return {}", right.summary());
             return Ok(Check::warn(name, saw, "Don't let clients declare this algorithm."));
         }
         let before = self.store.objects.head(&key).await?;
         let wrong = self.put(&key, &terms, WRONG).await?;
-        // Some answer with an error and replace the object all the same.
+        // Some stores return an error but replace the object anyway.
         let kept = self.etag(&key).await? == before.as_ref().map(|meta| meta.etag.clone());
         let enforced = wrong.is_refusal() && kept;
         let returned = before.is_some_and(|meta| meta.checksums.contains(&declared));
@@ -170,8 +169,8 @@ impl Prober<'_> {
             can.enforced_checksums.extend(enforced.then_some(algorithm));
             can.returned_checksums.extend(returned.then_some(algorithm));
         });
-        let told = if returned { "HEAD tells it" } else { "HEAD does not tell it" };
-        let saw = format!("wrong bytes are answered with {}; {told}", wrong.summary());
+        let shown = if returned { "HEAD shows it" } else { "HEAD does not show it" };
+        let saw = format!("wrong bytes return {}; {shown}", wrong.summary());
         Ok(if enforced {
             Check::pass(name, saw)
         } else {
