@@ -46,7 +46,7 @@ impl App {
     /// Stores the file of a track from a stream of its bytes.
     ///
     /// # Errors
-    /// If the file breaks a rule, the upload was ended in the meantime ([`AppError::Ended`]), or
+    /// If the file breaks a rule, the upload was ended in the meantime ([`AppError::UploadEnded`]), or
     /// the body, the store or the database fails.
     pub async fn direct_upload<B>(
         &self,
@@ -121,7 +121,7 @@ impl App {
         let upload = self.apply(upload, &event).await?.upload;
         // Removed is no error: a newer upload of the track was verified first.
         if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
-            return Err(AppError::Ended);
+            return Err(AppError::UploadEnded);
         }
         self.track(owner, track).await
     }

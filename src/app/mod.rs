@@ -1,7 +1,7 @@
-//! The use cases, one a file: load → transition → effect → save.
+//! The use cases, one file each: load, decide by a transition, save, then do the effects.
 //!
-//! Handlers, jobs and the reconciler call these and decide nothing themselves. To add
-//! one: a file here with an `impl App`, named after what it does.
+//! Handlers, workers and the reconciler call these and decide nothing themselves. To add a use
+//! case: a file here with an `impl App`, named after what it does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,56 +40,56 @@ pub mod webhooks;
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// There is no such thing, or not for this owner.
+    /// The resource does not exist, or belongs to another owner.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// What the client sent breaks a rule.
+    /// The input is invalid.
     #[error("{0}")]
     Invalid(FieldErrors),
-    /// The media type of the body is none that the policy takes.
+    /// The policy does not accept the media type of the body.
     #[error("{0}")]
     MediaType(String),
     /// The object is not in the store yet.
     #[error("the object is not in the store yet")]
     NotArrived,
-    /// The parts in the store are not the whole file.
+    /// The parts in the store are not those of the whole file.
     #[error(transparent)]
     Parts(#[from] PartsMismatch),
-    /// The store aborted the multipart upload, or it was completed before.
-    #[error("the store holds no parts of it any more; presign it and send them again")]
+    /// The multipart upload was aborted by the store, or completed before.
+    #[error("the store no longer has the parts; presign the upload again and send all parts")]
     PartsGone,
-    /// The file is still on its way.
+    /// The file of the track has not arrived yet.
     #[error("the file has not arrived yet")]
     FilePending,
-    /// The state refuses it.
+    /// The operation is not possible in the current state.
     #[error(transparent)]
     State(#[from] TransitionError),
-    /// The idempotency key came with another request before.
+    /// The idempotency key was used for another request before.
     #[error("the Idempotency-Key was used for another request")]
     KeyMismatch,
-    /// The first request with the idempotency key is at work.
-    #[error("the first request with this Idempotency-Key has not ended")]
+    /// The first request with the idempotency key is in progress.
+    #[error("the first request with this Idempotency-Key is in progress")]
     KeyInFlight,
-    /// As many wait as may.
-    #[error("too many are waiting already")]
+    /// The limit of waiting requests is reached.
+    #[error("too many requests are waiting")]
     TooManyWaiters,
-    /// As many of one owner wait as may.
-    #[error("at most {0} of one owner wait at once")]
+    /// The limit of waiting requests of an owner is reached.
+    #[error("at most {0} requests of an owner can wait at the same time")]
     ShareOfWaiters(usize),
-    /// Others changed the same thing again and again.
-    #[error("it was changed by others at the same time; try again")]
+    /// Concurrent requests changed the same resource at each try.
+    #[error("other requests changed the resource at the same time; try again")]
     Contended,
-    /// The upload was ended while its bytes were coming.
-    #[error("the upload was ended while its bytes were coming")]
-    Ended,
-    /// The request's body broke off or is no form.
+    /// The upload ended while its bytes were being received.
+    #[error("the upload ended while its bytes were being received")]
+    UploadEnded,
+    /// The body of the request is incomplete or is not a form.
     #[error("{0}")]
     Body(String),
-    /// This installation does not do that.
+    /// The feature is disabled in this installation.
     #[error("{0}")]
     Disabled(&'static str),
-    /// The row names a policy or a store that is not configured any more.
-    #[error("`{0}` is not configured any more")]
+    /// A row names a policy or a store that is no longer configured.
+    #[error("`{0}` is no longer configured")]
     Unconfigured(String),
     /// The database failed.
     #[error(transparent)]
@@ -97,13 +97,13 @@ pub enum AppError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing could be signed.
+    /// A request could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
 }
 
 impl AppError {
-    /// One sentence about one field.
+    /// Invalid input: one sentence about one field.
     pub fn field(field: &str, sentence: impl Into<String>) -> Self {
         Self::Invalid(FieldErrors::one(field, sentence))
     }
@@ -118,19 +118,19 @@ impl From<FieldErrors> for AppError {
 /// How often an optimistic read is tried before the caller gets [`AppError::Contended`].
 pub(crate) const MAX_TRIES: usize = 8;
 
-/// A result of a use case.
+/// The result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 
-/// How many parts all direct uploads together hold in memory besides one part each. An upload
-/// without a permit for a second part reads and sends in turns.
+/// Parts that all direct uploads together hold in memory, in addition to one part each. An upload
+/// without a permit for a second part does not read while it sends.
 const SPARE_PARTS: usize = 4;
 
-/// How the direct-upload fallback works.
+/// The settings of direct uploads.
 #[derive(Debug)]
 pub struct DirectSettings {
-    /// Whether there is one.
+    /// Whether direct uploads are accepted.
     pub enabled: bool,
-    /// What is held in memory of each upload, in bytes; S3 takes parts from 5 MiB.
+    /// The size of a part in bytes, which is also the memory for each upload. S3 requires 5 MiB.
     pub part_size: usize,
     spare_parts: tokio::sync::Semaphore,
 }
@@ -142,44 +142,44 @@ impl DirectSettings {
     }
 }
 
-/// All that the use cases need.
+/// The dependencies of the use cases.
 pub struct App {
-    /// The rows.
+    /// The database.
     pub db: Db,
-    /// The buckets, by name.
+    /// The stores by name.
     pub stores: BTreeMap<String, Store>,
-    /// The rules, by name.
+    /// The policies by name.
     pub policies: BTreeMap<PolicyName, Policy>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// New ids.
+    /// The source of new ids.
     pub ids: Arc<dyn IdSource>,
-    /// The fallback.
+    /// Direct uploads.
     pub direct: DirectSettings,
     /// The order of requests that change the same row.
     pub turns: turns::Turns,
 }
 
 impl App {
-    /// The present moment.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The rules that an upload is under, and its store.
+    /// The policy of an upload, and its store.
     pub fn rules_of(&self, upload: &Upload) -> Result<(&Policy, &Store)> {
         let gone = || AppError::Unconfigured(format!("policies.{}", upload.policy));
         let policy = self.policies.get(&upload.policy).ok_or_else(gone)?;
         Ok((policy, self.store_of(policy)?))
     }
 
-    /// A policy's store.
+    /// The store of a policy.
     pub fn store_of(&self, policy: &Policy) -> Result<&Store> {
         let gone = || AppError::Unconfigured(format!("storage.{}", policy.store));
         self.stores.get(&policy.store).ok_or_else(gone)
     }
 
-    /// The policy that a client asks for, or the default one.
+    /// The requested policy, or the default one.
     pub(crate) fn policy(&self, name: Option<&PolicyName>) -> Result<&Policy> {
         let default = PolicyName::default();
         let name = name.unwrap_or(&default);
@@ -188,7 +188,7 @@ impl App {
             .ok_or_else(|| AppError::field("policy", format!("There is no policy `{name}`")))
     }
 
-    /// How long a URL is to live: what is asked, within the policy.
+    /// The lifetime of a URL: the requested one, within the limit of the policy.
     pub(crate) fn url_ttl(policy: &Policy, expires_in: Option<i64>) -> Result<TimeDelta> {
         let Some(seconds) = expires_in else { return Ok(policy.url_ttl) };
         let max = policy.max_url_ttl.num_seconds();

@@ -32,14 +32,14 @@ pub struct DueAbort {
     pub key: String,
     /// The number of attempts so far.
     pub attempts: i32,
-    mark: String,
+    stored_id: String,
 }
 
 impl DueAbort {
-    /// The store's id. `None` for an intent: every open multipart upload of the key that no row
-    /// knows.
+    /// The store's id. `None` for an intent: then every open multipart upload of the key that no
+    /// row names is to be aborted.
     pub fn multipart_id(&self) -> Option<&str> {
-        (!self.mark.starts_with(INTENT)).then_some(&self.mark)
+        (!self.stored_id.starts_with(INTENT)).then_some(&self.stored_id)
     }
 }
 
@@ -47,7 +47,7 @@ impl From<Model> for DueAbort {
     fn from(row: Model) -> Self {
         let Model { upload_id, multipart_id, policy, key, attempts, .. } = row;
         let (upload, policy) = (UploadId(upload_id), PolicyName::new(policy));
-        Self { upload, policy, key, attempts, mark: multipart_id }
+        Self { upload, policy, key, attempts, stored_id: multipart_id }
     }
 }
 
@@ -56,8 +56,8 @@ impl From<Model> for DueAbort {
 pub(super) struct NewAbort<'a> {
     /// The upload that the parts belong to.
     pub upload: &'a Upload,
-    /// The store's id, or an intent's token.
-    pub mark: String,
+    /// The store's id, or the token of an intent.
+    pub multipart_id: String,
     /// Time of the first attempt.
     pub due: Timestamp,
 }
@@ -69,9 +69,9 @@ pub(super) async fn add(
 ) -> Result<()> {
     let rows: Vec<_> = aborts
         .into_iter()
-        .map(|NewAbort { upload, mark, due }| ActiveModel {
+        .map(|NewAbort { upload, multipart_id, due }| ActiveModel {
             upload_id: Set(upload.id.0),
-            multipart_id: Set(mark),
+            multipart_id: Set(multipart_id),
             policy: Set(upload.policy.as_str().to_owned()),
             key: Set(upload.key.as_str().to_owned()),
             attempts: Set(0),
@@ -93,24 +93,24 @@ pub(super) async fn add(
 pub struct MultipartAborts<'a>(pub(in crate::db) &'a Engine);
 
 impl MultipartAborts<'_> {
-    /// Puts on record that a multipart upload is about to be opened; looked into from `due`
-    /// on, unless it is settled before.
+    /// Records that a multipart upload is about to be created. From `due` on a run checks whether
+    /// the store has it, unless the record is deleted before.
     pub async fn create_intent(
         self,
         upload: &Upload,
         token: Uuid,
         due: Timestamp,
     ) -> Result<DueAbort> {
-        let mark = format!("{INTENT}{}", token.as_simple());
-        add(&self.0.write, [NewAbort { upload, mark: mark.clone(), due }]).await?;
+        let stored_id = format!("{INTENT}{}", token.as_simple());
+        add(&self.0.write, [NewAbort { upload, multipart_id: stored_id.clone(), due }]).await?;
         let (policy, key) = (upload.policy.clone(), upload.key.as_str().to_owned());
-        Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, mark })
+        Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, stored_id })
     }
 
     /// Inserts the abort of a multipart upload that no row knows.
     pub async fn create(self, upload: &Upload, multipart_id: &str) -> Result<()> {
-        let (mark, due) = (multipart_id.to_owned(), upload.updated_at);
-        add(&self.0.write, [NewAbort { upload, mark, due }]).await
+        let (multipart_id, due) = (multipart_id.to_owned(), upload.updated_at);
+        add(&self.0.write, [NewAbort { upload, multipart_id, due }]).await
     }
 
     /// Deletes an abort: the store has confirmed that nothing is left.
@@ -122,7 +122,7 @@ impl MultipartAborts<'_> {
 
     /// As [`Self::delete`], for an abort that was read.
     pub async fn complete(self, due: &DueAbort) -> Result<()> {
-        self.delete(due.upload, &due.mark).await
+        self.delete(due.upload, &due.stored_id).await
     }
 
     /// Sets the next attempt of an abort.
@@ -148,7 +148,7 @@ impl MultipartAborts<'_> {
 
     /// As [`Self::reschedule`], for an abort that was read.
     pub async fn postpone(self, due: &DueAbort, next: Timestamp) -> Result<()> {
-        self.reschedule(due.upload, &due.mark, due.attempts + 1, next).await
+        self.reschedule(due.upload, &due.stored_id, due.attempts + 1, next).await
     }
 
     /// The due aborts of a policy, the longest due first.

@@ -73,7 +73,7 @@ pub struct SecurityConfig {
     /// Concurrent direct uploads.
     pub direct_uploads: Arc<ConcurrencyLimit>,
     /// Signs the cursors of lists.
-    pub seal: CursorKey,
+    pub cursor_key: CursorKey,
     /// The origins whose pages may call the API. `*` is all, an empty list is none.
     pub cors_origins: Vec<String>,
     /// The certificate and key, if the server itself terminates TLS.
@@ -88,7 +88,7 @@ impl Default for SecurityConfig {
             auth: Arc::new(Authenticator::open()),
             rate_limit: None,
             direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
-            seal: CursorKey::new(rand::random()),
+            cursor_key: CursorKey::new(rand::random()),
             cors_origins: Vec::new(),
             tls: None,
         }

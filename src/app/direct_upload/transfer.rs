@@ -162,7 +162,7 @@ impl Transfer<'_> {
     /// Applies an event to the pending upload.
     ///
     /// # Errors
-    /// [`AppError::Ended`] if the upload has ended: by a DELETE, or by the reconciler if a part
+    /// [`AppError::UploadEnded`] if the upload has ended: by a DELETE, or by the reconciler if a part
     /// took longer than the URL's lifetime and the grace together.
     async fn apply(&mut self, event: &Event) -> Result<()> {
         match self.app.apply(self.upload.clone(), event).await {
@@ -170,7 +170,7 @@ impl Transfer<'_> {
                 self.upload = applied.upload;
                 Ok(())
             }
-            Ok(_) | Err(AppError::State(_)) => Err(AppError::Ended),
+            Ok(_) | Err(AppError::State(_)) => Err(AppError::UploadEnded),
             Err(error) => Err(error),
         }
     }

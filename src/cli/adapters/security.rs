@@ -30,7 +30,7 @@ pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<Secur
         auth: Arc::new(authenticator(&config.auth, app)),
         rate_limit: rate_limit(&config.limits),
         direct_uploads: Arc::new(ConcurrencyLimit::new(limit, share)),
-        seal: app.db.cursor_key().await?,
+        cursor_key: app.db.cursor_key().await?,
         cors_origins: config.server.cors_origins.clone(),
         tls: super::tls::server_config(&config.server.tls)?,
     })

@@ -1,6 +1,6 @@
 //! Uploads that the finalizing shard of their policy must process.
 
-use entity::{reconcile_suspect as suspect, upload};
+use entity::{missing_candidate as candidate, upload};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
@@ -14,11 +14,11 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
-fn of(shard: &RunShard, kind: CandidateKind) -> Select<suspect::Entity> {
-    suspect::Entity::find()
-        .filter(suspect::Column::RunId.eq(shard.run.0))
-        .filter(suspect::Column::Policy.eq(shard.policy.as_str()))
-        .filter(suspect::Column::Kind.eq(kind.name()))
+fn of(shard: &RunShard, kind: CandidateKind) -> Select<candidate::Entity> {
+    candidate::Entity::find()
+        .filter(candidate::Column::RunId.eq(shard.run.0))
+        .filter(candidate::Column::Policy.eq(shard.policy.as_str()))
+        .filter(candidate::Column::Kind.eq(kind.name()))
 }
 
 /// Adds candidates. Known candidates stay.
@@ -30,13 +30,13 @@ pub(super) async fn insert(
     if candidates.is_empty() {
         return Ok(());
     }
-    let rows = candidates.iter().map(|(kind, id)| suspect::ActiveModel {
+    let rows = candidates.iter().map(|(kind, id)| candidate::ActiveModel {
         run_id: Set(shard.run.0),
         policy: Set(shard.policy.as_str().to_owned()),
         kind: Set(kind.name().to_owned()),
         upload_id: Set(id.0),
     });
-    suspect::Entity::insert_many(rows)
+    candidate::Entity::insert_many(rows)
         .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(connection)
         .await?;
@@ -45,7 +45,7 @@ pub(super) async fn insert(
 
 /// Deletes a run's candidates.
 pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Result<()> {
-    let all = suspect::Entity::delete_many().filter(suspect::Column::RunId.eq(run.0));
+    let all = candidate::Entity::delete_many().filter(candidate::Column::RunId.eq(run.0));
     all.exec(connection).await?;
     Ok(())
 }
@@ -68,12 +68,12 @@ impl MissingCandidates<'_> {
         after: Option<UploadId>,
         limit: u64,
     ) -> Result<(Option<UploadId>, Vec<Upload>)> {
-        let mut query = of(shard, kind).select_only().column(suspect::Column::UploadId);
+        let mut query = of(shard, kind).select_only().column(candidate::Column::UploadId);
         if let Some(after) = after {
-            query = query.filter(suspect::Column::UploadId.gt(after.0));
+            query = query.filter(candidate::Column::UploadId.gt(after.0));
         }
         let ids: Vec<Uuid> = query
-            .order_by(suspect::Column::UploadId, Order::Asc)
+            .order_by(candidate::Column::UploadId, Order::Asc)
             .limit(limit)
             .into_tuple()
             .all(&self.0.read)

@@ -198,7 +198,7 @@ impl LockedRows {
         let news = self.writes.iter().filter(|write| write.is_news).map(|write| &write.upload);
         outbox.add(txn, news).await?;
         let left = self.writes.iter().filter_map(|Write { upload, left, .. }| {
-            Some(NewAbort { upload, mark: left.clone()?, due: upload.updated_at })
+            Some(NewAbort { upload, multipart_id: left.clone()?, due: upload.updated_at })
         });
         multipart_aborts::add(txn, left).await?;
         let tracks: Vec<_> = self

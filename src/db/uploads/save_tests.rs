@@ -1,4 +1,4 @@
-//! Groups of changes on real databases: what they cost, and what becomes of each change.
+//! Batches of changes on real databases: the number of statements, and the result of each change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +51,7 @@ fn arrive<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
     change(upload, Event::Observed(seen), policy)
 }
 
-/// How many statements it takes to expire so many uploads, each second of a track.
+/// The number of statements that expire `count` uploads. Every second one belongs to a track.
 async fn statements_for(db: &Db, count: usize) -> usize {
     let mut uploads = Vec::new();
     for n in 0..count {
@@ -68,7 +68,7 @@ async fn statements_for(db: &Db, count: usize) -> usize {
     let changes = uploads.iter().map(|upload| expire(upload, &policy)).collect();
     let saved = counted.uploads().save(changes, SystemClock.now()).await.unwrap();
     for (saved, before) in saved.into_iter().zip(&uploads) {
-        let Saved::Done(saved) = saved else { panic!("{} is lost", before.id) };
+        let Saved::Done(saved) = saved else { panic!("the change of {} was lost", before.id) };
         let row = db.uploads().find_any_owner(before.id).await.unwrap().unwrap();
         assert_eq!((row.status(), row.version), (Status::Expired, before.version + 1));
         assert_eq!((saved.id, saved.version), (before.id, row.version));
@@ -84,28 +84,28 @@ async fn statements_for(db: &Db, count: usize) -> usize {
 async fn a_batch_of_a_hundred_expirations_takes_five_statements() {
     on_both(async |db: Db| {
         let db = subscribed(db);
-        // Tracks and uploads locked and written, and the news.
+        // Two lock tracks and uploads, two write them, and one adds the deliveries.
         assert_eq!(statements_for(&db, 100).await, 5);
         assert_eq!(statements_for(&db, 2).await, 5);
-        let told = db.webhooks().list(None, None, 1000).await.unwrap().items;
-        assert_eq!(told.len(), 102);
-        assert!(told.iter().all(|delivery| delivery.event == "upload.expired"));
+        let deliveries = db.webhooks().list(None, None, 1000).await.unwrap().items;
+        assert_eq!(deliveries.len(), 102);
+        assert!(deliveries.iter().all(|delivery| delivery.event == "upload.expired"));
     })
     .await;
 }
 
 #[tokio::test]
-async fn two_uploads_of_a_track_that_arrive_in_one_batch_end_as_if_one_came_after_the_other() {
+async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
     on_both(async |db: Db| {
         let (db, policy, now) = (subscribed(db), tracks(), SystemClock.now());
         let of = track(&db).await;
         let (old, new) = (pending(&db, Some(of)).await, pending(&db, Some(of)).await);
-        // In whatever order they come.
+        // The newer one comes first.
         let changes = vec![arrive(&new, &policy), arrive(&old, &policy)];
         let saved = db.uploads().save(changes, now).await.unwrap();
         let versions = saved.iter().map(|saved| match saved {
             Saved::Done(upload) => (upload.id, upload.status(), upload.version - 1),
-            Saved::Lost => panic!("nobody else writes"),
+            Saved::Lost => panic!("there is no other writer"),
         });
         let verified = |upload: &Upload| (upload.id, Status::Uploaded, upload.version);
         assert_eq!(versions.collect::<Vec<_>>(), [verified(&new), verified(&old)]);
@@ -117,12 +117,13 @@ async fn two_uploads_of_a_track_that_arrive_in_one_batch_end_as_if_one_came_afte
         let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
         assert_eq!(track.bound.map(|bound| bound.upload), Some(new.id));
         assert_eq!(track.status, Some(Status::Uploaded));
-        let told = db.webhooks().list(None, None, 10).await.unwrap().items;
-        let mut told: Vec<_> = told.into_iter().map(|told| (told.upload, told.event)).collect();
-        told.sort();
+        let deliveries = db.webhooks().list(None, None, 10).await.unwrap().items;
+        let mut events: Vec<_> =
+            deliveries.into_iter().map(|delivery| (delivery.upload, delivery.event)).collect();
+        events.sort();
         let event = |id, event: &str| (id, event.to_owned());
         assert_eq!(
-            told,
+            events,
             [
                 event(old.id, "upload.removed"),
                 event(old.id, "upload.uploaded"),
@@ -134,7 +135,7 @@ async fn two_uploads_of_a_track_that_arrive_in_one_batch_end_as_if_one_came_afte
 }
 
 #[tokio::test]
-async fn a_lost_race_leaves_its_row_its_track_and_its_neighbours_be() {
+async fn a_lost_race_changes_neither_its_row_nor_its_track_and_the_rest_of_the_batch_is_saved() {
     on_both(async |db: Db| {
         let (db, policy, now) = (subscribed(db), tracks(), SystemClock.now());
         let of = track(&db).await;

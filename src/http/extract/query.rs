@@ -25,7 +25,7 @@ const MAX_LIMIT: u64 = 1000;
 pub struct Query {
     values: BTreeMap<String, String>,
     errors: FieldErrors,
-    seal: CursorKey,
+    cursor_key: CursorKey,
 }
 
 /// A page of a list.
@@ -61,8 +61,8 @@ impl Query {
     }
 
     /// Signs the cursors of the response.
-    pub fn seal(&self) -> CursorKey {
-        self.seal.clone()
+    pub fn cursor_key(&self) -> CursorKey {
+        self.cursor_key.clone()
     }
 
     /// Takes a parameter as text.
@@ -87,9 +87,9 @@ impl Query {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
             limit.ok_or_else(|| format!("Must be a whole number from 1 to {MAX_LIMIT}"))
         });
-        let seal = self.seal.clone();
+        let cursor_key = self.cursor_key.clone();
         let cursor = self.value("cursor", |text| {
-            let cursor = Cursor::decode(text, order, &seal)
+            let cursor = Cursor::decode(text, order, &cursor_key)
                 .filter(|cursor| refuse_control(&cursor.value).is_ok() && fits(&cursor.value));
             cursor.ok_or_else(|| {
                 "Must be the next_cursor of a page of the same list in the same order".to_owned()
@@ -118,9 +118,9 @@ impl FromRequest for Query {
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let security = request.app_data::<Data<SecurityConfig>>();
-        let seal = security.map(|security| security.seal.clone());
+        let cursor_key = security.map(|security| security.cursor_key.clone());
         let query = Self::parse(request.query_string());
-        ready(Ok(Self { seal: seal.unwrap_or_default(), ..query }))
+        ready(Ok(Self { cursor_key: cursor_key.unwrap_or_default(), ..query }))
     }
 }
 

@@ -27,8 +27,8 @@ pub struct PageView<T> {
 
 impl<T> PageView<T> {
     /// The page of views, with a signed cursor.
-    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, seal: &CursorKey) -> Self {
+    pub fn of<R>(page: Page<R>, view: impl FnMut(R) -> T, cursor_key: &CursorKey) -> Self {
         let Page { items, next } = page.map(view);
-        Self { items, next_cursor: next.map(|cursor| cursor.encode(seal)) }
+        Self { items, next_cursor: next.map(|cursor| cursor.encode(cursor_key)) }
     }
 }

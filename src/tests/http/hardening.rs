@@ -169,14 +169,14 @@ async fn a_cursor_that_was_changed_or_is_from_another_database_is_400() {
     other.get(&format!("/api/tracks?limit=1&cursor={cursor}")).await.blames("cursor");
     other.stop().await;
     // All processes on a database share the key of cursors.
-    let sealed = |seal: &upload_coordinator::db::CursorKey| {
+    let signed = |key: &upload_coordinator::db::CursorKey| {
         let (order, id) = ("x".to_owned(), uuid::Uuid::nil());
-        upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(seal)
+        upload_coordinator::db::Cursor { order, value: String::new(), id }.encode(key)
     };
     let replica = server.database.connect().await;
     let (one, two) = tokio::join!(server.app.db.cursor_key(), replica.cursor_key());
     let (one, two) = (one.unwrap(), two.unwrap());
-    assert_eq!(sealed(&one), sealed(&two));
+    assert_eq!(signed(&one), signed(&two));
     server.stop().await;
 }
 

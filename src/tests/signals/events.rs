@@ -1,4 +1,4 @@
-//! Events of the bucket, over HTTP and from a real MinIO.
+//! Bucket events, over HTTP and from a real MinIO.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -33,19 +33,23 @@ async fn an_event_leads_to_a_look_at_the_object() {
     let upload = served.world.upload().await;
     let created = event("memory", upload.key.as_str(), "s3:ObjectCreated:Put");
     assert_eq!(served.tell(Some(TOKEN), &created).await, 204);
-    assert_eq!(served.world.get(upload.id).await.status(), Status::Pending, "a hint, not truth");
+    assert_eq!(
+        served.world.get(upload.id).await.status(),
+        Status::Pending,
+        "an event alone confirms nothing"
+    );
     served.world.put(&upload, ID3).await;
     for _ in 0..2 {
-        assert_eq!(served.tell(Some(TOKEN), &created).await, 204, "duplicates too");
+        assert_eq!(served.tell(Some(TOKEN), &created).await, 204, "duplicates are accepted too");
     }
     let seen = served.world.get(upload.id).await;
     assert_eq!(seen.status(), Status::Uploaded);
     assert_eq!(seen.state.verified().map(|v| v.confirmed_by), Some(ConfirmedBy::Event));
-    // Unordered: the event of a deletion comes while the object is there.
+    // Events have no order: one of a deletion comes although the object exists.
     let removed = event("memory", upload.key.as_str(), "s3:ObjectRemoved:Delete");
     assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
     assert_eq!(served.world.get(upload.id).await.version, seen.version);
-    // Evidence counts when it is younger than the verification.
+    // An absence counts only if it was seen after the verification.
     served.world.pass(chrono::TimeDelta::seconds(1));
     served.world.store.delete(upload.key.as_str()).await.unwrap();
     assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
@@ -101,7 +105,7 @@ async fn while_the_store_is_down_the_sender_is_asked_to_come_back() {
     served.stop().await;
 }
 
-/// Runs where a MinIO was started with its webhook pointed here.
+/// Runs if a MinIO was started whose webhook calls this test.
 #[tokio::test]
 async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
     let Ok(address) = std::env::var("TEST_S3_WEBHOOK_ADDRESS") else { return };

@@ -1,4 +1,4 @@
-//! What tells others, and what tells the service: waiting, events, webhooks.
+//! Notifications: waiting clients, bucket events and webhooks.
 
 mod events;
 mod outbox;
@@ -17,7 +17,7 @@ use upload_coordinator::net::http_client;
 use crate::support::live::{Live, text};
 use crate::support::mp3;
 
-/// That a client who waits learns of its PUT from the bucket's event, and soon.
+/// Checks that a waiting client learns of its PUT quickly, by the event of the bucket.
 async fn puts_are_confirmed_within_a_second(live: &Live) {
     let mut waits = Vec::new();
     for n in 0..5 {
@@ -48,7 +48,8 @@ fn credentials() -> Credentials {
     Credentials::new(variable(id), variable(secret), None, None, "test")
 }
 
-/// Has the bucket send its events to a queue, or to what MinIO calls one.
+/// Makes the bucket send its events to a queue, or to a webhook, which MinIO configures in the same
+/// way.
 async fn ask_for_events(queue: &str, id: Option<&str>) {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

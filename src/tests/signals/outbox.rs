@@ -12,7 +12,7 @@ use super::webhooks::{Inbox, deliveries, dispatcher, receiver, upload_and_remove
 use crate::support::served::Served;
 use crate::support::world::World;
 
-/// Makes one delivery that was delivered and one that was given up.
+/// Creates a delivery that succeeded and one that was given up.
 async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
     let dispatcher = dispatcher(app, "crm", url);
     upload_and_remove(world, app).await;
@@ -47,7 +47,7 @@ async fn an_administrator_can_redeliver_what_was_given_up() {
     let before = inbox.seen().len();
     let sent = dispatcher(&app, "crm", &url).deliver_due().await.unwrap();
     assert_eq!(sent, 1);
-    assert_eq!(inbox.seen()[before].0, id, "the same news as before");
+    assert_eq!(inbox.seen()[before].0, id, "the same delivery as before");
     let page: Value = served.get(list).send().await.unwrap().json().await.unwrap();
     assert_eq!(page["items"], json!([]));
     assert_eq!(again(&uuid::Uuid::nil().to_string()).await.0, 404);
@@ -96,5 +96,9 @@ async fn deliveries_to_an_endpoint_that_is_gone_are_given_up_with_the_reason() {
     assert!(waiting.iter().all(|d| d.status == DeliveryStatus::Pending));
     assert_eq!((dead.len(), waiting.len()), (2, 2));
     world.pass(day * 8);
-    assert_eq!(app.prune(retention).await.unwrap().deliveries, 2, "kept until now");
+    assert_eq!(
+        app.prune(retention).await.unwrap().deliveries,
+        2,
+        "they were kept until their retention ended"
+    );
 }

@@ -1,4 +1,4 @@
-//! Following a run, from a process that does not work on it.
+//! The event stream of a run, from a process that does not work on the run.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use upload_coordinator::storage::memory::Operation;
 use crate::support::mp3;
 use crate::support::served::Served;
 
-/// The events of a stream's text: names and data.
+/// The names and data of the events in a stream's text.
 fn events(text: &str) -> Vec<(String, Value)> {
     let blocks = text.split("\n\n").filter(|block| block.starts_with("event: "));
     let read = |block: &str| {
@@ -45,14 +45,14 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     let progress = &first[0].1;
     assert_eq!((&progress["shards"], &progress["shards_done"]), (&17.into(), &0.into()));
     assert_eq!((&progress["findings"], &progress["counters"]["listed"]), (&0.into(), &0.into()));
-    // Both on one connection, which the first response does not hold.
+    // Both requests use one connection: the first response does not block it.
     for _ in 0..2 {
         let head = served.client.head(format!("{}{path}", served.url));
         let head = head.timeout(Duration::from_secs(10)).send().await.unwrap();
         assert_eq!(head.status(), 200);
         assert_eq!(head.headers()["content-type"], "text/event-stream");
     }
-    // One page after the other, until a change is told.
+    // The gate lets one page through after the other until the stream sends a change.
     for _ in 0..10 {
         gate.arrival().await;
         gate.let_through(1);
@@ -70,7 +70,7 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
         (&60.into(), &1.into())
     );
     assert!(rest[..rest.len() - 1].iter().all(|(name, _)| name == "progress"));
-    // What has ended is told at once.
+    // The stream of an ended run sends its state at once.
     let text = served.get(&path).send().await.unwrap().text().await.unwrap();
     assert_eq!(events(&text), [("run".to_owned(), ended.clone())]);
     let nobody = "/api/admin/reconciliations/0190a6f2-7b3c-7def-8123-456789abcdef/events";

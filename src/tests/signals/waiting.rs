@@ -14,7 +14,7 @@ use crate::support::{ID3, PNG};
 
 const LONG: Duration = Duration::from_secs(50);
 
-/// Begins to wait, and comes back once it does.
+/// Starts to wait, and returns when it is waiting.
 async fn waiting(
     app: &Arc<App>,
     id: UploadId,
@@ -73,7 +73,7 @@ async fn an_upload_that_a_newer_one_replaces_is_told_too() {
     world.app.confirm_upload(&world.owner, newer.id).await.unwrap();
     let next = followed.next(Some(&now)).await.unwrap();
     assert_eq!(next.status(), Status::Removed);
-    assert!(followed.next(Some(&next)).await.is_none(), "a final state is the last");
+    assert!(followed.next(Some(&next)).await.is_none(), "no event follows a final state");
 }
 
 #[tokio::test]
@@ -171,6 +171,6 @@ async fn a_stream_says_what_is_and_what_changes_and_ends_after_a_final_state() {
         data.map(|data| serde_json::from_str::<Value>(data).unwrap()["status"].clone()).collect();
     assert_eq!(statuses, ["uploaded", "removed"]);
     let again = served.get(&path).header("last-event-id", "3").send().await.unwrap();
-    assert_eq!(again.status(), 204, "a browser that comes back stops here");
+    assert_eq!(again.status(), 204, "a browser that reconnects stops");
     served.stop().await;
 }

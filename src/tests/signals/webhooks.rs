@@ -1,4 +1,4 @@
-//! Outgoing webhooks: from the transaction to a receiver.
+//! Outgoing webhooks, from the transaction to the receiver.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -76,7 +76,7 @@ fn subscriber(name: &str) -> Subscriber {
     Subscriber { name: name.to_owned(), events: Vec::new() }
 }
 
-/// The use cases of a process with these endpoints.
+/// The `App` of a process with these endpoints.
 pub(super) async fn with_endpoints(world: &World, names: &[&str]) -> Arc<App> {
     let app = world.replica().await;
     let subscribers = names.iter().map(|name| subscriber(name)).collect();
@@ -110,7 +110,7 @@ async fn every_change_is_delivered_in_order_and_signed() {
     upload_and_remove(&world, &app).await;
     let dispatcher = dispatcher(&app, "crm", &url);
     for _ in 0..2 {
-        // A newer event of an upload waits for the older one.
+        // A newer event of an upload is sent after the older one.
         let sent = dispatcher.deliver_due().await.unwrap();
         assert_eq!(sent, 1);
     }
@@ -132,12 +132,12 @@ async fn a_failed_delivery_is_retried_and_given_up_after_a_day() {
     upload_and_remove(&world, &app).await;
     let dispatcher = dispatcher(&app, "crm", &url);
     assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
-    assert_eq!(dispatcher.deliver_due().await.unwrap(), 0, "not yet");
+    assert_eq!(dispatcher.deliver_due().await.unwrap(), 0, "the next attempt is not due yet");
     assert_eq!(inbox.seen().len(), 1, "no redirect is followed");
     world.pass(chrono::TimeDelta::seconds(7));
     assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
     let id = |n: usize| inbox.seen()[n].0.clone();
-    assert_eq!(id(0), id(1), "the same event");
+    assert_eq!(id(0), id(1), "both attempts have the same id");
     world.pass(chrono::TimeDelta::hours(25));
     assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
     let dead: Vec<_> =
@@ -160,7 +160,7 @@ async fn an_abandoned_claim_expires_with_its_lease() {
     let (now, lease) = (app.now(), chrono::TimeDelta::seconds(60));
     let claim = |now| app.db.webhooks().claim("crm", now, now + lease, 10);
     assert_eq!(claim(now).await.unwrap().len(), 1);
-    assert_eq!(claim(now).await.unwrap().len(), 0, "another process finds nothing");
+    assert_eq!(claim(now).await.unwrap().len(), 0, "another process gets no delivery");
     let later = claim(now + lease).await.unwrap();
     assert_eq!((later.len(), later[0].attempts), (1, 2));
 }
@@ -231,7 +231,7 @@ async fn every_change_is_delivered_even_if_the_service_is_killed() {
     inbox.answer.store(204, Ordering::SeqCst);
     live.restart().await;
     let told = |id: &String| inbox.seen().iter().any(|seen| seen.3.contains(id.as_str()));
-    // A claim that was cut off is due again after its lease of a minute.
+    // The claim of the killed process is due again after its lease of one minute.
     wait_for_at_most(Duration::from_secs(100), "five deliveries", async || {
         let (_, page) = live.get("/api/admin/webhooks/deliveries?status=delivered").await;
         page["items"].as_array().is_some_and(|items| items.len() == 5).then_some(())

@@ -1,4 +1,4 @@
-//! No unfinished multipart upload is lost from sight, whatever fails.
+//! Every unfinished multipart upload is aborted in the end, whatever fails.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ fn in_parts() -> NewUpload {
     NewUpload { declared, strategy: Some(Strategy::Multipart), ..NewUpload::default() }
 }
 
-/// The store's ids of what is open.
+/// The ids of the unfinished multipart uploads in the store.
 async fn open(world: &World) -> BTreeSet<String> {
     let (open, _) = world.store.list_multiparts("", None).await.unwrap();
     open.into_iter().map(|open| open.upload_id).collect()
@@ -41,7 +41,7 @@ async fn on_record(world: &World) -> u64 {
     world.app.db.multipart_aborts().count().await.unwrap()
 }
 
-/// Lets the pauses pass, and runs.
+/// Advances the clock past all pauses, and does a run.
 async fn later(world: &World) -> u64 {
     world.pass(TimeDelta::hours(7));
     let run = world.reconcile(Mode::Incremental).await;
@@ -55,7 +55,7 @@ async fn an_abort_that_fails_is_tried_again_until_the_store_confirms_it() {
         let world = world().await;
         let track = world.track().await;
         let upload = world.create(NewUpload { track: Some(track.id), ..in_parts() }).await;
-        assert_eq!(on_record(&world).await, 0, "what was opened is on the row");
+        assert_eq!(on_record(&world).await, 0, "the row has its id");
         world.store.fail_next(Operation::AbortMultipart, 2, down);
         match operation {
             "cancel" => world.app.delete_upload(&world.owner, upload.id).await.unwrap(),
@@ -98,20 +98,20 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
     assert_eq!(open(&world).await.len(), 2);
     world.pass(TimeDelta::minutes(10));
     world.reconcile(Mode::Incremental).await;
-    assert_eq!(open(&world).await, [id].into(), "only the new ones are left");
+    assert_eq!(open(&world).await, [id].into(), "only the new one is left");
     assert_eq!(on_record(&world).await, 0);
 }
 
 #[tokio::test]
 async fn a_multipart_upload_opened_by_a_request_without_a_response_is_found() {
     let world = world().await;
-    // As where the process died between the call and the row.
+    // As after a crash between the call and the write of the row.
     world.store.lose_next(Operation::CreateMultipart, 1);
     assert!(world.app.create_upload(&world.owner, in_parts()).await.is_err());
     assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
     world.pass(TimeDelta::minutes(5));
     world.reconcile(Mode::Incremental).await;
-    assert_eq!(open(&world).await.len(), 1, "its opener may still be at it");
+    assert_eq!(open(&world).await.len(), 1, "the request that created it may still be running");
     later(&world).await;
     assert_eq!((open(&world).await.len(), on_record(&world).await), (0, 0));
 }
@@ -127,7 +127,7 @@ async fn a_dry_run_aborts_nothing() {
     assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
 }
 
-/// Does one thing at random, with faults at random; errors are what faults make.
+/// Does one random operation with random faults. The faults cause errors, which are ignored.
 async fn step(world: &World, rng: &mut StdRng, uploads: &mut Vec<Upload>) {
     match rng.random_range(0..5) {
         0 => world.store.fail_next(Operation::AbortMultipart, 1, down),
@@ -172,7 +172,7 @@ async fn no_sequence_of_events_and_faults_loses_parts() {
         for _ in 0..40 {
             Box::pin(step(&world, &mut rng, &mut uploads)).await;
         }
-        // The store is well again; all is ended and cleared away by incremental runs alone.
+        // The store works again: incremental runs alone end and abort everything.
         world.store.heal();
         for upload in &uploads {
             world.app.delete_upload(&world.owner, upload.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Creations at once share commits, and answer for themselves.
+//! Concurrent creations share commits, and each has its own result.
 
 use futures_util::future::join_all;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -7,7 +7,7 @@ use upload_coordinator::domain::{Owner, Upload, UploadId};
 
 use crate::support::world::World;
 
-/// A row that is not committed yet, as creating one makes it.
+/// A new upload that is not committed yet.
 fn fresh(world: &World, like: &Upload) -> Upload {
     let id = UploadId(world.app.ids.uuid());
     let key = world.app.policies.values().next().unwrap().prefix.key(id);
@@ -26,7 +26,11 @@ async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
     }))
     .await;
     for (n, created) in created.iter().enumerate() {
-        assert_eq!(created.is_err(), n % 9 == 8, "another's track is not there: {created:?}");
+        assert_eq!(
+            created.is_err(),
+            n % 9 == 8,
+            "the track of another owner does not exist: {created:?}"
+        );
     }
     for (track, count) in [(tracks[0], 30), (tracks[1], 20)] {
         let mut slots: Vec<_> = created
@@ -60,10 +64,10 @@ async fn one_bad_row_leaves_its_neighbours_be() {
     for (n, row) in rows.iter().enumerate().filter(|(n, _)| *n != 17) {
         assert_eq!(world.get(row.id).await.key, row.key, "{n} is committed");
     }
-    assert_eq!(world.get(taken.id).await.key, taken.key, "and what was there is untouched");
+    assert_eq!(world.get(taken.id).await.key, taken.key, "the existing row is unchanged");
 }
 
-/// On this test's one thread no commit begins before all have asked.
+/// The test has one thread, so no commit starts before all creations are submitted.
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let world = World::new().await;
@@ -77,5 +81,8 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing() {
         let there = db.uploads().find(&world.owner, row.id).await.unwrap().is_some();
         assert_eq!(there, done.is_ok());
     }
-    assert!(db.uploads().create(fresh(&world, &like), None).await.is_ok(), "and goes on after");
+    assert!(
+        db.uploads().create(fresh(&world, &like), None).await.is_ok(),
+        "later creations succeed"
+    );
 }

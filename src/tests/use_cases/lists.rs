@@ -1,5 +1,5 @@
-//! Lists of owners with many rows: by which index each is read, and what a reader of pages sees
-//! while rows come and go.
+//! Lists of owners with many rows: which index each list uses, and what a reader of pages gets
+//! while rows are added and deleted.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use uuid::Uuid;
 use crate::support::database::TestDatabase;
 use crate::support::world::World;
 
-/// Rows of two owners; of each filter about one in a hundred matches.
+/// Rows of two owners. About one row in a hundred matches each filter.
 const ROWS: u32 = 30_000;
 
-/// The track that a few of the uploads are for.
+/// The track of a few uploads.
 const TRACK: Uuid = Uuid::from_u128(7);
 
 /// The same rows on both databases.
@@ -41,8 +41,8 @@ async fn fill(connection: &DatabaseConnection) {
         )
     };
     let owner = "CASE WHEN n % 3 = 0 THEN 'few' ELSE 'many' END";
-    // Of uploads, what is rare with the one is all that the other has: an index without the
-    // owner is of no help.
+    // The values that are rare for one owner are the only ones of the other owner. So an index
+    // without the owner does not help.
     let rare = |number: u32| format!("n % 100 = {number} OR n % 3 = 0");
     let (covers, pending) = (rare(1), rare(2));
     let title = "CASE WHEN n % 100 = 7 THEN 'Zebra ' ELSE 'Song ' END || n";
@@ -69,11 +69,11 @@ async fn fill(connection: &DatabaseConnection) {
     }
 }
 
-/// Who may read what a filter leaves and sort it. All that an owner has is sorted nowhere.
+/// Which database may sort the rows that match a filter. None may sort all rows of an owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Nobody,
-    /// It knows how few there are.
+    /// PostgreSQL only: its statistics show that they are few.
     Postgres,
     Both,
 }
@@ -90,25 +90,25 @@ impl Many {
         Self::filled(true).await
     }
 
-    /// As a database is that has not looked at its tables yet.
-    async fn unknown() -> Self {
+    /// A database without statistics.
+    async fn without_statistics() -> Self {
         Self::filled(false).await
     }
 
-    async fn filled(known: bool) -> Self {
+    async fn filled(analyzed: bool) -> Self {
         let database = TestDatabase::create().await;
         let db = database.migrated().await;
         let connection = sea_orm::Database::connect(&database.url).await.unwrap();
         fill(&connection).await;
         let postgres = connection.get_database_backend() == DbBackend::Postgres;
-        if postgres && known {
+        if analyzed {
             connection.execute_unprepared("ANALYZE").await.unwrap();
         }
         connection.close().await.unwrap();
         Self { db, owner: Owner::named("many"), postgres, _database: database }
     }
 
-    /// That a plan reads by these indexes alone, and sorts only where it may.
+    /// Checks that a plan uses only these indexes, and sorts only if that is allowed.
     #[track_caller]
     fn reads_by(&self, plan: &[String], indexes: &[&str], sort: Sort, what: &str) {
         let text = plan.join("\n");
@@ -122,7 +122,7 @@ impl Many {
             .filter(|w| w.starts_with("ix_"))
             .collect();
         assert_eq!(used, indexes.iter().copied().collect(), "{what}:\n{text}");
-        // It begins at the filter's rows, or the page's; not at all that the owner has.
+        // The scan starts at the rows of the filter or of the page, not at all rows of the owner.
         if !self.postgres {
             let searched = plan.iter().filter(|line| line.contains("SEARCH"));
             for line in searched {
@@ -196,8 +196,8 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         let found = many.db.uploads().list(&many.owner, &filter).await.unwrap();
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
-    // Either of two indexes will do, and what it leaves is looked at. PostgreSQL may take the one
-    // that has status and policy in it, where one owner has most of the rows.
+    // Either of two indexes is good; its rows are then filtered. PostgreSQL may use the one with
+    // status and policy if one owner has most of the rows.
     let both = UploadFilter { policy: covers().policy, ..pending() };
     for (what, filter, either) in [
         ("status and policy", both, &[status, policy, "ix_uploads_stats"][..]),
@@ -212,7 +212,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
 
 #[tokio::test]
 async fn a_page_of_all_is_not_sorted_even_before_the_database_knows_how_many_there_are() {
-    let many = Many::unknown().await;
+    let many = Many::without_statistics().await;
     let page = UploadFilter { limit: 100, ..UploadFilter::default() };
     let plan = many.db.uploads().explain_list(&many.owner, &page).await.unwrap();
     many.reads_by(&plan, &["ix_uploads_created"], Sort::Nobody, "all");
@@ -264,7 +264,7 @@ async fn every_filter_and_order_of_tracks_is_served_by_an_index_of_its_own() {
             let found = many.db.tracks().list(&many.owner, &filter).await.unwrap();
             assert!(!found.items.is_empty(), "{what}");
         }
-        // Most rows match: the order's own index finds a page at once.
+        // Most rows match, so the index of the order finds a page at once.
         let common = TrackFilter { search: Some("so".into()), ..page() };
         let plan = many.db.tracks().explain_list(&many.owner, &common).await.unwrap();
         many.reads_by(&plan, &[own], Sort::Nobody, "a common search of all");
@@ -310,7 +310,7 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
     };
     let mut known = BTreeSet::new();
     for n in 0..20 {
-        // Several of one moment.
+        // Several rows have the same timestamp.
         world.pass(TimeDelta::milliseconds(n % 3));
         known.insert(add(format!("m{n:02}")).await);
     }
@@ -324,7 +324,8 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
         if next.is_none() {
             break;
         }
-        // Before the reader and behind it. Fewer than it reads, or it would never be done.
+        // Rows before and after the position of the reader. They are fewer than the reader reads,
+        // otherwise it would never end.
         world.pass(TimeDelta::milliseconds(1));
         add(format!("a{}", seen.len())).await;
         add(format!("z{}", seen.len())).await;
@@ -339,7 +340,7 @@ async fn a_reader_of_uploads_sees_every_row_once_while_others_come_and_change() 
     let world = World::new().await;
     let mut known = BTreeSet::new();
     for n in 0..12 {
-        // Several of one moment.
+        // Several rows have the same timestamp.
         world.pass(TimeDelta::seconds(n % 3));
         known.insert(world.upload().await.id);
     }

@@ -1,4 +1,4 @@
-//! What incremental runs look at.
+//! Which uploads incremental runs check.
 
 use std::sync::Arc;
 
@@ -45,12 +45,12 @@ impl Plans {
         assert!(self.world.app.db.uploads().create_ended(&upload).await.unwrap());
     }
 
-    /// How many of a range's rows are that of the template, which is not open.
+    /// The number of rows in a range that are copies of the template, which is not open.
     fn template_in(&self, range: &KeyRange) -> usize {
         usize::from(range.contains(&self.template.key.to_string()))
     }
 
-    /// For each part what to look at, and how many statements it took.
+    /// What to check in each part, and the number of statements for it.
     async fn all(&self) -> (Vec<PartPlan>, u64) {
         self.plans_of(self.policy.prefix.whole()).await
     }
@@ -74,7 +74,7 @@ fn id(n: u128, shard: u128) -> UploadId {
 #[tokio::test]
 async fn a_few_old_open_uploads_do_not_make_the_listing_start_far_back() {
     let plans = Plans::new().await;
-    // All in the first shard, in the order of their ids.
+    // All ids are in the first shard, in ascending order.
     let look = async || plans.all().await.0.swap_remove(0);
     assert!(look().await.list.is_none());
     for n in 0..3 {
@@ -94,7 +94,7 @@ async fn a_few_old_open_uploads_do_not_make_the_listing_start_far_back() {
     let rows = 29 + plans.template_in(&list.range);
     let after = list.range.after.unwrap();
     assert!(after < plans.key(2001, 0) && after > plans.key(2000, 0));
-    assert_eq!(list.rows.unwrap().len(), rows, "read to see how many there are");
+    assert_eq!(list.rows.unwrap().len(), rows, "the rows were read to count them");
     let (db, policy) = (&plans.world.app.db, &plans.policy);
     assert_eq!(db.scan().count_in_range(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
 }
@@ -114,14 +114,14 @@ async fn every_open_row_is_planned_exactly_once() {
     let (parts, statements) = plans.all().await;
     assert_eq!((parts.len(), statements), (Shard::all().count(), 1));
     assert_eq!(parts.into_iter().flat_map(|look| look.heads).collect::<Vec<_>>(), open);
-    // More than is read at once: in one shard, over the edge of one, and in the last.
+    // More rows than one statement reads: within a shard, across the end of one, and in the last.
     for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
         add(&mut open, shard, count).await;
     }
     let whole = plans.policy.prefix.whole();
     let upper = KeyRange { after: Some("tracks/8".into()), ..whole.clone() };
     let middle = KeyRange { until: Some("tracks/8".into()), ..whole.resumed_after("tracks/4") };
-    // As a run that was killed goes on.
+    // As a run that continues after it was killed.
     let resumed = whole.resumed_after(&plans.key(5, 1));
     for range in [whole, upper, middle, resumed] {
         let (parts, _) = plans.plans_of(range.clone()).await;
@@ -157,7 +157,7 @@ async fn a_run_finalizes_even_if_a_listing_fails() {
     world.put(&removed, mp3(900, 1)).await;
     world.app.confirm_upload(&world.owner, removed.id).await.unwrap();
     world.app.delete_upload(&world.owner, removed.id).await.unwrap();
-    // A store on which the whole prefix is one range.
+    // On this store the whole prefix is one range.
     let mut app = world.replica().await;
     let store = app.stores.get_mut("default").unwrap();
     let capabilities = Capabilities { start_after: false, ..(*store.capabilities).clone() };
@@ -173,7 +173,7 @@ async fn the_number_of_shards_grows_with_the_number_of_open_rows() {
     let world = with_uploads(520).await;
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!((run.status, run.counters.confirmed), (RunStatus::Succeeded, 520));
-    // Two with 260 or so each, and the finalizing one.
+    // Two shards with about 260 keys each, and the finalizing shard.
     assert_eq!(world.shards(run.id).await.len(), 3);
-    assert_eq!(run.counters.head_requests, 520, "one for each, found by listing or not");
+    assert_eq!(run.counters.head_requests, 520, "one HEAD for each upload");
 }

@@ -1,4 +1,4 @@
-//! Deleting orphans on request, and old rows.
+//! Deleting orphans on request, and deleting old rows.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::retention::{Pruned, Retention};
@@ -42,7 +42,7 @@ async fn a_purge_deletes_what_its_dry_run_lists_and_reserves_the_ids() {
     let first = purge(&world, Purge { limit: 1, ..purge_of(&run) }).await;
     let rest = purge(&world, purge_of(&run)).await;
     assert_eq!([first.keys, rest.keys].concat(), dry.keys);
-    assert_eq!(rest.skipped, 1, "the one that is gone");
+    assert_eq!(rest.skipped, 1, "one orphan does not exist any more");
     assert_eq!(world.store.keys(), ["tracks/.instance", kept.key.as_str()]);
     for key in &dry.keys {
         let id: UploadId = key.rsplit('/').next().unwrap().parse().unwrap();
@@ -83,7 +83,7 @@ async fn no_finding_makes_a_purge_delete_what_has_a_row() {
         .collect();
     world.app.db.findings().record(&run, &lies).await.unwrap();
     world.pass(TimeDelta::minutes(40));
-    // New uploads come while it works.
+    // New uploads are created meanwhile.
     let (purged, created) = tokio::join!(purge(&world, purge_of(&run)), async {
         let upload = world.upload().await;
         world.put(&upload, mp3(900, 99)).await;

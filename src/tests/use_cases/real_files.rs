@@ -1,4 +1,4 @@
-//! Files and requests of real clients, from the upload to the verdict.
+//! Files and requests of real clients, from the upload to the result of the rules.
 
 use bytes::Bytes;
 use upload_coordinator::app::create_upload::NewUpload;

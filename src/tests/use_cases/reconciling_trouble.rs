@@ -1,4 +1,4 @@
-//! Reconciling while others write, stores fail and buckets are exchanged.
+//! Reconciliation with concurrent writers, failing stores and exchanged buckets.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -80,7 +80,7 @@ async fn pending_uploads_do_not_expire_in_a_foreign_bucket() {
     world.reconcile(Mode::Incremental).await;
     world.put(&arrived, mp3(900, 1)).await;
     world.store.delete("tracks/.instance").await.unwrap();
-    // Before the deadline an absence changes nothing, so nothing is doubtful.
+    // Before the deadline an absence changes nothing, so nothing is unverified.
     assert_eq!(world.reconcile(Mode::Incremental).await.status, RunStatus::Succeeded);
     assert_eq!(world.get(arrived.id).await.status(), Status::Uploaded);
     world.pass_the_deadline();
@@ -97,7 +97,7 @@ async fn a_bucket_taken_away_during_a_run_loses_no_verified_upload() {
     world.reconcile(Mode::Incremental).await;
     world.pass(TimeDelta::seconds(1));
     let gate = world.store.hold(Operation::Head);
-    // Its URL lives on without write-once, so it is looked at again.
+    // Its URL is still valid and not write-once, so it is checked again.
     let request = RunRequest::of(Mode::Incremental, Trigger::Api);
     let run = world.reconciler.start(request).await.unwrap();
     gate.arrival().await;
@@ -124,7 +124,7 @@ async fn audits_abort_abandoned_multipart_uploads() {
     let young = world.reconcile(Mode::Audit).await;
     assert_eq!(young.counters.aborted_multipart, 0, "within the grace");
     world.pass(TimeDelta::minutes(20));
-    // Its newest part counts, not its begin.
+    // The time of its newest part counts, not that of its creation.
     let busy = begin("tracks/e/0190a6f2-7b3c-7def-8123-456789abcdee").await;
     world.pass(TimeDelta::minutes(10));
     let part = Bytes::from_static(b"part");

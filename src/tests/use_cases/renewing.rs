@@ -1,4 +1,4 @@
-//! Expired uploads that are made pending again, within what their owner may have.
+//! Expired uploads that are renewed, within the quota of their owner.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -11,7 +11,7 @@ use upload_coordinator::domain::{Status, Upload};
 
 use crate::support::world::World;
 
-/// A process that keeps to a quota.
+/// A process with a quota.
 async fn bounded(world: &World, quota: &Quota) -> App {
     let app = world.replica().await;
     App { db: app.db.clone().with_quota(quota.clone()), ..app }
@@ -57,7 +57,7 @@ async fn a_renewed_upload_counts_among_the_pending_ones_like_a_new_one() {
     is_over(&renew(&app, &world, &old[0]).await, "pending uploads");
     world.pass(TimeDelta::hours(1));
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
-    // One that is pending already is counted, and may go on.
+    // An upload that is already pending counts, and can be renewed.
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     is_over(&renew(&app, &world, &old[1]).await, "pending uploads");
     let new = app.create_upload(&world.owner, NewUpload::default()).await;
@@ -108,7 +108,7 @@ async fn renewals_of_one_upload_at_once_count_it_once() {
     world.reconcile(Mode::Incremental).await;
     let quota = Quota { pending_uploads: Some(2), ..Quota::default() };
     let (one, two) = (bounded(&world, &quota).await, bounded(&world, &quota).await);
-    // A creation for the same track besides: both lock the track, then the owner.
+    // A concurrent creation for the same track: both lock the track first, then the owner.
     let new = NewUpload { track, ..NewUpload::default() };
     let (first, second, created) = tokio::join!(
         renew(&one, &world, &old),

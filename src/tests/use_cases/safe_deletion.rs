@@ -1,6 +1,6 @@
-//! Deleting while others upload: nothing that an open or verified upload owns goes.
+//! Deletions while clients upload: no object of an open or verified upload is deleted.
 //!
-//! `TEST_LONG=1` runs more rounds; `TEST_SEED=7` runs that one.
+//! `TEST_LONG=1` runs more rounds; `TEST_SEED=7` runs the round with that seed.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -29,7 +29,7 @@ async fn no_deletion_hits_what_an_open_or_verified_upload_owns() {
     }
 }
 
-/// What the clients sent and did not take back.
+/// The uploads whose objects must stay.
 type Kept = Mutex<Vec<Upload>>;
 
 async fn round(seed: u64) {
@@ -42,16 +42,17 @@ async fn round(seed: u64) {
     };
     let ((), deleted, ()) =
         tokio::join!(clients, reconcile(&world, &busy), check(&world, &busy, &kept));
-    assert!(deleted > 0, "nothing was deleted meanwhile");
+    assert!(deleted > 0, "no object was deleted");
     safe(&world, &kept).await;
     dry_and_real(&world).await;
     safe(&world, &kept).await;
 }
 
-/// Uploads that arrive and stay, and others that are wrong, cancelled, deleted or orphaned.
+/// Creates uploads that arrive and stay, and others that are invalid, cancelled, deleted or
+/// orphaned.
 async fn client(world: &World, mut rng: StdRng, kept: &Kept) {
     for _ in 0..25 {
-        // The URL of an upload that is just created ends in an hour: no deadline passes.
+        // The URL of a new upload is valid for an hour, so no deadline passes.
         world.pass(TimeDelta::seconds(rng.random_range(0..20)));
         let bytes = mp3(900, rng.random_range(0..250));
         match rng.random_range(0..6) {
@@ -91,7 +92,7 @@ async fn orphan(world: &World) {
     world.put_key(&key, mp3(500, 1)).await;
 }
 
-/// Audits, incremental runs and purges, again and again; how much they deleted.
+/// Repeats audits, incremental runs and purges. Returns the number of deletions.
 async fn reconcile(world: &World, busy: &AtomicBool) -> u64 {
     let mut deleted = 0;
     while busy.load(Ordering::SeqCst) {
@@ -119,13 +120,13 @@ async fn safe(world: &World, kept: &Kept) {
     let owned: Vec<_> = kept.lock().unwrap().clone();
     let keys: BTreeSet<_> = world.store.keys().into_iter().collect();
     for upload in owned {
-        assert!(keys.contains(upload.key.as_str()), "the object of {} is gone", upload.id);
+        assert!(keys.contains(upload.key.as_str()), "the object of {} was deleted", upload.id);
         let status = world.get(upload.id).await.status();
         assert!(matches!(status, Status::Pending | Status::Uploaded), "{status:?}");
     }
 }
 
-/// A dry run and a dry purge say exactly what the real ones then do.
+/// Checks that a dry run and a dry purge report exactly what the real ones do.
 async fn dry_and_real(world: &World) {
     world.pass(TimeDelta::hours(30));
     orphan(world).await;

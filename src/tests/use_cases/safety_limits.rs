@@ -1,4 +1,4 @@
-//! What counts as damage, and how much of it a run may do.
+//! What counts as damage, and the limit for a run.
 
 use std::sync::Arc;
 

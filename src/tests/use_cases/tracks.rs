@@ -121,7 +121,7 @@ async fn a_file_is_offered_only_while_its_bytes_are_the_verified_ones() {
     world.put(&upload, mp3(900, 1)).await;
     confirm(&world, &upload).await;
     assert!(file().await.unwrap().url.contains(upload.key.as_str()));
-    // The URL still lives and was not write-once: its holder stores something else.
+    // The URL is still valid and not write-once: its holder stores other bytes.
     world.put(&upload, mp3(901, 2)).await;
     assert!(matches!(file().await, Err(AppError::NotFound("file"))));
     assert_eq!(world.get(upload.id).await.status(), Status::Rejected);
@@ -146,7 +146,7 @@ fn direct(track: &Track) -> DirectUpload {
 #[tokio::test]
 async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
     let world = World::new().await;
-    // Parts are of 4,096 bytes here.
+    // Parts have 4,096 bytes here.
     for size in [1000, 4095, 4096, 4097, 8192, 50_000] {
         let track = world.track().await;
         let file = mp3(size, 3);
@@ -157,7 +157,7 @@ async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
         assert_eq!(track.status, Some(Status::Uploaded), "{size}");
         let facts = upload.state.facts().unwrap();
         assert_eq!(facts.size, size as u64);
-        // What the store keeps of parts; of a file that goes in one piece, the stronger one.
+        // The checksum that the store keeps for parts. For a file in one piece, the stronger one.
         let algorithm = if size <= 4096 { Algorithm::Sha256 } else { Algorithm::Crc64nvme };
         assert_eq!(facts.checksum, Some(Checksum::of(algorithm, &file)), "{size}");
         let stored = world.store.read(upload.key.as_str(), 0..size as u64 + 9, &facts.etag).await;
@@ -201,10 +201,10 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
         let refused = world.app.direct_upload(&world.owner, request.clone(), body(chunks)).await;
         assert!(matches!(refused, Err(AppError::Invalid(_))), "{request:?}: {refused:?}");
     }
-    assert_eq!(world.store.keys(), ["tracks/.instance"], "nothing but the marker");
+    assert_eq!(world.store.keys(), ["tracks/.instance"], "only the marker is left");
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
     let open = world.app.db.uploads().list_open_of_track(&world.owner, track.id, 10).await.unwrap();
-    assert_eq!(open, vec![], "no row is left waiting");
+    assert_eq!(open, vec![], "no row stays pending");
 }
 
 #[tokio::test]
@@ -228,7 +228,7 @@ async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_without_a_
     let gate = world.store.hold(Operation::UploadPart);
     let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
     let mut uploads = tokio::task::JoinSet::new();
-    // Parts are of 4,096 bytes, as the chunks are; the one behind a part is asked for with it.
+    // Parts have 4,096 bytes, as the chunks. The chunk after a part is read together with it.
     for (n, on_the_way) in [(0, 1 + SPARE), (1, 1)] {
         let (world, read, track) = (Arc::clone(&world), read.clone(), world.track().await);
         uploads.spawn(async move {
@@ -249,7 +249,7 @@ async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_without_a_
         for _ in 0..=on_the_way {
             assert_eq!(reads.recv().await, Some(n));
         }
-        assert!(reads.try_recv().is_err(), "it waits for a part to arrive");
+        assert!(reads.try_recv().is_err(), "it waits until a part has arrived");
     }
     gate.open();
     uploads.join_all().await;
@@ -277,7 +277,7 @@ async fn a_direct_upload_whose_part_fails_ends_once_the_others_have_arrived() {
     world.store.fail_next(Operation::UploadPart, 1, down);
     gate.let_through(1);
     for _ in 0..1000 {
-        assert!(futures_util::poll!(&mut sent).is_pending(), "others are on their way");
+        assert!(futures_util::poll!(&mut sent).is_pending(), "its other parts are being sent");
         tokio::task::yield_now().await;
     }
     assert_eq!(world.store.calls(Operation::AbortMultipart), 0);

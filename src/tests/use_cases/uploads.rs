@@ -26,7 +26,7 @@ async fn an_upload_is_confirmed_once_its_bytes_are_there() {
     assert_eq!((facts.size, facts.content_type.as_deref()), (900, Some("audio/mpeg")));
     let again = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     assert_eq!(again, confirmed, "a second confirmation writes nothing");
-    assert_eq!(world.get(upload.id).await, confirmed, "the row reads back as it was saved");
+    assert_eq!(world.get(upload.id).await, confirmed, "the saved row is read again as it was");
 }
 
 #[tokio::test]
@@ -126,9 +126,9 @@ async fn a_lost_race_is_decided_again_on_the_new_row() {
     let stale = world.upload().await;
     world.put(&stale, mp3(900, 1)).await;
     let confirmed = world.app.confirm_upload(&world.owner, stale.id).await.unwrap();
-    // A writer that still holds the row as it was before.
+    // A writer that read the row before the last change.
     let ended = world.app.apply(stale.clone(), &Event::Delete).await.unwrap();
-    assert_eq!(ended.upload.status(), Status::Removed, "not cancelled: it had been uploaded");
+    assert_eq!(ended.upload.status(), Status::Removed, "it was uploaded, so it is not cancelled");
     assert_eq!(ended.upload.version, confirmed.version + 1);
 }
 
@@ -197,7 +197,8 @@ async fn callers_that_hang_up_lose_no_later_write() {
     for step in 0..100 {
         let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
         let create = world.app.create_upload(&world.owner, new);
-        // Dropped at any point: while it waits for a connection, begins, writes or commits.
+        // The caller is dropped at any point: while the change waits for a connection, begins,
+        // writes or commits.
         drop(tokio::time::timeout(Duration::from_micros(step * 30), create).await);
         let written = world.track().await;
         let read = other.track(&world.owner, written.id).await;

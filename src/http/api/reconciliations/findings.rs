@@ -32,8 +32,8 @@ pub async fn handle(
     let names = FindingKind::ALL.iter().copied().map(FindingKind::name);
     let kind = query.value("kind", text::one_of(names));
     let paging = query.paging(FINDING_ORDER, is_position);
-    let seal = query.seal();
+    let cursor_key = query.cursor_key();
     query.finish()?;
     let page = state.app.list_findings(id, kind, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Json(PageView::of(page, FindingView::from, &seal)))
+    Ok(Json(PageView::of(page, FindingView::from, &cursor_key)))
 }

@@ -20,8 +20,8 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<PageView<RunView>>, ApiError> {
     let paging = query.paging(RUN_ORDER, |value| text::timestamp(value).is_ok());
-    let seal = query.seal();
+    let cursor_key = query.cursor_key();
     query.finish()?;
     let page = state.app.list_runs(paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Json(PageView::of(page, RunView::from, &seal)))
+    Ok(Json(PageView::of(page, RunView::from, &cursor_key)))
 }

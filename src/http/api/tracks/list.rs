@@ -39,9 +39,9 @@ pub async fn handle(
     query: Query,
     state: Data<HttpState>,
 ) -> Result<Json<PageView<TrackView>>, ApiError> {
-    let seal = query.seal();
+    let cursor_key = query.cursor_key();
     let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
-    Ok(Json(PageView::of(page, TrackView::from, &seal)))
+    Ok(Json(PageView::of(page, TrackView::from, &cursor_key)))
 }
 
 fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {

@@ -40,9 +40,9 @@ pub async fn handle(
     query: Query,
     state: Data<HttpState>,
 ) -> Result<Json<PageView<UploadView>>, ApiError> {
-    let seal = query.seal();
+    let cursor_key = query.cursor_key();
     let page = state.app.list_uploads(&caller.owner, &filter(query)?).await?;
-    Ok(Json(PageView::of(page, UploadView::from, &seal)))
+    Ok(Json(PageView::of(page, UploadView::from, &cursor_key)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {

@@ -34,8 +34,8 @@ pub async fn handle(
     let paging = query.paging(DELIVERY_ORDER, |value| text::timestamp(value).is_ok());
     let names = DeliveryStatus::ALL.into_iter().map(DeliveryStatus::name);
     let status = query.value("status", text::one_of(names));
-    let seal = query.seal();
+    let cursor_key = query.cursor_key();
     query.finish()?;
     let page = state.app.list_deliveries(status, paging.cursor.as_ref(), paging.limit).await?;
-    Ok(Json(PageView::of(page, DeliveryView::from, &seal)))
+    Ok(Json(PageView::of(page, DeliveryView::from, &cursor_key)))
 }

@@ -1,4 +1,4 @@
-//! How messages are handled, whatever they contain, and while the store or the queue is down.
+//! How messages are handled: valid and invalid ones, and while the store or the queue is down.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +96,7 @@ async fn every_envelope_is_handled_and_its_message_is_deleted() {
     }
     let handled = Batch { handled: 8, ..Batch::default() };
     assert_eq!(worker.handle_batch().await.unwrap(), handled);
-    assert_eq!(fake.deleted(), 8, "duplicates too");
+    assert_eq!(fake.deleted(), 8, "duplicates are deleted too");
     for upload in uploads {
         let seen = world.get(upload.id).await;
         assert_eq!(seen.status(), Status::Uploaded);
@@ -163,7 +163,7 @@ async fn a_queue_that_is_down_is_called_less_and_less_often_and_the_worker_stops
     while fake.asked.load(Ordering::SeqCst) < 3 {
         fake.bell.notified().await;
     }
-    // At least half of one second and half of two.
+    // The shortest possible pauses: half of one second, then half of two.
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
     let told = Instant::now();
     running.stop(Duration::from_secs(20)).await;

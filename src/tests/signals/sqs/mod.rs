@@ -1,5 +1,5 @@
-//! Events of the bucket from a queue: against a queue in memory, and against a real one where
-//! `TEST_SQS_ENDPOINT` names it.
+//! Bucket events from a queue: from a queue in memory, and from a real one if `TEST_SQS_ENDPOINT`
+//! names it.
 
 mod memory;
 mod server;
@@ -24,7 +24,7 @@ fn by_event_bridge(bucket: &str, key: &str) -> Value {
         "detail": {"bucket": {"name": bucket}, "object": {"key": key}, "reason": "PutObject"}})
 }
 
-/// The same in each of the envelopes that there are.
+/// The same event in each known envelope.
 fn envelopes(bucket: &str, key: &str) -> Vec<Value> {
     let (plain, bridge) = (created(bucket, key), by_event_bridge(bucket, key));
     vec![plain.clone(), by_sns(&plain), bridge.clone(), by_sns(&bridge)]

@@ -1,4 +1,4 @@
-//! A real queue, and a bucket that sends its events there.
+//! A real queue, and a bucket that sends its events to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::support::mp3;
 use crate::support::wait::wait_for;
 use crate::support::world::World;
 
-/// A queue of its own on the server that the environment names.
+/// A new queue on the server that the environment names.
 pub struct Real {
     client: aws_sdk_sqs::Client,
     url: String,
@@ -29,7 +29,7 @@ pub struct Real {
 }
 
 impl Real {
-    /// `None` where there is no server.
+    /// `None` if there is no server.
     pub async fn create() -> Option<Self> {
         let endpoint = std::env::var("TEST_SQS_ENDPOINT").ok()?;
         let config = aws_sdk_sqs::Config::builder()
@@ -59,7 +59,7 @@ impl Real {
         sent.send().await.unwrap();
     }
 
-    /// Has the bucket send its events here.
+    /// Makes the bucket send its events to this queue.
     async fn take_events(&self) {
         let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
             "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage",
@@ -85,7 +85,7 @@ impl Real {
         Sqs::connect(&settings, &http_client()).await
     }
 
-    /// Waits until nothing is left in the queue.
+    /// Waits until the queue is empty.
     pub async fn until_empty(&self) {
         let queue = self.open(&self.url, None).await;
         wait_for("an empty queue", async || {
@@ -95,7 +95,7 @@ impl Real {
         .await;
     }
 
-    /// What `[events.sqs]` needs.
+    /// The keys of `[events.sqs]`.
     pub fn settings(&self) -> Vec<(String, String)> {
         [
             ("queue_url", self.url.clone()),
@@ -119,13 +119,13 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
     let settings = real.settings();
     let settings: Vec<_> = settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let mut live = Live::with(&settings).await;
-    // Garbage stands before everything else.
+    // An invalid message comes before all others.
     for poison in ["garbage", "{\"Records\": [1]}", "{}"] {
         real.send(poison).await;
     }
     real.take_events().await;
     puts_are_confirmed_within_a_second(&live).await;
-    // The other envelopes, in a real queue.
+    // The other envelopes, through a real queue.
     let bucket = variable("TEST_S3_BUCKET");
     for n in 1..4 {
         let track = live.track().await;
@@ -140,8 +140,8 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
     }
     real.until_empty().await;
     let told = Instant::now();
-    assert_eq!(live.terminate().await, Some(0), "it ends in order");
-    assert!(told.elapsed() < Duration::from_secs(10), "a long poll does not hold it up");
+    assert_eq!(live.terminate().await, Some(0), "it stops in an orderly way");
+    assert!(told.elapsed() < Duration::from_secs(10), "a long poll does not delay it");
     real.delete().await;
 }
 
@@ -168,7 +168,7 @@ async fn a_real_queue_puts_off_redrives_and_says_why_it_refuses() {
     let world = World::new().await;
     let worker = BucketEvents::new(world.app.clone(), Arc::new(queue.clone()));
     assert_eq!(worker.handle_batch().await.unwrap().poison, 1);
-    assert_eq!(queue.state().await.unwrap().in_flight, 1, "left to the redrive policy");
+    assert_eq!(queue.state().await.unwrap().in_flight, 1, "the redrive policy handles it");
 
     let missing = real.open(&format!("{}-missing", real.url), None).await;
     assert_eq!(missing.receive().await.unwrap_err().kind(), "no_such_queue");

@@ -1,4 +1,4 @@
-//! Uploads in parts that are completed.
+//! Completing multipart uploads.
 
 use upload_coordinator::app::AppError;
 use upload_coordinator::domain::Status;
@@ -31,7 +31,7 @@ async fn part_numbers_that_are_out_of_range_repeated_or_missing_are_refused() {
     }
     let whole = world.upload().await;
     let refused = world.app.sign_parts(&world.owner, whole.id, &[1], None).await;
-    assert!(matches!(refused, Err(AppError::Invalid(_))), "it is a put");
+    assert!(matches!(refused, Err(AppError::Invalid(_))), "its strategy is `put`");
     assert!(matches!(complete(&world, &whole).await, Err(AppError::Invalid(_))));
 }
 
@@ -66,7 +66,7 @@ async fn a_completion_whose_response_was_lost_succeeds_when_it_is_repeated() {
         let upload = world.create(declared(SIZE)).await;
         send(&world, &upload, &mp3(SIZE, 1), &[1, 2, 3]).await;
         if head_fails {
-            // The object is made, and the store dies before it is looked at.
+            // The object is created, and the store fails before the HEAD.
             let down = || StoreError::Unavailable("down".into());
             world.store.fail_next(Operation::Head, 1, down);
         } else {
@@ -142,6 +142,6 @@ async fn a_write_once_completion_keeps_an_existing_object_and_aborts_its_parts()
     send(&world, &upload, &mp3(SIZE, 1), &[1, 2, 3]).await;
     world.put(&upload, mp3(900, 9)).await;
     let done = complete(&world, &upload).await.unwrap();
-    assert_eq!(done.status(), Status::Rejected, "judged by what is there");
+    assert_eq!(done.status(), Status::Rejected, "the object in the store decides");
     assert_eq!(open_multiparts(&world).await, 0);
 }

@@ -1,4 +1,4 @@
-//! Uploads in parts that lapse, and that are mended.
+//! Multipart uploads that expire, and that are renewed.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::AppError;
@@ -64,7 +64,7 @@ async fn an_upload_does_not_expire_while_parts_arrive() {
     let upload = world.create(declared(SIZE)).await;
     let id = upload.multipart_id.as_deref().unwrap();
     world.pass_the_deadline();
-    // Sent with a URL that began before its end, as slow clients do.
+    // The transfer started before the URL expired, as with slow clients.
     let part = mp3(MIB * 5, 1).into();
     world
         .store
@@ -116,7 +116,7 @@ async fn a_row_without_a_multipart_id_is_repaired_by_the_next_request() {
     let upload = world.create(declared(SIZE)).await;
     world.pass_the_deadline();
     world.reconcile(Mode::Incremental).await;
-    // Renewed, and the store is down just then.
+    // The store is down during the renewal.
     let down = || StoreError::Unavailable("down".into());
     world.store.fail_next(Operation::CreateMultipart, 1, down);
     let failed = world.app.renew_upload(&world.owner, upload.id, None).await;
@@ -126,7 +126,11 @@ async fn a_row_without_a_multipart_id_is_repaired_by_the_next_request() {
     let (a, b) = tokio::join!(sign(), sign());
     a.unwrap();
     b.unwrap();
-    assert_eq!(open_multiparts(&world).await, 1, "the loser of the race aborted its own");
+    assert_eq!(
+        open_multiparts(&world).await,
+        1,
+        "the request that lost the race aborted its own upload"
+    );
     send(&world, &upload, &mp3(SIZE, 1), &[1, 2, 3]).await;
     assert_eq!(complete(&world, &upload).await.unwrap().status(), Status::Uploaded);
 }

@@ -1,4 +1,4 @@
-//! Uploads in parts: planned, sent, resumed, completed, given up.
+//! Multipart uploads: planned, sent, resumed, completed and abandoned.
 
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -17,7 +17,7 @@ mod lapsing;
 
 const MIB: usize = 1 << 20;
 
-/// Two whole parts and a bit.
+/// Two full parts and a short one.
 const SIZE: usize = 11 * MIB;
 
 async fn world() -> World {
@@ -34,7 +34,7 @@ fn declared(size: usize) -> NewUpload {
     NewUpload { declared, strategy: Some(Strategy::Multipart), ..NewUpload::default() }
 }
 
-/// Sends these parts of a file, as a client does with its signed requests.
+/// Sends these parts of a file, as a client does by its presigned requests.
 async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
     let plan = upload.parts().unwrap();
     let asked: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
@@ -84,7 +84,7 @@ async fn a_file_sent_in_parts_is_uploaded_with_its_type_metadata_and_etag() {
     assert_eq!(meta.metadata["source"], "phone");
     let stored = world.store.read(done.key.as_str(), 0..SIZE as u64, &meta.etag).await.unwrap();
     assert!(stored == file);
-    assert_eq!(complete(&world, &upload).await.unwrap(), done, "again: nothing changes");
+    assert_eq!(complete(&world, &upload).await.unwrap(), done, "a repetition changes nothing");
     assert!(world.app.held_parts(&world.owner, upload.id).await.unwrap().is_empty());
     assert_eq!(world.get(upload.id).await, done);
 }
@@ -143,5 +143,9 @@ async fn sizes_and_checksums_that_can_not_be_in_parts_are_refused_by_field() {
     world.create(multipart(Some(64 << 20), sum)).await;
     let crc = Some(Checksum::of(Algorithm::Crc64nvme, b"x"));
     world.create(multipart(Some(5 << 40), crc)).await;
-    assert_eq!(world.store.calls(Operation::CreateMultipart), 8, "refused before it is opened");
+    assert_eq!(
+        world.store.calls(Operation::CreateMultipart),
+        8,
+        "it is refused before a multipart upload is created"
+    );
 }

@@ -1,3 +1,5 @@
+//! The table `reconcile_suspects`, named before its rows were called candidates.
+
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
