@@ -51,13 +51,7 @@ mod tests {
         let (log, counters) = (Captured::default(), Counters { errors: 7, ..Counters::default() });
         let run = Run {
             id: RunId(uuid::Uuid::nil()),
-            request: RunRequest {
-                mode: Mode::Audit,
-                policy: None,
-                dry_run: false,
-                force: false,
-                trigger: Trigger::Cli,
-            },
+            request: RunRequest::of(Mode::Audit, Trigger::Cli),
             status: RunStatus::Succeeded,
             counters,
             error: None,
