@@ -18,6 +18,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::SecretString;
 use serde_json::json;
+use upload_coordinator::app::bucket_identity::BucketTrust;
+use upload_coordinator::app::database_clock::ClockOffset;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::config::{Config, Sources};
@@ -28,7 +30,7 @@ use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
 use upload_coordinator::domain::{Clock as _, KeyRange, Prefix};
 use upload_coordinator::net::http_client;
-use upload_coordinator::reconcile::{ReconcileSettings, Reconciler, marker};
+use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, PutOptions, Store, StoreError};
@@ -71,6 +73,8 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         ids: Arc::new(SystemIds),
         direct: DirectSettings::new(false, 8 << 20),
         turns: Turns::default(),
+        buckets: BucketTrust::default(),
+        clock_offset: ClockOffset::default(),
     }))
 }
 
@@ -88,7 +92,7 @@ fn forget_peak() {
 }
 
 async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
-    marker::write_all(&app).await?;
+    app.check_buckets().await?;
     let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
     let request = RunRequest::of(mode, Trigger::Cli);
     // Incremental runs follow each other in one process, which has its connections, and whose

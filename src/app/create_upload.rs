@@ -94,6 +94,7 @@ impl App {
         let strategy = choose_strategy(policy, store, &new);
         let mut new = NewUpload { strategy: Some(strategy), ..new };
         check(policy, store, &new, strategy)?;
+        self.require_bucket(policy)?;
         // The generic type says nothing about the file: it counts as undeclared.
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;

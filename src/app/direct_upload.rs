@@ -71,6 +71,7 @@ impl App {
         };
         policy.check_declared(&declared, "file")?;
         check_media_type(policy, content_type.as_deref())?;
+        self.require_bucket(policy)?;
         self.db.tracks().find(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);

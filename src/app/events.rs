@@ -5,7 +5,6 @@ use futures_util::{StreamExt as _, stream};
 use super::{App, AppError, Result};
 use crate::db::DbError;
 use crate::domain::event::ObjectEvent;
-use crate::domain::transition::Event;
 use crate::domain::upload::ConfirmedBy;
 use crate::domain::{Policy, Upload};
 use crate::storage::{Store, StoreError};
@@ -56,10 +55,6 @@ impl App {
             return Ok(false);
         };
         let seen = self.observe_object(&upload, ConfirmedBy::Event).await?;
-        if let Event::Absent(_) = seen {
-            // A HEAD does not distinguish a missing bucket from a missing object.
-            self.rules_of(&upload)?.1.objects.check_bucket().await?;
-        }
         self.apply(upload, &seen).await?;
         Ok(true)
     }

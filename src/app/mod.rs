@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
+use bucket_identity::BucketTrust;
+use database_clock::ClockOffset;
+
 use crate::db::{Db, DbError};
 use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
@@ -17,8 +20,10 @@ use crate::storage::signer::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod aborts;
+pub mod bucket_identity;
 pub mod changes;
 pub mod create_upload;
+pub mod database_clock;
 pub mod deliveries;
 pub mod direct_upload;
 pub mod download;
@@ -91,6 +96,12 @@ pub enum AppError {
     /// A row names a policy or a store that is no longer configured.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
+    /// The policy's bucket is not known to be this database's.
+    #[error(
+        "the policy `{0}` takes no new uploads: its bucket is not known to belong to this \
+         service's database"
+    )]
+    BucketMismatch(PolicyName),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -158,6 +169,10 @@ pub struct App {
     pub direct: DirectSettings,
     /// The order of requests that change the same row.
     pub turns: turns::Turns,
+    /// Which buckets are known to be this database's.
+    pub buckets: BucketTrust,
+    /// How far the database's clock is from this process's.
+    pub clock_offset: ClockOffset,
 }
 
 impl App {

@@ -23,7 +23,7 @@ impl App {
     pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
         let (policy, store) = self.rules_of(upload)?;
         for _ in 0..MAX_TRIES {
-            let asked_at = self.now();
+            let asked_at = self.database_now();
             // Before the HEAD: parts that disappear later may have become the object.
             let last_part_at = last_part(upload, policy, store, asked_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {

@@ -3,21 +3,26 @@
 //! Every change of an upload is an [`Event`], applied to a batch of one or more uploads:
 //!
 //! 1. Decide what each event makes of its upload (`domain::transition::step`, pure).
-//! 2. Commit the changes, each guarded by the version of the row that was read. A [`Fence`]
+//! 2. Withhold absences if the bucket is not known to be the right one. Evidence of absence comes
+//!    from runs, events and confirmations; all of it passes here.
+//! 3. Commit the changes, each guarded by the version of the row that was read. A [`Fence`]
 //!    makes the commit all or nothing, and valid only while a shard's lease is held.
-//! 3. If another writer was first, read the row again and decide again. Single events take
+//! 4. If another writer was first, read the row again and decide again. Single events take
 //!    [`turns`](super::turns), so that many requests for one upload all succeed.
-//! 4. After the commit: abort multipart uploads, count and log.
+//! 5. After the commit: abort multipart uploads, count and log.
 //!
 //! To add a change: add an event to `domain::transition` with its rows in the table there, and
 //! call [`App::apply`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::bucket_identity::CheckOptions;
 use super::turns::{MAX_WRITES, pause};
 use super::{App, AppError, Result};
 use crate::db::reconcile::shards::{Batch, Mark};
 use crate::db::uploads::{Change, Saved};
+use crate::domain::marker::BucketIdentity;
 use crate::domain::run::RunShard;
 use crate::domain::transition::{Effect, Event, Step, step};
 use crate::domain::upload::State;
@@ -54,6 +59,8 @@ pub(crate) struct Outcome<'a> {
     pub after: Result<&'a Upload, &'a AppError>,
     /// Whether the event changes the upload.
     pub changed: bool,
+    /// Why the event, an absence, is not believed.
+    pub unverified: Option<&'a BucketIdentity>,
 }
 
 /// One event of a batch.
@@ -69,6 +76,8 @@ struct Item<'a> {
 enum Progress<'a> {
     Open,
     Decided(Decision<'a>),
+    /// An absence in a bucket that is not known to be the right one. The upload stays as it is.
+    Withheld(BucketIdentity),
     Applied(Applied),
     Failed(AppError),
 }
@@ -133,6 +142,7 @@ impl App {
             for item in &mut items {
                 self.decide(item, now);
             }
+            self.withhold_unverified(&mut items, dry_run).await?;
             match self.commit(&items, fence.as_mut(), now).await? {
                 Committed::LeaseLost => return Ok(None),
                 Committed::Nothing(lost) => {
@@ -173,6 +183,28 @@ impl App {
             Ok(Decision { step, policy, store })
         };
         item.progress = decide().map_or_else(Progress::Failed, Progress::Decided);
+    }
+
+    /// Withholds absences that would change an upload, unless the bucket is this database's. The
+    /// marker is read after the HEAD that showed the absence: in a bucket that is gone or was
+    /// replaced, a HEAD shows absence too.
+    async fn withhold_unverified(&self, items: &mut [Item<'_>], dry_run: bool) -> Result<()> {
+        let mut identities = BTreeMap::new();
+        for item in items.iter_mut().filter(|item| matches!(item.event, Event::Absent(_))) {
+            let Progress::Decided(Decision { step, policy, .. }) = &item.progress else { continue };
+            if !step.changed {
+                continue;
+            }
+            if !identities.contains_key(&policy.name) {
+                let options = CheckOptions { dry_run, ..CheckOptions::default() };
+                identities.insert(&policy.name, self.check_bucket(policy, options).await?);
+            }
+            match identities.get(&policy.name) {
+                Some(BucketIdentity::Match) | None => {}
+                Some(identity) => item.progress = Progress::Withheld(identity.clone()),
+            }
+        }
+        Ok(())
     }
 
     async fn commit(
@@ -284,6 +316,7 @@ impl<'a> Item<'a> {
     fn result(self) -> Result<Applied> {
         match self.progress {
             Progress::Applied(applied) => Ok(applied),
+            Progress::Withheld(_) => Ok(Applied { upload: self.upload, changed: false }),
             Progress::Failed(error) => Err(error),
             Progress::Open | Progress::Decided(_) => Err(AppError::Contended),
         }
@@ -302,9 +335,13 @@ fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> 
             Progress::Decided(Decision { step, .. }) => (Ok(&step.upload), false),
             Progress::Applied(applied) => (Ok(&applied.upload), applied.changed),
             Progress::Failed(error) => (Err(error), false),
-            Progress::Open => (Ok(&item.upload), false),
+            Progress::Open | Progress::Withheld(_) => (Ok(&item.upload), false),
         };
-        Outcome { before: &item.upload, after, changed }
+        let unverified = match &item.progress {
+            Progress::Withheld(identity) => Some(identity),
+            _ => None,
+        };
+        Outcome { before: &item.upload, after, changed, unverified }
     };
     items.iter().map(outcome).collect()
 }

@@ -18,6 +18,7 @@ pub mod dev;
 pub mod doctor;
 #[cfg(feature = "embedded-s3")]
 pub mod embedded;
+pub mod instance;
 pub mod migrate;
 pub mod openapi;
 pub mod patience;
@@ -57,6 +58,8 @@ enum Command {
     /// Maintain the embedded S3 server.
     #[cfg(feature = "embedded-s3")]
     Embedded(embedded::EmbeddedArgs),
+    /// Resolve that two databases have the same id, because one is a copy of the other.
+    Instance(instance::InstanceArgs),
     /// Create, list and revoke API keys.
     Token(token::TokenArgs),
     /// Print the OpenAPI document.
@@ -82,6 +85,7 @@ impl Cli {
             Some(Command::Doctor(args)) => doctor::run(file, &args).await,
             #[cfg(feature = "embedded-s3")]
             Some(Command::Embedded(args)) => embedded::run(file, &args).await,
+            Some(Command::Instance(args)) => instance::run(file, &args).await,
             Some(Command::Token(args)) => token::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
             Some(Command::Config(args)) => config::run(file, &args).await,

@@ -11,7 +11,7 @@ use super::patience::Patience;
 use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::config::Config;
 use crate::http::{self, Draining, HttpSettings, HttpState};
-use crate::reconcile::{Reconciler, marker};
+use crate::reconcile::Reconciler;
 use crate::telemetry::metrics;
 use crate::workers::Workers;
 
@@ -40,7 +40,7 @@ impl Service {
             metrics::install().context("telemetry.metrics")?;
         }
         let markers =
-            async || marker::write_all(&adapters.app).await.context("the markers of the buckets");
+            async || adapters.app.check_buckets().await.context("the markers of the buckets");
         patience.until_available("the database and the stores", markers).await?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;

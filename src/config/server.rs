@@ -24,6 +24,10 @@ pub struct ServerConfig {
     /// The origins whose pages may call the API. `*` is all, an empty list is none.
     #[serde(deserialize_with = "value::list")]
     pub cors_origins: Vec<String>,
+    /// Whether new uploads are refused under a policy whose bucket has no marker of this database.
+    /// `None` is yes in `serve` and no in `dev`.
+    #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
+    pub require_marker: Option<bool>,
     /// `[server.tls]`.
     pub tls: TlsConfig,
 }
@@ -74,6 +78,7 @@ impl Default for ServerConfig {
             shutdown_timeout: ConfigDuration::from_secs(30),
             drain_delay: ConfigDuration::from_secs(0),
             cors_origins: Vec::new(),
+            require_marker: None,
             tls: TlsConfig::default(),
         }
     }

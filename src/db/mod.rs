@@ -19,6 +19,7 @@
 //! 5. A unit test with `testing::on_both`, which runs on `SQLite` and PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod api_keys;
 mod cursor_key;
@@ -46,7 +47,7 @@ use idempotency::Idempotency;
 use multipart_aborts::MultipartAborts;
 use reconcile::findings::Findings;
 use reconcile::finish_shards::{self, ShardFinisher};
-use reconcile::marker::Marker;
+use reconcile::marker::Markers;
 use reconcile::missing_candidates::MissingCandidates;
 use reconcile::runs::Runs;
 use reconcile::scan::Scan;
@@ -57,6 +58,7 @@ use tracks::Tracks;
 use uploads::{Quota, Uploads, UploadsState};
 use webhooks::{Outbox, Webhooks};
 
+use crate::domain::Timestamp;
 use crate::domain::webhook::Subscriber;
 
 /// An open database. Clones share its connections.
@@ -159,9 +161,14 @@ impl Db {
         Scan(&self.engine)
     }
 
-    /// The instance id and the buckets that carry its marker.
-    pub fn marker(&self) -> Marker<'_> {
-        Marker(&self.engine)
+    /// The identity of this database, and the markers that it wrote.
+    pub fn markers(&self) -> Markers<'_> {
+        Markers(&self.engine)
+    }
+
+    /// The time of the database's clock, which all processes share.
+    pub async fn time(&self) -> Result<Timestamp> {
+        engine::clock::time(&self.engine.read, Duration::ZERO).await
     }
 
     /// The key that signs the cursors of this database's lists; created by the first caller.

@@ -15,6 +15,7 @@ pub mod event;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod marker;
 pub mod parts;
 pub mod policy;
 pub mod reconcile;

@@ -16,7 +16,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
-    self, events, orphans, problems, reconciliations, service, stats, tracks, uploads, webhooks,
+    self, events, instance, orphans, problems, reconciliations, service, stats, tracks, uploads,
+    webhooks,
 };
 use super::middleware::access::Access;
 use super::problem::{Code, PROBLEM_JSON, Problem, Row};
@@ -58,6 +59,8 @@ pub struct Document(pub Bytes);
         reconciliations::events::handle,
         reconciliations::cancel::handle,
         orphans::purge::handle,
+        instance::reissue::handle,
+        instance::reclaim::handle,
         stats::get::handle,
         events::s3::handle,
         webhooks::list::handle,

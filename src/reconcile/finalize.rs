@@ -54,11 +54,11 @@ async fn mark_missing(worker: &Worker<'_>, cursor: Option<String>) -> Result<(),
                 Err(error) => worker.progress.count_error(&upload, &error),
             }
         }
-        // After the HEADs: in a bucket that is gone or replaced they show absence.
-        if events.iter().any(|(_, event)| matches!(event, Event::Absent(_))) {
-            worker.limits.require_own_bucket("objects of verified uploads are missing").await?;
-        }
         worker.progress.save(events, (Stage::Missing, Some(last.to_string()))).await?;
+        // The others would not be believed either.
+        if worker.progress.report.tally().unverified().is_some() {
+            return Ok(());
+        }
         after = Some(last);
     }
 }

@@ -10,7 +10,6 @@ mod aborts;
 mod cancel;
 mod compare;
 mod finalize;
-pub mod marker;
 pub mod merge;
 mod multiparts;
 mod observe;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
-use super::marker::BucketIdentity;
 use super::progress::At;
 use super::report::finding_of;
 use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::RejectReason;
+use crate::domain::marker::BucketIdentity;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{CandidateKind, Stage};
 use crate::domain::transition::{Absence, Event, Observation, step};
@@ -138,7 +138,7 @@ async fn believe(
             return Ok(Some((upload, event)));
         }
         BucketIdentity::Match => None,
-        BucketIdentity::Mismatch(why) => Some(why),
+        doubt => Some(doubt),
     };
     let id = upload.id;
     let target = worker.target;

@@ -102,6 +102,9 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         Err(AppError::NotFound(_)) => return,
         Err(_) => return tally.count(|counters| counters.errors += 1),
     };
+    if let Some(identity) = outcome.unverified {
+        tally.set_unverified(|| format!("an object is missing, but {identity}"));
+    }
     if outcome.changed {
         tally.count_change(outcome.before, after);
         // A real run would delete its object in the end.

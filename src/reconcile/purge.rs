@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 
 use super::Reconciler;
-use super::marker::{self, BucketIdentity};
-use super::worker::Target;
+use crate::app::bucket_identity::CheckOptions;
 use crate::app::{App, AppError};
+use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{Finding, FindingKind, KnownFinding};
 use crate::domain::transition::Event;
 use crate::domain::upload::{Declared, Deletion, RemoveReason, State, Strategy};
@@ -106,7 +106,7 @@ async fn purge_one(
     let is_old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
     let Some(meta) = head.filter(is_old) else { return Ok(false) };
     if !checked.contains(&policy.name) {
-        require_own_bucket(Target { app, policy, store }).await?;
+        require_own_bucket(app, policy).await?;
         checked.insert(policy.name.clone());
     }
     if purge.dry_run {
@@ -130,10 +130,11 @@ async fn purge_one(
     Ok(true)
 }
 
-async fn require_own_bucket(target: Target<'_>) -> Result<(), PurgeError> {
-    match marker::check(target, false, true).await? {
+async fn require_own_bucket(app: &App, policy: &Policy) -> Result<(), PurgeError> {
+    let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
+    match app.check_bucket(policy, options).await? {
         BucketIdentity::Match => Ok(()),
-        BucketIdentity::Mismatch(why) => Err(PurgeError::BucketMismatch(why)),
+        doubt => Err(PurgeError::BucketMismatch(format!("policy `{}`: {doubt}", policy.name))),
     }
 }
 

@@ -4,9 +4,10 @@
 
 use tokio::sync::OnceCell;
 
-use super::marker::{self, BucketIdentity};
 use super::worker::{Target, WorkError};
 use crate::app::AppError;
+use crate::app::bucket_identity::CheckOptions;
+use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{CandidateKind, RunRequest, RunShard};
 
 /// The most rows that are counted. SQL has no unsigned numbers.
@@ -72,7 +73,8 @@ impl SafetyLimits<'_> {
     /// Whether the bucket is the right one. Read once for each run and policy by a process.
     pub(super) async fn bucket_identity(&self) -> Result<&BucketIdentity, WorkError> {
         let RunRequest { adopt_bucket, dry_run, .. } = *self.request;
-        let check = || marker::check(self.target, adopt_bucket, dry_run);
+        let Target { app, policy, .. } = self.target;
+        let check = || app.check_bucket(policy, CheckOptions { adopt: adopt_bucket, dry_run });
         Ok(self.session.bucket_identity.get_or_try_init(check).await?)
     }
 
@@ -82,13 +84,18 @@ impl SafetyLimits<'_> {
     pub(super) async fn require_own_bucket(&self, what: &str) -> Result<(), WorkError> {
         let identity = match self.bucket_identity().await? {
             BucketIdentity::Match => {
-                marker::check(self.target, false, self.request.dry_run).await?
+                let Target { app, policy, .. } = self.target;
+                let options = CheckOptions { adopt: false, dry_run: self.request.dry_run };
+                app.check_bucket(policy, options).await?
             }
-            mismatch @ BucketIdentity::Mismatch(_) => mismatch.clone(),
+            doubt => doubt.clone(),
         };
         match identity {
             BucketIdentity::Match => Ok(()),
-            BucketIdentity::Mismatch(why) => Err(WorkError::Stopped(format!("{what}, but {why}"))),
+            doubt => {
+                let policy = &self.target.policy.name;
+                Err(WorkError::Stopped(format!("policy `{policy}`: {what}, but {doubt}")))
+            }
         }
     }
 

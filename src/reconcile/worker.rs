@@ -10,6 +10,7 @@ use super::progress::ShardProgress;
 use super::safety_limits::SafetyLimits;
 use super::throttle::Throttle;
 use crate::app::{App, AppError};
+use crate::domain::marker::{BucketIdentity, Mismatch};
 use crate::domain::run::{Mode, ShardStatus, Stage};
 use crate::domain::{KeyRange, Policy};
 use crate::storage::Store;
@@ -61,7 +62,13 @@ impl Worker<'_> {
     /// If the damage limit is exceeded, the lease is lost, or the store or the database fails.
     pub(super) async fn work(&self) -> Result<ShardStatus, WorkError> {
         // A run that adopts the bucket writes a lost marker, even if there is nothing else to do.
-        self.limits.bucket_identity().await?;
+        // A contested marker stops the run at its end, so that its operator notices; arrivals are
+        // harmless.
+        let identity = self.limits.bucket_identity().await?;
+        if *identity == BucketIdentity::Mismatch(Mismatch::Contested) {
+            let mut tally = self.progress.report.tally();
+            tally.set_unverified(|| identity.to_string());
+        }
         let shard = self.progress.shard;
         if shard.stage == Stage::Compare
             && let Some(range) = &shard.range

@@ -126,6 +126,10 @@ pub struct PutOptions {
     pub checksum: Option<Checksum>,
     /// Fail with [`StoreError::PreconditionFailed`] if the object exists.
     pub if_none_match: bool,
+    /// Fail with [`StoreError::PreconditionFailed`] unless the object has this ETag, which is
+    /// without quotes. A store may refuse the condition ([`StoreError::Refused`]) or ignore it.
+    /// Only for [`ObjectStore::put`].
+    pub if_match: Option<String>,
 }
 
 /// How the bytes of a part are protected on their way to the store.

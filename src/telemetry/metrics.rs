@@ -102,6 +102,10 @@ metrics! {
         "Calls to the event queue that failed";
     SQS_QUEUE = Gauge "upload_coordinator_sqs_queue_messages" ["state"]
         "Messages in the event queue, as the queue tells about once a minute";
+    MARKER_TRUSTED = Gauge "upload_coordinator_marker_trusted" ["policy"]
+        "1 if the policy's bucket is known to be this database's, else 0";
+    DB_CLOCK_OFFSET = Gauge "upload_coordinator_db_clock_offset_seconds" []
+        "How far the database's clock is ahead of this process's";
     STATS_AGE = Gauge "upload_coordinator_counts_age_seconds" []
         "How old the counts of uploads, deliveries and aborts are";
     PROCESS_CPU = Counter "process_cpu_seconds_total" []

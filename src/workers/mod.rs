@@ -13,6 +13,7 @@
 //! Aborts of multipart uploads that failed have no loop of their own. Reconciliation runs
 //! retry them, because only a run knows whether the bucket is the right one.
 
+pub mod bucket_check;
 pub mod bucket_events;
 pub mod reconciliation;
 pub mod retention;
@@ -30,6 +31,7 @@ use crate::domain::run::{Mode, Trigger};
 use crate::net::OutboundClient;
 use crate::reconcile::Reconciler;
 use crate::storage::queue::Queue;
+use bucket_check::BucketCheck;
 use bucket_events::BucketEvents;
 use reconciliation::Reconciliation;
 use runner::Running;
@@ -56,6 +58,7 @@ pub struct Workers {
     scheduler: Scheduler,
     webhooks: Running,
     bucket_events: Running,
+    bucket_check: Running,
 }
 
 impl Workers {
@@ -74,20 +77,27 @@ impl Workers {
             Some((queue, tasks)) => BucketEvents::new(Arc::clone(app), queue).start(tasks),
             None => Running::new(),
         };
+        let bucket_check = BucketCheck::start(app);
         if reconcile_at_start {
             let job = Reconciliation::new(Arc::clone(reconciler), Mode::Incremental);
             tokio::spawn(async move { job.tick(Trigger::Startup, None).await });
         }
-        Ok(Self { reconciler: Arc::clone(reconciler), scheduler, webhooks, bucket_events })
+        let reconciler = Arc::clone(reconciler);
+        Ok(Self { reconciler, scheduler, webhooks, bucket_events, bucket_check })
     }
 
     /// Stops all workers. Bucket events that were received are handled within `patience`;
     /// unfinished runs are left to other processes or to the next start.
     pub async fn stop(self, patience: Duration) {
-        let Self { reconciler, scheduler, webhooks, bucket_events } = self;
+        let Self { reconciler, scheduler, webhooks, bucket_events, bucket_check } = self;
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
-        tokio::join!(reconciler.shut_down(), webhooks.stop(patience), bucket_events.stop(patience),);
+        tokio::join!(
+            reconciler.shut_down(),
+            webhooks.stop(patience),
+            bucket_events.stop(patience),
+            bucket_check.stop(patience),
+        );
     }
 }

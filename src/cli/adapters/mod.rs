@@ -17,6 +17,8 @@ use anyhow::{Context as _, bail};
 use secrecy::SecretString;
 
 use super::patience::Patience;
+use crate::app::bucket_identity::BucketTrust;
+use crate::app::database_clock::ClockOffset;
 use crate::app::retention::Retention;
 use crate::app::turns::Turns;
 use crate::app::webhooks::Endpoint;
@@ -97,7 +99,15 @@ impl Adapters {
                 config.direct_upload.part_size.as_usize(),
             ),
             turns: Turns::default(),
+            buckets: BucketTrust::new(config.server.require_marker.unwrap_or(true)),
+            clock_offset: ClockOffset::default(),
         };
+        if let Err(error) = app.measure_clock_offset().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database's clock was not read; it is tried again"
+            );
+        }
         Ok(Self {
             app: Arc::new(app),
             #[cfg(feature = "embedded-s3")]

@@ -66,6 +66,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
             ("storage.default.bind", &args.s3_bind.to_string()),
         ],
     )?;
+    config.server.require_marker.get_or_insert(false);
     config.server.cors_origins.extend(LOOPBACK_ORIGINS.map(str::to_owned));
     let _log = super::start_log(&config)?;
     let _lock = DataLock::acquire(&args.data)?;

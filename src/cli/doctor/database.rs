@@ -66,7 +66,7 @@ async fn migrations(db: &Db) -> Check {
     }
 }
 
-fn sqlite_file(url: &str) -> Option<&Path> {
+pub(super) fn sqlite_file(url: &str) -> Option<&Path> {
     let rest = url.strip_prefix("sqlite:")?;
     rest.trim_start_matches("//").split('?').next().map(Path::new)
 }

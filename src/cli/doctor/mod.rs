@@ -19,6 +19,7 @@ use crate::storage::probe::{Check, Outcome};
 use crate::telemetry::chain;
 
 mod database;
+mod marker;
 mod show;
 mod webhooks;
 
@@ -140,8 +141,12 @@ async fn examine_store(
         }
     };
     let report = opened.probe(config, &args.origin).await;
-    let capabilities = report.is_usable().then_some(report.capabilities);
+    let usable = report.is_usable();
+    let capabilities = usable.then_some(report.capabilities);
     let mut checks = report.checks;
+    if usable {
+        checks.extend(marker::checks(config, opened.store()).await);
+    }
     if args.fix.contains(&Fix::Cors)
         && let Some(check) = checks.iter_mut().find(|check| check.name == "cors")
         && check.outcome != Outcome::Pass

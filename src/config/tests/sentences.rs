@@ -10,7 +10,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nbnid = 1",
-        "server.bnid: unknown key; the keys here are bind, cors_origins, drain_delay, shutdown_timeout, start_timeout, tls (in FILE)",
+        "server.bnid: unknown key; the keys here are bind, cors_origins, drain_delay, require_marker, shutdown_timeout, start_timeout, tls (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_sise = 1",

@@ -10,6 +10,7 @@ pub(super) mod bulk_update;
 pub(super) mod clock;
 pub(super) mod connect;
 pub(super) mod error;
+pub(super) mod home;
 pub(super) mod pagination;
 pub(super) mod pool;
 pub(super) mod sqlite_json;

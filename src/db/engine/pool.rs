@@ -1,6 +1,6 @@
 //! The connections of this process, and how its statements are counted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::{
@@ -17,7 +18,7 @@ use super::connect::{
 };
 use super::error::{DbError, Result};
 use super::sqlite_json::{self, Row};
-use super::transaction;
+use super::{home, transaction};
 use crate::telemetry::metrics as names;
 
 /// Connections to the database.
@@ -31,6 +32,9 @@ pub(in crate::db) struct Engine {
     statements: Arc<AtomicU64>,
     shutting_down: Arc<AtomicBool>,
     runtime: Handle,
+    /// The file of a `SQLite` database.
+    file: Option<PathBuf>,
+    home: Arc<OnceCell<Option<String>>>,
 }
 
 /// The connections of one pool.
@@ -62,7 +66,7 @@ impl Engine {
             let options =
                 sqlite_options(path, settings, (settings.max_connections, READ_CACHE_KIB));
             let read = Database::connect(options).await?;
-            Ok(Self::new(read, Some(write), Arc::default()))
+            Ok(Self { file: Some(path.into()), ..Self::new(read, Some(write), Arc::default()) })
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let shutting_down = Arc::default();
             let options = postgres_options(url, settings, Arc::clone(&shutting_down));
@@ -87,7 +91,27 @@ impl Engine {
                 write
             }
         };
-        Self { read, write, statements, shutting_down, runtime: Handle::current() }
+        Self {
+            read,
+            write,
+            statements,
+            shutting_down,
+            runtime: Handle::current(),
+            file: None,
+            home: Arc::default(),
+        }
+    }
+
+    /// Where the database lives, found out once; `None` if that is unknown. A copy of the
+    /// database lives elsewhere.
+    pub async fn home(&self) -> Option<&str> {
+        let home = self.home.get_or_init(|| async {
+            match &self.file {
+                Some(file) => home::of_file(file),
+                None => home::of_postgres(&self.read).await,
+            }
+        });
+        home.await.as_deref()
     }
 
     /// The number of statements so far, without BEGIN, COMMIT and ROLLBACK.

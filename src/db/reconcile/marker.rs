@@ -1,54 +1,376 @@
-//! The id of this database, and the buckets that carry its marker.
+//! The id of this database, where it lives, and what it remembers of the markers that it wrote.
 
 use entity::{instance, marker};
 use sea_orm::ActiveValue::Set;
-use sea_orm::{EntityTrait, sea_query::OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, UpdateMany};
 use uuid::Uuid;
 
 use crate::db::Result;
 use crate::db::engine::pool::Engine;
 use crate::domain::Timestamp;
+use crate::domain::marker::Remembered;
 
 /// The key of the only row.
 const ONLY: i32 = 1;
 
-/// The instance id and the buckets that carry its marker.
-#[derive(Clone, Copy)]
-pub struct Marker<'a>(pub(in crate::db) &'a Engine);
+/// This database's identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The id in its markers.
+    pub id: Uuid,
+    /// The id before it was reissued.
+    pub former: Option<Uuid>,
+    /// Where it was last.
+    pub home: Option<String>,
+}
 
-impl Marker<'_> {
-    /// The id of this database. The first caller sets it to `candidate`.
-    pub async fn instance_id(self, candidate: Uuid) -> Result<Uuid> {
+/// Where a marker is.
+#[derive(Debug, Clone, Copy)]
+pub struct MarkerPlace<'a> {
+    /// The store's name.
+    pub store: &'a str,
+    /// The bucket's name.
+    pub bucket: &'a str,
+    /// The policy's prefix.
+    pub prefix: &'a str,
+}
+
+/// The identity of this database, and the markers that it wrote.
+#[derive(Clone, Copy)]
+pub struct Markers<'a>(pub(in crate::db) &'a Engine);
+
+impl<'a> Markers<'a> {
+    /// This database's identity. The first caller sets its id to `candidate`.
+    pub async fn instance(self, candidate: Uuid) -> Result<Instance> {
         if let Some(row) = instance::Entity::find_by_id(ONLY).one(&self.0.read).await? {
-            return Ok(row.uuid);
+            return Ok(row.into());
         }
-        let row = instance::ActiveModel { id: Set(ONLY), uuid: Set(candidate) };
+        let row = instance::ActiveModel {
+            id: Set(ONLY),
+            uuid: Set(candidate),
+            home: Set(self.0.home().await.map(str::to_owned)),
+            former_uuid: Set(None),
+        };
         instance::Entity::insert(row)
             .on_conflict(OnConflict::column(instance::Column::Id).do_nothing().to_owned())
             .exec_without_returning(&self.0.write)
             .await?;
         let row = instance::Entity::find_by_id(ONLY).one(&self.0.write).await?;
-        Ok(row.map_or(candidate, |row| row.uuid))
+        Ok(row.map_or(Instance { id: candidate, former: None, home: None }, Instance::from))
     }
 
-    /// Whether this database ever wrote its marker below a prefix of a bucket.
-    pub async fn is_recorded(self, bucket: &str, prefix: &str) -> Result<bool> {
-        let id = (bucket.to_owned(), prefix.to_owned());
-        Ok(marker::Entity::find_by_id(id).one(&self.0.read).await?.is_some())
+    /// Where this database is now; `None` if that is unknown.
+    pub async fn home(self) -> Option<&'a str> {
+        self.0.home().await
     }
 
-    /// Records that the marker was written.
-    pub async fn record(self, bucket: &str, prefix: &str, now: Timestamp) -> Result<()> {
-        let row = marker::ActiveModel {
-            bucket: Set(bucket.to_owned()),
-            prefix: Set(prefix.to_owned()),
-            written_at: Set(now),
+    /// Records where this database is now. If it was elsewhere, it was moved or copied: all its
+    /// markers are unsettled from now on, and their laps are to be replaced. Returns whether this call recorded it.
+    pub async fn set_home(self, before: Option<&str>, home: &str, now: Timestamp) -> Result<bool> {
+        let transaction = self.0.begin().await?;
+        let was = match before {
+            Some(before) => instance::Column::Home.eq(before),
+            None => instance::Column::Home.is_null(),
         };
-        let known = [marker::Column::Bucket, marker::Column::Prefix];
+        let set = instance::Entity::update_many()
+            .col_expr(instance::Column::Home, Expr::value(home))
+            .filter(instance::Column::Id.eq(ONLY))
+            .filter(was);
+        let recorded = set.exec(&transaction).await?.rows_affected > 0;
+        if recorded && before.is_some() {
+            marker::Entity::update_many()
+                .col_expr(marker::Column::MovedAt, Expr::value(Some(now)))
+                .col_expr(marker::Column::LapAt, Expr::value(None::<Timestamp>))
+                .exec(&transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(recorded)
+    }
+
+    /// What is remembered of a marker. A record of the same bucket and prefix under the name of
+    /// a store that is not configured any more counts: the store was renamed, or the record is
+    /// of a version that did not keep the store.
+    pub async fn find(
+        self,
+        place: MarkerPlace<'_>,
+        is_configured: impl Fn(&str) -> bool,
+    ) -> Result<Option<(String, Remembered)>> {
+        let rows = marker::Entity::find()
+            .filter(marker::Column::Bucket.eq(place.bucket))
+            .filter(marker::Column::Prefix.eq(place.prefix))
+            .all(&self.0.read)
+            .await?;
+        let own = rows.iter().find(|row| row.store == place.store);
+        let row = own.or_else(|| rows.iter().find(|row| !is_configured(&row.store)));
+        Ok(row.map(|row| (row.store.clone(), row.into())))
+    }
+
+    /// Moves a record to the store's name of today.
+    pub async fn rename_store(self, place: MarkerPlace<'_>, before: &str) -> Result<()> {
+        update(MarkerPlace { store: before, ..place })
+            .col_expr(marker::Column::Store, Expr::value(place.store))
+            .exec(&self.0.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Commits the lap of the first marker, before it is written. Returns the lap to write:
+    /// another process may have committed one.
+    pub async fn begin_first(self, place: MarkerPlace<'_>, lap: Uuid) -> Result<Option<Uuid>> {
+        let row = marker::ActiveModel { next_lap: Set(Some(lap)), ..new_row(place) };
+        self.insert(row).await?;
+        let id = (place.store.to_owned(), place.bucket.to_owned(), place.prefix.to_owned());
+        let row = marker::Entity::find_by_id(id).one(&self.0.write).await?;
+        Ok(row.and_then(|row| row.next_lap))
+    }
+
+    /// Records a marker that a version without laps wrote.
+    pub async fn record_written(self, place: MarkerPlace<'_>, now: Timestamp) -> Result<()> {
+        let row = marker::ActiveModel { written_at: Set(Some(now)), ..new_row(place) };
+        self.insert(row).await
+    }
+
+    /// Commits the next lap, before it is written. Returns `false` if another process did, or if
+    /// the lap was replaced in the meantime.
+    pub async fn begin(
+        self,
+        place: MarkerPlace<'_>,
+        replaces: Option<Uuid>,
+        lap: Uuid,
+    ) -> Result<bool> {
+        let current = match replaces {
+            Some(lap) => marker::Column::Lap.eq(lap),
+            None => marker::Column::Lap.is_null(),
+        };
+        let updated = update(place)
+            .col_expr(marker::Column::NextLap, Expr::value(Some(lap)))
+            .filter(current)
+            .filter(marker::Column::NextLap.is_null())
+            .filter(marker::Column::ContestedAt.is_null())
+            .exec(&self.0.write)
+            .await?;
+        Ok(updated.rows_affected > 0)
+    }
+
+    /// Records that the next lap is in the marker.
+    pub async fn confirm(self, place: MarkerPlace<'_>, lap: Uuid, now: Timestamp) -> Result<()> {
+        let written = Expr::col(marker::Column::WrittenAt).if_null(now);
+        update(place)
+            .col_expr(marker::Column::Lap, Expr::value(Some(lap)))
+            .col_expr(marker::Column::NextLap, Expr::value(None::<Uuid>))
+            .col_expr(marker::Column::LapAt, Expr::value(Some(now)))
+            .col_expr(marker::Column::WrittenAt, written)
+            .filter(marker::Column::NextLap.eq(lap))
+            .exec(&self.0.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Records that a lap has lasted since the database moved at `moved_at`.
+    pub async fn settle(self, place: MarkerPlace<'_>, moved_at: Timestamp) -> Result<()> {
+        update(place)
+            .col_expr(marker::Column::MovedAt, Expr::value(None::<Timestamp>))
+            .filter(marker::Column::MovedAt.eq(moved_at))
+            .exec(&self.0.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Records that another database with the same id was noticed.
+    pub async fn contest(self, place: MarkerPlace<'_>, now: Timestamp) -> Result<()> {
+        self.insert(new_row(place)).await?;
+        update(place)
+            .col_expr(marker::Column::ContestedAt, Expr::value(Some(now)))
+            .filter(marker::Column::ContestedAt.is_null())
+            .exec(&self.0.write)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a marker that has the lap `found`, or that is gone, with the next lap `lap`: the
+    /// operator says that it is this database's own.
+    pub async fn take(self, place: MarkerPlace<'_>, found: Option<Uuid>, lap: Uuid) -> Result<()> {
+        let row = marker::ActiveModel {
+            lap: Set(found),
+            next_lap: Set(Some(lap)),
+            lap_at: Set(None),
+            moved_at: Set(None),
+            contested_at: Set(None),
+            ..new_row(place)
+        };
+        let columns = [marker::Column::Store, marker::Column::Bucket, marker::Column::Prefix];
+        let replaced = [
+            marker::Column::Lap,
+            marker::Column::NextLap,
+            marker::Column::LapAt,
+            marker::Column::MovedAt,
+            marker::Column::ContestedAt,
+        ];
         marker::Entity::insert(row)
-            .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
+            .on_conflict(OnConflict::columns(columns).update_columns(replaced).to_owned())
             .exec_without_returning(&self.0.write)
             .await?;
         Ok(())
+    }
+
+    /// Gives this database another id, and forgets all markers: none is its own any more.
+    pub async fn reissue(self, before: Uuid, id: Uuid) -> Result<bool> {
+        let transaction = self.0.begin().await?;
+        let updated = instance::Entity::update_many()
+            .col_expr(instance::Column::Uuid, Expr::value(id))
+            .col_expr(instance::Column::FormerUuid, Expr::value(Some(before)))
+            .filter(instance::Column::Id.eq(ONLY))
+            .filter(instance::Column::Uuid.eq(before))
+            .exec(&transaction)
+            .await?;
+        if updated.rows_affected > 0 {
+            marker::Entity::delete_many().exec(&transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(updated.rows_affected > 0)
+    }
+
+    async fn insert(self, row: marker::ActiveModel) -> Result<()> {
+        let columns = [marker::Column::Store, marker::Column::Bucket, marker::Column::Prefix];
+        marker::Entity::insert(row)
+            .on_conflict(OnConflict::columns(columns).do_nothing().to_owned())
+            .exec_without_returning(&self.0.write)
+            .await?;
+        Ok(())
+    }
+}
+
+fn new_row(place: MarkerPlace<'_>) -> marker::ActiveModel {
+    marker::ActiveModel {
+        store: Set(place.store.to_owned()),
+        bucket: Set(place.bucket.to_owned()),
+        prefix: Set(place.prefix.to_owned()),
+        written_at: Set(None),
+        lap: Set(None),
+        next_lap: Set(None),
+        lap_at: Set(None),
+        moved_at: Set(None),
+        contested_at: Set(None),
+    }
+}
+
+fn update(place: MarkerPlace<'_>) -> UpdateMany<marker::Entity> {
+    marker::Entity::update_many()
+        .filter(marker::Column::Store.eq(place.store))
+        .filter(marker::Column::Bucket.eq(place.bucket))
+        .filter(marker::Column::Prefix.eq(place.prefix))
+}
+
+impl From<instance::Model> for Instance {
+    fn from(row: instance::Model) -> Self {
+        let instance::Model { id: _, uuid, home, former_uuid } = row;
+        Self { id: uuid, former: former_uuid, home }
+    }
+}
+
+impl From<&marker::Model> for Remembered {
+    fn from(row: &marker::Model) -> Self {
+        Self {
+            written: row.written_at.is_some(),
+            lap: row.lap,
+            next: row.next_lap,
+            lap_at: row.lap_at,
+            moved_at: row.moved_at,
+            contested: row.contested_at.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::db::testing::on_both;
+    use crate::domain::transition::tests::at;
+
+    const PLACE: MarkerPlace<'_> = MarkerPlace { store: "a", bucket: "b", prefix: "p/" };
+
+    async fn remembered(db: &Db) -> Remembered {
+        db.markers().find(PLACE, |_| true).await.unwrap().unwrap().1
+    }
+
+    async fn laps(db: Db) {
+        let (markers, id) = (db.markers(), Uuid::from_u128);
+        assert_eq!(markers.find(PLACE, |_| true).await.unwrap(), None);
+        assert_eq!(markers.begin_first(PLACE, id(1)).await.unwrap(), Some(id(1)));
+        assert_eq!(markers.begin_first(PLACE, id(2)).await.unwrap(), Some(id(1)), "another's");
+        assert!(!remembered(&db).await.written);
+        markers.confirm(PLACE, id(1), at(1)).await.unwrap();
+        assert!(!markers.begin(PLACE, Some(id(9)), id(2)).await.unwrap(), "replaced meanwhile");
+        assert!(markers.begin(PLACE, Some(id(1)), id(2)).await.unwrap());
+        assert!(!markers.begin(PLACE, Some(id(1)), id(3)).await.unwrap(), "one at a time");
+        markers.confirm(PLACE, id(3), at(2)).await.unwrap();
+        let expected = Remembered {
+            written: true,
+            lap: Some(id(1)),
+            next: Some(id(2)),
+            lap_at: Some(at(1)),
+            ..Remembered::default()
+        };
+        assert_eq!(remembered(&db).await, expected);
+        markers.contest(PLACE, at(3)).await.unwrap();
+        assert!(remembered(&db).await.contested);
+        markers.take(PLACE, Some(id(8)), id(4)).await.unwrap();
+        let taken = Remembered { lap: Some(id(8)), next: Some(id(4)), lap_at: None, ..expected };
+        assert_eq!(remembered(&db).await, taken);
+    }
+
+    #[tokio::test]
+    async fn the_next_lap_is_committed_by_one_caller_before_it_replaces_the_lap() {
+        on_both(laps).await;
+    }
+
+    async fn identity(db: Db) {
+        let (markers, id) = (db.markers(), Uuid::from_u128);
+        let home = markers.home().await.unwrap().to_owned();
+        let first = Instance { id: id(1), former: None, home: Some(home.clone()) };
+        assert_eq!(markers.instance(id(1)).await.unwrap(), first);
+        assert_eq!(markers.instance(id(2)).await.unwrap(), first);
+        markers.begin_first(PLACE, id(5)).await.unwrap();
+        markers.confirm(PLACE, id(5), at(1)).await.unwrap();
+        assert!(!markers.set_home(Some("elsewhere"), &home, at(2)).await.unwrap());
+        assert_eq!(remembered(&db).await.moved_at, None);
+        assert!(markers.set_home(Some(&home), "elsewhere", at(2)).await.unwrap());
+        let moved = remembered(&db).await;
+        assert_eq!((moved.moved_at, moved.lap_at), (Some(at(2)), None));
+        markers.settle(PLACE, at(1)).await.unwrap();
+        assert_eq!(remembered(&db).await.moved_at, Some(at(2)), "moved again meanwhile");
+        markers.settle(PLACE, at(2)).await.unwrap();
+        assert_eq!(remembered(&db).await.moved_at, None);
+        assert!(!markers.reissue(id(7), id(3)).await.unwrap());
+        assert!(markers.reissue(id(1), id(3)).await.unwrap());
+        let instance = markers.instance(id(4)).await.unwrap();
+        assert_eq!((instance.id, instance.former), (id(3), Some(id(1))));
+        assert_eq!(markers.find(PLACE, |_| true).await.unwrap(), None, "all are forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_database_knows_where_it_is_and_who_it_was() {
+        on_both(identity).await;
+    }
+
+    async fn stores(db: Db) {
+        let (markers, id) = (db.markers(), Uuid::from_u128);
+        let former = MarkerPlace { store: "former", ..PLACE };
+        markers.record_written(former, at(1)).await.unwrap();
+        let other_is_configured = markers.find(PLACE, |_| true).await.unwrap();
+        assert_eq!(other_is_configured, None, "each store has a marker of its own");
+        let (store, _) = markers.find(PLACE, |store| store != "former").await.unwrap().unwrap();
+        assert_eq!(store, "former");
+        markers.rename_store(PLACE, &store).await.unwrap();
+        assert!(remembered(&db).await.written);
+        assert_eq!(markers.begin_first(former, id(1)).await.unwrap(), Some(id(1)));
+    }
+
+    #[tokio::test]
+    async fn a_renamed_store_keeps_its_record() {
+        on_both(stores).await;
     }
 }

@@ -21,6 +21,7 @@ use crate::app::App;
 mod cors;
 pub mod demo;
 pub mod events;
+pub mod instance;
 pub mod orphans;
 pub mod problems;
 pub mod reconciliations;
@@ -94,6 +95,7 @@ fn routes() -> Routes {
     service::register(&mut routes);
     reconciliations::register(&mut routes);
     orphans::register(&mut routes);
+    instance::register(&mut routes);
     stats::register(&mut routes);
     events::register(&mut routes);
     webhooks::register(&mut routes);

@@ -63,6 +63,8 @@ pub enum Code {
     Unavailable,
     /// Not ready for requests.
     NotReady,
+    /// The policy's bucket is not known to be this service's.
+    BucketMismatch,
 }
 
 /// The properties of a kind of problem.
@@ -82,7 +84,7 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
@@ -112,6 +114,7 @@ impl Code {
         Self::Store,
         Self::Unavailable,
         Self::NotReady,
+        Self::BucketMismatch,
     ];
 
     /// The properties of this kind.
@@ -328,6 +331,13 @@ impl Code {
                 "Not ready",
                 Some(5),
                 "The member `checks` names what is not available.",
+            ),
+            Self::BucketMismatch => row(
+                "bucket-mismatch",
+                S::SERVICE_UNAVAILABLE,
+                "The policy takes no new uploads",
+                Some(60),
+                "The marker in the policy's bucket is missing, or another database uses the bucket. Until the operator resolves it, the policy takes no new uploads. `/readyz` and the log of the service contain the reason.",
             ),
         }
     }

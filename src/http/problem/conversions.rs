@@ -49,6 +49,7 @@ impl From<AppError> for ApiError {
             AppError::UploadEnded => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),
             AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
+            AppError::BucketMismatch(_) => Self::saying(Code::BucketMismatch, error.to_string()),
             AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
             AppError::Db(error) => error.into(),
             AppError::Store(error) => {
@@ -110,7 +111,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::RunId;
+    use crate::domain::{PolicyName, RunId};
     use crate::http::problem::code::Row;
     use crate::http::problem::document::problem_response;
 
@@ -129,6 +130,7 @@ mod tests {
             (AppError::UploadEnded, 409, "upload-ended"),
             (AppError::Body("broke off".into()), 400, "bad-request"),
             (AppError::Disabled("off"), 403, "disabled"),
+            (AppError::BucketMismatch(PolicyName::default()), 503, "bucket-mismatch"),
             (AppError::Unconfigured("secret".into()), 500, "internal"),
             (DbError::Clock.into(), 500, "internal"),
             (DbError::Url("secret".into()).into(), 500, "internal"),

@@ -6,11 +6,13 @@ use utoipa::ToSchema;
 
 use crate::db::{CursorKey, Page};
 
+mod instance;
 mod multipart;
 mod runs;
 mod tracks;
 mod uploads;
 
+pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub use runs::{FindingView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};

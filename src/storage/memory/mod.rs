@@ -229,6 +229,9 @@ impl ObjectStore for MemoryStore {
             if options.if_none_match && state.objects.contains_key(key) {
                 return Err(StoreError::PreconditionFailed);
             }
+            if let Some(etag) = &options.if_match {
+                state.matching(key, etag)?;
+            }
             if let Some(declared) = &options.checksum
                 && Checksum::of(declared.algorithm(), &body) != *declared
             {

@@ -18,8 +18,14 @@ const MARKER_SEPARATOR: char = '\n';
 impl S3 {
     pub(super) async fn begin(&self, key: &str, options: &PutOptions) -> Result<String> {
         // The condition belongs to the completion.
-        let PutOptions { content_type, content_encoding, metadata, checksum, if_none_match: _ } =
-            options;
+        let PutOptions {
+            content_type,
+            content_encoding,
+            metadata,
+            checksum,
+            if_none_match: _,
+            if_match: _,
+        } = options;
         let mut create = self
             .client
             .create_multipart_upload()

@@ -77,8 +77,14 @@ impl ObjectStore for S3 {
     }
 
     async fn put(&self, key: &str, body: Bytes, options: &PutOptions) -> Result<Written> {
-        let PutOptions { content_type, content_encoding, metadata, checksum, if_none_match } =
-            options;
+        let PutOptions {
+            content_type,
+            content_encoding,
+            metadata,
+            checksum,
+            if_none_match,
+            if_match,
+        } = options;
         let mut put = self
             .client
             .put_object()
@@ -87,6 +93,7 @@ impl ObjectStore for S3 {
             .set_content_type(content_type.clone())
             .set_content_encoding(content_encoding.clone())
             .set_if_none_match(if_none_match.then(|| "*".to_owned()))
+            .set_if_match(if_match.as_ref().map(|etag| format!("\"{etag}\"")))
             .body(SdkStream::from(body));
         for (name, value) in metadata {
             put = put.metadata(name, value);
@@ -103,7 +110,18 @@ impl ObjectStore for S3 {
             put = put.set_checksum_algorithm(sdk_algorithm(checksum.algorithm()));
         }
         let put = put.customize().config_override(self.for_transfers());
-        let written = put.send().await.map_err(store_error)?;
+        let written = match put.send().await {
+            Ok(written) => written,
+            // The object that the condition is about is gone.
+            Err(error) if if_match.is_some() && is_not_found(&error) => {
+                return Err(StoreError::PreconditionFailed);
+            }
+            // Elsewhere a 501 is a temporary failure. Here the store lacks the condition.
+            Err(error) if if_match.is_some() && status(&error) == Some(501) => {
+                return Err(refused("NotImplemented", error));
+            }
+            Err(error) => return Err(store_error(error)),
+        };
         Ok(Written { etag: etag(written.e_tag())?, version_id: versions::kept(written.version_id) })
     }
 

@@ -1,6 +1,7 @@
 //! The main job over the wire, with the real binary.
 
 mod buckets;
+mod copies;
 mod dev;
 mod doctor;
 mod kill;

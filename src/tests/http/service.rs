@@ -18,7 +18,8 @@ async fn readiness_names_each_check_and_is_503_if_one_fails() {
     assert_eq!(ready.status, 200, "{ready:?}");
     let checks = json!({"database": "ok", "migrations": "ok", "bucket.default": "ok"});
     let capabilities = json!({"default": server.app.stores["default"].capabilities});
-    let expected = json!({"ready": true, "checks": checks, "capabilities": capabilities});
+    let expected = json!({"ready": true, "status": "ok", "checks": checks,
+        "capabilities": capabilities});
     assert_eq!(ready.json(), expected);
     server.store.drop_bucket();
     let down = until(&server, |found| found.status != 200).await;

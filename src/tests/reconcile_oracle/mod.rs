@@ -6,6 +6,7 @@
 //! `TEST_SEEDS` and `TEST_WIRE_SEEDS` so many, from `TEST_FIRST_SEED` on; `TEST_SEED=7` runs
 //! that one.
 
+mod copies;
 mod fates;
 mod oracle;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use upload_coordinator::app::bucket_identity::BucketTrust;
+use upload_coordinator::app::database_clock::ClockOffset;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::db::Db;
@@ -41,7 +43,9 @@ impl AppParts {
         let Self { db, store, policies, clock, ids, part_size } = self;
         let stores = BTreeMap::from([("default".to_owned(), store)]);
         let direct = DirectSettings::new(true, part_size);
-        Arc::new(App { db, stores, policies, clock, ids, direct, turns: Turns::default() })
+        let (buckets, clock_offset) = (BucketTrust::default(), ClockOffset::default());
+        let turns = Turns::default();
+        Arc::new(App { db, stores, policies, clock, ids, direct, turns, buckets, clock_offset })
     }
 }
 
@@ -55,5 +59,7 @@ pub fn replica_of(app: &App, db: Db) -> App {
         ids: app.ids.clone(),
         direct: DirectSettings::new(app.direct.enabled, app.direct.part_size),
         turns: Turns::default(),
+        buckets: BucketTrust::new(app.buckets.require_marker),
+        clock_offset: ClockOffset::default(),
     }
 }

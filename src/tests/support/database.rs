@@ -18,6 +18,21 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
+    /// An empty `SQLite` database, not migrated.
+    pub fn in_file() -> Self {
+        super::log::keep();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self { url, admin: None, _folder: folder }
+    }
+
+    /// A copy of a `SQLite` database as it is now.
+    pub async fn copy(&self) -> Self {
+        let copy = Self::in_file();
+        copy_file(&self.url, copy.url.trim_start_matches("sqlite://")).await;
+        copy
+    }
+
     /// An empty database, not migrated.
     pub async fn create() -> Self {
         super::log::keep();
@@ -32,8 +47,8 @@ impl TestDatabase {
             url.set_path(&name);
             return Self { url: url.into(), admin: Some((admin, name)), _folder: folder };
         }
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
-        Self { url, admin: None, _folder: folder }
+        drop(folder);
+        Self::in_file()
     }
 
     /// A connection of its own, as another process would have.
@@ -74,10 +89,20 @@ impl TestDatabase {
 
     /// Executes a statement past the service.
     pub async fn execute(&self, sql: &str) {
-        let connection = Database::connect(&self.url).await.unwrap();
-        connection.execute_unprepared(sql).await.unwrap();
-        connection.close().await.unwrap();
+        execute(&self.url, sql).await;
     }
+}
+
+/// Copies a `SQLite` database that is in use.
+pub async fn copy_file(url: &str, file: &str) {
+    execute(url, &format!("VACUUM INTO '{file}'")).await;
+}
+
+/// Executes a statement past the service.
+pub async fn execute(url: &str, statement: &str) {
+    let connection = Database::connect(url).await.unwrap();
+    connection.execute_unprepared(statement).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 /// Opens a database.

@@ -52,6 +52,21 @@ impl Live {
         Self::launch(None, &[]).await
     }
 
+    /// `dev` with a changed configuration: full keys and their values.
+    pub async fn dev_with(changes: &[(&str, &str)]) -> Self {
+        Self::launch(None, changes).await
+    }
+
+    /// The embedded store of `dev`, as keys below `storage.default.` for another service.
+    pub fn embedded_store(&self) -> Vec<(&'static str, String)> {
+        let ready = std::fs::read(&self.ready_file).unwrap();
+        let ready: Value = serde_json::from_slice(&ready).unwrap();
+        let same = ["bucket", "region", "access_key_id", "secret_access_key"];
+        let mut store = same.map(|key| (key, text(&ready, key))).to_vec();
+        store.push(("endpoint", text(&ready, "s3_url")));
+        store
+    }
+
     /// The data folder of `dev`.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")

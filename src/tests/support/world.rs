@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use upload_coordinator::app::bucket_identity::CheckOptions;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, AppError};
 use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::marker::BucketIdentity;
 use upload_coordinator::domain::run::{KnownFinding, Mode, Run, RunRequest, Trigger};
 use upload_coordinator::domain::{
     Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
@@ -79,7 +81,24 @@ impl World {
         change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
         ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
     ) -> Self {
-        let database = TestDatabase::create().await;
+        Self::build_in(TestDatabase::create().await, bucket, change, ids).await
+    }
+
+    /// A world whose database is a file, so that it can be copied.
+    pub async fn in_file(change: impl FnOnce(&mut Policy)) -> Self {
+        let change = |policies: &mut BTreeMap<_, Policy>| {
+            policies.values_mut().next().map(change);
+        };
+        let ids = |_| Arc::new(EvenIds::default()) as Arc<dyn IdSource>;
+        Self::build_in(TestDatabase::in_file(), None, change, ids).await
+    }
+
+    async fn build_in(
+        database: TestDatabase,
+        bucket: Option<Store>,
+        change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
+        ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
+    ) -> Self {
         let db = database.migrated().await;
         // Real time: the database's own clock judges leases.
         let start = upload_coordinator::domain::clock::SystemClock.now();
@@ -100,10 +119,41 @@ impl World {
         .build();
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
-        let claimed = upload_coordinator::reconcile::marker::write_all(&app).await;
+        let claimed = app.check_buckets().await;
         // A test may have a policy whose store is not there.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
         Self { app, store, objects, clock, reconciler, owner: Owner::anonymous(), database }
+    }
+
+    /// A process on a copy of the database, with the same store and clock. For a world in a file.
+    pub async fn copy(&self) -> Self {
+        let database = self.database.copy().await;
+        let app = Arc::new(replica_of(&self.app, database.connect().await));
+        let settings = self.reconciler.settings.clone();
+        Self {
+            reconciler: Arc::new(Reconciler::new(app.clone(), settings)),
+            app,
+            store: self.store.clone(),
+            objects: self.objects.clone(),
+            clock: self.clock.clone(),
+            owner: self.owner.clone(),
+            database,
+        }
+    }
+
+    /// Executes a statement on the database.
+    pub async fn execute(&self, statement: &str) {
+        self.database.execute(statement).await;
+    }
+
+    /// The only policy.
+    pub fn policy(&self) -> &Policy {
+        self.app.policies.values().next().unwrap()
+    }
+
+    /// Whether the bucket is this world's, as a check finds it now.
+    pub async fn identity(&self) -> BucketIdentity {
+        self.app.check_bucket(self.policy(), CheckOptions::default()).await.unwrap()
     }
 
     /// The use cases of another process on the same database and store.

@@ -1,7 +1,12 @@
 use chrono::Datelike as _;
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _};
+use upload_coordinator::db::reconcile::marker::MarkerPlace;
 use upload_coordinator::db::{Db, DbError, Schema};
+use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::ids::SystemIds;
+use upload_coordinator::domain::marker::Remembered;
+use upload_coordinator::domain::{Clock as _, IdSource as _};
 
 use crate::support::database::TestDatabase;
 
@@ -136,4 +141,37 @@ async fn findings_of_many_runs_become_one_row_for_each_object_and_kind() {
     assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 3);
     db.migrate_up().await.unwrap();
     raw.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
+    let database = TestDatabase::create().await;
+    let db = database.migrated().await;
+    down_before(&db, "m20261130_000021").await;
+    let written = "'2026-01-01 00:00:00+00:00'";
+    let insert = format!("INSERT INTO markers VALUES ('b', 'p/', {written})");
+    database.execute(&insert).await;
+    db.migrate_up().await.unwrap();
+    let (bucket, prefix) = ("b", "p/");
+    let place = MarkerPlace { store: "s", bucket, prefix };
+    let found = db.markers().find(place, |store| !store.is_empty()).await.unwrap();
+    let before = Remembered { written: true, ..Remembered::default() };
+    assert_eq!(found, Some((String::new(), before)));
+    // Two stores of the newer version become one record of the older.
+    db.markers().record_written(place, SystemClock.now()).await.unwrap();
+    db.markers()
+        .begin_first(MarkerPlace { prefix: "q/", ..place }, SystemIds.uuid())
+        .await
+        .unwrap();
+    down_before(&db, "m20261130_000021").await;
+    let rows = "INSERT INTO markers SELECT 'copy of ' || bucket, prefix, written_at FROM markers";
+    database.execute(rows).await;
+    db.migrate_up().await.unwrap();
+    for (bucket, prefix, is_known) in
+        [("b", "p/", true), ("copy of b", "p/", true), ("b", "q/", false)]
+    {
+        let place = MarkerPlace { store: "s", bucket, prefix };
+        let found = db.markers().find(place, |_| false).await.unwrap();
+        assert_eq!(found.is_some(), is_known, "{bucket} {prefix}");
+    }
 }

@@ -1,8 +1,10 @@
 //! The use cases on a real database.
 
 mod aborts;
+mod bucket_identity;
 mod cancelling;
 mod contention;
+mod copies;
 mod creating;
 mod findings;
 mod lists;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use serde::Serialize;
+use tokio::time::timeout;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::app::readiness::Checks;
 use crate::http::HttpState;
 use crate::http::extract::Json;
@@ -21,9 +23,23 @@ use crate::storage::Capabilities;
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 const OK: &str = "ok";
+const DEGRADED: &str = "degraded";
+
+/// The age at which the markers of the buckets are read again.
+const MARKER_AGE: Duration = Duration::from_secs(5);
+
+/// How long reading the markers may take. Load balancers wait for a few seconds.
+const MARKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The results of all checks.
+pub struct Checked {
+    checks: Checks,
+    /// Why buckets are not trusted, by `marker.<policy>`.
+    distrusted: BTreeMap<String, &'static str>,
+}
 
 /// The last result, shared by all server threads.
-pub struct Latest(SingleFlight<Arc<Checks>>);
+pub struct Latest(SingleFlight<Arc<Checked>>);
 
 impl Default for Latest {
     fn default() -> Self {
@@ -33,14 +49,21 @@ impl Default for Latest {
 
 /// The state of everything that requests depend on.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"ready": true,
+#[schema(example = json!({"ready": true, "status": "ok",
     "checks": {"bucket.default": "ok", "database": "ok", "migrations": "ok"},
     "capabilities": {"default": {"write_once": true, "list_order": true, "start_after": true}}}))]
 pub struct Readiness {
-    /// Whether every check is `ok`.
+    /// Whether requests can be served.
     ready: bool,
-    /// `ok` or a short description of the failure, for `database`, `migrations` and a
-    /// `bucket.<store>` for each store.
+    /// `ok`, or `degraded` if uploads work but a bucket is not known to be this service's.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+    /// Why it is degraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// `ok` or a short description of the failure, for `database`, `migrations`, a
+    /// `bucket.<store>` for each store, and a `marker.<policy>` for each policy whose bucket is not
+    /// known to be this service's.
     checks: BTreeMap<String, &'static str>,
     /// What each store enforces, as probed at the start. If `storage.<name>.probe` is off, this is
     /// an assumption.
@@ -53,6 +76,8 @@ pub struct Readiness {
 /// Checks the database, its migrations and each bucket, at the same time and with a timeout.
 /// Requests within about a second get the same result. The log has the details of a failure.
 /// During `server.drain_delay`, before a shutdown, the only check is `shutdown`.
+/// The status is `degraded` if a bucket is not known to be this service's: then nothing is deleted
+/// there, and it may accept no new uploads.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
 pub async fn handle(
@@ -65,21 +90,37 @@ pub async fn handle(
             .with("checks", serde_json::json!({"shutdown": "in progress"})));
     }
     let app = Arc::clone(&state.app);
-    let check = || async move { Arc::new(app.check_readiness().await) }.in_current_span();
-    let checks = latest.0.get(check).await;
-    let checks = checks.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks failed"))?;
+    let check = || async move { Arc::new(check(&app).await) }.in_current_span();
+    let checked = latest.0.get(check).await;
+    let checked = checked.ok_or_else(|| ApiError::saying(Code::NotReady, "The checks failed"))?;
+    let Checked { checks, distrusted } = &*checked;
     let text = |result: &Result<(), &'static str>| result.err().unwrap_or(OK);
     let failed: Vec<_> = checks.iter().filter(|(_, result)| result.is_err()).collect();
     let views = checks.iter().map(|(name, result)| (name.clone(), text(result)));
-    let views: BTreeMap<_, _> = views.collect();
+    let mut views: BTreeMap<_, _> = views.collect();
+    views.extend(distrusted.iter().map(|(name, problem)| (name.clone(), *problem)));
     if failed.is_empty() {
         let stores = state.app.stores.iter();
         let capabilities =
             stores.map(|(name, store)| (name.clone(), Arc::clone(&store.capabilities))).collect();
-        return Ok(Json(Readiness { ready: true, checks: views, capabilities }));
+        let reasons = distrusted.iter().map(|(name, problem)| format!("{name}: {problem}"));
+        let reason = (!distrusted.is_empty()).then(|| reasons.collect::<Vec<_>>().join("; "));
+        let status = if reason.is_some() { DEGRADED } else { OK };
+        return Ok(Json(Readiness { ready: true, status, reason, checks: views, capabilities }));
     }
     let names: Vec<_> = failed.into_iter().map(|(name, _)| name.as_str()).collect();
     Err(ApiError::saying(Code::NotReady, format!("Failed checks: {}", names.join(", ")))
         .with("ready", false)
         .with("checks", serde_json::json!(views)))
+}
+
+async fn check(app: &App) -> Checked {
+    let markers = async {
+        // A store that does not respond fails its own check.
+        if let Ok(Err(error)) = timeout(MARKER_TIMEOUT, app.refresh_buckets(MARKER_AGE)).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a marker was not read");
+        }
+    };
+    let (checks, ()) = tokio::join!(app.check_readiness(), markers);
+    Checked { checks, distrusted: app.distrusted_buckets() }
 }

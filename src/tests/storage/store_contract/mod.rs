@@ -58,6 +58,7 @@ contract! {
             many_objects_are_deleted_at_once,
             a_version_is_told_by_its_id_and_deleted_with_its_object,
             a_conditional_put_never_overwrites,
+            a_put_on_a_condition_never_replaces_another_object,
             of_racing_creations_one_wins,
             a_wrong_checksum_changes_nothing,
             a_checksum_is_told_by_head_where_the_store_keeps_it,

@@ -137,6 +137,27 @@ pub async fn a_conditional_put_never_overwrites(on: &Subject) {
     assert_eq!(on.bytes(&key).await.unwrap(), if refused { "one" } else { "two" });
 }
 
+pub async fn a_put_on_a_condition_never_replaces_another_object(on: &Subject) {
+    let key = on.key("object");
+    let first = on.put(&key, b"one").await.etag;
+    let on_etag = |etag: &str| PutOptions { if_match: Some(etag.into()), ..PutOptions::default() };
+    let second = on.objects().put(&key, Bytes::from_static(b"two"), &on_etag(&first)).await;
+    match second {
+        Ok(_) => assert_eq!(on.bytes(&key).await.unwrap(), "two"),
+        // The store lacks the condition, and says so.
+        Err(StoreError::Refused { .. }) => return,
+        Err(error) => panic!("{error:?}"),
+    }
+    let stale = on.objects().put(&key, Bytes::from_static(b"three"), &on_etag(&first)).await;
+    let refused = matches!(stale, Err(StoreError::PreconditionFailed));
+    let must = matches!(on.kind, Kind::Memory | Kind::Embedded | Kind::Minio);
+    assert!(refused || (stale.is_ok() && !must), "{stale:?}");
+    assert_eq!(on.bytes(&key).await.unwrap(), if refused { "two" } else { "three" });
+    let gone = on.key("nothing");
+    let absent = on.objects().put(&gone, Bytes::from_static(b"x"), &on_etag(&first)).await;
+    assert!(!must || matches!(absent, Err(StoreError::PreconditionFailed)), "{absent:?}");
+}
+
 pub async fn of_racing_creations_one_wins(on: &Subject) {
     if !on.capabilities().write_once {
         return;

@@ -1,0 +1,113 @@
+//! Laps of markers: what a database remembers of each marker that it wrote, where the database
+//! lives, and the id that it had before it was reissued. Markers are kept by store, because two
+//! stores may have buckets of one name.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[derive(DeriveIden)]
+enum Instance {
+    Table,
+    Home,
+    FormerUuid,
+}
+
+#[derive(DeriveIden)]
+enum Markers {
+    Table,
+    Store,
+    Bucket,
+    Prefix,
+    WrittenAt,
+    Lap,
+    NextLap,
+    LapAt,
+    MovedAt,
+    ContestedAt,
+}
+
+/// The table with the rows of the other version, until it takes the other's name.
+#[derive(DeriveIden)]
+enum NewMarkers {
+    Table,
+}
+
+async fn replace(
+    manager: &SchemaManager<'_>,
+    table: TableCreateStatement,
+    copy: &str,
+) -> Result<(), DbErr> {
+    manager.create_table(table).await?;
+    manager.get_connection().execute_unprepared(copy).await?;
+    manager.drop_table(Table::drop().table(Markers::Table).to_owned()).await?;
+    let rename = Table::rename().table(NewMarkers::Table, Markers::Table).to_owned();
+    manager.rename_table(rename).await
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // One column a statement, which SQLite requires.
+        for column in [
+            // Where the database lives. A copy of it lives elsewhere.
+            ColumnDef::new(Instance::Home).text().take(),
+            // The id before `instance reissue`.
+            ColumnDef::new(Instance::FormerUuid).uuid().take(),
+        ] {
+            let mut column = column;
+            let alter = Table::alter().table(Instance::Table).add_column(&mut column).to_owned();
+            manager.alter_table(alter).await?;
+        }
+        let markers = Table::create()
+            .table(NewMarkers::Table)
+            // Empty: recorded by a version that did not keep the store.
+            .col(ColumnDef::new(Markers::Store).text().not_null())
+            .col(ColumnDef::new(Markers::Bucket).text().not_null())
+            .col(ColumnDef::new(Markers::Prefix).text().not_null())
+            // NULL: the first marker may not be written yet.
+            .col(ColumnDef::new(Markers::WrittenAt).timestamp_with_time_zone())
+            // The lap in the marker.
+            .col(ColumnDef::new(Markers::Lap).uuid())
+            // The lap that a process is writing.
+            .col(ColumnDef::new(Markers::NextLap).uuid())
+            .col(ColumnDef::new(Markers::LapAt).timestamp_with_time_zone())
+            // Set until a lap that was written after the database moved has lasted.
+            .col(ColumnDef::new(Markers::MovedAt).timestamp_with_time_zone())
+            // When another database with the same id was noticed.
+            .col(ColumnDef::new(Markers::ContestedAt).timestamp_with_time_zone())
+            .primary_key(
+                Index::create()
+                    .name("pk_markers_store")
+                    .col(Markers::Store)
+                    .col(Markers::Bucket)
+                    .col(Markers::Prefix),
+            )
+            .to_owned();
+        let copy = "INSERT INTO new_markers (store, bucket, prefix, written_at) \
+             SELECT '', bucket, prefix, written_at FROM markers";
+        replace(manager, markers, copy).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let markers = Table::create()
+            .table(NewMarkers::Table)
+            .col(ColumnDef::new(Markers::Bucket).text().not_null())
+            .col(ColumnDef::new(Markers::Prefix).text().not_null())
+            .col(ColumnDef::new(Markers::WrittenAt).timestamp_with_time_zone().not_null())
+            .primary_key(
+                Index::create().name("pk_markers_bucket").col(Markers::Bucket).col(Markers::Prefix),
+            )
+            .to_owned();
+        let copy = "INSERT INTO new_markers (bucket, prefix, written_at) \
+             SELECT bucket, prefix, min(written_at) FROM markers \
+             WHERE written_at IS NOT NULL GROUP BY bucket, prefix";
+        replace(manager, markers, copy).await?;
+        for column in [Instance::Home, Instance::FormerUuid] {
+            let alter = Table::alter().table(Instance::Table).drop_column(column).to_owned();
+            manager.alter_table(alter).await?;
+        }
+        Ok(())
+    }
+}

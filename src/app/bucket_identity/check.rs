@@ -1,0 +1,302 @@
+//! Reads one marker, compares it with what the database remembers, and maintains it.
+//!
+//! - The next lap is committed before it is written, so the marker's lap is always one that the
+//!   database knows. A process that finds a committed lap unwritten writes the same lap: a write
+//!   that was lost, or that two processes do, has no effect of its own.
+//! - The marker is read before the database. If they differ, both are read again, and only an
+//!   unchanged marker counts: another process may have replaced the lap in between.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::CheckOptions;
+use crate::app::{App, AppError, MAX_TRIES, Result};
+use crate::db::reconcile::marker::{Instance, MarkerPlace};
+use crate::domain::marker::{BucketIdentity, Lap, Marker, Mismatch, Remembered};
+use crate::domain::{Policy, Timestamp};
+use crate::storage::{PutOptions, Store, StoreError};
+
+/// A longer object is no marker.
+const MAX_MARKER_LEN: u64 = 256;
+
+/// How long a write of a marker may take. A write that ends much later could bring back a lap
+/// that was replaced, on a store that ignores `If-Match`.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A marker object as it was read.
+pub(super) struct Found {
+    pub(super) etag: String,
+    /// `None` if it can't be read.
+    pub(super) marker: Option<Marker>,
+}
+
+/// The check of one policy's marker.
+#[derive(Clone, Copy)]
+pub(super) struct MarkerCheck<'a> {
+    pub(super) app: &'a App,
+    pub(super) policy: &'a Policy,
+    pub(super) store: &'a Store,
+    pub(super) options: CheckOptions,
+}
+
+impl MarkerCheck<'_> {
+    pub(super) async fn run(self) -> Result<BucketIdentity> {
+        // The ETag of the marker that the database did not know, or `None` if it was missing.
+        let mut doubted: Option<Option<String>> = None;
+        for _ in 0..MAX_TRIES {
+            let found = self.read().await?;
+            let (instance, now) = (self.instance().await?, self.app.database_now());
+            let remembered = self.remembered(now, &instance).await?;
+            let etag = found.as_ref().map(|found| found.etag.clone());
+            let is_doubted = doubted.as_ref() == Some(&etag);
+            let Some(found) = found else {
+                if self.is_first(&remembered).await? {
+                    if self.options.dry_run {
+                        return Ok(BucketIdentity::Match);
+                    }
+                    self.write_first(&instance, &remembered).await?;
+                } else if is_doubted {
+                    return Ok(BucketIdentity::Mismatch(Mismatch::Missing));
+                } else {
+                    doubted = Some(None);
+                }
+                continue;
+            };
+            let Some(marker) = found.marker.filter(|marker| marker.instance == instance.id) else {
+                let other = found.marker.map(|marker| marker.instance);
+                return Ok(BucketIdentity::Mismatch(Mismatch::Foreign(other)));
+            };
+            if marker.contested || remembered.contested {
+                if !remembered.contested && !self.options.dry_run {
+                    self.app.db.markers().contest(self.place(), now).await?;
+                }
+                return Ok(BucketIdentity::Mismatch(Mismatch::Contested));
+            }
+            if remembered.knows(marker.lap) {
+                return self.maintain(&marker, &found.etag, remembered, now).await;
+            }
+            if !is_doubted {
+                doubted = Some(etag);
+            } else if self.options.dry_run {
+                return Ok(BucketIdentity::Mismatch(Mismatch::Contested));
+            } else {
+                // The other database must notice too. Read again: it may have written meanwhile.
+                let contested = Marker { contested: true, ..marker };
+                accept_race(self.put(&contested, Some(&found.etag)).await)?;
+            }
+        }
+        Err(AppError::Contended)
+    }
+
+    pub(super) fn place(&self) -> MarkerPlace<'_> {
+        MarkerPlace {
+            store: &self.store.name,
+            bucket: &self.store.bucket,
+            prefix: self.policy.prefix.as_str(),
+        }
+    }
+
+    /// The marker object, if it exists.
+    pub(super) async fn read(&self) -> Result<Option<Found>> {
+        let (objects, key) = (&self.store.objects, self.policy.prefix.marker());
+        for _ in 0..MAX_TRIES {
+            let Some(meta) = objects.head(&key).await? else { return Ok(None) };
+            let etag = meta.etag;
+            if meta.size > MAX_MARKER_LEN {
+                return Ok(Some(Found { etag, marker: None }));
+            }
+            let bytes = match objects.read(&key, 0..MAX_MARKER_LEN, &etag).await {
+                Ok(bytes) => bytes,
+                // Replaced between HEAD and GET.
+                Err(StoreError::PreconditionFailed) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // Half a marker would look like another database's.
+            if bytes.len() as u64 != meta.size {
+                let what = format!("{} of {} bytes of a marker", bytes.len(), meta.size);
+                return Err(StoreError::Protocol(what).into());
+            }
+            let marker = std::str::from_utf8(&bytes).ok().and_then(Marker::parse);
+            return Ok(Some(Found { etag, marker }));
+        }
+        Err(AppError::Contended)
+    }
+
+    /// This database's identity. Records where the database is, and that it moved.
+    pub(super) async fn instance(&self) -> Result<Instance> {
+        let markers = self.app.db.markers();
+        let instance = markers.instance(self.app.ids.uuid()).await?;
+        if let Some(home) = markers.home().await
+            && instance.home.as_deref() != Some(home)
+            && !self.options.dry_run
+        {
+            let before = instance.home.as_deref();
+            let recorded = markers.set_home(before, home, self.app.database_now()).await?;
+            if recorded && before.is_some() {
+                tracing::warn!(instance = %instance.id,
+                    "the database was moved or copied since it was used last");
+            }
+        }
+        Ok(instance)
+    }
+
+    async fn remembered(&self, now: Timestamp, instance: &Instance) -> Result<Remembered> {
+        let markers = self.app.db.markers();
+        let is_configured =
+            |store: &str| self.app.policies.values().any(|policy| policy.store == store);
+        let Some((store, mut remembered)) = markers.find(self.place(), is_configured).await? else {
+            return Ok(Remembered::default());
+        };
+        if self.options.dry_run {
+            // Not recorded.
+            let home = markers.home().await;
+            let moved =
+                instance.home.is_some() && home.is_some() && instance.home.as_deref() != home;
+            remembered.moved_at = remembered.moved_at.or(moved.then_some(now));
+        } else if store != self.store.name {
+            markers.rename_store(self.place(), &store).await?;
+        }
+        Ok(remembered)
+    }
+
+    /// Whether a missing marker may be written. If this database wrote one before, or saw
+    /// objects under this policy, the marker is lost or this is another bucket.
+    async fn is_first(&self, remembered: &Remembered) -> Result<bool> {
+        if self.options.adopt {
+            return Ok(true);
+        }
+        if remembered.written || remembered.contested {
+            return Ok(false);
+        }
+        // The first marker is on its way.
+        if remembered.next.is_some() {
+            return Ok(true);
+        }
+        Ok(!self.app.db.scan().has_seen_objects(&self.policy.name).await?)
+    }
+
+    async fn write_first(&self, instance: &Instance, remembered: &Remembered) -> Result<()> {
+        let (markers, place, new) = (self.app.db.markers(), self.place(), self.app.ids.uuid());
+        let lap = if remembered.written || remembered.contested {
+            markers.take(place, None, new).await?;
+            Some(new)
+        } else {
+            markers.begin_first(place, new).await?
+        };
+        let marker = Marker { instance: instance.id, lap, contested: false };
+        // If another process wrote one first, it is read and compared next.
+        if lap.is_some() { accept_race(self.put(&marker, None).await) } else { Ok(()) }
+    }
+
+    /// Maintains this database's own marker.
+    async fn maintain(
+        &self,
+        marker: &Marker,
+        etag: &str,
+        mut remembered: Remembered,
+        now: Timestamp,
+    ) -> Result<BucketIdentity> {
+        let (markers, place) = (self.app.db.markers(), self.place());
+        if !self.options.dry_run {
+            if let Some(lap) = marker.lap.filter(|lap| remembered.next == Some(*lap)) {
+                markers.confirm(place, lap, now).await?;
+                remembered = Remembered {
+                    written: true,
+                    lap: Some(lap),
+                    next: None,
+                    lap_at: Some(now),
+                    ..remembered
+                };
+            } else if !remembered.written {
+                markers.record_written(place, now).await?;
+            }
+            match (remembered.lap_due(now), remembered.moved_at) {
+                (Lap::Keep, _) => {}
+                (Lap::Settle, Some(moved_at)) => {
+                    markers.settle(place, moved_at).await?;
+                    remembered.moved_at = None;
+                }
+                (Lap::Replace | Lap::Settle, _) => {
+                    if self.replace(marker, etag, remembered.next, now).await? {
+                        remembered.lap_at = Some(now);
+                    }
+                }
+            }
+        }
+        Ok(match remembered.settles_at(now) {
+            Some(at) => BucketIdentity::Unsettled(at),
+            None => BucketIdentity::Match,
+        })
+    }
+
+    /// Replaces the marker's lap by the one that is committed as the next, or by a new one.
+    /// Returns whether this process did. If the store fails, a later check does it.
+    async fn replace(
+        &self,
+        marker: &Marker,
+        etag: &str,
+        next: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let markers = self.app.db.markers();
+        let lap = match next {
+            Some(lap) => lap,
+            None => {
+                let lap = self.app.ids.uuid();
+                if !markers.begin(self.place(), marker.lap, lap).await? {
+                    return Ok(false);
+                }
+                lap
+            }
+        };
+        match self.put(&Marker { lap: Some(lap), ..*marker }, Some(etag)).await {
+            Ok(()) => {
+                markers.confirm(self.place(), lap, now).await?;
+                Ok(true)
+            }
+            Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(false),
+            Err(error) => {
+                tracing::warn!(policy = %self.policy.name,
+                    error = &error as &dyn std::error::Error,
+                    "the marker's lap was not replaced; the next check tries again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Writes the marker. It must be the one with the ETag `replaces`, or not exist.
+    pub(super) async fn put(&self, marker: &Marker, replaces: Option<&str>) -> Result<()> {
+        let mut options = PutOptions {
+            content_type: Some("text/plain".to_owned()),
+            if_none_match: replaces.is_none(),
+            if_match: replaces.map(str::to_owned),
+            ..PutOptions::default()
+        };
+        let (objects, key) = (&self.store.objects, self.policy.prefix.marker());
+        let text = Bytes::from(marker.text());
+        let write = async {
+            match objects.put(&key, text.clone(), &options).await {
+                // The store lacks the condition.
+                Err(StoreError::Refused { .. }) if replaces.is_some() => {
+                    options.if_match = None;
+                    objects.put(&key, text, &options).await
+                }
+                written => written,
+            }
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+            Ok(written) => Ok(written.map(drop)?),
+            Err(elapsed) => Err(StoreError::Unavailable(elapsed.into()).into()),
+        }
+    }
+}
+
+/// Whoever was first, the marker is read again.
+fn accept_race(written: Result<()>) -> Result<()> {
+    match written {
+        Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(()),
+        written => written,
+    }
+}

@@ -1,0 +1,162 @@
+//! Whether a policy's bucket is the one that this database belongs to.
+//!
+//! An empty, restored or wrong bucket, a wrong, copied or older database, or two environments on
+//! one prefix all look like mass loss or mass orphans. The marker object below each prefix
+//! ([`crate::domain::marker`]) tells them apart. Unless the marker is this database's own, no
+//! absence is believed and nothing is deleted; by default no new uploads are accepted either.
+//!
+//! [`check`] reads and maintains one marker. `app::transitions` is the gate for absences, and
+//! reconciliation runs ask before they delete. [`instance`] is how an operator resolves a
+//! mismatch.
+
+mod check;
+pub mod instance;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{App, AppError, Result};
+use crate::domain::marker::BucketIdentity;
+use crate::domain::{Policy, PolicyName};
+use crate::telemetry::metrics as names;
+use check::MarkerCheck;
+
+/// How to check a bucket.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Write a lost marker again. Another database's marker is never replaced.
+    pub adopt: bool,
+    /// Write nothing, neither to the bucket nor to the database.
+    pub dry_run: bool,
+}
+
+/// What this process knows of its buckets, and what follows for new uploads.
+#[derive(Debug, Default)]
+pub struct BucketTrust {
+    /// Whether new uploads are refused under a policy whose bucket is not known to be this
+    /// database's.
+    pub require_marker: bool,
+    known: Mutex<BTreeMap<PolicyName, Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    identity: BucketIdentity,
+    checked: Instant,
+}
+
+impl BucketTrust {
+    /// Nothing is known yet.
+    pub fn new(require_marker: bool) -> Self {
+        Self { require_marker, known: Mutex::default() }
+    }
+
+    /// The result of the last check; `None` if there was none.
+    fn find(&self, policy: &PolicyName) -> Option<Known> {
+        self.lock().get(policy).cloned()
+    }
+
+    /// Records a result, and logs a change.
+    fn set(&self, policy: &PolicyName, identity: &BucketIdentity) {
+        let known = Known { identity: identity.clone(), checked: Instant::now() };
+        let before = self.lock().insert(policy.clone(), known).map(|known| known.identity);
+        let trusted = *identity == BucketIdentity::Match;
+        metrics::gauge!(names::MARKER_TRUSTED, "policy" => policy.as_str().to_owned())
+            .set(if trusted { 1.0 } else { 0.0 });
+        if before.as_ref() == Some(identity) {
+            return;
+        }
+        match identity {
+            BucketIdentity::Match if before.is_none() => {}
+            BucketIdentity::Match => tracing::info!(%policy, "the bucket is trusted again"),
+            BucketIdentity::Unsettled(_) => tracing::warn!(%policy, why = %identity,
+                "nothing is deleted for now"),
+            BucketIdentity::Mismatch(_) => tracing::error!(%policy, why = %identity,
+                "no absence is believed and nothing is deleted until this is resolved"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PolicyName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl App {
+    /// Checks whether a policy's bucket is this database's. Writes the marker if this database
+    /// never wrote one, and replaces its lap if that is due.
+    ///
+    /// # Errors
+    /// If the store or the database fails, or if the marker changes all the time.
+    pub async fn check_bucket(
+        &self,
+        policy: &Policy,
+        options: CheckOptions,
+    ) -> Result<BucketIdentity> {
+        let store = self.store_of(policy)?;
+        let check = MarkerCheck { app: self, policy, store, options };
+        // The future is large and runs are deep: on the heap.
+        let identity = Box::pin(check.run()).await?;
+        if !options.dry_run {
+            self.buckets.set(&policy.name, &identity);
+        }
+        Ok(identity)
+    }
+
+    /// Checks the bucket of every policy, before the first upload is created. A mismatch is
+    /// logged, and the service may start.
+    ///
+    /// # Errors
+    /// If a store or the database fails.
+    pub async fn check_buckets(&self) -> Result<()> {
+        for policy in self.policies.values() {
+            self.check_bucket(policy, CheckOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks the buckets again whose last check is older than `max_age`.
+    ///
+    /// # Errors
+    /// The first error of a store or the database. The other buckets are checked nevertheless.
+    pub async fn refresh_buckets(&self, max_age: Duration) -> Result<()> {
+        let mut result = Ok(());
+        for policy in self.policies.values() {
+            let known = self.buckets.find(&policy.name);
+            if known.is_some_and(|known| known.checked.elapsed() < max_age) {
+                continue;
+            }
+            let checked = self.check_bucket(policy, CheckOptions::default()).await;
+            result = result.and(checked.map(drop));
+        }
+        result
+    }
+
+    /// Why buckets are not trusted, by `marker.<policy>`, as short descriptions.
+    pub fn distrusted_buckets(&self) -> BTreeMap<String, &'static str> {
+        let known = self.buckets.lock();
+        let problems = known
+            .iter()
+            .filter_map(|(policy, known)| Some((policy, known.identity.problem()?)))
+            .map(|(policy, problem)| (format!("marker.{policy}"), problem));
+        problems.collect()
+    }
+
+    /// Refuses a new upload if its bucket is not known to be this database's. No request is
+    /// sent: the last check decides.
+    pub(super) fn require_bucket(&self, policy: &Policy) -> Result<()> {
+        let known = self.buckets.find(&policy.name).filter(|_| self.buckets.require_marker);
+        match known {
+            Some(known) if !known.identity.accepts_uploads() => {
+                Err(AppError::BucketMismatch(policy.name.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the last check of a policy's bucket leaves a doubt. A process that has not
+    /// checked it has none.
+    pub(super) fn doubts_bucket(&self, policy: &PolicyName) -> bool {
+        self.buckets.find(policy).is_some_and(|known| known.identity != BucketIdentity::Match)
+    }
+}

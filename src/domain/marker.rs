@@ -1,0 +1,246 @@
+//! The marker object of a prefix: its text, and what it means to the database that reads it.
+//!
+//! The marker names the database (`instance`) and carries a random *lap* that runs replace. A copy
+//! of a database has the same id, but the two soon write different laps: each sees a lap that it
+//! never wrote.
+
+use std::fmt;
+
+use chrono::TimeDelta;
+use uuid::Uuid;
+
+use super::clock::Timestamp;
+
+/// The last line of a contested marker.
+const CONTESTED: &str = "contested";
+
+/// How old a lap is when it is replaced: nearly the usual time between two runs.
+const REPLACE_AFTER: TimeDelta = TimeDelta::seconds(50);
+
+/// How long a lap must last after the database moved. Every process reads the marker more often
+/// than that, so another database with the same id has contested it by then.
+pub const SETTLE_AFTER: TimeDelta = TimeDelta::minutes(3);
+
+/// A marker's content. Its text has a line for each of: the instance, the lap, `contested`.
+/// Versions without laps wrote only the first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// The database that the prefix belongs to.
+    pub instance: Uuid,
+    /// Replaced from time to time.
+    pub lap: Option<Uuid>,
+    /// Whether a database found a lap that it had not written.
+    pub contested: bool,
+}
+
+impl Marker {
+    /// Parses a marker's text; `None` if it is no marker.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.trim().lines().map(str::trim);
+        let instance = lines.next()?.parse().ok()?;
+        let lap = match lines.next() {
+            Some(lap) => Some(lap.parse().ok()?),
+            None => None,
+        };
+        let contested = match lines.next() {
+            Some(CONTESTED) => true,
+            None => false,
+            Some(_) => return None,
+        };
+        lines.next().is_none().then_some(Self { instance, lap, contested })
+    }
+
+    /// The marker's text.
+    pub fn text(&self) -> String {
+        let Self { instance, lap, contested } = self;
+        // A contested marker always has three lines.
+        let lap = lap.or(contested.then(Uuid::nil)).map(|lap| format!("{lap}\n"));
+        let contested = if *contested { "contested\n" } else { "" };
+        format!("{instance}\n{}{contested}", lap.unwrap_or_default())
+    }
+}
+
+/// What a database remembers of the marker at one place.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Whether the marker was ever written. Otherwise the first one is on its way.
+    pub written: bool,
+    /// The lap in the marker.
+    pub lap: Option<Uuid>,
+    /// The lap that a process is writing. It is committed before it is written.
+    pub next: Option<Uuid>,
+    /// When the lap was written; `None` if that was before the database moved.
+    pub lap_at: Option<Timestamp>,
+    /// When the database moved, until a later lap has lasted for [`SETTLE_AFTER`].
+    pub moved_at: Option<Timestamp>,
+    /// Whether another database with the same id was noticed. An operator must say which of the
+    /// two is the original.
+    pub contested: bool,
+}
+
+/// What to do about the lap of a marker that is this database's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lap {
+    /// It is young enough, or was just written after the database moved.
+    Keep,
+    /// It is to be replaced.
+    Replace,
+    /// It has lasted: the database has no copy that is in use.
+    Settle,
+}
+
+impl Remembered {
+    /// Whether this database wrote this lap, or is writing it. Without a lap, the marker is from
+    /// a version without laps.
+    pub fn knows(&self, lap: Option<Uuid>) -> bool {
+        match lap {
+            Some(lap) => self.lap == Some(lap) || self.next == Some(lap),
+            None => self.lap.is_none(),
+        }
+    }
+
+    /// What to do about the lap.
+    pub fn lap_due(&self, now: Timestamp) -> Lap {
+        match self.lap_at {
+            Some(at) if self.lap.is_some() && self.next.is_none() => match self.moved_at {
+                Some(_) if now - at >= SETTLE_AFTER => Lap::Settle,
+                None if now - at >= REPLACE_AFTER => Lap::Replace,
+                _ => Lap::Keep,
+            },
+            _ => Lap::Replace,
+        }
+    }
+
+    /// When the database is settled, if it is not yet.
+    pub fn settles_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.moved_at.map(|_| self.lap_at.unwrap_or(now) + SETTLE_AFTER)
+    }
+}
+
+/// Whether a bucket belongs to this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketIdentity {
+    /// The bucket belongs to this database.
+    Match,
+    /// It seems so, but the database was moved or copied a moment ago. Uploads are accepted.
+    Unsettled(Timestamp),
+    /// It does not, or that is unknown.
+    Mismatch(Mismatch),
+}
+
+/// Why a bucket may belong to another database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The marker is gone, or this is another bucket.
+    Missing,
+    /// The marker of another database, if it can be read.
+    Foreign(Option<Uuid>),
+    /// Another database with the same id writes here.
+    Contested,
+}
+
+impl BucketIdentity {
+    /// A short description for the public; `None` if the bucket is this database's.
+    pub fn problem(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Match => return None,
+            Self::Unsettled(_) => "the database was moved or copied; nothing is deleted yet",
+            Self::Mismatch(Mismatch::Missing) => "the marker is missing",
+            Self::Mismatch(Mismatch::Foreign(_)) => "the marker belongs to another database",
+            Self::Mismatch(Mismatch::Contested) => {
+                "a copy of the database uses the same bucket, or this is an older copy"
+            }
+        })
+    }
+
+    /// Whether new uploads are accepted.
+    pub fn accepts_uploads(&self) -> bool {
+        !matches!(self, Self::Mismatch(_))
+    }
+}
+
+/// Why a bucket is not trusted, and what to do.
+impl fmt::Display for BucketIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Match => f.write_str("the marker is this database's own"),
+            Self::Unsettled(until) => write!(
+                f,
+                "the database was moved or copied: nothing is deleted and no absence is believed \
+                 before {}, so that the original can be noticed if it is still in use",
+                until.format("%FT%TZ")
+            ),
+            Self::Mismatch(Mismatch::Missing) => f.write_str(
+                "the marker is not in the bucket: is it the right bucket? \
+                 `reconcile --adopt-bucket` writes it again",
+            ),
+            Self::Mismatch(Mismatch::Foreign(instance)) => {
+                let instance = instance.map(|id| id.to_string());
+                write!(
+                    f,
+                    "the bucket's marker is of instance {}: two environments on one prefix, or \
+                     the wrong bucket or database",
+                    instance.as_deref().unwrap_or("unknown")
+                )
+            }
+            Self::Mismatch(Mismatch::Contested) => f.write_str(
+                "another database with the same id writes the marker: a copy of this database is \
+                 in use, or this is an older copy. Stop the copy or run `instance reissue` on it, \
+                 then run `instance reclaim` on the original",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::transition::tests::at;
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    #[test]
+    fn a_marker_survives_its_text_and_other_text_is_none() {
+        for lap in [None, Some(id(2))] {
+            for contested in [false, true] {
+                let marker = Marker { instance: id(1), lap, contested };
+                let read = Marker::parse(&marker.text()).unwrap();
+                assert_eq!((read.instance, read.contested), (id(1), contested));
+                assert_eq!(read.lap, lap.or(contested.then(Uuid::nil)));
+            }
+        }
+        let one = id(1);
+        assert_eq!(Marker::parse(&one.to_string()).unwrap().lap, None, "as 0.1 wrote it");
+        for text in ["", "x", "contested", &format!("{one}\nx"), &format!("{one}\n{one}\nx")] {
+            assert_eq!(Marker::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Marker::parse(&format!("{one}\n{one}\ncontested\nx")), None);
+    }
+
+    #[test]
+    fn a_lap_is_known_if_it_was_written_or_is_being_written() {
+        let known = Remembered { lap: Some(id(1)), next: Some(id(2)), ..Remembered::default() };
+        assert!(known.knows(Some(id(1))) && known.knows(Some(id(2))));
+        assert!(!known.knows(Some(id(3))) && !known.knows(None));
+        let before_laps = Remembered { written: true, ..Remembered::default() };
+        assert!(before_laps.knows(None) && !before_laps.knows(Some(id(1))));
+    }
+
+    #[test]
+    fn a_lap_is_replaced_when_it_is_old_and_at_once_after_a_move() {
+        let lap_at = Some(at(0));
+        let fresh = Remembered { written: true, lap: Some(id(1)), lap_at, ..Default::default() };
+        assert_eq!(fresh.lap_due(at(0)), Lap::Keep);
+        assert_eq!(fresh.lap_due(at(1)), Lap::Replace);
+        let pending = Remembered { next: Some(id(2)), ..fresh.clone() };
+        assert_eq!(pending.lap_due(at(0)), Lap::Replace);
+        let moved = Remembered { moved_at: Some(at(1)), lap_at: None, ..fresh };
+        assert_eq!(moved.lap_due(at(1)), Lap::Replace);
+        assert_eq!(moved.settles_at(at(5)), Some(at(8)));
+        let written = Remembered { lap_at: Some(at(1)), ..moved };
+        assert_eq!([2, 3].map(|n| written.lap_due(at(n))), [Lap::Keep; 2]);
+        assert_eq!((written.lap_due(at(4)), written.settles_at(at(2))), (Lap::Settle, Some(at(4))));
+    }
+}

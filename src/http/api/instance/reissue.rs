@@ -1,0 +1,23 @@
+//! `POST /api/admin/instance/reissue`
+
+use actix_web::web::Data;
+
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Json};
+use crate::http::problem::ApiError;
+use crate::http::views::InstanceView;
+
+/// Give this database a new id
+///
+/// For the copy of a database whose original is still in use. No marker is written, because each
+/// may be the original's: a policy is trusted again when its configuration names a bucket or a
+/// prefix of its own, or when its marker is reclaimed.
+#[utoipa::path(post, path = "/api/admin/instance/reissue", operation_id = "reissue_instance",
+    tag = "admin",
+    responses((status = 200, description = "The new identity", body = InstanceView)))]
+pub async fn handle(
+    _caller: Caller,
+    state: Data<HttpState>,
+) -> Result<Json<InstanceView>, ApiError> {
+    Ok(Json(state.app.reissue_instance().await?.into()))
+}

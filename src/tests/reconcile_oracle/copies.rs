@@ -1,0 +1,286 @@
+//! Seeded worlds with operators: databases that are copied and restored, buckets that are restored
+//! or taken away, markers that vanish. A wrong end is an object that is deleted, or an upload that
+//! is ended, although nobody who may decide so did.
+//!
+//! `TEST_LONG=1` runs 2,000 worlds, `TEST_COPY_SEEDS` so many; `TEST_SEED=7` runs that one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use upload_coordinator::app::bucket_identity::CheckOptions;
+use upload_coordinator::domain::marker::BucketIdentity;
+use upload_coordinator::domain::run::{Mode, RunStatus};
+use upload_coordinator::domain::{Status, UploadId};
+use upload_coordinator::storage::ObjectStore as _;
+use upload_coordinator::storage::memory::Operation;
+
+use super::{attempt, seeds};
+use crate::support::mp3;
+use crate::support::world::World;
+
+const MARKER: &str = "tracks/.instance";
+
+#[test]
+fn nothing_wanted_is_deleted_or_ended_by_copies_restores_and_lost_markers() {
+    let queue = Mutex::new(seeds("TEST_COPY_SEEDS", 200, 2000));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(seed) = queue.lock().unwrap().pop() else { break };
+                    attempt(seed, live(seed));
+                }
+            });
+        }
+    });
+}
+
+/// A service: the original, or a copy of it.
+struct Side {
+    world: World,
+    /// Whether it is in use. The original is out of use while a restored state stands in for it.
+    is_up: bool,
+    /// The uploads that its callers ended.
+    ended: BTreeSet<UploadId>,
+}
+
+struct Story {
+    sides: Vec<Side>,
+    /// The side that may decide about the bucket: the original, or what was restored in its
+    /// place.
+    owner: usize,
+    /// Uploads that have bytes, and their keys.
+    stored: BTreeMap<UploadId, String>,
+    /// The keys that the world outside took away.
+    lost: BTreeSet<String>,
+    /// An older state of the marker.
+    older_marker: Option<Bytes>,
+    rng: StdRng,
+}
+
+async fn live(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let world = World::in_file(|_| {}).await;
+    let side = Side { world, is_up: true, ended: BTreeSet::new() };
+    let acts = rng.random_range(14..26);
+    let mut story = Story {
+        sides: vec![side],
+        owner: 0,
+        stored: BTreeMap::new(),
+        lost: BTreeSet::new(),
+        older_marker: None,
+        rng,
+    };
+    for often in [1.0, 0.8, 0.8] {
+        story.upload(0, often).await;
+    }
+    for _ in 0..acts {
+        story.act().await;
+        story.check().await;
+    }
+    story.resolve().await;
+}
+
+impl Story {
+    async fn act(&mut self) {
+        let up: Vec<usize> = (0..self.sides.len()).filter(|n| self.sides[*n].is_up).collect();
+        let side = up[self.rng.random_range(0..up.len())];
+        match self.rng.random_range(0..14) {
+            0 | 1 => self.upload(side, 0.8).await,
+            2 | 3 => self.end_some(side).await,
+            4..=6 => self.run(side).await,
+            7 | 8 => {
+                let minutes = self.rng.random_range(1..8);
+                self.pass(minutes).await;
+            }
+            9 if self.sides.len() < 3 => self.copy().await,
+            10 if self.sides.len() < 3 => self.restore().await,
+            11 => self.marker_trouble().await,
+            12 => self.lose_one().await,
+            13 => self.bucket_trouble(side).await,
+            _ => self.run(side).await,
+        }
+    }
+
+    /// An upload that is sent, and then confirmed, with this probability each.
+    async fn upload(&mut self, side: usize, often: f64) {
+        let world = &self.sides[side].world;
+        let upload = world.upload().await;
+        let key = upload.key.to_string();
+        if self.rng.random_bool(often) {
+            world.put(&upload, mp3(900, 1)).await;
+            self.stored.insert(upload.id, key);
+            if self.rng.random_bool(often) {
+                world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
+            }
+        }
+    }
+
+    /// A caller of one side ends an upload that this side knows.
+    async fn end_some(&mut self, side: usize) {
+        let ids: Vec<UploadId> = self.stored.keys().copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[self.rng.random_range(0..ids.len())];
+        let Side { world, ended, .. } = &mut self.sides[side];
+        if world.app.delete_upload(&world.owner, id).await.is_ok() {
+            ended.insert(id);
+        }
+    }
+
+    async fn run(&mut self, side: usize) {
+        if self.rng.random_bool(0.15) {
+            self.sides[side].world.store.lose_next(Operation::Put, 1);
+        }
+        let mode = if self.rng.random_bool(0.5) { Mode::Audit } else { Mode::Incremental };
+        let before = self.keys();
+        self.sides[side].world.reconcile(mode).await;
+        self.sides[side].world.store.heal();
+        self.judge(side, &before);
+    }
+
+    /// Objects that went must have been ended by a caller of the side that may decide.
+    fn judge(&mut self, side: usize, before: &BTreeSet<String>) {
+        let after = self.keys();
+        for key in before.difference(&after).filter(|key| *key != MARKER) {
+            let id = self.stored.iter().find(|(_, stored)| *stored == key).map(|(id, _)| *id);
+            let id = id.unwrap_or_else(|| panic!("{key} was nobody's, and is gone"));
+            assert_eq!(side, self.owner, "a copy deleted {key}");
+            assert!(self.sides[side].ended.contains(&id), "{key} is gone, and nobody asked");
+            self.stored.remove(&id);
+        }
+    }
+
+    /// Time passes, and each service that is up checks its bucket each minute, as it does by
+    /// itself.
+    async fn pass(&mut self, minutes: i64) {
+        for _ in 0..minutes {
+            self.sides[0].world.pass(TimeDelta::minutes(1));
+            for side in self.sides.iter().filter(|side| side.is_up) {
+                side.world.identity().await;
+            }
+        }
+    }
+
+    /// A copy is put to use beside the others.
+    async fn copy(&mut self) {
+        let of = &self.sides[self.owner];
+        let side = Side { world: of.world.copy().await, is_up: true, ended: of.ended.clone() };
+        self.sides.push(side);
+    }
+
+    /// The database is lost, and an older state of it takes its place.
+    async fn restore(&mut self) {
+        let of = &self.sides[self.owner];
+        let older = Side { world: of.world.copy().await, is_up: true, ended: of.ended.clone() };
+        let owner = self.owner;
+        let minutes = self.rng.random_range(0..4);
+        self.run(owner).await;
+        self.pass(minutes).await;
+        self.run(owner).await;
+        self.sides[owner].is_up = false;
+        self.sides.push(older);
+        self.owner = self.sides.len() - 1;
+    }
+
+    /// The marker vanishes, or an older one comes back.
+    async fn marker_trouble(&mut self) {
+        let store = self.sides[0].world.store.clone();
+        let meta = store.head(MARKER).await.unwrap();
+        match (meta, self.older_marker.take()) {
+            (Some(meta), None) => {
+                let text = store.read(MARKER, 0..999, &meta.etag).await.unwrap();
+                self.older_marker = Some(text);
+                if self.rng.random_bool(0.5) {
+                    store.delete(MARKER).await.unwrap();
+                }
+            }
+            (_, Some(older)) => self.sides[0].world.put_key(MARKER, older).await,
+            (None, None) => {}
+        }
+    }
+
+    /// The world outside takes an object away.
+    async fn lose_one(&mut self) {
+        let Some((id, key)) = self.stored.iter().next().map(|(id, key)| (*id, key.clone())) else {
+            return;
+        };
+        self.sides[0].world.store.delete(&key).await.unwrap();
+        self.stored.remove(&id);
+        self.lost.insert(key);
+    }
+
+    /// The bucket is empty while a service runs, and comes back.
+    async fn bucket_trouble(&mut self, side: usize) {
+        let store = self.sides[0].world.store.clone();
+        let mut objects = Vec::new();
+        for key in store.keys() {
+            let meta = store.head(&key).await.unwrap().unwrap();
+            objects.push((key.clone(), store.read(&key, 0..9999, &meta.etag).await.unwrap()));
+            store.delete(&key).await.unwrap();
+        }
+        self.pass(1).await;
+        self.run(side).await;
+        for (key, bytes) in objects {
+            self.sides[0].world.put_key(&key, bytes).await;
+        }
+    }
+
+    fn keys(&self) -> BTreeSet<String> {
+        self.sides[0].world.store.keys().into_iter().collect()
+    }
+
+    /// No upload whose object is there was ended, on any side, unless its callers did.
+    async fn check(&self) {
+        let keys = self.keys();
+        for key in self.stored.values() {
+            assert!(keys.contains(key), "{key} is gone");
+        }
+        for side in &self.sides {
+            for (id, key) in &self.stored {
+                let row = side.world.app.db.uploads().find_any_owner(*id).await.unwrap();
+                let Some(row) = row.filter(|_| !side.ended.contains(id)) else { continue };
+                let status = row.status();
+                assert!(matches!(status, Status::Pending | Status::Uploaded), "{key}: {status:?}");
+            }
+        }
+    }
+
+    /// The operator puts all copies out of doubt. Then the original does its work, and the
+    /// copies do nothing.
+    async fn resolve(&mut self) {
+        for (n, side) in self.sides.iter().enumerate() {
+            if n != self.owner && side.is_up {
+                side.world.app.reissue_instance().await.unwrap();
+            }
+        }
+        let owner = self.owner;
+        let original = &self.sides[owner].world;
+        if original.store.head(MARKER).await.unwrap().is_none() {
+            let adopt = CheckOptions { adopt: true, ..CheckOptions::default() };
+            original.app.check_bucket(original.policy(), adopt).await.unwrap();
+        }
+        original.app.reclaim_markers(None).await.unwrap();
+        assert_eq!(original.identity().await, BucketIdentity::Match);
+        self.pass(5).await;
+        for n in (0..self.sides.len()).filter(|n| self.sides[*n].is_up).collect::<Vec<_>>() {
+            let before = self.keys();
+            let run = self.sides[n].world.reconcile(Mode::Audit).await;
+            self.judge(n, &before);
+            if n == owner {
+                assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
+            } else {
+                assert_eq!(run.counters.deleted, 0);
+            }
+        }
+        self.check().await;
+        let ended = &self.sides[owner].ended;
+        let left: Vec<_> = self.stored.keys().filter(|id| ended.contains(id)).collect();
+        assert!(left.is_empty(), "{left:?} were ended and are still there");
+    }
+}

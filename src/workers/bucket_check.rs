@@ -1,0 +1,47 @@
+//! Checks now and then whether the buckets are this database's, for processes whose runs do not,
+//! and how far the database's clock is from this process's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::runner::{Next, Running, Worker};
+use crate::app::{App, AppError};
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// Buckets that a run checked since then are skipped. With the interval it is less than the time
+/// that a moved database waits for its original to notice.
+const MAX_AGE: Duration = Duration::from_secs(45);
+
+/// The checks of one process.
+pub struct BucketCheck {
+    app: Arc<App>,
+}
+
+impl BucketCheck {
+    /// Starts the loop.
+    pub fn start(app: &Arc<App>) -> Running {
+        let running = Running::new();
+        running.spawn(Arc::new(Self { app: Arc::clone(app) }));
+        running
+    }
+}
+
+impl Worker for BucketCheck {
+    const NAME: &'static str = "bucket check";
+
+    async fn tick(&self, stop: &CancellationToken) -> Result<Next, AppError> {
+        let check = async {
+            self.app.measure_clock_offset().await?;
+            self.app.refresh_buckets(MAX_AGE).await
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(Next::Now),
+            checked = check => checked?,
+        }
+        Ok(Next::After(INTERVAL))
+    }
+}
