@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::App;
+use crate::storage::StoreError;
+use crate::storage::fault::Fault;
 use crate::telemetry::chain;
 
 /// The maximum duration of one check. Load balancers wait for a few seconds.
@@ -58,7 +60,8 @@ async fn check(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(check = name, error = chain(&*error), "not ready");
-            Err(description)
+            let fault = error.downcast_ref::<StoreError>().and_then(StoreError::fault);
+            Err(fault.map_or(description, Fault::sentence))
         }
         Err(_) => {
             tracing::warn!(check = name, timeout_s = TIMEOUT.as_secs(), "not ready: timeout");

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::TimeDelta;
 
 use super::{
     ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
@@ -34,6 +35,10 @@ impl MeteredStore {
     ) -> Result<T> {
         let begun = Instant::now();
         let answer = call.await;
+        if let Some(offset) = self.inner.clock_offset() {
+            metrics::gauge!(names::STORE_CLOCK_OFFSET, "store" => self.name.clone())
+                .set(offset.as_seconds_f64());
+        }
         let outcome = answer.as_ref().map_or_else(kind, |_| "ok");
         let store = || self.name.clone();
         metrics::counter!(names::STORE_CALLS,
@@ -54,6 +59,7 @@ fn kind(error: &StoreError) -> &'static str {
         StoreError::AccessDenied(_) => "access_denied",
         StoreError::Refused { .. } => "refused",
         StoreError::Unavailable(_) => "unavailable",
+        StoreError::Full(_) => "full",
         StoreError::Protocol(_) => "protocol",
         StoreError::Body(_) => "body",
     }
@@ -142,5 +148,9 @@ impl ObjectStore for MeteredStore {
 
     async fn create_bucket(&self) -> Result<()> {
         self.call("create_bucket", self.inner.create_bucket()).await
+    }
+
+    fn clock_offset(&self) -> Option<TimeDelta> {
+        self.inner.clock_offset()
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures_util::Stream;
 
 use crate::domain::checksum::{Algorithm, Checksum};
@@ -23,6 +24,7 @@ use crate::domain::reconcile::Listed;
 
 pub mod backend;
 pub mod capabilities;
+pub mod fault;
 pub mod memory;
 pub mod metered;
 pub mod probe;
@@ -65,19 +67,15 @@ pub enum StoreError {
     /// Down, slow or throttling, after the client's own retries. The caller can retry later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Source),
+    /// The store's disk is full.
+    #[error("the store is full")]
+    Full(#[source] Source),
     /// The response is invalid, for example a descending listing or a missing ETag.
     #[error("the store's answer breaks the protocol: {0}")]
     Protocol(String),
     /// The body stream of the request failed.
     #[error("the body ended early")]
     Body(#[source] Source),
-}
-
-impl StoreError {
-    /// Whether the same call may succeed later without a change by an operator.
-    pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
 }
 
 /// The cause of an error.
@@ -290,6 +288,11 @@ pub trait ObjectStore: Send + Sync {
 
     /// Creates the bucket if it does not exist.
     async fn create_bucket(&self) -> Result<()>;
+
+    /// The store's clock minus this machine's, by the newest response. `None` if unknown.
+    fn clock_offset(&self) -> Option<TimeDelta> {
+        None
+    }
 }
 
 /// A configured store: its bucket, its signer and its capabilities.

@@ -80,6 +80,8 @@ metrics! {
         ["store", "operation", "outcome"] "Calls to the object stores";
     STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"
         ["store", "operation"] "How long calls to the object stores took, retries included";
+    STORE_CLOCK_OFFSET = Gauge "upload_coordinator_store_clock_offset_seconds" ["store"]
+        "The store's clock minus this process's, by the newest response";
     DB_CONNECTIONS = Gauge "upload_coordinator_db_connections" ["pool", "state"]
         "Database connections of this process";
     DB_STATEMENTS = Counter "upload_coordinator_db_statements_total" ["outcome"]

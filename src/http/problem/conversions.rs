@@ -60,6 +60,7 @@ impl From<AppError> for ApiError {
                     StoreError::PreconditionFailed
                     | StoreError::NoSuchBucket
                     | StoreError::AccessDenied(_)
+                    | StoreError::Full(_)
                     | StoreError::Refused { .. }
                     | StoreError::Protocol(_)
                     | StoreError::Body(_) => Code::Store,

@@ -1,12 +1,32 @@
-//! The SDK's errors as [`StoreError`] kinds.
+//! The SDK's errors as [`StoreError`] kinds, with the cause in plain words.
 
 use std::error::Error;
+use std::io;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use chrono::TimeDelta;
 
+use super::clock;
+use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::storage::StoreError;
+use crate::storage::fault::{Explained, Fault};
+use crate::telemetry::{chain, redact_query};
+
+/// How much of a store's message is repeated, in characters.
+const MAX_MESSAGE: usize = 200;
+
+/// What a response shows besides its status and its body.
+#[derive(Debug, Default)]
+struct Response {
+    code: Option<String>,
+    message: Option<String>,
+    /// The region that the bucket is in, if the store tells.
+    region: Option<String>,
+    /// The store's time minus ours.
+    clock_offset: Option<TimeDelta>,
+}
 
 /// The kind that an error belongs to. A missing object has none: callers that expect one
 /// ask [`is_not_found`] first.
@@ -14,16 +34,25 @@ pub(super) fn store_error<E>(error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    let status = status(&error);
-    let code = error.code().map(str::to_owned);
-    match (&error, status) {
-        (SdkError::ServiceError(_), Some(status)) => by_code(status, code, Box::new(error)),
+    let raw = error.raw_response();
+    let header = |name| raw.and_then(|raw| raw.headers().get(name)).map(str::to_owned);
+    let response = Response {
+        code: error.code().map(str::to_owned),
+        message: error.message().map(str::to_owned),
+        region: header("x-amz-bucket-region"),
+        clock_offset: raw.and_then(clock::offset),
+    };
+    match (&error, status(&error)) {
+        (SdkError::ServiceError(_), Some(status)) => by_response(status, response),
         (SdkError::ResponseError(_), Some(status)) if status < 500 => no_s3_answer(status),
+        (SdkError::ResponseError(_), Some(status)) => {
+            let seen = format!("HTTP {status} that is no S3 answer");
+            StoreError::Unavailable(explained(Fault::ServerError, seen))
+        }
         (SdkError::ConstructionFailure(_), _) => {
             StoreError::Refused { code: "InvalidRequest".into(), source: Box::new(error) }
         }
-        _ if lacks_credentials(&error) => StoreError::AccessDenied(Box::new(error)),
-        _ => StoreError::Unavailable(Box::new(error)),
+        _ => not_sent(&error),
     }
 }
 
@@ -37,6 +66,82 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
 }
 
+fn explained(fault: Fault, seen: String) -> Box<dyn Error + Send + Sync> {
+    Box::new(Explained { fault, seen })
+}
+
+/// The cause that a response shows.
+fn fault(status: u16, response: &Response) -> Option<Fault> {
+    let skewed = response.clock_offset.is_some_and(|offset| offset.abs() >= MAX_CLOCK_SKEW);
+    Some(match (response.code.as_deref(), status) {
+        (Some("RequestTimeTooSkewed"), _) => Fault::ClockSkew,
+        (Some("InvalidAccessKeyId"), _) => Fault::UnknownKey,
+        (Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"), _) => {
+            Fault::ExpiredCredentials
+        }
+        (
+            Some(
+                "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "IllegalLocationConstraintException",
+            ),
+            _,
+        )
+        | (_, 301 | 307) => Fault::WrongRegion,
+        // A HEAD has no body, so no code either.
+        (None, 400) if response.region.is_some() => Fault::WrongRegion,
+        (Some("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded"), _) | (_, 507) => {
+            Fault::Full
+        }
+        // Some stores say only that access is denied.
+        (Some("SignatureDoesNotMatch" | "AccessDenied"), _) | (None, 401 | 403) if skewed => {
+            Fault::ClockSkew
+        }
+        (Some("SignatureDoesNotMatch"), _) => Fault::WrongSecret,
+        (Some("AccessDenied"), _) | (_, 401 | 403) => Fault::AccessDenied,
+        (
+            Some("SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "TooManyRequests"),
+            _,
+        )
+        | (_, 429) => Fault::Throttled,
+        (_, 500 | 502..=599) => Fault::ServerError,
+        _ => return None,
+    })
+}
+
+/// What was seen, in one line.
+fn seen(status: u16, response: &Response) -> String {
+    let mut text = format!("HTTP {status}");
+    if let Some(code) = &response.code {
+        text.push(' ');
+        text.push_str(code);
+    }
+    if let Some(region) = &response.region {
+        text.push_str(", the bucket is in ");
+        text.push_str(region);
+    }
+    if let Some(offset) = response.clock_offset.filter(|offset| offset.abs() >= MAX_CLOCK_SKEW) {
+        text.push_str(&format!(", the store's clock is {} s from ours", offset.num_seconds()));
+    }
+    text
+}
+
+fn by_response(status: u16, response: Response) -> StoreError {
+    let seen = seen(status, &response);
+    let source = match fault(status, &response) {
+        Some(fault) => explained(fault, seen),
+        None => match &response.message {
+            Some(message) => {
+                let message: String = message.chars().take(MAX_MESSAGE).collect();
+                format!("{seen}: {}", redact_query(&message)).into()
+            }
+            None => seen.into(),
+        },
+    };
+    by_code(status, response.code, source)
+}
+
 fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Sync>) -> StoreError {
     match (code.as_deref(), status) {
         (Some("NoSuchBucket"), _) => StoreError::NoSuchBucket,
@@ -44,6 +149,9 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
         // Two conditional writes met: the other one's object is there now, or will be.
         (Some("PreconditionFailed" | "ConditionalRequestConflict"), _) | (_, 412) => {
             StoreError::PreconditionFailed
+        }
+        (Some("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded"), _) | (_, 507) => {
+            StoreError::Full(source)
         }
         // Some stores answer these with 400.
         (
@@ -75,6 +183,48 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
 /// Most often a web page, of a proxy or of the store's console.
 fn no_s3_answer(status: u16) -> StoreError {
     StoreError::Protocol(format!("HTTP {status} that is no S3 answer; is the endpoint right?"))
+}
+
+/// A request that got no response.
+fn not_sent(error: &(dyn Error + 'static)) -> StoreError {
+    let text = redact_query(&chain(error)).into_owned();
+    if lacks_credentials(error) {
+        return StoreError::AccessDenied(explained(Fault::NoCredentials, text));
+    }
+    StoreError::Unavailable(match connection_fault(error, &text) {
+        Some(fault) => explained(fault, text),
+        None => text.into(),
+    })
+}
+
+/// The cause of a failed connection. The libraries below have no types for all of them, so the
+/// text decides where the kind of an I/O error does not.
+fn connection_fault(error: &(dyn Error + 'static), text: &str) -> Option<Fault> {
+    let text = text.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["dns error", "failed to lookup address"]) {
+        return Some(Fault::Dns);
+    }
+    if has(&["certificate", "corrupt message", "tls handshake", "fatal alert"]) {
+        return Some(Fault::Tls);
+    }
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return Some(Fault::ConnectionRefused),
+            Some(
+                io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable,
+            ) => return Some(Fault::Timeout),
+            _ => {}
+        }
+        cause = error.source();
+    }
+    if has(&["connection refused"]) {
+        return Some(Fault::ConnectionRefused);
+    }
+    has(&["timed out", "timeout"]).then_some(Fault::Timeout)
 }
 
 /// The SDK reports credentials that can't be had as a request that could not be sent.
@@ -121,8 +271,57 @@ mod tests {
             (400, None, "Refused"),
             (200, Some("InternalError"), "Unavailable"),
             (200, None, "Protocol"),
+            (507, None, "Full"),
+            (507, Some("XMinioStorageFull"), "Full"),
         ] {
             assert_eq!(kind(status, code), expected, "{status} {code:?}");
         }
+    }
+
+    fn response(code: Option<&str>, region: Option<&str>, offset: i64) -> Response {
+        Response {
+            code: code.map(str::to_owned),
+            message: None,
+            region: region.map(str::to_owned),
+            clock_offset: Some(TimeDelta::seconds(offset)),
+        }
+    }
+
+    #[test]
+    fn every_failure_has_its_cause() {
+        for (status, code, region, offset, expected) in [
+            (403, Some("InvalidAccessKeyId"), None, 0, Some(Fault::UnknownKey)),
+            (403, Some("SignatureDoesNotMatch"), None, 0, Some(Fault::WrongSecret)),
+            (403, Some("SignatureDoesNotMatch"), None, 3600, Some(Fault::ClockSkew)),
+            (403, Some("RequestTimeTooSkewed"), None, 0, Some(Fault::ClockSkew)),
+            (403, None, None, -3600, Some(Fault::ClockSkew)),
+            (403, Some("AccessDenied"), None, 1, Some(Fault::AccessDenied)),
+            (400, Some("ExpiredToken"), None, 0, Some(Fault::ExpiredCredentials)),
+            (400, Some("AuthorizationHeaderMalformed"), None, 0, Some(Fault::WrongRegion)),
+            (301, None, Some("eu-central-1"), 0, Some(Fault::WrongRegion)),
+            (400, None, Some("eu-central-1"), 0, Some(Fault::WrongRegion)),
+            (507, Some("XMinioStorageFull"), None, 0, Some(Fault::Full)),
+            (503, Some("SlowDown"), None, 0, Some(Fault::Throttled)),
+            (500, Some("InternalError"), None, 0, Some(Fault::ServerError)),
+            (400, Some("BadDigest"), None, 0, None),
+            (404, None, None, 0, None),
+        ] {
+            let found = fault(status, &response(code, region, offset));
+            assert_eq!(found, expected, "{status} {code:?} {region:?} {offset}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_was_seen_and_no_query() {
+        let error = by_response(301, response(None, Some("eu-central-1"), 0));
+        let text = chain(&error);
+        assert!(
+            text.contains("correct region (HTTP 301, the bucket is in eu-central-1)"),
+            "{text}"
+        );
+        let message = Some("see https://s3.example.com/b?X-Amz-Signature=secret".to_owned());
+        let odd = Response { message, ..response(Some("BadDigest"), None, 0) };
+        let text = chain(&by_response(400, odd));
+        assert!(text.contains("BadDigest") && !text.contains("secret"), "{text}");
     }
 }

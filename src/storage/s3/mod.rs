@@ -20,6 +20,7 @@ use secrecy::ExposeSecret as _;
 use super::{Capabilities, Store};
 
 mod backend;
+mod clock;
 mod cors;
 mod errors;
 mod multipart;
@@ -30,6 +31,7 @@ mod settings;
 mod versions;
 
 pub(super) use backend::open;
+use clock::ClockOffset;
 pub use cors::CorsRule;
 pub(super) use errors::lacks_credentials;
 pub use presign::{Presigner, Target, TargetError};
@@ -44,6 +46,8 @@ pub struct S3 {
     credentials: SharedCredentialsProvider,
     /// Where signed requests go.
     public: Target,
+    /// How far the store's clock is from ours.
+    clock_offset: ClockOffset,
     /// For the calls that carry bodies, instead of the client's own.
     transfer_timeouts: TimeoutConfig,
 }
@@ -80,7 +84,9 @@ impl S3 {
             .with_max_attempts(*max_attempts)
             .with_initial_backoff(Duration::from_millis(100))
             .with_max_backoff(Duration::from_secs(3));
+        let clock_offset = ClockOffset::default();
         let mut config = aws_sdk_s3::Config::builder()
+            .interceptor(clock_offset.clone())
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region.clone()))
             .credentials_provider(credentials.clone())
@@ -100,6 +106,7 @@ impl S3 {
             region: region.clone(),
             credentials,
             public,
+            clock_offset,
             transfer_timeouts: limits(
                 timeouts.connect,
                 timeouts.transfer_attempt,

@@ -13,6 +13,7 @@ use aws_sdk_s3::types::{
     ServerSideEncryption,
 };
 use bytes::{Bytes, BytesMut};
+use chrono::TimeDelta;
 
 use super::errors::{is_not_found, status, store_error};
 use super::{S3, versions};
@@ -230,11 +231,23 @@ impl ObjectStore for S3 {
     }
 
     async fn check_bucket(&self) -> Result<()> {
-        match self.client.head_bucket().bucket(&self.bucket).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if status(&error) == Some(404) => Err(StoreError::NoSuchBucket),
-            Err(error) => Err(store_error(error)),
+        let error = match self.client.head_bucket().bucket(&self.bucket).send().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match status(&error) {
+            Some(404) => Err(StoreError::NoSuchBucket),
+            // A HEAD has no body, so no code: a second request finds out the cause.
+            Some(400..=499) => {
+                let list = self.client.list_objects_v2().bucket(&self.bucket).max_keys(1);
+                list.send().await.map(drop).map_err(store_error)
+            }
+            _ => Err(store_error(error)),
         }
+    }
+
+    fn clock_offset(&self) -> Option<TimeDelta> {
+        self.clock_offset.get()
     }
 
     async fn create_bucket(&self) -> Result<()> {

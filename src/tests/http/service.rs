@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use upload_coordinator::storage::StoreError;
+use upload_coordinator::storage::fault::Fault;
 use upload_coordinator::storage::memory::Operation;
 
 use super::kit::{Response, Server, fetch};
@@ -24,7 +25,8 @@ async fn readiness_names_each_check_and_is_503_if_one_fails() {
     server.store.drop_bucket();
     let down = until(&server, |found| found.status != 200).await;
     down.is_problem(503, "not-ready");
-    assert_eq!(down.json()["checks"]["bucket.default"], "not usable");
+    let sentence = Fault::NoSuchBucket.sentence();
+    assert_eq!(down.json()["checks"]["bucket.default"], sentence);
     assert_eq!(down.json()["checks"]["database"], "ok");
     assert!(!down.header("retry-after").is_empty());
     server.app.db.migrate_down(1).await.unwrap();

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::net::http_client;
+use upload_coordinator::storage::fault::Fault as Cause;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
+use upload_coordinator::telemetry::chain;
 
 use super::servers::Subject;
 use crate::support::faults::{Fault, FaultProxy};
@@ -149,4 +151,106 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     let anew = list(second.next.clone()).await.unwrap();
     assert_eq!((anew.objects, anew.next), (first.objects, first.next));
     server.clean_up().await;
+}
+
+/// The cause that a check of the bucket finds, and what the log says of it.
+async fn cause(s3: &S3) -> (Option<Cause>, String) {
+    let error = s3.check_bucket().await.unwrap_err();
+    (error.fault(), chain(&error))
+}
+
+#[tokio::test]
+async fn every_failure_is_one_sentence_with_what_to_do() {
+    // The response to HEAD has no body.
+    let refused = |code: &'static str| {
+        let head = "403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        vec![head, code]
+    };
+    let cases = [
+        (
+            refused("403 Forbidden\r\n\r\n<Error><Code>InvalidAccessKeyId</Code></Error>"),
+            Cause::UnknownKey,
+        ),
+        (
+            refused("403 Forbidden\r\n\r\n<Error><Code>SignatureDoesNotMatch</Code></Error>"),
+            Cause::WrongSecret,
+        ),
+        (
+            refused("403 Forbidden\r\n\r\n<Error><Code>RequestTimeTooSkewed</Code></Error>"),
+            Cause::ClockSkew,
+        ),
+        (
+            refused(
+                "403 Forbidden\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\n\r\n\
+                 <Error><Code>AccessDenied</Code></Error>",
+            ),
+            Cause::ClockSkew,
+        ),
+        (
+            refused("403 Forbidden\r\n\r\n<Error><Code>AccessDenied</Code></Error>"),
+            Cause::AccessDenied,
+        ),
+        (
+            refused(
+                "400 Bad Request\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code></Error>",
+            ),
+            Cause::WrongRegion,
+        ),
+        (vec!["404 Not Found\r\nContent-Length: 0\r\n\r\n"], Cause::NoSuchBucket),
+        (vec!["500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"], Cause::ServerError),
+        (vec![""], Cause::Timeout),
+    ];
+    for (answers, expected) in cases {
+        let (s3, _) = server(answers.clone()).await;
+        let (found, text) = cause(&s3).await;
+        assert_eq!(found, Some(expected), "{answers:?}: {text}");
+        assert!(!text.contains("unhandled error") && !text.contains("Error {"), "{text}");
+        assert!(text.contains(expected.mend()) || expected == Cause::NoSuchBucket, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = listener.local_addr().unwrap();
+    drop(listener);
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let no_tls = plain.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let _ = stream.read(&mut [0; 8192]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    for (endpoint, expected) in [
+        (format!("http://{closed}"), Cause::ConnectionRefused),
+        (format!("https://{no_tls}"), Cause::Tls),
+        ("http://there-is-no-such-host.invalid:9000".to_owned(), Cause::Dns),
+    ] {
+        let credentials = S3Credentials::Static {
+            access_key_id: "a".into(),
+            secret_access_key: "b".into(),
+            session_token: None,
+        };
+        let settings = S3Settings {
+            max_attempts: 1,
+            ..S3Settings::new(Some(endpoint.parse().unwrap()), "us-east-1", "music", credentials)
+        };
+        let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+        let (found, text) = cause(&s3).await;
+        assert_eq!(found, Some(expected), "{endpoint}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_clock_offset_of_a_store_is_that_of_its_newest_response() {
+    let ok = "200 OK\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
+    let (s3, _) = server(vec![ok]).await;
+    assert_eq!(s3.clock_offset(), None);
+    s3.check_bucket().await.unwrap();
+    assert!(s3.clock_offset().unwrap().num_days() < -9000);
+    let on = Subject::server().await;
+    on.objects().check_bucket().await.unwrap();
+    let offset = on.objects().clock_offset().unwrap();
+    assert!(offset.num_seconds().abs() < 60, "{offset}");
 }

@@ -18,6 +18,7 @@ use crate::domain::checksum::Algorithm;
 use crate::domain::clock::Clock;
 use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::net::{self, HttpClient, NetError, Response};
+use crate::storage::fault::{Explained, Fault};
 use crate::storage::probe::{Check, Outcome, ProbeOptions, Report};
 use crate::storage::signer::{PutRequest, SignError, SignedRequest};
 use crate::storage::{Capabilities, Store, StoreError};
@@ -81,8 +82,29 @@ impl From<Check> for Box<Stop> {
 /// The store failed during the probe: the results so far are not reliable.
 impl From<StoreError> for Box<Stop> {
     fn from(error: StoreError) -> Self {
-        Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
+        let check = failure(&error, "endpoint", "Look at the store's log, then probe again.");
+        check.into()
     }
+}
+
+/// A failed call as a check. The advice is that of its cause, if that is known.
+fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
+    let Some(Explained { fault, seen }) = error.explained() else {
+        return Check::fail(name, chain(error), mend);
+    };
+    let name = match fault {
+        Fault::ClockSkew => "clock",
+        Fault::WrongRegion => "region",
+        _ => name,
+    };
+    Check::fail(name, format!("{} ({seen})", fault.saw()), &capitalized(fault.mend()))
+}
+
+/// As a sentence of its own.
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(chars).chain(['.']).collect()
 }
 
 impl From<NetError> for Box<Stop> {
@@ -199,11 +221,11 @@ impl Prober<'_> {
                 self.public_endpoint().await?;
                 let mend = "Check access_key_id, secret_access_key and region, and that the key \
                             may list, read, write and delete in the bucket.";
-                Err(Check::fail("credentials", chain(&error), mend).into())
+                Err(failure(&error, "credentials", mend).into())
             }
             Err(error) => {
                 let mend = "Check storage.<name>.endpoint and that the store is up.";
-                Err(Check::fail("endpoint", chain(&error), mend).into())
+                Err(failure(&error, "endpoint", mend).into())
             }
         }
     }

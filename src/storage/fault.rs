@@ -1,0 +1,210 @@
+//! Why a store cannot be used, as one sentence with the fix.
+//!
+//! The sentences are shown by `readyz`, which is public: they name settings and never values.
+
+use std::fmt;
+
+use super::{Source, StoreError};
+
+/// A cause that an operator can do something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The store does not know the access key.
+    UnknownKey,
+    /// The secret does not belong to the access key.
+    WrongSecret,
+    /// The credentials have ended.
+    ExpiredCredentials,
+    /// No credentials are configured.
+    NoCredentials,
+    /// The key lacks a permission.
+    AccessDenied,
+    /// The clocks differ by more than the store accepts.
+    ClockSkew,
+    /// The bucket is in another region.
+    WrongRegion,
+    /// The bucket does not exist.
+    NoSuchBucket,
+    /// The host name has no address.
+    Dns,
+    /// Nothing listens at the endpoint.
+    ConnectionRefused,
+    /// Nothing responds at the endpoint.
+    Timeout,
+    /// The certificate is not trusted, or the endpoint does not speak TLS.
+    Tls,
+    /// The endpoint is not an S3 server.
+    NotAStore,
+    /// The disk of the store is full.
+    Full,
+    /// The store limits the rate of requests.
+    Throttled,
+    /// The store failed inside.
+    ServerError,
+}
+
+impl Fault {
+    /// All causes.
+    pub const ALL: [Self; 16] = [
+        Self::UnknownKey,
+        Self::WrongSecret,
+        Self::ExpiredCredentials,
+        Self::NoCredentials,
+        Self::AccessDenied,
+        Self::ClockSkew,
+        Self::WrongRegion,
+        Self::NoSuchBucket,
+        Self::Dns,
+        Self::ConnectionRefused,
+        Self::Timeout,
+        Self::Tls,
+        Self::NotAStore,
+        Self::Full,
+        Self::Throttled,
+        Self::ServerError,
+    ];
+
+    /// What is wrong, and what to do about it. Keys are those of the store's section.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::UnknownKey => {
+                "the store does not know the access key: set access_key_id to a key of this store"
+            }
+            Self::WrongSecret => {
+                "the secret does not belong to the access key: correct secret_access_key"
+            }
+            Self::ExpiredCredentials => {
+                "the credentials have expired: renew access_key_id, secret_access_key and \
+                 session_token, or the role that they come from"
+            }
+            Self::NoCredentials => {
+                "no credentials were found: set access_key_id and secret_access_key, or the \
+                 standard AWS_* variables, profile or role"
+            }
+            Self::AccessDenied => {
+                "the access key may not do this: allow it to list, read, write and delete in the \
+                 bucket"
+            }
+            Self::ClockSkew => {
+                "this machine's clock and the store's differ by more than 15 minutes: set both by \
+                 NTP"
+            }
+            Self::WrongRegion => "the bucket is in another region: correct region",
+            Self::NoSuchBucket => "the bucket does not exist: create it, or correct bucket",
+            Self::Dns => {
+                "the host name of the store has no address: correct endpoint, region or bucket, or \
+                 look at the DNS"
+            }
+            Self::ConnectionRefused => {
+                "nothing listens at the address of the store: correct endpoint, or start the store"
+            }
+            Self::Timeout => {
+                "the store does not respond in time: check the network and firewalls between here \
+                 and the endpoint"
+            }
+            Self::Tls => {
+                "no trusted TLS connection to the store: check that endpoint begins with the right \
+                 one of http and https, and that its certificate is valid for this host"
+            }
+            Self::NotAStore => {
+                "the endpoint responds, but not as an S3 store: correct endpoint (the port of a \
+                 console or a proxy is a common mistake)"
+            }
+            Self::Full => "the store is full: free or add disk space there",
+            Self::Throttled => {
+                "the store limits the rate of requests: lower the load, or its limit"
+            }
+            Self::ServerError => "the store failed inside: look at its log",
+        }
+    }
+
+    /// What is wrong.
+    pub fn saw(self) -> &'static str {
+        self.sentence().split_once(": ").map_or("", |(saw, _)| saw)
+    }
+
+    /// What to do about it.
+    pub fn mend(self) -> &'static str {
+        self.sentence().split_once(": ").map_or("", |(_, mend)| mend)
+    }
+
+    /// Whether it may pass without a change by an operator.
+    pub const fn is_temporary(self) -> bool {
+        matches!(
+            self,
+            Self::Dns
+                | Self::ConnectionRefused
+                | Self::Timeout
+                | Self::Full
+                | Self::Throttled
+                | Self::ServerError
+        )
+    }
+}
+
+/// The source of a [`StoreError`] whose cause is known. It takes the place of the client library's
+/// error, whose text says little and may contain a signed request.
+#[derive(Debug)]
+pub struct Explained {
+    /// The cause.
+    pub fault: Fault,
+    /// What was seen, for the log: a status, an error code.
+    pub seen: String,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.fault.sentence(), self.seen)
+    }
+}
+
+impl std::error::Error for Explained {}
+
+impl StoreError {
+    /// The cause, if it is known.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::NoSuchBucket => Some(Fault::NoSuchBucket),
+            _ => self.explained().map(|explained| explained.fault),
+        }
+    }
+
+    /// The cause and what was seen, if they are known.
+    pub fn explained(&self) -> Option<&Explained> {
+        let source: &Source = match self {
+            Self::AccessDenied(source)
+            | Self::Unavailable(source)
+            | Self::Full(source)
+            | Self::Refused { source, .. } => source,
+            Self::NoSuchBucket
+            | Self::PreconditionFailed
+            | Self::NoSuchMultipart
+            | Self::Protocol(_)
+            | Self::Body(_) => return None,
+        };
+        source.downcast_ref()
+    }
+
+    /// Whether the same call may succeed later without a change by an operator.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Full(_) => self.fault().is_none_or(Fault::is_temporary),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_one_sentence_with_what_to_do() {
+        for fault in Fault::ALL {
+            let sentence = fault.sentence();
+            let (saw, mend) = sentence.split_once(": ").unwrap();
+            assert!(!saw.is_empty() && !mend.is_empty() && !sentence.ends_with('.'), "{sentence}");
+            assert!(!sentence.contains('\n') && !sentence.contains("  "), "{sentence}");
+        }
+    }
+}

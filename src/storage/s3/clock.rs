@@ -1,0 +1,59 @@
+//! The difference between the store's clock and this machine's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use chrono::{DateTime, TimeDelta};
+
+use crate::domain::clock::{Clock as _, SystemClock};
+
+/// No response has told the time yet.
+const UNKNOWN: i64 = i64::MIN;
+
+/// The offset that the newest response showed, in seconds.
+#[derive(Debug, Clone)]
+pub(super) struct ClockOffset(Arc<AtomicI64>);
+
+impl Default for ClockOffset {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(UNKNOWN)))
+    }
+}
+
+impl ClockOffset {
+    /// The store's time minus ours.
+    pub(super) fn get(&self) -> Option<TimeDelta> {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            seconds => TimeDelta::try_seconds(seconds),
+        }
+    }
+}
+
+/// The store's time minus ours, by the header `Date` of a response.
+pub(super) fn offset(response: &HttpResponse) -> Option<TimeDelta> {
+    let date = DateTime::parse_from_rfc2822(response.headers().get("date")?).ok()?;
+    Some(date.to_utc() - SystemClock.now())
+}
+
+impl Intercept for ClockOffset {
+    fn name(&self) -> &'static str {
+        "ClockOffset"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(offset) = offset(context.response()) {
+            self.0.store(offset.num_seconds(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
