@@ -8,7 +8,7 @@ use entity::upload;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait as _, Select,
 };
 use uuid::Uuid;
@@ -186,14 +186,14 @@ impl Tracks<'_> {
             ..set_fields(fields)
         };
         let Some(claim) = claim else {
-            return track::Entity::insert(row).exec_with_returning(&self.0.write).await?.try_into();
+            return insert(&self.0.write, row).await?.try_into();
         };
         let txn = self.0.begin().await?;
         if !complete(&txn, claim).await? {
             txn.rollback().await?;
             return Err(DbError::Busy);
         }
-        let row = track::Entity::insert(row).exec_with_returning(&txn).await?;
+        let row = insert(&txn, row).await?;
         txn.commit().await?;
         row.try_into()
     }
@@ -342,6 +342,17 @@ pub(super) fn bound_of(row: &track::Model) -> Result<Option<Bound>> {
         (Some(upload), Some(sequence)) => Ok(Some(Bound { upload: UploadId(upload), sequence })),
         _ => Err(corrupt("bound_sequence", row.id)),
     }
+}
+
+/// Inserts a row and returns it. All rows of the statement are read, not only the first: on `SQLite`
+/// a statement outside of a transaction commits after its last row, and whoever reads one row misses
+/// the error of the commit (a full disk).
+async fn insert(
+    connection: &impl ConnectionTrait,
+    row: track::ActiveModel,
+) -> Result<track::Model> {
+    let rows = track::Entity::insert_many([row]).exec_with_returning(connection).await?;
+    Ok(rows.into_iter().next().ok_or(DbErr::RecordNotInserted)?)
 }
 
 fn corrupt(column: &'static str, id: Uuid) -> DbError {
