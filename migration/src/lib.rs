@@ -22,6 +22,7 @@ mod m20261130_000020_schema;
 mod m20261130_000021_marker_lap;
 mod m20261130_000022_findings;
 mod m20261130_000023_cancelled_quota;
+pub mod online;
 
 /// All steps.
 pub struct Migrator;

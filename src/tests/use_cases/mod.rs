@@ -10,6 +10,7 @@ mod findings;
 mod lists;
 mod migrations;
 mod multipart;
+mod online_migrations;
 mod planning;
 mod purging;
 mod real_files;

@@ -1,0 +1,82 @@
+//! Migrations beside a running service: the helpers of `migration::online`.
+
+use std::time::Duration;
+
+use migration::online;
+use sea_orm::{
+    ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait as _,
+};
+
+use crate::support::database::TestDatabase;
+use crate::support::wait::wait_for;
+
+/// Whether an index exists and can be used.
+async fn is_valid(db: &DatabaseConnection, name: &str) -> bool {
+    let sql =
+        format!("SELECT 1 FROM pg_index WHERE indisvalid AND indexrelid = to_regclass('{name}')");
+    let row = db.query_one_raw(Statement::from_string(DbBackend::Postgres, sql)).await;
+    row.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn an_index_is_built_while_the_table_is_written() {
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let connect = || Database::connect(&database.url);
+    let (db, other) = (connect().await.unwrap(), connect().await.unwrap());
+    let name = "ix_secrets_name_too";
+    if db.get_database_backend() != DbBackend::Postgres {
+        for _ in 0..2 {
+            online::create_index(&db, name, "secrets (name)").await.unwrap();
+        }
+        online::drop_index(&db, name).await.unwrap();
+        return;
+    }
+    let open = other.begin().await.unwrap();
+    open.execute_unprepared("INSERT INTO secrets VALUES ('open', '')").await.unwrap();
+    let building = db.clone();
+    let built =
+        tokio::spawn(async move { online::create_index(&building, name, "secrets (name)").await });
+    let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%'";
+    wait_for("the build to wait for the open transaction", async || {
+        let query = Statement::from_string(DbBackend::Postgres, waiting);
+        db.query_one_raw(query).await.unwrap()
+    })
+    .await;
+    let write = db.execute_unprepared("INSERT INTO secrets VALUES ('written meanwhile', '')");
+    tokio::time::timeout(Duration::from_secs(10), write).await.expect("no wait").unwrap();
+    open.commit().await.unwrap();
+    built.await.unwrap().unwrap();
+    assert!(is_valid(&db, name).await);
+
+    // What a failed build leaves behind.
+    let spoil =
+        format!("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass");
+    db.execute_unprepared(&spoil).await.unwrap();
+    online::create_index(&db, name, "secrets (name)").await.unwrap();
+    assert!(is_valid(&db, name).await);
+    online::drop_index(&db, name).await.unwrap();
+    assert!(!is_valid(&db, name).await);
+}
+
+#[tokio::test]
+async fn a_change_of_a_table_in_use_does_not_wait_long_for_its_lock() {
+    let database = TestDatabase::create().await;
+    drop(database.migrated().await);
+    let db = Database::connect(&database.url).await.unwrap();
+    if db.get_database_backend() != DbBackend::Postgres {
+        online::bound_lock_wait(&db).await.unwrap();
+        return;
+    }
+    let reader = db.begin().await.unwrap();
+    reader.execute_unprepared("LOCK TABLE secrets IN ACCESS SHARE MODE").await.unwrap();
+    let migration = db.begin().await.unwrap();
+    online::bound_lock_wait(&migration).await.unwrap();
+    let change = migration.execute_unprepared("ALTER TABLE secrets ADD COLUMN more integer");
+    let changed =
+        tokio::time::timeout(Duration::from_secs(20), change).await.expect("a time limit");
+    assert!(changed.unwrap_err().to_string().contains("lock timeout"));
+    migration.rollback().await.unwrap();
+    reader.commit().await.unwrap();
+}
