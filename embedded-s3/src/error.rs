@@ -64,6 +64,7 @@ impl From<StoreError> for S3Error {
             StoreError::InvalidPart => S3ErrorCode::InvalidPart,
             StoreError::NoSuchCors => S3ErrorCode::NoSuchCORSConfiguration,
             StoreError::Index(sqlx::Error::PoolTimedOut) => return busy(),
+            error if is_full(error) => return full(error),
             StoreError::Index(_)
             | StoreError::Io(_)
             | StoreError::Corrupt { .. }
@@ -75,12 +76,33 @@ impl From<StoreError> for S3Error {
     }
 }
 
+/// Whether there is no space left on the disk.
+fn is_full(error: &StoreError) -> bool {
+    match error {
+        StoreError::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        }
+        // SQLITE_FULL
+        StoreError::Index(error) => error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| code == "13"),
+        _ => false,
+    }
+}
+
+/// As MinIO says it.
+fn full(error: &StoreError) -> S3Error {
+    log_chain(error, "embedded S3 has no space left");
+    refuse_as("XMinioStorageFull", StatusCode::INSUFFICIENT_STORAGE, "The disk is full.")
+}
+
 fn busy() -> S3Error {
     S3Error::with_message(S3ErrorCode::SlowDown, "Please reduce your request rate.")
 }
 
-/// Logs the whole chain here, at the middleware, and tells the client nothing of it.
-fn internal(error: &StoreError) -> S3Error {
+/// Logs the whole chain here, at the middleware.
+fn log_chain(error: &StoreError, what: &'static str) {
     let log = || {
         let mut chain = error.to_string();
         let mut source = std::error::Error::source(error);
@@ -89,11 +111,16 @@ fn internal(error: &StoreError) -> S3Error {
             chain.push_str(&error.to_string());
             source = error.source();
         }
-        tracing::error!(error = chain, "embedded S3 failed inside");
+        tracing::error!(error = chain, "{what}");
     };
     if LOG.try_with(|dispatch| tracing::dispatcher::with_default(dispatch, log)).is_err() {
         log();
     }
+}
+
+/// The client is told nothing of the cause.
+fn internal(error: &StoreError) -> S3Error {
+    log_chain(error, "embedded S3 failed inside");
     S3Error::with_message(
         S3ErrorCode::InternalError,
         "We encountered an internal error. Please try again.",

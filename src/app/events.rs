@@ -85,7 +85,7 @@ fn is_temporary(error: &AppError) -> bool {
     matches!(
         error,
         AppError::Contended
-            | AppError::Db(DbError::Unavailable(_) | DbError::Busy)
-            | AppError::Store(StoreError::Unavailable(_))
+            | AppError::Db(DbError::Unavailable(_) | DbError::Busy | DbError::Full(_))
+            | AppError::Store(StoreError::Unavailable(_) | StoreError::Full(_))
     )
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::App;
+use crate::db::DbError;
 use crate::storage::StoreError;
-use crate::storage::fault::Fault;
+use crate::storage::fault::{Explained, Fault};
 use crate::telemetry::chain;
 
 /// The maximum duration of one check. Load balancers wait for a few seconds.
@@ -27,14 +28,28 @@ impl App {
             check("migrations".to_owned(), "pending or unknown", self.check_migrations()).boxed(),
         ];
         for (name, store) in &self.stores {
-            let bucket = async move { store.objects.check_bucket().await.map_err(boxed) };
+            let bucket = async move {
+                store.objects.check_bucket().await.map_err(boxed)?;
+                if store.objects.is_full() {
+                    let seen = "a write failed within the last minute".to_owned();
+                    let source = Box::new(Explained { fault: Fault::Full, seen });
+                    return Err(boxed(StoreError::Full(source)));
+                }
+                Ok(())
+            };
             checks.push(check(format!("bucket.{name}"), "not usable", bucket).boxed());
         }
         join_all(checks).await.into_iter().collect()
     }
 
+    /// Checks each store. The result is in the stores' metrics, and decides whether they sign.
+    pub async fn check_stores(&self) {
+        join_all(self.stores.values().map(|store| store.objects.check_bucket())).await;
+    }
+
     async fn check_database(&self) -> Result<(), Failure> {
-        self.db.ping().await.map_err(boxed)
+        self.db.ping().await.map_err(boxed)?;
+        self.db.check_space().await.map_err(boxed)
     }
 
     async fn check_migrations(&self) -> Result<(), Failure> {
@@ -60,8 +75,7 @@ async fn check(
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             tracing::warn!(check = name, error = chain(&*error), "not ready");
-            let fault = error.downcast_ref::<StoreError>().and_then(StoreError::fault);
-            Err(fault.map_or(description, Fault::sentence))
+            Err(sentence(&*error).unwrap_or(description))
         }
         Err(_) => {
             tracing::warn!(check = name, timeout_s = TIMEOUT.as_secs(), "not ready: timeout");
@@ -69,4 +83,12 @@ async fn check(
         }
     };
     (name, result)
+}
+
+/// What is wrong and what to do, if the error says so.
+fn sentence(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
+    if matches!(error.downcast_ref(), Some(DbError::Full(_))) {
+        return Some("the disk of the database is full: free or add disk space there");
+    }
+    error.downcast_ref::<StoreError>().and_then(StoreError::fault).map(Fault::sentence)
 }

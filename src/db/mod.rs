@@ -29,6 +29,7 @@ pub mod multipart_aborts;
 pub mod reconcile;
 pub mod retention;
 mod schema;
+mod space;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -69,6 +70,7 @@ pub struct Db {
     outbox: Arc<Outbox>,
     shard_finisher: ShardFinisher,
     counts: Arc<CountCache>,
+    space: Arc<space::Space>,
 }
 
 impl Db {
@@ -80,6 +82,7 @@ impl Db {
             outbox: Arc::default(),
             shard_finisher: finish_shards::start(engine.write.clone()),
             counts: Arc::default(),
+            space: Arc::default(),
             engine,
         })
     }
@@ -184,6 +187,16 @@ impl Db {
     /// Fails if the database does not respond.
     pub async fn ping(&self) -> Result<()> {
         Ok(self.engine.read.ping().await?)
+    }
+
+    /// Records that a write failed because the disk was full.
+    pub fn suspect_full(&self) {
+        self.space.suspect_full();
+    }
+
+    /// Fails if a write failed because the disk was full, and it still is.
+    pub async fn check_space(&self) -> Result<()> {
+        self.space.check(&self.engine).await
     }
 
     /// Prepares for the end of the service: ends all watches and refuses new ones.

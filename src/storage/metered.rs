@@ -1,31 +1,50 @@
 //! Metrics for store calls.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::TimeDelta;
 
+use super::credentials::{GuardedSigner, MAX_REFUSALS, Refusals};
 use super::{
     ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
     PutOptions, Result, Store, StoreError, Written,
 };
-use crate::telemetry::metrics as names;
+use crate::telemetry::{chain, metrics as names};
+
+/// Calls that need space.
+const WRITES: [&str; 3] = ["put", "upload_part", "complete_multipart"];
+
+/// How long a store counts as full after a write has failed: nothing but another write finds out
+/// whether it still is.
+const FULL_FOR: Duration = Duration::from_mins(1);
 
 /// Records the number, duration and outcome of the calls to a store.
 pub struct MeteredStore {
     name: String,
     inner: Arc<dyn ObjectStore>,
+    refusals: Arc<Refusals>,
+    /// When the last write failed for lack of space.
+    full_at: Mutex<Option<Instant>>,
 }
 
 impl MeteredStore {
-    /// The same store with metrics under its name.
+    /// The same store with metrics under its name. It signs only while the checks of its bucket
+    /// show that it accepts the credentials.
     #[must_use]
     pub fn wrap(store: Store) -> Store {
-        let metered = Self { name: store.name.clone(), inner: store.objects };
-        Store { objects: Arc::new(metered), ..store }
+        let refusals = Arc::<Refusals>::default();
+        let signer = GuardedSigner { inner: store.signer, refusals: Arc::clone(&refusals) };
+        let metered = Self {
+            name: store.name.clone(),
+            inner: store.objects,
+            refusals,
+            full_at: Mutex::default(),
+        };
+        Store { objects: Arc::new(metered), signer: Arc::new(signer), ..store }
     }
 
     async fn call<T>(
@@ -39,6 +58,7 @@ impl MeteredStore {
             metrics::gauge!(names::STORE_CLOCK_OFFSET, "store" => self.name.clone())
                 .set(offset.as_seconds_f64());
         }
+        self.observe_space(operation, answer.as_ref().err());
         let outcome = answer.as_ref().map_or_else(kind, |_| "ok");
         let store = || self.name.clone();
         metrics::counter!(names::STORE_CALLS,
@@ -47,6 +67,17 @@ impl MeteredStore {
         metrics::histogram!(names::STORE_DURATION, "store" => store(), "operation" => operation)
             .record(begun.elapsed());
         answer
+    }
+}
+
+impl MeteredStore {
+    fn observe_space(&self, operation: &str, error: Option<&StoreError>) {
+        let full_at = match error {
+            Some(StoreError::Full(_)) => Some(Instant::now()),
+            None if WRITES.contains(&operation) => None,
+            _ => return,
+        };
+        *self.full_at.lock().unwrap_or_else(PoisonError::into_inner) = full_at;
     }
 }
 
@@ -143,11 +174,26 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn check_bucket(&self) -> Result<()> {
-        self.call("check_bucket", self.inner.check_bucket()).await
+        let checked = self.call("check_bucket", self.inner.check_bucket()).await;
+        let refused = self.refusals.record(&checked);
+        metrics::gauge!(names::STORE_REFUSALS, "store" => self.name.clone()).set(refused);
+        if refused == MAX_REFUSALS {
+            tracing::error!(
+                store = self.name,
+                error = checked.as_ref().err().map(|error| chain(error)),
+                "the store refuses the credentials: no URL is signed until it accepts them again"
+            );
+        }
+        checked
     }
 
     async fn create_bucket(&self) -> Result<()> {
         self.call("create_bucket", self.inner.create_bucket()).await
+    }
+
+    fn is_full(&self) -> bool {
+        let full_at = *self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        full_at.is_some_and(|at| at.elapsed() < FULL_FOR)
     }
 
     fn clock_offset(&self) -> Option<TimeDelta> {

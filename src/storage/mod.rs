@@ -24,6 +24,7 @@ use crate::domain::reconcile::Listed;
 
 pub mod backend;
 pub mod capabilities;
+pub mod credentials;
 pub mod fault;
 pub mod memory;
 pub mod metered;
@@ -288,6 +289,12 @@ pub trait ObjectStore: Send + Sync {
 
     /// Creates the bucket if it does not exist.
     async fn create_bucket(&self) -> Result<()>;
+
+    /// Whether a write failed within the last minute because the store was full, and none has
+    /// succeeded after it.
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// The store's clock minus this machine's, by the newest response. `None` if unknown.
     fn clock_offset(&self) -> Option<TimeDelta> {

@@ -37,6 +37,9 @@ pub enum SignError {
     /// The credential provider returned expired credentials.
     #[error("the credentials to sign with have expired")]
     CredentialsExpired,
+    /// The store refuses the credentials, so what they sign is of no use.
+    #[error("the store refuses the credentials: no URL is signed until it accepts them again")]
+    CredentialsRefused,
     /// This kind of store has no such request.
     #[error("this kind of store cannot presign {0}")]
     Unsupported(&'static str),

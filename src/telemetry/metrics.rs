@@ -82,6 +82,8 @@ metrics! {
         ["store", "operation"] "How long calls to the object stores took, retries included";
     STORE_CLOCK_OFFSET = Gauge "upload_coordinator_store_clock_offset_seconds" ["store"]
         "The store's clock minus this process's, by the newest response";
+    STORE_REFUSALS = Gauge "upload_coordinator_store_credential_refusals" ["store"]
+        "Checks of the bucket in a row that were refused because of the credentials";
     DB_CONNECTIONS = Gauge "upload_coordinator_db_connections" ["pool", "state"]
         "Database connections of this process";
     DB_STATEMENTS = Counter "upload_coordinator_db_statements_total" ["outcome"]

@@ -19,6 +19,7 @@ pub mod reconciliation;
 pub mod retention;
 pub mod runner;
 pub mod scheduler;
+pub mod store_checks;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use bucket_events::BucketEvents;
 use reconciliation::Reconciliation;
 use runner::Running;
 use scheduler::{Scheduler, Schedules};
+use store_checks::StoreChecks;
 use webhooks::Dispatcher;
 
 /// Which workers run.
@@ -59,6 +61,7 @@ pub struct Workers {
     webhooks: Running,
     bucket_events: Running,
     bucket_check: Running,
+    store_checks: Running,
 }
 
 impl Workers {
@@ -78,18 +81,26 @@ impl Workers {
             None => Running::new(),
         };
         let bucket_check = BucketCheck::start(app);
+        let store_checks = StoreChecks::start(app);
         if reconcile_at_start {
             let job = Reconciliation::new(Arc::clone(reconciler), Mode::Incremental);
             tokio::spawn(async move { job.tick(Trigger::Startup, None).await });
         }
-        let reconciler = Arc::clone(reconciler);
-        Ok(Self { reconciler, scheduler, webhooks, bucket_events, bucket_check })
+        Ok(Self {
+            reconciler: Arc::clone(reconciler),
+            scheduler,
+            webhooks,
+            bucket_events,
+            bucket_check,
+            store_checks,
+        })
     }
 
     /// Stops all workers. Bucket events that were received are handled within `patience`;
     /// unfinished runs are left to other processes or to the next start.
     pub async fn stop(self, patience: Duration) {
-        let Self { reconciler, scheduler, webhooks, bucket_events, bucket_check } = self;
+        let Self { reconciler, scheduler, webhooks, bucket_events, bucket_check, store_checks } =
+            self;
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
@@ -98,6 +109,7 @@ impl Workers {
             webhooks.stop(patience),
             bucket_events.stop(patience),
             bucket_check.stop(patience),
+            store_checks.stop(patience),
         );
     }
 }

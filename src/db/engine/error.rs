@@ -12,6 +12,9 @@ pub enum DbError {
     /// More is waiting to be written than can be answered in time. Worth trying later.
     #[error("too much is waiting for the database")]
     Busy,
+    /// The disk of the database is full.
+    #[error("the disk of the database is full")]
+    Full(#[source] DbErr),
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[source] DbErr),
@@ -48,7 +51,7 @@ impl DbError {
     /// Whether the same call may succeed later without a change by an operator.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Busy => true,
+            Self::Busy | Self::Full(_) => true,
             // A server that refuses this user, password or database does so again. A connection
             // that failed in any other way may succeed later.
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(error))) => match &**error {
@@ -60,6 +63,12 @@ impl DbError {
             _ => false,
         }
     }
+}
+
+/// Whether there is no space left: `SQLITE_FULL`, or PostgreSQL's `disk_full`.
+fn is_full(error: &Sqlx) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "13" | "53100"))
 }
 
 /// Whether the cause is outside of the statement: a lock, the connection, the server.
@@ -81,6 +90,9 @@ impl From<DbErr> for DbError {
         use RuntimeErr::SqlxError;
         match &error {
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::Unavailable(error),
+            DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if is_full(inner) => {
+                Self::Full(error)
+            }
             DbErr::Exec(SqlxError(inner)) | DbErr::Query(SqlxError(inner)) if is_passing(inner) => {
                 Self::Unavailable(error)
             }

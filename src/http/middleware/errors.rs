@@ -9,12 +9,14 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage as _, HttpResponse};
 use futures_util::FutureExt as _;
 
 use super::rate_limit::RateLimitHeaders;
 use super::request_id::RequestId;
 use super::security_headers::add_security_headers;
+use crate::http::HttpState;
 use crate::http::family::ApiFamily;
 use crate::http::problem::{ApiError, Code};
 use crate::telemetry::chain;
@@ -28,11 +30,19 @@ pub async fn handle_errors<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = RequestId::of(&request);
     let https = request.app_config().secure();
+    let state = request.app_data::<Data<HttpState>>().cloned();
+    let render = |error: &Error| {
+        let full = error.as_error::<ApiError>().is_some_and(|e| e.code() == Code::StorageFull);
+        if let Some(state) = state.as_ref().filter(|_| full) {
+            state.app.db.suspect_full();
+        }
+        render(&*family, error, &id)
+    };
     // The request is dropped after a panic, so nobody sees a half-changed value.
     let result = AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().await;
     let error = match result {
         Ok(Ok(response)) => {
-            let rendered = response.response().error().map(|error| render(&*family, error, &id));
+            let rendered = response.response().error().map(&render);
             let mut response = match rendered {
                 Some(rendered) => response.into_response(rendered),
                 None => response.map_into_boxed_body(),
@@ -51,7 +61,7 @@ pub async fn handle_errors<B: MessageBody + 'static>(
         }
     };
     // The request is gone, so the response travels inside an error.
-    let mut rendered = render(&*family, &error, &id);
+    let mut rendered = render(&error);
     add_common_headers(&mut rendered, &id, https);
     Err(InternalError::from_response(error, rendered).into())
 }

@@ -61,6 +61,8 @@ pub enum Code {
     Store,
     /// The database, the store or the credentials are not available.
     Unavailable,
+    /// The disk of the database or of the store is full.
+    StorageFull,
     /// Not ready for requests.
     NotReady,
     /// The policy's bucket is not known to be this service's.
@@ -113,6 +115,7 @@ impl Code {
         Self::Internal,
         Self::Store,
         Self::Unavailable,
+        Self::StorageFull,
         Self::NotReady,
         Self::BucketMismatch,
     ];
@@ -324,6 +327,13 @@ impl Code {
                 "Not available; try again",
                 Some(5),
                 "The database or the object store does not respond. Send the request again after the seconds in `Retry-After`.",
+            ),
+            Self::StorageFull => row(
+                "storage-full",
+                S::SERVICE_UNAVAILABLE,
+                "No space left",
+                Some(60),
+                "The database or the object store has no space left. Its operator must free or add space. Nothing was changed; send the request again later.",
             ),
             Self::NotReady => row(
                 "not-ready",

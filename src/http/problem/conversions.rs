@@ -15,6 +15,7 @@ impl From<DbError> for ApiError {
                 return Self::saying(Code::QuotaExceeded, error.to_string());
             }
             DbError::Unavailable(_) | DbError::Busy => Code::Unavailable,
+            DbError::Full(_) => Code::StorageFull,
             DbError::Statement(_)
             | DbError::Corrupt { .. }
             | DbError::Clock
@@ -55,12 +56,12 @@ impl From<AppError> for ApiError {
             AppError::Store(error) => {
                 let code = match &error {
                     StoreError::Unavailable(_) => Code::Unavailable,
+                    StoreError::Full(_) => Code::StorageFull,
                     // The multipart upload is aborted when its upload ends.
                     StoreError::NoSuchMultipart => Code::Ended,
                     StoreError::PreconditionFailed
                     | StoreError::NoSuchBucket
                     | StoreError::AccessDenied(_)
-                    | StoreError::Full(_)
                     | StoreError::Refused { .. }
                     | StoreError::Protocol(_)
                     | StoreError::Body(_) => Code::Store,
@@ -71,7 +72,8 @@ impl From<AppError> for ApiError {
                 let code = match &error {
                     SignError::Expiry
                     | SignError::Credentials(_)
-                    | SignError::CredentialsExpired => Code::Unavailable,
+                    | SignError::CredentialsExpired
+                    | SignError::CredentialsRefused => Code::Unavailable,
                     SignError::Key(_)
                     | SignError::Header(_)
                     | SignError::PartNumber
@@ -139,6 +141,8 @@ mod tests {
             (StoreError::AccessDenied(broken()).into(), 502, "store-error"),
             (StoreError::Protocol("secret".into()).into(), 502, "store-error"),
             (StoreError::NoSuchMultipart.into(), 409, "upload-ended"),
+            (StoreError::Full(broken()).into(), 503, "storage-full"),
+            (SignError::CredentialsRefused.into(), 503, "unavailable"),
             (SignError::CredentialsExpired.into(), 503, "unavailable"),
             (SignError::Header("secret".into()).into(), 500, "internal"),
         ] {

@@ -2,7 +2,11 @@
 
 mod buckets;
 mod copies;
+#[cfg(feature = "embedded-s3")]
+mod credentials;
 mod dev;
+#[cfg(feature = "embedded-s3")]
+mod disk_full;
 mod doctor;
 mod kill;
 mod main_job;

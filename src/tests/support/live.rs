@@ -67,6 +67,25 @@ impl Live {
         store
     }
 
+    /// `dev` with its data on a disk of this size in MiB; `None` if this machine can't mount one.
+    pub async fn dev_on_small_disk(mebibytes: u32) -> Option<Self> {
+        let mut mounts = Command::new("unshare");
+        mounts.args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]);
+        if !mounts.status().await.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let disk = Some(mebibytes);
+        let live = Self::spawn(disk, None, &[("telemetry.log", "warn")]).await;
+        live.until_ready().await;
+        Some(live)
+    }
+
+    /// A folder as the process sees it.
+    pub fn seen_by_process(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.process.id().unwrap());
+        Path::new(&root).join(path.strip_prefix("/").unwrap())
+    }
+
     /// The data folder of `dev`.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -80,17 +99,21 @@ impl Live {
 
     /// As [`Self::serving`], without waiting until it is ready.
     pub async fn starting(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
-        Self::spawn(Some(store), changes).await
+        Self::spawn(None, Some(store), changes).await
     }
 
     async fn launch(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
-        let live = Self::spawn(store, changes).await;
+        let live = Self::spawn(None, store, changes).await;
         live.until_ready().await;
         live.store_secrets().iter().for_each(|secret| super::log::secret(secret));
         live
     }
 
-    async fn spawn(store: Option<&[(&str, String)]>, changes: &[(&str, &str)]) -> Self {
+    async fn spawn(
+        disk: Option<u32>,
+        store: Option<&[(&str, String)]>,
+        changes: &[(&str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready_file = folder.path().join("ready.json");
         let prefix = format!("t{}/", SystemIds.uuid().as_simple());
@@ -130,7 +153,9 @@ impl Live {
         };
         settings.extend(changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         let environment = environment(&settings);
-        let process = spawn(&arguments, &environment, &folder.path().join("log"));
+        let data = folder.path().join("data");
+        let command = command(disk.map(|mebibytes| (mebibytes, data.as_path())));
+        let process = spawn(command, &arguments, &environment, &folder.path().join("log"));
         Self {
             url: format!("http://{address}"),
             http: Client::builder().no_proxy().build().unwrap(),
@@ -184,7 +209,7 @@ impl Live {
     /// Starts it again on the same data and the same ports.
     pub async fn restart(&mut self) {
         let log = self.folder.path().join("log");
-        self.process = spawn(&self.arguments, &self.environment, &log);
+        self.process = spawn(command(None), &self.arguments, &self.environment, &log);
         self.until_ready().await;
     }
 
@@ -279,9 +304,25 @@ pub fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
 }
 
+/// The binary, with a disk of this size in MiB at a folder that only it sees.
+fn command(disk: Option<(u32, &Path)>) -> Command {
+    let binary = env!("CARGO_BIN_EXE_upload-coordinator");
+    let Some((mebibytes, folder)) = disk else { return Command::new(binary) };
+    std::fs::create_dir_all(folder).unwrap();
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m none '{}'", folder.display());
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\""), binary]);
+    command
+}
+
 /// The log goes to this file where the test has said what is to be logged, else to where all
 /// logs are kept.
-fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> Child {
+fn spawn(
+    mut command: Command,
+    arguments: &[String],
+    environment: &[(String, String)],
+    log: &Path,
+) -> Child {
     const LOG: &str = "UPLOAD_COORDINATOR__TELEMETRY__LOG";
     let asked = environment.iter().any(|(name, _)| name == LOG);
     let (stderr, level): (Stdio, _) = if asked {
@@ -292,7 +333,7 @@ fn spawn(arguments: &[String], environment: &[(String, String)], log: &Path) -> 
     } else {
         (Stdio::inherit(), "warn")
     };
-    Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
+    command
         .args(arguments)
         .env(LOG, level)
         .envs(environment.iter().map(|(k, v)| (k, v)))

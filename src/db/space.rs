@@ -1,0 +1,78 @@
+//! Whether the database has space left. Reads work on a full disk, so only a write finds out. It is
+//! tried only after a write has failed for lack of space.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use entity::secret;
+use sea_orm::{ActiveValue::Set, EntityTrait as _};
+
+use super::engine::error::Result;
+use super::engine::pool::Engine;
+
+/// The row that is written and deleted again. Its transaction ends without it.
+const PROBE: &str = "space-probe";
+
+/// Its size in bytes: more than a page, so that the file must grow.
+const PROBE_LEN: usize = 16 * 1024;
+
+/// Whether a write has failed for lack of space.
+#[derive(Debug, Default)]
+pub(super) struct Space(AtomicBool);
+
+impl Space {
+    pub(super) fn suspect_full(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes, if the last writes failed.
+    pub(super) async fn check(&self, engine: &Engine) -> Result<()> {
+        if !self.0.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let txn = engine.begin().await?;
+        // Random, because PostgreSQL compresses what repeats.
+        let value =
+            (0..PROBE_LEN / 16).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+        let row = secret::ActiveModel { name: Set(PROBE.to_owned()), value: Set(value) };
+        secret::Entity::insert(row).exec_without_returning(&txn).await?;
+        secret::Entity::delete_by_id(PROBE).exec(&txn).await?;
+        txn.commit().await?;
+        self.0.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait as _;
+
+    use super::*;
+    use crate::db::DbError;
+    use crate::db::testing::on_both;
+
+    #[tokio::test]
+    async fn a_full_database_is_noticed_and_its_recovery_too() {
+        on_both(async |db| {
+            db.check_space().await.unwrap();
+            db.suspect_full();
+            db.check_space().await.unwrap();
+            if db.engine.is_postgres() {
+                return;
+            }
+            // As small as it is now. This connection is the only one that writes.
+            let write = &db.engine.write;
+            write.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
+            db.check_space().await.unwrap();
+            db.suspect_full();
+            for _ in 0..2 {
+                let full = db.check_space().await.unwrap_err();
+                assert!(matches!(full, DbError::Full(_)), "{full:?}");
+            }
+            write.execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
+            db.check_space().await.unwrap();
+            let left = secret::Entity::find_by_id(PROBE).one(write).await.unwrap();
+            assert_eq!(left, None);
+        })
+        .await;
+    }
+}

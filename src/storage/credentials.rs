@@ -1,0 +1,169 @@
+//! Whether the store still accepts this service's credentials. URLs that are signed with refused
+//! credentials are dead, so none are handed out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+
+use super::StoreError;
+use super::signer::{
+    GetRequest, PartRequest, PostRequest, PutRequest, SignError, SignedRequest, Signer,
+};
+use crate::domain::clock::Timestamp;
+
+/// So many checks in a row must be refused before no URL is signed: a store that restarts, or a
+/// replica of it that lags, may refuse a request or two.
+pub const MAX_REFUSALS: u32 = 3;
+
+/// The number of checks of the bucket in a row that were refused because of the credentials.
+#[derive(Debug, Default)]
+pub struct Refusals(AtomicU32);
+
+impl Refusals {
+    /// Records a check of the bucket, and returns the number. A store that does not respond says
+    /// nothing of the credentials.
+    pub fn record(&self, checked: &Result<(), StoreError>) -> u32 {
+        match checked {
+            Err(StoreError::AccessDenied(_)) => {
+                let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    Some(count.saturating_add(1))
+                });
+                before.unwrap_or_else(|count| count).saturating_add(1)
+            }
+            Ok(()) | Err(StoreError::NoSuchBucket) => {
+                self.0.store(0, Ordering::Relaxed);
+                0
+            }
+            Err(_) => self.0.load(Ordering::Relaxed),
+        }
+    }
+
+    fn require_few(&self) -> Result<(), SignError> {
+        if self.0.load(Ordering::Relaxed) < MAX_REFUSALS {
+            Ok(())
+        } else {
+            Err(SignError::CredentialsRefused)
+        }
+    }
+}
+
+/// Signs only while the store accepts the credentials.
+pub struct GuardedSigner {
+    /// Signs.
+    pub inner: Arc<dyn Signer>,
+    /// Whether the store accepts the credentials.
+    pub refusals: Arc<Refusals>,
+}
+
+impl fmt::Debug for GuardedSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Signer for GuardedSigner {
+    fn bucket_url(&self) -> String {
+        self.inner.bucket_url()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        request: &PutRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.put(key, request, now, expires_in).await
+    }
+
+    async fn get(
+        &self,
+        key: &str,
+        request: &GetRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.get(key, request, now, expires_in).await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        request: &PartRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.upload_part(key, upload_id, number, request, now, expires_in).await
+    }
+
+    async fn create_multipart(
+        &self,
+        key: &str,
+        request: &PutRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.create_multipart(key, request, now, expires_in).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        write_once: bool,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.complete_multipart(key, upload_id, write_once, now, expires_in).await
+    }
+
+    async fn post(
+        &self,
+        key: &str,
+        request: &PostRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.refusals.require_few()?;
+        self.inner.post(key, request, now, expires_in).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refusals_in_a_row_count() {
+        let refusals = Refusals::default();
+        let denied = || Err(StoreError::AccessDenied("no".into()));
+        let down = || Err(StoreError::Unavailable("down".into()));
+        for (checked, count) in [
+            (denied(), 1),
+            (down(), 1),
+            (denied(), 2),
+            (Ok(()), 0),
+            (denied(), 1),
+            (denied(), 2),
+            (down(), 2),
+        ] {
+            assert_eq!(refusals.record(&checked), count);
+            refusals.require_few().unwrap();
+        }
+        assert_eq!(refusals.record(&denied()), 3);
+        assert!(matches!(refusals.require_few(), Err(SignError::CredentialsRefused)));
+        refusals.record(&Err(StoreError::NoSuchBucket));
+        refusals.require_few().unwrap();
+    }
+}
