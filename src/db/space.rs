@@ -59,8 +59,9 @@ mod tests {
             if db.engine.is_postgres() {
                 return;
             }
-            // As small as it is now. This connection is the only one that writes.
+            // As small as it is now, without free pages. This connection is the only one that writes.
             let write = &db.engine.write;
+            write.execute_unprepared("VACUUM").await.unwrap();
             write.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
             db.check_space().await.unwrap();
             db.suspect_full();
