@@ -86,7 +86,7 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
