@@ -91,24 +91,29 @@ impl Algorithm {
         hasher
     }
 
+    /// The value of this algorithm; empty if there is none.
     pub(crate) fn pick(self, sums: Checksum) -> String {
-        let Checksum {
-            checksum_crc32,
-            checksum_crc32c,
-            checksum_crc64nvme,
-            checksum_sha1,
-            checksum_sha256,
-            checksum_type: _,
-        } = sums;
-        match self {
-            Self::Crc32 => checksum_crc32,
-            Self::Crc32c => checksum_crc32c,
-            Self::Crc64Nvme => checksum_crc64nvme,
-            Self::Sha1 => checksum_sha1,
-            Self::Sha256 => checksum_sha256,
-        }
-        .unwrap_or_default()
+        let value = by_algorithm(sums).into_iter().find(|(algorithm, _)| *algorithm == self);
+        value.and_then(|(_, value)| value).unwrap_or_default()
     }
+}
+
+fn by_algorithm(sums: Checksum) -> [(Algorithm, Option<String>); 5] {
+    let Checksum {
+        checksum_crc32,
+        checksum_crc32c,
+        checksum_crc64nvme,
+        checksum_sha1,
+        checksum_sha256,
+        checksum_type: _,
+    } = sums;
+    [
+        (Algorithm::Crc32, checksum_crc32),
+        (Algorithm::Crc32c, checksum_crc32c),
+        (Algorithm::Crc64Nvme, checksum_crc64nvme),
+        (Algorithm::Sha1, checksum_sha1),
+        (Algorithm::Sha256, checksum_sha256),
+    ]
 }
 
 /// What the checksum of a multipart object is computed from.
@@ -211,23 +216,9 @@ pub(crate) fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> String
 
 /// The checksum in a request's headers or form fields. Refuses more than one.
 pub(crate) fn declared_sum(sums: Checksum) -> S3Result<Option<(Algorithm, String)>> {
-    let Checksum {
-        checksum_crc32,
-        checksum_crc32c,
-        checksum_crc64nvme,
-        checksum_sha1,
-        checksum_sha256,
-        checksum_type: _,
-    } = sums;
-    let mut found = [
-        (Algorithm::Crc32, checksum_crc32),
-        (Algorithm::Crc32c, checksum_crc32c),
-        (Algorithm::Crc64Nvme, checksum_crc64nvme),
-        (Algorithm::Sha1, checksum_sha1),
-        (Algorithm::Sha256, checksum_sha256),
-    ]
-    .into_iter()
-    .filter_map(|(algorithm, value)| value.map(|value| (algorithm, value)));
+    let mut found = by_algorithm(sums)
+        .into_iter()
+        .filter_map(|(algorithm, value)| value.map(|value| (algorithm, value)));
     let first = found.next();
     if found.next().is_some() {
         return Err(refuse(

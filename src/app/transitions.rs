@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::bucket_identity::CheckOptions;
 use super::turns::{MAX_WRITES, pause};
 use super::{App, AppError, Result};
-use crate::db::reconcile::shards::{Batch, Mark};
+use crate::db::reconcile::shards::{Batch, ShardProgress};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::marker::BucketIdentity;
 use crate::domain::run::RunShard;
@@ -48,7 +48,7 @@ pub(crate) struct Fence<'a> {
     /// Whether only the progress is written, and no upload.
     pub dry_run: bool,
     /// Returns the progress to write. Called again whenever the batch is decided again.
-    pub mark: &'a mut (dyn FnMut(&[Outcome<'_>]) -> Mark + Send),
+    pub progress: &'a mut (dyn FnMut(&[Outcome<'_>]) -> ShardProgress + Send),
 }
 
 /// The result of one event of a batch that is being committed.
@@ -221,8 +221,8 @@ impl App {
             return Ok(Committed::Each(self.db.uploads().save(changes, now).await?));
         };
         let changes = if fence.dry_run { Vec::new() } else { changes };
-        let mark = |saved: &[Upload]| (fence.mark)(&outcomes(items, saved));
-        let batch = self.db.shards().save(fence.shard, fence.lease, changes, now, mark).await?;
+        let progress = |saved: &[Upload]| (fence.progress)(&outcomes(items, saved));
+        let batch = self.db.shards().save(fence.shard, fence.lease, changes, now, progress).await?;
         Ok(match batch {
             Batch::Saved(saved) => Committed::Each(saved.into_iter().map(Saved::Done).collect()),
             Batch::Raced(lost) => Committed::Nothing(lost),

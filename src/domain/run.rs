@@ -100,111 +100,64 @@ named!(
     }
 );
 
-/// What a run changed. `listed`, the request counts, `orphans` and `foreign` count what it saw.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(default)]
-pub struct Counters {
-    /// Objects that listings showed.
-    pub listed: u64,
-    /// LIST requests.
-    pub list_requests: u64,
-    /// HEAD requests.
-    pub head_requests: u64,
-    /// Uploads that became `uploaded`.
-    pub confirmed: u64,
-    /// Uploads that became `rejected`.
-    pub rejected: u64,
-    /// Uploads that became `expired`.
-    pub expired: u64,
-    /// Uploads that became `missing`.
-    pub missing: u64,
-    /// Objects without a row.
-    pub orphans: u64,
-    /// Objects whose key does not parse.
-    pub foreign: u64,
-    /// Uploads that were rejected because their bytes changed.
-    pub overwritten: u64,
-    /// Uploads that became `uploaded` after they had expired.
-    pub late: u64,
-    /// Multipart uploads that were aborted.
-    pub aborted_multipart: u64,
-    /// Objects that were deleted.
-    pub deleted: u64,
-    /// Rows or objects that failed; the next run tries again.
-    pub errors: u64,
+macro_rules! counters {
+    ($(#[$doc:meta])* $struct:ident { $($(#[$fdoc:meta])* $name:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema,
+        )]
+        #[serde(default)]
+        pub struct $struct { $($(#[$fdoc])* pub $name: u64,)+ }
+
+        impl $struct {
+            /// The counts by name, in the order of the API.
+            pub fn named(&self) -> [(&'static str, u64); [$(stringify!($name)),+].len()] {
+                [$((stringify!($name), self.$name)),+]
+            }
+
+            /// Adds other counters.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
 }
 
+counters!(
+    /// What a run changed. `listed`, the request counts, `orphans` and `foreign` count what it saw.
+    Counters {
+        /// Objects that listings showed.
+        listed,
+        /// LIST requests.
+        list_requests,
+        /// HEAD requests.
+        head_requests,
+        /// Uploads that became `uploaded`.
+        confirmed,
+        /// Uploads that became `rejected`.
+        rejected,
+        /// Uploads that became `expired`.
+        expired,
+        /// Uploads that became `missing`.
+        missing,
+        /// Objects without a row.
+        orphans,
+        /// Objects whose key does not parse.
+        foreign,
+        /// Uploads that were rejected because their bytes changed.
+        overwritten,
+        /// Uploads that became `uploaded` after they had expired.
+        late,
+        /// Multipart uploads that were aborted.
+        aborted_multipart,
+        /// Objects that were deleted.
+        deleted,
+        /// Rows or objects that failed; the next run tries again.
+        errors,
+    }
+);
+
 impl Counters {
-    /// The counts by name, in the order of the API.
-    pub fn named(&self) -> [(&'static str, u64); 14] {
-        let Self {
-            listed,
-            list_requests,
-            head_requests,
-            confirmed,
-            rejected,
-            expired,
-            missing,
-            orphans,
-            foreign,
-            overwritten,
-            late,
-            aborted_multipart,
-            deleted,
-            errors,
-        } = *self;
-        [
-            ("listed", listed),
-            ("list_requests", list_requests),
-            ("head_requests", head_requests),
-            ("confirmed", confirmed),
-            ("rejected", rejected),
-            ("expired", expired),
-            ("missing", missing),
-            ("orphans", orphans),
-            ("foreign", foreign),
-            ("overwritten", overwritten),
-            ("late", late),
-            ("aborted_multipart", aborted_multipart),
-            ("deleted", deleted),
-            ("errors", errors),
-        ]
-    }
-
-    /// Adds other counters.
-    pub fn add(&mut self, other: &Self) {
-        let Self {
-            listed,
-            list_requests,
-            head_requests,
-            confirmed,
-            rejected,
-            expired,
-            missing,
-            orphans,
-            foreign,
-            overwritten,
-            late,
-            aborted_multipart,
-            deleted,
-            errors,
-        } = *other;
-        self.listed += listed;
-        self.list_requests += list_requests;
-        self.head_requests += head_requests;
-        self.confirmed += confirmed;
-        self.rejected += rejected;
-        self.expired += expired;
-        self.missing += missing;
-        self.orphans += orphans;
-        self.foreign += foreign;
-        self.overwritten += overwritten;
-        self.late += late;
-        self.aborted_multipart += aborted_multipart;
-        self.deleted += deleted;
-        self.errors += errors;
-    }
-
     /// How many states this run changed and objects it deleted.
     pub fn transitions(&self) -> u64 {
         self.confirmed + self.rejected + self.expired + self.missing + self.deleted

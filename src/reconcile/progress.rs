@@ -60,17 +60,17 @@ impl ShardProgress<'_> {
         let dry_run = self.run.request.dry_run;
         let ids: Vec<_> = events.iter().map(|(upload, _)| upload.id).collect();
         let mut written = None;
-        let mut mark = |outcomes: &[Outcome<'_>]| {
+        let mut progress = |outcomes: &[Outcome<'_>]| {
             let mut tally = self.report.tally().clone();
             for outcome in outcomes {
                 add(&mut tally, outcome, dry_run, self.app.now());
             }
-            let mark = tally.mark(Some(at.clone()));
+            let progress = tally.progress(Some(at.clone()));
             written = Some(tally);
-            mark
+            progress
         };
         let (shard, lease) = (self.shard, self.lease.length);
-        let fence = Fence { shard, lease, dry_run, mark: &mut mark };
+        let fence = Fence { shard, lease, dry_run, progress: &mut progress };
         let Some(results) = self.app.apply_fenced(events, fence).await? else {
             return Err(WorkError::LostLease);
         };

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::db::reconcile::shards::Mark;
+use crate::db::reconcile::shards::ShardProgress;
 use crate::domain::RejectReason;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, RunShard, Stage};
@@ -15,12 +15,12 @@ const MAX_FINDINGS: u64 = 100_000;
 
 /// The counters, findings and candidates of a shard.
 #[derive(Debug, Clone)]
-pub struct Tally(Mark);
+pub struct Tally(ShardProgress);
 
 impl Tally {
     /// Starts from what was written before.
     pub fn of(shard: &RunShard, mode: Mode) -> Self {
-        Self(Mark {
+        Self(ShardProgress {
             at: None,
             is_audit: mode == Mode::Audit,
             counters: shard.counters,
@@ -74,8 +74,8 @@ impl Tally {
     }
 
     /// Everything that is to be written, with the shard's stage and cursor.
-    pub fn mark(&self, at: Option<(Stage, Option<String>)>) -> Mark {
-        Mark { at, ..self.0.clone() }
+    pub fn progress(&self, at: Option<(Stage, Option<String>)>) -> ShardProgress {
+        ShardProgress { at, ..self.0.clone() }
     }
 
     /// The tally after all of it is written.
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_shard_records_a_bounded_number_of_findings() {
         let found = MAX_FINDINGS - 2;
-        let mut tally = Tally(Mark { found, ..Mark::default() });
+        let mut tally = Tally(ShardProgress { found, ..ShardProgress::default() });
         let findings = vec![deletion_of(&upload_in(Status::Rejected), at(1)); 3];
         tally.record(findings.clone());
         assert_eq!(tally.0.findings.len(), 2);

@@ -203,12 +203,12 @@ impl ShardWorkers {
         end: (ShardStatus, Option<String>),
     ) -> Option<RunShard> {
         let Reconciler { app, settings, holder, .. } = &*self.reconciler;
-        let mark = report.tally().mark(None);
+        let progress = report.tally().progress(None);
         let claim = (*holder, settings.lease);
         let (app, ended) = (Arc::clone(app), shard.clone());
         // Completes even if this process shuts down, which then releases the claimed shard.
         let finished = self.reconciler.run_to_end(async move {
-            app.db.shards().finish(&ended, end, &mark, claim, app.now()).await
+            app.db.shards().finish(&ended, end, &progress, claim, app.now()).await
         });
         match finished.await.unwrap_or(Err(DbError::Busy)) {
             Ok(Finished::Run(ended)) => {

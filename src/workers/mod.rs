@@ -10,8 +10,8 @@
 //! [`Workers::stop`]. To add a scheduled job: a file here with a struct that has a `tick`, a
 //! schedule in `config::reconcile`, and a line in [`scheduler::Scheduler::start`].
 //!
-//! Aborts of multipart uploads that failed have no loop of their own. Reconciliation runs
-//! retry them, because only a run knows whether the bucket is the right one.
+//! Aborts of multipart uploads that failed have no loop of their own. Reconciliation runs retry
+//! them: a run has checked the bucket, and has a throttle and a limit of deletions.
 
 pub mod bucket_check;
 pub mod bucket_events;

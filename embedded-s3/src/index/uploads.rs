@@ -1,6 +1,6 @@
 //! Multipart uploads and their parts.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, Sqlite, Transaction};
 
 use super::objects::{Object, bucket_in, put_in};
 use super::{Attributes, Index, WriteConditions, from_db, from_json, removals, to_db, to_json};
@@ -183,15 +183,7 @@ impl Index {
             .bind(id)
             .fetch_all(&mut *tx)
             .await?;
-        let done = sqlx::query("DELETE FROM upload WHERE bucket_id = ? AND key = ? AND id = ?")
-            .bind(bucket_id)
-            .bind(key.as_bytes())
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NoSuchUpload);
-        }
+        delete_upload(&mut tx, bucket_id, key, id).await?;
         removals::schedule(&mut tx, &blobs).await?;
         tx.commit().await?;
         Ok(blobs)
@@ -218,15 +210,7 @@ impl Index {
                 .fetch_all(&mut *tx)
                 .await?;
         let bucket_id = bucket_in(&mut tx, bucket).await?;
-        let done = sqlx::query("DELETE FROM upload WHERE bucket_id = ? AND key = ? AND id = ?")
-            .bind(bucket_id)
-            .bind(key.as_bytes())
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NoSuchUpload);
-        }
+        delete_upload(&mut tx, bucket_id, key, id).await?;
         for part in parts {
             let found = now.binary_search_by_key(&part.number, |(number, _)| *number);
             if found.is_err() || found.is_ok_and(|at| now[at].1 != part.blob) {
@@ -263,4 +247,19 @@ impl Index {
             })
             .collect()
     }
+}
+
+async fn delete_upload(
+    tx: &mut Transaction<'_, Sqlite>,
+    bucket_id: i64,
+    key: &str,
+    id: &str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("DELETE FROM upload WHERE bucket_id = ? AND key = ? AND id = ?")
+        .bind(bucket_id)
+        .bind(key.as_bytes())
+        .bind(id)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 0 { Err(StoreError::NoSuchUpload) } else { Ok(()) }
 }

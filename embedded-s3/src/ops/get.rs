@@ -124,6 +124,18 @@ pub(super) fn check_version(version_id: Option<&str>) -> S3Result<()> {
     }
 }
 
+/// The conditions in the input of a GET or a HEAD.
+macro_rules! read_conditions {
+    ($input:expr) => {
+        ReadConditions {
+            if_match: $input.if_match,
+            if_none_match: $input.if_none_match,
+            if_modified_since: $input.if_modified_since,
+            if_unmodified_since: $input.if_unmodified_since,
+        }
+    };
+}
+
 /// Sets the fields that the outputs of GET and HEAD have in common.
 macro_rules! describe {
     ($output:expr, $object:expr, $slice:expr, $checksum_mode:expr) => {{
@@ -161,12 +173,7 @@ pub(super) async fn get_object(
     let input = request.input;
     check_version(input.version_id.as_deref())?;
     let (object, mut file) = store.open_object(&input.bucket, &input.key).await?;
-    let conditions = ReadConditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
-    };
+    let conditions = read_conditions!(input);
     conditions.check(&object, S3ErrorCode::NotModified)?;
     let slice = slice(&object, input.range, input.part_number)?;
     if slice.bytes.start > 0 {
@@ -186,12 +193,7 @@ pub(super) async fn head_object(
     let input = request.input;
     check_version(input.version_id.as_deref())?;
     let object = store.index().object(&input.bucket, &input.key).await?;
-    let conditions = ReadConditions {
-        if_match: input.if_match,
-        if_none_match: input.if_none_match,
-        if_modified_since: input.if_modified_since,
-        if_unmodified_since: input.if_unmodified_since,
-    };
+    let conditions = read_conditions!(input);
     conditions.check(&object, S3ErrorCode::NotModified)?;
     let slice = slice(&object, input.range, input.part_number)?;
     let mut output = HeadObjectOutput::default();

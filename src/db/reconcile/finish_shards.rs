@@ -12,7 +12,9 @@ use entity::reconcile_shard as shard;
 
 use super::runs::end_run;
 use super::shard_row::end_of;
-use super::shard_writes::{Mark, claim_one, ends_of, held, lock_run, skip, write_mark};
+use super::shard_writes::{
+    ShardProgress, claim_one, ends_of, held, lock_run, skip, write_progress,
+};
 use crate::db::Result;
 use crate::db::engine::batcher::Batcher;
 use crate::db::engine::clock::time;
@@ -38,7 +40,7 @@ pub enum Finished {
 pub(in crate::db) struct End {
     pub shard: RunShard,
     pub status: ShardStatus,
-    pub mark: Mark,
+    pub progress: ShardProgress,
     /// The process that claims the next shard, and the length of the lease.
     pub claim: (Uuid, Duration),
     pub now: Timestamp,
@@ -49,7 +51,7 @@ impl End {
     async fn write(&self, txn: &DatabaseTransaction, postgres: bool) -> Result<bool> {
         let update = held(&self.shard, postgres, Duration::ZERO)
             .col_expr(shard::Column::Status, Expr::value(self.status.name()));
-        write_mark(txn, &self.shard, &self.mark, update).await
+        write_progress(txn, &self.shard, &self.progress, update).await
     }
 }
 

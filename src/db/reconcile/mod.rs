@@ -5,6 +5,7 @@ pub mod findings;
 pub(super) mod finish_shards;
 pub mod marker;
 pub mod missing_candidates;
+mod run_row;
 pub mod runs;
 pub mod scan;
 mod shard_row;

@@ -13,12 +13,13 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::run_row::to_row;
 use super::shard_row::{new_row, read_shard};
 use super::shard_writes::ends_of;
 use crate::db::engine::clock::{lease_end, time};
 use crate::db::engine::pagination::keyset;
 use crate::db::engine::pool::Engine;
-use crate::db::{Cursor, DbError, Page, Result};
+use crate::db::{Cursor, Page, Result};
 use crate::domain::run::{
     Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
 };
@@ -325,71 +326,4 @@ async fn take_lock(
         .exec(txn)
         .await?;
     Ok(None)
-}
-
-fn to_row(run: &Run, scheduled_for: Option<Timestamp>) -> run::ActiveModel {
-    let Run { id, request, status, counters, error, started_at, finished_at } = run;
-    let RunRequest { mode, policy, dry_run, accept_damage, adopt_bucket, trigger } = request;
-    run::ActiveModel {
-        id: Set(id.0),
-        mode: Set(mode.name().to_owned()),
-        policy: Set(policy.as_ref().map(|policy| policy.as_str().to_owned())),
-        trigger: Set(trigger.name().to_owned()),
-        dry_run: Set(*dry_run),
-        forced: Set(false),
-        accept_damage: Set(i64::try_from(*accept_damage).unwrap_or(i64::MAX)),
-        adopt_bucket: Set(*adopt_bucket),
-        status: Set(status.name().to_owned()),
-        cancel_requested: Set(false),
-        counters: Set(serde_json::json!(counters)),
-        error: Set(error.clone()),
-        started_at: Set(*started_at),
-        finished_at: Set(*finished_at),
-        scheduled_for: Set(scheduled_for),
-        deletions: Set(0),
-    }
-}
-
-impl TryFrom<run::Model> for Run {
-    type Error = DbError;
-
-    fn try_from(row: run::Model) -> Result<Self> {
-        let run::Model {
-            id,
-            mode,
-            policy,
-            trigger,
-            dry_run,
-            forced,
-            accept_damage,
-            adopt_bucket,
-            status,
-            cancel_requested: _,
-            counters,
-            error,
-            started_at,
-            finished_at,
-            scheduled_for: _,
-            deletions: _,
-        } = row;
-        let bad = |column| DbError::Corrupt { table: "reconcile_runs", column, id: id.to_string() };
-        // Runs of version 0.1 accepted all or nothing.
-        let accept_damage = if forced { i64::MAX } else { accept_damage };
-        Ok(Self {
-            id: RunId(id),
-            request: RunRequest {
-                mode: mode.parse::<Mode>().map_err(|()| bad("mode"))?,
-                policy: policy.map(PolicyName::new),
-                dry_run,
-                accept_damage: u64::try_from(accept_damage).map_err(|_| bad("accept_damage"))?,
-                adopt_bucket: adopt_bucket || forced,
-                trigger: trigger.parse().map_err(|()| bad("trigger"))?,
-            },
-            status: status.parse().map_err(|()| bad("status"))?,
-            counters: serde_json::from_value(counters).map_err(|_| bad("counters"))?,
-            error,
-            started_at,
-            finished_at,
-        })
-    }
 }

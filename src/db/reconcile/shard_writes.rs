@@ -22,7 +22,7 @@ use crate::domain::{RunId, Timestamp, UploadId};
 
 /// The progress of a shard, written with the changes of a batch.
 #[derive(Debug, Clone, Default)]
-pub struct Mark {
+pub struct ShardProgress {
     /// The current stage, and the key up to which it is done; `None` leaves both.
     pub at: Option<(Stage, Option<String>)>,
     /// Whether the run is an audit.
@@ -98,13 +98,14 @@ pub(super) async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Opt
 }
 
 /// Writes the progress of a shard; `false`, and nothing is written, if `update` matches no row.
-pub(super) async fn write_mark(
+pub(super) async fn write_progress(
     txn: &DatabaseTransaction,
     shard: &RunShard,
-    mark: &Mark,
+    progress: &ShardProgress,
     update: UpdateMany<shard::Entity>,
 ) -> Result<bool> {
-    let Mark { at, is_audit, counters, found, findings: new, candidates, unverified } = mark;
+    let ShardProgress { at, is_audit, counters, found, findings: new, candidates, unverified } =
+        progress;
     let findings = i64::try_from(found + new.len() as u64).unwrap_or(i64::MAX);
     let mut change = shard::ActiveModel {
         counters: Set(serde_json::json!(counters)),

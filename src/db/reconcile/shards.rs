@@ -16,10 +16,10 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, Que
 use uuid::Uuid;
 
 use super::finish_shards::{End, ShardFinisher};
-use super::shard_writes::{claim_one, held, lock_run, update_of, write_mark};
+use super::shard_writes::{claim_one, held, lock_run, update_of, write_progress};
 
 pub use super::finish_shards::Finished;
-pub use super::shard_writes::Mark;
+pub use super::shard_writes::ShardProgress;
 use crate::db::Result;
 use crate::db::engine::clock::{lease_end, time};
 use crate::db::engine::pool::Engine;
@@ -83,7 +83,7 @@ impl Shards<'_> {
         Ok(())
     }
 
-    /// Saves a batch of a shard's work, all of it or nothing. `mark` returns the progress of the
+    /// Saves a batch of a shard's work, all of it or nothing. `progress` returns the progress of the
     /// shard, given the saved uploads.
     pub async fn save(
         self,
@@ -91,7 +91,7 @@ impl Shards<'_> {
         lease: Duration,
         changes: Vec<Change<'_>>,
         now: Timestamp,
-        mark: impl FnOnce(&[Upload]) -> Mark,
+        progress: impl FnOnce(&[Upload]) -> ShardProgress,
     ) -> Result<Batch> {
         let txn = self.engine.begin().await?;
         if !self.hold(&txn, shard, lease).await? {
@@ -117,8 +117,8 @@ impl Shards<'_> {
                 Saved::Lost => None,
             })
             .collect();
-        let mark = mark(&done);
-        write_mark(&txn, shard, &mark, update_of(shard)).await?;
+        let progress = progress(&done);
+        write_progress(&txn, shard, &progress, update_of(shard)).await?;
         txn.commit().await?;
         self.uploads.publish_all(&saved, &superseded);
         Ok(Batch::Saved(done))
@@ -168,12 +168,15 @@ impl Shards<'_> {
         self,
         shard: &RunShard,
         (status, error): (ShardStatus, Option<String>),
-        mark: &Mark,
+        progress: &ShardProgress,
         claim: (Uuid, Duration),
         now: Timestamp,
     ) -> Result<Finished> {
-        let mark = Mark { unverified: error.or_else(|| mark.unverified.clone()), ..mark.clone() };
-        self.finisher.submit(End { shard: shard.clone(), status, mark, claim, now }).await
+        let progress = ShardProgress {
+            unverified: error.or_else(|| progress.unverified.clone()),
+            ..progress.clone()
+        };
+        self.finisher.submit(End { shard: shard.clone(), status, progress, claim, now }).await
     }
 
     /// Finds the shard open under its fence, locks its row, and renews its lease.

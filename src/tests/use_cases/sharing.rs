@@ -7,7 +7,7 @@ use entity::reconcile_shard::Model as Shard;
 use futures_util::future::join_all;
 use upload_coordinator::app::App;
 use upload_coordinator::db::reconcile::runs::{NewRun, Started};
-use upload_coordinator::db::reconcile::shards::{Batch, Finished, Mark};
+use upload_coordinator::db::reconcile::shards::{Batch, Finished, ShardProgress};
 use upload_coordinator::db::uploads::Change;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::run::{
@@ -89,19 +89,20 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
         detail: None,
         found_at: now,
     };
-    let mark = Mark {
+    let progress = ShardProgress {
         at: Some((Stage::Compare, Some("tracks/0".into()))),
         findings: vec![finding],
         candidates: vec![(CandidateKind::Missing, upload.id)],
-        ..Mark::default()
+        ..ShardProgress::default()
     };
-    let saved = db.shards().save(mine, LEASE, vec![change()], now, |_| mark.clone()).await.unwrap();
+    let saved =
+        db.shards().save(mine, LEASE, vec![change()], now, |_| progress.clone()).await.unwrap();
     assert!(matches!(saved, Batch::Lost), "{saved:?}");
     assert!(!db.shards().renew(mine, LEASE).await.unwrap());
     assert_eq!(db.shards().spend_deletions(mine, LEASE, 5, 10).await.unwrap(), None);
     let finished = db
         .shards()
-        .finish(mine, (ShardStatus::Done, None), &mark, (other, LEASE), now)
+        .finish(mine, (ShardStatus::Done, None), &progress, (other, LEASE), now)
         .await
         .unwrap();
     assert!(matches!(finished, Finished::Lost), "{finished:?}");
@@ -112,13 +113,13 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
     // The holder of the shard writes the same in one transaction.
-    let saved = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    let saved = db.shards().save(&theirs, LEASE, vec![change()], now, |_| progress.clone()).await;
     assert!(matches!(saved.unwrap(), Batch::Saved(_)));
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
     assert_eq!(world.findings(&run).await.len(), 1);
     assert_eq!(world.shards(run.id).await[0].cursor.as_deref(), Some("tracks/0"));
     // A lost race writes nothing either.
-    let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| mark.clone()).await;
+    let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| progress.clone()).await;
     assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
     assert_eq!(world.findings(&run).await.len(), 1);
     // After the run is cancelled, the holder writes nothing either.
@@ -141,12 +142,15 @@ async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lo
     let now = world.clock.now();
     let Started::Run(run, mut claimed) = db.runs().start(new, now).await.unwrap() else { panic!() };
     let (claim, done) = ((holder, LEASE), || (ShardStatus::Done, None));
-    let listed =
-        |listed| Mark { counters: Counters { listed, ..Counters::default() }, ..Mark::default() };
+    let listed = |listed| ShardProgress {
+        counters: Counters { listed, ..Counters::default() },
+        ..ShardProgress::default()
+    };
     claimed[3].fence -= 1;
-    let marks: Vec<_> = (1..=8).map(listed).collect();
-    let ends = claimed.iter().zip(&marks);
-    let ends = ends.map(|(shard, mark)| db.shards().finish(shard, done(), mark, claim, now));
+    let progress_of: Vec<_> = (1..=8).map(listed).collect();
+    let ends = claimed.iter().zip(&progress_of);
+    let ends =
+        ends.map(|(shard, progress)| db.shards().finish(shard, done(), progress, claim, now));
     let ended: Vec<_> = join_all(ends).await.into_iter().map(Result::unwrap).collect();
     assert!(matches!(ended[3], Finished::Lost), "{ended:?}");
     let number = |which: fn(&Finished) -> bool| ended.iter().filter(|end| which(end)).count();
@@ -158,7 +162,7 @@ async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lo
         "the finalizing shard waits for the other shard: {ended:?}"
     );
     claimed[3].fence += 1;
-    let last = db.shards().finish(&claimed[3], done(), &marks[3], claim, now).await.unwrap();
+    let last = db.shards().finish(&claimed[3], done(), &progress_of[3], claim, now).await.unwrap();
     let Finished::Shard(Some(finalizing)) = last else { panic!("{last:?}") };
     assert!(finalizing.finalizes);
     let last = db.shards().finish(&finalizing, done(), &listed(0), claim, now).await.unwrap();

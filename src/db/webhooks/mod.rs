@@ -8,94 +8,21 @@
 use entity::webhook_delivery::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Alias, Expr, ExprTrait as _, Query};
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
-    QuerySelect,
-};
-use tokio::sync::Notify;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::engine::pagination::keyset;
 use super::engine::pool::Engine;
 use super::{Cursor, DbError, Page, Result};
-use crate::domain::webhook::{
-    Delivery, DeliveryStatus, GIVE_UP_AFTER, Subscriber, delivery_id, event_of, message,
-};
-use crate::domain::{Timestamp, Upload, UploadId};
+use crate::domain::webhook::{Delivery, DeliveryStatus, GIVE_UP_AFTER};
+use crate::domain::{Timestamp, UploadId};
+
+mod outbox;
+
+pub(super) use outbox::Outbox;
 
 /// The order of lists, as named in their cursors.
 pub const DELIVERY_ORDER: &str = "deliveries:-created_at";
-
-const TABLE: &str = "webhook_deliveries";
-
-/// Rows in one statement: 13 parameters each, and `SQLite` allows 32,766.
-const CHUNK: usize = 1000;
-
-/// The subscribers, and a notification for the dispatchers.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    subscribers: Vec<Subscriber>,
-    new_rows: Notify,
-}
-
-impl Outbox {
-    /// An outbox for these subscribers.
-    pub(super) fn new(subscribers: Vec<Subscriber>) -> Self {
-        Self { subscribers, new_rows: Notify::new() }
-    }
-
-    /// Whether there are no subscribers.
-    pub(super) fn is_empty(&self) -> bool {
-        self.subscribers.is_empty()
-    }
-
-    /// Inserts the deliveries of uploads' new states for the subscribers that want them.
-    pub(super) async fn add<'a>(
-        &self,
-        connection: &impl ConnectionTrait,
-        uploads: impl IntoIterator<Item = &'a Upload>,
-    ) -> Result<()> {
-        let rows: Vec<ActiveModel> =
-            uploads.into_iter().flat_map(|upload| self.rows_of(upload)).collect();
-        for rows in rows.chunks(CHUNK) {
-            Entity::insert_many(rows.to_vec()).exec_without_returning(connection).await?;
-        }
-        Ok(())
-    }
-
-    fn rows_of(&self, upload: &Upload) -> impl Iterator<Item = ActiveModel> {
-        let event = event_of(upload.status());
-        let wants = move |subscriber: &&Subscriber| event.is_some_and(|e| subscriber.wants(e));
-        self.subscribers
-            .iter()
-            .filter(wants)
-            .filter_map(move |subscriber| Some(row(&subscriber.name, event?, upload)))
-    }
-
-    /// Wakes the dispatchers, after a commit.
-    pub(super) fn notify(&self) {
-        self.new_rows.notify_waiters();
-    }
-}
-
-fn row(endpoint: &str, event: &str, upload: &Upload) -> ActiveModel {
-    let now = upload.updated_at;
-    ActiveModel {
-        id: Set(delivery_id(endpoint, upload)),
-        endpoint: Set(endpoint.to_owned()),
-        upload_id: Set(upload.id.0),
-        version: Set(upload.version),
-        event: Set(event.to_owned()),
-        payload: Set(message(event, upload)),
-        status: Set(DeliveryStatus::Pending.name().to_owned()),
-        attempts: Set(0),
-        next_attempt_at: Set(now),
-        give_up_at: Set(now + GIVE_UP_AFTER),
-        error: Set(None),
-        created_at: Set(now),
-        delivered_at: Set(None),
-    }
-}
 
 impl TryFrom<Model> for Delivery {
     type Error = DbError;
@@ -116,7 +43,11 @@ impl TryFrom<Model> for Delivery {
             created_at,
             delivered_at,
         } = row;
-        let corrupt = |()| DbError::Corrupt { table: TABLE, column: "status", id: id.to_string() };
+        let corrupt = |()| DbError::Corrupt {
+            table: "webhook_deliveries",
+            column: "status",
+            id: id.to_string(),
+        };
         Ok(Self {
             id,
             endpoint,

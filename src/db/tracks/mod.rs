@@ -1,0 +1,158 @@
+//! Tracks.
+
+use std::collections::BTreeSet;
+
+use entity::track::{self, Column};
+use entity::upload;
+use sea_orm::ActiveValue::Set;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
+use uuid::Uuid;
+
+use super::engine::pool::Engine;
+use super::idempotency::{Claim, complete};
+use super::{DbError, Result};
+use crate::domain::{Owner, Status, Timestamp, Track, TrackId};
+
+mod list;
+mod row;
+
+use row::set_fields;
+
+pub use list::{TrackFilter, TrackOrder};
+pub(super) use row::bound_of;
+pub use row::{EMPTY, TrackFields};
+
+/// Tracks.
+#[derive(Clone, Copy)]
+pub struct Tracks<'a>(pub(in crate::db) &'a Engine);
+
+impl Tracks<'_> {
+    /// Inserts a track, and completes an idempotency key in the same transaction.
+    pub async fn create(
+        self,
+        id: TrackId,
+        owner: &Owner,
+        fields: TrackFields,
+        now: Timestamp,
+        claim: Option<&Claim>,
+    ) -> Result<Track> {
+        let row = track::ActiveModel {
+            id: Set(id.0),
+            owner: Set(owner.as_str().to_owned()),
+            status: Set(EMPTY.to_owned()),
+            next_sequence: Set(1),
+            latest_upload_id: Set(None),
+            bound_upload_id: Set(None),
+            bound_sequence: Set(None),
+            version: Set(1),
+            created_at: Set(now),
+            updated_at: Set(now),
+            ..set_fields(fields)
+        };
+        let Some(claim) = claim else {
+            return insert(&self.0.write, row).await?.try_into();
+        };
+        let txn = self.0.begin().await?;
+        if !complete(&txn, claim).await? {
+            txn.rollback().await?;
+            return Err(DbError::Busy);
+        }
+        let row = insert(&txn, row).await?;
+        txn.commit().await?;
+        row.try_into()
+    }
+
+    /// A track of this owner.
+    pub async fn find(self, owner: &Owner, id: TrackId) -> Result<Option<Track>> {
+        let row = find(owner, id).one(&self.0.read).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Writes the fields that a client may set; `None` if the version has changed.
+    pub async fn update(
+        self,
+        track: &Track,
+        fields: TrackFields,
+        now: Timestamp,
+    ) -> Result<Option<Track>> {
+        let change = track::ActiveModel {
+            version: Set(track.version + 1),
+            updated_at: Set(now),
+            ..set_fields(fields)
+        };
+        let rows = track::Entity::update_many()
+            .set(change)
+            .filter(Column::Id.eq(track.id.0))
+            .filter(Column::Owner.eq(track.owner.as_str()))
+            .filter(Column::Version.eq(track.version))
+            .exec_with_returning(&self.0.write)
+            .await?;
+        rows.into_iter().next().map(TryInto::try_into).transpose()
+    }
+
+    /// Deletes a track's row; its uploads stay until their objects are deleted. Returns `false` if
+    /// one of its uploads is not in a final state, or if the owner has no such track.
+    pub async fn delete(self, owner: &Owner, id: TrackId) -> Result<bool> {
+        let txn = self.0.begin().await?;
+        if lock(&txn, self.0.is_postgres(), owner, id).await?.is_none() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
+        let open = upload::Entity::find()
+            .filter(upload::Column::TrackId.eq(id.0))
+            .filter(upload::Column::Status.is_not_in(ended))
+            .limit(1);
+        if open.one(&txn).await?.is_some() {
+            txn.rollback().await?;
+            return Ok(false);
+        }
+        track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
+        txn.commit().await?;
+        Ok(true)
+    }
+}
+
+fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {
+    track::Entity::find_by_id(id.0).filter(Column::Owner.eq(owner.as_str()))
+}
+
+/// Reads a track inside a write transaction, and on PostgreSQL locks its row. A transaction that
+/// changes a track and its uploads locks the track first, so that no two wait for each other.
+pub(super) async fn lock(
+    connection: &impl ConnectionTrait,
+    postgres: bool,
+    owner: &Owner,
+    id: TrackId,
+) -> Result<Option<track::Model>> {
+    let query = find(owner, id);
+    let query = if postgres { query.lock_exclusive() } else { query };
+    Ok(query.one(connection).await?)
+}
+
+/// As [`lock`], for several tracks of any owner, in the order of their ids.
+pub(super) async fn lock_all(
+    connection: &impl ConnectionTrait,
+    postgres: bool,
+    ids: BTreeSet<Uuid>,
+) -> Result<Vec<track::Model>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = track::Entity::find().filter(Column::Id.is_in(ids)).order_by_asc(Column::Id);
+    let query = if postgres { query.lock_exclusive() } else { query };
+    Ok(query.all(connection).await?)
+}
+
+/// Inserts a row and returns it. All rows of the statement are read, not only the first: on `SQLite`
+/// a statement outside of a transaction commits after its last row, and whoever reads one row misses
+/// the error of the commit (a full disk).
+async fn insert(
+    connection: &impl ConnectionTrait,
+    row: track::ActiveModel,
+) -> Result<track::Model> {
+    let rows = track::Entity::insert_many([row]).exec_with_returning(connection).await?;
+    Ok(rows.into_iter().next().ok_or(DbErr::RecordNotInserted)?)
+}

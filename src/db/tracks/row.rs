@@ -1,0 +1,98 @@
+//! Rows of tracks as domain values.
+
+use chrono::NaiveDate;
+use entity::track;
+use sea_orm::ActiveValue::Set;
+use uuid::Uuid;
+
+use crate::db::{DbError, Result};
+use crate::domain::track::Bound;
+use crate::domain::{Owner, Track, TrackId, UploadId};
+
+/// The status of a track without uploads.
+pub const EMPTY: &str = "empty";
+
+/// The value that sorts a track without a release date after all dates of four digits.
+const NO_DATE: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
+    Some(date) => date,
+    None => NaiveDate::MAX,
+};
+
+/// The fields of a track that a client may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackFields {
+    /// 1 to 100 characters.
+    pub title: String,
+    /// 1 to 100 characters.
+    pub artist_name: String,
+    /// The release date.
+    pub release_date: Option<NaiveDate>,
+}
+
+pub(super) fn set_fields(fields: TrackFields) -> track::ActiveModel {
+    let TrackFields { title, artist_name, release_date } = fields;
+    track::ActiveModel {
+        title_order: Set(title.to_lowercase()),
+        artist_order: Set(artist_name.to_lowercase()),
+        release_order: Set(release_date.unwrap_or(NO_DATE)),
+        title: Set(title),
+        artist_name: Set(artist_name),
+        release_date: Set(release_date),
+        ..Default::default()
+    }
+}
+
+pub(in crate::db) fn bound_of(row: &track::Model) -> Result<Option<Bound>> {
+    match (row.bound_upload_id, row.bound_sequence) {
+        (None, None) => Ok(None),
+        (Some(upload), Some(sequence)) => Ok(Some(Bound { upload: UploadId(upload), sequence })),
+        _ => Err(corrupt("bound_sequence", row.id)),
+    }
+}
+
+fn corrupt(column: &'static str, id: Uuid) -> DbError {
+    DbError::Corrupt { table: "tracks", column, id: id.to_string() }
+}
+
+impl TryFrom<track::Model> for Track {
+    type Error = DbError;
+
+    fn try_from(row: track::Model) -> Result<Self> {
+        let bound = bound_of(&row)?;
+        let track::Model {
+            id,
+            owner,
+            title,
+            artist_name,
+            release_date,
+            title_order: _,
+            artist_order: _,
+            release_order: _,
+            status,
+            next_sequence: _,
+            latest_upload_id,
+            bound_upload_id: _,
+            bound_sequence: _,
+            version,
+            created_at,
+            updated_at,
+        } = row;
+        let status = match status.as_str() {
+            EMPTY => None,
+            name => Some(name.parse().map_err(|()| corrupt("status", id))?),
+        };
+        Ok(Self {
+            id: TrackId(id),
+            owner: Owner::named(owner),
+            title,
+            artist_name,
+            release_date,
+            latest_upload: latest_upload_id.map(UploadId),
+            bound,
+            status,
+            version,
+            created_at,
+            updated_at,
+        })
+    }
+}
