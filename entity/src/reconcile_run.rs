@@ -12,6 +12,7 @@ pub struct Model {
     pub forced: bool,
     pub accept_damage: i64,
     pub adopt_bucket: bool,
+    pub adopt_owner: Option<String>,
     pub status: String,
     pub cancel_requested: bool,
     pub counters: Json,

@@ -20,6 +20,7 @@ mod m20261127_000012_shard_window;
 mod m20261130_000020_damage;
 mod m20261130_000020_schema;
 mod m20261130_000021_marker_lap;
+mod m20261130_000022_adopt_orphans;
 mod m20261130_000022_findings;
 mod m20261130_000023_cancelled_quota;
 pub mod online;
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000020_damage::Migration),
             Box::new(m20261130_000020_schema::Migration),
             Box::new(m20261130_000021_marker_lap::Migration),
+            Box::new(m20261130_000022_adopt_orphans::Migration),
             Box::new(m20261130_000022_findings::Migration),
             Box::new(m20261130_000023_cancelled_quota::Migration),
         ]

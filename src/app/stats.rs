@@ -121,7 +121,7 @@ impl App {
     }
 
     fn set_count_gauges(&self, counts: &Counts) {
-        let Counts { uploads, waiting, dead, aborts } = counts;
+        let Counts { uploads, waiting, dead, aborts, orphans } = counts;
         let known = self.policies.keys().map(|policy| policy.as_str().to_owned());
         // A policy that is no longer configured may still have rows.
         let all: std::collections::BTreeSet<String> =
@@ -139,6 +139,10 @@ impl App {
             metrics::gauge!(names::OUTBOX, "state" => state).set(names::as_gauge(*count));
         }
         metrics::gauge!(names::ABORTS_DUE).set(names::as_gauge(*aborts));
+        for (policy, count) in orphans {
+            metrics::gauge!(names::ORPHANS, "policy" => policy.as_str().to_owned())
+                .set(names::as_gauge(*count));
+        }
     }
 }
 

@@ -18,10 +18,10 @@ use super::patience::Patience;
 use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
-use crate::domain::PolicyName;
 use crate::domain::run::{
     Finding, KnownFinding, Mode, Progress, Run, RunRequest, RunStatus, Trigger,
 };
+use crate::domain::{Owner, PolicyName};
 use crate::reconcile::{CancelError, Reconciler, RunHandle, StartError};
 
 /// The interval of the progress bar.
@@ -49,6 +49,13 @@ pub struct ReconcileArgs {
     /// Write the marker again if the bucket lost it, and take the bucket as this database's own.
     #[arg(long)]
     adopt_bucket: bool,
+    /// Make uploads of objects without a row that pass the policy's rules. An older copy of the
+    /// database that was restored lacks the rows of newer objects. Audits only.
+    #[arg(long, alias = "adopt-orphans", requires = "owner")]
+    adopt: bool,
+    /// The owner of the uploads that `--adopt` makes.
+    #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
+    owner: Option<Owner>,
     /// Replaced.
     #[arg(long, hide = true)]
     force: bool,
@@ -73,6 +80,9 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
              --adopt-bucket writes a lost marker again"
         );
     }
+    if args.adopt && matches!(args.mode, ModeArg::Incremental) {
+        bail!("--adopt needs --mode audit: an incremental run does not see all objects");
+    }
     let mut config = Config::load(file)?;
     // Log lines would break the progress bar, so they are hidden unless they are configured.
     if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
@@ -94,6 +104,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         dry_run: args.dry_run,
         accept_damage: args.accept_damage.unwrap_or_default(),
         adopt_bucket: args.adopt_bucket,
+        adopt: args.owner.clone(),
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
@@ -243,5 +254,30 @@ fn summary(run: &Run) -> String {
     match &run.error {
         Some(error) => format!("{table}\n{error}"),
         None => table.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ReconcileArgs,
+    }
+
+    #[test]
+    fn an_adoption_names_its_owner() {
+        let parse = |line: &str| Line::try_parse_from(line.split(' '));
+        for line in ["reconcile --adopt", "reconcile --owner ann", "reconcile --adopt --owner"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["reconcile --adopt --owner ann", "reconcile --adopt-orphans --owner ann"] {
+            let args = parse(line).unwrap().args;
+            assert_eq!((args.adopt, args.owner), (true, Some(Owner::named("ann"))), "{line}");
+        }
     }
 }

@@ -68,7 +68,7 @@ enum Action {
     },
 }
 
-fn owner(text: &str) -> Result<Owner, String> {
+pub(super) fn owner(text: &str) -> Result<Owner, String> {
     auth::owner(text).ok_or_else(|| {
         format!(
             "must have 1 to {} bytes, no control characters, and not begin with `system:`",

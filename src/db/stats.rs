@@ -16,6 +16,7 @@ use sea_orm::{
 
 use super::engine::pool::Engine;
 use super::multipart_aborts::MultipartAborts;
+use super::reconcile::runs::Runs;
 use super::{DbError, Result};
 
 pub use super::engine::pool::PoolState;
@@ -45,6 +46,8 @@ pub struct Counts {
     pub dead: u64,
     /// Multipart uploads whose abort is due.
     pub aborts: u64,
+    /// Objects without a row by policy, as the newest successful audit saw them.
+    pub orphans: BTreeMap<PolicyName, u64>,
 }
 
 /// Counts and their age.
@@ -115,6 +118,7 @@ impl Stats<'_> {
             waiting: self.count_deliveries(DeliveryStatus::Pending).await?,
             dead: self.count_deliveries(DeliveryStatus::Dead).await?,
             aborts: MultipartAborts(self.engine).count().await?,
+            orphans: Runs(self.engine).count_orphans().await?,
         };
         let now = Instant::now();
         let counted = Counted { counts: Arc::new(counts), at: now, took: now - begun };

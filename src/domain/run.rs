@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
-use super::ids::{RunId, UploadId};
+use super::ids::{Owner, RunId, UploadId};
 use super::policy::PolicyName;
 
 pub use shard::{
@@ -142,6 +142,8 @@ counters!(
         missing,
         /// Objects without a row.
         orphans,
+        /// Objects without a row that became uploads.
+        adopted,
         /// Objects whose key does not parse.
         foreign,
         /// Uploads that were rejected because their bytes changed.
@@ -160,7 +162,7 @@ counters!(
 impl Counters {
     /// How many states this run changed and objects it deleted.
     pub fn transitions(&self) -> u64 {
-        self.confirmed + self.rejected + self.expired + self.missing + self.deleted
+        self.confirmed + self.rejected + self.expired + self.missing + self.adopted + self.deleted
     }
 }
 
@@ -177,6 +179,8 @@ pub struct RunRequest {
     pub accept_damage: u64,
     /// Whether a lost marker is written again.
     pub adopt_bucket: bool,
+    /// The owner of the uploads that an audit makes of objects without a row; `None` makes none.
+    pub adopt: Option<Owner>,
     /// What started it.
     pub trigger: Trigger,
 }
@@ -185,7 +189,7 @@ impl RunRequest {
     /// A run over all policies, within the configured limits.
     pub fn of(mode: Mode, trigger: Trigger) -> Self {
         let (policy, dry_run) = (None, false);
-        Self { mode, policy, dry_run, accept_damage: 0, adopt_bucket: false, trigger }
+        Self { mode, policy, dry_run, accept_damage: 0, adopt_bucket: false, adopt: None, trigger }
     }
 }
 

@@ -8,14 +8,14 @@ use futures_util::TryStreamExt as _;
 use super::merge::{Keyed as _, Pair, merge};
 use super::observe::{Task, process};
 use super::plan::Listing;
-use super::report::is_worth_reporting;
+use super::report::{is_worth_reporting, object_finding};
 use super::streams;
 use super::worker::{BATCH, Target, WorkError, Worker};
+use crate::domain::Timestamp;
 use crate::domain::reconcile::{
     Action, Listed, UploadSummary, decide_both, decide_object, decide_row,
 };
-use crate::domain::run::{Finding, FindingKind};
-use crate::domain::{Policy, Timestamp};
+use crate::domain::run::FindingKind;
 
 /// How many findings and candidates may wait to be written. A batch may exceed it.
 const MAX_UNWRITTEN: usize = 500;
@@ -63,8 +63,8 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
     process(worker, tasks, last).await
 }
 
-/// Reports an object without a row. Returns the key of a row that needs an action, and what to
-/// do with it.
+/// Reports an object without a row. Returns the key of a row that needs an action, or of an object
+/// that needs a row, and what to do with it.
 fn task_of(
     worker: &Worker<'_>,
     pair: Pair<UploadSummary, Listed>,
@@ -86,29 +86,20 @@ fn task_of(
         (Action::MarkDue, Some(row), Some(object)) => {
             return Some((row.key, Task::MarkDue(object)));
         }
-        (Action::Orphan(_), _, Some(object)) => {
+        (Action::Orphan(id), _, Some(object)) => {
             tally.count(|counters| counters.orphans += 1);
-            tally.record([finding(policy, FindingKind::Orphan, object, now)]);
+            if worker.progress.run.request.adopt.is_some() {
+                return Some((object.key.clone(), Task::Adopt(id, object)));
+            }
+            tally.record([object_finding(policy, FindingKind::Orphan, object, now)]);
         }
         (Action::Foreign, _, Some(object)) => {
             tally.count(|counters| counters.foreign += 1);
-            tally.record([finding(policy, FindingKind::Foreign, object, now)]);
+            tally.record([object_finding(policy, FindingKind::Foreign, object, now)]);
         }
         // Due deletions are done from the table by the finalizing shard.
         (_, Some(row), _) if is_worth_reporting(&row) => return Some((row.key, Task::Report)),
         _ => {}
     }
     None
-}
-
-fn finding(policy: &Policy, kind: FindingKind, object: Listed, now: Timestamp) -> Finding {
-    Finding {
-        kind,
-        policy: policy.name.clone(),
-        upload: policy.prefix.parse_key(&object.key),
-        key: object.key,
-        size: Some(object.size),
-        detail: None,
-        found_at: now,
-    }
 }

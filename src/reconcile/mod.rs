@@ -2,11 +2,12 @@
 //!
 //! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
 //! `domain::reconcile` decides on each pair, [`worker`] does the steps of one shard (`compare`,
-//! `observe`, `finalize`) within its `safety_limits` and saves its `progress`, `shard_workers`
-//! claims shards, and [`run`] starts runs. To add a finding: add a kind to
+//! `observe`, `adopt`, `finalize`) within its `safety_limits` and saves its `progress`,
+//! `shard_workers` claims shards, and [`run`] starts runs. To add a finding: add a kind to
 //! `domain::run` and record it in [`report`].
 
 mod aborts;
+mod adopt;
 mod cancel;
 mod compare;
 mod finalize;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
+use super::adopt::adopt;
 use super::progress::At;
 use super::report::finding_of;
 use super::worker::{BATCH, Target, WorkError, Worker};
@@ -14,7 +15,7 @@ use crate::domain::reconcile::Listed;
 use crate::domain::run::{CandidateKind, Stage};
 use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
-use crate::domain::{Status, Upload};
+use crate::domain::{Status, Upload, UploadId};
 use crate::storage::ObjectMeta;
 
 /// What to do with a row.
@@ -25,6 +26,8 @@ pub(super) enum Task {
     MarkDue(Listed),
     /// Report its state.
     Report,
+    /// There is no row: make one for the object.
+    Adopt(UploadId, Listed),
 }
 
 /// Sends a HEAD for each of these keys.
@@ -42,6 +45,7 @@ pub(super) async fn process(
     tasks: Vec<(String, Task)>,
     key: Option<String>,
 ) -> Result<(), WorkError> {
+    let tasks = adopt_orphans(worker, tasks).await?;
     let rows = read(worker, tasks).await?;
     let mut events = Vec::new();
     let mut candidates = false;
@@ -84,6 +88,23 @@ async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, Ap
     Ok(unexpected(Listed { key, etag, size, last_modified }))
 }
 
+/// Makes rows for the orphans of a batch, and returns the tasks of known rows.
+async fn adopt_orphans(
+    worker: &Worker<'_>,
+    tasks: Vec<(String, Task)>,
+) -> Result<Vec<(String, Task)>, WorkError> {
+    let Some(owner) = &worker.progress.run.request.adopt else { return Ok(tasks) };
+    let (mut orphans, mut rest) = (Vec::new(), Vec::new());
+    for (key, task) in tasks {
+        match task {
+            Task::Adopt(id, object) => orphans.push((id, object)),
+            task => rest.push((key, task)),
+        }
+    }
+    adopt(worker, owner, orphans).await?;
+    Ok(rest)
+}
+
 /// Reads the rows of a batch. A row that is missing was ended and pruned.
 async fn read(
     worker: &Worker<'_>,
@@ -109,6 +130,8 @@ async fn observe_all(
             match task {
                 Task::Observe => Some(observe(worker, upload).await),
                 Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
+                // Its row, if any, was made before.
+                Task::Adopt(..) => None,
                 Task::Report => {
                     let finding = finding_of(&upload, worker.target.app.now());
                     worker.progress.report.tally().record(finding);

@@ -4,10 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::db::reconcile::shards::ShardProgress;
 use crate::domain::RejectReason;
-use crate::domain::reconcile::UploadSummary;
+use crate::domain::reconcile::{Listed, UploadSummary};
 use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, RunShard, Stage};
 use crate::domain::upload::State;
-use crate::domain::{Status, Timestamp, Upload, UploadId};
+use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
 
 /// The most findings that a shard of a run records; it counts all. A bucket whose objects belong to
 /// somebody else would otherwise fill the database.
@@ -149,6 +149,24 @@ impl Report {
 
 /// The detail of a finding about an object that the run deletes, or in a dry run would.
 pub const DELETE: &str = "delete";
+
+/// The finding about a listed object.
+pub fn object_finding(
+    policy: &Policy,
+    kind: FindingKind,
+    object: Listed,
+    now: Timestamp,
+) -> Finding {
+    Finding {
+        kind,
+        policy: policy.name.clone(),
+        upload: policy.prefix.parse_key(&object.key),
+        key: object.key,
+        size: Some(object.size),
+        detail: None,
+        found_at: now,
+    }
+}
 
 /// The finding about the deletion of a final row's object.
 pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {

@@ -76,6 +76,8 @@ metrics! {
         "What runs counted: requests made, objects listed, uploads changed, errors";
     RECONCILE_LAST_SUCCESS = Gauge "upload_coordinator_reconcile_last_success_timestamp_seconds"
         ["mode"] "When the newest successful run of any process ended";
+    ORPHANS = Gauge "upload_coordinator_orphans" ["policy"]
+        "Objects without a row, as the newest successful audit of any process left them";
     STORE_CALLS = Counter "upload_coordinator_store_calls_total"
         ["store", "operation", "outcome"] "Calls to the object stores";
     STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"

@@ -6,8 +6,8 @@ use std::io::{BufRead, Write};
 use anyhow::bail;
 
 use crate::app::App;
-use crate::domain::Policy;
 use crate::domain::run::RunRequest;
+use crate::domain::{Owner, Policy, PolicyName};
 
 /// An override that the operator must confirm.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +35,23 @@ pub(super) async fn overrides_of(app: &App, request: &RunRequest) -> anyhow::Res
             overrides.push(adopt_bucket(policy, bucket, verified, request.dry_run));
         }
     }
+    if let Some(owner) = &request.adopt {
+        let orphans = app.db.runs().count_orphans().await?;
+        let wanted = |name: &PolicyName| request.policy.as_ref().is_none_or(|p| p == name);
+        let count = orphans.iter().filter(|(name, _)| wanted(name)).map(|(_, count)| count).sum();
+        overrides.push(adopt(owner, count, request.dry_run));
+    }
     Ok(overrides)
+}
+
+fn adopt(owner: &Owner, orphans: u64, dry_run: bool) -> Override {
+    let makes = if dry_run { "would make" } else { "makes" };
+    let owner = owner.as_str();
+    let text = format!(
+        "--adopt: this run {makes} uploads of owner `{owner}` of all objects that have no row and \
+         pass the rules of their policy. The last audit saw {orphans}."
+    );
+    Override { text, count: orphans }
 }
 
 fn accept_damage(count: u64, dry_run: bool) -> Override {

@@ -5,11 +5,11 @@ use sea_orm::ActiveValue::Set;
 
 use crate::db::{DbError, Result};
 use crate::domain::run::{Mode, Run, RunRequest};
-use crate::domain::{PolicyName, RunId, Timestamp};
+use crate::domain::{Owner, PolicyName, RunId, Timestamp};
 
 pub(super) fn to_row(run: &Run, scheduled_for: Option<Timestamp>) -> run::ActiveModel {
     let Run { id, request, status, counters, error, started_at, finished_at } = run;
-    let RunRequest { mode, policy, dry_run, accept_damage, adopt_bucket, trigger } = request;
+    let RunRequest { mode, policy, dry_run, accept_damage, adopt_bucket, adopt, trigger } = request;
     run::ActiveModel {
         id: Set(id.0),
         mode: Set(mode.name().to_owned()),
@@ -19,6 +19,7 @@ pub(super) fn to_row(run: &Run, scheduled_for: Option<Timestamp>) -> run::Active
         forced: Set(false),
         accept_damage: Set(i64::try_from(*accept_damage).unwrap_or(i64::MAX)),
         adopt_bucket: Set(*adopt_bucket),
+        adopt_owner: Set(adopt.as_ref().map(|owner| owner.as_str().to_owned())),
         status: Set(status.name().to_owned()),
         cancel_requested: Set(false),
         counters: Set(serde_json::json!(counters)),
@@ -43,6 +44,7 @@ impl TryFrom<run::Model> for Run {
             forced,
             accept_damage,
             adopt_bucket,
+            adopt_owner,
             status,
             cancel_requested: _,
             counters,
@@ -63,6 +65,7 @@ impl TryFrom<run::Model> for Run {
                 dry_run,
                 accept_damage: u64::try_from(accept_damage).map_err(|_| bad("accept_damage"))?,
                 adopt_bucket: adopt_bucket || forced,
+                adopt: adopt_owner.map(Owner::named),
                 trigger: trigger.parse().map_err(|()| bad("trigger"))?,
             },
             status: status.parse().map_err(|()| bad("status"))?,

@@ -3,6 +3,7 @@
 //! A lock names the running run of a mode and policy, and is held until that run has ended. Runs
 //! outlive their processes: a process leases the shards of a run, see [`super::shards`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use entity::{reconcile_lock as lock, reconcile_run as run, reconcile_shard as shard};
@@ -24,6 +25,9 @@ use crate::domain::run::{
     Counters, Mode, NewShard, Progress, Run, RunRequest, RunShard, RunStatus, ShardStatus,
 };
 use crate::domain::{PolicyName, RunId, Timestamp};
+
+/// How many audits of single policies are read to find the newest of each.
+const MAX_AUDITS: u64 = 100;
 
 /// The order of run lists, as named in their cursors.
 pub const RUN_ORDER: &str = "runs:-started_at";
@@ -211,6 +215,43 @@ impl Runs<'_> {
             .order_by(Column::StartedAt, Order::Desc)
             .limit(1);
         newest.one(&self.0.read).await?.map(TryInto::try_into).transpose()
+    }
+
+    /// How many objects without a row each policy has, by its newest successful audit. Policies that
+    /// were not audited are left out.
+    pub async fn count_orphans(self) -> Result<BTreeMap<PolicyName, u64>> {
+        use run::Column;
+        let audits: Vec<(Uuid, Option<String>, bool)> = run::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Policy, Column::DryRun])
+            .filter(Column::Mode.eq(Mode::Audit.name()))
+            .filter(Column::Status.eq(RunStatus::Succeeded.name()))
+            .order_by(Column::StartedAt, Order::Desc)
+            .order_by(Column::Id, Order::Desc)
+            .limit(MAX_AUDITS)
+            .into_tuple()
+            .all(&self.0.read)
+            .await?;
+        let mut counts = BTreeMap::new();
+        for (id, policy, dry_run) in audits {
+            if policy.as_ref().is_some_and(|name| counts.contains_key(&PolicyName::new(name))) {
+                continue;
+            }
+            let mut of_run: BTreeMap<PolicyName, u64> = BTreeMap::new();
+            for row in ends_of(&self.0.read, RunId(id)).await? {
+                let Counters { orphans, adopted, .. } = super::shard_row::counters_of(&row)?;
+                let adopted = if dry_run { 0 } else { adopted };
+                *of_run.entry(PolicyName::new(row.policy)).or_default() +=
+                    orphans.saturating_sub(adopted);
+            }
+            for (policy, count) in of_run {
+                counts.entry(policy).or_insert(count);
+            }
+            if policy.is_none() {
+                break;
+            }
+        }
+        Ok(counts)
     }
 
     /// A page of runs, newest first.

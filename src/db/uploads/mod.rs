@@ -145,11 +145,20 @@ impl Uploads<'_> {
 
     /// Inserts an upload in a final state; `false` if there is one with its id or key.
     pub async fn create_ended(self, upload: &Upload) -> Result<bool> {
-        let added = upload::Entity::insert(row::to_row(upload))
+        Ok(self.create_unless_known(std::slice::from_ref(upload)).await? == 1)
+    }
+
+    /// Inserts uploads in one statement, except those whose id or key is known. Returns how many
+    /// were inserted. Their rows must fit in one statement, as those of a batch do.
+    pub async fn create_unless_known(self, uploads: &[Upload]) -> Result<u64> {
+        if uploads.is_empty() {
+            return Ok(0);
+        }
+        let added = upload::Entity::insert_many(uploads.iter().map(row::to_row))
             .on_conflict(OnConflict::new().do_nothing().to_owned())
             .exec_without_returning(&self.engine.write)
             .await?;
-        Ok(added == 1)
+        Ok(added)
     }
 
     /// The query plan of a list, line by line.

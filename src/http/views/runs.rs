@@ -37,8 +37,15 @@ pub struct RunView {
 impl From<Run> for RunView {
     fn from(run: Run) -> Self {
         let Run { id, request, status, counters, error, started_at, finished_at } = run;
-        let RunRequest { mode, policy: _, dry_run, accept_damage: _, adopt_bucket: _, trigger } =
-            request;
+        let RunRequest {
+            mode,
+            policy: _,
+            dry_run,
+            accept_damage: _,
+            adopt_bucket: _,
+            adopt: _,
+            trigger,
+        } = request;
         Self {
             id: id.0,
             mode: mode.name(),

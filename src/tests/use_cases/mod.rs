@@ -1,6 +1,7 @@
 //! The use cases on a real database.
 
 mod aborts;
+mod adopting;
 mod bucket_identity;
 mod cancelling;
 mod contention;

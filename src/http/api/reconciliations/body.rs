@@ -62,6 +62,7 @@ impl RunBody {
             dry_run: dry_run.unwrap_or_default(),
             accept_damage: accept_damage.unwrap_or_default(),
             adopt_bucket: adopt_bucket.unwrap_or_default(),
+            adopt: None,
             trigger: Trigger::Api,
         })
     }

@@ -1,0 +1,130 @@
+//! Makes uploads of orphans, on request: an older copy of the database was restored beside a newer
+//! bucket, and the objects of the uploads that were created since have no row.
+//!
+//! An object becomes an upload if it passes the rules; otherwise it stays a finding. Nothing is
+//! deleted. A row is inserted only if its id is unknown: of an adoption and a purge, the first to
+//! insert the row decides, and an upload that is being created is younger than any orphan.
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+
+use super::report::object_finding;
+use super::worker::{Target, WorkError, Worker};
+use crate::app::AppError;
+use crate::domain::reconcile::Listed;
+use crate::domain::run::{Finding, FindingKind};
+use crate::domain::transition::step;
+use crate::domain::upload::{ConfirmedBy, Declared, Deletion, State, Strategy};
+use crate::domain::{Owner, Policy, RejectReason, Timestamp, Upload, UploadId};
+
+/// The detail of a finding about an orphan that the run adopts, or in a dry run would.
+pub const ADOPT: &str = "adopt";
+
+/// What an orphan is.
+enum Orphan {
+    /// The upload that it becomes.
+    Valid(Upload),
+    /// It breaks a rule.
+    Invalid(RejectReason),
+    /// It was deleted in the meantime.
+    Gone,
+}
+
+/// Adopts a batch of orphans for an owner.
+///
+/// # Errors
+/// If the bucket is not the right one, or the database fails. An object that fails is counted.
+pub(super) async fn adopt(
+    worker: &Worker<'_>,
+    owner: &Owner,
+    objects: Vec<(UploadId, Listed)>,
+) -> Result<(), WorkError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    worker.limits.require_own_bucket("orphans are to be adopted").await?;
+    let Target { app, policy, .. } = worker.target;
+    let inspected = stream::iter(objects).map(|(id, object)| {
+        async move {
+            let row = row_of(policy, id, owner, object.last_modified, app.now());
+            (inspect(worker, row).await, object)
+        }
+        .boxed()
+    });
+    let mut inspected = inspected.buffered(worker.settings.concurrency);
+    let mut uploads = Vec::new();
+    while let Some((orphan, object)) = inspected.next().await {
+        let detail = match orphan {
+            Some(Orphan::Valid(upload)) => {
+                uploads.push(upload);
+                Some(ADOPT.to_owned())
+            }
+            Some(Orphan::Invalid(reason)) => Some(reason.name().to_owned()),
+            Some(Orphan::Gone) => continue,
+            None => None,
+        };
+        let finding = object_finding(policy, FindingKind::Orphan, object, app.now());
+        worker.progress.report.tally().record([Finding { detail, ..finding }]);
+    }
+    let adopted = if worker.progress.run.request.dry_run {
+        uploads.len() as u64
+    } else {
+        app.db.uploads().create_unless_known(&uploads).await.map_err(AppError::from)?
+    };
+    worker.progress.report.count(|counters| counters.adopted += adopted);
+    Ok(())
+}
+
+/// Reads an object and applies the rules; `None` if that failed, which is counted.
+async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
+    worker.throttle.acquire().await;
+    worker.progress.report.count(|counters| counters.head_requests += 1);
+    let Target { app, policy, .. } = worker.target;
+    let decided = async {
+        let event = app.observe_object(&row, ConfirmedBy::Scan).await?;
+        Ok::<_, AppError>(step(row.clone(), event, app.now(), policy)?.upload)
+    };
+    match decided.await {
+        Ok(upload) => Some(match upload.state {
+            State::Rejected { reason, .. } => Orphan::Invalid(reason),
+            State::Uploaded(_) => Orphan::Valid(upload),
+            _ => Orphan::Gone,
+        }),
+        Err(error) => {
+            worker.progress.count_error(&row, &error);
+            None
+        }
+    }
+}
+
+/// The row of an object that was stored at a time, as its upload may have been created.
+fn row_of(
+    policy: &Policy,
+    id: UploadId,
+    owner: &Owner,
+    stored_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Upload {
+    // Not later than now, so that the order of lists is right; and in most cases long ago, so
+    // that it does not count among the owner's uploads of the day.
+    let created_at = stored_at.map_or(now, |at| at.min(now));
+    Upload {
+        id,
+        owner: owner.clone(),
+        policy: policy.name.clone(),
+        slot: None,
+        key: policy.prefix.key(id),
+        declared: Declared::default(),
+        strategy: Strategy::Put,
+        write_once: false,
+        metadata: std::collections::BTreeMap::new(),
+        // The URL that stored it is unknown, and may be valid until then.
+        url_expires_at: created_at + policy.max_url_ttl,
+        multipart_id: None,
+        part_size: None,
+        state: State::Pending,
+        deletion: Deletion::default(),
+        version: 1,
+        created_at,
+        updated_at: now,
+    }
+}
