@@ -32,6 +32,7 @@ const PAGE: u64 = 1000;
 
 /// The arguments of `reconcile`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct ReconcileArgs {
     /// What to compare.
     #[arg(long, value_enum, default_value_t = ModeArg::Audit)]
