@@ -123,6 +123,7 @@ impl ObjectStore for Computed {
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         self.others.head(key).await
     }
+
     async fn head_version(&self, _: &str, _: &str) -> Result<Option<ObjectMeta>> {
         Ok(None)
     }

@@ -93,6 +93,9 @@ impl App {
         let store = self.store_of(policy)?;
         let strategy = choose_strategy(policy, store, &new);
         let mut new = NewUpload { strategy: Some(strategy), ..new };
+        if strategy == Strategy::Direct {
+            self.require_direct()?;
+        }
         check(policy, store, &new, strategy)?;
         self.require_bucket(policy)?;
         // The generic type says nothing about the file: it counts as undeclared.
@@ -132,9 +135,15 @@ impl App {
     ) -> Upload {
         let now = self.now();
         let strategy = new.strategy.unwrap_or(Strategy::Put);
-        // A form can't say `If-None-Match`.
-        let write_once =
-            strategy != Strategy::Post && policy.writes_once(new.write_once, &new.declared);
+        let write_once = match strategy {
+            // A form can't say `If-None-Match`.
+            Strategy::Post => false,
+            // Of two requests with a file, one must lose.
+            Strategy::Direct => true,
+            Strategy::Put | Strategy::Multipart => {
+                policy.writes_once(new.write_once, &new.declared)
+            }
+        };
         let plan = plan(policy, &new.declared).filter(|_| strategy == Strategy::Multipart);
         Upload {
             id,
@@ -275,10 +284,7 @@ fn check_strategy(
         Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
             errors.add("size", format!("An object takes at most {MAX_OBJECT_SIZE} bytes"));
         }
-        Strategy::Direct => {
-            errors.add("strategy", "Send the file to the track's upload route instead");
-        }
-        Strategy::Put | Strategy::Post | Strategy::Multipart => {}
+        Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct => {}
     }
 }
 

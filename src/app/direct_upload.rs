@@ -3,9 +3,10 @@
 //! that a single upload sends several at once.
 //!
 //! The row is committed before the first byte is stored, and bytes that visibly break a rule
-//! are never stored. An upload that fails later is ended: its parts are aborted and the row is
-//! cancelled.
+//! are never stored. If a transfer fails later, its parts are aborted. A row that was made for the
+//! transfer is cancelled; an upload that existed before ([`content`]) stays as it was.
 
+mod content;
 mod file;
 mod parts;
 mod transfer;
@@ -34,6 +35,13 @@ pub struct DirectUpload {
     pub policy: Option<PolicyName>,
     /// The file's name.
     pub filename: String,
+    /// What the client says about the file.
+    pub sent: SentFile,
+}
+
+/// What a client says about a file that it sends.
+#[derive(Debug, Default, Clone)]
+pub struct SentFile {
     /// The file's media type, if the client sent one.
     pub content_type: Option<String>,
     /// The file's length in bytes, if the client sent it.
@@ -57,16 +65,15 @@ impl App {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        if !self.direct.enabled {
-            return Err(AppError::Disabled("direct uploads are switched off here"));
-        }
+        self.require_direct()?;
         let policy = self.policy(request.policy.as_ref())?;
         let store = self.store_of(policy)?;
-        let content_type = sniff::informative(request.content_type.as_deref());
+        let SentFile { content_type, length, digests } = request.sent;
+        let content_type = sniff::informative(content_type.as_deref());
         let declared = Declared {
             filename: Some(request.filename),
             content_type: None,
-            size: request.length,
+            size: length,
             checksum: None,
         };
         policy.check_declared(&declared, "file")?;
@@ -75,7 +82,7 @@ impl App {
         self.db.tracks().find(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
-        let mut file = File::new(body, policy, part_size, request.length, request.digests, checked);
+        let mut file = File::new(body, policy, part_size, length, digests, checked);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
         let new = NewUpload {
@@ -88,28 +95,31 @@ impl App {
         let upload = upload.ok_or(AppError::NotFound("track"))?;
         record_created(&upload);
 
-        let (mut transfer, stored) = {
-            let mut transfer = Transfer { app: self, store, policy, upload };
-            let stored = transfer.store(&mut file, first).await;
-            (transfer, stored)
-        };
-        match stored {
-            Ok(written) => self.finish(owner, request.track, transfer.upload, written, file).await,
+        let mut transfer = Transfer::new(self, store, policy, upload);
+        match transfer.store(&mut file, first).await {
+            Ok(written) => self.record_file(transfer.upload, written, file).await?,
             Err(error) => {
                 transfer.abandon().await;
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        self.track(owner, request.track).await
     }
 
-    async fn finish<B>(
+    pub(super) fn require_direct(&self) -> Result<()> {
+        if self.direct.enabled {
+            return Ok(());
+        }
+        Err(AppError::Disabled("direct uploads are switched off here"))
+    }
+
+    /// Records the file that was stored.
+    async fn record_file<B>(
         &self,
-        owner: &Owner,
-        track: TrackId,
         upload: Upload,
         written: Written,
         file: File<'_, B>,
-    ) -> Result<WithUpload> {
+    ) -> Result<Upload> {
         let facts = ObjectFacts {
             etag: written.etag,
             version_id: written.version_id,
@@ -124,7 +134,7 @@ impl App {
         if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
             return Err(AppError::UploadEnded);
         }
-        self.track(owner, track).await
+        Ok(upload)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Signs downloads of a track's file. Only verified bytes are downloaded.
+//! Signs downloads of files. Only verified bytes are downloaded.
 
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Owner, Policy, Status, TrackId, Upload};
+use crate::domain::{Owner, Policy, Status, TrackId, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
 
@@ -31,6 +31,21 @@ impl App {
         };
         let bound = track.bound.ok_or_else(nothing)?;
         let upload = self.db.uploads().find(owner, bound.upload).await?.ok_or_else(nothing)?;
+        self.sign_file(upload).await
+    }
+
+    /// A signed GET of an upload's file.
+    pub async fn upload_file(&self, owner: &Owner, id: UploadId) -> Result<SignedRequest> {
+        let upload = self.upload(owner, id).await?;
+        match upload.status() {
+            Status::Uploaded => self.sign_file(upload).await,
+            Status::Pending => Err(AppError::FilePending),
+            _ => Err(AppError::NotFound("file")),
+        }
+    }
+
+    /// Signs the verified object, and not one that has replaced it.
+    async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
         let upload = self.check_not_changed(upload).await?;
         if upload.status() != Status::Uploaded {
             return Err(AppError::NotFound("file"));
@@ -83,13 +98,14 @@ impl App {
     /// Whether a PUT with the upload's URL can replace the object. The store checks the URL's
     /// expiry when a PUT starts, and replaces the object when it ends.
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
-        let by_url = match upload.strategy {
-            Strategy::Put | Strategy::Post => true,
-            // These become an object only by this service.
-            Strategy::Multipart | Strategy::Direct => false,
+        let once = match upload.strategy {
+            // Parts become an object only when this service completes the upload.
+            Strategy::Multipart => true,
+            Strategy::Put | Strategy::Post | Strategy::Direct => {
+                upload.write_once && store.capabilities.write_once_is_effective()
+            }
         };
-        let once = upload.write_once && store.capabilities.write_once_is_effective();
-        by_url && !once && self.now() <= upload.url_expires_at + policy.replacement_window()
+        !once && self.now() <= upload.url_expires_at + policy.replacement_window()
     }
 }
 

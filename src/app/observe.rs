@@ -159,7 +159,7 @@ fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
 
 /// The object's checksum in the algorithm of `declared`: from the store's record, or by reading
 /// the object. Creation refuses declarations that would read more than the policy allows.
-async fn checksum_of(
+pub(super) async fn checksum_of(
     store: &Store,
     key: &str,
     meta: &ObjectMeta,

@@ -21,9 +21,6 @@ impl App {
     ) -> Result<Created> {
         let upload = self.upload(owner, id).await?;
         let (policy, store) = self.rules_of(&upload)?;
-        if upload.strategy == Strategy::Direct {
-            return Err(AppError::field("id", "A direct upload has no URL to sign again"));
-        }
         let ttl = Self::url_ttl(policy, expires_in)?;
         let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let ends = request.as_ref().map_or(self.now() + ttl, |signed| signed.expires_at);

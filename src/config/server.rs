@@ -17,6 +17,10 @@ pub struct ServerConfig {
     pub bind: SocketAddr,
     /// How long `serve` waits at start for the database and the stores.
     pub start_timeout: ConfigDuration,
+    /// The URL of this service for clients, if a proxy or a load balancer is in front of it. URLs
+    /// in responses begin with it.
+    #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
+    pub public_url: Option<String>,
     /// Time that requests in progress have to finish when the service stops.
     pub shutdown_timeout: ConfigDuration,
     /// Time between the signal to stop and the end of the listener, in which `readyz` fails.
@@ -45,6 +49,11 @@ pub struct TlsConfig {
 }
 
 impl ServerConfig {
+    /// The public URL without a slash at its end; empty if there is none.
+    pub fn public_url(&self) -> String {
+        self.public_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned()
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let valid = |origin: &String| {
             origin == "*"
@@ -55,6 +64,11 @@ impl ServerConfig {
         if !self.cors_origins.iter().all(valid) {
             let problem = "must be a list of origins such as https://app.example.com, or \"*\"";
             return Err(ConfigError::new("server.cors_origins", problem));
+        }
+        if let Some(url) = self.public_url.as_deref().filter(|url| !is_base(url)) {
+            let problem =
+                format!("must be a URL such as https://uploads.example.com, not \"{url}\"");
+            return Err(ConfigError::new("server.public_url", problem));
         }
         match (&self.tls.cert, &self.tls.key) {
             (Some(_), None) => Err(ConfigError::new(
@@ -75,6 +89,7 @@ impl Default for ServerConfig {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             start_timeout: ConfigDuration::from_secs(60),
+            public_url: None,
             shutdown_timeout: ConfigDuration::from_secs(30),
             drain_delay: ConfigDuration::from_secs(0),
             cors_origins: Vec::new(),
@@ -82,6 +97,17 @@ impl Default for ServerConfig {
             tls: TlsConfig::default(),
         }
     }
+}
+
+/// Whether paths can be added to a URL.
+fn is_base(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    })
 }
 
 /// Reads an address with its port.

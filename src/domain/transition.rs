@@ -98,6 +98,9 @@ pub enum TransitionError {
     /// Only pending uploads take parts.
     #[error("an upload that is {} takes no parts", .0.name())]
     TakesNoParts(Status),
+    /// Only pending and expired uploads take a file.
+    #[error("an upload that is {} takes no file", .0.name())]
+    TakesNoFile(Status),
     /// Parts are signed only up to the deadline.
     #[error("the upload's time is up; presign it again for more")]
     DeadlinePassed,

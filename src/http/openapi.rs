@@ -47,6 +47,8 @@ pub struct Document(pub Bytes);
         uploads::get::handle,
         uploads::events::handle,
         uploads::delete::handle,
+        uploads::content::handle,
+        uploads::file::handle,
         uploads::presign::handle,
         uploads::confirm::handle,
         uploads::sign_parts::handle,

@@ -62,7 +62,7 @@ pub struct HttpSettings {
     pub workers: Option<usize>,
 }
 
-/// Authentication, limits and browser access.
+/// Authentication, limits, browser access and the public address.
 pub struct SecurityConfig {
     /// The token for `POST /api/events/s3`.
     pub event_auth: EventAuth,
@@ -76,6 +76,8 @@ pub struct SecurityConfig {
     pub cursor_key: CursorKey,
     /// The origins whose pages may call the API. `*` is all, an empty list is none.
     pub cors_origins: Vec<String>,
+    /// The base of URLs of this service in responses; empty for paths.
+    pub public_url: String,
     /// The certificate and key, if the server itself terminates TLS.
     pub tls: Option<rustls::ServerConfig>,
 }
@@ -90,6 +92,7 @@ impl Default for SecurityConfig {
             direct_uploads: Arc::new(ConcurrencyLimit::unlimited()),
             cursor_key: CursorKey::new(rand::random()),
             cors_origins: Vec::new(),
+            public_url: String::new(),
             tls: None,
         }
     }

@@ -61,6 +61,11 @@ impl<'a, B> File<'a, B> {
         }
     }
 
+    /// The hash of the bytes so far.
+    pub(super) fn hash(&self) -> Option<Checksum> {
+        self.sum.clone().map(Hasher::finish)
+    }
+
     /// The checksum to record: the client's if it sent one, otherwise the store's if it keeps one,
     /// otherwise the SHA-256.
     pub(super) fn checksum(self) -> Option<Checksum> {
@@ -108,7 +113,7 @@ where
     /// The checksum that the store must report of an object made of the parts so far, if it
     /// keeps one.
     pub(super) fn checksum_of_parts(&self) -> Option<Checksum> {
-        let sum = self.sum.clone().map(Hasher::finish)?;
+        let sum = self.hash()?;
         (sum.algorithm() == Algorithm::Crc64nvme).then_some(sum)
     }
 

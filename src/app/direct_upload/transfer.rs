@@ -6,12 +6,13 @@ use futures_util::Stream;
 
 use super::file::File;
 use super::parts::Parts;
+use crate::app::observe::checksum_of;
 use crate::app::{App, AppError, Result};
 use crate::domain::checksum::Checksum;
 use crate::domain::rules::size_mismatch;
 use crate::domain::transition::Event;
 use crate::domain::{Policy, Status, Upload};
-use crate::storage::{Part, PartIntegrity, PutOptions, Store, StoreError, Written};
+use crate::storage::{ObjectMeta, Part, PartIntegrity, PutOptions, Store, StoreError, Written};
 
 /// An upload whose row is committed, and whose bytes are being sent to the store.
 pub(super) struct Transfer<'a> {
@@ -19,23 +20,43 @@ pub(super) struct Transfer<'a> {
     pub(super) store: &'a Store,
     pub(super) policy: &'a Policy,
     pub(super) upload: Upload,
+    /// The media type to store if the bytes show none.
+    content_type: Option<String>,
+    /// The multipart upload that this transfer opened.
+    opened: Option<String>,
 }
 
-impl Transfer<'_> {
+impl<'a> Transfer<'a> {
+    pub(super) fn new(app: &'a App, store: &'a Store, policy: &'a Policy, upload: Upload) -> Self {
+        let content_type = upload.declared.content_type.clone();
+        Self { app, store, policy, upload, content_type, opened: None }
+    }
+
+    /// Stores this media type if the bytes show none and none was declared.
+    pub(super) fn with_content_type(self, content_type: Option<String>) -> Self {
+        let content_type = self.content_type.or(content_type);
+        Self { content_type, ..self }
+    }
+
     /// Stores the file: with one PUT if it fits into a part, else as a multipart upload.
     pub(super) async fn store<B>(&mut self, file: &mut File<'_, B>, first: Bytes) -> Result<Written>
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
         let key = self.upload.key.as_str().to_owned();
-        let content_type = file.media_type.clone().or(self.upload.declared.content_type.clone());
-        let options = PutOptions { content_type, ..PutOptions::default() };
+        let content_type = file.media_type.clone().or(self.content_type.clone());
+        let metadata = self.upload.metadata.clone();
+        let (capabilities, once) = (&self.store.capabilities, self.upload.write_once);
+        let options = PutOptions { content_type, metadata, ..PutOptions::default() };
         if file.ended {
             self.check_size(file.size)?;
             file.check_digests()?;
+            let if_none_match = once && capabilities.write_once_is_effective();
+            let options = PutOptions { if_none_match, ..options };
             let put = self.store.objects.put(&key, first, &options).await;
-            return self.or_stored(&key, file.size, put).await;
+            return self.or_stored(&key, file, put).await;
         }
+        let if_none_match = once && capabilities.multipart_write_once;
         let options = PutOptions { checksum: file.checksum_of_parts(), ..options };
         let id = self.open_multipart(&key, &options).await?;
         let (store, spare) = (self.store, &self.app.direct.spare_parts);
@@ -51,8 +72,9 @@ impl Transfer<'_> {
         let parts = sent?;
         self.check_size(file.size)?;
         file.check_digests()?;
-        let done = self.store.objects.complete_multipart(&key, &id, &parts, false).await;
-        let written = self.or_stored(&key, file.size, done).await?;
+        self.check_still_pending().await?;
+        let done = self.store.objects.complete_multipart(&key, &id, &parts, if_none_match).await;
+        let written = self.or_stored(&key, file, done).await?;
         self.check_object(&key, &written, file.checksum_of_parts()).await?;
         Ok(written)
     }
@@ -64,14 +86,30 @@ impl Transfer<'_> {
         let aborts = self.app.db.multipart_aborts();
         let intent = aborts.create_intent(&self.upload, token, due).await?;
         let id = self.store.objects.create_multipart(key, options).await?;
-        let event = Event::MultipartOpened { multipart_id: id.clone(), replaces: None };
-        if let Err(error) = self.apply(&event).await {
+        // Of another transfer to this upload, which broke off or loses to this one.
+        let replaced = self.upload.multipart_id.clone();
+        let event = Event::MultipartOpened { multipart_id: id.clone(), replaces: replaced.clone() };
+        let applied = self.apply(&event).await;
+        if applied.is_err() || self.upload.multipart_id.as_ref() != Some(&id) {
             // The row does not have the id, so nothing else would abort the parts.
             self.app.abort_unrecorded(self.store, &self.upload, &id).await;
-            return Err(error);
+            return Err(applied.err().unwrap_or(AppError::UploadEnded));
         }
+        self.opened = Some(id.clone());
         aborts.complete(&intent).await?;
+        if let Some(replaced) = replaced {
+            self.app.abort_unrecorded(self.store, &self.upload, &replaced).await;
+        }
         Ok(id)
+    }
+
+    /// Fails if the upload has ended, or if another transfer has replaced this one.
+    async fn check_still_pending(&self) -> Result<()> {
+        let row = self.app.db.uploads().find_any_owner(self.upload.id).await?;
+        let ours = |row: &Upload| {
+            row.status() == Status::Pending && row.multipart_id == self.upload.multipart_id
+        };
+        if row.as_ref().is_some_and(ours) { Ok(()) } else { Err(AppError::UploadEnded) }
     }
 
     /// Compares the object that the store made of the parts with the bytes that were sent, if
@@ -117,24 +155,36 @@ impl Transfer<'_> {
         }
     }
 
-    /// If the response to a write was lost, the object may still be there: no other upload
-    /// writes to its key.
-    async fn or_stored(
+    /// If the response to a write was lost, the object may still be there. Another request can
+    /// have stored another file, so the object is compared.
+    async fn or_stored<B>(
         &self,
         key: &str,
-        size: u64,
+        file: &File<'_, B>,
         written: std::result::Result<Written, StoreError>,
     ) -> Result<Written> {
         let error = match written {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::NoSuchMultipart)) => error,
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::NoSuchMultipart
+                | StoreError::PreconditionFailed),
+            ) => error,
             other => return Ok(other?),
         };
         match self.store.objects.head(key).await {
-            Ok(Some(meta)) if meta.size == size => {
+            Ok(Some(meta)) if self.is_file(key, &meta, file).await => {
                 Ok(Written { etag: meta.etag, version_id: meta.version_id })
             }
             _ => Err(error.into()),
         }
+    }
+
+    /// Whether an object is known to be the file that was sent.
+    async fn is_file<B>(&self, key: &str, meta: &ObjectMeta, file: &File<'_, B>) -> bool {
+        let Some(sum) = file.hash().filter(|_| meta.size == file.size) else { return false };
+        let kept = meta.checksums.iter().any(|kept| kept.algorithm() == sum.algorithm());
+        (kept || meta.size <= self.policy.verify_max_read)
+            && matches!(checksum_of(self.store, key, meta, &sum).await, Ok(found) if found == sum)
     }
 
     /// Refuses a body that ended before or after its declared length.
@@ -149,7 +199,7 @@ impl Transfer<'_> {
 
     /// Keeps the deadline ahead while bytes arrive, with one write per half of the URL's
     /// lifetime.
-    async fn extend_deadline(&mut self) -> Result<()> {
+    pub(super) async fn extend_deadline(&mut self) -> Result<()> {
         let now = self.app.now();
         let half: TimeDelta = self.policy.url_ttl / 2;
         if self.upload.url_expires_at - now > half {
@@ -168,10 +218,19 @@ impl Transfer<'_> {
         match self.app.apply(self.upload.clone(), event).await {
             Ok(applied) if applied.upload.status() == Status::Pending => {
                 self.upload = applied.upload;
-                Ok(())
+                let replaced = self.opened.is_some() && self.opened != self.upload.multipart_id;
+                if replaced { Err(AppError::UploadEnded) } else { Ok(()) }
             }
             Ok(_) | Err(AppError::State(_)) => Err(AppError::UploadEnded),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Aborts the parts after an error. The row stays as it is, also with the id of the parts: the
+    /// next transfer replaces it.
+    pub(super) async fn discard_parts(&self) {
+        if let Some(id) = &self.opened {
+            self.app.abort_unrecorded(self.store, &self.upload, id).await;
         }
     }
 

@@ -32,6 +32,7 @@ pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<Secur
         direct_uploads: Arc::new(ConcurrencyLimit::new(limit, share)),
         cursor_key: app.db.cursor_key().await?,
         cors_origins: config.server.cors_origins.clone(),
+        public_url: config.server.public_url(),
         tls: super::tls::server_config(&config.server.tls)?,
     })
 }

@@ -10,7 +10,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nbnid = 1",
-        "server.bnid: unknown key; the keys here are bind, cors_origins, drain_delay, require_marker, shutdown_timeout, start_timeout, tls (in FILE)",
+        "server.bnid: unknown key; the keys here are bind, cors_origins, drain_delay, public_url, require_marker, shutdown_timeout, start_timeout, tls (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
@@ -308,6 +308,14 @@ const CASES: &[(&str, &str)] = &[
     (
         "[server]\ncors_origins = [\"https://app.example.com/\"]",
         "server.cors_origins: must be a list of origins such as https://app.example.com, or \"*\" (in FILE)",
+    ),
+    (
+        "[server]\npublic_url = \"uploads.example.com\"",
+        "server.public_url: must be a URL such as https://uploads.example.com, not \"uploads.example.com\"",
+    ),
+    (
+        "[server]\npublic_url = \"https://uploads.example.com/?a=b\"",
+        "server.public_url: must be a URL such as https://uploads.example.com, not \"https://uploads.example.com/?a=b\"",
     ),
     (
         "[server.tls]\ncert = \"a.pem\"",

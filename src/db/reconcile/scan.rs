@@ -90,10 +90,9 @@ fn open_queries(
         .filter(Column::Policy.eq(policy.as_str()))
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
     let late = since(&[Status::Expired], window.late_since);
-    // Multipart and direct uploads become an object only by this service.
-    let by_url = [Strategy::Put, Strategy::Post].map(Strategy::name);
-    let mut overwritable =
-        since(&[Status::Uploaded], window.writable_since).filter(Column::Strategy.is_in(by_url));
+    // Parts become an object only when this service completes the upload.
+    let mut overwritable = since(&[Status::Uploaded], window.writable_since)
+        .filter(Column::Strategy.ne(Strategy::Multipart.name()));
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
@@ -102,7 +101,7 @@ fn open_queries(
     let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
     let deleted = since(&ended, window.writable_since)
         .filter(Column::ObjectDeletedAt.is_not_null())
-        .filter(Column::Strategy.is_in(by_url));
+        .filter(Column::Strategy.is_in([Strategy::Put, Strategy::Post].map(Strategy::name)));
     [pending, late, overwritable, deleted]
 }
 

@@ -48,6 +48,7 @@ impl Uploads<'_> {
         change.upload.slot.is_none()
             && self.outbox.is_empty()
             && !has_parts(&change.upload)
+            && !change.effects.contains(&Effect::AbortMultipart)
             && !(change.effects.contains(&Effect::Reopen) && self.state.quota.bounds_pending())
     }
 

@@ -16,12 +16,22 @@ use actix_web::{FromRequest, HttpRequest};
 use bytes::Bytes;
 use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt as _};
+use utoipa::ToSchema;
 
 use super::form::Form;
 use super::partial::refuse_partial_headers;
 use super::{essence, refuse_encoded, settings};
 use crate::app::AppError;
 use crate::http::problem::{ApiError, Code};
+
+/// A form with a file.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "documents the form")]
+pub struct FileForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
 
 /// The bytes of a file.
 pub type Bytestream = LocalBoxStream<'static, Result<Bytes, AppError>>;

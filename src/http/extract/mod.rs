@@ -4,12 +4,14 @@
 pub mod caller;
 pub mod digests;
 pub mod direct_upload_permit;
+pub mod download;
 pub mod event_auth;
 pub mod file;
 mod form;
 pub mod id;
 pub mod idempotency;
 pub mod json;
+pub mod links;
 mod partial;
 pub mod query;
 pub mod text;
@@ -17,11 +19,13 @@ pub mod text;
 pub use caller::Caller;
 pub use digests::Digests;
 pub use direct_upload_permit::DirectUploadPermit;
+pub use download::Download;
 pub use event_auth::EventSender;
 pub use file::FileBody;
 pub use id::Id;
 pub use idempotency::Idempotent;
 pub use json::{Json, OptionalJson};
+pub use links::Links;
 pub use query::Query;
 
 use actix_web::HttpRequest;

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::MultipartView;
 use crate::app::create_upload::Created;
-use crate::domain::upload::{Declared, State, Verified};
-use crate::domain::{Checksum, Upload};
+use crate::domain::upload::{Declared, State, Strategy, Verified};
+use crate::domain::{Checksum, Status, Upload};
+use crate::http::extract::Links;
 use crate::storage::signer::SignedRequest;
 
 /// A checksum of a whole file.
@@ -31,14 +32,15 @@ impl From<&Checksum> for ChecksumView {
     }
 }
 
-/// A signed request to the store.
+/// A signed request to the store, or for a direct upload the request to this service.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SignedRequest)]
 pub struct RequestView {
     /// The HTTP method.
     #[schema(example = "PUT")]
     pub method: &'static str,
-    /// Contains the signature. Do not log it.
+    /// Contains the signature. Do not log it. For a direct upload, the path of
+    /// `/api/uploads/{id}/content`, or its URL if `server.public_url` is configured.
     #[schema(
         example = "https://s3.example.com/uploads/tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=..."
     )]
@@ -189,10 +191,36 @@ fn reason(state: &State) -> Option<&'static str> {
     }
 }
 
-impl From<Created> for UploadView {
-    fn from(created: Created) -> Self {
+impl UploadView {
+    /// A new or renewed upload with the request to send.
+    pub fn created(created: Created, links: &Links) -> Self {
         let Created { upload, request } = created;
-        Self { request: request.map(Into::into), ..upload.into() }
+        let to_this_service = upload.strategy == Strategy::Direct;
+        let request = match request {
+            Some(signed) => Some(signed.into()),
+            None if to_this_service && upload.status() == Status::Pending => {
+                Some(RequestView::of_content(&upload, links))
+            }
+            None => None,
+        };
+        Self { request, ..upload.into() }
+    }
+}
+
+impl RequestView {
+    /// The request with the file of a direct upload.
+    fn of_content(upload: &Upload, links: &Links) -> Self {
+        let content_type = upload.declared.content_type.clone();
+        Self {
+            method: "PUT",
+            url: links.upload_content(upload.id),
+            headers: content_type
+                .map(|value| ("content-type".to_owned(), value))
+                .into_iter()
+                .collect(),
+            fields: None,
+            expires_at: upload.url_expires_at,
+        }
     }
 }
 

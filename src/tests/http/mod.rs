@@ -2,6 +2,7 @@
 
 mod accept;
 mod bad_input;
+mod content;
 mod files;
 mod foreign_bytes;
 mod forms;

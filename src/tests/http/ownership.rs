@@ -64,7 +64,7 @@ impl Operation {
         }
         if let Some(body) = &self.body {
             request = request.json(body);
-        } else if path.contains("/upload/") {
+        } else if path.contains("/upload/") || path.ends_with("/content") {
             request = request.body(mp3(2000, 1)).header("content-type", "audio/mpeg");
         }
         fetch(request).await

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::{Created, NewUpload};
+use upload_coordinator::app::direct_upload::SentFile;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::upload::{Declared, State, Strategy};
@@ -224,4 +226,22 @@ async fn a_due_deletion_removes_every_version_and_delete_marker() {
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.deleted, 1);
     assert_eq!(world.store.versions(key), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_file_of_an_expired_upload_is_taken_by_the_service() {
+    let world = World::new().await;
+    let upload = world.upload().await;
+    world.pass_the_deadline();
+    world.reconcile(Mode::Incremental).await;
+    assert_eq!(world.get(upload.id).await.status(), Status::Expired);
+    let body = || futures_util::stream::iter([Ok(Bytes::from(mp3(900, 1)))]);
+    let sent = SentFile::default;
+    let owner = &world.owner;
+    let stored = world.app.upload_content(owner, upload.id, sent(), body()).await.unwrap();
+    let verified = stored.state.verified().unwrap();
+    assert_eq!((stored.status(), verified.late), (Status::Uploaded, false));
+    world.app.upload_file(owner, upload.id).await.unwrap();
+    let again = world.app.upload_content(owner, upload.id, sent(), body()).await;
+    assert!(matches!(again, Err(AppError::State(_))), "{again:?}");
 }

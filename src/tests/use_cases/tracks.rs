@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::app::direct_upload::DirectUpload;
+use upload_coordinator::app::direct_upload::{DirectUpload, SentFile};
 use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::track::Bound;
@@ -137,10 +137,18 @@ fn direct(track: &Track) -> DirectUpload {
         track: track.id,
         policy: None,
         filename: "song.mp3".into(),
-        content_type: None,
-        length: None,
-        digests: Vec::new(),
+        sent: SentFile::default(),
     }
+}
+
+fn with_length(track: &Track, length: u64) -> DirectUpload {
+    let sent = SentFile { length: Some(length), ..SentFile::default() };
+    DirectUpload { sent, ..direct(track) }
+}
+
+fn with_digests(track: &Track, digests: Vec<Checksum>) -> DirectUpload {
+    let sent = SentFile { digests, ..SentFile::default() };
+    DirectUpload { sent, ..direct(track) }
 }
 
 #[tokio::test]
@@ -172,7 +180,7 @@ async fn the_checksum_that_a_file_is_sent_with_is_recorded() {
     for size in [1000, 9000] {
         let track = world.track().await;
         let sent = Checksum::of(Algorithm::Sha256, &mp3(size, 3));
-        let request = DirectUpload { digests: vec![sent.clone()], ..direct(&track) };
+        let request = with_digests(&track, vec![sent.clone()]);
         let stored = world.app.direct_upload(&world.owner, request, body(vec![mp3(size, 3)])).await;
         let upload = stored.unwrap().1.unwrap();
         assert_eq!(upload.state.facts().unwrap().checksum, Some(sent), "{size}");
@@ -192,10 +200,10 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
         (direct(&track), vec![]),
         (direct(&track), vec![mp3(20_001, 1)]),
         (DirectUpload { filename: "song.exe".into(), ..direct(&track) }, vec![mp3(900, 1)]),
-        (DirectUpload { length: Some(20_001), ..direct(&track) }, vec![mp3(900, 1)]),
-        (DirectUpload { length: Some(9001), ..direct(&track) }, vec![mp3(9000, 1)]),
-        (DirectUpload { digests: digests.clone(), ..direct(&track) }, vec![mp3(900, 1)]),
-        (DirectUpload { digests, ..direct(&track) }, vec![mp3(9000, 1)]),
+        (with_length(&track, 20_001), vec![mp3(900, 1)]),
+        (with_length(&track, 9001), vec![mp3(9000, 1)]),
+        (with_digests(&track, digests.clone()), vec![mp3(900, 1)]),
+        (with_digests(&track, digests), vec![mp3(9000, 1)]),
     ];
     for (request, chunks) in cases {
         let refused = world.app.direct_upload(&world.owner, request.clone(), body(chunks)).await;

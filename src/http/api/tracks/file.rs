@@ -1,13 +1,11 @@
 //! `GET /api/tracks/{id}/file`
 
-use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::HttpResponse;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
 
 use crate::domain::TrackId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Query, text};
-use crate::http::middleware::accept::Produces;
+use crate::http::extract::{Caller, Download, Id};
 use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
@@ -29,21 +27,8 @@ use crate::http::views::FileUrlView;
 pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,
-    mut query: Query,
+    download: Download,
     state: Data<HttpState>,
-    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let redirect = query.value("redirect", text::flag).unwrap_or(true);
-    query.finish()?;
-    if !redirect {
-        Produces::Json.check(request.headers())?;
-    }
-    let signed = state.app.track_file(&caller.owner, id).await?;
-    if redirect {
-        let mut response = HttpResponse::TemporaryRedirect();
-        response.insert_header((CACHE_CONTROL, "no-store"));
-        return Ok(response.insert_header((LOCATION, signed.url)).finish());
-    }
-    let mut response = HttpResponse::Ok();
-    Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(FileUrlView::from(signed)))
+    Ok(download.response(state.app.track_file(&caller.owner, id).await?))
 }

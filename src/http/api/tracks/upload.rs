@@ -4,24 +4,15 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, rt};
 use percent_encoding::percent_decode_str;
 use tracing::Instrument as _;
-use utoipa::ToSchema;
 
-use crate::app::direct_upload::DirectUpload;
+use crate::app::direct_upload::{DirectUpload, SentFile};
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
+use crate::http::extract::file::FileForm;
 use crate::http::extract::{Caller, Digests, DirectUploadPermit, FileBody, Id, Json, Query, text};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
-
-/// A form with a file.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "documents the form")]
-struct FileForm {
-    /// The file.
-    #[schema(value_type = String, format = Binary)]
-    file: Vec<u8>,
-}
 
 /// Upload a track's file through this service
 ///
@@ -56,7 +47,8 @@ pub async fn handle(
     query.finish()?;
     let filename = filename(request.uri().path())?;
     let FileBody { content_type, length, bytes, timeout } = body;
-    let upload = DirectUpload { track, policy, filename, content_type, length, digests };
+    let sent = SentFile { content_type, length, digests };
+    let upload = DirectUpload { track, policy, filename, sent };
     // In its own task: if the client disconnects, this handler is dropped, but the upload must
     // still be ended.
     let app = state.app.clone();

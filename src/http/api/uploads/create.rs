@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Idempotent, Json};
+use crate::http::extract::{Caller, Idempotent, Json, Links};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -25,6 +25,7 @@ use crate::http::views::UploadView;
 pub async fn handle(
     caller: Caller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<UploadBody>>,
+    links: Links,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let new = body.try_into()?;
@@ -33,5 +34,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(UploadView::from(created)))
+        .json(UploadView::created(created, &links)))
 }

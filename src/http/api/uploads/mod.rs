@@ -10,9 +10,11 @@ use crate::http::middleware::access::Access::Needs;
 pub mod body;
 pub mod complete;
 pub mod confirm;
+pub mod content;
 pub mod create;
 pub mod delete;
 pub mod events;
+pub mod file;
 pub mod get;
 pub mod list;
 pub mod list_parts;
@@ -32,6 +34,14 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/uploads/{id}/events")
         .producing(Produces::EventStream)
         .get(Needs(Scope::UploadsRead), events::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}/content")
+        .on(&[Method::POST, Method::PUT], Needs(Scope::UploadsWrite), content::handle)
+        .add_to(routes);
+    // Players send `Accept: audio/*` and follow the redirect.
+    at("/api/uploads/{id}/file")
+        .producing(Produces::Any)
+        .get(Needs(Scope::UploadsRead), file::handle)
         .add_to(routes);
     at("/api/uploads/{id}/presign")
         .on(&[Method::POST], Needs(Scope::UploadsWrite), presign::handle)

@@ -1,0 +1,56 @@
+//! `PUT` and `POST /api/uploads/{id}/content`
+
+use actix_web::rt;
+use actix_web::web::Data;
+use tracing::Instrument as _;
+
+use crate::app::direct_upload::SentFile;
+use crate::domain::UploadId;
+use crate::http::HttpState;
+use crate::http::extract::file::FileForm;
+use crate::http::extract::{Caller, Digests, DirectUploadPermit, FileBody, Id, Json, Query};
+use crate::http::openapi::{BadFile, NotFound};
+use crate::http::problem::{ApiError, Code};
+use crate::http::views::UploadView;
+
+/// Send an upload's file through this service
+///
+/// For pending and expired uploads, except `multipart` ones. The body is the file itself, or a
+/// form with a part `file`. The bytes are streamed to the store and must be what was declared.
+/// POST and PUT do the same. If the file is refused or the request breaks off, the upload still
+/// waits for its file. The request must contain the whole file: `Content-Range`,
+/// `Upload-Complete: ?0`, `Upload-Offset` and form fields that number the chunks of a file are
+/// refused with 400.
+#[utoipa::path(method(post, put), path = "/api/uploads/{id}/content",
+    operation_id = "send_content", tag = "uploads",
+    params(("id" = uuid::Uuid, Path, description = "The upload"),
+        ("Content-Digest" = Option<String>, Header, description = "RFC 9530. The sha-256 \
+            of the file is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
+        ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
+        ("Content-MD5" = Option<String>, Header, description = "The base64 of the MD5, which is checked")),
+    request_body(description = "The file", content(
+        (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
+    responses((status = 200, description = "The upload with its file", body = UploadView),
+        BadFile, NotFound))]
+pub async fn handle(
+    (caller, permit): (Caller, DirectUploadPermit),
+    Id(id): Id<UploadId>,
+    query: Query,
+    Digests(digests): Digests,
+    body: FileBody,
+    state: Data<HttpState>,
+) -> Result<Json<UploadView>, ApiError> {
+    query.finish()?;
+    let FileBody { content_type, length, bytes, timeout } = body;
+    let sent = SentFile { content_type, length, digests };
+    // In its own task: if the client disconnects, this handler is dropped, but the parts must
+    // still be aborted.
+    let app = state.app.clone();
+    let work = async move {
+        let _permit = permit;
+        app.upload_content(&caller.owner, id, sent, bytes).await
+    };
+    let stored = rt::spawn(work.in_current_span()).await;
+    let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
+    Ok(Json(stored.map_err(|error| timeout.error(error))?.into()))
+}
