@@ -85,7 +85,7 @@ fn is_full(error: &StoreError) -> bool {
         // SQLITE_FULL
         StoreError::Index(error) => error
             .as_database_error()
-            .and_then(|error| error.code())
+            .and_then(sqlx::error::DatabaseError::code)
             .is_some_and(|code| code == "13"),
         _ => false,
     }

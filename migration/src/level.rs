@@ -78,16 +78,13 @@ async fn rows(
 async fn has_table(db: &impl ConnectionTrait, table: &str) -> Result<bool, DbErr> {
     let mut select = Query::select();
     select.expr(Expr::cust("1"));
-    match db.get_database_backend() {
-        DbBackend::Postgres => {
-            select.from((Alias::new("information_schema"), Alias::new("tables")));
-            select.and_where(Expr::cust("table_schema = ANY (current_schemas(false))"));
-            select.and_where(Expr::col(Alias::new("table_name")).eq(table));
-        }
-        _ => {
-            select.from(Alias::new("sqlite_master"));
-            select.and_where(Expr::col(Alias::new("name")).eq(table));
-        }
+    if db.get_database_backend() == DbBackend::Postgres {
+        select.from((Alias::new("information_schema"), Alias::new("tables")));
+        select.and_where(Expr::cust("table_schema = ANY (current_schemas(false))"));
+        select.and_where(Expr::col(Alias::new("table_name")).eq(table));
+    } else {
+        select.from(Alias::new("sqlite_master"));
+        select.and_where(Expr::col(Alias::new("name")).eq(table));
     }
     Ok(db.query_one(&select).await?.is_some())
 }

@@ -101,7 +101,7 @@ impl Many {
         let connection = sea_orm::Database::connect(&database.url).await.unwrap();
         fill(&connection).await;
         let postgres = connection.get_database_backend() == DbBackend::Postgres;
-        if analyzed {
+        if postgres && analyzed {
             connection.execute_unprepared("ANALYZE").await.unwrap();
         }
         connection.close().await.unwrap();
