@@ -64,7 +64,7 @@ fn by_level(needed: i32, own: i32, found: Level) -> Option<Schema> {
         Some(Schema::TooNew { min_level: found.min_level })
     } else if found.level > own {
         Some(Schema::Usable { newer: Some(found.level) })
-    } else if found.level >= needed && found.level < own {
+    } else if (needed..own).contains(&found.level) {
         // The schema of the version before, whose replicas are still running.
         Some(Schema::Usable { newer: None })
     } else {
