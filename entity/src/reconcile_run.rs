@@ -3,7 +3,6 @@ use sea_orm::entity::prelude::*;
 #[expect(clippy::struct_excessive_bools, reason = "each is a column")]
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "reconcile_runs")]
-#[expect(clippy::struct_excessive_bools, reason = "these are the columns of the table")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
