@@ -3,6 +3,7 @@
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
 pub mod api_key;
+pub mod damage_hour;
 pub mod finding;
 pub mod idempotency_key;
 pub mod instance;

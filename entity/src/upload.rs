@@ -32,6 +32,7 @@ pub struct Model {
     pub content_type: Option<String>,
     pub checksum_algorithm: Option<String>,
     pub checksum: Option<String>,
+    pub verified_before: Option<String>,
     #[serde(deserialize_with = "crate::timestamp::read_option")]
     pub uploaded_at: Option<DateTimeUtc>,
     #[serde(deserialize_with = "crate::timestamp::read_option")]

@@ -1,5 +1,6 @@
 //! What a run may do beyond its safety limits: an accepted amount of damage, and the adoption of
-//! a bucket. `forced` stays for the runs of version 0.1, where it meant both.
+//! a bucket. `forced` stays for the runs of version 0.1, where it meant both. What was verified
+//! before other bytes were rejected, and how much damage single requests did in each hour.
 
 use sea_orm_migration::prelude::*;
 
@@ -13,6 +14,35 @@ enum ReconcileRuns {
     AdoptBucket,
 }
 
+#[derive(DeriveIden)]
+enum Uploads {
+    Table,
+    VerifiedBefore,
+}
+
+#[derive(DeriveIden)]
+enum DamageHours {
+    Table,
+    Policy,
+    Hour,
+    Damage,
+    Allowed,
+}
+
+fn damage_hours() -> TableCreateStatement {
+    use DamageHours as D;
+    Table::create()
+        .table(D::Table)
+        .col(ColumnDef::new(D::Policy).text().not_null())
+        // Hours since 1970.
+        .col(ColumnDef::new(D::Hour).big_integer().not_null())
+        .col(ColumnDef::new(D::Damage).big_integer().not_null())
+        // The limit, computed when the hour's first damage is done.
+        .col(ColumnDef::new(D::Allowed).big_integer().not_null())
+        .primary_key(Index::create().col(D::Policy).col(D::Hour))
+        .to_owned()
+}
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
@@ -23,11 +53,19 @@ impl MigrationTrait for Migration {
         ] {
             manager.alter_table(Table::alter().table(R::Table).add_column(column).take()).await?;
         }
-        Ok(())
+        // JSON, read with the whole row only.
+        let verified = ColumnDef::new(Uploads::VerifiedBefore).text().take();
+        let alter = Table::alter().table(Uploads::Table).add_column(verified).take();
+        manager.alter_table(alter).await?;
+        manager.create_table(damage_hours()).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         use ReconcileRuns as R;
+        manager.drop_table(Table::drop().table(DamageHours::Table).take()).await?;
+        let alter =
+            Table::alter().table(Uploads::Table).drop_column(Uploads::VerifiedBefore).take();
+        manager.alter_table(alter).await?;
         for column in [R::AcceptDamage, R::AdoptBucket] {
             manager.alter_table(Table::alter().table(R::Table).drop_column(column).take()).await?;
         }

@@ -74,8 +74,8 @@ impl App {
         // Only the reconciler decides that it is lost, because it checks the bucket.
         let Event::Observed(seen) = &event else { return Err(AppError::NotFound("file")) };
         let stored = seen.facts.etag.clone();
-        let upload = self.apply(upload, &event).await?.upload;
-        // A change that is not accepted leaves the record of other bytes.
+        let upload = self.apply_within_limit(upload, &event).await?.upload;
+        // A change that is not accepted, or withheld, leaves the record of other bytes.
         if upload.state.facts().is_some_and(|facts| facts.etag != stored) {
             return Err(AppError::NotFound("file"));
         }

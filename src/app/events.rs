@@ -55,7 +55,7 @@ impl App {
             return Ok(false);
         };
         let seen = self.observe_object(&upload, ConfirmedBy::Event).await?;
-        self.apply(upload, &seen).await?;
+        self.apply_within_limit(upload, &seen).await?;
         Ok(true)
     }
 

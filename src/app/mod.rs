@@ -12,6 +12,7 @@ use bucket_identity::BucketTrust;
 use database_clock::ClockOffset;
 
 use crate::db::{Db, DbError};
+use crate::domain::damage::DamageLimit;
 use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
@@ -23,6 +24,7 @@ pub mod aborts;
 pub mod bucket_identity;
 pub mod changes;
 pub mod create_upload;
+pub mod damage;
 pub mod database_clock;
 pub mod deliveries;
 pub mod direct_upload;
@@ -40,6 +42,7 @@ pub mod tracks;
 pub mod transitions;
 pub mod turns;
 pub mod uploads;
+pub mod verify;
 pub mod webhooks;
 
 /// Why a use case failed.
@@ -84,6 +87,9 @@ pub enum AppError {
     /// Concurrent requests changed the same resource at each try.
     #[error("other requests changed the resource at the same time; try again")]
     Contended,
+    /// A run in progress may delete the object at the same time.
+    #[error("a run in progress may delete the object; try again when it has ended")]
+    RunMayDelete,
     /// The upload ended while its bytes were being received.
     #[error("the upload ended while its bytes were being received")]
     UploadEnded,
@@ -173,6 +179,8 @@ pub struct App {
     pub buckets: BucketTrust,
     /// How far the database's clock is from this process's.
     pub clock_offset: ClockOffset,
+    /// How much single observations may take from owners in one hour.
+    pub damage: DamageLimit,
 }
 
 impl App {

@@ -110,19 +110,21 @@ async fn validate(
         head: &head,
         checksum: None,
     };
-    // An object that breaks a rule of the first pass is not read whole for its checksum.
+    // An object that breaks a rule of the first pass is read whole only to find out whether it is
+    // the verified one, which no rule ends.
     let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
+    let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
     let mut checksum = None;
-    if result.is_ok()
-        && let Some(wanted) = comparable(upload, policy, store, meta)
-    {
+    if let Some(wanted) = declared.or_else(|| on_record(upload, policy, store, meta)) {
         let found = checksum_of(store, key, meta, wanted).await?;
-        let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
-        result = policy.validate(&upload.declared, &received, Pass::All);
+        if result.is_ok() {
+            let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
+            result = policy.validate(&upload.declared, &received, Pass::All);
+        }
         checksum = Some(found);
     }
     // Recorded if it costs nothing, so that other bytes are recognised later.
-    let checksum = checksum.or_else(|| etag_md5(store, meta));
+    let checksum = checksum.or_else(|| free_checksum(store, meta, &head));
     let content_type = policy.media_type(&received);
     let facts = ObjectFacts {
         etag: meta.etag.clone(),
@@ -134,21 +136,35 @@ async fn validate(
     Ok((facts, result.map_err(|Violation { reason, .. }| reason)))
 }
 
-/// The checksum to compare with the object's: the declared checksum, or the checksum on record
-/// from its verification, unless the policy does not allow to read that much.
-fn comparable<'a>(
+/// The checksum on record of an object that was verified before and has the same size, unless
+/// the policy does not allow to read that much to compare it.
+fn on_record<'a>(
     upload: &'a Upload,
     policy: &Policy,
     store: &Store,
     meta: &ObjectMeta,
 ) -> Option<&'a Checksum> {
-    let on_record = || {
-        let facts = &upload.state.verified()?.facts;
-        let known = facts.checksum.as_ref()?;
-        let cheap = meta.size <= policy.verify_max_read || store.keeps_checksum(known.algorithm());
-        (cheap && facts.size == meta.size).then_some(known)
-    };
-    upload.declared.checksum.as_ref().or_else(on_record)
+    let facts = &upload.state.ever_verified()?.facts;
+    let known = facts.checksum.as_ref()?;
+    let cheap = meta.size <= policy.verify_max_read
+        || kept_checksum(store, meta, known.algorithm()).is_some();
+    (cheap && facts.size == meta.size).then_some(known)
+}
+
+/// A checksum of the object that needs no further request: of the store, or of the first bytes if
+/// they are the whole object.
+fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checksum> {
+    let whole = meta.size == head.len() as u64;
+    etag_md5(store, meta)
+        .or_else(|| meta.checksums.first().cloned())
+        .or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
+}
+
+/// The object's checksum in an algorithm, if the store told it with the metadata.
+fn kept_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
+    let md5 = || etag_md5(store, meta).filter(|_| algorithm == Algorithm::Md5);
+    let kept = || meta.checksums.iter().find(|kept| kept.algorithm() == algorithm).cloned();
+    md5().or_else(kept)
 }
 
 /// The object's MD5, if the store's ETag is known to be one.
@@ -166,13 +182,8 @@ pub(super) async fn checksum_of(
     declared: &Checksum,
 ) -> std::result::Result<Checksum, StoreError> {
     let algorithm = declared.algorithm();
-    if algorithm == Algorithm::Md5
-        && let Some(sum) = etag_md5(store, meta)
-    {
-        return Ok(sum);
-    }
-    if let Some(kept) = meta.checksums.iter().find(|kept| kept.algorithm() == algorithm) {
-        return Ok(kept.clone());
+    if let Some(kept) = kept_checksum(store, meta, algorithm) {
+        return Ok(kept);
     }
     let stream = store.objects.read_all(key, &meta.etag).await?;
     let hasher = Hasher::new(algorithm);

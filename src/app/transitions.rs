@@ -24,7 +24,7 @@ use crate::db::reconcile::shards::{Batch, ShardProgress};
 use crate::db::uploads::{Change, Saved};
 use crate::domain::marker::BucketIdentity;
 use crate::domain::run::RunShard;
-use crate::domain::transition::{Effect, Event, Step, step};
+use crate::domain::transition::{Effect, Event, Step, Verification, step};
 use crate::domain::upload::State;
 use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
 use crate::storage::Store;
@@ -61,6 +61,8 @@ pub(crate) struct Outcome<'a> {
     pub changed: bool,
     /// Why the event, an absence, is not believed.
     pub unverified: Option<&'a BucketIdentity>,
+    /// The event.
+    pub event: &'a Event,
 }
 
 /// One event of a batch.
@@ -238,7 +240,7 @@ impl App {
         {
             self.abort_multipart(store, &upload, multipart_id).await;
         }
-        record(item.upload.status(), &upload, &item.event, policy);
+        record(&item.upload, &upload, &item.event, policy);
         item.progress = Progress::Applied(Applied { upload, changed: true });
     }
 
@@ -266,7 +268,7 @@ impl App {
 
     /// The row as it is now, and the event for it. An observation may be older than what the
     /// other writer verified, and would make valid bytes look overwritten: the object is
-    /// observed again.
+    /// observed again, and so it is for an operator.
     async fn current(&self, id: UploadId, event: &Event) -> Result<(Upload, Event)> {
         let upload =
             self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
@@ -275,6 +277,9 @@ impl App {
                 if matches!(upload.status(), Status::Uploaded | Status::Missing) =>
             {
                 self.observe_object(&upload, seen.by).await?
+            }
+            Event::Verify(Verification { accept_changed, .. }) => {
+                self.observe_for_operator(&upload, *accept_changed).await?
             }
             event => event.clone(),
         };
@@ -341,14 +346,29 @@ fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> 
             Progress::Withheld(identity) => Some(identity),
             _ => None,
         };
-        Outcome { before: &item.upload, after, changed, unverified }
+        Outcome { before: &item.upload, after, changed, unverified, event: &item.event }
     };
     items.iter().map(outcome).collect()
 }
 
+/// Whether a verified object was written again with the same size, and no checksum tells whether
+/// its bytes are the same.
+pub(crate) fn unverified_change(before: &Upload, after: &Upload) -> bool {
+    let now = match &after.state {
+        State::Uploaded(now) => now,
+        _ => return false,
+    };
+    let before = before.state.ever_verified();
+    before.is_some_and(|before| before.facts.same_bytes(&now.facts).is_none())
+}
+
 /// Logs and counts a committed change.
-fn record(before: Status, upload: &Upload, event: &Event, policy: &Policy) {
-    if before != upload.status() {
+fn record(before: &Upload, upload: &Upload, event: &Event, policy: &Policy) {
+    if unverified_change(before, upload) {
+        tracing::warn!(upload = %upload.id, policy = %policy.name, key = upload.key.as_str(),
+            "the object was written again, and nothing tells whether its bytes are the verified ones");
+    }
+    if before.status() != upload.status() {
         let (name, status) = (|| policy.name.as_str().to_owned(), upload.status().name());
         metrics::counter!(names::TRANSITIONS,
             "policy" => name(), "status" => status, "source" => source(event))
@@ -375,5 +395,6 @@ fn source(event: &Event) -> &'static str {
         | Event::Delete => "client",
         Event::Supersede => "superseded",
         Event::ObjectDeleted => "deleted",
+        Event::Verify(_) | Event::KeepObject { .. } => "operator",
     }
 }

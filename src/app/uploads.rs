@@ -44,7 +44,7 @@ impl App {
         if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
             return Err(AppError::NotArrived);
         }
-        let upload = self.apply(upload, &event).await?.upload;
+        let upload = self.apply_within_limit(upload, &event).await?.upload;
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),
             Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),

@@ -46,6 +46,7 @@ use api_keys::ApiKeys;
 use engine::pool::Engine;
 use idempotency::Idempotency;
 use multipart_aborts::MultipartAborts;
+use reconcile::damage::Damage;
 use reconcile::findings::Findings;
 use reconcile::finish_shards::{self, ShardFinisher};
 use reconcile::marker::Markers;
@@ -157,6 +158,11 @@ impl Db {
     /// Uploads whose object a run did not find, checked again at its end.
     pub fn missing_candidates(&self) -> MissingCandidates<'_> {
         MissingCandidates(&self.engine)
+    }
+
+    /// The damage of runs and of single requests.
+    pub fn damage(&self) -> Damage<'_> {
+        Damage(&self.engine)
     }
 
     /// The uploads of a policy, across owners.

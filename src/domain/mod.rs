@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod checksum;
 pub mod clock;
 pub mod concurrency_limit;
+pub mod damage;
 pub mod envelope;
 pub mod event;
 pub mod ids;

@@ -3,12 +3,17 @@
 //! Total: every pair of a state and an event is in the table in the tests. Only
 //! `app::transitions` saves the result, guarded by the row's `version`.
 
+mod verify;
+
 use super::clock::Timestamp;
 use super::policy::{Late, Overwrite, Policy};
 use super::reject_reason::RejectReason;
 use super::upload::{
     ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
 };
+
+pub use verify::Verification;
+use verify::{keep_object, verify};
 
 /// An event about an upload.
 #[derive(Debug, Clone)]
@@ -40,6 +45,13 @@ pub enum Event {
     Supersede,
     /// The store confirmed that the unwanted object is deleted.
     ObjectDeleted,
+    /// An operator verifies the upload anew.
+    Verify(Verification),
+    /// An operator is about to verify it: its object is not deleted before this time.
+    KeepObject {
+        /// The earliest time of the deletion.
+        until: Timestamp,
+    },
 }
 
 /// An observation of the object.
@@ -107,6 +119,15 @@ pub enum TransitionError {
     /// Only verified uploads are superseded.
     #[error("an upload that is {} can't be superseded", .0.name())]
     NotVerified(Status),
+    /// Only uploads that were verified or rejected are verified anew.
+    #[error("an upload that is {} can't be verified anew", .0.name())]
+    NotVerifiable(Status),
+    /// The object has other bytes than were verified.
+    #[error("the object has other bytes than were verified; `accept_changed` accepts them")]
+    Changed,
+    /// The object still breaks a rule.
+    #[error("the object breaks a rule: {}", .0.name())]
+    StillInvalid(RejectReason),
 }
 
 /// Applies an event.
@@ -127,6 +148,8 @@ pub fn step(
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
+        Event::Verify(verification) => verify(upload, verification, now),
+        Event::KeepObject { until } => Ok(keep_object(upload, until)),
     }
 }
 
@@ -176,7 +199,8 @@ fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy
     }
 }
 
-/// A later observation of a verified upload.
+/// A later observation of a verified upload. The rules are for arrivals: they decide on other
+/// bytes only, and never end an upload whose bytes may be the verified ones.
 fn seen_again(
     upload: Upload,
     before: Verified,
@@ -186,9 +210,7 @@ fn seen_again(
 ) -> Step {
     let same = before.facts.same_bytes(&seen.facts);
     let verdict = match same {
-        Some(true) => Ok(()),
-        // The same size, and no checksum to compare: the rules decide again.
-        None => seen.verdict,
+        Some(true) | None => Ok(()),
         Some(false) if policy.overwrite == Overwrite::Accept => seen.verdict,
         Some(false) => Err(RejectReason::Overwritten),
     };
@@ -196,14 +218,19 @@ fn seen_again(
         Ok(()) => {
             let effects =
                 if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
-            // A checksum on record is about these bytes only if they are the same.
-            let kept = if same == Some(true) { before.facts.checksum } else { None };
-            let checksum = seen.facts.checksum.or(kept);
-            let facts = ObjectFacts { checksum, ..seen.facts };
-            changed(upload, State::Uploaded(Verified { facts, ..before }), now, effects)
+            let verified = Verified { facts: newer_facts(before.facts, seen.facts), ..before };
+            changed(upload, State::Uploaded(verified), now, effects)
         }
         Err(reason) => reject(upload, reason, seen.facts, now, policy),
     }
+}
+
+/// The facts of a verified object that is seen again. A checksum on record is about these bytes
+/// only if they are the same.
+fn newer_facts(before: ObjectFacts, seen: ObjectFacts) -> ObjectFacts {
+    let same = before.same_bytes(&seen) == Some(true);
+    let kept = if same { before.checksum } else { None };
+    ObjectFacts { checksum: seen.checksum.or(kept), ..seen }
 }
 
 fn reject(
@@ -215,8 +242,9 @@ fn reject(
 ) -> Step {
     let effects = if upload.status() == Status::Uploaded { vec![Effect::Unbind] } else { vec![] };
     let deletion = Deletion { after: Some(now + policy.rejected_retention), done: None };
+    let verified = upload.state.verified().cloned();
     let upload = Upload { multipart_id: None, deletion, ..upload };
-    changed(upload, State::Rejected { reason, facts }, now, effects)
+    changed(upload, State::Rejected { reason, facts, verified }, now, effects)
 }
 
 fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> Step {

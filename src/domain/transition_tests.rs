@@ -33,7 +33,8 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         Status::Uploaded => State::Uploaded(verified),
         Status::Expired => State::Expired,
         Status::Rejected => {
-            State::Rejected { reason: RejectReason::ContentMismatch, facts: facts("a") }
+            let reason = RejectReason::ContentMismatch;
+            State::Rejected { reason, facts: facts("a"), verified: None }
         }
         Status::Cancelled => State::Cancelled,
         Status::Missing => State::Missing(verified),
@@ -67,6 +68,11 @@ fn seen(etag: &str, verdict: Result<(), RejectReason>) -> Event {
     Event::Observed(Observation { facts: facts(etag), verdict, by: ConfirmedBy::Event })
 }
 
+fn verify(etag: &str, verdict: Result<(), RejectReason>, accept_changed: bool) -> Event {
+    let seen = Observation { facts: facts(etag), verdict, by: ConfirmedBy::Confirm };
+    Event::Verify(Verification { seen, accept_changed })
+}
+
 fn head_at(minutes: i64) -> Event {
     Event::Absent(Absence { asked_at: at(minutes), by_head: true, last_part_at: None })
 }
@@ -88,6 +94,7 @@ fn every_state_answers_every_event_as_the_design_says() {
     let renew = || Event::Renew { url_expires_at: at(200) };
     let extend = || Event::ExtendDeadline { url_expires_at: at(200) };
     let open = || opened("n", Some("m"));
+    let keep = || Event::KeepObject { until: at(11) };
     let to = |status, effects: &[Effect]| Some((status, true, effects.to_vec()));
     let stays = |status| Some((status, false, vec![]));
     let table: Vec<Row> = vec![
@@ -107,14 +114,14 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Uploaded, seen("a", Ok(())), stays(Uploaded)),
         (Uploaded, seen("a", bad), stays(Uploaded)),
         (Uploaded, seen("b", Ok(())), to(Uploaded, &[])),
-        (Uploaded, seen("b", bad), to(Rejected, &[Unbind])),
+        (Uploaded, seen("b", bad), to(Uploaded, &[])),
         (Uploaded, head_at(0), stays(Uploaded)),
         (Uploaded, head_at(1), to(Missing, &[Unbind])),
         (Uploaded, renew(), None),
         (Uploaded, Event::Delete, to(Removed, &[Unbind])),
         (Uploaded, Event::Supersede, to(Removed, &[])),
         (Missing, seen("a", Ok(())), to(Uploaded, &[Bind])),
-        (Missing, seen("b", bad), to(Rejected, &[])),
+        (Missing, seen("b", bad), to(Uploaded, &[Bind])),
         (Missing, head_at(99), stays(Missing)),
         (Missing, renew(), None),
         (Missing, Event::Delete, to(Removed, &[Unbind])),
@@ -155,6 +162,22 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Rejected, Event::ObjectDeleted, to(Rejected, &[])),
         (Cancelled, Event::ObjectDeleted, to(Cancelled, &[])),
         (Removed, Event::ObjectDeleted, to(Removed, &[])),
+        (Pending, verify("a", Ok(()), true), None),
+        (Expired, verify("a", Ok(()), true), None),
+        (Uploaded, verify("a", bad, false), stays(Uploaded)),
+        (Uploaded, verify("b", bad, false), to(Uploaded, &[])),
+        (Missing, verify("a", bad, false), to(Uploaded, &[Bind])),
+        (Rejected, verify("a", Ok(()), false), to(Uploaded, &[Bind])),
+        (Rejected, verify("a", bad, true), None),
+        (Cancelled, verify("a", Ok(()), true), None),
+        (Removed, verify("a", Ok(()), true), None),
+        (Pending, keep(), stays(Pending)),
+        (Expired, keep(), stays(Expired)),
+        (Uploaded, keep(), stays(Uploaded)),
+        (Missing, keep(), stays(Missing)),
+        (Rejected, keep(), to(Rejected, &[])),
+        (Cancelled, keep(), to(Cancelled, &[])),
+        (Removed, keep(), to(Removed, &[])),
     ];
     for (status, event, expected) in table {
         let got = step(upload_in(status), event.clone(), at(100), &tracks())
@@ -194,6 +217,81 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
         let refused = step(upload_in(status), bad, at(5), &accept).unwrap();
         assert_eq!(refused.upload.status(), Status::Rejected);
     }
+}
+
+/// Other bytes for certain: another size.
+fn other_facts(etag: &str) -> ObjectFacts {
+    ObjectFacts { size: 4, ..facts(etag) }
+}
+
+#[test]
+fn bytes_that_may_be_the_verified_ones_stay_whatever_the_rules_say_today() {
+    let sum = |bytes: &[u8]| Some(Checksum::of(Algorithm::Sha256, bytes));
+    let verified = |checksum| {
+        let mut upload = upload_in(Status::Uploaded);
+        let State::Uploaded(verified) = &mut upload.state else { panic!("uploaded") };
+        verified.facts.checksum = checksum;
+        upload
+    };
+    let strict = |checksum| {
+        let facts = ObjectFacts { checksum, ..facts("b") };
+        let verdict = Err(RejectReason::TooLarge);
+        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+    };
+    for (known, found, status) in [
+        (sum(b"abc"), sum(b"abc"), Status::Uploaded),
+        (sum(b"abc"), None, Status::Uploaded),
+        (None, sum(b"abc"), Status::Uploaded),
+        (sum(b"abc"), sum(b"xyz"), Status::Rejected),
+    ] {
+        let next = step(verified(known.clone()), strict(found.clone()), at(5), &tracks()).unwrap();
+        assert_eq!(next.upload.status(), status, "{known:?} {found:?}");
+        assert_eq!(next.upload.state.facts().unwrap().etag, "b");
+    }
+}
+
+#[test]
+fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
+    let overwritten = Event::Observed(Observation {
+        facts: other_facts("b"),
+        verdict: Ok(()),
+        by: ConfirmedBy::Scan,
+    });
+    let before = upload_in(Status::Uploaded);
+    let rejected = step(before.clone(), overwritten, at(5), &tracks()).unwrap().upload;
+    assert!(rejected.deletion_is_damage() && before.is_damaged_by(&rejected));
+    assert_eq!(rejected.state.ever_verified(), before.state.verified());
+    let try_again = |event| step(rejected.clone(), event, at(6), &tracks());
+    // The rejected bytes are still there.
+    let changed = |accept_changed, verdict| {
+        let seen = Observation { facts: other_facts("b"), verdict, by: ConfirmedBy::Confirm };
+        Event::Verify(Verification { seen, accept_changed })
+    };
+    let refused = try_again(changed(false, Ok(()))).unwrap_err();
+    assert_eq!(refused, TransitionError::Changed);
+    let bad = RejectReason::ContentMismatch;
+    let refused = try_again(changed(true, Err(bad))).unwrap_err();
+    assert_eq!(refused, TransitionError::StillInvalid(bad));
+    let accepted = try_again(changed(true, Ok(()))).unwrap();
+    assert_eq!(accepted.upload.state.verified().unwrap().at, at(6));
+    // The verified bytes were restored.
+    let restored = try_again(verify("c", Err(bad), false)).unwrap();
+    assert_eq!(restored.upload.state.verified().unwrap().at, at(0));
+    for step in [accepted, restored] {
+        assert_eq!((step.upload.status(), &*step.effects), (Status::Uploaded, &[Effect::Bind][..]));
+        assert_eq!(step.upload.deletion, Deletion::default());
+    }
+}
+
+#[test]
+fn rows_of_the_first_version_say_only_that_they_were_overwritten() {
+    let mut upload = upload_in(Status::Rejected);
+    let reason = RejectReason::Overwritten;
+    upload.state = State::Rejected { reason, facts: facts("b"), verified: None };
+    assert!(upload.deletion_is_damage());
+    let verify = |accept| step(upload.clone(), verify("b", Ok(()), accept), at(6), &tracks());
+    assert_eq!(verify(false).unwrap_err(), TransitionError::Changed);
+    assert_eq!(verify(true).unwrap().upload.status(), Status::Uploaded);
 }
 
 #[test]
@@ -317,6 +415,13 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
     let renew = (0i64..400).prop_map(|end| Event::Renew { url_expires_at: at(end) });
     let extend = (0i64..400).prop_map(|end| Event::ExtendDeadline { url_expires_at: at(end) });
     let opened = prop_oneof![Just(None), Just(Some("m"))].prop_map(|gone| opened("n", gone));
+    let verification = (prop_oneof![Just("a"), Just("b")], 3u64..5, any::<bool>()).prop_map(
+        |(etag, size, accept_changed)| {
+            let facts = ObjectFacts { size, ..facts(etag) };
+            let seen = Observation { facts, verdict: Ok(()), by: ConfirmedBy::Confirm };
+            Event::Verify(Verification { seen, accept_changed })
+        },
+    );
     let event = prop_oneof![
         4 => observed,
         4 => absent,
@@ -326,6 +431,8 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         1 => Just(Event::Delete),
         1 => Just(Event::Supersede),
         1 => Just(Event::ObjectDeleted),
+        1 => verification,
+        1 => (0i64..400).prop_map(|until| Event::KeepObject { until: at(until) }),
     ];
     (0i64..30, event)
 }
@@ -341,12 +448,13 @@ proptest! {
         for (minutes, event) in events {
             now += TimeDelta::minutes(minutes);
             let before = upload.clone();
-            object_seen |= matches!(event, Event::Observed(_));
+            object_seen |= matches!(event, Event::Observed(_) | Event::Verify(_));
+            let by_operator = matches!(event, Event::Verify(_));
             let Ok(next) = step(upload.clone(), event.clone(), now, &policy) else { continue };
             upload = next.upload;
             let (was, is) = (before.status(), upload.status());
 
-            prop_assert!(!was.is_final() || was == is, "{was:?} is final, became {is:?}");
+            prop_assert!(!was.is_final() || was == is || by_operator, "{was:?} is final, became {is:?}");
             prop_assert!(is != Status::Uploaded || object_seen);
             prop_assert!(next.changed || upload == before, "nothing unsaved");
             // Deletions are done of rows that are due, whatever a listing shows.

@@ -189,6 +189,8 @@ pub enum State {
         reason: RejectReason,
         /// What came.
         facts: ObjectFacts,
+        /// What was verified before these bytes came, if anything was.
+        verified: Option<Verified>,
     },
     /// The client gave up. Final.
     Cancelled,
@@ -250,7 +252,7 @@ impl Status {
         }
     }
 
-    /// Whether no event leads away from here.
+    /// Whether no event but an operator's verification leads away from here.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Rejected | Self::Cancelled | Self::Removed)
     }
@@ -284,6 +286,14 @@ impl State {
             Self::Uploaded(verified) | Self::Missing(verified) => Some(verified),
             Self::Removed { verified, .. } => verified.as_ref(),
             Self::Pending | Self::Expired | Self::Rejected { .. } | Self::Cancelled => None,
+        }
+    }
+
+    /// As [`Self::verified`], also if other bytes replaced the verified object and were rejected.
+    pub fn ever_verified(&self) -> Option<&Verified> {
+        match self {
+            Self::Rejected { verified, .. } => verified.as_ref(),
+            other => other.verified(),
         }
     }
 
@@ -367,10 +377,24 @@ impl Upload {
     }
 
     /// Whether the deletion of its object is damage: the object was verified, and neither its
-    /// owner nor a newer upload ended it. Only `overwritten` proves that a rejected upload was
-    /// verified.
+    /// owner nor a newer upload ended it. Rows that version 0.1 wrote have only the reason.
     pub fn deletion_is_damage(&self) -> bool {
-        matches!(self.state, State::Rejected { reason: RejectReason::Overwritten, .. })
+        match &self.state {
+            State::Rejected { reason, verified, .. } => {
+                verified.is_some() || *reason == RejectReason::Overwritten
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a step to `after` takes the verified file from its owner, who did not ask for it.
+    pub fn is_damaged_by(&self, after: &Self) -> bool {
+        let verified = matches!(self.state, State::Uploaded(_) | State::Missing(_));
+        match after.state {
+            State::Missing(_) => self.status() == Status::Uploaded,
+            State::Rejected { .. } => verified,
+            _ => false,
+        }
     }
 
     /// How the file is cut into parts; `None` where the client sends it whole.

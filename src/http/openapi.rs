@@ -16,8 +16,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
-    self, events, instance, orphans, problems, reconciliations, service, stats, tracks, uploads,
-    webhooks,
+    self, admin_uploads, events, instance, orphans, problems, reconciliations, service, stats,
+    tracks, uploads, webhooks,
 };
 use super::middleware::access::Access;
 use super::problem::{Code, PROBLEM_JSON, Problem, Row};
@@ -63,6 +63,8 @@ pub struct Document(pub Bytes);
         orphans::purge::handle,
         instance::reissue::handle,
         instance::reclaim::handle,
+        admin_uploads::verify::handle,
+        admin_uploads::verify_rejected::handle,
         stats::get::handle,
         events::s3::handle,
         webhooks::list::handle,

@@ -1,4 +1,4 @@
-//! The damaging part of a run: absences of verified uploads, and deletions. It waits for all
+//! The damaging part of a run: absences and rejections of verified uploads, and deletions. It waits for all
 //! other shards of its policy. Both steps page through rows, and each page is saved with its
 //! cursor.
 
@@ -8,23 +8,27 @@ use super::aborts::retry_due_aborts;
 use super::multiparts::abort_abandoned;
 use super::observe::observe;
 use super::progress::At;
+use super::safety_limits::Withheld;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::run::{CandidateKind, Mode, Stage};
 use crate::domain::transition::Event;
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
-/// Marks uploads missing, deletes due objects and aborts abandoned multipart uploads, from the
-/// shard's cursor on.
+/// Marks uploads missing or rejects them, deletes due objects and aborts abandoned multipart
+/// uploads, from the shard's cursor on.
 pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
     let shard = worker.progress.shard;
     let cursor = |stage: Stage| shard.cursor.clone().filter(|_| shard.stage == stage);
+    let mut withheld = Withheld::default();
+    if shard.stage <= Stage::Delete {
+        withheld = worker.limits.withheld().await?;
+    }
     if shard.stage <= Stage::Missing {
-        worker.limits.check_total().await?;
-        mark_missing(worker, cursor(Stage::Missing)).await?;
+        end_candidates(worker, &withheld, cursor(Stage::Missing)).await?;
     }
     if shard.stage <= Stage::Delete {
-        delete_due(worker, cursor(Stage::Delete)).await?;
+        delete_due(worker, &withheld, cursor(Stage::Delete)).await?;
     }
     retry_due_aborts(worker).await?;
     // In an incremental run the progress is saved with the shard's end.
@@ -33,18 +37,26 @@ pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
         worker.progress.save(Vec::new(), at).await?;
         abort_abandoned(worker, cursor(Stage::Multiparts)).await?;
     }
-    Ok(())
+    // All that is allowed was done.
+    withheld.why.map_or(Ok(()), |why| Err(WorkError::Stopped(why)))
 }
 
-/// Observes each candidate once more, just before its absence is believed.
-async fn mark_missing(worker: &Worker<'_>, cursor: Option<String>) -> Result<(), WorkError> {
+/// Observes each candidate once more, just before its absence or its other bytes are believed.
+async fn end_candidates(
+    worker: &Worker<'_>,
+    withheld: &Withheld,
+    cursor: Option<String>,
+) -> Result<(), WorkError> {
     let (db, shard) = (&worker.target.app.db, worker.progress.shard);
     let mut after: Option<UploadId> = cursor.and_then(|id| id.parse().ok());
     loop {
         let candidates = db.missing_candidates();
-        let page = candidates.list_after(shard, CandidateKind::Missing, after, BATCH as u64).await;
+        let page = candidates.list_after(shard, &CandidateKind::HELD, after, BATCH as u64).await;
         let (Some(last), rows) = page.map_err(AppError::from)? else { return Ok(()) };
-        let rows = rows.into_iter().filter(|row| row.status() == Status::Uploaded);
+        let rows = rows.into_iter().filter(|row| {
+            matches!(row.status(), Status::Uploaded | Status::Missing)
+                && !withheld.owners.contains(&row.owner)
+        });
         let observed = stream::iter(rows).map(|row| observe(worker, row).boxed());
         let mut observed = observed.buffered(worker.settings.concurrency);
         let mut events = Vec::new();
@@ -53,6 +65,12 @@ async fn mark_missing(worker: &Worker<'_>, cursor: Option<String>) -> Result<(),
                 Ok(event) => events.push((upload, event)),
                 Err(error) => worker.progress.count_error(&upload, &error),
             }
+        }
+        // After the HEADs: a bucket that was replaced shows other bytes. Absences are checked when they
+        // are applied.
+        if events.iter().any(|(_, event)| matches!(event, Event::Observed(_))) {
+            let what = "objects of verified uploads have other bytes";
+            worker.limits.require_own_bucket(what).await?;
         }
         worker.progress.save(events, (Stage::Missing, Some(last.to_string()))).await?;
         // The others would not be believed either.
@@ -65,12 +83,17 @@ async fn mark_missing(worker: &Worker<'_>, cursor: Option<String>) -> Result<(),
 
 /// Deletes objects of final rows, up to the run's budget. A final row never opens again and
 /// its key belongs to it alone, so a late deletion can't remove a wanted object.
-async fn delete_due(worker: &Worker<'_>, cursor: Option<String>) -> Result<(), WorkError> {
+async fn delete_due(
+    worker: &Worker<'_>,
+    withheld: &Withheld,
+    cursor: Option<String>,
+) -> Result<(), WorkError> {
     let (app, policy) = (worker.target.app, &worker.target.policy.name);
     let dry_run = worker.progress.run.request.dry_run;
     let mut after = cursor.as_deref().and_then(parse_cursor);
     loop {
-        let page = app.db.scan().list_due_deletions(policy, app.now(), after, BATCH as u64).await;
+        let (scan, owners) = (app.db.scan(), &*withheld.owners);
+        let page = scan.list_due_deletions(policy, app.now(), owners, after, BATCH as u64).await;
         let mut due = page.map_err(AppError::from)?;
         if due.is_empty() {
             break;
@@ -91,7 +114,7 @@ async fn delete_due(worker: &Worker<'_>, cursor: Option<String>) -> Result<(), W
             return Ok(());
         }
     }
-    if dry_run { report_dry_due(worker).await } else { Ok(()) }
+    if dry_run { report_dry_due(worker, withheld).await } else { Ok(()) }
 }
 
 /// Reports what a real run would delete.
@@ -115,17 +138,19 @@ async fn spend_budget(worker: &Worker<'_>, due: &mut Vec<Upload>) -> Result<bool
 }
 
 /// Reports what this dry run would have made due for deletion as a real run.
-async fn report_dry_due(worker: &Worker<'_>) -> Result<(), WorkError> {
+async fn report_dry_due(worker: &Worker<'_>, withheld: &Withheld) -> Result<(), WorkError> {
     let (db, shard) = (&worker.target.app.db, worker.progress.shard);
     let mut after = None;
     loop {
         let candidates = db.missing_candidates();
-        let page = candidates.list_after(shard, CandidateKind::Due, after, BATCH as u64).await;
+        let page = candidates.list_after(shard, &[CandidateKind::Due], after, BATCH as u64).await;
         let (Some(last), mut rows) = page.map_err(AppError::from)? else { return Ok(()) };
         if after.is_none() {
             worker.limits.require_own_bucket("objects are due for deletion").await?;
         }
         after = Some(last);
+        let owners = &withheld.owners;
+        rows.retain(|row| !(owners.contains(&row.owner) && row.deletion_is_damage()));
         let within_budget = spend_budget(worker, &mut rows).await?;
         report_deletions(worker, &rows);
         if !within_budget {

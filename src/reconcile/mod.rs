@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+pub use crate::domain::damage::DamageLimit;
 pub use cancel::CancelError;
 pub use run::{Reconciler, RunHandle, StartError};
-pub use safety_limits::DamageLimit;
 
 /// The settings of runs.
 #[derive(Debug, Clone)]

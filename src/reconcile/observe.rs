@@ -48,19 +48,19 @@ pub(super) async fn process(
     let tasks = adopt_orphans(worker, tasks).await?;
     let rows = read(worker, tasks).await?;
     let mut events = Vec::new();
-    let mut candidates = false;
+    let mut candidates = 0;
     for (upload, event) in observe_all(worker, rows).await {
         match event {
             Err(error) => worker.progress.count_error(&upload, &error),
             Ok(event) => match believe(worker, upload, event).await? {
                 Some(event) => events.push(event),
-                None => candidates = true,
+                None => candidates += 1,
             },
         }
     }
     let at: At = (Stage::Compare, key);
     worker.progress.save(events, at).await?;
-    if candidates { worker.limits.check_candidates().await } else { Ok(()) }
+    if candidates > 0 { worker.limits.check_candidates(candidates).await } else { Ok(()) }
 }
 
 /// Sends one HEAD, and validates the object.
@@ -146,31 +146,43 @@ async fn observe_all(
     observed.buffered(concurrency).filter_map(std::future::ready).collect().await
 }
 
-/// Returns the event to apply. The loss of a verified object is left to the finalizing shard,
-/// and if the bucket is not known to be the right one, no absence is believed.
+/// Returns the event to apply. The loss or the rejection of a verified object is left to the
+/// finalizing shard, and if the bucket is not known to be the right one, neither it nor any absence
+/// is believed.
 async fn believe(
     worker: &Worker<'_>,
     upload: Upload,
     event: Event,
 ) -> Result<Option<(Upload, Event)>, WorkError> {
-    if !matches!(event, Event::Absent(_)) {
+    let verified = matches!(upload.status(), Status::Uploaded | Status::Missing);
+    let absent = matches!(event, Event::Absent(_));
+    if !absent && !verified {
+        return Ok(Some((upload, event)));
+    }
+    let target = worker.target;
+    let next = step(upload.clone(), event.clone(), target.app.now(), target.policy);
+    let next = next.map_err(AppError::from)?;
+    let damages = upload.is_damaged_by(&next.upload);
+    if !absent && !damages {
         return Ok(Some((upload, event)));
     }
     let mismatch = match worker.limits.bucket_identity().await? {
-        BucketIdentity::Match if upload.status() != Status::Uploaded => {
+        BucketIdentity::Match if upload.status() != Status::Uploaded && !damages => {
             return Ok(Some((upload, event)));
         }
         BucketIdentity::Match => None,
         doubt => Some(doubt),
     };
-    let id = upload.id;
-    let target = worker.target;
-    let step = step(upload, event, target.app.now(), target.policy).map_err(AppError::from)?;
-    if step.changed {
+    if next.changed {
+        let (kind, what) = if absent {
+            (CandidateKind::Missing, "an object is missing")
+        } else {
+            (CandidateKind::Rejection, "an object has other bytes than were verified")
+        };
         let mut tally = worker.progress.report.tally();
         match mismatch {
-            Some(why) => tally.set_unverified(|| format!("an object is missing, but {why}")),
-            None => tally.add_candidate(CandidateKind::Missing, id),
+            Some(why) => tally.set_unverified(|| format!("{what}, but {why}")),
+            None => tally.add_candidate(kind, upload.id),
         }
     }
     Ok(None)

@@ -4,13 +4,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::report::{Report, Tally, finding_of};
+use super::report::{Report, Tally, finding_of, overwritten};
 use super::worker::WorkError;
-use crate::app::transitions::{Fence, Outcome};
+use crate::app::transitions::{Fence, Outcome, unverified_change};
 use crate::app::{App, AppError};
 use crate::domain::run::{CandidateKind, Run, RunShard, Stage};
 use crate::domain::transition::Event;
-use crate::domain::{Timestamp, Upload, UploadId};
+use crate::domain::{Status, Timestamp, Upload, UploadId};
 
 /// The stage of a shard, and the cursor up to which the stage is done.
 pub(super) type At = (Stage, Option<String>);
@@ -107,6 +107,12 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
     }
     if outcome.changed {
         tally.count_change(outcome.before, after);
+        if !dry_run
+            && after.status() == Status::Rejected
+            && outcome.before.status() != after.status()
+        {
+            tally.add_candidate(CandidateKind::Rejected, after.id);
+        }
         // A real run would delete its object in the end.
         if dry_run && after.deletion.is_due(now) {
             tally.add_candidate(CandidateKind::Due, after.id);
@@ -116,6 +122,13 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         }
     }
     tally.record(finding_of(after, now));
+    if outcome.changed && unverified_change(outcome.before, after) {
+        let rule = match outcome.event {
+            Event::Observed(seen) => seen.verdict.err(),
+            _ => None,
+        };
+        tally.record([overwritten(after, rule, now)]);
+    }
 }
 
 fn warn(upload: &UploadId, error: &AppError) {

@@ -150,6 +150,10 @@ impl Report {
 /// The detail of a finding about an object that the run deletes, or in a dry run would.
 pub const DELETE: &str = "delete";
 
+/// The detail of a finding about a verified upload whose object was written again, with the same
+/// size and with nothing to compare its bytes by.
+pub const UNDECIDED: &str = "same-size";
+
 /// The finding about a listed object.
 pub fn object_finding(
     policy: &Policy,
@@ -170,15 +174,7 @@ pub fn object_finding(
 
 /// The finding about the deletion of a final row's object.
 pub fn deletion_of(upload: &Upload, now: Timestamp) -> Finding {
-    Finding {
-        kind: FindingKind::Rejected,
-        policy: upload.policy.clone(),
-        key: upload.key.as_str().to_owned(),
-        upload: Some(upload.id),
-        size: upload.state.facts().map(|facts| facts.size),
-        detail: Some(DELETE.to_owned()),
-        found_at: now,
-    }
+    of_upload(FindingKind::Rejected, upload, Some(DELETE.to_owned()), now)
 }
 
 /// Whether [`finding_of`] returns a finding for the whole row.
@@ -203,7 +199,23 @@ pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
         State::Uploaded(verified) if verified.late => (FindingKind::Late, None),
         _ => return None,
     };
-    Some(Finding {
+    Some(of_upload(kind, upload, detail, now))
+}
+
+/// The finding about a verified object that was written again and may have other bytes. `rule` is
+/// the rule that these bytes would break if they arrived now.
+pub fn overwritten(upload: &Upload, rule: Option<RejectReason>, now: Timestamp) -> Finding {
+    let detail = rule.map_or(UNDECIDED, RejectReason::name).to_owned();
+    of_upload(FindingKind::Overwritten, upload, Some(detail), now)
+}
+
+fn of_upload(
+    kind: FindingKind,
+    upload: &Upload,
+    detail: Option<String>,
+    now: Timestamp,
+) -> Finding {
+    Finding {
         kind,
         policy: upload.policy.clone(),
         key: upload.key.as_str().to_owned(),
@@ -211,7 +223,7 @@ pub fn finding_of(upload: &Upload, now: Timestamp) -> Option<Finding> {
         size: upload.state.facts().map(|facts| facts.size),
         detail,
         found_at: now,
-    })
+    }
 }
 
 #[cfg(test)]

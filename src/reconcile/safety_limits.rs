@@ -1,53 +1,33 @@
-//! How much damage a run may do. Damage is what a run takes from somebody who did not ask: a
-//! verified upload that becomes missing, and the deletion of a once verified object that no owner
-//! and no newer upload ended. One loss happens; thousands mean a wrong bucket.
+//! How much damage a run may do (see `domain::damage`). The limit applies to each owner first: what
+//! an owner over it would lose is withheld, and the others proceed. Then it applies to the total of
+//! the remaining owners: if that is over it, nothing damaging is done.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::OnceCell;
 
 use super::worker::{Target, WorkError};
 use crate::app::AppError;
 use crate::app::bucket_identity::CheckOptions;
+use crate::db::reconcile::damage::DamageByOwner;
+use crate::domain::Owner;
+use crate::domain::damage::DamageLimit;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{CandidateKind, RunRequest, RunShard};
+use crate::telemetry::metrics as names;
 
 /// The most rows that are counted. SQL has no unsigned numbers.
 const MAX_COUNT: u64 = i64::MAX as u64 - 1;
 
-/// How much damage a run may do under one policy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DamageLimit {
-    /// The highest limit. It wins over `min`.
-    pub max: u64,
-    /// The lowest limit.
-    pub min: u64,
-    /// The limit as a share of the policy's verified uploads, from 0 to 1.
-    pub ratio: f64,
-}
+/// The most owners that are withheld one by one. If more are over the limit, all are.
+const MAX_WITHHELD: usize = 1000;
 
-impl Default for DamageLimit {
-    fn default() -> Self {
-        Self { max: 1000, min: 100, ratio: 0.01 }
-    }
-}
+/// The most owners that the run's error names.
+const MAX_NAMED: usize = 5;
 
-impl DamageLimit {
-    /// The limit if nothing is verified: damage up to this is within the limit of every policy.
-    fn lowest(self) -> u64 {
-        self.min.min(self.max)
-    }
-
-    /// The limit of a policy with so many verified uploads.
-    fn of(self, verified: u64) -> u64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of a count needs no last digit, and is never negative"
-        )]
-        let share = (self.ratio * verified as f64) as u64;
-        self.max.min(self.min.max(share))
-    }
-}
+/// A run is stopped early only above this many times the limit: until all candidates are known, an
+/// owner who is over the limit in the end may look like one of many who are not.
+const EARLY_FACTOR: u64 = 10;
 
 /// What a process knows of a run's policy, shared by all shards of the policy.
 #[derive(Debug, Default)]
@@ -55,6 +35,20 @@ pub(super) struct PolicySession {
     bucket_identity: OnceCell<BucketIdentity>,
     /// How many verified uploads the policy has.
     verified: OnceCell<u64>,
+    /// How many candidates this process added.
+    candidates: AtomicU64,
+    /// The number of candidates at which the damage is counted next.
+    check_at: AtomicU64,
+}
+
+/// Owners whose damage is withheld.
+#[derive(Debug, Default)]
+pub(super) struct Withheld {
+    pub(super) owners: Vec<Owner>,
+    /// Why the run ends as stopped.
+    pub(super) why: Option<String>,
+    /// How much of it there is.
+    count: u64,
 }
 
 /// The limits of one shard's work.
@@ -99,49 +93,98 @@ impl SafetyLimits<'_> {
         }
     }
 
-    /// Stops the run early if too many objects seem to be missing.
-    pub(super) async fn check_candidates(&self) -> Result<(), WorkError> {
-        let candidates = self.target.app.db.missing_candidates();
-        let count = candidates.count(self.shard, CandidateKind::Missing).await;
-        self.check_damage(count.map_err(AppError::from)?).await
-    }
-
-    /// Stops the run if the finalizing shard would do too much damage.
-    pub(super) async fn check_total(&self) -> Result<(), WorkError> {
-        let (db, shard) = (&self.target.app.db, self.shard);
-        let total = async {
-            let missing = db.missing_candidates().count(shard, CandidateKind::Missing).await?;
-            if self.max_deletions == 0 {
-                return Ok::<_, AppError>(missing);
-            }
-            // The whole due set, although a run deletes only a part of it: otherwise runs would
-            // delete all of it in turns. No limit is above `max`, so one more is enough.
-            let (policy, now) = (&self.target.policy.name, self.target.app.now());
-            let most = self.damage.max.max(self.request.accept_damage).min(MAX_COUNT);
-            let due = db.scan().count_due_damage(policy, now, most + 1).await?;
-            let dry = db.missing_candidates().count(shard, CandidateKind::DueDamage).await?;
-            Ok(missing + due + dry)
-        };
-        self.check_damage(total.await?).await
-    }
-
-    async fn check_damage(&self, count: u64) -> Result<(), WorkError> {
-        if count <= self.damage.lowest().max(self.request.accept_damage) {
+    /// Stops the run early if far too many uploads would be lost. `added` is the number of new
+    /// candidates of this shard. The damage is counted each time that their number has doubled.
+    pub(super) async fn check_candidates(&self, added: u64) -> Result<(), WorkError> {
+        let session = self.session;
+        let count = session.candidates.fetch_add(added, Ordering::Relaxed) + added;
+        let first = self.lowest().saturating_mul(EARLY_FACTOR);
+        if count <= session.check_at.load(Ordering::Relaxed).max(first) {
             return Ok(());
         }
-        // Counted only now, because few runs come this far.
+        session.check_at.store(count.saturating_mul(2), Ordering::Relaxed);
+        self.withheld_of(false).await.map(drop)
+    }
+
+    /// The owners whose damage the finalizing shard must withhold. Stops the run if the others
+    /// would lose too much.
+    pub(super) async fn withheld(&self) -> Result<Withheld, WorkError> {
+        let deletions = self.max_deletions > 0;
+        if self.most_damage(deletions).await? <= self.lowest() {
+            return Ok(Withheld::default());
+        }
+        let withheld = self.withheld_of(deletions).await?;
+        self.count_withheld(withheld.count);
+        Ok(withheld)
+    }
+
+    /// An upper bound of the run's damage. No limit is above `max`, so one more is enough.
+    async fn most_damage(&self, deletions: bool) -> Result<u64, AppError> {
+        let (db, shard) = (&self.target.app.db, self.shard);
+        let candidates = db.missing_candidates();
+        if !deletions {
+            return Ok(candidates.count(shard, &CandidateKind::HELD).await?);
+        }
+        // The whole due set, although a run deletes only a part of it: otherwise runs would delete
+        // all of it in turns.
+        let (policy, now) = (&self.target.policy.name, self.target.app.now());
+        let most = self.damage.max.max(self.request.accept_damage).min(MAX_COUNT);
+        let due = db.scan().count_due_damage(policy, now, most + 1).await?;
+        Ok(due + candidates.count(shard, &CandidateKind::DAMAGE).await?)
+    }
+
+    /// The limit if nothing is verified.
+    fn lowest(&self) -> u64 {
+        self.damage.lowest().max(self.request.accept_damage)
+    }
+
+    /// Counts the damage by owner. Only few runs come this far.
+    async fn withheld_of(&self, deletions: bool) -> Result<Withheld, WorkError> {
         let (db, name) = (&self.target.app.db, &self.target.policy.name);
         let verified = self.session.verified.get_or_try_init(|| db.scan().count_verified(name));
         let limit = self.damage.of(*verified.await.map_err(AppError::from)?);
         let limit = limit.max(self.request.accept_damage);
-        if count <= limit {
-            return Ok(());
+        let due_at = deletions.then(|| self.target.app.now());
+        let most = MAX_WITHHELD as u64 + 1;
+        let counted = db.damage().by_owner(self.shard, due_at, limit, most).await;
+        let DamageByOwner { total, over } = counted.map_err(AppError::from)?;
+        let withheld: u64 = over.iter().map(|(_, count)| count).sum();
+        if total - withheld.min(total) > limit || over.len() > MAX_WITHHELD {
+            self.count_withheld(total);
+            return Err(WorkError::Stopped(format!(
+                "policy `{name}`: more than {limit} once verified uploads would become missing or \
+                 rejected, or their objects would be deleted, and no owner asked for it; \
+                 `--accept-damage N` allows more"
+            )));
         }
-        Err(WorkError::Stopped(format!(
-            "policy `{name}`: more than {limit} once verified objects would be marked missing or \
-             deleted, and no owner asked for it; `--accept-damage N` allows more"
-        )))
+        if over.is_empty() {
+            return Ok(Withheld::default());
+        }
+        let why = withheld_text(name.as_str(), limit, &over);
+        let owners = over.into_iter().map(|(owner, _)| owner).collect();
+        Ok(Withheld { owners, why: Some(why), count: withheld })
     }
+
+    fn count_withheld(&self, count: u64) {
+        let policy = self.target.policy.name.as_str().to_owned();
+        metrics::counter!(names::DAMAGE_WITHHELD, "policy" => policy, "source" => "scan")
+            .increment(count);
+    }
+}
+
+fn withheld_text(policy: &str, limit: u64, over: &[(Owner, u64)]) -> String {
+    let named = over.iter().take(MAX_NAMED);
+    let mut named: Vec<_> =
+        named.map(|(owner, count)| format!("`{}` ({count})", owner.as_str())).collect();
+    if over.len() > MAX_NAMED {
+        named.push(format!("and {} more", over.len() - MAX_NAMED));
+    }
+    format!(
+        "policy `{policy}`: more than {limit} once verified uploads of one owner would become \
+         missing or rejected, or their objects would be deleted, and the owner did not ask for \
+         it: {}. Nothing of theirs was changed, all else was done; `--accept-damage N` allows more",
+        named.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -149,16 +192,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_a_share_of_the_verified_uploads_between_two_bounds() {
-        let limit = DamageLimit::default();
-        for (verified, expected) in
-            [(0, 100), (10_000, 100), (50_000, 500), (100_000, 1000), (3_000_000, 1000)]
-        {
-            assert_eq!(limit.of(verified), expected, "{verified}");
-        }
-        let low = DamageLimit { max: 5, ..limit };
-        assert_eq!((low.lowest(), low.of(1_000_000)), (5, 5), "the highest limit wins");
-        let none = DamageLimit { max: 0, ..limit };
-        assert_eq!(none.of(1_000_000), 0);
+    fn the_error_names_the_most_affected_owners() {
+        let over: Vec<_> = (0..7).map(|n| (Owner::named(format!("o{n}")), 200 - n)).collect();
+        let text = withheld_text("tracks", 100, &over);
+        assert!(text.contains("more than 100 "), "{text}");
+        assert!(text.contains("`o0` (200)") && text.contains("`o4` (196), and 2 more."), "{text}");
     }
 }

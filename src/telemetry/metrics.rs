@@ -78,6 +78,8 @@ metrics! {
         ["mode"] "When the newest successful run of any process ended";
     ORPHANS = Gauge "upload_coordinator_orphans" ["policy"]
         "Objects without a row, as the newest successful audit of any process left them";
+    DAMAGE_WITHHELD = Counter "upload_coordinator_damage_withheld_total" ["policy", "source"]
+        "Losses, rejections and deletions of verified uploads that the damage limit withheld";
     STORE_CALLS = Counter "upload_coordinator_store_calls_total"
         ["store", "operation", "outcome"] "Calls to the object stores";
     STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"

@@ -101,6 +101,7 @@ impl Adapters {
             turns: Turns::default(),
             buckets: BucketTrust::new(config.server.require_marker.unwrap_or(true)),
             clock_offset: ClockOffset::default(),
+            damage: damage_limit(config),
         };
         if let Err(error) = app.measure_clock_offset().await {
             tracing::warn!(
@@ -124,6 +125,16 @@ impl Adapters {
         if let Err(error) = self.app.db.clone().close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
         }
+    }
+}
+
+/// How much damage a run, or single requests in one hour, may do.
+fn damage_limit(config: &Config) -> DamageLimit {
+    let reconcile = &config.reconcile;
+    DamageLimit {
+        max: reconcile.damage_max,
+        min: reconcile.damage_min,
+        ratio: reconcile.damage_ratio,
     }
 }
 
@@ -184,11 +195,7 @@ pub fn reconcile_settings(config: &Config) -> ReconcileSettings {
         max_requests_per_second: reconcile.max_requests_per_second,
         page_size: reconcile.page_size,
         max_deletions: reconcile.max_deletions,
-        damage: DamageLimit {
-            max: reconcile.damage_max,
-            min: reconcile.damage_min,
-            ratio: reconcile.damage_ratio,
-        },
+        damage: damage_limit(config),
         ..ReconcileSettings::default()
     }
 }

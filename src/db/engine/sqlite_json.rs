@@ -138,6 +138,7 @@ mod tests {
                 write_once: flags[0],
                 metadata: serde_json::json!(pairs),
                 url_expires_at: timestamps[0],
+                verified_before: reason.clone(),
                 multipart_id,
                 part_size,
                 status: "pending".into(),

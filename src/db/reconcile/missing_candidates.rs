@@ -14,11 +14,16 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
-fn of(shard: &RunShard, kind: CandidateKind) -> Select<candidate::Entity> {
+/// A run's candidates of some kinds under a shard's policy.
+pub(super) fn of(
+    shard: &RunShard,
+    kinds: impl IntoIterator<Item = CandidateKind>,
+) -> Select<candidate::Entity> {
+    let kinds = kinds.into_iter().map(CandidateKind::name);
     candidate::Entity::find()
         .filter(candidate::Column::RunId.eq(shard.run.0))
         .filter(candidate::Column::Policy.eq(shard.policy.as_str()))
-        .filter(candidate::Column::Kind.eq(kind.name()))
+        .filter(candidate::Column::Kind.is_in(kinds))
 }
 
 /// Adds candidates. Known candidates stay.
@@ -43,9 +48,11 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Deletes a run's candidates.
+/// Deletes a run's candidates. The record of what it rejected stays with the run.
 pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Result<()> {
-    let all = candidate::Entity::delete_many().filter(candidate::Column::RunId.eq(run.0));
+    let all = candidate::Entity::delete_many()
+        .filter(candidate::Column::RunId.eq(run.0))
+        .filter(candidate::Column::Kind.ne(CandidateKind::Rejected.name()));
     all.exec(connection).await?;
     Ok(())
 }
@@ -55,20 +62,43 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
 pub struct MissingCandidates<'a>(pub(in crate::db) &'a Engine);
 
 impl MissingCandidates<'_> {
-    /// How many candidates of a kind a run has under a shard's policy.
-    pub async fn count(self, shard: &RunShard, kind: CandidateKind) -> Result<u64> {
-        Ok(of(shard, kind).count(&self.0.read).await?)
+    /// How many candidates of some kinds a run has under a shard's policy.
+    pub async fn count(self, shard: &RunShard, kinds: &[CandidateKind]) -> Result<u64> {
+        Ok(of(shard, kinds.iter().copied()).count(&self.0.read).await?)
     }
 
-    /// The next candidates after an id, and their current rows.
+    /// The next candidates of some kinds after an id, and their current rows.
     pub async fn list_after(
         self,
         shard: &RunShard,
-        kind: CandidateKind,
+        kinds: &[CandidateKind],
         after: Option<UploadId>,
         limit: u64,
     ) -> Result<(Option<UploadId>, Vec<Upload>)> {
-        let mut query = of(shard, kind).select_only().column(candidate::Column::UploadId);
+        self.page(of(shard, kinds.iter().copied()), after, limit).await
+    }
+
+    /// The next uploads after an id that a run rejected, and their current rows.
+    pub async fn list_rejected(
+        self,
+        run: RunId,
+        after: Option<UploadId>,
+        limit: u64,
+    ) -> Result<(Option<UploadId>, Vec<Upload>)> {
+        let rejected = candidate::Entity::find()
+            .filter(candidate::Column::RunId.eq(run.0))
+            .filter(candidate::Column::Kind.eq(CandidateKind::Rejected.name()));
+        self.page(rejected, after, limit).await
+    }
+
+    async fn page(
+        self,
+        query: Select<candidate::Entity>,
+        after: Option<UploadId>,
+        limit: u64,
+    ) -> Result<(Option<UploadId>, Vec<Upload>)> {
+        // An upload may be a candidate of several kinds.
+        let mut query = query.select_only().column(candidate::Column::UploadId).distinct();
         if let Some(after) = after {
             query = query.filter(candidate::Column::UploadId.gt(after.0));
         }

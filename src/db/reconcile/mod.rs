@@ -1,6 +1,7 @@
 //! The tables of reconciliation: runs, their shards, findings and missing candidates, the marker,
 //! and the reconciler's reads of uploads across owners.
 
+pub mod damage;
 pub mod findings;
 pub(super) mod finish_shards;
 pub mod marker;

@@ -14,7 +14,9 @@ use crate::db::{DbError, Result};
 use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::{Deletion, Strategy};
-use crate::domain::{KeyRange, PolicyName, RejectReason, Status, Timestamp, Upload, UploadId};
+use crate::domain::{
+    KeyRange, Owner, PolicyName, RejectReason, Status, Timestamp, Upload, UploadId,
+};
 
 /// The times that define which rows are open.
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +148,18 @@ fn known(
     })
 }
 
+/// Due deletions that are damage, see [`Upload::deletion_is_damage`].
+pub(super) fn due_damage(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
+    due_query(policy, now).filter(is_damage())
+}
+
+fn is_damage() -> Condition {
+    let was_verified = Condition::any()
+        .add(Column::VerifiedBefore.is_not_null())
+        .add(Column::Reason.eq(RejectReason::Overwritten.name()));
+    Condition::all().add(Column::Status.eq(Status::Rejected.name())).add(was_verified)
+}
+
 fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
     upload::Entity::find()
         .filter(Column::ObjectDeletedAt.is_null())
@@ -228,15 +242,21 @@ impl Scan<'_> {
     }
 
     /// Rows of a policy in a final state whose object is due for deletion, the longest due first,
-    /// after the given one.
+    /// after the given one, without the damaging deletions of `withheld` owners.
     pub async fn list_due_deletions(
         self,
         policy: &PolicyName,
         now: Timestamp,
+        withheld: &[Owner],
         after: Option<(Timestamp, UploadId)>,
         limit: u64,
     ) -> Result<Vec<Upload>> {
         let mut query = due_query(policy, now);
+        if !withheld.is_empty() {
+            let owners = withheld.iter().map(Owner::as_str);
+            let withheld = is_damage().add(Column::Owner.is_in(owners));
+            query = query.filter(withheld.not());
+        }
         if let Some((at, id)) = after {
             let behind =
                 Condition::all().add(Column::ObjectDeleteAfter.eq(at)).add(Column::Id.gt(id.0));
@@ -265,10 +285,7 @@ impl Scan<'_> {
         now: Timestamp,
         most: u64,
     ) -> Result<u64> {
-        let query = due_query(policy, now)
-            .filter(Column::Status.eq(Status::Rejected.name()))
-            .filter(Column::Reason.eq(RejectReason::Overwritten.name()));
-        self.count_some(only(query.limit(most), Column::Id)).await
+        self.count_some(only(due_damage(policy, now).limit(most), Column::Id)).await
     }
 
     /// How many rows of a policy are in a range of keys; none is counted beyond `most`.

@@ -22,6 +22,7 @@ mod quota;
 mod reopen;
 mod row;
 mod save;
+mod verified_before;
 mod watch;
 
 use create::{NewUploadRow, UploadCreator};

@@ -4,6 +4,7 @@ use entity::upload;
 use sea_orm::ActiveValue::Set;
 use uuid::Uuid;
 
+use super::verified_before;
 use crate::db::{DbError, Result};
 use crate::domain::checksum::Checksum;
 use crate::domain::upload::{
@@ -73,6 +74,10 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
         late = verified.late;
         uploaded_at = Some(verified.at);
     }
+    let before = match &upload.state {
+        State::Rejected { verified, .. } => verified.as_ref().map(verified_before::to_text),
+        _ => None,
+    };
     let facts = upload.state.facts();
     let checksum = facts.and_then(|facts| facts.checksum.as_ref());
     upload::ActiveModel {
@@ -88,6 +93,7 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
         content_type: Set(facts.and_then(|facts| facts.content_type.clone())),
         checksum_algorithm: Set(checksum.map(|c| c.algorithm().name().to_owned())),
         checksum: Set(checksum.map(Checksum::value)),
+        verified_before: Set(before),
         uploaded_at: Set(uploaded_at),
         object_delete_after: Set(upload.deletion.after),
         object_deleted_at: Set(upload.deletion.done),
@@ -190,6 +196,7 @@ impl TryFrom<upload::Model> for Upload {
             content_type,
             checksum_algorithm,
             checksum,
+            verified_before,
             uploaded_at,
             object_delete_after,
             object_deleted_at,
@@ -219,7 +226,10 @@ impl TryFrom<upload::Model> for Upload {
             Status::Rejected => {
                 let reason = reader.need("reason", reason)?;
                 let reason = reader.parse("reason", &reason)?;
-                State::Rejected { reason, facts: seen.facts(&reader)? }
+                let before = verified_before.map(|text| verified_before::parse(&text));
+                let before = before.map(|before| before.ok_or(reader.bad("verified_before")));
+                let verified = before.transpose()?;
+                State::Rejected { reason, facts: seen.facts(&reader)?, verified }
             }
             Status::Removed => {
                 let reason = reader.need("reason", reason)?;

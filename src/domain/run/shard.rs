@@ -34,7 +34,7 @@ named!(
     Stage {
         /// Compares its range.
         Compare = "compare",
-        /// Marks uploads missing.
+        /// Marks uploads missing, and rejects uploads whose bytes were replaced.
         Missing = "missing",
         /// Deletes due objects.
         Delete = "delete",
@@ -47,12 +47,24 @@ named!(
     CandidateKind {
         /// Its object seems to be gone.
         Missing = "missing",
+        /// Other bytes seem to have replaced its verified object.
+        Rejection = "rejection",
         /// In a dry run: a real run would have made its object due for deletion.
         Due = "due",
         /// As `Due`, and the deletion would be damage.
         DueDamage = "due_damage",
+        /// Not to be processed: the run rejected it. Kept after the run has ended.
+        Rejected = "rejected",
     }
 );
+
+impl CandidateKind {
+    /// The candidates that take a verified file from its owner.
+    pub const HELD: [Self; 2] = [Self::Missing, Self::Rejection];
+
+    /// The candidates that count as damage.
+    pub const DAMAGE: [Self; 3] = [Self::Missing, Self::Rejection, Self::DueDamage];
+}
 
 /// A shard of a new run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use super::middleware::request_id::RequestId;
 use super::problem::{ApiError, Code, problem_response};
 use crate::app::App;
 
+pub mod admin_uploads;
 mod cors;
 pub mod demo;
 pub mod events;
@@ -94,6 +95,7 @@ fn routes() -> Routes {
     tracks::register(&mut routes);
     service::register(&mut routes);
     reconciliations::register(&mut routes);
+    admin_uploads::register(&mut routes);
     orphans::register(&mut routes);
     instance::register(&mut routes);
     stats::register(&mut routes);

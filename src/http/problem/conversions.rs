@@ -47,6 +47,7 @@ impl From<AppError> for ApiError {
                 Self::over_owner_limit(share, "waiting requests per owner")
             }
             AppError::Contended => Self::saying(Code::Contended, error.to_string()),
+            AppError::RunMayDelete => Self::saying(Code::State, error.to_string()),
             AppError::UploadEnded => Self::saying(Code::Ended, error.to_string()),
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),
             AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
@@ -131,6 +132,7 @@ mod tests {
             (AppError::FilePending, 409, "file-pending"),
             (AppError::Contended, 503, "contended"),
             (AppError::UploadEnded, 409, "upload-ended"),
+            (AppError::RunMayDelete, 409, "state-conflict"),
             (AppError::Body("broke off".into()), 400, "bad-request"),
             (AppError::Disabled("off"), 403, "disabled"),
             (AppError::BucketMismatch(PolicyName::default()), 503, "bucket-mismatch"),

@@ -78,7 +78,8 @@ pub struct FindingView {
     /// The size of the object in bytes, if it is known.
     pub size: Option<u64>,
     /// The rule that was violated, the id of a multipart upload, or `delete` for the object of an
-    /// ended upload that the run deletes (in a dry run: would delete).
+    /// ended upload that the run deletes (in a dry run: would delete). `same-size` for a verified
+    /// object that was written again, if nothing tells whether its bytes are the same.
     pub detail: Option<String>,
     /// When it was seen last, by this run or a later one.
     pub found_at: DateTime<Utc>,

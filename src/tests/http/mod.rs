@@ -18,3 +18,4 @@ mod service;
 mod statements;
 mod tracks;
 mod uploads;
+mod verifying;

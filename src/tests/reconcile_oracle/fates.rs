@@ -13,6 +13,8 @@ pub enum Fate {
     Vanishes,
     VanishesAndReturns,
     IsOverwritten,
+    /// A tool writes the same bytes again, in parts.
+    IsCopiedBack,
     IsCancelledAndArrives,
     IsDeleted,
     IsRenewedAndArrives,
@@ -21,7 +23,7 @@ pub enum Fate {
     Replaces,
 }
 
-const FATES: [Fate; 11] = [
+const FATES: [Fate; 12] = [
     Fate::Arrives,
     Fate::ArrivesWrong,
     Fate::NeverArrives,
@@ -29,6 +31,7 @@ const FATES: [Fate; 11] = [
     Fate::Vanishes,
     Fate::VanishesAndReturns,
     Fate::IsOverwritten,
+    Fate::IsCopiedBack,
     Fate::IsCancelledAndArrives,
     Fate::IsDeleted,
     Fate::IsRenewedAndArrives,
@@ -42,6 +45,7 @@ pub enum Act {
     Put(usize),
     PutWrong(usize),
     PutOther(usize),
+    CopyBack(usize),
     Confirm(usize),
     LoseObject(usize),
     End(usize),
@@ -50,6 +54,8 @@ pub enum Act {
     Foreign,
     OrphanMultipart,
     MultipartOf(usize),
+    /// The world's own trouble.
+    Trouble,
 }
 
 /// Acts with the minute each happens at.
@@ -81,6 +87,7 @@ impl Script {
                 _ => (at + 95, Act::MultipartOf(rng.random_range(0..life))),
             });
         }
+        script.acts.push((rng.random_range(30..240), Act::Trouble));
         script.acts.sort_by_key(|(at, _)| *at);
         script
     }
@@ -109,6 +116,10 @@ impl Script {
             Fate::IsOverwritten => {
                 at(arrives, Act::Put(n));
                 at(after, Act::PutOther(n));
+            }
+            Fate::IsCopiedBack => {
+                at(arrives, Act::Put(n));
+                at(after, Act::CopyBack(n));
             }
             Fate::IsCancelledAndArrives => {
                 at(arrives, Act::End(n));

@@ -32,6 +32,8 @@ enum End {
 struct Life {
     upload: Upload,
     seed: u8,
+    /// The length of its bytes.
+    len: usize,
     /// Whether its object is in the bucket, as far as the world outside knows.
     stored: bool,
     /// Whether the world took its object away.
@@ -44,12 +46,22 @@ pub struct Oracle<'a> {
     lives: Vec<Option<Life>>,
     pub orphans: BTreeSet<String>,
     pub foreign: BTreeSet<String>,
+    /// Verified uploads of one owner, more than the limit, whose bytes a tool replaced.
+    pub retagged: Vec<Upload>,
+    /// The length of files that arrive.
+    len: usize,
 }
 
 impl<'a> Oracle<'a> {
     pub fn new(world: &'a World) -> Self {
         let (orphans, foreign) = (BTreeSet::new(), BTreeSet::new());
-        Self { world, lives: Vec::new(), orphans, foreign }
+        let (lives, retagged, len) = (Vec::new(), Vec::new(), 900);
+        Self { world, lives, orphans, foreign, retagged, len }
+    }
+
+    /// The service was started with stricter rules, which only files of this length pass.
+    pub fn tighten(&mut self, world: &'a World, len: usize) {
+        (self.world, self.len) = (world, len);
     }
 
     pub async fn act(&mut self, act: Act, rng: &mut StdRng) {
@@ -61,6 +73,12 @@ impl<'a> Oracle<'a> {
                 self.life(n).end = End::Rejected("content-mismatch");
             }
             Act::PutOther(n) => self.overwrite(n).await,
+            Act::CopyBack(n) => {
+                let life = self.life(n);
+                let (key, bytes) = (life.upload.key.to_string(), mp3(life.len, life.seed));
+                self.world.write_again(&key, bytes).await;
+            }
+            Act::Trouble => panic!("the world has it"),
             Act::Confirm(n) => {
                 let id = self.life(n).upload.id;
                 // The store may fail it: then the reconciler is to find the bytes.
@@ -103,7 +121,8 @@ impl<'a> Oracle<'a> {
         };
         let upload = self.world.create(NewUpload { track, ..NewUpload::default() }).await;
         let seed = u8::try_from(n).unwrap();
-        let life = Life { upload, seed, stored: false, lost: false, end: End::Expired };
+        let (len, end) = (self.len, End::Expired);
+        let life = Life { upload, seed, len, stored: false, lost: false, end };
         if self.lives.len() <= n {
             self.lives.resize_with(n + 1, || None);
         }
@@ -112,8 +131,11 @@ impl<'a> Oracle<'a> {
 
     /// The bytes come. Late is what comes after the service said that it has expired.
     async fn put(&mut self, n: usize) {
-        let status = self.status(n).await;
+        let (status, len) = (self.status(n).await, self.len);
         let life = self.life(n);
+        if !matches!(status, Status::Uploaded | Status::Missing) {
+            life.len = len;
+        }
         let (seed, end) = (life.seed, life.end);
         life.end = match (end, status) {
             (End::Cancelled | End::Removed(_), _) => end,
@@ -125,7 +147,8 @@ impl<'a> Oracle<'a> {
         if life.upload.slot.is_some_and(|slot| slot.sequence == 1) {
             life.end = End::Removed(RemoveReason::Superseded);
         }
-        self.store(n, mp3(900, seed)).await;
+        let len = self.life(n).len;
+        self.store(n, mp3(len, seed)).await;
     }
 
     async fn overwrite(&mut self, n: usize) {
@@ -135,8 +158,10 @@ impl<'a> Oracle<'a> {
             Status::Pending => {}
             other => panic!("{other:?} is overwritten"),
         }
-        let seed = self.life(n).seed;
-        self.store(n, mp3(901, seed)).await;
+        let life = self.life(n);
+        life.len += 1;
+        let bytes = mp3(life.len, life.seed);
+        self.store(n, bytes).await;
     }
 
     async fn lose(&mut self, n: usize) {
@@ -214,12 +239,23 @@ impl<'a> Oracle<'a> {
             }
         }
         assert!(self.orphans.is_subset(&keys) && self.foreign.is_subset(&keys));
+        self.check_retagged(&keys).await;
+    }
+
+    /// What an owner has beyond the limit is never taken.
+    async fn check_retagged(&self, keys: &BTreeSet<String>) {
+        for upload in &self.retagged {
+            let row = self.world.app.db.uploads().find_any_owner(upload.id).await;
+            assert_eq!(row.unwrap().unwrap().status(), Status::Uploaded);
+            assert!(keys.contains(upload.key.as_str()));
+        }
     }
 
     /// What must hold in the end: states, objects, and the findings of the last audit.
     pub async fn check_end(&mut self, last: &Run) {
         let mut keys: BTreeSet<_> = self.orphans.union(&self.foreign).cloned().collect();
         keys.insert("tracks/.instance".to_owned());
+        keys.extend(self.retagged.iter().map(|upload| upload.key.to_string()));
         let mut findings = BTreeSet::new();
         for (n, life) in self.lives.iter().enumerate() {
             let Some(life) = life else { continue };

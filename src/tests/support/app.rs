@@ -9,6 +9,7 @@ use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::db::Db;
 use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::damage::DamageLimit;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::{Clock, IdSource, Policy, PolicyName};
@@ -24,6 +25,7 @@ pub struct AppParts {
     pub ids: Arc<dyn IdSource>,
     /// Of direct uploads, in bytes.
     pub part_size: usize,
+    pub damage: DamageLimit,
 }
 
 impl AppParts {
@@ -36,16 +38,28 @@ impl AppParts {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             part_size: usize::try_from(MIN_PART_SIZE).unwrap(),
+            damage: DamageLimit::default(),
         }
     }
 
     pub fn build(self) -> Arc<App> {
-        let Self { db, store, policies, clock, ids, part_size } = self;
+        let Self { db, store, policies, clock, ids, part_size, damage } = self;
         let stores = BTreeMap::from([("default".to_owned(), store)]);
         let direct = DirectSettings::new(true, part_size);
         let (buckets, clock_offset) = (BucketTrust::default(), ClockOffset::default());
         let turns = Turns::default();
-        Arc::new(App { db, stores, policies, clock, ids, direct, turns, buckets, clock_offset })
+        Arc::new(App {
+            db,
+            stores,
+            policies,
+            clock,
+            ids,
+            direct,
+            turns,
+            buckets,
+            clock_offset,
+            damage,
+        })
     }
 }
 
@@ -61,5 +75,6 @@ pub fn replica_of(app: &App, db: Db) -> App {
         turns: Turns::default(),
         buckets: BucketTrust::new(app.buckets.require_marker),
         clock_offset: ClockOffset::default(),
+        damage: app.damage,
     }
 }

@@ -18,9 +18,9 @@ use upload_coordinator::domain::run::{KnownFinding, Mode, Run, RunRequest, Trigg
 use upload_coordinator::domain::{
     Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
 };
-use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
+use upload_coordinator::reconcile::{DamageLimit, ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::{ListRequest, ObjectStore, PutOptions, Store};
+use upload_coordinator::storage::{ListRequest, ObjectStore, PartIntegrity, PutOptions, Store};
 use uuid::Uuid;
 
 use super::app::{AppParts, replica_of};
@@ -50,7 +50,7 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
     pub owner: Owner,
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
 }
 
 impl World {
@@ -122,7 +122,34 @@ impl World {
         let claimed = app.check_buckets().await;
         // A test may have a policy whose store is not there.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
-        Self { app, store, objects, clock, reconciler, owner: Owner::anonymous(), database }
+        Self {
+            app,
+            store,
+            objects,
+            clock,
+            reconciler,
+            owner: Owner::anonymous(),
+            database: Arc::new(database),
+        }
+    }
+
+    /// The same database, store and clock, after the service was started with other policies and
+    /// another limit.
+    pub async fn reconfigured(&self, change: impl Fn(&mut Policy), damage: DamageLimit) -> Self {
+        let mut app = self.replica().await;
+        app.policies.values_mut().for_each(change);
+        app.damage = damage;
+        let app = Arc::new(app);
+        let settings = ReconcileSettings { damage, ..self.reconciler.settings.clone() };
+        Self {
+            reconciler: Arc::new(Reconciler::new(app.clone(), settings)),
+            app,
+            store: self.store.clone(),
+            objects: self.objects.clone(),
+            clock: self.clock.clone(),
+            owner: self.owner.clone(),
+            database: self.database.clone(),
+        }
     }
 
     /// A process on a copy of the database, with the same store and clock. For a world in a file.
@@ -232,6 +259,15 @@ impl World {
 
     pub async fn put_key(&self, key: &str, bytes: impl Into<Bytes>) {
         self.objects.put(key, bytes.into(), &PutOptions::default()).await.unwrap();
+    }
+
+    /// Writes an object again, in parts, as a copy by another tool does: its ETag is no MD5.
+    pub async fn write_again(&self, key: &str, bytes: impl Into<Bytes>) {
+        let options = PutOptions::default();
+        let id = self.objects.create_multipart(key, &options).await.unwrap();
+        let integrity = PartIntegrity::Signature;
+        let part = self.objects.upload_part(key, &id, 1, bytes.into(), integrity).await.unwrap();
+        self.objects.complete_multipart(key, &id, &[part], false).await.unwrap();
     }
 
     /// The keys of all objects, ascending.

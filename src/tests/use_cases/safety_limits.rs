@@ -68,7 +68,9 @@ async fn verified_uploads_that_their_owner_deleted_stop_no_run() {
 async fn deletions_above_the_limit_stop_a_run_whose_budget_is_below_it() {
     let world = World::new().await;
     let uploads = overwritten(&world, 101).await;
-    assert_eq!(world.reconcile(Mode::Audit).await.counters.overwritten, 101);
+    let accept = |request: &mut RunRequest| request.accept_damage = 101;
+    let run = world.reconcile_with(accept, Mode::Audit).await;
+    assert_eq!(run.counters.overwritten, 101);
     world.pass(TimeDelta::hours(25));
     let settings = || ReconcileSettings { max_deletions: 50, ..ReconcileSettings::default() };
     let run = audit(&world, settings(), false).await;

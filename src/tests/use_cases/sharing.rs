@@ -109,7 +109,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(world.get(upload.id).await, upload);
     assert_eq!(world.findings(&run).await, []);
     assert_eq!(world.shards(run.id).await[0].cursor, None);
-    assert_eq!(db.missing_candidates().count(&theirs, CandidateKind::Missing).await.unwrap(), 0);
+    assert_eq!(db.missing_candidates().count(&theirs, &CandidateKind::HELD).await.unwrap(), 0);
     assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
     // The holder of the shard writes the same in one transaction.

@@ -1,0 +1,145 @@
+//! An operator's verification: brings uploads back that are missing or were rejected, while their
+//! objects exist.
+
+use chrono::TimeDelta;
+use futures_util::{StreamExt as _, stream};
+
+use super::{App, AppError, Result};
+use crate::db::DbError;
+use crate::domain::transition::{Event, TransitionError, Verification};
+use crate::domain::upload::{ConfirmedBy, Declared};
+use crate::domain::{RunId, Status, Upload, UploadId};
+
+/// For how long the deletion of a due object is postponed while it is verified.
+const KEEP: TimeDelta = TimeDelta::hours(1);
+
+/// A deletion that is due within this time counts as due, because clocks differ.
+const MARGIN: TimeDelta = TimeDelta::minutes(5);
+
+/// How many uploads of a run are read at a time.
+const PAGE: u64 = 100;
+
+/// How many of them are verified at once.
+const CONCURRENCY: usize = 8;
+
+/// What became of the uploads that a run rejected.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Reverified {
+    /// How many are `uploaded` again.
+    pub verified: u64,
+    /// How many were not rejected any more.
+    pub unchanged: u64,
+    /// How many stay rejected, because of their bytes.
+    pub refused: u64,
+    /// How many have no object.
+    pub absent: u64,
+    /// How many could not be verified now: the store failed, or a run that may delete them is in
+    /// progress.
+    pub failed: u64,
+}
+
+impl App {
+    /// Verifies an upload of any owner anew.
+    ///
+    /// # Errors
+    /// If its object does not exist ([`AppError::NotArrived`]), if its bytes are refused
+    /// ([`AppError::State`]), or if a run may delete the object at the same time
+    /// ([`AppError::RunMayDelete`]).
+    pub async fn verify_upload(&self, id: UploadId, accept_changed: bool) -> Result<Upload> {
+        let upload = self.db.uploads().find_any_owner(id).await?;
+        self.verify_row(upload.ok_or(AppError::NotFound("upload"))?, accept_changed).await
+    }
+
+    /// Verifies all uploads anew that a run rejected.
+    ///
+    /// # Errors
+    /// If there is no such run, or if the database fails.
+    pub async fn verify_rejected_by(&self, run: RunId, accept_changed: bool) -> Result<Reverified> {
+        self.db.runs().find(run).await?.ok_or(AppError::NotFound("run"))?;
+        let (mut counts, mut after) = (Reverified::default(), None);
+        loop {
+            let (last, rows) = self.db.missing_candidates().list_rejected(run, after, PAGE).await?;
+            if last.is_none() {
+                return Ok(counts);
+            }
+            after = last;
+            let results = stream::iter(rows).map(|row| async move {
+                let rejected = row.status() == Status::Rejected;
+                if rejected { Some(self.verify_row(row, accept_changed).await) } else { None }
+            });
+            let mut results = results.buffer_unordered(CONCURRENCY);
+            while let Some(result) = results.next().await {
+                match result {
+                    None => counts.unchanged += 1,
+                    Some(Ok(_)) => counts.verified += 1,
+                    Some(Err(AppError::NotArrived)) => counts.absent += 1,
+                    Some(Err(AppError::State(_))) => counts.refused += 1,
+                    // Nothing is lost: the request may be sent again.
+                    Some(Err(AppError::Db(error @ (DbError::Unavailable(_) | DbError::Busy)))) => {
+                        return Err(error.into());
+                    }
+                    Some(Err(error)) => {
+                        counts.failed += 1;
+                        tracing::warn!(%run, error = &error as &dyn std::error::Error,
+                            "an upload was not verified anew");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn verify_row(&self, upload: Upload, accept_changed: bool) -> Result<Upload> {
+        match upload.status() {
+            Status::Uploaded | Status::Missing | Status::Rejected => {}
+            // Refused before the store is asked.
+            status => return Err(TransitionError::NotVerifiable(status).into()),
+        }
+        let upload = self.keep_object(upload).await?;
+        let event = self.observe_for_operator(&upload, accept_changed).await?;
+        if matches!(event, Event::Absent(_)) {
+            return Err(AppError::NotArrived);
+        }
+        let upload = self.apply(upload, &event).await?.upload;
+        match upload.status() {
+            // The object was deleted after another writer changed the row.
+            Status::Missing | Status::Rejected => Err(AppError::NotArrived),
+            _ => Ok(upload),
+        }
+    }
+
+    /// Makes sure that no run deletes the object between its observation and the commit. A run
+    /// that starts after the postponement is committed reads it; a run that started before may be
+    /// about to delete.
+    async fn keep_object(&self, upload: Upload) -> Result<Upload> {
+        let now = self.now();
+        if !upload.deletion.is_due(now + MARGIN) {
+            return Ok(upload);
+        }
+        let until = now + KEEP;
+        let upload = self.apply(upload, &Event::KeepObject { until }).await?.upload;
+        if self.db.runs().list_running().await?.is_empty() {
+            Ok(upload)
+        } else {
+            Err(AppError::RunMayDelete)
+        }
+    }
+
+    /// Observes an object for an operator: a verification, or an absence. What the client declared
+    /// about the size and the checksum of verified bytes does not hold for bytes that the operator
+    /// accepts in their place.
+    pub(crate) async fn observe_for_operator(
+        &self,
+        upload: &Upload,
+        accept_changed: bool,
+    ) -> Result<Event> {
+        let replaces = upload.state.ever_verified().is_some() || upload.deletion_is_damage();
+        let mut observed = upload.clone();
+        if accept_changed && replaces {
+            observed.declared = Declared { size: None, checksum: None, ..observed.declared };
+        }
+        Ok(match self.observe_object(&observed, ConfirmedBy::Confirm).await? {
+            Event::Observed(seen) => Event::Verify(Verification { seen, accept_changed }),
+            absent => absent,
+        })
+    }
+}

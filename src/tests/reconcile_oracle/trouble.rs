@@ -1,0 +1,127 @@
+//! What comes over a whole world once: stricter rules, a tool that rewrites an owner's files, or an
+//! owner who creates and deletes without end.
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::domain::run::{Mode, RunStatus};
+use upload_coordinator::domain::{Owner, Policy};
+use upload_coordinator::reconcile::DamageLimit;
+
+use super::oracle::Oracle;
+use crate::support::mp3;
+use crate::support::world::World;
+
+/// Whose files are rewritten.
+pub const OWNER: &str = "`retagged`";
+
+/// How much damage a run may do: more than the script alone does.
+const LIMIT: u64 = 30;
+
+/// How many files are rewritten: more than the limit, although a run may fail to read some.
+const REWRITTEN: u64 = 2 * LIMIT;
+
+/// How many uploads the attacker creates and deletes: more than every limit.
+const ATTACKS: usize = 120;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    None,
+    /// `max_size` becomes less than the verified files have. In every second of these worlds,
+    /// nothing may be read to compare bytes.
+    StricterRules {
+        blind: bool,
+    },
+    Retagger,
+    Attacker,
+}
+
+impl Trouble {
+    pub fn of(seed: u64) -> Self {
+        match seed % 5 {
+            1 => Self::StricterRules { blind: false },
+            2 => Self::StricterRules { blind: true },
+            3 => Self::Retagger,
+            4 => Self::Attacker,
+            _ => Self::None,
+        }
+    }
+
+    /// The world before and after the trouble: of one database and one bucket.
+    pub async fn worlds(self, world: &World) -> (World, World) {
+        let limit = match self {
+            Self::Retagger => DamageLimit { max: LIMIT, ..DamageLimit::default() },
+            _ => DamageLimit::default(),
+        };
+        let stricter = |policy: &mut Policy| {
+            policy.max_size = 899;
+            if self == (Self::StricterRules { blind: true }) {
+                policy.verify_max_read = 0;
+            }
+        };
+        (world.reconfigured(|_| {}, limit).await, world.reconfigured(stricter, limit).await)
+    }
+
+    pub async fn come<'a>(self, world: &'a World, strict: &'a World, oracle: &mut Oracle<'a>) {
+        match self {
+            Self::None => {}
+            Self::StricterRules { .. } => {
+                // What arrived before is judged by the rules of that time.
+                audit(world).await;
+                oracle.tighten(strict, 800);
+            }
+            Self::Retagger => {
+                let owner = Owner::named(OWNER.trim_matches('`'));
+                let mut uploads = Vec::new();
+                for _ in 0..REWRITTEN {
+                    let new = world.app.create_upload(&owner, NewUpload::default()).await;
+                    let upload = new.unwrap().upload;
+                    world.put(&upload, mp3(900, 200)).await;
+                    uploads.push(upload);
+                }
+                audit(world).await;
+                for upload in &uploads {
+                    world.put(upload, mp3(901, 201)).await;
+                }
+                oracle.retagged = uploads;
+            }
+            Self::Attacker => {
+                let owner = Owner::named("mallory");
+                for _ in 0..ATTACKS {
+                    let new = world.app.create_upload(&owner, NewUpload::default()).await;
+                    world.app.delete_upload(&owner, new.unwrap().upload.id).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// An audit of a store that works.
+async fn audit(world: &World) {
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
+    assert_eq!(run.counters.errors, 0);
+}
+
+/// The operator accepts the rewritten files.
+pub async fn operate(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
+    let uploads = &oracle.retagged;
+    if uploads.is_empty() {
+        return;
+    }
+    let stopped = world.reconcile(Mode::Audit).await;
+    assert_eq!(stopped.status, RunStatus::Stopped);
+    assert!(stopped.error.unwrap().contains(OWNER));
+    if rng.random_bool(0.5) {
+        for upload in uploads {
+            world.app.verify_upload(upload.id, true).await.unwrap();
+        }
+        return;
+    }
+    // By mistake they are rejected first.
+    let count = uploads.len() as u64;
+    let run = world.reconcile_with(|request| request.accept_damage = count, Mode::Audit).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, count));
+    let counts = world.app.verify_rejected_by(run.id, true).await.unwrap();
+    assert_eq!(counts.verified, count, "{counts:?}");
+}

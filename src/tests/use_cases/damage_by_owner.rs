@@ -1,0 +1,271 @@
+//! Verified uploads whose bytes are replaced: rejections are damage, the limit is each owner's
+//! first, and events count together.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use upload_coordinator::app::App;
+use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::domain::event::ObjectEvent;
+use upload_coordinator::domain::run::{Mode, RunStatus};
+use upload_coordinator::domain::upload::State;
+use upload_coordinator::domain::{Owner, RejectReason, Status, Upload};
+use upload_coordinator::reconcile::DamageLimit;
+use upload_coordinator::storage::ObjectStore as _;
+
+use crate::support::world::World;
+use crate::support::{PNG, mp3};
+
+/// A limit of `max` under every policy.
+fn at_most(max: u64) -> DamageLimit {
+    DamageLimit { max, ..DamageLimit::default() }
+}
+
+async fn limited(max: u64) -> World {
+    World::new().await.reconfigured(|_| {}, at_most(max)).await
+}
+
+/// A verified upload of an owner.
+async fn uploaded_by(world: &World, owner: &str) -> Upload {
+    let owner = Owner::named(owner);
+    let upload = world.app.create_upload(&owner, NewUpload::default()).await.unwrap().upload;
+    world.put(&upload, mp3(900, 1)).await;
+    world.app.confirm_upload(&owner, upload.id).await.unwrap()
+}
+
+async fn some_of(world: &World, owner: &str, count: usize) -> Vec<Upload> {
+    let mut uploads = Vec::new();
+    for _ in 0..count {
+        uploads.push(uploaded_by(world, owner).await);
+    }
+    uploads
+}
+
+/// A tool writes other bytes.
+async fn retag(world: &World, uploads: &[Upload]) {
+    for upload in uploads {
+        world.put(upload, mp3(901, 2)).await;
+    }
+}
+
+async fn statuses(world: &World, uploads: &[Upload]) -> BTreeMap<Status, usize> {
+    let mut counts = BTreeMap::new();
+    for upload in uploads {
+        let row = world.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
+        *counts.entry(row.status()).or_default() += 1;
+    }
+    counts
+}
+
+fn all(status: Status, count: usize) -> BTreeMap<Status, usize> {
+    BTreeMap::from([(status, count)])
+}
+
+#[tokio::test]
+async fn an_audit_rejects_no_verified_upload_beyond_the_limit() {
+    let world = limited(5).await;
+    let uploads = some_of(&world, "ann", 6).await;
+    retag(&world, &uploads).await;
+    for (mode, dry_run) in [(Mode::Audit, true), (Mode::Incremental, false), (Mode::Audit, false)] {
+        let run = world.reconcile_with(|request| request.dry_run = dry_run, mode).await;
+        assert_eq!((run.status, run.counters.rejected), (RunStatus::Stopped, 0), "{mode:?}");
+        assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 6));
+    }
+    let dry = world.reconcile_with(|r| (r.accept_damage, r.dry_run) = (6, true), Mode::Audit).await;
+    let told = world.told(&dry).await;
+    let real = world.reconcile_with(|request| request.accept_damage = 6, Mode::Audit).await;
+    assert_eq!((real.status, real.counters.overwritten), (RunStatus::Succeeded, 6));
+    assert_eq!((dry.status, dry.counters.overwritten), (RunStatus::Succeeded, 6));
+    assert_eq!(told, world.told(&real).await);
+    assert_eq!(statuses(&world, &uploads).await, all(Status::Rejected, 6));
+    // Their deletion is damage, too.
+    world.pass(TimeDelta::hours(25));
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0), "{:?}", run.error);
+}
+
+#[tokio::test]
+async fn arrivals_that_break_a_rule_are_no_damage() {
+    let world = limited(0).await;
+    for _ in 0..3 {
+        let upload = world.upload().await;
+        world.put(&upload, PNG).await;
+    }
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 3), "{:?}", run.error);
+}
+
+#[tokio::test]
+async fn an_owner_over_the_limit_stops_only_what_is_theirs() {
+    let world = limited(5).await;
+    let theirs = some_of(&world, "mallory", 6).await;
+    let (others, lost) = (some_of(&world, "ann", 3).await, uploaded_by(&world, "ann").await);
+    let other = some_of(&world, "bob", 1).await;
+    world.pass(TimeDelta::seconds(1));
+    for uploads in [&theirs, &others, &other] {
+        retag(&world, uploads).await;
+    }
+    world.store.delete(lost.key.as_str()).await.unwrap();
+    for (round, rejected, missing) in [(1, 4, 1), (2, 0, 0)] {
+        let run = world.reconcile(Mode::Audit).await;
+        assert_eq!(run.status, RunStatus::Stopped, "round {round}");
+        let counters = run.counters;
+        assert_eq!((counters.rejected, counters.missing), (rejected, missing), "round {round}");
+        let error = run.error.unwrap();
+        assert!(error.contains("`mallory` (6)") && !error.contains("ann"), "{error}");
+        assert_eq!(statuses(&world, &theirs).await, all(Status::Uploaded, 6));
+        assert_eq!(statuses(&world, &others).await, all(Status::Rejected, 3));
+    }
+    // The deletions of the others are done, and theirs were never due.
+    world.pass(TimeDelta::hours(25));
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!(run.counters.deleted, 4, "{:?}", run.error);
+    let run = world.reconcile_with(|request| request.accept_damage = 6, Mode::Audit).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 6), "{:?}", run.error);
+    // Due deletions of one owner are withheld as well.
+    world.pass(TimeDelta::hours(25));
+    world.app.delete_upload(&world.owner, world.upload().await.id).await.unwrap();
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 1), "{:?}", run.error);
+}
+
+#[tokio::test]
+async fn owners_who_together_exceed_the_limit_lose_nothing() {
+    let world = limited(5).await;
+    let mut uploads = some_of(&world, "ann", 3).await;
+    uploads.extend(some_of(&world, "bob", 3).await);
+    retag(&world, &uploads).await;
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Stopped, 0));
+    assert!(run.error.unwrap().contains("more than 5 once verified uploads"));
+    assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 6));
+}
+
+#[tokio::test]
+async fn other_bytes_in_a_bucket_without_the_marker_are_not_believed() {
+    let world = World::new().await;
+    let uploads = some_of(&world, "ann", 1).await;
+    world.reconcile(Mode::Audit).await;
+    retag(&world, &uploads).await;
+    world.store.delete("tracks/.instance").await.unwrap();
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!(run.status, RunStatus::Stopped);
+    assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 1));
+}
+
+/// Tells a process of an object, as the bucket does.
+async fn tell(app: &App, upload: &Upload) {
+    let event = ObjectEvent { bucket: "memory".into(), key: upload.key.to_string() };
+    app.process_events(vec![event]).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
+    let world = limited(3).await;
+    let replica = world.replica().await;
+    let uploads = some_of(&world, "ann", 6).await;
+    retag(&world, &uploads).await;
+    for (n, upload) in uploads.iter().enumerate() {
+        match n % 3 {
+            0 => tell(&world.app, upload).await,
+            1 => tell(&replica, upload).await,
+            _ => drop(replica.confirm_upload(&Owner::named("ann"), upload.id).await.unwrap()),
+        }
+    }
+    let rejected = BTreeMap::from([(Status::Rejected, 3), (Status::Uploaded, 3)]);
+    assert_eq!(statuses(&world, &uploads).await, rejected);
+    // What does no damage goes on.
+    let arrival = world.upload().await;
+    world.put(&arrival, PNG).await;
+    tell(&world.app, &arrival).await;
+    assert_eq!(world.get(arrival.id).await.status(), Status::Rejected);
+    // The rest is left to the runs, which have the same limit.
+    let run = world.reconcile(Mode::Audit).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 3), "{:?}", run.error);
+}
+
+#[tokio::test]
+async fn the_next_hour_has_a_limit_of_its_own() {
+    let world = limited(1).await;
+    let uploads = some_of(&world, "ann", 3).await;
+    retag(&world, &uploads).await;
+    for upload in &uploads {
+        tell(&world.app, upload).await;
+    }
+    assert_eq!(statuses(&world, &uploads).await[&Status::Rejected], 1);
+    world.pass(TimeDelta::hours(1));
+    for upload in &uploads {
+        tell(&world.app, upload).await;
+    }
+    assert_eq!(statuses(&world, &uploads).await[&Status::Rejected], 2);
+}
+
+#[tokio::test]
+async fn a_withheld_file_is_not_downloaded() {
+    let world = limited(0).await;
+    let track = world.track().await;
+    let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+    let upload = world.create(new).await;
+    world.put(&upload, mp3(900, 1)).await;
+    world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
+    world.app.track_file(&world.owner, track.id).await.unwrap();
+    retag(&world, std::slice::from_ref(&upload)).await;
+    let refused = world.app.track_file(&world.owner, track.id).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no such file");
+    assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
+}
+
+/// A world whose policy takes less than its verified uploads have.
+async fn tightened(world: &World, verify_max_read: u64) -> World {
+    let change = move |policy: &mut upload_coordinator::domain::Policy| {
+        policy.max_size = 500;
+        policy.verify_max_read = verify_max_read;
+    };
+    world.reconfigured(change, DamageLimit::default()).await
+}
+
+#[tokio::test]
+async fn the_same_bytes_written_again_stay_verified_under_stricter_rules() {
+    let world = World::new().await;
+    let upload = uploaded_by(&world, "ann").await;
+    world.write_again(upload.key.as_str(), mp3(900, 1)).await;
+    let strict = tightened(&world, 64 << 20).await;
+    let run = strict.reconcile(Mode::Audit).await;
+    assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 0));
+    assert_eq!(strict.findings(&run).await, [], "they are known to be the same");
+    let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
+    assert_eq!(row.status(), Status::Uploaded);
+    let (before, now) = (upload.state.facts().unwrap(), row.state.facts().unwrap());
+    assert_ne!(before.etag, now.etag, "the new ETag is recorded");
+    assert_eq!(before.checksum, now.checksum);
+    // Other bytes of the same size are known as such.
+    strict.write_again(upload.key.as_str(), mp3(900, 2)).await;
+    let run = strict.reconcile(Mode::Audit).await;
+    assert_eq!(run.counters.overwritten, 1);
+}
+
+#[tokio::test]
+async fn bytes_that_cannot_be_compared_are_flagged_and_not_rejected() {
+    let world = World::new().await;
+    let upload = uploaded_by(&world, "ann").await;
+    world.write_again(upload.key.as_str(), mp3(900, 1)).await;
+    // Nothing may be read to compare them.
+    let strict = tightened(&world, 0).await;
+    let flagged = ("overwritten", upload.key.to_string(), Some("too-large".to_owned()));
+    let dry = strict.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
+    let run = strict.reconcile(Mode::Audit).await;
+    for run in [&dry, &run] {
+        assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 0));
+        assert_eq!(strict.told(run).await, [flagged.clone()]);
+    }
+    let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
+    assert_eq!(row.status(), Status::Uploaded);
+    let run = strict.reconcile(Mode::Audit).await;
+    assert_eq!(strict.told(&run).await, [], "flagged once");
+    // Another size is another file.
+    strict.write_again(upload.key.as_str(), mp3(901, 1)).await;
+    strict.reconcile(Mode::Audit).await;
+    let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
+    let State::Rejected { reason, .. } = row.state else { panic!("{row:?}") };
+    assert_eq!(reason, RejectReason::Overwritten);
+}
