@@ -25,6 +25,7 @@ use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::db::{Db, DbSettings};
 use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::damage::DamageLimit;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunRequest, Trigger};
@@ -75,6 +76,7 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         turns: Turns::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
+        damage: DamageLimit::default(),
     }))
 }
 

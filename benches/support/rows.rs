@@ -50,6 +50,7 @@ fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
         size: Set(size.filter(|_| stored)),
         content_type: Set(stored.then(|| "audio/mpeg".to_owned())),
         checksum_algorithm: Set(None),
+        verified_before: Set(None),
         checksum: Set(None),
         uploaded_at: Set(stored.then_some(at)),
         object_delete_after: Set(None),

@@ -11,6 +11,7 @@ use crate::cli::adapters;
 use crate::config::Config;
 use crate::db::Db;
 use crate::domain::clock::SystemClock;
+use crate::domain::damage::DamageLimit;
 use crate::domain::ids::SystemIds;
 use crate::domain::marker::{BucketIdentity, Mismatch};
 use crate::storage::Store;
@@ -45,6 +46,7 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
         ids: Arc::new(SystemIds),
         direct: DirectSettings::new(false, 0),
         turns: Turns::default(),
+        damage: DamageLimit::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
     };
