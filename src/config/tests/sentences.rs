@@ -311,11 +311,11 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[server]\npublic_url = \"uploads.example.com\"",
-        "server.public_url: must be a URL such as https://uploads.example.com, not \"uploads.example.com\"",
+        "server.public_url: must be a URL such as https://uploads.example.com, not \"uploads.example.com\" (in FILE)",
     ),
     (
         "[server]\npublic_url = \"https://uploads.example.com/?a=b\"",
-        "server.public_url: must be a URL such as https://uploads.example.com, not \"https://uploads.example.com/?a=b\"",
+        "server.public_url: must be a URL such as https://uploads.example.com, not \"https://uploads.example.com/?a=b\" (in FILE)",
     ),
     (
         "[server.tls]\ncert = \"a.pem\"",
