@@ -241,16 +241,10 @@ impl MarkerCheck<'_> {
         now: Timestamp,
     ) -> Result<bool> {
         let markers = self.app.db.markers();
-        let lap = match next {
-            Some(lap) => lap,
-            None => {
-                let lap = self.app.ids.uuid();
-                if !markers.begin(self.place(), marker.lap, lap).await? {
-                    return Ok(false);
-                }
-                lap
-            }
-        };
+        let lap = next.unwrap_or_else(|| self.app.ids.uuid());
+        if next.is_none() && !markers.begin(self.place(), marker.lap, lap).await? {
+            return Ok(false);
+        }
         match self.put(&Marker { lap: Some(lap), ..*marker }, Some(etag)).await {
             Ok(()) => {
                 markers.confirm(self.place(), lap, now).await?;

@@ -125,8 +125,9 @@ impl MarkerReport {
     /// Whether `instance reclaim` can take this marker.
     pub fn can_be_reclaimed(&self, instance: &InstanceReport) -> bool {
         match self.identity {
-            BucketIdentity::Match | BucketIdentity::Unsettled(_) => true,
-            BucketIdentity::Mismatch(Mismatch::Contested) => true,
+            BucketIdentity::Match
+            | BucketIdentity::Unsettled(_)
+            | BucketIdentity::Mismatch(Mismatch::Contested) => true,
             BucketIdentity::Mismatch(Mismatch::Foreign(other)) => {
                 other.is_some() && other == instance.former
             }

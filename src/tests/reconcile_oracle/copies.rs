@@ -92,16 +92,15 @@ impl Story {
         match self.rng.random_range(0..14) {
             0 | 1 => self.upload(side, 0.8).await,
             2 | 3 => self.end_some(side).await,
-            4..=6 => self.run(side).await,
-            7 | 8 => {
+            4 | 5 => {
                 let minutes = self.rng.random_range(1..8);
                 self.pass(minutes).await;
             }
-            9 if self.sides.len() < 3 => self.copy().await,
-            10 if self.sides.len() < 3 => self.restore().await,
-            11 => self.marker_trouble().await,
-            12 => self.lose_one().await,
-            13 => self.bucket_trouble(side).await,
+            6 if self.sides.len() < 3 => self.copy().await,
+            7 if self.sides.len() < 3 => self.restore().await,
+            8 => self.marker_trouble().await,
+            9 => self.lose_one().await,
+            10 => self.bucket_trouble(side).await,
             _ => self.run(side).await,
         }
     }

@@ -35,8 +35,6 @@ impl TestDatabase {
 
     /// An empty database, not migrated.
     pub async fn create() -> Self {
-        super::log::keep();
-        let folder = tempfile::tempdir().unwrap();
         if let Ok(admin) = std::env::var("TEST_POSTGRES_URL") {
             let name = format!("uc_{}", SystemIds.uuid().as_simple());
             let connection = Database::connect(&admin).await.unwrap();
@@ -45,9 +43,10 @@ impl TestDatabase {
             connection.close().await.unwrap();
             let mut url = url::Url::parse(&admin).unwrap();
             url.set_path(&name);
+            super::log::keep();
+            let folder = tempfile::tempdir().unwrap();
             return Self { url: url.into(), admin: Some((admin, name)), _folder: folder };
         }
-        drop(folder);
         Self::in_file()
     }
 
