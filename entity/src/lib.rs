@@ -4,6 +4,7 @@
 
 pub mod api_key;
 pub mod damage_hour;
+pub mod attachment;
 pub mod finding;
 pub mod idempotency_key;
 pub mod instance;

@@ -13,10 +13,8 @@ pub struct Model {
     pub artist_order: String,
     pub release_order: Date,
     pub status: String,
-    pub next_sequence: i64,
     pub latest_upload_id: Option<Uuid>,
     pub bound_upload_id: Option<Uuid>,
-    pub bound_sequence: Option<i64>,
     pub version: i64,
     #[serde(deserialize_with = "crate::timestamp::read")]
     pub created_at: DateTimeUtc,

@@ -23,6 +23,7 @@ mod m20261130_000021_marker_lap;
 mod m20261130_000022_adopt_orphans;
 mod m20261130_000022_findings;
 mod m20261130_000023_cancelled_quota;
+mod m20261130_000024_attachments;
 pub mod online;
 
 /// All steps.
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000022_adopt_orphans::Migration),
             Box::new(m20261130_000022_findings::Migration),
             Box::new(m20261130_000023_cancelled_quota::Migration),
+            Box::new(m20261130_000024_attachments::Migration),
         ]
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
 use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
+use crate::domain::{Owner, Policy, PolicyName, Status, Subject, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
@@ -23,8 +23,8 @@ use crate::telemetry::metrics as names;
 pub struct NewUpload {
     /// The policy; `tracks` by default.
     pub policy: Option<PolicyName>,
-    /// The track that the file is for.
-    pub track: Option<TrackId>,
+    /// The subject whose file it becomes.
+    pub attach_to: Option<Subject>,
     /// What the client declares about the file.
     pub declared: Declared,
     /// How the bytes are sent; by default the store and the size decide.
@@ -47,7 +47,7 @@ pub struct Created {
 }
 
 impl App {
-    /// Creates an upload. `track` of `new` must be this owner's.
+    /// Creates an upload. A track of `attach_to` must be this owner's.
     pub async fn create_upload(&self, owner: &Owner, new: NewUpload) -> Result<Created> {
         self.create_upload_as(owner, new, None).await
     }
@@ -101,7 +101,7 @@ impl App {
         // The generic type says nothing about the file: it counts as undeclared.
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
-        let track = new.track;
+        let subject = new.attach_to.clone();
         let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
         let upload = self.new_upload(id, owner, policy, new, ttl);
         // Signed first, so that a failure leaves no row.
@@ -111,7 +111,7 @@ impl App {
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
-        let upload = self.db.uploads().create_claimed(upload, track, claim).await?;
+        let upload = self.db.uploads().create_claimed(upload, subject, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         record_created(&upload);
         if upload.strategy == Strategy::Multipart {

@@ -23,7 +23,7 @@ use crate::domain::checksum::Checksum;
 use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, Status, TrackId, Upload, UploadId};
+use crate::domain::{Owner, Policy, PolicyName, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::Written;
 
 /// A direct upload, as declared before its bytes.
@@ -91,7 +91,8 @@ impl App {
             ..NewUpload::default()
         };
         let upload = self.new_upload(UploadId(self.ids.uuid()), owner, policy, new, policy.url_ttl);
-        let upload = self.db.uploads().create(upload, Some(request.track)).await?;
+        let upload =
+            self.db.uploads().create(upload, Some(Subject::of_track(request.track))).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;
         record_created(&upload);
 

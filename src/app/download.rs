@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Owner, Policy, Status, TrackId, Upload, UploadId};
+use crate::domain::{Owner, Policy, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
 
@@ -22,15 +22,33 @@ const UNKNOWN_LANGUAGE: &str = "und";
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 impl App {
-    /// A signed GET of the file that a track is bound to.
+    /// A signed GET of the current file of a track.
     pub async fn track_file(&self, owner: &Owner, id: TrackId) -> Result<SignedRequest> {
         let track = self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
-        let nothing = || match track.status {
+        self.current_file(owner, track.current_upload, track.status).await
+    }
+
+    /// A signed GET of the current file of a subject.
+    pub async fn attachment_file(&self, owner: &Owner, subject: &Subject) -> Result<SignedRequest> {
+        let attachment = self.db.attachments().find(owner, subject).await?;
+        let attachment = attachment.ok_or(AppError::NotFound("attachment"))?;
+        let current = attachment.current.map(|current| current.upload);
+        self.current_file(owner, current, attachment.status).await
+    }
+
+    /// A signed GET of the current upload's object. `status` is the newest upload's.
+    async fn current_file(
+        &self,
+        owner: &Owner,
+        current: Option<UploadId>,
+        status: Option<Status>,
+    ) -> Result<SignedRequest> {
+        let nothing = || match status {
             Some(Status::Pending) => AppError::FilePending,
             _ => AppError::NotFound("file"),
         };
-        let bound = track.bound.ok_or_else(nothing)?;
-        let upload = self.db.uploads().find(owner, bound.upload).await?.ok_or_else(nothing)?;
+        let current = current.ok_or_else(nothing)?;
+        let upload = self.db.uploads().find(owner, current).await?.ok_or_else(nothing)?;
         self.sign_file(upload).await
     }
 

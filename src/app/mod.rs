@@ -21,6 +21,7 @@ use crate::storage::signer::SignError;
 use crate::storage::{Store, StoreError};
 
 pub mod aborts;
+pub mod attachments;
 pub mod bucket_identity;
 pub mod changes;
 pub mod create_upload;

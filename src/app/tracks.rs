@@ -9,12 +9,12 @@ use crate::db::Page;
 use crate::db::idempotency::Claim;
 use crate::db::tracks::{TrackFields, TrackFilter};
 use crate::domain::transition::Event;
-use crate::domain::{Owner, Track, TrackId, Upload};
+use crate::domain::{Owner, Subject, Track, TrackId, Upload};
 
 /// A track and its newest upload.
 pub type WithUpload = (Track, Option<Upload>);
 
-/// How many uploads of a track are ended in one transaction.
+/// How many uploads of a subject are ended in one transaction.
 const BATCH: u64 = 200;
 
 impl App {
@@ -97,7 +97,7 @@ impl App {
     pub async fn delete_track(&self, owner: &Owner, id: TrackId) -> Result<()> {
         self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         for _ in 0..MAX_TRIES {
-            while self.end_uploads(owner, id).await? {}
+            while self.end_uploads(owner, &Subject::of_track(id)).await? {}
             // Refused if an upload was created in between: then it is ended too.
             if self.db.tracks().delete(owner, id).await? {
                 return Ok(());
@@ -109,9 +109,9 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// Ends a batch of a track's uploads. Returns `false` if none was open.
-    async fn end_uploads(&self, owner: &Owner, id: TrackId) -> Result<bool> {
-        let open = self.db.uploads().list_open_of_track(owner, id, BATCH).await?;
+    /// Ends a batch of a subject's uploads. Returns `false` if none was open.
+    pub(super) async fn end_uploads(&self, owner: &Owner, subject: &Subject) -> Result<bool> {
+        let open = self.db.uploads().list_open_of(owner, subject, BATCH).await?;
         if open.is_empty() {
             return Ok(false);
         }

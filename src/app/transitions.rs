@@ -392,6 +392,7 @@ fn source(event: &Event) -> &'static str {
         Event::Renew { .. }
         | Event::ExtendDeadline { .. }
         | Event::MultipartOpened { .. }
+        | Event::Attach { .. }
         | Event::Delete => "client",
         Event::Supersede => "superseded",
         Event::ObjectDeleted => "deleted",

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod api_keys;
+pub mod attachments;
 mod cursor_key;
 mod engine;
 pub mod idempotency;
@@ -43,6 +44,7 @@ pub use engine::pagination::{Cursor, CursorKey, Page};
 pub use schema::Schema;
 
 use api_keys::ApiKeys;
+use attachments::Attachments;
 use engine::pool::Engine;
 use idempotency::Idempotency;
 use multipart_aborts::MultipartAborts;
@@ -108,6 +110,11 @@ impl Db {
     /// Tracks.
     pub fn tracks(&self) -> Tracks<'_> {
         Tracks(&self.engine)
+    }
+
+    /// Attachments.
+    pub fn attachments(&self) -> Attachments<'_> {
+        Attachments(&self.engine)
     }
 
     /// The outbox of webhook deliveries.

@@ -1,6 +1,8 @@
 //! Deleting old rows, a bounded batch at a time, and the statistics of the query planner.
 
-use entity::{finding, idempotency_key, reconcile_run as run, track, upload, webhook_delivery};
+use entity::{
+    attachment, finding, idempotency_key, reconcile_run as run, track, upload, webhook_delivery,
+};
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityName as _, EntityTrait, Order, QueryFilter,
@@ -56,12 +58,12 @@ impl Retention<'_> {
     }
 
     /// Deletes a batch of uploads in a final state whose object was deleted before a time, except
-    /// the latest of a track and those whose URL expired later. Returns their number.
+    /// the newest of a subject and those whose URL expired later. Returns their number.
     pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
-            .column(track::Column::LatestUploadId)
-            .from(track::Entity)
-            .and_where(track::Column::LatestUploadId.is_not_null())
+            .column(attachment::Column::LatestUploadId)
+            .from(attachment::Entity)
+            .and_where(attachment::Column::LatestUploadId.is_not_null())
             .to_owned();
         let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
         // A row whose URL can still store bytes is kept, so that they are deleted and no orphan.

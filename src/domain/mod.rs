@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod attachment;
 pub mod backoff;
 pub mod checksum;
 pub mod clock;
@@ -25,11 +26,13 @@ pub mod rules;
 pub mod run;
 pub mod scope;
 pub mod sniff;
+pub mod subject;
 pub mod track;
 pub mod transition;
 pub mod upload;
 pub mod webhook;
 
+pub use attachment::Attachment;
 pub use checksum::{Algorithm, Checksum};
 pub use clock::{Clock, Timestamp};
 pub use concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
@@ -39,5 +42,6 @@ pub use parts::PartPlan;
 pub use policy::{Policy, PolicyName};
 pub use reject_reason::RejectReason;
 pub use scope::{Scope, Scopes};
+pub use subject::Subject;
 pub use track::Track;
 pub use upload::{Status, Upload};

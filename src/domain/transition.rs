@@ -6,6 +6,7 @@
 use super::clock::Timestamp;
 use super::policy::{Late, Overwrite, Policy};
 use super::reject_reason::RejectReason;
+use super::subject::{Slot, Subject};
 use super::upload::{
     ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
 };
@@ -34,9 +35,14 @@ pub enum Event {
         /// The id on record that the store no longer knows, if any.
         replaces: Option<String>,
     },
-    /// The owner deletes the upload or its track.
+    /// The owner attaches the upload to a subject.
+    Attach {
+        /// The subject.
+        subject: Subject,
+    },
+    /// The owner deletes the upload, its attachment or its track.
     Delete,
-    /// A newer upload of the track was verified.
+    /// A newer upload of the subject was verified.
     Supersede,
     /// The store confirmed that the unwanted object is deleted.
     ObjectDeleted,
@@ -75,9 +81,12 @@ pub struct Absence {
 /// What to do besides saving the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Bind the upload to its track, in the same transaction.
+    /// Draw the next number of its subject's sequence, in the same transaction.
+    Attach,
+    /// Make it its subject's current upload, unless a newer one is, in the same transaction.
     Bind,
-    /// Unbind it from its track, in the same transaction.
+    /// If it is its subject's current upload, leave the subject without one, in the same
+    /// transaction.
     Unbind,
     /// Count it among its owner's pending uploads like a new one, in the same transaction.
     Reopen,
@@ -111,6 +120,12 @@ pub enum TransitionError {
     /// Parts are signed only up to the deadline.
     #[error("the upload's time is up; presign it again for more")]
     DeadlinePassed,
+    /// Only pending and verified uploads are attached.
+    #[error("an upload that is {} can't be attached", .0.name())]
+    NotAttachable(Status),
+    /// An upload belongs to one subject at most.
+    #[error("the upload is attached to another subject")]
+    AttachedElsewhere,
     /// Only verified uploads are superseded.
     #[error("an upload that is {} can't be superseded", .0.name())]
     NotVerified(Status),
@@ -140,6 +155,7 @@ pub fn step(
         Event::MultipartOpened { multipart_id, replaces } => {
             multipart_opened(upload, multipart_id, replaces.as_deref())
         }
+        Event::Attach { subject } => attach(upload, subject, now),
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
@@ -300,6 +316,23 @@ fn multipart_opened(
         return Ok(unchanged(upload));
     }
     Ok(saved(Upload { multipart_id: Some(multipart_id), ..upload }))
+}
+
+fn attach(upload: Upload, subject: Subject, now: Timestamp) -> Result<Step, TransitionError> {
+    let effects = match upload.status() {
+        Status::Pending => vec![Effect::Attach],
+        Status::Uploaded => vec![Effect::Attach, Effect::Bind],
+        status => return Err(TransitionError::NotAttachable(status)),
+    };
+    match &upload.slot {
+        Some(slot) if slot.subject == subject => return Ok(unchanged(upload)),
+        Some(_) => return Err(TransitionError::AttachedElsewhere),
+        None => {}
+    }
+    let state = upload.state.clone();
+    // The transaction that saves it draws the number.
+    let slot = Some(Slot { subject, sequence: 0 });
+    Ok(changed(Upload { slot, ..upload }, state, now, effects))
 }
 
 fn delete(upload: Upload, now: Timestamp) -> Step {

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::attachment::{Binding, Current, bind};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::ids::{Owner, TrackId, UploadId};
 use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
-use crate::domain::track::{Binding, Bound, bind};
-use crate::domain::upload::{Declared, Strategy, TrackSlot};
+use crate::domain::upload::{Declared, Strategy};
 
 /// A moment, in minutes from the beginning of time.
 pub(crate) fn at(minutes: i64) -> Timestamp {
@@ -47,7 +47,7 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         id,
         owner: Owner::anonymous(),
         policy: PolicyName::default(),
-        slot: Some(TrackSlot { track: TrackId(Uuid::nil()), sequence: 1 }),
+        slot: Some(Slot { subject: Subject::of_track(TrackId(Uuid::nil())), sequence: 1 }),
         key: policy.prefix.key(id),
         declared: Declared::default(),
         strategy: Strategy::Put,
@@ -184,6 +184,37 @@ fn every_state_answers_every_event_as_the_design_says() {
             .ok()
             .map(|step| (step.upload.status(), step.changed, step.effects));
         assert_eq!(got, expected, "{status:?} on {event:?}");
+    }
+}
+
+#[test]
+fn pending_and_verified_uploads_are_attached_to_one_subject_at_most() {
+    let subject: Subject = "album:42:cover".parse().unwrap();
+    let attach = |slot: Option<&Subject>, status| {
+        let slot = slot.map(|subject| Slot { subject: subject.clone(), sequence: 1 });
+        let upload = Upload { slot, ..upload_in(status) };
+        step(upload, Event::Attach { subject: subject.clone() }, at(100), &tracks())
+    };
+    let other = Subject::of_track(TrackId(Uuid::nil()));
+    for status in Status::ALL {
+        let effects = match status {
+            Status::Pending => vec![Effect::Attach],
+            Status::Uploaded => vec![Effect::Attach, Effect::Bind],
+            _ => {
+                let refused = TransitionError::NotAttachable(status);
+                for slot in [None, Some(&subject), Some(&other)] {
+                    assert_eq!(attach(slot, status).unwrap_err(), refused);
+                }
+                continue;
+            }
+        };
+        let attached = attach(None, status).unwrap();
+        assert_eq!((attached.upload.status(), attached.changed), (status, true));
+        assert_eq!(attached.upload.subject(), Some(&subject));
+        assert_eq!(attached.effects, effects);
+        assert!(!attach(Some(&subject), status).unwrap().changed, "repeated: nothing to write");
+        let elsewhere = attach(Some(&other), status).unwrap_err();
+        assert_eq!(elsewhere, TransitionError::AttachedElsewhere);
     }
 }
 
@@ -429,6 +460,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         1 => extend,
         1 => opened,
         1 => Just(Event::Delete),
+        1 => Just(Event::Attach { subject: Subject::of_track(TrackId(Uuid::nil())) }),
         1 => Just(Event::Supersede),
         1 => Just(Event::ObjectDeleted),
         1 => verification,
@@ -475,25 +507,25 @@ proptest! {
     }
 
     #[test]
-    fn a_track_ends_bound_to_its_newest_verified_upload_in_any_order(
+    fn a_subject_ends_with_its_newest_verified_upload_in_any_order(
         arrivals in Just((1i64..8).collect::<Vec<_>>()).prop_shuffle(),
         verified in prop::collection::vec(any::<bool>(), 8),
     ) {
         let id = |sequence: i64| UploadId(Uuid::from_u128(sequence.unsigned_abs().into()));
-        let mut bound: Option<Bound> = None;
+        let mut current: Option<Current> = None;
         let mut superseded = Vec::new();
         for sequence in arrivals.into_iter().filter(|s| verified[usize::try_from(*s).unwrap()]) {
-            match bind(bound, id(sequence), sequence) {
+            match bind(current, id(sequence), sequence) {
                 Binding::Take { supersedes } => {
                     superseded.extend(supersedes);
-                    bound = Some(Bound { upload: id(sequence), sequence });
+                    current = Some(Current { upload: id(sequence), sequence });
                 }
                 Binding::Yield => superseded.push(id(sequence)),
             }
         }
         let expected: Vec<i64> =
             (1..8).filter(|s| verified[usize::try_from(*s).unwrap()]).collect();
-        prop_assert_eq!(bound.map(|b| b.sequence), expected.last().copied());
+        prop_assert_eq!(current.map(|current| current.sequence), expected.last().copied());
         prop_assert_eq!(superseded.len(), expected.len().saturating_sub(1));
     }
 }

@@ -12,6 +12,7 @@ use super::ids::{Owner, TrackId, UploadId};
 use super::key::ObjectKey;
 use super::parts::PartPlan;
 use super::reject_reason::RejectReason;
+use super::subject::{Slot, Subject};
 
 /// What the client said of the file beforehand. All of it is optional; what is there is
 /// signed into the URL and checked again on arrival.
@@ -101,9 +102,9 @@ impl FromStr for ConfirmedBy {
 /// Why a verified or never verified object is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RemoveReason {
-    /// A newer upload of the same track was verified.
+    /// A newer upload of the same subject was verified.
     Superseded,
-    /// Its owner deleted it or its track.
+    /// Its owner deleted it, its attachment or its track.
     Deleted,
     /// An object without a row; the row was made so that the object may be deleted.
     Orphan,
@@ -306,15 +307,6 @@ impl State {
     }
 }
 
-/// The place of an upload among those of its track.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrackSlot {
-    /// The track.
-    pub track: TrackId,
-    /// Its number in the track's sequence, from 1: the greater is the newer.
-    pub sequence: i64,
-}
-
 /// When an object that is not wanted is to be deleted, and when that was done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
@@ -340,8 +332,8 @@ pub struct Upload {
     pub owner: Owner,
     /// The rules it is under.
     pub policy: PolicyName,
-    /// The track it is for, if any.
-    pub slot: Option<TrackSlot>,
+    /// The subject whose file it is, if any.
+    pub slot: Option<Slot>,
     /// The object's key.
     pub key: ObjectKey,
     /// What the client said beforehand.
@@ -374,6 +366,16 @@ impl Upload {
     /// The state's name.
     pub fn status(&self) -> Status {
         self.state.status()
+    }
+
+    /// The subject whose file it is.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.slot.as_ref().map(|slot| &slot.subject)
+    }
+
+    /// The track whose file it is.
+    pub fn track(&self) -> Option<TrackId> {
+        self.subject()?.track()
     }
 
     /// Whether the deletion of its object is damage: the object was verified, and neither its

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::checksum::Checksum;
 use super::clock::Timestamp;
 use super::ids::UploadId;
+use super::subject::Subject;
 use super::upload::{State, Status, Upload};
 
 /// For how long a delivery is tried.
@@ -138,7 +139,8 @@ pub fn message(event: &str, upload: &Upload) -> String {
     let data = json!({
         "id": upload.id,
         "policy": upload.policy.as_str(),
-        "track_id": upload.slot.map(|slot| slot.track),
+        "track_id": upload.track(),
+        "attach_to": upload.subject().map(Subject::as_str),
         "status": upload.status().name(),
         "key": upload.key.as_str(),
         "filename": declared.filename,

@@ -16,7 +16,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
-    self, admin_uploads, events, instance, orphans, problems, reconciliations, service, stats,
+    self, admin_uploads, attachments, events, instance, orphans, problems, reconciliations, service,
+    stats,
     tracks, uploads, webhooks,
 };
 use super::middleware::access::Access;
@@ -54,6 +55,11 @@ pub struct Document(pub Bytes);
         uploads::sign_parts::handle,
         uploads::list_parts::handle,
         uploads::complete::handle,
+        attachments::list::handle,
+        attachments::get::handle,
+        attachments::put::handle,
+        attachments::delete::handle,
+        attachments::file::handle,
         reconciliations::list::handle,
         reconciliations::start::handle,
         reconciliations::get::handle,
@@ -82,6 +88,7 @@ pub struct Document(pub Bytes);
     tags(
         (name = "tracks", description = "Records with a file"),
         (name = "uploads", description = "Uploads of files"),
+        (name = "attachments", description = "The files of a back end's records"),
         (name = "events", description = "Events from stores"),
         (name = "admin", description = "Reconciliation"),
         (name = "service", description = "Health and documentation of the service"),
@@ -138,6 +145,10 @@ macro_rules! problems {
 problems! {
     /// An invalid query.
     BadQuery = [("400", "A parameter is invalid; `errors` names it")],
+    /// An invalid subject in the path.
+    BadSubject = [("400", "The subject is invalid")],
+    /// An upload that ended or is attached elsewhere.
+    NotAttachable = [("409", "`/problems/not-attachable`: the upload ended or is attached elsewhere")],
     /// An upload that is not a multipart upload.
     NotInParts = [("400", "The upload's strategy is not `multipart`")],
     /// An invalid JSON body.

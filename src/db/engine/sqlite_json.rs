@@ -116,18 +116,18 @@ mod tests {
 
     prop_compose! {
         fn row()(
-            id: u128, track: Option<u128>, numbers: [Option<i64>; 4], flags: [bool; 2],
+            id: u128, numbers: [Option<i64>; 4], flags: [bool; 2],
             texts in proptest::array::uniform12(text()), timestamps in proptest::array::uniform6(timestamp()),
             some: [bool; 3], pairs in proptest::collection::btree_map("[a-z]{1,4}", ".{0,6}", 0..3),
         ) -> upload::Model {
             let [filename, kind, algorithm, sum, multipart_id, reason, etag, version, seen, a, b, c] = texts;
-            let [track_sequence, declared_size, part_size, size] = numbers;
+            let [attach_sequence, declared_size, part_size, size] = numbers;
             upload::Model {
                 id: Uuid::from_u128(id),
                 owner: c.clone().unwrap_or_default(),
                 policy: "tracks".into(),
-                track_id: track.map(Uuid::from_u128),
-                track_sequence,
+                attach_to: c.clone(),
+                attach_sequence,
                 key: Uuid::from_u128(id).to_string(),
                 filename,
                 declared_content_type: kind,
@@ -167,8 +167,7 @@ mod tests {
         let drawn = proptest::collection::vec(row(), 40).new_tree(&mut TestRunner::deterministic());
         let mut rows = drawn.unwrap().current();
         for row in &mut rows {
-            // There is no such track, and PostgreSQL's JSON holds no NUL.
-            row.track_id = None;
+            // PostgreSQL's JSON holds no NUL.
             row.metadata = serde_json::json!({"a": "b"});
         }
         on_both(async |db: Db| {

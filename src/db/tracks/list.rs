@@ -10,9 +10,9 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::Tracks;
-use super::row::EMPTY;
 use crate::db::engine::pagination::{keyset_by, no_index};
 use crate::db::{Cursor, Page, Result};
+use crate::domain::attachment::EMPTY;
 use crate::domain::{Owner, Status, Timestamp, Track};
 
 /// Largest number of rows that are sorted instead of read in the order of an index.

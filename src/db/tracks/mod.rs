@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use entity::attachment;
 use entity::track::{self, Column};
-use entity::upload;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select,
 };
 use uuid::Uuid;
 
+use super::attachments::open_uploads::has_open_uploads;
+use super::engine::bulk_update::{RowChange, ensure_all, update_each};
 use super::engine::pool::Engine;
 use super::idempotency::{Claim, complete};
 use super::{DbError, Result};
-use crate::domain::{Owner, Status, Timestamp, Track, TrackId};
+use crate::domain::attachment::EMPTY;
+use crate::domain::{Owner, Subject, Timestamp, Track, TrackId};
 
 mod list;
 mod row;
@@ -21,8 +25,7 @@ mod row;
 use row::set_fields;
 
 pub use list::{TrackFilter, TrackOrder};
-pub(super) use row::bound_of;
-pub use row::{EMPTY, TrackFields};
+pub use row::TrackFields;
 
 /// Tracks.
 #[derive(Clone, Copy)]
@@ -42,10 +45,8 @@ impl Tracks<'_> {
             id: Set(id.0),
             owner: Set(owner.as_str().to_owned()),
             status: Set(EMPTY.to_owned()),
-            next_sequence: Set(1),
             latest_upload_id: Set(None),
             bound_upload_id: Set(None),
-            bound_sequence: Set(None),
             version: Set(1),
             created_at: Set(now),
             updated_at: Set(now),
@@ -100,15 +101,16 @@ impl Tracks<'_> {
             txn.rollback().await?;
             return Ok(false);
         }
-        let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
-        let open = upload::Entity::find()
-            .filter(upload::Column::TrackId.eq(id.0))
-            .filter(upload::Column::Status.is_not_in(ended))
-            .limit(1);
-        if open.one(&txn).await?.is_some() {
+        let subject = Subject::of_track(id);
+        if has_open_uploads(&txn, owner, &subject).await? {
             txn.rollback().await?;
             return Ok(false);
         }
+        attachment::Entity::delete_many()
+            .filter(attachment::Column::Owner.eq(owner.as_str()))
+            .filter(attachment::Column::Subject.eq(subject.as_str()))
+            .exec(&txn)
+            .await?;
         track::Entity::delete_many().filter(track::Column::Id.eq(id.0)).exec(&txn).await?;
         txn.commit().await?;
         Ok(true)
@@ -144,6 +146,28 @@ pub(super) async fn lock_all(
     let query = track::Entity::find().filter(Column::Id.is_in(ids)).order_by_asc(Column::Id);
     let query = if postgres { query.lock_exclusive() } else { query };
     Ok(query.all(connection).await?)
+}
+
+/// Copies what lists of tracks show of their attachments into the locked rows of the tracks.
+pub(super) async fn copy_attachments(
+    txn: &DatabaseTransaction,
+    copies: Vec<(track::Model, attachment::Model)>,
+) -> Result<()> {
+    let changes: Vec<_> = copies
+        .into_iter()
+        .map(|(row, attachment)| RowChange {
+            id: row.id,
+            version: row.version,
+            values: track::ActiveModel {
+                status: Set(attachment.status),
+                latest_upload_id: Set(attachment.latest_upload_id),
+                bound_upload_id: Set(attachment.current_upload_id),
+                updated_at: Set(row.updated_at.max(attachment.updated_at)),
+                ..Default::default()
+            },
+        })
+        .collect();
+    ensure_all(&changes, update_each(txn, (Column::Id, Column::Version), &changes).await?)
 }
 
 /// Inserts a row and returns it. All rows of the statement are read, not only the first: on `SQLite`

@@ -6,11 +6,8 @@ use sea_orm::ActiveValue::Set;
 use uuid::Uuid;
 
 use crate::db::{DbError, Result};
-use crate::domain::track::Bound;
+use crate::domain::attachment::EMPTY;
 use crate::domain::{Owner, Track, TrackId, UploadId};
-
-/// The status of a track without uploads.
-pub const EMPTY: &str = "empty";
 
 /// The value that sorts a track without a release date after all dates of four digits.
 const NO_DATE: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
@@ -42,14 +39,6 @@ pub(super) fn set_fields(fields: TrackFields) -> track::ActiveModel {
     }
 }
 
-pub(in crate::db) fn bound_of(row: &track::Model) -> Result<Option<Bound>> {
-    match (row.bound_upload_id, row.bound_sequence) {
-        (None, None) => Ok(None),
-        (Some(upload), Some(sequence)) => Ok(Some(Bound { upload: UploadId(upload), sequence })),
-        _ => Err(corrupt("bound_sequence", row.id)),
-    }
-}
-
 fn corrupt(column: &'static str, id: Uuid) -> DbError {
     DbError::Corrupt { table: "tracks", column, id: id.to_string() }
 }
@@ -58,7 +47,6 @@ impl TryFrom<track::Model> for Track {
     type Error = DbError;
 
     fn try_from(row: track::Model) -> Result<Self> {
-        let bound = bound_of(&row)?;
         let track::Model {
             id,
             owner,
@@ -69,10 +57,8 @@ impl TryFrom<track::Model> for Track {
             artist_order: _,
             release_order: _,
             status,
-            next_sequence: _,
             latest_upload_id,
-            bound_upload_id: _,
-            bound_sequence: _,
+            bound_upload_id,
             version,
             created_at,
             updated_at,
@@ -88,7 +74,7 @@ impl TryFrom<track::Model> for Track {
             artist_name,
             release_date,
             latest_upload: latest_upload_id.map(UploadId),
-            bound,
+            current_upload: bound_upload_id.map(UploadId),
             status,
             version,
             created_at,

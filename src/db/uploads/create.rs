@@ -1,39 +1,35 @@
 //! New uploads, by group commit: uploads that arrive while a commit is on its way share the next
 //! commit.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
-use entity::{track, upload};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
-};
+use entity::upload;
+use sea_orm::ActiveValue::NotSet;
+use sea_orm::{DatabaseTransaction, EntityTrait};
 
 use super::quota::Quota;
 use super::row::to_row;
+use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
 use crate::db::engine::batcher::Batcher;
-use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::engine::pool::Engine;
 use crate::db::idempotency::{Claim, complete};
 use crate::db::{DbError, Result};
-use crate::domain::upload::{State, TrackSlot};
-use crate::domain::{Owner, TrackId, Upload};
+use crate::domain::upload::State;
+use crate::domain::{Subject, Upload};
 
 /// Largest number of uploads in one commit: with 33 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 const MAX_BATCH: usize = 256;
 
-/// `None` if the owner has no such track.
+/// `None` if the subject is of a track that the owner does not have.
 type Created = Result<Option<Upload>>;
 
 /// An upload to insert.
 pub(super) struct NewUploadRow {
     pub upload: Upload,
-    /// The track that the upload is for.
-    pub track: Option<TrackId>,
+    /// The subject whose file it is.
+    pub subject: Option<Subject>,
     /// The idempotency key that is completed in the same transaction.
     pub claim: Option<Claim>,
 }
@@ -41,8 +37,8 @@ pub(super) struct NewUploadRow {
 /// Submits uploads to the task that commits.
 pub(super) type UploadCreator = Batcher<NewUploadRow, Option<Upload>>;
 
-/// Starts the task that commits, on the ambient runtime. An upload for a track gets the next number
-/// of the track's sequence and becomes its latest. If the caller is dropped, a pending row may
+/// Starts the task that commits, on the ambient runtime. An upload for a subject gets the next
+/// number of the subject's sequence and becomes its newest. If the caller is dropped, a pending row may
 /// remain, which expires like any other.
 pub(super) fn start(engine: Engine, quota: Arc<Quota>) -> UploadCreator {
     Batcher::start("creating uploads", MAX_BATCH, move |new| {
@@ -81,17 +77,17 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
 }
 
 /// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
-/// quotas this takes at most three statements, whatever the batch's size.
+/// quotas this takes one statement, and with subjects six at most, whatever the batch's size.
 async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<Vec<Created>> {
     let txn = engine.begin().await?;
-    let mut tracks = lock_tracks(&txn, new).await?;
+    let mut subjects = lock_subjects(&txn, engine.is_postgres(), new).await?;
     if !quota.is_empty() {
         let owners = new.iter().map(|new| new.upload.owner.as_str()).collect();
         Quota::lock(&txn, &owners).await?;
     }
     let mut results = Vec::with_capacity(new.len());
     let mut rows = Vec::with_capacity(new.len());
-    for NewUploadRow { upload, track, claim } in new {
+    for NewUploadRow { upload, subject, claim } in new {
         match quota.check(&txn, upload).await {
             Ok(()) => {}
             Err(over @ DbError::OverQuota { .. }) => {
@@ -100,7 +96,8 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
             }
             Err(error) => return Err(error),
         }
-        if track.is_some_and(|track| !tracks.contains_key(&(track, upload.owner.clone()))) {
+        let locked = |subject| subjects.get(&upload.owner, subject).is_some();
+        if !subject.as_ref().is_none_or(locked) {
             results.push(Ok(None));
             continue;
         }
@@ -110,16 +107,21 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
             results.push(Err(DbError::Busy));
             continue;
         }
-        let placed = assign_sequence(upload, *track, &mut tracks);
-        rows.extend(placed.as_ref().map(new_row));
+        let mut upload = upload.clone();
+        if let Some(subject) = subject
+            && let Some(locked) = subjects.get_mut(&upload.owner, subject)
+        {
+            upload.slot = Some(locked.draw(&upload));
+        }
+        rows.push(new_row(&upload));
         if !quota.is_empty() {
             // The quota counts it for the owner's next one.
             insert_rows(&txn, &mut rows).await?;
         }
-        results.push(Ok(placed));
+        results.push(Ok(Some(upload)));
     }
     insert_rows(&txn, &mut rows).await?;
-    update_tracks(&txn, tracks).await?;
+    subjects.save(&txn).await?;
     txn.commit().await?;
     Ok(results)
 }
@@ -145,19 +147,6 @@ fn new_row(upload: &Upload) -> upload::ActiveModel {
     }
 }
 
-/// Assigns the next number of the track to an upload; `None` if there is no such track.
-fn assign_sequence(upload: &Upload, track: Option<TrackId>, tracks: &mut Tracks) -> Option<Upload> {
-    let mut upload = upload.clone();
-    let Some(id) = track else { return Some(upload) };
-    let row = tracks.get_mut(&(id, upload.owner.clone()))?;
-    upload.slot = Some(TrackSlot { track: id, sequence: row.next_sequence });
-    row.next_sequence += 1;
-    row.latest_upload_id = Some(upload.id.0);
-    upload.status().name().clone_into(&mut row.status);
-    row.updated_at = row.updated_at.max(upload.created_at);
-    Some(upload)
-}
-
 async fn insert_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveModel>) -> Result<()> {
     if !rows.is_empty() {
         upload::Entity::insert_many(rows.drain(..)).exec_without_returning(txn).await?;
@@ -165,45 +154,19 @@ async fn insert_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveMod
     Ok(())
 }
 
-async fn update_tracks(txn: &DatabaseTransaction, tracks: Tracks) -> Result<()> {
-    let changes: Vec<_> = tracks
-        .into_values()
-        .map(|row| RowChange {
-            id: row.id,
-            version: row.version,
-            values: track::ActiveModel {
-                next_sequence: Set(row.next_sequence),
-                latest_upload_id: Set(row.latest_upload_id),
-                status: Set(row.status),
-                updated_at: Set(row.updated_at),
-                ..Default::default()
-            },
-        })
-        .collect();
-    let columns = (track::Column::Id, track::Column::Version);
-    ensure_all(&changes, update_each(txn, columns, &changes).await?)
-}
-
-type Tracks = HashMap<(TrackId, Owner), track::Model>;
-
-/// Locks the requested tracks in the order of their ids, as all transactions do. A track is found
-/// only under its owner.
-async fn lock_tracks(txn: &DatabaseTransaction, new: &[NewUploadRow]) -> Result<Tracks> {
-    let ids: BTreeSet<_> = new.iter().filter_map(|new| new.track).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
+/// Locks the subjects, and creates the rows of those that are new.
+async fn lock_subjects(
+    txn: &DatabaseTransaction,
+    postgres: bool,
+    new: &[NewUploadRow],
+) -> Result<LockedSubjects> {
+    let mut wanted = Wanted::new();
+    for NewUploadRow { upload, subject, .. } in new {
+        if let Some(subject) = subject {
+            // An upload belongs to one subject at most, so its id is free for the subject's row.
+            let row = Some((upload.id.0, upload.created_at));
+            wanted.entry((upload.owner.as_str(), subject)).or_insert(row);
+        }
     }
-    let query = track::Entity::find()
-        .filter(track::Column::Id.is_in(ids.iter().map(|id| id.0)))
-        .order_by_asc(track::Column::Id);
-    let postgres = txn.get_database_backend() == DbBackend::Postgres;
-    let query = if postgres { query.lock_exclusive() } else { query };
-    let rows = query.all(txn).await?;
-    let requested: HashSet<_> =
-        new.iter().filter_map(|new| Some((new.track?, new.upload.owner.clone()))).collect();
-    Ok(rows
-        .into_iter()
-        .map(|row| ((TrackId(row.id), Owner::named(&row.owner)), row))
-        .filter(|(track, _)| requested.contains(track))
-        .collect())
+    LockedSubjects::lock(txn, postgres, wanted).await
 }

@@ -6,15 +6,15 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use crate::db::Cursor;
 use crate::db::engine::pagination::{keyset, no_index};
-use crate::domain::{Owner, PolicyName, Status, Timestamp, TrackId};
+use crate::domain::{Owner, PolicyName, Status, Subject, Timestamp};
 
 /// Filters of a list of uploads, newest first.
 #[derive(Debug, Default, Clone)]
 pub struct UploadFilter {
     /// The status.
     pub status: Option<Status>,
-    /// The track.
-    pub track: Option<TrackId>,
+    /// The subject that they are attached to.
+    pub subject: Option<Subject>,
     /// The policy.
     pub policy: Option<PolicyName>,
     /// Created before this time.
@@ -33,17 +33,17 @@ pub const UPLOAD_ORDER: &str = "uploads:-created_at";
 impl UploadFilter {
     /// The statement that reads the page, and one row more.
     pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
-        // Of a track there are few: its index is the one to be used, whatever else is asked.
-        let eq = |column: Column, text: &str| match self.track {
+        // A subject has few uploads: its index is the one to use, whatever the other filters are.
+        let eq = |column: Column, text: &str| match self.subject {
             None => column.eq(text),
             Some(_) => no_index(column).eq(text),
         };
-        let mut query = upload::Entity::find().filter(eq(Column::Owner, owner.as_str()));
+        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
         if let Some(status) = self.status {
             query = query.filter(eq(Column::Status, status.name()));
         }
-        if let Some(track) = self.track {
-            query = query.filter(Column::TrackId.eq(track.0));
+        if let Some(subject) = &self.subject {
+            query = query.filter(Column::AttachTo.eq(subject.as_str()));
         }
         if let Some(policy) = &self.policy {
             query = query.filter(eq(Column::Policy, policy.as_str()));

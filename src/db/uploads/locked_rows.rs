@@ -1,13 +1,11 @@
 //! Changes that share a transaction. All affected rows are locked and read first, each change is
 //! decided on these rows, and the rows are written in a few statements, whatever their number.
 //!
-//! Lock order, so that no two transactions wait for each other: tracks, then uploads, each
-//! in the order of their ids.
+//! The subjects are locked before the uploads, see [`LockedSubjects`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use entity::{track, upload};
-use sea_orm::ActiveValue::Set;
+use entity::upload;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, QueryFilter,
     QueryOrder, QuerySelect,
@@ -17,11 +15,11 @@ use uuid::Uuid;
 use super::change::{Change, Saved};
 use super::row::to_change;
 use crate::db::Result;
+use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
 use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::multipart_aborts::{self, NewAbort};
-use crate::db::tracks::{bound_of, lock_all};
 use crate::db::webhooks::Outbox;
-use crate::domain::track::{Binding, Bound, bind};
+use crate::domain::attachment::Binding;
 use crate::domain::transition::{Effect, Event, step};
 use crate::domain::{Policy, Timestamp, Upload};
 
@@ -29,8 +27,8 @@ use crate::domain::{Policy, Timestamp, Upload};
 pub(super) struct LockedRows {
     uploads: HashMap<Uuid, Before>,
     /// Verified uploads that may be superseded.
-    bound: HashMap<Uuid, Upload>,
-    tracks: BTreeMap<Uuid, Track>,
+    current: HashMap<Uuid, Upload>,
+    subjects: LockedSubjects,
     writes: Vec<Write>,
 }
 
@@ -54,28 +52,6 @@ impl Before {
     }
 }
 
-/// A track, and its planned state.
-struct Track {
-    row: track::Model,
-    before: Option<Bound>,
-    bound: Option<Bound>,
-    status: String,
-}
-
-impl Track {
-    fn change(self, now: Timestamp) -> RowChange<track::ActiveModel> {
-        let Self { row, before: _, bound, status } = self;
-        let values = track::ActiveModel {
-            bound_upload_id: Set(bound.map(|b| b.upload.0)),
-            bound_sequence: Set(bound.map(|b| b.sequence)),
-            status: Set(status),
-            updated_at: Set(now),
-            ..Default::default()
-        };
-        RowChange { id: row.id, version: row.version, values }
-    }
-}
-
 /// An upload to write.
 struct Write {
     upload: Upload,
@@ -92,13 +68,7 @@ impl LockedRows {
         postgres: bool,
         changes: &[Change<'_>],
     ) -> Result<Self> {
-        let slots = changes.iter().filter_map(|change| change.upload.slot);
-        let ids: BTreeSet<Uuid> = slots.map(|slot| slot.track.0).collect();
-        let mut tracks = BTreeMap::new();
-        for row in lock_all(txn, postgres, ids).await? {
-            let (bound, status) = (bound_of(&row)?, row.status.clone());
-            tracks.insert(row.id, Track { row, before: bound, bound, status });
-        }
+        let subjects = LockedSubjects::lock(txn, postgres, wanted(changes)).await?;
         let ids = changes.iter().map(|change| change.upload.id.0);
         let query = upload::Entity::find()
             .select_only()
@@ -109,22 +79,22 @@ impl LockedRows {
         let query = if postgres { query.lock_exclusive() } else { query };
         let rows: Vec<Before> = query.into_model().all(txn).await?;
         let mut uploads: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
-        // Their tracks are locked, so no other transaction writes these.
+        // Their subjects are locked, so no other transaction writes these.
         let binds = changes.iter().filter(|change| change.effects.contains(&Effect::Bind));
         let replaced: BTreeSet<Uuid> = binds
-            .filter_map(|change| tracks.get(&change.upload.slot?.track.0)?.bound)
-            .map(|bound| bound.upload.0)
+            .filter_map(|Change { upload, .. }| subjects.get(&upload.owner, upload.subject()?))
+            .filter_map(|subject| Some(subject.current()?.upload.0))
             .collect();
-        let mut bound = HashMap::new();
+        let mut current = HashMap::new();
         if !replaced.is_empty() {
             let query = upload::Entity::find().filter(upload::Column::Id.is_in(replaced));
             for row in query.all(txn).await? {
                 let row: Upload = row.try_into()?;
                 uploads.insert(row.id.0, Before::of(&row));
-                bound.insert(row.id.0, row);
+                current.insert(row.id.0, row);
             }
         }
-        Ok(Self { uploads, bound, tracks, writes: Vec::new() })
+        Ok(Self { uploads, current, subjects, writes: Vec::new() })
     }
 
     /// Decides what becomes of a change, and of the upload that it supersedes.
@@ -133,33 +103,35 @@ impl LockedRows {
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
             return (Saved::Lost, None);
         }
-        let track = upload.slot.and_then(|slot| Some((slot, self.tracks.get(&slot.track.0)?)));
-        // A track is found only under its owner.
-        let track = track.filter(|(_, track)| track.row.owner == upload.owner.as_str());
-        let Some((slot, track)) = track else { return (Saved::Done(self.write(upload)), None) };
-        let mut bound = track.bound;
+        let Some(slot) = upload.slot.clone() else {
+            return (Saved::Done(self.write(upload)), None);
+        };
+        let Some(subject) = self.subjects.get_mut(&upload.owner, &slot.subject) else {
+            // The track was deleted. An upload is not attached to what is gone.
+            let attaches = effects.contains(&Effect::Attach);
+            let saved = if attaches { Saved::Lost } else { Saved::Done(self.write(upload)) };
+            return (saved, None);
+        };
+        let mut sequence = slot.sequence;
+        if effects.contains(&Effect::Attach) {
+            let drawn = subject.draw(&upload);
+            sequence = drawn.sequence;
+            upload.slot = Some(drawn);
+        }
         let mut superseded = None;
         if effects.contains(&Effect::Bind) {
-            match bind(bound, upload.id, slot.sequence) {
-                Binding::Take { supersedes } => {
-                    superseded = supersedes;
-                    bound = Some(Bound { upload: upload.id, sequence: slot.sequence });
-                }
+            match subject.bind(upload.id, sequence) {
+                Binding::Take { supersedes } => superseded = supersedes,
                 Binding::Yield => upload = supersede(upload, now, policy),
             }
         }
-        if effects.contains(&Effect::Unbind) && bound.is_some_and(|b| b.upload == upload.id) {
-            bound = None;
+        if effects.contains(&Effect::Unbind) {
+            subject.unbind(upload.id);
         }
+        subject.follow(&upload);
         let upload = self.write(upload);
-        let old = superseded.and_then(|old| self.bound.get(&old.0).cloned());
+        let old = superseded.and_then(|old| self.current.get(&old.0).cloned());
         let old = old.map(|old| Saved::Done(self.write(supersede(old, now, policy))));
-        if let Some(track) = self.tracks.get_mut(&slot.track.0) {
-            track.bound = bound;
-            if track.row.latest_upload_id == Some(upload.id.0) {
-                upload.status().name().clone_into(&mut track.status);
-            }
-        }
         (Saved::Done(upload), old)
     }
 
@@ -169,7 +141,7 @@ impl LockedRows {
         let after = Before::of(&upload);
         let before = self.uploads.insert(upload.id.0, after.clone());
         if upload.slot.is_some() {
-            self.bound.insert(upload.id.0, upload.clone());
+            self.current.insert(upload.id.0, upload.clone());
         }
         let is_news = before.as_ref().is_some_and(|before| before.status != after.status);
         // However the row loses the id, the parts are still aborted.
@@ -180,12 +152,7 @@ impl LockedRows {
     }
 
     /// Writes the planned changes.
-    pub(super) async fn save(
-        self,
-        txn: &DatabaseTransaction,
-        outbox: &Outbox,
-        now: Timestamp,
-    ) -> Result<()> {
+    pub(super) async fn save(self, txn: &DatabaseTransaction, outbox: &Outbox) -> Result<()> {
         let mut rest: Vec<&Upload> = self.writes.iter().map(|write| &write.upload).collect();
         // A statement changes a row once. A row that is verified and superseded takes two statements.
         while !rest.is_empty() {
@@ -201,15 +168,22 @@ impl LockedRows {
             Some(NewAbort { upload, multipart_id: left.clone()?, due: upload.updated_at })
         });
         multipart_aborts::add(txn, left).await?;
-        let tracks: Vec<_> = self
-            .tracks
-            .into_values()
-            .filter(|track| track.bound != track.before || track.status != track.row.status)
-            .map(|track| track.change(now))
-            .collect();
-        let columns = (track::Column::Id, track::Column::Version);
-        ensure_all(&tracks, update_each(txn, columns, &tracks).await?)
+        self.subjects.save(txn).await
     }
+}
+
+/// The subjects of the changes. A change that attaches an upload creates its subject.
+fn wanted<'a>(changes: &'a [Change<'_>]) -> Wanted<'a> {
+    let mut wanted = Wanted::new();
+    for Change { upload, effects, .. } in changes {
+        let Some(subject) = upload.subject() else { continue };
+        let new = wanted.entry((upload.owner.as_str(), subject)).or_insert(None);
+        if effects.contains(&Effect::Attach) {
+            // An upload belongs to one subject at most, so its id is free for the subject's row.
+            *new = new.or(Some((upload.id.0, upload.updated_at)));
+        }
+    }
+    wanted
 }
 
 /// Writes uploads whose versions were raised, if the rows still have the versions that were read.
@@ -227,6 +201,6 @@ pub(super) async fn update(connection: &impl ConnectionTrait, uploads: &[&Upload
 }
 
 fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {
-    // Refused only for an upload that was never verified, which is never bound.
+    // Refused only for an upload that was never verified, which is never current.
     step(upload.clone(), Event::Supersede, now, policy).map_or(upload, |step| step.upload)
 }

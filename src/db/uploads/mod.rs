@@ -11,7 +11,7 @@ use super::engine::sqlite_json;
 use super::idempotency::Claim;
 use super::webhooks::Outbox;
 use super::{Cursor, Page, Result};
-use crate::domain::{LimitReached, Owner, Status, TrackId, Upload, UploadId};
+use crate::domain::{LimitReached, Owner, Status, Subject, Upload, UploadId};
 
 mod change;
 mod create;
@@ -70,21 +70,21 @@ pub struct Uploads<'a> {
 }
 
 impl Uploads<'_> {
-    /// Commits a new upload. With a track it gets the next number of the track's sequence and
-    /// becomes its latest upload; `None` if the owner has no such track.
-    pub async fn create(self, upload: Upload, track: Option<TrackId>) -> Result<Option<Upload>> {
-        self.create_claimed(upload, track, None).await
+    /// Commits a new upload. With a subject it gets the next number of the subject's sequence and
+    /// becomes its newest upload; `None` if the subject is of a track that the owner does not have.
+    pub async fn create(self, upload: Upload, subject: Option<Subject>) -> Result<Option<Upload>> {
+        self.create_claimed(upload, subject, None).await
     }
 
     /// As [`Self::create`], and completes an idempotency key in the same transaction.
     pub async fn create_claimed(
         self,
         upload: Upload,
-        track: Option<TrackId>,
+        subject: Option<Subject>,
         claim: Option<&Claim>,
     ) -> Result<Option<Upload>> {
         let claim = claim.cloned();
-        self.state.creator.try_submit(NewUploadRow { upload, track, claim }).await
+        self.state.creator.try_submit(NewUploadRow { upload, subject, claim }).await
     }
 
     /// An upload of this owner.
@@ -119,17 +119,17 @@ impl Uploads<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Uploads of a track that are not in a final state, up to `limit`.
-    pub async fn list_open_of_track(
+    /// Uploads of a subject that are not in a final state, up to `limit`.
+    pub async fn list_open_of(
         self,
         owner: &Owner,
-        track: TrackId,
+        subject: &Subject,
         limit: u64,
     ) -> Result<Vec<Upload>> {
         let open = Status::ALL.into_iter().filter(|status| !status.is_final()).map(Status::name);
         let query = upload::Entity::find()
             .filter(Column::Owner.eq(owner.as_str()))
-            .filter(Column::TrackId.eq(track.0))
+            .filter(Column::AttachTo.eq(subject.as_str()))
             .filter(Column::Status.is_in(open))
             .limit(limit);
         query.all(&self.engine.read).await?.into_iter().map(TryInto::try_into).collect()

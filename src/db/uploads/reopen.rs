@@ -8,7 +8,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait as _
 use super::quota::Quota;
 use super::{Change, Uploads};
 use crate::db::Result;
-use crate::db::tracks::lock;
+use crate::db::attachments::locked_subjects::LockedSubjects;
 use crate::domain::Upload;
 use crate::domain::transition::Effect;
 
@@ -29,12 +29,12 @@ impl Uploads<'_> {
         if reopened.is_empty() || !self.state.quota.bounds_pending() {
             return Ok(());
         }
-        // In the order of creations: the tracks, then the owners.
-        for upload in &reopened {
-            if let Some(slot) = upload.slot {
-                lock(txn, self.engine.is_postgres(), &upload.owner, slot.track).await?;
-            }
-        }
+        // In the order of creations: the subjects, then the owners.
+        let subjects = reopened
+            .iter()
+            .filter_map(|upload| Some(((upload.owner.as_str(), upload.subject()?), None)))
+            .collect();
+        LockedSubjects::lock(txn, self.engine.is_postgres(), subjects).await?;
         let owners: BTreeSet<&str> = reopened.iter().map(|upload| upload.owner.as_str()).collect();
         Quota::lock(txn, &owners).await?;
         for upload in reopened {

@@ -7,10 +7,9 @@ use uuid::Uuid;
 use super::verified_before;
 use crate::db::{DbError, Result};
 use crate::domain::checksum::Checksum;
-use crate::domain::upload::{
-    Declared, Deletion, ObjectFacts, RemoveReason, State, TrackSlot, Verified,
-};
-use crate::domain::{ObjectKey, Owner, PolicyName, Status, TrackId, Upload, UploadId};
+use crate::domain::subject::Slot;
+use crate::domain::upload::{Declared, Deletion, ObjectFacts, RemoveReason, State, Verified};
+use crate::domain::{ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId};
 
 /// The whole row of an upload.
 pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
@@ -18,7 +17,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         id,
         owner,
         policy,
-        slot,
+        slot: _,
         key,
         declared: Declared { filename, content_type, size, checksum },
         strategy,
@@ -37,8 +36,6 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         id: Set(id.0),
         owner: Set(owner.as_str().to_owned()),
         policy: Set(policy.as_str().to_owned()),
-        track_id: Set(slot.map(|slot| slot.track.0)),
-        track_sequence: Set(slot.map(|slot| slot.sequence)),
         key: Set(key.as_str().to_owned()),
         filename: Set(filename.clone()),
         declared_content_type: Set(content_type.clone()),
@@ -81,6 +78,8 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     let facts = upload.state.facts();
     let checksum = facts.and_then(|facts| facts.checksum.as_ref());
     upload::ActiveModel {
+        attach_to: Set(upload.subject().map(|subject| subject.as_str().to_owned())),
+        attach_sequence: Set(upload.slot.as_ref().map(|slot| slot.sequence)),
         url_expires_at: Set(upload.url_expires_at),
         multipart_id: Set(upload.multipart_id.clone()),
         status: Set(upload.status().name().to_owned()),
@@ -172,8 +171,8 @@ impl TryFrom<upload::Model> for Upload {
             id,
             owner,
             policy,
-            track_id,
-            track_sequence,
+            attach_to,
+            attach_sequence,
             key,
             filename,
             declared_content_type,
@@ -238,9 +237,9 @@ impl TryFrom<upload::Model> for Upload {
                 State::Removed { reason, verified }
             }
         };
-        let slot = track_id
-            .zip(track_sequence)
-            .map(|(track, sequence)| TrackSlot { track: TrackId(track), sequence });
+        let slot = attach_to
+            .zip(attach_sequence)
+            .map(|(subject, sequence)| Slot { subject: Subject::stored(subject), sequence });
         Ok(Self {
             id: UploadId(id),
             owner: Owner::named(owner),

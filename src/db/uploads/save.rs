@@ -1,4 +1,4 @@
-//! Saves the changes that transitions decided, with their tracks, deliveries and aborts in the same
+//! Saves the changes that transitions decided, with their attachments, deliveries and aborts in the same
 //! transaction.
 
 use std::collections::BTreeMap;
@@ -66,8 +66,8 @@ impl Uploads<'_> {
         let mut order: Vec<usize> = (0..changes.len()).collect();
         order.sort_by_key(|i| {
             let upload = &changes[*i].upload;
-            // The uploads of a track in their order: a newer one that is verified supersedes older ones.
-            (upload.slot.map(|slot| (slot.track, slot.sequence)), upload.id)
+            // The uploads of a subject in their order: a newer verified one supersedes older ones.
+            (upload.slot.as_ref(), upload.id)
         });
         let mut rows = LockedRows::lock(txn, self.engine.is_postgres(), &changes).await?;
         let mut answers = BTreeMap::new();
@@ -79,7 +79,7 @@ impl Uploads<'_> {
             answers.insert(i, saved);
             superseded.extend(old);
         }
-        rows.save(txn, self.outbox, now).await?;
+        rows.save(txn, self.outbox).await?;
         Ok((answers.into_values().collect(), superseded))
     }
 

@@ -16,7 +16,7 @@ use crate::domain::transition::tests::{facts, upload_in};
 use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::ConfirmedBy;
 use crate::domain::webhook::Subscriber;
-use crate::domain::{Clock as _, Owner, Policy, Status, TrackId, UploadId};
+use crate::domain::{Clock as _, Owner, Policy, Status, Subject, TrackId, UploadId};
 
 fn subscribed(db: Db) -> Db {
     db.with_subscribers(vec![Subscriber { name: "backend".to_owned(), events: Vec::new() }])
@@ -33,7 +33,7 @@ async fn pending(db: &Db, track: Option<TrackId>) -> Upload {
     let id = UploadId(SystemIds.uuid());
     let (key, slot) = (tracks().prefix.key(id), None);
     let upload = Upload { id, key, slot, multipart_id: None, ..upload_in(Status::Pending) };
-    db.uploads().create(upload, track).await.unwrap().unwrap()
+    db.uploads().create(upload, track.map(Subject::of_track)).await.unwrap().unwrap()
 }
 
 fn change<'a>(upload: &Upload, event: Event, policy: &'a Policy) -> Change<'a> {
@@ -72,8 +72,8 @@ async fn statements_for(db: &Db, count: usize) -> usize {
         let row = db.uploads().find_any_owner(before.id).await.unwrap().unwrap();
         assert_eq!((row.status(), row.version), (Status::Expired, before.version + 1));
         assert_eq!((saved.id, saved.version), (before.id, row.version));
-        if let Some(slot) = before.slot {
-            let track = db.tracks().find(&before.owner, slot.track).await.unwrap().unwrap();
+        if let Some(track) = before.track() {
+            let track = db.tracks().find(&before.owner, track).await.unwrap().unwrap();
             assert_eq!(track.status, Some(Status::Expired));
         }
     }
@@ -81,12 +81,12 @@ async fn statements_for(db: &Db, count: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_batch_of_a_hundred_expirations_takes_five_statements() {
+async fn a_batch_of_a_hundred_expirations_takes_seven_statements() {
     on_both(async |db: Db| {
         let db = subscribed(db);
-        // Two lock tracks and uploads, two write them, and one adds the deliveries.
-        assert_eq!(statements_for(&db, 100).await, 5);
-        assert_eq!(statements_for(&db, 2).await, 5);
+        // Three lock tracks, attachments and uploads, three write them, and one adds the deliveries.
+        assert_eq!(statements_for(&db, 100).await, 7);
+        assert_eq!(statements_for(&db, 2).await, 7);
         let deliveries = db.webhooks().list(None, None, 1000).await.unwrap().items;
         assert_eq!(deliveries.len(), 102);
         assert!(deliveries.iter().all(|delivery| delivery.event == "upload.expired"));
@@ -115,7 +115,7 @@ async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
         assert_eq!((old.status(), old.version), (Status::Removed, 3));
         assert!(old.deletion.after.is_some());
         let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
-        assert_eq!(track.bound.map(|bound| bound.upload), Some(new.id));
+        assert_eq!(track.current_upload, Some(new.id));
         assert_eq!(track.status, Some(Status::Uploaded));
         let deliveries = db.webhooks().list(None, None, 10).await.unwrap().items;
         let mut events: Vec<_> =
@@ -148,7 +148,7 @@ async fn a_lost_race_changes_neither_its_row_nor_its_track_and_the_rest_of_the_b
         assert_eq!(row(raced.id).await, Status::Uploaded);
         assert_eq!(row(other.id).await, Status::Expired);
         let track = db.tracks().find(&raced.owner, of).await.unwrap().unwrap();
-        assert_eq!(track.bound.map(|bound| bound.upload), Some(raced.id));
+        assert_eq!(track.current_upload, Some(raced.id));
         assert_eq!(track.status, Some(Status::Uploaded));
     })
     .await;

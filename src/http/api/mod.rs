@@ -19,6 +19,7 @@ use super::problem::{ApiError, Code, problem_response};
 use crate::app::App;
 
 pub mod admin_uploads;
+pub mod attachments;
 mod cors;
 pub mod demo;
 pub mod events;
@@ -93,6 +94,7 @@ fn routes() -> Routes {
     // Routes are tried in this order, so the most frequent ones are first.
     uploads::register(&mut routes);
     tracks::register(&mut routes);
+    attachments::register(&mut routes);
     service::register(&mut routes);
     reconciliations::register(&mut routes);
     admin_uploads::register(&mut routes);

@@ -14,6 +14,7 @@ pub mod json;
 pub mod links;
 mod partial;
 pub mod query;
+mod subject;
 pub mod text;
 
 pub use caller::Caller;
@@ -27,6 +28,7 @@ pub use idempotency::Idempotent;
 pub use json::{Json, OptionalJson};
 pub use links::Links;
 pub use query::Query;
+pub use subject::SubjectPath;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};

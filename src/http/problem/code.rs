@@ -35,6 +35,8 @@ pub enum Code {
     PartsGone,
     /// The only file has not been verified yet.
     FilePending,
+    /// The upload ended, or is attached to another subject.
+    NotAttachable,
     /// The operation is not possible in the current state.
     State,
     /// The upload ended while it was in progress.
@@ -86,7 +88,7 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
@@ -102,6 +104,7 @@ impl Code {
         Self::PartsIncomplete,
         Self::PartsGone,
         Self::FilePending,
+        Self::NotAttachable,
         Self::State,
         Self::Ended,
         Self::RunActive,
@@ -236,6 +239,13 @@ impl Code {
                 "The file has not arrived yet",
                 None,
                 "The only file of the track has not arrived or is not verified yet. Wait until its upload is verified.",
+            ),
+            Self::NotAttachable => row(
+                "not-attachable",
+                S::CONFLICT,
+                "The upload cannot be attached",
+                None,
+                "The upload ended without a file, was replaced or deleted, or is attached to another subject. Create a new upload and attach that.",
             ),
             Self::State => row(
                 "state-conflict",

@@ -4,6 +4,7 @@ use super::code::Code;
 use super::error::ApiError;
 use crate::app::AppError;
 use crate::db::DbError;
+use crate::domain::transition::TransitionError;
 use crate::reconcile::{CancelError, StartError};
 use crate::storage::StoreError;
 use crate::storage::signer::SignError;
@@ -39,6 +40,9 @@ impl From<AppError> for ApiError {
                 .with("unexpected", parts.unexpected),
             AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
             AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
+            AppError::State(
+                state @ (TransitionError::NotAttachable(_) | TransitionError::AttachedElsewhere),
+            ) => Self::saying(Code::NotAttachable, state.to_string()),
             AppError::State(state) => Self::saying(Code::State, state.to_string()),
             AppError::KeyMismatch => Self::saying(Code::KeyMismatch, error.to_string()),
             AppError::KeyInFlight => Self::saying(Code::KeyInFlight, error.to_string()),

@@ -6,12 +6,14 @@ use utoipa::ToSchema;
 
 use crate::db::{CursorKey, Page};
 
+mod attachments;
 mod instance;
 mod multipart;
 mod runs;
 mod tracks;
 mod uploads;
 
+pub use attachments::AttachmentView;
 pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub use runs::{FindingView, RunView};

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::UploadView;
 use crate::app::tracks::WithUpload;
-use crate::db::tracks::EMPTY;
+use crate::domain::attachment::EMPTY;
 use crate::domain::{Status, Track, Upload};
 use crate::storage::signer::SignedRequest;
 
@@ -51,7 +51,7 @@ impl From<WithUpload> for TrackView {
             artist_name,
             release_date,
             latest_upload: _,
-            bound,
+            current_upload,
             status,
             version: _,
             created_at,
@@ -62,7 +62,7 @@ impl From<WithUpload> for TrackView {
             title,
             artist_name,
             release_date,
-            file: bound.map(|_| format!("/api/tracks/{id}/file")),
+            file: current_upload.map(|_| format!("/api/tracks/{id}/file")),
             status: status.map_or(EMPTY, Status::name),
             upload: upload.map(Into::into),
             created_at,

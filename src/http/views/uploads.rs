@@ -73,7 +73,10 @@ pub struct UploadView {
     /// The policy.
     #[schema(example = "tracks")]
     pub policy: String,
-    /// The track of the file, if any.
+    /// The subject that the upload is attached to, if any.
+    #[schema(example = "album:42:cover")]
+    pub attach_to: Option<String>,
+    /// The track of the file: the id in `attach_to`, if that is `track:{id}`.
     pub track_id: Option<Uuid>,
     /// The status.
     #[schema(value_type = StatusName)]
@@ -128,6 +131,7 @@ pub struct UploadView {
 impl From<Upload> for UploadView {
     fn from(upload: Upload) -> Self {
         let multipart = upload.parts().map(Into::into);
+        let track = upload.track();
         let Upload {
             id,
             owner: _,
@@ -152,7 +156,8 @@ impl From<Upload> for UploadView {
         Self {
             id: id.0,
             policy: policy.as_str().to_owned(),
-            track_id: slot.map(|slot| slot.track.0),
+            attach_to: slot.map(|slot| slot.subject.to_string()),
+            track_id: track.map(|track| track.0),
             status: state.status().name(),
             key: key.as_str().to_owned(),
             filename,

@@ -1,6 +1,7 @@
 //! The HTTP API over real sockets.
 
 mod accept;
+mod attachments;
 mod bad_input;
 mod content;
 mod files;

@@ -51,7 +51,8 @@ impl Operation {
         } else {
             &ids.run
         };
-        let path = self.path.replace("{id}", id).replace("{filename}", "song.mp3");
+        let path = self.path.replace("{subject}", &format!("track:{}", ids.track));
+        let path = path.replace("{id}", id).replace("{filename}", "song.mp3");
         let path = path.replace("{name}", "validation");
         assert!(!path.contains('{'), "{path}: say here what it stands for");
         let path = match self.path.as_str() {
@@ -164,7 +165,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
         }
         let what = format!("{} {}", operation.method, operation.path);
         let found = operation.send(&server, &ids, Some(&bob)).await;
-        if operation.path.contains("{id}") {
+        if operation.path.contains("{id}") || operation.path.contains("{subject}") {
             found.is_problem(404, "not-found");
             // Exactly the response for an unknown id.
             let nobody = "0190a6f2-7b3c-7def-8123-456789abcdef".to_owned();

@@ -30,6 +30,7 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert_eq!(
         fields,
         [
+            "attach_to",
             "checksum",
             "confirmed_by",
             "content_type",

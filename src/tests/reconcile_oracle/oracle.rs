@@ -11,7 +11,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::RejectReason;
 use upload_coordinator::domain::run::Run;
 use upload_coordinator::domain::upload::{RemoveReason, State};
-use upload_coordinator::domain::{Clock as _, Status, Upload};
+use upload_coordinator::domain::{Clock as _, Status, Subject, Upload};
 use upload_coordinator::storage::PutOptions;
 
 use super::fates::{Act, Fate};
@@ -114,12 +114,12 @@ impl<'a> Oracle<'a> {
     }
 
     async fn create(&mut self, n: usize, fate: Fate) {
-        let track = match fate {
-            Fate::IsReplaced => Some(self.world.track().await.id),
-            Fate::Replaces => self.life(n - 1).upload.slot.map(|slot| slot.track),
+        let attach_to = match fate {
+            Fate::IsReplaced => Some(Subject::of_track(self.world.track().await.id)),
+            Fate::Replaces => self.life(n - 1).upload.subject().cloned(),
             _ => None,
         };
-        let upload = self.world.create(NewUpload { track, ..NewUpload::default() }).await;
+        let upload = self.world.create(NewUpload { attach_to, ..NewUpload::default() }).await;
         let seed = u8::try_from(n).unwrap();
         let (len, end) = (self.len, End::Expired);
         let life = Life { upload, seed, len, stored: false, lost: false, end };
@@ -144,7 +144,7 @@ impl<'a> Oracle<'a> {
             other => panic!("bytes come for the first time to {other:?}"),
         };
         // Each pair has a track of its own, and its newer upload always arrives.
-        if life.upload.slot.is_some_and(|slot| slot.sequence == 1) {
+        if life.upload.slot.as_ref().is_some_and(|slot| slot.sequence == 1) {
             life.end = End::Removed(RemoveReason::Superseded);
         }
         let len = self.life(n).len;

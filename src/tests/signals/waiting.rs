@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use upload_coordinator::app::{App, AppError};
-use upload_coordinator::domain::{Owner, Status, Upload, UploadId};
+use upload_coordinator::domain::{Owner, Status, Subject, Upload, UploadId};
 
 use crate::support::served::Served;
 use crate::support::wait::wait_for;
@@ -61,8 +61,11 @@ async fn a_change_of_another_process_wakes_within_about_a_second() {
 #[tokio::test]
 async fn an_upload_that_a_newer_one_replaces_is_told_too() {
     let world = World::new().await;
-    let track = Some(world.track().await.id);
-    let new = || upload_coordinator::app::create_upload::NewUpload { track, ..Default::default() };
+    let subject = Subject::of_track(world.track().await.id);
+    let new = || upload_coordinator::app::create_upload::NewUpload {
+        attach_to: Some(subject.clone()),
+        ..Default::default()
+    };
     let (old, newer) = (world.create(new()).await, world.create(new()).await);
     world.put(&old, ID3).await;
     world.app.confirm_upload(&world.owner, old.id).await.unwrap();

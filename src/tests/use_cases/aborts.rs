@@ -9,7 +9,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::{Declared, Strategy};
-use upload_coordinator::domain::{Status, Upload};
+use upload_coordinator::domain::{Status, Subject, Upload};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
@@ -54,7 +54,9 @@ async fn an_abort_that_fails_is_tried_again_until_the_store_confirms_it() {
     for operation in ["cancel", "expire", "delete the track"] {
         let world = world().await;
         let track = world.track().await;
-        let upload = world.create(NewUpload { track: Some(track.id), ..in_parts() }).await;
+        let upload = world
+            .create(NewUpload { attach_to: Some(Subject::of_track(track.id)), ..in_parts() })
+            .await;
         assert_eq!(on_record(&world).await, 0, "the row has its id");
         world.store.fail_next(Operation::AbortMultipart, 2, down);
         match operation {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::db::DbError;
-use upload_coordinator::domain::{Owner, Upload, UploadId};
+use upload_coordinator::domain::{Owner, Subject, Upload, UploadId};
 
 use crate::support::world::World;
 
@@ -20,9 +20,9 @@ async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
     let tracks = [world.track().await.id, world.track().await.id];
     let stranger = Owner::named("stranger");
     let created = join_all((0..90).map(|n| {
-        let track = [Some(tracks[0]), None, Some(tracks[1])][n % 3];
+        let attach_to = [Some(tracks[0]), None, Some(tracks[1])][n % 3].map(Subject::of_track);
         let owner = if n % 9 == 8 { &stranger } else { &world.owner };
-        world.app.create_upload(owner, NewUpload { track, ..NewUpload::default() })
+        world.app.create_upload(owner, NewUpload { attach_to, ..NewUpload::default() })
     }))
     .await;
     for (n, created) in created.iter().enumerate() {
@@ -36,8 +36,8 @@ async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
         let mut slots: Vec<_> = created
             .iter()
             .flatten()
-            .filter_map(|created| created.upload.slot.map(|slot| (slot, created.upload.id)))
-            .filter(|(slot, _)| slot.track == track)
+            .filter_map(|created| Some((created.upload.slot.as_ref()?, created.upload.id)))
+            .filter(|(slot, _)| slot.subject.track() == Some(track))
             .map(|(slot, id)| (slot.sequence, id))
             .collect();
         slots.sort();

@@ -9,7 +9,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
 use upload_coordinator::db::uploads::UploadFilter;
 use upload_coordinator::db::{Cursor, Db};
-use upload_coordinator::domain::{Owner, PolicyName, Status, Timestamp, TrackId};
+use upload_coordinator::domain::{Owner, PolicyName, Status, Subject, Timestamp, TrackId};
 use uuid::Uuid;
 
 use crate::support::database::TestDatabase;
@@ -51,16 +51,16 @@ async fn fill(connection: &DatabaseConnection) {
     for sql in [
         format!(
             "INSERT INTO tracks (id, owner, title, artist_name, title_order, artist_order, \
-             release_order, status, next_sequence, version, created_at, updated_at) \
+             release_order, status, version, created_at, updated_at) \
              SELECT CASE WHEN n = 1 THEN {track} ELSE {id} END, {owner}, {title}, {artist}, \
              lower({title}), lower({artist}), {day}, \
-             CASE WHEN n % 100 = 2 THEN 'missing' ELSE 'uploaded' END, 1, 1, {at}, {at} FROM {rows}"
+             CASE WHEN n % 100 = 2 THEN 'missing' ELSE 'uploaded' END, 1, {at}, {at} FROM {rows}"
         ),
         format!(
-            "INSERT INTO uploads (id, owner, policy, track_id, track_sequence, key, strategy, \
+            "INSERT INTO uploads (id, owner, policy, attach_to, attach_sequence, key, strategy, \
              write_once, metadata, url_expires_at, status, late, version, created_at, updated_at) \
              SELECT {id}, {owner}, CASE WHEN {covers} THEN 'covers' ELSE 'tracks' END, \
-             CASE WHEN n % 1000 = 1 THEN {track} END, n, 'tracks/' || n, 'put', false, '{{}}', \
+             CASE WHEN n % 1000 = 1 THEN 'track:{TRACK}' END, n, 'tracks/' || n, 'put', false, '{{}}', \
              {at}, CASE WHEN {pending} THEN 'pending' ELSE 'expired' END, false, 1, {at}, {at} \
              FROM {rows}"
         ),
@@ -147,7 +147,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
     let many = Many::new().await;
     let page = || UploadFilter { limit: 100, ..UploadFilter::default() };
     let pending = || UploadFilter { status: Some(Status::Pending), ..page() };
-    let track = || UploadFilter { track: Some(TrackId(TRACK)), ..page() };
+    let track = || UploadFilter { subject: Some(Subject::of_track(TrackId(TRACK))), ..page() };
     let covers = || UploadFilter { policy: Some(PolicyName::new("covers")), ..page() };
     let span = |filter: UploadFilter| UploadFilter {
         created_after: Some(moment(2)),
@@ -159,7 +159,7 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ..filter
     };
     let (created, status) = ("ix_uploads_created", "ix_uploads_owner_status");
-    let (policy, by_track) = ("ix_uploads_owner_policy", "ix_uploads_track");
+    let (policy, by_track) = ("ix_uploads_owner_policy", "ix_uploads_attach_to");
     for (what, filter, index, sort) in [
         ("all", page(), created, Sort::Nobody),
         ("after", UploadFilter { created_after: Some(moment(3)), ..page() }, created, Sort::Nobody),
@@ -178,13 +178,13 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         ("track and times", span(track()), by_track, Sort::Postgres),
         (
             "track and status",
-            UploadFilter { track: track().track, ..pending() },
+            UploadFilter { subject: track().subject, ..pending() },
             by_track,
             Sort::Postgres,
         ),
         (
             "track and policy",
-            UploadFilter { track: track().track, ..covers() },
+            UploadFilter { subject: track().subject, ..covers() },
             by_track,
             Sort::Postgres,
         ),

@@ -67,6 +67,82 @@ async fn processes_that_migrate_at_the_same_time_wait_for_each_other() {
     assert_eq!(processes[0].schema().await.unwrap(), Schema::Usable { newer: None });
 }
 
+#[tokio::test]
+async fn files_of_tracks_become_attachments_and_back_without_loss() {
+    let database = TestDatabase::create().await;
+    let db = database.migrated().await;
+    down_before(&db, "m20261130_000024").await;
+    let connection = sea_orm::Database::connect(&database.url).await.unwrap();
+    let postgres = connection.get_database_backend() == sea_orm::DbBackend::Postgres;
+    let uuid = |n: u128| {
+        let uuid = uuid::Uuid::from_u128(n);
+        if postgres { format!("'{uuid}'::uuid") } else { format!("x'{}'", uuid.simple()) }
+    };
+    let at = "'2026-01-01T00:00:00+00:00'";
+    // Three tracks: with a file and a newer pending upload, without uploads, and a deleted one.
+    for (track, sequence, latest, bound) in [
+        (uuid(1), 3, uuid(12), format!("{}, 1", uuid(11))),
+        (uuid(2), 1, "NULL".to_owned(), "NULL, NULL".to_owned()),
+    ] {
+        let sql = format!(
+            "INSERT INTO tracks (id, owner, title, artist_name, title_order, artist_order, \
+             release_order, status, next_sequence, latest_upload_id, bound_upload_id, \
+             bound_sequence, version, created_at, updated_at) VALUES ({track}, 'ann', 'T', 'A', \
+             't', 'a', '9999-12-31', 'pending', {sequence}, {latest}, {bound}, 4, {at}, {at})"
+        );
+        connection.execute_unprepared(&sql).await.unwrap();
+    }
+    for (id, track, sequence) in [
+        (11, uuid(1), "1"),
+        (12, uuid(1), "2"),
+        (13, "NULL".to_owned(), "7"),
+        (14, "NULL".to_owned(), "NULL"),
+    ] {
+        let upload = uuid(id);
+        let sql = format!(
+            "INSERT INTO uploads (id, owner, policy, track_id, track_sequence, key, strategy, \
+             write_once, metadata, url_expires_at, status, late, version, created_at, updated_at) \
+             VALUES ({upload}, 'ann', 'tracks', {track}, {sequence}, 'k{id}', 'put', false, \
+             '{{}}', {at}, 'pending', false, 1, {at}, {at})"
+        );
+        connection.execute_unprepared(&sql).await.unwrap();
+    }
+    let rows = async |sql: &str| {
+        let statement =
+            sea_orm::Statement::from_string(connection.get_database_backend(), sql.to_owned());
+        let rows = connection.query_all_raw(statement).await.unwrap();
+        let text = |row: &sea_orm::QueryResult| row.try_get_by_index::<String>(0).unwrap();
+        rows.iter().map(text).collect::<Vec<_>>()
+    };
+    let tracks = "SELECT concat(CASE WHEN bound_upload_id IS NULL THEN '-' ELSE 'file' END, ' ', \
+         next_sequence, ' ', coalesce(cast(bound_sequence AS text), '-')) FROM tracks ORDER BY id";
+    let uploads = "SELECT concat(key, ' ', CASE WHEN track_id IS NULL THEN '-' ELSE 'track' END, \
+         ' ', coalesce(cast(track_sequence AS text), '-')) FROM uploads ORDER BY key";
+    let before = (rows(tracks).await, rows(uploads).await);
+
+    db.migrate_up().await.unwrap();
+    let subject = format!("track:{}", uuid::Uuid::from_u128(1));
+    let attached = "SELECT concat(key, ' ', coalesce(attach_to, '-')) FROM uploads ORDER BY key";
+    let expected =
+        [format!("k11 {subject}"), format!("k12 {subject}"), "k13 -".into(), "k14 -".into()];
+    assert_eq!(rows(attached).await, expected);
+    let attachments = "SELECT concat(subject, ' ', status, ' ', next_sequence, ' ', \
+         current_sequence) FROM attachments";
+    assert_eq!(rows(attachments).await, [format!("{subject} pending 3 1")]);
+    let owner = upload_coordinator::domain::Owner::named("ann");
+    let of = db.attachments().find(&owner, &subject.parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(of.latest_upload.map(|id| id.0.as_u128()), Some(12));
+    assert_eq!(of.current.map(|current| current.upload.0.as_u128()), Some(11));
+
+    down_before(&db, "m20261130_000024").await;
+    let (tracks, uploads) = (rows(tracks).await, rows(uploads).await);
+    assert_eq!(tracks, before.0);
+    // The number of an upload whose track is gone means nothing.
+    let left = ["k11 track 1", "k12 track 2", "k13 - -", "k14 - -"];
+    assert_eq!(uploads, left);
+    connection.close().await.unwrap();
+}
+
 /// Takes back all steps from the one with this name on.
 async fn down_before(db: &Db, step: &str) {
     let steps = db.migrations().await.unwrap();

@@ -2,6 +2,7 @@
 
 mod aborts;
 mod adopting;
+mod attachments;
 mod bucket_identity;
 mod cancelling;
 mod contention;

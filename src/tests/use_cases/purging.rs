@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use upload_coordinator::app::retention::{Pruned, Retention};
 use upload_coordinator::domain::run::{Finding, FindingKind, Mode, Run, RunStatus};
-use upload_coordinator::domain::{Clock as _, Status, UploadId};
+use upload_coordinator::domain::{Clock as _, Status, Subject, UploadId};
 use upload_coordinator::reconcile::purge::{Purge, PurgeError, Purged};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
@@ -126,7 +126,7 @@ async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
     let world = World::new().await;
     let track = world.track().await;
     let new = upload_coordinator::app::create_upload::NewUpload {
-        track: Some(track.id),
+        attach_to: Some(Subject::of_track(track.id)),
         ..Default::default()
     };
     let (ended, newest) = (world.upload().await, world.create(new).await);

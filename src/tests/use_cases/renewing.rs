@@ -7,7 +7,7 @@ use upload_coordinator::db::DbError;
 use upload_coordinator::db::uploads::Quota;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::upload::Declared;
-use upload_coordinator::domain::{Status, Upload};
+use upload_coordinator::domain::{Status, Subject, Upload};
 
 use crate::support::world::World;
 
@@ -102,14 +102,15 @@ async fn concurrent_renewals_in_two_processes_stay_within_the_quota() {
 #[tokio::test]
 async fn renewals_of_one_upload_at_once_count_it_once() {
     let world = World::new().await;
-    let track = Some(world.track().await.id);
-    let old = world.create(NewUpload { track, ..NewUpload::default() }).await;
+    let attach_to = Some(Subject::of_track(world.track().await.id));
+    let new = || NewUpload { attach_to: attach_to.clone(), ..NewUpload::default() };
+    let old = world.create(new()).await;
     world.pass_the_deadline();
     world.reconcile(Mode::Incremental).await;
     let quota = Quota { pending_uploads: Some(2), ..Quota::default() };
     let (one, two) = (bounded(&world, &quota).await, bounded(&world, &quota).await);
     // A concurrent creation for the same track: both lock the track first, then the owner.
-    let new = NewUpload { track, ..NewUpload::default() };
+    let new = new();
     let (first, second, created) = tokio::join!(
         renew(&one, &world, &old),
         renew(&two, &world, &old),

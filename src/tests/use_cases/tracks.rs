@@ -9,8 +9,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::direct_upload::{DirectUpload, SentFile};
 use upload_coordinator::db::tracks::{TrackFields, TrackFilter, TrackOrder};
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
-use upload_coordinator::domain::track::Bound;
-use upload_coordinator::domain::{Status, Track, Upload};
+use upload_coordinator::domain::{Status, Subject, Track, Upload};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
@@ -18,7 +17,9 @@ use crate::support::world::World;
 use crate::support::{PNG, mp3};
 
 async fn upload_for(world: &World, track: &Track) -> Upload {
-    world.create(NewUpload { track: Some(track.id), ..NewUpload::default() }).await
+    world
+        .create(NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() })
+        .await
 }
 
 async fn confirm(world: &World, upload: &Upload) -> Upload {
@@ -44,7 +45,7 @@ async fn a_track_serves_its_newest_verified_upload_in_any_order_of_arrival() {
             confirm(&world, &uploads[i]).await;
         }
         let track = reload(&world, &track).await;
-        assert_eq!(track.bound, Some(Bound { upload: uploads[2].id, sequence: 3 }), "{order:?}");
+        assert_eq!(track.current_upload, Some(uploads[2].id), "{order:?}");
         assert_eq!(track.latest_upload, Some(uploads[2].id));
         assert_eq!(track.status, Some(Status::Uploaded));
         for old in &uploads[..2] {
@@ -68,7 +69,7 @@ async fn a_replacement_that_is_refused_leaves_the_old_file_in_place() {
     confirm(&world, &second).await;
     let track = reload(&world, &track).await;
     assert_eq!(track.status, Some(Status::Rejected));
-    assert_eq!(track.bound.map(|bound| bound.upload), Some(first.id));
+    assert_eq!(track.current_upload, Some(first.id));
     assert!(world.app.track_file(&world.owner, track.id).await.is_ok());
 }
 
@@ -84,7 +85,9 @@ async fn uploads_of_one_track_confirmed_at_once_leave_one_bound() {
     }
     futures_util::future::join_all(uploads.iter().map(|upload| confirm(&world, upload))).await;
     let track = reload(&world, &track).await;
-    assert_eq!(track.bound.map(|bound| bound.sequence), Some(8));
+    let subject = Subject::of_track(track.id);
+    let attachment = world.app.db.attachments().find(&world.owner, &subject).await.unwrap();
+    assert_eq!(attachment.unwrap().current.map(|current| current.sequence), Some(8));
     let mut uploaded = 0;
     for upload in &uploads {
         uploaded += usize::from(world.get(upload.id).await.status() == Status::Uploaded);
@@ -125,7 +128,7 @@ async fn a_file_is_offered_only_while_its_bytes_are_the_verified_ones() {
     world.put(&upload, mp3(901, 2)).await;
     assert!(matches!(file().await, Err(AppError::NotFound("file"))));
     assert_eq!(world.get(upload.id).await.status(), Status::Rejected);
-    assert_eq!(reload(&world, &track).await.bound, None);
+    assert_eq!(reload(&world, &track).await.current_upload, None);
 }
 
 fn body(chunks: Vec<Vec<u8>>) -> impl futures_util::Stream<Item = Result<Bytes, AppError>> + Unpin {
@@ -211,7 +214,8 @@ async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
     }
     assert_eq!(world.store.keys(), ["tracks/.instance"], "only the marker is left");
     assert!(world.store.list_multiparts("", None).await.unwrap().0.is_empty());
-    let open = world.app.db.uploads().list_open_of_track(&world.owner, track.id, 10).await.unwrap();
+    let subject = Subject::of_track(track.id);
+    let open = world.app.db.uploads().list_open_of(&world.owner, &subject, 10).await.unwrap();
     assert_eq!(open, vec![], "no row stays pending");
 }
 

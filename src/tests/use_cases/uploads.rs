@@ -6,7 +6,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::domain::transition::Event;
 use upload_coordinator::domain::upload::Declared;
-use upload_coordinator::domain::{Owner, Status};
+use upload_coordinator::domain::{Owner, Status, Subject};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
@@ -103,7 +103,7 @@ async fn another_owner_finds_nothing() {
     assert!(is_missing(world.app.delete_upload(&stranger, upload.id).await));
     assert!(is_missing(world.app.track(&stranger, track.id).await.map(drop)));
     assert!(is_missing(world.app.delete_track(&stranger, track.id).await));
-    let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+    let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
     assert!(is_missing(world.app.create_upload(&stranger, new).await.map(drop)));
     assert_eq!(world.get(upload.id).await, upload);
 }
@@ -195,7 +195,8 @@ async fn callers_that_hang_up_lose_no_later_write() {
     let other = world.replica().await;
     let track = world.track().await;
     for step in 0..100 {
-        let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+        let new =
+            NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
         let create = world.app.create_upload(&world.owner, new);
         // The caller is dropped at any point: while the change waits for a connection, begins,
         // writes or commits.

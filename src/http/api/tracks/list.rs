@@ -3,8 +3,9 @@
 use actix_web::web::Data;
 use utoipa::IntoParams;
 
-use crate::db::tracks::{EMPTY, TrackFilter, TrackOrder};
+use crate::db::tracks::{TrackFilter, TrackOrder};
 use crate::domain::Status;
+use crate::domain::attachment::EMPTY;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};

@@ -5,7 +5,7 @@ use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::Data;
 
 use crate::app::create_upload::NewUpload;
-use crate::domain::TrackId;
+use crate::domain::{Subject, TrackId};
 use crate::http::HttpState;
 use crate::http::api::uploads::body::PresignOptions;
 use crate::http::extract::{Caller, Id, Idempotent, OptionalJson};
@@ -33,7 +33,7 @@ pub async fn handle(
     Idempotent { key, body: OptionalJson(options) }: Idempotent<OptionalJson<PresignOptions>>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let new = NewUpload { track: Some(id), ..options.try_into()? };
+    let new = NewUpload { attach_to: Some(Subject::of_track(id)), ..options.try_into()? };
     let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
     // A repeated request gets no URL once bytes are no longer expected.
     let status = created.upload.status().name();

@@ -7,8 +7,9 @@ use utoipa::ToSchema;
 
 use crate::app::create_upload::NewUpload;
 use crate::domain::policy::FieldErrors;
+use crate::domain::subject::SubjectError;
 use crate::domain::upload::{Declared, Strategy};
-use crate::domain::{Checksum, PolicyName};
+use crate::domain::{Checksum, PolicyName, Subject};
 use crate::http::extract::json::Object;
 use crate::http::extract::text::{self, REQUIRED, record_error};
 
@@ -68,7 +69,7 @@ impl TryFrom<PresignOptions> for NewUpload {
         errors.into_result()?;
         Ok(Self {
             policy: policy.map(PolicyName::new),
-            track: None,
+            attach_to: None,
             declared: Declared { filename, content_type, size, checksum },
             // The response has one URL.
             strategy: Some(Strategy::Put),
@@ -87,9 +88,13 @@ impl TryFrom<PresignOptions> for NewUpload {
 pub struct UploadBody {
     /// The policy. The default is `tracks`.
     policy: Option<String>,
-    /// The track of the file.
+    /// The track of the file. The same as `attach_to` with `track:{track_id}`.
     #[schema(value_type = Option<uuid::Uuid>)]
     track_id: Option<String>,
+    /// The subject whose file the upload becomes once it is verified: 1 to 200 characters of
+    /// `A-Z a-z 0-9 . _ ~ : @ -`. A newer verified upload replaces the current file.
+    #[schema(example = "album:42:cover", min_length = 1, max_length = 200)]
+    attach_to: Option<String>,
     /// The name of the file, without a path.
     #[schema(required, value_type = String)]
     filename: Option<String>,
@@ -119,6 +124,7 @@ impl TryFrom<UploadBody> for NewUpload {
         let UploadBody {
             policy,
             track_id,
+            attach_to,
             filename,
             content_type,
             size,
@@ -132,7 +138,7 @@ impl TryFrom<UploadBody> for NewUpload {
         if filename.is_none() {
             errors.add("filename", REQUIRED);
         }
-        let track = track_id.and_then(|id| record_error(text::id(&id), "track_id", &mut errors));
+        let attach_to = read_subject(track_id, attach_to, &mut errors);
         let strategy = strategy
             .filter(|name| name != AUTO)
             .and_then(|name| record_error(read_strategy(&name), "strategy", &mut errors));
@@ -140,7 +146,7 @@ impl TryFrom<UploadBody> for NewUpload {
         errors.into_result()?;
         Ok(Self {
             policy: policy.map(PolicyName::new),
-            track,
+            attach_to,
             declared: Declared { filename, content_type, size, checksum },
             strategy,
             metadata: metadata.unwrap_or_default(),
@@ -148,6 +154,26 @@ impl TryFrom<UploadBody> for NewUpload {
             write_once,
         })
     }
+}
+
+/// The subject of `attach_to` or `track_id`. Both may be given if they name the same track.
+fn read_subject(
+    track_id: Option<String>,
+    attach_to: Option<String>,
+    errors: &mut FieldErrors,
+) -> Option<Subject> {
+    let track = track_id.and_then(|id| record_error(text::id(&id), "track_id", errors));
+    let of_track = track.map(Subject::of_track);
+    let subject = attach_to.and_then(|text| {
+        let subject = text.parse().map_err(|error: SubjectError| error.to_string());
+        record_error(subject, "attach_to", errors)
+    });
+    if let (Some(of_track), Some(subject)) = (&of_track, &subject)
+        && of_track != subject
+    {
+        errors.add("attach_to", format!("Must be {of_track}, or track_id must be left out"));
+    }
+    subject.or(of_track)
 }
 
 fn read_strategy(name: &str) -> Result<Strategy, String> {
@@ -198,7 +224,8 @@ mod tests {
     const UPLOAD: &str = r#"{"filename": "song.mp3", "content_type": "audio/mpeg", "size": 4194304,
         "checksum": {"algorithm": "sha256", "value": "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="},
         "strategy": "put", "metadata": {"source": "phone"}, "expires_in": 60, "write_once": true,
-        "track_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "policy": "tracks"}"#;
+        "track_id": "0190a6f2-7b3c-7def-8123-456789abcdef", "policy": "tracks",
+        "attach_to": "track:0190a6f2-7b3c-7def-8123-456789abcdef"}"#;
 
     /// The value of a body, or its error.
     fn read<T>(bytes: &[u8]) -> Result<NewUpload, String>

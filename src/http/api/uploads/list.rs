@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use utoipa::IntoParams;
 
 use crate::db::uploads::{UPLOAD_ORDER, UploadFilter};
-use crate::domain::{PolicyName, Status};
+use crate::domain::subject::SubjectError;
+use crate::domain::{PolicyName, Status, Subject};
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
@@ -22,6 +23,8 @@ struct Filters {
     status: Option<StatusName>,
     /// Uploads of this track.
     track_id: Option<uuid::Uuid>,
+    /// Uploads that are attached to this subject.
+    attach_to: Option<String>,
     /// Uploads with this policy.
     policy: Option<String>,
     /// Uploads created before this time.
@@ -49,7 +52,7 @@ fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
     let paging = query.paging(UPLOAD_ORDER, |value| text::timestamp(value).is_ok());
     let filter = UploadFilter {
         status: query.value("status", text::one_of(Status::ALL.into_iter().map(Status::name))),
-        track: query.value("track_id", text::id),
+        subject: subject(&mut query),
         policy: query.text("policy").map(PolicyName::new),
         created_before: query.value("created_before", text::timestamp),
         created_after: query.value("created_after", text::timestamp),
@@ -58,4 +61,11 @@ fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
     };
     query.finish()?;
     Ok(filter)
+}
+
+/// `attach_to`, or `track_id` as a subject. If both are given, `attach_to` counts.
+fn subject(query: &mut Query) -> Option<Subject> {
+    let track = query.value("track_id", text::id).map(Subject::of_track);
+    let read = |text: &str| text.parse().map_err(|error: SubjectError| error.to_string());
+    query.value("attach_to", read).or(track)
 }

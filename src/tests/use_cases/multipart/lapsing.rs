@@ -3,9 +3,9 @@
 use chrono::TimeDelta;
 use upload_coordinator::app::AppError;
 use upload_coordinator::app::create_upload::NewUpload;
-use upload_coordinator::domain::Status;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::transition::TransitionError;
+use upload_coordinator::domain::{Status, Subject};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, StoreError};
 
@@ -102,7 +102,7 @@ async fn a_creation_whose_store_is_down_leaves_nothing_pending() {
     let track = world.track().await;
     let down = || StoreError::Unavailable("down".into());
     world.store.fail_next(Operation::CreateMultipart, 1, down);
-    let new = NewUpload { track: Some(track.id), ..declared(SIZE) };
+    let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..declared(SIZE) };
     let failed = world.app.create_upload(&world.owner, new).await;
     assert!(matches!(failed, Err(AppError::Store(StoreError::Unavailable(_)))));
     let (track, upload) = world.app.track(&world.owner, track.id).await.unwrap();

@@ -1,0 +1,53 @@
+//! `PUT /api/attachments/{subject}`
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::domain::Status;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Json, SubjectPath, text};
+use crate::http::openapi::{BadBody, NotAttachable, NotFound};
+use crate::http::problem::ApiError;
+use crate::http::views::AttachmentView;
+
+/// The upload to attach.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"upload_id": "0190a6f2-7b3c-7def-8123-456789abcdef"}))]
+pub struct AttachBody {
+    /// The upload. It may be pending.
+    #[schema(value_type = uuid::Uuid)]
+    upload_id: String,
+}
+
+/// Attach an upload to a subject
+///
+/// For example when a form is submitted. A verified upload becomes the subject's file at once, a
+/// pending one as soon as it is verified. It takes the next number of the subject's sequence now:
+/// the verified upload with the highest number is the file. The file before it is deleted later.
+/// Repeating the request changes nothing.
+#[utoipa::path(put, path = "/api/attachments/{subject}", operation_id = "attach_upload",
+    tag = "attachments",
+    params(("subject" = String, Path, description = "The subject, for example `album:42:cover`",
+        min_length = 1, max_length = 200)),
+    request_body = AttachBody,
+    responses((status = 200, description = "Attached", body = AttachmentView),
+        (status = 202, description = "Attached once the upload is verified",
+            body = AttachmentView), BadBody, NotFound, NotAttachable))]
+pub async fn handle(
+    caller: Caller,
+    SubjectPath(subject): SubjectPath,
+    Json(body): Json<AttachBody>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = text::id(&body.upload_id).map_err(|error| ApiError::field("upload_id", error))?;
+    let (attached, status) = state.app.attach(&caller.owner, &subject, id).await?;
+    let status = match status {
+        Status::Pending => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
+    Ok(HttpResponse::build(status).json(AttachmentView::from(attached)))
+}

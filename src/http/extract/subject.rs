@@ -1,0 +1,28 @@
+//! The subject in a path.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use percent_encoding::percent_decode_str;
+
+use crate::domain::Subject;
+use crate::domain::subject::SubjectError;
+use crate::http::problem::ApiError;
+
+/// The segment `{subject}` of the path. An invalid subject is 400.
+#[derive(Debug, Clone)]
+pub struct SubjectPath(pub Subject);
+
+impl FromRequest for SubjectPath {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        // Clients may encode `:` and `@`. Text that is no UTF-8 has characters that are refused.
+        let text = request.match_info().get("subject").unwrap_or_default();
+        let text = percent_decode_str(text).decode_utf8_lossy();
+        let refuse = |error: SubjectError| ApiError::field("subject", error.to_string());
+        ready(text.parse().map(Self).map_err(refuse))
+    }
+}

@@ -1,0 +1,42 @@
+//! Attachments.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{StatusName, UploadView};
+use crate::app::attachments::AttachmentUploads;
+use crate::domain::Attachment;
+
+/// The file of a subject.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attachment)]
+pub struct AttachmentView {
+    /// The subject.
+    #[schema(example = "album:42:cover")]
+    pub subject: String,
+    /// The status of the newest upload.
+    #[schema(value_type = StatusName)]
+    pub status: Option<&'static str>,
+    /// The newest upload.
+    pub upload: Option<UploadView>,
+    /// The verified upload that is served. Null until one is verified.
+    pub current: Option<UploadView>,
+    /// When the attachment last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<AttachmentUploads> for AttachmentView {
+    fn from(of: AttachmentUploads) -> Self {
+        let AttachmentUploads { attachment, latest, current } = of;
+        let Attachment { owner: _, subject, latest_upload: _, current: _, status, updated_at } =
+            attachment;
+        Self {
+            subject: subject.to_string(),
+            status: status.map(crate::domain::Status::name),
+            upload: latest.map(Into::into),
+            current: current.map(Into::into),
+            updated_at,
+        }
+    }
+}
