@@ -3,8 +3,8 @@
 #![expect(missing_docs, reason = "columns are documented where they are created: in `migration`")]
 
 pub mod api_key;
-pub mod damage_hour;
 pub mod attachment;
+pub mod damage_hour;
 pub mod finding;
 pub mod idempotency_key;
 pub mod instance;
@@ -17,5 +17,6 @@ pub mod reconcile_shard;
 pub mod secret;
 mod timestamp;
 pub mod track;
+pub mod unattached_retention;
 pub mod upload;
 pub mod webhook_delivery;

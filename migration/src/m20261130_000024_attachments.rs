@@ -27,6 +27,13 @@ enum Attachments {
     UpdatedAt,
 }
 
+#[derive(DeriveIden)]
+enum UnattachedRetention {
+    Table,
+    Policy,
+    EnabledAt,
+}
+
 /// Rows that one statement moves.
 const BATCH: u32 = 10_000;
 
@@ -47,6 +54,15 @@ fn table(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(Attachments::Version).big_integer().not_null())
         .col(ColumnDef::new(Attachments::CreatedAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(Attachments::UpdatedAt).timestamp_with_time_zone().not_null())
+        .to_owned()
+}
+
+/// Since when each policy removes uploads that are not attached.
+fn retention() -> TableCreateStatement {
+    Table::create()
+        .table(UnattachedRetention::Table)
+        .col(ColumnDef::new(UnattachedRetention::Policy).text().not_null().primary_key())
+        .col(ColumnDef::new(UnattachedRetention::EnabledAt).timestamp_with_time_zone().not_null())
         .to_owned()
 }
 
@@ -87,6 +103,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let backend = manager.get_database_backend();
         manager.create_table(table(manager)).await?;
+        manager.create_table(retention()).await?;
         each(
             manager,
             &[
@@ -128,6 +145,9 @@ impl MigrationTrait for Migration {
                 "DROP INDEX ix_uploads_track",
                 "CREATE INDEX ix_uploads_attach_to ON uploads (owner, attach_to, created_at, id) \
                  WHERE attach_to IS NOT NULL",
+                // Verified uploads that no record claimed, by age.
+                "CREATE INDEX ix_uploads_unattached ON uploads (policy, uploaded_at, id) \
+                 WHERE attach_to IS NULL AND status = 'uploaded'",
                 "ALTER TABLE tracks DROP COLUMN next_sequence",
                 "ALTER TABLE tracks DROP COLUMN bound_sequence",
             ],
@@ -145,6 +165,7 @@ impl MigrationTrait for Migration {
                 "ALTER TABLE tracks ADD COLUMN next_sequence bigint NOT NULL DEFAULT 1",
                 "ALTER TABLE tracks ADD COLUMN bound_sequence bigint",
                 "DROP INDEX ix_uploads_attach_to",
+                "DROP INDEX ix_uploads_unattached",
                 "CREATE INDEX ix_uploads_track ON uploads (track_id, created_at, id) \
                  WHERE track_id IS NOT NULL",
             ],
@@ -173,6 +194,7 @@ impl MigrationTrait for Migration {
                 "ALTER TABLE uploads RENAME COLUMN attach_sequence TO track_sequence",
                 "ALTER TABLE uploads DROP COLUMN attach_to",
                 "DROP TABLE attachments",
+                "DROP TABLE unattached_retention",
             ],
         )
         .await

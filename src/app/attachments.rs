@@ -95,6 +95,14 @@ impl App {
         Err(AppError::Contended)
     }
 
+    /// Forgets since when policies removed unattached uploads, if they no longer do: when one
+    /// does again, all its uploads have the whole time.
+    pub async fn forget_disabled_retentions(&self) -> Result<()> {
+        let enabled = self.policies.values().filter(|policy| policy.unattached_retention.is_some());
+        let names: Vec<_> = enabled.map(|policy| &policy.name).collect();
+        Ok(self.db.attachments().stop_retention_except(&names).await?)
+    }
+
     /// Fails if the subject is of a track that the owner does not have.
     async fn check_subject(&self, owner: &Owner, subject: &Subject) -> Result<()> {
         let Some(track) = subject.track() else { return Ok(()) };

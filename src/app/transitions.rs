@@ -394,6 +394,7 @@ fn source(event: &Event) -> &'static str {
         | Event::MultipartOpened { .. }
         | Event::Attach { .. }
         | Event::Delete => "client",
+        Event::Unattached => "unattached",
         Event::Supersede => "superseded",
         Event::ObjectDeleted => "deleted",
         Event::Verify(_) | Event::KeepObject { .. } => "operator",

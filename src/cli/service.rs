@@ -42,6 +42,7 @@ impl Service {
         let markers =
             async || adapters.app.check_buckets().await.context("the markers of the buckets");
         patience.until_available("the database and the stores", markers).await?;
+        adapters.app.forget_disabled_retentions().await.context("unattached uploads")?;
         let listener = TcpListener::bind(bind)
             .with_context(|| format!("server.bind: can't listen on {bind}"))?;
         let addr = listener.local_addr().context("server.bind")?;

@@ -123,6 +123,13 @@ pub struct PolicyConfig {
     /// How long a replaced object is kept.
     #[serde(default = "defaults::retention")]
     pub replaced_retention: ConfigDuration,
+    /// How long a verified upload that is attached to nothing is kept. `None` (`"off"`): for ever.
+    #[serde(
+        default,
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::optional_duration_text"
+    )]
+    pub unattached_retention: Option<ConfigDuration>,
     /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
@@ -200,6 +207,7 @@ impl PolicyConfig {
             overwrite: defaults::overwrite(),
             rejected_retention: defaults::retention(),
             replaced_retention: defaults::retention(),
+            unattached_retention: None,
             verify_max_read: defaults::verify_max_read(),
         }
     }
@@ -224,6 +232,7 @@ impl PolicyConfig {
             overwrite: self.overwrite,
             rejected_retention: self.rejected_retention.delta(),
             replaced_retention: self.replaced_retention.delta(),
+            unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
             verify_max_read: self.verify_max_read.bytes(),
         }
     }

@@ -213,6 +213,32 @@ pub(super) fn auto_flag_text<S: Serializer>(
     }
 }
 
+/// Reads a duration, or `"off"` for `None`.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ConfigDuration>, D::Error> {
+    parsed(deserializer, "a duration such as \"48h\", or \"off\"", |text| match text {
+        "off" => Some(None),
+        _ => text.parse().ok().map(Some),
+    })
+}
+
+/// Writes a duration, or `"off"` for `None`.
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serialize_with calls"
+)]
+pub(super) fn optional_duration_text<S: Serializer>(
+    value: &Option<ConfigDuration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(duration) => serializer.collect_str(duration),
+        None => serializer.serialize_str("off"),
+    }
+}
+
 fn as_flag(text: &str) -> Option<bool> {
     match text {
         "true" | "1" | "yes" | "on" => Some(true),

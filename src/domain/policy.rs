@@ -72,6 +72,8 @@ pub struct Policy {
     pub rejected_retention: TimeDelta,
     /// How long a replaced object is kept.
     pub replaced_retention: TimeDelta,
+    /// How long a verified upload that is attached to nothing is kept; `None`: for ever.
+    pub unattached_retention: Option<TimeDelta>,
     /// The largest object, in bytes, that is read to compute a checksum that the store does not keep.
     pub verify_max_read: u64,
 }
@@ -214,6 +216,7 @@ pub(crate) mod tests {
             overwrite: Overwrite::Reject,
             rejected_retention: TimeDelta::hours(24),
             replaced_retention: TimeDelta::hours(24),
+            unattached_retention: None,
             verify_max_read: 64 << 20,
         }
     }

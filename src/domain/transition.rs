@@ -40,6 +40,8 @@ pub enum Event {
         /// The subject.
         subject: Subject,
     },
+    /// No record claimed the verified upload in time.
+    Unattached,
     /// The owner deletes the upload, its attachment or its track.
     Delete,
     /// A newer upload of the subject was verified.
@@ -156,6 +158,7 @@ pub fn step(
             multipart_opened(upload, multipart_id, replaces.as_deref())
         }
         Event::Attach { subject } => attach(upload, subject, now),
+        Event::Unattached => Ok(unattached(upload, now)),
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
@@ -333,6 +336,18 @@ fn attach(upload: Upload, subject: Subject, now: Timestamp) -> Result<Step, Tran
     // The transaction that saves it draws the number.
     let slot = Some(Slot { subject, sequence: 0 });
     Ok(changed(Upload { slot, ..upload }, state, now, effects))
+}
+
+fn unattached(upload: Upload, now: Timestamp) -> Step {
+    match upload.state.clone() {
+        State::Uploaded(verified) if upload.slot.is_none() => {
+            let state =
+                State::Removed { reason: RemoveReason::Unattached, verified: Some(verified) };
+            let deletion = Deletion { after: Some(now), done: None };
+            changed(Upload { deletion, ..upload }, state, now, vec![])
+        }
+        _ => unchanged(upload),
+    }
 }
 
 fn delete(upload: Upload, now: Timestamp) -> Step {

@@ -188,6 +188,22 @@ fn every_state_answers_every_event_as_the_design_says() {
 }
 
 #[test]
+fn only_a_verified_upload_without_a_subject_is_removed_as_unattached() {
+    for status in Status::ALL {
+        let attached = step(upload_in(status), Event::Unattached, at(100), &tracks()).unwrap();
+        assert!(!attached.changed, "{status:?}");
+        let upload = Upload { slot: None, ..upload_in(status) };
+        let step = step(upload, Event::Unattached, at(100), &tracks()).unwrap();
+        assert_eq!(step.changed, status == Status::Uploaded, "{status:?}");
+        if step.changed {
+            let State::Removed { reason, .. } = step.upload.state else { panic!("removed") };
+            assert_eq!(reason, RemoveReason::Unattached);
+            assert_eq!(step.upload.deletion, Deletion { after: Some(at(100)), done: None });
+        }
+    }
+}
+
+#[test]
 fn pending_and_verified_uploads_are_attached_to_one_subject_at_most() {
     let subject: Subject = "album:42:cover".parse().unwrap();
     let attach = |slot: Option<&Subject>, status| {
@@ -460,6 +476,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         1 => extend,
         1 => opened,
         1 => Just(Event::Delete),
+        1 => Just(Event::Unattached),
         1 => Just(Event::Attach { subject: Subject::of_track(TrackId(Uuid::nil())) }),
         1 => Just(Event::Supersede),
         1 => Just(Event::ObjectDeleted),

@@ -108,10 +108,12 @@ pub enum RemoveReason {
     Deleted,
     /// An object without a row; the row was made so that the object may be deleted.
     Orphan,
+    /// No record claimed it within its policy's `unattached_retention`.
+    Unattached,
 }
 
 impl RemoveReason {
-    const ALL: [Self; 3] = [Self::Superseded, Self::Deleted, Self::Orphan];
+    const ALL: [Self; 4] = [Self::Superseded, Self::Deleted, Self::Orphan, Self::Unattached];
 
     /// The name in the API and in the database.
     pub fn name(self) -> &'static str {
@@ -119,6 +121,7 @@ impl RemoveReason {
             Self::Superseded => "superseded",
             Self::Deleted => "deleted",
             Self::Orphan => "orphan",
+            Self::Unattached => "unattached",
         }
     }
 }

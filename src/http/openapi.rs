@@ -16,9 +16,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
-    self, admin_uploads, attachments, events, instance, orphans, problems, reconciliations, service,
-    stats,
-    tracks, uploads, webhooks,
+    self, admin_uploads, attachments, events, instance, orphans, problems, reconciliations,
+    service, stats, tracks, uploads, webhooks,
 };
 use super::middleware::access::Access;
 use super::problem::{Code, PROBLEM_JSON, Problem, Row};

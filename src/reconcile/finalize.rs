@@ -9,6 +9,7 @@ use super::multiparts::abort_abandoned;
 use super::observe::observe;
 use super::progress::At;
 use super::safety_limits::Withheld;
+use super::unattached::remove_unattached;
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::run::{CandidateKind, Mode, Stage};
@@ -28,6 +29,7 @@ pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
         end_candidates(worker, &withheld, cursor(Stage::Missing)).await?;
     }
     if shard.stage <= Stage::Delete {
+        remove_unattached(worker).await?;
         delete_due(worker, &withheld, cursor(Stage::Delete)).await?;
     }
     retry_due_aborts(worker).await?;

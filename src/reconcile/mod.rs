@@ -25,6 +25,7 @@ mod start;
 pub mod streams;
 mod summary;
 pub mod throttle;
+mod unattached;
 pub mod worker;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 
 use self::cost::{Cut, HEADS_PER_TWO_LISTS, candidates, cheapest};
 use super::ReconcileSettings;
+use super::unattached::unattached_before;
 use crate::app::{App, AppError};
 use crate::db::reconcile::scan::OpenWindow;
 use crate::domain::key::{SHARD_COUNT, Shard};
@@ -103,7 +104,7 @@ pub async fn shards_of_run(
         let open = app.db.scan().count_open(&policy.name, &window, most).await?;
         if open == 0 {
             // A run that adopts the bucket writes a lost marker.
-            let finalizes = request.adopt_bucket || is_something_due(app, policy).await?;
+            let finalizes = request.adopt_bucket || is_something_due(app, policy, request).await?;
             return Ok(if finalizes { vec![shard(None, true)] } else { Vec::new() });
         }
         if open <= ROWS_PER_SHARD {
@@ -120,10 +121,19 @@ pub async fn shards_of_run(
     Ok(all)
 }
 
-/// Whether a deletion or an abort is due.
-async fn is_something_due(app: &App, policy: &Policy) -> Result<bool, AppError> {
-    let (name, now) = (&policy.name, app.now());
-    Ok(app.db.scan().count_due(name, now, 1).await? > 0
+/// Whether a deletion, an abort or the removal of an unattached upload is due.
+async fn is_something_due(
+    app: &App,
+    policy: &Policy,
+    request: &RunRequest,
+) -> Result<bool, AppError> {
+    let (name, now, scan) = (&policy.name, app.now(), app.db.scan());
+    if let Some(before) = unattached_before(app, policy, request).await?
+        && !scan.list_unattached(name, before, None, 1).await?.is_empty()
+    {
+        return Ok(true);
+    }
+    Ok(scan.count_due(name, now, 1).await? > 0
         || !app.db.multipart_aborts().list_due(name, now, 1).await?.is_empty())
 }
 

@@ -106,7 +106,9 @@ impl Tally {
                 counters.late += u64::from(verified.late);
             }
             // Verified, and superseded by a newer upload of its track.
-            State::Removed { verified: Some(verified), .. } if !before.status().is_final() => {
+            State::Removed { verified: Some(verified), .. }
+                if matches!(before.status(), Status::Pending | Status::Expired) =>
+            {
                 counters.confirmed += 1;
                 counters.late += u64::from(verified.late);
             }

@@ -12,6 +12,7 @@ use crate::domain::{Attachment, Owner, Subject};
 
 pub(super) mod locked_subjects;
 pub(super) mod open_uploads;
+mod retention;
 mod row;
 
 use locked_subjects::LockedSubjects;

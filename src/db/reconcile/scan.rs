@@ -8,6 +8,7 @@ use sea_orm::{
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
 
+use crate::db::engine::pagination::keyset;
 use crate::db::engine::pool::Engine;
 use crate::db::engine::sqlite_json;
 use crate::db::{DbError, Result};
@@ -265,6 +266,33 @@ impl Scan<'_> {
         }
         let rows = query
             .order_by(Column::ObjectDeleteAfter, Order::Asc)
+            .order_by(Column::Id, Order::Asc)
+            .limit(limit)
+            .all(&self.0.read)
+            .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Verified uploads of a policy that are attached to nothing and were verified before a time,
+    /// the longest first, after the given one.
+    pub async fn list_unattached(
+        self,
+        policy: &PolicyName,
+        before: Timestamp,
+        after: Option<(Timestamp, UploadId)>,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let mut query = upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            // As the index has it: a parameter in its place could not use the index.
+            .filter(Expr::cust("status = 'uploaded'"))
+            .filter(Column::AttachTo.is_null())
+            .filter(Column::UploadedAt.lt(before));
+        if let Some((at, id)) = after {
+            query = query.filter(keyset(Column::UploadedAt, Column::Id, at.into(), id.0, false));
+        }
+        let rows = query
+            .order_by(Column::UploadedAt, Order::Asc)
             .order_by(Column::Id, Order::Asc)
             .limit(limit)
             .all(&self.0.read)

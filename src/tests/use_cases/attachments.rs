@@ -1,11 +1,12 @@
 //! Attachments: one file for each subject, whichever way and in whichever order uploads come.
 
+use chrono::TimeDelta;
 use futures_util::future::join_all;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::{App, AppError};
+use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::transition::TransitionError;
-use upload_coordinator::domain::upload::RemoveReason;
-use upload_coordinator::domain::upload::State;
+use upload_coordinator::domain::upload::{RemoveReason, State};
 use upload_coordinator::domain::{Owner, Status, Subject, TrackId, Upload};
 
 use crate::support::mp3;
@@ -182,4 +183,74 @@ async fn three_replicas_that_attach_at_once_leave_one_file_and_end_the_others() 
     }
     sequences.sort_unstable();
     assert!(sequences.iter().copied().eq(1..=12), "{sequences:?}");
+}
+
+/// A world that removes what is unattached for a day, from now on.
+async fn world_with_retention() -> World {
+    let world = World::with(|policy| policy.unattached_retention = Some(TimeDelta::days(1))).await;
+    world.reconcile(Mode::Incremental).await;
+    world
+}
+
+#[tokio::test]
+async fn a_verified_upload_that_no_record_claims_in_time_is_removed() {
+    let world = world_with_retention().await;
+    let (lost, claimed) = (verified(&world, 1).await, verified(&world, 2).await);
+    let pending = world.upload().await;
+    world.app.attach(&world.owner, &cover(), claimed.id).await.unwrap();
+    world.pass(TimeDelta::hours(23));
+    world.reconcile(Mode::Incremental).await;
+    assert_eq!(world.get(lost.id).await.status(), Status::Uploaded, "there is an hour left");
+
+    world.pass(TimeDelta::hours(2));
+    let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Incremental).await;
+    assert_eq!(dry.counters.deleted, 1, "what a real run would delete: {dry:?}");
+    assert_eq!(world.get(lost.id).await.status(), Status::Uploaded, "a dry run changes nothing");
+    let run = world.reconcile(Mode::Incremental).await;
+    assert_eq!((run.counters.confirmed, run.counters.deleted), (0, 1), "{run:?}");
+    let removed = world.get(lost.id).await;
+    assert!(matches!(removed.state, State::Removed { reason: RemoveReason::Unattached, .. }));
+    assert!(removed.deletion.done.is_some());
+    assert_eq!(world.get(claimed.id).await.status(), Status::Uploaded);
+    assert_ne!(world.get(pending.id).await.status(), Status::Removed);
+    assert!(world.keys().await.contains(&claimed.key.to_string()));
+    assert!(!world.keys().await.contains(&lost.key.to_string()));
+}
+
+#[tokio::test]
+async fn time_before_the_retention_was_enabled_does_not_count() {
+    let world = World::with(|policy| policy.unattached_retention = Some(TimeDelta::days(1))).await;
+    let upload = verified(&world, 1).await;
+    world.pass(TimeDelta::days(30));
+    // The first run with the retention.
+    world.reconcile(Mode::Incremental).await;
+    world.pass(TimeDelta::hours(23));
+    world.reconcile(Mode::Incremental).await;
+    assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
+    world.pass(TimeDelta::hours(2));
+    world.reconcile(Mode::Incremental).await;
+    assert_eq!(world.get(upload.id).await.status(), Status::Removed);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_attached_while_a_run_removes_it_is_one_or_the_other() {
+    let world = world_with_retention().await;
+    let mut uploads = Vec::new();
+    for seed in 0..40 {
+        uploads.push(verified(&world, seed).await);
+    }
+    world.pass(TimeDelta::hours(25));
+    let replica = world.replica().await;
+    let attached = join_all(uploads.iter().enumerate().map(|(n, upload)| {
+        let subject: Subject = format!("album:{n}").parse().unwrap();
+        let (replica, owner) = (&replica, &world.owner);
+        async move { replica.attach(owner, &subject, upload.id).await.is_ok() }
+    }));
+    let (attached, _) = tokio::join!(attached, world.reconcile(Mode::Incremental));
+    world.reconcile(Mode::Incremental).await;
+    for (upload, attached) in uploads.iter().zip(attached) {
+        let status = world.get(upload.id).await.status();
+        assert_eq!(status == Status::Uploaded, attached, "{status:?}");
+        assert_eq!(world.keys().await.contains(&upload.key.to_string()), attached);
+    }
 }

@@ -24,7 +24,12 @@ use crate::support::world::World;
 async fn filed(world: &World, declared: Declared, strategy: Strategy) -> (Track, Upload) {
     let track = world.track().await;
     let strategy = Some(strategy);
-    let new = NewUpload { track: Some(track.id), declared, strategy, ..NewUpload::default() };
+    let new = NewUpload {
+        attach_to: Some(Subject::of_track(track.id)),
+        declared,
+        strategy,
+        ..NewUpload::default()
+    };
     let upload = world.create(new).await;
     world.put(&upload, mp3(900, 1)).await;
     let upload = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
@@ -70,7 +75,7 @@ async fn a_slow_put_that_ends_after_the_deadline_is_not_served() {
     let on = server.with_own_bucket().await.unwrap();
     let world = World::build_on(Some(on.store.clone()), |_| {}, |_| Arc::new(SystemIds)).await;
     let track = world.track().await;
-    let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+    let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
     let created = world.app.create_upload(&world.owner, new).await.unwrap();
     let Created { upload, request: Some(request) } = created else { panic!() };
     // The first half of a page arrives while the URL is valid.

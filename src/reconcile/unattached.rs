@@ -1,0 +1,54 @@
+//! Removal of verified uploads that no record claimed within the policy's `unattached_retention`.
+//!
+//! Only the row changes here: its object is deleted like that of any other final row, within the
+//! run's budget. An upload that is attached at the same time keeps its row: the change is guarded
+//! by the row's version, and is decided again on the attached row.
+
+use super::worker::{BATCH, WorkError, Worker};
+use crate::app::{App, AppError};
+use crate::domain::run::{Mode, RunRequest, Stage};
+use crate::domain::transition::Event;
+use crate::domain::{Policy, Timestamp, Upload, UploadId};
+
+/// Uploads of the policy that were verified before this time are removed if they are attached to
+/// nothing; `None` if none are. The first incremental run starts the time of the retention.
+pub(super) async fn unattached_before(
+    app: &App,
+    policy: &Policy,
+    request: &RunRequest,
+) -> Result<Option<Timestamp>, AppError> {
+    let Some(retention) = policy.unattached_retention else { return Ok(None) };
+    if request.mode != Mode::Incremental {
+        return Ok(None);
+    }
+    let (attachments, now) = (app.db.attachments(), app.now());
+    let enabled = if request.dry_run {
+        attachments.retention_start(&policy.name).await?
+    } else {
+        Some(attachments.start_retention(&policy.name, now).await?)
+    };
+    let before = now - retention;
+    // Time before the retention was enabled does not count.
+    Ok(enabled.filter(|enabled| *enabled <= before).map(|_| before))
+}
+
+/// Removes what is unattached for too long, in batches.
+pub(super) async fn remove_unattached(worker: &Worker<'_>) -> Result<(), WorkError> {
+    let (app, policy) = (worker.target.app, worker.target.policy);
+    let request = &worker.progress.run.request;
+    let Some(before) = unattached_before(app, policy, request).await? else { return Ok(()) };
+    let mut after: Option<(Timestamp, UploadId)> = None;
+    loop {
+        let page = app.db.scan().list_unattached(&policy.name, before, after, BATCH as u64).await;
+        let uploads = page.map_err(AppError::from)?;
+        let Some(last) = uploads.last() else { return Ok(()) };
+        after = last.state.verified().map(|verified| (verified.at, last.id));
+        let event = |upload: Upload| (upload, Event::Unattached);
+        let events = uploads.into_iter().map(event).collect();
+        // From the beginning after a crash: what is removed is not listed again.
+        worker.progress.save(events, (Stage::Delete, None)).await?;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
