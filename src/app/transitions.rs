@@ -354,10 +354,7 @@ fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> 
 /// Whether a verified object was written again with the same size, and no checksum tells whether
 /// its bytes are the same.
 pub(crate) fn unverified_change(before: &Upload, after: &Upload) -> bool {
-    let now = match &after.state {
-        State::Uploaded(now) => now,
-        _ => return false,
-    };
+    let State::Uploaded(now) = &after.state else { return false };
     let before = before.state.ever_verified();
     before.is_some_and(|before| before.facts.same_bytes(&now.facts).is_none())
 }

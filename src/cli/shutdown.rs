@@ -81,7 +81,7 @@ impl Shutdown {
     /// Exits without waiting for anything. What was under way is repeated or expires, as after a
     /// crash.
     fn exit(&self, why: &str) -> ! {
-        let running = Vec::from_iter(self.running().iter().copied()).join(", ");
+        let running = self.running().iter().copied().collect::<Vec<_>>().join(", ");
         let running = if running.is_empty() { "the end of the process" } else { &running };
         // Past the log, whose writer may hang as well.
         eprintln!("error: {why}; still running: {running}");

@@ -224,11 +224,7 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
 }
 
 /// Writes a duration, or `"off"` for `None`.
-#[expect(
-    clippy::ref_option,
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serialize_with calls"
-)]
+#[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
 pub(super) fn optional_duration_text<S: Serializer>(
     value: &Option<ConfigDuration>,
     serializer: S,

@@ -133,7 +133,9 @@ mod tests {
                 return;
             }
             let of = async |table: &str| {
-                let sql = format!("SELECT reltuples::int8 AS rows FROM pg_class WHERE relname = '{table}'");
+                let sql = format!(
+                    "SELECT reltuples::int8 AS rows FROM pg_class WHERE relname = '{table}'"
+                );
                 let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
                 let row = db.engine.read.query_one_raw(statement).await.unwrap().unwrap();
                 row.try_get::<i64>("", "rows").unwrap()

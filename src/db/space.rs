@@ -31,8 +31,10 @@ impl Space {
         }
         let txn = engine.begin().await?;
         // Random, because PostgreSQL compresses what repeats.
-        let value =
-            (0..PROBE_LEN / 16).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+        let mut value = String::with_capacity(PROBE_LEN);
+        while value.len() < PROBE_LEN {
+            value.push(char::from(rand::random_range(b'!'..=b'~')));
+        }
         let row = secret::ActiveModel { name: Set(PROBE.to_owned()), value: Set(value) };
         secret::Entity::insert(row).exec_without_returning(&txn).await?;
         secret::Entity::delete_by_id(PROBE).exec(&txn).await?;

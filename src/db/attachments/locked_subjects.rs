@@ -13,7 +13,7 @@ use entity::track;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{ExprTrait as _, OnConflict};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait, Condition, DatabaseTransaction, EntityTrait,
+    ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, EntityTrait,
     IntoActiveModel as _, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
@@ -220,7 +220,7 @@ async fn insert(txn: &DatabaseTransaction, wanted: &Wanted<'_>) -> Result<()> {
         };
         Some(row.into_active_model())
     });
-    attachment::Entity::insert_many(rows.map(|row| row.reset_all()))
+    attachment::Entity::insert_many(rows.map(ActiveModelTrait::reset_all))
         .on_conflict(OnConflict::columns([Column::Owner, Column::Subject]).do_nothing().to_owned())
         .exec_without_returning(txn)
         .await?;

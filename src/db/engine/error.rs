@@ -51,7 +51,6 @@ impl DbError {
     /// Whether the same call may succeed later without a change by an operator.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Busy | Self::Full(_) => true,
             // A server that refuses this user, password or database does so again. A connection
             // that failed in any other way may succeed later.
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(error))) => match &**error {
@@ -59,7 +58,7 @@ impl DbError {
                 Sqlx::Database(_) => is_passing(error),
                 _ => true,
             },
-            Self::Unavailable(_) => true,
+            Self::Busy | Self::Full(_) | Self::Unavailable(_) => true,
             _ => false,
         }
     }
@@ -67,7 +66,7 @@ impl DbError {
 
 /// Whether there is no space left: `SQLITE_FULL`, or PostgreSQL's `disk_full`.
 fn is_full(error: &Sqlx) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sea_orm::sqlx::error::DatabaseError::code);
     code.is_some_and(|code| matches!(&*code, "13" | "53100"))
 }
 

@@ -163,6 +163,10 @@ impl Seen {
     }
 }
 
+fn to_slot((subject, sequence): (String, i64)) -> Slot {
+    Slot { subject: Subject::stored(subject), sequence }
+}
+
 impl TryFrom<upload::Model> for Upload {
     type Error = DbError;
 
@@ -237,14 +241,11 @@ impl TryFrom<upload::Model> for Upload {
                 State::Removed { reason, verified }
             }
         };
-        let slot = attach_to
-            .zip(attach_sequence)
-            .map(|(subject, sequence)| Slot { subject: Subject::stored(subject), sequence });
         Ok(Self {
             id: UploadId(id),
             owner: Owner::named(owner),
             policy: PolicyName::new(policy),
-            slot,
+            slot: attach_to.zip(attach_sequence).map(to_slot),
             key: ObjectKey::stored(key),
             declared: Declared {
                 filename,

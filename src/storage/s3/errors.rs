@@ -122,7 +122,8 @@ fn seen(status: u16, response: &Response) -> String {
         text.push_str(region);
     }
     if let Some(offset) = response.clock_offset.filter(|offset| offset.abs() >= MAX_CLOCK_SKEW) {
-        text.push_str(&format!(", the store's clock is {} s from ours", offset.num_seconds()));
+        let seconds = offset.num_seconds().to_string();
+        text.extend([", the store's clock is ", &seconds, " s from ours"]);
     }
     text
 }

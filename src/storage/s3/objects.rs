@@ -231,10 +231,8 @@ impl ObjectStore for S3 {
     }
 
     async fn check_bucket(&self) -> Result<()> {
-        let error = match self.client.head_bucket().bucket(&self.bucket).send().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let head = self.client.head_bucket().bucket(&self.bucket).send().await;
+        let Err(error) = head else { return Ok(()) };
         match status(&error) {
             Some(404) => Err(StoreError::NoSuchBucket),
             // A HEAD has no body, so no code: a second request finds out the cause.

@@ -12,7 +12,7 @@ use upload_coordinator::app::direct_upload::SentFile;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::upload::{Declared, State, Strategy};
-use upload_coordinator::domain::{RejectReason, Status, Track, Upload};
+use upload_coordinator::domain::{RejectReason, Status, Subject, Track, Upload};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::signer::SignedRequest;
 
