@@ -164,7 +164,7 @@ impl World {
             objects: self.objects.clone(),
             clock: self.clock.clone(),
             owner: self.owner.clone(),
-            database,
+            database: Arc::new(database),
         }
     }
 
