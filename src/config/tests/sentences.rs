@@ -14,7 +14,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
         "[events]\ntoken = \"short\"",

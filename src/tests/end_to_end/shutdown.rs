@@ -64,8 +64,8 @@ async fn a_database_that_does_not_respond_does_not_delay_the_end_beyond_the_dead
     live.signal().await;
     assert_eq!(live.ended(DEADLINE).await, Some(1));
     let log = live.log_text();
-    let line = log.lines().find(|line| line.starts_with("error: the shutdown took longer"));
-    assert!(line.is_some_and(|line| line.contains("still running: ")), "{log}");
+    let error = log.lines().find(|line| line.starts_with("error: the shutdown took longer"));
+    assert!(error.is_some_and(|error| error.contains("still running: ")), "{log}");
     assert!(began.elapsed() >= Duration::from_secs(2), "{log}");
 }
 

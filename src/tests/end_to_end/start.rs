@@ -13,8 +13,8 @@ use crate::support::wait::wait_for;
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 async fn waits_for(live: &Live, what: &str) {
-    let line = format!("waiting_for=\"{what}\"");
-    wait_for(&line, async || live.log_text().contains(&line).then_some(())).await;
+    let expected = format!("waiting_for=\"{what}\"");
+    wait_for(&expected, async || live.log_text().contains(&expected).then_some(())).await;
 }
 
 /// A store behind a proxy.

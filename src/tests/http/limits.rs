@@ -271,11 +271,11 @@ async fn a_trickled_file_is_408_and_frees_its_permit() {
     for kind in ["audio/mpeg", "multipart/form-data; boundary=x"] {
         let socket = TcpStream::connect(server.address).await.unwrap();
         let (mut responses, mut requests) = socket.into_split();
-        let head = format!(
+        let start = format!(
             "PUT /api/tracks/{track}/upload/a.mp3 HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n\
              content-length: 1000000\r\n\r\n--x\r\n"
         );
-        requests.write_all(head.as_bytes()).await.unwrap();
+        requests.write_all(start.as_bytes()).await.unwrap();
         // Never a pause that is too long, and never enough bytes.
         let trickle = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(50));

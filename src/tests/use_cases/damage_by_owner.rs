@@ -9,7 +9,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::event::ObjectEvent;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::State;
-use upload_coordinator::domain::{Owner, RejectReason, Status, Upload};
+use upload_coordinator::domain::{Owner, RejectReason, Status, Subject, Upload};
 use upload_coordinator::reconcile::DamageLimit;
 use upload_coordinator::storage::ObjectStore as _;
 
@@ -204,7 +204,7 @@ async fn the_next_hour_has_a_limit_of_its_own() {
 async fn a_withheld_file_is_not_downloaded() {
     let world = limited(0).await;
     let track = world.track().await;
-    let new = NewUpload { track: Some(track.id), ..NewUpload::default() };
+    let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
     let upload = world.create(new).await;
     world.put(&upload, mp3(900, 1)).await;
     world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
@@ -256,7 +256,7 @@ async fn bytes_that_cannot_be_compared_are_flagged_and_not_rejected() {
     let run = strict.reconcile(Mode::Audit).await;
     for run in [&dry, &run] {
         assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 0));
-        assert_eq!(strict.told(run).await, [flagged.clone()]);
+        assert_eq!(strict.told(run).await, std::slice::from_ref(&flagged));
     }
     let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
     assert_eq!(row.status(), Status::Uploaded);

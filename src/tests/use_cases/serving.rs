@@ -12,7 +12,7 @@ use upload_coordinator::app::direct_upload::SentFile;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::run::Mode;
 use upload_coordinator::domain::upload::{Declared, State, Strategy};
-use upload_coordinator::domain::{RejectReason, Status, Subject, Track, Upload};
+use upload_coordinator::domain::{RejectReason, Status, Track, Upload};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::storage::signer::SignedRequest;
 
@@ -25,7 +25,7 @@ async fn filed(world: &World, declared: Declared, strategy: Strategy) -> (Track,
     let track = world.track().await;
     let strategy = Some(strategy);
     let new = NewUpload {
-        attach_to: Some(Subject::of_track(track.id)),
+        attach_to: Some(upload_coordinator::domain::Subject::of_track(track.id)),
         declared,
         strategy,
         ..NewUpload::default()
@@ -75,7 +75,10 @@ async fn a_slow_put_that_ends_after_the_deadline_is_not_served() {
     let on = server.with_own_bucket().await.unwrap();
     let world = World::build_on(Some(on.store.clone()), |_| {}, |_| Arc::new(SystemIds)).await;
     let track = world.track().await;
-    let new = NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
+    let new = NewUpload {
+        attach_to: Some(upload_coordinator::domain::Subject::of_track(track.id)),
+        ..NewUpload::default()
+    };
     let created = world.app.create_upload(&world.owner, new).await.unwrap();
     let Created { upload, request: Some(request) } = created else { panic!() };
     // The first half of a page arrives while the URL is valid.

@@ -7,7 +7,7 @@ use upload_coordinator::app::verify::Reverified;
 use upload_coordinator::domain::run::{Mode, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::transition::TransitionError;
 use upload_coordinator::domain::upload::{Declared, Deletion};
-use upload_coordinator::domain::{RejectReason, Status, Track, Upload};
+use upload_coordinator::domain::{RejectReason, Status, Subject, Track, Upload};
 use upload_coordinator::storage::ObjectStore as _;
 use upload_coordinator::storage::memory::Operation;
 
@@ -17,8 +17,13 @@ use crate::support::{PNG, mp3};
 /// A verified upload of a track.
 async fn uploaded(world: &World, track: &Track) -> Upload {
     let declared = Declared { size: Some(900), ..Declared::default() };
-    let upload =
-        world.create(NewUpload { track: Some(track.id), declared, ..NewUpload::default() }).await;
+    let upload = world
+        .create(NewUpload {
+            attach_to: Some(Subject::of_track(track.id)),
+            declared,
+            ..NewUpload::default()
+        })
+        .await;
     world.put(&upload, mp3(900, 1)).await;
     world.app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
@@ -96,7 +101,7 @@ async fn a_newer_file_of_the_track_stays() {
     let verified = world.app.verify_upload(older.id, true).await.unwrap();
     assert_eq!(verified.status(), Status::Removed, "superseded");
     let (track, _) = world.app.track(&world.owner, track.id).await.unwrap();
-    assert_eq!(track.bound.unwrap().upload, newer.id);
+    assert_eq!(track.current_upload, Some(newer.id));
 }
 
 #[tokio::test]
