@@ -161,7 +161,6 @@ async fn bad_declarations_are_refused_by_field() {
         (json!({"filename": "a.mp3", "size": five_gib + 1, "strategy": "post"}), "size"),
         (json!({"filename": "a.mp3", "size": 11 << 30}), "size"),
         (json!({"filename": "a.mp3", "size": 1, "strategy": "fax"}), "strategy"),
-        (json!({"filename": "a.mp3", "size": 1, "strategy": "direct"}), "strategy"),
         (json!({"filename": "a.mp3", "strategy": "post", "write_once": true}), "write_once"),
         (
             json!({"filename": "a.mp3", "checksum": {"algorithm": "sha256", "value": "AAAA"}}),

@@ -76,7 +76,7 @@ async fn every_invalid_field_of_an_upload_is_named() {
         ("expires_in", json!("60")),
         ("write_once", json!("yes")),
         ("strategy", json!("carrier-pigeon")),
-        ("strategy", json!("direct")),
+        ("strategy", json!("tus")),
         ("policy", json!("no\0such")),
         ("track_id", json!("5")),
         ("metadata", json!({"a": "b\0"})),
