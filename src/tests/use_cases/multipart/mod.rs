@@ -129,7 +129,6 @@ async fn sizes_and_checksums_that_can_not_be_in_parts_are_refused_by_field() {
         (multipart(Some((5 << 40) + 1), None), "size"),
         (multipart(Some((64 << 20) + 1), sum.clone()), "checksum"),
         (put((5 << 30) + 1), "size"),
-        (NewUpload { strategy: Some(Strategy::Direct), ..NewUpload::default() }, "strategy"),
     ] {
         let refused = world.app.create_upload(&world.owner, new.clone()).await;
         let Err(AppError::Invalid(errors)) = refused else { panic!("{new:?}: {refused:?}") };
