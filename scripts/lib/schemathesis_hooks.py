@@ -17,6 +17,9 @@ RULES = {
     "policy": r"There is no policy `",
     "id": r"The upload's strategy is \w+, not multipart|A direct upload has no URL",
     "part_numbers": r"-?\d+ (is not a part|occurs more than once)|Must be from 1 to \d+ numbers",
+    # Subjects of tracks are for tracks that exist.
+    "attach_to": r"`track:` must be followed|Must be track:",
+    "subject": r"`track:` must be followed",
     # What the policy and the store take.
     "file": r"File|The form has",
     "size": r"File is (empty|larger)|A single PUT takes|A form upload takes|An upload in parts"

@@ -14,7 +14,7 @@ use crate::http::problem::ApiError;
 #[utoipa::path(delete, path = "/api/attachments/{subject}", operation_id = "delete_attachment",
     tag = "attachments",
     params(("subject" = String, Path, description = "The subject", min_length = 1,
-        max_length = 200)),
+        max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
     responses((status = 204, description = "The subject has no file"), BadSubject, NotFound))]
 pub async fn handle(
     caller: Caller,

@@ -17,7 +17,7 @@ use crate::http::views::FileUrlView;
 #[utoipa::path(get, path = "/api/attachments/{subject}/file",
     operation_id = "get_attachment_file", tag = "attachments",
     params(("subject" = String, Path, description = "The subject", min_length = 1,
-            max_length = 200),
+            max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$"),
         ("redirect" = Option<bool>, Query, description = "`false` returns the URL instead")),
     responses(
         (status = 200, description = "The URL, with `redirect=false`", body = FileUrlView,

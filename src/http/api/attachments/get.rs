@@ -12,7 +12,7 @@ use crate::http::views::AttachmentView;
 #[utoipa::path(get, path = "/api/attachments/{subject}", operation_id = "get_attachment",
     tag = "attachments",
     params(("subject" = String, Path, description = "The subject", min_length = 1,
-        max_length = 200)),
+        max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
     responses((status = 200, description = "The attachment", body = AttachmentView), BadSubject,
         NotFound))]
 pub async fn handle(

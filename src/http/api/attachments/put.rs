@@ -32,7 +32,7 @@ pub struct AttachBody {
 #[utoipa::path(put, path = "/api/attachments/{subject}", operation_id = "attach_upload",
     tag = "attachments",
     params(("subject" = String, Path, description = "The subject, for example `album:42:cover`",
-        min_length = 1, max_length = 200)),
+        min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
     request_body = AttachBody,
     responses((status = 200, description = "Attached", body = AttachmentView),
         (status = 202, description = "Attached once the upload is verified",

@@ -93,7 +93,12 @@ pub struct UploadBody {
     track_id: Option<String>,
     /// The subject whose file the upload becomes once it is verified: 1 to 200 characters of
     /// `A-Z a-z 0-9 . _ ~ : @ -`. A newer verified upload replaces the current file.
-    #[schema(example = "album:42:cover", min_length = 1, max_length = 200)]
+    #[schema(
+        example = "album:42:cover",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[A-Za-z0-9._~:@-]+$"
+    )]
     attach_to: Option<String>,
     /// The name of the file, without a path.
     #[schema(required, value_type = String)]

@@ -24,6 +24,7 @@ struct Filters {
     /// Uploads of this track.
     track_id: Option<uuid::Uuid>,
     /// Uploads that are attached to this subject.
+    #[param(min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")]
     attach_to: Option<String>,
     /// Uploads with this policy.
     policy: Option<String>,
