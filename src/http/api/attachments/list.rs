@@ -17,7 +17,7 @@ use crate::http::views::{AttachmentView, PageView};
 #[expect(dead_code, reason = "documents the parameters")]
 struct Filters {
     /// Attachments whose subject begins with this text.
-    #[param(example = "album:42:", pattern = "^[A-Za-z0-9._~:@-]+$")]
+    #[param(example = "album:42:", pattern = "^[A-Za-z0-9._~:@-]*$")]
     prefix: Option<String>,
 }
 
