@@ -69,7 +69,7 @@ async fn rows(
 ) -> Result<Vec<QueryResult>, DbErr> {
     match db.query_all(select).await {
         Ok(rows) => Ok(rows),
-        // Only a failed statement costs a second one that finds out why.
+        // After a failure, a second statement checks whether the table exists.
         Err(error) if has_table(db, table).await? => Err(error),
         Err(_) => Ok(Vec::new()),
     }

@@ -40,9 +40,9 @@ pub async fn drop_index(db: &impl ConnectionTrait, name: &str) -> Result<(), DbE
     db.execute_unprepared(&format!("DROP INDEX {how}IF EXISTS {name}")).await.map(drop)
 }
 
-/// Limits the time that the statements of this transaction wait for a lock. Whoever uses the table
-/// waits behind a statement that waits for an exclusive lock. If it runs out, the migration fails
-/// without a change and can be repeated.
+/// Limits how long the statements of this transaction wait for a lock. While a statement waits for an
+/// exclusive lock, all other statements on the table wait behind it. After the limit, the migration
+/// fails without a change and can be repeated.
 ///
 /// # Errors
 /// If the database fails.

@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// Signs the verified object, and not one that has replaced it.
+    /// Signs a GET of the verified object. If another object has replaced it, nothing is signed.
     async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
         let upload = self.check_not_changed(upload).await?;
         if upload.status() != Status::Uploaded {

@@ -19,7 +19,7 @@ const MARGIN: TimeDelta = TimeDelta::minutes(5);
 /// How many uploads of a run are read at a time.
 const PAGE: u64 = 100;
 
-/// How many of them are verified at once.
+/// The number of uploads that are verified at the same time.
 const CONCURRENCY: usize = 8;
 
 /// What became of the uploads that a run rejected.

@@ -61,7 +61,7 @@ mod tests {
             if db.engine.is_postgres() {
                 return;
             }
-            // As small as it is now, without free pages. This connection is the only one that writes.
+            // The file has no free pages and cannot grow. Only this connection writes.
             let write = &db.engine.write;
             write.execute_unprepared("VACUUM").await.unwrap();
             write.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();

@@ -1,7 +1,7 @@
 //! Reads one marker, compares it with what the database remembers, and maintains it.
 //!
-//! - The next lap is committed before it is written, so the marker's lap is always one that the
-//!   database knows. A process that finds a committed lap unwritten writes the same lap: a write
+//! - The next lap is committed before it is written, so the database always knows the marker's
+//!   lap. A process that finds a committed lap unwritten writes the same lap: a write
 //!   that was lost, or that two processes do, has no effect of its own.
 //! - The marker is read before the database. If they differ, both are read again, and only an
 //!   unchanged marker counts: another process may have replaced the lap in between.
@@ -231,8 +231,8 @@ impl MarkerCheck<'_> {
         })
     }
 
-    /// Replaces the marker's lap by the one that is committed as the next, or by a new one.
-    /// Returns whether this process did. If the store fails, a later check does it.
+    /// Replaces the marker's lap by the committed next lap, or by a new lap if there is none.
+    /// Returns whether this process replaced it. If the store fails, a later check does it.
     async fn replace(
         &self,
         marker: &Marker,
@@ -287,7 +287,7 @@ impl MarkerCheck<'_> {
     }
 }
 
-/// Whoever was first, the marker is read again.
+/// Ignores a lost race: the caller reads the marker again.
 fn accept_race(written: Result<()>) -> Result<()> {
     match written {
         Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(()),

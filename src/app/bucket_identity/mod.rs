@@ -1,4 +1,4 @@
-//! Whether a policy's bucket is the one that this database belongs to.
+//! Whether a policy's bucket belongs to this database.
 //!
 //! An empty, restored or wrong bucket, a wrong, copied or older database, or two environments on
 //! one prefix all look like mass loss or mass orphans. The marker object below each prefix

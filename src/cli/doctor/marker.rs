@@ -1,4 +1,4 @@
-//! Checks whether each bucket is the one that the database belongs to. Nothing is written.
+//! Checks whether each bucket belongs to the database. Writes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -170,9 +170,9 @@ pub(super) async fn copy_attachments(
     ensure_all(&changes, update_each(txn, (Column::Id, Column::Version), &changes).await?)
 }
 
-/// Inserts a row and returns it. All rows of the statement are read, not only the first: on `SQLite`
-/// a statement outside of a transaction commits after its last row, and whoever reads one row misses
-/// the error of the commit (a full disk).
+/// Inserts a row and returns it. Reads all rows of the statement, not only the first: on `SQLite` a
+/// statement outside of a transaction commits after its last row. A caller that reads one row misses
+/// an error of the commit, such as a full disk.
 async fn insert(
     connection: &impl ConnectionTrait,
     row: track::ActiveModel,

@@ -1,12 +1,10 @@
 //! `GET /api/attachments/{subject}/file`
 
-use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::HttpResponse;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
 
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Query, SubjectPath, text};
-use crate::http::middleware::accept::Produces;
+use crate::http::extract::{Caller, Download, SubjectPath};
 use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
@@ -29,21 +27,8 @@ use crate::http::views::FileUrlView;
 pub async fn handle(
     caller: Caller,
     SubjectPath(subject): SubjectPath,
-    mut query: Query,
+    download: Download,
     state: Data<HttpState>,
-    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let redirect = query.value("redirect", text::flag).unwrap_or(true);
-    query.finish()?;
-    if !redirect {
-        Produces::Json.check(request.headers())?;
-    }
-    let signed = state.app.attachment_file(&caller.owner, &subject).await?;
-    if redirect {
-        let mut response = HttpResponse::TemporaryRedirect();
-        response.insert_header((CACHE_CONTROL, "no-store"));
-        return Ok(response.insert_header((LOCATION, signed.url)).finish());
-    }
-    let mut response = HttpResponse::Ok();
-    Ok(response.insert_header((CACHE_CONTROL, "no-store")).json(FileUrlView::from(signed)))
+    Ok(download.response(state.app.attachment_file(&caller.owner, &subject).await?))
 }
