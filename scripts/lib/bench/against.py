@@ -47,7 +47,7 @@ def in_turns(rounds, work) -> list:
 def requests_of(machine, database, subject, programs):
     services, work = [], {}
     for who, program in programs.items():
-        env = machine.settings(machine.database(database), machine.s3())
+        env = machine.settings_of_new(database, machine.s3())
         process, address, _ = machine.serve(env, program)
         services.append(process)
         url, script = requests.LOADS[subject](address)

@@ -48,7 +48,7 @@ def run(machine, _database):
         "POLICIES__TRACKS__MULTIPART_THRESHOLD": "4GiB",
     }
     store = machine.server("minio")
-    env = machine.settings(machine.database("sqlite"), store, **more)
+    env = machine.settings_of_new("sqlite", store, **more)
     process, address, _ = machine.serve(env)
 
     def direct(path):

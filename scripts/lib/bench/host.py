@@ -231,6 +231,12 @@ class Host:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
         return kept | {PREFIX + key: value for key, value in ours.items()}
 
+    def settings_of_new(self, database: str, store: dict, **more) -> dict:
+        """The environment of a `serve` with a fresh database and a prefix of its own: the
+        bucket's marker says which database a prefix belongs to."""
+        url = self.database(database)
+        return self.settings(url, store, POLICIES__TRACKS__PREFIX=f"bench-{self.databases}/", **more)
+
     def serve(self, env: dict, program=None) -> tuple:
         """A service that is ready, its address, and how long that took."""
         command = [program or self.programs["upload-coordinator"], "serve", "--migrate"]

@@ -11,7 +11,7 @@ CREATE_TARGET = {"sqlite": 35, "postgres": 25}
 
 
 def service(machine, database):
-    env = machine.settings(machine.database(database), machine.s3())
+    env = machine.settings_of_new(database, machine.s3())
     process, address, _ = machine.serve(env)
     return process, address
 

@@ -6,7 +6,7 @@ from . import host
 
 
 def run(machine, _database):
-    env = machine.settings(machine.database("sqlite"), machine.s3())
+    env = machine.settings_of_new("sqlite", machine.s3())
     machine.serve(env)[0].stop()  # migrates
     took = []
     for _ in range(5):
