@@ -1,7 +1,7 @@
 //! The metrics that there are, and the recorder that `GET /metrics` reads.
 //!
-//! To add one: a name and a line in [`ALL`], a row in the README's table, and the call that
-//! records it. Labels are bounded: names from the configuration and from code, route
+//! To add one: a name and a line in [`ALL`], `scripts/check-docs --write` for the reference page,
+//! and the call that records it. Labels are bounded: names from the configuration and from code, route
 //! templates, statuses; never ids, keys, owners or paths as they were sent.
 //!
 //! The `metrics` crate has one recorder a process, and so has this: without one (commands
@@ -243,11 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_every_metric_and_no_other() {
-        let readme = include_str!("../../README.md");
-        let section = readme.split("\n## Metrics\n").nth(1).unwrap();
-        let section = section.split("\n## ").next().unwrap_or_default();
-        let named: BTreeSet<&str> = section
+    fn the_reference_page_lists_every_metric_and_no_other() {
+        let page = include_str!("../../docs/reference/metrics.md");
+        let named: BTreeSet<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("| `"))
             .filter_map(|line| line.split('`').next())
@@ -255,7 +253,7 @@ mod tests {
         let all: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(named, all);
         for Metric { name, labels, .. } in ALL {
-            let row = section.lines().find(|line| line.starts_with(&format!("| `{name}`")));
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}`")));
             let row = row.unwrap_or_default();
             assert!(labels.iter().all(|label| row.contains(label)), "{name}: {labels:?} in {row}");
         }
