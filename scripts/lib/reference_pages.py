@@ -78,7 +78,7 @@ def problems(root):
         raise ValueError(f"src/http/problem/code.rs: {len(found)} rows are readable of {count}")
     rows = []
     for name, status, title, _, _, meaning in found:
-        rows.append((f"`{name}`", str(STATUS[status]), f"**{title}.** {meaning}".replace('\\"', '"')))
+        rows.append((f"`{name}`", str(STATUS[status]), escaped(f"{title}. {meaning}").replace('\\"', '"')))
     return table(("problem", "status", "meaning and fix"), rows)
 
 
@@ -104,6 +104,18 @@ def metrics(root):
         for _, kind, name, labels, help in found
     ]
     return table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def faults(root):
+    """The sentences of src/storage/fault.rs."""
+    code = (root / "src/storage/fault.rs").read_text()
+    count = int(re.search(r"ALL: \[Self; (\d+)\]", code)[1])
+    body = code.split("const fn sentence")[1].split("    /// ")[0]
+    found = re.findall(r'Self::\w+ =>\s*\{?\s*"((?:[^"\\]|\\.)*)"', body, re.DOTALL)
+    if len(found) != count:
+        raise ValueError(f"src/storage/fault.rs: {len(found)} sentences are readable of {count}")
+    rows = [re.sub(r"\\\n\s*", "", text).split(": ", 1) for text in found]
+    return table(("what is wrong", "what to do"), [(escaped(saw), escaped(mend)) for saw, mend in rows])
 
 
 def routes(root):
@@ -155,6 +167,7 @@ TABLES = {
     "problems": ("docs/reference/problems.md", problems),
     "metrics": ("docs/reference/metrics.md", metrics),
     "routes": ("docs/reference/api.md", routes),
+    "faults": ("docs/operations/troubleshooting.md", faults),
 }
 COMMANDS_PAGE = "docs/reference/cli.md"
 
@@ -168,15 +181,26 @@ def replaced(page, name, content):
     return BLOCK.sub(lambda match: match[1] + content + match[3] if match[2] == name else match[0], text)
 
 
+def alerts_without_a_section(root):
+    """A sentence for each alert that the runbook lacks, and for each section without an alert."""
+    page = root / "docs/operations/runbook.md"
+    alerts = set(re.findall(r"alert: (\w+)", (root / "config/alerts.yml").read_text()))
+    sections = set(re.findall(r"^## (\w+)$", page.read_text(), re.MULTILINE)) if page.exists() else set()
+    found = [f"docs/operations/runbook.md:1: has no section {name}" for name in sorted(alerts - sections)]
+    return found + [f"docs/operations/runbook.md:1: config/alerts.yml has no {name}" for name in sorted(sections - alerts)]
+
+
 def stale(root, write, binary=None):
     """A sentence for each block that is not what the code says. Writes it instead if `write` is set.
 
     With a binary only the commands are compared, without one all else.
     """
     wanted = [(name, page, lambda make=make: make(root)) for name, (page, make) in TABLES.items()]
+    found = []
     if binary:
         wanted = [("commands", COMMANDS_PAGE, lambda: commands(binary))]
-    found = []
+    else:
+        found += alerts_without_a_section(root)
     for name, path, make in wanted:
         page = root / path
         if not page.exists():

@@ -1,0 +1,128 @@
+"""Runs the marked blocks of the documents: `sh run` in a shell, `toml check` by `config check`.
+
+The blocks of a page run one after the other in one shell, in an empty folder where `upload-coordinator
+dev` keeps its files, so that a page can be followed from its top. Ports are free ones: `127.0.0.1:8080`
+and `127.0.0.1:9000` in a block stand for the ports of that process.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+FENCE = re.compile(r"^```(\S+) (run|check)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+START_SECONDS = 60
+PAGE_SECONDS = 120
+
+
+def blocks(text):
+    """(line, language, content) of each marked block."""
+    for match in FENCE.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[1], match[3]
+
+
+def environment(folder, binary):
+    """The environment of a page: no settings of the caller, and the binary on the path."""
+    programs = Path(folder) / "bin"
+    programs.mkdir(exist_ok=True)
+    link = programs / "upload-coordinator"
+    if not link.exists():
+        link.symlink_to(Path(binary).resolve())
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("UPLOAD_COORDINATOR__", "AWS_"))}
+    return own | {"PATH": f"{programs}:{own['PATH']}"}
+
+
+def check_configuration(folder, binary, content):
+    """The error of `config check` on a block, or None. A bucket is named if the block names none."""
+    path = Path(folder) / "check.toml"
+    path.write_text(content)
+    env = environment(folder, binary) | {"UPLOAD_COORDINATOR__STORAGE__DEFAULT__BUCKET": "uploads"}
+    done = subprocess.run([binary, "config", "check", "--config", path], capture_output=True, text=True, env=env)
+    return (done.stderr or done.stdout).strip() if done.returncode else None
+
+
+class Service:
+    """`dev` in a folder, on free ports."""
+
+    def __init__(self, folder, binary, env):
+        ready = Path(folder) / "ready.json"
+        self.log = open(Path(folder) / "service.log", "w")
+        self.process = subprocess.Popen(
+            [binary, "dev", "--bind", "127.0.0.1:0", "--s3-bind", "127.0.0.1:0", "--ready-file", ready],
+            cwd=folder, env=env, stdout=self.log, stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not (ready.exists() and ready.read_text().endswith("\n") or self.is_ready(ready)):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"the service does not start: {(Path(folder) / 'service.log').read_text()[-500:]}")
+            time.sleep(0.1)
+        self.addresses = json.loads(ready.read_text())
+
+    @staticmethod
+    def is_ready(path):
+        try:
+            return bool(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            return False
+
+    def with_own_ports(self, text):
+        for usual, key in (("127.0.0.1:8080", "url"), ("127.0.0.1:9000", "s3_url")):
+            text = text.replace(usual, self.addresses[key].removeprefix("http://"))
+        return text
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.log.close()
+
+
+def run_page(page, binary):
+    """(line, reason) of the first block that fails, or None; and how many blocks there were."""
+    found = list(blocks(page.read_text()))
+    if not found:
+        return None, 0
+    with tempfile.TemporaryDirectory(prefix="uc-docs-") as folder:
+        for line, language, content in found:
+            if language == "toml" and (error := check_configuration(folder, binary, content)):
+                return (line, error), len(found)
+        shell = [(line, content) for line, language, content in found if language == "sh"]
+        if not shell:
+            return None, len(found)
+        env = environment(folder, binary)
+        service = Service(folder, binary, env)
+        try:
+            script = "set -eu\n" + "".join(
+                f"echo BLOCK {line} >&3\n{content}\n" for line, content in shell
+            )
+            blocks_seen, output = Path(folder) / "blocks", Path(folder) / "output"
+            with open(output, "w") as out:
+                done = subprocess.run(
+                    ["bash", "-c", f"exec 3>'{blocks_seen}'\n" + service.with_own_ports(script)],
+                    cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, timeout=PAGE_SECONDS,
+                )
+            if done.returncode:
+                line = blocks_seen.read_text().split()[-1]
+                return (line, f"exit code {done.returncode}: {output.read_text()[-800:].strip()}"), len(found)
+        finally:
+            service.stop()
+    return None, len(found)
+
+
+def run(root, pages, binary):
+    """Sentences about what failed, and the number of blocks."""
+    failed, count = [], 0
+    for page in pages:
+        error, blocks_of_page = run_page(page, binary)
+        count += blocks_of_page
+        if error:
+            failed.append(f"{page.relative_to(root)}:{error[0]}: {error[1]}")
+    return failed, count
