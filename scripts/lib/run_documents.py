@@ -12,11 +12,13 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FENCE = re.compile(r"^```(\S+) (run|check)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 START_SECONDS = 60
 PAGE_SECONDS = 120
+PAGES_AT_ONCE = 4
 
 
 def blocks(text):
@@ -120,8 +122,10 @@ def run_page(page, binary):
 def run(root, pages, binary):
     """Sentences about what failed, and the number of blocks."""
     failed, count = [], 0
-    for page in pages:
-        error, blocks_of_page = run_page(page, binary)
+    # Most of the time they wait for a service to start or to stop.
+    with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
+        results = list(pool.map(lambda page: run_page(page, binary), pages))
+    for page, (error, blocks_of_page) in zip(pages, results):
         count += blocks_of_page
         if error:
             failed.append(f"{page.relative_to(root)}:{error[0]}: {error[1]}")
