@@ -1,13 +1,19 @@
-"""Runs the marked blocks of the documents: `sh run` in a shell, `toml check` by `config check`.
+"""Runs the marked blocks of the documents.
 
-The blocks of a page run one after the other in one shell, in an empty folder where `upload-coordinator
-dev` keeps its files, so that a page can be followed from its top. Ports are free ones: `127.0.0.1:8080`
-and `127.0.0.1:9000` in a block stand for the ports of that process.
+  sh run, js run, python run   run one after the other in one folder, where `upload-coordinator dev` keeps
+                               its files, so that a page can be followed from its top. All shell blocks of a
+                               page share one shell; adjacent blocks of js, or of python, are one program
+  toml check                   must pass `config check`
+
+A comment `<!-- sh run` ... `-->` is run like a block, but readers do not see it: preparations and checks.
+`. ./s3.env` there makes later commands faster, see `Service.s3_settings`.
+Ports are free ones: `127.0.0.1:8080` and `127.0.0.1:9000` stand for the ports of that process.
 """
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,16 +21,33 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-FENCE = re.compile(r"^```(\S+) (run|check)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+MARKED = re.compile(r"^(?:```|<!-- )(\S+) (?:run|check)\n(.*?)^(?:```|-->)$", re.DOTALL | re.MULTILINE)
+PROGRAMS = {"js": "node --input-type=module -", "python": "python3 -"}
 START_SECONDS = 60
 PAGE_SECONDS = 120
-PAGES_AT_ONCE = 4
+PAGES_AT_ONCE = 6
 
 
 def blocks(text):
     """(line, language, content) of each marked block."""
-    for match in FENCE.finditer(text):
-        yield text.count("\n", 0, match.start()) + 1, match[1], match[3]
+    for match in MARKED.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[1], match[2]
+
+
+def as_script(found):
+    """The blocks as one shell script, which writes the line of each block to descriptor 3."""
+    steps = []
+    for line, language, content in found:
+        if language in PROGRAMS and steps and steps[-1][1] == language:
+            steps[-1][2] += content
+        else:
+            steps.append([line, language, content])
+    script = "set -eu\n"
+    for line, language, content in steps:
+        if language != "sh":
+            content = f"{PROGRAMS[language]} <<'END OF BLOCK'\n{content}END OF BLOCK\n"
+        script += f"echo {line} >&3\n{content}\n"
+    return script
 
 
 def environment(folder, binary):
@@ -58,7 +81,7 @@ class Service:
             cwd=folder, env=env, stdout=self.log, stderr=subprocess.STDOUT,
         )
         deadline = time.monotonic() + START_SECONDS
-        while not (ready.exists() and ready.read_text().endswith("\n") or self.is_ready(ready)):
+        while not self.is_ready(ready):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"the service does not start: {(Path(folder) / 'service.log').read_text()[-500:]}")
@@ -71,6 +94,16 @@ class Service:
             return bool(json.loads(path.read_text()))
         except (OSError, ValueError):
             return False
+
+    def s3_settings(self):
+        """Shell commands after which a command uses the store of this process by S3's protocol. As an
+        embedded store it would first wait 5 s for the lock of the index."""
+        settings = {
+            "KIND": "s3", "ENDPOINT": self.addresses["s3_url"], "BUCKET": self.addresses["bucket"],
+            "REGION": self.addresses["region"], "ACCESS_KEY_ID": self.addresses["access_key_id"],
+            "SECRET_ACCESS_KEY": self.addresses["secret_access_key"],
+        }
+        return "".join(f"export UPLOAD_COORDINATOR__STORAGE__DEFAULT__{key}='{value}'\n" for key, value in settings.items())
 
     def with_own_ports(self, text):
         for usual, key in (("127.0.0.1:8080", "url"), ("127.0.0.1:9000", "s3_url")):
@@ -90,30 +123,32 @@ class Service:
 def run_page(page, binary):
     """(line, reason) of the first block that fails, or None; and how many blocks there were."""
     found = list(blocks(page.read_text()))
-    if not found:
-        return None, 0
+    steps = [block for block in found if block[1] != "toml"]
+    if any(language == "js" for _, language, _ in steps) and not shutil.which("node"):
+        print(f"{page.name}: its blocks of js are skipped, because node is missing")
+        steps = [block for block in steps if block[1] != "js"]
     with tempfile.TemporaryDirectory(prefix="uc-docs-") as folder:
         for line, language, content in found:
             if language == "toml" and (error := check_configuration(folder, binary, content)):
                 return (line, error), len(found)
-        shell = [(line, content) for line, language, content in found if language == "sh"]
-        if not shell:
+        if not steps:
             return None, len(found)
         env = environment(folder, binary)
         service = Service(folder, binary, env)
         try:
-            script = "set -eu\n" + "".join(
-                f"echo BLOCK {line} >&3\n{content}\n" for line, content in shell
-            )
-            blocks_seen, output = Path(folder) / "blocks", Path(folder) / "output"
+            (Path(folder) / "s3.env").write_text(service.s3_settings())
+            lines, output = Path(folder) / "lines", Path(folder) / "output"
             with open(output, "w") as out:
                 done = subprocess.run(
-                    ["bash", "-c", f"exec 3>'{blocks_seen}'\n" + service.with_own_ports(script)],
-                    cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, timeout=PAGE_SECONDS,
+                    ["bash", "-c", f"exec 3>'{lines}'\n" + service.with_own_ports(as_script(steps))],
+                    cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                    timeout=PAGE_SECONDS,
                 )
             if done.returncode:
-                line = blocks_seen.read_text().split()[-1]
+                line = lines.read_text().split()[-1]
                 return (line, f"exit code {done.returncode}: {output.read_text()[-800:].strip()}"), len(found)
+        except subprocess.TimeoutExpired:
+            return (lines.read_text().split()[-1], f"does not end within {PAGE_SECONDS} s"), len(found)
         finally:
             service.stop()
     return None, len(found)
