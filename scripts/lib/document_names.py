@@ -1,0 +1,73 @@
+"""Names in `code` of the documents that must exist: configuration keys, routes, metrics and problems."""
+
+import json
+import re
+import tomllib
+
+SECTIONS = "server|database|storage|policies|reconcile|events|webhooks|auth|direct_upload|limits|telemetry"
+KEY = re.compile(rf"(?:{SECTIONS})(?:\.(?:<?\w+>?|NAME))+")
+VARIABLE = re.compile(r"UPLOAD_COORDINATOR__\w+")
+ROUTE = re.compile(r"(GET|PUT|POST|PATCH|DELETE|HEAD) (/[^\s`]*)")
+METRIC = re.compile(r"upload_coordinator_\w+")
+PROBLEM = re.compile(r"/problems/([a-z-]+)")
+# Not in the OpenAPI document.
+OTHER_ROUTES = {"/demo"}
+
+
+class Names:
+    """What the code has."""
+
+    def __init__(self, root):
+        self.keys = set()
+        self.add_keys("", tomllib.loads((root / "config/default.toml").read_text()))
+        document = json.loads((root / "src/http/openapi.json").read_text())
+        self.routes = {
+            (method.upper(), re.sub(r"\{\w+\}", "{}", path))
+            for path, operations in document["paths"].items()
+            for method in operations
+        }
+        self.metrics = set(re.findall(r'"(upload_coordinator_\w+)"', (root / "src/telemetry/metrics.rs").read_text()))
+        code = (root / "src/http/problem/code.rs").read_text()
+        self.problems = set(re.findall(r'=> row\(\s*"([\w-]+)"', code))
+
+    def add_keys(self, section, table):
+        for name, value in table.items():
+            path = f"{section}{name}"
+            self.keys.add(path)
+            if isinstance(value, dict):
+                self.add_keys(f"{path}.", value)
+
+    def has_key(self, key):
+        """`storage.<name>.bucket` and `storage.photos.bucket` are keys, because `storage.default.bucket` is one."""
+        parts = key.split(".")
+        if parts[0] in ("storage", "policies") and len(parts) > 1:
+            parts[1] = "default" if parts[0] == "storage" else "tracks"
+        if parts[0] == "webhooks" and len(parts) == 3:
+            return parts[2] in ("url", "secret", "events")
+        if parts[0] == "webhooks" and len(parts) == 2 and not parts[1].isidentifier():
+            return True
+        return ".".join(parts) in self.keys
+
+    def has_route(self, method, path):
+        path = re.sub(r"\{\w+\}", "{}", path.split("?")[0])
+        if path in OTHER_ROUTES or "..." in path or path == "/":
+            return True
+        return ("GET" if method == "HEAD" else method, path) in self.routes
+
+    def wrong(self, code):
+        """A sentence for each name in a piece of code that does not exist."""
+        if KEY.fullmatch(code) and not self.has_key(code):
+            yield f"no such configuration key: {code}"
+        for variable in VARIABLE.findall(code):
+            key = variable.removeprefix("UPLOAD_COORDINATOR__").lower().replace("__", ".")
+            if key != "section.key" and not self.has_key(key):
+                yield f"no such configuration key: {variable}"
+        for method, path in ROUTE.findall(code):
+            if not self.has_route(method, path):
+                yield f"no such route: {method} {path}"
+        for metric in METRIC.findall(code):
+            if metric not in self.metrics and re.sub(r"_(bucket|sum|count)$", "", metric) not in self.metrics:
+                yield f"no such metric: {metric}"
+        for problem in PROBLEM.findall(code):
+            if problem not in self.problems:
+                yield f"no such problem: {problem}"
