@@ -6,19 +6,25 @@
 
 #[cfg(test)]
 pub(crate) mod captured;
+mod json_lines;
 pub mod metrics;
 pub mod traces;
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal};
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
+use self::json_lines::JsonLines;
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
@@ -69,9 +75,6 @@ const WAITING_LINES: usize = 4096;
 /// How many bytes of lines are written at once at most.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
-type JsonLayer<S, W> =
-    fmt::Layer<S, fmt::format::JsonFields, fmt::format::Format<fmt::format::Json>, W>;
-
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
     // A thread writes those that have come since it last wrote, all at once. With a write for
@@ -102,12 +105,15 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
     Ok(Guard { _traces: traces, _lines: writing })
 }
 
-/// One JSON object a line: the fields of the event at the top level, the fields of the request
-/// under `span`.
+/// One JSON object a line.
 fn in_json<S, W>(
-    lines: fmt::Layer<S, fmt::format::DefaultFields, fmt::format::Format, W>,
-) -> JsonLayer<S, W> {
-    lines.json().flatten_event(true).with_span_list(false)
+    lines: fmt::Layer<S, DefaultFields, Format, W>,
+) -> fmt::Layer<S, JsonLines, JsonLines, W>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    W: for<'writer> MakeWriter<'writer> + 'static,
+{
+    lines.fmt_fields(JsonLines).event_format(JsonLines)
 }
 
 /// The configured directives on top of those for [`QUIET`] crates.
