@@ -1,5 +1,5 @@
 //! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the
-//! request rate limit of each owner.
+//! request rate limit of each owner, and the signatures of messages from SNS.
 //!
 //! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a
 //! mode in `config::auth`.
@@ -12,6 +12,7 @@ pub mod api_keys;
 mod jwks;
 mod jwt;
 pub mod rate_limit;
+pub mod sns;
 
 pub use api_key_verifier::ApiKeyVerifier;
 pub use jwks::{Jwks, JwksSettings};

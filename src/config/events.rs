@@ -35,8 +35,19 @@ pub struct EventsConfig {
     /// The token of `POST /api/events/s3`; without one the route is off.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub token: Option<SecretString>,
+    /// `[events.sns]`.
+    pub sns: SnsConfig,
     /// `[events.sqs]`.
     pub sqs: SqsConfig,
+}
+
+/// `[events.sns]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnsConfig {
+    /// The ARNs of the topics whose subscriptions are confirmed.
+    #[serde(deserialize_with = "value::texts")]
+    pub topics: Vec<String>,
 }
 
 /// `[events.sqs]`.
@@ -95,8 +106,31 @@ impl EventsConfig {
             let problem = format!("must have {MIN_TOKEN_LEN} or more printable ASCII characters");
             return Err(ConfigError::new("events.token", problem));
         }
+        self.sns.check()?;
+        if token.is_none() && !self.sns.topics.is_empty() {
+            return Err(ConfigError::new(
+                "events.sns.topics",
+                "needs events.token, which is missing",
+            ));
+        }
         self.sqs.check()
     }
+}
+
+impl SnsConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let Some(given) = self.topics.iter().find(|topic| !is_topic(topic)) else { return Ok(()) };
+        let problem = "must be the ARNs of topics such as \
+                     arn:aws:sns:eu-central-1:123456789012:uploads";
+        Err(ConfigError::new("events.sns.topics", format!("{problem}, not \"{given}\"")))
+    }
+}
+
+/// Whether a text is the ARN of an SNS topic: `arn:PARTITION:sns:REGION:ACCOUNT:NAME`.
+fn is_topic(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    matches!(parts.as_slice(), ["arn", partition, "sns", region, account, name]
+        if [partition, region, account, name].iter().all(|part| !part.is_empty()))
 }
 
 impl SqsConfig {

@@ -37,7 +37,7 @@ pub use auth::{AuthConfig, AuthMode, JwksSource, JwtAlgorithm, JwtConfig};
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
-pub use events::{EventsConfig, SqsConfig};
+pub use events::{EventsConfig, SnsConfig, SqsConfig};
 pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources, near_misses};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};

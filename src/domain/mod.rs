@@ -26,6 +26,7 @@ pub mod rules;
 pub mod run;
 pub mod scope;
 pub mod sniff;
+pub mod sns;
 pub mod subject;
 pub mod track;
 pub mod transition;

@@ -170,7 +170,8 @@ problems! {
     /// A sender of events without the token.
     Refused = [
         ("401", "The token is missing or wrong"),
-        ("403", "`/problems/disabled`: bucket events are not accepted"),
+        ("403", "`/problems/disabled`: bucket events are not accepted; or `/problems/signature`: \
+            the signature of a message from SNS is not valid"),
     ],
     /// Errors of an idempotency key.
     OnceOnly = [
@@ -297,7 +298,10 @@ impl Modify for Security {
         );
         components.add_security_scheme(
             EVENTS,
-            scheme("The token in `events.token` of the configuration."),
+            scheme(
+                "The token in `events.token` of the configuration. It may also be the password of \
+             HTTP Basic authentication.",
+            ),
         );
         let table = api::rules();
         for (path, item) in &mut document.paths.paths {

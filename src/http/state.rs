@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::app::App;
 use crate::auth::Authenticator;
 use crate::auth::rate_limit::RateLimit;
+use crate::auth::sns::Sns;
 use crate::db::CursorKey;
 use crate::domain::ConcurrencyLimit;
 use crate::reconcile::Reconciler;
@@ -104,16 +105,24 @@ impl From<EventAuth> for SecurityConfig {
     }
 }
 
-/// The token that senders of bucket events present, and a limit on concurrent messages.
+/// The token that senders of bucket events present, a limit on concurrent messages, and what
+/// verifies messages from SNS.
 #[derive(Clone)]
 pub struct EventAuth {
     pub(super) token: Option<SecretString>,
     pub(super) permits: Arc<Semaphore>,
+    pub(super) sns: Option<Arc<Sns>>,
 }
 
 impl EventAuth {
     /// Accepts messages with this token. Without a token, no message is accepted.
     pub fn new(token: Option<SecretString>) -> Self {
-        Self { token, permits: Arc::new(Semaphore::new(EVENT_MESSAGES)) }
+        Self { token, permits: Arc::new(Semaphore::new(EVENT_MESSAGES)), sns: None }
+    }
+
+    /// Also accepts messages in the format of SNS.
+    #[must_use]
+    pub fn with_sns(self, sns: Sns) -> Self {
+        Self { sns: Some(Arc::new(sns)), ..self }
     }
 }

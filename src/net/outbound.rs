@@ -56,6 +56,11 @@ impl OutboundClient {
         self.send("GET", url, [("accept", "application/json")], Bytes::new()).await
     }
 
+    /// Gets a document of any media type, of up to 64 KiB.
+    pub async fn get_any(&self, url: &Url) -> Result<Response> {
+        self.send("GET", url, [("accept", "*/*")], Bytes::new()).await
+    }
+
     /// Sends a HEAD request, to find out whether the host responds. Returns the status.
     pub async fn head(&self, url: &Url) -> Result<u16> {
         Ok(self.send("HEAD", url, [], Bytes::new()).await?.status)

@@ -9,9 +9,10 @@ use secrecy::ExposeSecret as _;
 
 use crate::app::App;
 use crate::auth::rate_limit::RateLimit;
+use crate::auth::sns::Sns;
 use crate::auth::{ApiKeyVerifier, Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
 use crate::config::{
-    AuthConfig, AuthMode, Config, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
+    AuthConfig, AuthMode, Config, EventsConfig, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
 };
 use crate::domain::ConcurrencyLimit;
 use crate::http::{EventAuth, SecurityConfig};
@@ -26,7 +27,7 @@ pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<Secur
     let limit = if direct_uploads == 0 { usize::MAX } else { direct_uploads };
     let share = config.share(direct_uploads_per_owner);
     Ok(SecurityConfig {
-        event_auth: EventAuth::new(config.events.token.clone()),
+        event_auth: event_auth(&config.events),
         auth: Arc::new(authenticator(&config.auth, app)),
         rate_limit: rate_limit(&config.limits),
         direct_uploads: Arc::new(ConcurrencyLimit::new(limit, share)),
@@ -35,6 +36,14 @@ pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<Secur
         public_url: config.server.public_url(),
         tls: super::tls::server_config(&config.server.tls)?,
     })
+}
+
+fn event_auth(events: &EventsConfig) -> EventAuth {
+    let auth = EventAuth::new(events.token.clone());
+    if events.token.is_none() {
+        return auth;
+    }
+    auth.with_sns(Sns::new(events.sns.topics.clone()))
 }
 
 fn rate_limit(limits: &LimitsConfig) -> Option<RateLimit> {

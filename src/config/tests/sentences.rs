@@ -21,7 +21,16 @@ const CASES: &[(&str, &str)] = &[
         "events.token: must have 16 or more printable ASCII characters (in FILE)",
     ),
     ("[events]\nsqs = 1", "events.sqs: must be a section of keys, not a value (in FILE)"),
-    ("[events]\nsns = 1", "events.sns: unknown key; the keys here are sqs, token (in FILE)"),
+    ("[events]\nsns = 1", "events.sns: must be a section of keys, not a value (in FILE)"),
+    ("[events]\nx = 1", "events.x: unknown key; the keys here are sns, sqs, token (in FILE)"),
+    (
+        "[events.sns]\ntopics = \"arn:aws:sns:eu-central-1:123456789012:uploads\"",
+        "events.sns.topics: needs events.token, which is missing (in FILE)",
+    ),
+    (
+        "[events.sns]\ntopics = [\"uploads\"]",
+        "events.sns.topics: must be the ARNs of topics such as arn:aws:sns:eu-central-1:123456789012:uploads, not \"uploads\" (in FILE)",
+    ),
     (
         "[events.sqs]\nurl = 1",
         "events.sqs.url: unknown key; the keys here are access_key_id, endpoint, pollers, queue_url, region, secret_access_key, session_token, visibility, wait (in FILE)",

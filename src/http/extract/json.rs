@@ -94,6 +94,15 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
 /// The bytes of a JSON body; none if the request has no body. Fails if the body is too large, too
 /// slow, compressed or of another media type.
 pub(super) async fn read(request: &HttpRequest, payload: Payload) -> Result<Bytes, ApiError> {
+    read_if(has_json_type(request), request, payload).await
+}
+
+/// As [`read`]. The caller decides whether the media type is one that it reads as JSON.
+pub(super) async fn read_if(
+    is_json: bool,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Bytes, ApiError> {
     let settings = settings(request)?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -102,7 +111,6 @@ pub(super) async fn read(request: &HttpRequest, payload: Payload) -> Result<Byte
     }
     // A body of the wrong media type is refused before it is read. Without Content-Length there
     // may be no body, which needs no media type.
-    let is_json = has_json_type(request);
     if !is_json && length.is_some_and(|length| length > 0) {
         return Err(wrong_media_type());
     }
@@ -119,7 +127,7 @@ pub(super) async fn read(request: &HttpRequest, payload: Payload) -> Result<Byte
     Ok(bytes)
 }
 
-fn has_json_type(request: &HttpRequest) -> bool {
+pub(super) fn has_json_type(request: &HttpRequest) -> bool {
     let essence = essence(request).unwrap_or_default();
     essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"))

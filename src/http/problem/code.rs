@@ -15,6 +15,8 @@ pub enum Code {
     Unauthorized,
     /// A token without the required scope.
     Forbidden,
+    /// A message whose signature is not valid.
+    Signature,
     /// The path supports other methods.
     MethodNotAllowed,
     /// `Accept` does not allow the media type of the response.
@@ -88,12 +90,13 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
+        Self::Signature,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::Timeout,
@@ -169,6 +172,13 @@ impl Code {
                 "The token does not have the required scope",
                 None,
                 "The member `scope` names the required scope.",
+            ),
+            Self::Signature => row(
+                "signature",
+                S::FORBIDDEN,
+                "The signature is not valid",
+                None,
+                "The message says that it is from Amazon SNS, but its signature or its certificate is not. It was not processed.",
             ),
             Self::MethodNotAllowed => row(
                 "method-not-allowed",

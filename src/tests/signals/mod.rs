@@ -3,6 +3,7 @@
 mod events;
 mod outbox;
 mod runs;
+mod sns;
 pub mod sqs;
 mod waiting;
 pub mod webhooks;

@@ -30,6 +30,11 @@ impl Served {
 
     /// Serves these use cases, of the world or of another process in it.
     pub fn over(world: World, app: Arc<App>) -> Self {
+        Self::with_events(world, app, EventAuth::new(Some(TOKEN.into())))
+    }
+
+    /// As [`Served::over`], with this authentication of events.
+    pub fn with_events(world: World, app: Arc<App>, event_auth: EventAuth) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let settings = HttpSettings {
@@ -42,8 +47,7 @@ impl Served {
         };
         let state =
             HttpState { app, reconciler: world.reconciler.clone(), draining: Draining::default() };
-        let server =
-            build_with(state, EventAuth::new(Some(TOKEN.into())), settings, listener).unwrap();
+        let server = build_with(state, event_auth, settings, listener).unwrap();
         let handle = server.handle();
         tokio::spawn(server);
         let client = Client::builder().no_proxy().build().unwrap();

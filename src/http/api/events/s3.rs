@@ -4,9 +4,10 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 use serde_json::Value;
 
-use crate::domain::event;
+use crate::auth::sns::SnsError;
+use crate::domain::event::{self, NotAnEvent};
 use crate::http::HttpState;
-use crate::http::extract::{EventSender, Json};
+use crate::http::extract::{EventMessage, EventSender};
 use crate::http::openapi::{BadBody, Refused};
 use crate::http::problem::{ApiError, Code};
 
@@ -14,19 +15,41 @@ use crate::http::problem::{ApiError, Code};
 ///
 /// S3 event JSON as MinIO's webhook sends it, also inside the envelopes of SNS and `EventBridge`.
 /// The service checks the object of each event before it responds. Events of unknown objects are
-/// 204 too. After a 503, send the message again.
+/// 204 too. After a 503, send the message again. Requests of SNS itself (with the header
+/// `x-amz-sns-message-type`) may have the media type `text/plain`. Their signature is verified, and a
+/// subscription is confirmed if `events.sns.topics` names its topic.
 #[utoipa::path(post, path = "/api/events/s3", operation_id = "take_events", tag = "events",
     request_body(content = Object, content_type = "application/json"),
     responses((status = 204, description = "The events are processed"), BadBody, Refused))]
 pub async fn handle(
     sender: EventSender,
-    Json(message): Json<Value>,
+    message: EventMessage,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let events = event::parse(&message)
-        .map_err(|error| ApiError::saying(Code::BadRequest, error.to_string()))?;
-    // Limits the requests to the store during a burst of events.
+    // Limits the requests to the store, and to SNS, during a burst of events.
     let _permit = sender.permit().await?;
-    state.app.process_events(events).await?;
+    let message = match message {
+        EventMessage::Json(message) => message,
+        EventMessage::Sns(message) => match sender.sns()?.receive(*message).await? {
+            Some(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
+            None => return Ok(HttpResponse::NoContent().finish()),
+        },
+    };
+    state.app.process_events(event::parse(&message)?).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+impl From<NotAnEvent> for ApiError {
+    fn from(error: NotAnEvent) -> Self {
+        Self::saying(Code::BadRequest, error.to_string())
+    }
+}
+
+impl From<SnsError> for ApiError {
+    fn from(error: SnsError) -> Self {
+        match error {
+            SnsError::Untrusted(reason) => Self::saying(Code::Signature, reason),
+            SnsError::Unavailable(_) => Self::new(Code::Unavailable).because(error),
+        }
+    }
 }
