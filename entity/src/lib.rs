@@ -19,4 +19,5 @@ mod timestamp;
 pub mod track;
 pub mod unattached_retention;
 pub mod upload;
+pub mod upload_token;
 pub mod webhook_delivery;

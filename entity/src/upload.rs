@@ -7,6 +7,8 @@ pub struct Model {
     pub id: Uuid,
     pub owner: String,
     pub policy: String,
+    pub upload_token_id: Option<Uuid>,
+    pub max_size: Option<i64>,
     pub attach_to: Option<String>,
     pub attach_sequence: Option<i64>,
     pub key: String,

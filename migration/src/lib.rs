@@ -24,6 +24,7 @@ mod m20261130_000022_adopt_orphans;
 mod m20261130_000022_findings;
 mod m20261130_000023_cancelled_quota;
 mod m20261130_000024_attachments;
+mod m20261130_000025_upload_tokens;
 pub mod online;
 
 /// All steps.
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000022_findings::Migration),
             Box::new(m20261130_000023_cancelled_quota::Migration),
             Box::new(m20261130_000024_attachments::Migration),
+            Box::new(m20261130_000025_upload_tokens::Migration),
         ]
     }
 }

@@ -104,7 +104,7 @@ impl App {
     }
 
     /// Fails if the subject is of a track that the owner does not have.
-    async fn check_subject(&self, owner: &Owner, subject: &Subject) -> Result<()> {
+    pub(super) async fn check_subject(&self, owner: &Owner, subject: &Subject) -> Result<()> {
         let Some(track) = subject.track() else { return Ok(()) };
         self.db.tracks().find(owner, track).await?.ok_or(AppError::NotFound("track"))?;
         Ok(())

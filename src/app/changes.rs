@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{App, AppError, Result};
 use crate::db::uploads::Watch;
-use crate::domain::{LimitReached, Owner, Status, Upload, UploadId};
+use crate::domain::{LimitReached, Principal, Status, Upload, UploadId};
 
 /// The longest time that one request waits.
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -16,17 +16,18 @@ impl App {
     /// Returns the upload as soon as it is no longer pending, or as it is after `wait`.
     pub async fn wait_for_upload(
         &self,
-        owner: &Owner,
+        by: impl Into<Principal<'_>>,
         id: UploadId,
         wait: Duration,
     ) -> Result<Upload> {
+        let by = by.into();
         let until = Instant::now() + wait.min(MAX_WAIT);
-        let (mut upload, mut watch) = self.watch_upload(owner, id).await?;
+        let (mut upload, mut watch) = self.watch_upload(by, id).await?;
         while upload.status() == Status::Pending {
             match timeout_at(until, watch.next()).await {
                 Ok(Some(changed)) => upload = Upload::clone(&changed),
                 // The watcher is too slow, or the service shuts down: return early.
-                Ok(None) => return self.upload(owner, id).await,
+                Ok(None) => return self.upload(by, id).await,
                 Err(_) => break,
             }
         }
@@ -34,20 +35,24 @@ impl App {
     }
 
     /// Follows the changes of an upload.
-    pub async fn follow_upload(&self, owner: &Owner, id: UploadId) -> Result<Followed> {
-        let (upload, watch) = self.watch_upload(owner, id).await?;
+    pub async fn follow_upload(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<Followed> {
+        let (upload, watch) = self.watch_upload(by.into(), id).await?;
         Ok(Followed { next: Some(Arc::new(upload)), watch })
     }
 
     /// The row is read after the watch starts, so that no change is missed. A watch of an id that
     /// does not exist ends right after.
-    async fn watch_upload(&self, owner: &Owner, id: UploadId) -> Result<(Upload, Watch)> {
-        let watch = self.db.uploads().watch(owner, id).map_err(|reached| match reached {
+    async fn watch_upload(&self, by: Principal<'_>, id: UploadId) -> Result<(Upload, Watch)> {
+        let watch = self.db.uploads().watch(by.owner(), id).map_err(|reached| match reached {
             LimitReached::Total => AppError::TooManyWaiters,
             LimitReached::PerOwner(limit) => AppError::ShareOfWaiters(limit),
         });
         let mut watch = watch?;
-        let upload = self.upload(owner, id).await?;
+        let upload = self.upload(by, id).await?;
         watch.saw(&upload);
         Ok((upload, watch))
     }

@@ -8,12 +8,13 @@ use chrono::TimeDelta;
 use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
-use crate::domain::limits::{MAX_METADATA_LEN, MAX_OBJECT_SIZE, MAX_PUT_SIZE};
+use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE};
+use crate::domain::metadata::check_metadata;
 use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
 use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, Status, Subject, Upload, UploadId};
+use crate::domain::{Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
@@ -48,47 +49,54 @@ pub struct Created {
 
 impl App {
     /// Creates an upload. A track of `attach_to` must be this owner's.
-    pub async fn create_upload(&self, owner: &Owner, new: NewUpload) -> Result<Created> {
-        self.create_upload_as(owner, new, None).await
+    pub async fn create_upload(
+        &self,
+        by: impl Into<Principal<'_>>,
+        new: NewUpload,
+    ) -> Result<Created> {
+        self.create_upload_as(by.into(), new, None).await
     }
 
     /// Creates an upload, or returns the one that an earlier request with the same key created,
     /// with its request signed again if bytes are still expected.
     pub async fn create_upload_once(
         &self,
-        owner: &Owner,
+        by: impl Into<Principal<'_>>,
         key: Option<&IdempotencyKey>,
         new: NewUpload,
     ) -> Result<Created> {
+        let by = by.into();
         let expires_in = new.expires_in;
         let create = |claim: Option<Claim>| async move {
-            self.create_upload_as(owner, new, claim.as_ref()).await
+            self.create_upload_as(by, new, claim.as_ref()).await
         };
-        let load = |id| self.load_created(owner, UploadId(id), expires_in);
-        self.idempotent(owner, key, create, load).await
+        let load = |id| self.load_created(by, UploadId(id), expires_in);
+        let key = key.cloned().map(|key| key.of(by));
+        self.idempotent(by.owner(), key.as_ref(), create, load).await
     }
 
     /// An upload that an earlier request created.
     async fn load_created(
         &self,
-        owner: &Owner,
+        by: Principal<'_>,
         id: UploadId,
         expires_in: Option<i64>,
     ) -> Result<Created> {
-        let upload = self.upload(owner, id).await?;
+        let upload = self.upload(by, id).await?;
         if !matches!(upload.status(), Status::Pending | Status::Expired) {
             return Ok(Created { upload, request: None });
         }
-        self.renew_upload(owner, id, expires_in).await
+        self.renew_upload(by, id, expires_in).await
     }
 
     /// Creates an upload with the id of a claim, which is completed with it.
     pub(super) async fn create_upload_as(
         &self,
-        owner: &Owner,
+        by: Principal<'_>,
         new: NewUpload,
         claim: Option<&Claim>,
     ) -> Result<Created> {
+        let new = self.restrict(by, new)?;
         let policy = self.policy(new.policy.as_ref())?;
         let store = self.store_of(policy)?;
         let strategy = choose_strategy(policy, store, &new);
@@ -103,7 +111,8 @@ impl App {
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
         let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
-        let upload = self.new_upload(id, owner, policy, new, ttl);
+        let upload = self.new_upload(id, by.owner(), policy, new, ttl);
+        let upload = Upload { token: by.token().map(|token| token.id), ..upload };
         // Signed first, so that a failure leaves no row.
         let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let upload = match &request {
@@ -148,6 +157,7 @@ impl App {
         Upload {
             id,
             owner: owner.clone(),
+            token: None,
             policy: policy.name.clone(),
             slot: None,
             key: policy.prefix.key(id),
@@ -188,7 +198,10 @@ impl App {
         store: &Store,
         ttl: TimeDelta,
     ) -> Result<SignedRequest> {
-        let size = upload.declared.size.map_or((1, policy.max_size), |size| (size, size));
+        let size = upload
+            .declared
+            .size
+            .map_or((1, policy.max_size_of(&upload.declared)), |size| (size, size));
         let request = PostRequest {
             content_type: upload.declared.content_type.clone(),
             size: Some(size),
@@ -288,22 +301,6 @@ fn check_strategy(
     }
 }
 
-fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErrors) {
-    let total: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if total > MAX_METADATA_LEN {
-        errors.add("metadata", format!("Must be at most {MAX_METADATA_LEN} bytes in all"));
-    }
-    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    if metadata.keys().any(|name| name.is_empty() || !name.bytes().all(token)) {
-        errors.add("metadata", "Names may hold only a-z 0-9 - and _");
-    }
-    let plain =
-        |value: &str| value.trim() == value && value.bytes().all(|b| (0x20..0x7f).contains(&b));
-    if !metadata.values().all(|value| plain(value)) {
-        errors.add("metadata", "Values may hold only printable ASCII, without space at the ends");
-    }
-}
-
 /// A checksum must be comparable on arrival: with the store's record, or by reading no more than
 /// the policy allows.
 fn check_checksum(
@@ -323,7 +320,7 @@ fn check_checksum(
     if kept {
         return;
     }
-    let largest = declared.size.unwrap_or(policy.max_size);
+    let largest = declared.size.unwrap_or(policy.max_size_of(declared));
     if largest > policy.verify_max_read {
         let (algorithm, limit) = (checksum.algorithm(), policy.verify_max_read);
         errors.add(

@@ -75,6 +75,7 @@ impl App {
             content_type: None,
             size: length,
             checksum: None,
+            max_size: None,
         };
         policy.check_declared(&declared, "file")?;
         check_media_type(policy, content_type.as_deref())?;

@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Owner, Policy, Status, Subject, TrackId, Upload, UploadId};
+use crate::domain::{Owner, Policy, Principal, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
 
@@ -53,8 +53,12 @@ impl App {
     }
 
     /// A signed GET of an upload's file.
-    pub async fn upload_file(&self, owner: &Owner, id: UploadId) -> Result<SignedRequest> {
-        let upload = self.upload(owner, id).await?;
+    pub async fn upload_file(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<SignedRequest> {
+        let upload = self.upload(by, id).await?;
         match upload.status() {
             Status::Uploaded => self.sign_file(upload).await,
             Status::Pending => Err(AppError::FilePending),

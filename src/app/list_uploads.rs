@@ -1,13 +1,20 @@
-//! Lists an owner's uploads.
+//! Lists a caller's uploads.
 
 use super::{App, Result};
 use crate::db::Page;
 use crate::db::uploads::UploadFilter;
-use crate::domain::{Owner, Upload};
+use crate::domain::{Principal, Upload};
 
 impl App {
-    /// A page of an owner's uploads, newest first.
-    pub async fn list_uploads(&self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
-        Ok(self.db.uploads().list(owner, filter).await?)
+    /// A page of a caller's uploads, newest first. `filter.token` is the caller's.
+    pub async fn list_uploads(
+        &self,
+        by: impl Into<Principal<'_>>,
+        filter: &UploadFilter,
+    ) -> Result<Page<Upload>> {
+        let by = by.into();
+        let token = by.token().map(|token| token.id);
+        let filter = UploadFilter { token, ..filter.clone() };
+        Ok(self.db.uploads().list(by.owner(), &filter).await?)
     }
 }

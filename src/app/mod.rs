@@ -11,11 +11,13 @@ use chrono::TimeDelta;
 use bucket_identity::BucketTrust;
 use database_clock::ClockOffset;
 
+use crate::auth::UploadTokenVerifier;
 use crate::db::{Db, DbError};
 use crate::domain::damage::DamageLimit;
 use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
+use crate::domain::upload_token::TokenError;
 use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
 use crate::storage::signer::SignError;
 use crate::storage::{Store, StoreError};
@@ -42,6 +44,7 @@ pub mod stats;
 pub mod tracks;
 pub mod transitions;
 pub mod turns;
+pub mod upload_tokens;
 pub mod uploads;
 pub mod verify;
 pub mod webhooks;
@@ -100,6 +103,9 @@ pub enum AppError {
     /// The feature is disabled in this installation.
     #[error("{0}")]
     Disabled(&'static str),
+    /// The caller's upload token does not allow it.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A row names a policy or a store that is no longer configured.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
@@ -180,6 +186,8 @@ pub struct App {
     pub buckets: BucketTrust,
     /// How far the database's clock is from this process's.
     pub clock_offset: ClockOffset,
+    /// Verifies upload tokens.
+    pub token_verifier: UploadTokenVerifier,
     /// How much single observations may take from owners in one hour.
     pub damage: DamageLimit,
 }

@@ -11,7 +11,7 @@ use super::{App, AppError, Result};
 use crate::domain::parts::PartPlan;
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Checksum, Owner, Status, Timestamp, Upload, UploadId};
+use crate::domain::{Checksum, Principal, Status, Timestamp, Upload, UploadId};
 use crate::storage::signer::{PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
@@ -42,12 +42,12 @@ impl App {
     /// policy's `max_url_ttl` after the creation, or to the last renewal's deadline.
     pub async fn sign_parts(
         &self,
-        owner: &Owner,
+        by: impl Into<Principal<'_>>,
         id: UploadId,
         numbers: &[i64],
         expires_in: Option<i64>,
     ) -> Result<Vec<SignedPart>> {
-        let (upload, plan) = self.multipart_upload(owner, id).await?;
+        let (upload, plan) = self.multipart_upload(by.into(), id).await?;
         let (policy, store) = self.rules_of(&upload)?;
         let numbers = check_numbers(numbers, plan)?;
         let ttl = Self::url_ttl(policy, expires_in)?;
@@ -73,8 +73,12 @@ impl App {
     }
 
     /// The parts that the store has; none if the upload has ended.
-    pub async fn held_parts(&self, owner: &Owner, id: UploadId) -> Result<Vec<Part>> {
-        let (upload, _) = self.multipart_upload(owner, id).await?;
+    pub async fn held_parts(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<Vec<Part>> {
+        let (upload, _) = self.multipart_upload(by.into(), id).await?;
         let (_, store) = self.rules_of(&upload)?;
         let Some(multipart_id) = &upload.multipart_id else { return Ok(Vec::new()) };
         match store.objects.list_parts(upload.key.as_str(), multipart_id).await {
@@ -85,8 +89,12 @@ impl App {
 
     /// Makes the object from exactly the parts that the store has, if they are the whole file,
     /// and validates it. A client may repeat the request if it got no response.
-    pub async fn complete_upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
-        let (upload, plan) = self.multipart_upload(owner, id).await?;
+    pub async fn complete_upload(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<Upload> {
+        let (upload, plan) = self.multipart_upload(by.into(), id).await?;
         if upload.status() == Status::Uploaded || upload.status().is_final() {
             return Ok(upload);
         }
@@ -142,8 +150,12 @@ impl App {
         }
     }
 
-    async fn multipart_upload(&self, owner: &Owner, id: UploadId) -> Result<(Upload, PartPlan)> {
-        let upload = self.upload(owner, id).await?;
+    async fn multipart_upload(
+        &self,
+        by: Principal<'_>,
+        id: UploadId,
+    ) -> Result<(Upload, PartPlan)> {
+        let upload = self.upload(by, id).await?;
         match upload.parts() {
             Some(plan) if upload.strategy == Strategy::Multipart => Ok((upload, plan)),
             _ => Err(AppError::field(

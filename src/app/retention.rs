@@ -1,6 +1,6 @@
 //! Deletes rows whose retention is over: runs, findings that were not seen again, ended uploads whose object
-//! is gone, ended webhook deliveries, and expired idempotency keys. Rows are deleted in
-//! bounded batches, each in its own transaction.
+//! is gone, ended webhook deliveries, upload tokens that ended, and expired idempotency keys. Rows are
+//! deleted in bounded batches, each in its own transaction.
 
 use chrono::TimeDelta;
 
@@ -14,6 +14,9 @@ const BATCH: u64 = 500;
 /// Age at which a delivery to an unknown endpoint is given up. During a deployment other
 /// processes may still know the endpoint, or know it already; a deployment takes less.
 const UNKNOWN_ENDPOINT: TimeDelta = TimeDelta::hours(1);
+
+/// How long an upload token is listed after it ended.
+const ENDED_TOKEN: TimeDelta = TimeDelta::days(30);
 
 /// How long rows are kept.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,8 @@ pub struct Pruned {
     pub given_up: u64,
     /// Idempotency keys.
     pub keys: u64,
+    /// Upload tokens.
+    pub tokens: u64,
 }
 
 impl App {
@@ -59,6 +64,7 @@ impl App {
         pruned.deliveries =
             all(|| db.webhooks().prune(before(retention.deliveries), BATCH)).await?;
         pruned.keys = all(|| db.idempotency().prune(BATCH)).await?;
+        pruned.tokens = all(|| db.upload_tokens().prune(before(ENDED_TOKEN), BATCH)).await?;
         if pruned != Pruned::default() {
             db.retention().update_statistics().await?;
         }

@@ -1,27 +1,40 @@
-//! The requests of an owner about an upload: read, renew, confirm, delete.
+//! The requests of a caller about an upload: read, renew, confirm, delete.
+
+use chrono::TimeDelta;
 
 use super::create_upload::Created;
+use super::upload_tokens::within_reach;
 use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Owner, Status, Upload, UploadId};
+use crate::domain::{Principal, Status, Upload, UploadId};
 
 impl App {
-    /// One upload of this owner.
-    pub async fn upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
-        self.db.uploads().find(owner, id).await?.ok_or(AppError::NotFound("upload"))
+    /// One upload of this caller.
+    pub async fn upload(&self, by: impl Into<Principal<'_>>, id: UploadId) -> Result<Upload> {
+        let by = by.into();
+        let upload = self.db.uploads().find(by.owner(), id).await?;
+        within_reach(by, upload).ok_or(AppError::NotFound("upload"))
     }
 
     /// Signs a new request for the key of a pending or expired upload.
     pub async fn renew_upload(
         &self,
-        owner: &Owner,
+        by: impl Into<Principal<'_>>,
         id: UploadId,
         expires_in: Option<i64>,
     ) -> Result<Created> {
-        let upload = self.upload(owner, id).await?;
+        let by = by.into();
+        let upload = self.upload(by, id).await?;
         let (policy, store) = self.rules_of(&upload)?;
-        let ttl = Self::url_ttl(policy, expires_in)?;
+        let mut ttl = Self::url_ttl(policy, expires_in)?;
+        if let Err(expired) = self.require_unexpired(by) {
+            // What the token began goes on to its deadline, and no further.
+            ttl = ttl.min(upload.url_expires_at - self.now());
+            if ttl < TimeDelta::seconds(1) {
+                return Err(expired);
+            }
+        }
         let request = self.sign_whole(&upload, policy, store, ttl).await?;
         let ends = request.as_ref().map_or(self.now() + ttl, |signed| signed.expires_at);
         let renewed = self.apply(upload, &Event::Renew { url_expires_at: ends }).await?;
@@ -33,8 +46,12 @@ impl App {
     }
 
     /// Observes the object now. An upload in a final state is returned as it is.
-    pub async fn confirm_upload(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
-        let upload = self.upload(owner, id).await?;
+    pub async fn confirm_upload(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<Upload> {
+        let upload = self.upload(by, id).await?;
         if upload.status().is_final() {
             return Ok(upload);
         }
@@ -52,8 +69,8 @@ impl App {
     }
 
     /// Ends an upload. An upload in a final state stays as it is.
-    pub async fn delete_upload(&self, owner: &Owner, id: UploadId) -> Result<()> {
-        let upload = self.upload(owner, id).await?;
+    pub async fn delete_upload(&self, by: impl Into<Principal<'_>>, id: UploadId) -> Result<()> {
+        let upload = self.upload(by, id).await?;
         self.apply(upload, &Event::Delete).await?;
         Ok(())
     }

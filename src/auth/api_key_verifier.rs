@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{Denied, Identity};
 use crate::db::Db;
-use crate::domain::api_key::{ApiKey, PresentedKey};
+use crate::domain::api_key::{ApiKey, PREFIX};
+use crate::domain::bearer_token::PresentedToken;
 use crate::domain::{Clock, Timestamp};
 
 /// The size of the cache. It also holds ids of keys that do not exist.
@@ -48,7 +49,7 @@ impl ApiKeyVerifier {
     }
 
     pub(super) async fn identify(&self, text: &str) -> Result<Identity, Denied> {
-        let presented = PresentedKey::parse(text).ok_or(Denied::Invalid(NO_SUCH_KEY))?;
+        let presented = PresentedToken::parse(PREFIX, text).ok_or(Denied::Invalid(NO_SUCH_KEY))?;
         let key = match self.cached(presented.id) {
             Some(key) => key,
             None => Box::pin(self.look_up(presented.id)).await?,

@@ -5,7 +5,8 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::db::{Db, Result};
-use crate::domain::api_key::{self, ApiKey, SECRET_LEN};
+use crate::domain::api_key::{ApiKey, PREFIX};
+use crate::domain::bearer_token::{self, SECRET_LEN};
 use crate::domain::{Clock, IdSource, Owner, Scopes};
 
 /// The properties of a new key.
@@ -31,7 +32,7 @@ pub async fn create(
     let NewApiKey { name, owner, scopes, expires_in } = new;
     let id = ids.uuid();
     let secret: [u8; SECRET_LEN] = rand::random();
-    let (text, hash) = api_key::write(id, &secret);
+    let (text, hash) = bearer_token::write(PREFIX, id, &secret);
     let now = clock.now();
     let key = ApiKey {
         id,

@@ -1,5 +1,6 @@
 //! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the
-//! request rate limit of each owner, and the signatures of messages from SNS.
+//! request rate limit of each owner, and the signatures of messages from SNS. Upload tokens are
+//! verified apart, whatever the mode is ([`UploadTokenVerifier`]).
 //!
 //! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a
 //! mode in `config::auth`.
@@ -11,12 +12,16 @@ mod api_key_verifier;
 pub mod api_keys;
 mod jwks;
 mod jwt;
+mod lookup_cache;
 pub mod rate_limit;
 pub mod sns;
+mod upload_token_verifier;
+pub mod upload_tokens;
 
 pub use api_key_verifier::ApiKeyVerifier;
 pub use jwks::{Jwks, JwksSettings};
 pub use jwt::{JwtSettings, JwtVerifier};
+pub use upload_token_verifier::UploadTokenVerifier;
 
 /// The longest owner name, in bytes. The name is part of database indexes.
 pub const MAX_OWNER_LEN: usize = 255;

@@ -27,6 +27,7 @@ pub mod serve;
 pub mod service;
 pub mod shutdown;
 pub mod token;
+pub mod upload_token;
 
 use adapters::trace_collector::Collector;
 
@@ -62,6 +63,8 @@ enum Command {
     Instance(instance::InstanceArgs),
     /// Create, list and revoke API keys.
     Token(token::TokenArgs),
+    /// Create, list and revoke upload tokens.
+    UploadToken(upload_token::UploadTokenArgs),
     /// Print the OpenAPI document.
     Openapi,
     /// Validate or show the effective configuration.
@@ -87,6 +90,7 @@ impl Cli {
             Some(Command::Embedded(args)) => embedded::run(file, &args).await,
             Some(Command::Instance(args)) => instance::run(file, &args).await,
             Some(Command::Token(args)) => token::run(file, &args).await,
+            Some(Command::UploadToken(args)) => upload_token::run(file, &args).await,
             Some(Command::Openapi) => openapi::run(),
             Some(Command::Config(args)) => config::run(file, &args).await,
         }

@@ -86,7 +86,7 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn lifetime(text: &str) -> Result<TimeDelta, String> {
+pub(super) fn lifetime(text: &str) -> Result<TimeDelta, String> {
     let duration: Option<ConfigDuration> = text.parse().ok();
     duration
         .filter(|duration| !duration.get().is_zero())
@@ -151,7 +151,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn print(value: &Value) -> anyhow::Result<()> {
+pub(super) fn print(value: &Value) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value).context("JSON")?);
     Ok(())
 }

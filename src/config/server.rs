@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration};
+use crate::domain::origin::is_origin;
 
 /// `[server]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,13 +56,7 @@ impl ServerConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let valid = |origin: &String| {
-            origin == "*"
-                || Url::parse(origin).is_ok_and(|url| {
-                    url.has_host() && url.origin().ascii_serialization() == *origin
-                })
-        };
-        if !self.cors_origins.iter().all(valid) {
+        if !self.cors_origins.iter().all(|origin| is_origin(origin)) {
             let problem = "must be a list of origins such as https://app.example.com, or \"*\"";
             return Err(ConfigError::new("server.cors_origins", problem));
         }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::engine::pool::Engine;
 use super::{DbError, Result};
-use crate::domain::api_key::{ApiKey, SecretHash};
+use crate::domain::api_key::ApiKey;
+use crate::domain::bearer_token::SecretHash;
 use crate::domain::{Owner, Scopes, Timestamp};
 
 /// Rows in one page of a list.

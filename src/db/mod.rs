@@ -35,6 +35,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod tracks;
+pub mod upload_tokens;
 pub mod uploads;
 pub mod webhooks;
 
@@ -59,6 +60,7 @@ use reconcile::shards::Shards;
 use retention::Retention;
 use stats::{CountCache, Stats};
 use tracks::Tracks;
+use upload_tokens::UploadTokens;
 use uploads::{Quota, Uploads, UploadsState};
 use webhooks::{Outbox, Webhooks};
 
@@ -130,6 +132,11 @@ impl Db {
     /// API keys.
     pub fn api_keys(&self) -> ApiKeys<'_> {
         ApiKeys(&self.engine)
+    }
+
+    /// Upload tokens.
+    pub fn upload_tokens(&self) -> UploadTokens<'_> {
+        UploadTokens(&self.engine)
     }
 
     /// Multipart uploads that are to be aborted.

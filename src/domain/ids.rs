@@ -41,6 +41,10 @@ id_type!(
     /// Names one reconciliation run.
     RunId
 );
+id_type!(
+    /// Names an [`UploadToken`](super::upload_token::UploadToken).
+    UploadTokenId
+);
 
 /// The name of a policy, as in the configuration: `[policies.<name>]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

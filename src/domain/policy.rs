@@ -118,9 +118,14 @@ impl Policy {
         self.max_put_duration.max(self.grace)
     }
 
+    /// The largest file of an upload, in bytes: its token may allow less than the policy.
+    pub fn max_size_of(&self, declared: &Declared) -> u64 {
+        declared.max_size.map_or(self.max_size, |limit| limit.min(self.max_size))
+    }
+
     /// The message for a file over the limit.
-    pub fn too_large(&self) -> String {
-        format!("File is larger than max_size={}", self.max_size)
+    pub fn too_large(&self, declared: &Declared) -> String {
+        format!("File is larger than max_size={}", self.max_size_of(declared))
     }
 
     /// Checks declared values before an upload is created. Errors about the size are reported for
@@ -135,7 +140,9 @@ impl Policy {
         }
         match declared.size {
             Some(0) => errors.add(size_field, "File is empty"),
-            Some(size) if size > self.max_size => errors.add(size_field, self.too_large()),
+            Some(size) if size > self.max_size_of(declared) => {
+                errors.add(size_field, self.too_large(declared));
+            }
             _ => {}
         }
         errors.into_result()
@@ -186,7 +193,7 @@ impl Policy {
         let described = declared.content_type.is_some() || declared.size.is_some();
         let by_policy = || match self.write_once {
             // Without declarations, a PUT without extra headers must work.
-            Some(once) => once && *declared != Declared::default(),
+            Some(once) => once && !declared.is_empty(),
             None => described,
         };
         requested.unwrap_or_else(by_policy)
@@ -228,6 +235,7 @@ pub(crate) mod tests {
             content_type: Some("image/png".into()),
             size: Some(1001),
             checksum: None,
+            max_size: None,
         };
         let errors = tracks().check_declared(&declared, "size").unwrap_err().0;
         assert_eq!(errors["filename"], ["Must be a name, not a path"]);
@@ -237,11 +245,15 @@ pub(crate) mod tests {
             let declared = Declared { filename: Some(bad.into()), ..Declared::default() };
             assert!(tracks().check_declared(&declared, "size").is_err(), "{bad:?}");
         }
+        let limited = Declared { size: Some(901), max_size: Some(900), ..Declared::default() };
+        let errors = tracks().check_declared(&limited, "size").unwrap_err().0;
+        assert_eq!(errors["size"], ["File is larger than max_size=900"], "of the upload's token");
         let good = Declared {
             filename: Some("Überhaupt.MP3".into()),
             content_type: Some("Audio/MPEG".into()),
             size: Some(1000),
             checksum: None,
+            max_size: None,
         };
         assert_eq!(tracks().check_declared(&good, "size"), Ok(()));
     }

@@ -128,8 +128,12 @@ fn is_empty(_: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<S
     (received.size == 0).then(|| "File is empty".to_owned())
 }
 
-fn is_too_large(policy: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<String> {
-    (received.size > policy.max_size).then(|| policy.too_large())
+fn is_too_large(
+    policy: &Policy,
+    declared: &Declared,
+    received: &ReceivedObject<'_>,
+) -> Option<String> {
+    (received.size > policy.max_size_of(declared)).then(|| policy.too_large(declared))
 }
 
 fn differs_in_size(

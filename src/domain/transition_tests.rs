@@ -46,6 +46,7 @@ pub(crate) fn upload_in(status: Status) -> Upload {
     Upload {
         id,
         owner: Owner::anonymous(),
+        token: None,
         policy: PolicyName::default(),
         slot: Some(Slot { subject: Subject::of_track(TrackId(Uuid::nil())), sequence: 1 }),
         key: policy.prefix.key(id),

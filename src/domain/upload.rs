@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use super::checksum::Checksum;
 use super::clock::Timestamp;
 use super::ids::PolicyName;
-use super::ids::{Owner, TrackId, UploadId};
+use super::ids::{Owner, TrackId, UploadId, UploadTokenId};
 use super::key::ObjectKey;
 use super::parts::PartPlan;
 use super::reject_reason::RejectReason;
@@ -26,6 +26,17 @@ pub struct Declared {
     pub size: Option<u64>,
     /// The checksum of the whole file.
     pub checksum: Option<Checksum>,
+    /// The largest size in bytes that the upload's token allows, if it has such a limit. The
+    /// policy's limit counts too.
+    pub max_size: Option<u64>,
+}
+
+impl Declared {
+    /// Whether the client said nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { filename, content_type, size, checksum, max_size: _ } = self;
+        filename.is_none() && content_type.is_none() && size.is_none() && checksum.is_none()
+    }
 }
 
 /// How the bytes come to the store.
@@ -333,6 +344,8 @@ pub struct Upload {
     pub id: UploadId,
     /// Whose it is.
     pub owner: Owner,
+    /// The upload token that created it, if one did. The token's row may be gone.
+    pub token: Option<UploadTokenId>,
     /// The rules it is under.
     pub policy: PolicyName,
     /// The subject whose file it is, if any.

@@ -29,10 +29,12 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use actix_cors::Cors;
 use actix_web::dev::Server;
+use actix_web::guard::fn_guard;
 use actix_web::middleware::{Condition, NormalizePath, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App as Actix, HttpResponse, HttpServer, Route};
+use actix_web::{App as Actix, HttpResponse, HttpServer, Route, Scope};
 
 pub mod api;
 mod event_stream;
@@ -52,6 +54,7 @@ use family::ApiFamily;
 use middleware::errors::handle_errors;
 use middleware::preflight::list_allowed;
 use middleware::request_log::log_request;
+use middleware::token_prefix::{is_allowed_by_token, strip_token_prefix};
 use problem::{ApiError, Code};
 
 /// The families beside the native API. A dialect is one line here.
@@ -90,8 +93,9 @@ pub fn build_with(
             })
             .default_service(not_found(&native))
             // The last middleware sees a request first.
-            .wrap(NormalizePath::trim())
             .wrap_fn(log_request)
+            .wrap(from_fn(strip_token_prefix))
+            .wrap(NormalizePath::trim())
     })
     .client_request_timeout(settings.client_timeout)
     .keep_alive(settings.client_timeout)
@@ -115,12 +119,25 @@ fn not_found(family: &Arc<dyn ApiFamily>) -> Route {
         .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&family), request, next)))
 }
 
-/// Adds a family's routes with its CORS headers and its errors.
+/// Adds a family's routes with its CORS headers and its errors: once for pages that the upload token
+/// in the path allows, and once for all other requests.
 fn mount(config: &mut ServiceConfig, family: &Arc<dyn ApiFamily>, origins: &[String]) {
+    let by_token = family.cors(&[]).allow_any_origin();
+    let scope = web::scope(family.prefix()).guard(fn_guard(is_allowed_by_token));
+    mount_in(scope, config, family, Condition::new(true, by_token));
     let cors = Condition::new(!origins.is_empty(), family.cors(origins));
+    mount_in(web::scope(family.prefix()), config, family, cors);
+}
+
+fn mount_in(
+    scope: Scope,
+    config: &mut ServiceConfig,
+    family: &Arc<dyn ApiFamily>,
+    cors: Condition<Cors>,
+) {
     let errors = Arc::clone(family);
     config.service(
-        web::scope(family.prefix())
+        scope
             .configure(|config| family.register(config))
             .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&errors), request, next)))
             .wrap(cors)

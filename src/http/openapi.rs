@@ -17,7 +17,7 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
     self, admin_uploads, attachments, events, instance, orphans, problems, reconciliations,
-    service, stats, tracks, uploads, webhooks,
+    service, stats, tracks, upload_tokens, uploads, webhooks,
 };
 use super::middleware::access::Access;
 use super::problem::{Code, PROBLEM_JSON, Problem, Row};
@@ -54,6 +54,9 @@ pub struct Document(pub Bytes);
         uploads::sign_parts::handle,
         uploads::list_parts::handle,
         uploads::complete::handle,
+        upload_tokens::list::handle,
+        upload_tokens::create::handle,
+        upload_tokens::delete::handle,
         attachments::list::handle,
         attachments::get::handle,
         attachments::put::handle,
@@ -87,6 +90,7 @@ pub struct Document(pub Bytes);
     tags(
         (name = "tracks", description = "Records with a file"),
         (name = "uploads", description = "Uploads of files"),
+        (name = "upload tokens", description = "Credentials for browsers and apps without an account"),
         (name = "attachments", description = "The files of a back end's records"),
         (name = "events", description = "Events from stores"),
         (name = "admin", description = "Reconciliation"),
@@ -297,6 +301,15 @@ impl Modify for Security {
             ),
         );
         components.add_security_scheme(
+            UPLOAD_TOKEN,
+            scheme(
+                "An upload token (`upt_...`) of `POST /api/upload-tokens`. It reaches only the \
+                 uploads that it created. Clients that cannot send headers put `/t/{token}` \
+                 before the path instead; then `Authorization` is ignored, and `Location` and \
+                 `request.url` begin with `/t/{token}` too.",
+            ),
+        );
+        components.add_security_scheme(
             EVENTS,
             scheme(
                 "The token in `events.token` of the configuration. It may also be the password of \
@@ -329,13 +342,14 @@ impl Modify for Security {
 }
 
 const BEARER: &str = "bearer";
+const UPLOAD_TOKEN: &str = "upload_token";
 const EVENTS: &str = "events";
 
 fn secure(operation: &mut Operation, access: Access) {
     operation.security = Some(match access {
         Access::Public => Vec::new(),
         Access::Events => vec![SecurityRequirement::new(EVENTS, [""; 0])],
-        Access::Needs(scope) => {
+        Access::Needs(scope) | Access::NeedsOrToken(scope) => {
             add(operation, "401", "The token is missing, unknown, revoked or expired");
             add(operation, "403", &format!("The token does not have the scope `{scope}`"));
             add(
@@ -343,7 +357,11 @@ fn secure(operation: &mut Operation, access: Access) {
                 "429",
                 "Too many requests; try again after the seconds in `Retry-After`",
             );
-            vec![SecurityRequirement::new(BEARER, [scope.name()])]
+            let mut any = vec![SecurityRequirement::new(BEARER, [scope.name()])];
+            if matches!(access, Access::NeedsOrToken(_)) {
+                any.push(SecurityRequirement::new(UPLOAD_TOKEN, [""; 0]));
+            }
+            any
         }
     });
 }

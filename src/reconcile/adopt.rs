@@ -110,6 +110,7 @@ fn row_of(
     Upload {
         id,
         owner: owner.clone(),
+        token: None,
         policy: policy.name.clone(),
         slot: None,
         key: policy.prefix.key(id),

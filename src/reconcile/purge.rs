@@ -144,6 +144,7 @@ fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload
     Upload {
         id,
         owner: Owner::named(OWNER),
+        token: None,
         policy: policy.name.clone(),
         slot: None,
         key: policy.prefix.key(id),

@@ -21,8 +21,16 @@ impl RetentionJob {
     pub async fn tick(&self) {
         match self.app.prune(self.retention).await {
             Ok(pruned) if pruned == Pruned::default() => {}
-            Ok(Pruned { findings, ended, deliveries, given_up, keys }) => {
-                tracing::info!(findings, ended, deliveries, given_up, keys, "old rows pruned");
+            Ok(Pruned { findings, ended, deliveries, given_up, keys, tokens }) => {
+                tracing::info!(
+                    findings,
+                    ended,
+                    deliveries,
+                    given_up,
+                    keys,
+                    tokens,
+                    "old rows pruned"
+                );
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

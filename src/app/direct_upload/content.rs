@@ -11,7 +11,7 @@ use crate::domain::rules::size_mismatch;
 use crate::domain::sniff;
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::{Declared, Strategy};
-use crate::domain::{Owner, Status, Upload, UploadId};
+use crate::domain::{Principal, Status, Upload, UploadId};
 use crate::storage::StoreError;
 
 impl App {
@@ -24,7 +24,7 @@ impl App {
     /// or the database fails.
     pub async fn upload_content<B>(
         &self,
-        owner: &Owner,
+        by: impl Into<Principal<'_>>,
         id: UploadId,
         sent: SentFile,
         body: B,
@@ -32,23 +32,27 @@ impl App {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
+        let by = by.into();
         self.require_direct()?;
-        let upload = self.upload_without_file(owner, id).await?;
+        let upload = self.upload_without_file(by, id).await?;
         let (policy, store) = self.rules_of(&upload)?;
         let content_type = sniff::informative(sent.content_type.as_deref());
         check_media_type(policy, content_type.as_deref())?;
         let declared = declared(&upload, sent.length)?;
-        policy.check_declared(&Declared { size: declared.size, ..Declared::default() }, "file")?;
+        let Declared { size, max_size, .. } = declared;
+        policy.check_declared(&Declared { size, max_size, ..Declared::default() }, "file")?;
         // The declared checksum is the one to record.
         let digests = upload.declared.checksum.clone().into_iter().chain(sent.digests).collect();
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
-        let mut file = File::new(body, policy, part_size, declared.size, digests, checked);
+        let mut file = File::new(body, policy, part_size, declared.size, digests, checked)
+            .with_max_size(max_size);
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
 
         // The first part can take long, and the upload may have its file by now.
-        let upload = self.upload_without_file(owner, id).await?;
+        let upload = self.upload_without_file(by, id).await?;
         let upload = if upload.status() == Status::Expired {
+            self.require_unexpired(by)?;
             let renew = Event::Renew { url_expires_at: self.now() + policy.url_ttl };
             self.apply(upload, &renew).await?.upload
         } else {
@@ -61,14 +65,14 @@ impl App {
             Ok(written) => self.record_file(transfer.upload, written, file).await,
             Err(error) => {
                 transfer.discard_parts().await;
-                Err(self.explain(owner, id, error).await)
+                Err(self.explain(by, id, error).await)
             }
         }
     }
 
-    /// An upload of this owner that takes a file from this service.
-    async fn upload_without_file(&self, owner: &Owner, id: UploadId) -> Result<Upload> {
-        let upload = self.upload(owner, id).await?;
+    /// An upload of this caller that takes a file from this service.
+    async fn upload_without_file(&self, by: Principal<'_>, id: UploadId) -> Result<Upload> {
+        let upload = self.upload(by, id).await?;
         if upload.strategy == Strategy::Multipart {
             let sentence = "The upload's strategy is multipart: send its parts to the store";
             return Err(AppError::field("id", sentence));
@@ -80,11 +84,11 @@ impl App {
     }
 
     /// The error for the client. If another file was stored first, the upload is about that one.
-    async fn explain(&self, owner: &Owner, id: UploadId, error: AppError) -> AppError {
+    async fn explain(&self, by: Principal<'_>, id: UploadId, error: AppError) -> AppError {
         if !matches!(error, AppError::Store(StoreError::PreconditionFailed)) {
             return error;
         }
-        match self.confirm_upload(owner, id).await {
+        match self.confirm_upload(by, id).await {
             Ok(upload) => TransitionError::TakesNoFile(upload.status()).into(),
             Err(error) => error,
         }

@@ -18,6 +18,8 @@ pub(super) struct File<'a, B> {
     part_size: usize,
     /// The length in bytes that the client declared.
     length: Option<u64>,
+    /// The largest size in bytes that the upload's token allows.
+    max_size: Option<u64>,
     rest: Bytes,
     pub(super) ended: bool,
     pub(super) size: u64,
@@ -52,6 +54,7 @@ impl<'a, B> File<'a, B> {
             policy,
             part_size,
             length,
+            max_size: None,
             rest: Bytes::new(),
             ended: false,
             size: 0,
@@ -59,6 +62,11 @@ impl<'a, B> File<'a, B> {
             checked_parts,
             sum: None,
         }
+    }
+
+    /// Limits the size further than the policy does.
+    pub(super) fn with_max_size(self, max_size: Option<u64>) -> Self {
+        Self { max_size, ..self }
     }
 
     /// The hash of the bytes so far.
@@ -97,8 +105,9 @@ where
             }
         }
         self.size += part.len() as u64;
-        if self.size > self.policy.max_size {
-            return Err(AppError::field("file", self.policy.too_large()));
+        let limits = Declared { max_size: self.max_size, ..Declared::default() };
+        if self.size > self.policy.max_size_of(&limits) {
+            return Err(AppError::field("file", self.policy.too_large(&limits)));
         }
         let kept = self.checked_parts && !self.ended;
         let algorithm = if kept { Algorithm::Crc64nvme } else { Algorithm::Sha256 };

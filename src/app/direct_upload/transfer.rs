@@ -145,7 +145,7 @@ impl<'a> Transfer<'a> {
         loop {
             let last = file.ended;
             if !parts.send(part, permit) {
-                return Err(AppError::field("file", self.policy.too_large()));
+                return Err(AppError::field("file", self.policy.too_large(&self.upload.declared)));
             }
             if last {
                 return parts.all().await;

@@ -23,6 +23,7 @@ use crate::app::retention::Retention;
 use crate::app::turns::Turns;
 use crate::app::webhooks::Endpoint;
 use crate::app::{App, DirectSettings};
+use crate::auth::UploadTokenVerifier;
 use crate::config::{Config, Schedule};
 use crate::db::uploads::Quota;
 use crate::db::{Db, DbSettings};
@@ -89,6 +90,7 @@ impl Adapters {
         db.uploads()
             .limit_watchers(config.limits.waiters, config.share(config.limits.waiters_per_owner));
         let app = App {
+            token_verifier: UploadTokenVerifier::new(db.clone(), Arc::new(SystemClock)),
             db,
             stores,
             policies: config.domain_policies(),

@@ -7,6 +7,7 @@ use crate::app::bucket_identity::{BucketTrust, CheckOptions};
 use crate::app::database_clock::ClockOffset;
 use crate::app::turns::Turns;
 use crate::app::{App, DirectSettings};
+use crate::auth::UploadTokenVerifier;
 use crate::cli::adapters;
 use crate::config::Config;
 use crate::db::Db;
@@ -39,6 +40,7 @@ pub(super) async fn checks(config: &Config, store: &Store) -> Vec<Check> {
 
 async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
     let app = App {
+        token_verifier: UploadTokenVerifier::new(db.clone(), Arc::new(SystemClock)),
         db,
         stores: BTreeMap::from([(store.name.clone(), store.clone())]),
         policies: config.domain_policies(),

@@ -3,6 +3,8 @@
 use sea_orm::sqlx::Error as Sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 
+use crate::domain::upload_token::TokenError;
+
 /// Why a database call failed. A missing row is no error but `None`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
@@ -39,6 +41,9 @@ pub enum DbError {
         /// How many.
         limit: u64,
     },
+    /// The upload token does not allow it.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A newer version has migrated the database.
     #[error("the database has migrations of a newer version: run that version's `migrate down`")]
     NewerSchema,

@@ -126,6 +126,8 @@ mod tests {
                 id: Uuid::from_u128(id),
                 owner: c.clone().unwrap_or_default(),
                 policy: "tracks".into(),
+                upload_token_id: some[0].then(|| Uuid::from_u128(!id)),
+                max_size: size,
                 attach_to: c.clone(),
                 attach_sequence,
                 key: Uuid::from_u128(id).to_string(),

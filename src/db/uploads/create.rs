@@ -14,11 +14,12 @@ use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
 use crate::db::engine::batcher::Batcher;
 use crate::db::engine::pool::Engine;
 use crate::db::idempotency::{Claim, complete};
+use crate::db::upload_tokens::locked_tokens::LockedTokens;
 use crate::db::{DbError, Result};
 use crate::domain::upload::State;
 use crate::domain::{Subject, Upload};
 
-/// Largest number of uploads in one commit: with 33 columns each they stay below the 32,766
+/// Largest number of uploads in one commit: with 35 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 const MAX_BATCH: usize = 256;
 
@@ -77,10 +78,13 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
 }
 
 /// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
-/// quotas this takes one statement, and with subjects six at most, whatever the batch's size.
+/// quotas this takes one statement, with subjects six at most, and two more with upload tokens,
+/// whatever the batch's size.
 async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<Vec<Created>> {
     let txn = engine.begin().await?;
     let mut subjects = lock_subjects(&txn, engine.is_postgres(), new).await?;
+    let tokens = new.iter().filter_map(|new| new.upload.token);
+    let mut tokens = LockedTokens::lock(&txn, engine.is_postgres(), tokens).await?;
     if !quota.is_empty() {
         let owners = new.iter().map(|new| new.upload.owner.as_str()).collect();
         Quota::lock(&txn, &owners).await?;
@@ -101,11 +105,18 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
             results.push(Ok(None));
             continue;
         }
+        if let Some(Err(refused)) = upload.token.map(|token| tokens.check(token)) {
+            results.push(Err(refused.into()));
+            continue;
+        }
         if let Some(claim) = claim
             && !complete(&txn, claim).await?
         {
             results.push(Err(DbError::Busy));
             continue;
+        }
+        if let Some(token) = upload.token {
+            tokens.count(token);
         }
         let mut upload = upload.clone();
         if let Some(subject) = subject
@@ -121,6 +132,7 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
         results.push(Ok(Some(upload)));
     }
     insert_rows(&txn, &mut rows).await?;
+    tokens.save(&txn).await?;
     subjects.save(&txn).await?;
     txn.commit().await?;
     Ok(results)

@@ -6,7 +6,7 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySel
 
 use crate::db::Cursor;
 use crate::db::engine::pagination::{keyset, no_index};
-use crate::domain::{Owner, PolicyName, Status, Subject, Timestamp};
+use crate::domain::{Owner, PolicyName, Status, Subject, Timestamp, UploadTokenId};
 
 /// Filters of a list of uploads, newest first.
 #[derive(Debug, Default, Clone)]
@@ -15,6 +15,8 @@ pub struct UploadFilter {
     pub status: Option<Status>,
     /// The subject that they are attached to.
     pub subject: Option<Subject>,
+    /// The upload token that created them.
+    pub token: Option<UploadTokenId>,
     /// The policy.
     pub policy: Option<PolicyName>,
     /// Created before this time.
@@ -33,12 +35,19 @@ pub const UPLOAD_ORDER: &str = "uploads:-created_at";
 impl UploadFilter {
     /// The statement that reads the page, and one row more.
     pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
-        // A subject has few uploads: its index is the one to use, whatever the other filters are.
-        let eq = |column: Column, text: &str| match self.subject {
-            None => column.eq(text),
-            Some(_) => no_index(column).eq(text),
+        // A subject or a token has few uploads: its index is the one to use, whatever the other
+        // filters are.
+        let is_narrow = self.subject.is_some() || self.token.is_some();
+        let eq = |column: Column, text: &str| {
+            if is_narrow { no_index(column).eq(text) } else { column.eq(text) }
         };
-        let mut query = upload::Entity::find().filter(Column::Owner.eq(owner.as_str()));
+        let mut query = upload::Entity::find();
+        query = match self.token {
+            None => query.filter(Column::Owner.eq(owner.as_str())),
+            Some(token) => query
+                .filter(Column::UploadTokenId.eq(token.0))
+                .filter(no_index(Column::Owner).eq(owner.as_str())),
+        };
         if let Some(status) = self.status {
             query = query.filter(eq(Column::Status, status.name()));
         }

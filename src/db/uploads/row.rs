@@ -9,17 +9,20 @@ use crate::db::{DbError, Result};
 use crate::domain::checksum::Checksum;
 use crate::domain::subject::Slot;
 use crate::domain::upload::{Declared, Deletion, ObjectFacts, RemoveReason, State, Verified};
-use crate::domain::{ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId};
+use crate::domain::{
+    ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId, UploadTokenId,
+};
 
 /// The whole row of an upload.
 pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
     let Upload {
         id,
         owner,
+        token,
         policy,
         slot: _,
         key,
-        declared: Declared { filename, content_type, size, checksum },
+        declared: Declared { filename, content_type, size, checksum, max_size },
         strategy,
         write_once,
         metadata,
@@ -36,6 +39,8 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         id: Set(id.0),
         owner: Set(owner.as_str().to_owned()),
         policy: Set(policy.as_str().to_owned()),
+        upload_token_id: Set(token.map(|token| token.0)),
+        max_size: Set(max_size.map(to_signed)),
         key: Set(key.as_str().to_owned()),
         filename: Set(filename.clone()),
         declared_content_type: Set(content_type.clone()),
@@ -175,6 +180,8 @@ impl TryFrom<upload::Model> for Upload {
             id,
             owner,
             policy,
+            upload_token_id,
+            max_size,
             attach_to,
             attach_sequence,
             key,
@@ -244,6 +251,7 @@ impl TryFrom<upload::Model> for Upload {
         Ok(Self {
             id: UploadId(id),
             owner: Owner::named(owner),
+            token: upload_token_id.map(UploadTokenId),
             policy: PolicyName::new(policy),
             slot: attach_to.zip(attach_sequence).map(to_slot),
             key: ObjectKey::stored(key),
@@ -256,6 +264,7 @@ impl TryFrom<upload::Model> for Upload {
                     declared_checksum_algorithm,
                     declared_checksum,
                 )?,
+                max_size: max_size.map(|n| reader.size("max_size", n)).transpose()?,
             },
             strategy: reader.parse("strategy", &strategy)?,
             write_once,

@@ -30,6 +30,7 @@ pub mod reconciliations;
 pub mod service;
 pub mod stats;
 pub mod tracks;
+pub mod upload_tokens;
 pub mod uploads;
 pub mod webhooks;
 
@@ -95,6 +96,7 @@ fn routes() -> Routes {
     uploads::register(&mut routes);
     tracks::register(&mut routes);
     attachments::register(&mut routes);
+    upload_tokens::register(&mut routes);
     service::register(&mut routes);
     reconciliations::register(&mut routes);
     admin_uploads::register(&mut routes);

@@ -6,7 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 
-use super::Caller;
+use super::UploadCaller;
 use crate::domain::{LimitReached, Permit};
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::SecurityConfig;
@@ -26,8 +26,8 @@ impl FromRequest for DirectUploadPermit {
 fn acquire(request: &HttpRequest) -> Result<Permit, ApiError> {
     let security = request.app_data::<Data<SecurityConfig>>();
     let security = security.ok_or_else(|| ApiError::new(Code::Internal))?;
-    let owner = Caller::of(request)?.owner;
-    security.direct_uploads.acquire(&owner).map_err(|reached| match reached {
+    let caller = UploadCaller::of(request)?;
+    security.direct_uploads.acquire(caller.principal().owner()).map_err(|reached| match reached {
         LimitReached::Total => ApiError::saying(
             Code::Busy,
             "Too many concurrent direct uploads; retry after the seconds in Retry-After",

@@ -4,22 +4,31 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 
 use crate::domain::UploadId;
+use crate::http::middleware::token_prefix::PathToken;
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::SecurityConfig;
 
-/// Makes URLs of this service: absolute if `server.public_url` is configured, otherwise paths.
+/// Makes URLs of this service. Those in a response to a request below `/t/{token}` have this prefix
+/// too, because its client follows them without headers.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
     base: String,
+    prefix: String,
 }
 
 impl Links {
-    /// The URL to which the file of a direct upload is sent.
+    /// The path of an upload.
+    pub fn upload(&self, id: UploadId) -> String {
+        format!("{}/api/uploads/{id}", self.prefix)
+    }
+
+    /// The URL to which the file of a direct upload is sent: absolute if `server.public_url` is
+    /// configured, otherwise a path.
     pub fn upload_content(&self, id: UploadId) -> String {
-        format!("{}/api/uploads/{id}/content", self.base)
+        format!("{}{}/content", self.base, self.upload(id))
     }
 }
 
@@ -29,7 +38,10 @@ impl FromRequest for Links {
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let security = request.app_data::<Data<SecurityConfig>>();
-        let links = |security: &Data<SecurityConfig>| Self { base: security.public_url.clone() };
+        let prefix = request.extensions().get::<PathToken>().map(PathToken::prefix);
+        let prefix = prefix.unwrap_or_default();
+        let links =
+            |security: &Data<SecurityConfig>| Self { base: security.public_url.clone(), prefix };
         ready(security.map(links).ok_or_else(|| ApiError::new(Code::Internal)))
     }
 }

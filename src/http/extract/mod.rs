@@ -18,7 +18,7 @@ pub mod query;
 mod subject;
 pub mod text;
 
-pub use caller::Caller;
+pub use caller::{Caller, UploadCaller};
 pub use digests::Digests;
 pub use direct_upload_permit::DirectUploadPermit;
 pub use download::Download;

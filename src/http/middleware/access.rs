@@ -11,11 +11,12 @@ use actix_web::{Error, HttpMessage as _};
 
 use super::accept::Produces;
 use super::rate_limit::{RateLimitHeaders, require_within_limit};
-use crate::auth::Denied;
-use crate::domain::Scope;
-use crate::http::extract::{Caller, bearer};
+use super::token_prefix::PathToken;
+use crate::auth::{Denied, UploadTokenVerifier};
+use crate::domain::{Owner, Scope};
+use crate::http::extract::{UploadCaller, bearer};
 use crate::http::problem::{ApiError, Code};
-use crate::http::state::SecurityConfig;
+use crate::http::state::{HttpState, SecurityConfig};
 
 /// What a route requires of its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,11 @@ pub enum Access {
     Public,
     /// The events token, which [`EventSender`](crate::http::extract::EventSender) checks.
     Events,
-    /// An authenticated caller with this scope.
+    /// An authenticated caller with this scope. Upload tokens are refused.
     Needs(Scope),
+    /// An authenticated caller with this scope, or an upload token. The handler takes an
+    /// [`UploadCaller`], and so a token reaches only its own uploads.
+    NeedsOrToken(Scope),
 }
 
 /// Calls the handler if the caller has the scope, is within its rate limit and accepts the
@@ -49,27 +53,63 @@ async fn check(
     produces: Produces,
     request: &ServiceRequest,
 ) -> Result<(), ApiError> {
-    if let Access::Needs(scope) = access {
-        let caller = authenticate(scope, request).await?;
-        request.extensions_mut().insert(caller);
+    match access {
+        // The prefix `/t/{token}` leads to the routes for tokens only.
+        Access::Public | Access::Events if request.extensions().contains::<PathToken>() => {
+            return Err(ApiError::not_for_upload_tokens());
+        }
+        Access::Public | Access::Events => {}
+        Access::Needs(scope) | Access::NeedsOrToken(scope) => {
+            authenticate(access, scope, request).await?;
+        }
     }
     produces.check(request.headers())
 }
 
-async fn authenticate(scope: Scope, request: &ServiceRequest) -> Result<Caller, ApiError> {
-    let security = request.app_data::<Data<SecurityConfig>>();
-    let security = security.ok_or_else(|| ApiError::new(Code::Internal))?;
-    let token = bearer(request.headers());
-    let identity = security.auth.identify(token).await.map_err(ApiError::from)?;
-    if let Some(limit) = &security.rate_limit {
-        let status = limit.check(&identity.owner);
-        request.extensions_mut().insert(RateLimitHeaders::from(status));
-        require_within_limit(status)?;
+/// Records the caller for the extractors and the log.
+async fn authenticate(
+    access: Access,
+    scope: Scope,
+    request: &ServiceRequest,
+) -> Result<(), ApiError> {
+    let internal = || ApiError::new(Code::Internal);
+    let security = request.app_data::<Data<SecurityConfig>>().ok_or_else(internal)?;
+    // The token in the path is the credential, whatever the header is.
+    let in_path = request.extensions().get::<PathToken>().cloned();
+    let presented = match &in_path {
+        Some(token) => Some(token.expose()),
+        None => bearer(request.headers()),
+    };
+    let is_upload_token =
+        in_path.is_some() || presented.is_some_and(UploadTokenVerifier::recognizes);
+    if is_upload_token {
+        let state = request.app_data::<Data<HttpState>>().ok_or_else(internal)?;
+        let token = state.app.token_verifier.identify(presented.unwrap_or_default()).await?;
+        require_rate(security, &token.owner, request)?;
+        request.extensions_mut().insert(UploadCaller::from(token));
+        return match access {
+            Access::NeedsOrToken(_) => Ok(()),
+            _ => Err(ApiError::not_for_upload_tokens()),
+        };
     }
+    let identity = security.auth.identify(presented).await.map_err(ApiError::from)?;
+    require_rate(security, &identity.owner, request)?;
     if !identity.scopes.has(scope) {
         return Err(ApiError::forbidden(scope));
     }
-    Ok(Caller { owner: identity.owner })
+    request.extensions_mut().insert(UploadCaller::from(identity));
+    Ok(())
+}
+
+fn require_rate(
+    security: &SecurityConfig,
+    owner: &Owner,
+    request: &ServiceRequest,
+) -> Result<(), ApiError> {
+    let Some(limit) = &security.rate_limit else { return Ok(()) };
+    let status = limit.check(owner);
+    request.extensions_mut().insert(RateLimitHeaders::from(status));
+    require_within_limit(status)
 }
 
 impl From<Denied> for ApiError {

@@ -1,6 +1,6 @@
 //! The span, the log line and the metrics of each request.
 //!
-//! Paths are logged. Query strings are not: they contain cursors and search terms, and clients
+//! Paths are logged, without tokens. Query strings are not: they contain cursors and search terms, and clients
 //! paste signed URLs into them.
 
 use std::time::{Duration, Instant};
@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use actix_web::Error;
 use actix_web::HttpMessage as _;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
+use tracing::field::display;
 use tracing::{Instrument as _, Span};
 
 use super::metrics;
 use super::request_id::RequestId;
-use crate::http::extract::Caller;
+use super::token_prefix::LoggedPath;
+use crate::domain::Principal;
+use crate::http::extract::UploadCaller;
 use crate::telemetry::traces::{self, REQUEST};
 
 /// Runs a request in a span, then logs and counts its response. The time that a streamed body
@@ -26,11 +29,12 @@ where
     S::Future: 'static,
 {
     let started = Instant::now();
+    let logged = request.extensions().get::<LoggedPath>().cloned();
     let span = tracing::info_span!(
         REQUEST,
         request_id = RequestId::of(&request).as_str(),
         method = request.method().as_str(),
-        path = request.path()
+        path = logged.as_ref().map_or_else(|| request.path(), |logged| logged.0.as_str())
     );
     traces::continue_trace(&span, |name| request.headers().get(name)?.to_str().ok());
     let response = span.in_scope(|| service.call(request));
@@ -56,7 +60,9 @@ fn record<B>(span: &Span, result: &Result<ServiceResponse<B>, Error>, elapsed: D
     };
     let request = response.request();
     let extensions = request.extensions();
-    let owner = extensions.get::<Caller>().map(|caller| caller.owner.as_str());
+    let caller = extensions.get::<UploadCaller>().map(UploadCaller::principal);
+    let owner = caller.map(|caller| caller.owner().as_str());
+    let token = caller.and_then(Principal::token).map(|token| display(token.id));
     let pattern = request.match_pattern();
     let route = pattern.as_deref();
     let status = response.status().as_u16();
@@ -66,7 +72,7 @@ fn record<B>(span: &Span, result: &Result<ServiceResponse<B>, Error>, elapsed: D
     if matches!(route, Some("/healthz" | "/readyz" | "/metrics")) {
         tracing::debug!(owner, route, status, elapsed_ms, "answered");
     } else {
-        tracing::info!(owner, route, status, elapsed_ms, "answered");
+        tracing::info!(owner, token, route, status, elapsed_ms, "answered");
     }
     traces::answered(span, owner, route, status);
 }

@@ -13,10 +13,12 @@ pub enum Code {
     BadRequest,
     /// No token, or an invalid one.
     Unauthorized,
-    /// A token without the required scope.
+    /// A token that does not allow the request.
     Forbidden,
     /// A message whose signature is not valid.
     Signature,
+    /// An upload token that has created as many uploads as it may.
+    TokenExhausted,
     /// The path supports other methods.
     MethodNotAllowed,
     /// `Accept` does not allow the media type of the response.
@@ -90,13 +92,14 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
         Self::Signature,
+        Self::TokenExhausted,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::Timeout,
@@ -169,9 +172,16 @@ impl Code {
             Self::Forbidden => row(
                 "forbidden",
                 S::FORBIDDEN,
-                "The token does not have the required scope",
+                "The token does not allow this",
                 None,
-                "The member `scope` names the required scope.",
+                "The member `scope`, if there is one, names the required scope. An upload token allows only to create uploads within its limits and to use those that it created.",
+            ),
+            Self::TokenExhausted => row(
+                "token-exhausted",
+                S::FORBIDDEN,
+                "The upload token is used up",
+                None,
+                "The upload token has created as many uploads as its `max_uploads` allows. Cancelled ones count too. Ask its back end for a new token.",
             ),
             Self::Signature => row(
                 "signature",

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use crate::app::AppError;
 use crate::db::DbError;
 use crate::domain::transition::TransitionError;
+use crate::domain::upload_token::TokenError;
 use crate::reconcile::{CancelError, StartError};
 use crate::storage::StoreError;
 use crate::storage::signer::SignError;
@@ -15,6 +16,7 @@ impl From<DbError> for ApiError {
             DbError::OverQuota { .. } => {
                 return Self::saying(Code::QuotaExceeded, error.to_string());
             }
+            DbError::Token(refused) => return refused.clone().into(),
             DbError::Unavailable(_) | DbError::Busy => Code::Unavailable,
             DbError::Full(_) => Code::StorageFull,
             DbError::Statement(_)
@@ -56,6 +58,7 @@ impl From<AppError> for ApiError {
             AppError::Body(detail) => Self::saying(Code::BadRequest, detail),
             AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
             AppError::BucketMismatch(_) => Self::saying(Code::BucketMismatch, error.to_string()),
+            AppError::Token(refused) => refused.into(),
             AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
             AppError::Db(error) => error.into(),
             AppError::Store(error) => {
@@ -85,6 +88,20 @@ impl From<AppError> for ApiError {
                     | SignError::Unsupported(_) => Code::Internal,
                 };
                 Self::new(code).because(error)
+            }
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Unknown | TokenError::Expired => {
+                Self::unauthorized(error.to_string(), true)
+            }
+            TokenError::Exhausted(_) => Self::saying(Code::TokenExhausted, error.to_string()),
+            TokenError::OtherPolicy(_) | TokenError::OtherSubject(_) | TokenError::NoSubject => {
+                Self::saying(Code::Forbidden, error.to_string())
             }
         }
     }

@@ -85,6 +85,14 @@ impl ApiError {
         }
     }
 
+    /// A route that upload tokens may not use.
+    pub fn not_for_upload_tokens() -> Self {
+        Self::saying(
+            Code::Forbidden,
+            "An upload token allows only uploads: create them, and use those that it created",
+        )
+    }
+
     /// A caller at its own concurrency limit.
     pub(in crate::http) fn over_owner_limit(limit: usize, what: &str) -> Self {
         Self::saying(Code::QuotaExceeded, format!("At most {limit} {what}"))

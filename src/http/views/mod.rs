@@ -11,6 +11,7 @@ mod instance;
 mod multipart;
 mod runs;
 mod tracks;
+mod upload_tokens;
 mod uploads;
 
 pub use attachments::AttachmentView;
@@ -18,6 +19,7 @@ pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub use runs::{FindingView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};
+pub use upload_tokens::{IssuedTokenView, UploadTokenView};
 pub use uploads::{ChecksumView, RequestView, StatusName, UploadView};
 
 /// A page of a list.

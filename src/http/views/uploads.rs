@@ -135,10 +135,11 @@ impl From<Upload> for UploadView {
         let Upload {
             id,
             owner: _,
+            token: _,
             policy,
             slot,
             key,
-            declared: Declared { filename, content_type, size, checksum },
+            declared: Declared { filename, content_type, size, checksum, max_size: _ },
             strategy,
             write_once: _,
             metadata,

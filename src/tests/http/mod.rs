@@ -18,5 +18,6 @@ mod partial_files;
 mod service;
 mod statements;
 mod tracks;
+mod upload_tokens;
 mod uploads;
 mod verifying;

@@ -44,10 +44,12 @@ fn example(document: &Value, operation: &Value) -> Option<Value> {
 
 impl Operation {
     async fn send(&self, server: &Server, ids: &Ids, token: Option<&str>) -> Response {
-        let id = if self.path.starts_with("/api/tracks") {
+        let id = if self.path.contains("/api/tracks") {
             &ids.track
-        } else if self.path.starts_with("/api/uploads") {
+        } else if self.path.contains("/api/uploads") {
             &ids.upload
+        } else if self.path.contains("/api/upload-tokens") {
+            &ids.token
         } else {
             &ids.run
         };
@@ -76,6 +78,7 @@ impl Operation {
 struct Ids {
     track: String,
     upload: String,
+    token: String,
     run: String,
 }
 
@@ -95,12 +98,13 @@ async fn belongings(server: &Server, token: &str) -> Ids {
     assert_eq!(stored.status, 200, "{stored:?}");
     let body = json!({"filename": "a.mp3", "size": 5000, "strategy": "multipart"});
     let upload = id(&send("/api/uploads", body).await);
+    let token = id(&send("/api/upload-tokens", json!({"policy": "tracks"})).await);
     let run = "/api/admin/reconciliations?wait=true";
     let run = id(&send(run, json!({"mode": "incremental", "dry_run": true})).await);
-    Ids { track, upload, run }
+    Ids { track, upload, token, run }
 }
 
-async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 2] {
+async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 3] {
     let get = async |path: String| {
         let found = fetch(server.request("GET", &path).header("authorization", token)).await;
         assert_eq!(found.status, 200, "{found:?}");
@@ -109,6 +113,7 @@ async fn state(server: &Server, ids: &Ids, token: &str) -> [Value; 2] {
     [
         get(format!("/api/tracks/{}", ids.track)).await,
         get(format!("/api/uploads/{}", ids.upload)).await,
+        get("/api/upload-tokens".to_owned()).await,
     ]
 }
 
@@ -169,7 +174,12 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
             found.is_problem(404, "not-found");
             // Exactly the response for an unknown id.
             let nobody = "0190a6f2-7b3c-7def-8123-456789abcdef".to_owned();
-            let ids = Ids { track: nobody.clone(), upload: nobody.clone(), run: nobody };
+            let ids = Ids {
+                track: nobody.clone(),
+                upload: nobody.clone(),
+                token: nobody.clone(),
+                run: nobody,
+            };
             let none = operation.send(&server, &ids, Some(&bob)).await;
             assert_eq!(none.json()["detail"], found.json()["detail"], "{what}");
             walked += 1;
@@ -188,6 +198,75 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     let found = fetch(server.request("GET", &path).header("authorization", &bob)).await;
     assert_eq!(found.json()["items"], json!([]));
     assert_eq!(state(&server, &ids, &ann).await, before);
+    assert_eq!(server.store.keys(), keys, "nothing was stored or deleted");
+    server.stop().await;
+}
+
+/// The routes of upload tokens, and nothing else.
+const OF_UPLOAD_TOKENS: [&str; 13] = [
+    "GET /api/uploads",
+    "POST /api/uploads",
+    "GET /api/uploads/{id}",
+    "DELETE /api/uploads/{id}",
+    "GET /api/uploads/{id}/events",
+    "POST /api/uploads/{id}/content",
+    "PUT /api/uploads/{id}/content",
+    "GET /api/uploads/{id}/file",
+    "POST /api/uploads/{id}/presign",
+    "POST /api/uploads/{id}/confirm",
+    "GET /api/uploads/{id}/parts",
+    "POST /api/uploads/{id}/parts",
+    "POST /api/uploads/{id}/complete",
+];
+
+#[tokio::test]
+async fn an_upload_token_reaches_its_own_uploads_and_no_other_route() {
+    let server = Server::keyed().await;
+    let ann = server.key("ann", Scopes::all()).await;
+    let ids = belongings(&server, &ann).await;
+    let request = server.request("POST", "/api/upload-tokens").header("authorization", &ann);
+    let made = fetch(request.json(&json!({"policy": "tracks"}))).await.json();
+    let secret = made["token"].as_str().unwrap();
+    let token = format!("Bearer {secret}");
+    let before = state(&server, &ids, &ann).await;
+    let keys = server.store.keys();
+    let mut open = Vec::new();
+    for operation in operations(&server).await {
+        let what = format!("{} {}", operation.method, operation.path);
+        let by_path = Operation { path: format!("/t/{secret}{}", operation.path), ..operation };
+        let prefixed = by_path.send(&server, &ids, None).await;
+        let operation =
+            Operation { path: by_path.path.replace(&format!("/t/{secret}"), ""), ..by_path };
+        if !OF_UPLOAD_TOKENS.contains(&what.as_str()) {
+            prefixed.is_problem(403, "forbidden");
+            // Routes that need no scope ignore the header.
+            if operation.scope.is_some() {
+                let found = operation.send(&server, &ids, Some(&token)).await;
+                found.is_problem(403, "forbidden");
+            }
+            continue;
+        }
+        let found = operation.send(&server, &ids, Some(&token)).await;
+        for found in [prefixed, found] {
+            if operation.path.contains("{id}") {
+                // The owner's upload, but not the token's.
+                found.is_problem(404, "not-found");
+            } else {
+                assert!(found.status.is_success(), "{what}: {found:?}");
+                for id in [&ids.track, &ids.upload] {
+                    assert!(!found.text.contains(id.as_str()), "{what}: {found:?}");
+                }
+            }
+        }
+        open.push(what);
+    }
+    open.sort();
+    let mut expected = OF_UPLOAD_TOKENS.to_vec();
+    expected.sort_unstable();
+    assert_eq!(open, expected);
+    let listed = state(&server, &ids, &ann).await;
+    // The walk created uploads with the token, which counts them.
+    assert_eq!(listed[..2], before[..2]);
     assert_eq!(server.store.keys(), keys, "nothing was stored or deleted");
     server.stop().await;
 }

@@ -7,6 +7,7 @@ use upload_coordinator::app::bucket_identity::BucketTrust;
 use upload_coordinator::app::database_clock::ClockOffset;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::auth::UploadTokenVerifier;
 use upload_coordinator::db::Db;
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::damage::DamageLimit;
@@ -48,7 +49,9 @@ impl AppParts {
         let direct = DirectSettings::new(true, part_size);
         let (buckets, clock_offset) = (BucketTrust::default(), ClockOffset::default());
         let turns = Turns::default();
+        let token_verifier = UploadTokenVerifier::new(db.clone(), clock.clone());
         Arc::new(App {
+            token_verifier,
             db,
             stores,
             policies,
@@ -66,6 +69,7 @@ impl AppParts {
 /// Another process with the same stores, policies, clock and ids.
 pub fn replica_of(app: &App, db: Db) -> App {
     App {
+        token_verifier: UploadTokenVerifier::new(db.clone(), app.clock.clone()),
         db,
         stores: app.stores.clone(),
         policies: app.policies.clone(),

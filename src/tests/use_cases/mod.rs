@@ -25,5 +25,6 @@ mod safety_limits;
 mod serving;
 mod sharing;
 mod tracks;
+mod upload_tokens;
 mod uploads;
 mod verifying;

@@ -70,7 +70,7 @@ impl TryFrom<PresignOptions> for NewUpload {
         Ok(Self {
             policy: policy.map(PolicyName::new),
             attach_to: None,
-            declared: Declared { filename, content_type, size, checksum },
+            declared: Declared { filename, content_type, size, checksum, max_size: None },
             // The response has one URL.
             strategy: Some(Strategy::Put),
             metadata: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl TryFrom<UploadBody> for NewUpload {
         Ok(Self {
             policy: policy.map(PolicyName::new),
             attach_to,
-            declared: Declared { filename, content_type, size, checksum },
+            declared: Declared { filename, content_type, size, checksum, max_size: None },
             strategy,
             metadata: metadata.unwrap_or_default(),
             expires_in,

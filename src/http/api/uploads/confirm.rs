@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use super::body::EmptyBody;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Json, OptionalJson};
+use crate::http::extract::{Id, Json, OptionalJson, UploadCaller};
 use crate::http::openapi::{BadBody, NotArrived, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -19,10 +19,10 @@ use crate::http::views::UploadView;
     responses((status = 200, description = "The upload after the verification", body = UploadView),
         BadBody, NotFound, NotArrived))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     _: OptionalJson<EmptyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
-    Ok(Json(state.app.confirm_upload(&caller.owner, id).await?.into()))
+    Ok(Json(state.app.confirm_upload(&caller, id).await?.into()))
 }

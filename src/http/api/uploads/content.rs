@@ -8,7 +8,7 @@ use crate::app::direct_upload::SentFile;
 use crate::domain::UploadId;
 use crate::http::HttpState;
 use crate::http::extract::file::FileForm;
-use crate::http::extract::{Caller, Digests, DirectUploadPermit, FileBody, Id, Json, Query};
+use crate::http::extract::{Digests, DirectUploadPermit, FileBody, Id, Json, Query, UploadCaller};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::UploadView;
@@ -33,7 +33,7 @@ use crate::http::views::UploadView;
     responses((status = 200, description = "The upload with its file", body = UploadView),
         BadFile, NotFound))]
 pub async fn handle(
-    (caller, permit): (Caller, DirectUploadPermit),
+    (caller, permit): (UploadCaller, DirectUploadPermit),
     Id(id): Id<UploadId>,
     query: Query,
     Digests(digests): Digests,
@@ -48,7 +48,7 @@ pub async fn handle(
     let app = state.app.clone();
     let work = async move {
         let _permit = permit;
-        app.upload_content(&caller.owner, id, sent, bytes).await
+        app.upload_content(&caller, id, sent, bytes).await
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;

@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Idempotent, Json, Links};
+use crate::http::extract::{Idempotent, Json, Links, UploadCaller};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -23,14 +23,14 @@ use crate::http::views::UploadView;
         headers(("Location" = String, description = "The path of the upload"),
             ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<UploadBody>>,
     links: Links,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let new = body.try_into()?;
-    let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
-    let path = format!("/api/uploads/{}", created.upload.id);
+    let created = state.app.create_upload_once(&caller, key.as_ref(), new).await?;
+    let path = links.upload(created.upload.id);
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))
         .insert_header((CACHE_CONTROL, "no-store"))

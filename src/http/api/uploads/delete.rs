@@ -5,7 +5,7 @@ use actix_web::web::Data;
 
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id};
+use crate::http::extract::{Id, UploadCaller};
 use crate::http::openapi::NotFound;
 use crate::http::problem::ApiError;
 
@@ -18,10 +18,10 @@ use crate::http::problem::ApiError;
     params(("id" = uuid::Uuid, Path, description = "The upload")),
     responses((status = 204, description = "The upload is in a final state"), NotFound))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    state.app.delete_upload(&caller.owner, id).await?;
+    state.app.delete_upload(&caller, id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -12,7 +12,7 @@ use crate::app::changes::Followed;
 use crate::domain::{Upload, UploadId};
 use crate::http::HttpState;
 use crate::http::event_stream::{self, Chunk, HEARTBEAT};
-use crate::http::extract::{Caller, Id, Query};
+use crate::http::extract::{Id, Query, UploadCaller};
 use crate::http::openapi::{NotFound, ServerSentEvent};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -31,7 +31,7 @@ use crate::http::views::UploadView;
         (status = 200, description = "The events", body = ServerSentEvent, content_type = "text/event-stream"),
         (status = 204, description = "The upload has ended; no more events"), NotFound))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     query: Query,
     state: Data<HttpState>,
@@ -44,13 +44,13 @@ pub async fn handle(
     };
     // HEAD waits for nothing, so it takes no place of a waiting request.
     if request.method() == Method::HEAD {
-        let upload = state.app.upload(&caller.owner, id).await?;
+        let upload = state.app.upload(&caller, id).await?;
         if is_read(&upload) {
             return Ok(HttpResponse::NoContent().finish());
         }
         return Ok(event_stream::response(request.method(), stream::empty()));
     }
-    let mut followed = state.app.follow_upload(&caller.owner, id).await?;
+    let mut followed = state.app.follow_upload(&caller, id).await?;
     match followed.next(None).await {
         Some(first) if !is_read(&first) => {
             Ok(event_stream::response(request.method(), events(followed, first)))

@@ -5,7 +5,7 @@ use actix_web::web::Data;
 
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Download, Id};
+use crate::http::extract::{Download, Id, UploadCaller};
 use crate::http::openapi::{BadQuery, FilePending, NotAcceptable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
@@ -25,10 +25,10 @@ use crate::http::views::FileUrlView;
                 ("Cache-Control" = String, description = "no-store"))),
         BadQuery, NotFound, NotAcceptable, FilePending))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     download: Download,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    Ok(download.response(state.app.upload_file(&caller.owner, id).await?))
+    Ok(download.response(state.app.upload_file(&caller, id).await?))
 }

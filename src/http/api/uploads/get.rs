@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use crate::app::changes::MAX_WAIT;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Json, Query};
+use crate::http::extract::{Id, Json, Query, UploadCaller};
 use crate::http::openapi::{BadQuery, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -31,7 +31,7 @@ struct Wait {
     params(("id" = uuid::Uuid, Path, description = "The upload"), Wait),
     responses((status = 200, description = "The upload", body = UploadView), BadQuery, NotFound))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     mut query: Query,
     state: Data<HttpState>,
@@ -42,9 +42,9 @@ pub async fn handle(
     let upload = match wait {
         // Whoever sends HEAD does not read the upload, so it takes no place of a waiting request.
         Some(wait) if !wait.is_zero() && request.method() != Method::HEAD => {
-            Box::pin(state.app.wait_for_upload(&caller.owner, id, wait)).await?
+            Box::pin(state.app.wait_for_upload(&caller, id, wait)).await?
         }
-        _ => state.app.upload(&caller.owner, id).await?,
+        _ => state.app.upload(&caller, id).await?,
     };
     Ok(Json(upload.into()))
 }

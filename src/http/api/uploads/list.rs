@@ -8,7 +8,7 @@ use crate::db::uploads::{UPLOAD_ORDER, UploadFilter};
 use crate::domain::subject::SubjectError;
 use crate::domain::{PolicyName, Status, Subject};
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json, Query, text};
+use crate::http::extract::{Json, Query, UploadCaller, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
 use crate::http::views::{PageView, StatusName, UploadView};
@@ -40,12 +40,12 @@ struct Filters {
     responses((status = 200, description = "A page of uploads", body = PageView<UploadView>),
         BadQuery))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     query: Query,
     state: Data<HttpState>,
 ) -> Result<Json<PageView<UploadView>>, ApiError> {
     let cursor_key = query.cursor_key();
-    let page = state.app.list_uploads(&caller.owner, &filter(query)?).await?;
+    let page = state.app.list_uploads(&caller, &filter(query)?).await?;
     Ok(Json(PageView::of(page, UploadView::from, &cursor_key)))
 }
 
@@ -54,6 +54,8 @@ fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
     let filter = UploadFilter {
         status: query.value("status", text::one_of(Status::ALL.into_iter().map(Status::name))),
         subject: subject(&mut query),
+        // The use case sets it.
+        token: None,
         policy: query.text("policy").map(PolicyName::new),
         created_before: query.value("created_before", text::timestamp),
         created_after: query.value("created_after", text::timestamp),

@@ -4,7 +4,7 @@ use actix_web::web::Data;
 
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Json};
+use crate::http::extract::{Id, Json, UploadCaller};
 use crate::http::openapi::{NotFound, NotInParts, PartsGone};
 use crate::http::problem::ApiError;
 use crate::http::views::HeldPartsView;
@@ -18,9 +18,9 @@ use crate::http::views::HeldPartsView;
     responses((status = 200, description = "The parts in ascending order", body = HeldPartsView),
         NotInParts, NotFound, PartsGone))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     state: Data<HttpState>,
 ) -> Result<Json<HeldPartsView>, ApiError> {
-    Ok(Json(state.app.held_parts(&caller.owner, id).await?.into()))
+    Ok(Json(state.app.held_parts(&caller, id).await?.into()))
 }

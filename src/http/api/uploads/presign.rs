@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::Renewal;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Links, OptionalJson};
+use crate::http::extract::{Id, Links, OptionalJson, UploadCaller};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -23,13 +23,13 @@ use crate::http::views::UploadView;
         headers(("Cache-Control" = String, description = "no-store"))),
         BadBody, NotFound, Conflict))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     OptionalJson(body): OptionalJson<Renewal>,
     links: Links,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    let renewed = state.app.renew_upload(&caller.owner, id, body.expires_in).await?;
+    let renewed = state.app.renew_upload(&caller, id, body.expires_in).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(UploadView::created(renewed, &links)))

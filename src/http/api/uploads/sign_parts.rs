@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::PartNumbers;
 use crate::domain::UploadId;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Id, Json};
+use crate::http::extract::{Id, Json, UploadCaller};
 use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::SignedPartsView;
@@ -25,13 +25,13 @@ use crate::http::views::SignedPartsView;
         headers(("Cache-Control" = String, description = "no-store"))),
         BadBody, NotFound, Conflict))]
 pub async fn handle(
-    caller: Caller,
+    caller: UploadCaller,
     Id(id): Id<UploadId>,
     Json(body): Json<PartNumbers>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let PartNumbers { part_numbers, expires_in } = body;
-    let parts = state.app.sign_parts(&caller.owner, id, &part_numbers, expires_in).await?;
+    let parts = state.app.sign_parts(&caller, id, &part_numbers, expires_in).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(SignedPartsView::from(parts)))

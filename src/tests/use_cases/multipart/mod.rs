@@ -30,6 +30,7 @@ fn declared(size: usize) -> NewUpload {
         content_type: Some("audio/mpeg".into()),
         size: Some(size as u64),
         checksum: None,
+        max_size: None,
     };
     NewUpload { declared, strategy: Some(Strategy::Multipart), ..NewUpload::default() }
 }

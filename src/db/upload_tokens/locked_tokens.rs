@@ -1,0 +1,96 @@
+//! The tokens of a transaction that creates uploads. Their rows are locked and read by one statement
+//! and counted up by another, whatever the number of tokens and uploads. So `max_uploads` is exact
+//! and a revocation counts at once, on all replicas.
+//!
+//! Lock order: after subjects and before owners' quotas, in the order of their ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use entity::upload_token::{Column, Entity};
+use sea_orm::sea_query::{CaseStatement, Expr};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
+};
+use uuid::Uuid;
+
+use crate::db::Result;
+use crate::db::engine::bulk_update::ensure_all;
+use crate::domain::upload_token::TokenError;
+use crate::domain::{Timestamp, UploadTokenId};
+
+/// Tokens whose rows this transaction holds, and how many uploads it creates with each.
+pub(in crate::db) struct LockedTokens(BTreeMap<Uuid, LockedToken>);
+
+struct LockedToken {
+    /// How many uploads it has created and may create.
+    uploads: i64,
+    max_uploads: Option<i64>,
+    is_revoked: bool,
+    /// How many this transaction creates.
+    new: i64,
+}
+
+type Row = (Uuid, i64, Option<i64>, Option<Timestamp>);
+
+impl LockedTokens {
+    /// Locks and reads these tokens.
+    pub(in crate::db) async fn lock(
+        txn: &DatabaseTransaction,
+        postgres: bool,
+        tokens: impl Iterator<Item = UploadTokenId>,
+    ) -> Result<Self> {
+        let ids: BTreeSet<Uuid> = tokens.map(|token| token.0).collect();
+        if ids.is_empty() {
+            return Ok(Self(BTreeMap::new()));
+        }
+        let query = Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Uploads, Column::MaxUploads, Column::RevokedAt])
+            .filter(Column::Id.is_in(ids))
+            .order_by_asc(Column::Id);
+        let query = if postgres { query.lock_exclusive() } else { query };
+        let rows: Vec<Row> = query.into_tuple().all(txn).await?;
+        let token = |(id, uploads, max_uploads, revoked_at): Row| {
+            let is_revoked = revoked_at.is_some();
+            (id, LockedToken { uploads, max_uploads, is_revoked, new: 0 })
+        };
+        Ok(Self(rows.into_iter().map(token).collect()))
+    }
+
+    /// Fails if the token may not create one more upload.
+    pub(in crate::db) fn check(&self, token: UploadTokenId) -> Result<(), TokenError> {
+        let row = self.0.get(&token.0).filter(|row| !row.is_revoked).ok_or(TokenError::Unknown)?;
+        match row.max_uploads {
+            Some(max) if row.uploads + row.new >= max => {
+                Err(TokenError::Exhausted(max.unsigned_abs()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts an upload that is created.
+    pub(in crate::db) fn count(&mut self, token: UploadTokenId) {
+        if let Some(row) = self.0.get_mut(&token.0) {
+            row.new += 1;
+        }
+    }
+
+    /// Writes the counts.
+    pub(in crate::db) async fn save(self, txn: &DatabaseTransaction) -> Result<()> {
+        let used: Vec<_> = self.0.into_iter().filter(|(_, row)| row.new > 0).collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let total = CaseStatement::new();
+        let total = used.iter().fold(total, |case, (id, row)| {
+            case.case(Column::Id.eq(*id), Expr::value(row.uploads + row.new))
+        });
+        let done = Entity::update_many()
+            .col_expr(Column::Uploads, total.finally(Expr::col(Column::Uploads)).into())
+            .filter(Column::Id.is_in(used.iter().map(|(id, _)| *id)))
+            .exec(txn)
+            .await?;
+        ensure_all(&used, done.rows_affected)
+    }
+}

@@ -1,0 +1,71 @@
+//! Request bodies for upload tokens.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::auth::upload_tokens::NewUploadToken;
+use crate::domain::PolicyName;
+use crate::domain::policy::FieldErrors;
+use crate::domain::subject::SubjectError;
+use crate::http::extract::text::{REQUIRED, record_error};
+
+/// A new upload token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewUploadToken, example = json!({"policy": "tracks", "expires_in": 900,
+    "max_uploads": 1, "max_size": 10_485_760, "metadata": {"form": "42"}}))]
+pub struct UploadTokenBody {
+    /// The policy of the uploads.
+    #[schema(required, value_type = String, example = "tracks")]
+    policy: Option<String>,
+    /// The lifetime in seconds. The default is one hour. Uploads that were begun before the token
+    /// expires go on to their deadline.
+    #[schema(minimum = 1, maximum = 2_592_000)]
+    expires_in: Option<i64>,
+    /// How many uploads the token can create. Cancelled ones count too.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    max_uploads: Option<u64>,
+    /// The largest file in bytes. The policy's `max_size` counts too.
+    #[schema(minimum = 1)]
+    max_size: Option<u64>,
+    /// The subject whose file each upload becomes once it is verified. Without it, the token
+    /// attaches nothing, and clients can't either.
+    #[schema(
+        example = "album:42:cover",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[A-Za-z0-9._~:@-]+$"
+    )]
+    attach_to: Option<String>,
+    /// Metadata that each upload gets. It replaces values of clients with the same names.
+    metadata: Option<BTreeMap<String, String>>,
+    /// Origins whose pages may use the token as a path prefix, besides `server.cors_origins`.
+    #[schema(example = json!(["https://app.example.com"]), max_items = 20)]
+    cors_origins: Option<Vec<String>>,
+}
+
+impl UploadTokenBody {
+    /// The policy, and the other properties.
+    pub fn parse(self) -> Result<(PolicyName, NewUploadToken), FieldErrors> {
+        let Self { policy, expires_in, max_uploads, max_size, attach_to, metadata, cors_origins } =
+            self;
+        let mut errors = FieldErrors::default();
+        let policy = record_error(policy.ok_or_else(|| REQUIRED.to_owned()), "policy", &mut errors);
+        let attach_to = attach_to.and_then(|text| {
+            let subject = text.parse().map_err(|error: SubjectError| error.to_string());
+            record_error(subject, "attach_to", &mut errors)
+        });
+        errors.into_result()?;
+        let new = NewUploadToken {
+            expires_in,
+            max_uploads,
+            max_size,
+            attach_to,
+            metadata: metadata.unwrap_or_default(),
+            cors_origins: cors_origins.unwrap_or_default(),
+        };
+        Ok((PolicyName::new(policy.unwrap_or_default()), new))
+    }
+}

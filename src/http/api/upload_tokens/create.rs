@@ -1,0 +1,37 @@
+//! `POST /api/upload-tokens`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+
+use super::body::UploadTokenBody;
+use crate::http::HttpState;
+use crate::http::extract::{Caller, Idempotent, Json};
+use crate::http::openapi::{BadBody, NotFound, OnceOnly};
+use crate::http::problem::ApiError;
+use crate::http::views::IssuedTokenView;
+
+/// Create an upload token
+///
+/// A credential for a browser or an app without an account. It creates uploads in your name, within
+/// these limits, and reaches no others. Send it as a bearer token, or put `/t/{token}` before the
+/// path of a route. It is shown once; only its hash is stored.
+#[utoipa::path(post, path = "/api/upload-tokens", operation_id = "create_upload_token",
+    tag = "upload tokens",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
+            characters. Repeating a request with the same key returns the same token with another \
+            secret, for 24 hours; the secret before it becomes invalid")),
+    request_body = UploadTokenBody,
+    responses((status = 201, description = "Created, with `token`", body = IssuedTokenView,
+        headers(("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
+pub async fn handle(
+    caller: Caller,
+    Idempotent { key, body: Json(body) }: Idempotent<Json<UploadTokenBody>>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let (policy, new) = body.parse()?;
+    let issued = state.app.create_upload_token(&caller.owner, key.as_ref(), &policy, new).await?;
+    Ok(HttpResponse::Created()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(IssuedTokenView::from(issued)))
+}
