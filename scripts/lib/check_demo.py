@@ -42,13 +42,13 @@ def mp3(size):
 class Dev:
     """`dev` in a folder of its own, on free ports."""
 
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, log="check-demo.log"):
         ready = folder / "ready.json"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
         environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in SETTINGS.items()}
         # Where scripts/test searches all logs for secrets.
         logs = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder))
-        self.log = logs / "check-demo.log"
+        self.log = logs / log
         if "TEST_LOG_DIR" in os.environ:
             environment["UPLOAD_COORDINATOR__TELEMETRY__LOG"] = "debug"
         arguments = ["--data", folder / "data", "--bind", "127.0.0.1:0", "--s3-bind", "127.0.0.1:0"]

@@ -245,6 +245,39 @@ impl Live {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// A new upload token. What it is used for, well and badly: below its prefix, in a header, and in
+    /// places where it does not belong.
+    pub async fn use_upload_token(&self) -> String {
+        let (status, made) = self.post("/api/upload-tokens", json!({"policy": "tracks"})).await;
+        assert_eq!(status, 201, "{made}");
+        let token = text(&made, "token");
+        super::log::secret(&token);
+        let body = json!({"filename": "t.mp3", "strategy": "direct"});
+        let (status, upload) = self.post(&format!("/t/{token}/api/uploads"), body).await;
+        assert_eq!(status, 201, "{upload}");
+        let content = text(&upload["request"], "url");
+        assert_eq!(content.split('/').nth(2), Some(token.as_str()), "{content}");
+        let wrong = token.replace(&token[40..], &"0".repeat(token.len() - 40));
+        let encoded = token.replacen("upt_", "%75%70t%5f", 1);
+        for path in [
+            format!("/t/{token}/api/tracks"),
+            format!("/t/{token}/nowhere"),
+            format!("/t/{token}/t/{token}/nowhere"),
+            format!("/t/{wrong}/api/uploads"),
+            format!("/t/{encoded}/api/uploads/{encoded}"),
+            format!("/%74/{encoded}/nowhere"),
+            format!("/api/uploads/{token}"),
+            format!("/api/uploads?token={token}"),
+        ] {
+            let (status, answer) = self.get(&path).await;
+            assert!((400..500).contains(&status), "{path}: {status}");
+            assert!(!answer.to_string().contains(&token), "{path}: {answer}");
+        }
+        let bearer = self.http.get(format!("{}/api/tracks", self.url)).bearer_auth(&token);
+        assert_eq!(bearer.send().await.unwrap().status(), 403);
+        token
+    }
+
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.send(Method::GET, path, None).await
     }

@@ -73,7 +73,9 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
     assert_eq!(live.get(&format!("/nowhere?{query}")).await.0, 404);
     let events = live.http.post(format!("{}/api/events/s3", live.url)).bearer_auth(EVENT_TOKEN);
     assert_eq!(events.json(&json!({"Records": []})).send().await.unwrap().status(), 204);
-    let secrets = live.store_secrets();
+    let token = live.use_upload_token().await;
+    let mut secrets = live.store_secrets();
+    secrets.push(token.rsplit('_').next().unwrap().to_owned());
     // What was not sent yet goes out at the end.
     assert_eq!(live.terminate().await, Some(0));
 
@@ -112,6 +114,9 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
     ] {
         assert_eq!(value(&continued[0].attributes, name).as_deref(), Some(expected), "{name}");
     }
+    let below_prefix = named("POST /api/uploads");
+    let path = value(&below_prefix[0].attributes, "url.path");
+    assert_eq!(path.as_deref(), Some("/t/[redacted]/api/uploads"));
     let status = |span: &Span| value(&span.attributes, "http.response.status_code");
     assert_eq!(status(named("GET /api/tracks")[0]).as_deref(), Some("400"));
     assert!(spans.iter().all(|span| span.end_time_unix_nano >= span.start_time_unix_nano));

@@ -7,8 +7,13 @@
 //   else console.warn(upload.status, upload.reason);        // "rejected", "content-mismatch"
 //
 // To pause, abort the `signal`; to go on, call `uploadFile` again with the upload's `id`.
+//
+// A page without an account gets an upload token from its back end:
+//   connect({ api: "https://uploads.example.com/api", token: "upt_..." });
+//   connect({ api: "https://uploads.example.com/t/upt_.../api" });       // the same, without headers
 
-const API = "/api";         // where the service is
+let API = "/api";           // where the service is
+let TOKEN;                  // sent as a bearer token, if there is one
 const PARTS_AT_ONCE = 3;    // of one file; a browser opens six connections to a host at most
 const URLS_AT_ONCE = 8;     // part URLs are asked for as they are needed, not all up front
 const TRIES = 4;            // of each request
@@ -28,6 +33,12 @@ export class StoreError extends Error {
     super(status ? `The store answered ${status}` : "The connection to the store broke");
     Object.assign(this, { name: "StoreError", status });
   }
+}
+
+/** Changes where the service is, and the API key, JWT or upload token for it. */
+export function connect({ api = "/api", token } = {}) {
+  API = api.replace(/\/$/, "");
+  TOKEN = token;
 }
 
 export const createTrack = (track, signal) => call("POST", "/tracks", track, signal);
@@ -147,6 +158,7 @@ async function reopen(id, signal) {
 /** Calls the service. */
 async function call(method, path, body, signal) {
   const headers = body ? { "Content-Type": "application/json" } : {};
+  if (TOKEN) headers.Authorization = `Bearer ${TOKEN}`;
   const answer = await fetch(API + path, {
     method, headers, signal, body: body && JSON.stringify(body),
   });
