@@ -118,6 +118,10 @@ def faults(root):
     return table(("what is wrong", "what to do"), [(escaped(saw), escaped(mend)) for saw, mend in rows])
 
 
+# Credentials without scopes, by the name of their security scheme.
+TOKENS = {"events": "the events token", "upload_token": "an upload token"}
+
+
 def routes(root):
     """The operations of src/http/openapi.json by tag."""
     document = json.loads((root / "src/http/openapi.json").read_text())
@@ -129,9 +133,9 @@ def routes(root):
                 if not isinstance(operation, dict) or tag["name"] not in operation.get("tags", []):
                     continue
                 scopes = [
-                    " ".join(f"`{scope}`" for scope in names) or "the events token"
+                    " ".join(f"`{scope}`" for scope in names) or TOKENS[scheme]
                     for entry in operation.get("security", [])
-                    for names in entry.values()
+                    for scheme, names in entry.items()
                 ]
                 rows.append((f"`{method.upper()} {path}`", " or ".join(scopes) or "none", operation["summary"]))
         if rows:

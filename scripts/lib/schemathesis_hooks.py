@@ -30,6 +30,7 @@ RULES = {
     "write_once": r"A form upload can't be",
     "checksum": r"Algorithm must be one of|Value is not base64|A \w+ value is base64|The store keeps no",
     "metadata": r"Must be at most \d+ bytes|Names may hold|Values may hold",
+    "max_size": r"Must be from 1 to \d+ bytes",
     "cors_origins": r"Must be origins such as",
     "expires_in": r"Must be from 1 to \d+ seconds",
     # How orders, headers and ages are written.

@@ -130,6 +130,10 @@ impl Reader {
         u64::try_from(value).map_err(|_| self.bad(column))
     }
 
+    fn optional_size(&self, column: &'static str, value: Option<i64>) -> Result<Option<u64>> {
+        value.map(|value| self.size(column, value)).transpose()
+    }
+
     fn checksum(
         &self,
         column: &'static str,
@@ -216,6 +220,8 @@ impl TryFrom<upload::Model> for Upload {
         } = row;
         let reader = Reader(id);
         let checksum = reader.checksum("checksum", checksum_algorithm, checksum)?;
+        let declared_sum = (declared_checksum_algorithm, declared_checksum);
+        let declared_sum = reader.checksum("declared_checksum", declared_sum.0, declared_sum.1)?;
         let has_object = etag.is_some();
         let seen = Seen { etag, version_id, size, content_type, checksum };
         let verified = |seen: Seen| -> Result<Verified> {
@@ -258,20 +264,16 @@ impl TryFrom<upload::Model> for Upload {
             declared: Declared {
                 filename,
                 content_type: declared_content_type,
-                size: declared_size.map(|n| reader.size("declared_size", n)).transpose()?,
-                checksum: reader.checksum(
-                    "declared_checksum",
-                    declared_checksum_algorithm,
-                    declared_checksum,
-                )?,
-                max_size: max_size.map(|n| reader.size("max_size", n)).transpose()?,
+                size: reader.optional_size("declared_size", declared_size)?,
+                checksum: declared_sum,
+                max_size: reader.optional_size("max_size", max_size)?,
             },
             strategy: reader.parse("strategy", &strategy)?,
             write_once,
             metadata: serde_json::from_value(metadata).map_err(|_| reader.bad("metadata"))?,
             url_expires_at,
             multipart_id,
-            part_size: part_size.map(|n| reader.size("part_size", n)).transpose()?,
+            part_size: reader.optional_size("part_size", part_size)?,
             state,
             deletion: Deletion { after: object_delete_after, done: object_deleted_at },
             version,

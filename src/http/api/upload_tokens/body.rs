@@ -28,7 +28,7 @@ pub struct UploadTokenBody {
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     max_uploads: Option<u64>,
     /// The largest file in bytes. The policy's `max_size` counts too.
-    #[schema(minimum = 1, maximum = 5_497_558_138_880)]
+    #[schema(minimum = 1)]
     max_size: Option<u64>,
     /// The subject whose file each upload becomes once it is verified. Without it, the token
     /// attaches nothing, and clients can't either.
