@@ -22,6 +22,7 @@ use upload_coordinator::app::bucket_identity::BucketTrust;
 use upload_coordinator::app::database_clock::ClockOffset;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
+use upload_coordinator::auth::UploadTokenVerifier;
 use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::db::{Db, DbSettings};
 use upload_coordinator::domain::clock::SystemClock;
@@ -67,6 +68,7 @@ async fn open(url: &str) -> Outcome<Db> {
 fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
     let config = Config::from_sources(&Sources::default())?;
     Ok(Arc::new(App {
+        token_verifier: UploadTokenVerifier::new(db.clone(), Arc::new(SystemClock)),
         db,
         stores: BTreeMap::from([("default".to_owned(), store)]),
         policies: config.domain_policies(),

@@ -27,6 +27,8 @@ fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
         id: Set(id),
         owner: Set("default".to_owned()),
         policy: Set("tracks".to_owned()),
+        upload_token_id: Set(None),
+        max_size: Set(None),
         attach_to: Set(None),
         attach_sequence: Set(None),
         key: Set(key_of("tracks/", id)),
