@@ -4,8 +4,7 @@ import json
 import re
 import tomllib
 
-SECTIONS = "server|database|storage|policies|reconcile|events|webhooks|auth|direct_upload|limits|telemetry"
-KEY = re.compile(rf"(?:{SECTIONS})(?:\.(?:<?\w+>?|NAME))+")
+KEY = re.compile(r"(\w+)(?:\.(?:\w+|<\w+>))+")
 VARIABLE = re.compile(r"UPLOAD_COORDINATOR__\w+")
 ROUTE = re.compile(r"(GET|PUT|POST|PATCH|DELETE|HEAD) (/[^\s`]*)")
 METRIC = re.compile(r"upload_coordinator_\w+")
@@ -14,12 +13,19 @@ PROBLEM = re.compile(r"/problems/([a-z-]+)")
 OTHER_ROUTES = {"/demo"}
 
 
+def leads_somewhere(table, path):
+    for name in path:
+        if not isinstance(table, dict) or name not in table:
+            return False
+        table = table[name]
+    return True
+
+
 class Names:
     """What the code has."""
 
     def __init__(self, root):
-        self.keys = set()
-        self.add_keys("", tomllib.loads((root / "config/default.toml").read_text()))
+        self.configuration = tomllib.loads((root / "config/default.toml").read_text())
         document = json.loads((root / "src/http/openapi.json").read_text())
         self.routes = {
             (method.upper(), re.sub(r"\{\w+\}", "{}", path))
@@ -30,23 +36,14 @@ class Names:
         code = (root / "src/http/problem/code.rs").read_text()
         self.problems = set(re.findall(r'=> row\(\s*"([\w-]+)"', code))
 
-    def add_keys(self, section, table):
-        for name, value in table.items():
-            path = f"{section}{name}"
-            self.keys.add(path)
-            if isinstance(value, dict):
-                self.add_keys(f"{path}.", value)
-
     def has_key(self, key):
         """`storage.<name>.bucket` and `storage.photos.bucket` are keys, because `storage.default.bucket` is one."""
-        parts = key.split(".")
-        if parts[0] in ("storage", "policies") and len(parts) > 1:
-            parts[1] = "default" if parts[0] == "storage" else "tracks"
-        if parts[0] == "webhooks" and len(parts) == 3:
-            return parts[2] in ("url", "secret", "events")
-        if parts[0] == "webhooks" and len(parts) == 2 and not parts[1].isidentifier():
-            return True
-        return ".".join(parts) in self.keys
+        section, *path = key.split(".")
+        table = self.configuration[section]
+        if section == "webhooks" and len(path) == 2:  # its endpoints have no default
+            return path[1] in ("url", "secret", "events")
+        named = [inner for inner in table.values() if isinstance(inner, dict)]
+        return leads_somewhere(table, path) or any(leads_somewhere(inner, path[1:]) for inner in named)
 
     def has_route(self, method, path):
         path = re.sub(r"\{\w+\}", "{}", path.split("?")[0])
@@ -56,11 +53,13 @@ class Names:
 
     def wrong(self, code):
         """A sentence for each name in a piece of code that does not exist."""
-        if KEY.fullmatch(code) and not self.has_key(code):
+        if (match := KEY.fullmatch(code)) and match[1] in self.configuration and not self.has_key(code):
             yield f"no such configuration key: {code}"
         for variable in VARIABLE.findall(code):
             key = variable.removeprefix("UPLOAD_COORDINATOR__").lower().replace("__", ".")
-            if key != "section.key" and not self.has_key(key):
+            if key == "section.key":
+                continue
+            if key.split(".")[0] not in self.configuration or not self.has_key(key):
                 yield f"no such configuration key: {variable}"
         for method, path in ROUTE.findall(code):
             if not self.has_route(method, path):
