@@ -77,8 +77,8 @@ const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// Starts the log of this process, and its traces; once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
-    // A thread writes those that have come since it last wrote, all at once. With a write for
-    // each, threads that serve wait for each other's lines (`benches/README.md`).
+    // A thread of its own writes all lines that came since its last write. With a write for each
+    // line, serving threads wait for each other (`docs/development/performance.md`).
     let (lines, writing) = NonBlockingBuilder::default()
         .lossy(false)
         .buffered_lines_limit(WAITING_LINES)

@@ -144,6 +144,17 @@ def routes(root):
     return "".join(out).rstrip("\n") + "\n"
 
 
+def idempotent(root):
+    """The routes of src/http/openapi.json that take an `Idempotency-Key`."""
+    document = json.loads((root / "src/http/openapi.json").read_text())
+    return "".join(
+        f"- `{method.upper()} {path}`\n"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if isinstance(operation, dict) and "idempotency-key" in json.dumps(operation.get("parameters", [])).lower()
+    )
+
+
 def commands(binary):
     """`--help` of each command of the binary."""
     out = []
@@ -171,6 +182,7 @@ TABLES = {
     "problems": ("docs/reference/problems.md", problems),
     "metrics": ("docs/reference/metrics.md", metrics),
     "routes": ("docs/reference/api.md", routes),
+    "idempotent": ("docs/topics/limits.md", idempotent),
     "faults": ("docs/operations/troubleshooting.md", faults),
 }
 COMMANDS_PAGE = "docs/reference/cli.md"
