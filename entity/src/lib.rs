@@ -19,5 +19,6 @@ mod timestamp;
 pub mod track;
 pub mod unattached_retention;
 pub mod upload;
+pub mod upload_history;
 pub mod upload_token;
 pub mod webhook_delivery;

@@ -27,7 +27,7 @@ impl App {
             // Before the HEAD: parts that disappear later may have become the object.
             let last_part_at = last_part(upload, policy, store, asked_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
-                return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at }));
+                return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at, by }));
             };
             if let Some(known) = upload.state.verified()
                 && known.facts.etag == meta.etag
@@ -88,7 +88,7 @@ async fn last_part(
     }
 }
 
-type Verdict = std::result::Result<(), crate::domain::RejectReason>;
+type Verdict = std::result::Result<(), Violation>;
 
 async fn validate(
     upload: &Upload,
@@ -133,7 +133,7 @@ async fn validate(
         content_type,
         checksum,
     };
-    Ok((facts, result.map_err(|Violation { reason, .. }| reason)))
+    Ok((facts, result))
 }
 
 /// The checksum on record of an object that was verified before and has the same size, unless

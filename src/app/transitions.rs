@@ -22,6 +22,7 @@ use super::turns::{MAX_WRITES, pause};
 use super::{App, AppError, Result};
 use crate::db::reconcile::shards::{Batch, ShardProgress};
 use crate::db::uploads::{Change, Saved};
+use crate::domain::history::Cause;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::run::RunShard;
 use crate::domain::transition::{Effect, Event, Step, Verification, step};
@@ -278,8 +279,8 @@ impl App {
             {
                 self.observe_object(&upload, seen.by).await?
             }
-            Event::Verify(Verification { accept_changed, .. }) => {
-                self.observe_for_operator(&upload, *accept_changed).await?
+            Event::Verify(Verification { accept_changed, operator, .. }) => {
+                self.observe_for_operator(operator, &upload, *accept_changed).await?
             }
             event => event.clone(),
         };
@@ -302,7 +303,8 @@ impl<'a> Item<'a> {
         match &self.progress {
             Progress::Decided(Decision { step, policy, .. }) if step.changed => {
                 let (upload, effects) = (step.upload.clone(), step.effects.clone());
-                Some(Change { upload, effects, policy })
+                let (from, cause) = (self.upload.status(), Cause::of(&self.event, &upload.state));
+                Some(Change { upload, effects, policy, from, cause })
             }
             _ => None,
         }

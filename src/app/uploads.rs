@@ -1,4 +1,4 @@
-//! The requests of a caller about an upload: read, renew, confirm, delete.
+//! The requests of a caller about an upload: read, its history, renew, confirm, delete.
 
 use chrono::TimeDelta;
 
@@ -7,7 +7,7 @@ use super::upload_tokens::within_reach;
 use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
-use crate::domain::{Principal, Status, Upload, UploadId};
+use crate::domain::{Principal, Status, StatusChange, Upload, UploadId};
 
 impl App {
     /// One upload of this caller.
@@ -15,6 +15,16 @@ impl App {
         let by = by.into();
         let upload = self.db.uploads().find(by.owner(), id).await?;
         within_reach(by, upload).ok_or(AppError::NotFound("upload"))
+    }
+
+    /// The changes of an upload's status, oldest first.
+    pub async fn upload_history(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<Vec<StatusChange>> {
+        self.upload(by, id).await?;
+        Ok(self.db.uploads().history(id).await?)
     }
 
     /// Signs a new request for the key of a pending or expired upload.

@@ -8,7 +8,7 @@ use super::{App, AppError, Result};
 use crate::db::DbError;
 use crate::domain::transition::{Event, TransitionError, Verification};
 use crate::domain::upload::{ConfirmedBy, Declared};
-use crate::domain::{RunId, Status, Upload, UploadId};
+use crate::domain::{Owner, RunId, Status, Upload, UploadId};
 
 /// For how long the deletion of a due object is postponed while it is verified.
 const KEEP: TimeDelta = TimeDelta::hours(1);
@@ -39,22 +39,33 @@ pub struct Reverified {
 }
 
 impl App {
-    /// Verifies an upload of any owner anew.
+    /// Verifies an upload of any owner anew, for an operator.
     ///
     /// # Errors
     /// If its object does not exist ([`AppError::NotArrived`]), if its bytes are refused
     /// ([`AppError::State`]), or if a run may delete the object at the same time
     /// ([`AppError::RunMayDelete`]).
-    pub async fn verify_upload(&self, id: UploadId, accept_changed: bool) -> Result<Upload> {
+    pub async fn verify_upload(
+        &self,
+        operator: &Owner,
+        id: UploadId,
+        accept_changed: bool,
+    ) -> Result<Upload> {
         let upload = self.db.uploads().find_any_owner(id).await?;
-        self.verify_row(upload.ok_or(AppError::NotFound("upload"))?, accept_changed).await
+        let upload = upload.ok_or(AppError::NotFound("upload"))?;
+        self.verify_row(operator, upload, accept_changed).await
     }
 
-    /// Verifies all uploads anew that a run rejected.
+    /// Verifies all uploads anew that a run rejected, for an operator.
     ///
     /// # Errors
     /// If there is no such run, or if the database fails.
-    pub async fn verify_rejected_by(&self, run: RunId, accept_changed: bool) -> Result<Reverified> {
+    pub async fn verify_rejected_by(
+        &self,
+        operator: &Owner,
+        run: RunId,
+        accept_changed: bool,
+    ) -> Result<Reverified> {
         self.db.runs().find(run).await?.ok_or(AppError::NotFound("run"))?;
         let (mut counts, mut after) = (Reverified::default(), None);
         loop {
@@ -65,7 +76,10 @@ impl App {
             after = last;
             let results = stream::iter(rows).map(|row| async move {
                 let rejected = row.status() == Status::Rejected;
-                if rejected { Some(self.verify_row(row, accept_changed).await) } else { None }
+                if !rejected {
+                    return None;
+                }
+                Some(self.verify_row(operator, row, accept_changed).await)
             });
             let mut results = results.buffer_unordered(CONCURRENCY);
             while let Some(result) = results.next().await {
@@ -88,14 +102,19 @@ impl App {
         }
     }
 
-    async fn verify_row(&self, upload: Upload, accept_changed: bool) -> Result<Upload> {
+    async fn verify_row(
+        &self,
+        operator: &Owner,
+        upload: Upload,
+        accept_changed: bool,
+    ) -> Result<Upload> {
         match upload.status() {
             Status::Uploaded | Status::Missing | Status::Rejected => {}
             // Refused before the store is asked.
             status => return Err(TransitionError::NotVerifiable(status).into()),
         }
         let upload = self.keep_object(upload).await?;
-        let event = self.observe_for_operator(&upload, accept_changed).await?;
+        let event = self.observe_for_operator(operator, &upload, accept_changed).await?;
         if matches!(event, Event::Absent(_)) {
             return Err(AppError::NotArrived);
         }
@@ -129,6 +148,7 @@ impl App {
     /// accepts in their place.
     pub(crate) async fn observe_for_operator(
         &self,
+        operator: &Owner,
         upload: &Upload,
         accept_changed: bool,
     ) -> Result<Event> {
@@ -138,7 +158,10 @@ impl App {
             observed.declared = Declared { size: None, checksum: None, ..observed.declared };
         }
         Ok(match self.observe_object(&observed, ConfirmedBy::Confirm).await? {
-            Event::Observed(seen) => Event::Verify(Verification { seen, accept_changed }),
+            Event::Observed(seen) => {
+                let operator = operator.clone();
+                Event::Verify(Verification { seen, accept_changed, operator })
+            }
             absent => absent,
         })
     }

@@ -1,7 +1,8 @@
 //! Deleting old rows, a bounded batch at a time, and the statistics of the query planner.
 
 use entity::{
-    attachment, finding, idempotency_key, reconcile_run as run, track, upload, webhook_delivery,
+    attachment, finding, idempotency_key, reconcile_run as run, track, upload, upload_history,
+    webhook_delivery,
 };
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
@@ -58,7 +59,8 @@ impl Retention<'_> {
     }
 
     /// Deletes a batch of uploads in a final state whose object was deleted before a time, except
-    /// the newest of a subject and those whose URL expired later. Returns their number.
+    /// the newest of a subject and those whose URL expired later, with their history. Returns their
+    /// number.
     pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
             .column(attachment::Column::LatestUploadId)
@@ -84,9 +86,25 @@ impl Retention<'_> {
         if ids.is_empty() {
             return Ok(0);
         }
+        let txn = self.0.begin().await?;
         // An object may have arrived for one of them meanwhile.
-        let done = upload::Entity::delete_many().filter(upload::Column::Id.is_in(ids)).filter(old);
-        Ok(done.exec(&self.0.write).await?.rows_affected)
+        let done = upload::Entity::delete_many()
+            .filter(upload::Column::Id.is_in(ids.iter().copied()))
+            .filter(old)
+            .exec(&txn)
+            .await?;
+        let kept = Query::select()
+            .column(upload::Column::Id)
+            .from(upload::Entity)
+            .and_where(upload::Column::Id.is_in(ids.iter().copied()))
+            .to_owned();
+        upload_history::Entity::delete_many()
+            .filter(upload_history::Column::UploadId.is_in(ids))
+            .filter(upload_history::Column::UploadId.not_in_subquery(kept))
+            .exec(&txn)
+            .await?;
+        txn.commit().await?;
+        Ok(done.rows_affected)
     }
 
     /// Updates the statistics of the query planner for the tables that are large and change much,
@@ -99,6 +117,7 @@ impl Retention<'_> {
         }
         let large = [
             upload::Entity.table_name(),
+            upload_history::Entity.table_name(),
             track::Entity.table_name(),
             webhook_delivery::Entity.table_name(),
             idempotency_key::Entity.table_name(),

@@ -44,6 +44,12 @@ pub struct Violation {
     pub message: String,
 }
 
+impl From<RejectReason> for Violation {
+    fn from(reason: RejectReason) -> Self {
+        Self { reason, message: reason.explanation().to_owned() }
+    }
+}
+
 /// Returns the message if the rule is broken.
 type CheckRule = fn(&Policy, &Declared, &ReceivedObject<'_>) -> Option<String>;
 

@@ -4,8 +4,10 @@
 //! `app::transitions` saves the result, guarded by the row's `version`.
 
 use super::clock::Timestamp;
+use super::ids::Owner;
 use super::policy::{Late, Overwrite, Policy};
 use super::reject_reason::RejectReason;
+use super::rules::Violation;
 use super::subject::{Slot, Subject};
 use super::upload::{
     ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
@@ -63,7 +65,7 @@ pub struct Observation {
     /// The object.
     pub facts: ObjectFacts,
     /// The verdict of the rules on its bytes.
-    pub verdict: Result<(), RejectReason>,
+    pub verdict: Result<(), Violation>,
     /// The source of the observation.
     pub by: ConfirmedBy,
 }
@@ -78,6 +80,8 @@ pub struct Absence {
     /// When the newest part of its open multipart upload was stored, by the store's clock. An
     /// upload does not expire while parts arrive.
     pub last_part_at: Option<Timestamp>,
+    /// The source of the evidence.
+    pub by: ConfirmedBy,
 }
 
 /// What to do besides saving the row.
@@ -199,7 +203,7 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
 
 /// The first observation of a pending or expired upload.
 fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy: &Policy) -> Step {
-    let verdict = match seen.verdict {
+    let verdict = match seen.verdict.map_err(|broken| broken.reason) {
         Ok(()) if late && policy.late == Late::Reject => Err(RejectReason::Late),
         verdict => verdict,
     };
@@ -225,7 +229,9 @@ fn seen_again(
     let same = before.facts.same_bytes(&seen.facts);
     let verdict = match same {
         Some(true) | None => Ok(()),
-        Some(false) if policy.overwrite == Overwrite::Accept => seen.verdict,
+        Some(false) if policy.overwrite == Overwrite::Accept => {
+            seen.verdict.map_err(|broken| broken.reason)
+        }
         Some(false) => Err(RejectReason::Overwritten),
     };
     match verdict {
@@ -396,6 +402,8 @@ pub struct Verification {
     pub seen: Observation,
     /// Whether other bytes than the verified ones are accepted, if they pass the rules.
     pub accept_changed: bool,
+    /// The operator.
+    pub operator: Owner,
 }
 
 /// Applies an operator's verification.
@@ -404,7 +412,7 @@ fn verify(
     verification: Verification,
     now: Timestamp,
 ) -> Result<Step, TransitionError> {
-    let Verification { seen, accept_changed } = verification;
+    let Verification { seen, accept_changed, operator: _ } = verification;
     let (before, rejected) = match upload.state.clone() {
         State::Uploaded(before)
             if before.facts.etag == seen.facts.etag
@@ -431,7 +439,7 @@ fn verify(
             if was_verified && !accept_changed {
                 return Err(TransitionError::Changed);
             }
-            seen.verdict.map_err(TransitionError::StillInvalid)?;
+            seen.verdict.map_err(|broken| TransitionError::StillInvalid(broken.reason))?;
             let late =
                 before.is_some_and(|before| before.late) || reason == Some(RejectReason::Late);
             Verified { facts: seen.facts, confirmed_by: seen.by, late, at: now }

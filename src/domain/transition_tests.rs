@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::attachment::{Binding, Current, bind};
 use crate::domain::checksum::{Algorithm, Checksum};
-use crate::domain::ids::{Owner, TrackId, UploadId};
+use crate::domain::ids::{TrackId, UploadId};
 use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
 use crate::domain::upload::{Declared, Strategy};
@@ -65,17 +65,30 @@ pub(crate) fn upload_in(status: Status) -> Upload {
     }
 }
 
+fn observation(
+    facts: ObjectFacts,
+    verdict: Result<(), RejectReason>,
+    by: ConfirmedBy,
+) -> Observation {
+    Observation { facts, verdict: verdict.map_err(Violation::from), by }
+}
+
 fn seen(etag: &str, verdict: Result<(), RejectReason>) -> Event {
-    Event::Observed(Observation { facts: facts(etag), verdict, by: ConfirmedBy::Event })
+    Event::Observed(observation(facts(etag), verdict, ConfirmedBy::Event))
 }
 
 fn verify(etag: &str, verdict: Result<(), RejectReason>, accept_changed: bool) -> Event {
-    let seen = Observation { facts: facts(etag), verdict, by: ConfirmedBy::Confirm };
-    Event::Verify(Verification { seen, accept_changed })
+    let seen = observation(facts(etag), verdict, ConfirmedBy::Confirm);
+    Event::Verify(Verification { seen, accept_changed, operator: Owner::anonymous() })
 }
 
 fn head_at(minutes: i64) -> Event {
-    Event::Absent(Absence { asked_at: at(minutes), by_head: true, last_part_at: None })
+    Event::Absent(Absence {
+        asked_at: at(minutes),
+        by_head: true,
+        last_part_at: None,
+        by: ConfirmedBy::Scan,
+    })
 }
 
 fn opened(multipart_id: &str, replaces: Option<&str>) -> Event {
@@ -250,7 +263,7 @@ fn late_bytes_are_marked_and_under_late_reject_refused() {
 fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
     let bigger = |verdict| {
         let facts = ObjectFacts { size: 4, ..facts("b") };
-        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+        Event::Observed(observation(facts, verdict, ConfirmedBy::Scan))
     };
     for status in [Status::Uploaded, Status::Missing] {
         let refused = step(upload_in(status), bigger(Ok(())), at(5), &tracks()).unwrap();
@@ -284,7 +297,7 @@ fn bytes_that_may_be_the_verified_ones_stay_whatever_the_rules_say_today() {
     let strict = |checksum| {
         let facts = ObjectFacts { checksum, ..facts("b") };
         let verdict = Err(RejectReason::TooLarge);
-        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+        Event::Observed(observation(facts, verdict, ConfirmedBy::Scan))
     };
     for (known, found, status) in [
         (sum(b"abc"), sum(b"abc"), Status::Uploaded),
@@ -312,8 +325,8 @@ fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
     let try_again = |event| step(rejected.clone(), event, at(6), &tracks());
     // The rejected bytes are still there.
     let changed = |accept_changed, verdict| {
-        let seen = Observation { facts: other_facts("b"), verdict, by: ConfirmedBy::Confirm };
-        Event::Verify(Verification { seen, accept_changed })
+        let seen = observation(other_facts("b"), verdict, ConfirmedBy::Confirm);
+        Event::Verify(Verification { seen, accept_changed, operator: Owner::anonymous() })
     };
     let refused = try_again(changed(false, Ok(()))).unwrap_err();
     assert_eq!(refused, TransitionError::Changed);
@@ -368,8 +381,12 @@ fn the_same_bytes_in_another_version_are_recorded_and_nothing_else_changes() {
 #[test]
 fn a_listing_alone_changes_nothing() {
     for status in Status::ALL {
-        let absent =
-            Event::Absent(Absence { asked_at: at(999), by_head: false, last_part_at: None });
+        let absent = Event::Absent(Absence {
+            asked_at: at(999),
+            by_head: false,
+            last_part_at: None,
+            by: ConfirmedBy::Scan,
+        });
         assert!(!step(upload_in(status), absent, at(999), &tracks()).unwrap().changed);
     }
 }
@@ -378,7 +395,7 @@ fn a_listing_alone_changes_nothing() {
 fn an_upload_whose_newest_part_is_younger_than_the_grace_does_not_expire() {
     let absent = |asked, part| {
         let (asked_at, last_part_at) = (at(asked), Some(at(part)));
-        let absence = Absence { asked_at, by_head: true, last_part_at };
+        let absence = Absence { asked_at, by_head: true, last_part_at, by: ConfirmedBy::Scan };
         step(upload_in(Status::Pending), Event::Absent(absence), at(asked), &tracks()).unwrap()
     };
     assert!(!absent(90, 75).changed, "the part may be one of many more");
@@ -452,12 +469,17 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
     let size = 3u64..5;
     let observed = (etag, size, verdict).prop_map(|(etag, size, verdict)| {
         let facts = ObjectFacts { size, ..facts(etag) };
-        Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+        Event::Observed(observation(facts, verdict, ConfirmedBy::Scan))
     });
     let absent = (0i64..400, any::<bool>(), prop::option::of(0i64..400)).prop_map(
         |(asked, by_head, part)| {
             let last_part_at = part.map(at);
-            Event::Absent(Absence { asked_at: at(asked), by_head, last_part_at })
+            Event::Absent(Absence {
+                asked_at: at(asked),
+                by_head,
+                last_part_at,
+                by: ConfirmedBy::Scan,
+            })
         },
     );
     let renew = (0i64..400).prop_map(|end| Event::Renew { url_expires_at: at(end) });
@@ -467,7 +489,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         |(etag, size, accept_changed)| {
             let facts = ObjectFacts { size, ..facts(etag) };
             let seen = Observation { facts, verdict: Ok(()), by: ConfirmedBy::Confirm };
-            Event::Verify(Verification { seen, accept_changed })
+            Event::Verify(Verification { seen, accept_changed, operator: Owner::anonymous() })
         },
     );
     let event = prop_oneof![

@@ -135,6 +135,16 @@ impl RemoveReason {
             Self::Unattached => "unattached",
         }
     }
+
+    /// Why the file is removed, as a sentence.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Superseded => "A newer upload of the same subject was verified",
+            Self::Deleted => "The owner deleted the upload, its attachment or its track",
+            Self::Orphan => "The object had no upload",
+            Self::Unattached => "No record claimed the file in time",
+        }
+    }
 }
 
 impl FromStr for RemoveReason {
@@ -309,6 +319,19 @@ impl State {
         match self {
             Self::Rejected { verified, .. } => verified.as_ref(),
             other => other.verified(),
+        }
+    }
+
+    /// The name of the reason of a rejection or removal.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected { reason, .. } => Some(reason.name()),
+            Self::Removed { reason, .. } => Some(reason.name()),
+            Self::Pending
+            | Self::Uploaded(_)
+            | Self::Expired
+            | Self::Cancelled
+            | Self::Missing(_) => None,
         }
     }
 

@@ -46,6 +46,7 @@ pub struct Document(pub Bytes);
         uploads::create::handle,
         uploads::get::handle,
         uploads::events::handle,
+        uploads::history::handle,
         uploads::delete::handle,
         uploads::content::handle,
         uploads::file::handle,

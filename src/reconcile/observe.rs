@@ -83,7 +83,12 @@ async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, Ap
     let Target { app, store, .. } = worker.target;
     let (key, asked_at) = (upload.key.as_str().to_owned(), app.now());
     let Some(ObjectMeta { etag, size, last_modified, .. }) = store.objects.head(&key).await? else {
-        return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at: None }));
+        return Ok(Event::Absent(Absence {
+            asked_at,
+            by_head: true,
+            last_part_at: None,
+            by: ConfirmedBy::Scan,
+        }));
     };
     Ok(unexpected(Listed { key, etag, size, last_modified }))
 }
@@ -197,6 +202,6 @@ fn unexpected(object: Listed) -> Event {
         content_type: None,
         checksum: None,
     };
-    let verdict = Err(RejectReason::Overwritten);
+    let verdict = Err(RejectReason::Overwritten.into());
     Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
 }

@@ -124,7 +124,7 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
     tally.record(finding_of(after, now));
     if outcome.changed && unverified_change(outcome.before, after) {
         let rule = match outcome.event {
-            Event::Observed(seen) => seen.verdict.err(),
+            Event::Observed(seen) => seen.verdict.as_ref().err().map(|broken| broken.reason),
             _ => None,
         };
         tally.record([overwritten(after, rule, now)]);

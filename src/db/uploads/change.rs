@@ -1,7 +1,8 @@
 //! A change of an upload that a transition decided, and what became of it.
 
+use crate::domain::history::Cause;
 use crate::domain::transition::Effect;
-use crate::domain::{Policy, Upload};
+use crate::domain::{Policy, Status, Upload};
 
 /// A decided change of an upload, not yet saved.
 #[derive(Debug, Clone)]
@@ -12,6 +13,10 @@ pub struct Change<'a> {
     pub effects: Vec<Effect>,
     /// Its policy.
     pub policy: &'a Policy,
+    /// The status that was read.
+    pub from: Status,
+    /// Why it changes, for its history.
+    pub cause: Cause,
 }
 
 /// What became of a change.

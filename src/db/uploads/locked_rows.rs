@@ -13,6 +13,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::change::{Change, Saved};
+use super::history::{self, NewStatusChange};
 use super::row::to_change;
 use crate::db::Result;
 use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
@@ -20,8 +21,9 @@ use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::multipart_aborts::{self, NewAbort};
 use crate::db::webhooks::Outbox;
 use crate::domain::attachment::Binding;
+use crate::domain::history::Cause;
 use crate::domain::transition::{Effect, Event, step};
-use crate::domain::{Policy, Timestamp, Upload};
+use crate::domain::{Policy, Status, Timestamp, Upload};
 
 /// The locked rows, and the writes that are planned for them.
 pub(super) struct LockedRows {
@@ -37,28 +39,32 @@ pub(super) struct LockedRows {
 struct Before {
     id: Uuid,
     version: i64,
-    status: String,
     multipart_id: Option<String>,
 }
 
 impl Before {
     fn of(upload: &Upload) -> Self {
-        Self {
-            id: upload.id.0,
-            version: upload.version,
-            status: upload.status().name().to_owned(),
-            multipart_id: upload.multipart_id.clone(),
-        }
+        Self { id: upload.id.0, version: upload.version, multipart_id: upload.multipart_id.clone() }
     }
 }
 
 /// An upload to write.
 struct Write {
     upload: Upload,
-    /// Whether its status changes.
-    is_news: bool,
+    /// The status before, if it changes.
+    from: Option<Status>,
+    /// Why it changes.
+    cause: Cause,
     /// The multipart upload whose id its row loses.
     left: Option<String>,
+}
+
+impl Write {
+    /// The change of the status, if it changes.
+    fn status_change(&self) -> Option<NewStatusChange<'_>> {
+        let Self { upload, from, cause, left: _ } = self;
+        Some(NewStatusChange { upload, from: (*from)?, cause })
+    }
 }
 
 impl LockedRows {
@@ -72,8 +78,7 @@ impl LockedRows {
         let ids = changes.iter().map(|change| change.upload.id.0);
         let query = upload::Entity::find()
             .select_only()
-            .columns([upload::Column::Id, upload::Column::Version])
-            .columns([upload::Column::Status, upload::Column::MultipartId])
+            .columns([upload::Column::Id, upload::Column::Version, upload::Column::MultipartId])
             .filter(upload::Column::Id.is_in(ids))
             .order_by_asc(upload::Column::Id);
         let query = if postgres { query.lock_exclusive() } else { query };
@@ -99,18 +104,20 @@ impl LockedRows {
 
     /// Decides what becomes of a change, and of the upload that it supersedes.
     pub(super) fn add(&mut self, change: Change<'_>, now: Timestamp) -> (Saved, Option<Saved>) {
-        let Change { mut upload, effects, policy } = change;
+        let Change { mut upload, effects, policy, from, cause } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
             return (Saved::Lost, None);
         }
         let Some(slot) = upload.slot.clone() else {
-            return (Saved::Done(self.write(upload)), None);
+            return (Saved::Done(self.write(upload, from, cause)), None);
         };
         let Some(subject) = self.subjects.get_mut(&upload.owner, &slot.subject) else {
             // The track was deleted. An upload is not attached to what is gone.
             let attaches = effects.contains(&Effect::Attach);
-            let saved = if attaches { Saved::Lost } else { Saved::Done(self.write(upload)) };
-            return (saved, None);
+            if attaches {
+                return (Saved::Lost, None);
+            }
+            return (Saved::Done(self.write(upload, from, cause)), None);
         };
         let mut sequence = slot.sequence;
         if effects.contains(&Effect::Attach) {
@@ -129,25 +136,32 @@ impl LockedRows {
             subject.unbind(upload.id);
         }
         subject.follow(&upload);
-        let upload = self.write(upload);
+        let replaced = Cause {
+            by: cause.by.clone(),
+            detail: Some(format!("Replaced by the upload {}", upload.id)),
+        };
+        let upload = self.write(upload, from, cause);
         let old = superseded.and_then(|old| self.current.get(&old.0).cloned());
-        let old = old.map(|old| Saved::Done(self.write(supersede(old, now, policy))));
+        let old = old.map(|old| {
+            let from = old.status();
+            Saved::Done(self.write(supersede(old, now, policy), from, replaced))
+        });
         (Saved::Done(upload), old)
     }
 
-    /// Plans a row's next version. Later changes build on it.
-    fn write(&mut self, mut upload: Upload) -> Upload {
+    /// Plans a row's next version. Later changes build on it. `from` is its status before, which
+    /// the version guards.
+    fn write(&mut self, mut upload: Upload, from: Status, cause: Cause) -> Upload {
         upload.version += 1;
-        let after = Before::of(&upload);
-        let before = self.uploads.insert(upload.id.0, after.clone());
+        let before = self.uploads.insert(upload.id.0, Before::of(&upload));
         if upload.slot.is_some() {
             self.current.insert(upload.id.0, upload.clone());
         }
-        let is_news = before.as_ref().is_some_and(|before| before.status != after.status);
+        let from = Some(from).filter(|from| *from != upload.status());
         // However the row loses the id, the parts are still aborted.
         let left = before.and_then(|before| before.multipart_id);
         let left = left.filter(|left| upload.multipart_id.as_ref() != Some(left));
-        self.writes.push(Write { upload: upload.clone(), is_news, left });
+        self.writes.push(Write { upload: upload.clone(), from, cause, left });
         upload
     }
 
@@ -162,8 +176,9 @@ impl LockedRows {
             ensure_all(&these, update(txn, &these).await?)?;
             rest = later;
         }
-        let news = self.writes.iter().filter(|write| write.is_news).map(|write| &write.upload);
-        outbox.add(txn, news).await?;
+        let news: Vec<_> = self.writes.iter().filter_map(Write::status_change).collect();
+        outbox.add(txn, news.iter().map(|change| change.upload)).await?;
+        history::add(txn, news).await?;
         let left = self.writes.iter().filter_map(|Write { upload, left, .. }| {
             Some(NewAbort { upload, multipart_id: left.clone()?, due: upload.updated_at })
         });

@@ -16,6 +16,7 @@ use crate::domain::{LimitReached, Owner, Status, Subject, Upload, UploadId};
 mod change;
 mod create;
 mod find;
+mod history;
 mod list;
 mod locked_rows;
 mod quota;

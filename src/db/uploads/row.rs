@@ -61,16 +61,8 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
 
 /// The columns that a transition may change. The caller sets the version.
 pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
-    let (mut reason, mut confirmed_by, mut late, mut uploaded_at) = (None, None, false, None);
-    match &upload.state {
-        State::Rejected { reason: why, .. } => reason = Some(why.name().to_owned()),
-        State::Removed { reason: why, .. } => reason = Some(why.name().to_owned()),
-        State::Pending
-        | State::Expired
-        | State::Cancelled
-        | State::Uploaded(_)
-        | State::Missing(_) => {}
-    }
+    let reason = upload.state.reason().map(str::to_owned);
+    let (mut confirmed_by, mut late, mut uploaded_at) = (None, false, None);
     if let Some(verified) = upload.state.verified() {
         confirmed_by = Some(verified.confirmed_by.name().to_owned());
         late = verified.late;

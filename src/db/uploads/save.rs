@@ -7,6 +7,7 @@ use sea_orm::DatabaseTransaction;
 
 use super::Uploads;
 use super::change::{Change, Saved};
+use super::history::{NewStatusChange, update_and_record};
 use super::locked_rows::{LockedRows, update};
 use crate::db::Result;
 use crate::domain::transition::Effect;
@@ -26,7 +27,13 @@ impl Uploads<'_> {
             && self.is_one_statement(change)
         {
             let upload = Upload { version: change.upload.version + 1, ..change.upload.clone() };
-            let written = update(&self.engine.write, &[&upload]).await?;
+            let written = if change.from == upload.status() {
+                update(&self.engine.write, &[&upload]).await?
+            } else {
+                let Change { from, cause, .. } = change;
+                let change = NewStatusChange { upload: &upload, from: *from, cause };
+                update_and_record(&self.engine.write, &change).await?
+            };
             let saved = if written == 1 { Saved::Done(upload) } else { Saved::Lost };
             self.publish(&saved);
             return Ok(vec![saved]);
@@ -42,10 +49,12 @@ impl Uploads<'_> {
         Ok(saved)
     }
 
-    /// Whether a change writes only its own row. Then one guarded statement replaces the
-    /// transaction, whose round trips would take several times as long on PostgreSQL.
+    /// Whether a change writes only its own row, and its history on PostgreSQL. Then one guarded
+    /// statement replaces the transaction, whose round trips would take several times as long
+    /// there.
     fn is_one_statement(self, change: &Change<'_>) -> bool {
-        change.upload.slot.is_none()
+        (change.from == change.upload.status() || self.engine.is_postgres())
+            && change.upload.slot.is_none()
             && self.outbox.is_empty()
             && !has_parts(&change.upload)
             && !change.effects.contains(&Effect::AbortMultipart)

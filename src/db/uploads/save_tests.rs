@@ -10,6 +10,7 @@ use crate::db::Db;
 use crate::db::testing::on_both;
 use crate::db::tracks::TrackFields;
 use crate::domain::clock::SystemClock;
+use crate::domain::history::Cause;
 use crate::domain::ids::{IdSource as _, SystemIds};
 use crate::domain::policy::tests::tracks;
 use crate::domain::transition::tests::{facts, upload_in};
@@ -37,13 +38,24 @@ async fn pending(db: &Db, track: Option<TrackId>) -> Upload {
 }
 
 fn change<'a>(upload: &Upload, event: Event, policy: &'a Policy) -> Change<'a> {
-    let step = step(upload.clone(), event, SystemClock.now(), policy).unwrap();
-    Change { upload: step.upload, effects: step.effects, policy }
+    let from = upload.status();
+    let step = step(upload.clone(), event.clone(), SystemClock.now(), policy).unwrap();
+    let cause = Cause::of(&event, &step.upload.state);
+    Change { upload: step.upload, effects: step.effects, policy, from, cause }
 }
 
 fn expire<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
     let asked_at = SystemClock.now() + TimeDelta::days(1);
-    change(upload, Event::Absent(Absence { asked_at, by_head: true, last_part_at: None }), policy)
+    change(
+        upload,
+        Event::Absent(Absence {
+            asked_at,
+            by_head: true,
+            last_part_at: None,
+            by: ConfirmedBy::Scan,
+        }),
+        policy,
+    )
 }
 
 fn arrive<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
@@ -81,15 +93,40 @@ async fn statements_for(db: &Db, count: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_batch_of_a_hundred_expirations_takes_seven_statements() {
+async fn a_batch_of_a_hundred_expirations_takes_eight_statements() {
     on_both(async |db: Db| {
         let db = subscribed(db);
-        // Three lock tracks, attachments and uploads, three write them, and one adds the deliveries.
-        assert_eq!(statements_for(&db, 100).await, 7);
-        assert_eq!(statements_for(&db, 2).await, 7);
+        // Three lock tracks, attachments and uploads, three write them, one adds the deliveries, and
+        // one the history.
+        assert_eq!(statements_for(&db, 100).await, 8);
+        assert_eq!(statements_for(&db, 2).await, 8);
         let deliveries = db.webhooks().list(None, None, 1000).await.unwrap().items;
         assert_eq!(deliveries.len(), 102);
         assert!(deliveries.iter().all(|delivery| delivery.event == "upload.expired"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_that_writes_one_row_and_its_history_is_one_statement_on_postgres() {
+    on_both(async |db: Db| {
+        let (policy, now) = (tracks(), SystemClock.now());
+        let upload = Upload { multipart_id: None, ..pending(&db, None).await };
+        let before = db.statements();
+        let saved = db.uploads().save(vec![arrive(&upload, &policy)], now).await.unwrap();
+        let made = db.statements() - before;
+        // Elsewhere the row is locked, written, and its history added.
+        assert_eq!(made, if db.engine.is_postgres() { 1 } else { 3 });
+        assert!(matches!(saved[..], [Saved::Done(_)]), "{saved:?}");
+        let late = db.uploads().save(vec![expire(&upload, &policy)], now).await.unwrap();
+        assert!(matches!(late[..], [Saved::Lost]), "{late:?}");
+        let row = db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
+        assert_eq!((row.status(), row.version), (Status::Uploaded, upload.version + 1));
+        let history = db.uploads().history(upload.id).await.unwrap();
+        let [change] = &history[..] else { panic!("{history:?}") };
+        assert_eq!((change.from, change.to), (Status::Pending, Status::Uploaded));
+        assert_eq!((change.at, change.by.as_str()), (row.updated_at, "scan"));
+        assert_eq!((&change.reason, &change.detail), (&None, &None));
     })
     .await;
 }
@@ -114,6 +151,11 @@ async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
         let old = row(old.id).await;
         assert_eq!((old.status(), old.version), (Status::Removed, 3));
         assert!(old.deletion.after.is_some());
+        let history = db.uploads().history(old.id).await.unwrap();
+        let steps: Vec<_> = history.iter().map(|change| (change.from, change.to)).collect();
+        use Status::{Pending, Removed, Uploaded};
+        assert_eq!(steps, [(Pending, Uploaded), (Uploaded, Removed)], "in one transaction");
+        assert_eq!(history[1].explanation(), format!("Replaced by the upload {}", new.id));
         let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
         assert_eq!(track.current_upload, Some(new.id));
         assert_eq!(track.status, Some(Status::Uploaded));

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::db::{CursorKey, Page};
 
 mod attachments;
+mod history;
 mod instance;
 mod multipart;
 mod runs;
@@ -15,6 +16,7 @@ mod upload_tokens;
 mod uploads;
 
 pub use attachments::AttachmentView;
+pub use history::HistoryView;
 pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub use runs::{FindingView, RunView};

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::MultipartView;
 use crate::app::create_upload::Created;
-use crate::domain::upload::{Declared, State, Strategy, Verified};
+use crate::domain::upload::{Declared, Strategy, Verified};
 use crate::domain::{Checksum, Status, Upload};
 use crate::http::extract::Links;
 use crate::storage::signer::SignedRequest;
@@ -175,25 +175,13 @@ impl From<Upload> for UploadView {
             version_id: seen.and_then(|facts| facts.version_id.clone()),
             confirmed_by: verified.map(|verified| verified.confirmed_by.name()),
             late: verified.is_some_and(|verified| verified.late),
-            reason: reason(&state),
+            reason: state.reason(),
             created_at,
             updated_at,
             uploaded_at: verified.map(|Verified { at, .. }| *at),
             request: None,
             multipart,
         }
-    }
-}
-
-fn reason(state: &State) -> Option<&'static str> {
-    match state {
-        State::Rejected { reason, .. } => Some(reason.name()),
-        State::Removed { reason, .. } => Some(reason.name()),
-        State::Pending
-        | State::Uploaded(_)
-        | State::Expired
-        | State::Cancelled
-        | State::Missing(_) => None,
     }
 }
 

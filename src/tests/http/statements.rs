@@ -49,7 +49,8 @@ async fn each_route_needs_a_known_number_of_statements() {
         ("GET", upload_path.clone(), None, 200, 1),
         ("GET", "/api/uploads".to_owned(), None, 200, 1),
         ("POST", of(&upload_path, "/presign"), Some(none.clone()), 200, 5),
-        ("POST", confirm.clone(), Some(none.clone()), 200, 8),
+        ("POST", confirm.clone(), Some(none.clone()), 200, 9),
+        ("GET", of(&upload_path, "/history"), None, 200, 2),
         ("POST", confirm, Some(none.clone()), 200, 2),
         ("POST", "/api/tracks".to_owned(), Some(track_body.clone()), 201, 1),
         ("GET", track_path.clone(), None, 200, 2),
@@ -57,7 +58,7 @@ async fn each_route_needs_a_known_number_of_statements() {
         ("PATCH", track_path.clone(), Some(json!({"title": "u"})), 200, 4),
         ("POST", of(&track_path, "/presigned-url"), Some(create), 201, 5),
         ("GET", of(&track_path, "/file"), None, 307, 2),
-        ("DELETE", upload_path, None, 204, 5),
+        ("DELETE", upload_path, None, 204, 6),
     ] {
         let request = async {
             match &body {

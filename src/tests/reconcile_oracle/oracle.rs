@@ -230,6 +230,7 @@ impl<'a> Oracle<'a> {
             } else {
                 assert_eq!(has, life.stored, "{status:?}: nobody but its owner deletes {}", row.id);
             }
+            check_history(self.world, &row).await;
             if status == Status::Expired {
                 assert!(now > row.url_expires_at + TimeDelta::minutes(15), "expired too early");
             }
@@ -284,6 +285,19 @@ impl<'a> Oracle<'a> {
             assert!(open.is_empty(), "{open:?} is left");
         }
     }
+}
+
+/// The history begins with the creation, has no gap, and ends with the status of the row.
+async fn check_history(world: &World, row: &Upload) {
+    let history = world.app.upload_history(&world.owner, row.id).await.unwrap();
+    let mut status = Status::Pending;
+    for change in &history {
+        assert_eq!(change.from, status, "{history:?}");
+        assert_ne!(change.to, status, "{history:?}");
+        assert!(!change.explanation().is_empty());
+        status = change.to;
+    }
+    assert_eq!(status, row.status(), "{history:?}");
 }
 
 fn end_of(row: &Upload) -> End {

@@ -114,7 +114,7 @@ pub async fn operate(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
     assert!(stopped.error.unwrap().contains(OWNER));
     if rng.random_bool(0.5) {
         for upload in uploads {
-            world.app.verify_upload(upload.id, true).await.unwrap();
+            world.app.verify_upload(&world.owner, upload.id, true).await.unwrap();
         }
         return;
     }
@@ -122,6 +122,6 @@ pub async fn operate(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
     let count = uploads.len() as u64;
     let run = world.reconcile_with(|request| request.accept_damage = count, Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, count));
-    let counts = world.app.verify_rejected_by(run.id, true).await.unwrap();
+    let counts = world.app.verify_rejected_by(&world.owner, run.id, true).await.unwrap();
     assert_eq!(counts.verified, count, "{counts:?}");
 }

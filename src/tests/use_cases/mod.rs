@@ -10,6 +10,7 @@ mod copies;
 mod creating;
 mod damage_by_owner;
 mod findings;
+mod history;
 mod lists;
 mod migrations;
 mod multipart;

@@ -10,6 +10,7 @@ use upload_coordinator::db::reconcile::runs::{NewRun, Started};
 use upload_coordinator::db::reconcile::shards::{Batch, Finished, ShardProgress};
 use upload_coordinator::db::uploads::Change;
 use upload_coordinator::domain::clock::SystemClock;
+use upload_coordinator::domain::history::Cause;
 use upload_coordinator::domain::run::{
     CandidateKind, Counters, Finding, FindingKind, Mode, NewShard, RunRequest, RunStatus,
     ShardStatus, Stage, Trigger,
@@ -78,8 +79,14 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     );
 
     let event = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
-    let step = step(upload.clone(), event, now, policy).unwrap();
-    let change = || Change { upload: step.upload.clone(), effects: step.effects.clone(), policy };
+    let step = step(upload.clone(), event.clone(), now, policy).unwrap();
+    let change = || Change {
+        upload: step.upload.clone(),
+        effects: step.effects.clone(),
+        policy,
+        from: upload.status(),
+        cause: Cause::of(&event, &step.upload.state),
+    };
     let finding = Finding {
         kind: FindingKind::Orphan,
         policy: policy.name.clone(),

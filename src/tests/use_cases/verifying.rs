@@ -51,13 +51,13 @@ async fn replaced_bytes_are_accepted_and_the_file_is_served_again() {
     let world = World::new().await;
     let (track, upload) = rejected(&world).await;
     assert!(world.app.track_file(&world.owner, track.id).await.is_err());
-    let refused = world.app.verify_upload(upload.id, false).await.unwrap_err();
+    let refused = world.app.verify_upload(&world.owner, upload.id, false).await.unwrap_err();
     assert_eq!(refusal(refused), TransitionError::Changed);
-    let verified = world.app.verify_upload(upload.id, true).await.unwrap();
+    let verified = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap();
     assert_eq!((verified.status(), verified.deletion), (Status::Uploaded, Deletion::default()));
     assert_eq!(verified.state.facts().unwrap().size, 901, "not the declared size");
     world.app.track_file(&world.owner, track.id).await.unwrap();
-    let again = world.app.verify_upload(upload.id, false).await.unwrap();
+    let again = world.app.verify_upload(&world.owner, upload.id, false).await.unwrap();
     assert_eq!(again.version, verified.version, "repeating it changes nothing");
     world.pass(TimeDelta::hours(25));
     let run = world.reconcile(Mode::Audit).await;
@@ -71,7 +71,7 @@ async fn restored_bytes_are_accepted_as_they_are() {
     let (track, upload) = rejected(&world).await;
     let before = world.get(upload.id).await.state.ever_verified().cloned().unwrap();
     world.write_again(upload.key.as_str(), mp3(900, 1)).await;
-    let verified = world.app.verify_upload(upload.id, false).await.unwrap();
+    let verified = world.app.verify_upload(&world.owner, upload.id, false).await.unwrap();
     let now = verified.state.verified().unwrap();
     assert_eq!((now.at, now.confirmed_by), (before.at, before.confirmed_by));
     world.app.track_file(&world.owner, track.id).await.unwrap();
@@ -86,7 +86,7 @@ async fn bytes_that_break_a_rule_stay_rejected_whatever_is_accepted() {
     world.put(&arrival, PNG).await;
     world.reconcile(Mode::Incremental).await;
     for id in [replaced.id, arrival.id] {
-        let refused = world.app.verify_upload(id, true).await.unwrap_err();
+        let refused = world.app.verify_upload(&world.owner, id, true).await.unwrap_err();
         let expected = TransitionError::StillInvalid(RejectReason::ContentMismatch);
         assert_eq!(refusal(refused), expected);
         assert_eq!(world.get(id).await.status(), Status::Rejected);
@@ -98,7 +98,7 @@ async fn a_newer_file_of_the_track_stays() {
     let world = World::new().await;
     let (track, older) = rejected(&world).await;
     let newer = uploaded(&world, &track).await;
-    let verified = world.app.verify_upload(older.id, true).await.unwrap();
+    let verified = world.app.verify_upload(&world.owner, older.id, true).await.unwrap();
     assert_eq!(verified.status(), Status::Removed, "superseded");
     let (track, _) = world.app.track(&world.owner, track.id).await.unwrap();
     assert_eq!(track.current_upload, Some(newer.id));
@@ -108,11 +108,11 @@ async fn a_newer_file_of_the_track_stays() {
 async fn only_uploads_with_an_object_that_were_verified_or_rejected_are_verified_anew() {
     let world = World::new().await;
     let pending = world.upload().await;
-    let refused = world.app.verify_upload(pending.id, true).await.unwrap_err();
+    let refused = world.app.verify_upload(&world.owner, pending.id, true).await.unwrap_err();
     assert_eq!(refusal(refused), TransitionError::NotVerifiable(Status::Pending));
     let (_, upload) = rejected(&world).await;
     world.store.delete(upload.key.as_str()).await.unwrap();
-    let refused = world.app.verify_upload(upload.id, true).await.unwrap_err();
+    let refused = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap_err();
     assert!(matches!(refused, AppError::NotArrived));
     // A missing upload whose object was restored.
     let track = world.track().await;
@@ -121,13 +121,16 @@ async fn only_uploads_with_an_object_that_were_verified_or_rejected_are_verified
     world.store.delete(lost.key.as_str()).await.unwrap();
     world.reconcile(Mode::Audit).await;
     assert_eq!(world.get(lost.id).await.status(), Status::Missing);
-    assert!(world.app.verify_upload(lost.id, false).await.is_err());
+    assert!(world.app.verify_upload(&world.owner, lost.id, false).await.is_err());
     world.write_again(lost.key.as_str(), mp3(900, 1)).await;
-    let found = world.app.verify_upload(lost.id, false).await.unwrap();
+    let found = world.app.verify_upload(&world.owner, lost.id, false).await.unwrap();
     assert_eq!(found.status(), Status::Uploaded);
     world.app.track_file(&world.owner, track.id).await.unwrap();
     let unknown = upload_coordinator::domain::UploadId(world.app.ids.uuid());
-    assert!(matches!(world.app.verify_upload(unknown, true).await, Err(AppError::NotFound(_))));
+    assert!(matches!(
+        world.app.verify_upload(&world.owner, unknown, true).await,
+        Err(AppError::NotFound(_))
+    ));
 }
 
 #[tokio::test]
@@ -139,16 +142,16 @@ async fn a_due_object_is_not_verified_while_a_run_may_delete_it() {
     let run = world.reconciler.start(RunRequest::of(Mode::Incremental, Trigger::Api)).await;
     let run = run.unwrap();
     gate.arrival().await;
-    let refused = world.app.verify_upload(upload.id, true).await.unwrap_err();
+    let refused = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap_err();
     assert!(matches!(refused, AppError::RunMayDelete));
     gate.open();
     assert_eq!(run.wait().await.status, RunStatus::Succeeded);
-    let gone = world.app.verify_upload(upload.id, true).await.unwrap_err();
+    let gone = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap_err();
     assert!(matches!(gone, AppError::NotArrived));
     // Without a run it is verified, though it was due.
     let (_, upload) = rejected(&world).await;
     world.pass(TimeDelta::hours(25));
-    let verified = world.app.verify_upload(upload.id, true).await.unwrap();
+    let verified = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap();
     assert_eq!(verified.status(), Status::Uploaded);
     world.reconcile(Mode::Incremental).await;
     assert!(world.keys().await.contains(&upload.key.to_string()));
@@ -174,15 +177,15 @@ async fn all_that_a_run_rejected_is_verified_anew() {
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.counters.rejected, 4);
-    let nothing = world.app.verify_rejected_by(dry.id, true).await.unwrap();
+    let nothing = world.app.verify_rejected_by(&world.owner, dry.id, true).await.unwrap();
     assert_eq!(nothing, Reverified::default(), "a dry run rejects nothing");
-    let refused = world.app.verify_rejected_by(run.id, false).await.unwrap();
+    let refused = world.app.verify_rejected_by(&world.owner, run.id, false).await.unwrap();
     assert_eq!(refused, Reverified { refused: 4, ..Reverified::default() });
     world.store.delete(uploads[0].key.as_str()).await.unwrap();
     let expected = Reverified { verified: 2, refused: 1, absent: 1, ..Reverified::default() };
-    assert_eq!(world.app.verify_rejected_by(run.id, true).await.unwrap(), expected);
+    assert_eq!(world.app.verify_rejected_by(&world.owner, run.id, true).await.unwrap(), expected);
     let expected = Reverified { verified: 0, unchanged: 2, ..expected };
-    assert_eq!(world.app.verify_rejected_by(run.id, true).await.unwrap(), expected);
+    assert_eq!(world.app.verify_rejected_by(&world.owner, run.id, true).await.unwrap(), expected);
     for upload in &uploads[1..] {
         assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
     }

@@ -33,11 +33,12 @@ pub struct VerifyBody {
     responses((status = 200, description = "The upload after the verification", body = UploadView),
         BadBody, NotFound, Conflict))]
 pub async fn handle(
-    _caller: Caller,
+    caller: Caller,
     Id(id): Id<UploadId>,
     OptionalJson(VerifyBody { accept_changed }): OptionalJson<VerifyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
-    let upload = state.app.verify_upload(id, accept_changed.unwrap_or_default()).await?;
+    let upload = state.app.verify_upload(&caller.owner, id, accept_changed.unwrap_or_default());
+    let upload = upload.await?;
     Ok(Json(upload.into()))
 }

@@ -49,13 +49,14 @@ pub struct ReverifiedView {
     responses((status = 200, description = "The numbers of uploads", body = ReverifiedView),
         BadBody, NotFound))]
 pub async fn handle(
-    _caller: Caller,
+    caller: Caller,
     Json(VerifyRejectedBody { run_id, accept_changed }): Json<VerifyRejectedBody>,
     state: Data<HttpState>,
 ) -> Result<Json<ReverifiedView>, ApiError> {
     let run = run_id.ok_or(REQUIRED.to_owned()).and_then(|id| text::id(&id));
     let run = run.map_err(|sentence| ApiError::field("run_id", sentence))?;
-    let counts = state.app.verify_rejected_by(run, accept_changed.unwrap_or_default()).await?;
+    let accept_changed = accept_changed.unwrap_or_default();
+    let counts = state.app.verify_rejected_by(&caller.owner, run, accept_changed).await?;
     let Reverified { verified, unchanged, refused, absent, failed } = counts;
     Ok(Json(ReverifiedView { verified, unchanged, refused, absent, failed }))
 }

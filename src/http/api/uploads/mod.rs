@@ -16,6 +16,7 @@ pub mod delete;
 pub mod events;
 pub mod file;
 pub mod get;
+pub mod history;
 pub mod list;
 pub mod list_parts;
 pub mod presign;
@@ -43,6 +44,7 @@ pub(super) fn register(routes: &mut Routes) {
         .producing(Produces::Any)
         .get(NeedsOrToken(Scope::UploadsRead), file::handle)
         .add_to(routes);
+    at("/api/uploads/{id}/history").get(Needs(Scope::UploadsRead), history::handle).add_to(routes);
     at("/api/uploads/{id}/presign")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), presign::handle)
         .add_to(routes);
