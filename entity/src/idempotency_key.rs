@@ -10,6 +10,7 @@ pub struct Model {
     pub fingerprint: String,
     pub resource: Uuid,
     pub done: bool,
+    pub outcome: Option<String>,
     pub lease_until: DateTimeUtc,
     pub created_at: DateTimeUtc,
 }

@@ -25,6 +25,7 @@ mod m20261130_000022_findings;
 mod m20261130_000023_cancelled_quota;
 mod m20261130_000024_attachments;
 mod m20261130_000025_upload_tokens;
+mod m20261130_000026_idempotency_outcome;
 mod m20261130_000026_upload_history;
 pub mod online;
 
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000023_cancelled_quota::Migration),
             Box::new(m20261130_000024_attachments::Migration),
             Box::new(m20261130_000025_upload_tokens::Migration),
+            Box::new(m20261130_000026_idempotency_outcome::Migration),
             Box::new(m20261130_000026_upload_history::Migration),
         ]
     }

@@ -16,6 +16,7 @@ RULES = {
     "cursor": r"Must be the next_cursor of a page of the same list",
     "policy": r"There is no policy `",
     "id": r"The upload's strategy is \w+, not multipart|A direct upload has no URL",
+    "ids": r"[0-9a-f-]+ occurs more than once",
     "part_numbers": r"-?\d+ (is not a part|occurs more than once)|Must be from 1 to \d+ numbers",
     # Subjects of tracks are for tracks that exist.
     "attach_to": r"`track:` must be followed|Must be track:",

@@ -38,6 +38,13 @@ pub struct NewUpload {
     pub write_once: Option<bool>,
 }
 
+/// A valid new upload, not yet committed, and the request for its bytes.
+pub(super) struct Prepared {
+    pub upload: Upload,
+    pub subject: Option<Subject>,
+    pub request: Option<SignedRequest>,
+}
+
 /// A committed upload and the request that the client sends next.
 #[derive(Debug)]
 pub struct Created {
@@ -96,6 +103,28 @@ impl App {
         new: NewUpload,
         claim: Option<&Claim>,
     ) -> Result<Created> {
+        let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
+        let Prepared { upload, subject, request } = self.prepare_upload(by, id, new).await?;
+        let upload = self.db.uploads().create_claimed(upload, subject, claim).await?;
+        let mut upload = upload.ok_or(AppError::NotFound("track"))?;
+        record_created(&upload);
+        if upload.strategy == Strategy::Multipart {
+            upload = match claim {
+                // The idempotency key names this row: if this fails, the next try opens it.
+                Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
+                None => Box::pin(self.open_new_multipart(upload)).await?,
+            };
+        }
+        Ok(Created { upload, request })
+    }
+
+    /// Validates a new upload and signs its request.
+    pub(super) async fn prepare_upload(
+        &self,
+        by: Principal<'_>,
+        id: UploadId,
+        new: NewUpload,
+    ) -> Result<Prepared> {
         let new = self.restrict(by, new)?;
         let policy = self.policy(new.policy.as_ref())?;
         let store = self.store_of(policy)?;
@@ -110,7 +139,6 @@ impl App {
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
-        let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
         let upload = self.new_upload(id, by.owner(), policy, new, ttl);
         let upload = Upload { token: by.token().map(|token| token.id), ..upload };
         // Signed first, so that a failure leaves no row.
@@ -120,17 +148,7 @@ impl App {
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
-        let upload = self.db.uploads().create_claimed(upload, subject, claim).await?;
-        let mut upload = upload.ok_or(AppError::NotFound("track"))?;
-        record_created(&upload);
-        if upload.strategy == Strategy::Multipart {
-            upload = match claim {
-                // The idempotency key names this row: if this fails, the next try opens it.
-                Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
-                None => Box::pin(self.open_new_multipart(upload)).await?,
-            };
-        }
-        Ok(Created { upload, request })
+        Ok(Prepared { upload, subject, request })
     }
 
     /// The row of a new upload, not yet committed.

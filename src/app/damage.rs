@@ -20,21 +20,36 @@ impl App {
         upload: Upload,
         event: &Event,
     ) -> Result<Applied> {
-        if matches!(upload.status(), Status::Uploaded | Status::Missing) {
-            let (policy, _) = self.rules_of(&upload)?;
-            let next = step(upload.clone(), event.clone(), self.now(), policy)?;
-            if upload.is_damaged_by(&next.upload) && !self.spend_damage(policy).await? {
-                let status = next.upload.status().name();
-                tracing::error!(upload = %upload.id, policy = %policy.name, withheld = status,
-                    "not changed, because the damage of this hour exceeds the limit; an audit \
-                     or an operator decides");
-                metrics::counter!(names::DAMAGE_WITHHELD,
-                    "policy" => policy.name.as_str().to_owned(), "source" => "request")
-                .increment(1);
-                return Ok(Applied { upload, changed: false });
-            }
+        if self.is_within_damage_limit(&upload, event).await? {
+            self.apply(upload, event).await
+        } else {
+            Ok(Applied { upload, changed: false })
         }
-        self.apply(upload, event).await
+    }
+
+    /// Whether an observation may change its upload. If it takes the verified file from its owner,
+    /// it is counted in the damage of this hour.
+    pub(super) async fn is_within_damage_limit(
+        &self,
+        upload: &Upload,
+        event: &Event,
+    ) -> Result<bool> {
+        if !matches!(upload.status(), Status::Uploaded | Status::Missing) {
+            return Ok(true);
+        }
+        let (policy, _) = self.rules_of(upload)?;
+        let next = step(upload.clone(), event.clone(), self.now(), policy)?;
+        if !upload.is_damaged_by(&next.upload) || self.spend_damage(policy).await? {
+            return Ok(true);
+        }
+        let status = next.upload.status().name();
+        tracing::error!(upload = %upload.id, policy = %policy.name, withheld = status,
+            "not changed, because the damage of this hour exceeds the limit; an audit \
+             or an operator decides");
+        metrics::counter!(names::DAMAGE_WITHHELD,
+            "policy" => policy.name.as_str().to_owned(), "source" => "request")
+        .increment(1);
+        Ok(false)
     }
 
     /// Counts one upload in this hour's damage. Returns whether the limit allows it.

@@ -44,6 +44,7 @@ pub mod stats;
 pub mod tracks;
 pub mod transitions;
 pub mod turns;
+pub mod upload_batches;
 pub mod upload_tokens;
 pub mod uploads;
 pub mod verify;

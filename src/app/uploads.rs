@@ -8,6 +8,23 @@ use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Principal, Status, StatusChange, Upload, UploadId};
+use crate::storage::signer::SignedRequest;
+
+/// What a confirmation has found out.
+pub(super) enum Confirmation {
+    /// The upload is in a final state.
+    Settled(Upload),
+    /// The object was observed.
+    Observed(Upload, Event),
+}
+
+/// The upload after its confirmation; an error if its object is not in the store.
+pub(super) fn arrived(upload: Upload) -> Result<Upload> {
+    match upload.status() {
+        Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),
+        Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),
+    }
+}
 
 impl App {
     /// One upload of this caller.
@@ -36,7 +53,23 @@ impl App {
     ) -> Result<Created> {
         let by = by.into();
         let upload = self.upload(by, id).await?;
-        let (policy, store) = self.rules_of(&upload)?;
+        let (event, request) = self.sign_renewal(by, &upload, expires_in).await?;
+        let renewed = self.apply(upload, &event).await?;
+        let mut upload = renewed.upload;
+        if upload.strategy == Strategy::Multipart {
+            upload = self.reopen_multipart(upload).await?;
+        }
+        Ok(Created { upload, request })
+    }
+
+    /// Signs a new request for an upload, which the returned event makes valid.
+    pub(super) async fn sign_renewal(
+        &self,
+        by: Principal<'_>,
+        upload: &Upload,
+        expires_in: Option<i64>,
+    ) -> Result<(Event, Option<SignedRequest>)> {
+        let (policy, store) = self.rules_of(upload)?;
         let mut ttl = Self::url_ttl(policy, expires_in)?;
         if let Err(expired) = self.require_unexpired(by) {
             // What the token began goes on to its deadline, and no further.
@@ -45,14 +78,9 @@ impl App {
                 return Err(expired);
             }
         }
-        let request = self.sign_whole(&upload, policy, store, ttl).await?;
+        let request = self.sign_whole(upload, policy, store, ttl).await?;
         let ends = request.as_ref().map_or(self.now() + ttl, |signed| signed.expires_at);
-        let renewed = self.apply(upload, &Event::Renew { url_expires_at: ends }).await?;
-        let mut upload = renewed.upload;
-        if upload.strategy == Strategy::Multipart {
-            upload = self.reopen_multipart(upload).await?;
-        }
-        Ok(Created { upload, request })
+        Ok((Event::Renew { url_expires_at: ends }, request))
     }
 
     /// Observes the object now. An upload in a final state is returned as it is.
@@ -62,8 +90,18 @@ impl App {
         id: UploadId,
     ) -> Result<Upload> {
         let upload = self.upload(by, id).await?;
+        match self.observe_to_confirm(upload).await? {
+            Confirmation::Settled(upload) => Ok(upload),
+            Confirmation::Observed(upload, event) => {
+                arrived(self.apply_within_limit(upload, &event).await?.upload)
+            }
+        }
+    }
+
+    /// Observes the object of an upload that its client confirms.
+    pub(super) async fn observe_to_confirm(&self, upload: Upload) -> Result<Confirmation> {
         if upload.status().is_final() {
-            return Ok(upload);
+            return Ok(Confirmation::Settled(upload));
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
         // Only the reconciler decides that a verified object is lost, because it checks that
@@ -71,11 +109,7 @@ impl App {
         if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
             return Err(AppError::NotArrived);
         }
-        let upload = self.apply_within_limit(upload, &event).await?.upload;
-        match upload.status() {
-            Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),
-            Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),
-        }
+        Ok(Confirmation::Observed(upload, event))
     }
 
     /// Ends an upload. An upload in a final state stays as it is.

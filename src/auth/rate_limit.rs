@@ -50,17 +50,24 @@ impl RateLimit {
 
     /// Counts a request of an owner.
     pub fn check(&self, owner: &Owner) -> RateStatus {
+        self.check_many(owner, NonZeroU32::MIN)
+    }
+
+    /// Counts several requests of an owner: all of them, or none if they exceed the quota.
+    pub fn check_many(&self, owner: &Owner, requests: NonZeroU32) -> RateStatus {
         if self.seen.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limiter.retain_recent();
         }
-        let (remaining, retry_after) = match self.limiter.check_key(owner) {
-            Ok(state) => (state.remaining_burst_capacity(), None),
-            Err(until) => {
+        let (burst, per_second) = (self.burst.get(), self.per_second.get());
+        let (remaining, retry_after) = match self.limiter.check_key_n(owner, requests) {
+            Ok(Ok(state)) => (state.remaining_burst_capacity(), None),
+            Ok(Err(until)) => {
                 let wait = until.wait_time_from(self.limiter.clock().now());
                 (0, Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
+            // More than a full quota: no wait is long enough.
+            Err(_) => (0, Some(u64::from(burst.div_ceil(per_second)).max(1))),
         };
-        let (burst, per_second) = (self.burst.get(), self.per_second.get());
         RateStatus { burst, per_second, remaining, retry_after }
     }
 
@@ -105,6 +112,16 @@ mod tests {
         assert_eq!((status.remaining, status.retry_after), (0, Some(1)));
         assert_eq!((status.window(), status.reset()), (3, 3));
         assert_eq!(limit.check(&Owner::named("bob")).retry_after, None);
+    }
+
+    #[test]
+    fn several_requests_count_all_or_none() {
+        let limit = limit(1, 5);
+        let ann = Owner::named("ann");
+        let check = |requests| limit.check_many(&ann, NonZeroU32::new(requests).unwrap());
+        assert_eq!((check(3).remaining, check(3).retry_after), (2, Some(1)));
+        assert_eq!(check(2).retry_after, None, "the refused ones were not counted");
+        assert_eq!(check(6).retry_after, Some(5), "more than can ever come at once");
     }
 
     #[test]

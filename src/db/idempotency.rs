@@ -67,6 +67,7 @@ impl Idempotency<'_> {
             fingerprint: fingerprint.to_owned(),
             resource: candidate,
             done: false,
+            outcome: None,
             lease_until: now + lease,
             created_at: now,
         };
@@ -129,10 +130,16 @@ impl Idempotency<'_> {
         Ok(row.is_some_and(|row| row.done && row.resource == claim.resource))
     }
 
+    /// What was stored with a key when it was completed.
+    pub async fn outcome(self, owner: &Owner, key: &str) -> Result<Option<String>> {
+        let id = (owner.as_str().to_owned(), key.to_owned());
+        Ok(Entity::find_by_id(id).one(&self.0.read).await?.and_then(|row| row.outcome))
+    }
+
     /// Completes a key outside of the transaction that created its resource.
     pub async fn complete(self, claim: &Claim) -> Result<()> {
         // If the key is gone, the resource exists all the same.
-        complete(&self.0.write, claim).await.map(drop)
+        complete(&self.0.write, claim, None).await.map(drop)
     }
 
     /// Deletes a batch of keys that are older than a day. Returns their number; 0 at the end.
@@ -154,10 +161,16 @@ impl Idempotency<'_> {
 }
 
 /// Completes a key inside the transaction that creates its resource. `false` if the key is gone:
-/// another attempt took it over and released it, so the resource must not be created.
-pub(super) async fn complete(connection: &impl ConnectionTrait, claim: &Claim) -> Result<bool> {
+/// another attempt took it over and released it, so the resource must not be created. `outcome` is
+/// what a repeated request needs to know besides the resource.
+pub(super) async fn complete(
+    connection: &impl ConnectionTrait,
+    claim: &Claim,
+    outcome: Option<String>,
+) -> Result<bool> {
     let done = Entity::update_many()
         .col_expr(Column::Done, Expr::value(true))
+        .col_expr(Column::Outcome, Expr::value(outcome))
         .filter(Column::Owner.eq(claim.owner.as_str()))
         .filter(Column::Key.eq(claim.key.as_str()))
         .filter(Column::Resource.eq(claim.resource))

@@ -4,7 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use sha2::{Digest as _, Sha256};
+use uuid::{Builder, Uuid, Variant, Version};
+
+/// The bytes of the time in a UUID of version 7.
+const TIME_LEN: usize = 6;
 
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -114,11 +118,28 @@ impl IdSource for SystemIds {
     }
 }
 
+impl UploadId {
+    /// The id of one upload of a batch, by its position. A repeated request derives the same ids
+    /// from the batch's own id, which is of version 7. They ascend with the position, have the
+    /// time of the batch, and are otherwise random.
+    pub fn in_batch(batch: Uuid, position: u8) -> Self {
+        let (time, _) = batch.as_bytes().split_at(TIME_LEN);
+        let hash = Sha256::new().chain_update(batch).chain_update([position]).finalize();
+        let mut bytes = [0; 16];
+        bytes[..TIME_LEN].copy_from_slice(time);
+        bytes[TIME_LEN + 1] = position;
+        bytes[TIME_LEN + 2..].copy_from_slice(&hash[..16 - TIME_LEN - 2]);
+        let mut id = Builder::from_bytes(bytes);
+        id.set_version(Version::SortRand).set_variant(Variant::RFC4122);
+        Self(id.into_uuid())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
-    use uuid::Variant;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -128,5 +149,27 @@ mod tests {
         assert_eq!(ids.len(), 100_000);
         assert!(ids.iter().all(|id| id.get_version_num() == 7));
         assert!(ids.iter().all(|id| id.get_variant() == Variant::RFC4122));
+    }
+
+    proptest! {
+        #[test]
+        fn the_ids_of_a_batch_ascend_have_its_time_and_belong_to_it_alone(
+            millis in 0u64..(1 << 48), random: [u8; 10], other: [u8; 10],
+        ) {
+            let batch = |random| Builder::from_unix_timestamp_millis(millis, random).into_uuid();
+            let (batch, other) = (batch(&random), batch(&other));
+            let ids: Vec<UploadId> = (0..=u8::MAX).map(|n| UploadId::in_batch(batch, n)).collect();
+            prop_assert!(ids.is_sorted());
+            for id in &ids {
+                prop_assert_eq!(id.0.get_version_num(), 7);
+                prop_assert_eq!(id.0.get_variant(), Variant::RFC4122);
+                prop_assert_eq!(&id.0.as_bytes()[..TIME_LEN], &batch.as_bytes()[..TIME_LEN]);
+            }
+            let all: HashSet<UploadId> = ids.iter().copied().collect();
+            prop_assert_eq!(all.len(), ids.len());
+            let of_other = (0..=u8::MAX).map(|n| UploadId::in_batch(other, n));
+            prop_assert!(batch == other || of_other.into_iter().all(|id| !all.contains(&id)));
+            prop_assert_eq!(UploadId::in_batch(batch, 7), ids[7], "the same again");
+        }
     }
 }

@@ -44,6 +44,8 @@ pub struct Document(pub Bytes);
         tracks::file::handle,
         uploads::list::handle,
         uploads::create::handle,
+        uploads::create_batch::handle,
+        uploads::confirm_batch::handle,
         uploads::get::handle,
         uploads::events::handle,
         uploads::history::handle,

@@ -8,6 +8,8 @@ BODY = json.dumps({"filename": "song.mp3", "content_type": "audio/mpeg", "size":
 JSON = {"Content-Type": "application/json"}
 TURNS = 5
 CREATE_TARGET = {"sqlite": 35, "postgres": 25}
+BATCH = 100
+BATCH_TARGET = 0.6
 
 
 def service(machine, database):
@@ -107,6 +109,32 @@ def list_100(machine, database):
     ours, limit = both(machine, (url, process),
                        (f"{bare_address}/get/x?bytes={size}", other))
     compare(machine, f"list of 100 ({database})", ours, limit, 5)
+
+
+def batch(machine, database):
+    """Batches of 100 uploads and single creations on one service, in turns."""
+    process, address = service(machine, database)
+    create_one(address)
+    body = json.dumps({"uploads": [json.loads(BODY)] * BATCH})
+    loads = {1: create_load(address), BATCH: (f"{address}/api/uploads/batch", load.post(body))}
+    turns = []
+    seconds = max(1, machine.seconds // TURNS)
+    for turn in range(TURNS):
+        # A batch takes as long as many requests: fewer connections keep them below the timeout.
+        turns.append({size: load.wrk(machine, url, process, script, seconds=seconds,
+                                     warm=turn == 0, connections=64 if size == 1 else 8)
+                      for size, (url, script) in loads.items()})
+    process.stop()
+    ratio = lambda turn: turn[BATCH]["cpu_us"] / BATCH / turn[1]["cpu_us"]
+    turn = sorted(turns, key=ratio)[TURNS // 2]
+    single, many = turn[1], turn[BATCH]
+    share = ratio(turn)
+    machine.note(f"batch of {BATCH}, CPU an upload ({database})",
+                 f"{many['cpu_us'] / BATCH:.0f} µs = {100 * share:.0f}% of a request of its own",
+                 f"≤ {100 * BATCH_TARGET:.0f}%", share <= BATCH_TARGET,
+                 f"alone {single['cpu_us']:.0f} µs; {many['rps'] * BATCH:,.0f} uploads/s, alone "
+                 f"{single['rps']:,.0f}/s; p50 {many['p50']}, p99 {many['p99']}",
+                 share=share, single=single, batch=many)
 
 
 def mixed(machine, database):

@@ -56,7 +56,7 @@ impl Tracks<'_> {
             return insert(&self.0.write, row).await?.try_into();
         };
         let txn = self.0.begin().await?;
-        if !complete(&txn, claim).await? {
+        if !complete(&txn, claim, None).await? {
             txn.rollback().await?;
             return Err(DbError::Busy);
         }

@@ -41,7 +41,7 @@ impl UploadTokens<'_> {
     pub async fn create(self, token: &UploadToken, claim: Option<&Claim>) -> Result<bool> {
         let txn = self.0.begin().await?;
         if let Some(claim) = claim
-            && !complete(&txn, claim).await?
+            && !complete(&txn, claim, None).await?
         {
             txn.rollback().await?;
             return Ok(false);

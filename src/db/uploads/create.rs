@@ -21,13 +21,15 @@ use crate::domain::{Subject, Upload};
 
 /// Largest number of uploads in one commit: with 35 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
-const MAX_BATCH: usize = 256;
+pub(super) const MAX_BATCH: usize = 256;
 
 /// `None` if the subject is of a track that the owner does not have.
-type Created = Result<Option<Upload>>;
+pub type Created = Result<Option<Upload>>;
 
 /// An upload to insert.
-pub(super) struct NewUploadRow {
+#[derive(Debug)]
+pub struct NewUploadRow {
+    /// The upload.
     pub upload: Upload,
     /// The subject whose file it is.
     pub subject: Option<Subject>,
@@ -50,7 +52,7 @@ pub(super) fn start(engine: Engine, quota: Arc<Quota>) -> UploadCreator {
 /// Commits a batch; the results are in its order. If a row fails, each is committed alone, so that
 /// only the failing one gets the error.
 async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Vec<Created> {
-    match insert(&engine, &quota, &new).await {
+    match insert(&engine, &quota, &new, None).await {
         Ok(results) => results,
         Err(error) if new.len() == 1 => vec![Err(error)],
         // Whether the batch was committed is unknown. A second attempt might report a duplicate id.
@@ -69,7 +71,7 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
                     results.push(Err(DbError::Busy));
                     continue;
                 }
-                let inserted = insert(&engine, &quota, std::slice::from_ref(one)).await;
+                let inserted = insert(&engine, &quota, std::slice::from_ref(one), None).await;
                 results.push(inserted.and_then(|mut one| one.pop().unwrap_or(Ok(None))));
             }
             results
@@ -77,28 +79,34 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
     }
 }
 
+/// The idempotency key of a whole batch, and what is stored with it, given the results.
+pub(super) struct GroupClaim<'a> {
+    pub claim: &'a Claim,
+    pub outcome: &'a (dyn Fn(&[Created]) -> Option<String> + Sync),
+}
+
 /// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
 /// quotas this takes one statement, with subjects six at most, and two more with upload tokens,
-/// whatever the batch's size.
-async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<Vec<Created>> {
+/// whatever the batch's size. A key takes one more, and a quota three at most for each owner.
+///
+/// Fails if a row cannot be written, or if the key of the batch is gone.
+pub(super) async fn insert(
+    engine: &Engine,
+    quota: &Quota,
+    new: &[NewUploadRow],
+    group: Option<GroupClaim<'_>>,
+) -> Result<Vec<Created>> {
     let txn = engine.begin().await?;
     let mut subjects = lock_subjects(&txn, engine.is_postgres(), new).await?;
     let tokens = new.iter().filter_map(|new| new.upload.token);
     let mut tokens = LockedTokens::lock(&txn, engine.is_postgres(), tokens).await?;
-    if !quota.is_empty() {
-        let owners = new.iter().map(|new| new.upload.owner.as_str()).collect();
-        Quota::lock(&txn, &owners).await?;
-    }
+    let mut usage = quota.usage(&txn, new.iter().map(|new| &new.upload)).await?;
     let mut results = Vec::with_capacity(new.len());
     let mut rows = Vec::with_capacity(new.len());
     for NewUploadRow { upload, subject, claim } in new {
-        match quota.check(&txn, upload).await {
-            Ok(()) => {}
-            Err(over @ DbError::OverQuota { .. }) => {
-                results.push(Err(over));
-                continue;
-            }
-            Err(error) => return Err(error),
+        if let Err(over) = usage.check(upload) {
+            results.push(Err(over));
+            continue;
         }
         let locked = |subject| subjects.get(&upload.owner, subject).is_some();
         if !subject.as_ref().is_none_or(locked) {
@@ -110,7 +118,7 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
             continue;
         }
         if let Some(claim) = claim
-            && !complete(&txn, claim).await?
+            && !complete(&txn, claim, None).await?
         {
             results.push(Err(DbError::Busy));
             continue;
@@ -124,14 +132,17 @@ async fn insert(engine: &Engine, quota: &Quota, new: &[NewUploadRow]) -> Result<
         {
             upload.slot = Some(locked.draw(&upload));
         }
+        usage.add(&upload);
         rows.push(new_row(&upload));
-        if !quota.is_empty() {
-            // The quota counts it for the owner's next one.
-            insert_rows(&txn, &mut rows).await?;
-        }
         results.push(Ok(Some(upload)));
     }
-    insert_rows(&txn, &mut rows).await?;
+    if let Some(GroupClaim { claim, outcome }) = group
+        && !complete(&txn, claim, outcome(&results)).await?
+    {
+        txn.rollback().await?;
+        return Err(DbError::Busy);
+    }
+    insert_rows(&txn, rows).await?;
     tokens.save(&txn).await?;
     subjects.save(&txn).await?;
     txn.commit().await?;
@@ -159,9 +170,9 @@ fn new_row(upload: &Upload) -> upload::ActiveModel {
     }
 }
 
-async fn insert_rows(txn: &DatabaseTransaction, rows: &mut Vec<upload::ActiveModel>) -> Result<()> {
+async fn insert_rows(txn: &DatabaseTransaction, rows: Vec<upload::ActiveModel>) -> Result<()> {
     if !rows.is_empty() {
-        upload::Entity::insert_many(rows.drain(..)).exec_without_returning(txn).await?;
+        upload::Entity::insert_many(rows).exec_without_returning(txn).await?;
     }
     Ok(())
 }

@@ -26,13 +26,14 @@ mod save;
 mod verified_before;
 mod watch;
 
-use create::{NewUploadRow, UploadCreator};
+use create::{GroupClaim, UploadCreator};
 use find::UploadReader;
 use watch::Watchers;
 
 pub use change::{Change, Saved};
+pub use create::{Created, NewUploadRow};
 pub use list::{UPLOAD_ORDER, UploadFilter};
-pub use quota::Quota;
+pub use quota::{Quota, quota_name};
 pub use watch::Watch;
 
 /// What the repository keeps in memory, shared by all clones of the database.
@@ -86,6 +87,24 @@ impl Uploads<'_> {
     ) -> Result<Option<Upload>> {
         let claim = claim.cloned();
         self.state.creator.try_submit(NewUploadRow { upload, subject, claim }).await
+    }
+
+    /// Commits new uploads in one transaction of their own, and completes the idempotency key of
+    /// all of them. `outcome` returns what to store with the key, given the results, which are in
+    /// the order of the uploads. At most 256 uploads.
+    ///
+    /// # Errors
+    /// If nothing is committed: the database fails, another request has used the key, or an
+    /// upload's id is taken.
+    pub async fn create_many(
+        self,
+        new: &[NewUploadRow],
+        claim: Option<&Claim>,
+        outcome: &(dyn Fn(&[Created]) -> Option<String> + Sync),
+    ) -> Result<Vec<Created>> {
+        debug_assert!(new.len() <= create::MAX_BATCH);
+        let group = claim.map(|claim| GroupClaim { claim, outcome });
+        create::insert(self.engine, &self.state.quota, new, group).await
     }
 
     /// An upload of this owner.

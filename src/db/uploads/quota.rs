@@ -5,7 +5,7 @@
 //! so bytes may still arrive. Parts and direct uploads need this service, so cancelling them frees
 //! the quota at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use entity::upload::{Column, Entity};
@@ -18,6 +18,15 @@ use sea_orm::{
 use crate::db::{DbError, Result};
 use crate::domain::upload::Strategy;
 use crate::domain::{Owner, Status, Timestamp, Upload};
+
+const UPLOADS_PER_DAY: &str = "uploads within 24 hours";
+const PENDING_UPLOADS: &str = "pending uploads";
+const PENDING_BYTES: &str = "pending bytes";
+
+/// The name of a limit, as [`DbError::OverQuota`] has it.
+pub fn quota_name(text: &str) -> Option<&'static str> {
+    [UPLOADS_PER_DAY, PENDING_UPLOADS, PENDING_BYTES].into_iter().find(|name| *name == text)
+}
 
 /// An owner's limits; `None` is no limit.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -47,67 +56,131 @@ impl Quota {
     fn max_size(&self, policy: &str) -> u64 {
         self.max_sizes.get(policy).copied().unwrap_or_default()
     }
-}
 
-impl Quota {
+    /// The limits for uploads that become pending again, which are not created today.
+    pub(super) fn of_reopened(&self) -> Self {
+        Self { uploads_per_day: None, ..self.clone() }
+    }
+
     /// Serializes creations and renewals of these owners until the transaction ends. `SQLite` has one
     /// writer anyway; on PostgreSQL two transactions would not see each other's rows.
-    pub(super) async fn lock(txn: &impl ConnectionTrait, owners: &BTreeSet<&str>) -> Result<()> {
+    async fn lock(txn: &impl ConnectionTrait, owners: impl Iterator<Item = &str>) -> Result<()> {
         if txn.get_database_backend() != DbBackend::Postgres {
             return Ok(());
         }
         for owner in owners {
             let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
-            let lock = Statement::from_sql_and_values(DbBackend::Postgres, sql, [(*owner).into()]);
+            let lock = Statement::from_sql_and_values(DbBackend::Postgres, sql, [owner.into()]);
             txn.query_one_raw(lock).await?;
         }
         Ok(())
     }
 
-    /// Fails if a new upload would exceed the quota.
-    pub(super) async fn check(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<()> {
-        if let Some(limit) = self.uploads_per_day {
-            let since = upload.created_at - TimeDelta::hours(24);
-            let today = Entity::find()
-                .filter(Column::Owner.eq(upload.owner.as_str()))
-                .filter(Column::CreatedAt.gt(since))
-                .count(txn)
-                .await?;
-            if today >= limit {
-                return Err(DbError::OverQuota { what: "uploads within 24 hours", limit });
-            }
-        }
-        self.check_pending(txn, upload).await
-    }
-
-    /// Fails if the upload, which is not counted yet, would exceed the limits of pending uploads.
-    pub(super) async fn check_pending(
+    /// Locks the owners of new uploads, and counts what they have: at most two queries for each
+    /// owner, whatever the number of uploads.
+    pub(super) async fn usage(
         &self,
         txn: &impl ConnectionTrait,
-        upload: &Upload,
-    ) -> Result<()> {
+        new: impl Iterator<Item = &Upload>,
+    ) -> Result<Usage<'_>> {
+        let mut usage = Usage { quota: self, of: BTreeMap::new() };
+        if self.is_empty() {
+            return Ok(usage);
+        }
+        let owners: BTreeMap<&str, &Upload> =
+            new.map(|upload| (upload.owner.as_str(), upload)).collect();
+        Self::lock(txn, owners.keys().copied()).await?;
+        for (owner, upload) in owners {
+            let mut counts = self.count_pending(txn, upload).await?;
+            if self.uploads_per_day.is_some() {
+                let since = upload.created_at - TimeDelta::hours(24);
+                counts.today = Entity::find()
+                    .filter(Column::Owner.eq(owner))
+                    .filter(Column::CreatedAt.gt(since))
+                    .count(txn)
+                    .await?;
+            }
+            usage.of.insert(owner.to_owned(), counts);
+        }
+        Ok(usage)
+    }
+
+    /// What the owner of an upload has pending when the upload changes.
+    async fn count_pending(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<Counts> {
+        let mut counts = Counts::default();
         if !self.bounds_pending() {
-            return Ok(());
+            return Ok(counts);
         }
         // A new or reopened upload was changed just now.
-        let pending = count_pending(txn, &upload.owner, upload.updated_at).await?;
-        let uploads: i64 = pending.iter().map(|(_, uploads, _, _)| uploads).sum();
-        if let Some(limit) = self.pending_uploads
-            && uploads.unsigned_abs() >= limit
+        for (policy, uploads, sized, declared) in
+            count_pending(txn, &upload.owner, upload.updated_at).await?
         {
-            return Err(DbError::OverQuota { what: "pending uploads", limit });
+            let unsized_ = uploads.saturating_sub(sized).unsigned_abs();
+            let guessed = unsized_.saturating_mul(self.max_size(&policy));
+            counts.pending += uploads.unsigned_abs();
+            counts.bytes = counts.bytes.saturating_add(guessed);
+            counts.bytes = counts.bytes.saturating_add(declared.unwrap_or(0).unsigned_abs());
         }
-        let Some(limit) = self.pending_bytes else { return Ok(()) };
-        let own = upload.declared.size.unwrap_or_else(|| self.max_size(upload.policy.as_str()));
-        let bytes = pending.iter().fold(own, |bytes, (policy, uploads, sized, declared)| {
-            let unsized_ = uploads.saturating_sub(*sized).unsigned_abs();
-            let guessed = unsized_.saturating_mul(self.max_size(policy));
-            bytes.saturating_add(guessed).saturating_add(declared.unwrap_or(0).unsigned_abs())
-        });
-        if bytes > limit {
-            return Err(DbError::OverQuota { what: "pending bytes", limit });
+        Ok(counts)
+    }
+
+    /// The bytes that an upload counts for.
+    fn bytes_of(&self, upload: &Upload) -> u64 {
+        upload.declared.size.unwrap_or_else(|| self.max_size(upload.policy.as_str()))
+    }
+}
+
+/// What some owners use of their quotas, within a transaction that holds their locks.
+pub(super) struct Usage<'a> {
+    quota: &'a Quota,
+    of: BTreeMap<String, Counts>,
+}
+
+/// What an owner uses.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    /// Uploads created within 24 hours.
+    today: u64,
+    /// Pending uploads, and cancelled ones whose URL has not expired.
+    pending: u64,
+    /// Bytes of these.
+    bytes: u64,
+}
+
+impl Usage<'_> {
+    /// Fails if one more upload would exceed its owner's quota.
+    pub(super) fn check(&self, upload: &Upload) -> Result<()> {
+        let Quota { pending_uploads, pending_bytes, uploads_per_day, max_sizes: _ } = self.quota;
+        let Counts { today, pending, bytes } = self.counts(upload);
+        let bytes = bytes.saturating_add(self.quota.bytes_of(upload));
+        for (what, limit, after) in [
+            (UPLOADS_PER_DAY, uploads_per_day, today.saturating_add(1)),
+            (PENDING_UPLOADS, pending_uploads, pending.saturating_add(1)),
+            (PENDING_BYTES, pending_bytes, bytes),
+        ] {
+            if let Some(limit) = limit.filter(|limit| after > *limit) {
+                return Err(DbError::OverQuota { what, limit });
+            }
         }
         Ok(())
+    }
+
+    /// Counts one more upload.
+    pub(super) fn add(&mut self, upload: &Upload) {
+        if self.quota.is_empty() {
+            return;
+        }
+        let Counts { today, pending, bytes } = self.counts(upload);
+        let counts = Counts {
+            today: today.saturating_add(1),
+            pending: pending.saturating_add(1),
+            bytes: bytes.saturating_add(self.quota.bytes_of(upload)),
+        };
+        self.of.insert(upload.owner.as_str().to_owned(), counts);
+    }
+
+    fn counts(&self, upload: &Upload) -> Counts {
+        self.of.get(upload.owner.as_str()).copied().unwrap_or_default()
     }
 }
 

@@ -1,11 +1,11 @@
 //! The quota of uploads that become pending again.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use entity::upload;
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait as _, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect as _};
+use uuid::Uuid;
 
-use super::quota::Quota;
 use super::{Change, Uploads};
 use crate::db::Result;
 use crate::db::attachments::locked_subjects::LockedSubjects;
@@ -35,16 +35,22 @@ impl Uploads<'_> {
             .filter_map(|upload| Some(((upload.owner.as_str(), upload.subject()?), None)))
             .collect();
         LockedSubjects::lock(txn, self.engine.is_postgres(), subjects).await?;
-        let owners: BTreeSet<&str> = reopened.iter().map(|upload| upload.owner.as_str()).collect();
-        Quota::lock(txn, &owners).await?;
+        let quota = self.state.quota.of_reopened();
+        let mut usage = quota.usage(txn, reopened.iter().copied()).await?;
+        // If another renewal was first, the row is counted already, and this change is lost.
+        let versions: HashMap<Uuid, i64> = upload::Entity::find()
+            .select_only()
+            .columns([upload::Column::Id, upload::Column::Version])
+            .filter(upload::Column::Id.is_in(reopened.iter().map(|upload| upload.id.0)))
+            .into_tuple::<(Uuid, i64)>()
+            .all(txn)
+            .await?
+            .into_iter()
+            .collect();
         for upload in reopened {
-            // If another renewal was first, the row is counted already, and this change is lost.
-            let is_current = upload::Entity::find_by_id(upload.id.0)
-                .filter(upload::Column::Version.eq(upload.version))
-                .count(txn)
-                .await?;
-            if is_current == 1 {
-                self.state.quota.check_pending(txn, upload).await?;
+            if versions.get(&upload.id.0) == Some(&upload.version) {
+                usage.check(upload)?;
+                usage.add(upload);
             }
         }
         Ok(())

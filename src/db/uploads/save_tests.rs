@@ -153,8 +153,8 @@ async fn two_uploads_of_a_track_in_one_batch_end_as_in_two_batches() {
         assert!(old.deletion.after.is_some());
         let history = db.uploads().history(old.id).await.unwrap();
         let steps: Vec<_> = history.iter().map(|change| (change.from, change.to)).collect();
-        use Status::{Pending, Removed, Uploaded};
-        assert_eq!(steps, [(Pending, Uploaded), (Uploaded, Removed)], "in one transaction");
+        let expected = [(Status::Pending, Status::Uploaded), (Status::Uploaded, Status::Removed)];
+        assert_eq!(steps, expected, "in one transaction");
         assert_eq!(history[1].explanation(), format!("Replaced by the upload {}", new.id));
         let track = db.tracks().find(&new.owner, of).await.unwrap().unwrap();
         assert_eq!(track.current_upload, Some(new.id));

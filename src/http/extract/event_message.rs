@@ -7,9 +7,9 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use serde_json::Value;
 
-use super::essence;
 use super::event_auth::SNS_MESSAGE_TYPE;
 use super::json::{self, FromBody as _, Json};
+use super::{essence, settings};
 use crate::domain::sns::SnsMessage;
 use crate::http::problem::ApiError;
 
@@ -40,7 +40,8 @@ async fn read(request: &HttpRequest, payload: Payload) -> Result<EventMessage, A
     // SNS sends JSON as text/plain.
     let is_text = by_sns && essence(request).as_deref() == Some("text/plain");
     let is_json = is_text || json::has_json_type(request);
-    let bytes = json::read_if(is_json, request, payload).await?;
+    let limit = settings(request)?.json_limit;
+    let bytes = json::read_if(is_json, limit, request, payload).await?;
     if by_sns && !request.headers().contains_key(SNS_RAW_DELIVERY) {
         return Json::from_body(&bytes).map(|Json(message)| EventMessage::Sns(Box::new(message)));
     }

@@ -36,7 +36,7 @@ impl<B: FromBody + 'static> FromRequest for Idempotent<B> {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             let key = key(request.headers())?;
-            let bytes = json::read(&request, payload).await?;
+            let bytes = json::read::<B>(&request, payload).await?;
             let key =
                 key.map(|key| IdempotencyKey { key, fingerprint: fingerprint(&request, &bytes) });
             Ok(Self { key, body: B::from_body(&bytes)? })

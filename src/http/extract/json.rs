@@ -46,6 +46,11 @@ pub struct OptionalJson<T>(pub T);
 pub trait FromBody: Sized {
     /// Reads a body. It is empty if the request has none.
     fn from_body(bytes: &[u8]) -> Result<Self, ApiError>;
+
+    /// The largest body in bytes, if this is the limit of JSON bodies.
+    fn max_len(json_limit: usize) -> usize {
+        json_limit
+    }
 }
 
 impl<T: DeserializeOwned> FromBody for Json<T> {
@@ -70,7 +75,7 @@ type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
 
 fn extract<B: FromBody>(request: &HttpRequest, payload: &mut Payload) -> Extraction<B> {
     let (request, payload) = (request.clone(), payload.take());
-    Box::pin(async move { B::from_body(&read(&request, payload).await?) })
+    Box::pin(async move { B::from_body(&read::<B>(&request, payload).await?) })
 }
 
 impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
@@ -93,28 +98,34 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
 
 /// The bytes of a JSON body; none if the request has no body. Fails if the body is too large, too
 /// slow, compressed or of another media type.
-pub(super) async fn read(request: &HttpRequest, payload: Payload) -> Result<Bytes, ApiError> {
-    read_if(has_json_type(request), request, payload).await
+pub(super) async fn read<B: FromBody>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Bytes, ApiError> {
+    let limit = B::max_len(settings(request)?.json_limit);
+    read_if(has_json_type(request), limit, request, payload).await
 }
 
-/// As [`read`]. The caller decides whether the media type is one that it reads as JSON.
+/// As [`read`], with a limit in bytes. The caller decides whether the media type is one that it
+/// reads as JSON.
 pub(super) async fn read_if(
     is_json: bool,
+    limit: usize,
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<Bytes, ApiError> {
     let settings = settings(request)?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length: Option<u64> = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length| length > settings.json_limit as u64) {
-        return Err(too_large(settings.json_limit));
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
     }
     // A body of the wrong media type is refused before it is read. Without Content-Length there
     // may be no body, which needs no media type.
     if !is_json && length.is_some_and(|length| length > 0) {
         return Err(wrong_media_type());
     }
-    let whole = collect(payload, settings.json_limit);
+    let whole = collect(payload, limit);
     let bytes = tokio::time::timeout(settings.client_timeout, whole)
         .await
         .map_err(|_| ApiError::new(Code::Timeout))??;

@@ -1,6 +1,7 @@
 //! Extractors: each parses one part of a request into a typed value, once, or returns an
 //! [`ApiError`](super::problem::ApiError) that names the field. Handlers see no raw text.
 
+pub mod batch;
 pub mod caller;
 pub mod digests;
 pub mod direct_upload_permit;
@@ -18,6 +19,7 @@ pub mod query;
 mod subject;
 pub mod text;
 
+pub use batch::{Batch, ItemLimit};
 pub use caller::{Caller, UploadCaller};
 pub use digests::Digests;
 pub use direct_upload_permit::DirectUploadPermit;

@@ -1,13 +1,15 @@
 //! The id of a request: the client's `X-Request-Id` if it is safe to log, otherwise a new one.
 
 use std::fmt;
+use std::future::{Ready, ready};
 
-use actix_web::HttpMessage as _;
-use actix_web::dev::ServiceRequest;
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use uuid::Uuid;
 
+use crate::http::problem::{ApiError, Code};
 use crate::http::state::HttpState;
 
 /// The name of the header.
@@ -48,6 +50,12 @@ impl RequestId {
         HeaderValue::from_str(text).ok().map(Self)
     }
 
+    /// The id of a request that a handler processes.
+    fn of_handled(request: &HttpRequest) -> Result<Self, ApiError> {
+        let id = request.extensions().get::<Self>().cloned();
+        id.ok_or_else(|| ApiError::new(Code::Internal).because("the request has no id"))
+    }
+
     /// The header of the response.
     pub(in crate::http) fn header(&self) -> (HeaderName, HeaderValue) {
         (REQUEST_ID, self.0.clone())
@@ -57,6 +65,15 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         // Every constructor checks that the value is ASCII.
         self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl FromRequest for RequestId {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(Self::of_handled(request))
     }
 }
 

@@ -48,7 +48,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(error: &ApiError, id: Option<&RequestId>) -> Self {
+    /// The document of an error, with the id of the request.
+    pub fn new(error: &ApiError, id: Option<&RequestId>) -> Self {
         let Row { name, status, title, .. } = error.code().row();
         let detail = error.detail().map(str::to_owned);
         Self {

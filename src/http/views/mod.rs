@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::db::{CursorKey, Page};
 
 mod attachments;
+mod batches;
 mod history;
 mod instance;
 mod multipart;
@@ -16,7 +17,8 @@ mod upload_tokens;
 mod uploads;
 
 pub use attachments::AttachmentView;
-pub use history::HistoryView;
+pub use batches::{BatchResultView, BatchResultsView};
+pub use history::{HistoryView, StatusChangeView};
 pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub use runs::{FindingView, RunView};

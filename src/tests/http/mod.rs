@@ -3,6 +3,7 @@
 mod accept;
 mod attachments;
 mod bad_input;
+mod batches;
 mod content;
 mod files;
 mod foreign_bytes;

@@ -15,6 +15,8 @@
 let API = "/api";           // where the service is
 let TOKEN;                  // sent as a bearer token, if there is one
 const PARTS_AT_ONCE = 3;    // of one file; a browser opens six connections to a host at most
+const FILES_AT_ONCE = 3;    // of many files
+const BATCH = 100;          // uploads that one request creates
 const URLS_AT_ONCE = 8;     // part URLs are asked for as they are needed, not all up front
 const TRIES = 4;            // of each request
 const FIRST_PAUSE = 500;    // milliseconds before the second try, then twice as long each time
@@ -62,16 +64,54 @@ export const isOpen = (upload) => ["pending", "expired"].includes(upload.status)
  * onRetry     (error): something failed and is tried again by itself
  */
 export async function uploadFile(file, options = {}) {
-  const { trackId, id, signal, onUpload } = options;
+  const { id, signal, onUpload } = options;
   const upload = id
     ? await persist(() => reopen(id, signal), options)
-    : await call("POST", "/uploads", {
-        track_id: trackId,
-        filename: file.name,
-        content_type: file.type || undefined,  // what is declared is signed, and enforced
-        size: file.size,                       // large ones are sent in parts
-      }, signal);
+    : await call("POST", "/uploads", declared(file, options), signal);
   onUpload?.(upload);
+  return sendFile(file, upload, options);
+}
+
+/**
+ * Uploads many files; one request creates up to 100 uploads. Resolves to one result for each file,
+ * in their order, as `Promise.allSettled` does: `{status: "fulfilled", value: upload}` or
+ * `{status: "rejected", reason: error}`. The options are those of `uploadFile` without `id`, and the
+ * callbacks get the file as their last argument.
+ */
+export async function uploadFiles(files, options = {}) {
+  const ends = [];
+  for (let from = 0; from < files.length; from += BATCH) {
+    const some = Array.from(files).slice(from, from + BATCH);
+    const uploads = some.map((file) => declared(file, options));
+    const { results } = await call("POST", "/uploads/batch", { uploads }, options.signal);
+    const one = async (file, { status, upload, problem }) => {
+      if (!upload) throw new Problem(status, problem);
+      const of = (callback) => callback && ((...args) => callback(...args, file));
+      const { onUpload, onProgress, onRetry } = options;
+      onUpload?.(upload, file);
+      return sendFile(file, upload, { ...options, onProgress: of(onProgress), onRetry: of(onRetry) });
+    };
+    const queue = some.entries();   // shared by the workers
+    const worker = async () => {
+      for (const [n, file] of queue) {
+        [ends[from + n]] = await Promise.allSettled([one(file, results[n])]);
+      }
+    };
+    await Promise.all(Array.from({ length: FILES_AT_ONCE }, worker));
+  }
+  return ends;
+}
+
+/** What is said of a file beforehand. It is signed, and enforced. */
+const declared = (file, { trackId }) => ({
+  track_id: trackId,
+  filename: file.name,
+  content_type: file.type || undefined,
+  size: file.size,                             // large ones are sent in parts
+});
+
+/** Sends what is missing, and waits for the verdict. */
+async function sendFile(file, upload, options) {
   if (!isOpen(upload)) return upload;
   if (upload.multipart) await sendParts(file, upload, options);
   else await sendWhole(file, upload, options);

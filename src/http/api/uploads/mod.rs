@@ -5,13 +5,15 @@ use actix_web::http::Method;
 use super::{Routes, at};
 use crate::domain::Scope;
 use crate::http::middleware::accept::Produces;
-use crate::http::middleware::access::Access::NeedsOrToken;
+use crate::http::middleware::access::Access::{Needs, NeedsOrToken};
 
 pub mod body;
 pub mod complete;
 pub mod confirm;
+pub mod confirm_batch;
 pub mod content;
 pub mod create;
+pub mod create_batch;
 pub mod delete;
 pub mod events;
 pub mod file;
@@ -26,6 +28,13 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/uploads")
         .get(NeedsOrToken(Scope::UploadsRead), list::handle)
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create::handle)
+        .add_to(routes);
+    // Before the ids: `batch` is none.
+    at("/api/uploads/batch")
+        .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create_batch::handle)
+        .add_to(routes);
+    at("/api/uploads/batch/confirm")
+        .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), confirm_batch::handle)
         .add_to(routes);
     at("/api/uploads/{id}")
         .get(NeedsOrToken(Scope::UploadsRead), get::handle)
