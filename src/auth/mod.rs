@@ -66,6 +66,11 @@ impl Authenticator {
         Self { open: true, ..Self::default() }
     }
 
+    /// Whether callers are not authenticated.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// Accepts the kinds of token that have a verifier.
     pub fn new(keys: Option<ApiKeyVerifier>, jwt: Option<JwtVerifier>) -> Self {
         Self { open: false, keys, jwt }

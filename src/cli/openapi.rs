@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use crate::http::openapi::{DocumentConfig, document};
+
 /// Prints the document.
 pub fn run() -> anyhow::Result<ExitCode> {
-    print!("{}", crate::http::openapi::document()?);
+    print!("{}", document(&DocumentConfig::default())?);
     Ok(ExitCode::SUCCESS)
 }

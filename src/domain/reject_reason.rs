@@ -26,7 +26,8 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    const ALL: [Self; 9] = [
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
         Self::MultipartEnvelope,
         Self::ContentEncoding,
         Self::Empty,

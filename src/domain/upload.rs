@@ -54,7 +54,8 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    const ALL: [Self; 4] = [Self::Put, Self::Post, Self::Multipart, Self::Direct];
+    /// Every strategy.
+    pub const ALL: [Self; 4] = [Self::Put, Self::Post, Self::Multipart, Self::Direct];
 
     /// The name in the API and in the database.
     pub fn name(self) -> &'static str {
@@ -89,7 +90,8 @@ pub enum ConfirmedBy {
 }
 
 impl ConfirmedBy {
-    const ALL: [Self; 4] = [Self::Confirm, Self::Event, Self::Scan, Self::Direct];
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Confirm, Self::Event, Self::Scan, Self::Direct];
 
     /// The name in the API and in the database.
     pub fn name(self) -> &'static str {
@@ -124,7 +126,8 @@ pub enum RemoveReason {
 }
 
 impl RemoveReason {
-    const ALL: [Self; 4] = [Self::Superseded, Self::Deleted, Self::Orphan, Self::Unattached];
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Superseded, Self::Deleted, Self::Orphan, Self::Unattached];
 
     /// The name in the API and in the database.
     pub fn name(self) -> &'static str {

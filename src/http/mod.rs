@@ -69,14 +69,18 @@ pub fn build_with(
     settings: HttpSettings,
     listener: TcpListener,
 ) -> std::io::Result<Server> {
-    let document = openapi::document().map_err(std::io::Error::other)?;
-    let document = Data::new(openapi::Document(document.into()));
     let native: Arc<dyn ApiFamily> = Arc::new(NativeApi::new(settings.demo.then_some(&*state.app)));
     let dialects = dialects();
     let readiness = Data::new(api::service::readyz::Latest::default());
     let state = Data::new(state);
     let mut security = security.into();
     let tls = security.tls.take();
+    let shown = openapi::DocumentConfig {
+        public_url: &security.public_url,
+        authentication: !security.auth.is_open(),
+    };
+    let document = openapi::document(&shown).map_err(std::io::Error::other)?;
+    let document = Data::new(openapi::Document(document.into()));
     let security = Data::new(security);
     let server = HttpServer::new(move || {
         Actix::new()

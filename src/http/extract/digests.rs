@@ -8,10 +8,30 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use utoipa::IntoParams;
 
 use super::essence;
 use crate::domain::{Algorithm, Checksum};
 use crate::http::problem::ApiError;
+
+/// The headers with the [`Digests`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents the headers")]
+pub struct DigestParams {
+    /// RFC 9530. The sha-256 of the file is checked.
+    #[param(
+        rename = "Content-Digest",
+        example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
+    )]
+    content_digest: Option<String>,
+    /// As `Content-Digest`.
+    #[param(rename = "Repr-Digest")]
+    repr_digest: Option<String>,
+    /// The base64 of the MD5, which is checked.
+    #[param(rename = "Content-MD5")]
+    content_md5: Option<String>,
+}
 
 /// The checksums of a raw body.
 #[derive(Debug)]

@@ -5,12 +5,35 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use utoipa::{IntoParams, IntoResponses};
 
 use super::{Query, text};
 use crate::http::middleware::accept::Produces;
 use crate::http::problem::ApiError;
 use crate::http::views::FileUrlView;
 use crate::storage::signer::SignedRequest;
+
+/// The parameters of a [`Download`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameter")]
+pub struct DownloadParams {
+    /// `false` returns the URL instead of a redirect.
+    #[param(default = true)]
+    redirect: Option<bool>,
+}
+
+/// The responses of a [`Download`] that succeeded.
+#[derive(IntoResponses)]
+pub enum DownloadResponses {
+    /// The URL, with `redirect=false`
+    #[response(status = 200, headers(("Cache-Control" = String, description = "no-store")))]
+    Url(FileUrlView),
+    /// The URL in `Location`
+    #[response(status = 307, headers(("Location" = String, description = "The signed URL"),
+        ("Cache-Control" = String, description = "no-store")))]
+    Redirect,
+}
 
 /// How the client wants the URL of a file. It takes the whole query of the request.
 pub struct Download {

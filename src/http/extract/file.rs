@@ -194,7 +194,19 @@ fn with_timeout(
 
 #[cfg(test)]
 mod tests {
+    use utoipa::PartialSchema as _;
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::Schema;
+
+    use super::super::form::FILE;
     use super::*;
+
+    #[test]
+    fn the_documented_form_has_the_part_that_is_read() {
+        let RefOr::T(Schema::Object(form)) = FileForm::schema() else { panic!("no object") };
+        assert_eq!(form.properties.keys().collect::<Vec<_>>(), [FILE]);
+        assert_eq!(form.required, [FILE]);
+    }
 
     #[test]
     fn the_rate_is_averaged_over_the_time_that_the_client_takes() {

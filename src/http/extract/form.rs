@@ -12,7 +12,7 @@ use super::partial::{MAX_VALUE_LEN, refuse_partial_field, refuse_partial_headers
 use crate::app::AppError;
 
 /// The name of the part that holds the file.
-const FILE: &str = "file";
+pub(super) const FILE: &str = "file";
 
 /// The longest name of a part, in characters, that an error repeats.
 const MAX_NAME_LEN: usize = 60;

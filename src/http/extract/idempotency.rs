@@ -7,6 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::{FromRequest, HttpRequest};
 use sha2::{Digest as _, Sha256};
+use utoipa::IntoParams;
 
 use super::json::{self, FromBody};
 use crate::app::idempotency::IdempotencyKey;
@@ -16,6 +17,17 @@ use crate::http::problem::ApiError;
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const MAX_LEN: usize = 255;
+
+/// The header with the key.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "documents the header")]
+pub struct IdempotencyParams {
+    /// 1 to 255 printable ASCII characters. Repeating a request with the same key returns the same
+    /// resource, for 24 hours.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
 
 /// The body of a creating request ([`Json`](super::Json) or [`OptionalJson`](super::OptionalJson))
 /// with the request's `Idempotency-Key`, if there is one. The handler passes the key to

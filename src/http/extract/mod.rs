@@ -21,18 +21,18 @@ pub mod text;
 
 pub use batch::{Batch, ItemLimit};
 pub use caller::{Caller, UploadCaller};
-pub use digests::Digests;
+pub use digests::{DigestParams, Digests};
 pub use direct_upload_permit::DirectUploadPermit;
-pub use download::Download;
+pub use download::{Download, DownloadParams, DownloadResponses};
 pub use event_auth::EventSender;
 pub use event_message::EventMessage;
 pub use file::FileBody;
 pub use id::Id;
-pub use idempotency::Idempotent;
+pub use idempotency::{IdempotencyParams, Idempotent};
 pub use json::{Json, OptionalJson};
 pub use links::Links;
 pub use query::Query;
-pub use subject::SubjectPath;
+pub use subject::{SubjectParams, SubjectPath};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};

@@ -5,10 +5,26 @@ use std::future::{Ready, ready};
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 use percent_encoding::percent_decode_str;
+use utoipa::IntoParams;
 
 use crate::domain::Subject;
 use crate::domain::subject::SubjectError;
 use crate::http::problem::ApiError;
+
+/// The subject in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "documents the parameter")]
+pub struct SubjectParams {
+    /// The subject.
+    #[param(
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[A-Za-z0-9._~:@-]+$",
+        example = "album:42:cover"
+    )]
+    subject: String,
+}
 
 /// The segment `{subject}` of the path. An invalid subject is 400.
 #[derive(Debug, Clone)]

@@ -34,12 +34,15 @@ pub struct Problem {
     status: u16,
     /// A sentence about this occurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     detail: Option<String>,
     /// The id of the request, which is also in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     request_id: Option<String>,
     /// For invalid input: messages by field.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     errors: Option<BTreeMap<String, Vec<String>>>,
     /// Members of some kinds, such as `run_id`.
     #[serde(flatten)]

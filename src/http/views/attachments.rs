@@ -16,11 +16,13 @@ pub struct AttachmentView {
     #[schema(example = "album:42:cover")]
     pub subject: String,
     /// The status of the newest upload.
-    #[schema(value_type = StatusName)]
+    #[schema(required, value_type = Option<StatusName>)]
     pub status: Option<&'static str>,
     /// The newest upload.
+    #[schema(required)]
     pub upload: Option<UploadView>,
     /// The verified upload that is served. Null until one is verified.
+    #[schema(required)]
     pub current: Option<UploadView>,
     /// When the attachment last changed.
     pub updated_at: DateTime<Utc>,

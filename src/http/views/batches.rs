@@ -26,9 +26,11 @@ pub struct BatchResultView {
     pub status: u16,
     /// The upload, if the item succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub upload: Option<UploadView>,
     /// What is wrong, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub problem: Option<Problem>,
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::StatusName;
+use super::{ReasonName, StatusName};
 use crate::domain::StatusChange;
 
 /// The history of an upload.
@@ -32,7 +32,7 @@ pub struct StatusChangeView {
     #[schema(example = "scan")]
     pub by: String,
     /// Why the upload was rejected or removed.
-    #[schema(example = "too-large")]
+    #[schema(required, value_type = Option<ReasonName>)]
     pub reason: Option<String>,
     /// Why the status changed, in plain words.
     #[schema(example = "File is larger than max_size=1048576")]

@@ -14,6 +14,7 @@ pub struct InstanceView {
     /// The id in its markers.
     pub id: Uuid,
     /// The id before it was reissued.
+    #[schema(required)]
     pub former_id: Option<Uuid>,
     /// The marker of each policy.
     pub markers: Vec<MarkerView>,
@@ -34,6 +35,7 @@ pub struct MarkerView {
     /// Whether the marker shows that the bucket is this database's.
     pub trusted: bool,
     /// Why it is not trusted, and what to do.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 

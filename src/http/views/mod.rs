@@ -11,6 +11,7 @@ mod batches;
 mod history;
 mod instance;
 mod multipart;
+mod names;
 mod runs;
 mod tracks;
 mod upload_tokens;
@@ -21,10 +22,15 @@ pub use batches::{BatchResultView, BatchResultsView};
 pub use history::{HistoryView, StatusChangeView};
 pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
+pub(in crate::http) use names::named_values;
+pub use names::{
+    AUTO, AlgorithmName, ConfirmedByName, DeliveryStatusName, FindingKindName, ReasonName, RunMode,
+    RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption, TrackStatusName,
+};
 pub use runs::{FindingView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};
 pub use upload_tokens::{IssuedTokenView, UploadTokenView};
-pub use uploads::{ChecksumView, RequestView, StatusName, UploadView};
+pub use uploads::{ChecksumView, RequestView, UploadView};
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +38,7 @@ pub struct PageView<T> {
     /// The items.
     pub items: Vec<T>,
     /// The value of `cursor` for the next page. Null on the last page.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::{FindingKindName, RunMode, RunStatusName, RunTrigger};
 use crate::domain::run::{Counters, Finding, KnownFinding, Run, RunRequest};
 
 /// A reconciliation run.
@@ -13,24 +14,26 @@ use crate::domain::run::{Counters, Finding, KnownFinding, Run, RunRequest};
 pub struct RunView {
     /// The id of the run.
     pub id: Uuid,
-    /// `incremental` or `audit`.
-    #[schema(example = "audit")]
+    /// What the run checks.
+    #[schema(value_type = RunMode)]
     pub mode: &'static str,
-    /// `schedule`, `api`, `cli` or `startup`.
-    #[schema(example = "api")]
+    /// What started the run.
+    #[schema(value_type = RunTrigger)]
     pub trigger: &'static str,
     /// Whether the run changes nothing.
     pub dry_run: bool,
-    /// `running`, `succeeded`, `failed`, `stopped` or `cancelled`.
-    #[schema(example = "succeeded")]
+    /// The status.
+    #[schema(value_type = RunStatusName)]
     pub status: &'static str,
     /// When the run started.
     pub started_at: DateTime<Utc>,
     /// When the run ended.
+    #[schema(required)]
     pub finished_at: Option<DateTime<Utc>>,
     /// What the run changed so far.
     pub counters: Counters,
     /// Why the run failed or stopped.
+    #[schema(required)]
     pub error: Option<String>,
 }
 
@@ -64,9 +67,8 @@ impl From<Run> for RunView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingView {
-    /// `missing`, `orphan`, `foreign`, `overwritten`, `late`, `abandoned_multipart` or
-    /// `rejected`.
-    #[schema(example = "orphan")]
+    /// What was found.
+    #[schema(value_type = FindingKindName)]
     pub kind: &'static str,
     /// The policy.
     #[schema(example = "tracks")]
@@ -74,12 +76,15 @@ pub struct FindingView {
     /// The key of the object.
     pub key: String,
     /// The upload, if there is one.
+    #[schema(required)]
     pub upload_id: Option<Uuid>,
     /// The size of the object in bytes, if it is known.
+    #[schema(required)]
     pub size: Option<u64>,
     /// The rule that was violated, the id of a multipart upload, or `delete` for the object of an
     /// ended upload that the run deletes (in a dry run: would delete). `same-size` for a verified
     /// object that was written again, if nothing tells whether its bytes are the same.
+    #[schema(required)]
     pub detail: Option<String>,
     /// When it was seen last, by this run or a later one.
     pub found_at: DateTime<Utc>,

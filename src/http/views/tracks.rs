@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::UploadView;
+use super::{TrackStatusName, UploadView};
 use crate::app::tracks::WithUpload;
 use crate::domain::attachment::EMPTY;
 use crate::domain::{Status, Track, Upload};
@@ -26,15 +26,16 @@ pub struct TrackView {
     #[schema(example = "Miles Davis")]
     pub artist_name: String,
     /// The release date.
-    #[schema(example = "1959-08-17")]
+    #[schema(required, example = "1959-08-17")]
     pub release_date: Option<NaiveDate>,
     /// The path of the file. Null until a file is verified.
-    #[schema(example = "/api/tracks/0190a6f2-7b3c-7def-8123-456789abcdef/file")]
+    #[schema(required, example = "/api/tracks/0190a6f2-7b3c-7def-8123-456789abcdef/file")]
     pub file: Option<String>,
     /// The status of the newest upload, or `empty`.
-    #[schema(example = "uploaded")]
+    #[schema(value_type = TrackStatusName)]
     pub status: &'static str,
     /// The newest upload.
+    #[schema(required)]
     pub upload: Option<UploadView>,
     /// When it was created.
     pub created_at: DateTime<Utc>,

@@ -23,13 +23,15 @@ pub struct UploadTokenView {
     /// When it expires. Then it creates nothing; the uploads that were begun go on to their deadline.
     pub expires_at: DateTime<Utc>,
     /// How many uploads it can create. Null is no limit.
+    #[schema(required)]
     pub max_uploads: Option<u64>,
     /// How many it has created, cancelled ones included.
     pub uploads: u64,
     /// The largest file in bytes. Null is the policy's limit.
+    #[schema(required)]
     pub max_size: Option<u64>,
     /// The subject to which its uploads are attached.
-    #[schema(example = "album:42:cover")]
+    #[schema(required, example = "album:42:cover")]
     pub attach_to: Option<String>,
     /// Metadata that each of its uploads gets.
     pub metadata: BTreeMap<String, String>,
@@ -38,6 +40,7 @@ pub struct UploadTokenView {
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was revoked.
+    #[schema(required)]
     pub revoked_at: Option<DateTime<Utc>>,
 }
 

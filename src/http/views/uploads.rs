@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::MultipartView;
+use super::{AlgorithmName, ConfirmedByName, MultipartView, ReasonName, StatusName, StrategyName};
 use crate::app::create_upload::Created;
 use crate::domain::upload::{Declared, Strategy, Verified};
 use crate::domain::{Checksum, Status, Upload};
@@ -18,8 +18,8 @@ use crate::storage::signer::SignedRequest;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Checksum)]
 pub struct ChecksumView {
-    /// `sha256`, `crc32`, `crc32c`, `crc64nvme` or `md5`.
-    #[schema(example = "sha256")]
+    /// The algorithm.
+    #[schema(value_type = AlgorithmName)]
     pub algorithm: &'static str,
     /// Base64.
     #[schema(example = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")]
@@ -50,6 +50,7 @@ pub struct RequestView {
     #[schema(example = json!({"content-type": "audio/mpeg"}))]
     pub headers: BTreeMap<String, String>,
     /// For a form upload: the fields to send before the file.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<String, String>>,
     /// When the URL expires.
@@ -74,9 +75,10 @@ pub struct UploadView {
     #[schema(example = "tracks")]
     pub policy: String,
     /// The subject that the upload is attached to, if any.
-    #[schema(example = "album:42:cover")]
+    #[schema(required, example = "album:42:cover")]
     pub attach_to: Option<String>,
     /// The track of the file: the id in `attach_to`, if that is `track:{id}`.
+    #[schema(required)]
     pub track_id: Option<Uuid>,
     /// The status.
     #[schema(value_type = StatusName)]
@@ -85,45 +87,51 @@ pub struct UploadView {
     #[schema(example = "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef")]
     pub key: String,
     /// The name of the file.
-    #[schema(example = "song.mp3")]
+    #[schema(required, example = "song.mp3")]
     pub filename: Option<String>,
     /// The media type of the object. Until the object is observed, the declared one.
-    #[schema(example = "audio/mpeg")]
+    #[schema(required, example = "audio/mpeg")]
     pub content_type: Option<String>,
     /// The size of the object in bytes. Until the object is observed, the declared one.
-    #[schema(example = 4_194_304)]
+    #[schema(required, example = 4_194_304)]
     pub size: Option<u64>,
     /// The checksum of the object. Until the object is observed, the declared one.
+    #[schema(required)]
     pub checksum: Option<ChecksumView>,
-    /// How the file is uploaded: `put`, `post`, `multipart` or `direct`.
-    #[schema(example = "put")]
+    /// How the file is uploaded.
+    #[schema(value_type = StrategyName)]
     pub strategy: &'static str,
     /// The metadata from the client, stored with the object.
     pub metadata: BTreeMap<String, String>,
     /// When the newest URL expires.
     pub expires_at: DateTime<Utc>,
     /// The ETag of the object, without quotes.
+    #[schema(required)]
     pub etag: Option<String>,
     /// The version of the object, in a bucket with versioning.
+    #[schema(required)]
     pub version_id: Option<String>,
-    /// How the service learned of the object: `confirm`, `event`, `scan` or `direct`.
-    #[schema(example = "confirm")]
+    /// How the service learned of the object.
+    #[schema(required, value_type = Option<ConfirmedByName>)]
     pub confirmed_by: Option<&'static str>,
     /// Whether the file arrived after the upload had expired.
     pub late: bool,
     /// Why the upload was rejected or removed.
-    #[schema(example = "too-large")]
+    #[schema(required, value_type = Option<ReasonName>)]
     pub reason: Option<&'static str>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
     /// When the file was verified.
+    #[schema(required)]
     pub uploaded_at: Option<DateTime<Utc>>,
     /// The request to send. Only in responses that sign one.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestView>,
     /// How to split the file. Only for multipart uploads.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multipart: Option<MultipartView>,
 }
@@ -216,25 +224,4 @@ impl RequestView {
             expires_at: upload.url_expires_at,
         }
     }
-}
-
-/// The states of an upload.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(as = Status)]
-pub enum StatusName {
-    /// The file has not arrived.
-    Pending,
-    /// The file is verified.
-    Uploaded,
-    /// The deadline passed before the file arrived.
-    Expired,
-    /// The file violates a rule.
-    Rejected,
-    /// The client cancelled the upload.
-    Cancelled,
-    /// The verified file disappeared from the store.
-    Missing,
-    /// The file was deleted or replaced.
-    Removed,
 }

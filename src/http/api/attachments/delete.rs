@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 
 use crate::http::HttpState;
-use crate::http::extract::{Caller, SubjectPath};
+use crate::http::extract::{Caller, SubjectParams, SubjectPath};
 use crate::http::openapi::{BadSubject, NotFound};
 use crate::http::problem::ApiError;
 
@@ -13,8 +13,7 @@ use crate::http::problem::ApiError;
 /// Ends all uploads of the subject. Their objects are deleted later. The subject can be used again.
 #[utoipa::path(delete, path = "/api/attachments/{subject}", operation_id = "delete_attachment",
     tag = "attachments",
-    params(("subject" = String, Path, description = "The subject", min_length = 1,
-        max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
+    params(SubjectParams),
     responses((status = 204, description = "The subject has no file"), BadSubject, NotFound))]
 pub async fn handle(
     caller: Caller,

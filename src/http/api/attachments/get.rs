@@ -3,7 +3,7 @@
 use actix_web::web::Data;
 
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json, SubjectPath};
+use crate::http::extract::{Caller, Json, SubjectParams, SubjectPath};
 use crate::http::openapi::{BadSubject, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::AttachmentView;
@@ -11,8 +11,7 @@ use crate::http::views::AttachmentView;
 /// Get the attachment of a subject
 #[utoipa::path(get, path = "/api/attachments/{subject}", operation_id = "get_attachment",
     tag = "attachments",
-    params(("subject" = String, Path, description = "The subject", min_length = 1,
-        max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
+    params(SubjectParams),
     responses((status = 200, description = "The attachment", body = AttachmentView), BadSubject,
         NotFound))]
 pub async fn handle(

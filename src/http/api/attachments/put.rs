@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Status;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Json, SubjectPath, text};
+use crate::http::extract::{Caller, Json, SubjectParams, SubjectPath, text};
 use crate::http::openapi::{BadBody, NotAttachable, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::AttachmentView;
@@ -31,8 +31,7 @@ pub struct AttachBody {
 /// Repeating the request changes nothing.
 #[utoipa::path(put, path = "/api/attachments/{subject}", operation_id = "attach_upload",
     tag = "attachments",
-    params(("subject" = String, Path, description = "The subject, for example `album:42:cover`",
-        min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._~:@-]+$")),
+    params(SubjectParams),
     request_body = AttachBody,
     responses((status = 200, description = "Attached", body = AttachmentView),
         (status = 202, description = "Attached once the upload is verified",

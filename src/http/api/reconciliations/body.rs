@@ -9,6 +9,7 @@ use crate::domain::policy::FieldErrors;
 use crate::domain::run::{Mode, RunRequest, Trigger};
 use crate::domain::{Policy, PolicyName};
 use crate::http::extract::text::{self, REQUIRED, record_error};
+use crate::http::views::RunMode;
 
 /// The sentence for a request that still has `force`.
 const FORCE_IS_GONE: &str = "`force` was replaced: `accept_damage` raises the damage limit to a \
@@ -19,8 +20,8 @@ const FORCE_IS_GONE: &str = "`force` was replaced: `accept_damage` raises the da
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRun, example = json!({"mode": "audit", "dry_run": true}))]
 pub struct RunBody {
-    /// `incremental` checks open uploads, `audit` checks everything.
-    #[schema(required, value_type = String, example = "incremental")]
+    /// What to check.
+    #[schema(required, value_type = RunMode)]
     mode: Option<String>,
     /// One policy. The default is all policies.
     policy: Option<String>,

@@ -1,6 +1,7 @@
 //! `GET /api/admin/reconciliations/{id}/findings`
 
 use actix_web::web::Data;
+use utoipa::IntoParams;
 
 use crate::db::reconcile::findings::{FINDING_ORDER, is_position};
 use crate::domain::RunId;
@@ -9,7 +10,17 @@ use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Json, Query, text};
 use crate::http::openapi::{BadQuery, NotFound, PagingParams};
 use crate::http::problem::ApiError;
-use crate::http::views::{FindingView, PageView};
+use crate::http::views::{FindingKindName, FindingView, PageView};
+
+/// The filter.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "documents the parameter")]
+struct Filter {
+    /// Findings of this kind.
+    #[param(inline)]
+    kind: Option<FindingKindName>,
+}
 
 /// List the findings of a run
 ///
@@ -18,9 +29,7 @@ use crate::http::views::{FindingView, PageView};
 /// and seen again later. `found_at` and `detail` are of the last sight.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
     operation_id = "list_findings", tag = "admin",
-    params(("id" = uuid::Uuid, Path, description = "The run"),
-        ("kind" = Option<String>, Query, description = "`missing`, `orphan`, `foreign`, \
-            `overwritten`, `late`, `abandoned_multipart` or `rejected`"), PagingParams),
+    params(("id" = uuid::Uuid, Path, description = "The run"), Filter, PagingParams),
     responses((status = 200, description = "A page of findings", body = PageView<FindingView>),
         BadQuery, NotFound))]
 pub async fn handle(

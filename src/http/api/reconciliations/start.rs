@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::RunBody;
 use crate::domain::run::RunStatus;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Idempotent, Json, Query, text};
+use crate::http::extract::{Caller, IdempotencyParams, Idempotent, Json, Query, text};
 use crate::http::openapi::{BadBody, OtherKey, RunActive};
 use crate::http::problem::ApiError;
 use crate::http::views::RunView;
@@ -19,8 +19,7 @@ use crate::http::views::RunView;
 #[utoipa::path(post, path = "/api/admin/reconciliations", operation_id = "start_run",
     tag = "admin",
     params(("wait" = Option<bool>, Query, description = "Wait until the run has ended"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
+        IdempotencyParams),
     request_body = RunBody,
     responses(
         (status = 200, description = "The run as it ended, with `wait=true`", body = RunView),

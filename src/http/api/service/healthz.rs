@@ -4,11 +4,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::extract::Json;
+use crate::http::views::named_values;
+
+const OK: &str = "ok";
+
+named_values! {
+    /// The process is alive.
+    HealthStatus as "HealthStatus": [OK];
+}
 
 /// The health of the process.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"status": "ok"}))]
 pub struct Health {
+    #[schema(value_type = HealthStatus)]
     status: &'static str,
 }
 
@@ -18,5 +27,5 @@ pub struct Health {
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "service",
     responses((status = 200, description = "The process is alive", body = Health)))]
 pub async fn handle() -> Json<Health> {
-    Json(Health { status: "ok" })
+    Json(Health { status: OK })
 }

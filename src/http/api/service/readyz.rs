@@ -17,6 +17,7 @@ use crate::http::extract::Json;
 use crate::http::openapi::NotReady;
 use crate::http::problem::{ApiError, Code};
 use crate::http::single_flight::SingleFlight;
+use crate::http::views::named_values;
 use crate::storage::Capabilities;
 
 /// How long a result is reused. The route is public, so requests must not cause a check each.
@@ -24,6 +25,11 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 
 const OK: &str = "ok";
 const DEGRADED: &str = "degraded";
+
+named_values! {
+    /// Whether uploads work everywhere.
+    ReadinessStatus as "ReadinessStatus": [OK, DEGRADED];
+}
 
 /// The age at which the markers of the buckets are read again.
 const MARKER_AGE: Duration = Duration::from_secs(5);
@@ -56,10 +62,11 @@ pub struct Readiness {
     /// Whether requests can be served.
     ready: bool,
     /// `ok`, or `degraded` if uploads work but a bucket is not known to be this service's.
-    #[schema(value_type = String, example = "ok")]
+    #[schema(value_type = ReadinessStatus)]
     status: &'static str,
     /// Why it is degraded.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<String>,
     /// `ok` or a short description of the failure, for `database`, `migrations`, a
     /// `bucket.<store>` for each store, and a `marker.<policy>` for each policy whose bucket is not

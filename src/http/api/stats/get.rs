@@ -19,6 +19,7 @@ use crate::http::views::RunView;
 pub struct StatsView {
     /// When the rows were counted. Larger tables are counted less often, so that counting takes at
     /// most one percent of the time. Null until the first count has finished.
+    #[schema(required)]
     pub counted_at: Option<DateTime<Utc>>,
     /// Uploads by policy and status, without zeros.
     #[schema(example = json!({"tracks": {"pending": 3, "uploaded": 1200}}))]

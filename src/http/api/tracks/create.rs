@@ -6,15 +6,14 @@ use actix_web::web::Data;
 
 use super::body::NewTrack;
 use crate::http::HttpState;
-use crate::http::extract::{Caller, Idempotent, Json};
+use crate::http::extract::{Caller, IdempotencyParams, Idempotent, Json};
 use crate::http::openapi::{BadBody, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
 /// Create a track
 #[utoipa::path(post, path = "/api/tracks", operation_id = "create_track", tag = "tracks",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
+    params(IdempotencyParams),
     request_body = NewTrack,
     responses((status = 201, description = "Created", body = TrackView,
         headers(("Location" = String, description = "The path of the track"))), BadBody, OnceOnly))]

@@ -10,7 +10,20 @@ use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
-use crate::http::views::{PageView, TrackView};
+use crate::http::views::{PageView, TrackStatusName, TrackView, named_values};
+
+/// The orders by name.
+const ORDERS: [(&str, TrackOrder); 3] = [
+    ("created_at", TrackOrder::CreatedAt),
+    ("title", TrackOrder::Title),
+    ("release_date", TrackOrder::ReleaseDate),
+];
+
+named_values! {
+    /// The order of a list of tracks.
+    TrackOrdering as "TrackOrdering":
+        ORDERS.into_iter().flat_map(|(name, _)| [name.to_owned(), format!("-{name}")]);
+}
 
 /// The filters.
 #[derive(IntoParams)]
@@ -18,16 +31,15 @@ use crate::http::views::{PageView, TrackView};
 #[expect(dead_code, reason = "documents the parameters")]
 struct Filters {
     /// Tracks whose newest upload has this status, or `empty`.
-    #[param(example = "uploaded")]
-    status: Option<String>,
+    #[param(inline, example = "uploaded")]
+    status: Option<TrackStatusName>,
     /// Tracks with exactly this artist name.
     artist_name: Option<String>,
     /// Tracks whose title or artist name starts with this text, ignoring case.
     search: Option<String>,
-    /// `created_at`, `title` or `release_date`, with `-` for descending order. The default is
-    /// `-created_at`.
-    #[param(example = "-created_at")]
-    ordering: Option<String>,
+    /// The order; `-` is descending. The default is `-created_at`.
+    #[param(inline, example = "-created_at")]
+    ordering: Option<TrackOrdering>,
 }
 
 /// List tracks
@@ -77,16 +89,11 @@ fn status(name: &str) -> Result<Option<Status>, String> {
 
 fn ordering(name: &str) -> Result<(TrackOrder, bool), String> {
     let (bare, descending) = name.strip_prefix('-').map_or((name, false), |bare| (bare, true));
-    let order = match bare {
-        "created_at" => TrackOrder::CreatedAt,
-        "title" => TrackOrder::Title,
-        "release_date" => TrackOrder::ReleaseDate,
-        _ => {
-            let sentence = "Must be created_at, title or release_date, with - for descending order";
-            return Err(sentence.to_owned());
-        }
-    };
-    Ok((order, descending))
+    let order = ORDERS.into_iter().find(|(name, _)| *name == bare);
+    let order = order.map(|(_, order)| (order, descending));
+    order.ok_or_else(|| {
+        "Must be created_at, title or release_date, with - for descending order".to_owned()
+    })
 }
 
 #[cfg(test)]

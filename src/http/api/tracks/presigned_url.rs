@@ -8,7 +8,7 @@ use crate::app::create_upload::NewUpload;
 use crate::domain::{Subject, TrackId};
 use crate::http::HttpState;
 use crate::http::api::uploads::body::PresignOptions;
-use crate::http::extract::{Caller, Id, Idempotent, OptionalJson};
+use crate::http::extract::{Caller, Id, IdempotencyParams, Idempotent, OptionalJson};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::PresignedUrlView;
@@ -20,9 +20,7 @@ use crate::http::views::PresignedUrlView;
 /// the response.
 #[utoipa::path(post, path = "/api/tracks/{id}/presigned-url", operation_id = "presign_track",
     tag = "tracks",
-    params(("id" = uuid::Uuid, Path, description = "The track"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
+    params(("id" = uuid::Uuid, Path, description = "The track"), IdempotencyParams),
     request_body = Option<PresignOptions>,
     responses((status = 201, description = "Signed", body = PresignedUrlView,
         headers(("Location" = String, description = "The path of the upload"),

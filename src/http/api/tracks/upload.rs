@@ -9,7 +9,9 @@ use crate::app::direct_upload::{DirectUpload, SentFile};
 use crate::domain::{PolicyName, TrackId};
 use crate::http::HttpState;
 use crate::http::extract::file::FileForm;
-use crate::http::extract::{Caller, Digests, DirectUploadPermit, FileBody, Id, Json, Query, text};
+use crate::http::extract::{
+    Caller, DigestParams, Digests, DirectUploadPermit, FileBody, Id, Json, Query, text,
+};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::TrackView;
@@ -17,7 +19,8 @@ use crate::http::views::TrackView;
 /// Upload a track's file through this service
 ///
 /// The fallback for clients that cannot reach the store. The body is the file itself, or a form
-/// with a part `file`. The bytes are streamed to the store. POST and PUT do the same. The request
+/// with a part `file`. POST and PUT accept both; this document shows the file as the body of PUT
+/// and the form as the body of POST. The bytes are streamed to the store. The request
 /// must contain the whole file: `Content-Range`, `Upload-Complete: ?0`, `Upload-Offset` and form
 /// fields that number the chunks of a file are refused with 400.
 #[utoipa::path(method(post, put), path = "/api/tracks/{id}/upload/{filename}",
@@ -25,10 +28,7 @@ use crate::http::views::TrackView;
     params(("id" = uuid::Uuid, Path, description = "The track"),
         ("filename" = String, Path, description = "The name of the file, percent-encoded",
             example = "song.mp3"),
-        ("Content-Digest" = Option<String>, Header, description = "RFC 9530. The sha-256 \
-            of the file is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
-        ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
-        ("Content-MD5" = Option<String>, Header, description = "The base64 of the MD5, which is checked"),
+        DigestParams,
         ("policy" = Option<String>, Query, description = "The policy. The default is `tracks`")),
     request_body(description = "The file", content(
         (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),

@@ -12,16 +12,14 @@ use crate::domain::upload::{Declared, Strategy};
 use crate::domain::{Checksum, PolicyName, Subject};
 use crate::http::extract::json::Object;
 use crate::http::extract::text::{self, REQUIRED, record_error};
-
-/// The strategy name with which the service chooses.
-const AUTO: &str = "auto";
+use crate::http::views::{AUTO, AlgorithmName, StrategyOption};
 
 /// A checksum of the whole file.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChecksumBody {
-    /// `sha256`, `crc32`, `crc32c`, `crc64nvme` or `md5`.
-    #[schema(example = "sha256")]
+    /// The algorithm.
+    #[schema(value_type = AlgorithmName)]
     algorithm: String,
     /// Base64.
     #[schema(example = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")]
@@ -112,7 +110,7 @@ pub struct UploadBody {
     checksum: Option<Object<ChecksumBody>>,
     /// `put`, `post` (a form), `multipart`, `direct` (the file is sent to this service), or `auto`,
     /// the default: `multipart` if a large size is declared, otherwise `put`.
-    #[schema(example = "auto")]
+    #[schema(value_type = Option<StrategyOption>)]
     strategy: Option<String>,
     /// Metadata to store with the object.
     metadata: Option<BTreeMap<String, String>>,

@@ -8,7 +8,9 @@ use crate::app::direct_upload::SentFile;
 use crate::domain::UploadId;
 use crate::http::HttpState;
 use crate::http::extract::file::FileForm;
-use crate::http::extract::{Digests, DirectUploadPermit, FileBody, Id, Json, Query, UploadCaller};
+use crate::http::extract::{
+    DigestParams, Digests, DirectUploadPermit, FileBody, Id, Json, Query, UploadCaller,
+};
 use crate::http::openapi::{BadFile, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::UploadView;
@@ -16,18 +18,15 @@ use crate::http::views::UploadView;
 /// Send an upload's file through this service
 ///
 /// For pending and expired uploads, except `multipart` ones. The body is the file itself, or a
-/// form with a part `file`. The bytes are streamed to the store and must be what was declared.
-/// POST and PUT do the same. If the file is refused or the request breaks off, the upload still
+/// form with a part `file`. POST and PUT accept both; this document shows the file as the body of
+/// PUT and the form as the body of POST. The bytes are streamed to the store and must be what was
+/// declared. If the file is refused or the request breaks off, the upload still
 /// waits for its file. The request must contain the whole file: `Content-Range`,
 /// `Upload-Complete: ?0`, `Upload-Offset` and form fields that number the chunks of a file are
 /// refused with 400.
 #[utoipa::path(method(post, put), path = "/api/uploads/{id}/content",
     operation_id = "send_content", tag = "uploads",
-    params(("id" = uuid::Uuid, Path, description = "The upload"),
-        ("Content-Digest" = Option<String>, Header, description = "RFC 9530. The sha-256 \
-            of the file is checked", example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"),
-        ("Repr-Digest" = Option<String>, Header, description = "As `Content-Digest`"),
-        ("Content-MD5" = Option<String>, Header, description = "The base64 of the MD5, which is checked")),
+    params(("id" = uuid::Uuid, Path, description = "The upload"), DigestParams),
     request_body(description = "The file", content(
         (String = "application/octet-stream"), (FileForm = "multipart/form-data"))),
     responses((status = 200, description = "The upload with its file", body = UploadView),

@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::body::UploadBody;
 use crate::http::HttpState;
-use crate::http::extract::{Idempotent, Json, Links, UploadCaller};
+use crate::http::extract::{IdempotencyParams, Idempotent, Json, Links, UploadCaller};
 use crate::http::openapi::{BadBody, NotFound, OnceOnly};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
@@ -16,8 +16,7 @@ use crate::http::views::UploadView;
 /// Returns the request to send to the store: the file with exactly these `headers`. The upload is
 /// committed before the response is sent.
 #[utoipa::path(post, path = "/api/uploads", operation_id = "create_upload", tag = "uploads",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \
-            characters. Repeating a request with the same key returns the same resource, for 24 hours")),
+    params(IdempotencyParams),
     request_body = UploadBody,
     responses((status = 201, description = "Created, with `request`", body = UploadView,
         headers(("Location" = String, description = "The path of the upload"),

@@ -10,15 +10,16 @@ use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
 use crate::http::problem::ApiError;
-use crate::http::views::PageView;
+use crate::http::views::{DeliveryStatusName, PageView};
 
 /// The filter.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "documents the parameter")]
 struct Filter {
-    /// `pending`, `delivered` or `dead`.
-    status: Option<String>,
+    /// Deliveries with this status.
+    #[param(inline)]
+    status: Option<DeliveryStatusName>,
 }
 
 /// List webhook deliveries, newest first

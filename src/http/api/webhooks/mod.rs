@@ -10,6 +10,7 @@ use super::{Routes, at};
 use crate::domain::Scope;
 use crate::domain::webhook::Delivery;
 use crate::http::middleware::access::Access::Needs;
+use crate::http::views::DeliveryStatusName;
 
 pub mod list;
 pub mod redeliver;
@@ -34,18 +35,21 @@ pub struct DeliveryView {
     /// The type of the event.
     #[schema(example = "upload.uploaded")]
     pub event: String,
-    /// `pending`, `delivered` or `dead`.
-    #[schema(example = "delivered")]
+    /// The status.
+    #[schema(value_type = DeliveryStatusName)]
     pub status: &'static str,
     /// The number of attempts.
     pub attempts: i32,
     /// The time of the next attempt, if the delivery is pending.
+    #[schema(required)]
     pub next_attempt_at: Option<DateTime<Utc>>,
     /// The error of the last attempt.
+    #[schema(required)]
     pub error: Option<String>,
     /// When the upload changed.
     pub created_at: DateTime<Utc>,
     /// When the receiver accepted it.
+    #[schema(required)]
     pub delivered_at: Option<DateTime<Utc>>,
 }
 
