@@ -1,8 +1,8 @@
 //! The schema, step by step. One file a step, in the order of their names; a step that
 //! has landed is never edited. Both databases run the same steps.
 
-pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{self, MigratorTrait};
 
 mod columns;
 pub mod level;

@@ -8,6 +8,7 @@
 mod end_to_end;
 mod http;
 mod reconcile_oracle;
+mod sample_record;
 mod signals;
 mod storage;
 mod support;

@@ -173,6 +173,11 @@ impl World {
         self.database.execute(statement).await;
     }
 
+    /// The URL of the database.
+    pub fn database_url(&self) -> &str {
+        &self.database.url
+    }
+
     /// The only policy.
     pub fn policy(&self) -> &Policy {
         self.app.policies.values().next().unwrap()
