@@ -3,6 +3,7 @@
 mod aborts;
 mod adopting;
 mod attachments;
+mod attachments_replicas;
 mod bucket_identity;
 mod cancelling;
 mod contention;
