@@ -21,9 +21,16 @@ pub enum Fate {
     /// The older of two uploads of one track; the newer is the next life.
     IsReplaced,
     Replaces,
+    /// A record claims it later, perhaps too late.
+    IsClaimed,
+    /// No record ever claims it.
+    IsUnclaimed,
+    /// The older of two uploads that a record claims one after the other; the newer is the next life.
+    IsReplacedLater,
+    ReplacesLater,
 }
 
-const FATES: [Fate; 12] = [
+const FATES: [Fate; 15] = [
     Fate::Arrives,
     Fate::ArrivesWrong,
     Fate::NeverArrives,
@@ -36,6 +43,9 @@ const FATES: [Fate; 12] = [
     Fate::IsDeleted,
     Fate::IsRenewedAndArrives,
     Fate::IsReplaced,
+    Fate::IsClaimed,
+    Fate::IsUnclaimed,
+    Fate::IsReplacedLater,
 ];
 
 /// One thing that happens; the number is the life it happens to.
@@ -50,6 +60,7 @@ pub enum Act {
     LoseObject(usize),
     End(usize),
     Renew(usize),
+    Attach(usize),
     Orphan,
     Foreign,
     OrphanMultipart,
@@ -72,8 +83,13 @@ impl Script {
             let born = rng.random_range(0..90);
             script.live(life, fate, born, rng);
             life += 1;
-            if fate == Fate::IsReplaced {
-                script.live(life, Fate::Replaces, born + 1, rng);
+            let newer = match fate {
+                Fate::IsReplaced => Some(Fate::Replaces),
+                Fate::IsReplacedLater => Some(Fate::ReplacesLater),
+                _ => None,
+            };
+            if let Some(newer) = newer {
+                script.live(life, newer, born + 1, rng);
                 life += 1;
             }
         }
@@ -101,7 +117,17 @@ impl Script {
         let after = arrives + rng.random_range(5..200);
         match fate {
             Fate::NeverArrives => {}
-            Fate::Arrives | Fate::IsReplaced | Fate::Replaces => at(arrives, Act::Put(n)),
+            Fate::Arrives | Fate::IsReplaced | Fate::Replaces | Fate::IsUnclaimed => {
+                at(arrives, Act::Put(n));
+            }
+            Fate::IsClaimed | Fate::IsReplacedLater => {
+                at(arrives, Act::Put(n));
+                at(rng.random_range(1..200), Act::Attach(n));
+            }
+            Fate::ReplacesLater => {
+                at(arrives, Act::Put(n));
+                at(rng.random_range(200..300), Act::Attach(n));
+            }
             Fate::ArrivesWrong => at(arrives, Act::PutWrong(n)),
             Fate::ArrivesLate => at(rng.random_range(76..300), Act::Put(n)),
             Fate::Vanishes => {

@@ -33,6 +33,7 @@ use crate::support::proxy::Proxy;
 use crate::support::world::World;
 use fates::{Act, Script};
 use oracle::Oracle;
+use oracle::attaching::{remove_unclaimed, set_retention};
 use trouble::Trouble;
 
 /// Version 7 ids from the test's clock and a seed.
@@ -96,7 +97,7 @@ fn attempt(seed: u64, world: impl Future<Output = ()>) {
 /// A world in memory.
 async fn live(seed: u64) {
     let world = World::build(
-        |_| {},
+        |policies| policies.values_mut().for_each(|policy| set_retention(policy, seed)),
         |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
     )
     .await;
@@ -134,7 +135,7 @@ async fn live_on_a_server(seed: u64) {
     let bucket = s3.into_store("default", Capabilities { start_after, ..capabilities });
     let world = World::build_on(
         Some(bucket),
-        |_| {},
+        |policies| policies.values_mut().for_each(|policy| set_retention(policy, seed)),
         |clock| Arc::new(SeededIds { clock, rng: Mutex::new(StdRng::seed_from_u64(seed)) }),
     )
     .await;
@@ -318,6 +319,7 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         assert_eq!(told, world.told(&real).await, "object by object");
         oracle.check_safety().await;
     }
+    remove_unclaimed(world).await;
     world.pass(TimeDelta::minutes(1));
     for mode in [Mode::Incremental, Mode::Audit] {
         let last = world.reconcile(mode).await;

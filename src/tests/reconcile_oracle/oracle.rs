@@ -11,12 +11,14 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::RejectReason;
 use upload_coordinator::domain::run::Run;
 use upload_coordinator::domain::upload::{RemoveReason, State};
-use upload_coordinator::domain::{Clock as _, Status, Subject, Upload};
+use upload_coordinator::domain::{Clock as _, Status, Upload};
 use upload_coordinator::storage::PutOptions;
 
 use super::fates::{Act, Fate};
 use crate::support::world::World;
 use crate::support::{PNG, mp3};
+
+pub mod attaching;
 
 /// What an upload must end as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,7 @@ enum End {
 
 struct Life {
     upload: Upload,
+    fate: Fate,
     seed: u8,
     /// The length of its bytes.
     len: usize,
@@ -38,6 +41,8 @@ struct Life {
     stored: bool,
     /// Whether the world took its object away.
     lost: bool,
+    /// Whether a record claimed it after its creation.
+    is_claimed: bool,
     end: End,
 }
 
@@ -91,6 +96,7 @@ impl<'a> Oracle<'a> {
                 let renewed = self.world.app.renew_upload(&self.world.owner, id, None).await;
                 self.life(n).upload = renewed.unwrap().upload;
             }
+            Act::Attach(n) => self.attach(n).await,
             Act::Orphan => {
                 let key = self.stray_key();
                 self.world.put_key(&key, mp3(500, 77)).await;
@@ -114,15 +120,12 @@ impl<'a> Oracle<'a> {
     }
 
     async fn create(&mut self, n: usize, fate: Fate) {
-        let attach_to = match fate {
-            Fate::IsReplaced => Some(Subject::of_track(self.world.track().await.id)),
-            Fate::Replaces => self.life(n - 1).upload.subject().cloned(),
-            _ => None,
-        };
+        let attach_to = self.subject_at_creation(n, fate).await;
         let upload = self.world.create(NewUpload { attach_to, ..NewUpload::default() }).await;
         let seed = u8::try_from(n).unwrap();
         let (len, end) = (self.len, End::Expired);
-        let life = Life { upload, seed, len, stored: false, lost: false, end };
+        let (stored, lost, is_claimed) = (false, false, false);
+        let life = Life { upload, fate, seed, len, stored, lost, is_claimed, end };
         if self.lives.len() <= n {
             self.lives.resize_with(n + 1, || None);
         }
@@ -144,7 +147,7 @@ impl<'a> Oracle<'a> {
             other => panic!("bytes come for the first time to {other:?}"),
         };
         // Each pair has a track of its own, and its newer upload always arrives.
-        if life.upload.slot.as_ref().is_some_and(|slot| slot.sequence == 1) {
+        if life.fate == Fate::IsReplaced {
             life.end = End::Removed(RemoveReason::Superseded);
         }
         let len = self.life(n).len;
@@ -261,9 +264,10 @@ impl<'a> Oracle<'a> {
         for (n, life) in self.lives.iter().enumerate() {
             let Some(life) = life else { continue };
             let row = self.world.get(life.upload.id).await;
-            assert_eq!(end_of(&row), life.end, "life {n}: {row:?}");
+            let end = self.end_of_life(n).unwrap_or(life.end);
+            assert_eq!(end_of(&row), end, "life {n}: {row:?}");
             let key = row.key.to_string();
-            match life.end {
+            match end {
                 End::Uploaded { late } => {
                     keys.insert(key.clone());
                     findings.extend(late.then_some(("late", key)));

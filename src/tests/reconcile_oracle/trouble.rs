@@ -9,6 +9,7 @@ use upload_coordinator::domain::{Owner, Policy};
 use upload_coordinator::reconcile::DamageLimit;
 
 use super::oracle::Oracle;
+use super::oracle::attaching::record;
 use crate::support::mp3;
 use crate::support::world::World;
 
@@ -73,8 +74,10 @@ impl Trouble {
             Self::Retagger => {
                 let owner = Owner::named(OWNER.trim_matches('`'));
                 let mut uploads = Vec::new();
-                for _ in 0..REWRITTEN {
-                    let new = world.app.create_upload(&owner, NewUpload::default()).await;
+                for n in 0..REWRITTEN {
+                    let attach_to = Some(record("retagged", n));
+                    let new = NewUpload { attach_to, ..NewUpload::default() };
+                    let new = world.app.create_upload(&owner, new).await;
                     let upload = new.unwrap().upload;
                     world.put(&upload, mp3(900, 200)).await;
                     uploads.push(upload);
