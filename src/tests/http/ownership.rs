@@ -203,9 +203,11 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
 }
 
 /// The routes of upload tokens, and nothing else.
-const OF_UPLOAD_TOKENS: [&str; 13] = [
+const OF_UPLOAD_TOKENS: [&str; 15] = [
     "GET /api/uploads",
     "POST /api/uploads",
+    "POST /api/uploads/batch",
+    "POST /api/uploads/batch/confirm",
     "GET /api/uploads/{id}",
     "DELETE /api/uploads/{id}",
     "GET /api/uploads/{id}/events",
