@@ -73,6 +73,7 @@ impl App {
         items: &[BatchItem],
         claim: Option<&Claim>,
     ) -> Result<Vec<Result<Created>>> {
+        self.require_unexpired(by)?;
         let batch = claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource);
         let (mut results, mut requests) = (Vec::new(), Vec::new());
         let (mut rows, mut positions) = (Vec::new(), Vec::new());

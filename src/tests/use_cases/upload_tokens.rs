@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::app::idempotency::IdempotencyKey;
 use upload_coordinator::app::retention::{Pruned, Retention};
+use upload_coordinator::app::upload_batches::BatchItem;
 use upload_coordinator::app::{App, AppError};
 use upload_coordinator::auth::upload_tokens::{IssuedToken, NewUploadToken};
 use upload_coordinator::db::DbError;
@@ -151,6 +152,9 @@ async fn an_expired_token_creates_nothing_and_its_uploads_go_on_to_their_deadlin
     assert_eq!(*token_error(&refused), TokenError::Expired);
     let token = identify(&world.app, &issued).await.unwrap();
     let by = &*token;
+    let item = BatchItem { position: 0, new: track_file() };
+    let refused = world.app.create_uploads_once(by, None, &[item]).await.unwrap_err();
+    assert_eq!(*token_error(&refused), TokenError::Expired, "a batch is refused as a whole");
     // A new URL, but no later deadline.
     let renewed = world.app.renew_upload(by, upload.id, None).await.unwrap();
     assert!(renewed.request.is_some());
