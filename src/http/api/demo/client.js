@@ -9,8 +9,8 @@
 // To pause, abort the `signal`; to go on, call `uploadFile` again with the upload's `id`.
 //
 // A page without an account gets an upload token from its back end:
-//   connect({ api: "https://uploads.example.com/api", token: "upt_..." });
-//   connect({ api: "https://uploads.example.com/t/upt_.../api" });       // the same, without headers
+//   connect({ api: "http://127.0.0.1:8080/api", token: "upt_..." });
+//   connect({ api: "http://127.0.0.1:8080/t/upt_.../api" });       // the same, without headers
 
 let API = "/api";           // where the service is
 let TOKEN;                  // sent as a bearer token, if there is one
