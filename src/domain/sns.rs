@@ -81,14 +81,16 @@ impl SnsMessage {
             Some(("TopicArn", self.topic_arn.clone())),
             Some(("Type", kind.to_owned())),
         ];
-        fields.into_iter().flatten().map(|(name, value)| format!("{name}\n{value}\n")).collect()
+        let lines = fields.into_iter().flatten();
+        lines.fold(String::new(), |text, (name, value)| text + name + "\n" + &value + "\n")
     }
 
     /// The URL of the certificate, if it is one of SNS's.
     pub fn certificate_url(&self) -> Option<Url> {
         let url = url_of_sns(&self.signing_cert_url)?;
         let is_plain = url.query().is_none() && url.fragment().is_none();
-        (is_plain && url.path().ends_with(".pem")).then_some(url)
+        let is_pem = url.path().rsplit_once('.').is_some_and(|(_, extension)| extension == "pem");
+        (is_plain && is_pem).then_some(url)
     }
 
     /// The URL whose visit confirms the subscription, if it is one of SNS's.

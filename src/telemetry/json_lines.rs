@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::SecondsFormat;
 use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber, span};
@@ -16,6 +16,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::domain::clock::{Clock as _, SystemClock};
 
 /// Formats events, and the fields of spans. The text of a span is its members, each with a comma
 /// behind it.
@@ -59,7 +61,7 @@ where
         let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
         let mut line = Members(Vec::with_capacity(USUAL_LEN));
         line.raw("{");
-        line.add("timestamp", &Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true));
+        line.add("timestamp", &SystemClock.now().to_rfc3339_opts(SecondsFormat::Micros, true));
         line.add("level", metadata.level().as_str());
         event.record(&mut line);
         line.add("target", metadata.target());

@@ -21,10 +21,10 @@ fn check(rule: Rule, changes: &[(&str, Value)]) {
     let document = parsed(&DocumentConfig::default());
     assert_eq!(rule(&document), Vec::<String>::new());
     for (pointer, value) in changes {
-        let mut changed = document.clone();
-        let place = changed.pointer_mut(pointer);
+        let mut spoiled = document.clone();
+        let place = spoiled.pointer_mut(pointer);
         *place.unwrap_or_else(|| panic!("there is no {pointer}")) = value.clone();
-        assert_ne!(rule(&changed), Vec::<String>::new(), "{pointer} is not noticed");
+        assert_ne!(rule(&spoiled), Vec::<String>::new(), "{pointer} is not noticed");
     }
 }
 
