@@ -35,6 +35,8 @@ pub struct UploadSummary {
     pub late: bool,
     /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
+    /// When the row was last changed, if it is verified and names a version of its object.
+    pub version_recorded_at: Option<Timestamp>,
     /// The deletion of an unwanted object.
     pub deletion: Deletion,
 }
@@ -42,12 +44,15 @@ pub struct UploadSummary {
 impl From<&Upload> for UploadSummary {
     fn from(upload: &Upload) -> Self {
         let pending = upload.status() == Status::Pending;
+        let verified = upload.state.verified().filter(|_| upload.status() == Status::Uploaded);
+        let versioned = verified.is_some_and(|verified| verified.facts.version_id.is_some());
         Self {
             key: upload.key.as_str().to_owned(),
             status: upload.status(),
             etag: upload.state.facts().map(|facts| facts.etag.clone()),
             late: upload.state.verified().is_some_and(|verified| verified.late),
             url_expires_at: pending.then_some(upload.url_expires_at),
+            version_recorded_at: versioned.then_some(upload.updated_at),
             deletion: upload.deletion,
         }
     }
@@ -91,12 +96,21 @@ pub fn decide_row(
 }
 
 /// Decides on an object that has a row.
-pub fn decide_both(row: &UploadSummary, object: &Listed, now: Timestamp) -> Action {
+pub fn decide_both(
+    row: &UploadSummary,
+    object: &Listed,
+    now: Timestamp,
+    policy: &Policy,
+) -> Action {
     match row.status {
         Status::Pending | Status::Expired | Status::Missing => Action::Verify,
         Status::Uploaded => {
             let same = row.etag.as_deref() == Some(&object.etag);
-            if same { Action::Nothing } else { Action::Verify }
+            if same && !has_new_version(row, object, policy) {
+                Action::Nothing
+            } else {
+                Action::Verify
+            }
         }
         Status::Rejected | Status::Cancelled | Status::Removed => {
             if row.deletion.is_due(now) {
@@ -108,6 +122,16 @@ pub fn decide_both(row: &UploadSummary, object: &Listed, now: Timestamp) -> Acti
             }
         }
     }
+}
+
+/// Whether the same bytes were stored again, as another version, since the row was changed. The
+/// version on record may be removed at any time. A listing shows no versions, and its times are the
+/// store's: a clock that is ahead by less than the grace causes no HEAD of each object in each audit.
+fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> bool {
+    let Some((recorded, stored)) = row.version_recorded_at.zip(object.last_modified) else {
+        return false;
+    };
+    stored > recorded + policy.grace
 }
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent, so only
@@ -175,18 +199,33 @@ mod tests {
             let row = UploadSummary::from(&row);
             assert_eq!(decide_row(&row, at(1), at(1), &policy), early, "{status:?} early");
             assert_eq!(decide_row(&row, late, late, &policy), after, "{status:?} late");
-            assert_eq!(decide_both(&row, &listed(&known), at(1)), same, "{status:?} same");
-            assert_eq!(decide_both(&row, &listed("zz"), at(1)), other, "{status:?} other");
+            assert_eq!(decide_both(&row, &listed(&known), at(1), &policy), same, "{status:?} same");
+            assert_eq!(decide_both(&row, &listed("zz"), at(1), &policy), other, "{status:?} other");
         }
     }
 
     #[test]
     fn a_final_row_deletes_when_due_and_records_later_bytes() {
         let mut row = UploadSummary::from(&upload_in(Status::Rejected));
-        assert_eq!(decide_both(&row, &listed("a"), at(10)), Action::Delete);
+        assert_eq!(decide_both(&row, &listed("a"), at(10), &tracks()), Action::Delete);
         row.deletion = Deletion { after: Some(at(10)), done: Some(at(11)) };
-        assert_eq!(decide_both(&row, &listed("a"), at(12)), Action::MarkDue);
+        assert_eq!(decide_both(&row, &listed("a"), at(12), &tracks()), Action::MarkDue);
         assert_eq!(decide_row(&row, at(12), at(12), &tracks()), Action::Nothing);
+    }
+
+    #[test]
+    fn the_same_bytes_are_verified_once_more_if_they_may_be_a_new_version() {
+        let (policy, known) = (tracks(), facts("a").etag);
+        let mut row = UploadSummary::from(&upload_in(Status::Uploaded));
+        let stored = |minute| Listed { last_modified: Some(at(minute)), ..listed(&known) };
+        row.version_recorded_at = None;
+        assert_eq!(decide_both(&row, &stored(90), at(99), &policy), Action::Nothing);
+        row.version_recorded_at = Some(at(2));
+        // The grace is a quarter of an hour.
+        assert_eq!(decide_both(&row, &stored(17), at(99), &policy), Action::Nothing);
+        assert_eq!(decide_both(&row, &stored(18), at(99), &policy), Action::Verify);
+        let unknown = Listed { last_modified: None, ..listed(&known) };
+        assert_eq!(decide_both(&row, &unknown, at(99), &policy), Action::Nothing);
     }
 
     #[test]

@@ -76,7 +76,9 @@ fn task_of(
     let (action, row, object) = match pair {
         Pair::Left(row) => (decide_row(&row, asked_at, now, policy), Some(row), None),
         Pair::Right(object) => (decide_object(&object, asked_at, policy), None, Some(object)),
-        Pair::Both(row, object) => (decide_both(&row, &object, now), Some(row), Some(object)),
+        Pair::Both(row, object) => {
+            (decide_both(&row, &object, now, policy), Some(row), Some(object))
+        }
     };
     tally.count(|counters| counters.listed += u64::from(object.is_some()));
     match (action, row, object) {

@@ -129,12 +129,24 @@ const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" ||
 const DEADLINE: &str =
     "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
 
+/// The time from which a version on record may be an old one.
+const VERSION_RECORDED: &str = "CASE WHEN \"uploads\".\"status\" = 'uploaded' \
+     AND \"uploads\".\"version_id\" IS NOT NULL THEN \"uploads\".\"updated_at\" END";
+
 /// The columns of [`UploadSummary`], in their order.
-type UploadSummaryRow =
-    (String, String, Option<String>, bool, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
+type UploadSummaryRow = (
+    String,
+    String,
+    Option<String>,
+    bool,
+    Option<Timestamp>,
+    Option<Timestamp>,
+    Option<Timestamp>,
+    Option<Timestamp>,
+);
 
 fn known(
-    (key, status, etag, late, url_expires_at, after, done): UploadSummaryRow,
+    (key, status, etag, late, url_expires_at, version_recorded_at, after, done): UploadSummaryRow,
 ) -> Result<UploadSummary> {
     let Ok(status) = status.parse() else {
         return Err(DbError::Corrupt { table: "uploads", column: "status", id: key });
@@ -145,6 +157,7 @@ fn known(
         etag,
         late,
         url_expires_at,
+        version_recorded_at,
         deletion: Deletion { after, done },
     })
 }
@@ -184,8 +197,9 @@ impl Scan<'_> {
         let query = upload::Entity::find()
             .select_only()
             .columns([Column::Key, Column::Status, Column::Etag, Column::Late])
-            // Timestamps are slow to parse, so they are read only for pending rows.
+            // Timestamps are slow to parse, so they are read only where they decide.
             .column_as(Expr::cust(DEADLINE), "deadline")
+            .column_as(Expr::cust(VERSION_RECORDED), "version_recorded")
             .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
             .filter(Column::Policy.eq(policy.as_str()));
         let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
@@ -195,6 +209,7 @@ impl Scan<'_> {
             sqlite_json::column::<upload::Entity>(Column::Etag),
             sqlite_json::column::<upload::Entity>(Column::Late),
             Expr::col("deadline"),
+            Expr::col("version_recorded"),
             sqlite_json::column::<upload::Entity>(Column::ObjectDeleteAfter),
             sqlite_json::column::<upload::Entity>(Column::ObjectDeletedAt),
         ];

@@ -160,7 +160,7 @@ async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
             if world.is_in_memory() {
                 calm(world).await;
             }
-            trouble.come(world, &strict, &mut oracle).await;
+            trouble.come(world, &strict, &mut oracle, &mut rng).await;
             if matches!(trouble, Trouble::StricterRules { .. }) {
                 world = &strict;
             }

@@ -176,6 +176,9 @@ impl<'a> Oracle<'a> {
         let life = self.life(n);
         (life.end, life.stored, life.lost) = (seen, false, true);
         let key = life.upload.key.to_string();
+        if !self.world.store.versions(&key).is_empty() {
+            self.world.store.hide(&key);
+        }
         // A planned fault may hit this call, which is the world's and not the service's.
         while self.world.keys().await.contains(&key) {
             let _ = self.world.objects.delete(&key).await;
@@ -197,6 +200,39 @@ impl<'a> Oracle<'a> {
         let upload = self.life(n).upload.clone();
         self.world.put(&upload, bytes).await;
         self.life(n).stored = true;
+    }
+
+    /// A tool writes the same bytes again. Where the bucket keeps versions, that is a new version,
+    /// and for some objects the older versions are removed.
+    pub async fn store_again(&mut self, rng: &mut StdRng) {
+        for life in self.lives.iter().flatten() {
+            if !life.stored || self.world.get(life.upload.id).await.status() != Status::Uploaded {
+                continue;
+            }
+            let key = life.upload.key.as_str();
+            let seen = self.world.objects.head(key).await.unwrap().unwrap();
+            let bytes = self.world.objects.read(key, 0..9999, &seen.etag).await.unwrap();
+            self.world.put_key(key, bytes).await;
+            let older = self.world.store.versions(key);
+            if rng.random_bool(0.5) {
+                for version in &older[..older.len().saturating_sub(1)] {
+                    self.world.store.remove_version(key, version);
+                }
+            }
+        }
+    }
+
+    /// In a bucket that keeps versions: the version on record is the current one, and what was
+    /// deleted has none left.
+    fn check_versions(&self, row: &Upload) {
+        let versions = self.world.store.versions(row.key.as_str());
+        match &row.state {
+            State::Uploaded(verified) if !versions.is_empty() => {
+                assert_eq!(verified.facts.version_id.as_ref(), versions.last(), "{row:?}");
+            }
+            _ if row.deletion.done.is_some() => assert!(versions.is_empty(), "{row:?}"),
+            _ => {}
+        }
     }
 
     async fn begin_multipart(&self, key: &str) {
@@ -266,6 +302,7 @@ impl<'a> Oracle<'a> {
             let row = self.world.get(life.upload.id).await;
             let end = self.end_of_life(n).unwrap_or(life.end);
             assert_eq!(end_of(&row), end, "life {n}: {row:?}");
+            self.check_versions(&row);
             let key = row.key.to_string();
             match end {
                 End::Uploaded { late } => {

@@ -1,6 +1,7 @@
-//! What comes over a whole world once: stricter rules, a tool that rewrites an owner's files, or an
-//! owner who creates and deletes without end.
+//! What comes over a whole world once: stricter rules, a tool that rewrites an owner's files, an
+//! owner who creates and deletes without end, or new versions of the same bytes.
 
+use chrono::TimeDelta;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -35,15 +36,18 @@ pub enum Trouble {
     },
     Retagger,
     Attacker,
+    /// The bucket keeps versions, and a tool writes the same bytes again.
+    Versions,
 }
 
 impl Trouble {
     pub fn of(seed: u64) -> Self {
-        match seed % 5 {
+        match seed % 6 {
             1 => Self::StricterRules { blind: false },
             2 => Self::StricterRules { blind: true },
             3 => Self::Retagger,
             4 => Self::Attacker,
+            5 => Self::Versions,
             _ => Self::None,
         }
     }
@@ -60,10 +64,19 @@ impl Trouble {
                 policy.verify_max_read = 0;
             }
         };
+        if self == Self::Versions {
+            world.store.keep_versions();
+        }
         (world.reconfigured(|_| {}, limit).await, world.reconfigured(stricter, limit).await)
     }
 
-    pub async fn come<'a>(self, world: &'a World, strict: &'a World, oracle: &mut Oracle<'a>) {
+    pub async fn come<'a>(
+        self,
+        world: &'a World,
+        strict: &'a World,
+        oracle: &mut Oracle<'a>,
+        rng: &mut StdRng,
+    ) {
         match self {
             Self::None => {}
             Self::StricterRules { .. } => {
@@ -87,6 +100,12 @@ impl Trouble {
                     world.put(upload, mp3(901, 201)).await;
                 }
                 oracle.retagged = uploads;
+            }
+            Self::Versions => {
+                // What is there is verified before, and longer ago than clocks may differ.
+                audit(world).await;
+                world.pass(TimeDelta::minutes(20));
+                oracle.store_again(rng).await;
             }
             Self::Attacker => {
                 let owner = Owner::named("mallory");
