@@ -143,6 +143,8 @@ impl Signer for GuardedSigner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::clock::{Clock as _, SystemClock};
+    use crate::storage::memory::MemoryStore;
 
     #[test]
     fn only_refusals_in_a_row_count() {
@@ -165,5 +167,32 @@ mod tests {
         assert!(matches!(refusals.require_few(), Err(SignError::CredentialsRefused)));
         refusals.record(&Err(StoreError::NoSuchBucket));
         refusals.require_few().unwrap();
+    }
+
+    #[tokio::test]
+    async fn refused_credentials_sign_nothing() {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock))).store("default", None);
+        let refusals = Arc::new(Refusals::default());
+        let inner = store.unwrap().signer;
+        let signer = GuardedSigner { inner, refusals: Arc::clone(&refusals) };
+        let (now, ttl) = (SystemClock.now(), TimeDelta::minutes(1));
+        let sign_all = async || {
+            let part = PartRequest::default();
+            [
+                signer.put("k", &PutRequest::default(), now, ttl).await,
+                signer.get("k", &GetRequest::default(), now, ttl).await,
+                signer.upload_part("k", "u", 1, &part, now, ttl).await,
+                signer.create_multipart("k", &PutRequest::default(), now, ttl).await,
+                signer.complete_multipart("k", "u", true, now, ttl).await,
+                signer.post("k", &PostRequest::default(), now, ttl).await,
+            ]
+        };
+        assert!(sign_all().await.iter().all(Result::is_ok));
+        for _ in 0..MAX_REFUSALS {
+            refusals.record(&Err(StoreError::AccessDenied("no".into())));
+        }
+        for (n, signed) in sign_all().await.into_iter().enumerate() {
+            assert!(matches!(signed, Err(SignError::CredentialsRefused)), "{n}: {signed:?}");
+        }
     }
 }

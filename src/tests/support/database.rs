@@ -1,6 +1,8 @@
 //! A database of its own for each test: a file in a temporary folder, or, where
 //! `TEST_POSTGRES_URL` names a server, a database there that is dropped afterwards.
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, Database, Statement};
@@ -9,6 +11,10 @@ use tempfile::TempDir;
 use upload_coordinator::db::{Db, DbSettings};
 use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
+
+/// The file of a migrated `SQLite` database. Each test gets a copy: migrating an empty database takes
+/// longer than most tests.
+static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 
 /// Lives as long as the test.
 pub struct TestDatabase {
@@ -57,6 +63,11 @@ impl TestDatabase {
 
     /// A connection, with the schema in place.
     pub async fn migrated(&self) -> Db {
+        if let Some(file) = self.url.strip_prefix("sqlite://")
+            && !Path::new(file).exists()
+        {
+            std::fs::write(file, MIGRATED.get_or_init(migrated_file)).unwrap();
+        }
         let db = self.connect().await;
         db.migrate_up().await.unwrap();
         db
@@ -90,6 +101,21 @@ impl TestDatabase {
     pub async fn execute(&self, sql: &str) {
         execute(&self.url, sql).await;
     }
+}
+
+/// Migrates an empty database, and returns its file.
+fn migrated_file() -> Vec<u8> {
+    // A thread of its own, because the caller's has a runtime.
+    let migrate = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let database = TestDatabase::in_file();
+            database.connect().await.migrate_up().await.unwrap();
+            let copy = database.copy().await;
+            std::fs::read(copy.url.trim_start_matches("sqlite://")).unwrap()
+        })
+    };
+    std::thread::spawn(migrate).join().unwrap()
 }
 
 /// Copies a `SQLite` database that is in use.

@@ -73,6 +73,37 @@ async fn each_run_lists_what_it_saw() {
 }
 
 #[tokio::test]
+async fn an_audit_lists_what_a_run_beside_it_saw_last() {
+    let world = World::new().await;
+    let now = world.clock.now();
+    let run = |mode| Run {
+        id: RunId(world.app.ids.uuid()),
+        request: RunRequest::of(mode, Trigger::Api),
+        status: RunStatus::Succeeded,
+        counters: Counters::default(),
+        error: None,
+        started_at: now,
+        finished_at: Some(now + TimeDelta::minutes(5)),
+    };
+    let (before, audit, beside) = (run(Mode::Audit), run(Mode::Audit), run(Mode::Incremental));
+    for (run, minute) in [(&before, 0), (&audit, 1), (&beside, 2)] {
+        let finding = Finding {
+            kind: FindingKind::Late,
+            policy: PolicyName::default(),
+            key: "tracks/a".to_owned(),
+            upload: None,
+            size: None,
+            detail: None,
+            found_at: now + TimeDelta::minutes(minute),
+        };
+        world.app.db.findings().record(run, &[finding]).await.unwrap();
+    }
+    for run in [&before, &audit, &beside] {
+        assert_eq!(keys(&world, run).await, ["tracks/a"]);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_of_findings_is_one_statement_and_pages_have_each_once() {
     let world = World::new().await;
     let now = world.clock.now();

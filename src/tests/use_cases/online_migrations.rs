@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use migration::online;
 use sea_orm::{
-    ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait as _,
+    ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+    TransactionTrait as _,
 };
 
 use crate::support::database::TestDatabase;
@@ -32,22 +33,9 @@ async fn an_index_is_built_while_the_table_is_written() {
         online::drop_index(&db, name).await.unwrap();
         return;
     }
-    let open = other.begin().await.unwrap();
-    open.execute_unprepared("INSERT INTO secrets VALUES ('open', '')").await.unwrap();
     let building = db.clone();
-    let built =
-        tokio::spawn(async move { online::create_index(&building, name, "secrets (name)").await });
-    let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
-                   AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX%'";
-    wait_for("the build to wait for the open transaction", async || {
-        let query = Statement::from_string(DbBackend::Postgres, waiting);
-        db.query_one_raw(query).await.unwrap()
-    })
-    .await;
-    let write = db.execute_unprepared("INSERT INTO secrets VALUES ('written meanwhile', '')");
-    tokio::time::timeout(Duration::from_secs(10), write).await.expect("no wait").unwrap();
-    open.commit().await.unwrap();
-    built.await.unwrap().unwrap();
+    let build = async move { online::create_index(&building, name, "secrets (name)").await };
+    beside_writes(&db, &other, "CREATE INDEX", build).await;
     assert!(is_valid(&db, name).await);
 
     // What a failed build leaves behind.
@@ -56,8 +44,37 @@ async fn an_index_is_built_while_the_table_is_written() {
     db.execute_unprepared(&spoil).await.unwrap();
     online::create_index(&db, name, "secrets (name)").await.unwrap();
     assert!(is_valid(&db, name).await);
-    online::drop_index(&db, name).await.unwrap();
+    let dropping = db.clone();
+    let drop = async move { online::drop_index(&dropping, name).await };
+    beside_writes(&db, &other, "DROP INDEX", drop).await;
     assert!(!is_valid(&db, name).await);
+}
+
+/// Runs a change that waits for an open transaction of `other`. Meanwhile, others write.
+async fn beside_writes(
+    db: &DatabaseConnection,
+    other: &DatabaseConnection,
+    statement: &str,
+    change: impl Future<Output = Result<(), DbErr>> + Send + 'static,
+) {
+    let open = other.begin().await.unwrap();
+    let write = format!("INSERT INTO secrets VALUES ('open {statement}', '')");
+    open.execute_unprepared(&write).await.unwrap();
+    let changed = tokio::spawn(change);
+    let waiting = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+         AND wait_event_type = 'Lock' AND query LIKE '{statement}%'"
+    );
+    wait_for("the change to wait for the open transaction", async || {
+        let query = Statement::from_string(DbBackend::Postgres, &waiting);
+        db.query_one_raw(query).await.unwrap()
+    })
+    .await;
+    let write = format!("INSERT INTO secrets VALUES ('meanwhile {statement}', '')");
+    let write = db.execute_unprepared(&write);
+    tokio::time::timeout(Duration::from_secs(10), write).await.expect("no wait").unwrap();
+    open.commit().await.unwrap();
+    changed.await.unwrap().unwrap();
 }
 
 #[tokio::test]
