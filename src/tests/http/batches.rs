@@ -364,6 +364,52 @@ async fn a_store_that_fails_for_one_object_fails_its_confirmation_alone() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn an_upload_token_counts_each_upload_of_a_batch_and_reaches_no_others() {
+    let server = Server::start().await;
+    let theirs = create(&server, [good("a")]).await;
+    let body = json!({"policy": "tracks", "max_uploads": 25, "attach_to": "album:1:cover",
+        "metadata": {"form": "42"}});
+    let token = server.send("POST", "/api/upload-tokens", body).await.json();
+    let token = token["token"].as_str().unwrap();
+    crate::support::log::secret(token);
+    let send = |path: &str, key: &str, body: &Value| {
+        let request = server.request("POST", &format!("/t/{token}{path}"));
+        fetch(request.header("idempotency-key", key).json(body))
+    };
+    let items = || batch((0..10).map(|_| good("a")));
+    let other = batch([json!({"filename": "a.mp3", "attach_to": "album:2:cover"}), good("b")]);
+    let refused = results(&send(BATCH, "other", &other).await);
+    assert_eq!(statuses(&refused), [403, 201]);
+    // Concurrently, so that a naive count would see the same number.
+    let bodies = [items(), items(), items()];
+    let made =
+        join_all(["a", "b", "c"].iter().zip(&bodies).map(|(key, body)| send(BATCH, key, body)));
+    let made: Vec<Vec<Value>> = made.await.iter().map(results).collect();
+    let all: Vec<&Value> = made.iter().flatten().collect();
+    let created: Vec<_> = all.iter().filter(|result| result["status"] == 201).collect();
+    assert_eq!((created.len(), all.len()), (24, 30));
+    for result in &all {
+        match result.get("upload") {
+            Some(upload) => {
+                assert_eq!(upload["attach_to"], "album:1:cover");
+                assert_eq!(upload["metadata"], json!({"form": "42"}));
+            }
+            None => assert_eq!(problem(result), "/problems/token-exhausted"),
+        }
+    }
+    for ((key, body), first) in ["a", "b", "c"].iter().zip(&bodies).zip(&made) {
+        let again = results(&send(BATCH, key, body).await);
+        assert_eq!(statuses(&again), statuses(first), "repeated");
+    }
+    let ids = json!({"ids": [id(&theirs[0]), id(created[0])]});
+    let confirmed = results(&send(CONFIRM, "confirm", &ids).await);
+    assert_eq!(statuses(&confirmed), [404, 409]);
+    let history = format!("/t/{token}/api/uploads/{}/history", id(created[0]));
+    server.get(&history).await.is_problem(403, "forbidden");
+    server.stop().await;
+}
+
 /// The statements of a request.
 async fn cost(server: &Server, request: impl Future<Output = Response>) -> (u64, Vec<Value>) {
     let before = server.app.db.statements();
