@@ -65,16 +65,15 @@ impl ItemLimit {
         let (Some(limit), Some(more)) = (&security.rate_limit, more) else { return Ok(()) };
         let status = limit.check_many(owner, more);
         self.0.extensions_mut().insert(RateLimitHeaders::from(status));
-        match status.retry_after {
-            Some(seconds) if items > status.burst as usize => {
-                let (burst, rate) = (status.burst, status.per_second);
-                let detail =
-                    format!("{items} items are more than {burst} at once, at {rate} per second");
-                let error = ApiError::saying(Code::RateLimited, detail);
-                Err(error.header(RETRY_AFTER, HeaderValue::from(seconds)))
-            }
-            _ => require_within_limit(status),
+        if status.retry_after.is_some() && items > status.burst as usize {
+            // No wait is long enough. That of a full quota suits the part that may be sent at once.
+            let (burst, rate) = (status.burst, status.per_second);
+            let detail =
+                format!("{items} items are more than {burst} at once, at {rate} per second");
+            let error = ApiError::saying(Code::RateLimited, detail);
+            return Err(error.header(RETRY_AFTER, HeaderValue::from(status.window())));
         }
+        require_within_limit(status)
     }
 }
 
