@@ -35,7 +35,7 @@ pub struct UploadSummary {
     pub late: bool,
     /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
-    /// When the row was last changed, if it is verified and names a version of its object.
+    /// When its object was verified, if the row names a version of it.
     pub version_recorded_at: Option<Timestamp>,
     /// The deletion of an unwanted object.
     pub deletion: Deletion,
@@ -45,14 +45,14 @@ impl From<&Upload> for UploadSummary {
     fn from(upload: &Upload) -> Self {
         let pending = upload.status() == Status::Pending;
         let verified = upload.state.verified().filter(|_| upload.status() == Status::Uploaded);
-        let versioned = verified.is_some_and(|verified| verified.facts.version_id.is_some());
+        let versioned = verified.filter(|verified| verified.facts.version_id.is_some());
         Self {
             key: upload.key.as_str().to_owned(),
             status: upload.status(),
             etag: upload.state.facts().map(|facts| facts.etag.clone()),
             late: upload.state.verified().is_some_and(|verified| verified.late),
             url_expires_at: pending.then_some(upload.url_expires_at),
-            version_recorded_at: versioned.then_some(upload.updated_at),
+            version_recorded_at: versioned.map(|verified| verified.at),
             deletion: upload.deletion,
         }
     }
@@ -124,8 +124,8 @@ pub fn decide_both(
     }
 }
 
-/// Whether the same bytes were stored again, as another version, since the row was changed. The
-/// version on record may be removed at any time. A listing shows no versions, and its times are the
+/// Whether the same bytes may have been stored again, as another version, since they were verified.
+/// The version on record may be removed at any time. A listing shows no versions, and its times are the
 /// store's: a clock that is ahead by less than the grace causes no HEAD of each object in each audit.
 fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> bool {
     let Some((recorded, stored)) = row.version_recorded_at.zip(object.last_modified) else {

@@ -131,7 +131,7 @@ const DEADLINE: &str =
 
 /// The time from which a version on record may be an old one.
 const VERSION_RECORDED: &str = "CASE WHEN \"uploads\".\"status\" = 'uploaded' \
-     AND \"uploads\".\"version_id\" IS NOT NULL THEN \"uploads\".\"updated_at\" END";
+     AND \"uploads\".\"version_id\" IS NOT NULL THEN \"uploads\".\"uploaded_at\" END";
 
 /// The columns of [`UploadSummary`], in their order.
 type UploadSummaryRow = (

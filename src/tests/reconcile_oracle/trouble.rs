@@ -42,7 +42,7 @@ pub enum Trouble {
 
 impl Trouble {
     pub fn of(seed: u64) -> Self {
-        match seed % 6 {
+        match seed % 7 {
             1 => Self::StricterRules { blind: false },
             2 => Self::StricterRules { blind: true },
             3 => Self::Retagger,
