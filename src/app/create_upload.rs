@@ -16,7 +16,7 @@ use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId};
 use crate::storage::Store;
-use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
+use crate::storage::signer::{Operation, PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
 
 /// A request for a new upload.
@@ -30,6 +30,10 @@ pub struct NewUpload {
     pub declared: Declared,
     /// How the bytes are sent; by default the store and the size decide.
     pub strategy: Option<Strategy>,
+    /// Who divides the file of a multipart upload.
+    pub divided_by: DividedBy,
+    /// Whether the store answers a form with the address of the object.
+    pub with_location: bool,
     /// Pairs to store with the object.
     pub metadata: BTreeMap<String, String>,
     /// How long the URL is valid, in seconds.
@@ -43,6 +47,18 @@ pub(super) struct Prepared {
     pub upload: Upload,
     pub subject: Option<Subject>,
     pub request: Option<SignedRequest>,
+}
+
+/// Who divides the file of a multipart upload into parts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum DividedBy {
+    /// The service, by the declared size.
+    #[default]
+    Service,
+    /// The client, while it sends. The size may be unknown.
+    Client,
+    /// The client, which also opens the multipart upload in the store, by a signed request.
+    ClientAtStore,
 }
 
 /// A committed upload and the request that the client sends next.
@@ -108,7 +124,7 @@ impl App {
         let upload = self.db.uploads().create_claimed(upload, subject, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         record_created(&upload);
-        if upload.strategy == Strategy::Multipart {
+        if upload.strategy == Strategy::Multipart && request.is_none() {
             upload = match claim {
                 // The idempotency key names this row: if this fails, the next try opens it.
                 Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
@@ -139,10 +155,19 @@ impl App {
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
+        let (divided_by, with_location) = (new.divided_by, new.with_location);
         let upload = self.new_upload(id, by.owner(), policy, new, ttl);
         let upload = Upload { token: by.token().map(|token| token.id), ..upload };
         // Signed first, so that a failure leaves no row.
-        let request = self.sign_whole(&upload, policy, store, ttl).await?;
+        let request = match (strategy, divided_by) {
+            (Strategy::Multipart, DividedBy::ClientAtStore) => {
+                Some(self.sign_opening(&upload, store, ttl).await?)
+            }
+            (Strategy::Post, _) => {
+                Some(self.sign_post(&upload, policy, store, ttl, with_location).await?)
+            }
+            _ => self.sign_whole(&upload, policy, store, ttl).await?,
+        };
         let upload = match &request {
             // The URL expires with the credentials, if that is sooner.
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
@@ -171,7 +196,8 @@ impl App {
                 policy.writes_once(new.write_once, &new.declared)
             }
         };
-        let plan = plan(policy, &new.declared).filter(|_| strategy == Strategy::Multipart);
+        let planned = strategy == Strategy::Multipart && new.divided_by == DividedBy::Service;
+        let plan = plan(policy, &new.declared).filter(|_| planned);
         Upload {
             id,
             owner: owner.clone(),
@@ -204,7 +230,7 @@ impl App {
     ) -> Result<Option<SignedRequest>> {
         match upload.strategy {
             Strategy::Put => self.sign_put(upload, store, ttl).await.map(Some),
-            Strategy::Post => self.sign_post(upload, policy, store, ttl).await.map(Some),
+            Strategy::Post => self.sign_post(upload, policy, store, ttl, false).await.map(Some),
             Strategy::Multipart | Strategy::Direct => Ok(None),
         }
     }
@@ -215,6 +241,7 @@ impl App {
         policy: &Policy,
         store: &Store,
         ttl: TimeDelta,
+        with_location: bool,
     ) -> Result<SignedRequest> {
         let size = upload
             .declared
@@ -224,6 +251,7 @@ impl App {
             content_type: upload.declared.content_type.clone(),
             size: Some(size),
             metadata: upload.metadata.clone(),
+            with_location,
         };
         let key = upload.key.as_str();
         Ok(store.signer.post(key, &request, self.now(), ttl).await?)
@@ -235,16 +263,31 @@ impl App {
         store: &Store,
         ttl: TimeDelta,
     ) -> Result<SignedRequest> {
-        let declared = &upload.declared;
-        let request = PutRequest {
-            content_type: declared.content_type.clone(),
-            content_length: declared.size,
-            checksum: declared.checksum.clone(),
-            write_once: upload.write_once,
-            metadata: upload.metadata.clone(),
-        };
-        let key = upload.key.as_str();
+        let (key, request) = (upload.key.as_str(), put_request(upload));
         Ok(store.signer.put(key, &request, self.now(), ttl).await?)
+    }
+
+    /// Signs the request that opens a multipart upload in the store.
+    async fn sign_opening(
+        &self,
+        upload: &Upload,
+        store: &Store,
+        ttl: TimeDelta,
+    ) -> Result<SignedRequest> {
+        let (key, request) = (upload.key.as_str(), put_request(upload));
+        let opening = Operation::CreateMultipart(&request);
+        Ok(store.signer.sign(key, opening, self.now(), ttl).await?)
+    }
+}
+
+fn put_request(upload: &Upload) -> PutRequest {
+    let declared = &upload.declared;
+    PutRequest {
+        content_type: declared.content_type.clone(),
+        content_length: declared.size,
+        checksum: declared.checksum.clone(),
+        write_once: upload.write_once,
+        metadata: upload.metadata.clone(),
     }
 }
 
@@ -308,6 +351,7 @@ fn check_strategy(
         Strategy::Multipart if !store.capabilities.multipart => {
             errors.add("strategy", "The store takes no uploads in parts");
         }
+        Strategy::Multipart if new.divided_by != DividedBy::Service => {}
         Strategy::Multipart if size.is_none() => {
             errors.add("size", "An upload in parts needs its size beforehand");
         }

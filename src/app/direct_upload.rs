@@ -9,6 +9,7 @@
 mod content;
 mod file;
 mod parts;
+mod receive;
 mod transfer;
 
 use bytes::Bytes;

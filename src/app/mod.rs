@@ -18,7 +18,7 @@ use crate::domain::parts::PartsMismatch;
 use crate::domain::policy::FieldErrors;
 use crate::domain::transition::TransitionError;
 use crate::domain::upload_token::TokenError;
-use crate::domain::{Clock, IdSource, Policy, PolicyName, Timestamp, Upload};
+use crate::domain::{Clock, IdSource, Policy, PolicyName, Principal, Timestamp, Upload};
 use crate::storage::signer::SignError;
 use crate::storage::{Store, StoreError};
 
@@ -26,6 +26,7 @@ pub mod aborts;
 pub mod attachments;
 pub mod bucket_identity;
 pub mod changes;
+pub mod client_multipart;
 pub mod create_upload;
 pub mod damage;
 pub mod database_clock;
@@ -210,6 +211,17 @@ impl App {
     pub fn store_of(&self, policy: &Policy) -> Result<&Store> {
         let gone = || AppError::Unconfigured(format!("storage.{}", policy.store));
         self.stores.get(&policy.store).ok_or_else(gone)
+    }
+
+    /// The bucket of an upload.
+    pub fn bucket_of(&self, upload: &Upload) -> Result<&str> {
+        Ok(&self.rules_of(upload)?.1.bucket)
+    }
+
+    /// Whether the store of a new upload takes forms. The policy of an upload token goes first.
+    pub fn takes_forms(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<bool> {
+        let policy = self.policy(by.token().map(|token| &token.policy).or(policy))?;
+        Ok(self.store_of(policy)?.capabilities.post_policy)
     }
 
     /// The requested policy, or the default one.

@@ -8,11 +8,11 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
-use crate::domain::parts::PartPlan;
+use crate::domain::parts::{Division, PartPlan, SentPart, check_sent};
 use crate::domain::transition::{Event, TransitionError};
-use crate::domain::upload::{ConfirmedBy, Strategy};
+use crate::domain::upload::ConfirmedBy;
 use crate::domain::{Checksum, Principal, Status, Timestamp, Upload, UploadId};
-use crate::storage::signer::{PartRequest, SignedRequest};
+use crate::storage::signer::{Operation, PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
 /// The most parts that one call signs.
@@ -25,6 +25,44 @@ pub struct SignedPart {
     pub number: u16,
     /// The request.
     pub request: SignedRequest,
+}
+
+/// Which of the stored parts are the whole file.
+#[derive(Clone, Copy)]
+enum Whole<'a> {
+    /// All of the plan's, and no other.
+    Planned(PartPlan),
+    /// Those that the client names.
+    Sent(&'a [SentPart]),
+}
+
+impl<'a> Whole<'a> {
+    fn new(division: Division, sent: Option<&'a [SentPart]>) -> Result<Self> {
+        match (division, sent) {
+            (Division::Planned(plan), _) => Ok(Self::Planned(plan)),
+            (Division::ByClient, Some(sent)) => Ok(Self::Sent(sent)),
+            (Division::ByClient, None) => Err(AppError::field(
+                "parts",
+                "The client that divided this file must complete it, with the list of its parts",
+            )),
+        }
+    }
+
+    /// The parts of the object, if all are stored.
+    fn select(self, stored: Vec<Part>) -> Result<Vec<Part>> {
+        match self {
+            Self::Planned(plan) => {
+                plan.check(stored.iter().map(|part| (part.number, part.size)))?;
+                Ok(stored)
+            }
+            Self::Sent(sent) => {
+                let named = stored.iter().map(|part| (part.number, part.etag.as_str()));
+                check_sent(sent, named)?;
+                let last = sent.iter().map(|part| part.number).max().unwrap_or_default();
+                Ok(stored.into_iter().filter(|part| part.number <= last).collect())
+            }
+        }
+    }
 }
 
 /// The result of a completion in the store.
@@ -47,9 +85,9 @@ impl App {
         numbers: &[i64],
         expires_in: Option<i64>,
     ) -> Result<Vec<SignedPart>> {
-        let (upload, plan) = self.multipart_upload(by.into(), id).await?;
+        let (upload, division) = self.multipart_upload(by.into(), id).await?;
         let (policy, store) = self.rules_of(&upload)?;
-        let numbers = check_numbers(numbers, plan)?;
+        let numbers = check_numbers(numbers, division)?;
         let ttl = Self::url_ttl(policy, expires_in)?;
         let upload = self.open_multipart(upload, None).await?;
         let now = self.now();
@@ -64,9 +102,9 @@ impl App {
         let mut parts = Vec::with_capacity(numbers.len());
         for number in numbers {
             let (key, ttl) = (upload.key.as_str(), ends - now);
-            let request = PartRequest { content_length: plan.len_of(number), checksum: None };
-            let signer = &store.signer;
-            let request = signer.upload_part(key, multipart_id, number, &request, now, ttl).await?;
+            let request = PartRequest { content_length: division.len_of(number), checksum: None };
+            let part = Operation::UploadPart { upload_id: multipart_id, number, request: &request };
+            let request = store.signer.sign(key, part, now, ttl).await?;
             parts.push(SignedPart { number, request });
         }
         Ok(parts)
@@ -89,19 +127,24 @@ impl App {
 
     /// Makes the object from exactly the parts that the store has, if they are the whole file,
     /// and validates it. A client may repeat the request if it got no response.
+    ///
+    /// `sent` is the client's own list, which an upload needs whose file the client divides: only
+    /// the client knows its last part.
     pub async fn complete_upload(
         &self,
         by: impl Into<Principal<'_>>,
         id: UploadId,
+        sent: Option<&[SentPart]>,
     ) -> Result<Upload> {
-        let (upload, plan) = self.multipart_upload(by.into(), id).await?;
+        let (upload, division) = self.multipart_upload(by.into(), id).await?;
         if upload.status() == Status::Uploaded || upload.status().is_final() {
             return Ok(upload);
         }
         let completed = match upload.multipart_id.clone() {
             Some(multipart_id) if upload.status() == Status::Pending => {
                 let upload = self.extend_deadline(upload.clone(), self.now()).await?;
-                let done = self.complete_in_store(&upload, &multipart_id, plan).await?;
+                let whole = Whole::new(division, sent)?;
+                let done = self.complete_in_store(&upload, &multipart_id, whole).await?;
                 Some((multipart_id, done))
             }
             _ => None,
@@ -127,16 +170,16 @@ impl App {
         &self,
         upload: &Upload,
         multipart_id: &str,
-        plan: PartPlan,
+        whole: Whole<'_>,
     ) -> Result<Completion> {
         let (_, store) = self.rules_of(upload)?;
         let (objects, key) = (store.objects.as_ref(), upload.key.as_str());
-        let parts = match objects.list_parts(key, multipart_id).await {
+        let stored = match objects.list_parts(key, multipart_id).await {
             // Completed earlier, and the response was lost; or aborted. A HEAD shows which.
             Err(StoreError::NoSuchMultipart) => return Ok(Completion::Done),
             listed => listed?,
         };
-        plan.check(parts.iter().map(|part| (part.number, part.size)))?;
+        let parts = whole.select(stored)?;
         let once = upload.write_once && store.capabilities.multipart_write_once;
         match objects.complete_multipart(key, multipart_id, &parts, once).await {
             Ok(_) | Err(StoreError::NoSuchMultipart) => Ok(Completion::Done),
@@ -154,11 +197,11 @@ impl App {
         &self,
         by: Principal<'_>,
         id: UploadId,
-    ) -> Result<(Upload, PartPlan)> {
+    ) -> Result<(Upload, Division)> {
         let upload = self.upload(by, id).await?;
-        match upload.parts() {
-            Some(plan) if upload.strategy == Strategy::Multipart => Ok((upload, plan)),
-            _ => Err(AppError::field(
+        match upload.division() {
+            Some(division) => Ok((upload, division)),
+            None => Err(AppError::field(
                 "id",
                 format!("The upload's strategy is {}, not multipart", upload.strategy.name()),
             )),
@@ -217,7 +260,11 @@ impl App {
         }
     }
 
-    async fn extend_deadline(&self, upload: Upload, url_expires_at: Timestamp) -> Result<Upload> {
+    pub(super) async fn extend_deadline(
+        &self,
+        upload: Upload,
+        url_expires_at: Timestamp,
+    ) -> Result<Upload> {
         let event = Event::ExtendDeadline { url_expires_at };
         Ok(self.apply(upload, &event).await?.upload)
     }
@@ -249,13 +296,13 @@ fn options(upload: &Upload, store: &Store) -> PutOptions {
     }
 }
 
-fn open_id(upload: &Upload) -> Result<&str> {
+pub(super) fn open_id(upload: &Upload) -> Result<&str> {
     let open = upload.multipart_id.as_deref().filter(|_| upload.status() == Status::Pending);
     open.ok_or(TransitionError::TakesNoParts(upload.status()).into())
 }
 
-/// Checks that each number is a part of the plan and occurs once.
-fn check_numbers(numbers: &[i64], plan: PartPlan) -> Result<Vec<u16>> {
+/// Checks that each number can be a part and occurs once.
+fn check_numbers(numbers: &[i64], division: Division) -> Result<Vec<u16>> {
     let refuse = |sentence: String| Err(AppError::field("part_numbers", sentence));
     if numbers.is_empty() || numbers.len() > MAX_PARTS_PER_CALL {
         return refuse(format!("Must be from 1 to {MAX_PARTS_PER_CALL} numbers"));
@@ -263,9 +310,9 @@ fn check_numbers(numbers: &[i64], plan: PartPlan) -> Result<Vec<u16>> {
     let mut seen = std::collections::BTreeSet::new();
     let mut parts = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let part = u16::try_from(*number).ok().filter(|part| plan.len_of(*part).is_some());
+        let part = u16::try_from(*number).ok().filter(|part| division.has(*part));
         let Some(part) = part else {
-            let count = plan.part_count();
+            let count = division.part_count();
             return refuse(format!("{number} is not a part: the parts are 1 to {count}"));
         };
         if !seen.insert(part) {

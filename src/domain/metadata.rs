@@ -11,13 +11,21 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErr
     if total > MAX_METADATA_LEN {
         errors.add("metadata", format!("Must be at most {MAX_METADATA_LEN} bytes in all"));
     }
-    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    if metadata.keys().any(|name| name.is_empty() || !name.bytes().all(token)) {
+    if !metadata.keys().all(|name| is_name(name)) {
         errors.add("metadata", "Names may hold only a-z 0-9 - and _");
     }
-    let plain =
-        |value: &str| value.trim() == value && value.bytes().all(|b| (0x20..0x7f).contains(&b));
-    if !metadata.values().all(|value| plain(value)) {
+    if !metadata.values().all(|value| is_value(value)) {
         errors.add("metadata", "Values may hold only printable ASCII, without space at the ends");
     }
+}
+
+/// Whether a store can keep a pair of this name.
+pub fn is_name(name: &str) -> bool {
+    let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    !name.is_empty() && name.bytes().all(token)
+}
+
+/// Whether a store can keep a pair with this value.
+pub fn is_value(value: &str) -> bool {
+    value.trim() == value && value.bytes().all(|b| (0x20..0x7f).contains(&b))
 }

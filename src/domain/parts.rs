@@ -1,5 +1,6 @@
 //! Divides a file into parts, and compares the parts in a store with that division.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::limits::{MAX_OBJECT_SIZE, MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE};
@@ -71,6 +72,77 @@ impl PartPlan {
         found.missing.extend(next..=self.part_count());
         if found == PartsMismatch::default() { Ok(()) } else { Err(found) }
     }
+}
+
+/// How a multipart upload is divided into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Division {
+    /// By the service, which knows the size of the file.
+    Planned(PartPlan),
+    /// By the client, while it sends. Only the client knows which parts are the whole file.
+    ByClient,
+}
+
+impl Division {
+    /// Whether a part can have this number.
+    pub fn has(self, number: u16) -> bool {
+        match self {
+            Self::Planned(plan) => plan.len_of(number).is_some(),
+            Self::ByClient => (1..=MAX_PARTS).contains(&number),
+        }
+    }
+
+    /// The size of a part in bytes, if the service knows it.
+    pub fn len_of(self, number: u16) -> Option<u64> {
+        match self {
+            Self::Planned(plan) => plan.len_of(number),
+            Self::ByClient => None,
+        }
+    }
+
+    /// The largest number of a part.
+    pub fn part_count(self) -> u16 {
+        match self {
+            Self::Planned(plan) => plan.part_count(),
+            Self::ByClient => MAX_PARTS,
+        }
+    }
+}
+
+/// A part as the client says that it sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentPart {
+    /// From 1.
+    pub number: u16,
+    /// The ETag that the store returned, without quotes.
+    pub etag: String,
+}
+
+/// Compares what the client says of its parts with the stored parts (number and ETag). The client's
+/// must be numbered from 1 without a gap, and be stored with these ETags. More parts may be stored:
+/// they do not become part of the object.
+pub fn check_sent<'a>(
+    sent: &[SentPart],
+    stored: impl IntoIterator<Item = (u16, &'a str)>,
+) -> Result<(), PartsMismatch> {
+    let stored: BTreeMap<u16, &str> = stored.into_iter().collect();
+    let mut found = PartsMismatch::default();
+    let mut next = 1;
+    for part in sent {
+        if part.number < next {
+            found.unexpected.push(part.number);
+            continue;
+        }
+        found.missing.extend(next..part.number);
+        next = part.number.saturating_add(1);
+        if stored.get(&part.number) != Some(&part.etag.as_str()) {
+            found.missing.push(part.number);
+        }
+    }
+    if sent.is_empty() {
+        found.missing.push(1);
+    }
+    if found == PartsMismatch::default() { Ok(()) } else { Err(found) }
 }
 
 /// A part whose size differs from the plan.
@@ -174,6 +246,24 @@ mod tests {
         let text = "missing parts: 1, 4-6, 8-10; parts of another size: 7; unexpected parts: 12";
         assert_eq!(wrong.to_string(), text);
         assert_eq!(plan.check([]).unwrap_err().to_string(), "missing parts: 1-11");
+    }
+
+    #[test]
+    fn what_the_client_sent_must_be_stored_without_a_gap() {
+        let part = |number, etag: &str| SentPart { number, etag: etag.to_owned() };
+        let stored = [(1, "a"), (2, "b"), (3, "c")];
+        let check = |sent: &[SentPart]| check_sent(sent, stored);
+        assert_eq!(check(&[part(1, "a"), part(2, "b"), part(3, "c")]), Ok(()));
+        assert_eq!(check(&[part(1, "a"), part(2, "b")]), Ok(()), "the rest is of another try");
+        let missing = |sent: &[SentPart]| check(sent).unwrap_err().missing;
+        assert_eq!(missing(&[]), [1]);
+        assert_eq!(missing(&[part(1, "a"), part(3, "c")]), [2]);
+        assert_eq!(missing(&[part(1, "a"), part(2, "changed")]), [2]);
+        assert_eq!(missing(&[part(1, "a"), part(2, "b"), part(3, "c"), part(4, "d")]), [4]);
+        let twice = check(&[part(1, "a"), part(1, "a")]).unwrap_err();
+        assert_eq!(twice.unexpected, [1]);
+        assert!(check(&[part(0, "a")]).is_err());
+        assert!(check(&[part(u16::MAX, "a")]).is_err());
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::clock::Timestamp;
 use super::ids::PolicyName;
 use super::ids::{Owner, TrackId, UploadId, UploadTokenId};
 use super::key::ObjectKey;
-use super::parts::PartPlan;
+use super::parts::{Division, PartPlan};
 use super::reject_reason::RejectReason;
 use super::subject::{Slot, Subject};
 
@@ -390,7 +390,8 @@ pub struct Upload {
     pub url_expires_at: Timestamp,
     /// The store's id of the multipart upload, while one is open.
     pub multipart_id: Option<String>,
-    /// The size of the parts that a multipart upload was planned with, in bytes.
+    /// The size of the parts that a multipart upload was planned with, in bytes. `None` if the client
+    /// divides the file.
     pub part_size: Option<u64>,
     /// Where it stands.
     pub state: State,
@@ -441,9 +442,16 @@ impl Upload {
         }
     }
 
-    /// How the file is cut into parts; `None` where the client sends it whole.
+    /// How the service divides the file into parts. `None` if it is sent whole, or the client
+    /// divides it.
     pub fn parts(&self) -> Option<PartPlan> {
         PartPlan::stored(self.declared.size?, self.part_size?)
+    }
+
+    /// Who divides the file of a multipart upload. `None` for other strategies.
+    pub fn division(&self) -> Option<Division> {
+        let planned = || self.parts().map_or(Division::ByClient, Division::Planned);
+        (self.strategy == Strategy::Multipart).then(planned)
     }
 
     /// Until when bytes may land.

@@ -43,6 +43,7 @@ pub mod family;
 pub mod middleware;
 pub mod openapi;
 pub mod problem;
+mod routes;
 mod single_flight;
 pub mod state;
 pub mod views;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -119,6 +120,9 @@ pub struct PostRequest {
     pub size: Option<(u64, u64)>,
     /// Stored with the object. Names have no prefix.
     pub metadata: BTreeMap<String, String>,
+    /// Whether the store answers with 201 and the address of the object as XML. Without it the
+    /// answer is 204, so that a page with a plain form stays.
+    pub with_location: bool,
 }
 
 /// A signed request. The client must send exactly these headers and no other header of the
@@ -149,76 +153,96 @@ impl fmt::Debug for SignedRequest {
     }
 }
 
-/// Signs requests for one bucket at its public endpoint. Every method takes the current time and
-/// the requested lifetime; a store may shorten the lifetime (see [`SignedRequest::expires_at`]).
+/// What a signed request does.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation<'a> {
+    /// A PUT of a whole object.
+    Put(&'a PutRequest),
+    /// A download.
+    Get(&'a GetRequest),
+    /// A form upload.
+    Post(&'a PostRequest),
+    /// The start of a multipart upload. Length, checksum and write-once of the request belong to the
+    /// parts and to the completion, so they are not signed here.
+    CreateMultipart(&'a PutRequest),
+    /// One part of a multipart upload.
+    UploadPart {
+        /// The store's id of the multipart upload.
+        upload_id: &'a str,
+        /// From 1.
+        number: u16,
+        /// The part.
+        request: &'a PartRequest,
+    },
+    /// The list of the parts that the store has, in the store's own format.
+    ListParts {
+        /// The store's id of the multipart upload.
+        upload_id: &'a str,
+    },
+    /// The completion of a multipart upload. The client sends the list of parts in the store's own
+    /// format.
+    CompleteMultipart {
+        /// The store's id of the multipart upload.
+        upload_id: &'a str,
+        /// Whether an object that exists already is kept.
+        write_once: bool,
+    },
+    /// The end of a multipart upload without an object.
+    AbortMultipart {
+        /// The store's id of the multipart upload.
+        upload_id: &'a str,
+    },
+}
+
+type Signed<'a> = Pin<Box<dyn Future<Output = Result<SignedRequest, SignError>> + Send + 'a>>;
+
+/// Signs requests for one bucket at its public endpoint.
 #[async_trait]
 pub trait Signer: Send + Sync + fmt::Debug {
     /// The URL of the bucket itself. Forms are posted to it.
     fn bucket_url(&self) -> String;
 
-    /// A PUT of a whole object.
-    async fn put(
+    /// Signs a request. `now` is the current time. A store may shorten the lifetime (see
+    /// [`SignedRequest::expires_at`]). Operations that a kind of store does not have are
+    /// [`SignError::Unsupported`].
+    async fn sign(
         &self,
         key: &str,
-        request: &PutRequest,
+        operation: Operation<'_>,
         now: Timestamp,
         expires_in: TimeDelta,
     ) -> Result<SignedRequest, SignError>;
 
-    /// A download.
-    async fn get(
-        &self,
-        key: &str,
-        request: &GetRequest,
+    /// Signs a PUT of a whole object.
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        request: &'a PutRequest,
         now: Timestamp,
         expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError>;
-
-    /// One part of a multipart upload. `number` starts at 1.
-    async fn upload_part(
-        &self,
-        key: &str,
-        upload_id: &str,
-        number: u16,
-        request: &PartRequest,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError>;
-
-    /// The start of a multipart upload. Length, checksum and write-once of `request` belong to
-    /// the parts and to the completion, so they are not signed here. Stores without an explicit
-    /// start return [`SignError::Unsupported`].
-    async fn create_multipart(
-        &self,
-        _key: &str,
-        _request: &PutRequest,
-        _now: Timestamp,
-        _expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        Err(SignError::Unsupported("the start of a multipart upload"))
+    ) -> Signed<'a> {
+        self.sign(key, Operation::Put(request), now, expires_in)
     }
 
-    /// The completion of a multipart upload. The client sends the list of parts in the store's
-    /// own format. Stores without such a request return [`SignError::Unsupported`].
-    async fn complete_multipart(
-        &self,
-        _key: &str,
-        _upload_id: &str,
-        _write_once: bool,
-        _now: Timestamp,
-        _expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        Err(SignError::Unsupported("the completion of a multipart upload"))
+    /// Signs a download.
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        request: &'a GetRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Signed<'a> {
+        self.sign(key, Operation::Get(request), now, expires_in)
     }
 
-    /// A form upload. Stores without form uploads return [`SignError::Unsupported`].
-    async fn post(
-        &self,
-        _key: &str,
-        _request: &PostRequest,
-        _now: Timestamp,
-        _expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        Err(SignError::Unsupported("a form upload"))
+    /// Signs a form upload.
+    fn post<'a>(
+        &'a self,
+        key: &'a str,
+        request: &'a PostRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Signed<'a> {
+        self.sign(key, Operation::Post(request), now, expires_in)
     }
 }

@@ -4,18 +4,15 @@
 use std::collections::BTreeMap;
 
 use actix_cors::Cors;
-use actix_web::guard::{self, Guard};
-use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
-use actix_web::middleware::from_fn;
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
+use actix_web::HttpResponse;
+use actix_web::web::ServiceConfig;
 
 use super::family::ApiFamily;
 use super::middleware::accept::Produces;
-use super::middleware::access::{Access, authorize};
+use super::middleware::access::Access;
 use super::middleware::request_id::RequestId;
-use super::problem::{ApiError, Code, problem_response};
+use super::problem::{ApiError, problem_response};
+use super::routes::{Routes, at};
 use crate::app::App;
 
 pub mod admin_uploads;
@@ -57,12 +54,7 @@ impl ApiFamily for NativeApi {
         if let Some(policy) = &self.demo {
             demo::register(config, policy);
         }
-        for endpoint in routes().endpoints {
-            config.service(endpoint.into_resource());
-        }
-        config.default_service(web::to(async || {
-            Err::<HttpResponse, _>(ApiError::saying(Code::NotFound, "There is no such path"))
-        }));
+        routes().mount(config);
     }
 
     fn cors(&self, origins: &[String]) -> Cors {
@@ -107,73 +99,4 @@ fn routes() -> Routes {
     webhooks::register(&mut routes);
     problems::register(&mut routes);
     routes
-}
-
-/// All endpoints.
-#[derive(Default)]
-struct Routes {
-    endpoints: Vec<Endpoint>,
-}
-
-/// A path and its methods, each with its access rule and media type. GET includes HEAD. Every
-/// other method is answered with 405 and `Allow`.
-struct Endpoint {
-    path: &'static str,
-    resource: Resource,
-    produces: Produces,
-    rules: Vec<(Method, Access, Produces)>,
-}
-
-fn at(path: &'static str) -> Endpoint {
-    Endpoint { path, resource: web::resource(path), produces: Produces::Json, rules: Vec::new() }
-}
-
-impl Endpoint {
-    /// The media type of the methods that follow, if it is not JSON.
-    fn producing(self, produces: Produces) -> Self {
-        Self { produces, ..self }
-    }
-
-    fn on<F, Args>(mut self, methods: &[Method], access: Access, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        let produces = self.produces;
-        self.rules.extend(methods.iter().map(|method| (method.clone(), access, produces)));
-        let route = web::route()
-            .guard(one_of(methods))
-            .to(handler)
-            .wrap(from_fn(move |request, next| authorize(access, produces, request, next)));
-        Self { resource: self.resource.route(route), ..self }
-    }
-
-    fn get<F, Args>(self, access: Access, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        self.on(&[Method::GET, Method::HEAD], access, handler)
-    }
-
-    fn add_to(self, routes: &mut Routes) {
-        routes.endpoints.push(self);
-    }
-
-    fn into_resource(self) -> Resource {
-        let names: Vec<_> = self.rules.iter().map(|(method, ..)| method.as_str()).collect();
-        let allow = HeaderValue::from_str(&names.join(", "));
-        let allow = allow.unwrap_or(HeaderValue::from_static(""));
-        self.resource.default_service(web::to(move || {
-            let refused = ApiError::method_not_allowed(allow.clone());
-            async { Err::<HttpResponse, _>(refused) }
-        }))
-    }
-}
-
-fn one_of(methods: &[Method]) -> impl Guard + use<> {
-    let methods = methods.to_vec();
-    guard::fn_guard(move |context| methods.contains(&context.head().method))
 }

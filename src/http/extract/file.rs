@@ -18,7 +18,7 @@ use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt as _};
 use utoipa::ToSchema;
 
-use super::form::Form;
+use super::form::{Form, FormFile};
 use super::partial::refuse_partial_headers;
 use super::{essence, refuse_encoded, settings};
 use crate::app::AppError;
@@ -38,6 +38,8 @@ pub type Bytestream = LocalBoxStream<'static, Result<Bytes, AppError>>;
 
 /// A file that is being received.
 pub struct FileBody {
+    /// Its name, if it came in a form.
+    pub filename: Option<String>,
     /// Its media type, as declared by the client.
     pub content_type: Option<String>,
     /// Its length in bytes, if the client declared it.
@@ -102,8 +104,10 @@ impl FromRequest for FileBody {
                 // The other parts may be as large as a JSON body.
                 let form = Form::new(request.headers(), body, settings.json_limit);
                 let file = form.file().await;
-                let (content_type, bytes) = file.map_err(|error| timeout.error(error))?;
-                Ok(Self { content_type, length: None, bytes: bytes.boxed_local(), timeout })
+                let FormFile { filename, content_type, bytes } =
+                    file.map_err(|error| timeout.error(error))?;
+                let bytes = bytes.boxed_local();
+                Ok(Self { filename, content_type, length: None, bytes, timeout })
             } else {
                 Ok(raw(&request, body, timeout))
             }
@@ -118,6 +122,7 @@ fn raw(
 ) -> FileBody {
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     FileBody {
+        filename: None,
         content_type: header(header::CONTENT_TYPE).map(str::to_owned),
         length: header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()),
         bytes: body

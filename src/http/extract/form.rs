@@ -17,6 +17,16 @@ pub(super) const FILE: &str = "file";
 /// The longest name of a part, in characters, that an error repeats.
 const MAX_NAME_LEN: usize = 60;
 
+/// The file of a form.
+pub(super) struct FormFile<B> {
+    /// Its name.
+    pub(super) filename: Option<String>,
+    /// Its media type, as declared by the client.
+    pub(super) content_type: Option<String>,
+    /// Its bytes.
+    pub(super) bytes: B,
+}
+
 /// A form that is being received.
 pub(super) struct Form {
     parts: Multipart,
@@ -39,11 +49,11 @@ impl Form {
         Self { parts, limit, allowance: limit, is_file_found: false, misnamed: None }
     }
 
-    /// The declared media type and the bytes of the form's file, of which nothing has been read
-    /// yet. The bytes end with an error if a part behind the file is refused.
+    /// The form's file, of whose bytes nothing has been read yet. They end with an error if a part
+    /// behind the file is refused.
     pub(super) async fn file(
         mut self,
-    ) -> Result<(Option<String>, impl Stream<Item = Result<Bytes, AppError>>), AppError> {
+    ) -> Result<FormFile<impl Stream<Item = Result<Bytes, AppError>>>, AppError> {
         let Some(part) = self.next_file().await? else {
             return Err(match &self.misnamed {
                 Some(name) => misnamed(name),
@@ -52,6 +62,7 @@ impl Form {
         };
         self.is_file_found = true;
         let content_type = part.content_type().map(ToString::to_string);
+        let filename = filename(&disposition(part.headers())?);
         let bytes = stream::try_unfold((self, Some(part)), |(mut form, part)| async move {
             if let Some(mut part) = part
                 && let Some(chunk) = part.next().await
@@ -66,7 +77,7 @@ impl Form {
                 }
             }
         });
-        Ok((content_type, bytes))
+        Ok(FormFile { filename, content_type, bytes })
     }
 
     /// The next part that contains a file. Parts before it are checked and skipped.
@@ -113,6 +124,16 @@ impl Form {
             )),
         }
     }
+}
+
+/// The name of the file, in either form (RFC 7578, section 4.2).
+fn filename(disposition: &ContentDisposition) -> Option<String> {
+    let encoded = disposition
+        .get_filename_ext()
+        .and_then(|name| std::str::from_utf8(&name.value).map(str::to_owned).ok());
+    encoded
+        .or_else(|| disposition.get_filename().map(str::to_owned))
+        .filter(|name| !name.is_empty())
 }
 
 fn misnamed(name: &str) -> AppError {

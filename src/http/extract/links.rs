@@ -25,6 +25,12 @@ impl Links {
         format!("{}/api/uploads/{id}", self.prefix)
     }
 
+    /// The URL of the file of an upload: absolute if `server.public_url` is configured, otherwise a
+    /// path.
+    pub fn upload_file(&self, id: UploadId) -> String {
+        format!("{}{}/file", self.base, self.upload(id))
+    }
+
     /// The URL to which the file of a direct upload is sent: absolute if `server.public_url` is
     /// configured, otherwise a path.
     pub fn upload_content(&self, id: UploadId) -> String {

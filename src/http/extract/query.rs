@@ -70,6 +70,23 @@ impl Query {
         self.values.remove(name)
     }
 
+    /// Takes the parameters `name[member]`, by member.
+    pub fn members(&mut self, name: &str) -> Vec<(String, String)> {
+        let before = std::mem::take(&mut self.values);
+        let mut members = Vec::new();
+        for (parameter, value) in before {
+            let member = parameter
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('['))
+                .and_then(|rest| rest.strip_suffix(']'));
+            match member {
+                Some(member) => members.push((member.to_owned(), value)),
+                None => drop(self.values.insert(parameter, value)),
+            }
+        }
+        members
+    }
+
     /// Takes a parameter as a value.
     pub fn value<T>(
         &mut self,
@@ -96,6 +113,12 @@ impl Query {
             })
         });
         Paging { cursor, limit: limit.unwrap_or(DEFAULT_LIMIT) }
+    }
+
+    /// Refuses invalid parameters. Those that were not taken are ignored: other clients' versions
+    /// add their own.
+    pub fn ignore_others(self) -> Result<(), ApiError> {
+        Ok(self.errors.into_result()?)
     }
 
     /// Refuses invalid parameters and parameters that were not taken.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -67,8 +67,8 @@ impl Problem {
     }
 }
 
-/// The response with the problem document of an error.
-pub fn problem_response(error: &ApiError, id: Option<&RequestId>) -> HttpResponse {
+/// The status and the headers of the response to a failed request, in any wire format.
+pub fn response_head(error: &ApiError) -> HttpResponseBuilder {
     let Row { status, retry_after, .. } = error.code().row();
     let mut response = HttpResponse::build(status);
     if let Some(seconds) = retry_after {
@@ -77,6 +77,12 @@ pub fn problem_response(error: &ApiError, id: Option<&RequestId>) -> HttpRespons
     for (name, value) in error.headers() {
         response.insert_header((name.clone(), value.clone()));
     }
+    response
+}
+
+/// The response with the problem document of an error.
+pub fn problem_response(error: &ApiError, id: Option<&RequestId>) -> HttpResponse {
+    let mut response = response_head(error);
     let body = serde_json::to_vec(&Problem::new(error, id)).unwrap_or_default();
     response.content_type(PROBLEM_JSON).body(body)
 }

@@ -11,5 +11,5 @@ mod document;
 mod error;
 
 pub use code::{Code, Row};
-pub use document::{PROBLEM_JSON, Problem, problem_response};
+pub use document::{PROBLEM_JSON, Problem, problem_response, response_head};
 pub use error::ApiError;

@@ -148,7 +148,7 @@ async fn step(world: &World, rng: &mut StdRng, uploads: &mut Vec<Upload>) {
         0 => drop(app.delete_upload(owner, upload.id).await),
         1 => drop(app.renew_upload(owner, upload.id, None).await),
         2 => drop(app.sign_parts(owner, upload.id, &[1], None).await),
-        3 => drop(app.complete_upload(owner, upload.id).await),
+        3 => drop(app.complete_upload(owner, upload.id, None).await),
         4 => {
             world.put(&upload, PNG).await;
             drop(app.confirm_upload(owner, upload.id).await);

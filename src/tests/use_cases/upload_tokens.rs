@@ -217,7 +217,7 @@ async fn a_token_reaches_only_the_uploads_that_it_created() {
         found(app.upload_file(by, id).await.map(drop));
         found(app.sign_parts(by, id, &[1], None).await.map(drop));
         found(app.held_parts(by, id).await.map(drop));
-        found(app.complete_upload(by, id).await.map(drop));
+        found(app.complete_upload(by, id, None).await.map(drop));
         found(app.delete_upload(by, id).await);
         assert_eq!(app.upload(&world.owner, id).await.unwrap().status(), Status::Pending);
     }

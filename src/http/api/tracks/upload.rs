@@ -46,7 +46,7 @@ pub async fn handle(
     let policy = query.text("policy").map(PolicyName::new);
     query.finish()?;
     let filename = filename(request.uri().path())?;
-    let FileBody { content_type, length, bytes, timeout } = body;
+    let FileBody { filename: _, content_type, length, bytes, timeout } = body;
     let sent = SentFile { content_type, length, digests };
     let upload = DirectUpload { track, policy, filename, sent };
     // In its own task: if the client disconnects, this handler is dropped, but the upload must

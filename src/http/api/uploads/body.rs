@@ -67,13 +67,12 @@ impl TryFrom<PresignOptions> for NewUpload {
         errors.into_result()?;
         Ok(Self {
             policy: policy.map(PolicyName::new),
-            attach_to: None,
             declared: Declared { filename, content_type, size, checksum, max_size: None },
             // The response has one URL.
             strategy: Some(Strategy::Put),
-            metadata: BTreeMap::new(),
             expires_in,
             write_once,
+            ..Self::default()
         })
     }
 }
@@ -155,6 +154,7 @@ impl TryFrom<UploadBody> for NewUpload {
             metadata: metadata.unwrap_or_default(),
             expires_in,
             write_once,
+            ..Self::default()
         })
     }
 }

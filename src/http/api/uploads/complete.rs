@@ -26,5 +26,5 @@ pub async fn handle(
     _: OptionalJson<EmptyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
-    Ok(Json(state.app.complete_upload(&caller, id).await?.into()))
+    Ok(Json(state.app.complete_upload(&caller, id, None).await?.into()))
 }

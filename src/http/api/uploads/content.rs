@@ -40,7 +40,7 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
     query.finish()?;
-    let FileBody { content_type, length, bytes, timeout } = body;
+    let FileBody { filename: _, content_type, length, bytes, timeout } = body;
     let sent = SentFile { content_type, length, digests };
     // In its own task: if the client disconnects, this handler is dropped, but the parts must
     // still be aborted.

@@ -26,6 +26,9 @@ pub(super) fn fields(
     for (name, value) in &request.metadata {
         fields.push((meta_name(name)?, clean(name, value)?));
     }
+    if request.with_location {
+        fields.push(("success_action_status".into(), "201".into()));
+    }
     fields.push(("X-Amz-Algorithm".into(), ALGORITHM.into()));
     fields.push(("X-Amz-Credential".into(), day_key.credential.clone()));
     fields.push(("X-Amz-Date".into(), time_stamp(at)));

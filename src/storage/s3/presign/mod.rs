@@ -2,8 +2,8 @@
 //!
 //! If nothing is declared, only the host is signed, and a plain `curl -T FILE URL` works.
 //!
-//! To add a kind of request: a method on [`Signer`] that collects its headers and query
-//! parameters for `Presigner::sign`, a case in `oracle_tests.rs` against the AWS libraries, and
+//! To add a kind of request: an [`Operation`], whose headers and query parameters `Presigner::sign`
+//! collects, a case in `oracle_tests.rs` against the AWS libraries, and
 //! a case in the contract suite, which tries it on real servers.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use crate::domain::checksum::Checksum;
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::{MAX_PARTS, MAX_SIGNED_LIFETIME};
 use crate::storage::signer::{
-    GetRequest, PartRequest, PostRequest, PutRequest, SignError, SignedRequest, Signer,
+    GetRequest, Operation, PostRequest, SignError, SignedRequest, Signer,
 };
 
 mod form;
@@ -46,8 +46,29 @@ impl Presigner {
         Self { target, keys }
     }
 
+    async fn sign_form(
+        &self,
+        key: &str,
+        request: &PostRequest,
+        now: Timestamp,
+        expires_in: TimeDelta,
+    ) -> Result<SignedRequest, SignError> {
+        self.target.object_path(key)?;
+        let current = self.keys.at(now).await?;
+        let at = now.trunc_subsecs(0);
+        let expires_at = at + TimeDelta::seconds(expiry(at, expires_in, current.ends_at)?);
+        let fields = form::fields(&self.target.bucket, key, request, &current.key, at, expires_at)?;
+        Ok(SignedRequest {
+            method: "POST",
+            url: self.target.bucket_url(),
+            headers: BTreeMap::new(),
+            fields: Some(fields),
+            expires_at,
+        })
+    }
+
     /// Signs `query` (ascending by name) and `headers`, and returns the headers with the URL.
-    async fn sign(
+    async fn sign_url(
         &self,
         method: &'static str,
         key: &str,
@@ -92,108 +113,63 @@ impl Signer for Presigner {
         self.target.bucket_url()
     }
 
-    async fn put(
+    async fn sign(
         &self,
         key: &str,
-        request: &PutRequest,
+        operation: Operation<'_>,
         now: Timestamp,
         expires_in: TimeDelta,
     ) -> Result<SignedRequest, SignError> {
-        let mut headers = described(request.content_type.as_deref(), &request.metadata)?;
-        push_length(&mut headers, request.content_length);
-        push_checksum(&mut headers, request.checksum.as_ref());
-        if request.write_once {
-            headers.push(("if-none-match".into(), "*".into()));
-        }
-        self.sign("PUT", key, headers, &[], now, expires_in).await
+        let mut headers = Headers::new();
+        let part;
+        let (method, query): (_, &[(&str, &str)]) = match operation {
+            Operation::Post(request) => return self.sign_form(key, request, now, expires_in).await,
+            Operation::Get(request) => {
+                return self
+                    .sign_url("GET", key, headers, &overrides(request), now, expires_in)
+                    .await;
+            }
+            Operation::Put(request) => {
+                headers = described(request.content_type.as_deref(), &request.metadata)?;
+                push_length(&mut headers, request.content_length);
+                push_checksum(&mut headers, request.checksum.as_ref());
+                push_write_once(&mut headers, request.write_once);
+                ("PUT", &[])
+            }
+            Operation::CreateMultipart(request) => {
+                headers = described(request.content_type.as_deref(), &request.metadata)?;
+                ("POST", &[("uploads", "")])
+            }
+            Operation::UploadPart { upload_id, number, request } => {
+                if !(1..=MAX_PARTS).contains(&number) {
+                    return Err(SignError::PartNumber);
+                }
+                push_length(&mut headers, request.content_length);
+                push_checksum(&mut headers, request.checksum.as_ref());
+                part = number.to_string();
+                ("PUT", &[("partNumber", part.as_str()), ("uploadId", upload_id)])
+            }
+            Operation::ListParts { upload_id } => ("GET", &[("uploadId", upload_id)]),
+            Operation::CompleteMultipart { upload_id, write_once } => {
+                push_write_once(&mut headers, write_once);
+                ("POST", &[("uploadId", upload_id)])
+            }
+            Operation::AbortMultipart { upload_id } => ("DELETE", &[("uploadId", upload_id)]),
+        };
+        self.sign_url(method, key, headers, query, now, expires_in).await
     }
+}
 
-    async fn get(
-        &self,
-        key: &str,
-        request: &GetRequest,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        let mut query = Vec::with_capacity(5);
-        for (name, value) in [
-            ("response-cache-control", &request.cache_control),
-            ("response-content-disposition", &request.content_disposition),
-            ("response-content-language", &request.content_language),
-            ("response-content-type", &request.content_type),
-            ("versionId", &request.version_id),
-        ] {
-            query.extend(value.as_deref().map(|value| (name, value)));
-        }
-        self.sign("GET", key, Vec::new(), &query, now, expires_in).await
-    }
-
-    async fn upload_part(
-        &self,
-        key: &str,
-        upload_id: &str,
-        number: u16,
-        request: &PartRequest,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        if !(1..=MAX_PARTS).contains(&number) {
-            return Err(SignError::PartNumber);
-        }
-        let mut headers = Vec::new();
-        push_length(&mut headers, request.content_length);
-        push_checksum(&mut headers, request.checksum.as_ref());
-        let number = number.to_string();
-        let query = [("partNumber", number.as_str()), ("uploadId", upload_id)];
-        self.sign("PUT", key, headers, &query, now, expires_in).await
-    }
-
-    async fn create_multipart(
-        &self,
-        key: &str,
-        request: &PutRequest,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        let headers = described(request.content_type.as_deref(), &request.metadata)?;
-        self.sign("POST", key, headers, &[("uploads", "")], now, expires_in).await
-    }
-
-    async fn complete_multipart(
-        &self,
-        key: &str,
-        upload_id: &str,
-        write_once: bool,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        let mut headers = Vec::new();
-        if write_once {
-            headers.push(("if-none-match".into(), "*".into()));
-        }
-        self.sign("POST", key, headers, &[("uploadId", upload_id)], now, expires_in).await
-    }
-
-    async fn post(
-        &self,
-        key: &str,
-        request: &PostRequest,
-        now: Timestamp,
-        expires_in: TimeDelta,
-    ) -> Result<SignedRequest, SignError> {
-        self.target.object_path(key)?;
-        let current = self.keys.at(now).await?;
-        let at = now.trunc_subsecs(0);
-        let expires_at = at + TimeDelta::seconds(expiry(at, expires_in, current.ends_at)?);
-        let fields = form::fields(&self.target.bucket, key, request, &current.key, at, expires_at)?;
-        Ok(SignedRequest {
-            method: "POST",
-            url: self.target.bucket_url(),
-            headers: BTreeMap::new(),
-            fields: Some(fields),
-            expires_at,
-        })
-    }
+/// The query parameters that replace headers of a download, ascending.
+fn overrides(request: &GetRequest) -> Vec<(&str, &str)> {
+    let overrides = [
+        ("response-cache-control", &request.cache_control),
+        ("response-content-disposition", &request.content_disposition),
+        ("response-content-language", &request.content_language),
+        ("response-content-type", &request.content_type),
+        ("versionId", &request.version_id),
+    ];
+    overrides.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
 }
 
 /// The lifetime in seconds from `at`: limited by the credentials and by S3.
@@ -235,6 +211,12 @@ fn push_checksum(headers: &mut Headers<'_>, checksum: Option<&Checksum>) {
         if let Some(name) = algorithm.sdk_name() {
             headers.push(("x-amz-sdk-checksum-algorithm".into(), name.into()));
         }
+    }
+}
+
+fn push_write_once(headers: &mut Headers<'_>, write_once: bool) {
+    if write_once {
+        headers.push(("if-none-match".into(), "*".into()));
     }
 }
 

@@ -2,6 +2,7 @@ use aws_credential_types::Credentials;
 
 use super::*;
 use crate::domain::checksum::Algorithm;
+use crate::storage::signer::PutRequest;
 
 fn at(second: i64) -> Timestamp {
     "2026-11-23T10:00:00.25Z".parse::<Timestamp>().unwrap() + TimeDelta::seconds(second)
@@ -83,6 +84,7 @@ async fn a_form_has_a_condition_for_each_of_its_fields() {
         content_type: Some("audio/mpeg".into()),
         size: Some((1, 100)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        with_location: true,
     };
     let signed = presigner(None).post("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
     assert_eq!((signed.method, signed.url.as_str()), ("POST", "http://s3.test:9000/music"));

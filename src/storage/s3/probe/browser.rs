@@ -30,6 +30,7 @@ impl Prober<'_> {
             content_type: Some("audio/mpeg".into()),
             size: Some((1, 5)),
             metadata: [("artist".to_owned(), "probe".to_owned())].into(),
+            with_location: false,
         };
         let now = self.clock.now();
         let signed = self.store.signer.post(&key, &terms, now, EXPIRES_IN).await?;

@@ -6,7 +6,7 @@ use futures_util::future::{try_join, try_join_all};
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::{Algorithm, Checksum};
-use crate::storage::signer::{PartRequest, PutRequest};
+use crate::storage::signer::{Operation, PartRequest, PutRequest};
 use crate::storage::{PartIntegrity, PutOptions, StoreError};
 use crate::telemetry::chain;
 
@@ -41,14 +41,16 @@ impl Prober<'_> {
     /// service lists them.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.signer, self.clock.now());
-        let creation =
-            signer.create_multipart(key, &PutRequest::default(), now, EXPIRES_IN).await?;
+        let terms = PutRequest::default();
+        let creation = Operation::CreateMultipart(&terms);
+        let creation = signer.sign(key, creation, now, EXPIRES_IN).await?;
         let begun = self.send(&creation, b"").await?;
         let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
             return Ok(Err(format!("the creation returns {}", begun.summary())));
         };
         let terms = PartRequest { content_length: Some(PART.len() as u64), checksum: None };
-        let part = signer.upload_part(key, &upload_id, 1, &terms, now, EXPIRES_IN).await?;
+        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &terms };
+        let part = signer.sign(key, part, now, EXPIRES_IN).await?;
         let sent = self.send(&part, PART).await?;
         let parts = match self.store.objects.list_parts(key, &upload_id).await {
             Ok(parts) if sent.is_success() && parts.len() == 1 => parts,
@@ -67,7 +69,8 @@ impl Prober<'_> {
              <PartNumber>1</PartNumber><ETag>\"{}\"</ETag></Part></CompleteMultipartUpload>",
             parts[0].etag
         );
-        let end = signer.complete_multipart(key, &upload_id, false, now, EXPIRES_IN).await?;
+        let end = Operation::CompleteMultipart { upload_id: &upload_id, write_once: false };
+        let end = signer.sign(key, end, now, EXPIRES_IN).await?;
         let ended = self.send_bytes(&end, Bytes::from(xml)).await?;
         let size = self.store.objects.head(key).await?.map(|meta| meta.size);
         if ended.is_success() && size == Some(PART.len() as u64) {

@@ -6,7 +6,7 @@ use upload_coordinator::domain::checksum::{Algorithm, Checksum};
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::signer::{
-    GetRequest, PartRequest, PostRequest, PutRequest, SignedRequest,
+    GetRequest, Operation, PartRequest, PostRequest, PutRequest, SignedRequest,
 };
 use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
 
@@ -217,6 +217,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         content_type: Some("audio/mpeg".into()),
         size: Some((2, 4)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        with_location: true,
     };
     let presigner = &on.store.signer;
     let signed = presigner.post(&key, &terms, now(), HOUR).await.unwrap();
@@ -236,7 +237,10 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
     assert_eq!(on.objects().head(&another).await.unwrap(), None);
 
-    taken(&post(on, &signed, "123", None).await);
+    let sent = post(on, &signed, "123", None).await;
+    assert_eq!(sent.status(), 201);
+    let location = sent.text().await.unwrap();
+    assert!(location.contains("<Location>") && location.contains(&key), "{location}");
     let meta = on.objects().head(&key).await.unwrap().unwrap();
     assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
     assert_eq!(meta.metadata, terms.metadata);
@@ -250,8 +254,8 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
         ..PutRequest::default()
     };
     let presigner = &on.store.signer;
-    let begun =
-        on.send(&presigner.create_multipart(&key, &terms, now, HOUR).await.unwrap(), b"").await;
+    let sign = async |operation| presigner.sign(&key, operation, now, HOUR).await.unwrap();
+    let begun = on.send(&sign(Operation::CreateMultipart(&terms)).await, b"").await;
     taken(&begun);
     let xml = begun.text().await.unwrap();
     let id = xml.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0;
@@ -260,7 +264,8 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
         content_length: Some(3),
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
     };
-    let signed = presigner.upload_part(&key, id, 1, &part, now, HOUR).await.unwrap();
+    let first = Operation::UploadPart { upload_id: id, number: 1, request: &part };
+    let signed = sign(first).await;
     let mut second = signed.clone();
     second.url = second.url.replacen("partNumber=1&", "partNumber=2&", 1);
     refused(&on.send(&second, b"abc").await);
@@ -271,7 +276,11 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     assert_eq!(listed.len(), 1);
     assert_eq!(sent.headers()["etag"].to_str().unwrap().trim_matches('"'), listed[0].etag);
 
-    let end = presigner.complete_multipart(&key, id, false, now, HOUR).await.unwrap();
+    let parts = sign(Operation::ListParts { upload_id: id }).await;
+    let parts = on.http().get(&parts.url).send().await.unwrap().text().await.unwrap();
+    assert!(parts.contains(&listed[0].etag), "{parts}");
+
+    let end = sign(Operation::CompleteMultipart { upload_id: id, write_once: false }).await;
     let list = format!(
         "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"{}\"</ETag></Part>\
          </CompleteMultipartUpload>",

@@ -57,7 +57,7 @@ async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
 }
 
 async fn complete(world: &World, upload: &Upload) -> Result<Upload, AppError> {
-    world.app.complete_upload(&world.owner, upload.id).await
+    world.app.complete_upload(&world.owner, upload.id, None).await
 }
 
 async fn open_multiparts(world: &World) -> usize {
