@@ -17,6 +17,7 @@ use crate::domain::policy::{Policy, PolicyName};
 mod access_keys;
 pub mod auth;
 pub mod database;
+pub mod dialects;
 pub mod direct_upload;
 mod error;
 pub mod events;
@@ -35,6 +36,7 @@ pub mod webhooks;
 
 pub use auth::{AuthConfig, AuthMode, JwksSource, JwtAlgorithm, JwtConfig};
 pub use database::{DatabaseConfig, DatabaseUrl};
+pub use dialects::{DialectConfig, DialectsConfig};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, SnsConfig, SqsConfig};
@@ -66,6 +68,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// `[webhooks]`.
     pub webhooks: WebhooksConfig,
+    /// `[dialects.<name>]`.
+    pub dialects: DialectsConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
     /// `[direct_upload]`.
@@ -118,6 +122,7 @@ impl Config {
         self.reconcile.check()?;
         self.events.check()?;
         self.webhooks.check()?;
+        self.dialects.check(&self.policies)?;
         self.auth.check()?;
         self.direct_upload.check()?;
         self.limits.check()

@@ -51,6 +51,7 @@ fn defaults_of_the_code() -> Config {
         reconcile: ReconcileConfig::default(),
         events: EventsConfig::default(),
         webhooks: WebhooksConfig::default(),
+        dialects: DialectsConfig::default(),
         auth: AuthConfig::default(),
         direct_upload: DirectUploadConfig::default(),
         limits: LimitsConfig::default(),

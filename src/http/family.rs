@@ -1,8 +1,8 @@
 //! API families: groups of routes that share a wire format.
 //!
 //! The native API ([`NativeApi`](super::api::NativeApi)) is one. Another protocol over the same
-//! use cases is a folder `dialects/<name>/` with a type that implements [`ApiFamily`], and a line
-//! in `dialects` of [`super`]. Its handlers call the same use cases and return
+//! use cases is a folder `dialects/<name>/` with a type that implements [`ApiFamily`]; see
+//! [`dialects`](super::dialects). Its handlers call the same use cases and return
 //! [`ApiError`]; only the family decides what an error looks like and which CORS headers its
 //! clients need.
 

@@ -37,6 +37,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App as Actix, HttpResponse, HttpServer, Route, Scope};
 
 pub mod api;
+pub mod dialects;
 mod event_stream;
 pub mod extract;
 pub mod family;
@@ -58,11 +59,6 @@ use middleware::request_log::log_request;
 use middleware::token_prefix::{is_allowed_by_token, strip_token_prefix};
 use problem::{ApiError, Code};
 
-/// The families beside the native API. A dialect is one line here.
-fn dialects() -> Vec<Arc<dyn ApiFamily>> {
-    Vec::new()
-}
-
 /// Builds the server on a listener. It ignores signals: the caller stops it by its handle.
 pub fn build_with(
     state: HttpState,
@@ -71,11 +67,11 @@ pub fn build_with(
     listener: TcpListener,
 ) -> std::io::Result<Server> {
     let native: Arc<dyn ApiFamily> = Arc::new(NativeApi::new(settings.demo.then_some(&*state.app)));
-    let dialects = dialects();
     let readiness = Data::new(api::service::readyz::Latest::default());
     let state = Data::new(state);
     let mut security = security.into();
     let tls = security.tls.take();
+    let dialects = security.dialects.clone();
     let shown = openapi::DocumentConfig {
         public_url: &security.public_url,
         authentication: !security.auth.is_open(),

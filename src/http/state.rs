@@ -15,6 +15,8 @@ use crate::db::CursorKey;
 use crate::domain::ConcurrencyLimit;
 use crate::reconcile::Reconciler;
 
+use super::family::ApiFamily;
+
 /// How many messages with bucket events are processed at the same time.
 const EVENT_MESSAGES: usize = 16;
 
@@ -79,6 +81,8 @@ pub struct SecurityConfig {
     pub cors_origins: Vec<String>,
     /// The base of URLs of this service in responses; empty for paths.
     pub public_url: String,
+    /// The wire formats of other clients that are served.
+    pub dialects: Vec<Arc<dyn ApiFamily>>,
     /// The certificate and key, if the server itself terminates TLS.
     pub tls: Option<rustls::ServerConfig>,
 }
@@ -94,6 +98,7 @@ impl Default for SecurityConfig {
             cursor_key: CursorKey::new(rand::random()),
             cors_origins: Vec::new(),
             public_url: String::new(),
+            dialects: Vec::new(),
             tls: None,
         }
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret as _;
 
@@ -12,9 +13,12 @@ use crate::auth::rate_limit::RateLimit;
 use crate::auth::sns::Sns;
 use crate::auth::{ApiKeyVerifier, Authenticator, Jwks, JwksSettings, JwtSettings, JwtVerifier};
 use crate::config::{
-    AuthConfig, AuthMode, Config, EventsConfig, JwksSource, JwtAlgorithm, JwtConfig, LimitsConfig,
+    AuthConfig, AuthMode, Config, DialectsConfig, EventsConfig, JwksSource, JwtAlgorithm,
+    JwtConfig, LimitsConfig,
 };
-use crate::domain::ConcurrencyLimit;
+use crate::domain::{ConcurrencyLimit, PolicyName};
+use crate::http::dialects::{Dialect, family};
+use crate::http::family::ApiFamily;
 use crate::http::{EventAuth, SecurityConfig};
 
 /// The minimum time between two fetches of a JWK set, so that tokens with made-up key ids do
@@ -34,6 +38,7 @@ pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<Secur
         cursor_key: app.db.cursor_key().await?,
         cors_origins: config.server.cors_origins.clone(),
         public_url: config.server.public_url(),
+        dialects: dialects(&config.dialects),
         tls: super::tls::server_config(&config.server.tls)?,
     })
 }
@@ -44,6 +49,19 @@ fn event_auth(events: &EventsConfig) -> EventAuth {
         return auth;
     }
     auth.with_sns(Sns::new(events.sns.topics.clone()))
+}
+
+fn dialects(config: &DialectsConfig) -> Vec<Arc<dyn ApiFamily>> {
+    let enabled = config.all().into_iter().filter(|(_, dialect)| dialect.enabled == Some(true));
+    let families = enabled.filter_map(|(name, dialect)| {
+        let settings = Dialect {
+            policy: PolicyName::new(&dialect.policy),
+            url_ttl: TimeDelta::from_std(dialect.url_ttl.get()).unwrap_or(TimeDelta::MAX),
+            write_once: dialect.write_once,
+        };
+        family(name, settings)
+    });
+    families.collect()
 }
 
 fn rate_limit(limits: &LimitsConfig) -> Option<RateLimit> {

@@ -67,6 +67,7 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
         ],
     )?;
     config.server.require_marker.get_or_insert(false);
+    config.dialects.enable_auto();
     config.server.cors_origins.extend(LOOPBACK_ORIGINS.map(str::to_owned));
     let _log = super::start_log(&config)?;
     let _lock = DataLock::acquire(&args.data)?;

@@ -6,7 +6,7 @@ use super::from_file;
 const CASES: &[(&str, &str)] = &[
     (
         "[nonsense]\nx = 1",
-        "nonsense: unknown key; the keys here are auth, database, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
+        "nonsense: unknown key; the keys here are auth, database, dialects, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
     ),
     (
         "[server]\nbnid = 1",
@@ -353,6 +353,14 @@ const CASES: &[(&str, &str)] = &[
     (
         "[telemetry]\nlog_format = \"xml\"",
         "telemetry.log_format: must be \"pretty\" or \"json\", not \"xml\" (in FILE)",
+    ),
+    (
+        "[dialects.companion]\npolicy = \"nope\"",
+        "dialects.companion.policy: there is no policy `nope` (in FILE)",
+    ),
+    (
+        "[dialects.form]\nurl_ttl = \"30d\"",
+        "dialects.form.url_ttl: must be from 1s to max_url_ttl of the policy `tracks`, which is 24h (in FILE)",
     ),
     (
         "[telemetry]\notlp_endpoint = \"localhost:4318\"",

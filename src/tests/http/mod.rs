@@ -5,6 +5,7 @@ mod attachments;
 mod bad_input;
 mod batches;
 mod content;
+mod dialects;
 mod files;
 mod foreign_bytes;
 mod forms;

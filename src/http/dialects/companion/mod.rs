@@ -1,0 +1,74 @@
+//! Uppy: the contract of Companion's S3 routes (`@uppy/aws-s3` 5, and 6 with `companionEndpoint`), and
+//! `/companion/sign` for its function `signRequest`.
+//!
+//! | request | use |
+//! | --- | --- |
+//! | `GET /companion/s3/params` | a form, or a PUT if the store takes no forms |
+//! | `.../s3/multipart` | parts of the client's own size |
+//! | `POST /companion/sign` | any request to the store, one by one |
+//!
+//! A single upload is not confirmed by the client. A bucket event, the reconciler, or the back end that
+//! attaches the file verifies it. A multipart upload is verified by its completion.
+
+use std::sync::Arc;
+
+use actix_cors::Cors;
+use actix_web::HttpResponse;
+use actix_web::http::Method;
+use actix_web::web::{Data, ServiceConfig};
+
+use super::{Dialect, cors, error_with_message};
+use crate::domain::Scope;
+use crate::http::family::ApiFamily;
+use crate::http::middleware::access::Access::NeedsOrToken;
+use crate::http::middleware::request_id::RequestId;
+use crate::http::problem::ApiError;
+use crate::http::routes::{Routes, at};
+
+mod multipart;
+mod params;
+mod sign;
+
+/// The Companion contract.
+pub struct Companion(pub Dialect);
+
+impl ApiFamily for Companion {
+    fn prefix(&self) -> &'static str {
+        "/companion"
+    }
+
+    fn register(&self, config: &mut ServiceConfig) {
+        config.app_data(Data::from(Arc::new(self.0.clone())));
+        routes().mount(config);
+    }
+
+    fn cors(&self, origins: &[String]) -> Cors {
+        cors(origins, &["uppy-auth-token", "uppy-credentials-params", "uppy-versions"], &[])
+    }
+
+    fn render(&self, error: &ApiError, _: &RequestId) -> HttpResponse {
+        error_with_message(error)
+    }
+}
+
+fn routes() -> Routes {
+    let (read, write) = (NeedsOrToken(Scope::UploadsRead), NeedsOrToken(Scope::UploadsWrite));
+    let mut routes = Routes::default();
+    at("/s3/params").on(&[Method::GET], write, params::handle).add_to(&mut routes);
+    at("/s3/multipart").on(&[Method::POST], write, multipart::create).add_to(&mut routes);
+    at("/s3/multipart/{id}")
+        .get(read, multipart::list)
+        .on(&[Method::DELETE], write, multipart::abort)
+        .add_to(&mut routes);
+    at("/s3/multipart/{id}/complete")
+        .on(&[Method::POST], write, multipart::complete)
+        .add_to(&mut routes);
+    at("/s3/multipart/{id}/batch")
+        .on(&[Method::GET], write, multipart::sign_many)
+        .add_to(&mut routes);
+    at("/s3/multipart/{id}/{number}")
+        .on(&[Method::GET], write, multipart::sign_one)
+        .add_to(&mut routes);
+    at("/sign").on(&[Method::POST], write, sign::handle).add_to(&mut routes);
+    routes
+}

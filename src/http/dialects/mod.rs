@@ -1,0 +1,131 @@
+//! Dialects: the wire formats of other clients over the use cases that the native API calls.
+//!
+//! Each is a folder with a type that implements [`ApiFamily`]: its routes, its CORS headers and the
+//! shape of its errors. A handler reads the client's format, calls one use case and writes the
+//! client's format; it decides nothing. To add one: the folder, a line in [`FAMILIES`], and a field
+//! in `config::dialects`. Routes of uploads are [`NeedsOrToken`](super::middleware::access::Access),
+//! so that they work below `/t/{token}/` too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_cors::Cors;
+use actix_web::HttpResponse;
+use actix_web::http::header::{self, HeaderName};
+use chrono::TimeDelta;
+
+use super::extract::UploadCaller;
+use super::family::{ApiFamily, allow_origins};
+use super::middleware::request_id::REQUEST_ID;
+use super::problem::{ApiError, Code, response_head};
+use crate::app::create_upload::NewUpload;
+use crate::domain::metadata;
+use crate::domain::upload::{Declared, State};
+use crate::domain::{PolicyName, Status, Upload};
+
+mod activestorage;
+mod companion;
+mod form;
+mod s3ff;
+
+/// What is configured for a dialect.
+#[derive(Debug, Clone)]
+pub struct Dialect {
+    /// The policy of its uploads. With an upload token it is the token's.
+    pub policy: PolicyName,
+    /// The lifetime of a URL.
+    pub url_ttl: TimeDelta,
+    /// Whether a URL can be used only once.
+    pub write_once: bool,
+}
+
+type Family = fn(Dialect) -> Arc<dyn ApiFamily>;
+
+/// All dialects by their names in the configuration.
+const FAMILIES: [(&str, Family); 4] = [
+    ("activestorage", |dialect| Arc::new(activestorage::ActiveStorage(dialect))),
+    ("companion", |dialect| Arc::new(companion::Companion(dialect))),
+    ("form", |dialect| Arc::new(form::Form(dialect))),
+    ("s3ff", |dialect| Arc::new(s3ff::S3FileField(dialect))),
+];
+
+/// The family of a dialect. `None` if there is no dialect of that name.
+pub fn family(name: &str, dialect: Dialect) -> Option<Arc<dyn ApiFamily>> {
+    let (_, family) = FAMILIES.iter().find(|(known, _)| *known == name)?;
+    Some(family(dialect))
+}
+
+impl Dialect {
+    /// A new upload of this dialect.
+    fn upload(&self, caller: &UploadCaller, declared: Declared) -> NewUpload {
+        // A token has its own policy, and asking for another is refused.
+        let has_token = caller.principal().token().is_some();
+        NewUpload {
+            policy: (!has_token).then(|| self.policy.clone()),
+            declared: Declared {
+                content_type: declared.content_type.filter(|name| !name.trim().is_empty()),
+                ..declared
+            },
+            expires_in: Some(self.url_ttl.num_seconds()),
+            write_once: Some(self.write_once),
+            ..NewUpload::default()
+        }
+    }
+}
+
+/// The pairs that can be stored with an object. Clients send what their pages know of a file, such as
+/// its name in any script; what the store cannot keep is left out.
+fn storable(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let pairs = pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
+    pairs.filter(|(name, value)| metadata::is_name(name) && metadata::is_value(value)).collect()
+}
+
+/// An upload whose file was verified, or the error for the client.
+fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
+    match &upload.state {
+        State::Uploaded(_) => Ok(upload),
+        State::Rejected { reason, .. } => Err(ApiError::field("file", reason.explanation())),
+        // A newer file of the same record was first.
+        _ if upload.status() == Status::Removed => Ok(upload),
+        _ => Err(ApiError::new(Code::Ended)),
+    }
+}
+
+/// What is wrong, in one sentence.
+fn sentence(error: &ApiError) -> String {
+    let of_field = || {
+        let (field, sentences) = error.field_errors()?.0.iter().next()?;
+        Some(format!("{field}: {}", sentences.first()?))
+    };
+    let detail = error.detail().map(str::to_owned).or_else(of_field);
+    detail.unwrap_or_else(|| error.code().row().title.to_owned())
+}
+
+/// An error as `{"error": sentence}`.
+fn error_sentence(error: &ApiError) -> HttpResponse {
+    response_head(error).json(serde_json::json!({"error": sentence(error)}))
+}
+
+/// An error as `{"error": name, "message": sentence}`.
+fn error_with_message(error: &ApiError) -> HttpResponse {
+    let body = serde_json::json!({"error": error.code().row().name, "message": sentence(error)});
+    response_head(error).json(body)
+}
+
+/// The CORS rules of a dialect for pages of these origins, with the headers that only its client
+/// sends and reads.
+fn cors(origins: &[String], headers: &[&'static str], exposed: &[&'static str]) -> Cors {
+    let names = |names: &[&'static str]| -> Vec<HeaderName> {
+        names.iter().map(|name| HeaderName::from_static(name)).collect()
+    };
+    let always = [header::AUTHORIZATION, header::CONTENT_TYPE, header::ACCEPT, REQUEST_ID];
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers(always)
+        .allowed_headers(names(&["cache-control", "traceparent", "tracestate", "x-requested-with"]))
+        .allowed_headers(names(headers))
+        .expose_headers([header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers(names(exposed))
+        .max_age(3600);
+    allow_origins(cors, origins)
+}
