@@ -18,6 +18,7 @@ use crate::http::views::{BatchResultsView, UploadView};
 
 /// New uploads.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewUploads, example = json!({"uploads": [
     {"filename": "one.mp3", "content_type": "audio/mpeg", "size": 4_194_304},
     {"filename": "two.mp3", "content_type": "audio/mpeg", "size": 5_242_880}]}))]
