@@ -3,6 +3,7 @@
 import re
 
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import is_unexpected_http_status_case
 
 # Rules that the document does not tell: how their sentences begin, by the field that is blamed.
@@ -47,6 +48,19 @@ DETAILS = r"not an event of a bucket|The form cannot be read|A part of the form 
 def is_named(field, sentence):
     own = RULES.get(re.sub(r"\[\d+\]$", "", field), "(?!)")
     return re.match(own, sentence) or re.match(RULES[""], sentence)
+
+
+@schemathesis.check
+def invalid_items_of_a_batch_have_a_problem(ctx, response, case):
+    """A batch is 200 although its document does not allow an item: then an item has a problem."""
+    meta = case.meta
+    if not case.path.startswith("/api/uploads/batch") or response.status_code != 200:
+        return
+    body = meta and meta.components.get(ParameterLocation.BODY)
+    if body is None or not body.mode.is_negative:
+        return
+    if all(result["status"] < 400 for result in response.json()["results"]):
+        raise AssertionError(f"{case.method} {case.path}: invalid data is taken: {response.text}")
 
 
 @schemathesis.check

@@ -160,9 +160,9 @@ impl App {
         let upload = Upload { token: by.token().map(|token| token.id), ..upload };
         // Signed first, so that a failure leaves no row.
         let request = match (strategy, divided_by) {
-            (Strategy::Multipart, DividedBy::ClientAtStore) => {
-                Some(self.sign_opening(&upload, store, ttl).await?)
-            }
+            (Strategy::Multipart, DividedBy::ClientAtStore) => Some(
+                self.sign_put(&upload, store, |put| Operation::CreateMultipart(put), ttl).await?,
+            ),
             (Strategy::Post, _) => {
                 Some(self.sign_post(&upload, policy, store, ttl, with_location).await?)
             }
@@ -229,7 +229,9 @@ impl App {
         ttl: TimeDelta,
     ) -> Result<Option<SignedRequest>> {
         match upload.strategy {
-            Strategy::Put => self.sign_put(upload, store, ttl).await.map(Some),
+            Strategy::Put => {
+                self.sign_put(upload, store, |put| Operation::Put(put), ttl).await.map(Some)
+            }
             Strategy::Post => self.sign_post(upload, policy, store, ttl, false).await.map(Some),
             Strategy::Multipart | Strategy::Direct => Ok(None),
         }
@@ -257,37 +259,24 @@ impl App {
         Ok(store.signer.post(key, &request, self.now(), ttl).await?)
     }
 
+    /// Signs a PUT of the whole file, or the request that opens a multipart upload in the store.
     async fn sign_put(
         &self,
         upload: &Upload,
         store: &Store,
+        operation: fn(&PutRequest) -> Operation<'_>,
         ttl: TimeDelta,
     ) -> Result<SignedRequest> {
-        let (key, request) = (upload.key.as_str(), put_request(upload));
-        Ok(store.signer.put(key, &request, self.now(), ttl).await?)
-    }
-
-    /// Signs the request that opens a multipart upload in the store.
-    async fn sign_opening(
-        &self,
-        upload: &Upload,
-        store: &Store,
-        ttl: TimeDelta,
-    ) -> Result<SignedRequest> {
-        let (key, request) = (upload.key.as_str(), put_request(upload));
-        let opening = Operation::CreateMultipart(&request);
-        Ok(store.signer.sign(key, opening, self.now(), ttl).await?)
-    }
-}
-
-fn put_request(upload: &Upload) -> PutRequest {
-    let declared = &upload.declared;
-    PutRequest {
-        content_type: declared.content_type.clone(),
-        content_length: declared.size,
-        checksum: declared.checksum.clone(),
-        write_once: upload.write_once,
-        metadata: upload.metadata.clone(),
+        let declared = &upload.declared;
+        let request = PutRequest {
+            content_type: declared.content_type.clone(),
+            content_length: declared.size,
+            checksum: declared.checksum.clone(),
+            write_once: upload.write_once,
+            metadata: upload.metadata.clone(),
+        };
+        let key = upload.key.as_str();
+        Ok(store.signer.sign(key, operation(&request), self.now(), ttl).await?)
     }
 }
 

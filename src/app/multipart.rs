@@ -32,7 +32,7 @@ pub struct SignedPart {
 enum Whole<'a> {
     /// All of the plan's, and no other.
     Planned(PartPlan),
-    /// Those that the client names.
+    /// The parts that the client names.
     Sent(&'a [SentPart]),
 }
 

@@ -5,9 +5,6 @@
 //! headers of the response. `signed_id` is the id of the upload: the back end attaches it by
 //! `PUT /api/attachments/{subject}`, which verifies the file.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
@@ -15,6 +12,7 @@ use actix_web::web::{Data, ServiceConfig};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 use super::{Dialect, cors, error_sentence};
 use crate::domain::Scope;
@@ -37,7 +35,7 @@ impl ApiFamily for ActiveStorage {
     }
 
     fn register(&self, config: &mut ServiceConfig) {
-        config.app_data(Data::from(Arc::new(self.0.clone())));
+        config.app_data(Data::new(self.0.clone()));
         let mut routes = Routes::default();
         at("/direct_uploads")
             .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create)

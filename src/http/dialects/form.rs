@@ -3,8 +3,6 @@
 //! The file goes through this service. The part with the file is named `file`. The forms of clients
 //! that split files are refused: see [`partial`](crate::http::extract).
 
-use std::sync::Arc;
-
 use actix_cors::Cors;
 use actix_web::http::Method;
 use actix_web::http::header::LOCATION;
@@ -34,7 +32,7 @@ impl ApiFamily for Form {
     }
 
     fn register(&self, config: &mut ServiceConfig) {
-        config.app_data(Data::from(Arc::new(self.0.clone())));
+        config.app_data(Data::new(self.0.clone()));
         let mut routes = Routes::default();
         at("").on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), handle).add_to(&mut routes);
         routes.mount(config);

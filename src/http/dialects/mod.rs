@@ -93,12 +93,7 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
 
 /// What is wrong, in one sentence.
 fn sentence(error: &ApiError) -> String {
-    let of_field = || {
-        let (field, sentences) = error.field_errors()?.0.iter().next()?;
-        Some(format!("{field}: {}", sentences.first()?))
-    };
-    let detail = error.detail().map(str::to_owned).or_else(of_field);
-    detail.unwrap_or_else(|| error.code().row().title.to_owned())
+    error.sentence().unwrap_or_else(|| error.code().row().title.to_owned())
 }
 
 /// An error as `{"error": sentence}`.

@@ -4,14 +4,12 @@
 //! by a signed request, and then finalizes it here, which verifies the file. `field_value` is the id
 //! of the upload, for the back end.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-
 use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::web::{Data, ServiceConfig};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 use super::{Dialect, cors, error_with_message, require_accepted};
 use crate::app::multipart::MAX_PARTS_PER_CALL;
@@ -34,7 +32,7 @@ impl ApiFamily for S3FileField {
     }
 
     fn register(&self, config: &mut ServiceConfig) {
-        config.app_data(Data::from(Arc::new(self.0.clone())));
+        config.app_data(Data::new(self.0.clone()));
         let write = NeedsOrToken(Scope::UploadsWrite);
         let mut routes = Routes::default();
         // A slash at the end of a path is ignored.

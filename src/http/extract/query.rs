@@ -115,8 +115,7 @@ impl Query {
         Paging { cursor, limit: limit.unwrap_or(DEFAULT_LIMIT) }
     }
 
-    /// Refuses invalid parameters. Those that were not taken are ignored: other clients' versions
-    /// add their own.
+    /// Refuses invalid parameters and ignores unknown ones: versions of other clients add their own.
     pub fn ignore_others(self) -> Result<(), ApiError> {
         Ok(self.errors.into_result()?)
     }

@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 
 use super::code::Row;
 use super::error::ApiError;
-use crate::domain::policy::FieldErrors;
 use crate::http::middleware::request_id::RequestId;
 
 /// The media type of a problem document.
@@ -54,12 +53,11 @@ impl Problem {
     /// The document of an error, with the id of the request.
     pub fn new(error: &ApiError, id: Option<&RequestId>) -> Self {
         let Row { name, status, title, .. } = error.code().row();
-        let detail = error.detail().map(str::to_owned);
         Self {
             kind: format!("/problems/{name}"),
             title,
             status: status.as_u16(),
-            detail: detail.or_else(|| error.field_errors().and_then(first_sentence)),
+            detail: error.sentence(),
             request_id: id.map(ToString::to_string),
             errors: error.field_errors().map(|errors| errors.0.clone()),
             more: error.members().clone(),
@@ -85,10 +83,4 @@ pub fn problem_response(error: &ApiError, id: Option<&RequestId>) -> HttpRespons
     let mut response = response_head(error);
     let body = serde_json::to_vec(&Problem::new(error, id)).unwrap_or_default();
     response.content_type(PROBLEM_JSON).body(body)
-}
-
-/// The first sentence about a field, for clients that show only the detail.
-fn first_sentence(errors: &FieldErrors) -> Option<String> {
-    let (field, sentences) = errors.0.iter().next()?;
-    Some(format!("{field}: {}", sentences.first()?))
 }

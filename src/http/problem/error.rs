@@ -130,6 +130,15 @@ impl ApiError {
         self.0.detail.as_deref()
     }
 
+    /// What is wrong, in one sentence: the detail, or for bad input the first sentence about a field.
+    pub fn sentence(&self) -> Option<String> {
+        let of_field = || {
+            let (field, sentences) = self.field_errors()?.0.iter().next()?;
+            Some(format!("{field}: {}", sentences.first()?))
+        };
+        self.detail().map(str::to_owned).or_else(of_field)
+    }
+
     /// For bad input: sentences by field.
     pub fn field_errors(&self) -> Option<&FieldErrors> {
         self.0.errors.as_ref()

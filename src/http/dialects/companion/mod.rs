@@ -10,8 +10,6 @@
 //! A single upload is not confirmed by the client. A bucket event, the reconciler, or the back end that
 //! attaches the file verifies it. A multipart upload is verified by its completion.
 
-use std::sync::Arc;
-
 use actix_cors::Cors;
 use actix_web::HttpResponse;
 use actix_web::http::Method;
@@ -38,7 +36,7 @@ impl ApiFamily for Companion {
     }
 
     fn register(&self, config: &mut ServiceConfig) {
-        config.app_data(Data::from(Arc::new(self.0.clone())));
+        config.app_data(Data::new(self.0.clone()));
         routes().mount(config);
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::HttpRequest;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 
 use crate::app::create_upload::DividedBy;
@@ -14,6 +14,7 @@ use crate::http::HttpState;
 use crate::http::dialects::{Dialect, require_accepted, storable};
 use crate::http::extract::{Id, Json, Links, Query, UploadCaller};
 use crate::http::problem::{ApiError, Code};
+use crate::storage::Part;
 
 /// A new upload. The client sends no size.
 #[derive(Deserialize)]
@@ -73,15 +74,15 @@ pub(super) async fn list(
     caller: UploadCaller,
     Id(id): Id<UploadId>,
     state: Data<HttpState>,
-) -> Result<actix_web::HttpResponse, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let parts = state.app.held_parts(&caller, id).await?;
-    let quoted = |part: crate::storage::Part| PartView {
+    let quoted = |part: Part| PartView {
         part_number: part.number,
         etag: format!("\"{}\"", part.etag),
         size: part.size,
     };
     let parts: Vec<_> = parts.into_iter().map(quoted).collect();
-    Ok(actix_web::HttpResponse::Ok().json(parts))
+    Ok(HttpResponse::Ok().json(parts))
 }
 
 /// A signed request for a part.

@@ -62,7 +62,7 @@ pub(super) async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<SignedView>, ApiError> {
     let SignBody { method, key, upload_id, part_number, content_type } = body;
-    let call = match (method.as_str(), upload_id, part_number) {
+    let (opened, call) = match (method.as_str(), upload_id, part_number) {
         ("PUT" | "POST", None, None) => {
             // The client proposes the name of the file as the key.
             let filename = key.rsplit('/').next().map(str::to_owned);
@@ -88,7 +88,6 @@ pub(super) async fn handle(
             return Err(ApiError::field("method", sentence));
         }
     };
-    let (opened, call) = call;
     if let StoreCall::UploadPart(number) = call
         && !(1..=MAX_PARTS).contains(&number)
     {
