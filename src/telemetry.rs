@@ -1,8 +1,7 @@
-//! The log: lines for people or JSON for machines, on stderr. Beside it metrics and traces.
+//! The log: text lines or JSON lines on stderr. Also metrics and traces.
 //!
-//! Signed queries are keys to the bucket until they expire. Nothing logs one on purpose;
-//! a text that may hold one, such as another library's error, goes through
-//! [`redact_query`] first.
+//! A signed query gives access to the bucket until it expires. No code logs one on purpose. A text
+//! that may contain one, such as the error of another library, goes through [`redact_query`] first.
 
 #[cfg(test)]
 pub(crate) mod captured;
@@ -28,13 +27,13 @@ use self::json_lines::JsonLines;
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// Crates whose `info` is detail to an operator, by the beginning of their targets. They
-/// log from `warn` up unless `telemetry.log` names them.
+/// Crates whose `info` lines are details for an operator, by the beginning of their targets. They
+/// log from `warn` up, unless `telemetry.log` names them.
 const QUIET: [&str; 9] =
     ["actix", "aws", "h2", "hyper", "rustls", "s3s", "sea_orm", "sqlx", "tokio_cron_scheduler"];
 
-/// An error and what stands behind it, in one line; what an error repeats of the one behind
-/// it is said once.
+/// An error and its sources in one line. A source that the error's own text already contains is not
+/// repeated.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -49,19 +48,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why there is no log.
+/// Why the log can't be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The directives don't parse; the configuration has checked them before.
+    /// The directives can't be parsed, although the configuration was validated.
     #[error("telemetry.log can't be read")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Something else logs already.
-    #[error("the log is set up already")]
+    /// The process has another log already.
+    #[error("another log is already installed")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Ends the log: what is left of traces is sent and what is left of lines written, in this
-/// order, when it is dropped. Where stderr takes nothing for a second, that is not waited for.
+/// Flushes the log when it is dropped: first the traces that are not sent yet, then the lines that
+/// are not written yet. If stderr accepts nothing for a second, the lines are lost.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct Guard {
@@ -69,15 +68,16 @@ pub struct Guard {
     _lines: WorkerGuard,
 }
 
-/// So many lines may wait to be written. Then those who log wait too: no line is dropped.
+/// The largest number of lines that wait to be written. If there are more, threads that log wait
+/// too: no line is dropped.
 const WAITING_LINES: usize = 4096;
 
-/// How many bytes of lines are written at once at most.
+/// The largest number of bytes in one write.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
-/// Starts the log of this process, and its traces; once.
+/// Starts the log and the traces of this process. Called once.
 pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
-    // A thread of its own writes all lines that came since its last write. With a write for each
+    // A separate thread writes all lines that came since its last write. With a write for each
     // line, serving threads wait for each other (`docs/development/performance.md`).
     let (lines, writing) = NonBlockingBuilder::default()
         .lossy(false)
@@ -95,17 +95,17 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
     let filter = filter(config.log.as_str())?;
     let registry = tracing_subscriber::registry().with(traces.as_ref().map(Traces::layer));
     match (&traces, targets(&filter)) {
-        // What is not logged is traced nevertheless: the filter is of the lines alone.
+        // The filter applies to log lines only. Traces are not filtered.
         (Some(_), _) => registry.with(lines.with_filter(filter)).try_init()?,
-        // A filter of everything costs each span and line less, and least where it need not
-        // follow the spans.
+        // A filter for the whole subscriber makes each span and line cheaper, most of all if no
+        // directive depends on spans.
         (None, Some(targets)) => registry.with(targets.and_then(lines)).try_init()?,
         (None, None) => registry.with(filter.and_then(lines)).try_init()?,
     }
     Ok(Guard { _traces: traces, _lines: writing })
 }
 
-/// One JSON object a line.
+/// The format with one JSON object per line.
 fn in_json<S, W>(
     lines: fmt::Layer<S, DefaultFields, Format, W>,
 ) -> fmt::Layer<S, JsonLines, JsonLines, W>
@@ -116,7 +116,7 @@ where
     lines.fmt_fields(JsonLines).event_format(JsonLines)
 }
 
-/// The configured directives on top of those for [`QUIET`] crates.
+/// The configured directives, after the directives for [`QUIET`] crates.
 fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     let asked = EnvFilter::builder().parse(directives)?;
     if asked.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN) {
@@ -127,13 +127,13 @@ fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::Par
     EnvFilter::builder().parse(format!("{},{directives}", quiet.join(",")))
 }
 
-/// The same filter, where no directive of it is about spans.
+/// The same filter, if no directive of it is about spans.
 fn targets(filter: &EnvFilter) -> Option<Targets> {
     let directives = filter.to_string();
     if directives.contains('[') { None } else { directives.parse().ok() }
 }
 
-/// Takes the query off every URL and path in a text.
+/// Removes the query of every URL and path in a text.
 ///
 /// ```
 /// use upload_coordinator::telemetry::redact_query;
@@ -158,13 +158,14 @@ pub fn redact_query(text: &str) -> Cow<'_, str> {
     Cow::Owned(redacted)
 }
 
-/// Characters that no query holds unescaped. Brackets and single quotes it may hold: where
-/// text puts them around a URL, they go with the query.
+/// Whether a character ends a URL: a query never contains it unescaped. A query may contain
+/// brackets and single quotes, so if a text puts them around a URL, they are removed with the
+/// query.
 fn ends_url(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '<' | '>' | '`')
 }
 
-/// Tells `/path?` at the end of a question from a path with a query.
+/// Distinguishes a path with a query from `/path?` at the end of a question.
 fn has_query(query: &str) -> bool {
     query.chars().next().is_some_and(|c| !ends_url(c))
 }
@@ -176,7 +177,7 @@ mod tests {
     use super::captured::Captured;
     use super::*;
 
-    /// The lines that this work logs, without their timestamps.
+    /// The lines that `work` logs, without their timestamps.
     fn logged(work: impl FnOnce()) -> Vec<Value> {
         let log = Captured::default();
         let to_log = log.clone();
@@ -187,7 +188,7 @@ mod tests {
         let parsed = text.lines().map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
             let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
-            // The microseconds are always there: lines sort by time.
+            // The microseconds are always written, so that lines sort by time.
             assert_eq!(timestamp.as_str().unwrap().len(), 27, "{timestamp}");
             line
         });

@@ -83,7 +83,7 @@ impl ApiKeyVerifier {
             map.retain(|_, cached| now < cached.until);
         }
         if map.len() >= MAX_CACHED {
-            // Somebody tries ids. The other keys are looked up again.
+            // Somebody tries many ids. Clearing the cache only costs new lookups.
             map.clear();
         }
         let before = map.get(&id).and_then(|cached| cached.used_at);
@@ -92,7 +92,7 @@ impl ApiKeyVerifier {
         Ok(key)
     }
 
-    /// Records a use in a task of its own, at most once per [`USE_INTERVAL`].
+    /// Records a use in a separate task, at most once per [`USE_INTERVAL`].
     fn record_use(&self, id: Uuid, now: Timestamp) {
         let mut map = self.map();
         let Some(cached) = map.get_mut(&id) else { return };

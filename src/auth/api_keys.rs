@@ -14,15 +14,15 @@ use crate::domain::{Clock, IdSource, Owner, Scopes};
 pub struct NewApiKey {
     /// A description.
     pub name: String,
-    /// The owner in whose name it calls.
+    /// The owner of the key. Requests with the key act for this owner.
     pub owner: Owner,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Scopes,
-    /// Its lifetime; `None` is until it is revoked.
+    /// Its lifetime; `None` means until it is revoked.
     pub expires_in: Option<TimeDelta>,
 }
 
-/// Creates a key. Returns its row and its text, which is stored nowhere.
+/// Creates a key. Returns its row and its text. The text is not stored.
 pub async fn create(
     db: &Db,
     clock: &dyn Clock,

@@ -72,7 +72,7 @@ struct Key {
 }
 
 impl Jwks {
-    /// The set at a URL. Private addresses are allowed, because the operator names the URL.
+    /// The set at a URL. Private addresses are allowed, because the operator configures the URL.
     pub fn of_url(url: Url, settings: JwksSettings) -> Self {
         Self::new(Source::Url(url, OutboundClient::new(TIMEOUT, true)), settings)
     }
@@ -106,7 +106,7 @@ impl Jwks {
             // The key is known: only the caller that started the fetch waits for it.
             Refresh::InProgress(_) if known.is_some() => {}
             Refresh::Started(mut end) | Refresh::InProgress(mut end) => {
-                // An error says that the fetch has ended.
+                // The channel is closed when the fetch has ended.
                 while end.changed().await.is_ok() {}
             }
             Refresh::NotNeeded => {}
@@ -122,7 +122,7 @@ impl Jwks {
 
 /// What [`Shared::refresh`] did.
 enum Refresh {
-    /// A newer set is there, or the last fetch started too recently.
+    /// There is already a newer set, or the last fetch started too recently.
     NotNeeded,
     /// A fetch was in progress.
     InProgress(watch::Receiver<()>),
@@ -135,9 +135,9 @@ impl Shared {
         Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Starts a fetch of a set newer than `seen` if none is in progress and the last one did
-    /// not start too recently. The fetch is a task of its own: a caller that goes away does
-    /// not end it, and its start counts in any case.
+    /// Starts a fetch of a set newer than `seen` if none is in progress and the last one did not
+    /// start too recently. The fetch is a task of its own: if the caller disconnects, the fetch
+    /// continues, and its start counts for the interval.
     fn refresh(self: &Arc<Self>, seen: &Arc<KeySet>) -> Refresh {
         let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(seen, &self.set()) {
@@ -215,7 +215,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Key>, String> {
     }
     let set: Set =
         serde_json::from_slice(bytes).map_err(|error| format!("not a JWK set: {error}"))?;
-    // Each key by itself: a key of an unknown type must not hide the others.
+    // Parsed one by one: a key of an unknown type must not hide the others.
     let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
     let keys: Vec<_> = keys.filter_map(|jwk| usable(&jwk)).collect();
     if keys.is_empty() {
@@ -235,7 +235,7 @@ fn usable(jwk: &Jwk) -> Option<Key> {
         AlgorithmParameters::OctetKeyPair(ed) if ed.curve == EllipticCurve::Ed25519 => {
             Algorithm::EdDSA
         }
-        // A symmetric key in a public set is known to everybody.
+        // Everybody knows a symmetric key in a public set, so it is skipped.
         _ => return None,
     };
     let common = &jwk.common;

@@ -60,7 +60,8 @@ impl JwtVerifier {
         let claims = claims.map_err(|error| Denied::Invalid(sentence(error.kind())))?.claims;
         let name = claims.get(&self.settings.owner_claim).and_then(Value::as_str);
         let owner = name.and_then(owner);
-        // The data of the time without authentication belongs to the operator.
+        // `default` owns the data that was created without authentication. It belongs to the
+        // operator.
         if owner == Some(Owner::anonymous()) {
             return Err(Denied::Invalid("The token's owner is a reserved name"));
         }
@@ -240,7 +241,7 @@ mod tests {
         }
     }
 
-    /// Without a JWK set to fetch, the future is ready at once.
+    /// Without a JWK set to fetch, the future does not wait.
     fn identified(token: &str) -> Result<Identity, Denied> {
         verifier().identify(token).now_or_never().unwrap()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// The most lookups in the cache.
+/// The largest number of cached lookups.
 const MAX_CACHED: usize = 10_000;
 
 /// Results of lookups by id; `None` is an id that does not exist.
@@ -26,7 +26,7 @@ impl<T: Clone> LookupCache<T> {
         Self { ttl, lookups: Mutex::default() }
     }
 
-    /// The cached result, or that of `look_up`.
+    /// Returns the cached result, or calls `look_up`.
     pub(super) async fn get<E>(
         &self,
         id: Uuid,
@@ -43,7 +43,7 @@ impl<T: Clone> LookupCache<T> {
             map.retain(|_, lookup| now < lookup.until);
         }
         if map.len() >= MAX_CACHED {
-            // Somebody tries ids. The others are looked up again.
+            // Somebody tries many ids. Clearing the cache only costs new lookups.
             map.clear();
         }
         map.insert(id, Lookup { found: found.clone(), until: now + self.ttl });

@@ -1,9 +1,9 @@
-//! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the
-//! request rate limit of each owner, and the signatures of messages from SNS. Upload tokens are
-//! verified apart, whatever the mode is ([`UploadTokenVerifier`]).
+//! Authentication: an API key or a JSON Web Token becomes an owner with scopes. Also the request
+//! rate limit of each owner, and the signatures of messages from SNS. Upload tokens are verified
+//! separately, in every mode ([`UploadTokenVerifier`]).
 //!
-//! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a
-//! mode in `config::auth`.
+//! To add a kind of token: a file here that verifies it, a field of [`Authenticator`], and a mode
+//! in `config::auth`.
 
 use crate::db::DbError;
 use crate::domain::{Owner, Scopes, api_key};
@@ -29,9 +29,9 @@ pub const MAX_OWNER_LEN: usize = 255;
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The owner in whose name it calls.
+    /// The owner whose data the caller may use.
     pub owner: Owner,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Scopes,
 }
 
@@ -66,7 +66,7 @@ impl Authenticator {
         Self { open: true, ..Self::default() }
     }
 
-    /// Whether callers are not authenticated.
+    /// Whether authentication is off.
     pub fn is_open(&self) -> bool {
         self.open
     }

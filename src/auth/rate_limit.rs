@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::domain::Owner;
 
-/// Number of requests after which owners with a full quota are dropped from memory.
+/// After this number of requests, owners with a full quota are dropped from memory.
 const SWEEP: u32 = 1024;
 
 type Limiter =
@@ -30,18 +30,18 @@ pub struct RateLimit {
 /// The state of an owner's quota after a request was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateStatus {
-    /// Requests that an owner with a full quota can send at once.
+    /// The size of a full quota: the number of requests that an owner can send at once.
     pub burst: u32,
-    /// Requests per second by which the quota fills.
+    /// The number of requests per second by which the quota is refilled.
     pub per_second: u32,
-    /// Requests that are left now.
+    /// The number of requests that are left.
     pub remaining: u32,
     /// If the request exceeded the quota: seconds until the next one is accepted.
     pub retry_after: Option<u64>,
 }
 
 impl RateLimit {
-    /// A limit of `per_second` requests on average and `burst` requests at once.
+    /// A limit of `per_second` requests on average, and of `burst` requests at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let limiter = RateLimiter::keyed(quota).with_middleware();
@@ -53,7 +53,7 @@ impl RateLimit {
         self.check_many(owner, NonZeroU32::MIN)
     }
 
-    /// Counts several requests of an owner: all of them, or none if they exceed the quota.
+    /// Counts several requests of an owner. If they exceed the quota, none of them is counted.
     pub fn check_many(&self, owner: &Owner, requests: NonZeroU32) -> RateStatus {
         if self.seen.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limiter.retain_recent();
@@ -65,7 +65,7 @@ impl RateLimit {
                 let wait = until.wait_time_from(self.limiter.clock().now());
                 (0, Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
-            // More than a full quota: no wait is long enough.
+            // More requests than a full quota: waiting does not help.
             Err(_) => (0, Some(u64::from(burst.div_ceil(per_second)).max(1))),
         };
         RateStatus { burst, per_second, remaining, retry_after }
@@ -78,13 +78,12 @@ impl RateLimit {
 }
 
 impl RateStatus {
-    /// Seconds in which an empty quota fills.
+    /// The time in which an empty quota is refilled, in seconds.
     pub fn window(self) -> u32 {
         self.burst.div_ceil(self.per_second).max(1)
     }
 
-    /// Seconds until the quota is full again, and at least until the next request is
-    /// accepted.
+    /// Seconds until the quota is full again, but at least until the next request is accepted.
     pub fn reset(self) -> u64 {
         let used = self.burst - self.remaining.min(self.burst);
         self.retry_after.unwrap_or(0).max(u64::from(used.div_ceil(self.per_second)))
@@ -120,8 +119,8 @@ mod tests {
         let ann = Owner::named("ann");
         let check = |requests| limit.check_many(&ann, NonZeroU32::new(requests).unwrap());
         assert_eq!((check(3).remaining, check(3).retry_after), (2, Some(1)));
-        assert_eq!(check(2).retry_after, None, "the refused ones were not counted");
-        assert_eq!(check(6).retry_after, Some(5), "more than can ever come at once");
+        assert_eq!(check(2).retry_after, None, "refused requests are not counted");
+        assert_eq!(check(6).retry_after, Some(5), "more than a full quota");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Messages of Amazon SNS: verifies their signatures, and confirms subscriptions to the topics of
 //! the configuration.
 //!
-//! The certificate with the public key comes from an address of SNS by HTTPS, which is what makes it
-//! trustworthy. Its own chain is not checked, as in Amazon's libraries.
+//! The certificate with the public key is trusted because it is fetched from an address of SNS by
+//! HTTPS. Its certificate chain is not checked; Amazon's libraries do not check it either.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use url::Url;
 use crate::domain::sns::{SignatureVersion, SnsKind, SnsMessage};
 use crate::net::{NetError, OutboundClient, Response};
 
-/// The time limit of a request to SNS. The sender waits for it; SNS itself waits 15 s.
+/// The time limit of a request to SNS. SNS waits 15 s for the response to its message.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many public keys are cached. Each region has one, and a new one about once a year.
@@ -42,7 +42,7 @@ pub enum SnsError {
     /// The signature or the certificate is wrong.
     #[error("{0}")]
     Untrusted(&'static str),
-    /// SNS does not respond, or not with what was asked for. The message should be sent again.
+    /// SNS does not respond, or responds with an error. The message should be sent again.
     #[error("SNS is not available")]
     Unavailable(#[source] Source),
 }
@@ -50,7 +50,7 @@ pub enum SnsError {
 /// Sends the requests to SNS. Tests replace it.
 #[async_trait]
 pub trait SnsClient: Send + Sync {
-    /// Gets a document by a URL of SNS.
+    /// Fetches a document from a URL of SNS.
     async fn get(&self, url: &Url) -> Result<Response, NetError>;
 }
 
@@ -65,12 +65,12 @@ impl SnsClient for OutboundClient {
 pub struct Sns {
     client: Arc<dyn SnsClient>,
     topics: BTreeSet<String>,
-    /// The newest last.
+    /// The cached keys, the newest last.
     keys: Mutex<VecDeque<(Url, Bytes)>>,
 }
 
 impl Sns {
-    /// Subscriptions to these topics, given by their ARNs, are confirmed.
+    /// Subscriptions to these topics, (ARNs) are confirmed.
     pub fn new(topics: impl IntoIterator<Item = String>) -> Self {
         Self::with_client(topics, Arc::new(OutboundClient::new(TIMEOUT, false)))
     }
@@ -83,8 +83,8 @@ impl Sns {
         Self { client, topics: topics.into_iter().collect(), keys: Mutex::default() }
     }
 
-    /// Processes a message after its signature is verified. Returns the text that was published,
-    /// or `None` for messages about the subscription itself.
+    /// Processes a message after its signature is verified. Returns the published text, or `None`
+    /// if the message is about the subscription itself.
     ///
     /// # Errors
     /// The message is not from SNS, or SNS does not respond.
@@ -111,14 +111,14 @@ impl Sns {
 
     async fn confirm(&self, message: &SnsMessage) -> Result<(), SnsError> {
         let url = message.subscribe_url();
-        let url = url.ok_or(SnsError::Untrusted("SubscribeURL is no address of SNS"))?;
+        let url = url.ok_or(SnsError::Untrusted("SubscribeURL is not an address of SNS"))?;
         self.get(&url).await.map(drop)
     }
 
     async fn verify(&self, message: &SnsMessage) -> Result<(), SnsError> {
         let wrong = || SnsError::Untrusted("The signature of the SNS message is wrong");
         let url = message.certificate_url();
-        let url = url.ok_or(SnsError::Untrusted("SigningCertURL is no address of SNS"))?;
+        let url = url.ok_or(SnsError::Untrusted("SigningCertURL is not an address of SNS"))?;
         let signature = STANDARD.decode(&message.signature).map_err(|_| wrong())?;
         let algorithm: &'static RsaParameters = match message.signature_version {
             SignatureVersion::Sha1 => &RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
@@ -154,7 +154,7 @@ impl Sns {
         if response.is_success() {
             return Ok(response);
         }
-        // Without the query, which has the token of a subscription.
+        // Without the query, which contains the token of a subscription.
         let host = url.host_str().unwrap_or_default();
         let status = response.status;
         Err(SnsError::Unavailable(format!("{host} responded with the status {status}").into()))

@@ -1,4 +1,4 @@
-//! Verifies upload tokens, whatever `auth.mode` is. Lookups are cached: a token that is in use costs
+//! Verifies upload tokens, in every `auth.mode`. Lookups are cached: a token that is in use costs
 //! one query per [`CACHE_TTL`] and process.
 
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::domain::bearer_token::PresentedToken;
 use crate::domain::upload_token::{PREFIX, TokenError};
 use crate::domain::{Clock, UploadToken, UploadTokenId};
 
-/// How long a lookup is reused. A revocation takes effect everywhere within one second, the time of a
-/// query included.
+/// How long a lookup is reused. A revocation takes effect in every process within one second,
+/// including the time of a query.
 const CACHE_TTL: Duration = Duration::from_millis(500);
 
 /// Looks up upload tokens and caches them.
@@ -27,16 +27,17 @@ impl UploadTokenVerifier {
         Self { db, clock, cache: LookupCache::new(CACHE_TTL) }
     }
 
-    /// Whether a text is meant to be an upload token.
+    /// Whether a text has the form of an upload token.
     pub fn recognizes(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
-    /// The token with this text.
+    /// Returns the token with this text. It may have expired; an expired token creates no uploads.
     ///
     /// # Errors
-    /// [`TokenError::Unknown`] if it is unknown, revoked, or past the deadlines of its uploads. It
-    /// may have expired: then it creates nothing.
+    ///
+    /// [`TokenError::Unknown`] if the token is unknown, revoked, or past the deadlines of its
+    /// uploads.
     pub async fn identify(&self, text: &str) -> Result<Arc<UploadToken>> {
         let presented = PresentedToken::parse(PREFIX, text).ok_or(TokenError::Unknown)?;
         let token = self.look_up(&presented).await?;
@@ -45,15 +46,15 @@ impl UploadTokenVerifier {
         Ok(token.ok_or(TokenError::Unknown)?)
     }
 
-    /// Whether pages of this origin may use the token with this text. That holds for revoked and
-    /// expired tokens too, so that pages can read the error.
+    /// Whether web pages of this origin may use the token. Also returns `true` for revoked and
+    /// expired tokens, so that the page can read the error response.
     pub async fn allows_origin(&self, text: &str, origin: &str) -> Result<bool> {
         let Some(presented) = PresentedToken::parse(PREFIX, text) else { return Ok(false) };
         let token = self.look_up(&presented).await?;
         Ok(token.is_some_and(|token| token.is(&presented) && token.allows_origin(origin)))
     }
 
-    /// Looks a token that was changed up again, in this process.
+    /// Removes a token that was changed from the cache of this process.
     pub fn forget(&self, id: UploadTokenId) {
         self.cache.forget(id.0);
     }

@@ -15,7 +15,7 @@ use crate::domain::policy::FieldErrors;
 use crate::domain::upload_token::{DEFAULT_LIFETIME, MAX_LIFETIME, MAX_ORIGINS, PREFIX};
 use crate::domain::{Clock, IdSource, Owner, Policy, Subject, UploadToken, UploadTokenId};
 
-/// The most uploads that a limit can name.
+/// The largest accepted limit on the number of uploads.
 const MAX_UPLOADS: u64 = 1_000_000_000;
 
 /// The properties of a new token.
@@ -23,19 +23,19 @@ const MAX_UPLOADS: u64 = 1_000_000_000;
 pub struct NewUploadToken {
     /// Its lifetime in seconds; one hour by default.
     pub expires_in: Option<i64>,
-    /// How many uploads it may create.
+    /// The number of uploads that it may create.
     pub max_uploads: Option<u64>,
-    /// The largest file, in bytes.
+    /// The largest size of a file, in bytes.
     pub max_size: Option<u64>,
-    /// The subject to which its uploads are attached.
+    /// The subject that its uploads are attached to.
     pub attach_to: Option<Subject>,
-    /// Metadata that each of its uploads gets.
+    /// Metadata that is added to each of its uploads.
     pub metadata: BTreeMap<String, String>,
-    /// Origins whose pages may use it as a path prefix.
+    /// Origins whose web pages may use the token as a path prefix.
     pub cors_origins: Vec<String>,
 }
 
-/// A token and its text, which is stored nowhere.
+/// A token and its text. The text is not stored.
 #[derive(Debug)]
 pub struct IssuedToken {
     /// The token.
@@ -91,8 +91,8 @@ fn secret(id: UploadTokenId) -> (SecretString, SecretHash) {
     bearer_token::write(PREFIX, id.0, &secret)
 }
 
-/// Creates a token of an owner for a policy. With a claim, the token gets the claim's id and completes
-/// it.
+/// Creates a token of an owner for a policy. With an idempotency claim, the token gets the id of
+/// the claim and completes it.
 pub async fn create(
     db: &Db,
     (clock, ids): (&dyn Clock, &dyn IdSource),
@@ -129,8 +129,8 @@ pub async fn create(
     Ok(IssuedToken { token, text })
 }
 
-/// Gives a token of an owner another secret: the first one may not have reached its caller, and it is
-/// stored nowhere. `None` if the owner has no such token or it is revoked.
+/// Replaces the secret of a token, because the first response may not have reached the caller and
+/// the secret is not stored. Returns `None` if the owner has no such token, or if it is revoked.
 pub async fn reissue(
     db: &Db,
     owner: &Owner,

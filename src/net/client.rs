@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use super::{NetError, Result, Source};
 
-/// Many servers close idle connections after 20 to 75 s. Closing them earlier here avoids
-/// requests on a connection that the server is just closing.
+/// Many servers close idle connections after 20 to 75 s. Closing them earlier here avoids sending a
+/// request on a connection that the server closes at the same time.
 const IDLE: Duration = Duration::from_secs(15);
 
 /// Time to establish a connection.
@@ -54,7 +54,7 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// Whether the status is 4xx: the server refused the request and is not in trouble.
+    /// Whether the status is 4xx: the server works, but refused the request.
     pub fn is_refusal(&self) -> bool {
         (400..500).contains(&self.status)
     }
@@ -67,7 +67,7 @@ impl Default for HttpClient {
 }
 
 impl HttpClient {
-    /// `timeout` is for one request, up to the response's headers.
+    /// `timeout` is the time limit from the start of a request to the headers of its response.
     pub fn new(timeout: Duration) -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(CONNECT_TIMEOUT)

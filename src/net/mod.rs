@@ -1,8 +1,9 @@
-//! Outbound HTTP over the AWS SDK's connector, which is in the binary anyway, TLS included.
+//! Outbound HTTP over the AWS SDK's connector, which the binary contains in any case, including
+//! TLS.
 //!
-//! [`OutboundClient`] is for URLs from the configuration whose hosts belong to others
-//! (webhooks, JWK sets, trace collectors): it guards which addresses are reached.
-//! [`HttpClient`] has no guard. [`http_client`] is what the AWS SDK's own clients share.
+//! [`OutboundClient`] is for URLs from the configuration whose hosts belong to others (webhooks,
+//! JWK sets, trace collectors): it guards which addresses are reached. [`HttpClient`] has no guard.
+//! [`http_client`] is what the AWS SDK's own clients share.
 
 pub mod client;
 pub mod outbound;

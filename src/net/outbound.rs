@@ -1,6 +1,6 @@
-//! HTTP to addresses that the configuration names and others own. Private and loopback
-//! addresses are refused unless they are allowed, and no redirect is followed. The check is
-//! made after name resolution, so that a public name with a private address is refused too.
+//! HTTP to addresses that the configuration names and other parties own. Private and loopback
+//! addresses are refused unless they are allowed, and redirects are not followed. The check comes
+//! after name resolution, so that a public name with a private address is refused too.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub struct OutboundClient {
 }
 
 impl OutboundClient {
-    /// `timeout` is for a request and its whole response.
+    /// `timeout` is the time limit for a request and its whole response.
     pub fn new(timeout: Duration, allow_private: bool) -> Self {
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -91,12 +91,12 @@ impl OutboundClient {
     }
 }
 
-/// The resolver's refusal.
+/// The error of the resolver for refused addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("the name has only private addresses")]
 struct OnlyPrivate;
 
-/// Whether the resolver's refusal is among an error's sources.
+/// Whether the sources of an error contain the resolver's refusal.
 fn is_private_address(error: &NetError) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {

@@ -1,9 +1,9 @@
-//! A log that a test reads.
+//! A log that is kept in memory, for tests.
 
 use std::io::{Result, Write};
 use std::sync::{Arc, Mutex};
 
-/// Keeps what is written to it, for all its copies.
+/// A writer. All clones share what was written.
 #[derive(Clone, Default)]
 pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 

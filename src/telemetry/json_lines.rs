@@ -1,9 +1,9 @@
-//! The JSON log: one object for each line, with the fields of the event at the top and those of the
-//! request under `span`.
+//! The JSON log. Each line is one object: the event's fields are at the top, the request's fields
+//! under `span`.
 //!
-//! `tracing_subscriber`'s own JSON format makes the same lines, but parses the text of a span's
-//! fields for each line and each added field. That was a sixth of the time of a poll
-//! (`docs/development/performance.md`). Here the text is appended as it is.
+//! The JSON format of `tracing_subscriber` writes the same lines, but parses the text of a span's
+//! fields for each line and each added field. That took a sixth of the time of a poll
+//! (`docs/development/performance.md`). Here the text is appended without parsing.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::domain::clock::{Clock as _, SystemClock};
 
-/// Formats events, and the fields of spans. The text of a span is its members, each with a comma
-/// behind it.
+/// Formats events, and the fields of spans. The text of a span is a list of JSON members, each
+/// followed by a comma.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JsonLines;
 
@@ -77,12 +77,12 @@ where
         }
         line.close();
         line.raw("\n");
-        // In one piece: a writer may lock for each.
+        // One write for the whole line, because a writer may take a lock for each write.
         writer.write_str(line.text()?)
     }
 }
 
-/// Members of an object, each with a comma behind it.
+/// Members of an object, each followed by a comma.
 struct Members(Vec<u8>);
 
 impl Members {
@@ -98,12 +98,12 @@ impl Members {
         });
         match written {
             Ok(()) => self.0.push(b','),
-            // The line is sound without this member.
+            // The line is valid without this member.
             Err(_) => self.0.truncate(before),
         }
     }
 
-    /// Ends the object that began last, which has a member.
+    /// Closes the innermost object, which is not empty.
     fn close(&mut self) {
         self.0.pop();
         self.0.push(b'}');
@@ -111,7 +111,7 @@ impl Members {
 
     fn field(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
         let name = field.name();
-        // Fields of the bridge from the `log` crate, which are in the metadata.
+        // The `log` crate's bridge adds these fields. The metadata contains them already.
         if !name.starts_with("log.") {
             self.add(name.strip_prefix("r#").unwrap_or(name), value);
         }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::telemetry::captured::Captured;
 
-    /// The lines of both formats without their timestamps: ours, and that of `tracing_subscriber`.
+    /// The lines of our format and of `tracing_subscriber`, without their timestamps.
     fn logged(work: impl Fn()) -> [Vec<Value>; 2] {
         let logs = [Captured::default(), Captured::default()];
         let [ours, theirs] = logs.clone().map(|log| fmt::layer().with_writer(move || log.clone()));
@@ -171,7 +171,7 @@ mod tests {
             let parse = |line: &str| {
                 let mut line: Value = serde_json::from_str(line).unwrap();
                 let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
-                // The microseconds are always there: lines sort by time.
+                // The microseconds are always written, so that lines sort by time.
                 assert_eq!(timestamp.as_str().unwrap().len(), 27, "{timestamp}");
                 line
             };

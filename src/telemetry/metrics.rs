@@ -1,38 +1,39 @@
-//! The metrics that there are, and the recorder that `GET /metrics` reads.
+//! The metrics of the service, and the recorder that `GET /metrics` reads.
 //!
-//! To add one: a name and a line in [`ALL`], `scripts/check-docs --write` for the reference page,
-//! and the call that records it. Labels are bounded: names from the configuration and from code, route
-//! templates, statuses; never ids, keys, owners or paths as they were sent.
+//! To add a metric: add a name and a line to [`ALL`], record it where it happens, and run
+//! `scripts/check-docs --write` for the reference page. The values of labels are bounded: names
+//! from the configuration and from code, route templates, statuses; never ids, keys, owners or
+//! request paths.
 //!
-//! The `metrics` crate has one recorder a process, and so has this: without one (commands
-//! that don't serve, tests, `telemetry.metrics = false`) recording does nothing.
+//! The `metrics` crate has one recorder per process. Without a recorder (commands that don't serve,
+//! tests, `telemetry.metrics = false`), recording does nothing.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// What kind of metric.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Goes up only.
+    /// A number that only increases.
     Counter,
-    /// Goes up and down.
+    /// A number that increases and decreases.
     Gauge,
-    /// A distribution.
+    /// A distribution of values.
     Histogram,
 }
 
 /// A metric that is exported.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name, units and `_total` included.
+    /// The name, including the unit and `_total`.
     pub name: &'static str,
-    /// What kind it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its labels.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its description.
     pub help: &'static str,
 }
 
@@ -52,14 +53,14 @@ macro_rules! metrics {
 
 metrics! {
     HTTP_REQUESTS = Counter "upload_coordinator_http_requests_total" ["method", "route", "status"]
-        "Requests answered, by route template";
+        "Requests, by route template and status";
     HTTP_DURATION = Histogram "upload_coordinator_http_request_duration_seconds"
-        ["method", "route"] "Time to answer a request";
+        ["method", "route"] "Time from a request to its response";
     UPLOADS_CREATED = Counter "upload_coordinator_uploads_created_total" ["policy", "strategy"]
         "Uploads created";
     TRANSITIONS = Counter "upload_coordinator_upload_transitions_total"
         ["policy", "status", "source"]
-        "Uploads that came into a state, by what brought them there";
+        "Changes of an upload's status, by new status and by what caused the change";
     CREATION_TO_UPLOADED = Histogram "upload_coordinator_upload_creation_to_uploaded_seconds"
         ["policy", "source"] "Time from the creation of an upload to its verification";
     PUT_TO_UPLOADED = Histogram "upload_coordinator_upload_put_to_uploaded_seconds"
@@ -67,37 +68,37 @@ metrics! {
     UPLOADS = Gauge "upload_coordinator_uploads" ["policy", "status"]
         "Uploads by state";
     OLDEST_PENDING = Gauge "upload_coordinator_oldest_pending_age_seconds" ["policy"]
-        "Age of the oldest pending upload; 0 where none is pending";
+        "Age of the oldest pending upload; 0 if none is pending";
     RECONCILE_RUNS = Counter "upload_coordinator_reconcile_runs_total"
         ["mode", "trigger", "status"] "Reconciliation runs that ended in this process";
     RECONCILE_DURATION = Histogram "upload_coordinator_reconcile_run_duration_seconds" ["mode"]
-        "How long runs took";
+        "Duration of reconciliation runs";
     RECONCILE_ITEMS = Counter "upload_coordinator_reconcile_items_total" ["mode", "kind"]
-        "What runs counted: requests made, objects listed, uploads changed, errors";
+        "Counters of runs: requests sent, objects listed, uploads changed, errors";
     RECONCILE_LAST_SUCCESS = Gauge "upload_coordinator_reconcile_last_success_timestamp_seconds"
-        ["mode"] "When the newest successful run of any process ended";
+        ["mode"] "Time of the end of the newest successful run of any process";
     ORPHANS = Gauge "upload_coordinator_orphans" ["policy"]
-        "Objects without a row, as the newest successful audit of any process left them";
+        "Objects without a row that the newest successful audit of any process left";
     DAMAGE_WITHHELD = Counter "upload_coordinator_damage_withheld_total" ["policy", "source"]
         "Losses, rejections and deletions of verified uploads that the damage limit withheld";
     STORE_CALLS = Counter "upload_coordinator_store_calls_total"
         ["store", "operation", "outcome"] "Calls to the object stores";
     STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"
-        ["store", "operation"] "How long calls to the object stores took, retries included";
+        ["store", "operation"] "Duration of calls to the object stores, including retries";
     STORE_CLOCK_OFFSET = Gauge "upload_coordinator_store_clock_offset_seconds" ["store"]
-        "The store's clock minus this process's, by the newest response";
+        "The store's clock minus this process's clock, as of the newest response";
     STORE_REFUSALS = Gauge "upload_coordinator_store_credential_refusals" ["store"]
-        "Checks of the bucket in a row that were refused because of the credentials";
+        "Consecutive checks of the bucket that were refused because of the credentials";
     DB_CONNECTIONS = Gauge "upload_coordinator_db_connections" ["pool", "state"]
         "Database connections of this process";
     DB_STATEMENTS = Counter "upload_coordinator_db_statements_total" ["outcome"]
-        "Database statements, without the begins and ends of transactions";
+        "Database statements, without BEGIN, COMMIT and ROLLBACK";
     DB_DURATION = Histogram "upload_coordinator_db_statement_duration_seconds" []
-        "How long database statements took, waiting for a connection included";
+        "Duration of database statements, including the wait for a connection";
     WAITERS = Gauge "upload_coordinator_waiters" []
         "Long polls and event streams that wait for uploads";
     OUTBOX = Gauge "upload_coordinator_webhook_outbox_deliveries" ["state"]
-        "Webhook deliveries that wait or were given up, counted up to 100,000";
+        "Webhook deliveries that are pending or were given up, counted up to 100,000";
     WEBHOOK_ATTEMPTS = Counter "upload_coordinator_webhook_attempts_total"
         ["endpoint", "outcome"] "Attempts to deliver webhooks";
     ABORTS_DUE = Gauge "upload_coordinator_multipart_aborts_due" []
@@ -109,44 +110,45 @@ metrics! {
     SQS_ERRORS = Counter "upload_coordinator_sqs_errors_total" ["kind"]
         "Calls to the event queue that failed";
     SQS_QUEUE = Gauge "upload_coordinator_sqs_queue_messages" ["state"]
-        "Messages in the event queue, as the queue tells about once a minute";
+        "Messages in the event queue, read about once a minute";
     MARKER_TRUSTED = Gauge "upload_coordinator_marker_trusted" ["policy"]
-        "1 if the policy's bucket is known to be this database's, else 0";
+        "1 if the marker shows that the policy's bucket belongs to this database, else 0";
     DB_CLOCK_OFFSET = Gauge "upload_coordinator_db_clock_offset_seconds" []
-        "How far the database's clock is ahead of this process's";
+        "The database's clock minus this process's clock";
     STATS_AGE = Gauge "upload_coordinator_counts_age_seconds" []
-        "How old the counts of uploads, deliveries and aborts are";
+        "Age of the counts of uploads, deliveries and aborts";
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
-        "Processor time of this process, whole seconds";
+        "Processor time of this process, in whole seconds";
     PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Resident memory of this process";
     PROCESS_FDS = Gauge "process_open_fds" [] "Open file descriptors of this process";
-    PROCESS_START = Gauge "process_start_time_seconds" [] "When this process started";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "Start time of this process";
 }
 
-/// Requests and calls: from a cache's answer to a proxy's patience.
+/// Bucket limits for requests and calls, in seconds: from a cached response to the timeout of a
+/// proxy.
 const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
-/// Uploads and runs: from an event's way to a day.
+/// Bucket limits for uploads and runs, in seconds: from the delivery of an event to a day.
 const WAITS: [f64; 12] =
     [0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
 
-/// How often histograms are drained where nobody scrapes.
+/// The interval at which histograms are drained if nothing scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Why there are no metrics.
+/// Why the metrics can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// The buckets can't be used.
+    /// The bucket limits are invalid.
     #[error("the recorder can't be built")]
     Build(#[from] BuildError),
-    /// Something else records already.
-    #[error("the metrics are set up already")]
+    /// The process has another recorder already.
+    #[error("another recorder of metrics is already installed")]
     Installed,
 }
 
-/// Starts to record, for the rest of this process; on a tokio runtime, once.
+/// Installs the recorder for the rest of this process. Called once, on a tokio runtime.
 pub fn install() -> Result<(), MetricsError> {
     let wait = |name: &str| Matcher::Full(name.to_owned());
     let recorder = PrometheusBuilder::new()
@@ -176,18 +178,18 @@ pub fn install() -> Result<(), MetricsError> {
     Ok(())
 }
 
-/// All metrics in Prometheus's text format; `None` where none are recorded.
+/// All metrics in the text format of Prometheus; `None` if nothing is recorded.
 pub fn render() -> Option<String> {
     RECORDER.get().map(PrometheusHandle::render)
 }
 
-/// A count as a gauge takes it. Exact up to 2^53.
-#[expect(clippy::cast_precision_loss, reason = "no gauge is read to the last digit")]
+/// Converts a count to the type of a gauge. Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "a gauge does not need the last digit")]
 pub fn as_gauge(count: u64) -> f64 {
     count as f64
 }
 
-/// Reads what the kernel says of this process; nothing where it does not say it this way.
+/// Reads the process's statistics from the kernel. Does nothing on a system without `/proc`.
 pub fn observe_process() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
@@ -206,13 +208,13 @@ pub fn observe_process() {
     }
 }
 
-/// The unit of times in `/proc` on every architecture that Linux has today.
+/// The unit of times in `/proc`, on every architecture of Linux.
 const USER_HZ: u64 = 100;
 
-/// Processor time in ticks, and the start in seconds since 1970.
+/// Processor time in ticks, and the start time in seconds since 1970.
 fn times() -> Option<(u64, u64)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name in parentheses and may hold anything.
+    // The second field is the program's name in parentheses. The name may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok());
     let boot = std::fs::read_to_string("/proc/stat").ok()?;

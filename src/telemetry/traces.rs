@@ -1,8 +1,8 @@
-//! Traces, where a collector is named: one span a request, as OpenTelemetry's conventions for
-//! HTTP servers have it, sent by OTLP in the background.
+//! Traces, if a collector is configured: one span for each request, with the names of
+//! OpenTelemetry's conventions for HTTP servers, sent by OTLP in the background.
 //!
-//! Only [`REQUEST`] spans leave, with the fields that their log lines have too. Queries,
-//! headers and bodies are not among those; log lines and other spans stay here.
+//! Only [`REQUEST`] spans are sent, with the fields that their log lines also have. Queries,
+//! headers and bodies are not among these fields. Log lines and other spans are not sent.
 
 use std::time::Duration;
 
@@ -29,14 +29,14 @@ const OWNER: &str = "enduser.id";
 const ROUTE: &str = "http.route";
 const STATUS_CODE: &str = "http.response.status_code";
 
-/// What log lines call it, and what OpenTelemetry does.
+/// The names of fields: in log lines, and in OpenTelemetry.
 const NAMES: [(&str, &str); 3] =
     [("method", "http.request.method"), ("path", "url.path"), ("request_id", "request.id")];
 
-/// How long the end of the process waits for what is not sent yet.
+/// How long the end of the process waits for spans that are not sent yet.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// The collector can't be used.
+/// Why the collector can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("telemetry.otlp_endpoint can't be used")]
 pub struct TracesError(#[from] opentelemetry_otlp::ExporterBuildError);
@@ -46,8 +46,8 @@ pub struct TracesError(#[from] opentelemetry_otlp::ExporterBuildError);
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// To the collector at `endpoint`, which gets them at `/v1/traces` below it. What the
-    /// standard `OTEL_*` variables say of headers, sampling, batches and the resource counts.
+    /// Creates the exporter. It sends spans to `/v1/traces` below `endpoint`. The standard `OTEL_*`
+    /// variables for headers, sampling, batches and the resource are used.
     pub fn new(endpoint: &Url, client: impl HttpClient + 'static) -> Result<Self, TracesError> {
         let endpoint = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
         let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -67,7 +67,7 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// What notes the spans.
+    /// The layer that records spans.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -92,17 +92,16 @@ impl Drop for Traces {
     }
 }
 
-/// Has the span of a request continue the trace that its `traceparent` names.
+/// Makes the span of a request continue the trace in its `traceparent` header.
 pub fn continue_trace<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>) {
     let Some(parent) = header("traceparent") else { return };
     let carrier = Carrier { parent, state: header("tracestate") };
     let context = TraceContextPropagator::new().extract(&carrier);
-    // There is no trace to continue where none are sent.
+    // Without a collector no span continues a trace.
     let _ = span.set_parent(context);
 }
 
-/// Notes whose a request was and what the template of its route, where that is known, and how it was
-/// answered.
+/// Records the caller's owner, the route template if it is known, and the status of a request.
 pub fn answered(span: &Span, owner: Option<&str>, route: Option<&str>, status: u16) {
     for (name, value) in [(OWNER, owner), (ROUTE, route)] {
         if let Some(value) = value {
@@ -112,7 +111,7 @@ pub fn answered(span: &Span, owner: Option<&str>, route: Option<&str>, status: u
     span.set_attribute(STATUS_CODE, i64::from(status));
 }
 
-/// A text that is copied only where it is sent.
+/// A text that is copied only if spans are sent.
 struct Copied<'a>(&'a str);
 
 impl From<Copied<'_>> for Value {
@@ -140,7 +139,7 @@ impl Extractor for Carrier<'_> {
     }
 }
 
-/// Gives spans the names that OpenTelemetry has for what log lines name shortly.
+/// Renames the fields of spans from the short names of log lines to the names of OpenTelemetry.
 #[derive(Debug)]
 struct Conventional<E>(E);
 
