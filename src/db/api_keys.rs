@@ -16,7 +16,7 @@ use crate::domain::{Owner, Scopes, Timestamp};
 /// Rows in one page of a list.
 const PAGE: u64 = 500;
 
-/// Uses closer together than this are recorded once.
+/// Uses within this time are recorded once.
 const USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// API keys.

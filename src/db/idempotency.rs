@@ -1,7 +1,7 @@
 //! `Idempotency-Key`s. A key is reserved in a commit of its own, with the id that its resource will
-//! have. The transaction that creates the resource completes the key. A process that dies in between
-//! leaves a lease that expires; the next attempt creates the resource under the same id. If both
-//! attempts go on after all, the primary key lets one succeed.
+//! have. The transaction that creates the resource completes the key. A process that dies in
+//! between leaves a lease that expires; the next attempt creates the resource under the same id. If
+//! both attempts continue, the primary key lets only one succeed.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::engine::clock::time;
 use super::engine::pool::Engine;
 use crate::domain::{Owner, Timestamp};
 
-/// Time for which a key belongs to its request.
+/// The time for which a key is reserved for its request.
 const LIFE: Duration = Duration::from_hours(24);
 
 /// A key that this process has reserved.
@@ -38,7 +38,7 @@ pub enum Reservation {
     Held(Claim),
     /// Its resource exists.
     Done(Uuid),
-    /// It belongs to another request of the same owner.
+    /// The key belongs to another request of the same owner.
     Mismatch,
     /// Another request has reserved it.
     InFlight,
@@ -115,7 +115,7 @@ impl Idempotency<'_> {
             .filter(Column::Owner.eq(claim.owner.as_str()))
             .filter(Column::Key.eq(claim.key.as_str()))
             .filter(Column::Resource.eq(claim.resource))
-            // After the lease has expired, the key may belong to another attempt.
+            // After the lease has expired, another attempt may hold the key.
             .filter(Column::LeaseUntil.eq(claim.lease_until))
             .filter(Column::Done.eq(false))
             .exec(&self.0.write)
@@ -138,7 +138,7 @@ impl Idempotency<'_> {
 
     /// Completes a key outside of the transaction that created its resource.
     pub async fn complete(self, claim: &Claim) -> Result<()> {
-        // If the key is gone, the resource exists all the same.
+        // If the key is gone, the resource still exists.
         complete(&self.0.write, claim, None).await.map(drop)
     }
 

@@ -1,13 +1,13 @@
 //! The database: the only user of `entity` and `sea_orm`.
 //!
 //! One repository for each aggregate: `db.uploads().find(..)`. A repository is a small value that
-//! borrows what it needs of [`Db`]. Rows become domain values by `TryFrom`; a row that cannot is
-//! [`DbError::Corrupt`], with table, column and id. Methods on rows that belong to an owner take
-//! the [`Owner`](crate::domain::Owner); what the reconciler reads across owners is in
+//! borrows what it needs of [`Db`]. Rows become domain values by `TryFrom`; a row that cannot be
+//! converted is [`DbError::Corrupt`], with table, column and id. Methods on rows that belong to an
+//! owner take the [`Owner`](crate::domain::Owner); what the reconciler reads across owners is in
 //! [`reconcile::scan`].
 //!
-//! `engine` holds the connections and knows no table. Repositories import it and each other in
-//! one direction only (`scripts/check-layers` refuses cycles); only this file imports them all.
+//! `engine` holds the connections and knows no table. Repositories import it and each other in one
+//! direction only (`scripts/check-layers` refuses cycles); only this file imports them all.
 //!
 //! To add a table `things`:
 //! 1. `migration`: a new step that creates it, with its columns' documentation.
@@ -92,7 +92,7 @@ impl Db {
         })
     }
 
-    /// The same database, whose outbox delivers to these subscribers.
+    /// The same database with these subscribers of the outbox.
     #[must_use]
     pub fn with_subscribers(self, subscribers: Vec<Subscriber>) -> Self {
         Self { outbox: Arc::new(Outbox::new(subscribers)), ..self }

@@ -1,8 +1,9 @@
-//! Multipart uploads that are to be aborted: stored from the change that removes their id from the
-//! upload's row until the store has confirmed that they are gone.
+//! Multipart uploads that are to be aborted. A record is stored when an upload's row loses the id
+//! of its multipart upload, and is deleted when the store has confirmed that the multipart upload
+//! is gone.
 //!
-//! Before a multipart upload is created, an *intent* is written, so that an upload whose id was never
-//! received (a lost response, a crash) is found as well.
+//! Before a multipart upload is created, an *intent* is written. It finds a multipart upload whose
+//! id was never received (a lost response, a crash).
 
 use entity::multipart_abort::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -36,8 +37,8 @@ pub struct DueAbort {
 }
 
 impl DueAbort {
-    /// The store's id. `None` for an intent: then every open multipart upload of the key that no
-    /// row names is to be aborted.
+    /// The store's id. `None` for an intent: then every open multipart upload of the key that is in
+    /// no row is to be aborted.
     pub fn multipart_id(&self) -> Option<&str> {
         (!self.stored_id.starts_with(INTENT)).then_some(&self.stored_id)
     }
@@ -93,8 +94,8 @@ pub(super) async fn add(
 pub struct MultipartAborts<'a>(pub(in crate::db) &'a Engine);
 
 impl MultipartAborts<'_> {
-    /// Records that a multipart upload is about to be created. From `due` on a run checks whether
-    /// the store has it, unless the record is deleted before.
+    /// Records that a multipart upload is about to be created. From `due` on, a run checks whether
+    /// it exists in the store, unless the record was deleted.
     pub async fn create_intent(
         self,
         upload: &Upload,
@@ -107,7 +108,7 @@ impl MultipartAborts<'_> {
         Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, stored_id })
     }
 
-    /// Inserts the abort of a multipart upload that no row knows.
+    /// Inserts the abort of a multipart upload that is in no row.
     pub async fn create(self, upload: &Upload, multipart_id: &str) -> Result<()> {
         let (multipart_id, due) = (multipart_id.to_owned(), upload.updated_at);
         add(&self.0.write, [NewAbort { upload, multipart_id, due }]).await
@@ -120,7 +121,7 @@ impl MultipartAborts<'_> {
         Ok(())
     }
 
-    /// As [`Self::delete`], for an abort that was read.
+    /// Like [`Self::delete`], for an abort that was read.
     pub async fn complete(self, due: &DueAbort) -> Result<()> {
         self.delete(due.upload, &due.stored_id).await
     }
@@ -146,7 +147,7 @@ impl MultipartAborts<'_> {
         Ok(())
     }
 
-    /// As [`Self::reschedule`], for an abort that was read.
+    /// Like [`Self::reschedule`], for an abort that was read.
     pub async fn postpone(self, due: &DueAbort, next: Timestamp) -> Result<()> {
         self.reschedule(due.upload, &due.stored_id, due.attempts + 1, next).await
     }

@@ -1,4 +1,4 @@
-//! Deleting old rows, a bounded batch at a time, and the statistics of the query planner.
+//! Deletes old rows in bounded batches, and updates the statistics of the query planner.
 
 use entity::{
     attachment, finding, idempotency_key, reconcile_run as run, track, upload, upload_history,
@@ -21,8 +21,8 @@ use crate::domain::{Status, Timestamp};
 pub struct Retention<'a>(pub(in crate::db) &'a Engine);
 
 impl Retention<'_> {
-    /// Deletes a batch of runs that started before a time and have ended. Returns their number; 0 at
-    /// the end.
+    /// Deletes a batch of runs that started before a time and have ended. Returns their number; 0
+    /// at the end.
     pub async fn prune_runs(self, before: Timestamp, limit: u64) -> Result<u64> {
         let old = run::Entity::find()
             .select_only()
@@ -53,14 +53,14 @@ impl Retention<'_> {
             .into_query();
         let done = finding::Entity::delete_many()
             .filter(Expr::tuple(place.map(Expr::col)).in_subquery(old))
-            // A run may have seen one of them meanwhile.
+            // A run may have seen one of them in the meantime.
             .filter(Column::LastSeenAt.lt(before));
         Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 
-    /// Deletes a batch of uploads in a final state whose object was deleted before a time, except
-    /// the newest of a subject and those whose URL expired later, with their history. Returns their
-    /// number.
+    /// Deletes a batch of uploads in a final state whose object was deleted before a time, together
+    /// with their history. The newest upload of a subject is kept, and uploads whose URL expired
+    /// after that time are kept too. Returns their number.
     pub async fn prune_ended_uploads(self, before: Timestamp, limit: u64) -> Result<u64> {
         let newest = Query::select()
             .column(attachment::Column::LatestUploadId)
@@ -68,7 +68,8 @@ impl Retention<'_> {
             .and_where(attachment::Column::LatestUploadId.is_not_null())
             .to_owned();
         let ended = Status::ALL.into_iter().filter(|status| status.is_final()).map(Status::name);
-        // A row whose URL can still store bytes is kept, so that they are deleted and no orphan.
+        // A row whose URL can still store bytes is kept, so that these bytes are deleted and do not
+        // become an orphan.
         let old = Condition::all()
             .add(upload::Column::ObjectDeletedAt.lt(before))
             .add(upload::Column::UrlExpiresAt.lt(before))
@@ -87,7 +88,7 @@ impl Retention<'_> {
             return Ok(0);
         }
         let txn = self.0.begin().await?;
-        // An object may have arrived for one of them meanwhile.
+        // An object may have arrived for one of them in the meantime.
         let done = upload::Entity::delete_many()
             .filter(upload::Column::Id.is_in(ids.iter().copied()))
             .filter(old)
@@ -107,7 +108,7 @@ impl Retention<'_> {
         Ok(done.rows_affected)
     }
 
-    /// Updates the statistics of the query planner for the tables that are large and change much,
+    /// Updates the statistics of the query planner for the large tables that change often. Called
     /// after a migration or deletions. Empty tables are left out: with statistics of zero rows,
     /// PostgreSQL reads a whole table while it grows. Does nothing on `SQLite`, whose planner works
     /// without statistics here.
@@ -159,7 +160,7 @@ mod tests {
                 let row = db.engine.read.query_one_raw(statement).await.unwrap().unwrap();
                 row.try_get::<i64>("", "rows").unwrap()
             };
-            // PostgreSQL has -1 for a table that was never analyzed.
+            // The value is -1 for a table that was never analyzed.
             assert_eq!([of("uploads").await, of("tracks").await], [1, -1]);
         })
         .await;

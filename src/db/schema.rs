@@ -1,8 +1,8 @@
 //! Whether this version may run on a database, and the migrations.
 //!
 //! The table `schema` says which versions can work with it (`migration::level`). It is read first,
-//! and a newer schema is accepted or refused by it alone: replicas of the version before keep
-//! running while and after a newer version migrates.
+//! and a newer schema is accepted or refused by it alone: replicas of the previous version continue
+//! to run during and after a migration by a newer version.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,16 +27,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// Whether this version may run on the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schema {
-    /// It may.
+    /// The version may run.
     Usable {
-        /// The level of the database, if that is newer than this version's.
+        /// The level of the database, if it is newer than this version's.
         newer: Option<i32>,
     },
-    /// Not before these migrations are applied.
+    /// The version may run after these migrations are applied.
     Pending(Vec<String>),
-    /// A newer version has changed the database so that this one can't work with it.
+    /// A newer version has changed the database, and this version can't work with it.
     TooNew {
-        /// The lowest level of a version that can.
+        /// The lowest level of a version that can work with it.
         min_level: i32,
     },
 }
@@ -58,14 +58,14 @@ impl Schema {
     }
 }
 
-/// What the levels alone say; `None` if the names of the migrations decide.
+/// The decision by levels alone; `None` if the names of the migrations decide.
 fn by_level(needed: i32, own: i32, found: Level) -> Option<Schema> {
     if found.min_level > own {
         Some(Schema::TooNew { min_level: found.min_level })
     } else if found.level > own {
         Some(Schema::Usable { newer: Some(found.level) })
     } else if (needed..own).contains(&found.level) {
-        // The schema of the version before, whose replicas are still running.
+        // The schema of the previous version, whose replicas may still be running.
         Some(Schema::Usable { newer: None })
     } else {
         None
@@ -155,10 +155,10 @@ pub(super) async fn down(engine: &Engine, steps: u32) -> Result<()> {
 /// Waits until no other process migrates. Several replicas may start with `serve --migrate` at the
 /// same time. The lock ends with its transaction.
 ///
-/// The waiting process asks again and again instead of blocking: a blocked statement would hold a
-/// snapshot, for which `CREATE INDEX CONCURRENTLY` waits.
+/// The waiting process polls instead of blocking: a blocked statement would hold a snapshot, for
+/// which `CREATE INDEX CONCURRENTLY` waits.
 async fn lock(engine: &Engine) -> Result<Option<DatabaseTransaction>> {
-    // `SQLite` is used by one process. With one connection there is none left to migrate with.
+    // Only one process uses `SQLite`. With a single connection, none is left for the migration.
     if !engine.is_postgres() || engine.max_connections() < 2 {
         return Ok(None);
     }
@@ -184,12 +184,12 @@ mod tests {
         let found = |level, min_level| Level { level, min_level };
         let older = Some(Schema::Usable { newer: None });
         for (needed, own, found, expected) in [
-            // A newer version has migrated, and allows this one or not.
+            // A newer version has migrated the database, and it may allow this version or not.
             (2, 2, found(3, 2), Some(Schema::Usable { newer: Some(3) })),
             (2, 2, found(3, 3), Some(Schema::TooNew { min_level: 3 })),
-            // It has begun to migrate.
+            // The newer version has begun to migrate.
             (2, 2, found(2, 3), Some(Schema::TooNew { min_level: 3 })),
-            // This version on the schema of the one before.
+            // This version on the schema of the previous one.
             (2, 3, found(2, 2), older),
             (3, 3, found(2, 2), None),
             (2, 2, found(2, 2), None),

@@ -1,5 +1,5 @@
-//! Whether the database has space left. Reads work on a full disk, so only a write finds out. It is
-//! tried only after a write has failed for lack of space.
+//! Checks whether the database has free space. Reads work on a full disk, so only a write can find
+//! out. It is tried only after a write has failed because the disk was full.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,13 +9,13 @@ use sea_orm::{ActiveValue::Set, EntityTrait as _};
 use super::engine::error::Result;
 use super::engine::pool::Engine;
 
-/// The row that is written and deleted again. Its transaction ends without it.
+/// The row that is written and deleted again. Its transaction is never committed.
 const PROBE: &str = "space-probe";
 
-/// Its size in bytes: more than a page, so that the file must grow.
+/// The size of the row in bytes: more than a page, so that the file must grow.
 const PROBE_LEN: usize = 16 * 1024;
 
-/// Whether a write has failed for lack of space.
+/// Whether a write has failed because the disk was full.
 #[derive(Debug, Default)]
 pub(super) struct Space(AtomicBool);
 
@@ -24,13 +24,13 @@ impl Space {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Writes, if the last writes failed.
+    /// Tries a write, if the last writes failed.
     pub(super) async fn check(&self, engine: &Engine) -> Result<()> {
         if !self.0.load(Ordering::Relaxed) {
             return Ok(());
         }
         let txn = engine.begin().await?;
-        // Random, because PostgreSQL compresses what repeats.
+        // Random, because PostgreSQL compresses repeated bytes.
         let mut value = String::with_capacity(PROBE_LEN);
         while value.len() < PROBE_LEN {
             value.push(char::from(rand::random_range(b'!'..=b'~')));

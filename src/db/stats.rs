@@ -23,16 +23,16 @@ pub use super::engine::pool::PoolState;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{PolicyName, Status, Timestamp};
 
-/// Shortest time for which counts are used.
+/// The shortest time for which counts are used.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
 /// Counts are used for this many times the time that they took.
 const REUSE_FACTOR: u32 = 100;
 
-/// Longest time that a reader waits for new counts; then it gets the previous ones.
+/// The longest time that a reader waits for new counts. After that it gets the previous ones.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// Largest number of deliveries of a state that is counted.
+/// The largest number of deliveries of a state that are counted.
 const MOST_DELIVERIES: u64 = 100_000;
 
 /// Row counts by state.
@@ -96,7 +96,7 @@ impl Stats<'_> {
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
             return Ok(Some(known));
         }
-        // In a task of its own: it continues if the caller is dropped.
+        // In a separate task, which continues if the caller is dropped.
         let (engine, cache) = (self.engine.clone(), Arc::clone(self.cache));
         let counting =
             tokio::spawn(async move { Stats { engine: &engine, cache: &cache }.count().await });
@@ -106,7 +106,7 @@ impl Stats<'_> {
         }
     }
 
-    /// Counts, unless another caller just has.
+    /// Counts, unless another caller has just done it.
     async fn count(self) -> Result<Counted> {
         let _turn = self.cache.turn.lock().await;
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
@@ -131,7 +131,7 @@ impl Stats<'_> {
         let rows: Vec<(String, String, i64)> = upload::Entity::find()
             .select_only()
             .columns([Column::Status, Column::Policy])
-            // `COUNT(*)` needs the index only; a column would be fetched from the rows.
+            // `COUNT(*)` needs only the index; counting a column would read the rows.
             .column_as(Expr::cust("COUNT(*)"), "rows_counted")
             .group_by(Column::Status)
             .group_by(Column::Policy)

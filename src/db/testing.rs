@@ -1,4 +1,4 @@
-//! A database of its own for a unit test.
+//! A new database for a unit test.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn open(url: String) -> Db {
     db
 }
 
-/// Runs a check on `SQLite`, and on PostgreSQL where `TEST_POSTGRES_URL` names a server.
+/// Runs a check on `SQLite`, and also on PostgreSQL if `TEST_POSTGRES_URL` is set.
 pub(super) async fn on_both(check: impl AsyncFn(Db)) {
     let folder = tempfile::tempdir().unwrap();
     let db = open(format!("sqlite://{}", folder.path().join("test.db").display())).await;

@@ -1,5 +1,5 @@
-//! Recorded aborts that are due: aborts that failed when their upload ended, and multipart
-//! uploads that a request without a response may have left open.
+//! Due aborts of multipart uploads: aborts that failed when their upload ended, and multipart
+//! uploads that may exist although the store's response was lost.
 
 use super::worker::{WorkError, Worker};
 use crate::app::AppError;
@@ -17,7 +17,7 @@ pub(super) async fn retry_due_aborts(worker: &Worker<'_>) -> Result<(), WorkErro
     if due.is_empty() {
         return Ok(());
     }
-    // In another bucket there is nothing to abort, and the record would be lost.
+    // In the wrong bucket there is nothing to abort, and the record of the abort would be lost.
     worker.limits.require_own_bucket("multipart uploads are to be aborted").await?;
     for due in due {
         worker.throttle.acquire().await;

@@ -1,9 +1,10 @@
-//! Makes uploads of orphans, on request: an older copy of the database was restored beside a newer
-//! bucket, and the objects of the uploads that were created since have no row.
+//! Creates uploads from orphans, on request. It is for a case such as: an older copy of the
+//! database was restored, and the bucket has objects of uploads that were created after the copy.
 //!
 //! An object becomes an upload if it passes the rules; otherwise it stays a finding. Nothing is
-//! deleted. A row is inserted only if its id is unknown: of an adoption and a purge, the first to
-//! insert the row decides, and an upload that is being created is younger than any orphan.
+//! deleted. A row is inserted only if its id is unknown. So if an adoption and a purge run at the
+//! same time, the first to insert the row wins. An upload that is being created is younger than any
+//! orphan.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
@@ -19,9 +20,9 @@ use crate::domain::{Owner, Policy, RejectReason, Timestamp, Upload, UploadId};
 /// The detail of a finding about an orphan that the run adopts, or in a dry run would.
 pub const ADOPT: &str = "adopt";
 
-/// What an orphan is.
+/// What an orphan becomes.
 enum Orphan {
-    /// The upload that it becomes.
+    /// The upload that is created from it.
     Valid(Upload),
     /// It breaks a rule.
     Invalid(RejectReason),
@@ -32,7 +33,8 @@ enum Orphan {
 /// Adopts a batch of orphans for an owner.
 ///
 /// # Errors
-/// If the bucket is not the right one, or the database fails. An object that fails is counted.
+/// If the bucket is not known to be this database's, or the database fails. An object that fails is
+/// counted.
 pub(super) async fn adopt(
     worker: &Worker<'_>,
     owner: &Owner,
@@ -74,7 +76,7 @@ pub(super) async fn adopt(
     Ok(())
 }
 
-/// Reads an object and applies the rules; `None` if that failed, which is counted.
+/// Reads an object and applies the rules. Returns `None` if that failed; the failure is counted.
 async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
     worker.throttle.acquire().await;
     worker.progress.report.count(|counters| counters.head_requests += 1);
@@ -96,7 +98,8 @@ async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
     }
 }
 
-/// The row of an object that was stored at a time, as its upload may have been created.
+/// The row of an object that was stored at this time. It looks like the row that the object's
+/// upload had.
 fn row_of(
     policy: &Policy,
     id: UploadId,
@@ -104,8 +107,8 @@ fn row_of(
     stored_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Upload {
-    // Not later than now, so that the order of lists is right; and in most cases long ago, so
-    // that it does not count among the owner's uploads of the day.
+    // Not later than now, so that the order of lists is right. In most cases it is long ago, so the
+    // upload does not count against the owner's daily quota.
     let created_at = stored_at.map_or(now, |at| at.min(now));
     Upload {
         id,
@@ -118,7 +121,7 @@ fn row_of(
         strategy: Strategy::Put,
         write_once: false,
         metadata: std::collections::BTreeMap::new(),
-        // The URL that stored it is unknown, and may be valid until then.
+        // The URL that stored the object is unknown and may be valid until then.
         url_expires_at: created_at + policy.max_url_ttl,
         multipart_id: None,
         part_size: None,

@@ -10,7 +10,7 @@ use crate::domain::run::{Run, RunStatus};
 /// Why a run was not cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelError {
-    /// The run ended before.
+    /// The run has already ended.
     #[error("the run has already ended with status {}", .0.name())]
     Ended(RunStatus),
     /// There is no such run, or the database failed.

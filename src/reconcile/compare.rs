@@ -23,7 +23,8 @@ const MAX_UNWRITTEN: usize = 500;
 /// Joins a range of the listing with its rows, and processes the pairs that need an action.
 ///
 /// # Errors
-/// If a side does not ascend, the lease is lost, or the store or the database fails.
+/// If the keys of a side are not in ascending order, the lease is lost, or the store or the
+/// database fails.
 pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(), WorkError> {
     let Target { app, policy, store } = worker.target;
     let (report, page) = (worker.progress.report, worker.settings.page_size);
@@ -57,14 +58,14 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
         }
     }
     if tasks.is_empty() {
-        // The progress is written with the shard's end, or with the next stage.
+        // The progress is written at the end of the shard, or with the next stage.
         return Ok(());
     }
     process(worker, tasks, last).await
 }
 
-/// Reports an object without a row. Returns the key of a row that needs an action, or of an object
-/// that needs a row, and what to do with it.
+/// Reports an object without a row. If a row needs an action, or an object needs a row, returns the
+/// key and the action.
 fn task_of(
     worker: &Worker<'_>,
     pair: Pair<UploadSummary, Listed>,
@@ -99,7 +100,7 @@ fn task_of(
             tally.count(|counters| counters.foreign += 1);
             tally.record([object_finding(policy, FindingKind::Foreign, object, now)]);
         }
-        // Due deletions are done from the table by the finalizing shard.
+        // The finalizing shard reads due deletions from the table.
         (_, Some(row), _) if is_worth_reporting(&row) => return Some((row.key, Task::Report)),
         _ => {}
     }

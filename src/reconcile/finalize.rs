@@ -1,6 +1,6 @@
-//! The damaging part of a run: absences and rejections of verified uploads, and deletions. It waits for all
-//! other shards of its policy. Both steps page through rows, and each page is saved with its
-//! cursor.
+//! The damaging part of a run: absences and rejections of verified uploads, and deletions. It waits
+//! for all other shards of its policy. Both steps page through rows, and each page is saved with
+//! its cursor.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
@@ -33,17 +33,18 @@ pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
         delete_due(worker, &withheld, cursor(Stage::Delete)).await?;
     }
     retry_due_aborts(worker).await?;
-    // In an incremental run the progress is saved with the shard's end.
+    // In an incremental run the progress is saved at the end of the shard.
     if worker.progress.run.request.mode == Mode::Audit {
         let at = (Stage::Multiparts, cursor(Stage::Multiparts));
         worker.progress.save(Vec::new(), at).await?;
         abort_abandoned(worker, cursor(Stage::Multiparts)).await?;
     }
-    // All that is allowed was done.
+    // The run's budget of deletions is spent.
     withheld.why.map_or(Ok(()), |why| Err(WorkError::Stopped(why)))
 }
 
-/// Observes each candidate once more, just before its absence or its other bytes are believed.
+/// Reads the object of each candidate once more, just before its absence or its other bytes are
+/// recorded.
 async fn end_candidates(
     worker: &Worker<'_>,
     withheld: &Withheld,
@@ -68,14 +69,14 @@ async fn end_candidates(
                 Err(error) => worker.progress.count_error(&upload, &error),
             }
         }
-        // After the HEADs: a bucket that was replaced shows other bytes. Absences are checked when they
-        // are applied.
+        // Checked after the HEADs, because a bucket that was replaced returns other bytes. Absences
+        // are checked when they are applied.
         if events.iter().any(|(_, event)| matches!(event, Event::Observed(_))) {
             let what = "objects of verified uploads have other bytes";
             worker.limits.require_own_bucket(what).await?;
         }
         worker.progress.save(events, (Stage::Missing, Some(last.to_string()))).await?;
-        // The others would not be believed either.
+        // The remaining candidates would not be changed either.
         if worker.progress.report.tally().unverified().is_some() {
             return Ok(());
         }
@@ -139,7 +140,8 @@ async fn spend_budget(worker: &Worker<'_>, due: &mut Vec<Upload>) -> Result<bool
     Ok(due.len() == wanted)
 }
 
-/// Reports what this dry run would have made due for deletion as a real run.
+/// Counts the uploads whose objects would be due for deletion after a real run. Only for dry runs,
+/// which change no rows.
 async fn report_dry_due(worker: &Worker<'_>, withheld: &Withheld) -> Result<(), WorkError> {
     let (db, shard) = (&worker.target.app.db, worker.progress.shard);
     let mut after = None;

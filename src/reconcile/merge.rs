@@ -17,10 +17,10 @@ pub enum Pair<L, R> {
 /// Why a join ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError<E> {
-    /// A side does not ascend. Continuing would invent differences.
-    #[error("the {side} side does not ascend: `{key}` comes after `{last}`")]
+    /// The keys of a side are not in ascending order. Continuing would report false differences.
+    #[error("the {side} side is not in ascending order: `{key}` comes after `{last}`")]
     Disorder {
-        /// Which side.
+        /// The name of the side.
         side: &'static str,
         /// The key that is out of order.
         key: String,
@@ -34,7 +34,7 @@ pub enum MergeError<E> {
 
 /// An item that has a key.
 pub trait Keyed {
-    /// The key that both sides ascend by, byte by byte.
+    /// The key by which both sides are sorted, byte by byte.
     fn key(&self) -> &str;
 }
 
@@ -55,7 +55,7 @@ where
         Self { name, stream, head: None, last: None, ended: false }
     }
 
-    /// Reads the next item, if it is not yet read and there is one.
+    /// Reads the next item, unless it was read already or the side has ended.
     async fn fill(&mut self) -> Result<(), MergeError<E>> {
         if self.head.is_some() || self.ended {
             return Ok(());
@@ -88,7 +88,7 @@ where
 {
     let sides = (Side::new("left", Box::pin(left)), Side::new("right", Box::pin(right)));
     try_unfold(sides, |(mut left, mut right)| async move {
-        // Both at once: if both sides need a page, their waits overlap.
+        // Both at once: if both sides need a page, they wait at the same time.
         futures_util::try_join!(left.fill(), right.fill())?;
         let order = match (&left.head, &right.head) {
             (None, None) => return Ok(None),

@@ -45,15 +45,16 @@ pub struct ReconcileSettings {
     pub save_every: Duration,
     /// How long expired uploads are watched for late bytes.
     pub late_window: TimeDelta,
-    /// The most shards of a run that this process works on at once.
+    /// The largest number of shards of a run that this process works on at the same time.
     pub shards: usize,
-    /// The most HEADs and deletions of one shard at once.
+    /// The largest number of HEADs and deletions of one shard at the same time.
     pub concurrency: usize,
-    /// The most requests per second to the stores, of all runs of this process; 0 means no limit.
+    /// The largest number of requests per second to the stores, for all runs of this process
+    /// together; 0 means no limit.
     pub max_requests_per_second: u32,
-    /// The most keys in a page of a listing, and rows in a page of the table.
+    /// The largest number of keys in a page of a listing, and of rows in a page of the table.
     pub page_size: usize,
-    /// The most deletions of a run.
+    /// The largest number of deletions of a run.
     pub max_deletions: u64,
     /// How much damage a run may do.
     pub damage: DamageLimit,

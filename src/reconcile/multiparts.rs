@@ -1,4 +1,5 @@
-//! Abandoned multipart uploads: their parts cost money, and no listing of objects shows them.
+//! Abandoned multipart uploads. Their parts cost money, and a listing of objects does not show
+//! them.
 
 use std::collections::HashSet;
 
@@ -9,7 +10,7 @@ use crate::domain::reconcile::is_abandoned;
 use crate::domain::run::{Finding, FindingKind, Stage};
 use crate::storage::{OpenMultipart, StoreError};
 
-/// Finds and aborts abandoned multipart uploads, from a marker of the store's listing on. Each
+/// Finds and aborts abandoned multipart uploads, starting at a marker of the store's listing. Each
 /// run aborts at most as many as it may delete objects. Does nothing if the store can't list
 /// multipart uploads below a prefix.
 pub(super) async fn abort_abandoned(
@@ -34,8 +35,8 @@ pub(super) async fn abort_abandoned(
                 worker.limits.require_own_bucket("multipart uploads are to be aborted").await?;
                 checked = true;
             }
-            // Reported before it is aborted, so that a process that takes over does not
-            // report it again.
+            // The finding is saved before the abort, so that a process that continues the shard
+            // does not report it again.
             if !reported.contains(&multipart.upload_id) {
                 let report = worker.progress.report;
                 report.tally().record([finding(worker.target, &multipart)]);
@@ -49,7 +50,7 @@ pub(super) async fn abort_abandoned(
             return Ok(());
         }
         if next == marker {
-            let what = "a page of multipart uploads leads to itself".to_owned();
+            let what = "the store's listing of multipart uploads does not advance".to_owned();
             return Err(AppError::from(StoreError::Protocol(what)).into());
         }
         marker = next;
@@ -72,14 +73,14 @@ async fn reported_before(worker: &Worker<'_>) -> Result<HashSet<String>, WorkErr
     Ok(reported.map_err(AppError::from)?.into_iter().collect())
 }
 
-/// Reads the row and the parts just before the abort.
+/// Reads the row and lists the parts just before the abort.
 async fn is_still_abandoned(
     worker: &Worker<'_>,
     multipart: &OpenMultipart,
 ) -> Result<bool, WorkError> {
     let Target { app, policy, store } = worker.target;
     let OpenMultipart { key, upload_id, initiated } = multipart;
-    // A foreign key is never touched.
+    // An object with a foreign key is never changed.
     let Some(id) = policy.prefix.parse_key(key) else { return Ok(false) };
     let row = app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?;
     let abandoned =
@@ -90,7 +91,7 @@ async fn is_still_abandoned(
     worker.throttle.acquire().await;
     let parts = match store.objects.list_parts(key, upload_id).await {
         Ok(parts) => parts,
-        // Completed or aborted in the meantime.
+        // It was completed or aborted after the listing.
         Err(StoreError::NoSuchMultipart) => return Ok(false),
         Err(error) => return Err(AppError::from(error).into()),
     };

@@ -1,4 +1,4 @@
-//! Reads rows, observes their objects several at a time, and saves what follows.
+//! Reads rows, observes their objects several at a time, and saves the results.
 
 use std::collections::HashMap;
 
@@ -18,15 +18,15 @@ use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::{Status, Upload, UploadId};
 use crate::storage::ObjectMeta;
 
-/// What to do with a row.
+/// The action for a row.
 pub(super) enum Task {
     /// Send a HEAD, and validate the object.
     Observe,
-    /// Record that bytes came to a final row.
+    /// Record that bytes arrived for a row in a final state.
     MarkDue(Listed),
-    /// Report its state.
+    /// Report the state of the row.
     Report,
-    /// There is no row: make one for the object.
+    /// Create a row for the object, which has none.
     Adopt(UploadId, Listed),
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn observe_keys(worker: &Worker<'_>, keys: Vec<String>) -> Resu
     Ok(())
 }
 
-/// Does a batch of tasks and saves the results. After that the shard is done up to `key`.
+/// Processes a batch of tasks and saves the results. The shard is then done up to `key`.
 pub(super) async fn process(
     worker: &Worker<'_>,
     tasks: Vec<(String, Task)>,
@@ -78,7 +78,8 @@ pub(super) async fn observe(
     (upload, event)
 }
 
-/// Whether bytes arrived after an upload ended. They are unwanted, so they are not read.
+/// Records that bytes arrived after the upload ended. They will be deleted, so they are not
+/// validated.
 async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, AppError> {
     let Target { app, store, .. } = worker.target;
     let (key, asked_at) = (upload.key.as_str().to_owned(), app.now());
@@ -93,7 +94,7 @@ async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, Ap
     Ok(unexpected(Listed { key, etag, size, last_modified }))
 }
 
-/// Makes rows for the orphans of a batch, and returns the tasks of known rows.
+/// Creates rows for the orphans of a batch, and returns the tasks of known rows.
 async fn adopt_orphans(
     worker: &Worker<'_>,
     tasks: Vec<(String, Task)>,
@@ -110,7 +111,7 @@ async fn adopt_orphans(
     Ok(rest)
 }
 
-/// Reads the rows of a batch. A row that is missing was ended and pruned.
+/// Reads the rows of a batch. If a row is gone, its upload had ended and was deleted by retention.
 async fn read(
     worker: &Worker<'_>,
     tasks: Vec<(String, Task)>,
@@ -135,7 +136,7 @@ async fn observe_all(
             match task {
                 Task::Observe => Some(observe(worker, upload).await),
                 Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
-                // Its row, if any, was made before.
+                // An orphan's row, if it got one, was created before.
                 Task::Adopt(..) => None,
                 Task::Report => {
                     let finding = finding_of(&upload, worker.target.app.now());
@@ -146,14 +147,14 @@ async fn observe_all(
         }
         .boxed()
     });
-    // In the order of the keys, so that the findings have it too.
+    // In the order of the keys, so that the findings have the same order.
     let concurrency = worker.settings.concurrency;
     observed.buffered(concurrency).filter_map(std::future::ready).collect().await
 }
 
-/// Returns the event to apply. The loss or the rejection of a verified object is left to the
-/// finalizing shard, and if the bucket is not known to be the right one, neither it nor any absence
-/// is believed.
+/// Returns the event to apply. Two kinds of events are held back: the loss or the rejection of a
+/// verified object is left to the finalizing shard, and if the bucket is not known to be this
+/// database's, these and all absences are ignored.
 async fn believe(
     worker: &Worker<'_>,
     upload: Upload,
@@ -182,7 +183,7 @@ async fn believe(
         let (kind, what) = if absent {
             (CandidateKind::Missing, "an object is missing")
         } else {
-            (CandidateKind::Rejection, "an object has other bytes than were verified")
+            (CandidateKind::Rejection, "an object has other bytes than the verified ones")
         };
         let mut tally = worker.progress.report.tally();
         match mismatch {

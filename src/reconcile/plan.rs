@@ -1,9 +1,9 @@
-//! What a run requests: its shards, and in an incremental run for each part of a shard a HEAD
-//! for each of the oldest open rows and a listing from the next row on, cut so that the
-//! requests cost least.
+//! Plans the requests of a run: its shards, and in an incremental run the requests for each part of
+//! a shard. The oldest open rows of a part get a HEAD each, and the other rows are covered by a
+//! listing. The cut between the two is chosen so that the requests cost least.
 //!
-//! A few old open rows (uploads that were renewed again and again) would make a listing start
-//! far back. They get a HEAD each, and the listing starts behind them.
+//! A few old open rows (uploads that were renewed again and again) would make a listing start at a
+//! very old key. They get a HEAD each, and the listing starts after them.
 
 mod cost;
 
@@ -23,12 +23,12 @@ use crate::domain::run::{Mode, NewShard, RunRequest};
 use crate::domain::{KeyRange, Policy, Timestamp};
 use crate::storage::Store;
 
-/// The most rows of a part that get a HEAD each. About as many open rows are read at once, so
-/// that memory stays bounded.
+/// The largest number of rows of a part that get a HEAD each. About as many open rows are read at
+/// once, which limits the memory.
 const MAX_HEADS: usize = 500;
 
-/// An incremental run has one shard for each this many open rows. With fewer rows, claiming and
-/// ending a shard would cost more than the rows.
+/// The number of open rows for one shard of an incremental run. With fewer rows per shard, claiming
+/// and ending a shard would cost more than its rows.
 const ROWS_PER_SHARD: u64 = 512;
 
 /// What to request for one part of a range.
@@ -36,7 +36,7 @@ const ROWS_PER_SHARD: u64 = 512;
 pub struct PartPlan {
     /// The keys that get a HEAD each, in order.
     pub heads: Vec<String>,
-    /// The keys behind them, which are listed.
+    /// The keys after them, which are listed.
     pub list: Option<Listing>,
 }
 
@@ -45,17 +45,17 @@ pub struct PartPlan {
 pub struct Listing {
     /// The range.
     pub range: KeyRange,
-    /// When the first request for it started, including requests for rows: evidence is never
-    /// younger than this.
+    /// The time when the first request for the range started, including requests for rows. All
+    /// evidence is at least as new as this time.
     pub asked_at: Timestamp,
     /// All its rows, if they were read to count them.
     pub rows: Option<Vec<UploadSummary>>,
 }
 
 impl Listing {
-    /// How many keys the first request asks for: the expected keys and some more, so that the
-    /// page ends behind the range. A listing has no end key, and would return as many keys of
-    /// the next shard.
+    /// The number of keys that the first request asks for: the expected keys and some more, so that
+    /// the page reaches past the end of the range. A listing has no end key: without this limit it
+    /// would return many keys of the next shard.
     pub fn first_page(&self, most: usize) -> usize {
         let expected = self.rows.as_ref().map(Vec::len);
         expected.map_or(most, |keys| (keys + keys / 8 + 16).min(most))
@@ -81,8 +81,8 @@ fn ranges(policy: &Policy, store: &Store, count: usize) -> Vec<KeyRange> {
     joined.collect()
 }
 
-/// The shards of a run for a policy. An incremental run has few shards if few rows are open,
-/// and none if there is nothing to do.
+/// The shards of a run for a policy. An incremental run has few shards if few rows are open, and
+/// none if there is nothing to do.
 ///
 /// # Errors
 /// If the database fails.
@@ -103,7 +103,7 @@ pub async fn shards_of_run(
         let most = ROWS_PER_SHARD * u64::from(SHARD_COUNT);
         let open = app.db.scan().count_open(&policy.name, &window, most).await?;
         if open == 0 {
-            // A run that adopts the bucket writes a lost marker.
+            // A run that adopts the bucket writes a missing marker.
             let finalizes = request.adopt_bucket || is_something_due(app, policy, request).await?;
             return Ok(if finalizes { vec![shard(None, true)] } else { Vec::new() });
         }
@@ -153,14 +153,14 @@ pub struct Planner<'a> {
     store: &'a Store,
     range: KeyRange,
     window: OpenWindow,
-    /// Keys of open rows that were read, of this part and the next parts.
+    /// Keys of open rows that were already read: those of this part and of later parts.
     ahead: VecDeque<String>,
     /// Whether `ahead` has all the open rows of the range.
     all_read: bool,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner that has read nothing yet.
+    /// A planner that has not read any rows.
     pub fn new(
         app: &'a App,
         policy: &'a Policy,
@@ -172,8 +172,8 @@ impl<'a> Planner<'a> {
         Self { app, policy, store, range, window, ahead: VecDeque::new(), all_read: false }
     }
 
-    /// Cuts the range into parts that lie in one shard each, in order. Returns the whole range
-    /// if one LIST covers it, because that costs no more than its parts.
+    /// Cuts the range into parts that lie in one shard each, in order. If one LIST covers the whole
+    /// range, returns the whole range, because one LIST costs no more than several.
     ///
     /// # Errors
     /// If the database fails.
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
         }
         // With fewer rows, no listing is cheaper than a HEAD for each.
         if 2 * open.len() as u64 > HEADS_PER_TWO_LISTS {
-            // A listing past more rows than this costs more than all HEADs.
+            // Listing more keys than this costs more than a HEAD for each row.
             let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
             for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
                 let rest = from(part, &open[heads], anywhere);
@@ -220,7 +220,7 @@ impl<'a> Planner<'a> {
                 if rows.len() < MAX_PAGE {
                     cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
                     short = Some((heads, Listing { range: rest, asked_at, rows: Some(rows) }));
-                    // One page. A listing behind a later cut would be one page too.
+                    // One page of rows. A listing that starts later would also cost one page.
                     break;
                 }
                 let keys = scan.count_in_range(policy, &rest, most).await?;
@@ -240,7 +240,7 @@ impl<'a> Planner<'a> {
         Ok(PartPlan { heads: open, list })
     }
 
-    /// The oldest open rows of a part, and more than [`MAX_HEADS`] of them if there are as many.
+    /// The oldest open rows of a part: more than [`MAX_HEADS`] of them, if the part has that many.
     async fn open(&mut self, part: &KeyRange) -> Result<Vec<String>, AppError> {
         let behind = |key: &String| part.until.as_ref().is_some_and(|until| key > until);
         // The part may have more open rows than were read.
@@ -251,7 +251,7 @@ impl<'a> Planner<'a> {
         Ok(self.ahead.drain(..here).collect())
     }
 
-    /// Reads the oldest open rows of the rest of the range.
+    /// Reads the oldest open rows of the remaining range.
     async fn read_ahead(&mut self, rest: &KeyRange) -> Result<(), AppError> {
         let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
         let scan = self.app.db.scan();
@@ -262,13 +262,14 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The part of a range from a key on, if the store can start a listing there; else the range.
+/// The part of a range from a key on if the store can start a listing there, else the whole range.
 fn from(range: &KeyRange, key: &str, anywhere: bool) -> KeyRange {
     if anywhere { range.resumed_after(just_before(key)) } else { range.clone() }
 }
 
-/// A text just below a key, because S3's `start-after` excludes the key it names. Without its
-/// last digit the key sorts before itself, and no other key of ours lies between.
+/// A text that sorts just before a key, because S3's `start-after` excludes the key that it names.
+/// The key without its last digit sorts before the key, and no other key of this service is between
+/// them.
 fn just_before(key: &str) -> &str {
     let mut characters = key.chars();
     characters.next_back();

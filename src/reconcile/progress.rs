@@ -18,7 +18,7 @@ pub(super) type At = (Stage, Option<String>);
 /// A shard's lease.
 #[derive(Debug)]
 pub(super) struct Lease {
-    /// How long it lasts after each renewal.
+    /// How long the lease lasts after each renewal.
     pub(super) length: Duration,
     renewed_at: Mutex<Instant>,
 }
@@ -29,12 +29,12 @@ impl Lease {
         Self { length, renewed_at: Mutex::new(Instant::now()) }
     }
 
-    /// Records that it was renewed now.
+    /// Records that the lease was renewed now.
     pub(super) fn renewed(&self) {
         *self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// The time since it was last renewed.
+    /// The time since the last renewal.
     pub(super) fn age(&self) -> Duration {
         self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
@@ -80,7 +80,7 @@ impl ShardProgress<'_> {
         }
         for (id, result) in ids.iter().zip(&results) {
             match result {
-                // The row was ended and pruned.
+                // Its upload had ended and the row was deleted by retention.
                 Ok(_) | Err(AppError::NotFound(_)) => {}
                 Err(error) => warn(id, error),
             }
@@ -113,7 +113,7 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
         {
             tally.add_candidate(CandidateKind::Rejected, after.id);
         }
-        // A real run would delete its object in the end.
+        // A real run would delete its object at the end.
         if dry_run && after.deletion.is_due(now) {
             tally.add_candidate(CandidateKind::Due, after.id);
             if after.deletion_is_damage() {

@@ -1,8 +1,8 @@
 //! Deletes orphans that an audit found, on request.
 //!
-//! A store can't be fenced: a deletion is safe only after a committed row in a final state.
-//! So an orphan first gets such a row, and then no upload with its id can be created. An id
-//! that has a row is never an orphan, even if an older finding says so.
+//! The store has no transactions, so a deletion is safe only after a row in a final state was
+//! committed. An orphan first gets such a row. After that no upload with its id can be created. An
+//! id that has a row is never an orphan, even if an older finding says so.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::storage::ObjectMeta;
 /// How many findings are read at a time.
 const PAGE: u64 = 200;
 
-/// The owner of the rows of orphans. No caller can be this owner.
+/// The owner of the rows that are created for orphans. No caller can have this name.
 const OWNER: &str = "system:orphans";
 
 /// A request to purge orphans.
@@ -29,11 +29,11 @@ const OWNER: &str = "system:orphans";
 pub struct Purge {
     /// The run that found the orphans.
     pub run: RunId,
-    /// The least age of an object; at least the policy's grace.
+    /// The smallest age of an object; at least the policy's grace.
     pub older_than: TimeDelta,
-    /// The most objects to delete; at most a run's budget.
+    /// The largest number of objects to delete; at most a run's budget.
     pub limit: u64,
-    /// Whether only to report what would be deleted.
+    /// Whether to report only, without deleting.
     pub dry_run: bool,
 }
 
@@ -42,14 +42,15 @@ pub struct Purge {
 pub struct Purged {
     /// The keys of the objects that were deleted, or in a dry run would be.
     pub keys: Vec<String>,
-    /// How many findings were no longer orphans, too young, or could not be deleted.
+    /// The number of findings that were not deleted: no longer orphans, too young, or the deletion
+    /// failed.
     pub skipped: u64,
 }
 
 /// Why a purge ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// The bucket is not known to be the right one.
+    /// The bucket is not known to be this database's.
     #[error("{0}")]
     BucketMismatch(String),
     /// The run does not exist, or the database or the store failed.
@@ -88,7 +89,7 @@ impl Reconciler {
     }
 }
 
-/// Deletes one orphan. Returns whether it was deleted, or in a dry run would be.
+/// Deletes one orphan. Returns `true` if it was deleted, or in a dry run would be.
 async fn purge_one(
     app: &App,
     purge: Purge,
@@ -138,7 +139,7 @@ async fn require_own_bucket(app: &App, policy: &Policy) -> Result<(), PurgeError
     }
 }
 
-/// The row that allows the deletion. It stays as a record of what was deleted.
+/// The row that allows the deletion. It remains as a record of the deletion.
 fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload {
     let now = app.now();
     Upload {

@@ -9,8 +9,8 @@ use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, Ru
 use crate::domain::upload::State;
 use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
 
-/// The most findings that a shard of a run records; it counts all. A bucket whose objects belong to
-/// somebody else would otherwise fill the database.
+/// The largest number of findings that a shard of a run records; all are counted. Otherwise a
+/// bucket with many foreign objects would fill the database.
 const MAX_FINDINGS: u64 = 100_000;
 
 /// The counters, findings and candidates of a shard.
@@ -18,7 +18,7 @@ const MAX_FINDINGS: u64 = 100_000;
 pub struct Tally(ShardProgress);
 
 impl Tally {
-    /// Starts from what was written before.
+    /// Starts from the counters that were written before.
     pub fn of(shard: &RunShard, mode: Mode) -> Self {
         Self(ShardProgress {
             at: None,
@@ -53,7 +53,7 @@ impl Tally {
         self.0.candidates.push((kind, id));
     }
 
-    /// Records why an absence is unverified. The first reason stays.
+    /// Records why an absence is unverified. Only the first reason is kept.
     pub fn set_unverified(&mut self, why: impl FnOnce() -> String) {
         self.0.unverified.get_or_insert_with(why);
     }
@@ -127,14 +127,14 @@ impl Tally {
 pub struct Report(Mutex<Tally>);
 
 impl Report {
-    /// Starts from what was written before.
+    /// Starts from the counters that were written before.
     pub fn of(shard: &RunShard, mode: Mode) -> Self {
         Self(Mutex::new(Tally::of(shard, mode)))
     }
 
     /// The tally, locked.
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
-        // No user leaves it inconsistent between two statements.
+        // Each user leaves the tally consistent between two statements, so a panic does not matter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +143,7 @@ impl Report {
         self.tally().count(f);
     }
 
-    /// Continues from a tally that is written.
+    /// Continues from a tally that was written.
     pub fn written(&self, tally: Tally) {
         *self.tally() = tally.written();
     }
@@ -152,8 +152,8 @@ impl Report {
 /// The detail of a finding about an object that the run deletes, or in a dry run would.
 pub const DELETE: &str = "delete";
 
-/// The detail of a finding about a verified upload whose object was written again, with the same
-/// size and with nothing to compare its bytes by.
+/// The detail of a finding about a verified upload whose object was written again with the same
+/// size, if there is no checksum to compare the bytes.
 pub const UNDECIDED: &str = "same-size";
 
 /// The finding about a listed object.

@@ -1,4 +1,4 @@
-//! The runs of a process: started, joined and waited for.
+//! The runs of a process: starts them, joins them and waits for them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,10 @@ use crate::db::reconcile::runs::{NewRun, Started};
 use crate::domain::run::{Progress, Run, RunRequest, RunShard, RunStatus};
 use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// How often a process looks for runs that other processes started or left.
+/// The interval at which a process looks for runs that other processes started or left.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How soon a waiting caller notices that another process ended its run.
+/// The time within which a waiting caller notices that another process ended its run.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a run did not start.
@@ -68,7 +68,7 @@ pub struct Reconciler {
 
 /// A run that can be waited for.
 pub struct RunHandle {
-    /// As it was when it started.
+    /// The run's state at its start.
     pub run: Run,
     reconciler: Arc<Reconciler>,
 }
@@ -84,7 +84,7 @@ impl RunHandle {
             changed.as_mut().enable();
             match reconciler.app.db.runs().find(run.id).await {
                 Ok(Some(now)) => run = now,
-                // Its row is gone, so its end will never be known.
+                // The row is gone, so the run's end is unknown.
                 Ok(None) => return run,
                 Err(error) => tracing::warn!(run = %run.id,
                     error = &error as &dyn std::error::Error, "the run was not read"),
@@ -172,6 +172,7 @@ impl Reconciler {
     /// Takes the locks, writes the run's row and its shards, and starts the work.
     ///
     /// # Errors
+    ///
     /// If a run of the same mode and policy has not ended, or the database fails.
     pub async fn start(self: &Arc<Self>, request: RunRequest) -> Result<RunHandle, StartError> {
         self.start_as(RunId(self.app.ids.uuid()), request, None).await
@@ -190,7 +191,7 @@ impl Reconciler {
         self.start_as(RunId(self.app.ids.uuid()), request, tick).await
     }
 
-    /// As [`Self::start_at`], with an id that the caller chose.
+    /// Like [`Self::start_at`], with an id that the caller chose.
     ///
     /// # Errors
     /// As [`Self::start_at`].
@@ -219,8 +220,8 @@ impl Reconciler {
             claims: self.settings.shards,
             lease: self.settings.lease,
         };
-        // Before there is a row that polling could find: the shards that are claimed here are
-        // then worked on at once.
+        // Registered before polling can find the row, so that the claimed shards are worked on at
+        // once.
         let active = self.activate(id);
         let (run, claimed) = match self.app.db.runs().start(new, self.app.now()).await? {
             Started::Run(run, claimed) => (run, claimed),
@@ -235,7 +236,7 @@ impl Reconciler {
         Ok(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    /// Joins a run; `None` if there is no such run, or it has ended.
+    /// Joins a run. Returns `None` if there is no such run, or if it has ended.
     pub async fn join(self: &Arc<Self>, id: RunId) -> Option<RunHandle> {
         let run = match self.app.db.runs().find(id).await {
             Ok(run) => run.filter(|run| run.status == RunStatus::Running)?,
@@ -249,12 +250,12 @@ impl Reconciler {
         Some(RunHandle { run, reconciler: Arc::clone(self) })
     }
 
-    /// Marks a run as worked on by this process; `None` if it is already.
+    /// Marks a run as worked on by this process. Returns `None` if it is already marked.
     fn activate(self: &Arc<Self>, run: RunId) -> Option<ActiveRun> {
         self.active_runs().insert(run).then(|| ActiveRun { reconciler: Arc::clone(self), run })
     }
 
-    /// Works on a run in a task of its own, unless this process already does.
+    /// Works on a run in a separate task, unless this process already does.
     fn work_on(self: &Arc<Self>, active: Option<ActiveRun>, run: Run, claimed: Vec<RunShard>) {
         let Some(active) = active.filter(|_| !self.shutdown.is_cancelled()) else { return };
         let this = Arc::clone(self);

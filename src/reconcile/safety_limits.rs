@@ -1,6 +1,7 @@
-//! How much damage a run may do (see `domain::damage`). The limit applies to each owner first: what
-//! an owner over it would lose is withheld, and the others proceed. Then it applies to the total of
-//! the remaining owners: if that is over it, nothing damaging is done.
+//! Limits the damage of a run (see `domain::damage`). The limit applies to each owner first:
+//! changes to an owner above the limit are withheld, and the changes to other owners continue. Then
+//! it applies to the total of the remaining owners. If the total is above the limit, nothing
+//! damaging is done.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,20 +17,21 @@ use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{CandidateKind, RunRequest, RunShard};
 use crate::telemetry::metrics as names;
 
-/// The most rows that are counted. SQL has no unsigned numbers.
+/// The largest number of rows that are counted. SQL has no unsigned numbers.
 const MAX_COUNT: u64 = i64::MAX as u64 - 1;
 
-/// The most owners that are withheld one by one. If more are over the limit, all are.
+/// The largest number of owners that are withheld one by one. If more owners are above the limit,
+/// everything is withheld.
 const MAX_WITHHELD: usize = 1000;
 
-/// The most owners that the run's error names.
+/// The largest number of owners that the run's error names.
 const MAX_NAMED: usize = 5;
 
-/// A run is stopped early only above this many times the limit: until all candidates are known, an
-/// owner who is over the limit in the end may look like one of many who are not.
+/// A run is stopped early only above this multiple of the limit. Before all candidates are known,
+/// the damage cannot be divided among owners correctly.
 const EARLY_FACTOR: u64 = 10;
 
-/// What a process knows of a run's policy, shared by all shards of the policy.
+/// The state of a run's policy in this process, shared by all shards of the policy.
 #[derive(Debug, Default)]
 pub(super) struct PolicySession {
     bucket_identity: OnceCell<BucketIdentity>,
@@ -47,7 +49,7 @@ pub(super) struct Withheld {
     pub(super) owners: Vec<Owner>,
     /// Why the run ends as stopped.
     pub(super) why: Option<String>,
-    /// How much of it there is.
+    /// The amount of damage.
     count: u64,
 }
 
@@ -64,7 +66,8 @@ pub(super) struct SafetyLimits<'a> {
 }
 
 impl SafetyLimits<'_> {
-    /// Whether the bucket is the right one. Read once for each run and policy by a process.
+    /// Whether the bucket belongs to this database. Each process reads it once for each run and
+    /// policy.
     pub(super) async fn bucket_identity(&self) -> Result<&BucketIdentity, WorkError> {
         let RunRequest { adopt_bucket, dry_run, .. } = *self.request;
         let Target { app, policy, .. } = self.target;
@@ -72,8 +75,8 @@ impl SafetyLimits<'_> {
         Ok(self.session.bucket_identity.get_or_try_init(check).await?)
     }
 
-    /// Stops the run if the bucket is not the right one. The marker is read again: the bucket
-    /// may be taken away or replaced during a run, and a HEAD in a bucket that is gone shows
+    /// Stops the run if the bucket is not known to be this database's. The marker is read again:
+    /// the bucket may be removed or replaced during a run, and a HEAD in a removed bucket shows an
     /// absence.
     pub(super) async fn require_own_bucket(&self, what: &str) -> Result<(), WorkError> {
         let identity = match self.bucket_identity().await? {
@@ -94,7 +97,8 @@ impl SafetyLimits<'_> {
     }
 
     /// Stops the run early if far too many uploads would be lost. `added` is the number of new
-    /// candidates of this shard. The damage is counted each time that their number has doubled.
+    /// candidates of this shard. The damage is counted each time the number of candidates has
+    /// doubled.
     pub(super) async fn check_candidates(&self, added: u64) -> Result<(), WorkError> {
         let session = self.session;
         let count = session.candidates.fetch_add(added, Ordering::Relaxed) + added;
@@ -106,8 +110,8 @@ impl SafetyLimits<'_> {
         self.withheld_of(false).await.map(drop)
     }
 
-    /// The owners whose damage the finalizing shard must withhold. Stops the run if the others
-    /// would lose too much.
+    /// The owners whose changes the finalizing shard must withhold. Stops the run if the remaining
+    /// damage is above the limit.
     pub(super) async fn withheld(&self) -> Result<Withheld, WorkError> {
         let deletions = self.max_deletions > 0;
         if self.most_damage(deletions).await? <= self.lowest() {
@@ -118,27 +122,27 @@ impl SafetyLimits<'_> {
         Ok(withheld)
     }
 
-    /// An upper bound of the run's damage. No limit is above `max`, so one more is enough.
+    /// An upper bound of the run's damage. No limit is above `max`, so `max + 1` is enough.
     async fn most_damage(&self, deletions: bool) -> Result<u64, AppError> {
         let (db, shard) = (&self.target.app.db, self.shard);
         let candidates = db.missing_candidates();
         if !deletions {
             return Ok(candidates.count(shard, &CandidateKind::HELD).await?);
         }
-        // The whole due set, although a run deletes only a part of it: otherwise runs would delete
-        // all of it in turns.
+        // All due deletions are counted, although a run does only a part of them. Otherwise several
+        // runs would do all of them.
         let (policy, now) = (&self.target.policy.name, self.target.app.now());
         let most = self.damage.max.max(self.request.accept_damage).min(MAX_COUNT);
         let due = db.scan().count_due_damage(policy, now, most + 1).await?;
         Ok(due + candidates.count(shard, &CandidateKind::DAMAGE).await?)
     }
 
-    /// The limit if nothing is verified.
+    /// The limit if no upload is verified.
     fn lowest(&self) -> u64 {
         self.damage.lowest().max(self.request.accept_damage)
     }
 
-    /// Counts the damage by owner. Only few runs come this far.
+    /// Counts the damage by owner. Only few runs need this.
     async fn withheld_of(&self, deletions: bool) -> Result<Withheld, WorkError> {
         let (db, name) = (&self.target.app.db, &self.target.policy.name);
         let verified = self.session.verified.get_or_try_init(|| db.scan().count_verified(name));

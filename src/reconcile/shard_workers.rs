@@ -20,13 +20,13 @@ use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, ShardStatus};
 use crate::telemetry::chain;
 
-/// A lease is renewed at least this often. It is also how soon the end of a run is noticed.
+/// A lease is renewed at least this often. The end of a run is noticed within the same time.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How often shards that other processes left are looked for.
+/// The interval at which a process looks for shards that other processes left.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A shard that was claimed this often makes its processes crash, and fails.
+/// The number of claims after which a shard fails: it probably crashes its processes.
 const MAX_CLAIMS: i64 = 100;
 
 /// A run that this process works on.
@@ -41,8 +41,8 @@ impl ShardWorkers {
         Arc::new(Self { reconciler, run, sessions: Mutex::default() })
     }
 
-    /// Works until the run has ended or this process shuts down. `claimed` are shards that this
-    /// process holds already.
+    /// Works until the run has ended or this process shuts down. `claimed` are the shards that this
+    /// process already holds.
     pub(super) async fn work(self: Arc<Self>, claimed: Vec<RunShard>) {
         let mut shards = JoinSet::new();
         let reconciler = &self.reconciler;
@@ -61,8 +61,8 @@ impl ShardWorkers {
             let mut poll = std::pin::pin!(poll);
             loop {
                 tokio::select! {
-                    // A worker ends if there was no shard to claim, or if its shard was lost.
-                    // Lost shards are found by polling.
+                    // A worker ends if there is no shard to claim, or if it lost its shard. A lost
+                    // shard is claimed again by polling.
                     Some(_) = shards.join_next() => if shards.is_empty() { break },
                     () = &mut changed => break,
                     () = &mut poll => break,
@@ -129,7 +129,7 @@ impl ShardWorkers {
                 (ShardStatus::Failed, Some(chain(&error)))
             }
         };
-        // No task renews the lease while the shard's end waits for a connection.
+        // From here on no task renews the lease while the end of the shard waits for a connection.
         if lease.age() >= lease.length / 3
             && let Err(error) = self.reconciler.app.db.shards().renew(&shard, lease.length).await
         {
@@ -171,13 +171,13 @@ impl ShardWorkers {
         Arc::clone(sessions.entry(policy.clone()).or_default())
     }
 
-    /// Renews the lease until it is lost or the run has ended. The work is dropped then, which
-    /// is safe because each of its batches is a transaction of its own.
+    /// Renews the lease until it is lost or the run has ended, and then drops the work. That is
+    /// safe, because each batch of the work is one transaction.
     async fn keep_lease(&self, shard: &RunShard, lease: &Lease) {
         let beat = HEARTBEAT.min(lease.length / 3);
         loop {
             tokio::time::sleep(beat.saturating_sub(lease.age())).await;
-            // A batch that was saved in the meantime renewed it.
+            // A batch that was saved in the meantime has renewed the lease.
             if lease.age() < beat {
                 continue;
             }
@@ -206,7 +206,8 @@ impl ShardWorkers {
         let progress = report.tally().progress(None);
         let claim = (*holder, settings.lease);
         let (app, ended) = (Arc::clone(app), shard.clone());
-        // Completes even if this process shuts down, which then releases the claimed shard.
+        // This completes even if the process shuts down. The shutdown then releases the claimed
+        // shard.
         let finished = self.reconciler.run_to_end(async move {
             app.db.shards().finish(&ended, end, &progress, claim, app.now()).await
         });
@@ -221,7 +222,8 @@ impl ShardWorkers {
             Err(error) => {
                 tracing::error!(run = %shard.run, shard = shard.number,
                     error = &error as &dyn std::error::Error,
-                    "a shard's end was not written; it is worked on again after its lease");
+                    "the end of a shard was not written; another process continues it after its \
+                    lease");
                 None
             }
         }

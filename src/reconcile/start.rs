@@ -9,8 +9,8 @@ use crate::domain::run::{Run, RunRequest};
 use crate::domain::{Owner, RunId};
 
 impl Reconciler {
-    /// Starts a run, or returns the run that an earlier request with the same key started.
-    /// With `wait`, a run that this call starts is returned when it has ended.
+    /// Starts a run, or returns the run that an earlier request with the same key started. With
+    /// `wait`, waits for the end of a run that this call started.
     pub async fn start_once(
         self: &Arc<Self>,
         owner: &Owner,
@@ -29,8 +29,8 @@ impl Reconciler {
         self.app.idempotent(owner, key, create, load).await
     }
 
-    /// The run and its key are not written in one transaction. If an earlier attempt crashed
-    /// between the two, the run exists already.
+    /// The run and its idempotency key are written in two transactions. If an earlier attempt
+    /// crashed between them, the run already exists.
     async fn start_claimed(
         self: &Arc<Self>,
         claim: &Claim,

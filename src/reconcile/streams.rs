@@ -1,4 +1,4 @@
-//! The two sides of the join: a bucket's listing and the table's rows, page by page. No
+//! The two inputs of the join: the listing of a bucket and the rows of the table, page by page. No
 //! connection or snapshot is held between pages.
 
 use std::collections::VecDeque;
@@ -27,8 +27,8 @@ impl Keyed for UploadSummary {
     }
 }
 
-/// The objects of a range, in the store's order. The first request asks for `first_page` keys,
-/// each later one for `page_size`.
+/// The objects of a range, in the store's order. The first request asks for `first_page` keys, each
+/// later request for `page_size`.
 pub fn listing<'a>(
     store: &'a Store,
     range: &'a KeyRange,
@@ -53,7 +53,7 @@ pub fn listing<'a>(
                 if range.until.as_ref().is_some_and(|until| &object.key > until) {
                     return Ok(None);
                 }
-                // A store that can't start there lists keys that were compared already.
+                // A store that can't start a listing there returns keys that were already compared.
                 if range.after.as_ref().is_some_and(|after| &object.key <= after) {
                     continue;
                 }
@@ -63,14 +63,14 @@ pub fn listing<'a>(
             throttle.acquire().await;
             let page = store.objects.list(&request).await?;
             report.count(|counters| counters.list_requests += 1);
-            // A listing that does not advance would never end. (The join refuses objects that
-            // are listed again.)
+            // A listing that does not advance would never end. The join refuses objects that are
+            // listed twice.
             if page.objects.is_empty() && page.next.is_some() && page.next == request.token {
-                let what = "an empty page of a listing leads to itself".to_owned();
+                let what = "the store's listing of objects does not advance".to_owned();
                 return Err(StoreError::Protocol(what).into());
             }
             state.page = page.objects.into();
-            // `start-after` only begins a listing; the store's token continues it.
+            // `start-after` only sets the beginning of a listing; the store's token continues it.
             state.request = page.next.map(|token| ListRequest {
                 token: Some(token),
                 start_after: None,
@@ -81,7 +81,7 @@ pub fn listing<'a>(
     })
 }
 
-/// The rows of a range, in byte order of their keys. If all rows were read already, `read` has
+/// The rows of a range, in byte order of their keys. If all rows were already read, `read` contains
 /// them.
 pub fn rows<'a>(
     db: &'a Db,

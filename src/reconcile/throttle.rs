@@ -9,7 +9,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 pub struct Throttle(Option<DefaultDirectRateLimiter>);
 
 impl Throttle {
-    /// At most `per_second` requests a second, and as many in one burst; 0 means no limit.
+    /// At most `per_second` requests per second. A burst may have the same number. 0 means no
+    /// limit.
     pub fn new(per_second: u32) -> Self {
         Self(NonZeroU32::new(per_second).map(|rate| RateLimiter::direct(Quota::per_second(rate))))
     }
@@ -41,7 +42,7 @@ mod tests {
         for _ in 0..60 {
             limited.acquire().await;
         }
-        // 50 at once, and ten more at 20 ms each.
+        // 50 requests at once, and then ten more with 20 ms each.
         assert!(start.elapsed().as_millis() >= 180, "{:?}", start.elapsed());
     }
 }

@@ -1,8 +1,8 @@
-//! Removal of verified uploads that no record claimed within the policy's `unattached_retention`.
+//! Removes verified uploads that were not attached within the policy's `unattached_retention`.
 //!
-//! Only the row changes here: its object is deleted like that of any other final row, within the
-//! run's budget. An upload that is attached at the same time keeps its row: the change is guarded
-//! by the row's version, and is decided again on the attached row.
+//! Only the row changes here. The object is deleted like that of any other row in a final state,
+//! within the run's budget. If an upload is attached at the same time, it is not removed: the
+//! change is guarded by the row's version, and is decided again for the attached row.
 
 use super::worker::{BATCH, WorkError, Worker};
 use crate::app::{App, AppError};
@@ -10,8 +10,8 @@ use crate::domain::run::{Mode, RunRequest, Stage};
 use crate::domain::transition::Event;
 use crate::domain::{Policy, Timestamp, Upload, UploadId};
 
-/// Uploads of the policy that were verified before this time are removed if they are attached to
-/// nothing; `None` if none are. The first incremental run starts the time of the retention.
+/// Unattached uploads of the policy that were verified before this time are removed; `None` if the
+/// policy removes none. The first incremental run starts the retention.
 pub(super) async fn unattached_before(
     app: &App,
     policy: &Policy,
@@ -28,11 +28,11 @@ pub(super) async fn unattached_before(
         Some(attachments.start_retention(&policy.name, now).await?)
     };
     let before = now - retention;
-    // Time before the retention was enabled does not count.
+    // The time before the retention was enabled does not count.
     Ok(enabled.filter(|enabled| *enabled <= before).map(|_| before))
 }
 
-/// Removes what is unattached for too long, in batches.
+/// Removes uploads that have been unattached for too long, in batches.
 pub(super) async fn remove_unattached(worker: &Worker<'_>) -> Result<(), WorkError> {
     let (app, policy) = (worker.target.app, worker.target.policy);
     let request = &worker.progress.run.request;
@@ -45,7 +45,7 @@ pub(super) async fn remove_unattached(worker: &Worker<'_>) -> Result<(), WorkErr
         after = last.state.verified().map(|verified| (verified.at, last.id));
         let event = |upload: Upload| (upload, Event::Unattached);
         let events = uploads.into_iter().map(event).collect();
-        // From the beginning after a crash: what is removed is not listed again.
+        // After a crash it starts from the beginning: removed uploads are not listed again.
         worker.progress.save(events, (Stage::Delete, None)).await?;
         if after.is_none() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! One shard of a run: what its steps share, and the order of the steps.
+//! Works on one shard of a run: the data that its steps share, and the order of the steps.
 
 use super::ReconcileSettings;
 use super::compare::compare;
@@ -21,13 +21,13 @@ pub(super) const BATCH: usize = 100;
 /// Why the work on a shard ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
-    /// Continuing would exceed the damage limit, or the bucket is not known to be the right one.
+    /// Continuing would exceed the damage limit, or the bucket is not known to be this database's.
     #[error("{0}")]
     Stopped(String),
-    /// Another process works on the shard, or the run has ended. Nothing is written.
+    /// Another process works on the shard, or the run has ended. Nothing was written.
     #[error("the shard's lease is lost")]
     LostLease,
-    /// Every process that worked on it ended before the shard did.
+    /// Every process that worked on the shard ended before the shard did.
     #[error("{0} processes ended before the shard did")]
     Abandoned(i64),
     /// The database or the store failed.
@@ -56,14 +56,14 @@ pub(super) struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Does all steps that are left, and returns how the shard ended.
+    /// Does all remaining steps, and returns how the shard ended.
     ///
     /// # Errors
     /// If the damage limit is exceeded, the lease is lost, or the store or the database fails.
     pub(super) async fn work(&self) -> Result<ShardStatus, WorkError> {
-        // A run that adopts the bucket writes a lost marker, even if there is nothing else to do.
-        // A contested marker stops the run at its end, so that its operator notices; arrivals are
-        // harmless.
+        // A run that adopts the bucket writes a missing marker, even if there is nothing else to
+        // do. A contested marker stops the run at its end, so that the operator notices it;
+        // recording arrivals does no harm.
         let identity = self.limits.bucket_identity().await?;
         if *identity == BucketIdentity::Mismatch(Mismatch::Contested) {
             let mut tally = self.progress.report.tally();
@@ -101,7 +101,7 @@ impl Worker<'_> {
             let plan = planner.plan(&part).await?;
             heads.extend(plan.heads);
             if let Some(listing) = plan.list {
-                // A cursor within the listing says that every key before it is done.
+                // If the cursor is within the listing, every key before it is done.
                 observe_keys(self, std::mem::take(&mut heads)).await?;
                 compare(self, listing).await?;
             }

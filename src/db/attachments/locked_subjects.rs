@@ -3,8 +3,8 @@
 //! Lock order, so that no two transactions wait for each other: tracks, then attachments, then
 //! uploads, each in the order of their ids.
 //!
-//! A record of this service that shows its file in lists has copies of some columns in its own
-//! table, written in the same transaction: [`tracks::copy_attachments`].
+//! A record that shows its file in lists has copies of some columns in its own table. They are
+//! written in the same transaction: [`tracks::copy_attachments`].
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,8 @@ pub(in crate::db) struct LockedSubject {
 }
 
 impl LockedSubjects {
-    /// Locks and reads subjects. A subject of a track that its owner does not have is left out.
+    /// Locks and reads subjects. The subject of a track is left out if the owner does not have the
+    /// track.
     pub(in crate::db) async fn lock(
         txn: &DatabaseTransaction,
         postgres: bool,
@@ -67,7 +68,7 @@ impl LockedSubjects {
         });
         if !wanted.is_empty() {
             insert(txn, &wanted).await?;
-            // Also the rows that another transaction inserted first.
+            // Includes rows that another transaction inserted first.
             rows.extend(read(txn, postgres, &wanted).await?);
         }
         let rows = rows
@@ -89,7 +90,7 @@ impl LockedSubjects {
         self.rows.get_mut(&(owner.as_str().to_owned(), subject.clone()))
     }
 
-    /// As [`Self::get_mut`], to read.
+    /// Like [`Self::get_mut`], for reading.
     pub(in crate::db) fn get(&self, owner: &Owner, subject: &Subject) -> Option<&LockedSubject> {
         self.rows.get(&(owner.as_str().to_owned(), subject.clone()))
     }
@@ -130,7 +131,7 @@ impl LockedSubject {
         self.current
     }
 
-    /// Draws the next number for an upload, which becomes the newest.
+    /// Returns the next sequence number for an upload, which becomes the newest.
     pub(in crate::db) fn draw(&mut self, upload: &Upload) -> Slot {
         let sequence = self.after.next_sequence;
         self.after.next_sequence += 1;
@@ -148,14 +149,14 @@ impl LockedSubject {
         binding
     }
 
-    /// Leaves the subject without a current upload if it is this one.
+    /// If this upload is the current one, leaves the subject without a current upload.
     pub(in crate::db) fn unbind(&mut self, upload: UploadId) {
         if self.current.is_some_and(|current| current.upload == upload) {
             self.set_current(None);
         }
     }
 
-    /// Takes over the status of the newest upload, and the time of a change.
+    /// Copies the status of the newest upload and the time of the change.
     pub(in crate::db) fn follow(&mut self, upload: &Upload) {
         if self.after.latest_upload_id == Some(upload.id.0) {
             upload.status().name().clone_into(&mut self.after.status);

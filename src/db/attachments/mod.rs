@@ -24,7 +24,7 @@ pub const ATTACHMENT_ORDER: &str = "attachments:subject";
 /// Which attachments to list, in the order of their subjects.
 #[derive(Debug, Default, Clone)]
 pub struct AttachmentFilter {
-    /// What the subject begins with.
+    /// A prefix of the subjects.
     pub prefix: String,
     /// The end of the previous page.
     pub cursor: Option<Cursor>,
@@ -73,8 +73,8 @@ impl Attachments<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Leaves a subject without uploads. Its sequence goes on. Returns `false` if one of its
-    /// uploads is not in a final state.
+    /// Leaves a subject without uploads. Its sequence numbers continue. Returns `false` if one of
+    /// its uploads is not in a final state.
     pub async fn clear(self, owner: &Owner, subject: &Subject) -> Result<bool> {
         let txn = self.0.begin().await?;
         let wanted = BTreeMap::from([((owner.as_str(), subject), None)]);

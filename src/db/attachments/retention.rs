@@ -1,4 +1,4 @@
-//! Since when each policy removes uploads that are not attached.
+//! The time since when each policy removes uploads that are not attached.
 
 use entity::unattached_retention::{ActiveModel, Column, Entity};
 use sea_orm::ActiveValue::Set;
@@ -16,7 +16,8 @@ impl Attachments<'_> {
         Ok(row.map(|row| row.enabled_at))
     }
 
-    /// Enables the retention of a policy if it is not enabled. Returns since when it is.
+    /// Enables the retention of a policy if it is not enabled yet. Returns the time since when it
+    /// is enabled.
     pub async fn start_retention(self, policy: &PolicyName, now: Timestamp) -> Result<Timestamp> {
         if let Some(enabled_at) = self.retention_start(policy).await? {
             return Ok(enabled_at);
@@ -26,11 +27,12 @@ impl Attachments<'_> {
             .on_conflict(OnConflict::column(Column::Policy).do_nothing().to_owned())
             .exec_without_returning(&self.0.write)
             .await?;
-        // Another process may have been first: a later time removes nothing too early.
+        // Another process may have been first. Its time is later, so nothing is removed too early.
         Ok(now)
     }
 
-    /// Disables the retention of all other policies, so that it starts anew when it is enabled.
+    /// Disables the retention of all other policies, so that a policy that is enabled again starts
+    /// with a new time.
     pub async fn stop_retention_except(self, policies: &[&PolicyName]) -> Result<()> {
         let names = policies.iter().map(|policy| policy.as_str());
         let others = Entity::delete_many().filter(Column::Policy.is_not_in(names));

@@ -16,27 +16,28 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{DbError, Result};
 
-/// Requests that may wait. A batch takes milliseconds: what waits behind this many would be
-/// answered too late anyway.
+/// The number of requests that may wait. A batch takes milliseconds. With a longer queue, the last
+/// requests would be too late for their clients.
 const QUEUE: usize = 2048;
 
-/// Longest time for a batch: less than the lease of an idempotency key. Without it, a connection
-/// that breaks in the middle of a transaction is waited for until the kernel gives up.
+/// The time limit of a batch: less than the lease of an idempotency key. Without a limit, a batch
+/// whose connection breaks in the middle of a transaction waits until the kernel reports the broken
+/// connection.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 type Request<I, O> = (I, oneshot::Sender<Result<O>>);
 
-/// When the task lets others run, so that more requests can join the next batch. It takes no time
-/// if nothing else is ready.
+/// When the task yields, so that more requests can join the next batch. Yielding takes no time if
+/// no other task is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Yield {
-    /// To the other tasks of its thread, before a batch.
+    /// Yields to the other tasks of its thread, before a batch.
     TaskBefore,
-    /// To the other threads, after a batch.
+    /// Yields to the other threads, after a batch.
     ThreadAfter,
 }
 
-/// Submits requests to a task; the task ends with the last of these.
+/// Submits requests to a task. The task ends when the last clone is dropped.
 pub(in crate::db) struct Batcher<I, O>(mpsc::Sender<Request<I, O>>);
 
 impl<I, O> Clone for Batcher<I, O> {
@@ -46,7 +47,7 @@ impl<I, O> Clone for Batcher<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// Starts the task, on the ambient runtime. `work` processes at most `max_batch` requests at
+    /// Starts the task on the current runtime. `work` processes at most `max_batch` requests at
     /// once and returns their results in the same order. `name` is for the log.
     pub fn start<F>(
         name: &'static str,
@@ -78,8 +79,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                     let _ = queue.recv_many(&mut batch, room).now_or_never();
                 }
                 let (items, replies): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
-                // The next batch is processed whatever happens to this one: a panic leaves no
-                // state behind.
+                // The next batch is processed even if this one panics: a panic leaves no state
+                // behind.
                 let work = AssertUnwindSafe(work(items)).catch_unwind();
                 if let Ok(Ok(results)) = tokio::time::timeout(TIMEOUT, work).await {
                     for (reply, result) in replies.into_iter().zip(results) {
@@ -90,8 +91,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                         std::thread::yield_now();
                     }
                 } else {
-                    // Dropping the replies fails their callers.
-                    tracing::error!(what = name, asked = replies.len(), "a group was given up");
+                    // Dropping the reply channels returns an error to their callers.
+                    tracing::error!(what = name, asked = replies.len(), "a batch failed");
                 }
             }
         });
@@ -99,14 +100,14 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     }
 
     /// Processes a request with the next batch. Waits if the queue is full. Dropping the caller
-    /// does not undo the request. Fails with [`DbError::Busy`] if its batch was given up.
+    /// does not undo the request. Returns [`DbError::Busy`] if the batch failed.
     pub async fn submit(&self, item: I) -> Result<O> {
         let (reply, replied) = oneshot::channel();
         self.0.send((item, reply)).await.map_err(|_| DbError::Busy)?;
         replied.await.map_err(|_| DbError::Busy)?
     }
 
-    /// As [`Self::submit`], but fails at once with [`DbError::Busy`] if the queue is full.
+    /// Like [`Self::submit`], but returns [`DbError::Busy`] at once if the queue is full.
     pub async fn try_submit(&self, item: I) -> Result<O> {
         let (reply, replied) = oneshot::channel();
         self.0.try_send((item, reply)).map_err(|_| DbError::Busy)?;
@@ -115,8 +116,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
 }
 
 /// A [`Batcher`] for each thread that submits, on that thread's runtime. A request to a task on
-/// another thread wakes a thread twice, which takes longer than a short query. Here all requests
-/// that a thread has read from its sockets form a batch.
+/// another thread costs two wake-ups of a thread, which take longer than a short query. Here all
+/// requests that a thread has read from its sockets form a batch.
 pub(in crate::db) struct PerThreadBatcher<I: Send, O: Send> {
     start: Arc<dyn Fn() -> Batcher<I, O> + Send + Sync>,
     started: Arc<ThreadLocal<RefCell<Batcher<I, O>>>>,
@@ -129,7 +130,7 @@ impl<I: Send, O: Send> Clone for PerThreadBatcher<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> PerThreadBatcher<I, O> {
-    /// As [`Batcher::start`]; the task of a thread starts with its first request.
+    /// Like [`Batcher::start`]; the task of a thread starts with its first request.
     pub fn start<W, F>(name: &'static str, max_batch: usize, work: W) -> Self
     where
         W: Fn(Vec<I>) -> F + Clone + Send + Sync + 'static,
@@ -139,7 +140,7 @@ impl<I: Send + 'static, O: Send + 'static> PerThreadBatcher<I, O> {
         Self { start: Arc::new(start), started: Arc::default() }
     }
 
-    /// As [`Batcher::submit`], to the task of this thread.
+    /// Like [`Batcher::submit`], to the task of this thread.
     pub async fn submit(&self, item: I) -> Result<O> {
         let batcher = self.of_this_thread();
         batcher.submit(item).await
@@ -147,7 +148,7 @@ impl<I: Send + 'static, O: Send + 'static> PerThreadBatcher<I, O> {
 
     fn of_this_thread(&self) -> Batcher<I, O> {
         let mut batcher = self.started.get_or(|| RefCell::new((self.start)())).borrow_mut();
-        // A new thread may have the slot of an ended one, whose runtime is gone.
+        // A new thread may get the slot of a thread that has ended, together with its runtime.
         if batcher.0.is_closed() {
             *batcher = (self.start)();
         }
@@ -190,7 +191,7 @@ mod tests {
         let batcher = Batcher::start("waiting", 1, |numbers: Vec<usize>| async move {
             numbers.into_iter().map(Ok).collect()
         });
-        // The task takes nothing before this one waits for the first time.
+        // The task receives nothing before this caller waits for the first time.
         let tried = join_all((0..=QUEUE).map(|n| batcher.try_submit(n))).await;
         let refused = tried.iter().filter(|one| matches!(one, Err(DbError::Busy)));
         assert_eq!(refused.count(), 1);

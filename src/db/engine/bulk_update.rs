@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::Result;
 
-/// Largest number of parameters in one statement: `SQLite` allows 32,766, PostgreSQL 65,535.
+/// The largest number of parameters in one statement: `SQLite` allows 32,766, PostgreSQL 65,535.
 const PARAMETERS: usize = 32_000;
 
 /// A change of one row.
@@ -22,8 +22,7 @@ pub(in crate::db) struct RowChange<A> {
     pub values: A,
 }
 
-/// Updates different rows, and raises their versions. Returns the number of rows that were
-/// changed.
+/// Updates different rows and increments their versions. Returns the number of changed rows.
 pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     connection: &impl ConnectionTrait,
     (id, version): (Column<A>, Column<A>),
@@ -57,7 +56,8 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     Ok(written)
 }
 
-/// Fails unless all rows were written. For rows that are locked: anything else is a bug.
+/// Fails unless all rows were written. Used for locked rows: if one of them was not written, that
+/// is a bug.
 pub(in crate::db) fn ensure_all<T>(rows: &[T], written: u64) -> Result<()> {
     if written == rows.len() as u64 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }

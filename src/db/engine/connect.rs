@@ -14,9 +14,10 @@ use secrecy::SecretString;
 pub struct DbSettings {
     /// `sqlite://path` or `postgres://...`.
     pub url: SecretString,
-    /// Connections at most; `SQLite` has one more, for writing.
+    /// The largest number of connections. `SQLite` has one more for writing.
     pub max_connections: u32,
-    /// How long a statement waits for a lock, and a caller for a connection.
+    /// The time limit for a statement that waits for a lock, and for a caller that waits for a
+    /// connection.
     pub busy_timeout: Duration,
 }
 
@@ -28,20 +29,20 @@ const ROWS_AHEAD: usize = 1000;
 /// or a proxy may have closed it.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// Page cache of each `SQLite` connection that reads, in KiB. A larger one has few hits on a large
-/// table, and the operating system caches the file anyway.
+/// Page cache of each `SQLite` connection that reads, in KiB. A larger cache has few hits on a
+/// large table, and the operating system caches the file anyway.
 pub(in crate::db) const READ_CACHE_KIB: u32 = 256;
 
-/// Page cache of the `SQLite` connection that writes, in KiB: it holds the pages that a transaction
-/// has changed until the commit.
+/// Page cache of the `SQLite` connection that writes, in KiB. It holds the pages that a transaction
+/// has changed, until the commit.
 pub(in crate::db) const WRITE_CACHE_KIB: u32 = 2000;
 
 /// Settings of each connection to PostgreSQL.
 ///
-/// - `random_page_cost`: on storage without a moving head, a random page costs about as much as
-///   the next one. With the default of 4 a server that has no statistics of a table yet reads and
-///   sorts all rows of an owner to find its first page.
-/// - `jit`: compiling a statement takes longer than any statement of ours.
+/// - `random_page_cost`: on solid-state storage, a random page costs about as much as a sequential
+///   one. With the default of 4 a server without statistics of a table reads and sorts all rows of
+///   an owner to find the first page.
+/// - `jit`: compiling a statement takes longer than any statement of this service.
 const PLANNER_SETTINGS: &str = "SET jit = off; SET random_page_cost = 1.1";
 
 pub(in crate::db) fn sqlite_options(
@@ -123,7 +124,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let db = Db::connect(&settings).await.unwrap();
-                // A task gives the connection back.
+                // The connection is returned to the pool by a separate task.
                 while db.engine.read.get_postgres_connection_pool().num_idle() == 0 {
                     tokio::task::yield_now().await;
                 }

@@ -5,14 +5,15 @@ use sea_orm::{DbErr, RuntimeErr};
 
 use crate::domain::upload_token::TokenError;
 
-/// Why a database call failed. A missing row is no error but `None`.
+/// Why a database call failed. A missing row is not an error: lookups return `None`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
-    /// Down, locked for too long, or out of connections. Worth trying later.
+    /// The database is down, locked for too long, or out of connections. A later attempt may
+    /// succeed.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
-    /// More is waiting to be written than can be answered in time. Worth trying later.
-    #[error("too much is waiting for the database")]
+    /// Too many writes are waiting. A later attempt may succeed.
+    #[error("too many writes are waiting for the database")]
     Busy,
     /// The disk of the database is full.
     #[error("the disk of the database is full")]
@@ -20,7 +21,7 @@ pub enum DbError {
     /// A statement failed.
     #[error("a database statement failed")]
     Statement(#[source] DbErr),
-    /// A row that this service never writes.
+    /// A row with values that this service never writes.
     #[error("impossible row: {table}.{column} of {id}")]
     Corrupt {
         /// The table.
@@ -30,34 +31,34 @@ pub enum DbError {
         /// The row's primary key.
         id: String,
     },
-    /// The database gave no readable time.
+    /// The database returned no readable time.
     #[error("the database's clock can't be read")]
     Clock,
-    /// The owner has as many as it may have.
+    /// The owner's quota is used up.
     #[error("at most {limit} {what}")]
     OverQuota {
-        /// Of what.
+        /// What the quota limits.
         what: &'static str,
-        /// How many.
+        /// The limit.
         limit: u64,
     },
-    /// The upload token does not allow it.
+    /// The upload token does not allow the upload.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// A newer version has migrated the database.
     #[error("the database has migrations of a newer version: run that version's `migrate down`")]
     NewerSchema,
-    /// The address can't be used.
+    /// The database URL is invalid.
     #[error("database.url: {0}")]
     Url(String),
 }
 
 impl DbError {
-    /// Whether the same call may succeed later without a change by an operator.
+    /// Whether the same call may succeed later although the operator changes nothing.
     pub fn is_temporary(&self) -> bool {
         match self {
-            // A server that refuses this user, password or database does so again. A connection
-            // that failed in any other way may succeed later.
+            // A server that refuses this user, password or database will refuse it again. A
+            // connection that failed in any other way may succeed later.
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(error))) => match &**error {
                 Sqlx::Configuration(_) | Sqlx::Tls(_) => false,
                 Sqlx::Database(_) => is_passing(error),
@@ -75,7 +76,7 @@ fn is_full(error: &Sqlx) -> bool {
     code.is_some_and(|code| matches!(&*code, "13" | "53100"))
 }
 
-/// Whether the cause is outside of the statement: a lock, the connection, the server.
+/// Whether the cause is not the statement itself: a lock, the connection, the server.
 fn is_passing(error: &Sqlx) -> bool {
     match error {
         Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,

@@ -1,4 +1,4 @@
-//! Where a database lives, as a text that a copy of the database does not share.
+//! Where a database is, as a text that is different for a copy of the database.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::time::UNIX_EPOCH;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
-/// The server's id and the database's id on it. A dump that is restored has another database id,
+/// The server's id, and the database's id on that server. A restored dump has another database id,
 /// or is on a server with another id.
 const POSTGRES: &str = "SELECT (SELECT system_identifier FROM pg_control_system())::text \
     || ' ' || oid::text AS home FROM pg_database WHERE datname = current_database()";
 
-/// The file's number and the time of its creation. A copy has another creation time.
+/// The number of the file and the time of its creation. A copy has another creation time.
 pub(in crate::db) fn of_file(file: &Path) -> Option<String> {
     let metadata = std::fs::metadata(file).ok()?;
     let created = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(format!("file {} {}", metadata.ino(), created.as_nanos()))
 }
 
-/// `None` if the server does not tell it, for example because it is not PostgreSQL itself.
+/// `None` if the server does not return it, for example because it is not PostgreSQL itself.
 pub(in crate::db) async fn of_postgres(connection: &DatabaseConnection) -> Option<String> {
     let statement = Statement::from_string(DbBackend::Postgres, POSTGRES);
     let home = match connection.query_one_raw(statement).await {
@@ -26,7 +26,7 @@ pub(in crate::db) async fn of_postgres(connection: &DatabaseConnection) -> Optio
         Err(error) => {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the server does not tell where the database is"
+                "the server does not return the identity of the database"
             );
             return None;
         }

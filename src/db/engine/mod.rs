@@ -1,4 +1,4 @@
-//! Connections, transactions and the ways to read and write rows. Knows no table.
+//! Connections, transactions and the ways to read and write rows. This module knows no table.
 //!
 //! - Single rows and small results are read by sea-orm's own `one` and `all`. Large results go
 //!   through [`sqlite_json`].

@@ -1,5 +1,5 @@
-//! Pages of a list, by keyset: a cursor names the last row of a page, not an offset. A page costs
-//! the same wherever it is, and no row is skipped if rows are added.
+//! Pages of a list, by keyset: a cursor names the last row of a page, not an offset. Each page has
+//! the same cost, and no row is skipped if rows are added.
 //!
 //! Cursors are signed: a cursor that was changed or made up is refused.
 
@@ -24,7 +24,7 @@ pub struct Page<T> {
 /// The end of a page: the last row's value in the list's order, and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The list and its order, so that another list refuses the cursor.
+    /// The list and its order. A cursor of another list or order is refused.
     #[serde(rename = "o")]
     pub order: String,
     /// The value.
@@ -82,7 +82,7 @@ impl Cursor {
     }
 }
 
-/// A column in an expression that no index is used for.
+/// A column inside an expression, so that no index is used for it.
 pub(in crate::db) fn no_index<C: ColumnTrait>(column: C) -> Expr {
     Func::coalesce([column.into_expr(), column.into_expr()]).into()
 }
@@ -115,7 +115,7 @@ pub(in crate::db) fn keyset_by(
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit + 1` rows: the extra row shows that there are more.
+    /// Makes a page from up to `limit + 1` rows. The extra row shows that there is a next page.
     pub fn cut(mut rows: Vec<T>, limit: u64, cursor: impl Fn(&T) -> Cursor) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;

@@ -102,8 +102,8 @@ impl Engine {
         }
     }
 
-    /// Where the database lives, found out once; `None` if that is unknown. A copy of the
-    /// database lives elsewhere.
+    /// Where the database is, read once; `None` if that is unknown. A copy of the database has
+    /// another value.
     pub async fn home(&self) -> Option<&str> {
         let home = self.home.get_or_init(|| async {
             match &self.file {
@@ -119,7 +119,7 @@ impl Engine {
         self.statements.load(Ordering::Relaxed)
     }
 
-    /// Tests each connection before its use from now on. A connection ends with the thread that
+    /// From now on, tests each connection before its use. A connection ends with the thread that
     /// opened it, and the threads of the server end during a shutdown.
     pub fn begin_shutdown(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
@@ -150,9 +150,9 @@ impl Engine {
         }
     }
 
-    /// All rows of a page, read on the runtime that opened the database: unpacking them takes a
-    /// while, and a server thread would delay its other connections meanwhile. Dropping the
-    /// caller cancels the read.
+    /// All rows of a page, read on the runtime that opened the database: decoding them takes a
+    /// while, and would delay the other connections of a server thread. Dropping the caller cancels
+    /// the read.
     pub async fn read_page<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
     where
         E: EntityTrait,

@@ -1,6 +1,6 @@
-//! Large results. `SQLite` sends them as one JSON text.
+//! Reads large results. `SQLite` returns them as one JSON text.
 //!
-//! The driver runs `SQLite` on a thread of its own and passes each row and column to the caller one
+//! The driver runs `SQLite` on a separate thread and passes each row and column to the caller one
 //! by one. For many rows that costs several times what `SQLite` itself takes to read them. So the
 //! database packs all rows into one JSON text.
 //!
@@ -74,7 +74,7 @@ async fn unpack<T: DeserializeOwned>(
 pub(in crate::db) fn column<E: EntityTrait>(of: E::Column) -> SimpleExpr {
     let value = Expr::col(Alias::new(sea_orm::IdenStatic::as_str(&of)));
     match of.def().get_column_type() {
-        // JSON holds no bytes, and the hexadecimal of NULL is empty.
+        // JSON cannot contain bytes, and the hexadecimal text of NULL is empty.
         ColumnType::Uuid => {
             Func::cust("nullif").args([Func::cust("hex").arg(value).into(), "".into()]).into()
         }
@@ -169,7 +169,7 @@ mod tests {
         let drawn = proptest::collection::vec(row(), 40).new_tree(&mut TestRunner::deterministic());
         let mut rows = drawn.unwrap().current();
         for row in &mut rows {
-            // PostgreSQL's JSON holds no NUL.
+            // PostgreSQL's JSON cannot contain NUL.
             row.metadata = serde_json::json!({"a": "b"});
         }
         on_both(async |db: Db| {

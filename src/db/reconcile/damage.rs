@@ -16,7 +16,7 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{Owner, PolicyName, Timestamp};
 
-/// Hours after which the damage of an hour is forgotten.
+/// Hours after which the damage of an hour is deleted.
 const KEEP_HOURS: i64 = 48;
 
 /// The damage that a run would do under one policy.
@@ -24,7 +24,7 @@ const KEEP_HOURS: i64 = 48;
 pub struct DamageByOwner {
     /// How many uploads it affects.
     pub total: u64,
-    /// The owners with more than the limit, the most affected first, with their numbers.
+    /// The owners above the limit with their numbers, the most affected owner first.
     pub over: Vec<(Owner, u64)>,
 }
 
@@ -34,7 +34,7 @@ pub struct Damage<'a>(pub(in crate::db) &'a Engine);
 
 impl Damage<'_> {
     /// The damage that a run would do: its candidates and, with `due_at`, the deletions that are
-    /// due then. An upload counts once. At most `most` owners over the limit are returned.
+    /// due at that time. An upload counts once. At most `most` owners over the limit are returned.
     pub async fn by_owner(
         self,
         shard: &RunShard,
@@ -70,8 +70,8 @@ impl Damage<'_> {
         Ok(DamageByOwner { total: u64::try_from(total).unwrap_or_default(), over })
     }
 
-    /// Counts one more upload in the hour of `now`. Returns whether the hour's limit allows it;
-    /// `None` if this is the hour's first damage, see [`Self::open_hour`].
+    /// Counts one more upload in the hour of `now`. Returns whether the hour's limit allows it, or
+    /// `None` if this is the first damage of the hour, see [`Self::open_hour`].
     pub async fn spend(self, policy: &PolicyName, now: Timestamp) -> Result<Option<bool>> {
         use hour::Column;
         let spent = hour::Entity::update_many()
@@ -83,7 +83,7 @@ impl Damage<'_> {
         Ok(spent.first().map(|hour| hour.damage <= hour.allowed))
     }
 
-    /// Sets the limit of an hour, unless it is set, and forgets old hours.
+    /// Sets the limit of an hour if it is not set, and deletes old hours.
     pub async fn open_hour(self, policy: &PolicyName, now: Timestamp, allowed: u64) -> Result<()> {
         let now = hour_of(now);
         let new = hour::ActiveModel {

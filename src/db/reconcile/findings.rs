@@ -1,11 +1,12 @@
 //! What runs found: one row for each object and kind, with the runs that saw it first and last.
 //!
-//! A run that sees an object again updates its row, so that the table grows with the objects that
-//! something is wrong with, and not with the number of runs. Retention deletes rows that no run has
-//! seen for a while.
+//! A run that sees an object again updates its row, so that the size of the table depends on the
+//! number of objects with a problem, and not on the number of runs. Retention deletes rows that no
+//! run has seen for a while.
 //!
-//! The findings of a run are the rows that it was the first or the last to see. An audit, which sees
-//! everything, also saw what was known at its end and was seen again later.
+//! The findings of a run are the rows that it was the first or the last to see. An audit sees all
+//! objects. So its findings are also the rows that existed at its end and that a later run saw
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,8 @@ pub(super) async fn record(
     is_audit: bool,
     findings: &[Finding],
 ) -> Result<()> {
-    // A statement writes a row once. In order, so that no two transactions wait for each other.
+    // A statement can write a row only once. The rows are sorted, so that no two transactions wait
+    // for each other.
     let distinct: BTreeMap<_, _> = findings
         .iter()
         .map(|finding| ((finding.kind.name(), finding.policy.as_str(), &finding.key), finding))
@@ -92,8 +94,8 @@ fn seen_by(run: &Run) -> Select<finding::Entity> {
             seen = seen.add(later);
         }
     }
-    // All of them were last seen during the run or later, which an index knows. Another process
-    // may have dated them.
+    // All of them were last seen during the run or later, so an index finds them. Another process
+    // may have set their times.
     let since = run.started_at - MAX_CLOCK_SKEW;
     let mut query = finding::Entity::find().filter(seen).filter(Column::LastSeenAt.gte(since));
     if let Some(policy) = &run.request.policy {
@@ -112,7 +114,7 @@ impl Findings<'_> {
         record(&self.0.write, run.id, run.request.mode == Mode::Audit, findings).await
     }
 
-    /// The details of a policy's abandoned multipart uploads that a run saw last.
+    /// The details of a policy's abandoned multipart uploads that this run was the last to see.
     pub async fn list_multiparts(self, id: RunId, policy: &PolicyName) -> Result<Vec<String>> {
         let details: Vec<Option<String>> = finding::Entity::find()
             .select_only()
@@ -173,7 +175,7 @@ struct Position {
 }
 
 impl Position {
-    /// The text of a row's place. The keys of foreign objects may hold any character.
+    /// The text of a row's position. The keys of foreign objects may contain any character.
     fn text(row: &finding::Model) -> String {
         let [policy, key] =
             [&row.policy, &row.key].map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC));

@@ -1,5 +1,5 @@
-//! The ends of shards, by group commit: the shards of a run end about the same time, and each process
-//! holds several.
+//! The ends of shards, with group commit: the shards of a run end at about the same time, and each
+//! process holds several.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,11 +28,11 @@ const MAX_BATCH: usize = 64;
 /// The result of ending a shard.
 #[derive(Debug)]
 pub enum Finished {
-    /// Written. Other shards are left; this one was claimed in the same commit.
+    /// The end is written. Other shards are not finished; this one was claimed in the same commit.
     Shard(Option<RunShard>),
-    /// Written, together with the run's end.
+    /// The end is written, and so is the run's end.
     Run(Box<Progress>),
-    /// Nothing is written: another process holds the shard, or its run has ended.
+    /// Nothing was written: another process holds the shard, or its run has ended.
     Lost,
 }
 
@@ -132,7 +132,7 @@ async fn finish_run_shards(
         }
         RunOutcome::Ended(status, error) => {
             skip(&txn, id, ends_now.iter().map(|end| end.policy.as_str())).await?;
-            // Read again: a skipped shard may have saved a batch meanwhile.
+            // Read again, because a skipped shard may have saved a batch in the meantime.
             let rows = ends_of(&txn, id).await?;
             let ended = end_run(&txn, run, &rows, status, error, ends[first].now).await?;
             results[first] = Finished::Run(ended.into());

@@ -1,4 +1,4 @@
-//! The id of this database, where it lives, and what it remembers of the markers that it wrote.
+//! The id of this database, where the database is, and the records of the markers that it wrote.
 
 use entity::{instance, marker};
 use sea_orm::ActiveValue::Set;
@@ -21,7 +21,7 @@ pub struct Instance {
     pub id: Uuid,
     /// The id before it was reissued.
     pub former: Option<Uuid>,
-    /// Where it was last.
+    /// Where the database was when it was last used.
     pub home: Option<String>,
 }
 
@@ -65,8 +65,9 @@ impl<'a> Markers<'a> {
         self.0.home().await
     }
 
-    /// Records where this database is now. If it was elsewhere, it was moved or copied: all its
-    /// markers are unsettled from now on, and their laps are to be replaced. Returns whether this call recorded it.
+    /// Records where this database is now. If it has changed, the database was moved or copied:
+    /// from now on all its markers are unsettled, and their laps must be replaced. Returns whether
+    /// this call recorded the change.
     pub async fn set_home(self, before: Option<&str>, home: &str, now: Timestamp) -> Result<bool> {
         let transaction = self.0.begin().await?;
         let was = match before {
@@ -89,9 +90,9 @@ impl<'a> Markers<'a> {
         Ok(recorded)
     }
 
-    /// What is remembered of a marker. A record of the same bucket and prefix under the name of
-    /// a store that is not configured any more counts: the store was renamed, or the record is
-    /// of a version that did not keep the store.
+    /// Reads the record of a marker. A record of the same bucket and prefix with the name of a
+    /// store that is no longer configured is also accepted: the store was renamed, or an old
+    /// version wrote the record without the store's name.
     pub async fn find(
         self,
         place: MarkerPlace<'_>,
@@ -107,7 +108,7 @@ impl<'a> Markers<'a> {
         Ok(row.map(|row| (row.store.clone(), row.into())))
     }
 
-    /// Moves a record to the store's name of today.
+    /// Changes the store's name in a record to the current name.
     pub async fn rename_store(self, place: MarkerPlace<'_>, before: &str) -> Result<()> {
         update(MarkerPlace { store: before, ..place })
             .col_expr(marker::Column::Store, Expr::value(place.store))
@@ -154,7 +155,7 @@ impl<'a> Markers<'a> {
         Ok(updated.rows_affected > 0)
     }
 
-    /// Records that the next lap is in the marker.
+    /// Records that the marker contains the next lap.
     pub async fn confirm(self, place: MarkerPlace<'_>, lap: Uuid, now: Timestamp) -> Result<()> {
         let written = Expr::col(marker::Column::WrittenAt).if_null(now);
         update(place)
@@ -168,7 +169,7 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Records that a lap has lasted since the database moved at `moved_at`.
+    /// Records that a lap was still in the marker after the database moved at `moved_at`.
     pub async fn settle(self, place: MarkerPlace<'_>, moved_at: Timestamp) -> Result<()> {
         update(place)
             .col_expr(marker::Column::MovedAt, Expr::value(None::<Timestamp>))
@@ -189,8 +190,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Takes a marker that has the lap `found`, or that is gone, with the next lap `lap`: the
-    /// operator says that it is this database's own.
+    /// Takes over a marker that contains the lap `found`, or that is missing, and writes the next
+    /// lap `lap`: the operator says that the marker belongs to this database.
     pub async fn take(self, place: MarkerPlace<'_>, found: Option<Uuid>, lap: Uuid) -> Result<()> {
         let row = marker::ActiveModel {
             lap: Set(found),
@@ -215,7 +216,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Gives this database another id, and forgets all markers: none is its own any more.
+    /// Changes the id of this database, and deletes the records of all markers: none of them
+    /// belongs to it any more.
     pub async fn reissue(self, before: Uuid, id: Uuid) -> Result<bool> {
         let transaction = self.0.begin().await?;
         let updated = instance::Entity::update_many()

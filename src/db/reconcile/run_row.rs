@@ -55,7 +55,7 @@ impl TryFrom<run::Model> for Run {
             deletions: _,
         } = row;
         let bad = |column| DbError::Corrupt { table: "reconcile_runs", column, id: id.to_string() };
-        // Runs of version 0.1 accepted all or nothing.
+        // Runs of version 0.1 accepted either all damage or none.
         let accept_damage = if forced { i64::MAX } else { accept_damage };
         Ok(Self {
             id: RunId(id),

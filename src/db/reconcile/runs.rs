@@ -43,7 +43,7 @@ pub struct NewRun<'a> {
     pub policies: &'a [PolicyName],
     /// The shards of work. Without shards, the run has ended as soon as it starts.
     pub shards: &'a [NewShard],
-    /// The time of the schedule. All processes together start one run for it.
+    /// The scheduled time. All processes together start one run for it.
     pub scheduled_for: Option<Timestamp>,
     /// The process that starts the run and gets the first shards.
     pub holder: Uuid,
@@ -56,9 +56,9 @@ pub struct NewRun<'a> {
 /// The result of an attempt to start a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Started {
-    /// The run holds all its locks; with the shards that its holder got.
+    /// The run holds all its locks. Contains the shards that its holder got.
     Run(Run, Vec<RunShard>),
-    /// This run holds one of them.
+    /// This run holds one of the locks.
     Held(RunId),
     /// Another process started a run for the same scheduled time.
     Taken,
@@ -217,8 +217,8 @@ impl Runs<'_> {
         newest.one(&self.0.read).await?.map(TryInto::try_into).transpose()
     }
 
-    /// How many objects without a row each policy has, by its newest successful audit. Policies that
-    /// were not audited are left out.
+    /// The number of objects without a row of each policy, according to its newest successful
+    /// audit. Policies without an audit are left out.
     pub async fn count_orphans(self) -> Result<BTreeMap<PolicyName, u64>> {
         use run::Column;
         let audits: Vec<(Uuid, Option<String>, bool)> = run::Entity::find()
@@ -332,7 +332,7 @@ pub(super) async fn end_run(
     Ok(progress)
 }
 
-/// Takes one lock, or names the run that holds it.
+/// Takes one lock, or returns the run that holds it.
 async fn take_lock(
     txn: &DatabaseTransaction,
     postgres: bool,

@@ -1,5 +1,5 @@
-//! The reconciler's reads of uploads, across owners: the rows of a policy in the order of their keys,
-//! and due deletions.
+//! The reconciler's reads of uploads, across owners: the rows of a policy in the order of their
+//! keys, and due deletions.
 
 use entity::upload::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
@@ -24,8 +24,8 @@ use crate::domain::{
 pub struct OpenWindow {
     /// Expired rows whose URL ended after this are still watched for late bytes.
     pub late_since: Timestamp,
-    /// Bytes may still arrive by URLs that ended after this: they overwrite verified objects, and
-    /// come back where an object was deleted.
+    /// Bytes may still arrive by URLs that ended after this: they can overwrite a verified object,
+    /// or store a deleted object again.
     pub writable_since: Timestamp,
     /// Whether the store enforces write-once, so that only URLs without it can overwrite.
     pub write_once_holds: bool,
@@ -49,9 +49,10 @@ fn within_by(
     query
 }
 
-/// Open rows in a range of keys, in the order of the keys. Pending rows have an index by key. Of the
-/// other rows few are in the window, but millions may be in the range. No planner knows that, so
-/// their key is hidden in an expression, which keeps the planner from reading the range.
+/// Open rows in a range of keys, in the order of the keys. Pending rows have an index by key. Few
+/// of the other rows are in the window, but millions may be in the range. The query planner does
+/// not know that. So their key is inside an expression, for which the planner does not read the
+/// range.
 fn open_within(
     policy: &PolicyName,
     range: &KeyRange,
@@ -66,12 +67,12 @@ fn open_within(
     [by_key, by_time(late), by_time(overwritable), by_time(deleted)]
 }
 
-/// The kinds of open rows: pending, expired, verified, and ended whose object was deleted.
+/// The kinds of open rows: pending, expired, verified, and ended with a deleted object.
 const KINDS: usize = 4;
 
-/// One query for each kind of open row. The states are literals, not parameters, because the indexes
-/// are partial and the planner must see the state. Rows that are not pending are found by shard and
-/// time.
+/// One query for each kind of open row. The states are literals, not parameters, because the
+/// indexes are partial and the planner must see the state. Rows that are not pending are found by
+/// shard and time.
 fn open_queries(
     policy: &PolicyName,
     window: &OpenWindow,
@@ -99,8 +100,8 @@ fn open_queries(
     if window.write_once_holds {
         overwritable = overwritable.filter(Column::WriteOnce.eq(false));
     }
-    // Write-once refuses no bytes where no object is left. Before the deletion there is nothing
-    // to look for: it removes all bytes that arrived.
+    // Write-once accepts bytes for a deleted object. Before the deletion there is nothing to find,
+    // because the deletion removes all bytes that arrived.
     let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
     let deleted = since(&ended, window.writable_since)
         .filter(Column::ObjectDeletedAt.is_not_null())
@@ -129,7 +130,7 @@ const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" ||
 const DEADLINE: &str =
     "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
 
-/// The time from which a version on record may be an old one.
+/// The time from which the recorded version may be an old one.
 const VERSION_RECORDED: &str = "CASE WHEN \"uploads\".\"status\" = 'uploaded' \
      AND \"uploads\".\"version_id\" IS NOT NULL THEN \"uploads\".\"uploaded_at\" END";
 
@@ -197,7 +198,7 @@ impl Scan<'_> {
         let query = upload::Entity::find()
             .select_only()
             .columns([Column::Key, Column::Status, Column::Etag, Column::Late])
-            // Timestamps are slow to parse, so they are read only where they decide.
+            // Parsing timestamps is slow, so they are read only if the decision needs them.
             .column_as(Expr::cust(DEADLINE), "deadline")
             .column_as(Expr::cust(VERSION_RECORDED), "version_recorded")
             .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
@@ -226,10 +227,10 @@ impl Scan<'_> {
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The keys of open rows of a policy in a range, in byte order. Open rows may change without
-    /// an event: pending rows, rows that expired since `late_since`, verified rows that their own
-    /// URL can still overwrite, and rows whose object was deleted while their URL can still store
-    /// another. Each kind is a query of its own with a small partial index.
+    /// The keys of open rows of a policy in a range, in byte order. Open rows may change without an
+    /// event: pending rows; rows that expired after `late_since`; verified rows whose own URL can
+    /// still overwrite the object; and rows with a deleted object whose URL can still store another
+    /// one. Each kind is a query of its own with a small partial index.
     pub async fn list_open_keys(
         self,
         policy: &PolicyName,
@@ -246,7 +247,7 @@ impl Scan<'_> {
         Ok(keys.into_iter().map(|(key,)| key).collect())
     }
 
-    /// How many rows of a policy are open; none is counted beyond `most`.
+    /// How many rows of a policy are open, up to `most`.
     pub async fn count_open(
         self,
         policy: &PolicyName,
@@ -257,8 +258,8 @@ impl Scan<'_> {
         Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
     }
 
-    /// Rows of a policy in a final state whose object is due for deletion, the longest due first,
-    /// after the given one, without the damaging deletions of `withheld` owners.
+    /// Rows of a policy in a final state whose object is due for deletion, in the order of their
+    /// due time, after the given row. Damaging deletions of `withheld` owners are left out.
     pub async fn list_due_deletions(
         self,
         policy: &PolicyName,
@@ -288,8 +289,8 @@ impl Scan<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Verified uploads of a policy that are attached to nothing and were verified before a time,
-    /// the longest first, after the given one.
+    /// Verified uploads of a policy that are not attached and were verified before a time, the
+    /// oldest first, after the given one.
     pub async fn list_unattached(
         self,
         policy: &PolicyName,
@@ -299,7 +300,7 @@ impl Scan<'_> {
     ) -> Result<Vec<Upload>> {
         let mut query = upload::Entity::find()
             .filter(Column::Policy.eq(policy.as_str()))
-            // As the index has it: a parameter in its place could not use the index.
+            // Written as in the index: with a parameter, the index could not be used.
             .filter(Expr::cust("status = 'uploaded'"))
             .filter(Column::AttachTo.is_null())
             .filter(Column::UploadedAt.lt(before));
@@ -315,13 +316,14 @@ impl Scan<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// How many objects of a policy are due for deletion; none is counted beyond `most`.
+    /// How many objects of a policy are due for deletion, up to `most`.
     pub async fn count_due(self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
         self.count_some(only(due_query(policy, now).limit(most), Column::Id)).await
     }
 
-    /// How many objects of a policy are due for deletion though no owner and no newer upload
-    /// ended them ([`Upload::deletion_is_damage`]); none is counted beyond `most`.
+    /// How many deletions of a policy's objects are due and are damage
+    /// ([`Upload::deletion_is_damage`]): neither the owner nor a newer upload ended the upload.
+    /// Counts up to `most`.
     pub async fn count_due_damage(
         self,
         policy: &PolicyName,
@@ -331,7 +333,7 @@ impl Scan<'_> {
         self.count_some(only(due_damage(policy, now).limit(most), Column::Id)).await
     }
 
-    /// How many rows of a policy are in a range of keys; none is counted beyond `most`.
+    /// How many rows of a policy are in a range of keys, up to `most`.
     pub async fn count_in_range(
         self,
         policy: &PolicyName,
@@ -401,7 +403,7 @@ mod tests {
             let mut query = together(open_within(&policy, range, &window, limit), Column::Key);
             query.order_by(Column::Key, Order::Asc).limit(limit).take()
         });
-        // For a range with all pending rows, the planner may also find them by state.
+        // For a range that contains all pending rows, the planner may also use the index by state.
         let by_key: &[&str] = &["ix_uploads_pending"];
         let by_any: &[&str] = &["ix_uploads_pending", "ix_uploads_stats"];
         let [some, all] = &read;

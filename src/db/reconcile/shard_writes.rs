@@ -39,7 +39,7 @@ pub struct ShardProgress {
     pub unverified: Option<String>,
 }
 
-/// A write to a shard that is open under its fence; it renews the lease.
+/// A write to a shard that is not finished and has this fence. It also renews the lease.
 pub(super) fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateMany<shard::Entity> {
     update_of(shard)
         .col_expr(shard::Column::ExpiresAt, lease_end(postgres, lease))
@@ -47,8 +47,8 @@ pub(super) fn held(shard: &RunShard, postgres: bool, lease: Duration) -> UpdateM
         .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
 }
 
-/// Claims one of a run's open shards whose lease has expired and that need not wait for others.
-/// `now` is the time of the database's clock.
+/// Claims one of a run's open shards whose lease has expired and that does not wait for other
+/// shards. `now` is the time of the database's clock.
 pub(super) async fn claim_one(
     connection: &impl ConnectionTrait,
     postgres: bool,
@@ -61,7 +61,7 @@ pub(super) async fn claim_one(
         row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
     };
     for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
-        // In one statement: of several processes one still finds the lease expired.
+        // Done in one statement, so that only one of several processes finds the lease expired.
         let claimed = shard::Entity::update_many()
             .col_expr(shard::Column::Holder, Expr::value(holder))
             .col_expr(shard::Column::Fence, Expr::col(shard::Column::Fence).add(1))
@@ -85,8 +85,8 @@ pub(super) fn update_of(shard: &RunShard) -> UpdateMany<shard::Entity> {
         .filter(shard::Column::Number.eq(shard.number))
 }
 
-/// Locks a running run. (By an update that changes nothing: `FOR UPDATE` would wait for the
-/// transactions that insert findings, whose foreign key locks the run.)
+/// Locks a running run by an update that changes nothing. `FOR UPDATE` would wait for the
+/// transactions that insert findings, because their foreign key locks the run.
 pub(super) async fn lock_run(txn: &DatabaseTransaction, id: RunId) -> Result<Option<run::Model>> {
     let row = run::Entity::update_many()
         .col_expr(run::Column::Status, Expr::value(RunStatus::Running.name()))

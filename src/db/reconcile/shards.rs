@@ -47,7 +47,7 @@ pub struct Shards<'a> {
 }
 
 impl Shards<'_> {
-    /// Claims a shard of a run whose lease has expired and that need not wait for others.
+    /// Claims a shard of a run whose lease has expired and that does not wait for other shards.
     pub async fn claim(
         self,
         run: RunId,
@@ -83,8 +83,8 @@ impl Shards<'_> {
         Ok(())
     }
 
-    /// Saves a batch of a shard's work, all of it or nothing. `progress` returns the progress of the
-    /// shard, given the saved uploads.
+    /// Saves a batch of a shard's work, all of it or nothing. `progress` returns the progress of
+    /// the shard, given the saved uploads.
     pub async fn save(
         self,
         shard: &RunShard,
@@ -124,8 +124,8 @@ impl Shards<'_> {
         Ok(Batch::Saved(done))
     }
 
-    /// Spends of the run's budget of deletions before anything is deleted; gives how many
-    /// may be, `None` where the shard is not this claim's any more.
+    /// Takes a number of deletions from the run's budget, before anything is deleted. Returns how
+    /// many are allowed, or `None` if another process holds the shard.
     pub async fn spend_deletions(
         self,
         shard: &RunShard,
@@ -156,14 +156,14 @@ impl Shards<'_> {
         Ok(Some(granted))
     }
 
-    /// The deletions that a run has spent of its budget.
+    /// The number of deletions that a run has taken from its budget.
     pub async fn spent_deletions(self, run: RunId) -> Result<u64> {
         let row = run::Entity::find_by_id(run.0).one(&self.engine.read).await?;
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
     }
 
-    /// Ends a shard, and its run where it was the last; else claims the next one. Ends that
-    /// come at once share a commit.
+    /// Ends a shard. If it is the last one, ends its run, else claims the next shard. Ends at the
+    /// same time share a commit.
     pub async fn finish(
         self,
         shard: &RunShard,
@@ -179,7 +179,7 @@ impl Shards<'_> {
         self.finisher.submit(End { shard: shard.clone(), status, progress, claim, now }).await
     }
 
-    /// Finds the shard open under its fence, locks its row, and renews its lease.
+    /// Finds the unfinished shard with this fence, locks its row, and renews its lease.
     async fn hold(
         self,
         connection: &impl ConnectionTrait,

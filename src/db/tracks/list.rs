@@ -15,7 +15,7 @@ use crate::db::{Cursor, Page, Result};
 use crate::domain::attachment::EMPTY;
 use crate::domain::{Owner, Status, Timestamp, Track};
 
-/// Largest number of rows that are sorted instead of read in the order of an index.
+/// The largest number of rows that are sorted instead of read in the order of an index.
 const FEW: u64 = 1000;
 
 /// The order of a list of tracks.
@@ -82,7 +82,8 @@ impl TrackFilter {
         query.order_by(by, order.clone()).order_by(Column::Id, order).limit(self.limit + 1)
     }
 
-    /// The filters whose indexes do not return the rows in this order, each as ranges of an index.
+    /// The filters whose indexes do not return the rows in this order. Each filter is a list of
+    /// index ranges.
     fn ranges(&self) -> impl Iterator<Item = Vec<Expr>> {
         let ordered = self.order == TrackOrder::CreatedAt;
         let named = [self.of_status(), self.of_artist()].into_iter().filter(move |_| !ordered);

@@ -122,7 +122,8 @@ fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {
 }
 
 /// Reads a track inside a write transaction, and on PostgreSQL locks its row. A transaction that
-/// changes a track and its uploads locks the track first, so that no two wait for each other.
+/// changes a track and its uploads locks the track first, so that no two transactions wait for each
+/// other.
 pub(super) async fn lock(
     connection: &impl ConnectionTrait,
     postgres: bool,
@@ -134,7 +135,7 @@ pub(super) async fn lock(
     Ok(query.one(connection).await?)
 }
 
-/// As [`lock`], for several tracks of any owner, in the order of their ids.
+/// Locks several tracks of any owner like [`lock`], in the order of their ids.
 pub(super) async fn lock_all(
     connection: &impl ConnectionTrait,
     postgres: bool,
@@ -148,7 +149,7 @@ pub(super) async fn lock_all(
     Ok(query.all(connection).await?)
 }
 
-/// Copies what lists of tracks show of their attachments into the locked rows of the tracks.
+/// Copies the attachment columns that lists of tracks show into the locked rows of the tracks.
 pub(super) async fn copy_attachments(
     txn: &DatabaseTransaction,
     copies: Vec<(track::Model, attachment::Model)>,
@@ -171,8 +172,8 @@ pub(super) async fn copy_attachments(
 }
 
 /// Inserts a row and returns it. Reads all rows of the statement, not only the first: on `SQLite` a
-/// statement outside of a transaction commits after its last row. A caller that reads one row misses
-/// an error of the commit, such as a full disk.
+/// statement outside of a transaction commits after its last row. A caller that reads one row
+/// misses an error of the commit, such as a full disk.
 async fn insert(
     connection: &impl ConnectionTrait,
     row: track::ActiveModel,

@@ -1,8 +1,8 @@
-//! The tokens of a transaction that creates uploads. Their rows are locked and read by one statement
-//! and counted up by another, whatever the number of tokens and uploads. So `max_uploads` is exact
-//! and a revocation counts at once, on all replicas.
+//! The tokens of a transaction that creates uploads. One statement locks and reads their rows, and
+//! another writes the counts, for any number of tokens and uploads. So `max_uploads` is exact, and
+//! a revocation has an effect at once on all replicas.
 //!
-//! Lock order: after subjects and before owners' quotas, in the order of their ids.
+//! Lock order: after subjects and before owners' quotas; tokens in the order of their ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +23,11 @@ use crate::domain::{Timestamp, UploadTokenId};
 pub(in crate::db) struct LockedTokens(BTreeMap<Uuid, LockedToken>);
 
 struct LockedToken {
-    /// How many uploads it has created and may create.
+    /// The number of uploads that it has created, and the number that it may create.
     uploads: i64,
     max_uploads: Option<i64>,
     is_revoked: bool,
-    /// How many this transaction creates.
+    /// The number of uploads that this transaction creates.
     new: i64,
 }
 
@@ -58,7 +58,7 @@ impl LockedTokens {
         Ok(Self(rows.into_iter().map(token).collect()))
     }
 
-    /// Fails if the token may not create one more upload.
+    /// Fails if the token does not allow one more upload.
     pub(in crate::db) fn check(&self, token: UploadTokenId) -> Result<(), TokenError> {
         let row = self.0.get(&token.0).filter(|row| !row.is_revoked).ok_or(TokenError::Unknown)?;
         match row.max_uploads {
@@ -76,7 +76,7 @@ impl LockedTokens {
         }
     }
 
-    /// Writes the counts.
+    /// Writes the new counts.
     pub(in crate::db) async fn save(self, txn: &DatabaseTransaction) -> Result<()> {
         let used: Vec<_> = self.0.into_iter().filter(|(_, row)| row.new > 0).collect();
         if used.is_empty() {

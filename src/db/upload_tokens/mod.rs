@@ -1,5 +1,5 @@
-//! Upload tokens. Only the hash of a secret is stored. [`locked_tokens`] counts their uploads in the
-//! transactions that create them.
+//! Upload tokens. Only the hash of a secret is stored. [`locked_tokens`] counts their uploads in
+//! the transactions that create them.
 
 use entity::upload_token::{Column, Entity, Model};
 use sea_orm::sea_query::Expr;
@@ -87,7 +87,8 @@ impl UploadTokens<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Gives a token another secret; `false` if the owner has no such token or it is revoked.
+    /// Replaces the secret of a token. Returns `false` if the owner has no such token, or if it is
+    /// revoked.
     pub async fn replace_secret(
         self,
         owner: &Owner,
@@ -104,7 +105,8 @@ impl UploadTokens<'_> {
         Ok(done.rows_affected == 1)
     }
 
-    /// Revokes a token; `false` if it is revoked already, or if there is none (of this owner).
+    /// Revokes a token. Returns `false` if it is already revoked, or if there is no such token (of
+    /// this owner).
     pub async fn revoke(
         self,
         owner: Option<&Owner>,
@@ -121,8 +123,8 @@ impl UploadTokens<'_> {
         Ok(update.exec(&self.0.write).await?.rows_affected == 1)
     }
 
-    /// Deletes a batch of tokens that ended before a time. Their uploads stay. Returns their number;
-    /// 0 at the end.
+    /// Deletes a batch of tokens that expired or were revoked before a time. Their uploads stay.
+    /// Returns their number; 0 at the end.
     pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ids: Vec<Uuid> = Entity::find()
             .select_only()

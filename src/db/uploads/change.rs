@@ -1,4 +1,4 @@
-//! A change of an upload that a transition decided, and what became of it.
+//! A change of an upload that a transition decided, and its result.
 
 use crate::domain::history::Cause;
 use crate::domain::transition::Effect;
@@ -15,16 +15,16 @@ pub struct Change<'a> {
     pub policy: &'a Policy,
     /// The status that was read.
     pub from: Status,
-    /// Why it changes, for its history.
+    /// The reason of the change, for the history.
     pub cause: Cause,
 }
 
-/// What became of a change.
+/// The result of saving a change.
 #[derive(Debug, Clone)]
 pub enum Saved {
-    /// The change is committed, and this is the upload now. A verified upload that a newer one
-    /// had superseded is `removed` here.
+    /// The change is committed, and this is the new state of the upload. If a newer upload had
+    /// superseded a verified upload, its status is `removed` here.
     Done(Upload),
-    /// Another writer was first: read the row and decide again.
+    /// Another change was committed first: read the row and decide again.
     Lost,
 }

@@ -1,5 +1,4 @@
-//! New uploads, by group commit: uploads that arrive while a commit is on its way share the next
-//! commit.
+//! Creates uploads with group commit: uploads that arrive during a commit share the next commit.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::domain::{Subject, Upload};
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 pub(super) const MAX_BATCH: usize = 256;
 
-/// `None` if the subject is of a track that the owner does not have.
+/// `None` if the subject belongs to a track that the owner does not have.
 pub type Created = Result<Option<Upload>>;
 
 /// An upload to insert.
@@ -31,7 +30,7 @@ pub type Created = Result<Option<Upload>>;
 pub struct NewUploadRow {
     /// The upload.
     pub upload: Upload,
-    /// The subject whose file it is.
+    /// The subject that the upload is attached to.
     pub subject: Option<Subject>,
     /// The idempotency key that is completed in the same transaction.
     pub claim: Option<Claim>,
@@ -40,27 +39,28 @@ pub struct NewUploadRow {
 /// Submits uploads to the task that commits.
 pub(super) type UploadCreator = Batcher<NewUploadRow, Option<Upload>>;
 
-/// Starts the task that commits, on the ambient runtime. An upload for a subject gets the next
-/// number of the subject's sequence and becomes its newest. If the caller is dropped, a pending row may
-/// remain, which expires like any other.
+/// Starts the task that commits on the current runtime. An upload for a subject gets the next
+/// number of the subject's sequence and becomes its newest. If the caller is dropped, a pending row
+/// may remain, which expires like any other.
 pub(super) fn start(engine: Engine, quota: Arc<Quota>) -> UploadCreator {
     Batcher::start("creating uploads", MAX_BATCH, move |new| {
         commit(engine.clone(), Arc::clone(&quota), new)
     })
 }
 
-/// Commits a batch; the results are in its order. If a row fails, each is committed alone, so that
-/// only the failing one gets the error.
+/// Commits a batch; the results are in its order. If a row fails, each row is committed alone, so
+/// that only the failing one returns an error.
 async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Vec<Created> {
     match insert(&engine, &quota, &new, None).await {
         Ok(results) => results,
         Err(error) if new.len() == 1 => vec![Err(error)],
-        // Whether the batch was committed is unknown. A second attempt might report a duplicate id.
+        // It is unknown whether the batch was committed. A second attempt might report a duplicate
+        // id.
         Err(DbError::Unavailable(error)) => {
             tracing::warn!(
                 creations = new.len(),
                 error = &error as &dyn Error,
-                "a group of uploads was not created"
+                "a batch of uploads was not created"
             );
             new.iter().map(|_| Err(DbError::Busy)).collect()
         }
@@ -79,7 +79,8 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
     }
 }
 
-/// The idempotency key of a whole batch, and what is stored with it, given the results.
+/// The idempotency key of a whole batch, and a function from the results to the value that is
+/// stored with the key.
 pub(super) struct GroupClaim<'a> {
     pub claim: &'a Claim,
     pub outcome: &'a (dyn Fn(&[Created]) -> Option<String> + Sync),
@@ -177,7 +178,7 @@ async fn insert_rows(txn: &DatabaseTransaction, rows: Vec<upload::ActiveModel>) 
     Ok(())
 }
 
-/// Locks the subjects, and creates the rows of those that are new.
+/// Locks the subjects, and creates the missing rows of subjects.
 async fn lock_subjects(
     txn: &DatabaseTransaction,
     postgres: bool,

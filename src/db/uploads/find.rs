@@ -1,6 +1,6 @@
-//! Reads of single uploads, in batches: requests that arrive at a thread while its query is on its
-//! way share the next one. Many clients that poll cost few queries. A result is never older than
-//! its request.
+//! Reads of single uploads, in batches: requests that arrive at a thread during a query share the
+//! next query. So many clients that poll cause few queries. A result is never older than its
+//! request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub(super) fn start(read: DatabaseConnection) -> UploadReader {
 }
 
 async fn read_batch(read: DatabaseConnection, keys: Vec<Key>) -> Vec<Result<Option<Arc<Upload>>>> {
-    // The last id is repeated up to a power of two, so that the databases prepare few statements.
+    // The list is filled with copies of the last id up to a power of two, so that the databases
+    // prepare few different statements.
     let padding = keys.last().into_iter().cycle();
     let ids = keys.iter().chain(padding).take(keys.len().next_power_of_two());
     let query = upload::Entity::find().filter(Column::Id.is_in(ids.map(|(_, id)| id.0)));

@@ -18,8 +18,8 @@ use crate::domain::{Status, StatusChange, Upload, UploadId};
 /// Rows in one statement: eight parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
-/// The most changes that are read. An upload changes a few times in its life, but a client can
-/// presign an expired one again and again.
+/// The largest number of changes that are read. Most uploads change only a few times, but a client
+/// can presign an expired one again and again.
 const MAX_READ: u64 = 1000;
 
 /// A change to record.
@@ -62,7 +62,7 @@ pub(super) async fn add(
 }
 
 /// Writes an upload whose version was raised, if its row still has the version that was read, and
-/// records the change: both in one statement, which only PostgreSQL can. Returns the number of
+/// records the change: both in one statement. Only PostgreSQL supports that. Returns the number of
 /// written rows.
 pub(super) async fn update_and_record(
     connection: &impl ConnectionTrait,

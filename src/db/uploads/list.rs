@@ -35,7 +35,7 @@ pub const UPLOAD_ORDER: &str = "uploads:-created_at";
 impl UploadFilter {
     /// The statement that reads the page, and one row more.
     pub(super) fn query(&self, owner: &Owner) -> Select<upload::Entity> {
-        // A subject or a token has few uploads: its index is the one to use, whatever the other
+        // A subject or a token has few uploads, so its index is the best one, whatever the other
         // filters are.
         let is_narrow = self.subject.is_some() || self.token.is_some();
         let eq = |column: Column, text: &str| {

@@ -1,5 +1,5 @@
 //! Changes that share a transaction. All affected rows are locked and read first, each change is
-//! decided on these rows, and the rows are written in a few statements, whatever their number.
+//! decided on these rows, and the rows are written in a few statements, for any number of rows.
 //!
 //! The subjects are locked before the uploads, see [`LockedSubjects`].
 
@@ -34,7 +34,7 @@ pub(super) struct LockedRows {
     writes: Vec<Write>,
 }
 
-/// The part of a row that is compared before it is written.
+/// The columns of a row that must be unchanged when it is written.
 #[derive(Debug, Clone, FromQueryResult)]
 struct Before {
     id: Uuid,
@@ -51,16 +51,16 @@ impl Before {
 /// An upload to write.
 struct Write {
     upload: Upload,
-    /// The status before, if it changes.
+    /// The status before, if the status changes.
     from: Option<Status>,
-    /// Why it changes.
+    /// The reason of the change.
     cause: Cause,
-    /// The multipart upload whose id its row loses.
+    /// The id of the multipart upload, if the row loses it.
     left: Option<String>,
 }
 
 impl Write {
-    /// The change of the status, if it changes.
+    /// The change of the status, if the status changes.
     fn status_change(&self) -> Option<NewStatusChange<'_>> {
         let Self { upload, from, cause, left: _ } = self;
         Some(NewStatusChange { upload, from: (*from)?, cause })
@@ -84,7 +84,7 @@ impl LockedRows {
         let query = if postgres { query.lock_exclusive() } else { query };
         let rows: Vec<Before> = query.into_model().all(txn).await?;
         let mut uploads: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
-        // Their subjects are locked, so no other transaction writes these.
+        // Their subjects are locked, so no other transaction writes these rows.
         let binds = changes.iter().filter(|change| change.effects.contains(&Effect::Bind));
         let replaced: BTreeSet<Uuid> = binds
             .filter_map(|Change { upload, .. }| subjects.get(&upload.owner, upload.subject()?))
@@ -102,7 +102,7 @@ impl LockedRows {
         Ok(Self { uploads, current, subjects, writes: Vec::new() })
     }
 
-    /// Decides what becomes of a change, and of the upload that it supersedes.
+    /// Decides the result of a change, and the change of the upload that it supersedes.
     pub(super) fn add(&mut self, change: Change<'_>, now: Timestamp) -> (Saved, Option<Saved>) {
         let Change { mut upload, effects, policy, from, cause } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
@@ -112,7 +112,7 @@ impl LockedRows {
             return (Saved::Done(self.write(upload, from, cause)), None);
         };
         let Some(subject) = self.subjects.get_mut(&upload.owner, &slot.subject) else {
-            // The track was deleted. An upload is not attached to what is gone.
+            // The track was deleted, so the upload is not attached.
             let attaches = effects.contains(&Effect::Attach);
             if attaches {
                 return (Saved::Lost, None);
@@ -158,7 +158,7 @@ impl LockedRows {
             self.current.insert(upload.id.0, upload.clone());
         }
         let from = Some(from).filter(|from| *from != upload.status());
-        // However the row loses the id, the parts are still aborted.
+        // Whatever the reason for which the row loses the id, the parts are aborted.
         let left = before.and_then(|before| before.multipart_id);
         let left = left.filter(|left| upload.multipart_id.as_ref() != Some(left));
         self.writes.push(Write { upload: upload.clone(), from, cause, left });
@@ -168,7 +168,8 @@ impl LockedRows {
     /// Writes the planned changes.
     pub(super) async fn save(self, txn: &DatabaseTransaction, outbox: &Outbox) -> Result<()> {
         let mut rest: Vec<&Upload> = self.writes.iter().map(|write| &write.upload).collect();
-        // A statement changes a row once. A row that is verified and superseded takes two statements.
+        // A statement changes each row once. A row that becomes verified and then superseded needs
+        // two statements.
         while !rest.is_empty() {
             let mut seen = HashSet::new();
             let (these, later): (Vec<_>, Vec<_>) =
@@ -216,6 +217,6 @@ pub(super) async fn update(connection: &impl ConnectionTrait, uploads: &[&Upload
 }
 
 fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {
-    // Refused only for an upload that was never verified, which is never current.
+    // Refused only for an upload that was never verified. Such an upload is never the current one.
     step(upload.clone(), Event::Supersede, now, policy).map_or(upload, |step| step.upload)
 }

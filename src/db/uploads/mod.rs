@@ -46,7 +46,7 @@ pub(super) struct UploadsState {
 }
 
 impl UploadsState {
-    /// Starts the tasks that create and read, on the ambient runtime.
+    /// Starts the tasks that create and read on the current runtime.
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
             watchers: Arc::default(),
@@ -73,12 +73,13 @@ pub struct Uploads<'a> {
 
 impl Uploads<'_> {
     /// Commits a new upload. With a subject it gets the next number of the subject's sequence and
-    /// becomes its newest upload; `None` if the subject is of a track that the owner does not have.
+    /// becomes its newest upload; `None` if the subject belongs to a track that the owner does not
+    /// have.
     pub async fn create(self, upload: Upload, subject: Option<Subject>) -> Result<Option<Upload>> {
         self.create_claimed(upload, subject, None).await
     }
 
-    /// As [`Self::create`], and completes an idempotency key in the same transaction.
+    /// Like [`Self::create`], and completes an idempotency key in the same transaction.
     pub async fn create_claimed(
         self,
         upload: Upload,
@@ -169,8 +170,8 @@ impl Uploads<'_> {
         Ok(self.create_unless_known(std::slice::from_ref(upload)).await? == 1)
     }
 
-    /// Inserts uploads in one statement, except those whose id or key is known. Returns how many
-    /// were inserted. Their rows must fit in one statement, as those of a batch do.
+    /// Inserts uploads in one statement, except uploads whose id or key exists already. Returns how
+    /// many were inserted. The uploads must fit in one statement: at most as many as in a batch.
     pub async fn create_unless_known(self, uploads: &[Upload]) -> Result<u64> {
         if uploads.is_empty() {
             return Ok(0);
@@ -189,7 +190,7 @@ impl Uploads<'_> {
         self.engine.explain(filter.query(owner).build(backend)).await
     }
 
-    /// Limits how many may watch at once, in total and for each owner.
+    /// The largest number of watchers at the same time, in total and for each owner.
     pub fn limit_watchers(self, total: usize, per_owner: usize) {
         self.state.watchers.set_limits(total, per_owner);
     }
@@ -204,7 +205,8 @@ impl Uploads<'_> {
         self.state.watchers.end();
     }
 
-    /// Watches an upload for an owner. A caller that reads the row after this misses no change.
+    /// Watches an upload for an owner. A caller that reads the row after this call misses no
+    /// change.
     pub fn watch(self, owner: &Owner, id: UploadId) -> Result<Watch, LimitReached> {
         watch::watch(&self.state.watchers, self.engine, owner, id)
     }

@@ -1,9 +1,9 @@
-//! Quotas of owners, counted by indexes in the transaction that creates an upload or makes it pending
-//! again.
+//! Quotas of owners, counted by indexes in the transaction that creates an upload or makes it
+//! pending again.
 //!
-//! A cancelled upload counts among the pending ones until its URL expires: the URL can't be revoked,
-//! so bytes may still arrive. Parts and direct uploads need this service, so cancelling them frees
-//! the quota at once.
+//! A cancelled upload counts among the pending ones until its URL expires: the URL can't be
+//! revoked, so bytes may still arrive. Bytes of multipart and direct uploads cannot arrive without
+//! this service, so cancelling them frees the quota at once.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub fn quota_name(text: &str) -> Option<&'static str> {
 /// An owner's limits; `None` is no limit.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Pending uploads, and cancelled ones whose URL has not expired.
+    /// Pending uploads, and cancelled uploads whose URL has not expired.
     pub pending_uploads: Option<u64>,
     /// Bytes of these uploads.
     pub pending_bytes: Option<u64>,
@@ -57,13 +57,13 @@ impl Quota {
         self.max_sizes.get(policy).copied().unwrap_or_default()
     }
 
-    /// The limits for uploads that become pending again, which are not created today.
+    /// The limits for uploads that become pending again. The daily limit does not apply to them.
     pub(super) fn of_reopened(&self) -> Self {
         Self { uploads_per_day: None, ..self.clone() }
     }
 
-    /// Serializes creations and renewals of these owners until the transaction ends. `SQLite` has one
-    /// writer anyway; on PostgreSQL two transactions would not see each other's rows.
+    /// Serializes creations and renewals of these owners until the transaction ends. `SQLite` has
+    /// only one writer. On PostgreSQL, two transactions would not see each other's rows.
     async fn lock(txn: &impl ConnectionTrait, owners: impl Iterator<Item = &str>) -> Result<()> {
         if txn.get_database_backend() != DbBackend::Postgres {
             return Ok(());
@@ -76,8 +76,8 @@ impl Quota {
         Ok(())
     }
 
-    /// Locks the owners of new uploads, and counts what they have: at most two queries for each
-    /// owner, whatever the number of uploads.
+    /// Locks the owners of new uploads, and counts what they use: at most two queries for each
+    /// owner, for any number of uploads.
     pub(super) async fn usage(
         &self,
         txn: &impl ConnectionTrait,
@@ -105,7 +105,7 @@ impl Quota {
         Ok(usage)
     }
 
-    /// What the owner of an upload has pending when the upload changes.
+    /// The pending uploads of an owner, other than the upload that changes.
     async fn count_pending(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<Counts> {
         let mut counts = Counts::default();
         if !self.bounds_pending() {

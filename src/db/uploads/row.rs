@@ -143,7 +143,7 @@ impl Reader {
     }
 }
 
-/// The columns of the object, as one.
+/// Reads the columns of the object as one value.
 struct Seen {
     etag: Option<String>,
     version_id: Option<String>,

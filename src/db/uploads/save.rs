@@ -1,5 +1,5 @@
-//! Saves the changes that transitions decided, with their attachments, deliveries and aborts in the same
-//! transaction.
+//! Saves the changes that transitions decided, with their attachments, deliveries and aborts in the
+//! same transaction.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ use crate::domain::{Timestamp, Upload};
 use crate::telemetry::metrics as names;
 
 impl Uploads<'_> {
-    /// Saves changes of different uploads in one transaction. Each is guarded by the version that
-    /// was read: a lost race does not affect the other changes. Returns the results in the order
-    /// of the changes.
+    /// Saves changes of different uploads in one transaction. Each change is guarded by the version
+    /// that was read. If another change was committed first, only this change is lost. Returns the
+    /// results in the order of the changes.
     ///
     /// # Errors
     /// If the database fails, or if a reopened upload exceeds its owner's quota.
@@ -49,9 +49,8 @@ impl Uploads<'_> {
         Ok(saved)
     }
 
-    /// Whether a change writes only its own row, and its history on PostgreSQL. Then one guarded
-    /// statement replaces the transaction, whose round trips would take several times as long
-    /// there.
+    /// Whether a change writes only its own row, and its history on PostgreSQL. In that case one
+    /// guarded statement replaces the transaction, which would need several round trips.
     fn is_one_statement(self, change: &Change<'_>) -> bool {
         (change.from == change.upload.status() || self.engine.is_postgres())
             && change.upload.slot.is_none()
@@ -61,8 +60,8 @@ impl Uploads<'_> {
             && !(change.effects.contains(&Effect::Reopen) && self.state.quota.bounds_pending())
     }
 
-    /// Saves changes within a transaction of the caller. Returns what became of them, and of the
-    /// uploads that they supersede: the caller publishes both after the commit.
+    /// Saves changes within a transaction of the caller. Returns the results of the changes and of
+    /// the uploads that they supersede. The caller publishes both after the commit.
     pub(in crate::db) async fn save_in(
         self,
         txn: &DatabaseTransaction,
@@ -114,7 +113,7 @@ impl Uploads<'_> {
     }
 }
 
-/// Whether its bytes may arrive in parts.
+/// Whether the upload's bytes may arrive in parts.
 fn has_parts(upload: &Upload) -> bool {
     match upload.strategy {
         Strategy::Multipart | Strategy::Direct => true,

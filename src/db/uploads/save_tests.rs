@@ -63,7 +63,7 @@ fn arrive<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
     change(upload, Event::Observed(seen), policy)
 }
 
-/// The number of statements that expire `count` uploads. Every second one belongs to a track.
+/// The number of statements that expire `count` uploads. Every second upload belongs to a track.
 async fn statements_for(db: &Db, count: usize) -> usize {
     let mut uploads = Vec::new();
     for n in 0..count {
@@ -96,8 +96,8 @@ async fn statements_for(db: &Db, count: usize) -> usize {
 async fn a_batch_of_a_hundred_expirations_takes_eight_statements() {
     on_both(async |db: Db| {
         let db = subscribed(db);
-        // Three lock tracks, attachments and uploads, three write them, one adds the deliveries, and
-        // one the history.
+        // Three statements lock tracks, attachments and uploads, three write them, one adds the
+        // deliveries, and one adds the history.
         assert_eq!(statements_for(&db, 100).await, 8);
         assert_eq!(statements_for(&db, 2).await, 8);
         let deliveries = db.webhooks().list(None, None, 1000).await.unwrap().items;
@@ -115,7 +115,7 @@ async fn a_change_that_writes_one_row_and_its_history_is_one_statement_on_postgr
         let before = db.statements();
         let saved = db.uploads().save(vec![arrive(&upload, &policy)], now).await.unwrap();
         let made = db.statements() - before;
-        // Elsewhere the row is locked, written, and its history added.
+        // On SQLite, the row is locked and written, and its history is added.
         assert_eq!(made, if db.engine.is_postgres() { 1 } else { 3 });
         assert!(matches!(saved[..], [Saved::Done(_)]), "{saved:?}");
         let late = db.uploads().save(vec![expire(&upload, &policy)], now).await.unwrap();

@@ -1,5 +1,5 @@
-//! What was verified before other bytes were rejected, as the text of a column. It is read only to
-//! verify the upload anew, so it is one column and not one for each fact.
+//! The facts that were verified before other bytes were rejected, as the text of a column. They are
+//! read only to verify the upload again, so they are one column, not one column for each fact.
 
 use serde::{Deserialize, Serialize};
 

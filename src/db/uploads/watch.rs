@@ -2,8 +2,8 @@
 //!
 //! Each commit of this process is published at once. The commits of other processes are found by
 //! polling the database once a second, only while there are watchers and only for their ids, with
-//! one query for many. A watcher costs an entry here and no thread. A watcher that is too slow is
-//! dropped instead of buffered for.
+//! one query for many. A watcher costs one entry here and no thread. A watcher that is too slow is
+//! dropped; its changes are not buffered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Ids in one query.
 const POLL_CHUNK: usize = 500;
 
-/// Changes that a watcher may be behind. An upload changes a few times in its life.
+/// The number of changes that a watcher may be behind. Most uploads change only a few times.
 const BACKLOG: usize = 8;
 
 /// The limit of watchers unless another is set.
@@ -59,7 +59,7 @@ impl Default for Watchers {
 
 impl Watchers {
     fn topics(&self) -> MutexGuard<'_, Topics> {
-        // The map is sound between any two statements of its users.
+        // The map is consistent between any two statements of its users, so a panic does no harm.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,8 +113,8 @@ impl Watch {
         }
     }
 
-    /// The next change. `None` if the watcher was too slow and has to read the row again, and when
-    /// the service shuts down.
+    /// The next change. `None` if the watcher was too slow and must read the row again, or if the
+    /// service shuts down.
     pub async fn next(&mut self) -> Option<Arc<Upload>> {
         loop {
             let upload = self.changes.recv().await.ok()?;
@@ -178,7 +178,7 @@ async fn publish_newer(engine: &Engine, watchers: &Watchers, known: &[(Uuid, i64
     Ok(())
 }
 
-/// Lets the next watcher start the task again, also if it was cancelled.
+/// Lets the next watcher start the task again, even if the task was cancelled.
 struct Polling(Option<Arc<Watchers>>);
 
 impl Drop for Polling {
@@ -189,7 +189,7 @@ impl Drop for Polling {
     }
 }
 
-/// Polls as long as the process has watchers, and once more.
+/// Polls while the process has watchers, and once more.
 async fn poll(engine: Engine, watchers: Arc<Watchers>) {
     let mut polling = Polling(Some(Arc::clone(&watchers)));
     loop {
@@ -197,7 +197,7 @@ async fn poll(engine: Engine, watchers: Arc<Watchers>) {
         let known = watchers.versions();
         if known.is_empty() {
             let mut topics = watchers.topics();
-            // Under the lock: a watcher that comes after this starts the next task.
+            // Under the lock, so that a watcher that comes later starts the next task.
             if topics.by_id.is_empty() {
                 topics.polling = false;
                 polling.0 = None;
@@ -206,7 +206,7 @@ async fn poll(engine: Engine, watchers: Arc<Watchers>) {
         } else if let Err(error) = publish_newer(&engine, &watchers, &known).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "other processes' changes not read; asked again in a second"
+                "changes of other processes were not read; the next attempt is in a second"
             );
         }
     }

@@ -1,9 +1,9 @@
-//! The outbox of webhooks: written in the transaction that changes the upload, emptied by the
-//! dispatchers that claim its rows.
+//! The outbox of webhooks. Deliveries are written in the transaction that changes the upload, and
+//! dispatchers claim and send them.
 //!
-//! A claim moves the row's next attempt to the end of a lease. If the dispatcher dies, the row is
-//! due again after that. The oldest pending row of an upload hides the newer ones, so that each
-//! endpoint receives the changes of an upload in order.
+//! A claim moves the delivery's next attempt to the end of a lease. If the dispatcher dies, the
+//! delivery is due again after that. The oldest pending delivery of an upload hides the newer ones,
+//! so that each endpoint receives the changes of an upload in order.
 
 use entity::webhook_delivery::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -84,8 +84,8 @@ pub struct Webhooks<'a> {
 }
 
 impl Webhooks<'_> {
-    /// Waits for new deliveries of this process. Other processes write deliveries too, so poll
-    /// besides.
+    /// Waits for new deliveries of this process. Other processes write deliveries too, so the
+    /// caller must also poll.
     pub async fn wait_for_new(self) {
         self.outbox.new_rows.notified().await;
     }
@@ -129,7 +129,7 @@ impl Webhooks<'_> {
                     ..Default::default()
                 })
                 .filter(Column::Id.eq(row.id))
-                // A faster dispatcher has raised it.
+                // A faster dispatcher has incremented it.
                 .filter(Column::Attempts.eq(row.attempts))
                 .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
                 .exec(&self.engine.write)
@@ -197,14 +197,14 @@ impl Webhooks<'_> {
     /// Deletes a batch of deliveries that ended before a time. Returns their number.
     pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ended = [DeliveryStatus::Delivered, DeliveryStatus::Dead].map(DeliveryStatus::name);
-        // The end of the last attempt's lease is about the time when it ended.
+        // The lease of the last attempt ends at about the time when the delivery ended.
         let old =
             Condition::all().add(Column::Status.is_in(ended)).add(Column::NextAttemptAt.lt(before));
         let ids = self.delivery_ids(old.clone(), limit).await?;
         if ids.is_empty() {
             return Ok(0);
         }
-        // One of them may have been redelivered meanwhile.
+        // One of them may have been redelivered in the meantime.
         let done = Entity::delete_many().filter(Column::Id.is_in(ids)).filter(old);
         Ok(done.exec(&self.engine.write).await?.rows_affected)
     }

@@ -32,7 +32,7 @@ impl Outbox {
         self.subscribers.is_empty()
     }
 
-    /// Inserts the deliveries of uploads' new states for the subscribers that want them.
+    /// Inserts a delivery for each new state of an upload and each subscriber of that event.
     pub(in crate::db) async fn add<'a>(
         &self,
         connection: &impl ConnectionTrait,

@@ -2,12 +2,13 @@
 
 use crate::domain::limits::MAX_PAGE;
 
-/// What two LIST requests cost in HEAD requests: 5.00 to 0.40 dollars a million each (S3
-/// Standard, `us-east-1`), so one LIST is 12.5 HEADs.
+/// The price of two LIST requests, in HEAD requests. S3 Standard in `us-east-1` costs 5.00 dollars
+/// for a million LISTs and 0.40 dollars for a million HEADs, so one LIST costs 12.5 HEADs.
 pub(super) const HEADS_PER_TWO_LISTS: u64 = 25;
 
-/// A way to reconcile the open rows of a range: HEAD the first `heads` of them, and list from
-/// the next row on, past about `keys` keys; `None` if no row is left to list.
+/// A way to reconcile the open rows of a range: send a HEAD for each of the first `heads` rows, and
+/// list from the next row on, which passes about `keys` keys. `keys` is `None` if no row is left to
+/// list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) heads: usize,
@@ -15,14 +16,14 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// The cost, in half HEADs.
+    /// The cost, in units of half a HEAD.
     fn cost(self) -> u64 {
         let pages = self.keys.map_or(0, |keys| keys / MAX_PAGE as u64 + 1);
         2 * self.heads as u64 + HEADS_PER_TWO_LISTS * pages
     }
 }
 
-/// Returns the cheapest cut; of equal cuts the first.
+/// Returns the cheapest cut. If several cost the same, returns the first.
 pub(super) fn cheapest(cuts: impl IntoIterator<Item = Cut>) -> Option<Cut> {
     cuts.into_iter().min_by_key(|cut| cut.cost())
 }
@@ -49,7 +50,7 @@ mod tests {
             (13, vec![cut(0, Some(10))], cut(0, Some(10))),
             // A long listing costs more than a HEAD for each row.
             (13, vec![cut(0, Some(5_000))], cut(13, None)),
-            // One outlier far back, and many young rows.
+            // One very old row, and many young rows.
             (300, vec![cut(0, Some(900_000)), cut(1, Some(400))], cut(1, Some(400))),
             (300, vec![cut(0, Some(1_000)), cut(16, Some(999))], cut(0, Some(1_000))),
             (300, vec![cut(0, Some(2_000)), cut(8, Some(999))], cut(8, Some(999))),
@@ -75,7 +76,7 @@ mod tests {
         ) {
             let cuts: Vec<_> = cuts.into_iter().map(|(heads, keys)| Cut { heads, keys }).collect();
             let best = cheapest(cuts.clone()).unwrap();
-            // In dollars, computed independently of the code.
+            // The cost in dollars, computed independently of the code.
             let dollars = |cut: &Cut| {
                 let lists = cut.keys.map_or(0, |keys| keys / 1_000 + 1);
                 u128::from(lists) * 500 + cut.heads as u128 * 40

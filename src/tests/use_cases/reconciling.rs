@@ -257,7 +257,7 @@ async fn a_listing_that_repeats_a_page_fails_the_run_and_invents_no_orphans() {
     world.store.spoil_lists(std::iter::repeat_n(Some(ListFault::Repeat), 32));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Failed);
-    assert!(run.error.as_deref().is_some_and(|e| e.contains("does not ascend")), "{run:?}");
+    assert!(run.error.as_deref().is_some_and(|e| e.contains("not in ascending order")), "{run:?}");
     assert_eq!((run.counters.orphans, run.counters.missing), (0, 0), "{run:?}");
 }
 
