@@ -10,7 +10,7 @@ use crate::domain::reconcile::is_abandoned;
 use crate::domain::{Policy, Timestamp, Upload};
 use crate::storage::{Store, StoreError};
 
-/// Pauses after failures. A store that works again is cleaned up within the longest one.
+/// The pauses after failures. A store that recovers is cleaned up within the longest pause.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_mins(1), longest: Duration::from_hours(6) };
 
@@ -34,7 +34,7 @@ impl App {
         log_failure(done.map_err(Into::into));
     }
 
-    /// Discards a multipart upload that was never on a row.
+    /// Aborts a multipart upload that was never recorded in a row.
     pub(crate) async fn abort_unrecorded(&self, store: &Store, upload: &Upload, id: &str) {
         log_failure(self.db.multipart_aborts().create(upload, id).await.map_err(Into::into));
         self.abort_multipart(store, upload, id).await;
@@ -46,7 +46,7 @@ impl App {
     }
 
     /// Tries a recorded abort. The record stays unless the store confirms the abort. Returns
-    /// whether an abort was confirmed that had failed before.
+    /// whether this attempt confirmed an abort that had failed before.
     pub async fn retry_abort(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
         let store = self.store_of(policy)?;
         let done = match due.multipart_id() {
@@ -72,8 +72,8 @@ impl App {
         }
     }
 
-    /// Aborts the multipart uploads at a key that are on no row and had no new part within the
-    /// grace. Returns whether no other one is open there.
+    /// Aborts the multipart uploads at a key that are in no row and had no new part within the
+    /// grace. Returns whether no other multipart upload is open at the key.
     async fn abort_unowned(
         &self,
         policy: &Policy,
@@ -96,7 +96,7 @@ impl App {
             if row.as_ref().is_some_and(|row| row.multipart_id.as_deref() == Some(id)) {
                 continue;
             }
-            // The request that opened it may be about to write it on the row.
+            // The request that opened it may be about to record it in the row.
             if !is_abandoned(row.as_ref(), id, open.initiated, self.now(), policy) {
                 settled = false;
             } else if let Err(error) = store.objects.abort_multipart(&due.key, id).await {
@@ -111,7 +111,7 @@ fn next_attempt(attempts: i32, now: Timestamp) -> Timestamp {
     now + BACKOFF.pause(u32::try_from(attempts).unwrap_or(0))
 }
 
-/// Logs that a record could not be written. Then a later run tries an abort that is done.
+/// Logs that a record could not be deleted. A later run then repeats an abort that is already done.
 fn log_failure(written: Result<(), AppError>) {
     if let Err(error) = written {
         tracing::warn!(

@@ -20,9 +20,9 @@ pub struct AttachmentUploads {
 }
 
 impl App {
-    /// Attaches an upload to a subject: at once if it is verified, or as soon as it is. It draws
-    /// the next number of the subject's sequence now. Attaching it again changes nothing. Returns
-    /// the attachment and the status of the upload.
+    /// Attaches an upload to a subject: at once if it is verified, otherwise as soon as it is. It
+    /// takes the next number of the subject's sequence now. Attaching it again changes nothing.
+    /// Returns the attachment and the status of the upload.
     ///
     /// # Errors
     /// If there is no such upload or track, or if the upload ended or is attached elsewhere.
@@ -78,16 +78,17 @@ impl App {
         Ok(attachments.into_iter().map(with_uploads).collect())
     }
 
-    /// Ends every upload of a subject. The subject's sequence goes on with the next upload.
+    /// Ends every upload of a subject. The subject's sequence continues with the next upload.
     ///
     /// # Errors
-    /// If the subject has no upload, or if others attach uploads again and again.
+    /// If the subject has no upload, or if other requests keep attaching uploads.
     pub async fn delete_attachment(&self, owner: &Owner, subject: &Subject) -> Result<()> {
         let attachment = self.db.attachments().find(owner, subject).await?;
         attachment.ok_or(AppError::NotFound("attachment"))?;
         for _ in 0..MAX_TRIES {
             while self.end_uploads(owner, subject).await? {}
-            // Refused if an upload was attached in between: then it is ended too.
+            // Refused if an upload was attached in the meantime. The loop then ends that upload
+            // too.
             if self.db.attachments().clear(owner, subject).await? {
                 return Ok(());
             }
@@ -95,15 +96,15 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// Forgets since when policies removed unattached uploads, if they no longer do: when one
-    /// does again, all its uploads have the whole time.
+    /// Deletes the records of since when policies remove unattached uploads, for policies that no
+    /// longer do. If a policy does so again later, its uploads get the whole retention time.
     pub async fn forget_disabled_retentions(&self) -> Result<()> {
         let enabled = self.policies.values().filter(|policy| policy.unattached_retention.is_some());
         let names: Vec<_> = enabled.map(|policy| &policy.name).collect();
         Ok(self.db.attachments().stop_retention_except(&names).await?)
     }
 
-    /// Fails if the subject is of a track that the owner does not have.
+    /// Fails if the subject belongs to a track that the owner does not have.
     pub(super) async fn check_subject(&self, owner: &Owner, subject: &Subject) -> Result<()> {
         let Some(track) = subject.track() else { return Ok(()) };
         self.db.tracks().find(owner, track).await?.ok_or(AppError::NotFound("track"))?;

@@ -1,4 +1,4 @@
-//! Waits for changes of an upload: long polls and streams.
+//! Waits for changes of an upload, for long polls and event streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::{LimitReached, Principal, Status, Upload, UploadId};
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
 impl App {
-    /// Returns the upload as soon as it is no longer pending, or as it is after `wait`.
+    /// Returns the upload as soon as it is no longer pending, or its current state after `wait`.
     pub async fn wait_for_upload(
         &self,
         by: impl Into<Principal<'_>>,
@@ -45,7 +45,7 @@ impl App {
     }
 
     /// The row is read after the watch starts, so that no change is missed. A watch of an id that
-    /// does not exist ends right after.
+    /// does not exist ends at once.
     async fn watch_upload(&self, by: Principal<'_>, id: UploadId) -> Result<(Upload, Watch)> {
         let watch = self.db.uploads().watch(by.owner(), id).map_err(|reached| match reached {
             LimitReached::Total => AppError::TooManyWaiters,
@@ -66,7 +66,8 @@ pub struct Followed {
 
 impl Followed {
     /// Returns the current upload first, and then the upload after each change. Returns `None`
-    /// after a final state, and to a reader that is too slow, which must start again.
+    /// after a final state. Also returns `None` if the reader is too slow; it must then start
+    /// again.
     pub async fn next(&mut self, last: Option<&Upload>) -> Option<Arc<Upload>> {
         if last.is_some_and(|upload| upload.status().is_final()) {
             return None;

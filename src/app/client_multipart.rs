@@ -1,5 +1,5 @@
-//! Multipart uploads whose client opens, fills and completes them in the store itself, by requests that
-//! are signed one by one.
+//! Multipart uploads whose client opens, fills and completes them in the store itself, by requests
+//! that are signed one by one.
 
 use chrono::TimeDelta;
 
@@ -11,16 +11,16 @@ use crate::domain::{Principal, Status, Upload, UploadId};
 use crate::storage::StoreError;
 use crate::storage::signer::{Operation, PartRequest, SignedRequest};
 
-/// A request of the client to the store, about an open multipart upload.
+/// A request that the client sends to the store, about an open multipart upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreCall {
-    /// Sends the part with this number.
+    /// Uploads the part with this number.
     UploadPart(u16),
     /// Lists the parts.
     ListParts,
-    /// Makes the object.
+    /// Completes the upload.
     Complete,
-    /// Drops the parts.
+    /// Aborts the upload.
     Abort,
 }
 
@@ -29,8 +29,8 @@ impl App {
     /// records the store's id.
     ///
     /// # Errors
-    /// If `opened` is not the id of this upload in the store ([`AppError::PartsGone`] if the store does
-    /// not know it), or the upload has ended.
+    /// If `opened` is not the id of this upload in the store ([`AppError::PartsGone`] if the store
+    /// does not know it), or the upload has ended.
     pub async fn sign_store_call(
         &self,
         by: impl Into<Principal<'_>>,
@@ -41,7 +41,11 @@ impl App {
     ) -> Result<SignedRequest> {
         let upload = self.upload(by, id).await?;
         if upload.division() != Some(Division::ByClient) {
-            return Err(AppError::field("key", "The upload is not one that its client divides"));
+            return Err(AppError::field(
+                "key",
+                "The client does not divide the file of this upload \
+                into parts",
+            ));
         }
         let upload = self.record_opened(upload, opened).await?;
         let (policy, store) = self.rules_of(&upload)?;
@@ -50,7 +54,7 @@ impl App {
         if ends - now < TimeDelta::seconds(1) {
             return Err(AppError::State(TransitionError::DeadlinePassed));
         }
-        // Committed before a URL is returned, so that no part is sent to an expired upload.
+        // Committed before a URL is returned, so that no part is sent for an expired upload.
         let upload = self.extend_deadline(upload, ends).await?;
         let part = PartRequest::default();
         let operation = match call {
@@ -98,7 +102,7 @@ impl App {
             return Err(AppError::field("uploadId", "Must be the id that the store returned"));
         }
         let (_, store) = self.rules_of(&upload)?;
-        // Only the store knows which key an id is of.
+        // Only the store knows which key an id belongs to.
         match store.objects.list_parts(upload.key.as_str(), opened).await {
             Ok(_) => {}
             Err(StoreError::NoSuchMultipart) => return Err(AppError::PartsGone),

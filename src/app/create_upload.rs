@@ -24,17 +24,17 @@ use crate::telemetry::metrics as names;
 pub struct NewUpload {
     /// The policy; `tracks` by default.
     pub policy: Option<PolicyName>,
-    /// The subject whose file it becomes.
+    /// The subject that it is attached to.
     pub attach_to: Option<Subject>,
     /// What the client declares about the file.
     pub declared: Declared,
-    /// How the bytes are sent; by default the store and the size decide.
+    /// The strategy; by default the service chooses it by the store and the size.
     pub strategy: Option<Strategy>,
     /// Who divides the file of a multipart upload.
     pub divided_by: DividedBy,
-    /// Whether the store answers a form with the address of the object.
+    /// For a form: whether the store returns the address of the object.
     pub with_location: bool,
-    /// Pairs to store with the object.
+    /// Metadata to store with the object.
     pub metadata: BTreeMap<String, String>,
     /// How long the URL is valid, in seconds.
     pub expires_in: Option<i64>,
@@ -42,7 +42,7 @@ pub struct NewUpload {
     pub write_once: Option<bool>,
 }
 
-/// A valid new upload, not yet committed, and the request for its bytes.
+/// A valid new upload that is not committed yet, and the request for its bytes.
 pub(super) struct Prepared {
     pub upload: Upload,
     pub subject: Option<Subject>,
@@ -52,7 +52,7 @@ pub(super) struct Prepared {
 /// Who divides the file of a multipart upload into parts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum DividedBy {
-    /// The service, by the declared size.
+    /// The service, based on the declared size.
     #[default]
     Service,
     /// The client, while it sends. The size may be unknown.
@@ -112,7 +112,7 @@ impl App {
         self.renew_upload(by, id, expires_in).await
     }
 
-    /// Creates an upload with the id of a claim, which is completed with it.
+    /// Creates an upload with the id of an idempotency claim, and completes the claim.
     pub(super) async fn create_upload_as(
         &self,
         by: Principal<'_>,
@@ -126,7 +126,8 @@ impl App {
         record_created(&upload);
         if upload.strategy == Strategy::Multipart && request.is_none() {
             upload = match claim {
-                // The idempotency key names this row: if this fails, the next try opens it.
+                // The idempotency key refers to this row. If this step fails, the next attempt
+                // repeats it.
                 Some(_) => Box::pin(self.open_multipart(upload, None)).await?,
                 None => Box::pin(self.open_new_multipart(upload)).await?,
             };
@@ -151,14 +152,14 @@ impl App {
         }
         check(policy, store, &new, strategy)?;
         self.require_bucket(policy)?;
-        // The generic type says nothing about the file: it counts as undeclared.
+        // The generic media type says nothing about the file, so it counts as undeclared.
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
         let (divided_by, with_location) = (new.divided_by, new.with_location);
         let upload = self.new_upload(id, by.owner(), policy, new, ttl);
         let upload = Upload { token: by.token().map(|token| token.id), ..upload };
-        // Signed first, so that a failure leaves no row.
+        // Signed first, so that no row remains if signing fails.
         let request = match (strategy, divided_by) {
             (Strategy::Multipart, DividedBy::ClientAtStore) => Some(
                 self.sign_put(&upload, store, |put| Operation::CreateMultipart(put), ttl).await?,
@@ -169,7 +170,7 @@ impl App {
             _ => self.sign_whole(&upload, policy, store, ttl).await?,
         };
         let upload = match &request {
-            // The URL expires with the credentials, if that is sooner.
+            // The URL expires with the store's credentials, if they expire first.
             Some(signed) => Upload { url_expires_at: signed.expires_at, ..upload },
             None => upload,
         };
@@ -188,9 +189,9 @@ impl App {
         let now = self.now();
         let strategy = new.strategy.unwrap_or(Strategy::Put);
         let write_once = match strategy {
-            // A form can't say `If-None-Match`.
+            // A form cannot contain `If-None-Match`.
             Strategy::Post => false,
-            // Of two requests with a file, one must lose.
+            // If two requests send a file, one of them must fail.
             Strategy::Direct => true,
             Strategy::Put | Strategy::Multipart => {
                 policy.writes_once(new.write_once, &new.declared)
@@ -287,7 +288,7 @@ pub(super) fn record_created(upload: &Upload) {
         .increment(1);
 }
 
-/// How the bytes are sent: as requested, else in parts from the policy's threshold on.
+/// Returns the strategy: as requested, otherwise multipart from the policy's threshold on.
 fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy {
     let large = new.declared.size.is_some_and(|size| size >= policy.multipart_threshold);
     let auto = if large && store.capabilities.multipart && plan(policy, &new.declared).is_some() {
@@ -326,34 +327,34 @@ fn check_strategy(
     let too_much = size.is_some_and(|size| size > MAX_PUT_SIZE);
     match strategy {
         Strategy::Put if too_much => {
-            errors.add("size", format!("A single PUT takes at most {MAX_PUT_SIZE} bytes"));
+            errors.add("size", format!("A single PUT can have at most {MAX_PUT_SIZE} bytes"));
         }
         Strategy::Post if !store.capabilities.post_policy => {
-            errors.add("strategy", "The store takes no form uploads");
+            errors.add("strategy", "The store does not accept form uploads");
         }
         Strategy::Post if too_much => {
-            errors.add("size", format!("A form upload takes at most {MAX_PUT_SIZE} bytes"));
+            errors.add("size", format!("A form upload can have at most {MAX_PUT_SIZE} bytes"));
         }
         Strategy::Post if new.write_once == Some(true) => {
             errors.add("write_once", "A form upload can't be write-once");
         }
         Strategy::Multipart if !store.capabilities.multipart => {
-            errors.add("strategy", "The store takes no uploads in parts");
+            errors.add("strategy", "The store does not accept uploads in parts");
         }
         Strategy::Multipart if new.divided_by != DividedBy::Service => {}
         Strategy::Multipart if size.is_none() => {
-            errors.add("size", "An upload in parts needs its size beforehand");
+            errors.add("size", "An upload in parts needs a declared size");
         }
-        // The policy has already refused zero bytes.
+        // The policy has already refused a size of zero.
         Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
-            errors.add("size", format!("An object takes at most {MAX_OBJECT_SIZE} bytes"));
+            errors.add("size", format!("An object can have at most {MAX_OBJECT_SIZE} bytes"));
         }
         Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct => {}
     }
 }
 
-/// A checksum must be comparable on arrival: with the store's record, or by reading no more than
-/// the policy allows.
+/// The service must be able to compare a declared checksum when the file arrives: with the store's
+/// checksum, or by reading the file if the policy allows to read that much.
 fn check_checksum(
     policy: &Policy,
     store: &Store,
@@ -365,7 +366,8 @@ fn check_checksum(
     let kept = match strategy {
         Strategy::Put => store.keeps_checksum(checksum.algorithm()),
         Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
-        // A form has no checksum, and the fallback hashes the bytes itself.
+        // A form contains no checksum, and for a direct upload the service computes the checksum
+        // itself.
         Strategy::Post | Strategy::Direct => false,
     };
     if kept {
@@ -376,7 +378,10 @@ fn check_checksum(
         let (algorithm, limit) = (checksum.algorithm(), policy.verify_max_read);
         errors.add(
             "checksum",
-            format!("The store keeps no {algorithm} of this upload, so it can be declared only with a size up to {limit}"),
+            format!(
+                "The store does not keep the {algorithm} of this upload, so it can only be \
+                declared together with a size of at most {limit}"
+            ),
         );
     }
 }

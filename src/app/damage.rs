@@ -1,6 +1,7 @@
-//! Observations of single objects: of events, and of clients that ask about their upload. When a
-//! whole bucket is rewritten, they come one by one. So what they take from owners counts together,
-//! for each policy and hour, and beyond the limit it is left to the runs and to an operator.
+//! The damage of single observations: from events, and from clients that confirm or download. If a
+//! whole bucket is rewritten, such observations come one by one. So their damage is counted
+//! together, for each policy and hour. Above the limit nothing is changed, and a run or an operator
+//! decides.
 
 use super::transitions::Applied;
 use super::{App, Result};
@@ -9,12 +10,12 @@ use crate::domain::{Policy, Status, Upload};
 use crate::telemetry::metrics as names;
 
 impl App {
-    /// Applies an observation of one object. If it takes the verified file from its owner and the
-    /// damage of this hour exceeds the limit, nothing is changed. Only such a change costs more
-    /// than [`Self::apply`]: one statement, and a count of the verified uploads once an hour.
+    /// Applies an observation of one object. If the change is damage, and the damage of this hour
+    /// exceeds the limit, nothing is changed. A change that is damage costs one more statement than
+    /// [`Self::apply`], and once an hour a count of the verified uploads.
     ///
     /// # Errors
-    /// As [`Self::apply`].
+    /// The errors of [`Self::apply`].
     pub(super) async fn apply_within_limit(
         &self,
         upload: Upload,
@@ -27,8 +28,8 @@ impl App {
         }
     }
 
-    /// Whether an observation may change its upload. If it takes the verified file from its owner,
-    /// it is counted in the damage of this hour.
+    /// Whether an observation may change its upload. If the change is damage, it is counted in this
+    /// hour.
     pub(super) async fn is_within_damage_limit(
         &self,
         upload: &Upload,
@@ -60,7 +61,7 @@ impl App {
         }
         let verified = self.db.scan().count_verified(&policy.name).await?;
         damage.open_hour(&policy.name, now, self.damage.of(verified)).await?;
-        // Forgotten hours are far from this one.
+        // The deleted hours are much older than this one.
         Ok(damage.spend(&policy.name, now).await?.unwrap_or(false))
     }
 }

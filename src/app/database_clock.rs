@@ -1,6 +1,6 @@
-//! The database's clock, which all processes share, without a query for each use: its offset is
-//! measured now and then. A process whose own clock is wrong would otherwise see deadlines pass
-//! too early.
+//! The database's clock, which all processes share. To avoid a query for each use, its difference
+//! from the process's clock is measured from time to time. A process whose own clock is wrong would
+//! otherwise see deadlines pass too early.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,7 +10,7 @@ use super::{App, Result};
 use crate::domain::Timestamp;
 use crate::telemetry::metrics as names;
 
-/// A measurement that took longer is not used.
+/// A measurement that took longer than this is not used.
 const MAX_ROUND_TRIP: TimeDelta = TimeDelta::seconds(2);
 
 /// The database's time minus this process's, in microseconds; 0 until it is measured.
@@ -18,12 +18,12 @@ const MAX_ROUND_TRIP: TimeDelta = TimeDelta::seconds(2);
 pub struct ClockOffset(AtomicI64);
 
 impl App {
-    /// The time by the database's clock, as it was measured last.
+    /// The time by the database's clock, according to the last measurement.
     pub fn database_now(&self) -> Timestamp {
         self.now() + TimeDelta::microseconds(self.clock_offset.0.load(Ordering::Relaxed))
     }
 
-    /// Measures how far the database's clock is from this process's.
+    /// Measures the difference between the database's clock and this process's clock.
     ///
     /// # Errors
     /// If the database fails.

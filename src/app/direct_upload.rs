@@ -1,10 +1,10 @@
-//! The direct-upload fallback: the service streams the bytes to the store. Memory per upload is
-//! about one part, whatever the file's size. All uploads share a few permits for more parts, so
-//! that a single upload sends several at once.
+//! Direct uploads, for clients that cannot reach the store: the service streams the bytes to the
+//! store. The memory for each upload is about one part, for any size of the file. All uploads share
+//! a few permits for more parts, so that a single upload sends several at once.
 //!
-//! The row is committed before the first byte is stored, and bytes that visibly break a rule
-//! are never stored. If a transfer fails later, its parts are aborted. A row that was made for the
-//! transfer is cancelled; an upload that existed before ([`content`]) stays as it was.
+//! The row is committed before the first byte is stored. If the first part breaks a rule, nothing
+//! is stored. If a transfer fails later, its parts are aborted. An upload that was created for the
+//! transfer is cancelled; an upload that existed before ([`content`]) does not change.
 
 mod content;
 mod file;
@@ -27,7 +27,7 @@ use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::Written;
 
-/// A direct upload, as declared before its bytes.
+/// A direct upload as declared before its bytes.
 #[derive(Debug, Clone)]
 pub struct DirectUpload {
     /// The track that the file is for.
@@ -55,8 +55,8 @@ impl App {
     /// Stores the file of a track from a stream of its bytes.
     ///
     /// # Errors
-    /// If the file breaks a rule, the upload was ended in the meantime ([`AppError::UploadEnded`]), or
-    /// the body, the store or the database fails.
+    /// If the file breaks a rule, the upload was ended in the meantime ([`AppError::UploadEnded`]),
+    /// or the body, the store or the database fails.
     pub async fn direct_upload<B>(
         &self,
         owner: &Owner,
@@ -113,7 +113,7 @@ impl App {
         if self.direct.enabled {
             return Ok(());
         }
-        Err(AppError::Disabled("direct uploads are switched off here"))
+        Err(AppError::Disabled("direct uploads are disabled; direct_upload.enabled enables them"))
     }
 
     /// Records the file that was stored.
@@ -133,7 +133,7 @@ impl App {
         let by = ConfirmedBy::Direct;
         let event = Event::Observed(Observation { facts, verdict: Ok(()), by });
         let upload = self.apply(upload, &event).await?.upload;
-        // Removed is no error: a newer upload of the track was verified first.
+        // `removed` is no error: a newer upload of the track was verified first.
         if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
             return Err(AppError::UploadEnded);
         }

@@ -1,4 +1,4 @@
-//! Signs downloads of files. Only verified bytes are downloaded.
+//! Signs downloads of files. Only verified files can be downloaded.
 
 use chrono::TimeDelta;
 
@@ -9,10 +9,11 @@ use crate::domain::{Owner, Policy, Principal, Status, Subject, TrackId, Upload, 
 use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
 
-/// How long a download URL is valid: long enough to follow it, too short to share it.
+/// How long a download URL is valid: long enough to follow the redirect, too short to share the
+/// URL.
 const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
-/// Caches of the client only: the URL belongs to one user.
+/// Only the client may cache the file, because the URL belongs to one user.
 const CACHE_CONTROL: &str = "private";
 
 /// The language tag for an undetermined language (BCP 47).
@@ -66,7 +67,7 @@ impl App {
         }
     }
 
-    /// Signs a GET of the verified object. If another object has replaced it, nothing is signed.
+    /// Signs a GET of the verified object. If another object has replaced it, signs nothing.
     async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
         let upload = self.check_not_changed(upload).await?;
         if upload.status() != Status::Uploaded {
@@ -74,7 +75,8 @@ impl App {
         }
         let (_, store) = self.rules_of(&upload)?;
         let facts = upload.state.facts();
-        // A client can store any value of these headers with the object, so all are overridden.
+        // A client can store any value of these headers with the object, so the signed URL
+        // overrides all of them.
         let content_type = facts.and_then(|facts| facts.content_type.clone());
         let request = GetRequest {
             content_disposition: Some(content_disposition(upload.declared.filename.as_deref())),
@@ -86,18 +88,18 @@ impl App {
         Ok(store.signer.get(upload.key.as_str(), &request, self.now(), DOWNLOAD_TTL).await?)
     }
 
-    /// Observes the object if it may not be the verified one any more, and applies a change at
-    /// once. Returns the upload with the object that is stored now.
+    /// Observes the object if it may no longer be the verified one, and applies a change at once.
+    /// Returns the upload with the object that is stored now.
     async fn check_not_changed(&self, upload: Upload) -> Result<Upload> {
         if !self.may_be_changed(&upload).await? {
             return Ok(upload);
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
-        // Only the reconciler decides that it is lost, because it checks the bucket.
+        // Only the reconciler records a loss, because it checks that the bucket is the right one.
         let Event::Observed(seen) = &event else { return Err(AppError::NotFound("file")) };
         let stored = seen.facts.etag.clone();
         let upload = self.apply_within_limit(upload, &event).await?.upload;
-        // A change that is not accepted, or withheld, leaves the record of other bytes.
+        // If the change is refused or withheld, the row does not describe the stored bytes.
         if upload.state.facts().is_some_and(|facts| facts.etag != stored) {
             return Err(AppError::NotFound("file"));
         }
@@ -105,8 +107,8 @@ impl App {
     }
 
     /// Whether the bytes that would be served may not be the verified ones. A version never
-    /// changes, whatever is written later, but the bucket's lifecycle or an operator may remove
-    /// it: one HEAD for each download from a bucket that keeps versions.
+    /// changes, but the bucket's lifecycle rules or an operator may remove it. So each download
+    /// from a bucket with versioning costs one HEAD.
     async fn may_be_changed(&self, upload: &Upload) -> Result<bool> {
         let (policy, store) = self.rules_of(upload)?;
         let Some(facts) = upload.state.facts() else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! Events of the bucket. An event is only a hint to observe an object, never evidence.
+//! Processes events of a bucket. An event is only a hint to observe an object, never evidence.
 
 use futures_util::{StreamExt as _, stream};
 
@@ -10,7 +10,7 @@ use crate::domain::{Policy, Upload};
 use crate::storage::{Store, StoreError};
 use crate::telemetry::metrics as names;
 
-/// How many objects of one message are observed at once.
+/// How many objects of one message are observed at the same time.
 const CONCURRENCY: usize = 8;
 
 impl App {

@@ -1,5 +1,5 @@
-//! Idempotent creation: a request that is repeated with the same `Idempotency-Key` gets the
-//! resource that the first one created.
+//! Idempotent creation: a request that is repeated with the same `Idempotency-Key` returns the
+//! resource that the first request created.
 //!
 //! A use case that creates a resource for a client calls [`App::idempotent`] with a function that
 //! creates it and a function that loads it.
@@ -12,8 +12,8 @@ use super::{App, AppError, Result};
 use crate::db::idempotency::{Claim, Reservation};
 use crate::domain::Owner;
 
-/// How long a reservation protects an attempt. Longer than any creation takes; after a crash, the
-/// next attempt waits for so long.
+/// How long a reservation protects an attempt: longer than any creation takes. After a crash, the
+/// next attempt must wait that long.
 const LEASE: Duration = Duration::from_mins(1);
 
 /// The `Idempotency-Key` of a request, with what identifies the request.
@@ -49,7 +49,7 @@ impl App {
     {
         match key {
             None => create(None).await,
-            // Boxed, so that a creation without a key does not need its space.
+            // Boxed, so that a creation without a key does not need the memory.
             Some(key) => Box::pin(self.create_or_load(owner, key, create, load)).await,
         }
     }
@@ -81,8 +81,8 @@ impl App {
         }
     }
 
-    /// Ends a failed attempt. Returns the id of the resource if another attempt created it
-    /// meanwhile, otherwise frees the key and returns the error.
+    /// Ends a failed attempt. Returns the id of the resource if another attempt created it in the
+    /// meantime. Otherwise releases the key and returns the error.
     pub async fn release_claim<E>(&self, claim: &Claim, error: E) -> Result<Uuid, E> {
         if matches!(self.db.idempotency().is_completed(claim).await, Ok(true)) {
             return Ok(claim.resource);

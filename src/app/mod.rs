@@ -1,4 +1,5 @@
-//! The use cases, one file each: load, decide by a transition, save, then do the effects.
+//! The use cases, one file each. A use case loads an upload, decides by a transition, saves the
+//! result, and then does the effects.
 //!
 //! Handlers, workers and the reconciler call these and decide nothing themselves. To add a use
 //! case: a file here with an `impl App`, named after what it does.
@@ -66,7 +67,7 @@ pub enum AppError {
     /// The object is not in the store yet.
     #[error("the object is not in the store yet")]
     NotArrived,
-    /// The parts in the store are not those of the whole file.
+    /// The parts in the store are not the complete file.
     #[error(transparent)]
     Parts(#[from] PartsMismatch),
     /// The multipart upload was aborted by the store, or completed before.
@@ -90,7 +91,7 @@ pub enum AppError {
     /// The limit of waiting requests of an owner is reached.
     #[error("at most {0} requests of an owner can wait at the same time")]
     ShareOfWaiters(usize),
-    /// Concurrent requests changed the same resource at each try.
+    /// Other requests changed the same resource during each attempt.
     #[error("other requests changed the resource at the same time; try again")]
     Contended,
     /// A run in progress may delete the object at the same time.
@@ -108,7 +109,7 @@ pub enum AppError {
     /// The caller's upload token does not allow it.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// A row names a policy or a store that is no longer configured.
+    /// The policy or the store of a row is no longer configured.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
     /// The policy's bucket is not known to be this database's.
@@ -141,14 +142,14 @@ impl From<FieldErrors> for AppError {
     }
 }
 
-/// How often an optimistic read is tried before the caller gets [`AppError::Contended`].
+/// How often an optimistic read is attempted before the caller gets [`AppError::Contended`].
 pub(crate) const MAX_TRIES: usize = 8;
 
 /// The result of a use case.
 pub type Result<T, E = AppError> = std::result::Result<T, E>;
 
-/// Parts that all direct uploads together hold in memory, in addition to one part each. An upload
-/// without a permit for a second part does not read while it sends.
+/// The number of parts that all direct uploads together may have in memory, in addition to one part
+/// for each upload. An upload without a permit for a second part does not read while it sends.
 const SPARE_PARTS: usize = 4;
 
 /// The settings of direct uploads.
@@ -184,13 +185,13 @@ pub struct App {
     pub direct: DirectSettings,
     /// The order of requests that change the same row.
     pub turns: turns::Turns,
-    /// Which buckets are known to be this database's.
+    /// The results of the checks which buckets are this database's.
     pub buckets: BucketTrust,
-    /// How far the database's clock is from this process's.
+    /// The difference between the database's clock and this process's clock.
     pub clock_offset: ClockOffset,
     /// Verifies upload tokens.
     pub token_verifier: UploadTokenVerifier,
-    /// How much single observations may take from owners in one hour.
+    /// The limit of damage of single observations in one hour.
     pub damage: DamageLimit,
 }
 
@@ -218,7 +219,8 @@ impl App {
         Ok(&self.rules_of(upload)?.1.bucket)
     }
 
-    /// Whether the store of a new upload takes forms. The policy of an upload token goes first.
+    /// Whether the store of a new upload accepts forms. The policy of an upload token is used
+    /// first.
     pub fn takes_forms(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<bool> {
         let policy = self.policy(by.token().map(|token| &token.policy).or(policy))?;
         Ok(self.store_of(policy)?.capabilities.post_policy)

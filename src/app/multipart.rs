@@ -1,9 +1,9 @@
-//! Multipart uploads: opened in the store, sent part by part, completed from the store's own
-//! list of parts.
+//! Multipart uploads: the service opens them in the store, signs their parts, and completes them
+//! with the store's own list of parts.
 //!
 //! The row is committed before the store's multipart upload is opened, and the store's id is
-//! recorded on the row right after. The next request that needs parts repairs a row without an
-//! id; an audit finds and aborts an id without a row.
+//! recorded in the row after that. If a row has no id, the next request that needs parts repairs
+//! it. If a multipart upload has no row, an audit finds and aborts it.
 
 use chrono::TimeDelta;
 
@@ -15,7 +15,7 @@ use crate::domain::{Checksum, Principal, Status, Timestamp, Upload, UploadId};
 use crate::storage::signer::{Operation, PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
-/// The most parts that one call signs.
+/// The largest number of parts that one call signs.
 pub const MAX_PARTS_PER_CALL: usize = 1000;
 
 /// A signed request for one part.
@@ -27,12 +27,12 @@ pub struct SignedPart {
     pub request: SignedRequest,
 }
 
-/// Which of the stored parts are the whole file.
+/// Which of the stored parts form the whole file.
 #[derive(Clone, Copy)]
 enum Whole<'a> {
-    /// All of the plan's, and no other.
+    /// All parts of the plan, and no others.
     Planned(PartPlan),
-    /// The parts that the client names.
+    /// The parts in the client's list.
     Sent(&'a [SentPart]),
 }
 
@@ -67,17 +67,17 @@ impl<'a> Whole<'a> {
 
 /// The result of a completion in the store.
 enum Completion {
-    /// The store made the object, now or earlier.
+    /// The store assembled the object, now or earlier.
     Done,
-    /// The key had an object already, and the store still has the parts.
+    /// An object with the key existed already. The store still has the parts.
     Refused,
-    /// Another request made the object. It may have left parts.
+    /// Another request completed the upload. Parts may remain in the store.
     ByAnother,
 }
 
 impl App {
-    /// Signs requests for some parts, and extends the deadline to their expiry: at most to the
-    /// policy's `max_url_ttl` after the creation, or to the last renewal's deadline.
+    /// Signs requests for some parts, and extends the deadline to their expiry, but not beyond the
+    /// policy's `max_url_ttl` after the creation, or the deadline of the last renewal.
     pub async fn sign_parts(
         &self,
         by: impl Into<Principal<'_>>,
@@ -96,7 +96,7 @@ impl App {
         if ends - now < TimeDelta::seconds(1) {
             return Err(AppError::State(TransitionError::DeadlinePassed));
         }
-        // Committed before a URL is returned, so that no part is sent to an expired upload.
+        // Committed before a URL is returned, so that no part is sent for an expired upload.
         let upload = self.extend_deadline(upload, ends).await?;
         let multipart_id = open_id(&upload)?;
         let mut parts = Vec::with_capacity(numbers.len());
@@ -125,11 +125,11 @@ impl App {
         }
     }
 
-    /// Makes the object from exactly the parts that the store has, if they are the whole file,
-    /// and validates it. A client may repeat the request if it got no response.
+    /// Completes the upload if the stored parts are the whole file, and validates the object. A
+    /// client may repeat the request if it received no response.
     ///
-    /// `sent` is the client's own list, which an upload needs whose file the client divides: only
-    /// the client knows its last part.
+    /// `sent` is the client's own list of parts. It is required if the client divides the file,
+    /// because only the client knows the last part.
     pub async fn complete_upload(
         &self,
         by: impl Into<Principal<'_>>,
@@ -157,7 +157,7 @@ impl App {
                 let (_, store) = self.rules_of(&upload)?;
                 self.abort_multipart(store, &upload, &id).await;
             }
-            // If its id has left the row, its abort is recorded.
+            // If the row has lost the id, its abort is recorded.
             Some((_, Completion::ByAnother)) | None => {}
         }
         match upload.status() {
@@ -175,7 +175,8 @@ impl App {
         let (_, store) = self.rules_of(upload)?;
         let (objects, key) = (store.objects.as_ref(), upload.key.as_str());
         let stored = match objects.list_parts(key, multipart_id).await {
-            // Completed earlier, and the response was lost; or aborted. A HEAD shows which.
+            // The upload was completed earlier and the response was lost, or it was aborted. A HEAD
+            // shows which of the two.
             Err(StoreError::NoSuchMultipart) => return Ok(Completion::Done),
             listed => listed?,
         };
@@ -184,7 +185,7 @@ impl App {
         match objects.complete_multipart(key, multipart_id, &parts, once).await {
             Ok(_) | Err(StoreError::NoSuchMultipart) => Ok(Completion::Done),
             Err(StoreError::PreconditionFailed) => Ok(Completion::Refused),
-            // Another request completed it, or a part was sent again after it was listed.
+            // Another request completed it, or a part was uploaded again after the listing.
             Err(StoreError::Refused { code, .. }) if code == "InvalidPart" => {
                 let exists = objects.head(key).await?.is_some();
                 if exists { Ok(Completion::ByAnother) } else { Err(AppError::Contended) }
@@ -223,7 +224,8 @@ impl App {
         }
         let (policy, store) = self.rules_of(&upload)?;
         let key = upload.key.as_str();
-        // If this process ends in between, what it opened is found by this record.
+        // If this process ends before the id is recorded, this record is used to find the multipart
+        // upload.
         let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
         let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
         let id = store.objects.create_multipart(key, &options(&upload, store)).await?;
@@ -234,7 +236,7 @@ impl App {
             Ok(opened) if opened.multipart_id.as_ref() == Some(&id) => {}
             // Another request was first, or the upload has ended.
             Ok(_) | Err(AppError::State(_)) => self.abort_unrecorded(store, &upload, &id).await,
-            // Unknown: the record of the intent stays.
+            // The result is unknown, so the record of the intent remains.
             Err(_) => return opened,
         }
         self.db.multipart_aborts().complete(&intent).await?;
@@ -251,7 +253,7 @@ impl App {
         match store.objects.list_parts(upload.key.as_str(), &known).await {
             Ok(_) => Ok(upload),
             Err(StoreError::NoSuchMultipart) => {
-                // It may have been completed without a response.
+                // It may have been completed although no response was received.
                 let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
                 let upload = self.apply(upload, &event).await?.upload;
                 self.open_multipart(upload, Some(&known)).await
@@ -269,8 +271,8 @@ impl App {
         Ok(self.apply(upload, &event).await?.upload)
     }
 
-    /// Opens the multipart upload of a new upload. If that fails, the upload is ended; if that
-    /// fails too, it expires.
+    /// Opens the multipart upload of a new upload. If that fails, the upload is cancelled. If
+    /// cancelling fails too, the upload expires.
     pub(super) async fn open_new_multipart(&self, upload: Upload) -> Result<Upload> {
         let row = upload.clone();
         let opened = self.open_multipart(upload, None).await;
@@ -301,7 +303,7 @@ pub(super) fn open_id(upload: &Upload) -> Result<&str> {
     open.ok_or(TransitionError::TakesNoParts(upload.status()).into())
 }
 
-/// Checks that each number can be a part and occurs once.
+/// Checks that each number is a possible part and occurs once.
 fn check_numbers(numbers: &[i64], division: Division) -> Result<Vec<u16>> {
     let refuse = |sentence: String| Err(AppError::field("part_numbers", sentence));
     if numbers.is_empty() || numbers.len() > MAX_PARTS_PER_CALL {

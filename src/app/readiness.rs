@@ -42,7 +42,8 @@ impl App {
         join_all(checks).await.into_iter().collect()
     }
 
-    /// Checks each store. The result is in the stores' metrics, and decides whether they sign.
+    /// Checks each store. The result is recorded in the stores' metrics. A store that refuses the
+    /// credentials signs no requests.
     pub async fn check_stores(&self) {
         join_all(self.stores.values().map(|store| store.objects.check_bucket())).await;
     }
@@ -85,7 +86,7 @@ async fn check(
     (name, result)
 }
 
-/// What is wrong and what to do, if the error says so.
+/// The error and its fix, if the error contains them.
 fn sentence(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str> {
     if matches!(error.downcast_ref(), Some(DbError::Full(_))) {
         return Some("the disk of the database is full: free or add disk space there");

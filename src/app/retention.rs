@@ -1,6 +1,6 @@
-//! Deletes rows whose retention is over: runs, findings that were not seen again, ended uploads whose object
-//! is gone, ended webhook deliveries, upload tokens that ended, and expired idempotency keys. Rows are
-//! deleted in bounded batches, each in its own transaction.
+//! Deletes rows whose retention is over: runs, findings that were not seen again, ended uploads
+//! whose object is gone, ended webhook deliveries, upload tokens that ended, and expired
+//! idempotency keys. Rows are deleted in bounded batches, each in its own transaction.
 
 use chrono::TimeDelta;
 
@@ -11,8 +11,9 @@ use crate::domain::Timestamp;
 /// Rows in one batch: short enough that no writer waits long for it.
 const BATCH: u64 = 500;
 
-/// Age at which a delivery to an unknown endpoint is given up. During a deployment other
-/// processes may still know the endpoint, or know it already; a deployment takes less.
+/// Age at which a delivery to an unknown endpoint is given up. During a deployment, other processes
+/// may have another configuration that contains the endpoint. A deployment takes less time than
+/// this.
 const UNKNOWN_ENDPOINT: TimeDelta = TimeDelta::hours(1);
 
 /// How long an upload token is listed after it ended.
@@ -47,7 +48,8 @@ pub struct Pruned {
 }
 
 impl App {
-    /// Prunes all rows that are due. If there were any, updates the statistics of the query planner.
+    /// Deletes all rows that are due. If there were any, updates the statistics of the query
+    /// planner.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         let (db, now) = (&self.db, self.now());
         let before = |age: TimeDelta| -> Timestamp { now - age };
@@ -72,7 +74,7 @@ impl App {
     }
 }
 
-/// Calls `batch` until one deletes nothing; returns the number of deleted rows.
+/// Calls `batch` until it deletes nothing. Returns the total number of deleted rows.
 async fn all<F>(mut batch: impl FnMut() -> F) -> std::result::Result<u64, DbError>
 where
     F: Future<Output = std::result::Result<u64, DbError>>,

@@ -11,7 +11,8 @@ use crate::domain::run::{Mode, Run, RunStatus};
 use crate::domain::{PolicyName, Status, Timestamp};
 use crate::telemetry::metrics as names;
 
-/// How many of a policy's newest uploads the times to confirm are computed from.
+/// How many of a policy's newest uploads are used to compute the times from creation to
+/// verification.
 const SAMPLE: u64 = 1000;
 
 /// Statistics of the service.
@@ -47,7 +48,7 @@ pub struct Times {
 impl Times {
     fn of(mut times: Vec<TimeDelta>) -> Self {
         times.sort_unstable();
-        // The smallest value that at least `percent` of the values do not exceed.
+        // The smallest value such that at least `percent` of the values are not larger.
         let at = |percent: usize| {
             let rank = (times.len() * percent).div_ceil(100);
             times.get(rank.saturating_sub(1)).copied().unwrap_or_default()

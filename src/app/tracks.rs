@@ -68,7 +68,7 @@ impl App {
         }))
     }
 
-    /// Updates a track by `change`, which is called again if another writer was first.
+    /// Updates a track with `change`. If another writer was first, `change` is called again.
     pub async fn update_track(
         &self,
         owner: &Owner,
@@ -98,7 +98,7 @@ impl App {
         self.db.tracks().find(owner, id).await?.ok_or(AppError::NotFound("track"))?;
         for _ in 0..MAX_TRIES {
             while self.end_uploads(owner, &Subject::of_track(id)).await? {}
-            // Refused if an upload was created in between: then it is ended too.
+            // Refused if an upload was created in the meantime. The loop then ends that upload too.
             if self.db.tracks().delete(owner, id).await? {
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! Requests of this process that change the same row take turns. Each write is guarded by the row's
-//! version, so that without turns all but one of many concurrent writers would lose, again and again.
-//! Writers of other processes still get in between: after such a loss, wait [`pause`] and try again.
+//! version. Without turns, all but one of many concurrent writers would fail at each attempt.
+//! Writers of other processes can still be first: after such a failure, wait for [`pause`] and try
+//! again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +13,12 @@ use uuid::Uuid;
 
 use crate::domain::backoff::Backoff;
 
-/// How often a guarded write is tried before the caller gets
-/// [`AppError::Contended`](super::AppError::Contended): with the pauses a few seconds.
+/// How often a guarded write is attempted before the caller gets
+/// [`AppError::Contended`](super::AppError::Contended): including the pauses, this takes a few
+/// seconds.
 pub(crate) const MAX_WRITES: usize = 24;
 
-/// The longest pauses; each is random up to these.
+/// The longest pauses. Each pause is random, up to these values.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(4), longest: Duration::from_millis(250) };
 
@@ -30,12 +32,12 @@ pub struct Turns(Mutex<HashMap<Uuid, Lock>>);
 #[derive(Debug)]
 #[must_use]
 pub struct Turn<'a> {
-    // Dropped before the place is left.
+    // Dropped first, before the entry in the queue.
     _guard: OwnedMutexGuard<()>,
     _place: Place<'a>,
 }
 
-/// A place in a row's queue; dropping it removes the queue if nobody else is in it.
+/// An entry in a row's queue. Dropping it removes the queue if it has no other entry.
 #[derive(Debug)]
 struct Place<'a> {
     turns: &'a Turns,
@@ -66,8 +68,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Waits before a write that was lost `lost` times is tried again. The first time there is no pause:
-/// the row had been read before the writer's turn.
+/// Waits before a write is attempted again that failed `lost` times. The first time there is no
+/// pause, because the row was read before the writer's turn.
 pub(crate) async fn pause(lost: usize) {
     let Some(earlier) = lost.checked_sub(2) else { return };
     let longest = BACKOFF.pause(u32::try_from(earlier).unwrap_or(u32::MAX));
@@ -87,7 +89,7 @@ mod tests {
         let (row, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let first = turns.wait(row).await;
         assert!(turns.wait(other).now_or_never().is_some(), "another row is free");
-        // One waits and is dropped, as if its client went away.
+        // A waiting writer is dropped, as if its client had disconnected.
         assert!(turns.wait(row).now_or_never().is_none());
         let mut second = std::pin::pin!(turns.wait(row));
         assert!(second.as_mut().now_or_never().is_none());

@@ -1,4 +1,4 @@
-//! Many uploads in one request: created in one commit, and confirmed side by side. Each upload has
+//! Many uploads in one request: created in one commit, and confirmed concurrently. Each upload has
 //! its own result.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,22 +18,22 @@ use crate::db::uploads::{self as db, NewUploadRow, quota_name};
 use crate::domain::upload_token::TokenError;
 use crate::domain::{Principal, Status, Upload, UploadId};
 
-/// The most uploads of one request.
+/// The largest number of uploads of one request.
 pub const MAX_BATCH: usize = 100;
 
-/// Objects of one request that are observed at the same time.
+/// The number of objects of one request that are observed at the same time.
 const CONCURRENCY: usize = 16;
 
 /// A new upload of a batch.
 #[derive(Debug, Clone)]
 pub struct BatchItem {
-    /// Its place in the request. Its id is derived from it.
+    /// Its position in the request. Its id is derived from the position.
     pub position: u8,
     /// The upload.
     pub new: NewUpload,
 }
 
-/// Why an upload of a batch was not committed, as it is stored for a repeated request.
+/// Why an upload of a batch was not committed. It is stored for a repeated request.
 #[derive(Debug, Serialize, Deserialize)]
 enum Refusal {
     NoTrack,
@@ -167,8 +167,8 @@ impl App {
         Ok(found.map(|upload| (upload.id, upload)).collect())
     }
 
-    /// Observes the objects of different uploads now, some at the same time, and saves what was
-    /// found in one commit. The results are in the order of the ids, each as
+    /// Observes the objects of different uploads now, several at the same time, and saves the
+    /// results in one commit. The results are in the order of the ids, each as
     /// [`Self::confirm_upload`] would return it.
     ///
     /// # Errors
@@ -217,7 +217,7 @@ impl App {
     }
 }
 
-/// Whether an error is about one upload of a batch alone. Others fail the whole request.
+/// Whether an error affects only one upload of a batch. Other errors fail the whole request.
 fn is_about_the_item(error: &AppError) -> bool {
     match error {
         AppError::Invalid(_) | AppError::Disabled(_) => true,

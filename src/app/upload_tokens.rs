@@ -48,7 +48,7 @@ impl App {
         Ok(self.db.upload_tokens().list(Some(owner), filter).await?)
     }
 
-    /// Revokes a token: nobody can use it any more. Its uploads stay.
+    /// Revokes a token, which is then refused. Its uploads stay.
     pub async fn revoke_upload_token(&self, owner: &Owner, id: UploadTokenId) -> Result<()> {
         let revoked = self.db.upload_tokens().revoke(Some(owner), id, self.now()).await?;
         self.token_verifier.forget(id);
@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// What the caller's token makes of a request for a new upload. The token's metadata wins.
+    /// Changes a new upload according to the caller's token. The token's metadata wins.
     pub(super) fn restrict(&self, by: Principal<'_>, new: NewUpload) -> Result<NewUpload> {
         let Some(token) = by.token() else { return Ok(new) };
         self.require_unexpired(by)?;
@@ -87,13 +87,14 @@ impl App {
     }
 }
 
-/// The upload of a caller, or `None` if it is out of its reach.
+/// The upload of a caller. Returns `None` if the caller may not use it.
 pub(super) fn within_reach(by: Principal<'_>, upload: Option<Upload>) -> Option<Upload> {
     upload.filter(|upload| by.reaches(upload))
 }
 
 impl IdempotencyKey {
-    /// The key as a caller's own: each token has its own keys. Clients' keys have no spaces.
+    /// The idempotency key with a prefix for the caller: each token has its own keys. A client's
+    /// key contains no spaces.
     pub(super) fn of(self, by: Principal<'_>) -> Self {
         match by.token() {
             Some(token) => Self { key: format!("{} {}", token.id, self.key), ..self },

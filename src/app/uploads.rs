@@ -1,4 +1,5 @@
-//! The requests of a caller about an upload: read, its history, renew, confirm, delete.
+//! The requests of a caller about one upload: read it, read its history, renew, confirm and delete
+//! it.
 
 use chrono::TimeDelta;
 
@@ -10,7 +11,7 @@ use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Principal, Status, StatusChange, Upload, UploadId};
 use crate::storage::signer::SignedRequest;
 
-/// What a confirmation has found out.
+/// The result of a confirmation.
 pub(super) enum Confirmation {
     /// The upload is in a final state.
     Settled(Upload),
@@ -62,7 +63,7 @@ impl App {
         Ok(Created { upload, request })
     }
 
-    /// Signs a new request for an upload, which the returned event makes valid.
+    /// Signs a new request for an upload. The event that `event` returns makes the request valid.
     pub(super) async fn sign_renewal(
         &self,
         by: Principal<'_>,
@@ -72,7 +73,7 @@ impl App {
         let (policy, store) = self.rules_of(upload)?;
         let mut ttl = Self::url_ttl(policy, expires_in)?;
         if let Err(expired) = self.require_unexpired(by) {
-            // What the token began goes on to its deadline, and no further.
+            // An upload of an expired token can continue until its deadline, but not longer.
             ttl = ttl.min(upload.url_expires_at - self.now());
             if ttl < TimeDelta::seconds(1) {
                 return Err(expired);
@@ -104,8 +105,8 @@ impl App {
             return Ok(Confirmation::Settled(upload));
         }
         let event = self.observe_object(&upload, ConfirmedBy::Confirm).await?;
-        // Only the reconciler decides that a verified object is lost, because it checks that
-        // the bucket is the right one.
+        // Only the reconciler records that a verified object is lost, because it checks that the
+        // bucket is the right one.
         if upload.status() == Status::Uploaded && matches!(event, Event::Absent(_)) {
             return Err(AppError::NotArrived);
         }

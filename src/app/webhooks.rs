@@ -18,10 +18,10 @@ use crate::domain::webhook::{Delivery, retry_after};
 use crate::net::OutboundClient;
 use crate::telemetry::{chain, metrics as names};
 
-/// How long a claimed delivery belongs to its claimer: well over the time of one attempt.
+/// How long a claimed delivery belongs to its claimer: much longer than one attempt.
 const LEASE: Duration = Duration::from_mins(1);
 
-/// The longest error text that is kept with a delivery, in bytes.
+/// The largest length of an error text that is stored with a delivery, in bytes.
 const MAX_ERROR_LEN: usize = 500;
 
 /// A receiver of webhooks.
@@ -44,8 +44,8 @@ pub struct Sent {
 }
 
 impl App {
-    /// Sends up to `limit` deliveries of an endpoint that are due, all at once, and records
-    /// the outcomes.
+    /// Sends up to `limit` deliveries of an endpoint that are due, all at the same time, and
+    /// records the results.
     pub async fn deliver_webhooks(
         &self,
         client: &OutboundClient,

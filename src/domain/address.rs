@@ -29,13 +29,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let inner =
         |high: u16, low: u16| is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
-        // Mapped and translated IPv4 addresses.
+        // IPv4 addresses that are mapped or translated into IPv6.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             inner(high, low)
         }
         [0x2002, high, low, ..] => inner(high, low),
         [0x2001, 0xdb8, ..] => false,
-        // Global unicast. Local, multicast and unassigned addresses are outside of it.
+        // The range of global unicast addresses. Local, multicast and unassigned addresses are
+        // outside of it.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

@@ -22,9 +22,9 @@ pub struct ApiKey {
     pub hash: SecretHash,
     /// A description.
     pub name: String,
-    /// The owner in whose name it calls.
+    /// The owner that the key acts for.
     pub owner: Owner,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Scopes,
     /// When it was created.
     pub created_at: Timestamp,

@@ -1,8 +1,8 @@
-//! An attachment: the one file of a record. The record is a track of this service, or any record
-//! of a back end. A subject names it.
+//! An attachment: the one file of a record. The record is a track of this service, or any record of
+//! a back end. A subject names it.
 //!
-//! Every upload for a subject draws the next number of the subject's sequence. The verified upload
-//! with the highest number is the current one: it is served. Ids and clocks do not decide.
+//! Every upload for a subject takes the next number of the subject's sequence. The verified upload
+//! with the highest number is the current one, which is served.
 
 use super::clock::Timestamp;
 use super::ids::{Owner, UploadId};
@@ -38,19 +38,19 @@ pub struct Attachment {
     pub updated_at: Timestamp,
 }
 
-/// What becomes of a subject and of an upload of its own that was just verified.
+/// What happens to a subject when one of its uploads was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// The subject takes the upload; the current one is superseded.
+    /// The upload becomes the current one; the previous one is superseded.
     Take {
-        /// The upload that was current.
+        /// The previous current upload.
         supersedes: Option<UploadId>,
     },
-    /// The subject has a newer one: the upload itself is superseded.
+    /// The subject has a newer current upload: the verified upload itself is superseded.
     Yield,
 }
 
-/// Decides by the sequence alone: ids and clocks say nothing about order.
+/// Compares the sequence numbers only: ids and clocks do not show the order.
 pub fn bind(current: Option<Current>, upload: UploadId, sequence: i64) -> Binding {
     match current {
         Some(current) if current.upload == upload => Binding::Take { supersedes: None },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Keeps the multiplication far from an overflow; every limit is reached earlier.
+/// Prevents an overflow of the multiplication; the longest pause is reached earlier.
 const MAX_DOUBLINGS: u32 = 16;
 
 /// Pauses that double with each failure, up to a limit.

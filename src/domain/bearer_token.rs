@@ -1,6 +1,7 @@
 //! Tokens with a secret: `<prefix><id>_<secret>`. The id finds the row. Only the SHA-256 of the
-//! secret is stored; 256 random bits need no slow hash. [`api_key`](super::api_key) and
-//! [`upload_token`](super::upload_token) each have their own prefix.
+//! secret is stored. A slow hash is not needed, because the secret has 256 random bits.
+//! [`api_key`](super::api_key) and [`upload_token`](super::upload_token) each have their own
+//! prefix.
 
 use std::fmt;
 

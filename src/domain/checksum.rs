@@ -9,7 +9,7 @@ use crc_fast::{CrcAlgorithm, Digest as Crc};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
-/// The algorithms that a client may declare. Names are those of the API.
+/// The checksum algorithms that a client may declare. The names are those of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -52,8 +52,7 @@ impl Algorithm {
         }
     }
 
-    /// The value of `x-amz-sdk-checksum-algorithm`. `None` for MD5, whose header is older than that
-    /// scheme.
+    /// The value of `x-amz-sdk-checksum-algorithm`. `None` for MD5, which has an older header.
     pub fn sdk_name(self) -> Option<&'static str> {
         match self {
             Self::Sha256 => Some("SHA256"),
@@ -152,7 +151,7 @@ impl fmt::Debug for Checksum {
     }
 }
 
-/// A checksum in the making, fed piece by piece.
+/// Computes a checksum piece by piece.
 #[derive(Clone)]
 pub struct Hasher(Kind);
 
@@ -164,7 +163,7 @@ enum Kind {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher without input.
     pub fn new(algorithm: Algorithm) -> Self {
         let crc = |kind| Kind::Crc(algorithm, Box::new(Crc::new(kind)));
         Self(match algorithm {
@@ -176,7 +175,7 @@ impl Hasher {
         })
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Kind::Sha256(hasher) => hasher.update(bytes),
@@ -185,7 +184,7 @@ impl Hasher {
         }
     }
 
-    /// The checksum of all bytes taken in.
+    /// The checksum of all added bytes.
     pub fn finish(self) -> Checksum {
         let (algorithm, bytes) = match self.0 {
             Kind::Sha256(hasher) => (Algorithm::Sha256, hasher.finalize().to_vec()),

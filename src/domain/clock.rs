@@ -9,11 +9,11 @@ pub type Timestamp = DateTime<Utc>;
 
 /// The source of the current time: the system clock in production, set by hand in tests.
 pub trait Clock: Send + Sync {
-    /// The current time, cut to the microsecond.
+    /// The current time, in whole microseconds.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's own clock.
+/// The clock of this machine.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemClock;
 
@@ -25,12 +25,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is moved.
+/// A clock that does not move until a test moves it.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock standing at `start`.
+    /// A clock that shows `start`.
     pub fn new(start: Timestamp) -> Self {
         Self(AtomicI64::new(start.timestamp_micros()))
     }
@@ -47,7 +47,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Cuts a timestamp to the microsecond, so that the value read back equals the value written.
+/// Removes fractions of a microsecond, so that a value from the database equals the written value.
 pub fn to_micros(at: Timestamp) -> Timestamp {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }

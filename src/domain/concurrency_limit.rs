@@ -57,7 +57,7 @@ impl ConcurrencyLimit {
         self.lock().total
     }
 
-    /// Takes a permit for an owner, or says which limit is reached.
+    /// Takes a permit for an owner, or returns the limit that is reached.
     pub fn acquire(self: &Arc<Self>, owner: &Owner) -> Result<Permit, LimitReached> {
         let mut counts = self.lock();
         if counts.total >= counts.total_limit {

@@ -1,8 +1,8 @@
-//! How much damage may be done. Damage is what is taken from somebody who did not ask: a verified
-//! upload that becomes missing or rejected, and the deletion of a once verified object that no
-//! owner and no newer upload ended. One loss happens; thousands mean a wrong bucket.
+//! Limits damage. Damage is a loss that its owner did not ask for: a verified upload becomes
+//! missing or rejected, or a once verified object is deleted although neither its owner nor a newer
+//! upload ended it. A single loss can happen. Thousands of losses mean a wrong bucket.
 
-/// How much damage a run, or single requests in one hour, may do under one policy.
+/// The limit of damage of one run, or of all single requests in one hour, under one policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DamageLimit {
     /// The highest limit. It wins over `min`.
@@ -20,18 +20,18 @@ impl Default for DamageLimit {
 }
 
 impl DamageLimit {
-    /// The limit if nothing is verified: damage up to this is within the limit of every policy.
+    /// The limit if nothing is verified. Every policy allows at least this much damage.
     pub fn lowest(self) -> u64 {
         self.min.min(self.max)
     }
 
-    /// The limit of a policy with so many verified uploads.
+    /// The limit of a policy with this many verified uploads.
     pub fn of(self, verified: u64) -> u64 {
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a share of a count needs no last digit, and is never negative"
+            reason = "the result is never negative, and a small rounding error does not matter"
         )]
         let share = (self.ratio * verified as f64) as u64;
         self.max.min(self.min.max(share))

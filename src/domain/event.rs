@@ -1,16 +1,16 @@
-//! What a bucket says of its objects, in any of the envelopes that it comes in: S3's own
-//! JSON, which MinIO's webhook sends too, inside SNS's, or `EventBridge`'s.
+//! Parses the events of a bucket in all their envelopes: the JSON of S3, which MinIO's webhook also
+//! sends, alone or inside messages of SNS, and the JSON of `EventBridge`.
 //!
-//! Events come at least once, in any order, and are never the truth: all that is read
-//! here is which object to look at.
+//! Events arrive at least once and in any order, so they are only hints. Only the bucket and the
+//! key of the object are read.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// SNS inside SQS is two; more is nothing that a bucket sends.
+/// The largest number of nested envelopes. SNS inside SQS has two.
 const MAX_DEPTH: usize = 3;
 
-/// An object that something happened to.
+/// An object that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectEvent {
     /// The bucket's name.
@@ -19,13 +19,13 @@ pub struct ObjectEvent {
     pub key: String,
 }
 
-/// The message is in none of the shapes that buckets send.
+/// The message has none of the known formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an event of a bucket")]
 pub struct NotAnEvent;
 
-/// Reads a message: the objects in it that came, changed or went. Test events and events
-/// of other kinds are read as none.
+/// Parses a message. Returns the objects that were created, changed or deleted. Test events and
+/// events of other kinds return no objects.
 pub fn parse(message: &Value) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     let mut events = unwrap(message, MAX_DEPTH)?;
     events.sort();
@@ -58,7 +58,7 @@ fn unwrap(message: &Value, depth: usize) -> Result<Vec<ObjectEvent>, NotAnEvent>
     }
 }
 
-/// S3's records. One that can't be read does not hold up the others.
+/// Parses the records of S3. A record that can't be parsed does not prevent the others.
 fn s3(records: &[Value]) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     let read: Vec<_> = records.iter().filter_map(record).collect();
     if read.is_empty() && !records.is_empty() {
@@ -67,7 +67,7 @@ fn s3(records: &[Value]) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     Ok(read.into_iter().flatten().collect())
 }
 
-/// `None` for what is no record, `Some(None)` for one that is of no interest.
+/// `None` if this is not a record, `Some(None)` if the record is of another kind.
 fn record(record: &Value) -> Option<Option<ObjectEvent>> {
     let name = record.get("eventName")?.as_str()?;
     let object = &record["s3"];
@@ -76,7 +76,7 @@ fn record(record: &Value) -> Option<Option<ObjectEvent>> {
     Some(tells_of_bytes(name).then_some(ObjectEvent { bucket, key }))
 }
 
-/// Not reads among them: our own HEAD would be answered with the next event, for ever.
+/// Read events are ignored: otherwise the service's own HEAD would cause the next event, and so on.
 fn tells_of_bytes(name: &str) -> bool {
     let name = name.strip_prefix("s3:").unwrap_or(name);
     ["ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:"]
@@ -84,7 +84,7 @@ fn tells_of_bytes(name: &str) -> bool {
         .any(|kind| name.starts_with(kind))
 }
 
-/// `EventBridge` encodes nothing in keys.
+/// `EventBridge` does not encode keys.
 fn event_bridge(kind: &str, detail: &Value) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     if !matches!(kind, "Object Created" | "Object Deleted") {
         return Ok(Vec::new());
@@ -94,7 +94,7 @@ fn event_bridge(kind: &str, detail: &Value) -> Result<Vec<ObjectEvent>, NotAnEve
     Ok(vec![ObjectEvent { bucket, key: text(&detail["object"]["key"])? }])
 }
 
-/// Keys are encoded as forms are: `+` is a space.
+/// Keys are encoded like forms: `+` is a space.
 fn form_decoded(key: &str) -> Option<String> {
     let key = key.replace('+', " ");
     percent_decode_str(&key).decode_utf8().ok().map(std::borrow::Cow::into_owned)

@@ -63,7 +63,7 @@ impl Cause {
             | Event::KeepObject { .. } => Actor::Client,
         };
         let detail = match (event, after) {
-            // The rules do not decide alone: other bytes are `overwritten` whatever they are.
+            // The rules are not the only reason: other bytes are `overwritten` in any case.
             (Event::Observed(seen), State::Rejected { reason, .. }) => {
                 let broken = seen.verdict.as_ref().err();
                 broken.filter(|broken| broken.reason == *reason).map(|broken| &broken.message)

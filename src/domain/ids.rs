@@ -1,4 +1,4 @@
-//! Identifiers as types of their own, and where new ones come from.
+//! Identifiers as separate types, and the source of new ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,19 +34,19 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// Names a [`super::Track`].
+    /// The id of a [`super::Track`].
     TrackId
 );
 id_type!(
-    /// Names a [`super::Upload`], and the object that it is to become.
+    /// The id of a [`super::Upload`]. It is also part of the object's key.
     UploadId
 );
 id_type!(
-    /// Names one reconciliation run.
+    /// The id of a reconciliation run.
     RunId
 );
 id_type!(
-    /// Names an [`UploadToken`](super::upload_token::UploadToken).
+    /// The id of an [`UploadToken`](super::upload_token::UploadToken).
     UploadTokenId
 );
 
@@ -56,7 +56,7 @@ id_type!(
 pub struct PolicyName(String);
 
 impl PolicyName {
-    /// A name as configured or as a row has it.
+    /// A name from the configuration or from a row.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -79,7 +79,7 @@ impl fmt::Display for PolicyName {
     }
 }
 
-/// Whom a row belongs to: every query takes one, so that no caller sees another's rows.
+/// The owner of a row. Every query takes one, so that no caller sees the rows of another owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Owner(String);
@@ -90,20 +90,20 @@ impl Owner {
         Self("default".to_owned())
     }
 
-    /// An owner by its stored name.
+    /// An owner by its name in the database.
     pub fn named(name: impl Into<String>) -> Self {
         Self(name.into())
     }
 
-    /// The stored name.
+    /// The name in the database.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Where new identifiers come from.
+/// The source of new ids.
 pub trait IdSource: Send + Sync {
-    /// A new UUID, version 7: it ascends with time.
+    /// A new UUID of version 7. Ids ascend with time.
     fn uuid(&self) -> Uuid;
 }
 
@@ -120,7 +120,7 @@ impl IdSource for SystemIds {
 
 impl UploadId {
     /// The id of one upload of a batch, by its position. A repeated request derives the same ids
-    /// from the batch's own id, which is of version 7. They ascend with the position, have the
+    /// from the id of the batch, a UUID of version 7. The ids ascend with the position, contain the
     /// time of the batch, and are otherwise random.
     pub fn in_batch(batch: Uuid, position: u8) -> Self {
         let (time, _) = batch.as_bytes().split_at(TIME_LEN);

@@ -1,8 +1,8 @@
-//! Object keys and the shards that a listing is cut into.
+//! Object keys, and the shards into which a listing is divided.
 //!
-//! `{prefix}{shard}/{uuid}`: the uuid is lower case with hyphens, the shard is its last
-//! hex digit. That digit is random, so writes spread over 16 prefixes while the keys inside
-//! one still ascend with time.
+//! A key is `{prefix}{shard}/{uuid}`: the UUID in lower case with hyphens, and its last hex digit
+//! as the shard. The last digit is random, so writes are spread over 16 prefixes, and the keys
+//! inside each prefix ascend with time.
 
 use std::fmt;
 
@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use super::ids::UploadId;
 
-/// How many shards a prefix has.
+/// The number of shards of a prefix.
 pub const SHARD_COUNT: u8 = 16;
 
-/// The name, below a policy's prefix, of the object that says whose bucket this is.
+/// The name of the marker object, below a policy's prefix. The marker says which database the
+/// bucket belongs to.
 pub const MARKER_NAME: &str = ".instance";
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -21,15 +22,16 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// The longest prefix: S3 keys have at most 1,024 bytes, of which `{shard}/{uuid}` takes 38.
 const MAX_PREFIX_LEN: usize = 512;
 
-/// Why a text can't be a prefix.
+/// Why a text is not a valid prefix.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PrefixError {
-    /// Keys of different policies would run into each other.
+    /// Without the final slash, keys of different policies could be equal.
     #[error("a prefix must end with `/`")]
     NoSlash,
-    /// Characters that some store or URL library rewrites.
+    /// A character or a segment that some store or URL library changes.
     #[error(
-        "a prefix may hold only A-Z a-z 0-9 - _ . and single slashes, and not start with `/` or hold `.` or `..` as a segment"
+        "a prefix may contain only A-Z a-z 0-9 - _ . and single slashes; it must not start with \
+        `/` or have a segment `.` or `..`"
     )]
     Character,
     /// Longer than [`MAX_PREFIX_LEN`].
@@ -37,12 +39,12 @@ pub enum PrefixError {
     TooLong,
 }
 
-/// What stands before the shard in every key of a policy, for example `tracks/`.
+/// The text before the shard in every key of a policy, for example `tracks/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(String);
 
 impl Prefix {
-    /// Checks and takes a prefix.
+    /// Validates a prefix.
     pub fn parse(text: &str) -> Result<Self, PrefixError> {
         if text.len() > MAX_PREFIX_LEN {
             return Err(PrefixError::TooLong);
@@ -64,7 +66,7 @@ impl Prefix {
         &self.0
     }
 
-    /// Whether the keys of the two prefixes could mix.
+    /// Whether one prefix begins with the other, so that their keys could mix.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
@@ -86,7 +88,8 @@ impl Prefix {
         let rest = key.strip_prefix(&self.0)?;
         let (_, uuid) = rest.split_once('/')?;
         let id: UploadId = uuid.parse().ok()?;
-        // One spelling only: upper case, braces or a wrong shard would give two keys to one id.
+        // Only one spelling is valid: with upper case, braces or a wrong shard, one id would have
+        // two keys.
         (self.key(id).0 == key).then_some(id)
     }
 
@@ -95,7 +98,7 @@ impl Prefix {
         format!("{}{MARKER_NAME}", self.0)
     }
 
-    /// All that is below this prefix, as one range.
+    /// All keys below this prefix, as one range.
     pub fn whole(&self) -> KeyRange {
         KeyRange { prefix: self.0.clone(), after: None, until: None }
     }
@@ -107,13 +110,13 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The key of an upload's object. The whole key is kept on the row, so that a later
-/// change of configuration renames nothing.
+/// The key of an upload's object. The row has the whole key, so that a later change of the
+/// configuration renames nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// A key as a row has it.
+    /// A key from a row.
     pub fn stored(key: impl Into<String>) -> Self {
         Self(key.into())
     }
@@ -140,18 +143,18 @@ impl Shard {
         (0..SHARD_COUNT).map(Self)
     }
 
-    /// The shard that an upload's key is in.
+    /// The shard that contains an upload's key.
     pub fn of(id: UploadId) -> Self {
         Self(id.0.as_bytes()[15] & 0x0f)
     }
 
-    /// The digit that names it: the last one of its keys, too.
+    /// The digit that is the shard's name, and the last digit of its keys.
     pub fn digit(self) -> char {
         char::from(HEX[usize::from(self.0)])
     }
 
-    /// The keys of this shard. The ranges of all shards tile the prefix without gap or
-    /// overlap: the first begins where the prefix begins, the last ends where it ends.
+    /// The keys of this shard. The ranges of all shards cover the prefix without gaps or overlaps:
+    /// the first begins with the prefix, the last ends with it.
     pub fn range(self, prefix: &Prefix) -> KeyRange {
         let next = Self(self.0 + 1);
         KeyRange {
@@ -161,17 +164,17 @@ impl Shard {
         }
     }
 
-    /// What all its keys begin with, but for the slash.
+    /// The text that all its keys begin with, without the slash.
     fn edge(self, prefix: &str) -> String {
         format!("{prefix}{}", self.digit())
     }
 }
 
-/// Keys that begin with `prefix`, are greater than `after` and at most `until`, compared
-/// byte by byte. The lower end is exclusive because S3's `start-after` is.
+/// The keys that begin with `prefix`, are greater than `after` and at most `until`, compared byte
+/// by byte. `after` is excluded, because S3's `start-after` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// What every key of the range begins with.
+    /// The text that every key of the range begins with.
     pub prefix: String,
     /// Only keys greater than this.
     pub after: Option<String>,
@@ -180,15 +183,15 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// Whether the range holds this key.
+    /// Whether the range contains this key.
     pub fn contains(&self, key: &str) -> bool {
         key.starts_with(&self.prefix)
             && self.after.as_deref().is_none_or(|after| key > after)
             && self.until.as_deref().is_none_or(|until| key <= until)
     }
 
-    /// The shards that have keys in the range, and maybe one more at each end. Beyond the prefix,
-    /// where rows of a former one may lie, keys of all shards are.
+    /// The shards that have keys in the range, and possibly one more at each end. If the range is
+    /// not inside one prefix (rows of an older prefix may be there), returns all shards.
     pub fn shards(&self) -> impl Iterator<Item = Shard> {
         let ours = |edge: &Option<String>| {
             edge.as_ref().is_some_and(|edge| edge.starts_with(&self.prefix))
@@ -199,14 +202,15 @@ impl KeyRange {
                 return true;
             }
             let edge = shard.edge(&self.prefix);
-            // No key of a shard is greater than its edge with a `0` behind it: `/` sorts before.
+            // The shard's last possible key is less than its edge with a `0` appended, because `/`
+            // sorts before `0`.
             let last = format!("{edge}0");
             self.after.as_deref().is_none_or(|after| after < last.as_str())
                 && self.until.as_deref().is_none_or(|until| until > edge.as_str())
         })
     }
 
-    /// The keys that another range has, too; `None` where that is none.
+    /// The keys that are in both ranges; `None` if there are none.
     pub fn common(&self, other: &Self) -> Option<Self> {
         let after = Ord::max(&self.after, &other.after).clone();
         let until = match (&self.until, &other.until) {
@@ -218,7 +222,7 @@ impl KeyRange {
         (!empty).then(|| Self { prefix: self.prefix.clone(), after, until })
     }
 
-    /// The same range from behind `key` on.
+    /// The same range, starting after `key`.
     #[must_use]
     pub fn resumed_after(&self, key: &str) -> Self {
         Self { after: Some(key.to_owned()), ..self.clone() }

@@ -1,4 +1,4 @@
-//! Limits of S3 and of stores that follow it, each written once.
+//! Limits of S3 and of stores that follow it, each defined once.
 //!
 //! Sources: S3 user guide, "Amazon S3 multipart upload limits", "Naming Amazon S3 objects" and
 //! "Download and upload objects with presigned URLs"; S3 API reference, `ListObjectsV2` and
@@ -21,14 +21,15 @@ pub const MIN_PART_SIZE: u64 = 5 << 20;
 /// The largest part, in bytes: 5 GiB.
 pub const MAX_PART_SIZE: u64 = 5 << 30;
 
-/// The most parts of one multipart upload. Also the largest part number; numbers start at 1.
+/// The largest number of parts of one multipart upload. Also the largest part number; numbers start
+/// at 1.
 pub const MAX_PARTS: u16 = 10_000;
 
-/// The most metadata of one object, names and values together, in bytes (S3 user guide,
+/// The largest size of an object's metadata, names and values together, in bytes (S3 user guide,
 /// "User-defined object metadata").
 pub const MAX_METADATA_LEN: usize = 2048;
 
-/// The most keys in one listing page, and in one batch deletion.
+/// The largest number of keys in one page of a listing, and in one batch deletion.
 pub const MAX_PAGE: usize = 1000;
 
 /// The longest lifetime of a presigned request (Signature Version 4, `X-Amz-Expires`).

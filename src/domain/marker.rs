@@ -1,8 +1,8 @@
-//! The marker object of a prefix: its text, and what it means to the database that reads it.
+//! The marker object of a prefix: its text, and how a database that reads it decides.
 //!
-//! The marker names the database (`instance`) and carries a random *lap* that runs replace. A copy
-//! of a database has the same id, but the two soon write different laps: each sees a lap that it
-//! never wrote.
+//! The marker contains the id of the database (`instance`) and a random *lap* that runs replace
+//! from time to time. A copy of a database has the same id, but the original and the copy soon
+//! write different laps. Each of them then sees a lap that it never wrote.
 
 use std::fmt;
 
@@ -14,15 +14,15 @@ use super::clock::Timestamp;
 /// The last line of a contested marker.
 const CONTESTED: &str = "contested";
 
-/// How old a lap is when it is replaced: nearly the usual time between two runs.
+/// The age at which a lap is replaced: nearly the usual time between two runs.
 const REPLACE_AFTER: TimeDelta = TimeDelta::seconds(50);
 
-/// How long a lap must last after the database moved. Every process reads the marker more often
-/// than that, so another database with the same id has contested it by then.
+/// How long a lap must remain after the database moved. Every process reads the marker more often,
+/// so another database with the same id has marked it as contested by then.
 pub const SETTLE_AFTER: TimeDelta = TimeDelta::minutes(3);
 
-/// A marker's content. Its text has a line for each of: the instance, the lap, `contested`.
-/// Versions without laps wrote only the first line.
+/// A marker's content. Its text has three lines: the instance, the lap, and `contested` if it is
+/// contested. Versions without laps wrote only the first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marker {
     /// The database that the prefix belongs to.
@@ -34,7 +34,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Parses a marker's text; `None` if it is no marker.
+    /// Parses a marker's text. Returns `None` if the text is not a marker.
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.trim().lines().map(str::trim);
         let instance = lines.next()?.parse().ok()?;
@@ -60,10 +60,10 @@ impl Marker {
     }
 }
 
-/// What a database remembers of the marker at one place.
+/// What a database recorded about the marker at one place.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Remembered {
-    /// Whether the marker was ever written. Otherwise the first one is on its way.
+    /// Whether the marker was ever written. If not, the first marker is being written.
     pub written: bool,
     /// The lap in the marker.
     pub lap: Option<Uuid>,
@@ -78,14 +78,14 @@ pub struct Remembered {
     pub contested: bool,
 }
 
-/// What to do about the lap of a marker that is this database's own.
+/// What to do with the lap of this database's own marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lap {
-    /// It is young enough, or was just written after the database moved.
+    /// Keep it: it is new enough, or was just written after the database moved.
     Keep,
-    /// It is to be replaced.
+    /// Replace it.
     Replace,
-    /// It has lasted: the database has no copy that is in use.
+    /// Record that it has lasted: no copy of the database is in use.
     Settle,
 }
 
@@ -99,7 +99,7 @@ impl Remembered {
         }
     }
 
-    /// What to do about the lap.
+    /// Decides what to do with the lap.
     pub fn lap_due(&self, now: Timestamp) -> Lap {
         match self.lap_at {
             Some(at) if self.lap.is_some() && self.next.is_none() => match self.moved_at {
@@ -122,9 +122,9 @@ impl Remembered {
 pub enum BucketIdentity {
     /// The bucket belongs to this database.
     Match,
-    /// It seems so, but the database was moved or copied a moment ago. Uploads are accepted.
+    /// Probably: but the database was moved or copied a moment ago. Uploads are accepted.
     Unsettled(Timestamp),
-    /// It does not, or that is unknown.
+    /// No, or unknown.
     Mismatch(Mismatch),
 }
 
@@ -133,14 +133,14 @@ pub enum BucketIdentity {
 pub enum Mismatch {
     /// The marker is gone, or this is another bucket.
     Missing,
-    /// The marker of another database, if it can be read.
+    /// The marker belongs to another database. Contains the marker, if it can be read.
     Foreign(Option<Uuid>),
-    /// Another database with the same id writes here.
+    /// Another database with the same id writes the marker.
     Contested,
 }
 
 impl BucketIdentity {
-    /// A short description for the public; `None` if the bucket is this database's.
+    /// A short description that may be public; `None` if the bucket is this database's.
     pub fn problem(&self) -> Option<&'static str> {
         Some(match self {
             Self::Match => return None,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::limits::MAX_METADATA_LEN;
 use super::policy::FieldErrors;
 
-/// Checks names and values, which become headers.
+/// Validates names and values, which become headers.
 pub fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErrors) {
     let total: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if total > MAX_METADATA_LEN {
@@ -19,7 +19,7 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErr
     }
 }
 
-/// Whether a store can keep a pair of this name.
+/// Whether a store can keep a pair with this name.
 pub fn is_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     !name.is_empty() && name.bytes().all(token)

@@ -1,7 +1,7 @@
 //! The pure core of the service: uploads, their states, and the rules.
 //!
-//! Nothing here is async, uses a database, a store or the network, or reads the clock. A rule
-//! about declared values belongs to [`policy`], about received bytes to [`rules`], about states to
+//! Nothing here is async, uses a database, a store or the network, or reads the clock. A rule about
+//! declared values belongs to [`policy`], about received bytes to [`rules`], about states to
 //! [`transition`], about rows compared with objects to [`reconcile`]. Each has a table test.
 
 pub mod address;

@@ -8,7 +8,7 @@ use super::limits::{MAX_OBJECT_SIZE, MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE};
 /// A part size that is larger than preferred is a multiple of this, in bytes.
 const STEP: u64 = 1 << 20;
 
-/// The most part numbers that an error message lists.
+/// The largest number of part numbers in an error message.
 const MAX_NAMED: usize = 20;
 
 /// The division of a file of known size into parts of one size. The last part can be smaller.
@@ -79,12 +79,12 @@ impl PartPlan {
 pub enum Division {
     /// By the service, which knows the size of the file.
     Planned(PartPlan),
-    /// By the client, while it sends. Only the client knows which parts are the whole file.
+    /// The client, while it sends. Only the client knows how many parts the whole file has.
     ByClient,
 }
 
 impl Division {
-    /// Whether a part can have this number.
+    /// Whether this is the number of a possible part.
     pub fn has(self, number: u16) -> bool {
         match self {
             Self::Planned(plan) => plan.len_of(number).is_some(),
@@ -109,7 +109,7 @@ impl Division {
     }
 }
 
-/// A part as the client says that it sent it.
+/// A part in the client's own list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentPart {
     /// From 1.
@@ -118,9 +118,9 @@ pub struct SentPart {
     pub etag: String,
 }
 
-/// Compares what the client says of its parts with the stored parts (number and ETag). The client's
-/// must be numbered from 1 without a gap, and be stored with these ETags. More parts may be stored:
-/// they do not become part of the object.
+/// Compares the client's list of parts with the stored parts (number and ETag). The list must be
+/// numbered from 1 without a gap, and each part must be stored with this ETag. Other stored parts
+/// do not become part of the object.
 pub fn check_sent<'a>(
     sent: &[SentPart],
     stored: impl IntoIterator<Item = (u16, &'a str)>,
@@ -254,7 +254,7 @@ mod tests {
         let stored = [(1, "a"), (2, "b"), (3, "c")];
         let check = |sent: &[SentPart]| check_sent(sent, stored);
         assert_eq!(check(&[part(1, "a"), part(2, "b"), part(3, "c")]), Ok(()));
-        assert_eq!(check(&[part(1, "a"), part(2, "b")]), Ok(()), "the rest is of another try");
+        assert_eq!(check(&[part(1, "a"), part(2, "b")]), Ok(()), "the rest is of another attempt");
         let missing = |sent: &[SentPart]| check(sent).unwrap_err().missing;
         assert_eq!(missing(&[]), [1]);
         assert_eq!(missing(&[part(1, "a"), part(3, "c")]), [2]);

@@ -1,11 +1,11 @@
-//! In whose name a use case works.
+//! The caller of a use case.
 
 use super::ids::Owner;
 use super::upload::Upload;
 use super::upload_token::UploadToken;
 
-/// The caller of a use case of uploads: an owner, who reaches all its uploads, or an upload token
-/// of an owner, which reaches only the uploads that it created.
+/// The caller of a use case of uploads: an owner, who may use all its uploads, or an upload token
+/// of an owner, which may use only the uploads that it created.
 #[derive(Debug, Clone, Copy)]
 pub struct Principal<'a> {
     owner: &'a Owner,
@@ -23,7 +23,7 @@ impl<'a> Principal<'a> {
         self.token
     }
 
-    /// Whether the caller reaches an upload of its owner.
+    /// Whether the caller may use an upload of its owner.
     pub fn reaches(self, upload: &Upload) -> bool {
         self.token.is_none_or(|token| upload.token == Some(token.id))
     }

@@ -1,14 +1,15 @@
 //! The action that a row and a listed object with the same key need.
 //!
-//! The decisions are pure: the reconciler merges the two sides by key and does what is decided.
-//! A listing is only a hint; each action that changes a row is first proven by a HEAD of its key.
+//! The decisions have no side effects: the reconciler joins the two sides by key and does what is
+//! decided here. A listing is only a hint; before an action changes a row, a HEAD of its key
+//! confirms it.
 
 use super::clock::Timestamp;
 use super::ids::UploadId;
 use super::policy::Policy;
 use super::upload::{Deletion, Status, Upload};
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its key.
@@ -21,8 +22,7 @@ pub struct Listed {
     pub last_modified: Option<Timestamp>,
 }
 
-/// The columns of a row that a decision needs. An audit reads these of every row, and rarely the
-/// others.
+/// The columns of a row that a decision needs. An audit reads only these columns of most rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadSummary {
     /// The key of its object.
@@ -35,7 +35,7 @@ pub struct UploadSummary {
     pub late: bool,
     /// When its newest URL expires, if it is pending.
     pub url_expires_at: Option<Timestamp>,
-    /// When its object was verified, if the row names a version of it.
+    /// When its object was verified, if the row has a version of it.
     pub version_recorded_at: Option<Timestamp>,
     /// The deletion of an unwanted object.
     pub deletion: Deletion,
@@ -58,7 +58,7 @@ impl From<&Upload> for UploadSummary {
     }
 }
 
-/// What the reconciler does.
+/// The action that the reconciler takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
@@ -69,7 +69,7 @@ pub enum Action {
     ProveAbsent,
     /// Delete the object: the row is final, and the deletion is due.
     Delete,
-    /// Record that bytes came to a final row whose object was deleted.
+    /// Record that bytes arrived for a row in a final state whose object was deleted.
     MarkDue,
     /// Report an object whose key parses and that has no row.
     Orphan(UploadId),
@@ -77,7 +77,7 @@ pub enum Action {
     Foreign,
 }
 
-/// Decides on a row without an object. `asked_at` is when the request that did not show
+/// Decides on a row without an object. `asked_at` is the time when the request that did not show
 /// the object started.
 pub fn decide_row(
     row: &UploadSummary,
@@ -124,9 +124,10 @@ pub fn decide_both(
     }
 }
 
-/// Whether the same bytes may have been stored again, as another version, since they were verified.
-/// The version on record may be removed at any time. A listing shows no versions, and its times are the
-/// store's: a clock that is ahead by less than the grace causes no HEAD of each object in each audit.
+/// Whether the same bytes may have been stored again, as another version, after they were verified.
+/// The recorded version may then be removed at any time. A listing shows no versions, and its times
+/// come from the store's clock. A store's clock that is ahead by less than the grace must not cause
+/// a HEAD for each object in each audit.
 fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> bool {
     let Some((recorded, stored)) = row.version_recorded_at.zip(object.last_modified) else {
         return false;
@@ -182,8 +183,8 @@ mod tests {
         use Action::{Delete, Nothing, ProveAbsent, Verify};
         let policy = tracks();
         let known = facts("a").etag;
-        // status, no object before / after the deadline, the known object, another object.
-        // Final states of the fixture have a deletion due at minute 10.
+        // Columns: status; no object before and after the deadline; the known object; another
+        // object. Rows in a final state have a deletion that is due at minute 10.
         let table = [
             (Status::Pending, Nothing, ProveAbsent, Verify, Verify),
             (Status::Uploaded, ProveAbsent, ProveAbsent, Nothing, Verify),

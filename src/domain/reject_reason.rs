@@ -17,7 +17,7 @@ pub enum RejectReason {
     SizeMismatch,
     /// The checksum differs from the declared checksum.
     ChecksumMismatch,
-    /// The content is of no allowed type.
+    /// The content has none of the allowed types.
     ContentMismatch,
     /// The bytes arrived after the expiry, and the policy has `late = "reject"`.
     Late,

@@ -39,15 +39,15 @@ macro_rules! named {
     };
 }
 
-// Below the macro, which it uses.
+// Declared after the macro that it uses.
 mod shard;
 
 named!(
     /// The scope of a run.
     Mode {
-        /// The open uploads.
+        /// Only the open uploads.
         Incremental = "incremental",
-        /// The whole bucket against the whole table.
+        /// The whole bucket and the whole table.
         Audit = "audit",
     }
 );
@@ -90,12 +90,12 @@ named!(
         Foreign = "foreign",
         /// A verified object has other bytes.
         Overwritten = "overwritten",
-        /// Bytes came after the deadline.
+        /// Bytes arrived after the deadline.
         Late = "late",
         /// An abandoned multipart upload.
         AbandonedMultipart = "abandoned_multipart",
-        /// Bytes that break a rule; with the detail `delete`, an object that a final row owns
-        /// and that the run deletes.
+        /// Bytes that break a rule. With the detail `delete`: an object of a row in a final state
+        /// that the run deletes.
         Rejected = "rejected",
     }
 );
@@ -124,7 +124,8 @@ macro_rules! counters {
 }
 
 counters!(
-    /// What a run changed. `listed`, the request counts, `orphans` and `foreign` count what it saw.
+    /// What a run changed. `listed`, `orphans`, `foreign` and the counts of requests are what it
+    /// saw.
     Counters {
         /// Objects that listings showed.
         listed,
@@ -177,9 +178,10 @@ pub struct RunRequest {
     pub dry_run: bool,
     /// How much damage the run may do, if that is more than the configured limit.
     pub accept_damage: u64,
-    /// Whether a lost marker is written again.
+    /// Whether a missing marker is written again.
     pub adopt_bucket: bool,
-    /// The owner of the uploads that an audit makes of objects without a row; `None` makes none.
+    /// The owner of the uploads that an audit creates for objects without a row; `None` creates
+    /// none.
     pub adopt: Option<Owner>,
     /// What started it.
     pub trigger: Trigger,
@@ -244,14 +246,14 @@ pub struct Finding {
     pub found_at: Timestamp,
 }
 
-/// A finding on record: the last sight of it, and the runs that saw it.
+/// A stored finding: when it was last seen, and by which runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownFinding {
-    /// The last sight.
+    /// The finding as it was last seen.
     pub finding: Finding,
     /// The run that saw it first.
     pub first_run: RunId,
-    /// When that was.
+    /// When that run saw it.
     pub first_seen_at: Timestamp,
     /// The run that saw it last.
     pub last_run: RunId,

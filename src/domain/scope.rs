@@ -1,4 +1,4 @@
-//! What a caller may do. No scope implies another one.
+//! The permissions of a caller. No scope includes another one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum Scope {
     TracksWrite,
     /// Read tracks and download their files.
     TracksRead,
-    /// Operate what belongs to no owner: reconciliation, orphans, webhooks.
+    /// Administer what belongs to no owner: reconciliation, orphans, webhooks.
     Admin,
 }
 
@@ -23,7 +23,7 @@ impl Scope {
     pub const ALL: [Self; 5] =
         [Self::UploadsWrite, Self::UploadsRead, Self::TracksWrite, Self::TracksRead, Self::Admin];
 
-    /// Its name in tokens.
+    /// The name in tokens.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UploadsWrite => "uploads:write",
@@ -109,7 +109,7 @@ mod tests {
         for scope in Scope::ALL {
             let one = Scopes::known([scope.name()]);
             let has: Vec<_> = Scope::ALL.into_iter().filter(|other| one.has(*other)).collect();
-            assert_eq!(has, [scope], "no scope implies another one");
+            assert_eq!(has, [scope], "no scope includes another one");
             assert_eq!(one.to_string().parse(), Ok(scope));
         }
         assert!(Scopes::known(["ADMIN", "admin:x", "", "uploads"]).is_empty());

@@ -1,5 +1,5 @@
-//! Messages that Amazon SNS posts to an HTTP endpoint: their fields, the text that is signed, and
-//! the hosts that belong to SNS.
+//! Messages that Amazon SNS posts to an HTTP endpoint: their fields, the signed text, and the hosts
+//! that belong to SNS.
 
 use serde::Deserialize;
 use url::Url;
@@ -9,9 +9,10 @@ use url::Url;
 pub enum SnsKind {
     /// A message that was published to the topic.
     Notification,
-    /// Somebody subscribed this endpoint to the topic. SNS waits for a visit of `SubscribeURL`.
+    /// Somebody subscribed this endpoint to the topic. A GET of `SubscribeURL` confirms the
+    /// subscription.
     SubscriptionConfirmation,
-    /// The subscription was deleted. A visit of `SubscribeURL` would restore it.
+    /// The subscription was deleted. A GET of `SubscribeURL` would restore it.
     UnsubscribeConfirmation,
 }
 
@@ -26,7 +27,7 @@ pub enum SignatureVersion {
     Sha256,
 }
 
-/// A message. Nothing in it is trustworthy before its signature is verified.
+/// A message. It must not be trusted before its signature is verified.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnsMessage {
@@ -54,8 +55,8 @@ pub struct SnsMessage {
 }
 
 impl SnsMessage {
-    /// The text that SNS signs: the names and values of some fields, each on a line, in the order
-    /// of the names. Absent fields are left out.
+    /// The text that SNS signs: the names and values of some fields, each on its own line, sorted
+    /// by name. Absent fields are left out.
     pub fn signed_text(&self) -> String {
         let optional = |name, value: &Option<String>| value.clone().map(|value| (name, value));
         let kind = match self.kind {
@@ -93,7 +94,7 @@ impl SnsMessage {
         (is_plain && is_pem).then_some(url)
     }
 
-    /// The URL whose visit confirms the subscription, if it is one of SNS's.
+    /// The URL that confirms the subscription, if it is one of SNS's.
     pub fn subscribe_url(&self) -> Option<Url> {
         url_of_sns(self.subscribe_url.as_deref()?)
     }
@@ -113,8 +114,8 @@ fn url_of_sns(text: &str) -> Option<Url> {
     (is_plain && is_region(region)).then_some(url)
 }
 
-/// Whether a text has the form of a region, such as `us-east-1` or `us-gov-west-1`. Other names do
-/// not do: `sns.s3-us-west-2.amazonaws.com` is the address of a bucket named `sns`.
+/// Whether a text has the form of a region, such as `us-east-1` or `us-gov-west-1`. Other names are
+/// refused: `sns.s3-us-west-2.amazonaws.com` is the address of a bucket named `sns`.
 fn is_region(text: &str) -> bool {
     let labels: Vec<&str> = text.split('-').collect();
     let [continent, middle @ .., number] = labels.as_slice() else { return false };

@@ -1,21 +1,21 @@
-//! Subjects: the names of places for one file.
+//! Subjects: names of the places for one file.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::ids::TrackId;
 
-/// Largest number of characters of a subject.
+/// The largest length of a subject, in characters.
 pub const MAX_SUBJECT_LEN: usize = 200;
 
-/// What subjects of tracks begin with.
+/// The prefix of subjects of tracks.
 const TRACK: &str = "track:";
 
-/// Names the place of one file on a record of an owner, for example `album:42:cover`.
+/// The name of the place for one file of a record of an owner, for example `album:42:cover`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject(String);
 
-/// Why a text is no subject.
+/// Why a text is not a valid subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubjectError {
     /// Too short or too long.
@@ -24,7 +24,7 @@ pub enum SubjectError {
     /// A character that a subject may not contain.
     #[error("May contain only A-Z a-z 0-9 . _ ~ : @ -")]
     Character,
-    /// `track:` and something else than the id of a track.
+    /// `track:` is not followed by the id of a track.
     #[error("`{TRACK}` must be followed by the id of a track: lower case, with hyphens")]
     Track,
 }
@@ -35,12 +35,12 @@ impl Subject {
         Self(format!("{TRACK}{track}"))
     }
 
-    /// The track whose file it names, if it is a track's.
+    /// The track, if this is the subject of a track.
     pub fn track(&self) -> Option<TrackId> {
         self.0.strip_prefix(TRACK)?.parse().ok()
     }
 
-    /// A subject as a row has it.
+    /// A subject from a row.
     pub(crate) fn stored(text: String) -> Self {
         Self(text)
     }
@@ -67,7 +67,7 @@ impl FromStr for Subject {
             return Err(SubjectError::Length);
         }
         let subject = Self(text.to_owned());
-        // One spelling only: two subjects for one track would have two files.
+        // Only one spelling is valid: otherwise one track could have two subjects with two files.
         let is_track = |id: TrackId| Self::of_track(id) == subject;
         if text.starts_with(TRACK) && !subject.track().is_some_and(is_track) {
             return Err(SubjectError::Track);
@@ -82,12 +82,12 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The place of an upload among those of its subject.
+/// The subject of an upload, and its number in the subject's sequence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot {
     /// The subject.
     pub subject: Subject,
-    /// Its number in the subject's sequence, from 1: the greater is the newer.
+    /// The number in the subject's sequence, from 1. A larger number is newer.
     pub sequence: i64,
 }
 

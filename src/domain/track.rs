@@ -1,4 +1,4 @@
-//! A track: the sample record that a file belongs to. Its file is an attachment
+//! A track: the example record that a file belongs to. Its file is an attachment
 //! ([`super::attachment`]).
 
 use chrono::NaiveDate;
@@ -7,7 +7,7 @@ use super::clock::Timestamp;
 use super::ids::{Owner, TrackId, UploadId};
 use super::upload::Status;
 
-/// The longest title and artist name, in characters.
+/// The largest length of a title and of an artist name, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
 
 /// One track.
@@ -15,7 +15,7 @@ pub const MAX_NAME_CHARS: usize = 100;
 pub struct Track {
     /// Its id.
     pub id: TrackId,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// 1 to 100 characters.
     pub title: String,
@@ -29,7 +29,7 @@ pub struct Track {
     pub current_upload: Option<UploadId>,
     /// The newest upload's status; `None` without one.
     pub status: Option<Status>,
-    /// Raised by every write.
+    /// Incremented by every write.
     pub version: i64,
     /// When it was created.
     pub created_at: Timestamp,

@@ -1,5 +1,5 @@
-//! Upload tokens: `upt_<id>_<secret>`, see [`bearer_token`](super::bearer_token). A token lets a
-//! browser or an app without an account create some uploads in its owner's name.
+//! Upload tokens: `upt_<id>_<secret>`, see [`bearer_token`](super::bearer_token). With a token, a
+//! browser or an app without an account can create some uploads for the token's owner.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub const DEFAULT_LIFETIME: TimeDelta = TimeDelta::hours(1);
 /// The longest lifetime.
 pub const MAX_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The most origins of one token.
+/// The largest number of origins of one token.
 pub const MAX_ORIGINS: usize = 20;
 
 /// A stored token.
@@ -33,23 +33,23 @@ pub struct UploadToken {
     pub owner: Owner,
     /// The policy of these uploads.
     pub policy: PolicyName,
-    /// How many uploads it may create; `None` is no limit.
+    /// How many uploads it may create; `None` means no limit.
     pub max_uploads: Option<u64>,
-    /// How many it has created, cancelled ones included.
+    /// How many it has created, including cancelled ones.
     pub uploads: u64,
     /// The largest file in bytes, if that is less than the policy's limit.
     pub max_size: Option<u64>,
-    /// The subject to which its uploads are attached.
+    /// The subject that its uploads are attached to.
     pub attach_to: Option<Subject>,
-    /// Metadata that each of its uploads gets.
+    /// Metadata that is added to each of its uploads.
     pub metadata: BTreeMap<String, String>,
-    /// Origins whose pages may use it as a path prefix, besides those of the configuration.
+    /// Origins whose web pages may use it as a path prefix, in addition to the configured origins.
     pub cors_origins: Vec<String>,
     /// When it was created.
     pub created_at: Timestamp,
-    /// From then on it creates no uploads.
+    /// From this time on it creates no uploads.
     pub expires_at: Timestamp,
-    /// From then on it is refused: the deadline of each of its uploads has passed.
+    /// From this time on it is refused: the deadlines of all its uploads have passed.
     pub ends_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -58,49 +58,52 @@ pub struct UploadToken {
 /// Why an upload token is not accepted, or does not allow a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token, revoked, or past the deadlines of all its uploads. One message for all, so that
-    /// it does not reveal which tokens exist.
+    /// Not a token, revoked, or past the deadlines of all its uploads. One message for all cases,
+    /// so that it does not reveal which tokens exist.
     #[error("The upload token is unknown, revoked or expired")]
     Unknown,
-    /// It creates no more uploads, and no longer URLs for those that it created.
-    #[error("The upload token has expired; only the uploads that it began go on to their deadline")]
+    /// It can create no more uploads, and no new URLs for the uploads that it created.
+    #[error(
+        "The upload token has expired; uploads that it already created can continue until \
+        their deadline"
+    )]
     Expired,
     /// It has created as many uploads as it may.
-    #[error("The upload token allows at most {0} uploads, cancelled ones included")]
+    #[error("The upload token allows at most {0} uploads, including cancelled ones")]
     Exhausted(u64),
     /// It belongs to another policy.
     #[error("The upload token is for the policy `{0}`")]
     OtherPolicy(PolicyName),
     /// Its uploads are attached to another subject.
-    #[error("The upload token attaches to `{0}` only; leave attach_to and track_id out")]
+    #[error("The upload token attaches only to `{0}`; omit attach_to and track_id")]
     OtherSubject(Subject),
-    /// Its uploads are attached to nothing.
+    /// Its uploads are not attached to a subject.
     #[error("The upload token does not allow attach_to or track_id")]
     NoSubject,
 }
 
 impl UploadToken {
-    /// Whether a presented token is this one, and is accepted at this time.
+    /// Whether a presented token is this one and is accepted at this time.
     pub fn accepts(&self, presented: &PresentedToken, now: Timestamp) -> bool {
         self.is(presented) && self.revoked_at.is_none() && now < self.ends_at
     }
 
-    /// Whether a presented token is this one, accepted or not.
+    /// Whether a presented token is this one, even if it is not accepted.
     pub fn is(&self, presented: &PresentedToken) -> bool {
         self.id.0 == presented.id && self.hash.matches(&presented.hash)
     }
 
-    /// Whether it creates nothing more.
+    /// Whether it has expired and creates no more uploads.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
     }
 
-    /// Whether pages of this origin may use it.
+    /// Whether web pages of this origin may use it.
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.cors_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
     }
 
-    /// Its policy, if the request names no other.
+    /// Its policy. Fails if the request names another one.
     pub fn check_policy(&self, requested: Option<&PolicyName>) -> Result<PolicyName, TokenError> {
         match requested {
             Some(other) if *other != self.policy => {
@@ -110,8 +113,9 @@ impl UploadToken {
         }
     }
 
-    /// Its subject, if the request names no other. A token without a subject attaches nothing: a page
-    /// could replace the file of any record of the owner.
+    /// Its subject. Fails if the request names another one. A token without a subject does not
+    /// allow a subject in the request: otherwise a page could replace the file of any record of the
+    /// owner.
     pub fn check_subject(
         &self,
         requested: Option<&Subject>,

@@ -1,4 +1,5 @@
-//! What application backends are told of an upload, and when it is told again.
+//! Webhook deliveries: which events are sent to which endpoints, and when a failed delivery is
+//! repeated.
 
 use std::str::FromStr;
 
@@ -13,10 +14,10 @@ use super::ids::UploadId;
 use super::subject::Subject;
 use super::upload::{State, Status, Upload};
 
-/// For how long a delivery is tried.
+/// How long a delivery is attempted.
 pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
 
-/// The events that there are.
+/// The types of events.
 pub const EVENTS: [&str; 6] = [
     "upload.uploaded",
     "upload.rejected",
@@ -26,30 +27,30 @@ pub const EVENTS: [&str; 6] = [
     "upload.removed",
 ];
 
-/// Who is to be told of what.
+/// A subscriber: an endpoint and its events.
 #[derive(Debug, Clone)]
 pub struct Subscriber {
-    /// `[webhooks.<name>]`.
+    /// The name of the endpoint: `[webhooks.<name>]`.
     pub name: String,
-    /// These events only; none is all.
+    /// Only these events; an empty list means all.
     pub events: Vec<String>,
 }
 
 impl Subscriber {
-    /// Whether this event is for it.
+    /// Whether the endpoint receives this event.
     pub fn wants(&self, event: &str) -> bool {
         self.events.is_empty() || self.events.iter().any(|wanted| wanted == event)
     }
 }
 
-/// Where a delivery stands.
+/// The status of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryStatus {
-    /// To be sent, or being sent.
+    /// Due, scheduled, or being sent.
     Pending,
-    /// The receiver took it.
+    /// The receiver accepted it.
     Delivered,
-    /// Given up; an administrator may have it sent again.
+    /// Given up. An administrator may send it again.
     Dead,
 }
 
@@ -75,36 +76,36 @@ impl FromStr for DeliveryStatus {
     }
 }
 
-/// One piece of news for one endpoint.
+/// The delivery of one event to one endpoint.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Sent as `webhook-id`: the same at every attempt.
+    /// The value of `webhook-id`. It is the same in every attempt.
     pub id: Uuid,
-    /// To whom.
+    /// The name of the endpoint.
     pub endpoint: String,
-    /// Of which upload.
+    /// The upload.
     pub upload: UploadId,
-    /// Such as `upload.uploaded`.
+    /// The type of the event, such as `upload.uploaded`.
     pub event: String,
-    /// The body, to the letter.
+    /// The exact body.
     pub payload: String,
-    /// Where it stands.
+    /// The status.
     pub status: DeliveryStatus,
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: i32,
-    /// When it is sent next, while it is pending.
+    /// The time of the next attempt, if it is pending.
     pub next_attempt_at: Timestamp,
-    /// After this it is given up.
+    /// The time after which it is given up.
     pub give_up_at: Timestamp,
-    /// What went wrong last.
+    /// The error of the last attempt.
     pub error: Option<String>,
     /// When the upload changed.
     pub created_at: Timestamp,
-    /// When the receiver took it.
+    /// When the receiver accepted it.
     pub delivered_at: Option<Timestamp>,
 }
 
-/// The event of a status; there is none for waiting.
+/// The event for a status; `None` for `pending`.
 pub fn event_of(status: Status) -> Option<&'static str> {
     Some(match status {
         Status::Pending => return None,
@@ -117,7 +118,7 @@ pub fn event_of(status: Status) -> Option<&'static str> {
     })
 }
 
-/// The id of a change's delivery to an endpoint: the same change gives the same id.
+/// The id of the delivery of a change to an endpoint. The same change always has the same id.
 pub fn delivery_id(endpoint: &str, upload: &Upload) -> Uuid {
     let text = format!("{endpoint}\n{}\n{}", upload.id, upload.version);
     let mut bytes = [0; 16];
@@ -125,7 +126,7 @@ pub fn delivery_id(endpoint: &str, upload: &Upload) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// The body: `type`, `timestamp` and `data`, the upload as the API shows it.
+/// The JSON body: `type`, `timestamp` and `data`, the upload as in the API.
 pub fn message(event: &str, upload: &Upload) -> String {
     let verified = upload.state.verified();
     let facts = upload.state.facts();
@@ -164,8 +165,8 @@ fn checksum_value(checksum: &Checksum) -> Value {
     json!({"algorithm": checksum.algorithm().name(), "value": checksum.value()})
 }
 
-/// How long after its n-th failure a delivery is sent again: 5 s, then three times as
-/// long each time up to 4 h, by up to a fifth more. `chance` is from 0 to 1.
+/// The pause after the n-th failure: 5 s, then three times as long after each failure, up to 4 h,
+/// plus up to a fifth of that at random. `chance` is from 0 to 1.
 pub fn retry_after(failures: i32, chance: f64) -> TimeDelta {
     let exponent = u32::try_from(failures.clamp(1, 10) - 1).unwrap_or(0);
     let seconds = (5 * 3_i64.pow(exponent)).min(4 * 3600);

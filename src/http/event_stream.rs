@@ -10,15 +10,15 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 
-/// A comment is sent after so long without an event. Proxies close connections that are silent
-/// for 30 to 60 s.
+/// The time without an event after which a comment is sent. Proxies close connections that are
+/// silent for 30 to 60 s.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A chunk of the stream.
 pub type Chunk = Bytes;
 
-/// The response with a stream of chunks. The response to HEAD has the same headers and ends at
-/// once: the chunks would be pulled and not be sent.
+/// The response with a stream of chunks. The response to HEAD has the same headers and no chunks,
+/// because the server would generate them without sending them.
 pub fn response(method: &Method, chunks: impl Stream<Item = Chunk> + 'static) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     response
@@ -34,7 +34,7 @@ pub fn response(method: &Method, chunks: impl Stream<Item = Chunk> + 'static) ->
 
 /// An event whose data is JSON.
 pub fn event(name: &str, id: Option<&dyn fmt::Display>, data: &impl Serialize) -> Chunk {
-    // The JSON has no line breaks. Views always serialize.
+    // The JSON has no line breaks. Serializing a view cannot fail.
     let data = serde_json::to_string(data).unwrap_or_default();
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     format!("event: {name}\n{id}data: {data}\n\n").into()

@@ -1,10 +1,9 @@
 //! API families: groups of routes that share a wire format.
 //!
-//! The native API ([`NativeApi`](super::api::NativeApi)) is one. Another protocol over the same
-//! use cases is a folder `dialects/<name>/` with a type that implements [`ApiFamily`]; see
-//! [`dialects`](super::dialects). Its handlers call the same use cases and return
-//! [`ApiError`]; only the family decides what an error looks like and which CORS headers its
-//! clients need.
+//! The native API ([`NativeApi`](super::api::NativeApi)) is one. Another protocol over the same use
+//! cases is a folder `dialects/<name>/` with a type that implements [`ApiFamily`]; see
+//! [`dialects`](super::dialects). Its handlers call the same use cases and return [`ApiError`];
+//! only the family decides what an error looks like and which CORS headers its clients need.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -16,8 +15,8 @@ use super::problem::ApiError;
 
 /// Routes with their own wire format.
 pub trait ApiFamily: Send + Sync + 'static {
-    /// The path below which the routes are, such as `/tus`. Empty for the native API, which is
-    /// mounted last.
+    /// The path prefix of the routes, such as `/tus`. Empty for the native API, which is registered
+    /// last.
     fn prefix(&self) -> &'static str;
 
     /// Adds the routes. Paths are relative to [`Self::prefix`].
@@ -26,13 +25,13 @@ pub trait ApiFamily: Send + Sync + 'static {
     /// The CORS rules for pages of these origins ([`allow_origins`]).
     fn cors(&self, origins: &[String]) -> Cors;
 
-    /// The response to a failed request. It must not contain what only the log may contain
-    /// (`source()` of the error).
+    /// The response to a failed request. It must not contain the error's `source()`, which is only
+    /// for the log.
     fn render(&self, error: &ApiError, request: &RequestId) -> HttpResponse;
 }
 
-/// Adds the allowed origins to CORS rules. `*` is all origins; an origin with the port `*`, such
-/// as `http://localhost:*`, is that host with any port.
+/// Adds the allowed origins to CORS rules. `*` means all origins. An origin with the port `*`, such
+/// as `http://localhost:*`, means that host with any port.
 pub fn allow_origins(cors: Cors, origins: &[String]) -> Cors {
     origins.iter().fold(cors, |cors, origin| match origin.strip_suffix(":*") {
         Some(host) => {
@@ -44,7 +43,7 @@ pub fn allow_origins(cors: Cors, origins: &[String]) -> Cors {
     })
 }
 
-/// Whether an `Origin` header is this scheme and host with any port or none.
+/// Whether an `Origin` header has this scheme and host, with any port or none.
 fn has_host(origin: &HeaderValue, host: &str) -> bool {
     let Some(port) = origin.as_bytes().strip_prefix(host.as_bytes()) else { return false };
     match port {

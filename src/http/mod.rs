@@ -11,20 +11,20 @@
 //! | [`views`] | the JSON of responses |
 //!
 //! To add a route:
-//! 1. Add `api/<resource>/<verb>.rs` with one function `handle`, documented by
-//!    `#[utoipa::path]`. Its arguments are extractors ([`extract`]); a JSON body is a type in the
-//!    resource's `body.rs`, converted to a type of `app` or `domain` by `TryFrom`. The handler
-//!    calls one use case of [`App`](crate::app::App) and returns a view ([`views`]). It does not
-//!    call the database.
+//! 1. Add `api/<resource>/<verb>.rs` with one function `handle`, documented by `#[utoipa::path]`.
+//!    Its arguments are extractors ([`extract`]); a JSON body is a type in the resource's
+//!    `body.rs`, converted to a type of `app` or `domain` by `TryFrom`. The handler calls one use
+//!    case of [`App`](crate::app::App) and returns a view ([`views`]). It does not call the
+//!    database.
 //! 2. Add a line to `register` in `api/<resource>/mod.rs`. It declares the scope that callers need
 //!    ([`Access`](middleware::access::Access)) and the media type, if that is not JSON
 //!    ([`Produces`](middleware::accept::Produces)). HEAD, 405 and `Allow` follow from it.
 //! 3. Add a line to `paths(...)` in [`openapi`] and run `UPDATE_SNAPSHOTS=1 cargo test`, which
 //!    writes `openapi.json`. Tests compare the document with the routes.
 //!
-//! Handlers get a [`Caller`](extract::Caller), and use cases take its owner, so that a caller
-//! reaches only its own resources. Handlers return [`ApiError`](problem::ApiError), to which the
-//! errors of use cases convert.
+//! Handlers get a [`Caller`](extract::Caller), and use cases take its owner, so that a caller can
+//! use only its own resources. Handlers return [`ApiError`](problem::ApiError), to which the errors
+//! of use cases convert.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ use middleware::request_log::log_request;
 use middleware::token_prefix::{is_allowed_by_token, strip_token_prefix};
 use problem::{ApiError, Code};
 
-/// Builds the server on a listener. It ignores signals: the caller stops it by its handle.
+/// Builds the server on a listener. It ignores signals: the caller stops it through its handle.
 pub fn build_with(
     state: HttpState,
     security: impl Into<SecurityConfig>,
@@ -113,15 +113,15 @@ pub fn build_with(
     Ok(server.run())
 }
 
-/// The response to a request target without a path, such as `OPTIONS *`, which no prefix matches.
+/// The response to a request target without a path, such as `OPTIONS *`. No prefix matches it.
 fn not_found(family: &Arc<dyn ApiFamily>) -> Route {
     let family = Arc::clone(family);
     web::to(async || Err::<HttpResponse, _>(ApiError::new(Code::NotFound)))
         .wrap(from_fn(move |request, next| handle_errors(Arc::clone(&family), request, next)))
 }
 
-/// Adds a family's routes with its CORS headers and its errors: once for pages that the upload token
-/// in the path allows, and once for all other requests.
+/// Adds a family's routes with its CORS headers and its errors: once for web pages that the upload
+/// token in the path allows, and once for all other requests.
 fn mount(config: &mut ServiceConfig, family: &Arc<dyn ApiFamily>, origins: &[String]) {
     let by_token = family.cors(&[]).allow_any_origin();
     let scope = web::scope(family.prefix()).guard(fn_guard(is_allowed_by_token));

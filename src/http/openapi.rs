@@ -109,7 +109,7 @@ pub struct Document(pub Bytes);
 )]
 struct Api;
 
-/// What the document shows of the configuration.
+/// The settings that the document depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentConfig<'a> {
     /// `server.public_url`, or empty.

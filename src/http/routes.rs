@@ -1,4 +1,4 @@
-//! Routes: a path, its methods, and what each requires of callers.
+//! Routes: a path, its methods, and the access rule of each method.
 
 use actix_web::guard::{self, Guard};
 use actix_web::http::Method;
@@ -18,7 +18,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Adds them to a scope. Every other path is 404.
+    /// Adds the routes to a scope. Every other path returns 404.
     pub(super) fn mount(self, config: &mut ServiceConfig) {
         for endpoint in self.endpoints {
             config.service(endpoint.into_resource());
@@ -29,8 +29,8 @@ impl Routes {
     }
 }
 
-/// A path and its methods, each with its access rule and media type. GET includes HEAD. Every
-/// other method is answered with 405 and `Allow`.
+/// A path and its methods, each with its access rule and media type. GET includes HEAD. Every other
+/// method returns 405 with `Allow`.
 pub(super) struct Endpoint {
     pub(super) path: &'static str,
     resource: Resource,
@@ -49,7 +49,7 @@ impl Endpoint {
         Self { produces, ..self }
     }
 
-    /// Adds methods. The caller must be what `access` says.
+    /// Adds methods with this access rule.
     pub(super) fn on<F, Args>(mut self, methods: &[Method], access: Access, handler: F) -> Self
     where
         F: Handler<Args>,

@@ -1,5 +1,5 @@
-//! One computation at a time, whose result concurrent callers share, for results that are
-//! expensive and that anybody may request.
+//! Runs one computation at a time and shares its result with concurrent callers. For results that
+//! are expensive and that anybody may request.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -26,9 +26,10 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         Self { max_age, latest: Mutex::new(None) }
     }
 
-    /// The last result if it is recent, the result of the computation in progress, or of a new
-    /// one. `compute` runs in its own task, so that it goes on if its caller is dropped; it must
-    /// end in bounded time. `None` if it panicked.
+    /// Returns the last result if it is recent, otherwise the result of the computation in
+    /// progress, otherwise the result of a new one. `compute` runs in a separate task, so that it
+    /// continues if its caller is dropped. It must end in bounded time. Returns `None` if it
+    /// panicked.
     pub async fn get<F>(&self, compute: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -47,7 +48,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     fn is_usable(&self, receiver: &watch::Receiver<Option<Outcome<T>>>) -> bool {
         match &*receiver.borrow() {
             Some(outcome) => outcome.at.elapsed() < self.max_age,
-            // In progress, unless the task panicked.
+            // The computation is in progress, unless the task panicked.
             None => receiver.has_changed().is_ok(),
         }
     }
@@ -61,7 +62,7 @@ where
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         let value = computation.await;
-        // It does not matter if all receivers are dropped.
+        // Fails if all receivers were dropped, which does not matter.
         let _ = sender.send(Some(Outcome { at: Instant::now(), value }));
     });
     receiver

@@ -1,4 +1,4 @@
-//! What the server shares with its handlers, extractors and middleware.
+//! The state that the server shares with its handlers, extractors and middleware.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use super::family::ApiFamily;
 /// How many messages with bucket events are processed at the same time.
 const EVENT_MESSAGES: usize = 16;
 
-/// What handlers work with.
+/// The state for handlers.
 #[derive(Clone)]
 pub struct HttpState {
     /// The use cases.
@@ -31,17 +31,17 @@ pub struct HttpState {
     pub draining: Draining,
 }
 
-/// Whether the service is about to stop: it still serves requests, but is not ready for more.
+/// Whether the service is about to stop: it still serves requests, but `readyz` fails.
 #[derive(Debug, Default, Clone)]
 pub struct Draining(Arc<AtomicBool>);
 
 impl Draining {
-    /// The service is about to stop.
+    /// Records that the service is about to stop.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is.
+    /// Returns whether the service is about to stop.
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -57,7 +57,8 @@ pub struct HttpSettings {
     /// The maximum time for a request head, for a JSON body, between two chunks of a file, and
     /// for an idle connection.
     pub client_timeout: Duration,
-    /// The least bytes per second of a file's body, averaged over `client_timeout`. 0 is no limit.
+    /// The smallest number of bytes per second of a file's body, averaged over `client_timeout`. 0
+    /// means no limit.
     pub min_rate: u64,
     /// Whether `/demo` is served.
     pub demo: bool,
@@ -71,24 +72,24 @@ pub struct SecurityConfig {
     pub event_auth: EventAuth,
     /// Identifies callers by their token.
     pub auth: Arc<Authenticator>,
-    /// Requests per second for each caller. `None` is no limit.
+    /// Requests per second for each caller. `None` means no limit.
     pub rate_limit: Option<RateLimit>,
     /// Concurrent direct uploads.
     pub direct_uploads: Arc<ConcurrencyLimit>,
     /// Signs the cursors of lists.
     pub cursor_key: CursorKey,
-    /// The origins whose pages may call the API. `*` is all, an empty list is none.
+    /// The origins whose pages may call the API. `*` means all, an empty list means none.
     pub cors_origins: Vec<String>,
     /// The base of URLs of this service in responses; empty for paths.
     pub public_url: String,
-    /// The wire formats of other clients that are served.
+    /// The wire formats of other clients that are enabled.
     pub dialects: Vec<Arc<dyn ApiFamily>>,
     /// The certificate and key, if the server itself terminates TLS.
     pub tls: Option<rustls::ServerConfig>,
 }
 
 impl Default for SecurityConfig {
-    /// No authentication and no limits.
+    /// Settings without authentication and limits.
     fn default() -> Self {
         Self {
             event_auth: EventAuth::new(None),
@@ -110,8 +111,8 @@ impl From<EventAuth> for SecurityConfig {
     }
 }
 
-/// The token that senders of bucket events present, a limit on concurrent messages, and what
-/// verifies messages from SNS.
+/// The authentication of messages with bucket events: the token, a limit on concurrent messages,
+/// and the verifier of messages from SNS.
 #[derive(Clone)]
 pub struct EventAuth {
     pub(super) token: Option<SecretString>,

@@ -1,8 +1,8 @@
-//! Reads one marker, compares it with what the database remembers, and maintains it.
+//! Reads one marker, compares it with the record in the database, and maintains it.
 //!
-//! - The next lap is committed before it is written, so the database always knows the marker's
-//!   lap. A process that finds a committed lap unwritten writes the same lap: a write
-//!   that was lost, or that two processes do, has no effect of its own.
+//! - The next lap is committed before it is written, so the database always knows the marker's lap.
+//!   A process that finds a committed lap that is not written yet writes the same lap. So it does
+//!   not matter if a write was lost or is done by two processes.
 //! - The marker is read before the database. If they differ, both are read again, and only an
 //!   unchanged marker counts: another process may have replaced the lap in between.
 
@@ -18,7 +18,7 @@ use crate::domain::marker::{BucketIdentity, Lap, Marker, Mismatch, Remembered};
 use crate::domain::{Policy, Timestamp};
 use crate::storage::{PutOptions, Store, StoreError};
 
-/// A longer object is no marker.
+/// An object that is longer is not a marker.
 const MAX_MARKER_LEN: u64 = 256;
 
 /// How long a write of a marker may take. A write that ends much later could bring back a lap
@@ -43,7 +43,8 @@ pub(super) struct MarkerCheck<'a> {
 
 impl MarkerCheck<'_> {
     pub(super) async fn run(self) -> Result<BucketIdentity> {
-        // The ETag of the marker that the database did not know, or `None` if it was missing.
+        // The ETag of a marker whose lap is not in the database, or `None` if the marker was
+        // missing.
         let mut doubted: Option<Option<String>> = None;
         for _ in 0..MAX_TRIES {
             let found = self.read().await?;
@@ -82,7 +83,8 @@ impl MarkerCheck<'_> {
             } else if self.options.dry_run {
                 return Ok(BucketIdentity::Mismatch(Mismatch::Contested));
             } else {
-                // The other database must notice too. Read again: it may have written meanwhile.
+                // The other database must notice it too. The marker is read again, because the
+                // other database may have written it in the meantime.
                 let contested = Marker { contested: true, ..marker };
                 accept_race(self.put(&contested, Some(&found.etag)).await)?;
             }
@@ -109,11 +111,11 @@ impl MarkerCheck<'_> {
             }
             let bytes = match objects.read(&key, 0..MAX_MARKER_LEN, &etag).await {
                 Ok(bytes) => bytes,
-                // Replaced between HEAD and GET.
+                // The marker was replaced between HEAD and GET.
                 Err(StoreError::PreconditionFailed) => continue,
                 Err(error) => return Err(error.into()),
             };
-            // Half a marker would look like another database's.
+            // An incomplete marker would look like another database's marker.
             if bytes.len() as u64 != meta.size {
                 let what = format!("{} of {} bytes of a marker", bytes.len(), meta.size);
                 return Err(StoreError::Protocol(what).into());
@@ -150,7 +152,7 @@ impl MarkerCheck<'_> {
             return Ok(Remembered::default());
         };
         if self.options.dry_run {
-            // Not recorded.
+            // The location is not recorded.
             let home = markers.home().await;
             let moved =
                 instance.home.is_some() && home.is_some() && instance.home.as_deref() != home;
@@ -161,8 +163,9 @@ impl MarkerCheck<'_> {
         Ok(remembered)
     }
 
-    /// Whether a missing marker may be written. If this database wrote one before, or saw
-    /// objects under this policy, the marker is lost or this is another bucket.
+    /// Whether a missing marker may be written. If this database wrote a marker before, or saw
+    /// objects of this policy, then the marker was lost or this is another bucket, and it may not
+    /// be written.
     async fn is_first(&self, remembered: &Remembered) -> Result<bool> {
         if self.options.adopt {
             return Ok(true);
@@ -170,7 +173,7 @@ impl MarkerCheck<'_> {
         if remembered.written || remembered.contested {
             return Ok(false);
         }
-        // The first marker is on its way.
+        // The first marker is being written.
         if remembered.next.is_some() {
             return Ok(true);
         }
@@ -186,7 +189,7 @@ impl MarkerCheck<'_> {
             markers.begin_first(place, new).await?
         };
         let marker = Marker { instance: instance.id, lap, contested: false };
-        // If another process wrote one first, it is read and compared next.
+        // If another process wrote a marker first, that marker is read and compared next.
         if lap.is_some() { accept_race(self.put(&marker, None).await) } else { Ok(()) }
     }
 
@@ -232,7 +235,7 @@ impl MarkerCheck<'_> {
     }
 
     /// Replaces the marker's lap by the committed next lap, or by a new lap if there is none.
-    /// Returns whether this process replaced it. If the store fails, a later check does it.
+    /// Returns whether this process replaced it. If the store fails, a later check replaces it.
     async fn replace(
         &self,
         marker: &Marker,
@@ -260,7 +263,8 @@ impl MarkerCheck<'_> {
         }
     }
 
-    /// Writes the marker. It must be the one with the ETag `replaces`, or not exist.
+    /// Writes the marker. The stored marker must have the ETag `replaces`, or must not exist if
+    /// this is `None`.
     pub(super) async fn put(&self, marker: &Marker, replaces: Option<&str>) -> Result<()> {
         let mut options = PutOptions {
             content_type: Some("text/plain".to_owned()),
@@ -272,7 +276,7 @@ impl MarkerCheck<'_> {
         let text = Bytes::from(marker.text());
         let write = async {
             match objects.put(&key, text.clone(), &options).await {
-                // The store lacks the condition.
+                // The store does not support the condition.
                 Err(StoreError::Refused { .. }) if replaces.is_some() => {
                     options.if_match = None;
                     objects.put(&key, text, &options).await
@@ -287,7 +291,7 @@ impl MarkerCheck<'_> {
     }
 }
 
-/// Ignores a lost race: the caller reads the marker again.
+/// Ignores a failed condition, because the caller reads the marker again.
 fn accept_race(written: Result<()>) -> Result<()> {
     match written {
         Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(()),

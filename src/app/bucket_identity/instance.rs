@@ -31,7 +31,7 @@ pub struct MarkerReport {
     pub bucket: String,
     /// The marker's key.
     pub key: String,
-    /// Whether it is this database's.
+    /// Whether it belongs to this database.
     pub identity: BucketIdentity,
 }
 
@@ -44,9 +44,10 @@ impl App {
         self.report_instance(CheckOptions { dry_run: true, ..CheckOptions::default() }).await
     }
 
-    /// This database is the copy: gives it a new id, and forgets all markers. No marker is
-    /// written, because each may be the original's. A policy is trusted again when it has a
-    /// bucket or a prefix of its own, or when [`Self::reclaim_markers`] takes its marker back.
+    /// For the copy of a database: gives this database a new id, and deletes its records of all
+    /// markers. No marker is written, because each may be the original's. A policy is trusted again
+    /// when it has a bucket or a prefix of its own, or when [`Self::reclaim_markers`] takes its
+    /// marker back.
     ///
     /// # Errors
     /// If a store or the database fails.
@@ -57,13 +58,13 @@ impl App {
         if !markers.reissue(before, id).await? {
             return Err(AppError::Contended);
         }
-        tracing::warn!(%before, %id, "this database has a new id, and forgot its markers");
+        tracing::warn!(%before, %id, "this database has a new id; none of the markers belongs to \
+            it any more");
         self.report_instance(CheckOptions::default()).await
     }
 
-    /// This database is the original: takes back the markers with its id, or with the id that it
-    /// had before it was reissued. Missing markers and markers of other databases stay as they
-    /// are.
+    /// For the original database: takes back the markers with its id, or with the id that it had
+    /// before it was reissued. Missing markers and markers of other databases stay as they are.
     ///
     /// # Errors
     /// If there is no such policy, or a store or the database fails.

@@ -1,13 +1,14 @@
 //! Whether a policy's bucket belongs to this database.
 //!
 //! An empty, restored or wrong bucket, a wrong, copied or older database, or two environments on
-//! one prefix all look like mass loss or mass orphans. The marker object below each prefix
-//! ([`crate::domain::marker`]) tells them apart. Unless the marker is this database's own, no
-//! absence is believed and nothing is deleted; by default no new uploads are accepted either.
+//! one prefix all look as if many objects were lost or had no row. The marker object below each
+//! prefix ([`crate::domain::marker`]) shows these cases. Unless the marker belongs to this
+//! database, absences are ignored and nothing is deleted. By default, no new uploads are accepted
+//! either.
 //!
-//! [`check`] reads and maintains one marker. `app::transitions` is the gate for absences, and
-//! reconciliation runs ask before they delete. [`instance`] is how an operator resolves a
-//! mismatch.
+//! [`check`] reads and maintains one marker. `app::transitions` calls it before it records
+//! absences, and reconciliation runs call it before they delete. With [`instance`], an operator
+//! resolves a mismatch.
 
 mod check;
 pub mod instance;
@@ -25,17 +26,16 @@ use check::MarkerCheck;
 /// How to check a bucket.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Write a lost marker again. Another database's marker is never replaced.
+    /// Write a missing marker again. A marker of another database is never replaced.
     pub adopt: bool,
     /// Write nothing, neither to the bucket nor to the database.
     pub dry_run: bool,
 }
 
-/// What this process knows of its buckets, and what follows for new uploads.
+/// The results of this process's checks of its buckets, and whether they refuse new uploads.
 #[derive(Debug, Default)]
 pub struct BucketTrust {
-    /// Whether new uploads are refused under a policy whose bucket is not known to be this
-    /// database's.
+    /// Whether new uploads are refused if their policy's bucket is not known to be this database's.
     pub require_marker: bool,
     known: Mutex<BTreeMap<PolicyName, Known>>,
 }
@@ -47,7 +47,7 @@ struct Known {
 }
 
 impl BucketTrust {
-    /// Nothing is known yet.
+    /// No bucket was checked yet.
     pub fn new(require_marker: bool) -> Self {
         Self { require_marker, known: Mutex::default() }
     }
@@ -73,7 +73,7 @@ impl BucketTrust {
             BucketIdentity::Unsettled(_) => tracing::warn!(%policy, why = %identity,
                 "nothing is deleted for now"),
             BucketIdentity::Mismatch(_) => tracing::error!(%policy, why = %identity,
-                "no absence is believed and nothing is deleted until this is resolved"),
+                "until this is resolved, absent objects are ignored and nothing is deleted"),
         }
     }
 
@@ -87,7 +87,7 @@ impl App {
     /// never wrote one, and replaces its lap if that is due.
     ///
     /// # Errors
-    /// If the store or the database fails, or if the marker changes all the time.
+    /// If the store or the database fails, or if the marker changes at each attempt.
     pub async fn check_bucket(
         &self,
         policy: &Policy,
@@ -95,7 +95,7 @@ impl App {
     ) -> Result<BucketIdentity> {
         let store = self.store_of(policy)?;
         let check = MarkerCheck { app: self, policy, store, options };
-        // The future is large and runs are deep: on the heap.
+        // The future is large and the call stack of runs is deep, so it is on the heap.
         let identity = Box::pin(check.run()).await?;
         if !options.dry_run {
             self.buckets.set(&policy.name, &identity);
@@ -103,8 +103,8 @@ impl App {
         Ok(identity)
     }
 
-    /// Checks the bucket of every policy, before the first upload is created. A mismatch is
-    /// logged, and the service may start.
+    /// Checks the bucket of every policy, before the first upload is created. A mismatch is logged;
+    /// it does not stop the start.
     ///
     /// # Errors
     /// If a store or the database fails.
@@ -118,7 +118,7 @@ impl App {
     /// Checks the buckets again whose last check is older than `max_age`.
     ///
     /// # Errors
-    /// The first error of a store or the database. The other buckets are checked nevertheless.
+    /// The first error of a store or the database. The other buckets are still checked.
     pub async fn refresh_buckets(&self, max_age: Duration) -> Result<()> {
         let mut result = Ok(());
         for policy in self.policies.values() {
@@ -142,8 +142,8 @@ impl App {
         problems.collect()
     }
 
-    /// Refuses a new upload if its bucket is not known to be this database's. No request is
-    /// sent: the last check decides.
+    /// Refuses a new upload if its bucket is not known to be this database's. Uses the result of
+    /// the last check; sends no request.
     pub(super) fn require_bucket(&self, policy: &Policy) -> Result<()> {
         let known = self.buckets.find(&policy.name).filter(|_| self.buckets.require_marker);
         match known {
@@ -154,8 +154,8 @@ impl App {
         }
     }
 
-    /// Whether the last check of a policy's bucket leaves a doubt. A process that has not
-    /// checked it has none.
+    /// Whether the last check found that the bucket is not known to be this database's. `false` if
+    /// this process has not checked it.
     pub(super) fn doubts_bucket(&self, policy: &PolicyName) -> bool {
         self.buckets.find(policy).is_some_and(|known| known.identity != BucketIdentity::Match)
     }

@@ -1,4 +1,4 @@
-//! The file of an upload that exists already.
+//! Direct upload of the file of an existing upload.
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -15,13 +15,13 @@ use crate::domain::{Principal, Status, Upload, UploadId};
 use crate::storage::StoreError;
 
 impl App {
-    /// Stores the file of a pending or expired upload from a stream of its bytes. After an error
-    /// the upload still waits for its file, and the client can send it again.
+    /// Stores the file of a pending or expired upload from a stream of bytes. After an error, the
+    /// upload still waits for its file, and the client can send it again.
     ///
     /// # Errors
     /// If the upload takes no file ([`TransitionError::TakesNoFile`]), the file breaks a rule or is
-    /// not the declared one, another request was first ([`AppError::UploadEnded`]), or the body, the store
-    /// or the database fails.
+    /// not the declared one, another request was first ([`AppError::UploadEnded`]), or the body,
+    /// the store or the database fails.
     pub async fn upload_content<B>(
         &self,
         by: impl Into<Principal<'_>>,
@@ -41,7 +41,7 @@ impl App {
         let declared = declared(&upload, sent.length)?;
         let Declared { size, max_size, .. } = declared;
         policy.check_declared(&Declared { size, max_size, ..Declared::default() }, "file")?;
-        // The declared checksum is the one to record.
+        // The declared checksum is recorded.
         let digests = upload.declared.checksum.clone().into_iter().chain(sent.digests).collect();
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
         let mut file = File::new(body, policy, part_size, declared.size, digests, checked)
@@ -49,7 +49,7 @@ impl App {
         let first = file.next_part().await?;
         file.check_start(&declared, &first)?;
 
-        // The first part can take long, and the upload may have its file by now.
+        // The first part can take a long time. The upload may have its file by then.
         let upload = self.upload_without_file(by, id).await?;
         let upload = if upload.status() == Status::Expired {
             self.require_unexpired(by)?;
@@ -83,7 +83,7 @@ impl App {
         }
     }
 
-    /// The error for the client. If another file was stored first, the upload is about that one.
+    /// The error for the client. If another request stored a file first, the error says so.
     async fn explain(&self, by: Principal<'_>, id: UploadId, error: AppError) -> AppError {
         if !matches!(error, AppError::Store(StoreError::PreconditionFailed)) {
             return error;
@@ -95,7 +95,7 @@ impl App {
     }
 }
 
-/// What was declared, with the length of the body.
+/// The declaration, completed with the length of the body.
 fn declared(upload: &Upload, length: Option<u64>) -> Result<Declared> {
     match (upload.declared.size, length) {
         (Some(declared), Some(sent)) if declared != sent => {

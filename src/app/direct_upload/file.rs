@@ -1,4 +1,4 @@
-//! The file of a direct upload, as its bytes arrive.
+//! The file of a direct upload while its bytes arrive.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -41,7 +41,7 @@ impl<'a, B> File<'a, B> {
         digests: Vec<Checksum>,
         checked_parts: bool,
     ) -> Self {
-        // Larger parts if the file would need too many of the usual size.
+        // The parts are larger if the file would have too many parts of the usual size.
         let least = length.unwrap_or(0).div_ceil(u64::from(MAX_PARTS));
         let part_size = part_size.max(usize::try_from(least).unwrap_or(usize::MAX));
         let hashed = |sum: Checksum| {
@@ -64,7 +64,7 @@ impl<'a, B> File<'a, B> {
         }
     }
 
-    /// Limits the size further than the policy does.
+    /// Adds another limit of the size to the policy's limit.
     pub(super) fn with_max_size(self, max_size: Option<u64>) -> Self {
         Self { max_size, ..self }
     }
@@ -86,10 +86,11 @@ impl<B> File<'_, B>
 where
     B: Stream<Item = Result<Bytes>> + Unpin,
 {
-    /// The next bytes: a whole part, or the rest; empty at the end. Afterwards `ended` says
-    /// whether there are more, so no second part is held to find out.
+    /// Returns the next bytes: a whole part, or the rest; empty at the end. After that, `ended`
+    /// says whether there are more bytes, so that no second part must be read to find out.
     pub(super) async fn next_part(&mut self) -> Result<Bytes> {
-        // Allocated at once: a buffer that grows is copied, and for a moment exists twice.
+        // Allocated in its final size: a growing buffer is copied and temporarily needs twice the
+        // memory.
         let left = self.length.map_or(0, |length| length.saturating_sub(self.size));
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let mut part = BytesMut::with_capacity(left.min(self.part_size));
@@ -130,14 +131,15 @@ where
     pub(super) fn check_digests(&self) -> Result<()> {
         for (sum, hasher) in &self.digests {
             if hasher.clone().finish() != *sum {
-                let sentence = format!("File's {} is not the one sent with it", sum.algorithm());
+                let sentence =
+                    format!("File's {} differs from the checksum in the request", sum.algorithm());
                 return Err(AppError::field("file", sentence));
             }
         }
         Ok(())
     }
 
-    /// Validates what the first part shows, before anything is stored.
+    /// Validates the first part before anything is stored.
     pub(super) fn check_start(&mut self, declared: &Declared, first: &Bytes) -> Result<()> {
         let size = match declared.size {
             Some(size) if !self.ended => size,

@@ -11,8 +11,8 @@ use crate::app::Result;
 use crate::domain::limits::MAX_PARTS;
 use crate::storage::{ObjectStore, Part, PartIntegrity};
 
-/// Sends several parts at a time. One part in memory, being sent or being read, needs no permit;
-/// each further part needs one of the `spare` permits that all uploads share.
+/// Sends several parts at a time. The first part in memory needs no permit. Each additional part
+/// needs one of the `spare` permits that all uploads share.
 pub(super) struct Parts<'a> {
     objects: &'a dyn ObjectStore,
     spare: &'a Semaphore,
@@ -26,7 +26,7 @@ pub(super) struct Parts<'a> {
     without_permit: bool,
 }
 
-/// The permit of a part in memory; `None` for the one part that needs none.
+/// The permit of a part in memory; `None` for the one that needs none.
 type Permit<'a> = Option<SemaphorePermit<'a>>;
 
 impl<'a> Parts<'a> {
@@ -61,7 +61,7 @@ impl<'a> Parts<'a> {
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
             let sent = objects.upload_part(&key, &id, number, body, integrity).await;
-            // Its memory is free again, and so is its permit.
+            // Its memory is released, and so is its permit.
             (sent.map_err(Into::into), permit.is_none())
         };
         self.in_flight.push(send.boxed());
@@ -84,12 +84,13 @@ impl<'a> Parts<'a> {
         let mut reading = std::pin::pin!(file.next_part());
         loop {
             tokio::select! {
-                // Sent parts first: the body may always have more bytes ready.
+                // Parts that were sent come first, because the body may always have more bytes
+                // ready.
                 biased;
                 Some(sent) = self.in_flight.next() => {
                     arrived(&mut self.stored, &mut self.without_permit, sent)?;
                     if !self.without_permit {
-                        // The part that is being read needs no permit now.
+                        // The part that is being read now needs no permit.
                         (self.without_permit, permit) = (true, None);
                     }
                 }
@@ -114,8 +115,8 @@ impl<'a> Parts<'a> {
         Ok(std::mem::take(&mut self.stored))
     }
 
-    /// Waits until no part is being sent, with or without success: a part that arrives after an
-    /// abort would stay.
+    /// Waits until no part is being sent, whether the parts succeed or not. A part that arrives
+    /// after the abort would remain in the store.
     pub(super) async fn settle(&mut self) {
         while self.in_flight.next().await.is_some() {}
     }

@@ -1,4 +1,4 @@
-//! A file without an upload: creates one for it.
+//! Direct upload of a file for which no upload exists: creates one.
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -10,11 +10,11 @@ use crate::domain::upload::Strategy;
 use crate::domain::{Principal, Upload};
 
 impl App {
-    /// Creates an upload and stores its file from a stream of its bytes. If the file is refused, the
-    /// upload is cancelled.
+    /// Creates an upload and stores its file from a stream of its bytes. If the file is refused,
+    /// the upload is cancelled.
     ///
     /// # Errors
-    /// Those of [`Self::create_upload`] and [`Self::upload_content`].
+    /// The errors of [`Self::create_upload`] and [`Self::upload_content`].
     pub async fn receive_file<B>(
         &self,
         by: Principal<'_>,

@@ -14,13 +14,13 @@ use crate::domain::transition::Event;
 use crate::domain::{Policy, Status, Upload};
 use crate::storage::{ObjectMeta, Part, PartIntegrity, PutOptions, Store, StoreError, Written};
 
-/// An upload whose row is committed, and whose bytes are being sent to the store.
+/// An upload whose row is committed and whose bytes are being sent to the store.
 pub(super) struct Transfer<'a> {
     pub(super) app: &'a App,
     pub(super) store: &'a Store,
     pub(super) policy: &'a Policy,
     pub(super) upload: Upload,
-    /// The media type to store if the bytes show none.
+    /// The media type to store if the type of the bytes is unknown.
     content_type: Option<String>,
     /// The multipart upload that this transfer opened.
     opened: Option<String>,
@@ -32,13 +32,13 @@ impl<'a> Transfer<'a> {
         Self { app, store, policy, upload, content_type, opened: None }
     }
 
-    /// Stores this media type if the bytes show none and none was declared.
+    /// Stores this media type if the type of the bytes is unknown and none was declared.
     pub(super) fn with_content_type(self, content_type: Option<String>) -> Self {
         let content_type = self.content_type.or(content_type);
         Self { content_type, ..self }
     }
 
-    /// Stores the file: with one PUT if it fits into a part, else as a multipart upload.
+    /// Stores the file with one PUT if it fits into a part, otherwise as a multipart upload.
     pub(super) async fn store<B>(&mut self, file: &mut File<'_, B>, first: Bytes) -> Result<Written>
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
@@ -81,17 +81,19 @@ impl<'a> Transfer<'a> {
 
     /// Opens a multipart upload and records its id, so that it is aborted if the upload ends.
     async fn open_multipart(&mut self, key: &str, options: &PutOptions) -> Result<String> {
-        // If this process ends in between, what it opened is found by this record.
+        // If this process ends before the id is recorded, this record is used to find the multipart
+        // upload.
         let (token, due) = (self.app.ids.uuid(), self.app.now() + self.policy.grace);
         let aborts = self.app.db.multipart_aborts();
         let intent = aborts.create_intent(&self.upload, token, due).await?;
         let id = self.store.objects.create_multipart(key, options).await?;
-        // Of another transfer to this upload, which broke off or loses to this one.
+        // The multipart upload of another transfer for the same upload. That transfer has failed,
+        // or will lose to this one.
         let replaced = self.upload.multipart_id.clone();
         let event = Event::MultipartOpened { multipart_id: id.clone(), replaces: replaced.clone() };
         let applied = self.apply(&event).await;
         if applied.is_err() || self.upload.multipart_id.as_ref() != Some(&id) {
-            // The row does not have the id, so nothing else would abort the parts.
+            // The row does not have the id, so no other code would abort the parts.
             self.app.abort_unrecorded(self.store, &self.upload, &id).await;
             return Err(applied.err().unwrap_or(AppError::UploadEnded));
         }
@@ -112,8 +114,8 @@ impl<'a> Transfer<'a> {
         if row.as_ref().is_some_and(ours) { Ok(()) } else { Err(AppError::UploadEnded) }
     }
 
-    /// Compares the object that the store made of the parts with the bytes that were sent, if
-    /// the signatures of the parts did not cover the bytes.
+    /// Compares the object that the store assembled from the parts with the bytes that were sent.
+    /// Only needed if the signatures of the parts did not cover the bytes.
     async fn check_object(
         &self,
         key: &str,
@@ -155,8 +157,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// If the response to a write was lost, the object may still be there. Another request can
-    /// have stored another file, so the object is compared.
+    /// If the response to a write was lost, the object may exist. Another request may have stored
+    /// another file, so the object is compared.
     async fn or_stored<B>(
         &self,
         key: &str,
@@ -197,8 +199,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Keeps the deadline ahead while bytes arrive, with one write per half of the URL's
-    /// lifetime.
+    /// Extends the deadline while bytes arrive, with one write for each half of the URL's lifetime.
     pub(super) async fn extend_deadline(&mut self) -> Result<()> {
         let now = self.app.now();
         let half: TimeDelta = self.policy.url_ttl / 2;
@@ -212,8 +213,8 @@ impl<'a> Transfer<'a> {
     /// Applies an event to the pending upload.
     ///
     /// # Errors
-    /// [`AppError::UploadEnded`] if the upload has ended: by a DELETE, or by the reconciler if a part
-    /// took longer than the URL's lifetime and the grace together.
+    /// [`AppError::UploadEnded`] if the upload has ended: by a DELETE, or by the reconciler if a
+    /// part took longer than the URL's lifetime plus the grace.
     async fn apply(&mut self, event: &Event) -> Result<()> {
         match self.app.apply(self.upload.clone(), event).await {
             Ok(applied) if applied.upload.status() == Status::Pending => {
@@ -226,22 +227,22 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Aborts the parts after an error. The row stays as it is, also with the id of the parts: the
-    /// next transfer replaces it.
+    /// Aborts the parts after an error. The row does not change and still has the id of the
+    /// multipart upload. The next transfer replaces the id.
     pub(super) async fn discard_parts(&self) {
         if let Some(id) = &self.opened {
             self.app.abort_unrecorded(self.store, &self.upload, id).await;
         }
     }
 
-    /// Ends the upload after an error, and aborts its parts. If that fails, the row says what is
-    /// due and the reconciler does it.
+    /// Ends the upload after an error, and aborts its parts. If that fails, the row still shows
+    /// what must be done, and the reconciler does it.
     pub(super) async fn abandon(&mut self) {
         let multipart_id = self.upload.multipart_id.clone();
         match self.app.apply(self.upload.clone(), &Event::Delete).await {
             Ok(applied) => {
-                // The upload was ended, and its parts aborted, while parts were being sent.
-                // Those may have arrived after the abort (S3 API reference,
+                // The upload was ended and its parts were aborted while parts were being sent.
+                // These parts may have arrived after the abort (S3 API reference,
                 // `AbortMultipartUpload`).
                 let upload = &applied.upload;
                 if let Some(id) = &multipart_id

@@ -1,4 +1,5 @@
-//! The shards of a run: the unit of work of one worker, and how their ends decide the run's.
+//! The shards of a run. A worker works on one shard at a time, and the results of all shards decide
+//! the result of the run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Counters, RunStatus};
 use crate::domain::{KeyRange, PolicyName, RunId};
 
-/// How many shards of a policy may fail before its other shards are skipped.
+/// The number of failed shards of a policy after which its other shards are skipped.
 pub const MAX_FAILED_SHARDS: usize = 3;
 
 named!(
@@ -20,7 +21,7 @@ named!(
         Done = "done",
         /// Done, but an absence is unverified.
         Unverified = "doubted",
-        /// Ended by the mass-damage stop.
+        /// Ended by the damage limit.
         Stopped = "stopped",
         /// Ended by an error.
         Failed = "failed",
@@ -53,7 +54,7 @@ named!(
         Due = "due",
         /// As `Due`, and the deletion would be damage.
         DueDamage = "due_damage",
-        /// Not to be processed: the run rejected it. Kept after the run has ended.
+        /// Not to be processed: a record that the run rejected it. Kept after the run has ended.
         Rejected = "rejected",
     }
 );
@@ -100,7 +101,7 @@ pub struct RunShard {
     pub findings: u64,
     /// Why an absence is unverified.
     pub unverified: Option<String>,
-    /// Raised by each claim. A holder with an older fence can't write.
+    /// Incremented by each claim. A holder with an older fence can't write.
     pub fence: i64,
 }
 
@@ -127,7 +128,7 @@ pub enum RunOutcome {
 }
 
 /// Decides the outcome of a run from its shards. A policy that fails does not affect the others,
-/// because its store may be another one.
+/// which may use other stores.
 pub fn run_outcome(shards: &[ShardEnd]) -> RunOutcome {
     let mut failed: BTreeMap<&PolicyName, usize> = BTreeMap::new();
     let mut given_up = BTreeSet::new();

@@ -1,20 +1,20 @@
-//! Containers that have one magic number for several formats, told apart by their tracks if the
-//! description of the tracks was read.
+//! Containers with one magic number for several formats. They are distinguished by their tracks, if
+//! the description of the tracks was read.
 
 use super::detected::Detected;
 
-/// What the description of the tracks says.
+/// The kinds of tracks that a file has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tracks {
     /// At least one video track.
     Video,
     /// Audio tracks and no others.
     Audio,
-    /// Not read, or not read whole.
+    /// Unknown: the description was not read, or only a part of it.
     Unknown,
 }
 
-/// Legacy office documents and others that are OLE compound files.
+/// Media types of OLE compound files, such as legacy office documents.
 const OLE: &[&str] = &[
     "application/x-ole-storage",
     "application/x-cfb",
@@ -93,7 +93,7 @@ pub(super) fn refine(name: &'static str, head: &[u8]) -> Detected {
     Detected::new(names)
 }
 
-/// Formats that `file-format` does not know.
+/// Formats that the crate `file-format` does not know.
 pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     match (head.get(..4)?, head.get(8..12)?) {
         // EBU Tech 3306 and ITU-R BS.2088: WAV files over 4 GiB.

@@ -3,13 +3,14 @@
 use super::magic::GENERIC;
 use super::names::canonical;
 
-/// Formats based on XML that are recognised by their root element, so a suffix is not enough.
+/// XML formats that are recognised by their root element. For these, the suffix `+xml` alone is not
+/// enough.
 const OWN_ROOT: [&str; 2] = ["image/svg+xml", "application/xhtml+xml"];
 
 /// The media types that fit the first bytes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detected {
-    /// Canonical names, the best one first. More than one if formats share a magic number.
+    /// Canonical names, the best one first. Several names if formats share a magic number.
     names: Vec<&'static str>,
     /// Any type with this suffix fits as well, for example `+xml`.
     suffix: Option<&'static str>,
@@ -43,7 +44,7 @@ impl Detected {
             || self.suffix.is_some_and(by_suffix)
     }
 
-    /// Whether the bytes can also be any plain text.
+    /// Whether the bytes may also be plain text.
     pub fn is_weak(&self) -> bool {
         self.weak
     }

@@ -4,7 +4,7 @@ use file_format::FileFormat;
 
 use super::names;
 
-/// The media type that says nothing about a file.
+/// The generic media type, which says nothing about a file.
 pub(super) const GENERIC: &str = "application/octet-stream";
 
 /// The type by magic number alone.

@@ -2,7 +2,7 @@
 
 use super::detected::Detected;
 
-/// Tags by which a browser takes text for HTML (WHATWG MIME Sniffing, 7.1), in lower case.
+/// Tags that make a browser treat text as HTML (WHATWG MIME Sniffing, 7.1), in lower case.
 const HTML_TAGS: &[&str] = &[
     "!doctype html",
     "html",
@@ -55,7 +55,7 @@ fn is_html(text: &[u8]) -> bool {
     })
 }
 
-/// The local name of the root element. `None` if it lies behind the bytes that were read.
+/// The local name of the root element. `None` if it is after the bytes that were read.
 fn root(mut text: &[u8]) -> Option<&[u8]> {
     loop {
         text = text.trim_ascii_start();
@@ -81,7 +81,7 @@ fn root(mut text: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Formats that consist of text and still are recognised reliably.
+/// Text formats that can be recognised reliably.
 pub(super) fn is_strict(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -95,7 +95,7 @@ pub(super) fn is_strict(media_type: &str) -> bool {
     )
 }
 
-/// Formats that are text without a magic number.
+/// Text formats without a magic number.
 pub(super) fn is_textual(media_type: &str) -> bool {
     media_type != "text/html" && media_type.starts_with("text/")
         || media_type.ends_with("+xml")

@@ -1,8 +1,9 @@
 //! Detects the media type of a file from its first bytes.
 //!
-//! The `file-format` crate knows the magic numbers. Own rules exist only where a magic number is
-//! not enough: MPEG audio behind tags or junk ([`mpeg`]), formats based on ZIP ([`zip`]) or on XML
-//! ([`markup`]), and containers that have one magic number for audio and video ([`container`]).
+//! The `file-format` crate knows the magic numbers. This module has its own rules only if a magic
+//! number is not enough: MPEG audio behind tags or junk ([`mpeg`]), formats based on ZIP ([`zip`])
+//! or on XML ([`markup`]), and containers that have one magic number for audio and video
+//! ([`container`]).
 //!
 //! To add a format that `file-format` does not know: a rule in the file of its kind, and a row in
 //! the table test of `tests.rs`. To add another name of a known type: a row in [`names`].
@@ -20,9 +21,9 @@ pub use names::canonical;
 
 use magic::{GENERIC, by_magic};
 
-/// How many bytes at the start of an object are read for detection. 16 KiB, because entries that
-/// identify an OOXML file and the tracks of an MP4 or `WebM` file often lie behind the first 4 KiB.
-/// A range request takes the same time for both.
+/// How many bytes at the start of an object are read for detection. 16 KiB, because the entries
+/// that identify an OOXML file, and the tracks of an MP4 or `WebM` file, are often after the first
+/// 4 KiB. A range request takes about the same time for both sizes.
 pub const SNIFF_LEN: usize = 16 * 1024;
 
 /// Detects the media types that fit the first bytes. `None` if the format is unknown.

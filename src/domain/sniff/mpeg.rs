@@ -13,7 +13,8 @@ const MPEG: &str = "audio/mpeg";
 /// are examined if they were read.
 pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     let Some(tag_len) = tag_len(head) else {
-        // One header is enough at the very start, but Layer I is too similar to a byte order mark.
+        // At the very start one header is enough, except for Layer I, which is too similar to a
+        // byte order mark.
         let frame = Frame::parse(head).filter(|frame| frame.layer != Layer::One);
         return frame.map(|_| Detected::new([MPEG]));
     };
@@ -21,7 +22,7 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     while let Some(len) = self::tag_len(rest) {
         rest = rest.get(len..).unwrap_or_default();
     }
-    // Nothing behind the tags was read, or only their padding.
+    // Nothing after the tags was read, or only their padding.
     if rest.iter().all(|b| *b == 0) {
         return Some(Detected::new(TAGGED));
     }
@@ -32,8 +33,8 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     audio.map(|name| Detected::new([name])).or_else(|| search(rest))
 }
 
-/// Finds a frame behind unknown bytes. It counts if the next header, and the one after that if it
-/// was read, is where the frame's length says.
+/// Finds a frame after unknown bytes. It is accepted if the next header, and the one after that if
+/// it was read, are at the positions that the lengths of the frames predict.
 pub(super) fn search(head: &[u8]) -> Option<Detected> {
     let confirmed = |start: usize| {
         let first = Frame::parse(&head[start..])?;
@@ -90,13 +91,13 @@ struct Frame {
     version: u8,
     /// Hertz.
     sample_rate: u32,
-    /// Bytes, header included.
+    /// The length in bytes, including the header.
     len: usize,
 }
 
 impl Frame {
-    /// Reads a header. `None` for anything reserved, and for the free bit rate, whose frames have
-    /// no computable length.
+    /// Parses a header. Returns `None` for reserved values, and for the free bit rate, whose frames
+    /// have no known length.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let [0xff, second, third, _, ..] = *bytes else { return None };
         let version = (second >> 3) & 0b11;

@@ -62,12 +62,12 @@ const ALIASES: &[&[&str]] = &[
     &["font/otf", "application/x-font-otf"],
 ];
 
-/// One name for types that have several.
+/// The canonical name of a type that has several names.
 pub fn canonical(media_type: &str) -> &str {
     row(media_type).map_or(media_type, |row| row[0])
 }
 
-/// Every name of a type, the given one included.
+/// Every name of a type, including the given one.
 pub(super) fn all_of(media_type: &str) -> impl Iterator<Item = &str> {
     row(media_type).into_iter().flatten().copied().chain([media_type])
 }

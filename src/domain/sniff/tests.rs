@@ -103,7 +103,7 @@ fn the_bytes_behind_a_tag_decide() {
         (behind(b"fLaC\0\0\0\x22"), "audio/flac"),
         (behind(b"\xff\xf1\x50\x80"), "audio/aac"),
         ([ape, frames(1)].concat(), "audio/mpeg"),
-        // The tag fills the bytes that were read, or only its padding follows.
+        // The tag is as long as the bytes that were read, or only its padding follows.
         (id3(100), "audio/mpeg"),
         (behind(&[0; 300]), "audio/mpeg"),
     ] {
@@ -191,7 +191,7 @@ fn formats_based_on_zip_are_told_apart_by_their_entries_in_any_order() {
         assert!(fits(&bytes, "application/zip"), "every one is a ZIP archive");
         assert!(!fits(&bytes, other), "{other}: {:?}", detect(&bytes));
     }
-    // The entry that tells can lie behind the bytes that were read.
+    // The entry that identifies the format can be after the bytes that were read.
     let unread = zip_entry("media/cover.jpg", &[b'x'; 100])[..80].to_vec();
     assert!(fits(&unread, XLSX) && fits(&unread, "application/zip"));
 }

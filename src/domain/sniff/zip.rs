@@ -31,7 +31,7 @@ const JAVA: &[&str] = &["application/java-archive"];
 const ANDROID: &[&str] = &["application/vnd.android.package-archive", "application/java-archive"];
 const KMZ: &[&str] = &["application/vnd.google-earth.kmz"];
 const MODEL: &[&str] = &["model/3mf"];
-/// Formats whose first entry names them.
+/// Formats that are identified by their first entry.
 const BY_MIMETYPE: &[&str] = &[
     "application/vnd.oasis.opendocument.text",
     "application/vnd.oasis.opendocument.text-template",
@@ -43,7 +43,7 @@ const BY_MIMETYPE: &[&str] = &[
     "application/vnd.oasis.opendocument.graphics-template",
     "image/openraster",
 ];
-/// All of the above, and others that have no entry of their own.
+/// All ZIP formats: those above, and others that are not identified by an entry.
 const ALL: &[&[&str]] = &[
     WORD,
     EXCEL,
@@ -90,14 +90,14 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
         office |= name == b"[Content_Types].xml";
     }
     Some(match (entries.complete, office) {
-        // The entries that would tell lie behind the bytes that were read.
+        // The entries that identify the format are after the bytes that were read.
         (false, true) => archive([WORD, EXCEL, POWERPOINT, MODEL].concat()),
         (false, false) => Detected::new([&[ZIP], &*ALL.concat()].concat()).with_suffix("+zip"),
         (true, _) => Detected::new([ZIP]),
     })
 }
 
-/// A ZIP archive in any case, so it fits `application/zip` as well.
+/// The file is a ZIP archive in any case, so it also fits `application/zip`.
 fn archive(names: impl IntoIterator<Item = &'static str>) -> Detected {
     Detected::new(names.into_iter().chain([ZIP]).collect::<Vec<_>>())
 }
@@ -117,7 +117,7 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 
 struct Entry<'a> {
     name: &'a [u8],
-    /// The content, if it is stored without compression and was read whole.
+    /// The content of the entry, if it is stored without compression and was read completely.
     stored: Option<&'a [u8]>,
 }
 

@@ -7,8 +7,8 @@ use crate::http::extract::idempotency::IDEMPOTENCY_KEY;
 use crate::http::family::allow_origins;
 use crate::http::middleware::request_id::REQUEST_ID;
 
-/// Allows pages of these origins ([`allow_origins`]). Credentials are not allowed, because
-/// scripts send the token and the browser must not.
+/// Allows pages of these origins ([`allow_origins`]). Credentials are not allowed: scripts send the
+/// token, and the browser must not add credentials itself.
 pub(super) fn cors(origins: &[String]) -> Cors {
     let rate = ["ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
     let exposed = [header::LOCATION, header::RETRY_AFTER, header::ETAG, REQUEST_ID];

@@ -39,7 +39,7 @@ pub struct NativeApi {
 }
 
 impl NativeApi {
-    /// The API, with `/demo` over these use cases if there are any.
+    /// The API, and `/demo` if `demo` has the use cases for it.
     pub fn new(demo: Option<&App>) -> Self {
         Self { demo: demo.map(demo::content_security_policy) }
     }

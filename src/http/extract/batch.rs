@@ -1,4 +1,4 @@
-//! Requests about many items: each item is parsed for itself and counts in the caller's rate limit.
+//! Requests about many items. Each item is parsed separately and counts in the caller's rate limit.
 
 use std::future::{Ready, ready};
 use std::num::NonZeroU32;
@@ -57,7 +57,8 @@ pub fn check_len(field: &str, len: usize) -> Result<(), ApiError> {
 pub struct ItemLimit(HttpRequest);
 
 impl ItemLimit {
-    /// Fails if the caller may not send so many now. Then none of them is counted.
+    /// Fails if the caller may not send that many requests now. In that case none of the items is
+    /// counted.
     pub fn count(&self, owner: &Owner, items: usize) -> Result<(), ApiError> {
         let security = self.0.app_data::<Data<SecurityConfig>>();
         let security = security.ok_or_else(|| ApiError::new(Code::Internal))?;
@@ -66,7 +67,8 @@ impl ItemLimit {
         let status = limit.check_many(owner, more);
         self.0.extensions_mut().insert(RateLimitHeaders::from(status));
         if status.retry_after.is_some() && items > status.burst as usize {
-            // No wait is long enough. That of a full quota suits the part that may be sent at once.
+            // Waiting is not enough: the batch must be smaller. `Retry-After` is the time in which
+            // the quota fills.
             let (burst, rate) = (status.burst, status.per_second);
             let detail =
                 format!("{items} items are more than {burst} at once, at {rate} per second");

@@ -11,15 +11,15 @@ use crate::domain::{Owner, Principal, UploadToken};
 use crate::http::problem::{ApiError, Code};
 
 /// A caller with all rights of its owner. Use cases take its owner, so that a caller cannot reach
-/// the resources of others. A request with an upload token has none: extracting it is 403.
+/// the resources of others. If the request has an upload token, the extractor fails with 403.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The owner of everything that the request creates or reads.
     pub owner: Owner,
 }
 
-/// A caller of a route that upload tokens may use. It does not show its owner: use cases take it as a
-/// [`Principal`], and so an upload token reaches only its own uploads.
+/// A caller of a route that upload tokens may use. It has no public owner: use cases take it as a
+/// [`Principal`], so that an upload token can be used only for its own uploads.
 #[derive(Debug, Clone)]
 pub struct UploadCaller(Credential);
 
@@ -36,7 +36,7 @@ impl UploadCaller {
         caller.ok_or_else(|| ApiError::new(Code::Internal).because("the route declares no scope"))
     }
 
-    /// In whose name use cases work.
+    /// The principal for use cases.
     pub fn principal(&self) -> Principal<'_> {
         match &self.0 {
             Credential::Owner(owner) => owner.into(),

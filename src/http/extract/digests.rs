@@ -25,7 +25,7 @@ pub struct DigestParams {
         example = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:"
     )]
     content_digest: Option<String>,
-    /// As `Content-Digest`.
+    /// Like `Content-Digest`.
     #[param(rename = "Repr-Digest")]
     repr_digest: Option<String>,
     /// The base64 of the MD5, which is checked.
@@ -76,8 +76,8 @@ fn md5(value: &str) -> Result<Checksum, ()> {
     Checksum::parse(Algorithm::Md5, value.trim()).map_err(|_| ())
 }
 
-/// The `sha-256` of a dictionary of byte sequences (RFC 9651, sections 3.2 and 3.3.5). The last
-/// member with a key counts.
+/// The `sha-256` of a dictionary of byte sequences (RFC 9651, sections 3.2 and 3.3.5). If a key
+/// occurs twice, the last member is used.
 fn sha256(dictionary: &str) -> Result<Option<Checksum>, ()> {
     let mut last = None;
     for member in dictionary.split(',') {

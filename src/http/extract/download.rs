@@ -35,7 +35,8 @@ pub enum DownloadResponses {
     Redirect,
 }
 
-/// How the client wants the URL of a file. It takes the whole query of the request.
+/// How the client wants to get the URL of a file. This extractor takes the whole query of the
+/// request.
 pub struct Download {
     redirect: bool,
 }

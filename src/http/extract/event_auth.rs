@@ -32,7 +32,7 @@ impl EventSender {
         permits.acquire_owned().await.map_err(|_| ApiError::new(Code::Unavailable))
     }
 
-    /// What verifies messages from SNS.
+    /// The verifier of messages from SNS.
     pub fn sns(&self) -> Result<&Sns, ApiError> {
         let sns = self.0.sns.as_deref();
         sns.ok_or_else(|| ApiError::saying(Code::Disabled, "Messages from SNS are not accepted"))
@@ -63,8 +63,9 @@ fn authenticate(request: &HttpRequest) -> Result<EventSender, ApiError> {
     }
 }
 
-/// The token, by `Authorization: Bearer TOKEN`, or as the password of `Authorization: Basic`: senders
-/// that can only be given a URL, such as SNS, send its credentials this way.
+/// The token, by `Authorization: Bearer TOKEN`, or as the password of `Authorization: Basic`:
+/// senders that are configured with a URL only, such as SNS, send the credentials of the URL this
+/// way.
 fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     if let Some(token) = bearer(headers) {
         return Some(token.as_bytes().to_vec());
@@ -79,7 +80,8 @@ fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     credentials.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
-/// SNS sends the credentials of the URL only after a challenge that it knows, which is Basic.
+/// SNS sends the credentials of the URL only after a challenge in a scheme that it supports, which
+/// is Basic.
 fn unauthorized(request: &HttpRequest) -> ApiError {
     let challenges = if request.headers().contains_key(SNS_MESSAGE_TYPE) {
         "Basic realm=\"upload-coordinator\""

@@ -13,8 +13,8 @@ use super::{essence, settings};
 use crate::domain::sns::SnsMessage;
 use crate::http::problem::ApiError;
 
-/// Set if the subscription asks for the published text without SNS's envelope, which has the
-/// signature.
+/// This header means that the subscription sends the published text without SNS's envelope. The
+/// signature is in the envelope.
 const SNS_RAW_DELIVERY: &str = "x-amz-sns-rawdelivery";
 
 /// A message with bucket events.

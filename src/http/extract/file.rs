@@ -50,8 +50,8 @@ pub struct FileBody {
     pub timeout: BodyTimeout,
 }
 
-/// Whether the body was ended because the client was too slow. A use case sees only an error of
-/// the body.
+/// Whether the body was ended because the client was too slow. For a use case, this is like any
+/// other error of the body.
 #[derive(Debug, Clone, Default)]
 pub struct BodyTimeout(Rc<Cell<Option<TooSlow>>>);
 
@@ -78,7 +78,7 @@ impl fmt::Display for TooSlow {
 }
 
 impl BodyTimeout {
-    /// The error for the client after a use case failed.
+    /// The error for the client, after a use case failed.
     pub fn error(&self, error: AppError) -> ApiError {
         match (error, self.0.get()) {
             (AppError::Body(_), Some(slow)) => ApiError::saying(Code::Timeout, slow.to_string()),
@@ -101,7 +101,7 @@ impl FromRequest for FileBody {
             let pace = Pace::new(settings.client_timeout, settings.min_rate);
             let body = with_timeout(payload, pace, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
-                // The other parts may be as large as a JSON body.
+                // The other parts together may be as large as a JSON body.
                 let form = Form::new(request.headers(), body, settings.json_limit);
                 let file = form.file().await;
                 let FormFile { filename, content_type, bytes } =
@@ -136,7 +136,7 @@ fn raw(
 
 /// How fast a client must send.
 ///
-/// Only the time counts in which the service waits for the client: while the store is slow, the
+/// Only the time in which the service waits for the client counts. While the store is slow, the
 /// service does not read.
 #[derive(Debug)]
 struct Pace {
@@ -217,7 +217,7 @@ mod tests {
     fn the_rate_is_averaged_over_the_time_that_the_client_takes() {
         let second = Duration::from_secs(1);
         let mut pace = Pace::new(10 * second, 100);
-        // A store that is slow: the service finds bytes whenever it reads.
+        // A slow store: bytes are available whenever the service reads.
         for _ in 0..1000 {
             assert!(pace.record(Duration::ZERO, 1));
         }
@@ -229,7 +229,7 @@ mod tests {
         for _ in 0..9 {
             assert!(pace.record(second, 99));
         }
-        assert!(!pace.record(second, 99), "what came before the window does not count");
+        assert!(!pace.record(second, 99), "bytes from before the window do not count");
         let mut unlimited = Pace::new(second, 0);
         assert!(unlimited.record(second, 0));
     }

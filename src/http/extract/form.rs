@@ -30,7 +30,8 @@ pub(super) struct FormFile<B> {
 /// A form that is being received.
 pub(super) struct Form {
     parts: Multipart,
-    /// The maximum number of bytes of the parts that are not the file, and what is left of it.
+    /// The maximum number of bytes of the parts that are not the file, and how many of them are
+    /// left.
     limit: usize,
     allowance: usize,
     is_file_found: bool,
@@ -49,8 +50,8 @@ impl Form {
         Self { parts, limit, allowance: limit, is_file_found: false, misnamed: None }
     }
 
-    /// The form's file, of whose bytes nothing has been read yet. They end with an error if a part
-    /// behind the file is refused.
+    /// The file of the form. Its bytes have not been read yet. They end with an error if a part
+    /// after the file is refused.
     pub(super) async fn file(
         mut self,
     ) -> Result<FormFile<impl Stream<Item = Result<Bytes, AppError>>>, AppError> {
@@ -118,15 +119,15 @@ impl Form {
         match &self.misnamed {
             Some(name) if !self.is_file_found => misnamed(name),
             _ => AppError::Body(format!(
-                "The parts of the form that are not the file have more than {} bytes; the part \
-                 with the file must be named `file`",
+                "The other parts of the form have more than {} bytes together; the part with the \
+                file must be named `file`",
                 self.limit
             )),
         }
     }
 }
 
-/// The name of the file, in either form (RFC 7578, section 4.2).
+/// The name of the file, from either parameter (RFC 7578, section 4.2).
 fn filename(disposition: &ContentDisposition) -> Option<String> {
     let encoded = disposition
         .get_filename_ext()
@@ -141,7 +142,7 @@ fn misnamed(name: &str) -> AppError {
     AppError::field(FILE, format!("The part with the file must be named `file`, not `{name}`"))
 }
 
-/// The `Content-Disposition` of a part. It has a name.
+/// The `Content-Disposition` of a part, with a name.
 fn disposition(headers: &HeaderMap) -> Result<ContentDisposition, AppError> {
     let value = headers.get(header::CONTENT_DISPOSITION);
     let disposition = value.and_then(|value| {
@@ -164,8 +165,9 @@ fn latin1_to_utf8(value: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The headers that the parser needs, with the media type `multipart/mixed`. Of a form the parser
-/// reads `Content-Disposition` itself and accepts only UTF-8. [`disposition`] reads it instead.
+/// The headers that the parser needs, with the media type `multipart/mixed`. If the media type is a
+/// form, the parser reads `Content-Disposition` itself and accepts only UTF-8. Here [`disposition`]
+/// reads it instead.
 fn as_mixed(headers: &HeaderMap) -> HeaderMap {
     let mut mixed = HeaderMap::new();
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

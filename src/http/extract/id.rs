@@ -11,7 +11,7 @@ use crate::http::problem::{ApiError, Code};
 /// The length of a UUID with hyphens. Other spellings are refused.
 pub(super) const UUID_LEN: usize = 36;
 
-/// The segment `{id}` of the path. An invalid id is 404.
+/// The segment `{id}` of the path. An invalid id returns 404.
 #[derive(Debug, Clone, Copy)]
 pub struct Id<T>(pub T);
 

@@ -66,7 +66,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     key.map_err(|sentence| ApiError::field("Idempotency-Key", sentence))
 }
 
-/// A hash of what must be the same in every request with one key.
+/// A hash of everything that must be the same in all requests with one key.
 fn fingerprint(request: &HttpRequest, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     for part in [request.method().as_str(), request.path(), request.query_string()] {

@@ -23,7 +23,7 @@ use crate::http::problem::{ApiError, Code};
 /// The name under which errors about the whole body are reported.
 const BODY: &str = "body";
 
-/// The maximum length of a sentence from the parser, which may quote the body.
+/// The maximum length of a message of the parser, which may quote the body.
 const MAX_SENTENCE: usize = 200;
 
 /// As an argument of a handler, a required JSON object. As its result, a JSON response.
@@ -42,12 +42,12 @@ impl<T: Serialize> Responder for Json<T> {
 #[derive(Debug)]
 pub struct OptionalJson<T>(pub T);
 
-/// A type that is read from the bytes of a JSON body.
+/// A type that is parsed from the bytes of a JSON body.
 pub trait FromBody: Sized {
-    /// Reads a body. It is empty if the request has none.
+    /// Parses a body. The bytes are empty if the request has no body.
     fn from_body(bytes: &[u8]) -> Result<Self, ApiError>;
 
-    /// The largest body in bytes, if this is the limit of JSON bodies.
+    /// The largest body in bytes. The argument is the limit of JSON bodies.
     fn max_len(json_limit: usize) -> usize {
         json_limit
     }
@@ -96,7 +96,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     }
 }
 
-/// The bytes of a JSON body; none if the request has no body. Fails if the body is too large, too
+/// The bytes of a JSON body; empty if the request has no body. Fails if the body is too large, too
 /// slow, compressed or of another media type.
 pub(super) async fn read<B: FromBody>(
     request: &HttpRequest,
@@ -106,8 +106,7 @@ pub(super) async fn read<B: FromBody>(
     read_if(has_json_type(request), limit, request, payload).await
 }
 
-/// As [`read`], with a limit in bytes. The caller decides whether the media type is one that it
-/// reads as JSON.
+/// Like [`read`], with a limit in bytes. The caller checks whether the media type is JSON.
 pub(super) async fn read_if(
     is_json: bool,
     limit: usize,
@@ -120,8 +119,8 @@ pub(super) async fn read_if(
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
     }
-    // A body of the wrong media type is refused before it is read. Without Content-Length there
-    // may be no body, which needs no media type.
+    // A body of the wrong media type is refused before it is read. A request without Content-Length
+    // may have no body, and then needs no media type.
     if !is_json && length.is_some_and(|length| length > 0) {
         return Err(wrong_media_type());
     }
@@ -179,7 +178,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// Turns an error of the parser into a sentence about a field.
+/// Converts an error of the parser to a message about a field.
 fn explain(path: &str, error: &serde_json::Error) -> ApiError {
     let parent = if path == "." { "" } else { path };
     let text = error.to_string();
@@ -193,7 +192,7 @@ fn explain(path: &str, error: &serde_json::Error) -> ApiError {
         if parent.is_empty() { name } else { format!("{parent}.{name}") }
     };
     if let Some(name) = quoted("unknown field `") {
-        // The path may end with the unknown field.
+        // The path may end with the name of the unknown field.
         let own = parent.rsplit('.').next() == Some(name);
         let field = if own { parent.to_owned() } else { child(name) };
         return ApiError::field(&field, "There is no such field");

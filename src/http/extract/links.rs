@@ -11,8 +11,8 @@ use crate::http::middleware::token_prefix::PathToken;
 use crate::http::problem::{ApiError, Code};
 use crate::http::state::SecurityConfig;
 
-/// Makes URLs of this service. Those in a response to a request below `/t/{token}` have this prefix
-/// too, because its client follows them without headers.
+/// Makes URLs of this service. If the request was below `/t/{token}`, its URLs have this prefix
+/// too, because the client uses them without headers.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
     base: String,

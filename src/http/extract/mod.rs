@@ -53,7 +53,7 @@ fn essence(request: &HttpRequest) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Refuses a compressed body, which would be read as something else.
+/// Refuses a compressed body, because the compressed bytes would be read as the content.
 fn refuse_encoded(request: &HttpRequest) -> Result<(), ApiError> {
     match request.headers().get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {

@@ -1,8 +1,8 @@
-//! Refuses a part of a file that is sent as if it were the whole file.
+//! Refuses a request with only a part of a file.
 //!
-//! Clients that split a file send its parts in several requests, each with headers or form fields
-//! that number the part. A direct upload is one request with the whole file: without this check
-//! the first part would replace a complete file.
+//! Some clients split a file and send its parts in several requests. Headers or form fields contain
+//! the number of the part. A direct upload is one request with the whole file: without this check,
+//! a part would replace a complete file.
 
 use actix_web::http::header::HeaderMap;
 
@@ -10,17 +10,18 @@ use crate::app::AppError;
 
 const FIX: &str = "send the whole file in one request, or use a multipart upload";
 
-/// Headers of partial bodies, and the only value that a whole file can have.
+/// Headers of partial bodies, and the only value of each that is possible for a whole file.
 const HEADERS: [(&str, Option<&str>); 4] = [
     // RFC 9110, section 14.5.
     ("Content-Range", None),
-    // Resumable uploads for HTTP, now and in earlier drafts, and tus.
+    // Resumable uploads for HTTP (current and earlier drafts), and tus.
     ("Upload-Offset", None),
     ("Upload-Complete", Some("?1")),
     ("Upload-Incomplete", Some("?0")),
 ];
 
-/// Form fields of clients that split files, and the greatest value that a whole file can have.
+/// Form fields of clients that split files, and the largest value of each that is possible for a
+/// whole file.
 const FIELDS: [(&str, u64); 12] = [
     // Dropzone.
     ("dzchunkindex", 0),
@@ -40,7 +41,7 @@ const FIELDS: [(&str, u64); 12] = [
     ("chunks", 1),
 ];
 
-/// Refuses the headers of a partial body, on a request or on the part of a form.
+/// Refuses the headers of a partial body, in a request or in a part of a form.
 pub(super) fn refuse_partial_headers(headers: &HeaderMap) -> Result<(), AppError> {
     for (name, whole) in HEADERS {
         for value in headers.get_all(name) {
@@ -57,7 +58,7 @@ pub(super) fn refuse_partial_headers(headers: &HeaderMap) -> Result<(), AppError
     Ok(())
 }
 
-/// Refuses a form field that numbers a part of a file. `value` can be cut after
+/// Refuses a form field with the number of a part of a file. `value` may be cut after
 /// [`MAX_VALUE_LEN`] bytes.
 pub(super) fn refuse_partial_field(name: &str, value: &[u8]) -> Result<(), AppError> {
     let Some((name, most)) = FIELDS.into_iter().find(|(field, _)| *field == name) else {
@@ -72,7 +73,7 @@ pub(super) fn refuse_partial_field(name: &str, value: &[u8]) -> Result<(), AppEr
     Err(AppError::field(name, sentence))
 }
 
-/// The number of bytes of a field's value that decide. A longer value is no number.
+/// The number of bytes of a field's value that are checked. A longer value is not a number.
 pub(super) const MAX_VALUE_LEN: usize = 24;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The query string: each parameter is known, given once and valid.
+//! The query string. Each parameter must be known, occur once and be valid.
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -19,8 +19,8 @@ const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
 
 /// The parameters of a request. Handlers take the parameters that they know, then call
-/// [`Self::finish`], which refuses the others: a list with a misspelled filter must not return
-/// everything.
+/// [`Self::finish`], which refuses the others. Otherwise a list with a misspelled filter would
+/// return everything.
 #[derive(Debug, Default)]
 pub struct Query {
     values: BTreeMap<String, String>,
@@ -97,8 +97,8 @@ impl Query {
         record_error(read(&text), name, &mut self.errors)
     }
 
-    /// Takes `limit` and `cursor` of a list in this order. `fits` is whether a cursor of this order
-    /// can contain a value.
+    /// Takes `limit` and `cursor` of a list in this order. `fits` returns whether a cursor of this
+    /// order can contain a value.
     pub fn paging(&mut self, order: &str, fits: impl FnOnce(&str) -> bool) -> Paging {
         let limit = self.value("limit", |text| {
             let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -115,7 +115,8 @@ impl Query {
         Paging { cursor, limit: limit.unwrap_or(DEFAULT_LIMIT) }
     }
 
-    /// Refuses invalid parameters and ignores unknown ones: versions of other clients add their own.
+    /// Refuses invalid parameters and ignores unknown ones, because other versions of a client add
+    /// their own.
     pub fn ignore_others(self) -> Result<(), ApiError> {
         Ok(self.errors.into_result()?)
     }

@@ -26,7 +26,7 @@ pub struct SubjectParams {
     subject: String,
 }
 
-/// The segment `{subject}` of the path. An invalid subject is 400.
+/// The segment `{subject}` of the path. An invalid subject returns 400.
 #[derive(Debug, Clone)]
 pub struct SubjectPath(pub Subject);
 
@@ -35,7 +35,7 @@ impl FromRequest for SubjectPath {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        // Clients may encode `:` and `@`. Text that is no UTF-8 has characters that are refused.
+        // Clients may encode `:` and `@`. Text that is not UTF-8 gets characters that are refused.
         let text = request.match_info().get("subject").unwrap_or_default();
         let text = percent_decode_str(text).decode_utf8_lossy();
         let refuse = |error: SubjectError| ApiError::field("subject", error.to_string());

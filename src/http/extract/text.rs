@@ -1,4 +1,4 @@
-//! Parsing of text values. An error is a sentence for the client.
+//! Parses text values. An error is a message for the client.
 
 use std::str::FromStr;
 
@@ -89,14 +89,14 @@ fn sentence(error: impl std::fmt::Display) -> String {
     capitalised(&error.to_string())
 }
 
-/// With a capital first letter.
+/// The text with a capital first letter.
 pub fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// The value, or `None` after adding the error of the field. The caller goes on with the other
-/// fields.
+/// The value. If it is invalid, adds the error of the field and returns `None`; the caller
+/// continues with the other fields.
 pub fn record_error<T>(
     value: Result<T, String>,
     field: &str,

@@ -59,12 +59,12 @@ impl Produces {
     }
 }
 
-/// A media range, `type/subtype`, in which `*` is any.
+/// A media range, `type/subtype`. `*` matches anything.
 #[derive(Clone, Copy)]
 struct Range<'a> {
     kind: &'a str,
     subtype: &'a str,
-    /// Whether its weight is above zero.
+    /// Whether its weight is greater than zero.
     accepted: bool,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// `0`, with any number of zeros after a point.
+/// `0`, or `0.` with any number of zeros.
 fn is_zero(weight: &str) -> bool {
     weight.strip_prefix('0').is_some_and(|rest| {
         rest.strip_prefix('.').unwrap_or(rest).bytes().all(|digit| digit == b'0')

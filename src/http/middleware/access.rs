@@ -28,13 +28,13 @@ pub enum Access {
     /// An authenticated caller with this scope. Upload tokens are refused.
     Needs(Scope),
     /// An authenticated caller with this scope, or an upload token. The handler takes an
-    /// [`UploadCaller`], and so a token reaches only its own uploads.
+    /// [`UploadCaller`], so that a token can be used only for its own uploads.
     NeedsOrToken(Scope),
 }
 
-/// Calls the handler if the caller has the scope, is within its rate limit and accepts the
-/// route's media type. It runs before the extractors, so that an unauthenticated caller learns
-/// nothing about its request.
+/// Calls the handler if the caller has the scope, is within its rate limit and accepts the route's
+/// media type. It runs before the extractors, so that an unauthenticated caller gets no errors
+/// about its input.
 pub(in crate::http) async fn authorize<B: MessageBody + 'static>(
     access: Access,
     produces: Produces,
@@ -54,7 +54,7 @@ async fn check(
     request: &ServiceRequest,
 ) -> Result<(), ApiError> {
     match access {
-        // The prefix `/t/{token}` leads to the routes for tokens only.
+        // The prefix `/t/{token}` is accepted only for routes that upload tokens may use.
         Access::Public | Access::Events if request.extensions().contains::<PathToken>() => {
             return Err(ApiError::not_for_upload_tokens());
         }
@@ -74,7 +74,7 @@ async fn authenticate(
 ) -> Result<(), ApiError> {
     let internal = || ApiError::new(Code::Internal);
     let security = request.app_data::<Data<SecurityConfig>>().ok_or_else(internal)?;
-    // The token in the path is the credential, whatever the header is.
+    // The token in the path is the credential, even if there is a header.
     let in_path = request.extensions().get::<PathToken>().cloned();
     let presented = match &in_path {
         Some(token) => Some(token.expose()),

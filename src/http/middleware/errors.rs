@@ -1,5 +1,5 @@
-//! Errors and panics become the responses of an API family, and every response gets its common
-//! headers.
+//! Converts errors and panics to responses of an API family, and adds the common headers to every
+//! response.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -38,7 +38,7 @@ pub async fn handle_errors<B: MessageBody + 'static>(
         }
         render(&*family, error, &id)
     };
-    // The request is dropped after a panic, so nobody sees a half-changed value.
+    // The request is dropped after a panic, so no code sees an inconsistent value.
     let result = AssertUnwindSafe(async move { next.call(request).await }).catch_unwind().await;
     let error = match result {
         Ok(Ok(response)) => {
@@ -60,13 +60,13 @@ pub async fn handle_errors<B: MessageBody + 'static>(
             ApiError::new(Code::Internal).into()
         }
     };
-    // The request is gone, so the response travels inside an error.
+    // The request is gone at this point, so an error carries the response.
     let mut rendered = render(&error);
     add_common_headers(&mut rendered, &id, https);
     Err(InternalError::from_response(error, rendered).into())
 }
 
-/// Renders an error and logs it with its whole chain.
+/// Renders an error, and logs it with all its sources.
 fn render(family: &dyn ApiFamily, error: &Error, id: &RequestId) -> HttpResponse {
     let foreign;
     let error = if let Some(error) = error.as_error::<ApiError>() {
@@ -114,7 +114,7 @@ mod tests {
         )))
     }
 
-    /// The status and body of a GET of `path`, and what was logged.
+    /// The status and body of a GET of `path`, and the log.
     async fn logged(path: &str) -> (u16, String, String) {
         let log = Captured::default();
         let writer = log.clone();

@@ -6,8 +6,8 @@ use actix_web::http::Method;
 
 use crate::telemetry::metrics as names;
 
-/// Records a response. `route` is the template that matched. After a panic, the method and the
-/// route are unknown.
+/// Records a response. `route` is the template of the matched route. After a panic, the method and
+/// the route are unknown.
 pub(super) fn record(method: Option<&Method>, route: Option<&str>, status: u16, elapsed: Duration) {
     let method = method.map_or("other", label);
     let route = route.unwrap_or("none").to_owned();
@@ -17,7 +17,7 @@ pub(super) fn record(method: Option<&Method>, route: Option<&str>, status: u16, 
     metrics::histogram!(names::HTTP_DURATION, "method" => method, "route" => route).record(elapsed);
 }
 
-/// The label of a method. Methods that no route knows share one label.
+/// The label of a method. Unknown methods share one label.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

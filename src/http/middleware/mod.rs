@@ -1,10 +1,10 @@
-//! What happens around every handler, from the outside in:
+//! The middleware around every handler, from the outside to the inside:
 //!
-//! 1. [`token_prefix`]: the prefix `/t/{token}` is taken off the path;
+//! 1. [`token_prefix`]: the prefix `/t/{token}` is removed from the path;
 //! 2. [`request_log`]: the request's span, its log line and its metrics;
-//! 3. [`preflight`]: preflight requests get the CORS rules as their response;
-//! 4. [`errors`]: errors and panics become the responses of the API family, and every
-//!    response gets its common headers;
+//! 3. [`preflight`]: preflight requests are answered by the CORS rules;
+//! 4. [`errors`]: errors and panics become the responses of the API family, and every response gets
+//!    its common headers;
 //! 5. [`access`]: authentication, scope, rate limit and [`accept`] of one route.
 
 pub mod accept;

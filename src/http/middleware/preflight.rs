@@ -4,9 +4,9 @@ use actix_web::dev::{Service, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 
-/// Makes the CORS rules respond to each preflight request of an allowed origin with the methods
-/// and headers that are allowed. They would refuse a request that names any other with 400, and
-/// the browser could not tell the developer which one is not allowed.
+/// Makes the response to each preflight request of an allowed origin list the allowed methods and
+/// headers. Without this, a request for another method or header would get a 400, and the browser
+/// could not show which one is not allowed.
 pub fn list_allowed<S: Service<ServiceRequest>>(
     mut request: ServiceRequest,
     service: &S,

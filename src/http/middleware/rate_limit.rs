@@ -14,7 +14,7 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 pub struct RateLimitHeaders(pub [(HeaderName, HeaderValue); 2]);
 
 impl From<RateStatus> for RateLimitHeaders {
-    /// The quota with the seconds that it takes to fill, and what is left of it.
+    /// The quota and the seconds in which it fills, and how many requests are left.
     fn from(status: RateStatus) -> Self {
         let value = |text: String| {
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
@@ -28,7 +28,7 @@ impl From<RateStatus> for RateLimitHeaders {
     }
 }
 
-/// Refuses a request over the limit.
+/// Refuses a request above the limit.
 pub fn require_within_limit(status: RateStatus) -> Result<(), ApiError> {
     let Some(seconds) = status.retry_after else { return Ok(()) };
     let detail = format!("At most {} requests per second", status.per_second);

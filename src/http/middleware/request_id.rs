@@ -31,7 +31,7 @@ impl RequestId {
         (fits && printable).then(|| Self(value.clone()))
     }
 
-    /// The id of an incoming request. The first call decides it.
+    /// The id of an incoming request. The first call sets it.
     pub(in crate::http) fn of(request: &ServiceRequest) -> Self {
         if let Some(id) = request.extensions().get::<Self>() {
             return id.clone();

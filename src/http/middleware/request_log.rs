@@ -1,7 +1,7 @@
 //! The span, the log line and the metrics of each request.
 //!
-//! Paths are logged, without tokens. Query strings are not: they contain cursors and search terms, and clients
-//! paste signed URLs into them.
+//! Paths are logged without tokens. Query strings are not logged, because they can contain search
+//! terms or signed URLs.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
-//! The path prefix `/t/{token}`: an upload token as credential for clients that cannot send headers.
+//! The path prefix `/t/{token}`: an upload token as the credential of clients that cannot send
+//! headers.
 //!
-//! The prefix is taken off before routing, so that `/t/{token}/api/uploads` is the route
-//! `/api/uploads`. The token in the path is the credential; an `Authorization` header beside it is
-//! ignored. Only one prefix is taken off. The token never reaches the log: the path that is logged
-//! is [`LoggedPath`].
+//! The prefix is removed before routing, so that `/t/{token}/api/uploads` is the route
+//! `/api/uploads`. The token in the path is the credential; an `Authorization` header is then
+//! ignored. Only one prefix is removed. The token never reaches the log: the path that is logged is
+//! [`LoggedPath`].
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse, Url};
@@ -20,10 +21,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::domain::{api_key, upload_token};
 use crate::http::state::HttpState;
 
-/// What paths with a token begin with.
+/// The beginning of paths with a token.
 const PREFIX: &str = "/t/";
 
-/// What the log shows instead of a secret.
+/// The text that replaces a secret in the log.
 const REDACTED: &str = "[redacted]";
 
 /// The upload token in the path of a request.
@@ -34,7 +35,7 @@ pub(in crate::http) struct PathToken(SecretString);
 #[derive(Debug, Clone)]
 pub(in crate::http) struct LoggedPath(pub String);
 
-/// The page that sends the request may use the token in its path.
+/// The token in the path allows the web page that sends the request.
 struct AllowedOrigin;
 
 impl PathToken {
@@ -49,7 +50,7 @@ impl PathToken {
     }
 }
 
-/// Takes the prefix off, and finds out whether the token allows the origin of the request.
+/// Removes the prefix, and finds out whether the token allows the origin of the request.
 pub(in crate::http) async fn strip_token_prefix<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
@@ -75,8 +76,8 @@ pub(in crate::http) async fn strip_token_prefix<B: MessageBody>(
     next.call(request).await
 }
 
-/// A guard for requests of pages that the token in the path allows. A preflight has no other
-/// credential than the path.
+/// A guard for requests of web pages that the token in the path allows. A preflight request has no
+/// other credential than the path.
 pub(in crate::http) fn is_allowed_by_token(context: &GuardContext<'_>) -> bool {
     context.req_data().contains::<AllowedOrigin>()
 }
@@ -114,7 +115,7 @@ async fn is_allowed_origin(request: &ServiceRequest, token: &str) -> bool {
     }
 }
 
-/// Whether a path may have a secret in it, encoded or not.
+/// Whether a path may contain a secret, encoded or not.
 fn may_have_secret(path: &str) -> bool {
     path.contains('%') || has_secret(path)
 }
@@ -123,7 +124,8 @@ fn has_secret(text: &str) -> bool {
     [upload_token::PREFIX, api_key::PREFIX].iter().any(|prefix| text.contains(prefix))
 }
 
-/// The path without the segments that contain tokens or API keys, however often they are encoded.
+/// The path without segments that contain tokens or API keys, even if they are encoded several
+/// times.
 fn redact(path: &str) -> String {
     let segment = |segment: &str| {
         let mut text = segment.to_owned();

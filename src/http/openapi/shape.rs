@@ -1,4 +1,4 @@
-//! What utoipa writes in a way that client generators read badly, written in another way.
+//! Changes parts of utoipa's document that client generators do not understand well.
 
 use utoipa::Modify;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -18,8 +18,8 @@ const FORM: &str = "multipart/form-data";
 /// - An optional body has the schema of the body, and is not required. utoipa makes it nullable.
 /// - An optional parameter is not nullable: it is left out.
 /// - A body that is neither JSON nor a form is binary.
-/// - A body has one media type: generators take the first one, or do not compile. Where PUT and POST
-///   both accept a file and a form with a file, PUT documents the file and POST the form.
+/// - A body has one media type: generators take the first one, or do not compile. Where PUT and
+///   POST both accept a file and a form with a file, PUT documents the file and POST the form.
 pub(super) struct Shape;
 
 impl Modify for Shape {

@@ -1,6 +1,6 @@
-//! The rules that the document keeps so that client generators understand it. They are checked for
-//! every operation and schema, so that a new route keeps them too. Each test also breaks its rule
-//! in a copy of the document, which must be noticed.
+//! The document follows these rules, so that client generators understand it. They are checked for
+//! every operation and schema, including those of new routes. Each test also breaks its rule in a
+//! copy of the document, and checks that this is noticed.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::{DocumentConfig, document};
 
-/// Returns what breaks a rule.
+/// Returns the places that break a rule.
 type Rule = fn(&Value) -> Vec<String>;
 
 fn parsed(config: &DocumentConfig<'_>) -> Value {
     serde_json::from_str(&document(config).unwrap()).unwrap()
 }
 
-/// Checks that the document keeps a rule, and that the rule notices each of these changes: a
+/// Checks that the document follows a rule, and that the rule notices each of these changes: a
 /// pointer and the new value.
 fn check(rule: Rule, changes: &[(&str, Value)]) {
     let document = parsed(&DocumentConfig::default());
@@ -177,7 +177,7 @@ fn a_file_in_a_body_is_binary() {
 
 #[test]
 fn a_member_with_a_fixed_list_of_values_lists_them() {
-    // Sentences.
+    // The summaries must be sentences.
     const FREE: [&str; 2] =
         ["/components/schemas/Marker.reason", "/components/schemas/Readiness.reason"];
     const LISTED: [&str; 9] = [

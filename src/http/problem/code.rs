@@ -174,7 +174,7 @@ impl Code {
                 S::FORBIDDEN,
                 "The token does not allow this",
                 None,
-                "The member `scope`, if there is one, names the required scope. An upload token allows only to create uploads within its limits and to use those that it created.",
+                "The member `scope`, if there is one, names the required scope. With an upload token, a caller can only create uploads within the token's limits, and use the uploads that the token created.",
             ),
             Self::TokenExhausted => row(
                 "token-exhausted",

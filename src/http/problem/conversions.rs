@@ -114,7 +114,7 @@ impl From<StartError> for ApiError {
                 Self::saying(Code::RunActive, "A run of this mode and policy is active")
                     .with("run_id", id.to_string())
             }
-            // Only scheduled runs have a time.
+            // Only scheduled runs have a time of the schedule.
             StartError::Taken => Self::saying(Code::RunActive, error.to_string()),
             StartError::App(error) => error.into(),
         }

@@ -12,7 +12,7 @@ use super::code::Code;
 use crate::domain::Scope;
 use crate::domain::policy::FieldErrors;
 
-/// After how many seconds a caller at its own concurrency limit may try again.
+/// The seconds after which a caller at its own concurrency limit may try again.
 const OWNER_LIMIT_RETRY: u16 = 5;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -50,7 +50,7 @@ impl ApiError {
         error
     }
 
-    /// Bad input: one sentence about one field.
+    /// Invalid input: one message about one field.
     pub fn field(field: &str, sentence: impl Into<String>) -> Self {
         FieldErrors::one(field, sentence).into()
     }
@@ -60,7 +60,7 @@ impl ApiError {
         Self::new(Code::MethodNotAllowed).header(header::ALLOW, allow)
     }
 
-    /// A caller without a valid token. `presented` is whether it sent one.
+    /// A missing or invalid token. `presented` is whether the request had a token.
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>, presented: bool) -> Self {
         let challenge = if presented {
             "Bearer realm=\"upload-coordinator\", error=\"invalid_token\""
@@ -71,7 +71,7 @@ impl ApiError {
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// A caller without the scope that the route needs.
+    /// A caller without the required scope.
     pub fn forbidden(scope: Scope) -> Self {
         let challenge = format!(
             "Bearer realm=\"upload-coordinator\", error=\"insufficient_scope\", scope=\"{scope}\""
@@ -89,7 +89,7 @@ impl ApiError {
     pub fn not_for_upload_tokens() -> Self {
         Self::saying(
             Code::Forbidden,
-            "An upload token allows only uploads: create them, and use those that it created",
+            "An upload token can only create uploads and use the uploads that it created",
         )
     }
 
@@ -130,7 +130,7 @@ impl ApiError {
         self.0.detail.as_deref()
     }
 
-    /// What is wrong, in one sentence: the detail, or for bad input the first sentence about a field.
+    /// The error in one sentence: the detail, or for invalid input the first message about a field.
     pub fn sentence(&self) -> Option<String> {
         let of_field = || {
             let (field, sentences) = self.field_errors()?.0.iter().next()?;
@@ -139,7 +139,7 @@ impl ApiError {
         self.detail().map(str::to_owned).or_else(of_field)
     }
 
-    /// For bad input: sentences by field.
+    /// For invalid input: messages by field.
     pub fn field_errors(&self) -> Option<&FieldErrors> {
         self.0.errors.as_ref()
     }
@@ -154,8 +154,8 @@ impl ApiError {
         &self.0.headers
     }
 
-    /// An error of a library. Its status is kept. Its text reaches the client only if the client
-    /// caused the error.
+    /// An error of a library. The status stays the same. The client gets the text only if it caused
+    /// the error.
     pub(in crate::http) fn from_library(error: &actix_web::Error) -> Self {
         let code = Code::of_status(error.as_response_error().status_code());
         let text = error.to_string();

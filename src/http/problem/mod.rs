@@ -1,8 +1,8 @@
 //! Errors of requests, and problem documents (RFC 9457).
 //!
 //! Handlers and extractors return [`ApiError`]. The errors middleware logs it once, with its
-//! sources, and the API family renders it; the native API by [`problem_response`]. To add a kind
-//! of problem: a variant of [`Code`] and its row in [`Code::row`]. Its page at
+//! sources, and the API family renders it. The native API renders it with [`problem_response`]. To
+//! add a kind of problem: a variant of [`Code`] and its row in [`Code::row`]. Its page at
 //! `/problems/{name}` follows from the row.
 
 mod code;

@@ -21,7 +21,7 @@ pub struct AttachmentView {
     /// The newest upload.
     #[schema(required)]
     pub upload: Option<UploadView>,
-    /// The verified upload that is served. Null until one is verified.
+    /// The verified upload that is served. Null if none is verified yet.
     #[schema(required)]
     pub current: Option<UploadView>,
     /// When the attachment last changed.

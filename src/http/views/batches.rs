@@ -21,14 +21,14 @@ pub struct BatchResultsView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BatchResult)]
 pub struct BatchResultView {
-    /// The HTTP status that a request for this item alone would have.
+    /// The HTTP status that a separate request for this item would return.
     #[schema(example = 201)]
     pub status: u16,
     /// The upload, if the item succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub upload: Option<UploadView>,
-    /// What is wrong, if it failed.
+    /// The error, if the item failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub problem: Option<Problem>,

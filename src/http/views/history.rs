@@ -34,7 +34,7 @@ pub struct StatusChangeView {
     /// Why the upload was rejected or removed.
     #[schema(required, value_type = Option<ReasonName>)]
     pub reason: Option<String>,
-    /// Why the status changed, in plain words.
+    /// Why the status changed, as a sentence.
     #[schema(example = "File is larger than max_size=1048576")]
     pub detail: String,
 }

@@ -32,9 +32,9 @@ pub struct MarkerView {
     pub bucket: String,
     /// The marker's key.
     pub key: String,
-    /// Whether the marker shows that the bucket is this database's.
+    /// Whether the marker shows that the bucket belongs to this database.
     pub trusted: bool,
-    /// Why it is not trusted, and what to do.
+    /// Why the bucket is not trusted, and what to do.
     #[schema(required)]
     pub reason: Option<String>,
 }

@@ -1,5 +1,5 @@
 //! The JSON of responses. Each view maps a domain value field by field, so that a new field of the
-//! domain does not compile until a view includes or ignores it.
+//! domain is a compile error until a view includes or ignores it.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,5 +1,5 @@
 //! The names that a member of a response, a member of a body or a parameter can have. The OpenAPI
-//! document lists the names of the type that defines them, so that a new one is documented.
+//! document takes the names from the type that defines them, so that a new name is documented.
 
 use crate::domain::attachment::EMPTY;
 use crate::domain::run::{FindingKind, Mode, RunStatus, Trigger};
@@ -34,7 +34,7 @@ macro_rules! named_values {
 }
 pub(in crate::http) use named_values;
 
-/// The strategy name with which the service chooses.
+/// The strategy name that lets the service choose.
 pub const AUTO: &str = "auto";
 
 named_values! {

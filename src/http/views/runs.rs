@@ -67,7 +67,7 @@ impl From<Run> for RunView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Finding)]
 pub struct FindingView {
-    /// What was found.
+    /// The kind.
     #[schema(value_type = FindingKindName)]
     pub kind: &'static str,
     /// The policy.
@@ -81,14 +81,14 @@ pub struct FindingView {
     /// The size of the object in bytes, if it is known.
     #[schema(required)]
     pub size: Option<u64>,
-    /// The rule that was violated, the id of a multipart upload, or `delete` for the object of an
-    /// ended upload that the run deletes (in a dry run: would delete). `same-size` for a verified
-    /// object that was written again, if nothing tells whether its bytes are the same.
+    /// The rule that was violated, the id of a multipart upload, or `delete` if the run deletes the
+    /// object of an ended upload (in a dry run: would delete it), or `same-size` if a verified
+    /// object was written again and there is no checksum to compare its bytes.
     #[schema(required)]
     pub detail: Option<String>,
-    /// When it was seen last, by this run or a later one.
+    /// When this run or a later one last saw it.
     pub found_at: DateTime<Utc>,
-    /// When it was seen first.
+    /// When it was first seen.
     pub first_seen_at: DateTime<Utc>,
     /// The run that saw it first.
     pub first_run_id: Uuid,

@@ -20,22 +20,23 @@ pub struct UploadTokenView {
     /// The policy of its uploads.
     #[schema(example = "tracks")]
     pub policy: String,
-    /// When it expires. Then it creates nothing; the uploads that were begun go on to their deadline.
+    /// When it expires. From then on it creates no uploads. Uploads that it already created can
+    /// continue until their deadline.
     pub expires_at: DateTime<Utc>,
-    /// How many uploads it can create. Null is no limit.
+    /// How many uploads it can create. Null means no limit.
     #[schema(required)]
     pub max_uploads: Option<u64>,
-    /// How many it has created, cancelled ones included.
+    /// How many it has created, including cancelled ones.
     pub uploads: u64,
-    /// The largest file in bytes. Null is the policy's limit.
+    /// The largest file in bytes. Null means the policy's limit.
     #[schema(required)]
     pub max_size: Option<u64>,
-    /// The subject to which its uploads are attached.
+    /// The subject that its uploads are attached to.
     #[schema(required, example = "album:42:cover")]
     pub attach_to: Option<String>,
-    /// Metadata that each of its uploads gets.
+    /// Metadata that is added to each of its uploads.
     pub metadata: BTreeMap<String, String>,
-    /// Origins whose pages may use it as a path prefix, besides those of the configuration.
+    /// Origins whose web pages may use it as a path prefix, in addition to the configured origins.
     pub cors_origins: Vec<String>,
     /// When it was created.
     pub created_at: DateTime<Utc>,

@@ -11,21 +11,21 @@ use crate::http::openapi::{BadBody, Conflict, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
-/// How to verify an upload anew.
+/// How to verify an upload again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Verification, example = json!({"accept_changed": true}))]
 pub struct VerifyBody {
-    /// Accept other bytes than the verified ones, if they pass the rules of the policy. The size
-    /// and the checksum that the client declared do not hold for them.
+    /// Accept other bytes than the verified ones, if they pass the rules of the policy. For such
+    /// bytes, the size and the checksum that the client declared are ignored.
     accept_changed: Option<bool>,
 }
 
-/// Verify an upload anew
+/// Verify an upload again
 ///
-/// Brings an upload back that is `missing` or was `rejected`, while its object exists. The object
-/// is not deleted then, and the upload is its track's file again if no newer one is. `409` if the
-/// object does not exist, has other bytes, or breaks a rule.
+/// Makes a `missing` or `rejected` upload `uploaded` again, if its object still exists. The object
+/// is then not deleted. If no newer upload replaced it, it is the file of its track again. `409` if
+/// the object does not exist, has other bytes, or breaks a rule.
 #[utoipa::path(post, path = "/api/admin/uploads/{id}/verify", operation_id = "verify_upload",
     tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The upload, of any owner")),

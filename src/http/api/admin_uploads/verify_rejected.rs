@@ -11,7 +11,7 @@ use crate::http::extract::{Caller, Json};
 use crate::http::openapi::{BadBody, NotFound};
 use crate::http::problem::ApiError;
 
-/// The uploads to verify anew.
+/// The uploads to verify again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RunVerification,
@@ -24,13 +24,13 @@ pub struct VerifyRejectedBody {
     accept_changed: Option<bool>,
 }
 
-/// What became of the uploads that a run rejected.
+/// The result for the uploads that a run rejected.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Reverified)]
 pub struct ReverifiedView {
     /// The number of uploads that are verified again.
     pub verified: u64,
-    /// The number of uploads that were not `rejected` any more.
+    /// The number of uploads that were no longer `rejected`.
     pub unchanged: u64,
     /// The number of uploads that stay `rejected` because of their bytes.
     pub refused: u64,
@@ -40,10 +40,10 @@ pub struct ReverifiedView {
     pub failed: u64,
 }
 
-/// Verify the uploads of a run anew
+/// Verify the uploads of a run again
 ///
 /// Verifies each upload that a run rejected, like `POST /api/admin/uploads/{id}/verify`. The
-/// request may be repeated, also after it was interrupted.
+/// request may be repeated, for example if it was interrupted.
 #[utoipa::path(post, path = "/api/admin/uploads/verify", operation_id = "verify_rejected_uploads",
     tag = "admin", request_body = VerifyRejectedBody,
     responses((status = 200, description = "The numbers of uploads", body = ReverifiedView),

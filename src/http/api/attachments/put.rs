@@ -25,10 +25,10 @@ pub struct AttachBody {
 
 /// Attach an upload to a subject
 ///
-/// For example when a form is submitted. A verified upload becomes the subject's file at once, a
-/// pending one as soon as it is verified. It takes the next number of the subject's sequence now:
-/// the verified upload with the highest number is the file. The file before it is deleted later.
-/// Repeating the request changes nothing.
+/// Send this request, for example, when a form is submitted. A verified upload becomes the
+/// subject's file at once, a pending upload as soon as it is verified. The upload takes the next
+/// number of the subject's sequence now: the verified upload with the highest number is the file.
+/// The previous file is deleted later. Repeating the request changes nothing.
 #[utoipa::path(put, path = "/api/attachments/{subject}", operation_id = "attach_upload",
     tag = "attachments",
     params(SubjectParams),

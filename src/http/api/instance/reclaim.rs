@@ -22,9 +22,9 @@ pub struct ReclaimBody {
 
 /// Take the markers back
 ///
-/// For the original of a database that was copied. The markers with its id, or with the id that it
-/// had before it was reissued, become its own. Missing markers and markers of other databases stay
-/// as they are. Stop or reissue the copy first.
+/// For the original of a database that was copied. This database takes over the markers with its
+/// id, or with the id that it had before it was reissued. Missing markers and markers of other
+/// databases stay as they are. Stop or reissue the copy first.
 #[utoipa::path(post, path = "/api/admin/instance/reclaim", operation_id = "reclaim_markers",
     tag = "admin", request_body = Option<ReclaimBody>,
     responses((status = 200, description = "The identity and its markers", body = InstanceView),

@@ -10,8 +10,8 @@ use crate::http::views::InstanceView;
 /// Give this database a new id
 ///
 /// For the copy of a database whose original is still in use. No marker is written, because each
-/// may be the original's: a policy is trusted again when its configuration names a bucket or a
-/// prefix of its own, or when its marker is reclaimed.
+/// marker may belong to the original. A policy is trusted again when its configuration names
+/// another bucket or prefix, or when its marker is reclaimed.
 #[utoipa::path(post, path = "/api/admin/instance/reissue", operation_id = "reissue_instance",
     tag = "admin",
     responses((status = 200, description = "The new identity", body = InstanceView)))]

@@ -27,7 +27,7 @@ pub async fn handle(name: Path<String>) -> Result<HttpResponse, ApiError> {
     Ok(response.body(page(code)))
 }
 
-/// All text is from the table.
+/// All text comes from the table of problems.
 fn page(code: Code) -> String {
     let Row { name, status, title, retry_after, meaning } = code.row();
     let mut page = format!(

@@ -11,7 +11,7 @@ use crate::domain::{Policy, PolicyName};
 use crate::http::extract::text::{self, REQUIRED, record_error};
 use crate::http::views::RunMode;
 
-/// The sentence for a request that still has `force`.
+/// The message for a request that still has `force`.
 const FORCE_IS_GONE: &str = "`force` was replaced: `accept_damage` raises the damage limit to a \
                              number, `adopt_bucket` writes a lost marker again";
 
@@ -31,15 +31,15 @@ pub struct RunBody {
     /// delete, although no owner asked for it. The default is the configured limit.
     #[schema(value_type = Option<u64>, example = 0)]
     accept_damage: Option<u64>,
-    /// Write the marker again if the bucket lost it, and take the bucket as this database's own.
+    /// Write the marker again if it is missing, and treat the bucket as this database's own.
     adopt_bucket: Option<bool>,
-    /// Gone.
+    /// Replaced by the other fields; refused.
     #[schema(ignore)]
     force: Option<serde_json::Value>,
 }
 
 impl RunBody {
-    /// The request. Its policy must be one of these.
+    /// Converts the body. The policy must be one of these.
     pub fn request(
         self,
         policies: &BTreeMap<PolicyName, Policy>,

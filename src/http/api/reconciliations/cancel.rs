@@ -12,8 +12,8 @@ use crate::http::views::RunView;
 
 /// Cancel a run
 ///
-/// The run ends at once, in whichever processes it is in progress. Batches that are not committed
-/// are dropped.
+/// The run ends at once, in all processes that work on it. Batches that are not committed yet are
+/// dropped.
 #[utoipa::path(post, path = "/api/admin/reconciliations/{id}/cancel",
     operation_id = "cancel_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),

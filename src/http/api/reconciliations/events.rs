@@ -24,9 +24,10 @@ const POLL: Duration = Duration::from_millis(400);
 
 /// Follow a run
 ///
-/// Server-sent events, from any process: one `progress` event now and one after each change, at
-/// most a few per second, with the counters so far, the number of findings, and the number of
-/// shards in total and done. The last event is a `run` event with the run as it ended.
+/// Server-sent events. The request may be sent to any process. One `progress` event is sent now,
+/// and one after each change, at most a few per second. It contains the counters so far, the number
+/// of findings, and the numbers of all shards and of finished shards. The last event is a `run`
+/// event with the final state of the run.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/events",
     operation_id = "follow_run", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run")),
@@ -44,7 +45,7 @@ pub async fn handle(
     Ok(event_stream::response(request.method(), events))
 }
 
-/// What the client knows.
+/// The progress that the client has received.
 struct Follower {
     reconciler: Arc<Reconciler>,
     progress: Progress,
@@ -61,7 +62,7 @@ fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item = Ch
     })
 }
 
-/// A chunk and the state after it, which is `None` at the end.
+/// Returns a chunk and the state after it. The state is `None` at the end.
 type Step = (Chunk, Option<(Follower, bool)>);
 
 impl Follower {

@@ -24,9 +24,10 @@ struct Filter {
 
 /// List the findings of a run
 ///
-/// There is one finding for each object and kind, which later runs update. A run's findings are
-/// those that it was the first or the last to see; an audit's also those that were known at its end
-/// and seen again later. `found_at` and `detail` are of the last sight.
+/// There is one finding for each object and kind. Later runs that see it again update it. The list
+/// contains the findings that this run was the first or the last to see. If this run is an audit,
+/// the list also contains the findings that existed at its end and that a later run saw again.
+/// `found_at` and `detail` are from the newest run that saw the finding.
 #[utoipa::path(get, path = "/api/admin/reconciliations/{id}/findings",
     operation_id = "list_findings", tag = "admin",
     params(("id" = uuid::Uuid, Path, description = "The run"), Filter, PagingParams),

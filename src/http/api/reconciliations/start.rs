@@ -15,7 +15,7 @@ use crate::http::views::RunView;
 /// Start a run
 ///
 /// The run continues in the background. With `wait=true`, the response is sent when the run has
-/// ended. The run goes on if the client disconnects.
+/// ended. The run continues if the client disconnects.
 #[utoipa::path(post, path = "/api/admin/reconciliations", operation_id = "start_run",
     tag = "admin",
     params(("wait" = Option<bool>, Query, description = "Wait until the run has ended"),

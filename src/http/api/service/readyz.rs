@@ -20,14 +20,14 @@ use crate::http::single_flight::SingleFlight;
 use crate::http::views::named_values;
 use crate::storage::Capabilities;
 
-/// How long a result is reused. The route is public, so requests must not cause a check each.
+/// How long a result is reused. The route is public, so not every request may cause a check.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 const OK: &str = "ok";
 const DEGRADED: &str = "degraded";
 
 named_values! {
-    /// Whether uploads work everywhere.
+    /// The result of all checks together.
     ReadinessStatus as "ReadinessStatus": [OK, DEGRADED];
 }
 
@@ -81,10 +81,10 @@ pub struct Readiness {
 /// Whether requests can be served
 ///
 /// Checks the database, its migrations and each bucket, at the same time and with a timeout.
-/// Requests within about a second get the same result. The log has the details of a failure.
-/// During `server.drain_delay`, before a shutdown, the only check is `shutdown`.
-/// The status is `degraded` if a bucket is not known to be this service's: then nothing is deleted
-/// there, and it may accept no new uploads.
+/// Requests within about a second get the same result. The log has the details of a failure. During
+/// `server.drain_delay`, before a shutdown, the only check is `shutdown`. The status is `degraded`
+/// if a bucket is not known to be this service's. In that case nothing is deleted in this bucket,
+/// and new uploads to it may be refused.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "service",
     responses((status = 200, description = "Ready", body = Readiness), NotReady))]
 pub async fn handle(

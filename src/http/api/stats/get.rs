@@ -21,7 +21,7 @@ pub struct StatsView {
     /// most one percent of the time. Null until the first count has finished.
     #[schema(required)]
     pub counted_at: Option<DateTime<Utc>>,
-    /// Uploads by policy and status, without zeros.
+    /// Uploads by policy and status. Counts of zero are left out.
     #[schema(example = json!({"tracks": {"pending": 3, "uploaded": 1200}}))]
     pub uploads: BTreeMap<String, BTreeMap<String, u64>>,
     /// The oldest pending upload of each policy that has one.
@@ -54,11 +54,11 @@ pub struct OldestView {
 pub struct TimesView {
     /// The number of uploads in the sample, at most 1000.
     pub sample: usize,
-    /// 50% took no longer.
+    /// 50% of the uploads took at most this long.
     pub p50_seconds: f64,
-    /// 90% took no longer.
+    /// 90% of the uploads took at most this long.
     pub p90_seconds: f64,
-    /// 99% took no longer.
+    /// 99% of the uploads took at most this long.
     pub p99_seconds: f64,
 }
 
@@ -115,8 +115,9 @@ impl From<Stats> for StatsView {
 
 /// Get statistics
 ///
-/// Counts by policy and status, waiting times and the newest runs. The cost does not depend on
-/// the size of the tables: rows are counted from time to time, and requests share the counts.
+/// Counts by policy and status, waiting times, and the newest runs. The cost of a request does not
+/// depend on the size of the tables: the rows are counted from time to time, and all requests use
+/// the same counts.
 #[utoipa::path(get, path = "/api/admin/stats", operation_id = "get_stats", tag = "admin",
     responses((status = 200, description = "The statistics", body = StatsView)))]
 pub async fn handle(_caller: Caller, state: Data<HttpState>) -> Result<Json<StatsView>, ApiError> {

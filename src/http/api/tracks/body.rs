@@ -49,7 +49,7 @@ impl TryFrom<NewTrack> for TrackFields {
     }
 }
 
-/// Some fields of a track. An absent field stays, null clears a field.
+/// Some fields of a track. An absent field does not change; null clears a field.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"release_date": null}))]

@@ -33,7 +33,7 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let new = NewUpload { attach_to: Some(Subject::of_track(id)), ..options.try_into()? };
     let created = state.app.create_upload_once(&caller.owner, key.as_ref(), new).await?;
-    // A repeated request gets no URL once bytes are no longer expected.
+    // A repeated request gets no URL if bytes are no longer expected.
     let status = created.upload.status().name();
     let ended = || ApiError::saying(Code::State, format!("The upload of this key is {status}"));
     let signed = created.request.ok_or_else(ended)?;

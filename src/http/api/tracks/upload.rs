@@ -49,7 +49,7 @@ pub async fn handle(
     let FileBody { filename: _, content_type, length, bytes, timeout } = body;
     let sent = SentFile { content_type, length, digests };
     let upload = DirectUpload { track, policy, filename, sent };
-    // In its own task: if the client disconnects, this handler is dropped, but the upload must
+    // In a separate task: if the client disconnects, this handler is dropped, but the upload must
     // still be ended.
     let app = state.app.clone();
     let work = async move {

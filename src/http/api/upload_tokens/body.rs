@@ -20,18 +20,18 @@ pub struct UploadTokenBody {
     /// The policy of the uploads.
     #[schema(required, value_type = String, example = "tracks")]
     policy: Option<String>,
-    /// The lifetime in seconds. The default is one hour. Uploads that were begun before the token
-    /// expires go on to their deadline.
+    /// The lifetime in seconds. The default is one hour. Uploads that were created before the token
+    /// expires can continue until their deadline.
     #[schema(minimum = 1, maximum = 2_592_000)]
     expires_in: Option<i64>,
-    /// How many uploads the token can create. Cancelled ones count too.
+    /// How many uploads the token can create. Cancelled uploads are counted too.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     max_uploads: Option<u64>,
-    /// The largest file in bytes. The policy's `max_size` counts too.
+    /// The largest file in bytes. The policy's `max_size` also applies.
     #[schema(minimum = 1)]
     max_size: Option<u64>,
-    /// The subject whose file each upload becomes once it is verified. Without it, the token
-    /// attaches nothing, and clients can't either.
+    /// The subject that each upload is attached to. Without it, the uploads of the token are not
+    /// attached, and the client cannot attach them.
     #[schema(
         example = "album:42:cover",
         min_length = 1,
@@ -39,9 +39,10 @@ pub struct UploadTokenBody {
         pattern = "^[A-Za-z0-9._~:@-]+$"
     )]
     attach_to: Option<String>,
-    /// Metadata that each upload gets. It replaces values of clients with the same names.
+    /// Metadata that is added to each upload. It replaces values of the client with the same names.
     metadata: Option<BTreeMap<String, String>>,
-    /// Origins whose pages may use the token as a path prefix, besides `server.cors_origins`.
+    /// Origins whose web pages may use the token as a path prefix, in addition to
+    /// `server.cors_origins`.
     #[schema(example = json!(["https://app.example.com"]), max_items = 20)]
     cors_origins: Option<Vec<String>>,
 }

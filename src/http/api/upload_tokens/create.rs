@@ -13,9 +13,10 @@ use crate::http::views::IssuedTokenView;
 
 /// Create an upload token
 ///
-/// A credential for a browser or an app without an account. It creates uploads in your name, within
-/// these limits, and reaches no others. Send it as a bearer token, or put `/t/{token}` before the
-/// path of a route. It is shown once; only its hash is stored.
+/// A credential for a browser or an app without an account. With it, a client creates uploads for
+/// you within these limits, and can use only the uploads that it created. Send it as a bearer
+/// token, or put `/t/{token}` before the path of a route. It is shown once; only its hash is
+/// stored.
 #[utoipa::path(post, path = "/api/upload-tokens", operation_id = "create_upload_token",
     tag = "upload tokens",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII \

@@ -68,7 +68,7 @@ impl TryFrom<PresignOptions> for NewUpload {
         Ok(Self {
             policy: policy.map(PolicyName::new),
             declared: Declared { filename, content_type, size, checksum, max_size: None },
-            // The response has one URL.
+            // The response has exactly one URL.
             strategy: Some(Strategy::Put),
             expires_in,
             write_once,
@@ -159,7 +159,7 @@ impl TryFrom<UploadBody> for NewUpload {
     }
 }
 
-/// The subject of `attach_to` or `track_id`. Both may be given if they name the same track.
+/// The subject from `attach_to` or `track_id`. Both may be given if they name the same track.
 fn read_subject(
     track_id: Option<String>,
     attach_to: Option<String>,
@@ -174,7 +174,7 @@ fn read_subject(
     if let (Some(of_track), Some(subject)) = (&of_track, &subject)
         && of_track != subject
     {
-        errors.add("attach_to", format!("Must be {of_track}, or track_id must be left out"));
+        errors.add("attach_to", format!("Must be {of_track}, or omit track_id"));
     }
     subject.or(of_track)
 }

@@ -13,7 +13,7 @@ use crate::http::views::UploadView;
 /// Complete a multipart upload
 ///
 /// The service uses the part list of the store, so the client sends no ETags. All parts must be
-/// there and have the right size. Repeat the request if the response was lost. If the status is
+/// stored and have the right size. Repeat the request if the response was lost. If the status is
 /// `rejected`, `reason` is the rule that was violated.
 #[utoipa::path(post, path = "/api/uploads/{id}/complete", operation_id = "complete_upload",
     tag = "uploads",

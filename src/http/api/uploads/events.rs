@@ -42,7 +42,7 @@ pub async fn handle(
     let is_read = |upload: &Upload| {
         upload.status().is_final() && last == Some(upload.version.to_string().as_str())
     };
-    // HEAD waits for nothing, so it takes no place of a waiting request.
+    // A HEAD request does not wait, so it does not count as a waiting request.
     if request.method() == Method::HEAD {
         let upload = state.app.upload(&caller, id).await?;
         if is_read(&upload) {

@@ -40,7 +40,7 @@ pub async fn handle(
     let wait = query.value("wait", seconds);
     query.finish()?;
     let upload = match wait {
-        // Whoever sends HEAD does not read the upload, so it takes no place of a waiting request.
+        // A HEAD request does not read the upload, so it does not count as a waiting request.
         Some(wait) if !wait.is_zero() && request.method() != Method::HEAD => {
             Box::pin(state.app.wait_for_upload(&caller, id, wait)).await?
         }

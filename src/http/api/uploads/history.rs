@@ -11,9 +11,9 @@ use crate::http::views::HistoryView;
 
 /// Get the history of an upload
 ///
-/// Every change of its status, oldest first, with who made it and why. A new upload has none. Of
-/// more than 1000 changes, the newest 1000. The history is kept as long as the upload. Changes
-/// before version 0.2 are not recorded.
+/// Every change of its status, oldest first, with its cause and its reason. A new upload has no
+/// changes. If there are more than 1000 changes, the newest 1000 are returned. The history is kept
+/// as long as the upload. Changes by versions before 0.2 are not recorded.
 #[utoipa::path(get, path = "/api/uploads/{id}/history", operation_id = "get_upload_history",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

@@ -54,7 +54,7 @@ fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
     let filter = UploadFilter {
         status: query.value("status", text::one_of(Status::ALL.into_iter().map(Status::name))),
         subject: subject(&mut query),
-        // The use case sets it.
+        // The use case sets this filter.
         token: None,
         policy: query.text("policy").map(PolicyName::new),
         created_before: query.value("created_before", text::timestamp),
@@ -66,7 +66,7 @@ fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {
     Ok(filter)
 }
 
-/// `attach_to`, or `track_id` as a subject. If both are given, `attach_to` counts.
+/// `attach_to`, or `track_id` as a subject. If both are given, `attach_to` is used.
 fn subject(query: &mut Query) -> Option<Subject> {
     let track = query.value("track_id", text::id).map(Subject::of_track);
     let read = |text: &str| text.parse().map_err(|error: SubjectError| error.to_string());

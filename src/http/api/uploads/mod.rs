@@ -29,7 +29,7 @@ pub(super) fn register(routes: &mut Routes) {
         .get(NeedsOrToken(Scope::UploadsRead), list::handle)
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create::handle)
         .add_to(routes);
-    // Before the ids: `batch` is none.
+    // Before the routes with ids, because `batch` is not an id.
     at("/api/uploads/batch")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), create_batch::handle)
         .add_to(routes);

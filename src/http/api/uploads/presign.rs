@@ -14,7 +14,7 @@ use crate::http::views::UploadView;
 
 /// Presign an upload again
 ///
-/// The id and key stay, the deadline is new. Only for pending and expired uploads.
+/// The id and the key do not change; the deadline is new. Only for pending and expired uploads.
 #[utoipa::path(post, path = "/api/uploads/{id}/presign", operation_id = "presign_upload",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload")),

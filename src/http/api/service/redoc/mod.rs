@@ -3,10 +3,11 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 
-/// `ReDoc` 2.5.2 from its npm package, without its logo, which it would load from a CDN.
+/// `ReDoc` 2.5.2 from its npm package. The logo is left out, because the page would load it from a
+/// CDN.
 const SCRIPT: &str = include_str!("redoc.standalone.js");
 
-/// The script writes styles and runs its search in a worker.
+/// The script creates styles, and runs its search in a worker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
