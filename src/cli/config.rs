@@ -18,7 +18,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Validate it, with all that `serve` refuses.
+    /// Validate it, including everything that `serve` refuses.
     Check,
     /// Print it as TOML, with secrets masked.
     Show {

@@ -1,4 +1,5 @@
-//! `instance`: resolves that two databases have the same id, because one is a copy of the other.
+//! `instance`: the commands for two databases that have the same id because one is a copy of the
+//! other.
 
 use std::io::{IsTerminal as _, stdin};
 use std::path::Path;
@@ -79,7 +80,7 @@ pub async fn run(file: Option<&Path>, args: &InstanceArgs) -> anyhow::Result<Exi
     Ok(if trusted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Does it; `None` if the operator declined.
+/// Changes the identity. Returns `None` if the operator declined.
 async fn act(
     adapters: &Adapters,
     action: &Action,
@@ -115,8 +116,8 @@ async fn act(
                 });
             let lines: Vec<_> = lines.collect();
             let effect = format!(
-                "{}\n\nThese markers become this database's, and a copy of it that is still in \
-                 use is no longer trusted:\n{}",
+                "{}\n\nThis database takes over these markers. A copy of it that is still in use \
+                 is no longer trusted with them:\n{}",
                 text(&before),
                 lines.join("\n")
             );
@@ -129,7 +130,7 @@ async fn act(
 }
 
 impl Change {
-    /// Prints the effect, and asks on a terminal.
+    /// Prints what will happen, and asks for confirmation on a terminal.
     fn is_confirmed(&self, effect: &str) -> anyhow::Result<bool> {
         eprintln!("{effect}");
         if self.yes || !stdin().is_terminal() {

@@ -1,4 +1,4 @@
-//! `migrate`: the database's schema.
+//! `migrate`: the schema of the database.
 
 use std::path::Path;
 use std::process::ExitCode;

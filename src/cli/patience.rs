@@ -1,4 +1,4 @@
-//! Waiting at start for the database and the stores, which may be restarting as well.
+//! Waits at the start for the database and the stores, which may be restarting at the same time.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::storage::StoreError;
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 
-/// How long a start waits for what does not respond yet, in total.
+/// How long a start waits in total for services that do not respond yet.
 pub struct Patience {
     limit: Duration,
     deadline: Instant,
 }
 
 impl Patience {
-    /// Waits for `limit` from now on.
+    /// Waits for at most `limit` from now on.
     pub fn of(limit: Duration) -> Self {
         Self { limit, deadline: Instant::now() + limit }
     }
@@ -31,8 +31,8 @@ impl Patience {
         Self::of(Duration::ZERO)
     }
 
-    /// Repeats an attempt until it succeeds, fails in a way that waiting does not mend, or takes
-    /// too long. `what` names what it needs.
+    /// Repeats an attempt until it succeeds, fails with a permanent error, or takes too long.
+    /// `what` is the name of the service for messages.
     ///
     /// # Errors
     /// The error of the last attempt.
@@ -62,7 +62,7 @@ impl Patience {
                 waiting_for = what,
                 error = format!("{error:#}"),
                 left_s = left.as_secs(),
-                "not available yet; the start goes on when it is"
+                "not available yet; the start waits for it"
             );
             tokio::time::sleep(pause).await;
             failures += 1;
@@ -70,7 +70,7 @@ impl Patience {
     }
 }
 
-/// Whether a later attempt may succeed without a change by an operator.
+/// Whether a later attempt may succeed although the operator changes nothing.
 fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let app = cause.downcast_ref::<AppError>();

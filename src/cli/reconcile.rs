@@ -57,7 +57,7 @@ pub struct ReconcileArgs {
     /// The owner of the uploads that `--adopt` makes.
     #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
     owner: Option<Owner>,
-    /// Replaced.
+    /// Replaced by other options; hidden.
     #[arg(long, hide = true)]
     force: bool,
     /// Print the run as JSON.
@@ -85,7 +85,8 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         bail!("--adopt needs --mode audit: an incremental run does not see all objects");
     }
     let mut config = Config::load(file)?;
-    // Log lines would break the progress bar, so they are hidden unless they are configured.
+    // Log lines would break the progress bar, so they are hidden unless `telemetry.log` is
+    // configured.
     if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
         config.telemetry.log = LogFilter::warnings();
     }
@@ -131,7 +132,8 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says what the request allows beyond the safety limits, and asks for consent on a terminal.
+/// Explains what the request allows beyond the safety limits, and asks for confirmation on a
+/// terminal.
 async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
     let overrides = overrides::overrides_of(app, request).await?;
     let ask = move || {
@@ -142,7 +144,8 @@ async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(ask).await?
 }
 
-/// Starts a run. A run whose process died is finished first; `None` if that was interrupted.
+/// Starts a run. If an earlier run's process died, finishes that run first. Returns `None` if this
+/// was interrupted.
 async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
@@ -166,8 +169,8 @@ async fn start(
     }
 }
 
-/// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels it, and the
-/// process ends `patience` later at the latest.
+/// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels the run, and
+/// the process ends at most `patience` later.
 async fn watch(
     reconciler: &Arc<Reconciler>,
     handle: RunHandle,
@@ -205,7 +208,8 @@ async fn watch(
     Ok(run)
 }
 
-/// Prints one line for each finding of a dry run, and for what a real run would delete or abort.
+/// Prints one line for each finding of a dry run, and for each deletion or abort that a real run
+/// would do.
 async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {

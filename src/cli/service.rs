@@ -28,7 +28,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the HTTP server and the workers; `demo` adds the page to try the service.
+    /// Starts the HTTP server and the workers. `demo` adds the demo page.
     pub async fn start(
         config: &Config,
         adapters: Adapters,
@@ -86,9 +86,9 @@ impl Service {
         self.addr
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then shuts down in order: `readyz` fails for
-    /// `server.drain_delay`, then the workers and the requests under way end, the stores, the
-    /// database. A deadline, or a second signal, ends the process whatever hangs.
+    /// Serves until SIGTERM or Ctrl-C, then shuts down in this order: `readyz` fails for
+    /// `server.drain_delay`; the workers and the requests in progress end; the stores are closed;
+    /// the database is closed. A deadline or a second signal ends the process even if a step hangs.
     pub async fn until_stopped(self) -> anyhow::Result<()> {
         let Self { adapters, workers, draining, drain_delay, shutdown_timeout, handle, .. } = self;
         let mut server = self.server;
@@ -107,7 +107,7 @@ impl Service {
         tracing::info!("stopping");
         // Long polls and event streams would delay the end of the server.
         adapters.app.db.end();
-        // The server accepts no new requests from here on and finishes the others.
+        // From here on the server accepts no new requests and finishes the current ones.
         let stopping = handle.stop(true);
         tokio::join!(
             shutdown.track("background work", workers.stop(shutdown_timeout)),

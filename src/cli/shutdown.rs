@@ -1,5 +1,5 @@
-//! The end of a process: the signals that ask for it, and a deadline that no part of the process
-//! can delay.
+//! The end of a process: the signals that request it, and a deadline that works even if the rest of
+//! the process hangs.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Time for what remains when the requests have ended or were cut off: releasing leases, closing
+/// The time for the last steps, after the requests have ended: releasing leases, closing
 /// connections, flushing the log.
 pub const CLOSING: Duration = Duration::from_secs(5);
 
@@ -19,7 +19,7 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Replaces the default of both signals, which is to end the process at once.
+    /// Installs handlers for both signals. Their default is to end the process at once.
     pub fn listen() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("can't listen for SIGTERM")?,
@@ -27,7 +27,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -46,8 +46,8 @@ impl Shutdown {
     /// Ends the process with an error after `within`, or at once at the next signal, unless it has
     /// ended by then.
     ///
-    /// The deadline has a thread of its own: it must not depend on tasks that may hang, or on the
-    /// runtime, which waits for its threads.
+    /// The deadline runs in a separate thread, because tasks may hang, and the runtime waits for
+    /// its threads.
     pub fn begin(within: Duration, mut signals: StopSignals) -> anyhow::Result<Self> {
         let shutdown = Self { running: Arc::default() };
         let watched = shutdown.clone();
@@ -66,7 +66,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Names `work` as still running until it has ended.
+    /// Lists `work` as still running until it has ended.
     pub async fn track<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
         self.running().insert(name);
         let result = work.await;
@@ -78,12 +78,11 @@ impl Shutdown {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Exits without waiting for anything. What was under way is repeated or expires, as after a
-    /// crash.
+    /// Exits without waiting. Unfinished work is repeated or expires, as after a crash.
     fn exit(&self, why: &str) -> ! {
         let running = self.running().iter().copied().collect::<Vec<_>>().join(", ");
         let running = if running.is_empty() { "the end of the process" } else { &running };
-        // Past the log, whose writer may hang as well.
+        // Written directly to stderr, because the log's writer may hang too.
         eprintln!("error: {why}; still running: {running}");
         std::process::exit(1)
     }

@@ -32,11 +32,10 @@ pub struct TokenArgs {
 enum Action {
     /// Create a key. Its text is printed once and stored nowhere.
     Create {
-        /// The owner in whose name it calls. Tracks and uploads belong to owners.
+        /// The owner that the key acts for. Tracks and uploads belong to owners.
         #[arg(long, value_parser = owner)]
         owner: Owner,
-        /// What it may do; repeatable: uploads:write, uploads:read, tracks:write, tracks:read,
-        /// admin.
+        /// A scope; repeatable: uploads:write, uploads:read, tracks:write, tracks:read, admin.
         #[arg(long = "scope", required = true, value_name = "SCOPE")]
         scopes: Vec<Scope>,
         /// Its lifetime, such as 90d; by default until it is revoked.

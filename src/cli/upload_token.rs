@@ -76,7 +76,7 @@ struct CreateArgs {
     /// The subject to which its uploads are attached, such as album:42:cover.
     #[arg(long, value_name = "SUBJECT")]
     attach_to: Option<Subject>,
-    /// Metadata that each of its uploads gets; repeatable.
+    /// Metadata that is added to each of its uploads; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
     /// An origin whose pages may use it as a path prefix; repeatable.

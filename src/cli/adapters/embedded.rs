@@ -23,7 +23,7 @@ struct Access {
     secret_access_key: String,
 }
 
-/// The server of this process, or that of another process on the same folder.
+/// The server, which runs in this process or in another process on the same folder.
 pub struct EmbeddedServer {
     own: Option<EmbeddedS3>,
     access: Access,
@@ -32,7 +32,7 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
-    /// Starts the server of `storage.<name>`. If another process serves its folder already, uses
+    /// Starts the server of `storage.<name>`. If another process already serves the folder, uses
     /// that server.
     pub async fn start(name: &str, store: &StoreConfig) -> anyhow::Result<Self> {
         let at = |key: &str| format!("storage.{name}.{key}");
@@ -122,7 +122,7 @@ impl EmbeddedServer {
         (&self.access.key_id, &self.access.secret_access_key)
     }
 
-    /// Stops it if it runs in this process.
+    /// Stops the server if it runs in this process.
     pub async fn shutdown(self) {
         if let Some(server) = self.own {
             server.shutdown().await;

@@ -1,6 +1,5 @@
 //! Builds the concrete adapters from the configuration: the database, the stores, the queue,
-//! authentication, the workers. This is the only place that does. Each failure names the
-//! setting.
+//! authentication, the workers. No other code does this. Each failure names the setting.
 
 #[cfg(feature = "embedded-s3")]
 pub mod embedded;
@@ -61,7 +60,7 @@ pub async fn require_schema(db: &Db) -> anyhow::Result<()> {
     }
 }
 
-/// What holds resources while a command runs.
+/// The resources that a command uses until it ends.
 pub struct Adapters {
     /// The use cases.
     pub app: Arc<App>,
@@ -130,7 +129,7 @@ impl Adapters {
     }
 }
 
-/// How much damage a run, or single requests in one hour, may do.
+/// The limits on damage: of a run, and of single requests within one hour.
 fn damage_limit(config: &Config) -> DamageLimit {
     let reconcile = &config.reconcile;
     DamageLimit {
@@ -169,7 +168,7 @@ pub fn webhook_client(config: &Config) -> OutboundClient {
 /// starting: bucket events are only hints.
 pub async fn workers(config: &Config) -> anyhow::Result<WorkerSettings> {
     let endpoints = config.webhooks.endpoints.iter().filter_map(|(name, endpoint)| {
-        // The configuration was validated: both are there.
+        // The validated configuration has both.
         Some(Endpoint { name: name.clone(), url: endpoint.url()?, secret: endpoint.key()? })
     });
     let sqs = &config.events.sqs;

@@ -21,7 +21,7 @@ pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Op
         Some(region) => region,
         None => region_of_environment()
             .await
-            // Other servers than Amazon's mostly ignore the region.
+            // Servers other than Amazon's mostly ignore the region.
             .or_else(|| sqs.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
             .ok_or_else(|| anyhow!("events.sqs.region: is missing; set the region of the queue"))?,
     };
@@ -37,8 +37,8 @@ pub async fn open(sqs: &SqsConfig, http: &SharedHttpClient) -> anyhow::Result<Op
     Ok(Some(Sqs::connect(&settings, http).await))
 }
 
-/// Checks that the queue exists and that the service has access to it. Receives nothing from
-/// it. `None` if no queue is configured.
+/// Checks that the queue exists and that the service has access to it. Receives no messages. `None`
+/// if no queue is configured.
 pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
     const NAME: &str = "event_queue";
     let queue = match open(&config.events.sqs, http).await {
@@ -57,7 +57,7 @@ pub async fn check(config: &Config, http: &SharedHttpClient) -> Option<Check> {
         ),
         Ok(_) => Check::warn(
             NAME,
-            "it has no redrive policy: messages that are no bucket events are deleted",
+            "it has no redrive policy: messages that are not bucket events are deleted",
             "Configure a dead-letter queue, so that these messages can be inspected.",
         ),
         Err(error) => Check::fail(

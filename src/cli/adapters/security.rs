@@ -21,11 +21,11 @@ use crate::http::dialects::{Dialect, family};
 use crate::http::family::ApiFamily;
 use crate::http::{EventAuth, SecurityConfig};
 
-/// The minimum time between two fetches of a JWK set, so that tokens with made-up key ids do
-/// not cause a request to the issuer each.
+/// The minimum time between two fetches of a JWK set. Without it, each token with a made-up key id
+/// would cause a request to the issuer.
 const JWKS_MIN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Builds what runs before the routes.
+/// Builds the authentication, limits and headers that apply to all routes.
 pub async fn security_config(config: &Config, app: &App) -> anyhow::Result<SecurityConfig> {
     let LimitsConfig { direct_uploads, direct_uploads_per_owner, .. } = config.limits;
     let limit = if direct_uploads == 0 { usize::MAX } else { direct_uploads };

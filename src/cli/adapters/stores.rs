@@ -78,7 +78,7 @@ impl OpenedStore {
         Ok(store)
     }
 
-    /// Finds out what the store supports and enforces, also for browsers on these origins.
+    /// Finds out what the store supports and enforces, also for browsers at these origins.
     pub async fn probe(&self, config: &Config, origins: &[String]) -> probe::Report {
         let options = self.probe_options(config, origins);
         self.backend.probe(&SystemClock, &options).await
@@ -90,7 +90,8 @@ impl OpenedStore {
         self.backend.check_cors(&SystemClock, &options).await
     }
 
-    /// The probe writes below a policy's prefix, because the access key may be limited to it.
+    /// The prefix for the objects of the probe. It is a policy's prefix, because the access key may
+    /// be limited to it.
     fn probe_options(&self, config: &Config, origins: &[String]) -> ProbeOptions {
         let mut policies = config.policies.values();
         let policy = policies.find(|policy| policy.store == self.store().name);

@@ -14,7 +14,7 @@ use crate::net::OutboundClient;
 /// The time limit of one batch.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Posts batches. The exporter calls it from a thread outside of the async runtime.
+/// Sends batches by POST. The exporter calls it from a thread outside of the async runtime.
 #[derive(Debug, Clone)]
 pub struct Collector {
     client: std::sync::Arc<OutboundClient>,

@@ -16,8 +16,8 @@ use super::service::Service;
 use crate::config::Config;
 use crate::storage::s3::DEFAULT_REGION;
 
-/// The pages that may call the API of `dev`, besides those of `server.cors_origins`: pages of
-/// this machine, on any port. The embedded store allows every origin by itself.
+/// The pages that may call the API of `dev`, in addition to `server.cors_origins`: pages of this
+/// machine, on any port. The embedded store allows every origin.
 const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 
 /// Arguments of `dev`.
@@ -116,7 +116,7 @@ impl Ready {
         })
     }
 
-    /// Writes the file under another name first, so that a reader never sees half of it.
+    /// Writes to a temporary file and renames it, so that a reader never sees an incomplete file.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
         let fresh = path.with_extension("new");
         std::fs::write(&fresh, serde_json::to_vec(self)?)?;

@@ -1,5 +1,5 @@
-//! What a run may do beyond its safety limits. Each override says what it allows and, on a
-//! terminal, asks for the number of uploads that it affects.
+//! Overrides of a run's safety limits. Each override explains what it allows. On a terminal, the
+//! operator confirms it by typing the number of uploads that it affects.
 
 use std::io::{BufRead, Write};
 
@@ -48,8 +48,8 @@ fn adopt(owner: &Owner, orphans: u64, dry_run: bool) -> Override {
     let makes = if dry_run { "would make" } else { "makes" };
     let owner = owner.as_str();
     let text = format!(
-        "--adopt: this run {makes} uploads of owner `{owner}` of all objects that have no row and \
-         pass the rules of their policy. The last audit saw {orphans}."
+        "--adopt: this run {makes} uploads for all objects that have no row and pass the rules of \
+         their policy. Their owner is `{owner}`. The last audit saw {orphans}."
     );
     Override { text, count: orphans }
 }
@@ -69,13 +69,14 @@ fn adopt_bucket(policy: &Policy, bucket: &str, verified: u64, dry_run: bool) -> 
     let (name, marker) = (&policy.name, policy.prefix.marker());
     let text = format!(
         "--adopt-bucket: if the marker `{marker}` is not in bucket `{bucket}`, this run {writes} \
-         it and takes the bucket as the right one of policy `{name}`. The absence of objects is \
-         believed from then on: {verified} uploads are verified under this policy."
+         it and uses the bucket for policy `{name}`. From then on, an upload whose object is absent \
+         is missing. {verified} uploads of this policy are verified."
     );
     Override { text, count: verified }
 }
 
-/// Prints what the overrides allow. With an `input`, the operator must type the number of each.
+/// Prints what the overrides allow. With an `input`, the operator must type the number of each
+/// override.
 ///
 /// # Errors
 /// If a number differs, or if reading or writing fails.
@@ -92,7 +93,7 @@ pub(super) fn confirm(
         let mut line = String::new();
         input.read_line(&mut line)?;
         if line.trim() != count.to_string() {
-            bail!("the answer was not {count}: nothing was done");
+            bail!("the input was not {count}: nothing was done");
         }
     }
     Ok(())
