@@ -1,7 +1,6 @@
 //! upload-coordinator: presigned uploads straight to S3, with a status you can trust.
 //!
-//! Imports go one way, left to right; nothing imports to its left, and
-//! `scripts/check-layers` holds the code to it:
+//! A module imports only modules to its right in this list. `scripts/check-layers` checks this:
 //!
 //! ```text
 //! main → cli → http, workers → app, reconcile → auth, db, storage, net → domain

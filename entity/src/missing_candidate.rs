@@ -1,4 +1,4 @@
-//! The table `reconcile_suspects`, named before its rows were called candidates.
+//! The table `reconcile_suspects`. It has an old name: its rows are now called missing candidates.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,5 +1,5 @@
-//! Timestamps from JSON. The strict form, which the driver writes, is tried first: chrono's own
-//! `Deserialize` accepts looser forms and takes several times as long.
+//! Parses timestamps from JSON. The strict form that the driver writes is tried first: chrono's own
+//! `Deserialize` accepts more forms and takes several times as long.
 
 use sea_orm::prelude::DateTimeUtc;
 use sea_orm::sqlx::types::chrono::DateTime;

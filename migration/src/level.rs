@@ -2,18 +2,18 @@
 //!
 //! Each release that adds migrations raises [`LEVEL`] by one. It raises [`MIN_LEVEL`] only if the
 //! version before it can't work with the new schema, and [`NEEDED_LEVEL`] only if it can't work
-//! with the schema of the version before it. Both make a rolling upgrade impossible, so they wait
-//! for a release that says so.
+//! with the schema of the version before it. Both make a rolling upgrade impossible, so the release
+//! notes must say so.
 
 use std::collections::BTreeSet;
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, QueryResult};
 
-/// The level of databases that have no level yet: those of 0.1.
+/// The level of databases without a level. Version 0.1 created them.
 pub const FIRST_LEVEL: i32 = 1;
 
-/// The level of the schema that the migrations of this version make.
+/// The schema level after this version's migrations.
 pub const LEVEL: i32 = 2;
 
 /// The lowest level of a version that can work with the schema of this one.
@@ -50,7 +50,7 @@ pub async fn read(db: &impl ConnectionTrait) -> Result<Option<Level>, DbErr> {
     Ok(Some(Level { level: row.try_get("", "level")?, min_level: row.try_get("", "min_level")? }))
 }
 
-/// The names of all applied migrations, those of other versions included.
+/// The names of all applied migrations, including those of other versions.
 ///
 /// # Errors
 /// If the database fails.
@@ -61,7 +61,7 @@ pub async fn applied(db: &impl ConnectionTrait) -> Result<BTreeSet<String>, DbEr
     rows(db, &select, TABLE).await?.iter().map(|row| row.try_get("", "version")).collect()
 }
 
-/// The rows of a table; none if it does not exist.
+/// The rows of a table; empty if the table does not exist.
 async fn rows(
     db: &impl ConnectionTrait,
     select: &SelectStatement,
@@ -69,7 +69,7 @@ async fn rows(
 ) -> Result<Vec<QueryResult>, DbErr> {
     match db.query_all(select).await {
         Ok(rows) => Ok(rows),
-        // After a failure, a second statement checks whether the table exists.
+        // If the first statement fails, a second statement checks whether the table exists.
         Err(error) if has_table(db, table).await? => Err(error),
         Err(_) => Ok(Vec::new()),
     }
@@ -89,7 +89,8 @@ async fn has_table(db: &impl ConnectionTrait, table: &str) -> Result<bool, DbErr
     Ok(db.query_one(&select).await?.is_some())
 }
 
-/// Says, before the first migration, that versions that can't work with its result must stop.
+/// Called before the first migration. Records that versions that can't work with the new schema
+/// must stop.
 ///
 /// # Errors
 /// If the database fails.
@@ -97,7 +98,7 @@ pub async fn announce(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     raise(db, Schema::MinLevel, MIN_LEVEL).await
 }
 
-/// Records, after the last migration, that the database has the schema of this version.
+/// Called after the last migration. Records that the database has the schema of this version.
 ///
 /// # Errors
 /// If the database fails.
@@ -106,8 +107,8 @@ pub async fn record(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     raise(db, Schema::Level, LEVEL).await
 }
 
-/// Forgets the levels before a migration is reverted: until the next `up`, the names of the
-/// migrations decide.
+/// Called before a migration is reverted. Deletes the levels: until the next `up`, the names of the
+/// migrations decide which versions may run.
 ///
 /// # Errors
 /// If the database fails.
@@ -119,7 +120,7 @@ pub async fn reset(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Never lowers a level: another version may have raised it in the meantime.
+/// Never lowers a level, because another version may have raised it in the meantime.
 async fn raise(db: &impl ConnectionTrait, column: Schema, value: i32) -> Result<(), DbErr> {
     let name = Alias::new(column.to_string());
     let mut update = Query::update();

@@ -1,5 +1,6 @@
-//! The schema, step by step. One file a step, in the order of their names; a step that
-//! has landed is never edited. Both databases run the same steps.
+//! The schema, as a sequence of migrations. One file for each migration, in the order of their
+//! names. The code of a migration that has landed is never changed. Both databases run the same
+//! migrations.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{self, MigratorTrait};
@@ -29,7 +30,7 @@ mod m20261130_000026_idempotency_outcome;
 mod m20261130_000026_upload_history;
 pub mod online;
 
-/// All steps.
+/// All migrations.
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {

@@ -1,4 +1,4 @@
-//! Tracks, uploads, and whose database this is.
+//! Tracks, uploads, and the database's own identity.
 
 use sea_orm_migration::prelude::*;
 
@@ -88,17 +88,18 @@ fn tracks(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(Tracks::Title).text().not_null())
         .col(ColumnDef::new(Tracks::ArtistName).text().not_null())
         .col(ColumnDef::new(Tracks::ReleaseDate).date())
-        // Lower case, for a search and an order that know no case.
+        // Lower case, for search and sorting that ignore case.
         .col(bytewise(manager, Tracks::TitleOrder).not_null())
         .col(bytewise(manager, Tracks::ArtistOrder).not_null())
-        // The release date, or the last day there is: a keyset can't stand on NULL.
+        // The release date, or the latest possible date, because a keyset cursor can't point to
+        // NULL.
         .col(ColumnDef::new(Tracks::ReleaseOrder).date().not_null())
-        // That of the newest upload, or `empty`.
+        // The status of the newest upload, or `empty`.
         .col(ColumnDef::new(Tracks::Status).text().not_null())
-        // What the next upload of this track gets: the greater number is the newer upload.
+        // The number of the next upload of this track. A larger number is newer.
         .col(ColumnDef::new(Tracks::NextSequence).big_integer().not_null())
         .col(ColumnDef::new(Tracks::LatestUploadId).uuid())
-        // The upload whose bytes are served.
+        // The upload that is served.
         .col(ColumnDef::new(Tracks::BoundUploadId).uuid())
         .col(ColumnDef::new(Tracks::BoundSequence).big_integer())
         .col(ColumnDef::new(Tracks::Version).big_integer().not_null())
@@ -115,7 +116,7 @@ fn uploads(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(Uploads::Policy).text().not_null())
         .col(ColumnDef::new(Uploads::TrackId).uuid())
         .col(ColumnDef::new(Uploads::TrackSequence).big_integer())
-        // The whole key, so that a later configuration renames nothing.
+        // The whole key, so that a later change of the configuration renames nothing.
         .col(bytewise(manager, Uploads::Key).not_null())
         .col(ColumnDef::new(Uploads::Filename).text())
         .col(ColumnDef::new(Uploads::DeclaredContentType).text())
@@ -125,14 +126,14 @@ fn uploads(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(Uploads::Strategy).text().not_null())
         .col(ColumnDef::new(Uploads::WriteOnce).boolean().not_null())
         .col(ColumnDef::new(Uploads::Metadata).json().not_null())
-        // When the newest URL ends; with the policy's grace, the deadline.
+        // When the newest URL expires. The deadline is this time plus the policy's grace.
         .col(ColumnDef::new(Uploads::UrlExpiresAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(Uploads::MultipartId).text())
         .col(ColumnDef::new(Uploads::Status).text().not_null())
         .col(ColumnDef::new(Uploads::Reason).text())
         .col(ColumnDef::new(Uploads::ConfirmedBy).text())
         .col(ColumnDef::new(Uploads::Late).boolean().not_null())
-        // What was seen of the object: from here to the checksum.
+        // From here to the checksum: the facts about the observed object.
         .col(ColumnDef::new(Uploads::Etag).text())
         .col(ColumnDef::new(Uploads::VersionId).text())
         .col(ColumnDef::new(Uploads::Size).big_integer())
@@ -142,7 +143,7 @@ fn uploads(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(Uploads::UploadedAt).timestamp_with_time_zone())
         .col(ColumnDef::new(Uploads::ObjectDeleteAfter).timestamp_with_time_zone())
         .col(ColumnDef::new(Uploads::ObjectDeletedAt).timestamp_with_time_zone())
-        // Raised by every write; every write names the one it read.
+        // Incremented by every write. Every write is guarded by the version that it read.
         .col(ColumnDef::new(Uploads::Version).big_integer().not_null())
         .col(ColumnDef::new(Uploads::CreatedAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(Uploads::UpdatedAt).timestamp_with_time_zone().not_null())
@@ -151,7 +152,8 @@ fn uploads(manager: &SchemaManager<'_>) -> TableCreateStatement {
                 .name("fk_uploads_track")
                 .from(Uploads::Table, Uploads::TrackId)
                 .to(Tracks::Table, Tracks::Id)
-                // A track's row goes at once; its uploads stay until their objects are gone.
+                // A track's row is deleted at once. The rows of its uploads remain until their
+                // objects are deleted.
                 .on_delete(ForeignKeyAction::SetNull),
         )
         .to_owned()
@@ -174,7 +176,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
     use Tracks as T;
     use Uploads as U;
     vec![
-        // Lists of an owner, in each order and by each filter, stand on a keyset.
+        // Each list of an owner, in each order and with each filter, has an index for keyset
+        // cursors.
         index(T::Table, "ix_tracks_created", [T::Owner, T::CreatedAt, T::Id]),
         index(T::Table, "ix_tracks_title", [T::Owner, T::TitleOrder, T::Id]),
         index(T::Table, "ix_tracks_artist", [T::Owner, T::ArtistOrder, T::Id]),
@@ -183,7 +186,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index(U::Table, "ix_uploads_created", [U::Owner, U::CreatedAt, U::Id]),
         index(U::Table, "ix_uploads_owner_status", [U::Owner, U::Status, U::CreatedAt, U::Id]),
         index(U::Table, "ix_uploads_track", [U::TrackId, U::CreatedAt, U::Id]),
-        // The reconciler: rows in key order, open rows by deadline, deletions by due time.
+        // For the reconciler: rows in the order of their keys, open rows by deadline, deletions by
+        // due time.
         index(U::Table, "ix_uploads_key", [U::Policy, U::Key]).unique().to_owned(),
         index(U::Table, "ix_uploads_deadline", [U::Status, U::UrlExpiresAt]),
         index(U::Table, "ix_uploads_deletion", [U::ObjectDeletedAt, U::ObjectDeleteAfter]),

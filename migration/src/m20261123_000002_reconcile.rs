@@ -1,4 +1,4 @@
-//! Reconciliation: runs, what they saw, and the lock of each mode and policy.
+//! Reconciliation: runs, their findings, and the lock of each mode and policy.
 
 use sea_orm_migration::prelude::*;
 
@@ -53,7 +53,7 @@ fn runs() -> TableCreateStatement {
         .table(ReconcileRuns::Table)
         .col(ColumnDef::new(ReconcileRuns::Id).uuid().not_null().primary_key())
         .col(ColumnDef::new(ReconcileRuns::Mode).text().not_null())
-        // NULL: every policy.
+        // NULL means every policy.
         .col(ColumnDef::new(ReconcileRuns::Policy).text())
         .col(ColumnDef::new(ReconcileRuns::Trigger).text().not_null())
         .col(ColumnDef::new(ReconcileRuns::DryRun).boolean().not_null())
@@ -73,7 +73,7 @@ fn locks() -> TableCreateStatement {
         .col(ColumnDef::new(ReconcileLocks::Mode).text().not_null())
         .col(ColumnDef::new(ReconcileLocks::Policy).text().not_null())
         .col(ColumnDef::new(ReconcileLocks::RunId).uuid().not_null())
-        // Raised by each new holder, so that one who lost the lock can tell.
+        // Incremented by each new holder, so that a holder that lost the lock can notice it.
         .col(ColumnDef::new(ReconcileLocks::Fence).big_integer().not_null())
         .col(ColumnDef::new(ReconcileLocks::ExpiresAt).timestamp_with_time_zone().not_null())
         .primary_key(Index::create().col(ReconcileLocks::Mode).col(ReconcileLocks::Policy))

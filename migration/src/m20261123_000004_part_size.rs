@@ -1,5 +1,5 @@
-//! The part size that a multipart upload was planned with: it holds for the upload's life,
-//! whatever the configuration says later.
+//! The part size of a multipart upload. It stays the same for the life of the upload, even if the
+//! configuration changes.
 
 use sea_orm_migration::prelude::*;
 

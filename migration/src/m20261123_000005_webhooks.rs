@@ -29,16 +29,16 @@ fn deliveries() -> TableCreateStatement {
         .table(D::Table)
         .col(ColumnDef::new(D::Id).uuid().not_null().primary_key())
         .col(ColumnDef::new(D::Endpoint).text().not_null())
-        // No foreign key: the news of an upload outlives its row.
+        // No foreign key: the deliveries of an upload remain longer than its row.
         .col(ColumnDef::new(D::UploadId).uuid().not_null())
-        // The upload's, which orders its news.
+        // The version of the upload after the change. It is the order of the upload's deliveries.
         .col(ColumnDef::new(D::Version).big_integer().not_null())
         .col(ColumnDef::new(D::Event).text().not_null())
-        // To the letter as it is signed and sent.
+        // The exact body that is signed and sent.
         .col(ColumnDef::new(D::Payload).text().not_null())
         .col(ColumnDef::new(D::Status).text().not_null())
         .col(ColumnDef::new(D::Attempts).integer().not_null())
-        // While an attempt is under way: when another process may take it over.
+        // During an attempt, this is the time after which another process may claim the delivery.
         .col(ColumnDef::new(D::NextAttemptAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(D::GiveUpAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(D::Error).text())

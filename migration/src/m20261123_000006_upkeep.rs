@@ -1,5 +1,5 @@
-//! What is still to be cleared away, and indexes for looking at how things stand: multipart
-//! uploads whose abort is due, ended deliveries by age, uploads by state, runs by outcome.
+//! Multipart uploads that are to be aborted, and indexes for statistics: ended deliveries by age,
+//! uploads by state, runs by result.
 
 use sea_orm_migration::prelude::*;
 
@@ -46,10 +46,10 @@ fn aborts() -> TableCreateStatement {
     use MultipartAborts as A;
     Table::create()
         .table(A::Table)
-        // No foreign key: what is due outlives the upload's row.
+        // No foreign key: the record may remain longer than the upload's row.
         .col(ColumnDef::new(A::UploadId).uuid().not_null())
-        // The store's id; `?` and a token where a call that was to open one has not been
-        // answered yet: whatever is open at the key and nobody's is meant then.
+        // The store's id. For an intent it is `?` and a token: the response with the id was not
+        // received yet. In that case, every multipart upload at the key that is in no row is meant.
         .col(ColumnDef::new(A::MultipartId).text().not_null())
         .col(ColumnDef::new(A::Policy).text().not_null())
         .col(ColumnDef::new(A::Key).text().not_null())
@@ -83,9 +83,11 @@ impl MigrationTrait for Migration {
         manager.create_table(aborts()).await?;
         for index in [
             index(A::Table, "ix_multipart_aborts_due", [A::Policy, A::NextAttemptAt]),
-            // While a delivery is due its next attempt, afterwards about when it ended.
+            // While a delivery is pending, the time of its next attempt; after that, about the time
+            // when it ended.
             index(D::Table, "ix_deliveries_ended", [D::Status, D::NextAttemptAt]),
-            // Counting by state and policy reads this alone; the oldest stands at its head.
+            // Counts by state and policy read only this index. The oldest upload is its first
+            // entry.
             index(
                 U::Table,
                 "ix_uploads_stats",

@@ -1,5 +1,5 @@
-//! Runs that outlive their process: a run's shards with a cursor and a lease each, what a
-//! run suspects, one run for each tick of the schedule, and indexes over what is open.
+//! Runs that outlive their process: the shards of a run, each with a cursor and a lease; candidates
+//! for losses; one run for each time of the schedule; and indexes over open uploads.
 
 use sea_orm_migration::prelude::*;
 
@@ -69,21 +69,21 @@ fn shards(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(S::RunId).uuid().not_null())
         .col(ColumnDef::new(S::Number).integer().not_null())
         .col(ColumnDef::new(S::Policy).text().not_null())
-        // Whether it ends its policy's part, and so waits for the others of the policy.
+        // Whether it is the finalizing shard, which waits for the other shards of its policy.
         .col(ColumnDef::new(S::Closing).boolean().not_null())
-        // The range of keys to compare; no prefix, no range.
+        // The range of keys to compare. Without a prefix there is no range.
         .col(ColumnDef::new(S::Prefix).text())
         .col(bytewise(manager, S::After))
         .col(bytewise(manager, S::Until))
         .col(ColumnDef::new(S::Stage).text().not_null())
-        // Up to where the stage is done: compared and acted on.
+        // The key up to which the stage is done.
         .col(ColumnDef::new(S::Cursor).text())
         .col(ColumnDef::new(S::Status).text().not_null())
         .col(ColumnDef::new(S::Error).text())
         .col(ColumnDef::new(S::Counters).json().not_null())
         .col(ColumnDef::new(S::Findings).big_integer().not_null())
         .col(ColumnDef::new(S::Holder).uuid())
-        // Raised by each claim: who has an older one can't write.
+        // Incremented by each claim. A process with an older value can't write.
         .col(ColumnDef::new(S::Fence).big_integer().not_null())
         .col(ColumnDef::new(S::ExpiresAt).timestamp_with_time_zone().not_null())
         .primary_key(Index::create().col(S::RunId).col(S::Number))
@@ -117,9 +117,9 @@ fn suspects() -> TableCreateStatement {
 }
 
 fn alter_runs() -> [TableAlterStatement; 2] {
-    // When the schedule wanted it; NULL: nobody's schedule.
+    // The time of the schedule. NULL means that no schedule started the run.
     let scheduled = ColumnDef::new(ReconcileRuns::ScheduledFor).timestamp_with_time_zone().take();
-    // Spent of the run's budget of deletions.
+    // The number of deletions that were taken from the run's budget.
     let deletions =
         ColumnDef::new(ReconcileRuns::Deletions).big_integer().not_null().default(0).take();
     [scheduled, deletions]
@@ -130,7 +130,7 @@ fn alter_runs() -> [TableAlterStatement; 2] {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let connection = manager.get_connection();
-        // Without shards nobody can go on with them.
+        // Without shards, no process can continue these runs.
         connection
             .execute_unprepared(
                 "UPDATE reconcile_runs SET status = 'failed', finished_at = started_at, \
@@ -151,7 +151,7 @@ impl MigrationTrait for Migration {
                     .take(),
             )
             .await?;
-        // A lock is held while its run is at work: the leases are the shards'.
+        // A lock is held while its run is running. The leases are in the shards.
         for column in [ReconcileLocks::Fence, ReconcileLocks::ExpiresAt] {
             let drop = Table::alter().table(ReconcileLocks::Table).drop_column(column).take();
             manager.alter_table(drop).await?;
@@ -159,7 +159,7 @@ impl MigrationTrait for Migration {
         manager.create_table(shards(manager)).await?;
         manager.create_table(suspects()).await?;
         for index in [
-            // Asked once a second by every process.
+            // Every process reads this once a second.
             "CREATE INDEX ix_runs_running ON reconcile_runs (id) WHERE status = 'running'",
             "CREATE INDEX ix_uploads_pending ON uploads (policy, key) WHERE status = 'pending'",
             "CREATE INDEX ix_uploads_due ON uploads (policy, object_delete_after, id) \

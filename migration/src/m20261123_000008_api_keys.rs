@@ -1,4 +1,4 @@
-//! API keys, and secrets that all processes on a database share.
+//! API keys, and secrets that all processes of a database share.
 
 use sea_orm_migration::prelude::*;
 
@@ -31,11 +31,11 @@ fn api_keys() -> TableCreateStatement {
     Table::create()
         .table(K::Table)
         .col(ColumnDef::new(K::Id).uuid().not_null().primary_key())
-        // SHA-256 of the secret, in hex; the secret itself is nowhere.
+        // The SHA-256 of the secret, in hex. The secret itself is not stored.
         .col(ColumnDef::new(K::Hash).text().not_null())
         .col(ColumnDef::new(K::Name).text().not_null())
         .col(ColumnDef::new(K::Owner).text().not_null())
-        // With spaces between.
+        // Separated by spaces.
         .col(ColumnDef::new(K::Scopes).text().not_null())
         .col(ColumnDef::new(K::CreatedAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(K::ExpiresAt).timestamp_with_time_zone())

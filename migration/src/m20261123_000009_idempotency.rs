@@ -1,4 +1,4 @@
-//! `Idempotency-Key`s: which request of whom made which resource.
+//! `Idempotency-Key`s: the owner, the request and the created resource of each key.
 
 use sea_orm_migration::prelude::*;
 
@@ -23,14 +23,14 @@ fn idempotency_keys() -> TableCreateStatement {
         .table(K::Table)
         .col(ColumnDef::new(K::Owner).text().not_null())
         .col(ColumnDef::new(K::Key).text().not_null())
-        // SHA-256 of method, path, query and body, in hex.
+        // The SHA-256 of method, path, query and body, in hex.
         .col(ColumnDef::new(K::Fingerprint).text().not_null())
-        // The id that the resource gets: chosen before it is made, so that of two attempts
-        // only one can make it.
+        // The id of the resource. It is chosen before the resource is created, so that only one of
+        // two attempts can create it.
         .col(ColumnDef::new(K::Resource).uuid().not_null())
-        // Set in the transaction that makes the resource.
+        // Set in the transaction that creates the resource.
         .col(ColumnDef::new(K::Done).boolean().not_null())
-        // By the database's clock: from when on another may try.
+        // The time, by the database's clock, after which another attempt may start.
         .col(ColumnDef::new(K::LeaseUntil).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(K::CreatedAt).timestamp_with_time_zone().not_null())
         .primary_key(Index::create().col(K::Owner).col(K::Key))
@@ -42,7 +42,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         use IdempotencyKeys as K;
         manager.create_table(idempotency_keys()).await?;
-        // Old ones are pruned by it.
+        // Used to delete old keys.
         let mut by_age = Index::create();
         by_age.name("ix_idempotency_created").table(K::Table).col(K::CreatedAt);
         manager.create_index(by_age).await

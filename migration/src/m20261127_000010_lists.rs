@@ -1,5 +1,5 @@
-//! Indexes for lists: uploads by policy, and an artist's tracks in the order of their creation.
-//! The index of deadlines alone goes: what reads by deadline reads by policy.
+//! Indexes for lists: uploads by policy, and an artist's tracks in the order of their creation. The
+//! index over deadlines alone is dropped, because every query by deadline is also by policy.
 
 use sea_orm_migration::prelude::*;
 
@@ -30,7 +30,7 @@ fn gone(name: &str, table: impl IntoTableRef) -> IndexDropStatement {
     Index::drop().name(name).table(table).to_owned()
 }
 
-/// By artist; created in both directions under the same name.
+/// The index by artist. `up` and `down` create different indexes with the same name.
 fn artist() -> IndexCreateStatement {
     use Tracks as T;
     let mut index = Index::create();

@@ -1,11 +1,12 @@
-//! Indexes that only later states read hold only those rows: a new upload writes fewer pages.
+//! Indexes for later states contain only rows in these states, so that a new upload writes fewer
+//! pages.
 
 use sea_orm_migration::prelude::*;
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// Name, columns, and which rows are in it.
+/// The name, the columns, and the condition of its rows.
 const LEAN: [(&str, &str, &str); 2] = [
     ("ix_uploads_track", "track_id, created_at, id", "track_id IS NOT NULL"),
     ("ix_uploads_deletion", "object_deleted_at", "object_deleted_at IS NOT NULL"),

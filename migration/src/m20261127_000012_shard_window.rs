@@ -1,14 +1,14 @@
-//! The index by which a shard finds its uploads that may still change: with the shard in it, so
-//! that 16 shards read the window once and not 16 times, and without pending rows, which have an
-//! index of their own. Policy, state and shard are one expression: a planner that may choose among
-//! the parts takes an index of two of them, which for verified uploads is nearly the whole table.
+//! The index over uploads that may still change, by shard. With the shard in the index, 16 shards
+//! read the window once and not 16 times. Pending rows are left out, because they have their own
+//! index. Policy, state and shard are one expression. With three columns, the planner may use only
+//! two of them, and for verified uploads that is nearly the whole table.
 
 use sea_orm_migration::prelude::*;
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
-/// The last digit of a key is its shard's.
+/// The last digit of a key is the digit of its shard.
 const BY_SHARD: &str = "CREATE INDEX ix_uploads_window ON uploads \
     ((policy || ' ' || status || ' ' || substr(key, length(key))), url_expires_at) \
     WHERE status <> 'pending'";

@@ -1,6 +1,6 @@
-//! What a run may do beyond its safety limits: an accepted amount of damage, and the adoption of
-//! a bucket. `forced` stays for the runs of version 0.1, where it meant both. What was verified
-//! before other bytes were rejected, and how much damage single requests did in each hour.
+//! Overrides of a run's safety limits: an accepted amount of damage, and the adoption of a bucket.
+//! `forced` remains for the runs of version 0.1, in which it meant both. Also: the facts that were
+//! verified before other bytes were rejected, and the damage of single requests in each hour.
 
 use sea_orm_migration::prelude::*;
 
@@ -37,7 +37,7 @@ fn damage_hours() -> TableCreateStatement {
         // Hours since 1970.
         .col(ColumnDef::new(D::Hour).big_integer().not_null())
         .col(ColumnDef::new(D::Damage).big_integer().not_null())
-        // The limit, computed when the hour's first damage is done.
+        // The limit, computed at the first damage of the hour.
         .col(ColumnDef::new(D::Allowed).big_integer().not_null())
         .primary_key(Index::create().col(D::Policy).col(D::Hour))
         .to_owned()
@@ -53,7 +53,7 @@ impl MigrationTrait for Migration {
         ] {
             manager.alter_table(Table::alter().table(R::Table).add_column(column).take()).await?;
         }
-        // JSON, read with the whole row only.
+        // JSON. It is read only with the whole row.
         let verified = ColumnDef::new(Uploads::VerifiedBefore).text().take();
         let alter = Table::alter().table(Uploads::Table).add_column(verified).take();
         manager.alter_table(alter).await?;

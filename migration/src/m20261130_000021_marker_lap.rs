@@ -1,6 +1,6 @@
-//! Laps of markers: what a database remembers of each marker that it wrote, where the database
-//! lives, and the id that it had before it was reissued. Markers are kept by store, because two
-//! stores may have buckets of one name.
+//! Laps of markers: the record of each marker that the database wrote, the location of the
+//! database, and the id that it had before it was reissued. Records have the name of the store,
+//! because two stores may have buckets with the same name.
 
 use sea_orm_migration::prelude::*;
 
@@ -28,7 +28,7 @@ enum Markers {
     ContestedAt,
 }
 
-/// The table with the rows of the other version, until it takes the other's name.
+/// The temporary table with the rows of the other version. It is renamed at the end.
 #[derive(DeriveIden)]
 enum NewMarkers {
     Table,
@@ -49,9 +49,9 @@ async fn replace(
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // One column a statement, which SQLite requires.
+        // One column per statement, as SQLite requires.
         for column in [
-            // Where the database lives. A copy of it lives elsewhere.
+            // The location of the database. A copy has another location.
             ColumnDef::new(Instance::Home).text().take(),
             // The id before `instance reissue`.
             ColumnDef::new(Instance::FormerUuid).uuid().take(),
@@ -62,7 +62,7 @@ impl MigrationTrait for Migration {
         }
         let markers = Table::create()
             .table(NewMarkers::Table)
-            // Empty: recorded by a version that did not keep the store.
+            // Empty: recorded by a version that did not store the name.
             .col(ColumnDef::new(Markers::Store).text().not_null())
             .col(ColumnDef::new(Markers::Bucket).text().not_null())
             .col(ColumnDef::new(Markers::Prefix).text().not_null())
@@ -73,7 +73,7 @@ impl MigrationTrait for Migration {
             // The lap that a process is writing.
             .col(ColumnDef::new(Markers::NextLap).uuid())
             .col(ColumnDef::new(Markers::LapAt).timestamp_with_time_zone())
-            // Set until a lap that was written after the database moved has lasted.
+            // Set when the database moved, until a later lap has lasted.
             .col(ColumnDef::new(Markers::MovedAt).timestamp_with_time_zone())
             // When another database with the same id was noticed.
             .col(ColumnDef::new(Markers::ContestedAt).timestamp_with_time_zone())

@@ -1,4 +1,4 @@
-//! The owner that a run gives to objects without a row, if it adopts them.
+//! The owner of the uploads that a run creates for objects without a row.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,7 +14,7 @@ enum ReconcileRuns {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // NULL: the run adopts nothing.
+        // NULL means that the run adopts nothing.
         let column = ColumnDef::new(ReconcileRuns::AdoptOwner).text().take();
         let add = Table::alter().table(ReconcileRuns::Table).add_column(column).take();
         manager.alter_table(add).await

@@ -1,5 +1,5 @@
-//! One row for each object and kind of finding, with the runs that saw it first and last. Before,
-//! each audit inserted all of its findings anew.
+//! One row for each object and kind of finding, with the runs that saw it first and last. Before
+//! this migration, each audit inserted all its findings again.
 
 use sea_orm_migration::prelude::*;
 
@@ -58,14 +58,15 @@ fn findings(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(F::FirstRun).uuid().not_null())
         .col(ColumnDef::new(F::FirstSeenAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(F::LastRun).uuid().not_null())
-        // Incremental runs see a few findings between two audits; this is the last audit's.
+        // Incremental runs see a few findings between two audits. This column is the last audit
+        // that saw it.
         .col(ColumnDef::new(F::LastAudit).uuid())
         .col(ColumnDef::new(F::LastSeenAt).timestamp_with_time_zone().not_null())
         .primary_key(Index::create().col(F::Kind).col(F::Policy).col(F::Key))
         .to_owned()
 }
 
-/// The table before this step.
+/// The table before this migration.
 fn run_findings(manager: &SchemaManager<'_>) -> TableCreateStatement {
     use ReconcileFindings as F;
     Table::create()
@@ -90,7 +91,7 @@ fn run_findings(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .to_owned()
 }
 
-/// The newest of each object's findings of a kind, with when the oldest was seen.
+/// The newest finding of each object and kind, with the time of the oldest one.
 const MERGE: &str = "INSERT INTO findings (kind, policy, key, upload_id, size, detail, first_run, \
      first_seen_at, last_run, last_audit, last_seen_at) \
      SELECT kind, policy, key, upload_id, size, detail, first_run, first_seen_at, run_id, \
@@ -109,8 +110,8 @@ const MERGE: &str = "INSERT INTO findings (kind, policy, key, upload_id, size, d
              ORDER BY f.found_at, f.run_id, f.number) \
      ) AS ranked WHERE place = 1";
 
-/// Each finding for the run that saw it last. The table before had no place for findings whose run
-/// was pruned.
+/// Each finding for the run that saw it last. The old table cannot contain findings of deleted
+/// runs.
 const SPLIT: &str = "INSERT INTO reconcile_findings (run_id, number, kind, policy, key, upload_id, \
      size, detail, found_at) \
      SELECT last_run, ROW_NUMBER() OVER (PARTITION BY last_run ORDER BY kind, policy, key), \

@@ -1,4 +1,4 @@
-//! The index by which an owner's cancelled uploads count in its quota until their URL expires.
+//! The index over an owner's cancelled uploads, which count in its quota until their URL expires.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,7 +1,7 @@
-//! Attachments: the file of a record, whatever the record is. Tracks become one kind of record.
+//! Attachments: the file of any kind of record. Tracks become one kind of record.
 //!
-//! The service is stopped during this step. The column `uploads.track_id` stays, empty: `SQLite`
-//! cannot drop a column with a foreign key without copying the table.
+//! The service must be stopped during this migration. The column `uploads.track_id` remains and is
+//! empty: `SQLite` cannot drop a column with a foreign key without copying the table.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -34,7 +34,7 @@ enum UnattachedRetention {
     EnabledAt,
 }
 
-/// Rows that one statement moves.
+/// The number of rows that one statement changes.
 const BATCH: u32 = 10_000;
 
 fn table(manager: &SchemaManager<'_>) -> TableCreateStatement {
@@ -45,10 +45,10 @@ fn table(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(bytewise(manager, Attachments::Subject).not_null())
         // The status of the newest upload, or `empty`.
         .col(ColumnDef::new(Attachments::Status).text().not_null())
-        // The number of the next upload of this subject: the greater number is the newer upload.
+        // The number of the next upload of this subject. A larger number is newer.
         .col(ColumnDef::new(Attachments::NextSequence).big_integer().not_null())
         .col(ColumnDef::new(Attachments::LatestUploadId).uuid())
-        // The upload whose bytes are served.
+        // The upload that is served.
         .col(ColumnDef::new(Attachments::CurrentUploadId).uuid())
         .col(ColumnDef::new(Attachments::CurrentSequence).big_integer())
         .col(ColumnDef::new(Attachments::Version).big_integer().not_null())
@@ -57,7 +57,7 @@ fn table(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .to_owned()
 }
 
-/// Since when each policy removes uploads that are not attached.
+/// The time since when each policy removes uploads that are not attached.
 fn retention() -> TableCreateStatement {
     Table::create()
         .table(UnattachedRetention::Table)
@@ -76,7 +76,7 @@ fn text_of(column: &str, backend: DbBackend) -> String {
     format!("lower({})", parts.join(" || '-' || "))
 }
 
-/// The UUID that the text of `column` has behind `track:`.
+/// The UUID after `track:` in the text of `column`.
 fn track_of(column: &str, backend: DbBackend) -> String {
     if backend == DbBackend::Postgres {
         format!("substr({column}, 7)::uuid")
@@ -115,7 +115,8 @@ impl MigrationTrait for Migration {
             ],
         )
         .await?;
-        // An attachment moved from a track has the track's id. A track without uploads has none.
+        // An attachment that replaces a track's columns has the track's id. A track without uploads
+        // gets no attachment.
         let subject = text_of("id", backend);
         in_batches(
             manager,
@@ -171,7 +172,7 @@ impl MigrationTrait for Migration {
             ],
         )
         .await?;
-        // A subject may outlive its track: its uploads belong to no track then.
+        // A subject may remain longer than its track. Its uploads then belong to no track.
         in_batches(
             manager,
             &format!(

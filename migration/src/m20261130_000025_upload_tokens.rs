@@ -1,6 +1,7 @@
 //! Upload tokens, and which token created an upload.
 //!
-//! `uploads.upload_token_id` is no foreign key: a token's row is deleted long before its uploads.
+//! `uploads.upload_token_id` is not a foreign key, because a token's row is deleted long before its
+//! uploads.
 
 use sea_orm_migration::prelude::*;
 
@@ -31,22 +32,22 @@ fn table() -> TableCreateStatement {
     Table::create()
         .table(T::Table)
         .col(ColumnDef::new(T::Id).uuid().not_null().primary_key())
-        // SHA-256 of the secret, in hex.
+        // The SHA-256 of the secret, in hex.
         .col(ColumnDef::new(T::Hash).text().not_null())
         .col(ColumnDef::new(T::Owner).text().not_null())
         .col(ColumnDef::new(T::Policy).text().not_null())
         .col(ColumnDef::new(T::MaxUploads).big_integer())
-        // The uploads that it has created.
+        // The number of uploads that it has created.
         .col(ColumnDef::new(T::Uploads).big_integer().not_null())
         .col(ColumnDef::new(T::MaxSize).big_integer())
         .col(ColumnDef::new(T::AttachTo).text())
         .col(ColumnDef::new(T::Metadata).json().not_null())
-        // A list.
+        // A JSON list.
         .col(ColumnDef::new(T::CorsOrigins).json().not_null())
         .col(ColumnDef::new(T::CreatedAt).timestamp_with_time_zone().not_null())
-        // Creates nothing from then on.
+        // From this time on it creates no uploads.
         .col(ColumnDef::new(T::ExpiresAt).timestamp_with_time_zone().not_null())
-        // Is refused from then on: the deadlines of its uploads have passed.
+        // From this time on it is refused, because the deadlines of its uploads have passed.
         .col(ColumnDef::new(T::EndsAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(T::RevokedAt).timestamp_with_time_zone())
         .to_owned()
@@ -59,7 +60,7 @@ impl MigrationTrait for Migration {
         manager.create_table(table()).await?;
         for statement in [
             "CREATE INDEX ix_upload_tokens_owner ON upload_tokens (owner, created_at, id)",
-            // Old ones are pruned by it.
+            // Used to delete old tokens.
             "CREATE INDEX ix_upload_tokens_ends ON upload_tokens (ends_at)",
             "ALTER TABLE uploads ADD COLUMN upload_token_id uuid",
             // The largest size that the token allows, in bytes.

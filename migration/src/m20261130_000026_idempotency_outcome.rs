@@ -1,4 +1,4 @@
-//! What a repeated request for a batch needs to know besides the ids: which uploads were refused.
+//! The additional result that a repeated batch request needs: which uploads were refused.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,5 +1,4 @@
-//! The history of uploads: one row for each change of status. What changed before this step is not
-//! known.
+//! The history of uploads: one row for each change of status. Earlier changes are unknown.
 
 use sea_orm_migration::prelude::*;
 
@@ -25,7 +24,7 @@ impl MigrationTrait for Migration {
         use UploadHistory as H;
         let table = Table::create()
             .table(H::Table)
-            // No foreign key: it would cost a lookup for each row, and the rows are deleted in the
+            // No foreign key: it would cost a lookup for each row. The rows are deleted in the
             // transaction that deletes their upload.
             .col(ColumnDef::new(H::UploadId).uuid().not_null())
             // The version of the upload's row after the change.

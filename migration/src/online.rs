@@ -1,10 +1,10 @@
-//! Changes of tables that a running service uses, on PostgreSQL. `SQLite` has one process, which
-//! migrates before it serves.
+//! Changes of tables that a running service uses, on PostgreSQL. `SQLite` is used by only one
+//! process, which migrates before it serves.
 //!
-//! From 0.2.0 on replicas of the version before serve while a newer one migrates, so no migration may
-//! block their statements for longer than a moment:
-//! - an index is built by [`create_index`], in a migration of its own whose `use_transaction` returns
-//!   `Some(false)`;
+//! From version 0.2.0 on, replicas of the previous version serve requests while a newer version
+//! migrates. So no migration may block their statements for long:
+//! - an index is built by [`create_index`], in a migration of its own whose `use_transaction`
+//!   returns `Some(false)`;
 //! - every other change of a table in use begins with [`bound_lock_wait`].
 
 use sea_orm_migration::prelude::*;
@@ -22,7 +22,7 @@ pub async fn create_index(db: &impl ConnectionTrait, name: &str, on: &str) -> Re
     }
     match is_valid(db, name).await? {
         Some(true) => return Ok(()),
-        // A build that failed leaves an index that is written and never read.
+        // An index whose build failed is still written, but is never read.
         Some(false) => drop_index(db, name).await?,
         None => {}
     }
@@ -33,16 +33,16 @@ pub async fn create_index(db: &impl ConnectionTrait, name: &str, on: &str) -> Re
 /// Drops an index without blocking reads or writes. Succeeds if it does not exist.
 ///
 /// # Errors
-/// As [`create_index`].
+/// The errors of [`create_index`].
 pub async fn drop_index(db: &impl ConnectionTrait, name: &str) -> Result<(), DbErr> {
     let postgres = db.get_database_backend() == DbBackend::Postgres;
     let how = if postgres { "CONCURRENTLY " } else { "" };
     db.execute_unprepared(&format!("DROP INDEX {how}IF EXISTS {name}")).await.map(drop)
 }
 
-/// Limits how long the statements of this transaction wait for a lock. While a statement waits for an
-/// exclusive lock, all other statements on the table wait behind it. After the limit, the migration
-/// fails without a change and can be repeated.
+/// Limits how long the statements of this transaction wait for a lock. While a statement waits for
+/// an exclusive lock, all other statements on the table wait behind it. After the limit, the
+/// migration fails without a change and can be repeated.
 ///
 /// # Errors
 /// If the database fails.

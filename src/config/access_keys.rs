@@ -1,8 +1,9 @@
-//! The access key of a store or a queue: three keys that belong together.
+//! The access key of a store or a queue: three configuration keys that must be set together.
 
 use secrecy::SecretString;
 
-/// Checks that an access key is complete. The error is the name of a key and its problem.
+/// Checks that an access key is complete. The error contains the name of a configuration key and
+/// its problem.
 pub(super) fn check(
     id: Option<&str>,
     secret: Option<&SecretString>,

@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::error::ConfigError;
 use super::value::{self, Choice, ConfigDuration};
 
-/// An HMAC key shorter than its hash can be guessed faster than the hash (RFC 7518, 3.2).
+/// A shorter HMAC key is easier to guess than the hash (RFC 7518, 3.2).
 const MIN_JWT_SECRET: usize = 32;
 
 /// The largest accepted clock difference, in seconds.
@@ -23,7 +23,7 @@ pub struct AuthConfig {
     /// How callers are authenticated.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub mode: AuthMode,
-    /// Whether `serve` may listen beyond the loopback without authentication.
+    /// Whether `serve` may listen on a network address without authentication.
     #[serde(deserialize_with = "value::flag")]
     pub allow_anonymous_network: bool,
     /// How long the lookup of a key is cached. A revocation takes effect within this time.
@@ -35,14 +35,14 @@ pub struct AuthConfig {
 /// How callers are authenticated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Not at all: every caller may call everything.
+    /// No authentication: every caller may use everything.
     #[default]
     None,
     /// By API keys.
     ApiKey,
     /// By JSON Web Tokens.
     Jwt,
-    /// By either.
+    /// By either of the two.
     ApiKeyOrJwt,
 }
 
@@ -71,7 +71,7 @@ impl Choice for AuthMode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtConfig {
-    /// The accepted algorithms. A token with another one is refused.
+    /// The accepted algorithms. A token with another algorithm is refused.
     #[serde(deserialize_with = "value::texts")]
     pub algorithms: Vec<String>,
     /// A URL or a file with the public keys, a JWK set.
@@ -167,20 +167,20 @@ impl Default for JwtConfig {
 impl AuthConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.api_key_cache.get().as_secs() > 300 {
-            let problem = "must be at most 5min: a revoked key works that long";
+            let problem = "must be at most 5min, because a revoked key is accepted for that time";
             return Err(ConfigError::new("auth.api_key_cache", problem));
         }
         if self.mode.accepts_jwts() { self.jwt.check() } else { Ok(()) }
     }
 
-    /// Refuses to serve a network without authentication by accident.
+    /// Refuses to serve a network without authentication, unless the operator allows it.
     pub fn check_bind(&self, bind: SocketAddr) -> Result<(), ConfigError> {
         if self.mode != AuthMode::None || bind.ip().is_loopback() || self.allow_anonymous_network {
             return Ok(());
         }
         let problem = format!(
-            "\"none\" lets every caller call everything, and server.bind {bind} is not the \
-             loopback; set a mode, or auth.allow_anonymous_network = true"
+            "\"none\" lets every caller do everything, and server.bind {bind} is not a loopback \
+            address; set a mode, or auth.allow_anonymous_network = true"
         );
         Err(ConfigError::new("auth.mode", problem))
     }
@@ -225,7 +225,8 @@ impl JwtConfig {
         {
             return fail(
                 "jwks",
-                "must be an https URL, because plain http lets others replace the keys on the way; auth.jwt.allow_http = true allows it",
+                "must be an https URL, because with plain http an attacker can replace the keys; \
+                auth.jwt.allow_http = true allows it",
             );
         }
         let secret = self.secret.as_ref().map_or("", |secret| secret.expose_secret());

@@ -9,7 +9,7 @@ use url::Url;
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration, MASK};
 
-/// What `database.url` must be.
+/// The accepted values of `database.url`.
 const EXPECTED: &str =
     "a URL such as sqlite://data/upload-coordinator.db or postgres://user:password@host/database";
 
@@ -19,7 +19,7 @@ const EXPECTED: &str =
 pub struct DatabaseConfig {
     /// `sqlite://...` or `postgres://...`.
     pub url: DatabaseUrl,
-    /// The most connections of one process.
+    /// The largest number of connections of one process.
     #[serde(deserialize_with = "value::number")]
     pub max_connections: u32,
     /// How long a writer waits for another writer (SQLite).
@@ -48,9 +48,9 @@ impl DatabaseConfig {
 const UNESCAPED: &str = "has an unescaped character in the user or the password; write / as %2F, \
                          ? as %3F, # as %23 and @ as %40";
 
-/// Whether the user or the password contains a character that ends them early: the rest of the
-/// password would then be a part of the path or the query, where it is not masked. `rest` is
-/// what follows `scheme://`.
+/// Whether the user or the password contains an unescaped character that ends it. The rest of the
+/// password would then be parsed as a path or a query, which is not masked. `rest` is the text
+/// after `scheme://`.
 fn has_unescaped_userinfo(rest: &str) -> bool {
     rest.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))
 }

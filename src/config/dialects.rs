@@ -29,7 +29,7 @@ pub struct DialectConfig {
     /// Whether its routes are served. `None` (`"auto"`): in `dev` only.
     #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
     pub enabled: Option<bool>,
-    /// The policy of its uploads. With an upload token it is the token's.
+    /// The policy of its uploads. If the request has an upload token, the token's policy is used.
     pub policy: String,
     /// The lifetime of a URL.
     pub url_ttl: ConfigDuration,
@@ -43,9 +43,10 @@ impl Default for DialectConfig {
         Self {
             enabled: None,
             policy: "tracks".to_owned(),
-            // A client that paused asks for a new upload, and the old one should expire soon.
+            // A client that was paused asks for a new upload, and the old one should expire soon.
             url_ttl: ConfigDuration::from_secs(900),
-            // A client whose response was lost repeats the PUT, and most show 412 as a failure.
+            // A client that lost the response repeats the PUT. Most clients show a 412 as a
+            // failure.
             write_once: false,
         }
     }
@@ -58,7 +59,7 @@ impl DialectsConfig {
         [("activestorage", activestorage), ("companion", companion), ("form", form), ("s3ff", s3ff)]
     }
 
-    /// Serves every dialect that is not switched off.
+    /// Enables every dialect that is not disabled.
     pub fn enable_auto(&mut self) {
         let Self { activestorage, companion, form, s3ff } = self;
         for dialect in [activestorage, companion, form, s3ff] {

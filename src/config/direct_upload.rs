@@ -13,10 +13,10 @@ pub struct DirectUploadConfig {
     /// Whether files may be uploaded through the service.
     #[serde(deserialize_with = "value::flag")]
     pub enabled: bool,
-    /// How much of each file is held in memory.
+    /// The memory for each file.
     pub part_size: ConfigSize,
-    /// The least bytes per second of each file, averaged over `limits.request_timeout`. 0 is no
-    /// limit.
+    /// The smallest number of bytes per second of each file, averaged over
+    /// `limits.request_timeout`. 0 means no limit.
     pub min_rate: ConfigSize,
 }
 

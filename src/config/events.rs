@@ -14,25 +14,26 @@ use super::value::{self, ConfigDuration};
 /// The shortest token, in characters. A shorter one could be guessed over the network.
 const MIN_TOKEN_LEN: usize = 16;
 
-/// The longest time that a call may wait for a message (SQS API reference, `ReceiveMessage`).
+/// The longest time that a call can wait for a message (SQS API reference, `ReceiveMessage`).
 const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The shortest wait. Without it, an empty queue would be called without a pause.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 
-/// The visibility timeout: long enough to handle a batch with a slow store, and at most what
-/// the queue allows.
+/// The limits of the visibility timeout: long enough to process a batch with a slow store, and at
+/// most the queue's own limit.
 const VISIBILITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(30)..=Duration::from_hours(12);
 
-/// The most pollers. More are not useful: one handles about two hundred messages a second.
+/// The largest number of pollers. One poller processes about two hundred messages a second, so more
+/// are not useful.
 const MAX_POLLERS: usize = 32;
 
 /// `[events]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// The token of `POST /api/events/s3`; without one the route is off.
+    /// The token of `POST /api/events/s3`. Without a token, the route is disabled.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub token: Option<SecretString>,
     /// `[events.sns]`.
@@ -54,22 +55,23 @@ pub struct SnsConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqsConfig {
-    /// The queue's URL; without one no queue is polled.
+    /// The queue's URL. Without a URL, no queue is polled.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub queue_url: Option<String>,
     /// The endpoint of the queue, if it is not the host of its URL.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub endpoint: Option<String>,
-    /// `None` is the region in the queue's host, else that of the standard `AWS_*` variables.
+    /// `None` means the region in the queue's host, or else the region of the standard `AWS_*`
+    /// variables.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
     /// `None` uses the standard `AWS_*` variables, profiles and instance roles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub access_key_id: Option<String>,
-    /// Belongs to `access_key_id`.
+    /// Set together with `access_key_id`.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub secret_access_key: Option<SecretString>,
-    /// Belongs to temporary access keys.
+    /// Set with temporary access keys.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub session_token: Option<SecretString>,
     /// How long one call waits for the first message.
@@ -140,7 +142,7 @@ impl SqsConfig {
         Url::parse(text).ok().filter(|url| url.path().len() > 1)
     }
 
-    /// The region in the queue's host, if it is one of Amazon's.
+    /// The region in the queue's host, if it is a host of Amazon.
     pub fn region_of_host(&self) -> Option<String> {
         let url = self.url()?;
         let host = url.host_str()?;

@@ -25,7 +25,7 @@ pub struct Sources {
     pub overrides: Vec<(String, String)>,
 }
 
-/// The names of environment variables that look like keys but lack the exact [`ENV_PREFIX`],
+/// The names of environment variables that look like keys but do not have the exact [`ENV_PREFIX`],
 /// each with the name that was probably meant. They have no effect.
 pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
     let sections: Vec<String> =
@@ -37,7 +37,7 @@ pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String,
         let upper = name.to_uppercase();
         let rest = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
         let rest = rest.trim_start_matches(['_', '-', '.']);
-        // The longest name first: none is the beginning of another now, but one may be later.
+        // The longest name first. No name is now the beginning of another one, but that may change.
         let section = sections.iter().filter(|section| {
             rest.strip_prefix(section.as_str()).is_some_and(|key| key.starts_with(['_', '-', '.']))
         });
@@ -68,7 +68,7 @@ impl Sources {
         Self { file: file.map(Path::to_path_buf), ..Self::default() }
     }
 
-    /// Adds values that win over all others.
+    /// Adds values with the highest priority.
     #[must_use]
     pub fn with_overrides(mut self, overrides: &[(&str, &str)]) -> Self {
         let owned = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -96,7 +96,7 @@ impl Sources {
 struct Text(Map<String, Value>);
 
 impl Text {
-    /// The defaults have no origin: errors don't name one for them.
+    /// The defaults have no origin, so errors don't show one.
     fn built_in() -> Self {
         Self(FileFormat::Toml.parse(None, DEFAULT_TOML).unwrap_or_default())
     }
@@ -105,7 +105,7 @@ impl Text {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|error| ConfigError::new(&name, format!("cannot be read: {error}")))?;
-        // Parsed only for its error, which has the line.
+        // Parsed again for its error, which contains the line.
         if let Err(error) = text.parse::<toml::Table>() {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration, ConfigSize};
 
-/// The largest limit for JSON bodies, because they are held in memory.
+/// The largest limit for JSON bodies. They are held in memory.
 const MAX_JSON_BODY: u64 = 64 << 20;
 
 /// `[limits]`.
@@ -31,13 +31,14 @@ pub struct LimitsConfig {
     /// Requests per second of one owner; 0 is no limit.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
-    /// Requests of one owner at once; 0 is the same number as `requests_per_second`.
+    /// The burst: requests of one owner at the same time. 0 means the same number as
+    /// `requests_per_second`.
     #[serde(deserialize_with = "value::number")]
     pub burst: u32,
-    /// Uploads of one owner that are pending at once; 0 is no limit.
+    /// The number of pending uploads of one owner; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub pending_uploads: u64,
-    /// Bytes of one owner that are pending at once; "0B" is no limit.
+    /// The bytes of pending uploads of one owner; "0B" means no limit.
     pub pending_bytes: ConfigSize,
     /// Uploads that one owner creates within 24 hours; 0 is no limit.
     #[serde(deserialize_with = "value::number")]

@@ -86,13 +86,14 @@ impl Config {
         Self::load_with(file, &[])
     }
 
-    /// As [`Self::load`], and then values by their full keys, which win over all others.
+    /// Like [`Self::load`], with additional values by their full keys. These have the highest
+    /// priority.
     pub fn load_with(file: Option<&Path>, overrides: &[(&str, &str)]) -> Result<Self, ConfigError> {
         Self::from_sources(&Sources::of_process(file)?.with_overrides(overrides))
     }
 
-    /// A limit for each owner; 0 is no limit. Without authentication all callers are one owner,
-    /// and there is no limit either.
+    /// A limit for each owner; 0 means no limit. Without authentication, all callers are the same
+    /// owner, so there is no limit either.
     pub fn share(&self, limit: usize) -> usize {
         if limit == 0 || self.auth.mode == AuthMode::None { usize::MAX } else { limit }
     }
@@ -128,8 +129,8 @@ impl Config {
         self.limits.check()
     }
 
-    /// Checks that each store in use has a bucket. That is not part of the validation, because
-    /// there is no default for the bucket and not every command needs one.
+    /// Checks that each store in use has a bucket. This is not part of the validation, because the
+    /// bucket has no default and not every command needs it.
     pub fn require_stores(&self) -> Result<(), ConfigError> {
         self.stores_in_use().try_for_each(|(name, store)| store.bucket(name).map(drop))
     }
@@ -154,7 +155,7 @@ impl Config {
     }
 }
 
-/// The innermost error. The outer ones only repeat the key.
+/// The innermost error. The outer errors only repeat the key.
 fn problem(error: &::config::ConfigError) -> String {
     match error {
         ::config::ConfigError::At { error, .. } => problem(error),

@@ -9,13 +9,13 @@ use super::error::ConfigError;
 use super::value::{self, ConfigDuration};
 use crate::domain::limits::MAX_PAGE;
 
-/// The most concurrent calls. More would only be throttled by the store.
+/// The largest number of concurrent calls. The store would throttle more calls.
 const MAX_CONCURRENCY: usize = 1000;
 
-/// The shortest retention. A signed URL is valid for up to a week, and bytes may arrive later.
+/// The shortest retention. A signed URL is valid for up to a week, and its bytes may arrive later.
 const MIN_ENDED_RETENTION: Duration = Duration::from_hours(8 * 24);
 
-/// The highest damage limit. More is no limit in practice.
+/// The largest damage limit. A larger limit would have no effect in practice.
 const MAX_DAMAGE: u64 = 1_000_000_000;
 
 /// `[reconcile]`.
@@ -31,12 +31,12 @@ pub struct ReconcileConfig {
     pub run_at_start: bool,
     /// How long expired uploads are still checked for late bytes.
     pub late_window: ConfigDuration,
-    /// Time without a sign of life after which another process takes over a run.
+    /// The time without a renewal after which another process takes over a shard of a run.
     pub lease: ConfigDuration,
-    /// The most objects that one run deletes.
+    /// The largest number of deletions of one run.
     #[serde(deserialize_with = "value::number")]
     pub max_deletions: u64,
-    /// The highest damage limit of a run, however many verified uploads there are.
+    /// The highest damage limit of a run, for any number of verified uploads.
     #[serde(deserialize_with = "value::number")]
     pub damage_max: u64,
     /// The lowest damage limit of a run, unless `damage_max` is lower.

@@ -16,7 +16,7 @@ pub struct ServerConfig {
     /// The address to listen on; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub bind: SocketAddr,
-    /// How long `serve` waits at start for the database and the stores.
+    /// How long `serve` waits at the start for the database and the stores.
     pub start_timeout: ConfigDuration,
     /// The URL of this service for clients, if a proxy or a load balancer is in front of it. URLs
     /// in responses begin with it.
@@ -24,13 +24,14 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     /// Time that requests in progress have to finish when the service stops.
     pub shutdown_timeout: ConfigDuration,
-    /// Time between the signal to stop and the end of the listener, in which `readyz` fails.
+    /// The time between the signal to stop and the end of the listener. During this time `readyz`
+    /// fails.
     pub drain_delay: ConfigDuration,
-    /// The origins whose pages may call the API. `*` is all, an empty list is none.
+    /// The origins whose web pages may call the API. `*` means all, an empty list means none.
     #[serde(deserialize_with = "value::list")]
     pub cors_origins: Vec<String>,
     /// Whether new uploads are refused under a policy whose bucket has no marker of this database.
-    /// `None` is yes in `serve` and no in `dev`.
+    /// `None` means yes in `serve` and no in `dev`.
     #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
     pub require_marker: Option<bool>,
     /// `[server.tls]`.
@@ -94,7 +95,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// Whether paths can be added to a URL.
+/// Whether a path can be appended to a URL.
 fn is_base(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")
@@ -105,7 +106,7 @@ fn is_base(url: &str) -> bool {
     })
 }
 
-/// Reads an address with its port.
+/// Parses an address with its port.
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     value::parsed(deserializer, "an address such as 127.0.0.1:8080", |text| text.parse().ok())
 }

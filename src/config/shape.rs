@@ -1,5 +1,5 @@
-//! Checks that all keys exist. The known keys are those of `config/default.toml`, where
-//! `storage.default` and `policies.tracks` stand for every store and policy.
+//! Checks that all keys exist. The known keys are the keys of `config/default.toml`, in which
+//! `storage.default` and `policies.tracks` represent every store and every policy.
 
 use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::layers::DEFAULT_TOML;
 use super::webhooks::{COMMON_KEYS, ENDPOINT_KEYS};
 
-/// Sections with a table for each name, and the name of the table with all keys.
+/// Sections that contain a table for each name, and the name of the table that lists all keys.
 const NAMED: [(&str, &str); 2] = [("storage", "default"), ("policies", "tracks")];
 
 /// Finds unknown keys, values in place of sections, malformed names, and missing prefixes.
@@ -46,7 +46,7 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Checks the endpoints, and the keys for all endpoints beside them.
+/// Checks the endpoints, and the keys of the section for all endpoints.
 fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
     let known: Map<String, Value> =
         ENDPOINT_KEYS.iter().map(|key| ((*key).to_owned(), Value::from(""))).collect();
@@ -108,7 +108,7 @@ fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The entries in order, so that errors always come in the same order.
+/// The entries in order, so that errors always have the same order.
 fn sorted(table: &Map<String, Value>) -> Vec<(&str, &Value)> {
     let mut entries: Vec<(&str, &Value)> =
         table.iter().map(|(key, value)| (key.as_str(), value)).collect();

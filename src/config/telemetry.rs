@@ -78,7 +78,7 @@ impl Choice for LogFormat {
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// Warnings and worse.
+    /// Warnings and errors.
     pub fn warnings() -> Self {
         Self("warn".to_owned())
     }

@@ -1,4 +1,4 @@
-//! The configuration as operators meet it: what they write, what they are told.
+//! The configuration as operators use it: the values that they write, and the errors that they get.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -33,14 +33,14 @@ fn load(
     let env = env.iter().map(|(name, value)| (format!("{ENV_PREFIX}{name}"), (*value).to_owned()));
     let sources = Sources { env: env.collect(), ..Sources::only_file(Some(file.path())) };
     Config::from_sources(&sources.with_overrides(overrides)).map_err(|error| {
-        // The temporary name is the one thing of a sentence that differs between runs.
+        // Only the temporary name of the file differs between runs.
         let named = error.to_string().replace(&file.path().display().to_string(), "FILE");
         let (key, problem) = named.split_once(": ").unwrap();
         ConfigError::new(key, problem)
     })
 }
 
-/// The defaults as the sections' code has them, without `config/default.toml`.
+/// The defaults in the code of the sections, without `config/default.toml`.
 fn defaults_of_the_code() -> Config {
     let tracks = PolicyConfig::new(Prefix::parse("tracks/").unwrap());
     Config {

@@ -1,8 +1,8 @@
 //! Reads values from a file or from an environment variable.
 //!
-//! All layers are read in the same way: a scalar becomes text, and the text is parsed into
-//! the type of the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and a text key keeps
-//! a value that looks like a number as it was written.
+//! All layers are read in the same way: a scalar becomes text, and the text is parsed into the type
+//! of the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and the value of a text key is not
+//! changed if it looks like a number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Replaces a secret in output.
 pub(super) const MASK: &str = "********";
 
-/// The longest duration: enough for every retention, and safe for date arithmetic.
+/// The longest duration: long enough for every retention, and short enough for date arithmetic.
 const MAX_DURATION: Duration = Duration::from_hours(36_500 * 24);
 
 /// The largest size, because integers in TOML are signed.
@@ -38,12 +38,12 @@ impl ConfigDuration {
         Self::from_secs(hours * 3600)
     }
 
-    /// As the standard library's type.
+    /// Converts to the type of the standard library.
     pub const fn get(self) -> Duration {
         self.0
     }
 
-    /// As the type of date arithmetic.
+    /// Converts to the type of date arithmetic.
     pub fn delta(self) -> TimeDelta {
         TimeDelta::from_std(self.0).unwrap_or(TimeDelta::MAX)
     }
@@ -62,7 +62,7 @@ impl FromStr for ConfigDuration {
 }
 
 impl fmt::Display for ConfigDuration {
-    /// The largest unit that holds it exactly; `36h` rather than `1d 12h`.
+    /// Uses the largest unit that is exact: `36h` and not `1d 12h`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         if self.0.subsec_nanos() != 0 {
@@ -126,7 +126,7 @@ impl FromStr for ConfigSize {
 }
 
 impl fmt::Display for ConfigSize {
-    /// The largest unit that holds it exactly.
+    /// Uses the largest unit that is exact.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
         for (shift, name) in units {
@@ -260,14 +260,14 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
     parsed(deserializer, "a text", |text| Some(text.to_owned()))
 }
 
-/// Reads a text; an empty one is `None`.
+/// Reads a text; an empty text is `None`.
 pub(super) fn optional_text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
     parsed(deserializer, "a text", |text| Some((!text.is_empty()).then(|| text.to_owned())))
 }
 
-/// Writes a text; `None` is an empty one.
+/// Writes a text; `None` is written as an empty text.
 #[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
 pub(super) fn text_or_empty<S: Serializer>(
     value: &Option<String>,
@@ -276,7 +276,7 @@ pub(super) fn text_or_empty<S: Serializer>(
     serializer.serialize_str(value.as_deref().unwrap_or_default())
 }
 
-/// Reads a secret without trimming it; an empty one is `None`. Errors never contain it.
+/// Reads a secret without trimming it; an empty secret is `None`. Errors never contain it.
 pub(super) fn secret<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretString>, D::Error> {
@@ -294,21 +294,21 @@ pub(super) fn masked<S: Serializer>(
     serializer.serialize_str(if there { MASK } else { "" })
 }
 
-/// Reads an array, or a text with commas. Items become lower case; empty ones are dropped.
+/// Reads an array, or a text with commas. Items become lower case; empty items are dropped.
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_lowercase();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
 }
 
-/// Reads an array, or a text with commas. Items keep their case; empty ones are dropped.
+/// Reads an array, or a text with commas. Items keep their case; empty items are dropped.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_owned();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
 }
 
-/// Reads a scalar as text and parses it. The error says what is `expected`.
+/// Reads a scalar as text and parses it. The error says what was `expected`.
 pub(super) fn parsed<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expected: &str,

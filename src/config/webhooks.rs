@@ -17,13 +17,13 @@ use super::value::{self, ConfigDuration};
 use crate::domain::address::is_public;
 use crate::domain::webhook::EVENTS;
 
-/// The shortest retention, so that operators can see deliveries that were given up.
+/// The shortest retention: operators must have time to see deliveries that were given up.
 const MIN_RETENTION: Duration = Duration::from_hours(1);
 
 /// The keys of an endpoint. They are not in `config/default.toml`, which has no endpoint.
 pub(super) const ENDPOINT_KEYS: [&str; 3] = ["events", "secret", "url"];
 
-/// The keys beside the endpoints' names.
+/// The keys of the section itself, beside the names of endpoints.
 const ALLOW_PRIVATE: &str = "allow_private";
 const RETENTION: &str = "retention";
 pub(super) const COMMON_KEYS: [&str; 2] = [ALLOW_PRIVATE, RETENTION];
@@ -60,7 +60,7 @@ pub struct EndpointConfig {
     /// The signing key: `whsec_` and base64.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub secret: Option<SecretString>,
-    /// The events to send; an empty list is all.
+    /// The events to send; an empty list means all.
     #[serde(deserialize_with = "value::list")]
     pub events: Vec<String>,
 }
@@ -80,7 +80,7 @@ impl EndpointConfig {
     }
 }
 
-/// The host of a URL that is known to be private without resolving it.
+/// The host of a URL if it is known to be private without a name lookup.
 fn private_host(url: &Url) -> Option<String> {
     let private = match url.host()? {
         Host::Ipv4(address) => !is_public(IpAddr::V4(address)),
@@ -107,8 +107,8 @@ impl WebhooksConfig {
                 return fail("url", "must be a URL such as https://example.com/hooks".to_owned());
             };
             if let Some(host) = private_host(&url).filter(|_| !self.allow_private) {
-                let problem = "is a private address, and webhooks are sent to public ones only; \
-                               webhooks.allow_private = true allows it";
+                let problem = "is a private address, and webhooks are sent only to public \
+                    addresses; webhooks.allow_private = true allows it";
                 return fail("url", format!("{host} {problem}"));
             }
             if endpoint.key().is_none() {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for WebhooksConfig {
     }
 }
 
-/// Not `flatten`, which would lose the keys' names in errors.
+/// Not `flatten`, because it would lose the names of the keys in errors.
 struct Section;
 
 impl<'de> Visitor<'de> for Section {

@@ -1,7 +1,7 @@
-//! The integration tests: one binary, one module a subject.
+//! The integration tests: one binary with one module for each subject.
 //!
-//! To add a subject: a folder here and a line below. Tests take what they need from
-//! [`support`]; each has its own database, bucket prefix and ports.
+//! To add a subject: a folder here and a line below. Tests use the helpers of [`support`]. Each
+//! test has its own database, bucket prefix and ports.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests stand outside of test functions")]
 

@@ -312,7 +312,8 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[auth]\nmode = \"jwt\"\n[auth.jwt]\nalgorithms = [\"RS256\"]\njwks = \"http://id.example.com/k\"",
-        "auth.jwt.jwks: must be an https URL, because plain http lets others replace the keys on the way; auth.jwt.allow_http = true allows it (in FILE)",
+        "auth.jwt.jwks: must be an https URL, because with plain http an attacker can replace the \
+        keys; auth.jwt.allow_http = true allows it (in FILE)",
     ),
     (
         "[server]\ncors_origins = [\"https://app.example.com/\"]",

@@ -1,11 +1,11 @@
-//! Durations and sizes: whatever is written, what is taken is bounded and reads back.
+//! Durations and sizes: every accepted value is within bounds, and can be written and read back.
 
 use proptest::prelude::*;
 
 use super::super::value::{ConfigDuration, ConfigSize};
 use crate::mutate::mutated_text;
 
-/// What durations and sizes are written with.
+/// The characters of durations and sizes.
 fn written() -> impl Strategy<Value = String> {
     let number = prop_oneof!["[0-9]{1,4}", "[0-9]{15,22}", "[0-9]{1,3}\\.[0-9]{1,3}"];
     let unit = prop::sample::select(vec![
@@ -20,7 +20,7 @@ proptest! {
         text in prop_oneof![written(), mutated_text(Just("1h 30min")), mutated_text(Just("36500d")), "\\PC{0,12}"],
     ) {
         if let Ok(duration) = text.parse::<ConfigDuration>() {
-            // Date arithmetic with it stays within what a timestamp can hold.
+            // Date arithmetic with it does not overflow a timestamp.
             let end = chrono::DateTime::<chrono::Utc>::UNIX_EPOCH.checked_add_signed(duration.delta());
             prop_assert!(end.is_some_and(|end| end.to_rfc3339().starts_with(['1', '2'])));
             prop_assert_eq!(duration.to_string().parse(), Ok(duration), "{}", duration);

@@ -1,4 +1,4 @@
-//! Buckets that keep versions, and buckets that encrypt, where the store has them.
+//! Buckets with versioning, and buckets with encryption, if the store supports them.
 
 use aws_sdk_s3::types::{
     ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
@@ -15,11 +15,12 @@ use crate::storage::servers::{Subject, now};
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 
-/// A bucket that encrypts what comes; none where the store does not.
+/// A bucket that encrypts its objects; `None` if the store does not support it.
 async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
     let on = Subject::server().await;
     let own = on.with_own_bucket().await.ok()?;
-    // A key's name may be asked for; MinIO's is the one it was started with.
+    // The id of the encryption key can be configured. The default is the key that MinIO was started
+    // with.
     let name = (algorithm == ServerSideEncryption::AwsKms).then(|| "test".to_owned());
     let by_default = ServerSideEncryptionByDefault::builder()
         .sse_algorithm(algorithm)
@@ -31,7 +32,7 @@ async fn encrypted(algorithm: ServerSideEncryption) -> Option<Subject> {
     let rules = ServerSideEncryptionConfiguration::builder().rules(rule).build();
     let client = own.s3.as_ref()?.sdk().put_bucket_encryption().bucket(&own.store.bucket);
     client.server_side_encryption_configuration(rules.unwrap()).send().await.ok()?;
-    // A store may take the rule and have no key to follow it with.
+    // A store may accept the encryption rule without having a key for it.
     let options = PutOptions::default();
     own.objects().put(&own.key("first"), "bytes".into(), &options).await.ok()?;
     Some(own)
@@ -85,7 +86,7 @@ async fn the_version_seen_is_the_version_served() {
         (&json!("uploaded"), again.version_id.as_deref())
     );
 
-    // A due deletion leaves no version.
+    // The deletion removes all versions.
     let gone = live.send(Method::DELETE, &format!("/api/tracks/{track}"), None).await;
     assert_eq!(gone.0, 204);
     let run = live.reconcile("incremental").await;
@@ -114,7 +115,7 @@ async fn the_same_bytes_again_stay_uploaded_in_a_bucket_that_encrypts() {
         }
         let file = live.http.get(format!("{}/api/tracks/{track}/file", live.url)).send().await;
         assert_eq!(file.unwrap().bytes().await.unwrap(), mp3(9000, 1));
-        // Other bytes are told from the same bytes stored anew.
+        // The service distinguishes other bytes from the same bytes that are stored again.
         assert_eq!(live.send_bytes(&request, mp3(9001, 2)).await.status(), 200);
         let (_, upload) = read(live.http.post(&confirm).send().await.unwrap()).await;
         assert_eq!(upload["status"], "rejected", "{upload}");

@@ -1,4 +1,4 @@
-//! The drill: a copy of the database of a running service is put to use on the same bucket.
+//! A copy of the database of a running service is used on the same bucket.
 
 use serde_json::json;
 use upload_coordinator::domain::Status;
@@ -43,7 +43,7 @@ async fn a_copy_of_the_database_in_use_deletes_nothing_and_both_sides_are_degrad
         })
         .await;
     }
-    // The copy runs under `serve`, which takes no uploads without its marker.
+    // The copy runs with `serve`, which accepts no uploads without its own marker.
     let (status, refused) = copy.post("/api/uploads", json!({"filename": "a.mp3"})).await;
     assert_eq!((status, text(&refused, "type")), (503, "/problems/bucket-mismatch".to_owned()));
 

@@ -1,4 +1,4 @@
-//! Credentials that the store does not accept any more.
+//! Credentials that the store no longer accepts.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -48,7 +48,7 @@ async fn no_url_is_signed_by_credentials_that_the_store_refuses() {
     running.shutdown().await;
     let running = store(folder.path(), port, "the-second-secret-of-the-store").await;
     let problem = wait_for("a refusal to sign", async || {
-        // Each readiness is a check, and the worker makes one every ten seconds.
+        // Each request to `readyz` is a check, and the worker checks every ten seconds.
         live.get("/readyz").await;
         let (status, body) = create().await;
         (status != 201).then_some((status, body))

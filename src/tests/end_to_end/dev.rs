@@ -1,4 +1,4 @@
-//! What `dev` does beyond `serve`.
+//! The features that `dev` has in addition to `serve`.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_second_dev_on_the_same_data_folder_exits_with_a_message() {
     assert_eq!(second.status.code(), Some(1));
     let error = String::from_utf8_lossy(&second.stderr);
     assert!(error.contains(&format!("the folder {data} is in use by another `dev`")), "{error}");
-    // The first one is not disturbed, and a killed one leaves no lock behind.
+    // The first process continues to work, and a killed process leaves no lock.
     live.track().await;
     live.kill().await;
     live.restart().await;

@@ -1,5 +1,5 @@
-//! A disk without space, below the database and the store of `dev`. Linux only: the disk is a tmpfs of
-//! the process's own.
+//! A full disk below the database and the store of `dev`. Linux only: the disk is a tmpfs that only
+//! this process sees.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::wait::wait_for;
 
-/// Writes until nothing fits any more, and leaves `left` bytes.
+/// Fills the disk, and leaves `left` bytes free.
 fn fill(path: &std::path::Path, left: u64) {
     let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
     for len in [64 << 10, 4096, 1] {
@@ -26,7 +26,7 @@ async fn create(live: &Live) -> (u16, Value) {
     live.post("/api/tracks", json!({"title": "A song", "artist_name": "Someone"})).await
 }
 
-/// The checks of readiness, once it has this status.
+/// Waits until readiness has this status, and returns its checks.
 async fn checks(live: &Live, status: u16) -> Value {
     wait_for("the readiness", async || {
         let (found, ready) = live.get("/readyz").await;
@@ -41,7 +41,7 @@ async fn a_full_database_is_a_plain_problem_and_readyz_names_it_until_there_is_s
     live.track().await;
     let filler = live.seen_by_process(&live.data_folder()).join("filler");
     fill(&filler, 0);
-    // What is written already has room for a few more rows.
+    // The existing files still have room for a few more rows.
     let mut created = Vec::new();
     let problem = wait_for("a write that does not fit", async || {
         let (status, body) = create(&live).await;
@@ -72,7 +72,7 @@ async fn a_full_store_is_a_plain_problem_and_readyz_names_it() {
     let Some(live) = Live::dev_on_small_disk(24).await else { return };
     let (track, other) = (live.track().await, live.track().await);
     let filler = live.seen_by_process(&live.data_folder()).join("filler");
-    // The database has room, a file has none.
+    // The database has free space, but a new file has none.
     fill(&filler, 2 << 20);
     let request = live.presign(&other, json!({})).await;
     assert_eq!(live.send_bytes(&request, mp3(4 << 20, 1)).await.status(), 507);

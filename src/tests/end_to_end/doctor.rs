@@ -1,4 +1,4 @@
-//! `doctor` says what is: its claims against what raw requests see.
+//! The results of `doctor` are compared with the results of raw requests.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ use crate::support::live::{run, text};
 
 const ORIGIN: &str = "https://app.example.com";
 
-/// A database in order, this store, and a prefix of the test's own.
+/// A working database, this store, and a prefix that only this test uses.
 fn settings(on: &Subject, database: &TestDatabase) -> Vec<(String, String)> {
     let store = on.configuration().into_iter();
     let mut settings: Vec<_> =
@@ -25,7 +25,7 @@ fn settings(on: &Subject, database: &TestDatabase) -> Vec<(String, String)> {
     settings
 }
 
-/// The exit code and the JSON.
+/// The exit code and the JSON output.
 async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [&["doctor", "--json"], arguments].concat();
     let output = run(&arguments, settings).await;
@@ -33,7 +33,7 @@ async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i3
     (output.status.code(), json.unwrap_or_else(|error| panic!("{error}: {output:?}")))
 }
 
-/// The checks of the database and of the store that came out so.
+/// The checks of the database and of the store with this outcome.
 fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
     let of = |part: &'a Value| part["checks"].as_array().unwrap().iter();
     let all = of(&found["database"]).chain(of(&found["stores"][0]));
@@ -107,7 +107,7 @@ async fn what_doctor_says_is_what_a_raw_client_sees() {
     on.clean_up().await;
 }
 
-/// The keys below the test's prefix and `below`, as the store gives them.
+/// The keys below the test's prefix and `below`, as the store lists them.
 async fn raw_list(on: &Subject, below: &str, start_after: Option<String>) -> Vec<String> {
     let client = on.s3.as_ref().unwrap().sdk();
     let list = client.list_objects_v2().bucket(&on.store.bucket).prefix(on.key(below));
@@ -134,7 +134,7 @@ async fn listings(on: &Subject, claims: &Value) {
 }
 
 async fn browsers(on: &Subject, found: &Value) {
-    // The origin that doctor asks for where none is named.
+    // The default origin of `doctor`.
     let origin = "https://app.invalid";
     let signed = sign(on, "cors", &PutRequest::default()).await;
     let preflight = on.http().request(Method::OPTIONS, &signed.url).header("origin", origin);
@@ -183,7 +183,7 @@ async fn what_is_broken_is_named_with_its_mend_and_the_exit_code_is_1() {
         assert!(failed[0]["mend"].is_string(), "{found:#}");
         assert!(!found.to_string().contains("secret@"), "the password is masked");
     }
-    assert!(!std::path::Path::new("no-such-folder").exists(), "nothing is made by looking");
+    assert!(!std::path::Path::new("no-such-folder").exists(), "a check creates nothing");
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
     let rule = |origin: &str| CorsRule::for_uploads(&[origin.to_owned()]);
     let others = rule("https://other.example.com");
     if s3.put_cors(std::slice::from_ref(&others)).await.is_err() {
-        // CORS is a matter of the whole server there, and open.
+        // On this store, CORS is configured for the whole server, and is open.
         let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
         assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
         return;

@@ -1,4 +1,4 @@
-//! `kill -9` and an orderly end: nothing is lost by either.
+//! `kill -9` and a normal shutdown: neither loses anything.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn a_kill_between_presign_and_upload_loses_nothing() {
     live.presign(&never, json!({})).await;
     live.kill().await;
     live.restart().await;
-    // The URL that was handed out before still works, and the row is there.
+    // The URL from before still works, and the row exists.
     assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
     live.kill().await;
     live.restart().await;
@@ -38,7 +38,8 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     }
     let (status, run) = live.post("/api/admin/reconciliations", json!({"mode": "audit"})).await;
     assert_eq!(status, 202, "{run}");
-    // Killed in the middle where the machine is slow enough, else just after: both must hold.
+    // On a slow machine the run is killed in progress, otherwise just after its end. Both cases
+    // must work.
     let first = &tracks[1].0;
     wait_for("the first confirmation", async || {
         let (_, track) = live.get(&format!("/api/tracks/{first}")).await;
@@ -47,7 +48,7 @@ async fn a_kill_during_a_reconciliation_loses_nothing() {
     .await;
     live.kill().await;
     live.restart().await;
-    // The dead run goes on once its lease has lapsed; then a new run may start.
+    // The dead run continues after its lease has expired. Then a new run may start.
     let path = "/api/admin/reconciliations?wait=true";
     let mut ended = Value::Null;
     wait_for("another audit", async || {

@@ -1,4 +1,4 @@
-//! Presign, upload, reconcile, download; and the fallback.
+//! Presign, upload, reconcile and download; and direct uploads.
 
 use reqwest::Method;
 use reqwest::redirect::Policy;
@@ -38,7 +38,7 @@ async fn what_is_declared_is_enforced_at_the_door_and_signed_headers_suffice() {
     assert_eq!(live.send_bytes(&request, mp3(9000, 1)).await.status(), 200);
     let again = live.send_bytes(&request, mp3(9000, 2)).await.status();
     assert_eq!(again, 412, "it is write-once");
-    // The client whose answer was lost confirms and knows.
+    // A client that lost the response can confirm the upload.
     let id = text(&request["upload"], "id");
     let path = format!("/api/uploads/{id}/confirm");
     let (status, upload) = live.send(Method::POST, &path, None).await;
@@ -123,7 +123,7 @@ async fn what_never_comes_expires_and_what_comes_late_is_taken() {
         assert!(begun.elapsed().as_secs() < 60);
         live.reconcile("incremental").await;
     }
-    // The same upload is given another URL, and its bytes are taken.
+    // The same upload gets another URL, and its bytes are accepted.
     let id = text(&request["upload"], "id");
     let (code, renewed) =
         live.send(Method::POST, &format!("/api/uploads/{id}/presign"), None).await;

@@ -1,4 +1,4 @@
-//! The main job over the wire, with the real binary.
+//! End-to-end tests of the real binary over the network.
 
 mod buckets;
 mod copies;

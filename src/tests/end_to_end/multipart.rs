@@ -1,4 +1,4 @@
-//! Parts, forms and digests over the wire.
+//! Multipart uploads, forms and digests over the network.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use crate::support::{PNG, mp3};
 
 const MIB: usize = 1 << 20;
 
-/// So that the service knows what a real store can do.
+/// Runs the probe, so that the service knows what a real store supports.
 const PROBED: (&str, &str) = ("storage.default.probe", "true");
 
 async fn in_parts() -> Live {
@@ -223,7 +223,7 @@ async fn a_form_upload_is_held_to_size_type_and_metadata() {
     let path = format!("/api/uploads/{}/confirm", text(&upload, "id"));
     let (status, done) = live.send(Method::POST, &path, None).await;
     assert_eq!((status, text(&done, "status").as_str()), (200, "uploaded"), "{done}");
-    // With no size declared, the policy's.
+    // No size was declared, so the policy's limit applies.
     let any = create(&live, json!({"filename": "a.mp3", "strategy": "post"})).await;
     let empty = live.http.post(text(&any["request"], "url"));
     let empty = empty.multipart(form(&any["request"], vec![])).send().await.unwrap();

@@ -1,5 +1,5 @@
-//! A store or a database that goes down and comes back, behind a proxy that is cut, and a store
-//! that is given other bytes than were sent.
+//! A store or a database that is unavailable for a while, behind a proxy that drops connections;
+//! and a store that receives other bytes than were sent.
 
 use reqwest::{Response, Url};
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::support::mp3;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
-/// A database's URL that leads through a proxy.
+/// The URL of a database, with a proxy in between.
 pub async fn behind(database: &str) -> (Url, Proxy) {
     let mut url: Url = database.parse().unwrap();
     let proxy = Proxy::before(authority(&url)).await;
@@ -32,7 +32,7 @@ fn not_now(answer: &Response) {
     assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
 }
 
-/// The first readiness with this status: results are cached for a second.
+/// The first readiness response with this status. Results are cached for a second.
 async fn readiness(live: &Live, status: u16) -> Response {
     wait_for("the readiness", async || {
         let response = live.http.get(format!("{}/readyz", live.url)).send().await;
@@ -60,7 +60,7 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     let fallback = format!("{}/api/tracks/{other}/upload/song.mp3", live.url);
     not_now(&live.http.put(&fallback).body(mp3(9000, 2)).send().await.unwrap());
     not_now(&readiness(&live, 503).await);
-    // What needs no store goes on.
+    // Requests that do not need the store still work.
     assert_eq!(live.get(&format!("/api/tracks/{track}")).await.0, 200);
     live.presign(&other, json!({})).await;
 
@@ -76,7 +76,7 @@ async fn a_store_that_is_down_is_503_and_is_used_again_without_a_restart() {
     );
 }
 
-/// SQLite is a file: there is nothing to cut.
+/// SQLite is a file, so there is no connection to drop.
 #[tokio::test]
 async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
     if std::env::var("TEST_POSTGRES_URL").is_err() {
@@ -96,7 +96,7 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
     proxy.cut();
     not_now(&live.http.get(&path).send().await.unwrap());
     not_now(&readiness(&live, 503).await);
-    assert_eq!(live.get("/healthz").await.0, 200, "the process itself is well");
+    assert_eq!(live.get("/healthz").await.0, 200, "the process itself works");
 
     proxy.restore();
     wait_for("the database to be used again", async || {

@@ -1,6 +1,6 @@
 //! Three processes on one PostgreSQL share a run, and one of them is killed.
 //!
-//! `TEST_LONG=1` does it twenty times.
+//! `TEST_LONG=1` repeats it twenty times.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::support::live::{Live, text};
 use crate::support::wait::{wait_for, wait_for_at_most};
 use crate::support::{PNG, mp3};
 
-/// How long anything may take on a busy machine.
+/// The time limit of each step on a slow machine.
 const LONG: Duration = Duration::from_mins(2);
 
 #[tokio::test]
@@ -45,10 +45,10 @@ async fn round() {
         ("policies.tracks.prefix", prefix.as_str()),
         ("policies.tracks.grace", "1s"),
         ("policies.tracks.rejected_retention", "0s"),
-        // Slow enough to be killed in the middle, and for the others to have come by then.
+        // Slow enough to be killed in progress, after the other processes have joined.
         ("reconcile.page_size", "3"),
         ("reconcile.max_requests_per_second", "6"),
-        // Longer than any pause of a busy machine: then only a kill makes a lease lapse.
+        // Longer than any pause of a slow machine, so that only a kill makes a lease expire.
         ("reconcile.lease", "10s"),
     ];
     let store = on.configuration();
@@ -57,7 +57,7 @@ async fn round() {
     let third = Live::serving(&store, &changes).await;
     let uploads = populate(&first, &on, &prefix).await;
 
-    // Undisturbed, and changing nothing: what the real run is to do and to find.
+    // An undisturbed dry run shows what the real run must do and find.
     let path = "/api/admin/reconciliations";
     let dry = json!({"mode": "audit", "dry_run": true});
     let (status, dry) = second.post(&format!("{path}?wait=true"), dry).await;
@@ -68,7 +68,7 @@ async fn round() {
     let id = text(&run, "id");
     let rows = Database::connect(&database.url).await.unwrap();
     let starter = shards(&rows, &id).await[0].holder.unwrap();
-    // Killed while it holds shards, and while others do.
+    // Killed while it and other processes hold shards.
     let before = wait_for_at_most(LONG, "two processes that share the run", async || {
         let all = shards(&rows, &id).await;
         let holders: Vec<_> =
@@ -91,7 +91,8 @@ async fn round() {
     assert_eq!(ended["status"], "succeeded", "{ended}");
     let after = shards(&rows, &id).await;
     for row in &after {
-        // Claimed anew only where the dead one held it: no shard had two holders at once.
+        // Only shards of the dead process were claimed again: no shard had two holders at the same
+        // time.
         let times = 1 + i64::from(left.contains(&row.number));
         assert_eq!((row.fence, row.status.as_str()), (times, "done"), "{row:?} of {left:?}");
     }
@@ -126,13 +127,13 @@ async fn round() {
     on.clean_up().await;
 }
 
-/// Uploads that arrived, arrived wrong, and never did; orphans and foreign objects. Produces
-/// the tracks with what becomes of them.
+/// Creates uploads that arrived, uploads with invalid files, and uploads that never arrived;
+/// orphans and foreign objects. Returns the tracks with their expected states.
 async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'static str)> {
     let mut tracks = Vec::new();
     for seed in 0..60 {
         let track = live.track().await;
-        // Over long before the audit, or long after it.
+        // Either expired long before the audit, or valid for long after it.
         let (lives, bytes, becomes) = match seed % 4 {
             0 => (1, None, "expired"),
             1 => (3600, None, "pending"),
@@ -154,8 +155,8 @@ async fn populate(live: &Live, on: &Subject, prefix: &str) -> Vec<(String, &'sta
         let body = Bytes::from_static(b"of nobody");
         on.objects().put(&key, body, &PutOptions::default()).await.unwrap();
     }
-    // Every URL of a second and its grace are over then, and every orphan is older than the grace.
-    // Stores date objects to the second.
+    // At this time, every URL of one second and its grace have ended, and every orphan is older
+    // than the grace. Stores round the time of objects to seconds.
     let last = format!("{prefix}foreign-5");
     let stored = on.objects().head(&last).await.unwrap().unwrap();
     let old_enough = stored.last_modified.unwrap() + TimeDelta::seconds(3);
@@ -181,7 +182,7 @@ async fn ended(live: &Live, id: &str) -> Value {
     .await
 }
 
-/// What a run found, each with how often.
+/// The findings of a run, each with its count.
 async fn findings(live: &Live, id: &str) -> Vec<(String, String)> {
     let path = format!("/api/admin/reconciliations/{id}/findings?limit=1000");
     let (status, page) = live.get(&path).await;

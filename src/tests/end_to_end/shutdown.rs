@@ -1,4 +1,4 @@
-//! How the service ends: drained, in order, or by its deadline if something hangs.
+//! How the service ends: after draining, in order, or by its deadline if something hangs.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::support::live::Live;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
-/// `server.shutdown_timeout` of these tests.
+/// The value of `server.shutdown_timeout` in these tests.
 const TIMEOUT: &str = "2s";
 
-/// After that and 5 s for closing the process must have ended, on a busy machine.
+/// After that time, plus 5 s for closing, the process must have ended, even on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Requests that wait for something that does not respond.
@@ -40,7 +40,7 @@ async fn is_closed(live: &Live) -> bool {
     live.http.get(format!("{}/healthz", live.url)).send().await.is_err()
 }
 
-/// SQLite is a file: there is nothing to freeze.
+/// SQLite is a file, so there is no connection to freeze.
 #[tokio::test]
 async fn a_database_that_does_not_respond_does_not_delay_the_end_beyond_the_deadline() {
     if std::env::var("TEST_POSTGRES_URL").is_err() {
@@ -75,7 +75,7 @@ async fn a_store_that_does_not_respond_does_not_delay_the_end_beyond_the_deadlin
     let mut store = on.configuration();
     let proxy = Proxy::before(authority(&store[0].1.parse().unwrap())).await;
     store[0].1 = format!("http://{}", proxy.addr);
-    // Longer than the deadline: nothing else may end the calls.
+    // Longer than the deadline, so that nothing else can end the calls.
     store.push(("operation_timeout", "2min".to_owned()));
     let changes = [("server.shutdown_timeout", TIMEOUT), ("telemetry.log", "warn")];
     let mut live = Live::serving(&store, &changes).await;

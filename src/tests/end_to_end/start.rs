@@ -9,7 +9,7 @@ use crate::support::live::Live;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_for;
 
-/// What fails at once does so well within the default of `server.start_timeout`.
+/// Permanent errors are reported at once, long before the default of `server.start_timeout`.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 async fn waits_for(live: &Live, what: &str) {
@@ -77,7 +77,7 @@ async fn what_waiting_cannot_mend_ends_the_start_at_once() {
         right.iter().map(value).collect()
     };
     let mut cases = vec![
-        (wrong("secret_access_key", "not the right one, by far"), String::new()),
+        (wrong("secret_access_key", "not the right password"), String::new()),
         (wrong("bucket", "there-is-no-such-bucket"), String::new()),
     ];
     if let Ok(server) = std::env::var("TEST_POSTGRES_URL") {

@@ -1,4 +1,4 @@
-//! `serve` with a certificate of its own.
+//! `serve` with its own certificate.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -22,10 +22,10 @@ use crate::support::wait::wait_for_at_most;
 const CERTIFICATE: &str = include_str!("../http/keys/localhost.pem");
 const KEY: &str = include_str!("../http/keys/localhost-key.pem");
 
-/// How long a debug build may take to answer on a busy machine.
+/// The time limit of a response from a debug build on a slow machine.
 const START: Duration = Duration::from_mins(1);
 
-/// A client that trusts this certificate and no other.
+/// A client that trusts only this certificate.
 fn trusting(certificate: &str) -> Connector {
     let trusted = TrustStore::empty().with_pem_certificate(certificate.as_bytes());
     let context = TlsContext::builder().with_trust_store(trusted).build().unwrap();
@@ -65,7 +65,7 @@ async fn send(
     Ok(Answer { status, hsts, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
-/// A folder with a certificate and a key, and what `serve` is to be told.
+/// A folder with a certificate and a key, and the configuration of `serve`.
 async fn settings(certificate: &str, key: &str) -> (TempDir, TestDatabase, Vec<(String, String)>) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -130,14 +130,14 @@ async fn an_upload_over_https_by_the_real_binary() {
     assert_eq!(none.body["type"], "/problems/not-found");
     assert!(none.hsts.is_some());
 
-    // Plain text is no answer, and keeps nobody from being served.
+    // Plain text gets no response, and does not disturb other clients.
     let plain = reqwest::Client::builder().no_proxy().build().unwrap();
     for _ in 0..3 {
         let refused = plain.get(format!("http://{address}/healthz"));
         let refused = refused.timeout(Duration::from_secs(20)).send().await;
         assert!(refused.as_ref().is_err_and(|error| !error.is_timeout()), "{refused:?}");
     }
-    // Nor is the service somebody else.
+    // The client does not trust another certificate.
     let other = trusting(include_str!("../http/keys/other.pem"));
     assert!(send(&other, "GET", &url("/healthz"), None).await.is_err());
     let alive = send(&client, "GET", &url("/healthz"), None).await.unwrap();

@@ -70,7 +70,7 @@ async fn a_406_changes_nothing_and_names_the_media_type() {
     assert_eq!(server.get("/api/tracks").await.json()["items"], json!([]));
     let request = server.request("POST", "/api/tracks").header("accept", "application/json;q=0.2");
     assert_eq!(fetch(request.json(&body)).await.status, 201);
-    // A weight of zero refuses, and several header lines are one list.
+    // A weight of zero refuses a media type, and several header lines form one list.
     for accept in ["*/*;q=0", "application/*;q=0, */*;q=0.000"] {
         reading(&server, "GET", "/api/tracks", accept).await.is_problem(406, "not-acceptable");
     }

@@ -108,7 +108,7 @@ async fn a_batch_has_1_to_100_items_and_a_body_of_a_mebibyte() {
     let many = (0..101).map(|n| good(&n.to_string()));
     server.send("POST", BATCH, batch(many)).await.blames("uploads");
     assert_eq!(count(&server).await, 0);
-    // All the metadata that S3 allows, for each of them.
+    // The largest metadata that S3 allows, for each upload.
     let full = (0..100).map(|n| {
         let mut item = good(&n.to_string());
         item["metadata"] = json!({"m": "x".repeat(2047)});
@@ -178,7 +178,7 @@ async fn a_repeated_batch_gets_the_same_results_with_valid_urls() {
     let first = results(&keyed(&server, "k", &body).await);
     let expected = [201, 400, 404, 201, 201, 429, 400, 429];
     assert_eq!(statuses(&first), expected);
-    // Room is made, and the repetition still says what the first response said.
+    // The quota has free room again. The repeated request still returns the first result.
     let path = format!("/api/uploads/{}", id(&first[0]));
     let put = server.store.clone();
     let key = first[0]["upload"]["key"].as_str().unwrap();
@@ -197,13 +197,13 @@ async fn a_repeated_batch_gets_the_same_results_with_valid_urls() {
     assert!(again[3]["upload"]["request"]["url"].is_string());
     assert_eq!(count(&server).await, 3);
     keyed(&server, "k", &batch([good("x")])).await.is_problem(422, "idempotency-mismatch");
-    // A batch of which nothing is created has used its key, too.
+    // A batch that creates nothing has used its key too.
     let bad = batch([json!({"filename": "b.exe"})]);
     for _ in 0..2 {
         assert_eq!(statuses(&results(&keyed(&server, "bad", &bad).await)), [400]);
     }
     keyed(&server, "bad", &batch([good("x")])).await.is_problem(422, "idempotency-mismatch");
-    // A body that can't be read leaves its key free.
+    // If the body can't be parsed, the key is not used.
     keyed(&server, "free", &batch([])).await.blames("uploads");
     let over = results(&keyed(&server, "free", &batch([good("y"), good("z")])).await);
     assert_eq!(statuses(&over), [201, 429]);
@@ -381,7 +381,7 @@ async fn an_upload_token_counts_each_upload_of_a_batch_and_reaches_no_others() {
     let other = batch([json!({"filename": "a.mp3", "attach_to": "album:2:cover"}), good("b")]);
     let refused = results(&send(BATCH, "other", &other).await);
     assert_eq!(statuses(&refused), [403, 201]);
-    // Concurrently, so that a naive count would see the same number.
+    // Sent concurrently, so that a count without a lock would see the same number.
     let bodies = [items(), items(), items()];
     let made =
         join_all(["a", "b", "c"].iter().zip(&bodies).map(|(key, body)| send(BATCH, key, body)));
@@ -410,7 +410,7 @@ async fn an_upload_token_counts_each_upload_of_a_batch_and_reaches_no_others() {
     server.stop().await;
 }
 
-/// The statements of a request.
+/// The number of statements of a request.
 async fn cost(server: &Server, request: impl Future<Output = Response>) -> (u64, Vec<Value>) {
     let before = server.app.db.statements();
     let response = request.await;
@@ -452,7 +452,7 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_items() {
             costs.push([free, attached, claimed, repeated, confirmed]);
         }
         assert_eq!(costs[0], costs[1], "quota: {with_quota}");
-        // The lock of the owner is a statement on PostgreSQL only.
+        // Only on PostgreSQL is the lock of the owner a statement.
         let quota = if !with_quota {
             0
         } else if server.database.url.starts_with("sqlite") {
@@ -460,9 +460,9 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_items() {
         } else {
             3
         };
-        // Creations: the rows; subjects read twice, inserted and updated; the key reserved in three
-        // statements and completed. A repetition reads the key, its outcome and the rows, and
-        // renews them. Confirmations read, lock and write the rows, and add the history.
+        // Creations: one statement for the rows; four for the subjects (two reads, an insert, an
+        // update); four for the key. A repetition reads the key, its outcome and the rows, and
+        // renews the rows. Confirmations read, lock and write the rows, and add the history.
         assert_eq!(costs[1], [1 + quota, 5 + quota, 5 + quota, 7, 4], "quota: {with_quota}");
     }
     plain.stop().await;

@@ -1,5 +1,5 @@
 //! Dialects: the wire formats of other clients. `scripts/check-clients` drives the clients
-//! themselves; here are the requests that they do not send of their own accord.
+//! themselves; these tests send the requests that those clients do not send.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn only_the_parts_that_the_client_names_and_the_store_has_become_a_file() 
     let uploaded = upload(&server, &id).await;
     let size: usize = parts.iter().map(Vec::len).sum();
     assert_eq!((&uploaded["status"], &uploaded["size"]), (&json!("uploaded"), &json!(size)));
-    // A lost response: the client repeats the request.
+    // The response was lost, so the client repeats the request.
     let again = server.send("POST", &complete, json!({"parts": sent})).await;
     assert_eq!(again.status, 200, "{again:?}");
     server.stop().await;
@@ -138,7 +138,7 @@ async fn a_client_that_signs_each_request_names_only_its_own_multipart_upload() 
     is_error(&sign(part("", 1)).await, 400, "uploadId");
     is_error(&sign(part("ü", 1)).await, 400, "uploadId");
 
-    // In place of the client: the service does not know the store's id yet.
+    // Sent by the test in place of the client: the service does not know the store's id yet.
     let opened = server.store.create_multipart(&key, &PutOptions::default()).await.unwrap();
     let elsewhere =
         server.store.create_multipart("tracks/0/x", &PutOptions::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Other input, mutated and sent over the wire: never a 5xx, and no unintended effect.
+//! Other input, mutated and sent over the network: never a 5xx, and no unintended effect.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

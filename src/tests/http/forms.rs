@@ -177,7 +177,7 @@ fn a_form_with_another_boundary_or_field_name_has_no_file() {
     let kinds = kinds.prop_filter_map("no header", |kind| {
         kind.map(|bytes| HeaderValue::from_bytes(&bytes)).transpose().ok()
     });
-    // The boundary can be right by chance: then the file is stored.
+    // The mutated boundary can be right by chance. Then the file is stored.
     let forms = (form(), kinds);
     fuzz(Server::start(), &forms, async |server, (form, kind)| {
         let (track, response) = send(server, kind, Body::from(form.body)).await;
@@ -227,7 +227,7 @@ fn a_mutated_request_is_never_a_5xx_and_leaves_nothing_pending() {
         prop_assert!(read.is_ok(), "no end of {:?}", String::from_utf8_lossy(&responses));
         let responses = String::from_utf8_lossy(&responses);
         prop_assert!(!responses.contains("HTTP/1.1 5"), "{}", responses);
-        // A task that outlives the connection handles the disconnect.
+        // A separate task handles the disconnect, after the connection is gone.
         wait_for("no pending upload", async || {
             let states = uploads(server, &track).await.0;
             states.iter().all(|state| state != "pending").then_some(())

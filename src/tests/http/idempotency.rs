@@ -172,7 +172,7 @@ async fn if_two_attempts_hold_a_key_one_of_them_creates_the_resource() {
             other => panic!("{other:?}"),
         }
     };
-    // The first attempt was only slow: its lease has expired, but it continues.
+    // The first attempt was slow, not dead: its lease has expired, but it continues.
     let (slow, quick) = (hold().await, hold().await);
     let make = async |claim| {
         db.tracks().create(TrackId(slow.resource), &owner, fields(), now, Some(claim)).await
@@ -209,7 +209,7 @@ async fn keys_older_than_a_day_are_free_again_and_are_pruned_in_batches() {
     let yesterday = "UPDATE idempotency_keys SET created_at = '2020-01-01T00:00:00+00:00' \
         WHERE key <> 'k4'";
     raw.execute_unprepared(yesterday).await.unwrap();
-    // Expired but not pruned: another request can use the key.
+    // Expired but not deleted yet: another request can use the key.
     assert_eq!(send(&server, "/api/tracks", "k0", &body(9)).await.status, 201);
     let mut pruned = 0;
     loop {

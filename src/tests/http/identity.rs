@@ -98,7 +98,7 @@ async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
         }
     };
     let first = tokio::time::timeout(minute, used).await.unwrap();
-    // Revoked in the database only: the cache accepts it until its entry expires.
+    // Revoked only in the database: the cache accepts the key until its entry expires.
     revoke(&server.app.db, &SystemClock, id).await.unwrap();
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
     let kept = server.app.db.api_keys().find(id).await.unwrap().unwrap();
@@ -176,7 +176,7 @@ async fn serve_and_config_check_refuse_a_network_without_authentication() {
         assert!(!refused.status.success() && error.contains("auth.mode"), "{command:?}: {error}");
         assert!(error.contains("auth.allow_anonymous_network"), "{error}");
     }
-    // If it is allowed explicitly, startup continues until the next error.
+    // With explicit permission, the start continues until the next error.
     let bad = ("database.url", "postgres://nobody@127.0.0.1:1/none");
     let allowed = settings(&[("auth.allow_anonymous_network", "true"), bad]);
     let went_on = live::run(&["serve"], &allowed).await;

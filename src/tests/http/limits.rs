@@ -44,7 +44,7 @@ async fn a_caller_over_its_rate_limit_gets_429_and_every_response_has_the_remain
     missing.is_problem(404, "not-found");
     assert!(missing.header("ratelimit").starts_with("\"default\";r=1"), "{missing:?}");
     let mut last = missing;
-    // The burst is used up, whatever address the requests claim.
+    // The burst is used up, whatever address the requests claim to have.
     for n in 0..3 {
         last = get(&ann, "/api/tracks", &format!("10.0.1.{n}")).await;
     }
@@ -61,7 +61,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     let quota = Quota { pending_uploads: Some(2), ..Quota::default() };
     let server = Arc::new(Server::protected(quota, |_| {}).await);
     let ann = server.key("ann", Scopes::all()).await;
-    // Concurrently, so that a naive count would see the same rows.
+    // Sent concurrently, so that a count without a lock would see the same rows.
     let tries = (0..6).map(|_| {
         let (server, ann) = (server.clone(), ann.clone());
         tokio::spawn(async move { send(&server, &ann, json!({"filename": "a.mp3"})).await })
@@ -80,7 +80,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     assert_eq!(made.len(), 2);
     let bob = server.key("bob", Scopes::all()).await;
     assert_eq!(send(&server, &bob, json!({"filename": "a.mp3"})).await.status, 201);
-    // Bytes may still arrive by the URL of a cancelled upload, so it makes no room yet.
+    // Bytes may still arrive by the URL of a cancelled upload, so the quota is not free yet.
     let delete = async |token: &str, id: &str| {
         let path = format!("/api/uploads/{id}");
         let ended = fetch(server.request("DELETE", &path).header("authorization", token)).await;
@@ -88,7 +88,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
     };
     delete(&ann, &made[0]).await;
     send(&server, &ann, json!({"filename": "a.mp3"})).await.is_problem(429, "quota-exceeded");
-    // Parts that were aborted make room at once.
+    // Aborted parts free the quota at once.
     let parts = json!({"filename": "a.mp3", "size": 6 << 20, "strategy": "multipart"});
     for _ in 0..3 {
         let made = send(&server, &bob, parts.clone()).await;
@@ -171,7 +171,7 @@ async fn one_owner_cannot_use_all_waiting_requests() {
     over.is_problem(429, "quota-exceeded");
     assert_eq!(over.json()["detail"], "At most 2 waiting requests per owner");
     assert_eq!(over.header("retry-after"), "5");
-    // She gets a response without waiting, and another owner can wait.
+    // Ann gets a response without waiting, and another owner can wait.
     let now = fetch(server.request("GET", &hers).header("authorization", &ann)).await;
     assert_eq!(now.status, 200);
     let third = stream(&his, &bob).await;
@@ -191,7 +191,7 @@ async fn head_of_an_event_stream_ends_at_once_and_is_no_waiting_request() {
     let mut stream = server.request("GET", &path).send().await.unwrap();
     assert_eq!(stream.status(), 200);
     assert!(stream.chunk().await.unwrap().is_some());
-    // The stream is the only request that can wait.
+    // The stream takes the only permit to wait.
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     let request = format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
         fetch(request.header("content-type", "audio/mpeg").body(mp3(1000, 1))).await
     };
     let theirs = held.acquire(&Owner::named("bob")).unwrap();
-    assert_eq!(put().await.status, 200, "another's share is not hers");
+    assert_eq!(put().await.status, 200, "another owner has a separate limit");
     let own = held.acquire(&Owner::named("ann")).unwrap();
     let busy = put().await;
     busy.is_problem(503, "busy");
@@ -253,7 +253,7 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
     assert_eq!(over.header("retry-after"), "5");
     drop(own);
     assert_eq!(put().await.status, 200);
-    assert_eq!(put().await.status, 200, "the place was given back");
+    assert_eq!(put().await.status, 200, "the permit was released");
     assert_eq!(held.in_use(), 0);
     server.stop().await;
 }
@@ -276,7 +276,7 @@ async fn a_trickled_file_is_408_and_frees_its_permit() {
              content-length: 1000000\r\n\r\n--x\r\n"
         );
         requests.write_all(start.as_bytes()).await.unwrap();
-        // Never a pause that is too long, and never enough bytes.
+        // The pauses are short enough, but the rate is too low.
         let trickle = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(50));
             for byte in

@@ -1,5 +1,5 @@
-//! Every route requires authentication, scope and ownership. The tests walk the OpenAPI document, so
-//! that a new route is included.
+//! Every route requires authentication, scope and ownership. The tests walk the OpenAPI document,
+//! so that a new route is included.
 
 use serde_json::{Value, json};
 use upload_coordinator::domain::{Scope, Scopes};
@@ -56,7 +56,7 @@ impl Operation {
         let path = self.path.replace("{subject}", &format!("track:{}", ids.track));
         let path = path.replace("{id}", id).replace("{filename}", "song.mp3");
         let path = path.replace("{name}", "validation");
-        assert!(!path.contains('{'), "{path}: say here what it stands for");
+        assert!(!path.contains('{'), "{path}: add a value for this parameter here");
         let path = match self.path.as_str() {
             "/api/uploads/{id}" if self.method == "GET" => format!("{path}?wait=1"),
             _ => path,
@@ -74,7 +74,7 @@ impl Operation {
     }
 }
 
-/// The resources of Ann.
+/// The resources of the owner Ann.
 struct Ids {
     track: String,
     upload: String,
@@ -149,7 +149,7 @@ async fn every_route_needs_a_token_with_its_scope() {
         assert_eq!(refused.status, 403, "{what}: {refused:?}");
         assert_eq!(refused.json()["scope"], scope.name());
     }
-    assert_eq!(state(&server, &ids, &ann).await, before, "nothing came of it");
+    assert_eq!(state(&server, &ids, &ann).await, before, "it had no effect");
     server.stop().await;
 }
 
@@ -160,7 +160,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     let ids = belongings(&server, &ann).await;
     let before = state(&server, &ids, &ann).await;
     let keys = server.store.keys();
-    // Everything except `admin`, which covers the whole service.
+    // All scopes except `admin`, which covers the whole service.
     let most = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin).collect();
     let bob = server.key("bob", most).await;
     let mut walked = 0;
@@ -202,7 +202,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
     server.stop().await;
 }
 
-/// The routes of upload tokens, and nothing else.
+/// The routes that upload tokens may use. The list is complete.
 const OF_UPLOAD_TOKENS: [&str; 15] = [
     "GET /api/uploads",
     "POST /api/uploads",

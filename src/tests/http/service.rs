@@ -63,7 +63,7 @@ async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     for _ in 0..100 {
         assert_eq!(server.get("/readyz").await.status, 200);
     }
-    // One check while the gate was closed, and one for each second since.
+    // One check while the gate was closed, and one check per second after that.
     let most = 1 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     assert!((1..=most).contains(&(asked() - before)), "{}", asked() - before);
 }
@@ -123,7 +123,7 @@ async fn every_documented_operation_has_a_route_and_the_pages_load_only_from_thi
             assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
         }
-        // Every route is documented, too.
+        // Every route is also documented.
         let wrong = fetch(server.request("BREW", &real)).await;
         let allow = wrong.header("allow").split(", ").filter(|name| *name != "HEAD").count();
         assert_eq!(allow, item.as_object().map_or(0, serde_json::Map::len), "{path}");

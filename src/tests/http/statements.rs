@@ -42,7 +42,7 @@ async fn each_route_needs_a_known_number_of_statements() {
     let of = |path: &str, tail: &str| format!("{path}{tail}");
     let none = Value::Object(serde_json::Map::new());
     let mut over = Vec::new();
-    // Each with its maximum number of statements.
+    // Each route with its maximum number of statements.
     for (method, path, body, status, most) in [
         ("GET", "/healthz".to_owned(), None, 200, 0),
         ("POST", "/api/uploads".to_owned(), Some(create.clone()), 201, 1),

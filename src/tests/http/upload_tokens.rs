@@ -1,5 +1,5 @@
-//! Upload tokens over HTTP: made and revoked by an owner, used in headers and as a path prefix, and
-//! by pages of other origins.
+//! Upload tokens over HTTP: created and revoked by an owner, used in headers and as a path prefix,
+//! and by pages of other origins.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn an_owner_creates_lists_and_revokes_tokens() {
     let others = fetch(server.request("DELETE", &path).header("authorization", &bob)).await;
     others.is_problem(404, "not-found");
     assert_eq!(send("DELETE", &path, None).await.status, 204);
-    assert_eq!(send("DELETE", &path, None).await.status, 204, "once more is no error");
+    assert_eq!(send("DELETE", &path, None).await.status, 204, "revoking it again is no error");
     let listed = send("GET", PATH, None).await.json();
     assert!(
         listed["items"][0]["revoked_at"].is_string() && listed["items"][1]["revoked_at"].is_null()
@@ -178,7 +178,7 @@ async fn a_client_without_headers_uploads_below_the_prefix() {
     let listed = server.get(&format!("{base}/api/uploads?limit=1")).await.json();
     assert_eq!(listed["items"][0]["id"], json!(id));
     assert_eq!(server.send("DELETE", &location, json!({})).await.status, 204);
-    // Presigning gives the prefix again.
+    // The URL of a presign response has the prefix again.
     let body = json!({"filename": "a.mp3", "strategy": "direct"});
     let made = server.send("POST", &format!("{base}/api/uploads"), body).await;
     let location = made.header("location").to_owned();
@@ -239,7 +239,7 @@ async fn the_prefix_is_taken_off_once_and_the_token_in_it_is_the_credential() {
         assert_eq!(found.status.as_u16(), status, "{path}: {found:?}");
         assert!(!found.text.contains(token), "{path}: {found:?}");
     }
-    // A header beside the prefix is ignored: it neither helps nor harms.
+    // A header beside the prefix is ignored.
     for (path, header, status) in [
         (format!("/t/{token}/api/tracks"), ann.as_str(), 403),
         (format!("/t/{token}/api/uploads"), "Bearer nonsense", 200),

@@ -1,8 +1,9 @@
-//! Seeded worlds with operators: databases that are copied and restored, buckets that are set back to
-//! an older state or taken away, markers that vanish. A wrong end is an object that is deleted, or an upload that
-//! is ended, although nobody who may decide so did.
+//! Random worlds with operators: databases are copied and restored, buckets are restored to an
+//! older state or removed, markers disappear. A test fails if an object is deleted or an upload is
+//! ended without a decision of the service that may decide.
 //!
-//! `TEST_LONG=1` runs 2,000 worlds, `TEST_COPY_SEEDS` so many; `TEST_SEED=7` runs that one.
+//! `TEST_LONG=1` runs 2,000 worlds, `TEST_COPY_SEEDS=N` runs N worlds, `TEST_SEED=7` runs only the
+//! world with that seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -42,7 +43,7 @@ fn nothing_wanted_is_deleted_or_ended_by_copies_restores_and_lost_markers() {
 /// A service: the original, or a copy of it.
 struct Side {
     world: World,
-    /// Whether it is in use. The original is out of use while a restored state stands in for it.
+    /// Whether it is in use. The original is out of use while a restored database replaces it.
     is_up: bool,
     /// The uploads that its callers ended.
     ended: BTreeSet<UploadId>,
@@ -50,12 +51,12 @@ struct Side {
 
 struct Story {
     sides: Vec<Side>,
-    /// The side that may decide about the bucket: the original, or what was restored in its
-    /// place.
+    /// The service that may decide about the bucket: the original, or the restored database that
+    /// replaced it.
     owner: usize,
-    /// Uploads that have bytes, and their keys.
+    /// Uploads with bytes, and their keys.
     stored: BTreeMap<UploadId, String>,
-    /// The keys that the world outside took away at some time.
+    /// The keys of objects that somebody outside of the service removed at some time.
     lost: BTreeSet<String>,
     /// A backup of the bucket.
     backup: Option<Backup>,
@@ -64,7 +65,7 @@ struct Story {
     rng: StdRng,
 }
 
-/// An older state of the bucket.
+/// Restores an older state of the bucket.
 struct Backup {
     objects: Vec<(String, Bytes)>,
     stored: BTreeMap<UploadId, String>,
@@ -115,7 +116,7 @@ impl Story {
         }
     }
 
-    /// An upload that is sent, and then confirmed, with this probability each.
+    /// An upload that is sent and then confirmed, each with this probability.
     async fn upload(&mut self, side: usize, often: f64) {
         let world = &self.sides[side].world;
         let upload = world.upload().await;
@@ -129,7 +130,7 @@ impl Story {
         }
     }
 
-    /// A caller of one side ends an upload that this side knows.
+    /// A caller of one service ends an upload that this service knows.
     async fn end_some(&mut self, side: usize) {
         let ids: Vec<UploadId> = self.stored.keys().copied().collect();
         if ids.is_empty() {
@@ -153,20 +154,24 @@ impl Story {
         self.judge(side, &before);
     }
 
-    /// Objects that went must have been ended by a caller of the side that may decide.
+    /// Every object that is gone must have been ended by a caller of the service that may decide.
     fn judge(&mut self, side: usize, before: &BTreeSet<String>) {
         let after = self.keys();
         for key in before.difference(&after).filter(|key| *key != MARKER) {
             let id = self.stored.iter().find(|(_, stored)| *stored == key).map(|(id, _)| *id);
-            let id = id.unwrap_or_else(|| panic!("{key} was nobody's, and is gone"));
+            let id = id.unwrap_or_else(|| panic!("{key} belongs to no upload, and is gone"));
             assert_eq!(side, self.owner, "a copy deleted {key}");
-            assert!(self.sides[side].ended.contains(&id), "{key} is gone, and nobody asked");
+            assert!(
+                self.sides[side].ended.contains(&id),
+                "{key} is gone, although nobody ended \
+                its upload"
+            );
             self.stored.remove(&id);
         }
     }
 
-    /// Time passes, and each service that is up checks its bucket each minute, as it does by
-    /// itself.
+    /// Time passes, and each running service checks its bucket once a minute, as it does on its
+    /// own.
     async fn pass(&mut self, minutes: i64) {
         for _ in 0..minutes {
             self.sides[0].world.pass(TimeDelta::minutes(1));
@@ -176,14 +181,14 @@ impl Story {
         }
     }
 
-    /// A copy is put to use beside the others.
+    /// A copy is used in addition to the other services.
     async fn copy(&mut self) {
         let of = &self.sides[self.owner];
         let side = Side { world: of.world.copy().await, is_up: true, ended: of.ended.clone() };
         self.sides.push(side);
     }
 
-    /// The database is lost, and an older state of it takes its place.
+    /// The database is lost, and is replaced by an older state of it.
     async fn restore(&mut self) {
         let of = &self.sides[self.owner];
         let older = Side { world: of.world.copy().await, is_up: true, ended: of.ended.clone() };
@@ -197,7 +202,7 @@ impl Story {
         self.owner = self.sides.len() - 1;
     }
 
-    /// The marker vanishes, or an older one comes back.
+    /// The marker disappears, or an older marker returns.
     async fn marker_trouble(&mut self) {
         let store = self.sides[0].world.store.clone();
         let meta = store.head(MARKER).await.unwrap();
@@ -214,7 +219,7 @@ impl Story {
         }
     }
 
-    /// The world outside takes an object away.
+    /// Somebody outside of the service removes an object.
     async fn lose_one(&mut self) {
         let Some((id, key)) = self.stored.iter().next().map(|(id, key)| (*id, key.clone())) else {
             return;
@@ -224,7 +229,7 @@ impl Story {
         self.lost.insert(key);
     }
 
-    /// The bucket is empty while a service runs, and comes back.
+    /// The bucket is empty while a service runs, and then has its objects again.
     async fn bucket_trouble(&mut self, side: usize) {
         let store = self.sides[0].world.store.clone();
         let objects = self.objects().await;
@@ -238,7 +243,7 @@ impl Story {
         }
     }
 
-    /// The bucket is backed up, or set back to the backup, marker included.
+    /// The bucket is backed up, or restored from the backup, including the marker.
     async fn set_back_the_bucket(&mut self) {
         let Some(Backup { objects, stored }) = self.backup.take() else {
             let (objects, stored) = (self.objects().await, self.stored.clone());
@@ -274,7 +279,7 @@ impl Story {
         self.sides[0].world.store.keys().into_iter().collect()
     }
 
-    /// No upload whose object is there was ended, on any side, unless its callers did.
+    /// In each service, no upload with an existing object was ended, except by its callers.
     async fn check(&self) {
         let keys = self.keys();
         for key in self.stored.values() {
@@ -286,7 +291,7 @@ impl Story {
                 let Some(row) = row.filter(|_| !side.ended.contains(id)) else { continue };
                 let status = row.status();
                 let is_open = matches!(status, Status::Pending | Status::Uploaded)
-                    // Until an audit sees the object that is back.
+                    // Only an audit sees the object that is back.
                     || matches!(status, Status::Missing | Status::Expired)
                         && self.lost.contains(key);
                 assert!(is_open, "{key}: {status:?}");
@@ -294,8 +299,8 @@ impl Story {
         }
     }
 
-    /// The operator puts all copies out of doubt. Then the original does its work, and the
-    /// copies do nothing.
+    /// The operator resolves the identity of all copies. Then the original works, and the copies do
+    /// nothing.
     async fn resolve(&mut self) {
         for (n, side) in self.sides.iter().enumerate() {
             if n != self.owner && side.is_up {
@@ -312,7 +317,7 @@ impl Story {
         assert_eq!(original.identity().await, BucketIdentity::Match);
         self.pass(5).await;
         let up: Vec<_> = (0..self.sides.len()).filter(|n| self.sides[*n].is_up).collect();
-        // What came back is due for deletion after the first audit that sees it.
+        // Objects that came back are due for deletion after the first audit that sees them.
         for n in up.iter().chain(&up).copied() {
             let before = self.keys();
             let run = self.sides[n].world.reconcile(Mode::Audit).await;
@@ -330,7 +335,7 @@ impl Story {
         assert!(left.is_empty(), "{left:?} were ended and are still there");
     }
 
-    /// In the end the original knows which objects are there and which are lost.
+    /// In the end the original knows which objects exist and which are lost.
     async fn check_lost(&self) {
         let side = &self.sides[self.owner];
         let known = self.lost.iter().chain(self.stored.values());

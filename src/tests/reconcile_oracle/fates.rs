@@ -1,9 +1,9 @@
-//! What uploads do: a script of acts, in order of time.
+//! The events in the life of uploads: a list of acts in the order of time.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// What becomes of one upload, as the world outside of the service sees it.
+/// What happens to one upload, as seen from outside of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Arrives,
@@ -13,19 +13,20 @@ pub enum Fate {
     Vanishes,
     VanishesAndReturns,
     IsOverwritten,
-    /// A tool writes the same bytes again, in parts.
+    /// Another tool writes the same bytes again, in parts.
     IsCopiedBack,
     IsCancelledAndArrives,
     IsDeleted,
     IsRenewedAndArrives,
-    /// The older of two uploads of one track; the newer is the next life.
+    /// The older of two uploads of one track. The newer one is the next life in the list.
     IsReplaced,
     Replaces,
-    /// A record claims it later, perhaps too late.
+    /// A record attaches it later, perhaps too late.
     IsClaimed,
-    /// No record ever claims it.
+    /// No record ever attaches it.
     IsUnclaimed,
-    /// The older of two uploads that a record claims one after the other; the newer is the next life.
+    /// The older of two uploads that a record attaches one after the other. The newer one is the
+    /// next life in the list.
     IsReplacedLater,
     ReplacesLater,
 }
@@ -48,7 +49,7 @@ const FATES: [Fate; 15] = [
     Fate::IsReplacedLater,
 ];
 
-/// One thing that happens; the number is the life it happens to.
+/// One act. The number is the index of the life that it happens to.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
     Create(usize, Fate),
@@ -65,11 +66,11 @@ pub enum Act {
     Foreign,
     OrphanMultipart,
     MultipartOf(usize),
-    /// The world's own trouble.
+    /// The trouble of the whole world.
     Trouble,
 }
 
-/// Acts with the minute each happens at.
+/// Acts with the minute in which each happens.
 pub struct Script {
     pub acts: Vec<(i64, Act)>,
 }
@@ -95,7 +96,7 @@ impl Script {
         }
         for _ in 0..rng.random_range(0..4) {
             let at = rng.random_range(0..180);
-            // A multipart upload is for an upload that was created by then.
+            // A multipart upload is opened only if the upload was created before.
             script.acts.push(match rng.random_range(0..4) {
                 0 => (at, Act::Orphan),
                 1 => (at, Act::Foreign),
@@ -108,7 +109,8 @@ impl Script {
         script
     }
 
-    /// URLs live for an hour and the grace is a quarter: the deadline is at minute 75.
+    /// URLs are valid for an hour and the grace is a quarter of an hour, so the deadline is at
+    /// minute 75.
     fn live(&mut self, n: usize, fate: Fate, born: i64, rng: &mut StdRng) {
         let mut at = |minute: i64, act| self.acts.push((born + minute, act));
         at(0, Act::Create(n, fate));

@@ -1,10 +1,10 @@
-//! Seeded random worlds: uploads that do one of everything while the store fails, and an
-//! oracle written apart from the service that says what each must end as.
+//! Random worlds from seeds. Uploads do everything that is possible while the store fails. An
+//! oracle, which is independent of the service's code, predicts the final state of each upload.
 //!
-//! In memory and over the wire there are faults of every kind; over the wire the connections
-//! are cut as well. `TEST_LONG=1` runs 2,000 worlds in memory and 50 over the wire,
-//! `TEST_SEEDS` and `TEST_WIRE_SEEDS` so many, from `TEST_FIRST_SEED` on; `TEST_SEED=7` runs
-//! that one.
+//! Worlds in memory and on a real server have faults of every kind. On a real server, connections
+//! are dropped too. `TEST_LONG=1` runs 2,000 worlds in memory and 50 on a real server. `TEST_SEEDS`
+//! and `TEST_WIRE_SEEDS` set these numbers, `TEST_FIRST_SEED` sets the first seed. `TEST_SEED=7`
+//! runs only the world with that seed.
 
 mod copies;
 mod fates;
@@ -36,7 +36,7 @@ use oracle::Oracle;
 use oracle::attaching::{remove_unclaimed, set_retention};
 use trouble::Trouble;
 
-/// Version 7 ids from the test's clock and a seed.
+/// Version 7 ids that are generated from the test's clock and a seed.
 struct SeededIds {
     clock: Arc<ManualClock>,
     rng: Mutex<StdRng>,
@@ -64,8 +64,8 @@ fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
 #[test]
 fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
     let queue = Mutex::new(seeds("TEST_SEEDS", 200, 2000));
-    // Each world has a thread and a runtime of its own, so that a seed is as repeatable as
-    // the database's threads allow.
+    // Each world has its own thread and runtime, so that a seed is as repeatable as the threads of
+    // the database allow.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -104,13 +104,13 @@ async fn live(seed: u64) {
     live_in(&world, None, seed).await;
 }
 
-/// What stands between the service and its store, and can be spoiled and cut.
+/// The proxies between the service and its store, which alter responses and drop connections.
 struct Wire {
     faults: FaultProxy,
     cable: Proxy,
 }
 
-/// A world on a real server, behind proxies that spoil answers and are cut.
+/// A world on a real server, behind proxies that alter responses and drop connections.
 async fn live_on_a_server(seed: u64) {
     let host = Subject::server().await;
     let server = host.with_own_bucket().await.unwrap();
@@ -123,13 +123,13 @@ async fn live_on_a_server(seed: u64) {
     let attempt = Duration::from_millis(1500);
     let through = S3Settings {
         endpoint: Some(format!("http://{}", wire.faults.addr).parse().unwrap()),
-        // So that most faults reach the run.
+        // The client does not retry, so that most faults reach the run.
         max_attempts: 2,
         timeouts: Timeouts { attempt, ..settings.timeouts },
         ..settings
     };
     let s3 = S3::connect(&through, &http_client()).await.unwrap();
-    // Each second world is listed as a whole, which then has several pages.
+    // Every second world is listed as a whole, so that the listing has several pages.
     let capabilities = server.kind.capabilities();
     let start_after = capabilities.start_after && seed.is_multiple_of(2);
     let bucket = s3.into_store("default", Capabilities { start_after, ..capabilities });
@@ -142,10 +142,10 @@ async fn live_on_a_server(seed: u64) {
     live_in(&world, Some(&wire), seed).await;
 }
 
-/// One world from its first upload to the end of its last.
+/// Runs one world, from its first upload to the end of its last one.
 async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    // Writes the marker, which a dry run would not.
+    // Writes the marker, because a dry run does not write it.
     world.reconcile(Mode::Incremental).await;
     let trouble = Trouble::of(seed);
     let (world, strict) = trouble.worlds(world).await;
@@ -194,8 +194,8 @@ async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
     settle(world, &mut oracle).await;
 }
 
-/// Cuts the connections after `up` milliseconds, for `down` milliseconds. The drawn times decide
-/// where the cut hits; nothing waits for an effect here.
+/// Drops the connections after `up` milliseconds, for `down` milliseconds. The random times decide
+/// which request is hit; nothing waits for an effect here.
 async fn flicker(proxy: &Proxy, up: u64, down: u64) {
     tokio::time::sleep(Duration::from_millis(up)).await;
     proxy.cut();
@@ -203,13 +203,13 @@ async fn flicker(proxy: &Proxy, up: u64, down: u64) {
     proxy.restore();
 }
 
-/// Runs one mode, or both side by side.
+/// Runs one mode, or both at the same time.
 async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
     let runs = match rng.random_range(0..5) {
         0 => vec![world.reconcile(Mode::Audit).await],
         1 => vec![world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await],
         2 => vec![world.reconcile(Mode::Incremental).await],
-        // (A store's connections are of the process that made them.)
+        // (A store's connections belong to the process that opened them.)
         3 if world.is_in_memory() => vec![killed(world, rng).await],
         _ => {
             let (one, two) = tokio::join!(run(world, Mode::Audit), run(world, Mode::Incremental));
@@ -223,11 +223,15 @@ async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
             assert!(expected, "{error}");
         }
         assert!(run.counters.orphans <= oracle.orphans.len() as u64, "orphans were invented");
-        assert!(run.counters.foreign <= oracle.foreign.len() as u64, "foreign keys were invented");
+        assert!(
+            run.counters.foreign <= oracle.foreign.len() as u64,
+            "foreign keys were reported \
+            that do not exist"
+        );
     }
 }
 
-/// A run whose process is killed at some moment, and which another one ends.
+/// A run whose process is killed at a random moment. Another process finishes the run.
 async fn killed(world: &World, rng: &mut StdRng) -> Run {
     let mode = if rng.random_bool(0.7) { Mode::Audit } else { Mode::Incremental };
     let every = Duration::from_millis(if rng.random_bool(0.5) { 0 } else { 1000 });
@@ -235,10 +239,10 @@ async fn killed(world: &World, rng: &mut StdRng) -> Run {
     let trigger = Trigger::Schedule;
     let request = RunRequest::of(mode, trigger);
     let id = process.start(request).await;
-    // The drawn time decides where the kill hits; nothing waits for an effect here.
+    // The random time decides where the kill happens; nothing waits for an effect here.
     tokio::time::sleep(Duration::from_micros(rng.random_range(0..30_000))).await;
     let dead = process.kill();
-    // As if its leases had lapsed; what is left of it may even still be at work.
+    // Acts as if the leases had expired. The rest of the killed process may even still be working.
     world.app.db.shards().release_all(dead).await.unwrap();
     match world.reconciler.join(id).await {
         Some(handle) => handle.wait().await,
@@ -252,7 +256,7 @@ async fn run(world: &World, mode: Mode) -> Run {
     world.reconciler.start(request).await.unwrap().wait().await
 }
 
-/// Plans a few faults for what comes next.
+/// Plans a few faults for the next requests.
 fn spoil(world: &World, rng: &mut StdRng) {
     for operation in [
         Operation::Head,
@@ -281,7 +285,7 @@ fn spoil(world: &World, rng: &mut StdRng) {
     }
 }
 
-/// Plans what happens to some of the next requests.
+/// Plans faults for some of the next requests.
 fn spoil_wire(faults: &FaultProxy, rng: &mut StdRng) {
     let mut some = |of: &[Fault], often: f64| -> Vec<Option<Fault>> {
         (0..rng.random_range(1..30))
@@ -292,7 +296,7 @@ fn spoil_wire(faults: &FaultProxy, rng: &mut StdRng) {
     faults.spoil_lists(some(&Fault::LISTS, 0.4));
 }
 
-/// Uses up the faults that are left.
+/// Removes the faults that are left.
 async fn calm(world: &World) {
     let (store, key) = (&world.store, "nothing/here");
     for _ in 0..100 {
@@ -305,17 +309,18 @@ async fn calm(world: &World) {
     }
 }
 
-/// With a store that works again: all ends as the oracle says, and then stands still.
+/// With a working store: everything reaches the predicted state, and then does not change.
 async fn settle(world: &World, oracle: &mut Oracle<'_>) {
     for hours in [30, 30] {
         world.pass(TimeDelta::hours(hours));
         let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
-        // Before the real one, which sees the same objects at the same time and updates them.
+        // Before the real run, which sees the same objects at the same time and updates their
+        // findings.
         let told = world.told(&dry).await;
         oracle.check_safety().await;
         let real = world.reconcile(Mode::Audit).await;
         assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
-        assert_eq!(dry.counters, real.counters, "a dry run says what a real one does");
+        assert_eq!(dry.counters, real.counters, "a dry run reports what a real run does");
         assert_eq!(told, world.told(&real).await, "object by object");
         oracle.check_safety().await;
     }

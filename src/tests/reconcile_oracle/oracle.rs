@@ -1,6 +1,6 @@
-//! The oracle: keeps the truth about the bucket, and says what each upload must end as.
-//! It knows the states and the deadlines from the contract, and nothing of the planner,
-//! the join or the transitions.
+//! The oracle: records which objects the bucket has, and predicts the final state of each upload.
+//! It uses the contract's states and deadlines, and none of the code of the planner, the join or
+//! the transitions.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::support::{PNG, mp3};
 
 pub mod attaching;
 
-/// What an upload must end as.
+/// The expected final state of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Uploaded { late: bool },
@@ -37,11 +37,11 @@ struct Life {
     seed: u8,
     /// The length of its bytes.
     len: usize,
-    /// Whether its object is in the bucket, as far as the world outside knows.
+    /// Whether its object exists in the bucket, as seen from outside of the service.
     stored: bool,
-    /// Whether the world took its object away.
+    /// Whether its object was removed from outside.
     lost: bool,
-    /// Whether a record claimed it after its creation.
+    /// Whether a record attached it after its creation.
     is_claimed: bool,
     end: End,
 }
@@ -51,7 +51,7 @@ pub struct Oracle<'a> {
     lives: Vec<Option<Life>>,
     pub orphans: BTreeSet<String>,
     pub foreign: BTreeSet<String>,
-    /// Verified uploads of one owner, more than the limit, whose bytes a tool replaced.
+    /// Verified uploads of one owner whose bytes a tool replaced. They are more than the limit.
     pub retagged: Vec<Upload>,
     /// The length of files that arrive.
     len: usize,
@@ -64,7 +64,7 @@ impl<'a> Oracle<'a> {
         Self { world, lives, orphans, foreign, retagged, len }
     }
 
-    /// The service was started with stricter rules, which only files of this length pass.
+    /// The service was started with stricter rules. Only files of this length pass them.
     pub fn tighten(&mut self, world: &'a World, len: usize) {
         (self.world, self.len) = (world, len);
     }
@@ -86,7 +86,7 @@ impl<'a> Oracle<'a> {
             Act::Trouble => panic!("the world has it"),
             Act::Confirm(n) => {
                 let id = self.life(n).upload.id;
-                // The store may fail it: then the reconciler is to find the bytes.
+                // If the store fails this request, the reconciler must find the bytes.
                 let _ = self.world.app.confirm_upload(&self.world.owner, id).await;
             }
             Act::LoseObject(n) => self.lose(n).await,
@@ -132,7 +132,7 @@ impl<'a> Oracle<'a> {
         self.lives[n] = Some(life);
     }
 
-    /// The bytes come. Late is what comes after the service said that it has expired.
+    /// The bytes arrive. They are late if the service has already marked the upload as expired.
     async fn put(&mut self, n: usize) {
         let (status, len) = (self.status(n).await, self.len);
         let life = self.life(n);
@@ -146,7 +146,7 @@ impl<'a> Oracle<'a> {
             (_, Status::Expired) => End::Uploaded { late: true },
             other => panic!("bytes come for the first time to {other:?}"),
         };
-        // Each pair has a track of its own, and its newer upload always arrives.
+        // Each pair has its own track, and its newer upload always arrives.
         if life.fate == Fate::IsReplaced {
             life.end = End::Removed(RemoveReason::Superseded);
         }
@@ -157,7 +157,7 @@ impl<'a> Oracle<'a> {
     async fn overwrite(&mut self, n: usize) {
         match self.status(n).await {
             Status::Uploaded => self.life(n).end = End::Rejected("overwritten"),
-            // Nobody saw the first bytes, so the second are the upload's.
+            // The service did not see the first bytes, so the second ones belong to the upload.
             Status::Pending => {}
             other => panic!("{other:?} is overwritten"),
         }
@@ -179,7 +179,7 @@ impl<'a> Oracle<'a> {
         if !self.world.store.versions(&key).is_empty() {
             self.world.store.hide(&key);
         }
-        // A planned fault may hit this call, which is the world's and not the service's.
+        // A planned fault may hit this request, which is the test's and not the service's.
         while self.world.keys().await.contains(&key) {
             let _ = self.world.objects.delete(&key).await;
         }
@@ -202,8 +202,8 @@ impl<'a> Oracle<'a> {
         self.life(n).stored = true;
     }
 
-    /// A tool writes the same bytes again. Where the bucket keeps versions, that is a new version,
-    /// and for some objects the older versions are removed.
+    /// A tool writes the same bytes again. In a bucket with versioning this is a new version, and
+    /// for some objects the older versions are removed.
     pub async fn store_again(&mut self, rng: &mut StdRng) {
         for life in self.lives.iter().flatten() {
             if !life.stored || self.world.get(life.upload.id).await.status() != Status::Uploaded {
@@ -222,8 +222,8 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// In a bucket that keeps versions: the version on record is the current one, and what was
-    /// deleted has none left.
+    /// In a bucket with versioning, the recorded version is the current one, and a deleted object
+    /// has no versions left.
     fn check_versions(&self, row: &Upload) {
         let versions = self.world.store.versions(row.key.as_str());
         match &row.state {
@@ -254,7 +254,7 @@ impl<'a> Oracle<'a> {
         self.world.get(id).await.status()
     }
 
-    /// What must hold at every moment.
+    /// Conditions that must always be true.
     pub async fn check_safety(&mut self) {
         let keys: BTreeSet<_> = self.world.keys().await.into_iter().collect();
         let now = self.world.clock.now();
@@ -263,7 +263,7 @@ impl<'a> Oracle<'a> {
             let has = keys.contains(row.key.as_str());
             let status = row.status();
             if status.is_final() {
-                // It may be deleted by now, and never comes by itself.
+                // It may have been deleted, but it never appears without a PUT.
                 assert!(life.stored || !has);
                 life.stored = has;
             } else {
@@ -274,7 +274,7 @@ impl<'a> Oracle<'a> {
                 assert!(now > row.url_expires_at + TimeDelta::minutes(15), "expired too early");
             }
             if status == Status::Missing {
-                // Bytes that came back are seen by the next audit.
+                // The next audit sees bytes that came back.
                 assert!(life.lost, "{} was always there", row.id);
             }
         }
@@ -282,7 +282,7 @@ impl<'a> Oracle<'a> {
         self.check_retagged(&keys).await;
     }
 
-    /// What an owner has beyond the limit is never taken.
+    /// Uploads of an owner above the limit are never removed.
     async fn check_retagged(&self, keys: &BTreeSet<String>) {
         for upload in &self.retagged {
             let row = self.world.app.db.uploads().find_any_owner(upload.id).await;
@@ -291,7 +291,8 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// What must hold in the end: states, objects, and the findings of the last audit.
+    /// Conditions that must be true at the end: states, objects, and the findings of the last
+    /// audit.
     pub async fn check_end(&mut self, last: &Run) {
         let mut keys: BTreeSet<_> = self.orphans.union(&self.foreign).cloned().collect();
         keys.insert("tracks/.instance".to_owned());
@@ -316,7 +317,11 @@ impl<'a> Oracle<'a> {
         findings.extend(self.orphans.iter().map(|key| ("orphan", key.clone())));
         findings.extend(self.foreign.iter().map(|key| ("foreign", key.clone())));
         let stored: BTreeSet<_> = self.world.keys().await.into_iter().collect();
-        assert_eq!(stored, keys, "exactly the wanted, the unknown and the foreign are left");
+        assert_eq!(
+            stored, keys,
+            "exactly the verified, the unknown and the foreign objects \
+            remain"
+        );
         let found: Vec<_> = self.world.findings(last).await;
         assert_eq!(found.len(), findings.len(), "each once: {found:?}");
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), findings);
@@ -328,7 +333,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// The history begins with the creation, has no gap, and ends with the status of the row.
+/// The history begins with the creation, has no gap, and ends with the row's status.
 async fn check_history(world: &World, row: &Upload) {
     let history = world.app.upload_history(&world.owner, row.id).await.unwrap();
     let mut status = Status::Pending;

@@ -1,5 +1,5 @@
-//! What comes over a whole world once: stricter rules, a tool that rewrites an owner's files, an
-//! owner who creates and deletes without end, or new versions of the same bytes.
+//! Trouble that affects a whole world once: stricter rules, a tool that rewrites an owner's files,
+//! an owner that creates and deletes uploads in large numbers, or new versions of the same bytes.
 
 use chrono::TimeDelta;
 use rand::RngExt as _;
@@ -14,29 +14,29 @@ use super::oracle::attaching::record;
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// Whose files are rewritten.
+/// The owner whose files are rewritten.
 pub const OWNER: &str = "`retagged`";
 
-/// How much damage a run may do: more than the script alone does.
+/// The damage limit of a run: more than the script alone causes.
 const LIMIT: u64 = 30;
 
-/// How many files are rewritten: more than the limit, although a run may fail to read some.
+/// The number of rewritten files: more than the limit, even if a run fails to read some of them.
 const REWRITTEN: u64 = 2 * LIMIT;
 
-/// How many uploads the attacker creates and deletes: more than every limit.
+/// The number of uploads that the attacker creates and deletes: more than every limit.
 const ATTACKS: usize = 120;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     None,
-    /// `max_size` becomes less than the verified files have. In every second of these worlds,
-    /// nothing may be read to compare bytes.
+    /// `max_size` becomes less than the size of the verified files. In every second one of these
+    /// worlds, the policy does not allow to read files for a comparison.
     StricterRules {
         blind: bool,
     },
     Retagger,
     Attacker,
-    /// The bucket keeps versions, and a tool writes the same bytes again.
+    /// The bucket has versioning, and a tool writes the same bytes again.
     Versions,
 }
 
@@ -52,7 +52,7 @@ impl Trouble {
         }
     }
 
-    /// The world before and after the trouble: of one database and one bucket.
+    /// The world before the trouble and after it. Both have the same database and bucket.
     pub async fn worlds(self, world: &World) -> (World, World) {
         let limit = match self {
             Self::Retagger => DamageLimit { max: LIMIT, ..DamageLimit::default() },
@@ -80,7 +80,7 @@ impl Trouble {
         match self {
             Self::None => {}
             Self::StricterRules { .. } => {
-                // What arrived before is judged by the rules of that time.
+                // Earlier files are validated by the earlier rules.
                 audit(world).await;
                 oracle.tighten(strict, 800);
             }
@@ -102,7 +102,7 @@ impl Trouble {
                 oracle.retagged = uploads;
             }
             Self::Versions => {
-                // What is there is verified before, and longer ago than clocks may differ.
+                // Existing files are verified before this, and earlier than clocks can differ.
                 audit(world).await;
                 world.pass(TimeDelta::minutes(20));
                 oracle.store_again(rng).await;
@@ -118,7 +118,7 @@ impl Trouble {
     }
 }
 
-/// An audit of a store that works.
+/// An audit with a working store.
 async fn audit(world: &World) {
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
@@ -140,7 +140,7 @@ pub async fn operate(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
         }
         return;
     }
-    // By mistake they are rejected first.
+    // First they are rejected by mistake.
     let count = uploads.len() as u64;
     let run = world.reconcile_with(|request| request.accept_damage = count, Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, count));

@@ -1,4 +1,4 @@
-//! Episodes: rows of their own, and the use cases of attachments for their audio.
+//! Episodes: a table of this sample, and the use cases of attachments for the audio files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct Episodes {
     pub connection: DatabaseConnection,
 }
 
-/// The place of an episode's audio.
+/// The subject of an episode's audio file.
 fn audio(id: Uuid) -> Subject {
     format!("episode:{id}:audio").parse().unwrap()
 }
@@ -52,13 +52,13 @@ impl Episodes {
         id
     }
 
-    /// An upload that becomes the episode's audio once it is verified.
+    /// Creates an upload that becomes the episode's audio file once it is verified.
     pub async fn create_upload(&self, owner: &Owner, id: Uuid) -> Upload {
         let new = NewUpload { attach_to: Some(audio(id)), ..NewUpload::default() };
         self.app.create_upload(owner, new).await.unwrap().upload
     }
 
-    /// Makes an upload that exists the episode's audio.
+    /// Makes an existing upload the episode's audio file.
     pub async fn attach(&self, owner: &Owner, id: Uuid, upload: UploadId) -> Result<(), AppError> {
         self.app.attach(owner, &audio(id), upload).await.map(|_| ())
     }
@@ -87,7 +87,8 @@ impl Episodes {
         rows.into_iter().map(|row| (row.title, status(row.id))).collect()
     }
 
-    /// Ends the episode's uploads before the row: if that fails, it is repeated.
+    /// Ends the episode's uploads before the row is deleted. If that fails, the request can be
+    /// repeated.
     pub async fn delete(&self, owner: &Owner, id: Uuid) -> Result<(), AppError> {
         match self.app.delete_attachment(owner, &audio(id)).await {
             Ok(()) | Err(AppError::NotFound("attachment")) => {}

@@ -1,4 +1,5 @@
-//! The one migration of the sample: its table. It names no upload.
+//! The only migration of the sample, which creates its table. No column of the table refers to
+//! uploads.
 
 use async_trait::async_trait;
 use migration::MigratorTrait;
@@ -11,7 +12,7 @@ impl MigratorTrait for Migrator {
         vec![Box::new(Episodes)]
     }
 
-    /// The service has its own.
+    /// A separate table for migrations: the service has its own.
     fn migration_table_name() -> DynIden {
         "sample_migrations".into_iden()
     }

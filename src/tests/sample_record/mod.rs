@@ -1,5 +1,6 @@
-//! A sample of a second kind of record: an episode with an audio file. This folder and its one
-//! migration are all that it takes. No table, column or line of the service knows of episodes.
+//! A sample of a second kind of record: an episode with an audio file. A second kind of record
+//! needs only this folder and its migration. No table, column or code of the service knows about
+//! episodes.
 
 mod episodes;
 mod migration;
@@ -37,7 +38,7 @@ async fn an_episode_has_the_newest_verified_audio_however_it_was_attached() {
     let (episodes, owner) = (episodes(&world).await, &world.owner);
     let (one, two) = (episodes.create(owner, "One").await, episodes.create(owner, "Two").await);
 
-    // At creation.
+    // Attached at creation.
     let first = episodes.create_upload(owner, one).await;
     let statuses = episodes.list(owner).await;
     assert_eq!(statuses, [("One".to_owned(), Some(Status::Pending)), ("Two".to_owned(), None)]);
@@ -46,7 +47,7 @@ async fn an_episode_has_the_newest_verified_audio_however_it_was_attached() {
     assert_eq!(current(&episodes, owner, one).await, Some(first.id));
     assert!(episodes.audio_url(owner, one).await.is_ok());
 
-    // Later: the new audio replaces the old one.
+    // Attached later: the new audio file replaces the old one.
     let second = world.upload().await;
     arrive(&world, &second, 2).await;
     episodes.attach(owner, one, second.id).await.unwrap();
@@ -54,7 +55,7 @@ async fn an_episode_has_the_newest_verified_audio_however_it_was_attached() {
     let old = world.get(first.id).await;
     assert!(matches!(old.state, State::Removed { reason: RemoveReason::Superseded, .. }));
 
-    // One upload is the audio of one episode only.
+    // An upload is the audio file of only one episode.
     assert!(episodes.attach(owner, two, second.id).await.is_err());
     let statuses = episodes.list(owner).await;
     assert_eq!(statuses, [("One".to_owned(), Some(Status::Uploaded)), ("Two".to_owned(), None)]);

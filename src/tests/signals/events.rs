@@ -45,7 +45,7 @@ async fn an_event_leads_to_a_look_at_the_object() {
     let seen = served.world.get(upload.id).await;
     assert_eq!(seen.status(), Status::Uploaded);
     assert_eq!(seen.state.verified().map(|v| v.confirmed_by), Some(ConfirmedBy::Event));
-    // Events have no order: one of a deletion comes although the object exists.
+    // Events have no order: an event of a deletion can arrive although the object exists.
     let removed = event("memory", upload.key.as_str(), "s3:ObjectRemoved:Delete");
     assert_eq!(served.tell(Some(TOKEN), &removed).await, 204);
     assert_eq!(served.world.get(upload.id).await.version, seen.version);
@@ -105,7 +105,7 @@ async fn while_the_store_is_down_the_sender_is_asked_to_come_back() {
     served.stop().await;
 }
 
-/// Runs if a MinIO was started whose webhook calls this test.
+/// Runs only if a MinIO was started whose webhook calls this test.
 #[tokio::test]
 async fn minios_own_webhook_confirms_within_a_second_of_the_put() {
     let Ok(address) = std::env::var("TEST_S3_WEBHOOK_ADDRESS") else { return };

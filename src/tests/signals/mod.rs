@@ -18,7 +18,7 @@ use upload_coordinator::net::http_client;
 use crate::support::live::{Live, text};
 use crate::support::mp3;
 
-/// Checks that a waiting client learns of its PUT quickly, by the event of the bucket.
+/// Checks that a waiting client quickly notices its PUT, because of the bucket's event.
 async fn puts_are_confirmed_within_a_second(live: &Live) {
     let mut waits = Vec::new();
     for n in 0..5 {
@@ -36,7 +36,7 @@ async fn puts_are_confirmed_within_a_second(live: &Live) {
         assert_eq!(upload["confirmed_by"], "event", "{upload}");
         waits.push(answer.1.saturating_duration_since(stored));
     }
-    println!("from the PUT's answer to `uploaded`: {waits:?}");
+    println!("from the PUT's response to `uploaded`: {waits:?}");
     assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
 }
 

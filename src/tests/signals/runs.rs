@@ -52,7 +52,7 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
         assert_eq!(head.status(), 200);
         assert_eq!(head.headers()["content-type"], "text/event-stream");
     }
-    // The gate lets one page through after the other until the stream sends a change.
+    // The gate lets one page through at a time, until the stream sends a change.
     for _ in 0..10 {
         gate.arrival().await;
         gate.let_through(1);

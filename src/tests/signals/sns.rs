@@ -26,7 +26,7 @@ use crate::support::world::World;
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:uploads";
 const HOST: &str = "https://sns.eu-central-1.amazonaws.com";
 
-/// Stands for the addresses of SNS: has the certificate, and records what was requested.
+/// Replaces the addresses of SNS: serves the certificate, and records the requests.
 #[derive(Default)]
 struct Amazon {
     is_down: bool,
@@ -50,7 +50,7 @@ impl SnsClient for Amazon {
 }
 
 impl Amazon {
-    /// What was requested, except for the certificate.
+    /// The recorded requests, without those for the certificate.
     fn visits(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|url| !url.contains(".pem")).cloned().collect()

@@ -1,4 +1,4 @@
-//! Temporary keys, and the bucket as a host.
+//! Temporary access keys, and the bucket as a part of the host name.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use super::servers::{Kind, Subject, now};
 const HOUR: TimeDelta = TimeDelta::hours(1);
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What `AssumeRole` of the store's own STS gives.
+/// The response of `AssumeRole` of the store's own STS.
 async fn assume_role(on: &Subject) -> S3Credentials {
     let settings = on.settings.clone().unwrap();
     let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials

@@ -1,4 +1,4 @@
-//! Object stores: the contract that all of them keep, and the probe that tells them apart.
+//! Object stores: the contract that all stores fulfil, and the probe that finds the differences.
 
 mod keys_and_hosts;
 mod probe;

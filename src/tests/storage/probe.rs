@@ -1,4 +1,4 @@
-//! The probe must find out what a store does, and nothing else.
+//! The probe must find out exactly what a store supports.
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
-//! The stores that the contract runs on.
+//! The stores that the contract tests use.
 //!
 //! Without the environment these are the store in memory and the embedded server. With
 //! `TEST_S3_KIND` (minio, seaweedfs, garage) and `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
-//! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY`, `TEST_S3_BUCKET` the real server
-//! takes the embedded one's place; `TEST_S3_PUBLIC_ENDPOINT` is another name of it.
+//! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY`, `TEST_S3_BUCKET` the real server takes the
+//! embedded one's place; `TEST_S3_PUBLIC_ENDPOINT` is another name of it.
 //!
-//! To add a store: its kind, and in [`Kind::capabilities`] what it is known to do. The probe's
-//! test fails where that is wrong.
+//! To add a store: its kind, and in [`Kind::capabilities`] what it is known to do. The probe's test
+//! fails where that is wrong.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::signer::SignedRequest;
 use upload_coordinator::storage::{ObjectStore, PutOptions, Store, StoreError, Written};
 
-/// Real servers judge by the real time.
+/// Real servers use the real time.
 pub fn now() -> Timestamp {
     SystemClock.now()
 }
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// What the store is known to do.
+    /// The known capabilities of the store.
     pub fn capabilities(self) -> Capabilities {
         let all = Capabilities { notifications: None, ..Capabilities::aws() };
         let no_sums = Capabilities { multipart_checksums: Vec::new(), ..all.clone() };
@@ -68,8 +68,8 @@ impl Kind {
     }
 }
 
-/// The bucket's CORS rules are the one thing that tests on one server share: who changes or
-/// judges them holds this.
+/// The bucket's CORS rules are shared by all tests on one server. A test that changes or checks
+/// them holds this lock.
 pub static CORS_TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// An embedded server with its folder.
@@ -82,9 +82,9 @@ type Running = std::convert::Infallible;
 pub struct Subject {
     pub kind: Kind,
     pub store: Store,
-    /// Of a store with a wire.
+    /// Only for a store with a network connection.
     pub s3: Option<S3>,
-    /// How `s3` was reached.
+    /// The settings of `s3`.
     pub settings: Option<S3Settings>,
     /// The store in memory.
     memory: Option<Arc<MemoryStore>>,
@@ -105,7 +105,7 @@ impl Subject {
         (memory.clone(), Self { memory: Some(memory), ..subject })
     }
 
-    /// The server of the environment, or an embedded one of its own.
+    /// The server that the environment names, or a new embedded server.
     pub async fn server() -> Self {
         let Ok(kind) = std::env::var("TEST_S3_KIND") else { return Self::embedded().await };
         let variable = |name: &str| {
@@ -154,7 +154,7 @@ impl Subject {
         };
         let endpoint = server.url().parse().unwrap();
         let settings = S3Settings {
-            // Another name, so that a signature for the wrong one would be seen.
+            // Another host name, so that a signature for the wrong host would be noticed.
             public_endpoint: Some(
                 format!("http://localhost:{}", server.addr().port()).parse().unwrap(),
             ),
@@ -189,7 +189,7 @@ impl Subject {
         }
     }
 
-    /// The same server with a new bucket; an error where the key may not make one.
+    /// The same server with a new bucket. Returns an error if the access key may not create one.
     pub async fn with_own_bucket(&self) -> Result<Self, StoreError> {
         let settings = S3Settings {
             bucket: format!("own-{}", SystemIds.uuid().as_simple()),
@@ -201,7 +201,8 @@ impl Subject {
         Ok(Self::over(self.kind, store, Some(s3), Some(settings), None))
     }
 
-    /// The same store with a new bucket that keeps versions; none if the store has no versions.
+    /// The same store with a new bucket with versioning; `None` if the store does not support
+    /// versioning.
     pub async fn with_versions(&self) -> Option<Self> {
         if self.kind == Kind::Memory {
             let (memory, subject) = Self::in_memory();
@@ -229,7 +230,7 @@ impl Subject {
         ours.filter_map(|(_, id)| id.map(str::to_owned)).collect()
     }
 
-    /// As a service is configured with it: keys below `storage.default.`.
+    /// The configuration of a service that uses this store: keys below `storage.default.`.
     pub fn configuration(&self) -> Vec<(&'static str, String)> {
         let settings = self.settings.clone().unwrap();
         let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials
@@ -268,7 +269,7 @@ impl Subject {
         self.objects().put(key, Bytes::from_static(body), &options).await.unwrap()
     }
 
-    /// The object's bytes; `None` where there is none.
+    /// The object's bytes; `None` if there is no object.
     pub async fn bytes(&self, key: &str) -> Option<Bytes> {
         let meta = self.objects().head(key).await.unwrap()?;
         Some(self.objects().read(key, 0..meta.size, &meta.etag).await.unwrap())
@@ -288,7 +289,7 @@ impl Subject {
         &self.http
     }
 
-    /// Takes away what the test wrote, for servers that outlive it.
+    /// Deletes what the test wrote, for servers that continue after the test.
     pub async fn clean_up(&self) {
         let mut request = upload_coordinator::storage::ListRequest {
             prefix: self.prefix.clone(),

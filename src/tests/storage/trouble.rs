@@ -1,4 +1,4 @@
-//! A server that answers as it was told: what the client makes of trouble.
+//! A server that returns prepared responses, and how the client handles them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,8 +18,8 @@ use crate::support::faults::{Fault, FaultProxy};
 const SLOW_DOWN: &str = "503 Slow Down\r\n\r\n<Error><Code>SlowDown</Code></Error>";
 const ETAG: &str = "200 OK\r\nETag: \"e\"\r\nContent-Length: 3\r\n\r\n";
 
-/// Answers the n-th request with the n-th text, and all later ones with the last. An empty
-/// text is no answer at all.
+/// Returns the n-th text as the response to the n-th request, and the last text to all later
+/// requests. An empty text closes the connection without a response.
 async fn server(answers: Vec<&'static str>) -> (S3, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -131,7 +131,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     }
     proxy.spoil([Some(Fault::Lost)]);
     s3.delete(&key).await.unwrap_err();
-    assert!(s3.head(&key).await.unwrap().is_none(), "deleted, but nobody heard of it");
+    assert!(s3.head(&key).await.unwrap().is_none(), "deleted, but the response was lost");
 
     let list = async |token: Option<String>| {
         let prefix = server.prefix().to_owned();
@@ -143,7 +143,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     proxy.spoil_lists([Some(Fault::CutOff)]);
     let cut = list(first.next.clone()).await.unwrap();
     assert_eq!((&cut.objects, cut.next), (&second.objects, None));
-    // It says that the page that was asked for comes after it.
+    // The response says that the next page begins at the requested page.
     proxy.spoil_lists([Some(Fault::Repeat)]);
     let repeated = list(first.next.clone()).await;
     assert!(matches!(repeated, Err(StoreError::Protocol(_))), "{repeated:?}");
@@ -153,7 +153,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     server.clean_up().await;
 }
 
-/// The cause that a check of the bucket finds, and what the log says of it.
+/// The cause that a check of the bucket finds, and its log line.
 async fn cause(s3: &S3) -> (Option<Cause>, String) {
     let error = s3.check_bucket().await.unwrap_err();
     (error.fault(), chain(&error))

@@ -16,7 +16,7 @@ use upload_coordinator::domain::limits::MIN_PART_SIZE;
 use upload_coordinator::domain::{Clock, IdSource, Policy, PolicyName};
 use upload_coordinator::storage::Store;
 
-/// The parts of an [`App`]. A test changes the fields that it is about.
+/// The parts of an [`App`]. A test changes the fields that matter to it.
 pub struct AppParts {
     pub db: Db,
     /// The store `default`.
@@ -24,13 +24,13 @@ pub struct AppParts {
     pub policies: BTreeMap<PolicyName, Policy>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
-    /// Of direct uploads, in bytes.
+    /// The size of a part of direct uploads, in bytes.
     pub part_size: usize,
     pub damage: DamageLimit,
 }
 
 impl AppParts {
-    /// The default policies, real time, and the smallest parts that S3 takes.
+    /// The default policies, the real time, and the smallest parts that S3 accepts.
     pub fn new(db: Db, store: Store) -> Self {
         Self {
             db,

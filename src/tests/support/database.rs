@@ -1,5 +1,5 @@
-//! A database of its own for each test: a file in a temporary folder, or, where
-//! `TEST_POSTGRES_URL` names a server, a database there that is dropped afterwards.
+//! A separate database for each test: a file in a temporary folder, or, if `TEST_POSTGRES_URL` is
+//! set, a database on that server, which is dropped after the test.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -12,8 +12,8 @@ use upload_coordinator::db::{Db, DbSettings};
 use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
 
-/// The file of a migrated `SQLite` database. Each test gets a copy: migrating an empty database takes
-/// longer than most tests.
+/// The file of a migrated `SQLite` database. Each test gets a copy: migrating an empty database
+/// takes longer than most tests.
 static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 
 /// Lives as long as the test.
@@ -56,12 +56,12 @@ impl TestDatabase {
         Self::in_file()
     }
 
-    /// A connection of its own, as another process would have.
+    /// A separate connection, like that of another process.
     pub async fn connect(&self) -> Db {
         open(&self.url).await
     }
 
-    /// A connection, with the schema in place.
+    /// A connection to the migrated database.
     pub async fn migrated(&self) -> Db {
         if let Some(file) = self.url.strip_prefix("sqlite://")
             && !Path::new(file).exists()
@@ -74,7 +74,7 @@ impl TestDatabase {
     }
 }
 
-/// What a newer version does to a database.
+/// The changes that a newer version makes in a database.
 impl TestDatabase {
     /// The level of the schema.
     pub async fn level(&self) -> i32 {
@@ -97,7 +97,7 @@ impl TestDatabase {
         self.execute(&sql).await;
     }
 
-    /// Executes a statement past the service.
+    /// Executes a statement directly on the database, without the service.
     pub async fn execute(&self, sql: &str) {
         execute(&self.url, sql).await;
     }
@@ -105,7 +105,7 @@ impl TestDatabase {
 
 /// Migrates an empty database, and returns its file.
 fn migrated_file() -> Vec<u8> {
-    // A thread of its own, because the caller's has a runtime.
+    // A separate thread, because the caller's thread has a runtime.
     let migrate = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
@@ -123,7 +123,7 @@ pub async fn copy_file(url: &str, file: &str) {
     execute(url, &format!("VACUUM INTO '{file}'")).await;
 }
 
-/// Executes a statement past the service.
+/// Executes a statement directly on the database, without the service.
 pub async fn execute(url: &str, statement: &str) {
     let connection = Database::connect(url).await.unwrap();
     connection.execute_unprepared(statement).await.unwrap();
@@ -143,7 +143,7 @@ pub async fn open(url: &str) -> Db {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let Some((admin, name)) = self.admin.take() else { return };
-        // A thread of its own: the test's runtime may be gone.
+        // A separate thread, because the test's runtime may have ended.
         let drop = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {

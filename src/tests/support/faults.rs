@@ -1,5 +1,5 @@
-//! What goes wrong between a service and its store: a proxy in front of a real S3 server that
-//! answers in its place, holds answers back and spoils them, and alters what is sent.
+//! Faults between a service and its store: a proxy in front of a real S3 server that can return its
+//! own responses, delay or alter responses, and alter requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// One thing that goes wrong with one request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Answered so by the proxy; the store never hears of it.
+    /// The proxy returns this response. The store never receives the request.
     Status(u16, &'static str),
-    /// Never answered: the client's patience ends it.
+    /// No response: the client's timeout ends the request.
     Silence,
-    /// The store does it, and the answer is lost.
+    /// The store processes the request, and the response is lost.
     Lost,
-    /// The answer ends in the middle.
+    /// The response ends in the middle.
     Half,
-    /// A page of a listing says that it is the last one.
+    /// A page of a listing claims to be the last one.
     CutOff,
-    /// A page of a listing is the one before it again.
+    /// A page of a listing is the same as the previous page.
     Repeat,
-    /// A page of a listing is the first one again.
+    /// A page of a listing is the first page again.
     Anew,
 }
 
 impl Fault {
-    /// Of any request.
+    /// The faults of any request.
     pub const ANY: [Self; 5] = [
         Self::Status(500, "InternalError"),
         Self::Status(503, "SlowDown"),
@@ -36,7 +36,7 @@ impl Fault {
         Self::Lost,
         Self::Half,
     ];
-    /// Of listings.
+    /// The faults of listings.
     pub const LISTS: [Self; 3] = [Self::CutOff, Self::Repeat, Self::Anew];
 }
 
@@ -45,7 +45,7 @@ struct Plan {
     requests: VecDeque<Option<Fault>>,
     alter_parts: bool,
     lists: VecDeque<Option<Fault>>,
-    /// For each token the first page of its listing, and the one that led to it.
+    /// For each token: the first page of its listing, and the page that contained the token.
     pages: HashMap<String, (Vec<u8>, Vec<u8>)>,
 }
 
@@ -55,7 +55,7 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// In front of `target`, a host and port.
+    /// Starts the proxy in front of `target`, a host and port.
     pub async fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -64,29 +64,29 @@ impl FaultProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (target, plan) = (target.clone(), shared.clone());
-                // A connection that breaks is one more fault.
+                // A broken connection is one more fault.
                 tokio::spawn(async move { serve(client, &target, &plan).await.ok() });
             }
         });
         Self { addr, plan }
     }
 
-    /// What becomes of the next requests, in their order.
+    /// The faults of the next requests, in their order.
     pub fn spoil(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.plan.lock().unwrap().requests.extend(faults);
     }
 
-    /// What becomes of the next listings that nothing else befalls.
+    /// The faults of the next listings that have no other fault.
     pub fn spoil_lists(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.plan.lock().unwrap().lists.extend(faults);
     }
 
-    /// From now on a byte of each part comes to the store as another one.
+    /// From now on, one byte of each part is altered on the way to the store.
     pub fn alter_parts(&self) {
         self.plan.lock().unwrap().alter_parts = true;
     }
 
-    /// Forgets the faults that are left.
+    /// Removes the remaining faults.
     pub fn calm(&self) {
         let mut plan = self.plan.lock().unwrap();
         plan.requests.clear();
@@ -94,7 +94,7 @@ impl FaultProxy {
     }
 }
 
-/// One request, and then the connection is closed.
+/// Handles one request, and then closes the connection.
 async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -136,20 +136,20 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     server.write_all(b"Connection: close\r\n").await?;
     server.write_all(&head[first..]).await?;
     if alter {
-        // What came with the head went on as it was.
+        // Bytes that arrived together with the head were already forwarded unchanged.
         let byte = client.read_u8().await?;
         server.write_u8(!byte).await?;
     }
     if fault.is_none() && !lists {
         return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
     }
-    // What has a body of its own is small here: it came with the head, or follows at once.
+    // Requests with another body are small: the body arrived with the head, or follows at once.
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let mut answer = Vec::new();
     tokio::select! {
         read = from_server.read_to_end(&mut answer) => { read?; }
-        // The client gave up.
+        // The client has disconnected.
         gone = io::copy(&mut from_client, &mut to_server) => return gone.map(drop),
     }
     let whole = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
@@ -176,7 +176,7 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     }
     match fault {
         Some(Fault::Lost) => return Ok(()),
-        // An answer without a body ends in its head.
+        // A response without a body ends with its head.
         Some(Fault::Half) => answer.truncate(answer.len() * 3 / 4),
         _ => {}
     }
@@ -184,7 +184,7 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     to_client.shutdown().await
 }
 
-/// An answer with this body.
+/// A response with this body.
 fn framed(body: &[u8]) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/xml\r\n";
     let mut answer = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();

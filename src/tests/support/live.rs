@@ -1,5 +1,5 @@
-//! The real binary as a process of its own: `dev` with its embedded store, or `serve` on
-//! the servers that `TEST_S3_ENDPOINT` and `TEST_POSTGRES_URL` name.
+//! The real binary as a separate process: `dev` with its embedded store, or `serve` with the
+//! servers from `TEST_S3_ENDPOINT` and `TEST_POSTGRES_URL`.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -18,10 +18,10 @@ use upload_coordinator::domain::ids::SystemIds;
 use super::database::TestDatabase;
 use super::wait::wait_for_at_most;
 
-/// How long a debug build may take to answer on a busy machine.
+/// The time limit of a response from a debug build on a slow machine.
 const START: Duration = Duration::from_mins(1);
 
-/// A service, and what it needs to be started again.
+/// A service, and the settings to start it again.
 pub struct Live {
     pub url: String,
     pub http: Client,
@@ -39,7 +39,7 @@ impl Live {
         Self::with(&[]).await
     }
 
-    /// A service whose configuration is changed: full keys and their values.
+    /// A service with a changed configuration: full keys and their values.
     pub async fn with(changes: &[(&str, &str)]) -> Self {
         match std::env::var("TEST_S3_ENDPOINT") {
             Ok(_) => Self::serving(&external_store(), changes).await,
@@ -47,7 +47,7 @@ impl Live {
         }
     }
 
-    /// `dev`, on any machine.
+    /// `dev`, which runs on any machine.
     pub async fn dev() -> Self {
         Self::launch(None, &[]).await
     }
@@ -80,7 +80,7 @@ impl Live {
         Some(live)
     }
 
-    /// A folder as the process sees it.
+    /// A folder, with the path that the process uses.
     pub fn seen_by_process(&self, path: &Path) -> PathBuf {
         let root = format!("/proc/{}/root", self.process.id().unwrap());
         Path::new(&root).join(path.strip_prefix("/").unwrap())
@@ -91,13 +91,13 @@ impl Live {
         self.folder.path().join("data")
     }
 
-    /// `serve` on a store of the test's own: keys below `storage.default.` and their values.
-    /// `database.url` may be among the changes.
+    /// `serve` with a store of this test: keys below `storage.default.` and their values.
+    /// `database.url` may be one of the changed keys.
     pub async fn serving(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
         Self::launch(Some(store), changes).await
     }
 
-    /// As [`Self::serving`], without waiting until it is ready.
+    /// Like [`Self::serving`], without waiting until it is ready.
     pub async fn starting(store: &[(&str, String)], changes: &[(&str, &str)]) -> Self {
         Self::spawn(None, Some(store), changes).await
     }
@@ -143,7 +143,7 @@ impl Live {
             let data = folder.path().join("data").display().to_string();
             let s3_port = free_port();
             let s3 = format!("127.0.0.1:{s3_port}");
-            // Clients know it by another name than the service does.
+            // Clients use another host name than the service.
             let public = format!("http://localhost:{s3_port}");
             settings.push(("storage.default.public_endpoint".to_owned(), public));
             let ready = ready_file.display().to_string();
@@ -180,7 +180,7 @@ impl Live {
         format!("{:?} in {}", self.arguments, self.folder.path().display())
     }
 
-    /// All that was logged, where `telemetry.log` was among the changes.
+    /// The complete log, if the test has set `telemetry.log`.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -213,13 +213,13 @@ impl Live {
         self.until_ready().await;
     }
 
-    /// SIGTERM; the exit code is 0 where it ended in order.
+    /// Sends SIGTERM and waits. Returns the exit code, which is 0 after a normal shutdown.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal().await;
         self.ended(START).await
     }
 
-    /// SIGTERM, and nothing more.
+    /// Only sends SIGTERM.
     pub async fn signal(&self) {
         let id = self.process.id().unwrap().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
@@ -232,7 +232,7 @@ impl Live {
         ended.expect("the process ends in time").unwrap().code()
     }
 
-    /// Sends JSON, and reads the answer's status and JSON.
+    /// Sends JSON, and returns the status and the JSON of the response.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(body) = body {
@@ -245,8 +245,8 @@ impl Live {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// A new upload token. What it is used for, well and badly: below its prefix, in a header, and in
-    /// places where it does not belong.
+    /// A new upload token, which is used correctly and incorrectly: in the path prefix, in a
+    /// header, and in wrong places.
     pub async fn use_upload_token(&self) -> String {
         let (status, made) = self.post("/api/upload-tokens", json!({"policy": "tracks"})).await;
         assert_eq!(status, 201, "{made}");
@@ -306,7 +306,7 @@ impl Live {
         answer
     }
 
-    /// Sends bytes by a presigned request, with its headers and no others.
+    /// Sends bytes by a presigned request, with exactly its headers.
     pub async fn send_bytes(&self, request: &Value, bytes: Vec<u8>) -> Response {
         let method = text(request, "method").parse().unwrap();
         let mut put = self.http.request(method, text(request, "url"));
@@ -316,7 +316,7 @@ impl Live {
         put.body(bytes).send().await.unwrap()
     }
 
-    /// A run to its end.
+    /// Starts a run and waits for its end.
     pub async fn reconcile(&self, mode: &str) -> Value {
         let path = "/api/admin/reconciliations?wait=true";
         let (status, run) = self.post(path, json!({"mode": mode})).await;
@@ -325,19 +325,19 @@ impl Live {
     }
 }
 
-/// The answer's status and JSON; null where there is none.
+/// The status and the JSON of a response; null if it has no JSON.
 pub async fn read(answer: Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     let bytes = answer.bytes().await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-/// A field's text.
+/// The text of a field.
 pub fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()
 }
 
-/// The binary, with a disk of this size in MiB at a folder that only it sees.
+/// The binary, with a disk of this size in MiB at a folder that only this process sees.
 fn command(disk: Option<(u32, &Path)>) -> Command {
     let binary = env!("CARGO_BIN_EXE_upload-coordinator");
     let Some((mebibytes, folder)) = disk else { return Command::new(binary) };
@@ -348,8 +348,7 @@ fn command(disk: Option<(u32, &Path)>) -> Command {
     command
 }
 
-/// The log goes to this file where the test has said what is to be logged, else to where all
-/// logs are kept.
+/// The log goes to this file if the test sets the log level, otherwise to the folder of all logs.
 fn spawn(
     mut command: Command,
     arguments: &[String],
@@ -378,7 +377,7 @@ fn spawn(
         .unwrap()
 }
 
-/// The store that the environment names, under both of its names.
+/// The store that the environment variables name, with both of its host names.
 fn external_store() -> Vec<(&'static str, String)> {
     let keys = [
         ("endpoint", "TEST_S3_ENDPOINT"),
@@ -391,7 +390,7 @@ fn external_store() -> Vec<(&'static str, String)> {
     keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable))).into()
 }
 
-/// A port that was free a moment ago, and that no other test of this process was given.
+/// A port that was free a moment ago, and that no other test of this process has.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
@@ -403,14 +402,14 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Full keys and their values as variables.
+/// Full keys and their values as environment variables.
 pub fn environment(settings: &[(String, String)]) -> Vec<(String, String)> {
     let variable =
         |key: &str| format!("UPLOAD_COORDINATOR__{}", key.to_uppercase().replace('.', "__"));
     settings.iter().map(|(key, value)| (variable(key), value.clone())).collect()
 }
 
-/// Runs a command to its end, with full keys and their values for configuration.
+/// Runs a command to its end. Full keys and their values are its configuration.
 pub async fn run(arguments: &[&str], settings: &[(String, String)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_upload-coordinator"));
     command

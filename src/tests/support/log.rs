@@ -1,5 +1,5 @@
-//! Where `TEST_LOG_DIR` names a folder, all that the tests log is kept there, in detail:
-//! `scripts/test` searches it for secrets afterwards.
+//! If `TEST_LOG_DIR` is set, the complete log of the tests is stored in that folder. `scripts/test`
+//! then searches it for secrets.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, Once};
 use upload_coordinator::domain::IdSource as _;
 use upload_coordinator::domain::ids::SystemIds;
 
-/// As `telemetry.log = "debug"` has it.
+/// Like `telemetry.log = "debug"`.
 const FILTER: &str = "warn,upload_coordinator=debug";
 
 fn folder() -> Option<PathBuf> {
@@ -22,7 +22,7 @@ pub fn of_process() -> Option<File> {
     folder().map(|folder| File::create(folder.join(name)).unwrap())
 }
 
-/// Keeps the log of what runs in the tests' own process, from the first caller on.
+/// Stores the log of the tests' own process, from the first call on.
 pub fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -34,11 +34,11 @@ pub fn keep() {
     });
 }
 
-/// Notes a secret of this run, which no log is to hold.
+/// Records a secret of this test run. No log may contain it.
 pub fn secret(text: &str) {
     if let Some(folder) = folder() {
         let file = OpenOptions::new().create(true).append(true).open(folder.join("secrets"));
-        // In one piece: tests write side by side.
+        // One write, because several tests write at the same time.
         let line = format!("{text}\n");
         file.and_then(|mut file| file.write_all(line.as_bytes())).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What the tests share: a database for each test, stores, clocks, a running service.
+//! Helpers for the tests: a database for each test, stores, clocks, a running service.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub const ID3: &[u8] = b"ID3\x04\x00\x00\x00\x00\x00\x00";
 /// The first bytes of a real PNG.
 pub const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
 
-/// The policies of the default configuration. A test changes the keys that it is about.
+/// The policies of the default configuration. A test changes the keys that matter to it.
 pub fn policies() -> BTreeMap<PolicyName, Policy> {
     let config = Config::from_sources(&Sources::default());
     config.unwrap().domain_policies()

@@ -1,4 +1,5 @@
-//! Valid input, spoiled: what every parser of foreign bytes is tried with, beside garbage.
+//! Valid input with random changes. Every parser of foreign bytes is tested with it, and with
+//! random bytes.
 //!
 //! The unit tests have it too, as `crate::mutate`.
 
@@ -6,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// What means something to one parser or another.
+/// Texts that have a meaning for some parser.
 const TOKENS: [&[u8]; 16] = [
     b"\r\n",
     b"\n",
@@ -51,7 +52,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 }
 
 fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
-    // One place behind the last byte, where something can be put too.
+    // One position after the last byte, where bytes can be inserted too.
     let end = bytes.len() + 1;
     match edit {
         Edit::Insert(at, new) => {
@@ -77,7 +78,7 @@ fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
     }
 }
 
-/// Valid bytes, and what one to four changes made of them.
+/// Valid bytes, and the bytes after one to four changes.
 pub fn changed<V>(valid: impl Strategy<Value = V>) -> impl Strategy<Value = (V, Vec<u8>)>
 where
     V: AsRef<[u8]> + std::fmt::Debug,
@@ -92,7 +93,7 @@ where
     pair.prop_filter("the changes undid each other", |(valid, bytes)| valid.as_ref() != bytes)
 }
 
-/// Only what the changes made.
+/// Only the changed bytes.
 pub fn mutated<V>(valid: impl Strategy<Value = V>) -> impl Strategy<Value = Vec<u8>>
 where
     V: AsRef<[u8]> + std::fmt::Debug,

@@ -1,5 +1,5 @@
-//! A TCP proxy that can be cut or frozen: how a server looks that goes down, or does not respond any
-//! more, and comes back.
+//! A TCP proxy that can drop or freeze connections, to simulate a server that is down or does not
+//! respond for a while.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `target`, a host and port.
+    /// Starts the proxy in front of `target`, a host and port.
     pub async fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -32,7 +32,7 @@ impl Proxy {
         Self { addr, state: sender }
     }
 
-    /// Ends all connections, and each new one at once.
+    /// Closes all connections, and each new one at once.
     pub fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
@@ -47,7 +47,8 @@ impl Proxy {
     }
 }
 
-/// Forwards both ways until the state changes. A frozen connection is closed when the freeze ends.
+/// Forwards bytes in both directions until the state changes. A frozen connection is closed when
+/// the freeze ends.
 async fn forward(mut client: TcpStream, target: String, mut state: watch::Receiver<State>) {
     let serve = async {
         let Ok(mut server) = TcpStream::connect(&target).await else { return };

@@ -11,7 +11,7 @@ use upload_coordinator::http::{Draining, EventAuth, HttpSettings, HttpState, bui
 
 use super::world::World;
 
-/// What senders of events show.
+/// The token of the senders of events.
 pub const TOKEN: &str = "token-of-the-tests";
 
 pub struct Served {
@@ -28,12 +28,12 @@ impl Served {
         Self::over(world, app)
     }
 
-    /// Serves these use cases, of the world or of another process in it.
+    /// Serves these use cases, of this world or of another process in it.
     pub fn over(world: World, app: Arc<App>) -> Self {
         Self::with_events(world, app, EventAuth::new(Some(TOKEN.into())))
     }
 
-    /// As [`Served::over`], with this authentication of events.
+    /// Like [`Served::over`], with this authentication of events.
     pub fn with_events(world: World, app: Arc<App>, event_auth: EventAuth) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,8 +1,8 @@
-//! Waiting for a condition, with a limit, in place of fixed sleeps.
+//! Waits for a condition with a time limit, in place of fixed sleeps.
 
 use std::time::{Duration, Instant};
 
-/// How long a slow machine may take until a condition holds.
+/// The time limit on a slow machine.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The time between two checks.
@@ -14,7 +14,7 @@ pub async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T
     wait_for_at_most(LIMIT, what, probe).await
 }
 
-/// As [`wait_for`], with a limit of its own.
+/// Like [`wait_for`], with another time limit.
 pub async fn wait_for_at_most<T>(
     limit: Duration,
     what: &str,

@@ -1,5 +1,4 @@
-//! The use cases on a real database, with a store in memory and a clock in the test's
-//! hand.
+//! The use cases on a real database, with a store in memory and a clock that the test controls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +28,8 @@ use super::database::TestDatabase;
 /// The size of the parts of direct uploads, in bytes.
 const PART_SIZE: usize = 4096;
 
-/// Ids whose shards take turns by count, not by time: each shard has as many on every machine.
+/// Ids whose shards alternate by count and not by time, so that each shard has the same number on
+/// every machine.
 #[derive(Default)]
 struct EvenIds(AtomicU8);
 
@@ -45,7 +45,7 @@ impl IdSource for EvenIds {
 pub struct World {
     pub app: Arc<App>,
     pub store: Arc<MemoryStore>,
-    /// The bucket that is in use: the store in memory, or one with a wire.
+    /// The bucket in use: the store in memory, or a store with a network connection.
     pub objects: Arc<dyn ObjectStore>,
     pub clock: Arc<ManualClock>,
     pub reconciler: Arc<Reconciler>,
@@ -75,7 +75,7 @@ impl World {
         Self::build_on(None, change, ids).await
     }
 
-    /// A world like that on a bucket with a wire.
+    /// The same on a store with a network connection.
     pub async fn build_on(
         bucket: Option<Store>,
         change: impl FnOnce(&mut BTreeMap<PolicyName, Policy>),
@@ -100,7 +100,7 @@ impl World {
         ids: impl FnOnce(Arc<ManualClock>) -> Arc<dyn IdSource>,
     ) -> Self {
         let db = database.migrated().await;
-        // Real time: the database's own clock judges leases.
+        // The real time, because leases use the database's own clock.
         let start = upload_coordinator::domain::clock::SystemClock.now();
         let clock = Arc::new(ManualClock::new(start));
         let store = Arc::new(MemoryStore::new(clock.clone()).with_min_part_size(1));
@@ -120,7 +120,7 @@ impl World {
         let settings = ReconcileSettings { page_size: 7, ..ReconcileSettings::default() };
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
         let claimed = app.check_buckets().await;
-        // A test may have a policy whose store is not there.
+        // A test may have a policy whose store does not exist.
         assert!(matches!(claimed, Ok(()) | Err(AppError::Unconfigured(_))), "{claimed:?}");
         Self {
             app,
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// The same database, store and clock, after the service was started with other policies and
+    /// The same database, store and clock after a restart of the service with other policies and
     /// another limit.
     pub async fn reconfigured(&self, change: impl Fn(&mut Policy), damage: DamageLimit) -> Self {
         let mut app = self.replica().await;
@@ -152,7 +152,8 @@ impl World {
         }
     }
 
-    /// A process on a copy of the database, with the same store and clock. For a world in a file.
+    /// A process on a copy of the database, with the same store and clock. Only for a world whose
+    /// database is a file.
     pub async fn copy(&self) -> Self {
         let database = self.database.copy().await;
         let app = Arc::new(replica_of(&self.app, database.connect().await));
@@ -183,7 +184,7 @@ impl World {
         self.app.policies.values().next().unwrap()
     }
 
-    /// Whether the bucket is this world's, as a check finds it now.
+    /// Whether the bucket belongs to this world's database, according to a new check.
     pub async fn identity(&self) -> BucketIdentity {
         self.app.check_bucket(self.policy(), CheckOptions::default()).await.unwrap()
     }
@@ -223,7 +224,7 @@ impl World {
         rows
     }
 
-    /// The ticks that the runs were started for.
+    /// The scheduled times for which runs were started.
     pub async fn ticks(&self) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
         use sea_orm::EntityTrait as _;
         let connection = sea_orm::Database::connect(&self.database.url).await.unwrap();
@@ -232,12 +233,12 @@ impl World {
         rows.into_iter().map(|row| row.scheduled_for).collect()
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&self, delta: TimeDelta) {
         self.clock.advance(delta);
     }
 
-    /// Past every deadline and grace of the default policy.
+    /// Advances the clock past every deadline and grace of the default policy.
     pub fn pass_the_deadline(&self) {
         self.pass(TimeDelta::hours(2));
     }
@@ -248,7 +249,7 @@ impl World {
         self.app.create_track(&self.owner, fields).await.unwrap()
     }
 
-    /// An upload with nothing declared.
+    /// An upload without declared values.
     pub async fn upload(&self) -> Upload {
         self.create(NewUpload::default()).await
     }
@@ -257,7 +258,7 @@ impl World {
         self.app.create_upload(&self.owner, new).await.unwrap().upload
     }
 
-    /// The client's PUT.
+    /// Sends the client's PUT.
     pub async fn put(&self, upload: &Upload, bytes: impl Into<Bytes>) {
         self.put_key(upload.key.as_str(), bytes).await;
     }
@@ -266,7 +267,7 @@ impl World {
         self.objects.put(key, bytes.into(), &PutOptions::default()).await.unwrap();
     }
 
-    /// Writes an object again, in parts, as a copy by another tool does: its ETag is no MD5.
+    /// Writes an object again in parts, as another tool's copy does: its ETag is not an MD5.
     pub async fn write_again(&self, key: &str, bytes: impl Into<Bytes>) {
         let options = PutOptions::default();
         let id = self.objects.create_multipart(key, &options).await.unwrap();
@@ -291,7 +292,7 @@ impl World {
         }
     }
 
-    /// Whether the bucket is the store in memory, with its faults on demand.
+    /// Whether the bucket is the store in memory, which can produce faults on demand.
     pub fn is_in_memory(&self) -> bool {
         let memory: Arc<dyn ObjectStore> = self.store.clone();
         Arc::ptr_eq(&memory, &self.objects)
@@ -311,7 +312,8 @@ impl World {
         self.reconciler.start(request).await.unwrap().wait().await
     }
 
-    /// A run's findings with kind, key and detail, sorted: what they say, whatever the order.
+    /// The findings of a run with kind, key and detail, sorted, because their order does not
+    /// matter.
     pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
         let found = self.known_findings(run).await.into_iter().map(|known| known.finding);
         let mut told: Vec<_> = found.map(|f| (f.kind.name(), f.key, f.detail)).collect();
@@ -325,7 +327,7 @@ impl World {
         found.map(|finding| (finding.kind.name(), finding.key)).collect()
     }
 
-    /// The number of findings on record.
+    /// The number of stored findings.
     pub async fn finding_rows(&self) -> u64 {
         use sea_orm::{EntityTrait as _, PaginatorTrait as _};
         let connection = sea_orm::Database::connect(&self.database.url).await.unwrap();
@@ -334,7 +336,7 @@ impl World {
         rows
     }
 
-    /// A run's findings, as they are on record.
+    /// The stored findings of a run.
     pub async fn known_findings(&self, run: &Run) -> Vec<KnownFinding> {
         let page = self.app.db.findings().list(run, None, None, 1000).await.unwrap();
         assert!(page.next.is_none(), "all of them");
@@ -357,7 +359,8 @@ impl Process {
         started.await.unwrap().unwrap().run.id
     }
 
-    /// `kill -9`: all that it is at stops where it is. Produces the name of what is left.
+    /// `kill -9`: everything that the process does stops at once. Returns the process's id as a
+    /// holder of shards.
     pub fn kill(mut self) -> uuid::Uuid {
         self.runtime.take().unwrap().shutdown_background();
         self.reconciler.holder()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What one `GET /metrics` told.
+/// The content of one response of `GET /metrics`.
 #[derive(Debug, Default)]
 pub struct Scrape {
     /// Kind and help by name.
@@ -16,7 +16,7 @@ fn is_name(text: &str) -> bool {
     starts && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
-/// The labels between the braces, and what stands behind them.
+/// Parses the labels between the braces. Returns the text after them too.
 fn labels(mut text: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {
@@ -46,7 +46,7 @@ fn labels(mut text: &str) -> (Vec<(String, String)>, &str) {
 }
 
 impl Scrape {
-    /// Reads a scrape; panics where it breaks a rule of the format.
+    /// Parses a response. Panics if it breaks a rule of the format.
     pub fn read(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line ends");
         let mut scrape = Self::default();

@@ -1,4 +1,4 @@
-//! The log of a whole session of the real binary.
+//! The complete log of the real binary during one session.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ async fn session(live: &Live) -> Vec<String> {
     let direct = format!("{}/api/tracks/{track}/upload/d.mp3", live.url);
     let sent = live.http.put(direct).header("content-type", "audio/mpeg").body(mp3(900, 3));
     assert_eq!(sent.send().await.unwrap().status(), 200);
-    // Clients paste signed URLs wherever they can.
+    // Clients may paste signed URLs into other parameters.
     let query = signed[0].split_once('?').unwrap().1.to_owned();
     for path in [format!("/api/tracks?search=x&{query}"), format!("/nowhere?{query}")] {
         assert!(live.get(&path).await.0 >= 400);
@@ -60,7 +60,7 @@ async fn session(live: &Live) -> Vec<String> {
 
 #[tokio::test]
 async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
-    // A port that nobody listens on: its errors are logged with what they were about.
+    // Nobody listens on this port, so its errors are logged together with the URL.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?key=a-secret-in-a-query", nobody.local_addr().unwrap());
     drop(nobody);
@@ -77,7 +77,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     let token = live.use_upload_token().await;
     let metrics = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    // The id in the token is no secret.
+    // The id in the token is not secret.
     let token = token.rsplit('_').next().unwrap();
     assert!(metrics.contains("/api/uploads") && !metrics.contains(token));
     let store_secrets = live.store_secrets();
@@ -89,7 +89,7 @@ async fn a_whole_session_at_debug_level_logs_no_secret_and_no_signature() {
     assert!(log.contains("webhook not delivered"), "the failures are logged");
 
     let lower = log.to_lowercase();
-    // The names stand in what is said of bad parameters; their values nowhere.
+    // The names of bad parameters are logged, but not their values.
     for never in ["x-amz-signature=", "x-amz-credential=", "x-amz-security-token="] {
         assert!(!lower.contains(never), "{never}");
     }

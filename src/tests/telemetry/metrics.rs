@@ -1,4 +1,4 @@
-//! `GET /metrics` of the real binary, after real traffic.
+//! `GET /metrics` of the real binary, after real requests.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn receiver() -> String {
     format!("http://{address}/")
 }
 
-/// Uploads in every state, requests that go well and badly, runs, events and webhooks.
+/// Uploads in every state, successful and failed requests, runs, events and webhooks.
 async fn traffic(live: &Live) -> Vec<String> {
     let mut ids = Vec::new();
     for bytes in [mp3(5000, 1), PNG.to_vec()] {
@@ -111,7 +111,7 @@ async fn every_metric_is_exported_with_its_labels_and_nothing_unbounded() {
     if let Some(queue) = &queue {
         queue.until_empty().await;
     }
-    // Webhooks go out by themselves, and counts are a second old at most on a small table.
+    // Webhooks are sent in the background. On a small table, counts are at most a second old.
     let (text, scrape) = wait_for("a delivered webhook and a removed upload", async || {
         let (text, scrape) = scrape(&live).await;
         let attempts = [("outcome", "taken")];
@@ -121,7 +121,8 @@ async fn every_metric_is_exported_with_its_labels_and_nothing_unbounded() {
     })
     .await;
 
-    // Without a queue there is nothing to tell of one; errors of it, and damage, come when they come.
+    // Without a queue, it has no metrics. Errors of the queue, and damage, do not occur in this
+    // test.
     let silent = |name: &str| {
         name == "upload_coordinator_sqs_errors_total"
             || name == "upload_coordinator_damage_withheld_total"

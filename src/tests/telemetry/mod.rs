@@ -1,4 +1,4 @@
-//! What the service tells of itself: metrics, how things stand, and a log and traces without secrets.
+//! Observability: metrics, statistics, and a log and traces without secrets.
 
 mod exposition;
 mod logs;

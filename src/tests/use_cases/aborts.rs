@@ -41,7 +41,7 @@ async fn on_record(world: &World) -> u64 {
     world.app.db.multipart_aborts().count().await.unwrap()
 }
 
-/// Advances the clock past all pauses, and does a run.
+/// Advances the clock past all pauses, and starts a run.
 async fn later(world: &World) -> u64 {
     world.pass(TimeDelta::hours(7));
     let run = world.reconcile(Mode::Incremental).await;
@@ -107,7 +107,7 @@ async fn a_renewal_gets_new_parts_and_the_old_ones_are_still_aborted() {
 #[tokio::test]
 async fn a_multipart_upload_opened_by_a_request_without_a_response_is_found() {
     let world = world().await;
-    // As after a crash between the call and the write of the row.
+    // Like after a crash between the store's response and the write of the row.
     world.store.lose_next(Operation::CreateMultipart, 1);
     assert!(world.app.create_upload(&world.owner, in_parts()).await.is_err());
     assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
@@ -174,7 +174,8 @@ async fn no_sequence_of_events_and_faults_loses_parts() {
         for _ in 0..40 {
             Box::pin(step(&world, &mut rng, &mut uploads)).await;
         }
-        // The store works again: incremental runs alone end and abort everything.
+        // The store works again. Incremental runs alone end all uploads and abort all multipart
+        // uploads.
         world.store.heal();
         for upload in &uploads {
             world.app.delete_upload(&world.owner, upload.id).await.unwrap();

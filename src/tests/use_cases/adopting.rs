@@ -1,4 +1,4 @@
-//! Orphans that become uploads: an older database was restored beside a newer bucket.
+//! Orphans that become uploads, after an older database was restored with a newer bucket.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ async fn of_an_adoption_and_a_purge_at_once_each_orphan_has_one_outcome() {
     world.pass_the_deadline();
     let audit = world.reconcile(Mode::Audit).await;
     let purge = Purge { run: audit.id, older_than: TimeDelta::zero(), limit: 1000, dry_run: false };
-    // New uploads arrive meanwhile.
+    // New uploads arrive in the meantime.
     let (run, purged, created) =
         tokio::join!(adopt(&world, |_| {}), world.reconciler.purge_orphans(purge), world.upload());
     let stored: BTreeSet<_> = world.keys().await.into_iter().collect();

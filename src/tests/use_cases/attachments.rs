@@ -1,4 +1,4 @@
-//! Attachments: one file for each subject, whichever way and in whichever order uploads come.
+//! Attachments: one file for each subject, for all ways and orders in which uploads arrive.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
@@ -63,7 +63,7 @@ async fn a_verified_upload_that_is_attached_later_is_the_file_at_once() {
     let first = verified(&world, 1).await;
     let (of, status) = world.app.attach(&world.owner, &cover(), first.id).await.unwrap();
     assert_eq!((status, of.current.map(|upload| upload.id)), (Status::Uploaded, Some(first.id)));
-    // The number is drawn when the upload is attached, not when it is created.
+    // The number is taken when the upload is attached, not when it is created.
     let late = world.upload().await;
     let pending = upload_for(&world, &cover()).await;
     let (_, status) = world.app.attach(&world.owner, &cover(), late.id).await.unwrap();
@@ -185,7 +185,7 @@ async fn three_replicas_that_attach_at_once_leave_one_file_and_end_the_others() 
     assert!(sequences.iter().copied().eq(1..=12), "{sequences:?}");
 }
 
-/// A world that removes what is unattached for a day, from now on.
+/// A world that removes uploads that are unattached for a day, starting now.
 async fn world_with_retention() -> World {
     let world = World::with(|policy| policy.unattached_retention = Some(TimeDelta::days(1))).await;
     world.reconcile(Mode::Incremental).await;

@@ -1,5 +1,5 @@
-//! Attachments across three replicas: each subject has one file, whoever changes it at the same time,
-//! and an upload is either attached or removed, never both.
+//! Attachments across three replicas: each subject has one file, even if several replicas change it
+//! at the same time, and an upload is either attached or removed, never both.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use upload_coordinator::reconcile::Reconciler;
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// What three replicas do with a subject at the same time, and how often.
+/// The operations of three replicas on one subject at the same time, and their number.
 const ROUNDS: u8 = 8;
 
 fn subject(text: &str) -> Subject {
@@ -36,8 +36,8 @@ async fn verified(world: &World, app: &App, attach_to: Option<Subject>, seed: u8
     app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
-/// Checks a subject at rest: the current upload is the only verified one and the newest of those
-/// that were verified, every number was drawn once, and what was replaced is due for deletion.
+/// Checks a subject at rest: The current upload is the only verified one. It is the newest upload
+/// that was ever verified. Every number was used once. Replaced objects are due for deletion.
 async fn check(world: &World, subject: &Subject, uploads: &[Upload]) {
     let of = world.app.attachment(&world.owner, subject).await;
     let current = match of {
@@ -80,7 +80,8 @@ async fn a_subject_has_one_file_while_replicas_create_attach_and_replace_at_once
     let cover = subject("album:42:cover");
     let mut uploads = Vec::new();
     for round in 0..ROUNDS {
-        // One attaches at creation, one attaches what is verified, one what is still pending.
+        // One replica attaches at creation, one attaches a verified upload, one attaches a pending
+        // upload.
         let at_creation = verified(&world, &replicas[0], Some(cover.clone()), round);
         let later = async {
             let upload = verified(&world, &replicas[1], None, round + 100).await;
@@ -128,7 +129,7 @@ async fn a_deletion_ends_what_is_attached_before_it_and_nothing_after_it() {
         }
         check(&world, &cover, &uploads).await;
     }
-    // What is attached alone after all of them stays.
+    // An upload that is attached after all others remains.
     let last = verified(&world, &replicas[1], Some(cover.clone()), 99).await;
     uploads.push(last.clone());
     check(&world, &cover, &uploads).await;
@@ -136,7 +137,8 @@ async fn a_deletion_ends_what_is_attached_before_it_and_nothing_after_it() {
     assert_eq!(of.current.map(|upload| upload.id), Some(last.id));
 }
 
-/// A world that removes what is unattached for a day, with uploads for which that time is over.
+/// A world that removes uploads that are unattached for a day, with uploads that are older than
+/// that.
 async fn world_with_lost_uploads(count: u8) -> (World, Vec<Upload>) {
     let world = World::with(|policy| policy.unattached_retention = Some(TimeDelta::days(1))).await;
     world.reconcile(Mode::Incremental).await;

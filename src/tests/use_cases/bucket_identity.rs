@@ -1,4 +1,4 @@
-//! Markers, the gate for absences, and new uploads in a bucket that is not trusted.
+//! Markers, ignored absences, and new uploads in a bucket that is not trusted.
 
 use std::sync::Arc;
 
@@ -73,7 +73,8 @@ async fn a_confirmation_ends_no_upload_in_a_foreign_bucket() {
 async fn absences_are_dated_by_the_clock_of_the_database() {
     let world = World::new().await;
     let upload = world.upload().await;
-    // This process's clock is two hours ahead: by the database's, the deadline has not passed.
+    // This process's clock is two hours ahead: by the database's clock, the deadline has not
+    // passed.
     world.pass(TimeDelta::hours(2));
     let offset = world.app.measure_clock_offset().await.unwrap();
     assert!((offset + TimeDelta::hours(2)).abs() < TimeDelta::minutes(1), "{offset}");
@@ -101,7 +102,7 @@ async fn processes_that_replace_the_lap_at_once_never_contest_each_other() {
     for round in 0..30 {
         world.pass(TimeDelta::minutes(1));
         match round % 5 {
-            // The write happens, and its answer is lost.
+            // The write succeeds, and its response is lost.
             1 => world.store.lose_next(Operation::Put, 1),
             2 => {
                 let down = || StoreError::Unavailable("503 SlowDown".into());
@@ -143,7 +144,7 @@ async fn a_marker_of_a_version_without_laps_is_trusted_once_and_gets_a_lap() {
     world.execute(stale).await;
     assert_eq!(world.identity().await, BucketIdentity::Match);
     assert_eq!(text(&world).await.lines().count(), 2);
-    // From then on it would be an older copy.
+    // From here on it would be an older copy.
     world.put_key(MARKER, id).await;
     assert_eq!(world.identity().await, BucketIdentity::Mismatch(Mismatch::Contested));
 }
@@ -199,7 +200,7 @@ async fn without_its_marker_a_policy_takes_no_new_uploads_where_that_is_required
     let refused = create().await;
     assert!(matches!(refused, Err(AppError::BucketMismatch(_))), "{refused:?}");
     assert_eq!(world.store.calls(Operation::Head), calls, "no request for a creation");
-    // What was begun goes on.
+    // Uploads that were already created can continue.
     app.renew_upload(&world.owner, pending.id, None).await.unwrap();
     world.put(&pending, mp3(900, 1)).await;
     let confirmed = app.confirm_upload(&world.owner, pending.id).await.unwrap();

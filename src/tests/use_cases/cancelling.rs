@@ -1,4 +1,5 @@
-//! Uploads that ended while their URL lives: a signed URL can't be revoked, so bytes may arrive.
+//! Uploads that ended while their URL is still valid: a signed URL can't be revoked, so bytes may
+//! arrive.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -97,7 +98,8 @@ async fn an_incremental_run_deletes_bytes_that_arrive_after_the_object_was_delet
     for (upload, state) in ended.iter().zip(states) {
         assert_eq!(world.get(upload.id).await.status(), state);
     }
-    // Nothing can arrive once the slowest PUT by the URLs is over: they are not open any more.
+    // After the slowest PUT by these URLs has ended, no bytes can arrive: the uploads are not open
+    // any more.
     world.pass(TimeDelta::days(2));
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.head_requests, 0);

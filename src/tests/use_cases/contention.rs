@@ -9,10 +9,10 @@ use upload_coordinator::domain::upload::{Declared, Strategy};
 
 use crate::support::world::World;
 
-/// The most statements of 16 renewals at once.
+/// The largest number of statements of 16 concurrent renewals.
 const MOST_STATEMENTS: u64 = 80;
 
-/// Runs `request` 16 times in each process at once, and expects all to succeed.
+/// Runs `request` 16 times concurrently in each process, and expects that all succeed.
 async fn all_at_once<T>(processes: &[&App], request: impl AsyncFn(&App) -> Result<T, String>) {
     let requests = processes.iter().flat_map(|app| (0..16).map(|_| request(app)));
     for done in join_all(requests).await {
@@ -34,7 +34,8 @@ async fn concurrent_renewals_of_one_upload_all_succeed() {
     };
     let before = world.app.db.statements();
     all_at_once(&[&world.app], renew).await;
-    // In turns, each reads and writes about twice. Otherwise most writes are lost again and again.
+    // With turns, each request reads and writes about twice. Without turns, most writes fail again
+    // and again.
     let statements = world.app.db.statements() - before;
     assert!(statements <= MOST_STATEMENTS, "{statements}");
     all_at_once(&[&world.app, &other], renew).await;
@@ -49,7 +50,7 @@ async fn concurrent_part_signings_of_one_upload_all_succeed() {
     let upload = world.create(NewUpload { declared, strategy, ..NewUpload::default() }).await;
     let seconds = AtomicI64::new(3600);
     let sign = async |app: &App| {
-        // Each extends the deadline by another minute, so that each writes.
+        // Each request extends the deadline by another minute, so that each one writes.
         let expires_in = seconds.fetch_add(60, Ordering::Relaxed);
         let signed = app.sign_parts(&world.owner, upload.id, &[1, 2], Some(expires_in)).await;
         signed.map(|parts| assert_eq!(parts.len(), 2)).map_err(text)

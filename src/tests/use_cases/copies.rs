@@ -58,7 +58,7 @@ async fn a_copy_that_runs_first_deletes_nothing_and_both_sides_notice() {
         let reasons = side.app.distrusted_buckets();
         assert!(reasons["marker.tracks"].contains("copy"), "{reasons:?}");
     }
-    // Time resolves nothing.
+    // Waiting does not resolve the conflict.
     original.pass(TimeDelta::hours(1));
     assert_eq!(incremental(&copy).await.status, RunStatus::Stopped);
     assert!(has(&original, &upload));
@@ -69,7 +69,7 @@ async fn a_copy_that_runs_second_deletes_nothing_and_both_sides_notice() {
     let original = world().await;
     let upload = uploaded(&original).await;
     let copy = original.copy().await;
-    // Without knowing where the database lives: only the lap is left to tell.
+    // If the location of the database is unknown, only the lap shows the copy.
     copy.execute("UPDATE instance SET home = NULL").await;
     original.pass(TimeDelta::minutes(1));
     assert_eq!(incremental(&original).await.status, RunStatus::Succeeded);
@@ -206,7 +206,7 @@ async fn a_copy_aborts_no_multipart_upload_of_its_original() {
     copy.reconcile(Mode::Audit).await;
     let (open, _) = original.store.list_multiparts("tracks/", None).await.unwrap();
     assert_eq!(open.len(), 1, "{open:?}");
-    // Alone, the moved database does it later.
+    // Without another service, the moved database does it later.
     copy.pass(TimeDelta::minutes(30));
     let run = copy.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);

@@ -1,5 +1,5 @@
-//! Verified uploads whose bytes are replaced: rejections are damage, the limit is each owner's
-//! first, and events count together.
+//! Verified uploads whose bytes are replaced. Rejections are damage, the limit applies to each
+//! owner first, and events are counted together.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ async fn some_of(world: &World, owner: &str, count: usize) -> Vec<Upload> {
     uploads
 }
 
-/// A tool writes other bytes.
+/// Another tool writes other bytes.
 async fn retag(world: &World, uploads: &[Upload]) {
     for upload in uploads {
         world.put(upload, mp3(901, 2)).await;
@@ -78,7 +78,7 @@ async fn an_audit_rejects_no_verified_upload_beyond_the_limit() {
     assert_eq!((dry.status, dry.counters.overwritten), (RunStatus::Succeeded, 6));
     assert_eq!(told, world.told(&real).await);
     assert_eq!(statuses(&world, &uploads).await, all(Status::Rejected, 6));
-    // Their deletion is damage, too.
+    // Their deletion is damage too.
     world.pass(TimeDelta::hours(25));
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0), "{:?}", run.error);
@@ -116,7 +116,7 @@ async fn an_owner_over_the_limit_stops_only_what_is_theirs() {
         assert_eq!(statuses(&world, &theirs).await, all(Status::Uploaded, 6));
         assert_eq!(statuses(&world, &others).await, all(Status::Rejected, 3));
     }
-    // The deletions of the others are done, and theirs were never due.
+    // The deletions of the other owners are done, and the deletions of this owner were never due.
     world.pass(TimeDelta::hours(25));
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.deleted, 4, "{:?}", run.error);
@@ -153,7 +153,7 @@ async fn other_bytes_in_a_bucket_without_the_marker_are_not_believed() {
     assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 1));
 }
 
-/// Tells a process of an object, as the bucket does.
+/// Sends a process an event of an object, as the bucket does.
 async fn tell(app: &App, upload: &Upload) {
     let event = ObjectEvent { bucket: "memory".into(), key: upload.key.to_string() };
     app.process_events(vec![event]).await.unwrap();
@@ -174,12 +174,12 @@ async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
     }
     let rejected = BTreeMap::from([(Status::Rejected, 3), (Status::Uploaded, 3)]);
     assert_eq!(statuses(&world, &uploads).await, rejected);
-    // What does no damage goes on.
+    // Changes that are not damage are still done.
     let arrival = world.upload().await;
     world.put(&arrival, PNG).await;
     tell(&world.app, &arrival).await;
     assert_eq!(world.get(arrival.id).await.status(), Status::Rejected);
-    // The rest is left to the runs, which have the same limit.
+    // The remaining changes are left to the runs, which have the same limit.
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 3), "{:?}", run.error);
 }
@@ -215,7 +215,7 @@ async fn a_withheld_file_is_not_downloaded() {
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
 }
 
-/// A world whose policy takes less than its verified uploads have.
+/// A world whose policy allows less than the size of its verified uploads.
 async fn tightened(world: &World, verify_max_read: u64) -> World {
     let change = move |policy: &mut upload_coordinator::domain::Policy| {
         policy.max_size = 500;
@@ -238,7 +238,7 @@ async fn the_same_bytes_written_again_stay_verified_under_stricter_rules() {
     let (before, now) = (upload.state.facts().unwrap(), row.state.facts().unwrap());
     assert_ne!(before.etag, now.etag, "the new ETag is recorded");
     assert_eq!(before.checksum, now.checksum);
-    // Other bytes of the same size are known as such.
+    // Other bytes of the same size are recognised.
     strict.write_again(upload.key.as_str(), mp3(900, 2)).await;
     let run = strict.reconcile(Mode::Audit).await;
     assert_eq!(run.counters.overwritten, 1);
@@ -249,7 +249,7 @@ async fn bytes_that_cannot_be_compared_are_flagged_and_not_rejected() {
     let world = World::new().await;
     let upload = uploaded_by(&world, "ann").await;
     world.write_again(upload.key.as_str(), mp3(900, 1)).await;
-    // Nothing may be read to compare them.
+    // The policy does not allow to read objects for a comparison.
     let strict = tightened(&world, 0).await;
     let flagged = ("overwritten", upload.key.to_string(), Some("too-large".to_owned()));
     let dry = strict.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;

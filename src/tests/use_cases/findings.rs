@@ -119,7 +119,7 @@ async fn a_batch_of_findings_is_one_statement_and_pages_have_each_once() {
     let finding = |n: usize| Finding {
         kind: if n.is_multiple_of(2) { FindingKind::Orphan } else { FindingKind::Foreign },
         policy: PolicyName::default(),
-        // A key may hold any character.
+        // A key may contain any character.
         key: format!("tracks/{n:04} %/ä\u{7f}\n"),
         upload: None,
         size: Some(1),

@@ -22,7 +22,7 @@ async fn told(world: &World, id: UploadId) -> Vec<String> {
     text.collect()
 }
 
-/// Why the status changed last.
+/// The reason of the last change of status.
 async fn why(world: &World, id: UploadId) -> String {
     let history = world.app.upload_history(&world.owner, id).await.unwrap();
     history.last().unwrap().explanation().to_owned()
@@ -85,7 +85,7 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
     world.app.verify_upload(&operator, upload.id, true).await.unwrap();
     assert_eq!(told(&world, upload.id).await[1], "rejected uploaded admin:ops");
     assert_eq!(why(&world, upload.id).await, "An operator had the file verified again");
-    // Other bytes for certain: another size, which also breaks a rule.
+    // Certainly other bytes: another size, which also breaks a rule.
     world.put(&upload, mp3(1001, 1)).await;
     world.reconcile(Mode::Audit).await;
     assert_eq!(told(&world, upload.id).await[2], "uploaded rejected scan overwritten");
@@ -103,7 +103,7 @@ async fn the_upload_that_replaces_another_is_named() {
     let replaced = ["pending uploaded confirm", "uploaded removed confirm superseded"];
     assert_eq!(told(&world, old.id).await, replaced);
     assert_eq!(why(&world, old.id).await, format!("Replaced by the upload {}", new.id));
-    // It arrives when a newer one is the file already.
+    // It arrives when a newer upload is already the file.
     world.put(&between, mp3(900, 3)).await;
     world.reconcile(Mode::Incremental).await;
     assert_eq!(told(&world, between.id).await, ["pending removed scan superseded"]);

@@ -1,5 +1,5 @@
-//! Lists of owners with many rows: which index each list uses, and what a reader of pages gets
-//! while rows are added and deleted.
+//! Lists of owners with many rows: which index each list uses, and what a client that reads pages
+//! gets while rows are added and deleted.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::support::world::World;
 /// Rows of two owners. About one row in a hundred matches each filter.
 const ROWS: u32 = 30_000;
 
-/// The track of a few uploads.
+/// The track with a few uploads.
 const TRACK: Uuid = Uuid::from_u128(7);
 
 /// The same rows on both databases.
@@ -69,11 +69,12 @@ async fn fill(connection: &DatabaseConnection) {
     }
 }
 
-/// Which database may sort the rows that match a filter. None may sort all rows of an owner.
+/// The databases that may sort the rows that match a filter. No database may sort all rows of an
+/// owner.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Nobody,
-    /// PostgreSQL only: its statistics show that they are few.
+    /// Only PostgreSQL, because its statistics show that there are few rows.
     Postgres,
     Both,
 }
@@ -196,8 +197,8 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
         let found = many.db.uploads().list(&many.owner, &filter).await.unwrap();
         assert!(!found.items.is_empty() || what.contains("and"), "{what}");
     }
-    // Either of two indexes is good; its rows are then filtered. PostgreSQL may use the one with
-    // status and policy if one owner has most of the rows.
+    // Either of the two indexes is good; the rows are then filtered. PostgreSQL may use the index
+    // with status and policy if one owner has most of the rows.
     let both = UploadFilter { policy: covers().policy, ..pending() };
     for (what, filter, either) in [
         ("status and policy", both, &[status, policy, "ix_uploads_stats"][..]),

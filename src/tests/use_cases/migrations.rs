@@ -32,11 +32,11 @@ async fn a_newer_schema_alone_decides_whether_this_version_runs() {
     assert_eq!(db.schema().await.unwrap(), Schema::Usable { newer: None });
     let own = database.level().await;
 
-    // A newer version has begun to migrate, and allows this one.
+    // A newer version has begun to migrate, and this version may still run.
     database.add_migration("m20990101_000001_future").await;
     assert_eq!(db.schema().await.unwrap(), Schema::Usable { newer: None });
     assert!(matches!(db.migrate_down(1).await, Err(DbError::NewerSchema)));
-    // It has ended.
+    // The newer version has finished.
     database.set_levels(own + 1, own).await;
     assert_eq!(db.schema().await.unwrap(), Schema::Usable { newer: Some(own + 1) });
     assert_eq!(db.pending_migrations().await.unwrap(), Vec::<String>::new());
@@ -46,7 +46,7 @@ async fn a_newer_schema_alone_decides_whether_this_version_runs() {
     assert!(matches!(db.migrate_down(1).await, Err(DbError::NewerSchema)));
     assert_eq!((db.migrations().await.unwrap(), database.level().await), (before, own + 1));
 
-    // One that this version can't work with.
+    // A newer version that this version can't work with.
     database.set_levels(own + 1, own + 1).await;
     let schema = db.schema().await.unwrap();
     assert_eq!(schema, Schema::TooNew { min_level: own + 1 });
@@ -137,13 +137,13 @@ async fn files_of_tracks_become_attachments_and_back_without_loss() {
     down_before(&db, "m20261130_000024").await;
     let (tracks, uploads) = (rows(tracks).await, rows(uploads).await);
     assert_eq!(tracks, before.0);
-    // The number of an upload whose track is gone means nothing.
+    // If the track of an upload is gone, its number has no meaning.
     let left = ["k11 track 1", "k12 track 2", "k13 - -", "k14 - -"];
     assert_eq!(uploads, left);
     connection.close().await.unwrap();
 }
 
-/// Takes back all steps from the one with this name on.
+/// Reverts all migrations from this one on.
 async fn down_before(db: &Db, step: &str) {
     let steps = db.migrations().await.unwrap();
     let first = steps.iter().position(|(name, _)| name.as_str() >= step).unwrap();
@@ -233,7 +233,7 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
     let found = db.markers().find(place, |store| !store.is_empty()).await.unwrap();
     let before = Remembered { written: true, ..Remembered::default() };
     assert_eq!(found, Some((String::new(), before)));
-    // Two stores of the newer version become one record of the older.
+    // Two stores of the newer version become one record of the older version.
     db.markers().record_written(place, SystemClock.now()).await.unwrap();
     db.markers()
         .begin_first(MarkerPlace { prefix: "q/", ..place }, SystemIds.uuid())

@@ -1,4 +1,4 @@
-//! Migrations beside a running service: the helpers of `migration::online`.
+//! Migrations while a service runs: the helpers of `migration::online`.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn an_index_is_built_while_the_table_is_written() {
     beside_writes(&db, &other, "CREATE INDEX", build).await;
     assert!(is_valid(&db, name).await);
 
-    // What a failed build leaves behind.
+    // The result of a failed build.
     let spoil =
         format!("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass");
     db.execute_unprepared(&spoil).await.unwrap();
@@ -50,7 +50,8 @@ async fn an_index_is_built_while_the_table_is_written() {
     assert!(!is_valid(&db, name).await);
 }
 
-/// Runs a change that waits for an open transaction of `other`. Meanwhile, others write.
+/// Runs a change that waits for an open transaction of `other`. Other transactions write in the
+/// meantime.
 async fn beside_writes(
     db: &DatabaseConnection,
     other: &DatabaseConnection,

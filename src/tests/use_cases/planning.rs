@@ -45,12 +45,12 @@ impl Plans {
         assert!(self.world.app.db.uploads().create_ended(&upload).await.unwrap());
     }
 
-    /// The number of rows in a range that are copies of the template, which is not open.
+    /// The number of rows in a range. They are copies of the template, which is not open.
     fn template_in(&self, range: &KeyRange) -> usize {
         usize::from(range.contains(&self.template.key.to_string()))
     }
 
-    /// What to check in each part, and the number of statements for it.
+    /// The requests for each part, and the number of statements to plan them.
     async fn all(&self) -> (Vec<PartPlan>, u64) {
         self.plans_of(self.policy.prefix.whole()).await
     }
@@ -121,7 +121,7 @@ async fn every_open_row_is_planned_exactly_once() {
     let whole = plans.policy.prefix.whole();
     let upper = KeyRange { after: Some("tracks/8".into()), ..whole.clone() };
     let middle = KeyRange { until: Some("tracks/8".into()), ..whole.resumed_after("tracks/4") };
-    // As a run that continues after it was killed.
+    // Like a run that continues after it was killed.
     let resumed = whole.resumed_after(&plans.key(5, 1));
     for range in [whole, upper, middle, resumed] {
         let (parts, _) = plans.plans_of(range.clone()).await;

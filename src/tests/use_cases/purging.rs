@@ -83,7 +83,7 @@ async fn no_finding_makes_a_purge_delete_what_has_a_row() {
         .collect();
     world.app.db.findings().record(&run, &lies).await.unwrap();
     world.pass(TimeDelta::minutes(40));
-    // New uploads are created meanwhile.
+    // New uploads are created in the meantime.
     let (purged, created) = tokio::join!(purge(&world, purge_of(&run)), async {
         let upload = world.upload().await;
         world.put(&upload, mp3(900, 99)).await;

@@ -78,7 +78,7 @@ async fn an_audit_finds_missing_overwritten_orphaned_and_foreign_objects() {
     let mut found: Vec<_> = world.findings(&run).await.into_iter().map(|(kind, _)| kind).collect();
     found.sort_unstable();
     assert_eq!(found, ["foreign", "missing", "orphan", "overwritten"]);
-    // Nothing has changed: the same findings, no transition.
+    // Nothing has changed: the run has the same findings and changes nothing.
     let again = world.reconcile(Mode::Audit).await;
     assert_eq!(again.counters.transitions(), 0);
     assert_eq!(world.findings(&again).await.len(), 4);

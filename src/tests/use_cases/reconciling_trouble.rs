@@ -19,7 +19,7 @@ async fn an_observation_older_than_the_verification_does_not_reject_valid_bytes(
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;
     let old = world.app.observe_object(&upload, ConfirmedBy::Scan).await.unwrap();
-    // The client sends other bytes, and confirms those.
+    // The client sends other bytes, and confirms them.
     world.put(&upload, mp3(901, 2)).await;
     let confirmed = world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     let applied = world.app.apply(upload.clone(), &old).await.unwrap();

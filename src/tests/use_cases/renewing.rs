@@ -17,7 +17,7 @@ async fn bounded(world: &World, quota: &Quota) -> App {
     App { db: app.db.clone().with_quota(quota.clone()), ..app }
 }
 
-/// Uploads that have expired, one for each size.
+/// Expired uploads, one for each of these sizes.
 async fn expired(world: &World, sizes: &[u64]) -> Vec<Upload> {
     let mut made = Vec::new();
     for size in sizes {
@@ -57,7 +57,7 @@ async fn a_renewed_upload_counts_among_the_pending_ones_like_a_new_one() {
     is_over(&renew(&app, &world, &old[0]).await, "pending uploads");
     world.pass(TimeDelta::hours(1));
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
-    // An upload that is already pending counts, and can be renewed.
+    // An upload that is already pending is counted, and can be renewed.
     assert_eq!(renew(&app, &world, &old[0]).await.unwrap(), Status::Pending);
     is_over(&renew(&app, &world, &old[1]).await, "pending uploads");
     let new = app.create_upload(&world.owner, NewUpload::default()).await;

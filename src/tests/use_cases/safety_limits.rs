@@ -1,4 +1,4 @@
-//! What counts as damage, and the limit for a run.
+//! Which changes are damage, and the damage limit of a run.
 
 use std::sync::Arc;
 

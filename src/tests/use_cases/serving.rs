@@ -20,7 +20,7 @@ use crate::storage::servers::Subject;
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// A track with a verified file that was declared and sent like this.
+/// A track with a verified file that was declared and sent in this way.
 async fn filed(world: &World, declared: Declared, strategy: Strategy) -> (Track, Upload) {
     let track = world.track().await;
     let strategy = Some(strategy);
@@ -131,7 +131,7 @@ async fn the_longest_duration_of_a_put_is_configurable() {
     world.put(&upload, mp3(901, 2)).await;
     assert!(world.app.track_file(&world.owner, track.id).await.is_err());
     assert!(is_overwritten(&world.get(upload.id).await));
-    // After this time nothing of an upload is expected any more.
+    // After this time, no more bytes of an upload are expected.
     let (track, _) = filed(&world, Declared::default(), Strategy::Put).await;
     world.pass(TimeDelta::minutes(241));
     let before = world.store.calls(Operation::Head);
@@ -151,7 +151,7 @@ async fn an_incremental_run_finds_what_a_slow_put_replaced_after_the_deadline() 
     let before = world.store.calls(Operation::Head);
     let run = world.reconcile(Mode::Incremental).await;
     assert_eq!(run.counters.rejected, 1, "{:?}", run.counters);
-    // One each, and one more before the rejection is believed.
+    // One request for each upload, and one more before the rejection is recorded.
     assert_eq!(run.counters.head_requests, 3, "none for the upload in parts");
     assert!(world.store.calls(Operation::Head) > before);
     assert!(is_overwritten(&world.get(replaced.id).await));
@@ -178,8 +178,8 @@ fn version_of(upload: &Upload) -> &str {
 async fn a_version_that_is_gone_is_replaced_by_the_same_bytes_in_a_newer_version() {
     let (world, track, upload) = versioned().await;
     let (key, old) = (upload.key.as_str(), version_of(&upload));
-    // Copied back, for example to another storage class; then the lifecycle removes the old
-    // version. The listing shows the same ETag.
+    // The object is copied, for example to another storage class, and then the lifecycle removes
+    // the old version. The listing shows the same ETag.
     world.put(&upload, mp3(900, 1)).await;
     world.store.remove_version(key, old);
     let run = world.reconcile(Mode::Audit).await;
@@ -192,7 +192,7 @@ async fn a_version_that_is_gone_is_replaced_by_the_same_bytes_in_a_newer_version
     );
     let named = format!("versionId={}", version_of(&now));
     assert!(signed.url.contains(&named), "{signed:?}: {named}");
-    // Recorded once: the next download changes nothing.
+    // It is recorded once: the next download changes nothing.
     world.app.track_file(&world.owner, track.id).await.unwrap();
     assert_eq!(world.get(upload.id).await, now);
 }

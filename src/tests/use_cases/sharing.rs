@@ -1,4 +1,4 @@
-//! Runs that several processes share, and that continue if a process ends.
+//! Runs on which several processes work, and which continue if a process ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,13 +119,13 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     assert_eq!(db.missing_candidates().count(&theirs, &CandidateKind::HELD).await.unwrap(), 0);
     assert_eq!(db.shards().spent_deletions(run.id).await.unwrap(), 0);
 
-    // The holder of the shard writes the same in one transaction.
+    // The holder of the shard writes the same changes in one transaction.
     let saved = db.shards().save(&theirs, LEASE, vec![change()], now, |_| progress.clone()).await;
     assert!(matches!(saved.unwrap(), Batch::Saved(_)));
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
     assert_eq!(world.findings(&run).await.len(), 1);
     assert_eq!(world.shards(run.id).await[0].cursor.as_deref(), Some("tracks/0"));
-    // A lost race writes nothing either.
+    // If another writer was first, it writes nothing either.
     let raced = db.shards().save(&theirs, LEASE, vec![change()], now, |_| progress.clone()).await;
     assert!(matches!(raced.unwrap(), Batch::Raced(lost) if lost == [0]));
     assert_eq!(world.findings(&run).await.len(), 1);
@@ -203,7 +203,7 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
     let dead = process.kill();
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
     assert!(!world.app.db.runs().is_unclaimed(run).await.unwrap(), "its leases have not expired");
-    // In place of waiting until the leases expire.
+    // Replaces waiting until the leases expire.
     world.app.db.shards().release_all(dead).await.unwrap();
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     gate.open();
@@ -249,11 +249,11 @@ async fn a_process_that_shuts_down_releases_its_runs_at_once() {
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
     gate.open();
-    // This process takes part by itself, as every serving process does.
+    // This process works on runs by itself, like every serving process.
     world.reconciler.take_part();
     let ended = match world.reconciler.join(run).await {
         Some(handle) => handle.wait().await,
-        // The run ended before.
+        // The run had already ended.
         None => world.app.db.runs().find(run).await.unwrap().unwrap(),
     };
     assert_eq!((ended.status, ended.counters.confirmed), (RunStatus::Succeeded, 40));
@@ -370,6 +370,6 @@ async fn several_schedulers_start_one_run_per_tick() {
     assert!(ticks.iter().all(Option::is_some));
     let distinct: std::collections::BTreeSet<_> = ticks.iter().collect();
     assert_eq!(distinct.len(), ticks.len(), "{ticks:?}");
-    // At most one run for each second that has passed, including both ends.
+    // At most one run for each second that has passed, including the first and the last one.
     assert!(runs.len() as u64 <= begun.elapsed().as_secs() + 2, "{} runs", runs.len());
 }

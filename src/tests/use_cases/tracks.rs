@@ -168,7 +168,8 @@ async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
         assert_eq!(track.status, Some(Status::Uploaded), "{size}");
         let facts = upload.state.facts().unwrap();
         assert_eq!(facts.size, size as u64);
-        // The checksum that the store keeps for parts. For a file in one piece, the stronger one.
+        // The checksum that the store keeps for an object made of parts. For a file in one piece,
+        // the service uses the stronger one.
         let algorithm = if size <= 4096 { Algorithm::Sha256 } else { Algorithm::Crc64nvme };
         assert_eq!(facts.checksum, Some(Checksum::of(algorithm, &file)), "{size}");
         let stored = world.store.read(upload.key.as_str(), 0..size as u64 + 9, &facts.etag).await;
@@ -240,7 +241,7 @@ async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_without_a_
     let gate = world.store.hold(Operation::UploadPart);
     let (read, mut reads) = tokio::sync::mpsc::unbounded_channel();
     let mut uploads = tokio::task::JoinSet::new();
-    // Parts have 4,096 bytes, as the chunks. The chunk after a part is read together with it.
+    // Parts have 4,096 bytes, like the chunks. The chunk after a part is read together with it.
     for (n, on_the_way) in [(0, 1 + SPARE), (1, 1)] {
         let (world, read, track) = (Arc::clone(&world), read.clone(), world.track().await);
         uploads.spawn(async move {

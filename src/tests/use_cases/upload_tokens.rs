@@ -78,7 +78,7 @@ async fn of_64_creations_at_three_replicas_exactly_as_many_succeed_as_the_token_
     assert_eq!((count(&world, &issued).await, count(&world, &unlimited).await), (ALLOWED, 32));
     assert!(created.iter().all(|upload| upload.token == Some(issued.token.id)));
 
-    // A cancelled upload counts.
+    // A cancelled upload is counted.
     let token = identify(&world.app, &issued).await.unwrap();
     world.app.delete_upload(&*token, created[0].id).await.unwrap();
     let refused = create(&world.app, &issued, track_file()).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn a_refused_creation_or_a_repeat_with_the_same_key_does_not_count() {
     assert!(matches!(create(&world.app, &issued, bad).await, Err(AppError::Invalid(_))));
     assert_eq!(count(&world, &issued).await, 1);
     create(&world.app, &issued, track_file()).await.unwrap();
-    // A repeat is no creation, also when the token is used up.
+    // A repeated request is no creation, even if the token is used up.
     assert_eq!(once((&*token).into()).await.id, first.id);
 }
 
@@ -115,14 +115,14 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
     let world = World::new().await;
     let issued = issue(&world, NewUploadToken::default()).await;
     let replicas = join_all((0..REPLICAS).map(|_| world.replica())).await;
-    // Every replica has just looked it up.
+    // Every replica has just cached it.
     let mut used = Vec::new();
     for replica in &replicas {
         used.push(create(replica, &issued, track_file()).await.unwrap());
     }
     let stale = identify(&replicas[1], &issued).await.unwrap();
     replicas[0].revoke_upload_token(&world.owner, issued.token.id).await.unwrap();
-    // Nothing is created any more, not even by a replica that has not noticed.
+    // Nothing is created any more, not even by a replica that still has the token in its cache.
     let refused = replicas[1].create_upload(&*stale, track_file()).await.unwrap_err();
     assert_eq!(*token_error(&refused), TokenError::Unknown);
     assert!(identify(&replicas[0], &issued).await.is_err());
@@ -132,9 +132,9 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
         })
         .await;
     }
-    // The uploads stay their owner's.
+    // The uploads still belong to the owner.
     assert_eq!(world.app.upload(&world.owner, used[0].id).await.unwrap().status(), Status::Pending);
-    // Once more is no error; another owner's is not there.
+    // Revoking it again is no error. Another owner's token does not exist for this owner.
     world.app.revoke_upload_token(&world.owner, issued.token.id).await.unwrap();
     let bob = upload_coordinator::auth::owner("bob").unwrap();
     let other = world.app.revoke_upload_token(&bob, issued.token.id).await;
@@ -155,7 +155,7 @@ async fn an_expired_token_creates_nothing_and_its_uploads_go_on_to_their_deadlin
     let item = BatchItem { position: 0, new: track_file() };
     let refused = world.app.create_uploads_once(by, None, &[item]).await.unwrap_err();
     assert_eq!(*token_error(&refused), TokenError::Expired, "a batch is refused as a whole");
-    // A new URL, but no later deadline.
+    // A new URL, but not a later deadline.
     let renewed = world.app.renew_upload(by, upload.id, None).await.unwrap();
     assert!(renewed.request.is_some());
     assert_eq!(renewed.upload.url_expires_at, upload.url_expires_at);

@@ -198,8 +198,8 @@ async fn callers_that_hang_up_lose_no_later_write() {
         let new =
             NewUpload { attach_to: Some(Subject::of_track(track.id)), ..NewUpload::default() };
         let create = world.app.create_upload(&world.owner, new);
-        // The caller is dropped at any point: while the change waits for a connection, begins,
-        // writes or commits.
+        // The caller is dropped at any point: while the change waits for a connection, starts its
+        // transaction, writes or commits.
         drop(tokio::time::timeout(Duration::from_micros(step * 30), create).await);
         let written = world.track().await;
         let read = other.track(&world.owner, written.id).await;

@@ -1,4 +1,4 @@
-//! The way back from a wrong rejection or loss.
+//! Verification by an operator, after a wrong rejection or loss.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::AppError;
@@ -148,7 +148,7 @@ async fn a_due_object_is_not_verified_while_a_run_may_delete_it() {
     assert_eq!(run.wait().await.status, RunStatus::Succeeded);
     let gone = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap_err();
     assert!(matches!(gone, AppError::NotArrived));
-    // Without a run it is verified, though it was due.
+    // If no run is active it is verified, although its deletion was due.
     let (_, upload) = rejected(&world).await;
     world.pass(TimeDelta::hours(25));
     let verified = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_due_object_is_not_verified_while_a_run_may_delete_it() {
 #[tokio::test]
 async fn all_that_a_run_rejected_is_verified_anew() {
     let world = World::new().await;
-    // Of an earlier run, and by a client: not of this run.
+    // Rejected by an earlier run or because of a client, not by this run.
     let (_, earlier) = rejected(&world).await;
     let by_client = world.upload().await;
     world.put(&by_client, PNG).await;

@@ -1,5 +1,5 @@
-//! What records do with uploads: attach them at creation, later or never. In every second world,
-//! uploads that no record claims in time are removed.
+//! When records attach uploads: at creation, later or never. In every second world, uploads that
+//! are not attached in time are removed.
 
 use std::fmt::Display;
 
@@ -14,15 +14,15 @@ use super::super::fates::Fate;
 use super::{End, Oracle};
 use crate::support::world::World;
 
-/// Less than a script takes, so that records also come too late.
+/// Shorter than a script, so that some records attach too late.
 const RETENTION: TimeDelta = TimeDelta::hours(2);
 
-/// Removes uploads without a record in every second world.
+/// Removes unattached uploads in every second world.
 pub fn set_retention(policy: &mut Policy, seed: u64) {
     policy.unattached_retention = seed.is_multiple_of(2).then_some(RETENTION);
 }
 
-/// Removes what no record claimed, at the end of a world.
+/// Removes unattached uploads at the end of a world.
 pub async fn remove_unclaimed(world: &World) {
     if world.policy().unattached_retention.is_some() {
         let run = world.reconcile(Mode::Incremental).await;
@@ -30,14 +30,14 @@ pub async fn remove_unclaimed(world: &World) {
     }
 }
 
-/// The subject of a record of its own.
+/// The subject of a record that no other upload uses.
 pub fn record(name: &str, n: impl Display) -> Subject {
     format!("{name}:{n}").parse().unwrap()
 }
 
 impl Oracle<'_> {
-    /// The subject of an upload at its creation. Where nothing without a record may stay, all
-    /// others have one.
+    /// The subject of an upload at its creation. If unattached uploads are removed, all other
+    /// uploads have one.
     pub(super) async fn subject_at_creation(&mut self, n: usize, fate: Fate) -> Option<Subject> {
         match fate {
             Fate::IsReplaced => Some(Subject::of_track(self.world.track().await.id)),
@@ -50,7 +50,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// A record claims an upload, before or after its bytes came, or after it was removed.
+    /// A record attaches an upload before or after its bytes arrive, or after it was removed.
     pub(super) async fn attach(&mut self, n: usize) {
         let (id, fate) = (self.life(n).upload.id, self.life(n).fate);
         let older = if fate == Fate::ReplacesLater { n - 1 } else { n };
@@ -62,7 +62,7 @@ impl Oracle<'_> {
                 assert_eq!(row.subject(), Some(&subject));
                 self.life(n).is_claimed = true;
                 if older != n && self.life(older).is_claimed {
-                    // The newer one always arrives.
+                    // The newer upload always arrives.
                     self.life(older).end = End::Removed(RemoveReason::Superseded);
                 }
             }
@@ -74,7 +74,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// What an upload must end as, after no record came for it.
+    /// The expected final state of an upload that was never attached.
     pub(super) fn end_of_life(&self, n: usize) -> Option<End> {
         let life = self.lives[n].as_ref()?;
         let is_verified = matches!(life.end, End::Uploaded { .. });

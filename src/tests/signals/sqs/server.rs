@@ -21,7 +21,7 @@ use crate::support::mp3;
 use crate::support::wait::wait_for;
 use crate::support::world::World;
 
-/// A new queue on the server that the environment names.
+/// A new queue on the server that the environment variables name.
 pub struct Real {
     client: aws_sdk_sqs::Client,
     url: String,

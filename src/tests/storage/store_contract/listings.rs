@@ -2,7 +2,7 @@ use upload_coordinator::storage::ListRequest;
 
 use super::Subject;
 
-/// In byte order: `-` and `.` come before `/`, capitals before small letters.
+/// In byte order: `-` and `.` come before `/`, and capital letters before small letters.
 const NAMES: [&str; 9] = ["A", "a-b", "a.b", "a/b", "a/b-c", "a/c/d", "a0", "b", "~"];
 
 async fn fill(on: &Subject) {

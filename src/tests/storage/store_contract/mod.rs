@@ -1,11 +1,11 @@
-//! What every store promises, as one suite: `cargo test --test integration store_contract`.
+//! The contract of all stores as one test suite: `cargo test --test integration store_contract`.
 //!
-//! A rule that a store enforces must be refused at the door; where its capabilities say
-//! that it does not, the test holds it to that as well, so that no capability is
-//! understated in silence.
+//! If the capabilities say that a store enforces a rule, it must refuse a request that breaks the
+//! rule. If they say that it does not, it must accept the request, so that a new capability is
+//! noticed.
 //!
-//! To add a promise: an `async fn` of one [`Subject`] in the file of its kind, and its name
-//! in the list below. It may write below `subject.prefix()` only.
+//! To add a test: an `async fn` of one [`Subject`] in the file of its kind, and its name in the
+//! list below. It may write below `subject.prefix()` only.
 
 use super::servers::Subject;
 
@@ -37,7 +37,7 @@ macro_rules! on_server {
     )*)* } };
 }
 
-/// On every store; with `$also`, what needs a wire.
+/// Tests for every store, and after `$also` tests for stores with a network connection.
 macro_rules! contract {
     ({ $($everywhere:tt)* } { $($also:tt)* }) => {
         on_memory! { $($everywhere)* }

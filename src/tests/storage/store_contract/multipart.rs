@@ -5,7 +5,7 @@ use upload_coordinator::storage::{Part, PartIntegrity, PutOptions, StoreError};
 use super::Subject;
 use crate::storage::servers::Kind;
 
-/// S3's least size of every part but the last.
+/// S3's smallest size of every part except the last.
 const FULL: usize = 5 * 1024 * 1024;
 
 async fn send(on: &Subject, key: &str, id: &str, number: u16, body: impl Into<Bytes>) -> Part {
@@ -48,7 +48,7 @@ pub async fn checked_parts_make_an_object_whose_checksum_head_tells(on: &Subject
     }
     let (key, parts) = (on.key("object"), [vec![b'a'; FULL], b"the end".to_vec()]);
     let whole = Checksum::of(Algorithm::Crc64nvme, &parts.concat());
-    // Of what is said at the begin, the algorithm counts.
+    // Of the declared checksum, only the algorithm is used at the start.
     let options = PutOptions {
         checksum: Some(Checksum::of(Algorithm::Crc64nvme, b"")),
         ..PutOptions::default()
@@ -72,7 +72,8 @@ pub async fn a_part_that_is_sent_again_replaces_the_first(on: &Subject) {
     send(on, &key, &id, 1, "one").await;
     let second = send(on, &key, &id, 1, "another").await;
     let listed = match on.objects().list_parts(&key, &id).await {
-        // SeaweedFS lists both, dated to the second: within one nobody can tell.
+        // SeaweedFS lists both. Their times are rounded to seconds, so within one second their
+        // order is unknown.
         Err(StoreError::Protocol(_)) if on.kind == Kind::Seaweedfs => {
             return on.objects().abort_multipart(&key, &id).await.unwrap();
         }

@@ -144,7 +144,7 @@ pub async fn a_put_on_a_condition_never_replaces_another_object(on: &Subject) {
     let second = on.objects().put(&key, Bytes::from_static(b"two"), &on_etag(&first)).await;
     match second {
         Ok(_) => assert_eq!(on.bytes(&key).await.unwrap(), "two"),
-        // The store lacks the condition, and says so.
+        // The store does not support the condition, and says so.
         Err(StoreError::Refused { .. }) => return,
         Err(error) => panic!("{error:?}"),
     }

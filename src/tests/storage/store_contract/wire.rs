@@ -1,4 +1,4 @@
-//! Signed requests as clients send them, and as they must not.
+//! Signed requests as clients send them, and altered requests that must be refused.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -19,7 +19,7 @@ async fn sign(on: &Subject, key: &str, terms: &PutRequest) -> SignedRequest {
     on.store.signer.put(key, terms, now(), HOUR).await.unwrap()
 }
 
-/// 4xx; the code differs from store to store.
+/// A 4xx status. The exact code depends on the store.
 #[track_caller]
 fn refused(answer: &reqwest::Response) {
     assert!(answer.status().is_client_error(), "{answer:?}");
@@ -114,7 +114,7 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
 }
 
-/// Else a client could give its object what nobody signed for.
+/// Otherwise a client could set metadata that was not signed.
 pub async fn an_unsigned_amz_header_is_refused(on: &Subject) {
     let key = on.key("object");
     let mut signed = sign(on, &key, &PutRequest::default()).await;
@@ -314,7 +314,7 @@ pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(
     };
     let elsewhere = S3Settings { bucket: "no-such-bucket-here".into(), ..right.clone() };
     let dead = S3Settings {
-        // The port of the discard service, where nobody listens.
+        // The port of the discard service, which nobody listens on.
         endpoint: Some("http://127.0.0.1:9".parse().unwrap()),
         max_attempts: 1,
         ..right
@@ -327,7 +327,7 @@ pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(
     assert!(matches!(wrong.check_bucket().await, Err(StoreError::AccessDenied(_))));
     assert!(matches!(put(&wrong).await, StoreError::AccessDenied(_)));
     let error = elsewhere.check_bucket().await;
-    // A store may hide which buckets there are from a key that may not use them.
+    // A store may hide the existence of buckets from an access key that may not use them.
     assert!(
         matches!(error, Err(StoreError::NoSuchBucket | StoreError::AccessDenied(_))),
         "{error:?}"
@@ -344,7 +344,7 @@ pub async fn cors_rules_come_back_as_they_were_put(on: &Subject) {
     let rules = [CorsRule::for_uploads(&["https://app.example.com".to_owned()])];
     match s3.put_cors(&rules).await {
         Ok(()) => assert_eq!(s3.get_cors().await.unwrap(), rules),
-        // MinIO has CORS for the whole server only.
+        // MinIO has CORS rules only for the whole server.
         Err(StoreError::Refused { .. }) if on.kind == Kind::Minio => {}
         Err(error) => panic!("{error:?}"),
     }

@@ -35,7 +35,7 @@ fn declared(size: usize) -> NewUpload {
     NewUpload { declared, strategy: Some(Strategy::Multipart), ..NewUpload::default() }
 }
 
-/// Sends these parts of a file, as a client does by its presigned requests.
+/// Sends these parts of a file with presigned requests, as a client does.
 async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
     let plan = upload.parts().unwrap();
     let asked: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
