@@ -101,6 +101,8 @@ pub struct EmbeddedS3Config {
     pub host_domain: Option<String>,
     /// The limits of connections.
     pub limits: Limits,
+    /// Refuse every write with `If-None-Match` or `If-Match` by 501, as some stores do. For tests.
+    pub refuse_conditions: bool,
 }
 
 /// The limits of connections. They bound what clients without a signature can hold.

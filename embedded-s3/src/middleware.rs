@@ -43,6 +43,7 @@ struct Inner {
     forms: S3Service,
     host_domain: Option<String>,
     idle_timeout: Duration,
+    refuse_conditions: bool,
 }
 
 impl Middleware {
@@ -66,7 +67,9 @@ impl Middleware {
         let forms = service(Arc::new(FormConfig::new()));
         let host_domain = config.host_domain.clone();
         let idle_timeout = config.limits.idle_timeout;
-        Self { inner: Arc::new(Inner { store, requests, forms, host_domain, idle_timeout }) }
+        let refuse_conditions = config.refuse_conditions;
+        let inner = Inner { store, requests, forms, host_domain, idle_timeout, refuse_conditions };
+        Self { inner: Arc::new(inner) }
     }
 
     pub(crate) async fn close(&self) {
@@ -88,7 +91,7 @@ impl Middleware {
                 response
             })
         } else {
-            match validation::check(&parts, self.inner.store.region()) {
+            match self.validate(&parts) {
                 Ok(()) => self.call(parts, body.clone()).await,
                 Err(error) => Err(error),
             }
@@ -106,6 +109,13 @@ impl Middleware {
             headers.insert(REQUEST_ID, value);
         }
         response
+    }
+
+    fn validate(&self, parts: &Parts) -> S3Result<()> {
+        if self.inner.refuse_conditions {
+            validation::refuse_conditions(parts)?;
+        }
+        validation::check(parts, self.inner.store.region())
     }
 
     async fn call(&self, parts: Parts, body: SharedBody) -> S3Result<HttpResponse> {

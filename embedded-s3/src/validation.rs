@@ -1,7 +1,8 @@
 //! What S3 refuses before it looks at a signature, and `s3s` does not.
 
-use http::HeaderMap;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use url::form_urlencoded;
 
@@ -34,6 +35,17 @@ pub(crate) fn check(parts: &Parts, region: &str) -> S3Result<()> {
     };
     check_scope(&credential, region, code)?;
     check_headers(&parts.headers, &signed_headers)
+}
+
+/// Refuses a write with a condition.
+pub(crate) fn refuse_conditions(parts: &Parts) -> S3Result<()> {
+    let is_write = matches!(parts.method, Method::PUT | Method::POST);
+    let has = |name: HeaderName| is_write && parts.headers.contains_key(name);
+    if has(IF_NONE_MATCH) || has(IF_MATCH) {
+        let message = "A header you provided implies functionality that is not implemented.";
+        return Err(refuse(S3ErrorCode::NotImplemented, message));
+    }
+    Ok(())
 }
 
 fn read(parts: &Parts) -> S3Result<Signed> {
@@ -109,7 +121,7 @@ fn check_headers(headers: &HeaderMap, signed: &str) -> S3Result<()> {
     let is_signed = |name: &str| signed.split(';').any(|s| s == name);
     let unsigned: Vec<&str> = headers
         .keys()
-        .map(http::HeaderName::as_str)
+        .map(HeaderName::as_str)
         .filter(|name| name.starts_with("x-amz-") && !is_signed(name))
         .collect();
     if !unsigned.is_empty() || !is_signed("host") {

@@ -158,7 +158,10 @@ impl App {
         let subject = new.attach_to.clone();
         let (divided_by, with_location) = (new.divided_by, new.with_location);
         let upload = self.new_upload(id, by.owner(), policy, new, ttl);
-        let upload = Upload { token: by.token().map(|token| token.id), ..upload };
+        let token = by.token().map(|token| token.id);
+        // Unless the client requires it, a store that refuses the condition gets requests without it.
+        let write_once = upload.write_once && can_be_write_once(store, strategy);
+        let upload = Upload { token, write_once, ..upload };
         // Signed first, so that no row remains if signing fails.
         let request = match (strategy, divided_by) {
             (Strategy::Multipart, DividedBy::ClientAtStore) => Some(
@@ -273,7 +276,8 @@ impl App {
             content_type: declared.content_type.clone(),
             content_length: declared.size,
             checksum: declared.checksum.clone(),
-            write_once: upload.write_once,
+            // The store may have changed since the row was written.
+            write_once: upload.write_once && store.capabilities.accepts_write_once(),
             metadata: upload.metadata.clone(),
         };
         let key = upload.key.as_str();
@@ -297,6 +301,19 @@ fn choose_strategy(policy: &Policy, store: &Store, new: &NewUpload) -> Strategy 
         Strategy::Put
     };
     new.strategy.unwrap_or(auto)
+}
+
+/// Whether the store accepts the condition of a write-once upload. A form has no condition, and a
+/// direct upload uses it only if it is enforced.
+fn can_be_write_once(store: &Store, strategy: Strategy) -> bool {
+    let capabilities = &store.capabilities;
+    match strategy {
+        Strategy::Put => capabilities.accepts_write_once(),
+        Strategy::Multipart => {
+            capabilities.accepts_write_once() || capabilities.multipart_write_once
+        }
+        Strategy::Post | Strategy::Direct => true,
+    }
 }
 
 fn plan(policy: &Policy, declared: &Declared) -> Option<PartPlan> {
@@ -323,6 +340,12 @@ fn check_strategy(
     strategy: Strategy,
     errors: &mut FieldErrors,
 ) {
+    if new.write_once == Some(true) && !can_be_write_once(store, strategy) {
+        errors.add(
+            "write_once",
+            "The store refuses requests with If-None-Match, so no upload to it can be write-once",
+        );
+    }
     let size = new.declared.size;
     let too_much = size.is_some_and(|size| size > MAX_PUT_SIZE);
     match strategy {

@@ -18,6 +18,10 @@ pub struct Capabilities {
     /// If a key is created several times with `If-None-Match: *`, also concurrently, exactly one
     /// creation succeeds.
     pub write_once: bool,
+    /// A request with `If-None-Match` is refused, usually with 501, although the key is free. Then
+    /// no request is signed with it.
+    #[serde(default)]
+    pub refuses_if_none_match: bool,
     /// A body whose length differs from the signed one is refused.
     pub signed_length: bool,
     /// A content type that differs from the signed one is refused.
@@ -43,6 +47,10 @@ pub struct Capabilities {
     /// HEAD returns the CRC-64/NVME of a whole multipart object, if each part was sent with one.
     #[serde(default)]
     pub checked_parts: bool,
+    /// A part with this checksum is accepted, and other bytes are refused, if the upload was created
+    /// with the algorithm.
+    #[serde(default)]
+    pub part_checksums: Vec<Algorithm>,
     /// Unfinished multipart uploads are listed below any prefix. MinIO lists only those of one
     /// exact key, so there only the ids in the table can be aborted.
     pub list_multiparts: bool,
@@ -54,6 +62,26 @@ pub struct Capabilities {
     pub batch_delete: bool,
     /// Whether the store can send events about new objects; `None` if this is not known.
     pub notifications: Option<bool>,
+    /// The bucket keeps the versions of its objects.
+    #[serde(default)]
+    pub versioning: bool,
+    /// The bucket locks new objects: until their retention ends, they cannot be deleted.
+    #[serde(default)]
+    pub object_lock: bool,
+    /// `x-amz-server-side-encryption: AES256` is accepted, and HEAD shows it.
+    #[serde(default)]
+    pub sse: bool,
+}
+
+/// What a store does with `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOnce {
+    /// One creation of a key succeeds.
+    Enforced,
+    /// Several creations of a key can succeed.
+    Ignored,
+    /// No creation with the header succeeds.
+    Refused,
 }
 
 impl Capabilities {
@@ -63,6 +91,7 @@ impl Capabilities {
         use Algorithm::{Crc32, Crc32c, Crc64nvme, Sha256};
         Self {
             write_once: true,
+            refuses_if_none_match: false,
             signed_length: true,
             signed_content_type: true,
             enforced_checksums: Algorithm::ALL.to_vec(),
@@ -74,11 +103,16 @@ impl Capabilities {
             multipart_write_once: true,
             multipart_checksums: vec![Crc32, Crc32c, Crc64nvme],
             checked_parts: true,
+            part_checksums: Algorithm::ALL.to_vec(),
             list_multiparts: true,
             list_order: true,
             start_after: true,
             batch_delete: true,
             notifications: Some(true),
+            // Of the bucket, not of the store.
+            versioning: false,
+            object_lock: false,
+            sse: true,
         }
     }
 
@@ -86,6 +120,7 @@ impl Capabilities {
     pub fn conservative() -> Self {
         Self {
             write_once: false,
+            refuses_if_none_match: false,
             // These two are signed headers, so every store that verifies signatures has them.
             signed_length: true,
             signed_content_type: true,
@@ -97,17 +132,35 @@ impl Capabilities {
             multipart_write_once: false,
             multipart_checksums: Vec::new(),
             checked_parts: false,
+            part_checksums: Vec::new(),
             list_multiparts: false,
             list_order: false,
             start_after: false,
             batch_delete: false,
             notifications: None,
+            versioning: false,
+            object_lock: false,
+            sse: false,
+        }
+    }
+
+    /// What the store does with `If-None-Match: *` in a PUT.
+    pub fn write_once(&self) -> WriteOnce {
+        match (self.refuses_if_none_match, self.write_once) {
+            (true, _) => WriteOnce::Refused,
+            (false, true) => WriteOnce::Enforced,
+            (false, false) => WriteOnce::Ignored,
         }
     }
 
     /// Whether a URL that is signed write-once can be used only once.
     pub fn write_once_is_effective(&self) -> bool {
-        self.write_once
+        self.write_once() == WriteOnce::Enforced
+    }
+
+    /// Whether a PUT can be signed with `If-None-Match: *`.
+    pub fn accepts_write_once(&self) -> bool {
+        self.write_once() != WriteOnce::Refused
     }
 
     /// Whether the store refuses bytes that don't have the signed checksum.

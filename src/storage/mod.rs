@@ -106,6 +106,10 @@ pub struct ObjectMeta {
     /// Encrypted with a customer or KMS key: the ETag is then not a digest of the bytes (S3 API
     /// reference, "Object": `ETag`).
     pub keyed: bool,
+    /// The name of the server-side encryption, for example `AES256` or `aws:kms`.
+    pub sse: Option<String>,
+    /// The object has a retention (object lock), so it cannot be deleted before that ends.
+    pub locked: bool,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,
     /// User-defined metadata (`x-amz-meta-*`).

@@ -36,6 +36,7 @@ pub fn config(dir: &Path) -> EmbeddedS3Config {
         buckets: vec![BUCKET.to_owned()],
         host_domain: None,
         limits: Limits::default(),
+        refuse_conditions: false,
     }
 }
 

@@ -264,7 +264,8 @@ impl MarkerCheck<'_> {
     }
 
     /// Writes the marker. The stored marker must have the ETag `replaces`, or must not exist if
-    /// this is `None`.
+    /// this is `None`. If the store does not support the condition, the marker is written without it;
+    /// a first marker only after a HEAD that does not find one.
     pub(super) async fn put(&self, marker: &Marker, replaces: Option<&str>) -> Result<()> {
         let mut options = PutOptions {
             content_type: Some("text/plain".to_owned()),
@@ -277,8 +278,11 @@ impl MarkerCheck<'_> {
         let write = async {
             match objects.put(&key, text.clone(), &options).await {
                 // The store does not support the condition.
-                Err(StoreError::Refused { .. }) if replaces.is_some() => {
-                    options.if_match = None;
+                Err(StoreError::Refused { .. }) => {
+                    if replaces.is_none() && objects.head(&key).await?.is_some() {
+                        return Err(StoreError::PreconditionFailed);
+                    }
+                    (options.if_match, options.if_none_match) = (None, false);
                     objects.put(&key, text, &options).await
                 }
                 written => written,

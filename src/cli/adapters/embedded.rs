@@ -62,6 +62,7 @@ impl EmbeddedServer {
             buckets: vec![bucket.clone()],
             host_domain: None,
             limits: Limits::default(),
+            refuse_conditions: false,
         })
         .await;
         let own = match started {

@@ -68,6 +68,8 @@ impl Object {
             checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
             last_modified: Some(self.last_modified),
             keyed: false,
+            sse: None,
+            locked: false,
             metadata: self.options.metadata.clone(),
         }
     }

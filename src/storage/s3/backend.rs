@@ -30,9 +30,9 @@ pub(in crate::storage) async fn open(
 ) -> Result<Box<dyn Backend>, OpenError> {
     let settings = S3Settings::from_config(name, config).await?;
     let assumed = match (config.kind, &settings.endpoint) {
-        // The embedded server supports all that AWS does, except for event notifications.
+        // The embedded server supports all that AWS does, except for these.
         (StoreKind::Embedded, _) => {
-            Capabilities { notifications: Some(false), ..Capabilities::aws() }
+            Capabilities { notifications: Some(false), sse: false, ..Capabilities::aws() }
         }
         (StoreKind::S3, None) => Capabilities::aws(),
         (StoreKind::S3, Some(_)) => Capabilities::conservative(),

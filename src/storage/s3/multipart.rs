@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
-use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType,
+};
 use bytes::Bytes;
 
 use super::errors::{is_not_found, store_error};
@@ -37,8 +39,11 @@ impl S3 {
             create = create.metadata(name, value);
         }
         if let Some(algorithm) = checksum.as_ref().and_then(|c| sdk_algorithm(c.algorithm())) {
-            let whole = ChecksumType::FullObject;
-            create = create.checksum_algorithm(algorithm).checksum_type(whole);
+            // S3 has no SHA-256 of a whole object made of parts.
+            let whole = algorithm != ChecksumAlgorithm::Sha256;
+            create = create
+                .checksum_algorithm(algorithm)
+                .set_checksum_type(whole.then_some(ChecksumType::FullObject));
         }
         let created = create.send().await.map_err(store_error)?;
         created

@@ -118,7 +118,7 @@ impl ObjectStore for S3 {
                 return Err(StoreError::PreconditionFailed);
             }
             // Elsewhere a 501 is a temporary failure. Here the store lacks the condition.
-            Err(error) if if_match.is_some() && status(&error) == Some(501) => {
+            Err(error) if (if_match.is_some() || *if_none_match) && status(&error) == Some(501) => {
                 return Err(refused("NotImplemented", error));
             }
             Err(error) => return Err(store_error(error)),
@@ -294,6 +294,8 @@ pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
                 head.server_side_encryption(),
                 Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse)
             ),
+        sse: head.server_side_encryption().map(|sse| sse.as_str().to_owned()),
+        locked: head.object_lock_mode().is_some(),
         last_modified: head.last_modified().and_then(timestamp),
         version_id: versions::kept(head.version_id),
         content_type: head.content_type,

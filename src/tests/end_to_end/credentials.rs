@@ -22,6 +22,7 @@ async fn store(data: &Path, port: u16, secret: &str) -> EmbeddedS3 {
         buckets: vec!["music".into()],
         host_domain: None,
         limits: Limits::default(),
+        refuse_conditions: false,
     };
     // The port may be in use for a moment longer.
     wait_for("the store", async || EmbeddedS3::start(config()).await.ok()).await

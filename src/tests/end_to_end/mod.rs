@@ -16,4 +16,6 @@ mod replicas;
 mod shutdown;
 mod start;
 mod tls;
+#[cfg(feature = "embedded-s3")]
+mod unconditional;
 mod upgrade;

@@ -96,6 +96,7 @@ async fn the_bucket_may_be_a_host() {
         buckets: vec!["music".into()],
         host_domain: Some("s3.example.test".into()),
         limits: Limits::default(),
+        refuse_conditions: false,
     })
     .await
     .unwrap();

@@ -40,6 +40,38 @@ async fn a_probe_finds_what_the_store_is_known_to_do_and_leaves_nothing_behind()
     assert_eq!(on.objects().list(&request).await.unwrap().objects, []);
 }
 
+#[cfg(feature = "embedded-s3")]
+#[tokio::test]
+async fn a_store_that_refuses_the_condition_is_told_from_one_that_ignores_it() {
+    let on = Subject::unconditional().await;
+    let report = run(&on.store, on.prefix()).await;
+    assert!(report.is_usable(), "{report:?}");
+    assert_eq!(report.capabilities, on.kind.capabilities(), "{report:?}");
+    let check = report.checks.iter().find(|check| check.name == "write_once").unwrap();
+    assert_eq!(check.outcome, Outcome::Warn, "{check:?}");
+    assert_eq!(check.saw, "a creation with If-None-Match returns 501 NotImplemented");
+}
+
+/// A bucket with a default retention, on stores that have such buckets.
+#[tokio::test]
+async fn a_bucket_that_locks_its_objects_is_named() {
+    let on = Subject::server().await;
+    let Some(locking) = on.with_lock().await else { return };
+    let report = run(&locking.store, locking.prefix()).await;
+    let check = report.checks.iter().find(|check| check.name == "object_lock").unwrap();
+    assert_ne!(check.outcome, Outcome::Pass, "{report:?}");
+    assert!(check.mend.as_ref().unwrap().contains("retention"), "{check:?}");
+    assert!(report.capabilities.object_lock || !report.is_usable(), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_versions_is_named() {
+    let on = Subject::server().await;
+    let Some(versioned) = on.with_versions().await else { return };
+    let report = run(&versioned.store, versioned.prefix()).await;
+    assert!(report.capabilities.versioning, "{report:?}");
+}
+
 #[tokio::test]
 async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
     let on = Subject::server().await;

@@ -10,7 +10,10 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
+};
 use bytes::Bytes;
 #[cfg(feature = "embedded-s3")]
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
@@ -37,6 +40,8 @@ pub fn now() -> Timestamp {
 pub enum Kind {
     Memory,
     Embedded,
+    /// The embedded server, with 501 for every condition of a write.
+    Unconditional,
     Minio,
     Seaweedfs,
     Garage,
@@ -57,7 +62,15 @@ impl Kind {
         let all = Capabilities { notifications: None, ..Capabilities::aws() };
         let no_sums = Capabilities { multipart_checksums: Vec::new(), ..all.clone() };
         match self {
-            Self::Memory | Self::Embedded => all,
+            Self::Memory => all,
+            Self::Embedded => Capabilities { sse: false, ..all },
+            Self::Unconditional => Capabilities {
+                write_once: false,
+                refuses_if_none_match: true,
+                multipart_write_once: false,
+                sse: false,
+                ..all
+            },
             Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
             Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
             Self::Garage => {
@@ -107,7 +120,9 @@ impl Subject {
 
     /// The server that the environment names, or a new embedded server.
     pub async fn server() -> Self {
-        let Ok(kind) = std::env::var("TEST_S3_KIND") else { return Self::embedded().await };
+        let Ok(kind) = std::env::var("TEST_S3_KIND") else {
+            return Self::embedded(Kind::Embedded).await;
+        };
         let variable = |name: &str| {
             std::env::var(name).unwrap_or_else(|_| panic!("TEST_S3_KIND is set, {name} is not"))
         };
@@ -127,12 +142,18 @@ impl Subject {
     }
 
     #[cfg(not(feature = "embedded-s3"))]
-    async fn embedded() -> Self {
+    async fn embedded(_: Kind) -> Self {
         panic!("without the feature embedded-s3 these tests need TEST_S3_KIND")
     }
 
+    /// The embedded server that refuses every condition of a write.
     #[cfg(feature = "embedded-s3")]
-    async fn embedded() -> Self {
+    pub async fn unconditional() -> Self {
+        Self::embedded(Kind::Unconditional).await
+    }
+
+    #[cfg(feature = "embedded-s3")]
+    async fn embedded(kind: Kind) -> Self {
         let folder = TempDir::new().unwrap();
         let secret = SecretString::from("embedded-secret-key");
         let server = EmbeddedS3::start(EmbeddedS3Config {
@@ -144,6 +165,7 @@ impl Subject {
             buckets: vec!["music".into()],
             host_domain: None,
             limits: Limits::default(),
+            refuse_conditions: kind == Kind::Unconditional,
         })
         .await
         .unwrap();
@@ -160,7 +182,7 @@ impl Subject {
             ),
             ..S3Settings::new(Some(endpoint), "us-east-1", "music", credentials)
         };
-        Self::connect(Kind::Embedded, settings, Some((server, folder))).await
+        Self::connect(kind, settings, Some((server, folder))).await
     }
 
     async fn connect(kind: Kind, settings: S3Settings, server: Option<Running>) -> Self {
@@ -215,6 +237,29 @@ impl Subject {
         let client = own.s3.as_ref()?.sdk().put_bucket_versioning().bucket(&own.store.bucket);
         client.versioning_configuration(versions).send().await.ok()?;
         Some(own)
+    }
+
+    /// The same store with a new bucket that locks new objects for a day; none if the store has no
+    /// such buckets.
+    pub async fn with_lock(&self) -> Option<Self> {
+        let settings = S3Settings {
+            bucket: format!("lock-{}", SystemIds.uuid().as_simple()),
+            ..self.settings.clone()?
+        };
+        let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+        let (client, bucket) = (s3.sdk(), settings.bucket.as_str());
+        let create = client.create_bucket().bucket(bucket).object_lock_enabled_for_bucket(true);
+        create.send().await.ok()?;
+        let mode = ObjectLockRetentionMode::Governance;
+        let retention = DefaultRetention::builder().mode(mode).days(1).build();
+        let lock = ObjectLockConfiguration::builder()
+            .object_lock_enabled(ObjectLockEnabled::Enabled)
+            .rule(ObjectLockRule::builder().default_retention(retention).build())
+            .build();
+        let put = client.put_object_lock_configuration().bucket(bucket);
+        put.object_lock_configuration(lock).send().await.ok()?;
+        let store = s3.clone().into_store("server", self.kind.capabilities());
+        Some(Self::over(self.kind, store, Some(s3), Some(settings), None))
     }
 
     /// The ids of all versions and delete markers of a key.

@@ -37,7 +37,7 @@ const DELETIONS: usize = 8;
 /// A larger difference means that a clock is not synchronised over the network.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
 
-/// Probes a store. Takes about 60 requests.
+/// Probes a store. Takes about 80 requests.
 pub async fn probe(
     store: &Store,
     http: &HttpClient,
@@ -175,7 +175,7 @@ impl Prober<'_> {
         self.endpoint().await?;
         self.public_endpoint().await?;
         self.presigned_put().await?;
-        // The groups run concurrently: 60 requests in sequence to a distant store take long.
+        // The groups run concurrently: 80 requests in sequence to a distant store take long.
         let groups = [
             vec![
                 self.signature().boxed(),

@@ -11,6 +11,8 @@ use crate::storage::{PartIntegrity, PutOptions, StoreError};
 use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
+/// As long as [`PART`], so that only the bytes differ.
+const OTHER: &[u8] = b"THE ONLY PART";
 
 impl Prober<'_> {
     pub(super) async fn multipart(&self) -> Step<Check> {
@@ -27,12 +29,19 @@ impl Prober<'_> {
         self.learn(|can| can.list_multiparts = listed);
         let (kept, checked) = self.checksums_of_parts().await?;
         self.learn(|can| (can.multipart_checksums, can.checked_parts) = (kept, checked));
+        let of_parts = try_join_all(Algorithm::ALL.map(|algorithm| self.checks_parts(algorithm)));
+        let of_parts = Algorithm::ALL.into_iter().zip(of_parts.await?);
+        let of_parts: Vec<_> = of_parts.filter(|(_, checks)| *checks).map(|(sum, _)| sum).collect();
+        let names: Vec<_> = of_parts.iter().map(|algorithm| algorithm.name()).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        self.learn(|can| can.part_checksums = of_parts);
         let once = if once { "is write-once" } else { "overwrites the object" };
         let listed = if listed { "are" } else { "are not" };
         Ok(Check::pass(
             "multipart",
             format!(
-                "uploads in presigned parts work; completion {once}; unfinished ones {listed} listed"
+                "uploads in presigned parts work; completion {once}; unfinished ones {listed} \
+                 listed; checksums of parts: {names}"
             ),
         ))
     }
@@ -128,6 +137,26 @@ impl Prober<'_> {
         objects.abort_multipart(key, &upload_id).await?;
         made?;
         Ok(objects.head(key).await?.is_some_and(|meta| meta.checksums.contains(whole)))
+    }
+
+    /// Whether a presigned part with this checksum is accepted, and one with other bytes is refused.
+    /// Stores that check the algorithm of a whole object may lack it for parts.
+    async fn checks_parts(&self, algorithm: Algorithm) -> Step<bool> {
+        let key = self.key(&format!("part-{algorithm}"));
+        let (objects, checksum) = (&self.store.objects, Checksum::of(algorithm, PART));
+        let options = PutOptions { checksum: Some(checksum.clone()), ..PutOptions::default() };
+        let upload_id = match objects.create_multipart(&key, &options).await {
+            Ok(upload_id) => upload_id,
+            Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+            Err(_) => return Ok(false),
+        };
+        let terms = PartRequest { content_length: None, checksum: Some(checksum) };
+        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &terms };
+        let part = self.store.signer.sign(&key, part, self.clock.now(), EXPIRES_IN).await?;
+        let right = self.send(&part, PART).await?;
+        let wrong = self.send(&part, OTHER).await?;
+        objects.abort_multipart(&key, &upload_id).await?;
+        Ok(right.is_success() && wrong.is_refusal())
     }
 
     /// Whether the write-once completion of a second upload leaves the first object as it is, and

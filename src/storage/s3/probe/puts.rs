@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use super::response::S3Response as _;
 use super::{Check, Prober, Step};
 use crate::domain::checksum::{Algorithm, Checksum};
+use crate::storage::ObjectMeta;
 use crate::storage::signer::PutRequest;
 
 const RIGHT: &[u8] = b"probe";
@@ -17,7 +18,36 @@ const LONGER: &[u8] = b"probes";
 /// succeed.
 const RACERS: usize = 16;
 
+const REFUSED: &str = "No URL is signed with this header, and requests with write_once = true are \
+                       refused. A URL can be used again until it expires; uploads are compared with \
+                       what was verified before a download is signed. Keep url_ttl short.";
+
 const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
+
+const CHECKSUM_DEMANDED: &str = "The bucket accepts only PUTs with a checksum, which a bucket with a \
+                                 default retention (object lock) demands. Use a bucket without \
+                                 one: clients do not always declare a checksum, and nothing could \
+                                 be deleted.";
+
+fn versioning(meta: &ObjectMeta) -> Check {
+    match &meta.version_id {
+        Some(_) => Check::pass(
+            "versioning",
+            "the bucket keeps versions; a deletion removes all of an object's",
+        ),
+        None => Check::pass("versioning", "the bucket keeps no versions"),
+    }
+}
+
+fn object_lock(meta: &ObjectMeta) -> Check {
+    if meta.locked {
+        let saw = "new objects are locked: they cannot be deleted before their retention ends";
+        let mend = "Deletions fail until then and are repeated. Use a bucket without a default \
+                    retention if uploads must be deleted earlier.";
+        return Check::warn("object_lock", saw, mend);
+    }
+    Check::pass("object_lock", "new objects are not locked")
+}
 
 impl Prober<'_> {
     pub(super) async fn presigned_put(&mut self) -> Step<()> {
@@ -31,7 +61,12 @@ impl Prober<'_> {
                     another host name, or a proxy changes requests; otherwise the access key has no write permission.";
         let response = self.put(&key, &terms, RIGHT).await?;
         if !response.is_success() {
+            let checksum = Some(Checksum::of(Algorithm::Md5, RIGHT));
+            let checked = self.put(&key, &PutRequest { checksum, ..terms }, RIGHT).await?;
             let saw = format!("a presigned PUT returns {}", response.summary());
+            if checked.is_success() {
+                return Err(Check::fail("object_lock", saw, CHECKSUM_DEMANDED).into());
+            }
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
         // A bare URL, as `curl -T` uses it.
@@ -44,9 +79,15 @@ impl Prober<'_> {
             Some(meta) if meta.size == RIGHT.len() as u64 => {
                 let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| !meta.keyed);
                 let right = Checksum::of(Algorithm::Md5, RIGHT);
-                self.learn(|can| can.etag_md5 = md5 == Some(right));
+                self.learn(|can| {
+                    can.etag_md5 = md5 == Some(right);
+                    can.versioning = meta.version_id.is_some();
+                    can.object_lock = meta.locked;
+                });
                 let saw = "presigned PUTs arrive in the bucket";
                 self.record(Check::pass("presigned_put", saw));
+                self.record(versioning(&meta));
+                self.record(object_lock(&meta));
                 Ok(())
             }
             found => {
@@ -120,6 +161,13 @@ impl Prober<'_> {
         let key = self.key("once");
         let first = self.put(&key, &terms, RIGHT).await?;
         let before = self.etag(&key).await?;
+        // Without the header, the same request was accepted (`presigned_put`).
+        let is_condition = first.is_refusal() || first.status == 501;
+        if is_condition && !matches!(first.status, 408 | 429) && before.is_none() {
+            self.learn(|can| can.refuses_if_none_match = true);
+            let saw = format!("a creation with If-None-Match returns {}", first.summary());
+            return Ok(Check::warn("write_once", saw, REFUSED));
+        }
         let second = self.put(&key, &terms, WRONG).await?;
         let kept = before.is_some() && self.etag(&key).await? == before;
         let in_turn = first.is_success() && second.is_refusal() && kept;

@@ -37,11 +37,27 @@ macro_rules! on_server {
     )*)* } };
 }
 
+#[cfg(feature = "embedded-s3")]
+macro_rules! on_unconditional {
+    ($($kind:ident: $($case:ident),* $(,)?;)*) => { mod unconditional { $($(
+        #[tokio::test]
+        async fn $case() {
+            super::run(super::Subject::unconditional().await, super::$kind::$case).await;
+        }
+    )*)* } };
+}
+
+#[cfg(not(feature = "embedded-s3"))]
+macro_rules! on_unconditional {
+    ($($cases:tt)*) => {};
+}
+
 /// Tests for every store, and after `$also` tests for stores with a network connection.
 macro_rules! contract {
     ({ $($everywhere:tt)* } { $($also:tt)* }) => {
         on_memory! { $($everywhere)* }
         on_server! { $($everywhere)* $($also)* }
+        on_unconditional! { $($everywhere)* $($also)* }
     };
 }
 
@@ -94,6 +110,7 @@ contract! {
             a_download_carries_the_name_that_was_signed,
             a_form_is_held_to_its_policy,
             an_upload_in_presigned_parts_arrives,
+            a_presigned_part_is_held_to_its_checksum,
             a_key_that_needs_escaping_can_be_signed_for,
             wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server,
             cors_rules_come_back_as_they_were_put;
