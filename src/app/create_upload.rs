@@ -165,7 +165,8 @@ impl App {
         // Signed first, so that no row remains if signing fails.
         let request = match (strategy, divided_by) {
             (Strategy::Multipart, DividedBy::ClientAtStore) => Some(
-                self.sign_put(&upload, store, |put| Operation::CreateMultipart(put), ttl).await?,
+                self.sign_put(&upload, policy, store, |put| Operation::CreateMultipart(put), ttl)
+                    .await?,
             ),
             (Strategy::Post, _) => {
                 Some(self.sign_post(&upload, policy, store, ttl, with_location).await?)
@@ -234,7 +235,7 @@ impl App {
     ) -> Result<Option<SignedRequest>> {
         match upload.strategy {
             Strategy::Put => {
-                self.sign_put(upload, store, |put| Operation::Put(put), ttl).await.map(Some)
+                self.sign_put(upload, policy, store, |put| Operation::Put(put), ttl).await.map(Some)
             }
             Strategy::Post => self.sign_post(upload, policy, store, ttl, false).await.map(Some),
             Strategy::Multipart | Strategy::Direct => Ok(None),
@@ -257,6 +258,7 @@ impl App {
             content_type: upload.declared.content_type.clone(),
             size: Some(size),
             metadata: upload.metadata.clone(),
+            object: policy.object.clone(),
             with_location,
         };
         let key = upload.key.as_str();
@@ -267,6 +269,7 @@ impl App {
     async fn sign_put(
         &self,
         upload: &Upload,
+        policy: &Policy,
         store: &Store,
         operation: fn(&PutRequest) -> Operation<'_>,
         ttl: TimeDelta,
@@ -279,6 +282,7 @@ impl App {
             // The store may have changed since the row was written.
             write_once: upload.write_once && store.capabilities.accepts_write_once(),
             metadata: upload.metadata.clone(),
+            object: policy.object.clone(),
         };
         let key = upload.key.as_str();
         Ok(store.signer.sign(key, operation(&request), self.now(), ttl).await?)

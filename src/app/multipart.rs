@@ -11,7 +11,7 @@ use super::{App, AppError, Result};
 use crate::domain::parts::{Division, PartPlan, SentPart, check_sent};
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::ConfirmedBy;
-use crate::domain::{Checksum, Principal, Status, Timestamp, Upload, UploadId};
+use crate::domain::{Checksum, Policy, Principal, Status, Timestamp, Upload, UploadId};
 use crate::storage::signer::{Operation, PartRequest, SignedRequest};
 use crate::storage::{Part, PutOptions, Store, StoreError};
 
@@ -228,7 +228,7 @@ impl App {
         // upload.
         let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
         let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
-        let id = store.objects.create_multipart(key, &options(&upload, store)).await?;
+        let id = store.objects.create_multipart(key, &options(&upload, policy, store)).await?;
         let replaces = gone.map(str::to_owned);
         let event = Event::MultipartOpened { multipart_id: id.clone(), replaces };
         let opened = self.apply(upload.clone(), &event).await.map(|applied| applied.upload);
@@ -288,12 +288,13 @@ impl App {
     }
 }
 
-fn options(upload: &Upload, store: &Store) -> PutOptions {
+fn options(upload: &Upload, policy: &Policy, store: &Store) -> PutOptions {
     let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
     PutOptions {
         checksum: upload.declared.checksum.clone().filter(kept),
         content_type: upload.declared.content_type.clone(),
         metadata: upload.metadata.clone(),
+        object: policy.object.clone(),
         ..PutOptions::default()
     }
 }

@@ -23,6 +23,7 @@ mod error;
 pub mod events;
 mod layers;
 pub mod limits;
+pub mod object;
 pub mod policies;
 pub mod reconcile;
 pub mod server;

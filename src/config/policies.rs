@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::ConfigError;
-use super::storage::StoreConfig;
+use super::object::ObjectConfig;
+use super::storage::{StoreConfig, StoreKind};
 use super::value::{self, Choice, ConfigDuration, ConfigSize};
 use crate::domain::key::Prefix;
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE, MAX_SIGNED_LIFETIME, MIN_PART_SIZE};
@@ -133,6 +134,9 @@ pub struct PolicyConfig {
     /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
+    /// How the store keeps the objects.
+    #[serde(default)]
+    pub object: ObjectConfig,
 }
 
 /// The default of each key, as in `config/default.toml`.
@@ -209,6 +213,7 @@ impl PolicyConfig {
             replaced_retention: defaults::retention(),
             unattached_retention: None,
             verify_max_read: defaults::verify_max_read(),
+            object: ObjectConfig::default(),
         }
     }
 
@@ -234,6 +239,7 @@ impl PolicyConfig {
             replaced_retention: self.replaced_retention.delta(),
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
             verify_max_read: self.verify_max_read.bytes(),
+            object: self.object.settings(),
         }
     }
 
@@ -241,7 +247,12 @@ impl PolicyConfig {
         self.check_lists()
             .and_then(|()| self.check_times())
             .and_then(|()| self.check_sizes())
-            .map_err(|(key, problem)| ConfigError::new(format!("policies.{name}.{key}"), problem))
+            .map_err(|(key, problem)| {
+                ConfigError::new(format!("policies.{name}.{key}"), problem)
+            })?;
+        self.object.check().map_err(|(key, problem)| {
+            ConfigError::new(format!("policies.{name}.object.{key}"), problem)
+        })
     }
 
     fn check_lists(&self) -> Result<(), (&'static str, String)> {
@@ -316,6 +327,15 @@ pub(super) fn check_all(
 ) -> Result<(), ConfigError> {
     for (name, policy) in policies {
         policy.check(name)?;
+        if let Some(StoreConfig { kind: StoreKind::Embedded, .. }) = stores.get(&policy.store)
+            && let Some(key) = policy.object.beyond_embedded()
+        {
+            let problem = format!(
+                "is not possible in storage.{}, because the embedded store does not have it; leave it out",
+                policy.store
+            );
+            return Err(ConfigError::new(format!("policies.{name}.object.{key}"), problem));
+        }
         if !stores.contains_key(&policy.store) {
             let known: Vec<&str> = stores.keys().map(String::as_str).collect();
             let problem =

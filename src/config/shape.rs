@@ -76,6 +76,10 @@ fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), C
         let path = format!("{path}.{key}");
         match known.get(key) {
             None => return Err(unknown(&path, known)),
+            // A section with names of the operator's own.
+            Some(inner) if table(inner, &path).is_ok_and(Map::is_empty) => {
+                table(value, &path)?;
+            }
             // A section within the section.
             Some(inner) if matches!(inner.kind, ValueKind::Table(_)) => {
                 keys(table(value, &path)?, &path, inner)?;

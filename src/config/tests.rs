@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use super::*;
 
 use crate::domain::key::Prefix;
+use crate::domain::object_settings::Sse;
 use crate::domain::policy::{Late, Overwrite};
 
 mod sentences;
@@ -163,6 +164,8 @@ fn the_environment_can_say_everything_and_texts_stay_as_written() {
         ("POLICIES__TRACKS__ALLOWED_CONTENT_TYPES", ""),
         ("POLICIES__TRACKS__MAX_SIZE", "100 MiB"),
         ("POLICIES__TRACKS__WRITE_ONCE", "true"),
+        ("POLICIES__TRACKS__OBJECT__SSE", "aws:kms"),
+        ("POLICIES__TRACKS__OBJECT__TAGS__TEAM", "7"),
         ("POLICIES__OLD_TAPES__PREFIX", "tracks/"),
         ("POLICIES__OLD_TAPES__STORE", "archive"),
         ("POLICIES__OLD_TAPES__LATE", "reject"),
@@ -185,6 +188,8 @@ fn the_environment_can_say_everything_and_texts_stay_as_written() {
     assert_eq!(tracks.allowed_extensions, ["mp3", "ogg"]);
     assert!(tracks.allowed_content_types.is_empty());
     assert_eq!((tracks.max_size, tracks.write_once), (100 << 20, Some(true)));
+    assert_eq!(tracks.object.sse, Some(Sse::Kms));
+    assert_eq!(tracks.object.tags, [("team".to_owned(), "7".to_owned())].into());
     let tapes = config.policies["old_tapes"].policy("old_tapes");
     assert_eq!((tapes.late, tapes.overwrite), (Late::Reject, Overwrite::Reject));
     assert_eq!((tapes.grace, tapes.max_size), (TimeDelta::minutes(15), 100 << 20));

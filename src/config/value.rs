@@ -4,6 +4,7 @@
 //! of the key. So `"8"`, `8` and `..._WORKERS=8` are the same, and the value of a text key is not
 //! changed if it looks like a number.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -306,6 +307,17 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_owned();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())
+}
+
+/// Reads a table of texts.
+pub(super) fn text_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text(#[serde(deserialize_with = "text")] String);
+
+    let map = BTreeMap::<String, Text>::deserialize(deserializer)?;
+    Ok(map.into_iter().map(|(name, Text(text))| (name, text)).collect())
 }
 
 /// Reads a scalar as text and parses it. The error says what was `expected`.

@@ -21,6 +21,7 @@ pub mod key;
 pub mod limits;
 pub mod marker;
 pub mod metadata;
+pub mod object_settings;
 pub mod origin;
 pub mod parts;
 pub mod policy;

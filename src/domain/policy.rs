@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 
 pub use super::ids::PolicyName;
 use super::key::Prefix;
+use super::object_settings::ObjectSettings;
 use super::sniff;
 use super::upload::Declared;
 
@@ -76,6 +77,8 @@ pub struct Policy {
     pub unattached_retention: Option<TimeDelta>,
     /// The largest object, in bytes, that is read to compute a checksum that the store does not keep.
     pub verify_max_read: u64,
+    /// How the store keeps the objects.
+    pub object: ObjectSettings,
 }
 
 /// Error messages by field, as the API reports them.
@@ -225,6 +228,7 @@ pub(crate) mod tests {
             replaced_retention: TimeDelta::hours(24),
             unattached_retention: None,
             verify_max_read: 64 << 20,
+            object: ObjectSettings::default(),
         }
     }
 

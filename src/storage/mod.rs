@@ -20,6 +20,7 @@ use futures_util::Stream;
 
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::Timestamp;
+use crate::domain::object_settings::ObjectSettings;
 use crate::domain::reconcile::Listed;
 
 pub mod backend;
@@ -125,6 +126,8 @@ pub struct PutOptions {
     pub content_encoding: Option<String>,
     /// Stored with the object.
     pub metadata: BTreeMap<String, String>,
+    /// How the store keeps the object.
+    pub object: ObjectSettings,
     /// Checked by the store if it can.
     pub checksum: Option<Checksum>,
     /// Fail with [`StoreError::PreconditionFailed`] if the object exists.

@@ -2,11 +2,14 @@
 //! store has its own probe in its folder.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Capabilities;
+use crate::domain::PolicyName;
+use crate::domain::object_settings::ObjectSettings;
 
 /// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,8 @@ impl Report {
 /// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
+    /// The settings of the policies whose objects go to the store, by the policy's name.
+    pub objects: BTreeMap<PolicyName, ObjectSettings>,
     /// The part of every key before `.probe/`. Empty, or ends with `/`.
     pub prefix: String,
     /// Separates this probe's keys from those of concurrent probes.

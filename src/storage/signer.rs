@@ -16,6 +16,7 @@ use super::Source;
 use crate::domain::checksum::Checksum;
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::{MAX_KEY_LEN, MAX_PARTS};
+use crate::domain::object_settings::ObjectSettings;
 
 /// Why a request was not signed.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,8 @@ pub struct PutRequest {
     pub write_once: bool,
     /// Stored with the object. Names have no prefix.
     pub metadata: BTreeMap<String, String>,
+    /// How the store keeps the object.
+    pub object: ObjectSettings,
 }
 
 /// A download. A header that is `None` is returned as it was stored with the object.
@@ -120,6 +123,8 @@ pub struct PostRequest {
     pub size: Option<(u64, u64)>,
     /// Stored with the object. Names have no prefix.
     pub metadata: BTreeMap<String, String>,
+    /// How the store keeps the object.
+    pub object: ObjectSettings,
     /// Whether the store answers with 201 and the address of the object as XML. Without it the
     /// answer is 204, so that a page with a plain form stays.
     pub with_location: bool,

@@ -47,7 +47,8 @@ impl<'a> Transfer<'a> {
         let content_type = file.media_type.clone().or(self.content_type.clone());
         let metadata = self.upload.metadata.clone();
         let (capabilities, once) = (&self.store.capabilities, self.upload.write_once);
-        let options = PutOptions { content_type, metadata, ..PutOptions::default() };
+        let object = self.policy.object.clone();
+        let options = PutOptions { content_type, metadata, object, ..PutOptions::default() };
         if file.ended {
             self.check_size(file.size)?;
             file.check_digests()?;

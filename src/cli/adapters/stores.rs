@@ -9,6 +9,7 @@ use crate::config::{Config, StoreConfig, StoreKind};
 use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
+use crate::domain::object_settings::ObjectSettings;
 use crate::storage::probe::{self, Outcome, ProbeOptions};
 use crate::storage::{Backend, Store, backend};
 
@@ -93,9 +94,15 @@ impl OpenedStore {
     /// The prefix for the objects of the probe. It is a policy's prefix, because the access key may
     /// be limited to it.
     fn probe_options(&self, config: &Config, origins: &[String]) -> ProbeOptions {
+        let store = &self.store().name;
         let mut policies = config.policies.values();
-        let policy = policies.find(|policy| policy.store == self.store().name);
+        let policy = policies.find(|policy| policy.store == *store);
+        let with_settings = config
+            .domain_policies()
+            .into_values()
+            .filter(|policy| policy.store == *store && policy.object != ObjectSettings::default());
         ProbeOptions {
+            objects: with_settings.map(|policy| (policy.name, policy.object)).collect(),
             prefix: policy.map(|policy| policy.prefix.to_string()).unwrap_or_default(),
             run: SystemIds.uuid(),
             origins: origins.to_vec(),

@@ -14,7 +14,51 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, object, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\nacl = \"private\"",
+        "policies.tracks.object.acl: unknown key; the keys here are cache_control, kms_key_id, sse, storage_class, tags (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nobject = \"AES256\"",
+        "policies.tracks.object: must be a section of keys, not a value (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\nsse = \"aes256\"",
+        "policies.tracks.object.sse: must be \"\" or \"AES256\" or \"aws:kms\" or \"aws:kms:dsse\", not \"aes256\" (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\nsse = \"AES256\"\nkms_key_id = \"key\"",
+        "policies.tracks.object.kms_key_id: needs sse = \"aws:kms\" or \"aws:kms:dsse\" (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\ncache_control = \"für immer\"",
+        "policies.tracks.object.cache_control: must be printable ASCII of at most 1024 bytes (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\nstorage_class = \"DEEP_ARCHIVE\"",
+        "policies.tracks.object.storage_class: must be a class whose objects can be read at once, such as GLACIER_IR, not \"DEEP_ARCHIVE\" (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\nstorage_class = \"cold\"",
+        "policies.tracks.object.storage_class: must be a storage class such as \"STANDARD_IA\", not \"cold\" (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\ntags = \"team=music\"",
+        "policies.tracks.object.tags: must be a section of keys, not a value (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\ntags = { \"aws:x\" = \"a\" }",
+        "policies.tracks.object.tags: must be names of 1 to 128 and values of 0 to 256 letters, digits, spaces and + - = . _ : / @, and no name begins with aws:, not \"aws:x\" = \"a\" (in FILE)",
+    ),
+    (
+        "[policies.tracks.object]\ntags = { a=1, b=1, c=1, d=1, e=1, f=1, g=1, h=1, i=1, j=1, k=1 }",
+        "policies.tracks.object.tags: must be at most 10 tags, not 11 (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"embedded\"\n[policies.tracks.object]\nsse = \"AES256\"",
+        "policies.tracks.object.sse: is not possible in storage.default, because the embedded store does not have it; leave it out (in FILE)",
     ),
     (
         "[events]\ntoken = \"short\"",

@@ -10,6 +10,7 @@ use super::{
     Checksum, ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
     Result, StoreError, Timestamp, Written, kept, refused,
 };
+use crate::domain::object_settings::Sse;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -67,8 +68,8 @@ impl Object {
             content_encoding: self.options.content_encoding.clone(),
             checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
             last_modified: Some(self.last_modified),
-            keyed: false,
-            sse: None,
+            keyed: self.options.object.sse.is_some_and(Sse::has_key),
+            sse: self.options.object.sse.map(|sse| sse.name().to_owned()),
             locked: false,
             metadata: self.options.metadata.clone(),
         }

@@ -24,6 +24,7 @@ mod clock;
 mod cors;
 mod errors;
 mod multipart;
+mod object_headers;
 mod objects;
 mod presign;
 pub mod probe;

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_s3::primitives::ByteStream as SdkStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, EncodingType,
+    StorageClass,
 };
 use bytes::Bytes;
 
 use super::errors::{is_not_found, store_error};
-use super::objects::{decode, etag, sdk_algorithm, size, timestamp};
-use super::{S3, versions};
+use super::objects::{decode, etag, sdk_algorithm, sdk_sse, size, timestamp};
+use super::{S3, object_headers, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};
 
@@ -24,6 +25,7 @@ impl S3 {
             content_type,
             content_encoding,
             metadata,
+            object,
             checksum,
             if_none_match: _,
             if_match: _,
@@ -34,7 +36,12 @@ impl S3 {
             .bucket(&self.bucket)
             .key(key)
             .set_content_type(content_type.clone())
-            .set_content_encoding(content_encoding.clone());
+            .set_content_encoding(content_encoding.clone())
+            .set_server_side_encryption(sdk_sse(object))
+            .set_ssekms_key_id(object.kms_key_id.clone())
+            .set_storage_class(object.storage_class.as_deref().map(StorageClass::from))
+            .set_cache_control(object.cache_control.clone())
+            .set_tagging(object_headers::tagging(object));
         for (name, value) in metadata {
             create = create.metadata(name, value);
         }

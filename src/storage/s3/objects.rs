@@ -10,16 +10,17 @@ use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{
     BucketLocationConstraint, ChecksumAlgorithm, ChecksumMode, ChecksumType,
     CreateBucketConfiguration, Delete, EncodingType, Object, ObjectIdentifier,
-    ServerSideEncryption,
+    ServerSideEncryption, StorageClass,
 };
 use bytes::{Bytes, BytesMut};
 use chrono::TimeDelta;
 
 use super::errors::{is_not_found, status, store_error};
-use super::{S3, versions};
+use super::{S3, object_headers, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::MAX_PAGE;
+use crate::domain::object_settings::ObjectSettings;
 use crate::domain::reconcile::Listed;
 use crate::storage::{
     ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
@@ -82,6 +83,7 @@ impl ObjectStore for S3 {
             content_type,
             content_encoding,
             metadata,
+            object,
             checksum,
             if_none_match,
             if_match,
@@ -95,6 +97,11 @@ impl ObjectStore for S3 {
             .set_content_encoding(content_encoding.clone())
             .set_if_none_match(if_none_match.then(|| "*".to_owned()))
             .set_if_match(if_match.as_ref().map(|etag| format!("\"{etag}\"")))
+            .set_server_side_encryption(sdk_sse(object))
+            .set_ssekms_key_id(object.kms_key_id.clone())
+            .set_storage_class(object.storage_class.as_deref().map(StorageClass::from))
+            .set_cache_control(object.cache_control.clone())
+            .set_tagging(object_headers::tagging(object))
             .body(SdkStream::from(body));
         for (name, value) in metadata {
             put = put.metadata(name, value);
@@ -358,6 +365,10 @@ pub(super) fn timestamp(at: &DateTime) -> Option<Timestamp> {
 
 pub(super) fn sdk_algorithm(algorithm: Algorithm) -> Option<ChecksumAlgorithm> {
     algorithm.sdk_name().map(ChecksumAlgorithm::from)
+}
+
+pub(super) fn sdk_sse(object: &ObjectSettings) -> Option<ServerSideEncryption> {
+    object.sse.map(|sse| ServerSideEncryption::from(sse.name()))
 }
 
 pub(super) fn refused(

@@ -19,7 +19,7 @@ async fn a_store_that_refuses_conditions_is_served_without_them() {
     assert_eq!(capabilities["write_once"], false, "{ready}");
     assert_eq!(capabilities["refuses_if_none_match"], true, "{ready}");
 
-    let bytes = mp3();
+    let bytes = mp3(3000, 1);
     let body = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": bytes.len()});
     let (status, upload) = live.post("/api/uploads", body.clone()).await;
     assert_eq!(status, 201, "{upload}");
@@ -54,7 +54,7 @@ async fn a_policy_that_asks_for_write_once_is_served_as_well_as_the_store_can() 
     let on = Subject::unconditional().await;
     let changes = [("policies.tracks.write_once", "true")];
     let live = Live::serving(&on.configuration(), &changes).await;
-    let bytes = mp3();
+    let bytes = mp3(3000, 1);
     let body = json!({"filename": "a.mp3", "size": bytes.len()});
     let (status, upload) = live.post("/api/uploads", body).await;
     assert_eq!(status, 201, "{upload}");

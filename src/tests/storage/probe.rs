@@ -1,5 +1,6 @@
 //! The probe must find out exactly what a store supports.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -16,7 +17,12 @@ use upload_coordinator::storage::{ListRequest, Store, StoreError};
 use super::servers::{CORS_TURN, Kind, Subject};
 
 fn options(prefix: &str) -> ProbeOptions {
-    ProbeOptions { prefix: prefix.to_owned(), run: SystemIds.uuid(), origins: Vec::new() }
+    ProbeOptions {
+        objects: BTreeMap::new(),
+        prefix: prefix.to_owned(),
+        run: SystemIds.uuid(),
+        origins: Vec::new(),
+    }
 }
 
 async fn run(store: &Store, prefix: &str) -> Report {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::sigv4::{ALGORITHM, DayKey, time_stamp};
 use super::{PostRequest, SignError, clean, meta_name};
 use crate::domain::clock::Timestamp;
+use crate::storage::s3::object_headers;
 
 /// The fields in form order. Every field except the signature and the policy itself is a
 /// condition of the policy: stores refuse fields without a condition.
@@ -25,6 +26,9 @@ pub(super) fn fields(
     }
     for (name, value) in &request.metadata {
         fields.push((meta_name(name)?, clean(name, value)?));
+    }
+    for (name, value) in object_headers::fields(&request.object) {
+        fields.push((name.to_owned(), value));
     }
     if request.with_location {
         fields.push(("success_action_status".into(), "201".into()));

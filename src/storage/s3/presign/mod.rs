@@ -16,8 +16,9 @@ use chrono::{SubsecRound as _, TimeDelta};
 use crate::domain::checksum::Checksum;
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::{MAX_PARTS, MAX_SIGNED_LIFETIME};
+use crate::storage::s3::object_headers;
 use crate::storage::signer::{
-    GetRequest, Operation, PostRequest, SignError, SignedRequest, Signer,
+    GetRequest, Operation, PostRequest, PutRequest, SignError, SignedRequest, Signer,
 };
 
 mod form;
@@ -130,14 +131,14 @@ impl Signer for Presigner {
                     .await;
             }
             Operation::Put(request) => {
-                headers = described(request.content_type.as_deref(), &request.metadata)?;
+                headers = described(request)?;
                 push_length(&mut headers, request.content_length);
                 push_checksum(&mut headers, request.checksum.as_ref());
                 push_write_once(&mut headers, request.write_once);
                 ("PUT", &[])
             }
             Operation::CreateMultipart(request) => {
-                headers = described(request.content_type.as_deref(), &request.metadata)?;
+                headers = described(request)?;
                 ("POST", &[("uploads", "")])
             }
             Operation::UploadPart { upload_id, number, request } => {
@@ -183,16 +184,17 @@ fn expiry(
     if seconds < 1 { Err(SignError::Expiry) } else { Ok(seconds) }
 }
 
-fn described<'a>(
-    content_type: Option<&str>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<Headers<'a>, SignError> {
-    let mut headers = Headers::with_capacity(metadata.len() + 8);
-    if let Some(content_type) = content_type {
+/// The headers that describe the object. A multipart upload has them on its creation only.
+fn described<'a>(request: &PutRequest) -> Result<Headers<'a>, SignError> {
+    let mut headers = Headers::with_capacity(request.metadata.len() + 8);
+    if let Some(content_type) = &request.content_type {
         headers.push(("content-type".into(), clean("content-type", content_type)?.into()));
     }
-    for (name, value) in metadata {
+    for (name, value) in &request.metadata {
         headers.push((meta_name(name)?.into(), clean(name, value)?.into()));
+    }
+    for (name, value) in object_headers::headers(&request.object) {
+        headers.push((name.into(), clean(name, &value)?.into()));
     }
     Ok(headers)
 }

@@ -24,6 +24,7 @@ use url::Url;
 
 use super::*;
 use crate::domain::checksum::Algorithm;
+use crate::domain::object_settings::{ObjectSettings, Sse};
 use crate::storage::signer::{PartRequest, PutRequest};
 
 #[derive(Debug, Clone)]
@@ -92,7 +93,26 @@ fn terms() -> impl Strategy<Value = PutRequest> {
             checksum: checksum.map(|(algorithm, bytes)| Checksum::of(algorithm, &bytes)),
             write_once,
             metadata,
+            object: ObjectSettings::default(),
         })
+        .prop_flat_map(|terms| {
+            objects().prop_map(move |object| PutRequest { object, ..terms.clone() })
+        })
+}
+
+fn objects() -> impl Strategy<Value = ObjectSettings> {
+    let sse = prop::option::of(prop::sample::select(vec![Sse::Aes256, Sse::Kms, Sse::KmsDsse]));
+    let text = || prop::option::of("[!-~]([ -~]{0,20}[!-~])?");
+    let tags = prop::collection::btree_map("[a-z /+=]{1,9}", "[ A-Za-zäß+=/@]{0,9}", 0..4);
+    (sse, text(), prop::option::of("[A-Z_]{1,12}"), text(), tags).prop_map(
+        |(sse, kms_key_id, storage_class, cache_control, tags)| ObjectSettings {
+            sse,
+            kms_key_id,
+            storage_class,
+            cache_control,
+            tags,
+        },
+    )
 }
 
 impl World {
@@ -234,7 +254,7 @@ proptest! {
 
     #[test]
     fn a_put_is_the_one_that_the_sdk_signs(world in worlds(), terms in terms()) {
-        let mut headers = described(terms.content_type.as_deref(), &terms.metadata).unwrap();
+        let mut headers = described(&terms).unwrap();
         push_length(&mut headers, terms.content_length);
         push_checksum(&mut headers, terms.checksum.as_ref());
         if terms.write_once {
@@ -247,7 +267,12 @@ proptest! {
         let mut put = world.sdk().put_object().bucket(world.bucket).key(&world.key)
             .set_content_type(terms.content_type.clone())
             .set_content_length(terms.content_length.map(u64::cast_signed))
-            .set_if_none_match(terms.write_once.then(|| "*".to_owned()));
+            .set_if_none_match(terms.write_once.then(|| "*".to_owned()))
+            .set_server_side_encryption(terms.object.sse.map(|sse| sse.name().into()))
+            .set_ssekms_key_id(terms.object.kms_key_id.clone())
+            .set_storage_class(terms.object.storage_class.as_deref().map(Into::into))
+            .set_cache_control(terms.object.cache_control.clone())
+            .set_tagging(object_headers::tagging(&terms.object));
         for (name, value) in &terms.metadata {
             put = put.metadata(name, value);
         }
@@ -309,7 +334,7 @@ fn signing_speed() {
         content_length: Some(12_345_678),
         checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),
         write_once: true,
-        metadata: BTreeMap::new(),
+        ..PutRequest::default()
     };
     run(async {
         let (signer, sdk) = (world.presigner(), world.sdk());

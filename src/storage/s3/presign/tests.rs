@@ -2,6 +2,7 @@ use aws_credential_types::Credentials;
 
 use super::*;
 use crate::domain::checksum::Algorithm;
+use crate::domain::object_settings::{ObjectSettings, Sse};
 use crate::storage::signer::PutRequest;
 
 fn at(second: i64) -> Timestamp {
@@ -26,20 +27,34 @@ async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_l
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
         write_once: true,
         metadata: [("artist".to_owned(), "  a  b ".to_owned())].into(),
+        object: ObjectSettings {
+            sse: Some(Sse::Kms),
+            kms_key_id: Some("key".into()),
+            storage_class: Some("STANDARD_IA".into()),
+            cache_control: Some("private".into()),
+            tags: [("team".to_owned(), "a b".to_owned())].into(),
+        },
     };
     let signed = presigner(None).put("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
-    let names = "content-length%3Bcontent-type%3Bhost%3Bif-none-match%3Bx-amz-checksum-crc32\
-                 %3Bx-amz-meta-artist%3Bx-amz-sdk-checksum-algorithm";
+    let names = "cache-control%3Bcontent-length%3Bcontent-type%3Bhost%3Bif-none-match\
+                 %3Bx-amz-checksum-crc32%3Bx-amz-meta-artist%3Bx-amz-sdk-checksum-algorithm\
+                 %3Bx-amz-server-side-encryption%3Bx-amz-server-side-encryption-aws-kms-key-id\
+                 %3Bx-amz-storage-class%3Bx-amz-tagging";
     assert!(signed.url.contains(&format!("X-Amz-SignedHeaders={names}&X-Amz-Signature=")));
     let headers: Vec<_> = signed.headers.iter().map(|(n, v)| format!("{n}: {v}")).collect();
     assert_eq!(
         headers,
         [
+            "cache-control: private",
             "content-type: audio/mpeg",
             "if-none-match: *",
             "x-amz-checksum-crc32: NSRBwg==",
             "x-amz-meta-artist: a b",
             "x-amz-sdk-checksum-algorithm: CRC32",
+            "x-amz-server-side-encryption: aws:kms",
+            "x-amz-server-side-encryption-aws-kms-key-id: key",
+            "x-amz-storage-class: STANDARD_IA",
+            "x-amz-tagging: team=a%20b",
         ]
     );
 }
@@ -84,6 +99,12 @@ async fn a_form_has_a_condition_for_each_of_its_fields() {
         content_type: Some("audio/mpeg".into()),
         size: Some((1, 100)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        object: ObjectSettings {
+            sse: Some(Sse::Aes256),
+            cache_control: Some("private".into()),
+            tags: [("team".to_owned(), "music".to_owned())].into(),
+            ..ObjectSettings::default()
+        },
         with_location: true,
     };
     let signed = presigner(None).post("tracks/f/1", &terms, at(0), HOUR).await.unwrap();

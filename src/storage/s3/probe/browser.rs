@@ -1,5 +1,6 @@
 //! Checks of what browsers need: form uploads and CORS.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -7,8 +8,9 @@ use serde_json::json;
 
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::domain::object_settings::ObjectSettings;
 use crate::net::Response;
-use crate::storage::s3::CorsRule;
+use crate::storage::s3::{CorsRule, object_headers};
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
 const BOUNDARY: &str = "upload-coordinator-probe";
@@ -30,6 +32,7 @@ impl Prober<'_> {
             content_type: Some("audio/mpeg".into()),
             size: Some((1, 5)),
             metadata: [("artist".to_owned(), "probe".to_owned())].into(),
+            object: ObjectSettings::default(),
             with_location: false,
         };
         let now = self.clock.now();
@@ -106,7 +109,10 @@ impl Prober<'_> {
     async fn refused_to(&self, origin: &str) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
-        let headers = HEADERS.join(",");
+        let settings = self.objects.values().flat_map(object_headers::headers);
+        let settings: BTreeSet<_> = settings.map(|(name, _)| name).collect();
+        let names: Vec<&str> = HEADERS.into_iter().chain(settings).collect();
+        let headers = names.join(",");
         let preflight = [
             ("origin", origin),
             ("access-control-request-method", "PUT"),
@@ -126,7 +132,7 @@ impl Prober<'_> {
         if !allows("access-control-allow-methods", "PUT") {
             return Ok(Some("PUT is not allowed".into()));
         }
-        let refused = HEADERS.iter().find(|h| !allows("access-control-allow-headers", h));
+        let refused = names.iter().find(|h| !allows("access-control-allow-headers", h));
         if let Some(header) = refused {
             return Ok(Some(format!("the header {header} is not allowed")));
         }

@@ -6,7 +6,7 @@
 //! sets its capability, and a line in `Prober::run`. Checks run concurrently, so each writes to
 //! keys of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,9 +14,11 @@ use chrono::{DateTime, TimeDelta};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use crate::domain::PolicyName;
 use crate::domain::checksum::Algorithm;
 use crate::domain::clock::Clock;
 use crate::domain::limits::MAX_CLOCK_SKEW;
+use crate::domain::object_settings::ObjectSettings;
 use crate::net::{self, HttpClient, NetError, Response};
 use crate::storage::fault::{Explained, Fault};
 use crate::storage::probe::{Check, Outcome, ProbeOptions, Report};
@@ -27,6 +29,7 @@ use crate::telemetry::chain;
 mod browser;
 mod listing;
 mod multipart;
+mod objects;
 mod puts;
 mod response;
 
@@ -127,6 +130,8 @@ struct Prober<'a> {
     clock: &'a dyn Clock,
     base: String,
     origins: &'a [String],
+    /// The settings of policies' objects.
+    objects: &'a BTreeMap<PolicyName, ObjectSettings>,
     /// Every key that may have been written.
     written: Mutex<BTreeSet<String>>,
     capabilities: Mutex<Capabilities>,
@@ -146,6 +151,7 @@ impl<'a> Prober<'a> {
             clock,
             base: format!("{}.probe/{}/", options.prefix, options.run.as_simple()),
             origins: &options.origins,
+            objects: &options.objects,
             written: Mutex::default(),
             capabilities: Mutex::new(Capabilities::conservative()),
             checks: Vec::new(),
@@ -188,6 +194,11 @@ impl Prober<'_> {
             vec![self.multipart().boxed()],
             vec![self.listing().boxed(), self.start_after().boxed(), self.batch_delete().boxed()],
             vec![self.cors().boxed()],
+            vec![self.sse().boxed()],
+            self.objects
+                .iter()
+                .map(|(policy, object)| self.object(policy, object).boxed())
+                .collect(),
         ];
         for check in join_all(groups.map(sequentially)).await.into_iter().flatten() {
             self.record(check?);

@@ -111,6 +111,7 @@ contract! {
             a_form_is_held_to_its_policy,
             an_upload_in_presigned_parts_arrives,
             a_presigned_part_is_held_to_its_checksum,
+            an_object_is_kept_as_its_settings_say,
             a_key_that_needs_escaping_can_be_signed_for,
             wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server,
             cors_rules_come_back_as_they_were_put;

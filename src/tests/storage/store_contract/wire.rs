@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::domain::checksum::{Algorithm, Checksum};
+use upload_coordinator::domain::object_settings::{ObjectSettings, Sse};
 use upload_coordinator::net::http_client;
 use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings};
 use upload_coordinator::storage::signer::{
     GetRequest, Operation, PartRequest, PostRequest, PutRequest, SignedRequest,
 };
-use upload_coordinator::storage::{ObjectStore as _, PutOptions, StoreError};
+use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, PutOptions, StoreError};
 
 use super::Subject;
 use crate::storage::servers::{CORS_TURN, Kind, now};
@@ -39,6 +40,7 @@ pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
         checksum: Some(checksum.clone()),
         write_once: on.capabilities().write_once,
         metadata: [("artist".to_owned(), "Nina Simone".to_owned())].into(),
+        object: ObjectSettings::default(),
     };
     taken(&on.send(&sign(on, &key, &terms).await, b"abc").await);
     let meta = on.objects().head(&key).await.unwrap().unwrap();
@@ -104,6 +106,10 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
         write_once: on.capabilities().accepts_write_once(),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
         content_length: None,
+        object: ObjectSettings {
+            cache_control: Some("private".into()),
+            ..ObjectSettings::default()
+        },
     };
     let whole = sign(on, &key, &terms).await;
     for name in whole.headers.keys() {
@@ -223,6 +229,10 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         content_type: Some("audio/mpeg".into()),
         size: Some((2, 4)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
+        object: ObjectSettings {
+            cache_control: Some("private".into()),
+            ..ObjectSettings::default()
+        },
         with_location: true,
     };
     let presigner = &on.store.signer;
@@ -234,6 +244,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         ("123", Some(("key", another.as_str()))),
         ("123", Some(("Content-Type", "text/html"))),
         ("123", Some(("x-amz-meta-artist", "b"))),
+        ("123", Some(("Cache-Control", "public"))),
         ("123", Some(("X-Amz-Signature", "00"))),
     ] {
         refused(&post(on, &signed, file, change).await);
@@ -296,6 +307,48 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     let meta = on.objects().head(&key).await.unwrap().unwrap();
     assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
     assert_eq!(meta.metadata, terms.metadata);
+}
+
+/// By a PUT, by a form, by parts, and by the service itself.
+pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
+    let encrypts = on.capabilities().sse;
+    let tags = !matches!(on.kind, Kind::Embedded | Kind::Unconditional | Kind::Garage);
+    let object = ObjectSettings {
+        sse: encrypts.then_some(Sse::Aes256),
+        cache_control: Some("private, max-age=60".into()),
+        tags: tags.then(|| ("team".to_owned(), "a b/c".to_owned())).into_iter().collect(),
+        ..ObjectSettings::default()
+    };
+    let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
+    let signed = sign(on, &on.key("put"), &terms).await;
+    taken(&on.send(&signed, b"abc").await);
+    let signer = &on.store.signer;
+    let key = on.key("form");
+    let form = PostRequest { object: object.clone(), ..PostRequest::default() };
+    taken(&post(on, &signer.post(&key, &form, now(), HOUR).await.unwrap(), "abc", None).await);
+    let options = PutOptions { object: object.clone(), ..PutOptions::default() };
+    on.objects().put(&on.key("own"), Bytes::from_static(b"abc"), &options).await.unwrap();
+    let key = on.key("parts");
+    let id = on.objects().create_multipart(&key, &options).await.unwrap();
+    let (body, integrity) = (Bytes::from_static(b"abc"), PartIntegrity::Signature);
+    let part = on.objects().upload_part(&key, &id, 1, body, integrity).await.unwrap();
+    on.objects().complete_multipart(&key, &id, &[part], false).await.unwrap();
+
+    let client = on.s3.as_ref().unwrap().sdk();
+    for name in ["put", "form", "own", "parts"] {
+        let head = client.head_object().bucket(&on.store.bucket).key(on.key(name)).send().await;
+        let head = head.unwrap();
+        assert_eq!(head.cache_control(), object.cache_control.as_deref(), "{name}");
+        let sse = head.server_side_encryption().map(|sse| sse.as_str().to_owned());
+        assert!(!encrypts || sse.as_deref() == Some("AES256"), "{name} {sse:?}");
+        if tags {
+            let stored = client.get_object_tagging().bucket(&on.store.bucket).key(on.key(name));
+            let stored = stored.send().await.unwrap();
+            let stored: Vec<_> =
+                stored.tag_set().iter().map(|tag| (tag.key(), tag.value())).collect();
+            assert_eq!(stored, [("team", "a b/c")], "{name}");
+        }
+    }
 }
 
 pub async fn a_presigned_part_is_held_to_its_checksum(on: &Subject) {

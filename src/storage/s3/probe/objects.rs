@@ -1,0 +1,55 @@
+//! Checks of the settings with which objects are stored: encryption, storage class, caching, tags.
+
+use super::response::S3Response as _;
+use super::{Check, Prober, Step};
+use crate::domain::PolicyName;
+use crate::domain::object_settings::{ObjectSettings, Sse};
+use crate::storage::signer::PutRequest;
+
+const BODY: &[u8] = b"probe";
+
+impl Prober<'_> {
+    /// Whether the store encrypts an object with a key of its own.
+    pub(super) async fn sse(&self) -> Step<Check> {
+        let key = self.key("sse");
+        let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
+        let terms = PutRequest { object, ..PutRequest::default() };
+        let response = self.put(&key, &terms, BODY).await?;
+        let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
+        let encrypts = response.is_success() && shown.as_deref() == Some(Sse::Aes256.name());
+        self.learn(|can| can.sse = encrypts);
+        let saw = match shown {
+            _ if !response.is_success() => {
+                format!("a PUT with sse = \"AES256\" returns {}", response.summary())
+            }
+            Some(shown) => format!("a PUT with sse = \"AES256\" is accepted; HEAD shows {shown}"),
+            None => "a PUT with sse = \"AES256\" is accepted; HEAD shows no encryption".to_owned(),
+        };
+        // Only a policy that asks for encryption needs it, and has a check of its own.
+        Ok(Check::pass("sse", saw))
+    }
+
+    /// Whether the store accepts an object with a policy's settings.
+    pub(super) async fn object(&self, policy: &PolicyName, object: &ObjectSettings) -> Step<Check> {
+        let name = format!("object_{policy}");
+        let key = self.key(&name);
+        let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
+        let response = self.put(&key, &terms, BODY).await?;
+        if !response.is_success() {
+            let saw =
+                format!("a PUT with the policy's object settings returns {}", response.summary());
+            let mend = format!("Correct policies.{policy}.object: no upload of this policy works.");
+            return Ok(Check::fail(name, saw, &mend));
+        }
+        let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
+        let wanted = object.sse.map(Sse::name);
+        Ok(if wanted.is_some() && shown.as_deref() != wanted {
+            let shown = shown.as_deref().unwrap_or("no encryption");
+            let saw = format!("the store accepts the policy's object settings; HEAD shows {shown}");
+            let mend = "The store ignores the encryption: use another store, or encrypt its disks.";
+            Check::fail(name, saw, mend)
+        } else {
+            Check::pass(name, "the store accepts the policy's object settings")
+        })
+    }
+}
