@@ -1,14 +1,23 @@
-//! The limits of browser forms (`POST` with `multipart/form-data`).
+//! What `s3s` leaves out of browser forms (`POST` with `multipart/form-data`): limits before the
+//! signature is checked, `${filename}` in the key, and fields that would be ignored.
 //!
 //! `s3s` reads the file of a form into memory before it asks whether the form is signed. It
 //! takes the limit of the file's size from the configuration at that moment, after it has
 //! checked the signature if there is one. So the limit is zero until the signature was
 //! checked: no byte of an unsigned form's file is kept.
 
-use std::cell::Cell;
-use std::sync::Arc;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use s3s::config::{S3Config, S3ConfigProvider};
+use s3s::{S3ErrorCode, S3Result, StdError};
+
+use crate::body::SharedBody;
+use crate::error::refuse;
 
 /// `s3s` holds the file of a form in memory, so forms have a limit of their own.
 const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
@@ -20,10 +29,28 @@ const MAX_FORM_FIELDS: usize = 1024 * 1024;
 /// allows for other requests. S3 lets no signature live longer than seven days.
 const FORM_MAX_AGE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
+/// In a key, it stands for the name of the form's file.
+const FILE_NAME: &str = "${filename}";
+
 tokio::task_local! {
-    /// Whether the form of this task names the known access key. A wrong signature ends the
-    /// request before the file is read.
-    static SIGNED: Cell<bool>;
+    static FORM: Form;
+}
+
+/// The form of a task.
+struct Form {
+    /// Whether the form names the known access key. A wrong signature ends the request before the
+    /// file is read.
+    signed: Cell<bool>,
+    head: Arc<OnceLock<FormHead>>,
+    /// The key of the stored object.
+    key: RefCell<Option<String>>,
+}
+
+/// The outcome of a form.
+pub(crate) struct Handled {
+    pub(crate) signed: bool,
+    /// The key of the object, if it was stored.
+    pub(crate) key: Option<String>,
 }
 
 /// The configuration of `s3s` for forms.
@@ -51,21 +78,196 @@ impl S3ConfigProvider for FormConfig {
     }
 }
 
-/// Runs the handling of one form.
-pub(crate) async fn scope<T>(handling: impl Future<Output = T>) -> (T, bool) {
-    SIGNED
-        .scope(Cell::new(false), async {
-            let result = handling.await;
-            (result, is_signed())
-        })
-        .await
+/// Runs the handling of one form, whose body is a [`FormBody`] with this `head`.
+pub(crate) async fn scope<T>(
+    head: Arc<OnceLock<FormHead>>,
+    handling: impl Future<Output = T>,
+) -> (T, Handled) {
+    let form = Form { signed: Cell::new(false), head, key: RefCell::default() };
+    FORM.scope(form, async {
+        let result = handling.await;
+        let key = FORM.with(|form| form.key.take());
+        (result, Handled { signed: is_signed(), key })
+    })
+    .await
 }
 
 /// Records that the access key of this task's form is known.
 pub(crate) fn key_is_known() {
-    let _ = SIGNED.try_with(|signed| signed.set(true));
+    let _ = FORM.try_with(|form| form.signed.set(true));
 }
 
 fn is_signed() -> bool {
-    SIGNED.try_with(Cell::get).unwrap_or(false)
+    FORM.try_with(|form| form.signed.get()).unwrap_or(false)
+}
+
+/// The key of this task's form with the name of its file. Refuses fields that would have no effect.
+pub(crate) fn resolve_key(key: &str) -> S3Result<String> {
+    FORM.try_with(|form| {
+        let head = form.head.get();
+        if let Some(field) = head.and_then(|head| head.unsupported) {
+            let message =
+                format!("A form field implies functionality that is not implemented: {field}.");
+            return Err(refuse(S3ErrorCode::NotImplemented, message));
+        }
+        let name = head.map_or("", |head| head.file_name.as_str());
+        Ok(key.replace(FILE_NAME, name))
+    })
+    .unwrap_or_else(|_| Ok(key.to_owned()))
+}
+
+/// Records the key of the object that this task's form stored.
+pub(crate) fn stored(key: &str) {
+    let _ = FORM.try_with(|form| form.key.replace(Some(key.to_owned())));
+}
+
+/// What is read of a form here: `s3s` parses the form again, and does not pass this on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct FormHead {
+    /// The name of the file, without the folders that a client may send.
+    file_name: String,
+    /// The first field that this server would have to ignore.
+    unsupported: Option<&'static str>,
+}
+
+impl FormHead {
+    /// Reads the fields before the file; `None` if the header of the file is not complete yet.
+    fn parse(form: &[u8], boundary: &str) -> Option<Self> {
+        let delimiter = format!("--{boundary}");
+        let mut head = Self::default();
+        for part in split(form, delimiter.as_bytes()) {
+            let Some(end) = find(part, b"\r\n\r\n") else { continue };
+            let header = String::from_utf8_lossy(&part[..end]);
+            let Some(name) = parameter(&header, "name") else { continue };
+            if name.eq_ignore_ascii_case("file") {
+                let path = parameter(&header, "filename").unwrap_or_default();
+                head.file_name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+                return Some(head);
+            }
+            let value = String::from_utf8_lossy(&part[end + 4..]);
+            let value = value.trim_end_matches("\r\n");
+            // S3's own names of these fields are not those of the headers.
+            let unsupported = match name.to_ascii_lowercase().as_str() {
+                "acl" if value != "private" => Some("acl"),
+                "tagging" => Some("tagging"),
+                _ => None,
+            };
+            head.unsupported = head.unsupported.or(unsupported);
+        }
+        None
+    }
+}
+
+/// A parameter of the `Content-Disposition` in the header of a part.
+fn parameter<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    let line = header.lines().find(|line| {
+        line.get(..20).is_some_and(|start| start.eq_ignore_ascii_case("content-disposition:"))
+    })?;
+    let value = line.split(';').find_map(|pair| {
+        let (found, value) = pair.trim().split_once('=')?;
+        found.eq_ignore_ascii_case(name).then_some(value)
+    })?;
+    Some(value.trim_matches('"'))
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn split<'a>(mut bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    std::iter::from_fn(move || {
+        let start = find(bytes, delimiter)? + delimiter.len();
+        bytes = &bytes[start..];
+        let end = find(bytes, delimiter).unwrap_or(bytes.len());
+        Some(&bytes[..end])
+    })
+}
+
+/// The body of a form, which is read on its way to `s3s`.
+pub(crate) struct FormBody {
+    body: SharedBody,
+    boundary: Option<String>,
+    /// The form until the header of its file.
+    begin: Vec<u8>,
+    head: Arc<OnceLock<FormHead>>,
+}
+
+impl FormBody {
+    pub(crate) fn new(body: SharedBody, content_type: &str, head: Arc<OnceLock<FormHead>>) -> Self {
+        let boundary = content_type.split(';').find_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            name.eq_ignore_ascii_case("boundary").then(|| value.trim_matches('"').to_owned())
+        });
+        Self { body, boundary, begin: Vec::new(), head }
+    }
+
+    fn read(&mut self, data: &Bytes) {
+        let Some(boundary) = &self.boundary else { return };
+        self.begin.extend_from_slice(data);
+        let head = FormHead::parse(&self.begin, boundary);
+        let is_read = head.is_some();
+        if let Some(head) = head {
+            let _ = self.head.set(head);
+        }
+        if is_read || self.begin.len() > MAX_FORM_FIELDS {
+            (self.boundary, self.begin) = (None, Vec::new());
+        }
+    }
+}
+
+impl Body for FormBody {
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.read(data);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(name: &str, more: &str, value: &str) -> String {
+        format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\r\n{value}\r\n")
+    }
+
+    #[test]
+    fn the_name_of_the_file_and_fields_without_effect_are_read() {
+        let file = |name: &str| part("file", &format!("; filename=\"{name}\""), "--b bytes");
+        for (form, file_name, unsupported) in [
+            (part("key", "", "a") + &file("a b.mp3"), "a b.mp3", None),
+            (file("C:\\music\\a.mp3"), "a.mp3", None),
+            (file("../../a.mp3"), "a.mp3", None),
+            (part("acl", "", "private") + &file("a"), "a", None),
+            (part("ACL", "", "public-read") + &file("a"), "a", Some("acl")),
+            (part("tagging", "", "<Tagging/>") + &file("a"), "a", Some("tagging")),
+            (part("file", "", "bytes"), "", None),
+        ] {
+            let expected = FormHead { file_name: file_name.to_owned(), unsupported };
+            assert_eq!(FormHead::parse(form.as_bytes(), "b"), Some(expected), "{form}");
+        }
+        let whole = part("key", "", "a") + &file("a.mp3");
+        let header_ends = whole.find("--b bytes").unwrap();
+        for cut in 0..header_ends {
+            assert_eq!(FormHead::parse(&whole.as_bytes()[..cut], "b"), None, "{cut}");
+        }
+    }
 }

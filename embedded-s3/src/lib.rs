@@ -7,7 +7,8 @@
 //! | file | content |
 //! | --- | --- |
 //! | `server.rs`, `timeouts.rs` | the accept loop, limits of connections, orderly shutdown |
-//! | `middleware.rs`, `body.rs`, `forms.rs` | the steps around `s3s` for each request |
+//! | `middleware.rs`, `body.rs`, `error_body.rs` | the steps around `s3s` for each request |
+//! | `forms.rs`, `form_location.rs` | what `s3s` leaves out of browser forms |
 //! | `validation.rs` | refusals that `s3s` leaves out (unsigned `x-amz-*` headers, long expiries) |
 //! | `cors.rs` | preflights and CORS headers, by the bucket's configuration |
 //! | `store.rs` | how a verified file becomes an object |
@@ -36,13 +37,13 @@
 //! 4. Test it over the wire in `tests/embedded_s3/`.
 //!
 //! # Known limits
-//! - `s3s` holds the file of a signed form in memory, so a form carries at most 512 MiB, and
-//!   does not replace `${filename}` in a form's key.
+//! - `s3s` holds the file of a signed form in memory, so a form carries at most 512 MiB.
 //! - `s3s` holds one chunk of an `aws-chunked` body in memory; clients send small ones.
 //! - A checksum in the query of a presigned URL, instead of a header, is ignored. Several
 //!   other stores do the same.
 //! - A repeated `CompleteMultipartUpload` returns `NoSuchUpload`.
-//! - Versions, tags, ACLs, encryption and lifecycles are not implemented.
+//! - Versions, tags, ACLs, encryption, storage classes, object lock and lifecycles are not implemented.
+//!   A write that names one of them is refused with 501.
 
 #![forbid(unsafe_code)]
 
@@ -52,6 +53,8 @@ mod checksum;
 mod clock;
 mod cors;
 mod error;
+mod error_body;
+mod form_location;
 mod forms;
 mod index;
 mod metadata;

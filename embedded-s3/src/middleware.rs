@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{EXPECT, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -24,10 +24,11 @@ use crate::body::SharedBody;
 use crate::clock::random_name;
 use crate::cors::Cors;
 use crate::error::{LOG, refuse};
-use crate::forms::{self, FormConfig};
+use crate::forms::{self, FormBody, FormConfig};
 use crate::ops::Operations;
 use crate::store::Store;
 use crate::validation;
+use crate::{error_body, form_location};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
@@ -97,6 +98,9 @@ impl Middleware {
             }
         };
         let mut response = answer.unwrap_or_else(|error| error_response(error, &request_id));
+        if response.status().is_client_error() || response.status().is_server_error() {
+            response = error_body::complete(response, &request_id).await;
+        }
         if response.status().is_client_error() && invited {
             body.drain().await;
         }
@@ -119,14 +123,21 @@ impl Middleware {
     }
 
     async fn call(&self, parts: Parts, body: SharedBody) -> S3Result<HttpResponse> {
-        let is_form = parts.method == Method::POST && is_form(&parts.headers);
-        let request = Request::from_parts(parts, Body::http_body(body));
-        if !is_form {
+        let form = form_type(&parts).map(str::to_owned);
+        let Some(content_type) = form else {
+            let request = Request::from_parts(parts, Body::http_body(body));
             return call(&self.inner.requests, request).await;
-        }
-        let (response, signed) = forms::scope(call(&self.inner.forms, request)).await;
+        };
+        let bucket_url = form_location::bucket_url(&parts);
+        let head = Arc::default();
+        let body = FormBody::new(body, &content_type, Arc::clone(&head));
+        let request = Request::from_parts(parts, Body::http_body(body));
+        let (response, form) = forms::scope(head, call(&self.inner.forms, request)).await;
         let response = response?;
-        if signed || response.status() != StatusCode::BAD_REQUEST {
+        if let Some(key) = form.key {
+            return Ok(form_location::complete(response, &bucket_url, &key).await);
+        }
+        if form.signed || response.status() != StatusCode::BAD_REQUEST {
             return Ok(response);
         }
         // The limit of an unsigned form's file is zero bytes, which is not what the client
@@ -162,12 +173,12 @@ async fn call(service: &S3Service, request: Request<Body>) -> S3Result<HttpRespo
     })
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
-    const FORM: &[u8] = b"multipart/form-data";
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..FORM.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
+/// The content type of a form; `None` for another request.
+fn form_type(parts: &Parts) -> Option<&str> {
+    const FORM: &str = "multipart/form-data";
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE)?.to_str().ok()?;
+    let is_form = content_type.get(..FORM.len())?.eq_ignore_ascii_case(FORM);
+    (is_form && parts.method == Method::POST).then_some(content_type)
 }
 
 fn error_response(mut error: S3Error, request_id: &str) -> HttpResponse {

@@ -2,11 +2,12 @@
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use url::form_urlencoded;
 
 use crate::error::refuse;
+use crate::error_body::REGION;
 
 /// S3's limit of a presigned request's life: seven days.
 const MAX_EXPIRES: u32 = 604_800;
@@ -112,7 +113,12 @@ fn check_scope(credential: &str, region: &str, code: S3ErrorCode) -> S3Result<()
     if actual != Some(region) {
         let actual = actual.unwrap_or_default();
         let message = format!("The region '{actual}' is wrong; expecting '{region}'");
-        return Err(refuse(code, message));
+        let mut error = refuse(code, message);
+        // Clients repeat the request with this region.
+        if let Ok(region) = HeaderValue::from_str(region) {
+            error.set_headers(HeaderMap::from_iter([(HeaderName::from_static(REGION), region)]));
+        }
+        return Err(error);
     }
     Ok(())
 }

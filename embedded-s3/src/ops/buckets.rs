@@ -1,12 +1,14 @@
 //! Operations on buckets.
 
 use s3s::dto::{
-    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
-    DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput,
-    HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+    Bucket, BucketCannedACL, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput,
+    DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput,
+    ListBucketsInput, ListBucketsOutput,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
+use super::attributes::not_implemented;
 use crate::clock::timestamp;
 use crate::store::Store;
 
@@ -17,7 +19,13 @@ pub(super) async fn create_bucket(
     store: &Store,
     request: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    let bucket = request.input.bucket;
+    let CreateBucketInput { bucket, acl, object_lock_enabled_for_bucket, .. } = request.input;
+    if object_lock_enabled_for_bucket == Some(true) {
+        return Err(not_implemented("x-amz-bucket-object-lock-enabled"));
+    }
+    if acl.is_some_and(|acl| acl.as_str() != BucketCannedACL::PRIVATE) {
+        return Err(not_implemented("x-amz-acl"));
+    }
     let (worker, name) = (store.clone(), bucket.clone());
     store.commit(async move { worker.index().create_bucket(&name).await }).await?;
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }))
@@ -74,4 +82,13 @@ pub(super) async fn get_bucket_location(
     let location_constraint =
         (region != UNNAMED_REGION).then(|| BucketLocationConstraint::from(region.to_owned()));
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+}
+
+/// A bucket without a status never had versions.
+pub(super) async fn get_bucket_versioning(
+    store: &Store,
+    request: S3Request<GetBucketVersioningInput>,
+) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+    store.index().bucket(&request.input.bucket).await?;
+    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }

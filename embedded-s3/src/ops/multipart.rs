@@ -9,7 +9,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::attributes::attributes_of;
 use super::check_key;
-use super::receive::{DeclaredBody, Received, receive};
+use super::receive::{DeclaredBody, Received, body_length, receive};
 use crate::checksum::{Algorithm, Kind, copy_sums, declared_sum};
 use crate::clock::{now_ms, ordered_name, timestamp};
 use crate::error::refuse;
@@ -70,10 +70,7 @@ pub(super) async fn upload_part(
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let input = &mut request.input;
     check_part_number(input.part_number)?;
-    if input.content_length.is_none() {
-        let message = "You must provide the Content-Length HTTP header.";
-        return Err(refuse(S3ErrorCode::MissingContentLength, message));
-    }
+    input.content_length = Some(body_length(&request.headers, input.content_length)?);
     let upload = store.index().upload(&input.bucket, &input.key, &input.upload_id).await?;
     let sum = declared_sum(copy_sums!(take input))?;
     let declared = DeclaredBody::new(

@@ -6,10 +6,11 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::attributes::{attributes_of, write_conditions};
 use super::check_key;
-use super::receive::{DeclaredBody, Received, receive};
+use super::receive::{DeclaredBody, Received, body_length, receive};
 use crate::checksum::{Algorithm, copy_sums, declared_sum};
 use crate::clock::now_ms;
 use crate::error::refuse;
+use crate::forms;
 use crate::index::Object;
 use crate::store::Store;
 
@@ -21,9 +22,10 @@ pub(super) async fn put_object(
     let is_form = request.method == Method::POST;
     if is_form {
         check_form_region(store, &request)?;
-    } else if request.input.content_length.is_none() {
-        let message = "You must provide the Content-Length HTTP header.";
-        return Err(refuse(S3ErrorCode::MissingContentLength, message));
+        request.input.key = forms::resolve_key(&request.input.key)?;
+    } else {
+        let length = body_length(&request.headers, request.input.content_length)?;
+        request.input.content_length = Some(length);
     }
     let input = &mut request.input;
     check_key(&input.key)?;
@@ -56,7 +58,11 @@ pub(super) async fn put_object(
         part_sizes: None,
     };
     let PutObjectInput { bucket, key, .. } = request.input;
+    let form_key = is_form.then(|| key.clone());
     store.put(bucket, key, file, object, conditions).await?;
+    if let Some(key) = form_key {
+        forms::stored(&key);
+    }
     let mut response = S3Response::new(output);
     // `s3s` writes the ETag of a form's object into some of the response bodies only.
     if is_form && let Some(Ok(etag)) = response.output.e_tag.as_ref().map(ETag::to_http_header) {

@@ -218,3 +218,48 @@ async fn a_form_without_a_signature_is_refused() {
     form.fields.retain(|(name, _)| name == "key");
     form.send(&s3, b"music").await.refused(403, "AccessDenied");
 }
+
+#[tokio::test]
+async fn a_key_may_have_the_name_of_the_file_and_the_answer_says_where_it_is() {
+    let s3 = start().await;
+    let address = format!("{}/{BUCKET}/in/a/track.flac", s3.server.url());
+    for status in ["200", "201", "204"] {
+        let condition = json!({"success_action_status": status});
+        let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
+        let form = form.set("success_action_status", status).set("key", "in/a/${filename}");
+        let answer = form.send(&s3, b"music").await;
+        assert_eq!(answer.status.to_string(), status, "{}", answer.body);
+        assert_eq!(answer.header("location"), address);
+        let location = format!("<Location>{address}</Location>");
+        assert_eq!(answer.body.contains(&location), status == "201", "{}", answer.body);
+        assert_eq!(answer.body.contains("<Key>in/a/track.flac</Key>"), status == "201");
+    }
+    assert_eq!(s3.read("in/a/track.flac").await.as_deref(), Some(&b"music"[..]));
+    assert_eq!(s3.read("in/a/${filename}").await, None);
+
+    let page = "https://app.test/done?key=mine";
+    let condition = json!({"success_action_redirect": page});
+    let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
+    let form = form.set("success_action_redirect", page).set("key", "in/${filename}");
+    let answer = form.send(&s3, b"music").await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let target = answer.header("location");
+    assert!(target.starts_with("https://app.test/done?key=mine&bucket="), "{target}");
+    assert!(target.contains("&key=in%2Ftrack.flac&"), "{target}");
+}
+
+#[tokio::test]
+async fn fields_of_a_form_that_would_have_no_effect_are_refused() {
+    let s3 = start().await;
+    for (name, value) in [("acl", "public-read"), ("tagging", "<Tagging></Tagging>")] {
+        let form =
+            Signed::new(now(), now() + Duration::minutes(5), REGION, &[json!({name: value})]);
+        // Fields after the file are ignored, so the field comes first.
+        let mut form = form.set(name, value);
+        form.fields.rotate_right(1);
+        form.send(&s3, b"music").await.refused(501, "NotImplemented");
+    }
+    let form =
+        Signed::new(now(), now() + Duration::minutes(5), REGION, &[json!({"acl": "private"})]);
+    assert_eq!(form.set("acl", "private").send(&s3, b"music").await.status, 204);
+}

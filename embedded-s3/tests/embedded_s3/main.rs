@@ -12,5 +12,7 @@ mod listing;
 mod multipart;
 mod objects;
 mod recovery;
+mod refusals;
 mod signing;
+mod streaming;
 mod support;

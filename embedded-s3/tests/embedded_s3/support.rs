@@ -71,7 +71,11 @@ pub async fn start_in(dir: TempDir) -> TestServer {
     let server = EmbeddedS3::start(config(dir.path())).await.unwrap();
     let client = client(&server.url());
     // One request, one connection: a refused body must not be confused with a reused one.
-    let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    let http = reqwest::Client::builder()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
     TestServer { server, client, http, dir }
 }
 
