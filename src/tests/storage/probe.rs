@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use upload_coordinator::domain::PolicyName;
 use upload_coordinator::domain::clock::{Clock as _, ManualClock, SystemClock};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
+use upload_coordinator::domain::object_settings::{ObjectSettings, Sse};
 use upload_coordinator::net::{HttpClient, http_client};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{MemoryStore, Operation};
@@ -56,6 +58,30 @@ async fn a_store_that_refuses_the_condition_is_told_from_one_that_ignores_it() {
     let check = report.checks.iter().find(|check| check.name == "write_once").unwrap();
     assert_eq!(check.outcome, Outcome::Warn, "{check:?}");
     assert_eq!(check.saw, "a creation with If-None-Match returns 501 NotImplemented");
+}
+
+#[tokio::test]
+async fn the_object_settings_of_a_policy_are_tried() {
+    let on = Subject::server().await;
+    let check = async |object: ObjectSettings| {
+        let objects = [(PolicyName::default(), object)].into();
+        let options = ProbeOptions { objects, ..options(on.prefix()) };
+        let report = probe(&on.store, &HttpClient::default(), &SystemClock, &options).await;
+        let found = report.checks.iter().find(|check| check.name == "object_tracks");
+        found.unwrap_or_else(|| panic!("{report:?}")).clone()
+    };
+    let plain = ObjectSettings { cache_control: Some("private".into()), ..Default::default() };
+    assert_eq!(check(plain.clone()).await.outcome, Outcome::Pass);
+    let encrypted = ObjectSettings { sse: Some(Sse::Aes256), ..plain.clone() };
+    let expected = if on.capabilities().sse { Outcome::Pass } else { Outcome::Fail };
+    let found = check(encrypted).await;
+    assert_eq!(found.outcome, expected, "{found:?}");
+    let odd = ObjectSettings { storage_class: Some("NO_SUCH_CLASS".into()), ..plain };
+    let found = check(odd).await;
+    if on.kind == Kind::Embedded {
+        assert_eq!(found.saw, "a PUT with the policy's object settings returns 501 NotImplemented");
+    }
+    on.clean_up().await;
 }
 
 /// A bucket with a default retention, on stores that have such buckets.

@@ -15,6 +15,7 @@ mod history;
 mod lists;
 mod migrations;
 mod multipart;
+mod object_settings;
 mod online_migrations;
 mod planning;
 mod purging;

@@ -59,7 +59,7 @@ impl Prober<'_> {
         })
     }
 
-    async fn post(&self, signed: &SignedRequest, file: &str) -> Step<Response> {
+    pub(super) async fn post(&self, signed: &SignedRequest, file: &str) -> Step<Response> {
         let mut form = String::new();
         for (name, value) in signed.fields.iter().flatten() {
             let _ = write!(

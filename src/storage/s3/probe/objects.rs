@@ -1,10 +1,10 @@
 //! Checks of the settings with which objects are stored: encryption, storage class, caching, tags.
 
 use super::response::S3Response as _;
-use super::{Check, Prober, Step};
+use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::PolicyName;
 use crate::domain::object_settings::{ObjectSettings, Sse};
-use crate::storage::signer::PutRequest;
+use crate::storage::signer::{PostRequest, PutRequest};
 
 const BODY: &[u8] = b"probe";
 
@@ -48,8 +48,27 @@ impl Prober<'_> {
             let saw = format!("the store accepts the policy's object settings; HEAD shows {shown}");
             let mend = "The store ignores the encryption: use another store, or encrypt its disks.";
             Check::fail(name, saw, mend)
+        } else if let Some(refused) = self.form_refusal(policy, object).await? {
+            let saw =
+                format!("a PUT works, a form with the policy's object settings returns {refused}");
+            let mend =
+                "Let clients of this policy use PUT: the strategy `post` does not work with it.";
+            Check::warn(name, saw, mend)
         } else {
             Check::pass(name, "the store accepts the policy's object settings")
         })
+    }
+
+    /// Why a form with these settings is refused; `None` if it works.
+    async fn form_refusal(
+        &self,
+        policy: &PolicyName,
+        object: &ObjectSettings,
+    ) -> Step<Option<String>> {
+        let key = self.key(&format!("object_{policy}_form"));
+        let terms = PostRequest { object: object.clone(), ..PostRequest::default() };
+        let signed = self.store.signer.post(&key, &terms, self.clock.now(), EXPIRES_IN).await?;
+        let response = self.post(&signed, "probe").await?;
+        Ok((!response.is_success()).then(|| response.summary()))
     }
 }

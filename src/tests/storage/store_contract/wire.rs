@@ -324,7 +324,13 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
     taken(&on.send(&signed, b"abc").await);
     let signer = &on.store.signer;
     let key = on.key("form");
-    let form = PostRequest { object: object.clone(), ..PostRequest::default() };
+    // SeaweedFS refuses the field `tagging` of a form, whatever the policy says.
+    let form_tags = tags && on.kind != Kind::Seaweedfs;
+    let in_form = ObjectSettings {
+        tags: if form_tags { object.tags.clone() } else { [].into() },
+        ..object.clone()
+    };
+    let form = PostRequest { object: in_form, ..PostRequest::default() };
     taken(&post(on, &signer.post(&key, &form, now(), HOUR).await.unwrap(), "abc", None).await);
     let options = PutOptions { object: object.clone(), ..PutOptions::default() };
     on.objects().put(&on.key("own"), Bytes::from_static(b"abc"), &options).await.unwrap();
@@ -341,7 +347,7 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
         assert_eq!(head.cache_control(), object.cache_control.as_deref(), "{name}");
         let sse = head.server_side_encryption().map(|sse| sse.as_str().to_owned());
         assert!(!encrypts || sse.as_deref() == Some("AES256"), "{name} {sse:?}");
-        if tags {
+        if tags && (form_tags || name != "form") {
             let stored = client.get_object_tagging().bucket(&on.store.bucket).key(on.key(name));
             let stored = stored.send().await.unwrap();
             let stored: Vec<_> =
