@@ -53,7 +53,7 @@ fn with_key(target: &str, key: &str) -> Option<HeaderValue> {
     let mut url = Url::parse(target).ok()?;
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     // The page's own address may have a parameter of this name: the last one is of `s3s`.
-    pairs.iter_mut().rev().find(|(name, _)| name == "key")?.1 = key.to_owned();
+    key.clone_into(&mut pairs.iter_mut().rev().find(|(name, _)| name == "key")?.1);
     url.query_pairs_mut().clear().extend_pairs(pairs);
     HeaderValue::from_str(url.as_str()).ok()
 }

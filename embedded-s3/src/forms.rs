@@ -141,8 +141,8 @@ impl FormHead {
             let Some(name) = parameter(&header, "name") else { continue };
             if name.eq_ignore_ascii_case("file") {
                 let path = parameter(&header, "filename").unwrap_or_default();
-                head.file_name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-                return Some(head);
+                let file_name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+                return Some(Self { file_name, ..head });
             }
             let value = String::from_utf8_lossy(&part[end + 4..]);
             let value = value.trim_end_matches("\r\n");
