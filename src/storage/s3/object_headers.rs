@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::domain::object_settings::ObjectSettings;
+use crate::domain::object_settings::{ObjectSettings, Sse};
 
 const SSE: &str = "x-amz-server-side-encryption";
 const SSE_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
@@ -18,7 +18,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 fn shared(settings: &ObjectSettings) -> impl Iterator<Item = (&'static str, &str)> {
     let ObjectSettings { sse, kms_key_id, storage_class, cache_control: _, tags: _ } = settings;
     let pairs = [
-        (SSE, sse.map(|sse| sse.name())),
+        (SSE, sse.map(Sse::name)),
         (SSE_KEY, kms_key_id.as_deref()),
         (STORAGE_CLASS, storage_class.as_deref()),
     ];
@@ -72,7 +72,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::object_settings::Sse;
 
     #[test]
     fn settings_are_headers_of_a_put_and_fields_of_a_form() {
