@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_cut_off_wherever_they_stand() {
+    fn queries_are_removed_wherever_they_are() {
         let cases = [
             ("https://h/b/k?X-Amz-Signature=1", "https://h/b/k?[redacted]"),
             ("GET \"http://h:9000/k?a=1&b=2\" 403", "GET \"http://h:9000/k?[redacted]\" 403"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_about_spans_is_filtered_by_targets_alone() {
+    fn directives_without_spans_filter_only_by_target() {
         let plain = |text: &str| targets(&filter(text).unwrap());
         for text in ["info", "debug,sqlx=trace", "warn,", "off", "upload_coordinator::http"] {
             let targets = plain(text).unwrap();

@@ -3,7 +3,7 @@
 use super::{App, AppError, Result};
 use crate::db::{Cursor, Page};
 use crate::domain::RunId;
-use crate::domain::run::{FindingKind, KnownFinding, Progress, Run};
+use crate::domain::run::{FindingKind, Progress, Run, StoredFinding};
 
 impl App {
     /// One run with its counters so far.
@@ -28,7 +28,7 @@ impl App {
         kind: Option<FindingKind>,
         cursor: Option<&Cursor>,
         limit: u64,
-    ) -> Result<Page<KnownFinding>> {
+    ) -> Result<Page<StoredFinding>> {
         let run = self.run(id).await?;
         Ok(self.db.findings().list(&run, kind, cursor, limit).await?)
     }

@@ -34,12 +34,12 @@ pub struct Turns(Mutex<HashMap<Uuid, Lock>>);
 pub struct Turn<'a> {
     // Dropped first, before the entry in the queue.
     _guard: OwnedMutexGuard<()>,
-    _place: Place<'a>,
+    _entry: QueueEntry<'a>,
 }
 
 /// An entry in a row's queue. Dropping it removes the queue if it has no other entry.
 #[derive(Debug)]
-struct Place<'a> {
+struct QueueEntry<'a> {
     turns: &'a Turns,
     id: Uuid,
     lock: Option<Lock>,
@@ -49,8 +49,8 @@ impl Turns {
     /// Waits until the earlier writers of the row with this id have ended.
     pub(crate) async fn wait(&self, id: Uuid) -> Turn<'_> {
         let lock = Arc::clone(self.queues().entry(id).or_default());
-        let place = Place { turns: self, id, lock: Some(Arc::clone(&lock)) };
-        Turn { _guard: lock.lock_owned().await, _place: place }
+        let entry = QueueEntry { turns: self, id, lock: Some(Arc::clone(&lock)) };
+        Turn { _guard: lock.lock_owned().await, _entry: entry }
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Uuid, Lock>> {
@@ -58,7 +58,7 @@ impl Turns {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
         let mut queues = self.turns.queues();
         self.lock = None;

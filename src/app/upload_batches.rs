@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_refused_survives_and_is_short() {
+    fn refusals_are_stored_completely_and_briefly() {
         let over = || DbError::OverQuota { what: "pending uploads", limit: u64::MAX };
         let positions: Vec<u8> = (0..100).collect();
         let exhausted = || DbError::Token(TokenError::Exhausted(7));

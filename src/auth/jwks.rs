@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_go_away_cause_no_further_fetch() {
+    async fn callers_that_disconnect_cause_no_further_fetch() {
         let respond = Arc::new(Semaphore::new(0));
         let (url, mut connections) = issuer(Arc::clone(&respond)).await;
         let hour = Duration::from_hours(1);

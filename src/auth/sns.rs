@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_foreign_address_is_not_asked_for_a_certificate() {
+    async fn no_certificate_is_fetched_from_a_foreign_address() {
         let (sns, client) = sns(200, CERTIFICATE);
         let mut message = messages().remove(0);
         message["SigningCertURL"] = "https://sns.s3-us-west-2.amazonaws.com/mine.pem".into();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_sns_is_no_wrong_signature_and_is_not_cached() {
+    async fn a_failure_of_sns_is_not_a_wrong_signature_and_is_not_cached() {
         let message = parse(&messages()[0]);
         let (down, client) = sns(503, CERTIFICATE);
         for _ in 0..2 {

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_can_pass_is_waited_for() {
+    async fn only_temporary_errors_are_waited_for() {
         let limit = Duration::from_millis(600);
         let (count, ended) = attempts(limit, |n| (n < 3).then(down)).await;
         assert_eq!((count, ended), (3, Ok(())));

@@ -19,7 +19,7 @@ use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{
-    Finding, KnownFinding, Mode, Progress, Run, RunRequest, RunStatus, Trigger,
+    Finding, Mode, Progress, Run, RunRequest, RunStatus, StoredFinding, Trigger,
 };
 use crate::domain::{Owner, PolicyName};
 use crate::reconcile::{CancelError, Reconciler, RunHandle, StartError};
@@ -214,7 +214,7 @@ async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()>
     let mut cursor = None;
     loop {
         let page = reconciler.app.db.findings().list(run, None, cursor.as_ref(), PAGE).await?;
-        for KnownFinding { finding: Finding { kind, key, detail, .. }, .. } in page.items {
+        for StoredFinding { finding: Finding { kind, key, detail, .. }, .. } in page.items {
             println!("{:<20} {key} {}", kind.name(), detail.unwrap_or_default());
         }
         cursor = page.next;

@@ -139,7 +139,7 @@ fn later_layers_win() {
 }
 
 #[test]
-fn shares_are_of_owners_that_are_told_apart() {
+fn an_owner_has_a_limit_only_with_authentication() {
     let open = from_file("").unwrap();
     assert_eq!(open.share(open.limits.waiters_per_owner), usize::MAX);
     let keyed = from_file("[auth]\nmode = \"api_key\"").unwrap();
@@ -149,7 +149,7 @@ fn shares_are_of_owners_that_are_told_apart() {
 }
 
 #[test]
-fn the_environment_can_say_everything_and_texts_stay_as_written() {
+fn the_environment_can_set_every_key_and_texts_stay_as_written() {
     let config = from_env(&[
         ("DATABASE__URL", "postgres://app:p%40ss@db:5432/app?sslmode=require"),
         ("DATABASE__MAX_CONNECTIONS", "007"),
@@ -199,7 +199,7 @@ fn the_environment_can_say_everything_and_texts_stay_as_written() {
 }
 
 #[test]
-fn other_variables_are_left_alone() {
+fn other_variables_are_ignored() {
     let sources = Sources {
         env: vec![
             ("UPLOAD_COORDINATOR_BIN".to_owned(), "x".to_owned()),
@@ -288,7 +288,7 @@ fn prefixes_may_repeat_in_different_buckets_only() {
 }
 
 #[test]
-fn a_grace_of_zero_is_taken_when_it_is_configured() {
+fn a_configured_grace_of_zero_is_used() {
     let config = from_file("[policies.tracks]\ngrace = \"0s\"").unwrap();
     assert_eq!(config.policies["tracks"].policy("tracks").grace, TimeDelta::zero());
 }

@@ -210,8 +210,8 @@ impl Db {
     }
 
     /// Records that a write failed because the disk was full.
-    pub fn suspect_full(&self) {
-        self.space.suspect_full();
+    pub fn record_full_disk(&self) {
+        self.space.record_full_disk();
     }
 
     /// Fails if a write failed because the disk was full, and it still is.

@@ -20,7 +20,7 @@ const PROBE_LEN: usize = 16 * 1024;
 pub(super) struct Space(AtomicBool);
 
 impl Space {
-    pub(super) fn suspect_full(&self) {
+    pub(super) fn record_full_disk(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -56,7 +56,7 @@ mod tests {
     async fn a_full_database_is_noticed_and_its_recovery_too() {
         on_both(async |db| {
             db.check_space().await.unwrap();
-            db.suspect_full();
+            db.record_full_disk();
             db.check_space().await.unwrap();
             if db.engine.is_postgres() {
                 return;
@@ -66,7 +66,7 @@ mod tests {
             write.execute_unprepared("VACUUM").await.unwrap();
             write.execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
             db.check_space().await.unwrap();
-            db.suspect_full();
+            db.record_full_disk();
             for _ in 0..2 {
                 let full = db.check_space().await.unwrap_err();
                 assert!(matches!(full, DbError::Full(_)), "{full:?}");

@@ -204,7 +204,7 @@ mod tests {
 
     // The check values of the CRC catalogue (reveng) and of RFC 1321 and FIPS 180 for "123456789".
     #[test]
-    fn the_published_check_values_come_out() {
+    fn the_published_check_values_are_computed() {
         for (algorithm, hex) in [
             (Algorithm::Crc32, "cbf43926"),
             (Algorithm::Crc32c, "e3069283"),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_etag_is_read_as_an_md5_only_where_it_looks_like_one() {
+    fn an_etag_is_read_as_an_md5_only_if_it_looks_like_one() {
         let md5 = Checksum::of(Algorithm::Md5, b"123456789");
         let read = |text: &str| Checksum::parse_md5_hex(text);
         assert_eq!(read("25f9e794323b453885f5181f1b624d0b"), Some(md5));

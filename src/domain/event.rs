@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_minio_sends_is_read() {
+    fn an_event_of_minio_is_read() {
         let mut event = put("tracks%2Ff%2Fa");
         event["EventName"] = "s3:ObjectCreated:Put".into();
         event["Key"] = "uploads/tracks/f/a".into();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn envelopes_are_opened() {
+    fn events_are_read_in_every_envelope() {
         let sns = json!({"Type": "Notification", "Message": put("a").to_string()});
         assert_eq!(parse(&sns), Ok(of("a")));
         let bridge = json!({"detail-type": "Object Created",
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn test_events_and_confirmations_tell_of_nothing() {
+    fn test_events_and_confirmations_name_no_object() {
         for empty in [
             json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "uploads"}),
             json!({"Type": "SubscriptionConfirmation", "SubscribeURL": "https://x"}),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_an_object_is_no_event_for_us() {
+    fn read_events_are_ignored() {
         for name in ["ObjectAccessed:Head", "s3:ObjectAccessed:Get", "s3:Scanner:ManyVersions"] {
             let mut event = put("a");
             event["Records"][0]["eventName"] = name.into();
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_and_broken_records_do_not_hold_up_the_others() {
+    fn duplicates_and_broken_records_do_not_block_the_others() {
         let good = put("a")["Records"][0].clone();
         let mixed = json!({"Records": [good, 7, {"s3": {}}, good]});
         assert_eq!(parse(&mixed), Ok(of("a")));
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
+    fn a_message_without_an_event_is_refused() {
         let deep = (0..5).fold(
             put("a"),
             |inner, _| json!({"Type": "Notification", "Message": inner.to_string()}),
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn every_envelope_around_any_key_tells_of_the_same_object(
+        fn every_envelope_around_any_key_names_the_same_object(
             key in "\\PC{1,60}", bucket in "[a-z0-9.-]{3,63}", removed in any::<bool>(),
         ) {
             let set = percent_encoding::NON_ALPHANUMERIC;
@@ -265,7 +265,7 @@ mod tests {
         }
 
         #[test]
-        fn a_spoiled_message_is_refused_or_means_the_same_in_an_envelope(
+        fn a_mutated_message_is_refused_or_means_the_same_in_an_envelope(
             bytes in mutated(valid()),
         ) {
             let Ok(message) = serde_json::from_slice::<Value>(&bytes) else { return Ok(()) };

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_spelling_of_a_key_parses() {
+    fn only_one_spelling_of_a_key_parses() {
         let id: UploadId = "0190a6f2-7b3c-7def-8123-456789abcdef".parse().unwrap();
         let key = prefix().key(id);
         assert_eq!(key.as_str(), "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef");
@@ -279,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_gives_back_its_upload(bytes: [u8; 16]) {
+        fn the_upload_is_parsed_from_its_key(bytes: [u8; 16]) {
             let id = UploadId(Uuid::from_bytes(bytes));
             let key = prefix().key(id);
             prop_assert_eq!(prefix().parse_key(key.as_str()), Some(id));
@@ -305,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn what_ranges_have_in_common_is_what_is_in_both(
+        fn the_intersection_of_two_ranges_has_the_keys_of_both(
             key: u128, edges in prop::array::uniform4(prop::option::of(any::<u128>())),
             near in prop::option::of(0..4_usize),
         ) {
@@ -319,14 +319,14 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_neither_panics_nor_invents(text in "\\PC{0,80}") {
+        fn text_that_parses_as_a_key_has_its_only_spelling(text in "\\PC{0,80}") {
             if let Some(id) = prefix().parse_key(&text) {
                 prop_assert_eq!(prefix().key(id), ObjectKey(text));
             }
         }
 
         #[test]
-        fn a_spoiled_key_is_foreign_or_the_one_spelling_of_another_upload(
+        fn a_mutated_key_is_foreign_or_the_only_spelling_of_another_upload(
             text in mutated_text(any::<u128>().prop_map(|id| {
                 prefix().key(UploadId(Uuid::from_u128(id))).to_string()
             })),
@@ -337,7 +337,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_taken_as_a_prefix_is_short_and_plain(
+        fn an_accepted_prefix_is_short_and_plain(
             text in prop_oneof![mutated_text(Just("tracks/live/")), "\\PC{0,20}/", "[a./]{0,8}/"],
         ) {
             if let Ok(prefix) = Prefix::parse(&text) {

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_parts_is_named() {
+    fn wrong_parts_are_named() {
         let plan = PartPlan::new(50 * MIB + 1, 5 * MIB).unwrap();
         let held = [(2, 5 * MIB), (3, 5 * MIB), (7, 9), (11, 1), (12, 1)];
         let wrong = plan.check(held).unwrap_err();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_sent_must_be_stored_without_a_gap() {
+    fn the_parts_of_the_client_must_be_stored_without_a_gap() {
         let part = |number, etag: &str| SentPart { number, etag: etag.to_owned() };
         let stored = [(1, "a"), (2, "b"), (3, "c")];
         let check = |sent: &[SentPart]| check_sent(sent, stored);
@@ -282,7 +282,7 @@ mod tests {
         }
 
         #[test]
-        fn any_list_of_parts_is_judged_and_only_the_whole_file_passes(
+        fn any_list_of_parts_is_checked_and_only_the_whole_file_passes(
             (size, part_size) in (1..=40_u64, 1..=9_u64),
             mut held in prop::collection::vec((0..=9_u16, 0..=9_u64), 0..12),
             wild in prop::collection::vec(any::<(u16, u64)>(), 0..3),
@@ -303,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn the_sentence_about_parts_is_short_whatever_is_wrong(
+        fn the_error_about_parts_is_always_short(
             held in prop::collection::btree_map(any::<u16>(), 0..2_u64, 0..400),
         ) {
             let plan = PartPlan::stored(u64::from(MAX_PARTS), 1).unwrap();
@@ -312,7 +312,7 @@ mod tests {
         }
 
         #[test]
-        fn only_the_whole_of_the_parts_passes(
+        fn a_missing_or_longer_part_is_found(
             size in 1..200 * MIB,
             lost in any::<prop::sample::Index>(),
             off in 1..100_u64,

@@ -248,7 +248,7 @@ pub struct Finding {
 
 /// A stored finding: when it was last seen, and by which runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownFinding {
+pub struct StoredFinding {
     /// The finding as it was last seen.
     pub finding: Finding,
     /// The run that saw it first.

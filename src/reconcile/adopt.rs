@@ -70,7 +70,7 @@ pub(super) async fn adopt(
     let adopted = if worker.progress.run.request.dry_run {
         uploads.len() as u64
     } else {
-        app.db.uploads().create_unless_known(&uploads).await.map_err(AppError::from)?
+        app.db.uploads().create_unless_exists(&uploads).await.map_err(AppError::from)?
     };
     worker.progress.report.count(|counters| counters.adopted += adopted);
     Ok(())

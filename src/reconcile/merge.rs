@@ -151,7 +151,7 @@ mod tests {
         }
 
         #[test]
-        fn a_side_that_does_not_ascend_ends_the_join(
+        fn a_side_out_of_order_ends_the_join(
             mut keys in prop::collection::btree_set("[a-d]{1,3}", 2..10)
                 .prop_map(|set| set.into_iter().collect::<Vec<_>>()),
             at in any::<prop::sample::Index>(),

@@ -12,7 +12,7 @@ use super::Reconciler;
 use crate::app::bucket_identity::CheckOptions;
 use crate::app::{App, AppError};
 use crate::domain::marker::BucketIdentity;
-use crate::domain::run::{Finding, FindingKind, KnownFinding};
+use crate::domain::run::{Finding, FindingKind, StoredFinding};
 use crate::domain::transition::Event;
 use crate::domain::upload::{Declared, Deletion, RemoveReason, State, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, RunId, Upload, UploadId};
@@ -71,7 +71,7 @@ impl Reconciler {
             let kind = Some(FindingKind::Orphan);
             let page = app.db.findings().list(&run, kind, cursor.as_ref(), PAGE).await;
             let page = page.map_err(AppError::from)?;
-            for KnownFinding { finding, .. } in page.items {
+            for StoredFinding { finding, .. } in page.items {
                 if purged.keys.len() as u64 >= limit {
                     return Ok(purged);
                 }

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_tells_whether_the_whole_row_has_a_finding() {
+    fn a_summary_shows_whether_the_whole_row_has_a_finding() {
         for status in Status::ALL {
             for late in [false, true] {
                 for done in [None, Some(at(11))] {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::CheckOptions;
 use crate::app::{App, AppError, MAX_TRIES, Result};
-use crate::db::reconcile::marker::{Instance, MarkerPlace};
+use crate::db::reconcile::marker::{Instance, MarkerLocation};
 use crate::domain::marker::{BucketIdentity, Lap, Marker, Mismatch, Remembered};
 use crate::domain::{Policy, Timestamp};
 use crate::storage::{PutOptions, Store, StoreError};
@@ -71,7 +71,7 @@ impl MarkerCheck<'_> {
             };
             if marker.contested || remembered.contested {
                 if !remembered.contested && !self.options.dry_run {
-                    self.app.db.markers().contest(self.place(), now).await?;
+                    self.app.db.markers().contest(self.location(), now).await?;
                 }
                 return Ok(BucketIdentity::Mismatch(Mismatch::Contested));
             }
@@ -92,8 +92,8 @@ impl MarkerCheck<'_> {
         Err(AppError::Contended)
     }
 
-    pub(super) fn place(&self) -> MarkerPlace<'_> {
-        MarkerPlace {
+    pub(super) fn location(&self) -> MarkerLocation<'_> {
+        MarkerLocation {
             store: &self.store.name,
             bucket: &self.store.bucket,
             prefix: self.policy.prefix.as_str(),
@@ -148,7 +148,8 @@ impl MarkerCheck<'_> {
         let markers = self.app.db.markers();
         let is_configured =
             |store: &str| self.app.policies.values().any(|policy| policy.store == store);
-        let Some((store, mut remembered)) = markers.find(self.place(), is_configured).await? else {
+        let Some((store, mut remembered)) = markers.find(self.location(), is_configured).await?
+        else {
             return Ok(Remembered::default());
         };
         if self.options.dry_run {
@@ -158,7 +159,7 @@ impl MarkerCheck<'_> {
                 instance.home.is_some() && home.is_some() && instance.home.as_deref() != home;
             remembered.moved_at = remembered.moved_at.or(moved.then_some(now));
         } else if store != self.store.name {
-            markers.rename_store(self.place(), &store).await?;
+            markers.rename_store(self.location(), &store).await?;
         }
         Ok(remembered)
     }
@@ -181,12 +182,13 @@ impl MarkerCheck<'_> {
     }
 
     async fn write_first(&self, instance: &Instance, remembered: &Remembered) -> Result<()> {
-        let (markers, place, new) = (self.app.db.markers(), self.place(), self.app.ids.uuid());
+        let (markers, location, new) =
+            (self.app.db.markers(), self.location(), self.app.ids.uuid());
         let lap = if remembered.written || remembered.contested {
-            markers.take(place, None, new).await?;
+            markers.take(location, None, new).await?;
             Some(new)
         } else {
-            markers.begin_first(place, new).await?
+            markers.begin_first(location, new).await?
         };
         let marker = Marker { instance: instance.id, lap, contested: false };
         // If another process wrote a marker first, that marker is read and compared next.
@@ -201,10 +203,10 @@ impl MarkerCheck<'_> {
         mut remembered: Remembered,
         now: Timestamp,
     ) -> Result<BucketIdentity> {
-        let (markers, place) = (self.app.db.markers(), self.place());
+        let (markers, location) = (self.app.db.markers(), self.location());
         if !self.options.dry_run {
             if let Some(lap) = marker.lap.filter(|lap| remembered.next == Some(*lap)) {
-                markers.confirm(place, lap, now).await?;
+                markers.confirm(location, lap, now).await?;
                 remembered = Remembered {
                     written: true,
                     lap: Some(lap),
@@ -213,12 +215,12 @@ impl MarkerCheck<'_> {
                     ..remembered
                 };
             } else if !remembered.written {
-                markers.record_written(place, now).await?;
+                markers.record_written(location, now).await?;
             }
             match (remembered.lap_due(now), remembered.moved_at) {
                 (Lap::Keep, _) => {}
                 (Lap::Settle, Some(moved_at)) => {
-                    markers.settle(place, moved_at).await?;
+                    markers.settle(location, moved_at).await?;
                     remembered.moved_at = None;
                 }
                 (Lap::Replace | Lap::Settle, _) => {
@@ -245,12 +247,12 @@ impl MarkerCheck<'_> {
     ) -> Result<bool> {
         let markers = self.app.db.markers();
         let lap = next.unwrap_or_else(|| self.app.ids.uuid());
-        if next.is_none() && !markers.begin(self.place(), marker.lap, lap).await? {
+        if next.is_none() && !markers.begin(self.location(), marker.lap, lap).await? {
             return Ok(false);
         }
         match self.put(&Marker { lap: Some(lap), ..*marker }, Some(etag)).await {
             Ok(()) => {
-                markers.confirm(self.place(), lap, now).await?;
+                markers.confirm(self.location(), lap, now).await?;
                 Ok(true)
             }
             Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(false),

@@ -90,7 +90,7 @@ impl App {
             };
             let Some(marker) = found.marker.filter(is_own) else { return Ok(()) };
             let lap = self.ids.uuid();
-            self.db.markers().take(check.place(), marker.lap, lap).await?;
+            self.db.markers().take(check.location(), marker.lap, lap).await?;
             let taken = Marker { instance: instance.id, lap: Some(lap), contested: false };
             match check.put(&taken, Some(&found.etag)).await {
                 Ok(()) => {

@@ -37,11 +37,11 @@ pub struct CheckOptions {
 pub struct BucketTrust {
     /// Whether new uploads are refused if their policy's bucket is not known to be this database's.
     pub require_marker: bool,
-    known: Mutex<BTreeMap<PolicyName, Known>>,
+    known: Mutex<BTreeMap<PolicyName, LastCheck>>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct LastCheck {
     identity: BucketIdentity,
     checked: Instant,
 }
@@ -53,13 +53,13 @@ impl BucketTrust {
     }
 
     /// The result of the last check; `None` if there was none.
-    fn find(&self, policy: &PolicyName) -> Option<Known> {
+    fn find(&self, policy: &PolicyName) -> Option<LastCheck> {
         self.lock().get(policy).cloned()
     }
 
     /// Records a result, and logs a change.
     fn set(&self, policy: &PolicyName, identity: &BucketIdentity) {
-        let known = Known { identity: identity.clone(), checked: Instant::now() };
+        let known = LastCheck { identity: identity.clone(), checked: Instant::now() };
         let before = self.lock().insert(policy.clone(), known).map(|known| known.identity);
         let trusted = *identity == BucketIdentity::Match;
         metrics::gauge!(names::MARKER_TRUSTED, "policy" => policy.as_str().to_owned())
@@ -77,7 +77,7 @@ impl BucketTrust {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PolicyName, Known>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PolicyName, LastCheck>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

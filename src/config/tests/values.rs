@@ -16,7 +16,7 @@ fn written() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_duration_that_is_taken_is_bounded_and_reads_back(
+    fn an_accepted_duration_is_bounded_and_reads_back(
         text in prop_oneof![written(), mutated_text(Just("1h 30min")), mutated_text(Just("36500d")), "\\PC{0,12}"],
     ) {
         if let Ok(duration) = text.parse::<ConfigDuration>() {
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn a_size_that_is_taken_is_bounded_and_reads_back(
+    fn an_accepted_size_is_bounded_and_reads_back(
         text in prop_oneof![written(), mutated_text(Just("100 MiB")), "\\PC{0,12}"],
     ) {
         if let Ok(size) = text.parse::<ConfigSize>() {

@@ -27,7 +27,8 @@ use crate::domain::{Owner, Subject, Timestamp, TrackId, Upload, UploadId};
 
 /// The subjects to lock: owner and subject, and id and creation time of a new row if there is none
 /// yet. `None` creates no row.
-pub(in crate::db) type Wanted<'a> = BTreeMap<(&'a str, &'a Subject), Option<(Uuid, Timestamp)>>;
+pub(in crate::db) type SubjectsToLock<'a> =
+    BTreeMap<(&'a str, &'a Subject), Option<(Uuid, Timestamp)>>;
 
 /// Subjects whose rows this transaction holds, and their planned changes.
 pub(in crate::db) struct LockedSubjects {
@@ -48,28 +49,28 @@ impl LockedSubjects {
     pub(in crate::db) async fn lock(
         txn: &DatabaseTransaction,
         postgres: bool,
-        mut wanted: Wanted<'_>,
+        mut to_lock: SubjectsToLock<'_>,
     ) -> Result<Self> {
-        if wanted.is_empty() {
+        if to_lock.is_empty() {
             return Ok(Self { rows: BTreeMap::new(), tracks: BTreeMap::new() });
         }
-        let ids = wanted.keys().filter_map(|(_, subject)| Some(subject.track()?.0)).collect();
+        let ids = to_lock.keys().filter_map(|(_, subject)| Some(subject.track()?.0)).collect();
         let tracks: BTreeMap<_, _> = tracks::lock_all(txn, postgres, ids)
             .await?
             .into_iter()
             .map(|row| (TrackId(row.id), row))
             .collect();
-        wanted.retain(|(owner, subject), _| {
+        to_lock.retain(|(owner, subject), _| {
             subject.track().is_none_or(|id| tracks.get(&id).is_some_and(|row| row.owner == *owner))
         });
-        let mut rows = read(txn, postgres, &wanted).await?;
-        wanted.retain(|(owner, subject), new| {
+        let mut rows = read(txn, postgres, &to_lock).await?;
+        to_lock.retain(|(owner, subject), new| {
             new.is_some() && !rows.contains_key(&((*owner).to_owned(), (*subject).clone()))
         });
-        if !wanted.is_empty() {
-            insert(txn, &wanted).await?;
+        if !to_lock.is_empty() {
+            insert(txn, &to_lock).await?;
             // Includes rows that another transaction inserted first.
-            rows.extend(read(txn, postgres, &wanted).await?);
+            rows.extend(read(txn, postgres, &to_lock).await?);
         }
         let rows = rows
             .into_iter()
@@ -182,13 +183,17 @@ impl LockedSubject {
 
 type Rows = BTreeMap<(String, Subject), attachment::Model>;
 
-async fn read(txn: &DatabaseTransaction, postgres: bool, wanted: &Wanted<'_>) -> Result<Rows> {
+async fn read(
+    txn: &DatabaseTransaction,
+    postgres: bool,
+    to_lock: &SubjectsToLock<'_>,
+) -> Result<Rows> {
     let subjects = |of: &str| {
         let of = of.to_owned();
-        let names = wanted.keys().filter(move |(owner, _)| *owner == of);
+        let names = to_lock.keys().filter(move |(owner, _)| *owner == of);
         names.map(|(_, subject)| subject.as_str()).collect::<Vec<_>>()
     };
-    let mut owners: Vec<&str> = wanted.keys().map(|(owner, _)| *owner).collect();
+    let mut owners: Vec<&str> = to_lock.keys().map(|(owner, _)| *owner).collect();
     owners.dedup();
     let mut any = Condition::any();
     for owner in owners {
@@ -203,8 +208,8 @@ async fn read(txn: &DatabaseTransaction, postgres: bool, wanted: &Wanted<'_>) ->
 }
 
 /// Inserts the rows that no other transaction inserted first.
-async fn insert(txn: &DatabaseTransaction, wanted: &Wanted<'_>) -> Result<()> {
-    let rows = wanted.iter().filter_map(|((owner, subject), new)| {
+async fn insert(txn: &DatabaseTransaction, to_lock: &SubjectsToLock<'_>) -> Result<()> {
+    let rows = to_lock.iter().filter_map(|((owner, subject), new)| {
         let (id, at) = (*new)?;
         let row = attachment::Model {
             id,

@@ -63,9 +63,9 @@ fn pack(query: SelectStatement, values: impl IntoIterator<Item = SimpleExpr>) ->
 
 async fn unpack<T: DeserializeOwned>(
     connection: &DatabaseConnection,
-    packed: &SelectStatement,
+    in_json: &SelectStatement,
 ) -> Result<Vec<T>, DbErr> {
-    let row = connection.query_one(packed).await?;
+    let row = connection.query_one(in_json).await?;
     let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }
@@ -189,7 +189,7 @@ mod tests {
         #[test]
         fn rows_are_what_sea_orm_reads(mut rows in proptest::collection::vec(row(), 1..20)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let [packed, some, plain] = runtime.block_on(async {
+            let [in_json, some, plain] = runtime.block_on(async {
                 let folder = tempfile::tempdir().unwrap();
                 let settings = DbSettings {
                     url: format!("sqlite://{}", folder.path().join("rows.db").display()).into(),
@@ -212,8 +212,8 @@ mod tests {
                 [all, some, query().all(&db.engine.read).await.unwrap()]
             });
             rows.sort_by(|a, b| a.key.cmp(&b.key));
-            prop_assert_eq!(&packed, &rows);
-            prop_assert_eq!(&packed, &plain);
+            prop_assert_eq!(&in_json, &rows);
+            prop_assert_eq!(&in_json, &plain);
             prop_assert_eq!(&some[..], &rows[..rows.len().min(3)]);
         }
     }

@@ -22,7 +22,7 @@ use sea_orm::{
 use crate::db::engine::pool::Engine;
 use crate::db::{Cursor, DbError, Page, Result};
 use crate::domain::limits::MAX_CLOCK_SKEW;
-use crate::domain::run::{Finding, FindingKind, KnownFinding, Mode, Run};
+use crate::domain::run::{Finding, FindingKind, Mode, Run, StoredFinding};
 use crate::domain::{PolicyName, RunId, UploadId};
 
 /// The order of findings, as named in their cursors.
@@ -135,7 +135,7 @@ impl Findings<'_> {
         kind: Option<FindingKind>,
         cursor: Option<&Cursor>,
         limit: u64,
-    ) -> Result<Page<KnownFinding>> {
+    ) -> Result<Page<StoredFinding>> {
         let mut query = seen_by(run);
         if let Some(kind) = kind {
             query = query.filter(Column::Kind.eq(kind.name()));
@@ -189,7 +189,7 @@ impl Position {
     }
 }
 
-impl TryFrom<finding::Model> for KnownFinding {
+impl TryFrom<finding::Model> for StoredFinding {
     type Error = DbError;
 
     fn try_from(row: finding::Model) -> Result<Self> {

@@ -27,7 +27,7 @@ pub struct Instance {
 
 /// Where a marker is.
 #[derive(Debug, Clone, Copy)]
-pub struct MarkerPlace<'a> {
+pub struct MarkerLocation<'a> {
     /// The store's name.
     pub store: &'a str,
     /// The bucket's name.
@@ -95,23 +95,23 @@ impl<'a> Markers<'a> {
     /// version wrote the record without the store's name.
     pub async fn find(
         self,
-        place: MarkerPlace<'_>,
+        location: MarkerLocation<'_>,
         is_configured: impl Fn(&str) -> bool,
     ) -> Result<Option<(String, Remembered)>> {
         let rows = marker::Entity::find()
-            .filter(marker::Column::Bucket.eq(place.bucket))
-            .filter(marker::Column::Prefix.eq(place.prefix))
+            .filter(marker::Column::Bucket.eq(location.bucket))
+            .filter(marker::Column::Prefix.eq(location.prefix))
             .all(&self.0.read)
             .await?;
-        let own = rows.iter().find(|row| row.store == place.store);
+        let own = rows.iter().find(|row| row.store == location.store);
         let row = own.or_else(|| rows.iter().find(|row| !is_configured(&row.store)));
         Ok(row.map(|row| (row.store.clone(), row.into())))
     }
 
     /// Changes the store's name in a record to the current name.
-    pub async fn rename_store(self, place: MarkerPlace<'_>, before: &str) -> Result<()> {
-        update(MarkerPlace { store: before, ..place })
-            .col_expr(marker::Column::Store, Expr::value(place.store))
+    pub async fn rename_store(self, location: MarkerLocation<'_>, before: &str) -> Result<()> {
+        update(MarkerLocation { store: before, ..location })
+            .col_expr(marker::Column::Store, Expr::value(location.store))
             .exec(&self.0.write)
             .await?;
         Ok(())
@@ -119,17 +119,22 @@ impl<'a> Markers<'a> {
 
     /// Commits the lap of the first marker, before it is written. Returns the lap to write:
     /// another process may have committed one.
-    pub async fn begin_first(self, place: MarkerPlace<'_>, lap: Uuid) -> Result<Option<Uuid>> {
-        let row = marker::ActiveModel { next_lap: Set(Some(lap)), ..new_row(place) };
+    pub async fn begin_first(
+        self,
+        location: MarkerLocation<'_>,
+        lap: Uuid,
+    ) -> Result<Option<Uuid>> {
+        let row = marker::ActiveModel { next_lap: Set(Some(lap)), ..new_row(location) };
         self.insert(row).await?;
-        let id = (place.store.to_owned(), place.bucket.to_owned(), place.prefix.to_owned());
+        let id =
+            (location.store.to_owned(), location.bucket.to_owned(), location.prefix.to_owned());
         let row = marker::Entity::find_by_id(id).one(&self.0.write).await?;
         Ok(row.and_then(|row| row.next_lap))
     }
 
     /// Records a marker that a version without laps wrote.
-    pub async fn record_written(self, place: MarkerPlace<'_>, now: Timestamp) -> Result<()> {
-        let row = marker::ActiveModel { written_at: Set(Some(now)), ..new_row(place) };
+    pub async fn record_written(self, location: MarkerLocation<'_>, now: Timestamp) -> Result<()> {
+        let row = marker::ActiveModel { written_at: Set(Some(now)), ..new_row(location) };
         self.insert(row).await
     }
 
@@ -137,7 +142,7 @@ impl<'a> Markers<'a> {
     /// the lap was replaced in the meantime.
     pub async fn begin(
         self,
-        place: MarkerPlace<'_>,
+        location: MarkerLocation<'_>,
         replaces: Option<Uuid>,
         lap: Uuid,
     ) -> Result<bool> {
@@ -145,7 +150,7 @@ impl<'a> Markers<'a> {
             Some(lap) => marker::Column::Lap.eq(lap),
             None => marker::Column::Lap.is_null(),
         };
-        let updated = update(place)
+        let updated = update(location)
             .col_expr(marker::Column::NextLap, Expr::value(Some(lap)))
             .filter(current)
             .filter(marker::Column::NextLap.is_null())
@@ -156,9 +161,14 @@ impl<'a> Markers<'a> {
     }
 
     /// Records that the marker contains the next lap.
-    pub async fn confirm(self, place: MarkerPlace<'_>, lap: Uuid, now: Timestamp) -> Result<()> {
+    pub async fn confirm(
+        self,
+        location: MarkerLocation<'_>,
+        lap: Uuid,
+        now: Timestamp,
+    ) -> Result<()> {
         let written = Expr::col(marker::Column::WrittenAt).if_null(now);
-        update(place)
+        update(location)
             .col_expr(marker::Column::Lap, Expr::value(Some(lap)))
             .col_expr(marker::Column::NextLap, Expr::value(None::<Uuid>))
             .col_expr(marker::Column::LapAt, Expr::value(Some(now)))
@@ -170,8 +180,8 @@ impl<'a> Markers<'a> {
     }
 
     /// Records that a lap was still in the marker after the database moved at `moved_at`.
-    pub async fn settle(self, place: MarkerPlace<'_>, moved_at: Timestamp) -> Result<()> {
-        update(place)
+    pub async fn settle(self, location: MarkerLocation<'_>, moved_at: Timestamp) -> Result<()> {
+        update(location)
             .col_expr(marker::Column::MovedAt, Expr::value(None::<Timestamp>))
             .filter(marker::Column::MovedAt.eq(moved_at))
             .exec(&self.0.write)
@@ -180,9 +190,9 @@ impl<'a> Markers<'a> {
     }
 
     /// Records that another database with the same id was noticed.
-    pub async fn contest(self, place: MarkerPlace<'_>, now: Timestamp) -> Result<()> {
-        self.insert(new_row(place)).await?;
-        update(place)
+    pub async fn contest(self, location: MarkerLocation<'_>, now: Timestamp) -> Result<()> {
+        self.insert(new_row(location)).await?;
+        update(location)
             .col_expr(marker::Column::ContestedAt, Expr::value(Some(now)))
             .filter(marker::Column::ContestedAt.is_null())
             .exec(&self.0.write)
@@ -192,14 +202,19 @@ impl<'a> Markers<'a> {
 
     /// Takes over a marker that contains the lap `found`, or that is missing, and writes the next
     /// lap `lap`: the operator says that the marker belongs to this database.
-    pub async fn take(self, place: MarkerPlace<'_>, found: Option<Uuid>, lap: Uuid) -> Result<()> {
+    pub async fn take(
+        self,
+        location: MarkerLocation<'_>,
+        found: Option<Uuid>,
+        lap: Uuid,
+    ) -> Result<()> {
         let row = marker::ActiveModel {
             lap: Set(found),
             next_lap: Set(Some(lap)),
             lap_at: Set(None),
             moved_at: Set(None),
             contested_at: Set(None),
-            ..new_row(place)
+            ..new_row(location)
         };
         let columns = [marker::Column::Store, marker::Column::Bucket, marker::Column::Prefix];
         let replaced = [
@@ -244,11 +259,11 @@ impl<'a> Markers<'a> {
     }
 }
 
-fn new_row(place: MarkerPlace<'_>) -> marker::ActiveModel {
+fn new_row(location: MarkerLocation<'_>) -> marker::ActiveModel {
     marker::ActiveModel {
-        store: Set(place.store.to_owned()),
-        bucket: Set(place.bucket.to_owned()),
-        prefix: Set(place.prefix.to_owned()),
+        store: Set(location.store.to_owned()),
+        bucket: Set(location.bucket.to_owned()),
+        prefix: Set(location.prefix.to_owned()),
         written_at: Set(None),
         lap: Set(None),
         next_lap: Set(None),
@@ -258,11 +273,11 @@ fn new_row(place: MarkerPlace<'_>) -> marker::ActiveModel {
     }
 }
 
-fn update(place: MarkerPlace<'_>) -> UpdateMany<marker::Entity> {
+fn update(location: MarkerLocation<'_>) -> UpdateMany<marker::Entity> {
     marker::Entity::update_many()
-        .filter(marker::Column::Store.eq(place.store))
-        .filter(marker::Column::Bucket.eq(place.bucket))
-        .filter(marker::Column::Prefix.eq(place.prefix))
+        .filter(marker::Column::Store.eq(location.store))
+        .filter(marker::Column::Bucket.eq(location.bucket))
+        .filter(marker::Column::Prefix.eq(location.prefix))
 }
 
 impl From<instance::Model> for Instance {
@@ -292,23 +307,23 @@ mod tests {
     use crate::db::testing::on_both;
     use crate::domain::transition::tests::at;
 
-    const PLACE: MarkerPlace<'_> = MarkerPlace { store: "a", bucket: "b", prefix: "p/" };
+    const LOCATION: MarkerLocation<'_> = MarkerLocation { store: "a", bucket: "b", prefix: "p/" };
 
     async fn remembered(db: &Db) -> Remembered {
-        db.markers().find(PLACE, |_| true).await.unwrap().unwrap().1
+        db.markers().find(LOCATION, |_| true).await.unwrap().unwrap().1
     }
 
     async fn laps(db: Db) {
         let (markers, id) = (db.markers(), Uuid::from_u128);
-        assert_eq!(markers.find(PLACE, |_| true).await.unwrap(), None);
-        assert_eq!(markers.begin_first(PLACE, id(1)).await.unwrap(), Some(id(1)));
-        assert_eq!(markers.begin_first(PLACE, id(2)).await.unwrap(), Some(id(1)), "another's");
+        assert_eq!(markers.find(LOCATION, |_| true).await.unwrap(), None);
+        assert_eq!(markers.begin_first(LOCATION, id(1)).await.unwrap(), Some(id(1)));
+        assert_eq!(markers.begin_first(LOCATION, id(2)).await.unwrap(), Some(id(1)), "another's");
         assert!(!remembered(&db).await.written);
-        markers.confirm(PLACE, id(1), at(1)).await.unwrap();
-        assert!(!markers.begin(PLACE, Some(id(9)), id(2)).await.unwrap(), "replaced meanwhile");
-        assert!(markers.begin(PLACE, Some(id(1)), id(2)).await.unwrap());
-        assert!(!markers.begin(PLACE, Some(id(1)), id(3)).await.unwrap(), "one at a time");
-        markers.confirm(PLACE, id(3), at(2)).await.unwrap();
+        markers.confirm(LOCATION, id(1), at(1)).await.unwrap();
+        assert!(!markers.begin(LOCATION, Some(id(9)), id(2)).await.unwrap(), "replaced meanwhile");
+        assert!(markers.begin(LOCATION, Some(id(1)), id(2)).await.unwrap());
+        assert!(!markers.begin(LOCATION, Some(id(1)), id(3)).await.unwrap(), "one at a time");
+        markers.confirm(LOCATION, id(3), at(2)).await.unwrap();
         let expected = Remembered {
             written: true,
             lap: Some(id(1)),
@@ -317,9 +332,9 @@ mod tests {
             ..Remembered::default()
         };
         assert_eq!(remembered(&db).await, expected);
-        markers.contest(PLACE, at(3)).await.unwrap();
+        markers.contest(LOCATION, at(3)).await.unwrap();
         assert!(remembered(&db).await.contested);
-        markers.take(PLACE, Some(id(8)), id(4)).await.unwrap();
+        markers.take(LOCATION, Some(id(8)), id(4)).await.unwrap();
         let taken = Remembered { lap: Some(id(8)), next: Some(id(4)), lap_at: None, ..expected };
         assert_eq!(remembered(&db).await, taken);
     }
@@ -335,22 +350,22 @@ mod tests {
         let first = Instance { id: id(1), former: None, home: Some(home.clone()) };
         assert_eq!(markers.instance(id(1)).await.unwrap(), first);
         assert_eq!(markers.instance(id(2)).await.unwrap(), first);
-        markers.begin_first(PLACE, id(5)).await.unwrap();
-        markers.confirm(PLACE, id(5), at(1)).await.unwrap();
+        markers.begin_first(LOCATION, id(5)).await.unwrap();
+        markers.confirm(LOCATION, id(5), at(1)).await.unwrap();
         assert!(!markers.set_home(Some("elsewhere"), &home, at(2)).await.unwrap());
         assert_eq!(remembered(&db).await.moved_at, None);
         assert!(markers.set_home(Some(&home), "elsewhere", at(2)).await.unwrap());
         let moved = remembered(&db).await;
         assert_eq!((moved.moved_at, moved.lap_at), (Some(at(2)), None));
-        markers.settle(PLACE, at(1)).await.unwrap();
+        markers.settle(LOCATION, at(1)).await.unwrap();
         assert_eq!(remembered(&db).await.moved_at, Some(at(2)), "moved again meanwhile");
-        markers.settle(PLACE, at(2)).await.unwrap();
+        markers.settle(LOCATION, at(2)).await.unwrap();
         assert_eq!(remembered(&db).await.moved_at, None);
         assert!(!markers.reissue(id(7), id(3)).await.unwrap());
         assert!(markers.reissue(id(1), id(3)).await.unwrap());
         let instance = markers.instance(id(4)).await.unwrap();
         assert_eq!((instance.id, instance.former), (id(3), Some(id(1))));
-        assert_eq!(markers.find(PLACE, |_| true).await.unwrap(), None, "all are forgotten");
+        assert_eq!(markers.find(LOCATION, |_| true).await.unwrap(), None, "all are forgotten");
     }
 
     #[tokio::test]
@@ -360,13 +375,13 @@ mod tests {
 
     async fn stores(db: Db) {
         let (markers, id) = (db.markers(), Uuid::from_u128);
-        let former = MarkerPlace { store: "former", ..PLACE };
+        let former = MarkerLocation { store: "former", ..LOCATION };
         markers.record_written(former, at(1)).await.unwrap();
-        let other_is_configured = markers.find(PLACE, |_| true).await.unwrap();
+        let other_is_configured = markers.find(LOCATION, |_| true).await.unwrap();
         assert_eq!(other_is_configured, None, "each store has a marker of its own");
-        let (store, _) = markers.find(PLACE, |store| store != "former").await.unwrap().unwrap();
+        let (store, _) = markers.find(LOCATION, |store| store != "former").await.unwrap().unwrap();
         assert_eq!(store, "former");
-        markers.rename_store(PLACE, &store).await.unwrap();
+        markers.rename_store(LOCATION, &store).await.unwrap();
         assert!(remembered(&db).await.written);
         assert_eq!(markers.begin_first(former, id(1)).await.unwrap(), Some(id(1)));
     }

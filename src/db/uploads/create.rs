@@ -9,7 +9,7 @@ use sea_orm::{DatabaseTransaction, EntityTrait};
 
 use super::quota::Quota;
 use super::row::to_row;
-use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
+use crate::db::attachments::locked_subjects::{LockedSubjects, SubjectsToLock};
 use crate::db::engine::batcher::Batcher;
 use crate::db::engine::pool::Engine;
 use crate::db::idempotency::{Claim, complete};
@@ -81,7 +81,7 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
 
 /// The idempotency key of a whole batch, and a function from the results to the value that is
 /// stored with the key.
-pub(super) struct GroupClaim<'a> {
+pub(super) struct BatchClaim<'a> {
     pub claim: &'a Claim,
     pub outcome: &'a (dyn Fn(&[Created]) -> Option<String> + Sync),
 }
@@ -95,7 +95,7 @@ pub(super) async fn insert(
     engine: &Engine,
     quota: &Quota,
     new: &[NewUploadRow],
-    group: Option<GroupClaim<'_>>,
+    batch_claim: Option<BatchClaim<'_>>,
 ) -> Result<Vec<Created>> {
     let txn = engine.begin().await?;
     let mut subjects = lock_subjects(&txn, engine.is_postgres(), new).await?;
@@ -137,7 +137,7 @@ pub(super) async fn insert(
         rows.push(new_row(&upload));
         results.push(Ok(Some(upload)));
     }
-    if let Some(GroupClaim { claim, outcome }) = group
+    if let Some(BatchClaim { claim, outcome }) = batch_claim
         && !complete(&txn, claim, outcome(&results)).await?
     {
         txn.rollback().await?;
@@ -184,13 +184,13 @@ async fn lock_subjects(
     postgres: bool,
     new: &[NewUploadRow],
 ) -> Result<LockedSubjects> {
-    let mut wanted = Wanted::new();
+    let mut to_lock = SubjectsToLock::new();
     for NewUploadRow { upload, subject, .. } in new {
         if let Some(subject) = subject {
             // An upload belongs to one subject at most, so its id is free for the subject's row.
             let row = Some((upload.id.0, upload.created_at));
-            wanted.entry((upload.owner.as_str(), subject)).or_insert(row);
+            to_lock.entry((upload.owner.as_str(), subject)).or_insert(row);
         }
     }
-    LockedSubjects::lock(txn, postgres, wanted).await
+    LockedSubjects::lock(txn, postgres, to_lock).await
 }

@@ -16,7 +16,7 @@ use super::change::{Change, Saved};
 use super::history::{self, NewStatusChange};
 use super::row::to_change;
 use crate::db::Result;
-use crate::db::attachments::locked_subjects::{LockedSubjects, Wanted};
+use crate::db::attachments::locked_subjects::{LockedSubjects, SubjectsToLock};
 use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::multipart_aborts::{self, NewAbort};
 use crate::db::webhooks::Outbox;
@@ -74,7 +74,7 @@ impl LockedRows {
         postgres: bool,
         changes: &[Change<'_>],
     ) -> Result<Self> {
-        let subjects = LockedSubjects::lock(txn, postgres, wanted(changes)).await?;
+        let subjects = LockedSubjects::lock(txn, postgres, subjects_to_lock(changes)).await?;
         let ids = changes.iter().map(|change| change.upload.id.0);
         let query = upload::Entity::find()
             .select_only()
@@ -189,17 +189,17 @@ impl LockedRows {
 }
 
 /// The subjects of the changes. A change that attaches an upload creates its subject.
-fn wanted<'a>(changes: &'a [Change<'_>]) -> Wanted<'a> {
-    let mut wanted = Wanted::new();
+fn subjects_to_lock<'a>(changes: &'a [Change<'_>]) -> SubjectsToLock<'a> {
+    let mut to_lock = SubjectsToLock::new();
     for Change { upload, effects, .. } in changes {
         let Some(subject) = upload.subject() else { continue };
-        let new = wanted.entry((upload.owner.as_str(), subject)).or_insert(None);
+        let new = to_lock.entry((upload.owner.as_str(), subject)).or_insert(None);
         if effects.contains(&Effect::Attach) {
             // An upload belongs to one subject at most, so its id is free for the subject's row.
             *new = new.or(Some((upload.id.0, upload.updated_at)));
         }
     }
-    wanted
+    to_lock
 }
 
 /// Writes uploads whose versions were raised, if the rows still have the versions that were read.

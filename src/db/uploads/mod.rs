@@ -26,7 +26,7 @@ mod save;
 mod verified_before;
 mod watch;
 
-use create::{GroupClaim, UploadCreator};
+use create::{BatchClaim, UploadCreator};
 use find::UploadReader;
 use watch::Watchers;
 
@@ -104,8 +104,8 @@ impl Uploads<'_> {
         outcome: &(dyn Fn(&[Created]) -> Option<String> + Sync),
     ) -> Result<Vec<Created>> {
         debug_assert!(new.len() <= create::MAX_BATCH);
-        let group = claim.map(|claim| GroupClaim { claim, outcome });
-        create::insert(self.engine, &self.state.quota, new, group).await
+        let batch_claim = claim.map(|claim| BatchClaim { claim, outcome });
+        create::insert(self.engine, &self.state.quota, new, batch_claim).await
     }
 
     /// An upload of this owner.
@@ -167,12 +167,12 @@ impl Uploads<'_> {
 
     /// Inserts an upload in a final state; `false` if there is one with its id or key.
     pub async fn create_ended(self, upload: &Upload) -> Result<bool> {
-        Ok(self.create_unless_known(std::slice::from_ref(upload)).await? == 1)
+        Ok(self.create_unless_exists(std::slice::from_ref(upload)).await? == 1)
     }
 
     /// Inserts uploads in one statement, except uploads whose id or key exists already. Returns how
     /// many were inserted. The uploads must fit in one statement: at most as many as in a batch.
-    pub async fn create_unless_known(self, uploads: &[Upload]) -> Result<u64> {
+    pub async fn create_unless_exists(self, uploads: &[Upload]) -> Result<u64> {
         if uploads.is_empty() {
             return Ok(0);
         }

@@ -171,7 +171,7 @@ fn zip_entry(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn formats_based_on_zip_are_told_apart_by_their_entries_in_any_order() {
+fn formats_based_on_zip_are_distinguished_by_their_entries_in_any_order() {
     const ODT: &str = "application/vnd.oasis.opendocument.text";
     const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
     let types = ("[Content_Types].xml", b"<Types/>".as_slice());
@@ -197,7 +197,7 @@ fn formats_based_on_zip_are_told_apart_by_their_entries_in_any_order() {
 }
 
 #[test]
-fn xml_is_told_apart_by_its_root_element() {
+fn xml_formats_are_distinguished_by_their_root_element() {
     const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
     let svg = "<!-- a --><!DOCTYPE svg [<!ENTITY a \"b\">]><svg:svg xmlns:svg=\"x\"/>";
     for (text, fitting, others) in [

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_itself_must_be_sound() {
+    fn the_body_itself_must_be_valid() {
         let many = format!(r#"{{"uploads": [{}]}}"#, vec![r#"{"n": 1}"#; 101].join(","));
         for (text, said) in [
             ("", "body: A JSON object is required"),

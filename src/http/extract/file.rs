@@ -98,8 +98,8 @@ impl FromRequest for FileBody {
             refuse_partial_headers(request.headers())?;
             let settings = settings(&request)?;
             let timeout = BodyTimeout::default();
-            let pace = Pace::new(settings.client_timeout, settings.min_rate);
-            let body = with_timeout(payload, pace, timeout.clone());
+            let minimum = MinimumRate::new(settings.client_timeout, settings.min_rate);
+            let body = with_timeout(payload, minimum, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
                 // The other parts together may be as large as a JSON body.
                 let form = Form::new(request.headers(), body, settings.json_limit);
@@ -139,7 +139,7 @@ fn raw(
 /// Only the time in which the service waits for the client counts. While the store is slow, the
 /// service does not read.
 #[derive(Debug)]
-struct Pace {
+struct MinimumRate {
     /// The longest pause, and the time over which the rate is averaged.
     window: Duration,
     /// Bytes per second; 0 is no limit.
@@ -150,7 +150,7 @@ struct Pace {
     received: u64,
 }
 
-impl Pace {
+impl MinimumRate {
     fn new(window: Duration, min_rate: u64) -> Self {
         Self { window, min_rate, waited: Duration::ZERO, received: 0 }
     }
@@ -173,21 +173,21 @@ impl Pace {
 /// The body, which ends with an error if the client is too slow.
 fn with_timeout(
     payload: Payload,
-    pace: Pace,
+    minimum: MinimumRate,
     timeout: BodyTimeout,
 ) -> impl Stream<Item = Result<Bytes, PayloadError>> + 'static {
-    let chunks = stream::unfold(Some((payload, pace, timeout)), move |state| async move {
-        let (mut payload, mut pace, timeout) = state?;
+    let chunks = stream::unfold(Some((payload, minimum, timeout)), move |state| async move {
+        let (mut payload, mut minimum, timeout) = state?;
         let began = Instant::now();
-        let slow = match tokio::time::timeout(pace.window, payload.next()).await {
+        let slow = match tokio::time::timeout(minimum.window, payload.next()).await {
             Ok(Some(Ok(chunk))) => {
-                if pace.record(began.elapsed(), chunk.len()) {
-                    return Some((Ok(chunk), Some((payload, pace, timeout))));
+                if minimum.record(began.elapsed(), chunk.len()) {
+                    return Some((Ok(chunk), Some((payload, minimum, timeout))));
                 }
-                TooSlow::Rate(pace.min_rate)
+                TooSlow::Rate(minimum.min_rate)
             }
             Ok(end) => return Some((end?, None)),
-            Err(_) => TooSlow::Stopped(pace.window),
+            Err(_) => TooSlow::Stopped(minimum.window),
         };
         timeout.0.set(Some(slow));
         let error = io::Error::new(io::ErrorKind::TimedOut, slow.to_string());
@@ -216,21 +216,21 @@ mod tests {
     #[test]
     fn the_rate_is_averaged_over_the_time_that_the_client_takes() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace::new(10 * second, 100);
+        let mut minimum = MinimumRate::new(10 * second, 100);
         // A slow store: bytes are available whenever the service reads.
         for _ in 0..1000 {
-            assert!(pace.record(Duration::ZERO, 1));
+            assert!(minimum.record(Duration::ZERO, 1));
         }
-        let mut pace = Pace::new(10 * second, 100);
+        let mut minimum = MinimumRate::new(10 * second, 100);
         for _ in 0..9 {
-            assert!(pace.record(second, 0), "the window has not ended");
+            assert!(minimum.record(second, 0), "the window has not ended");
         }
-        assert!(pace.record(second, 1000), "1000 bytes in 10 s");
+        assert!(minimum.record(second, 1000), "1000 bytes in 10 s");
         for _ in 0..9 {
-            assert!(pace.record(second, 99));
+            assert!(minimum.record(second, 99));
         }
-        assert!(!pace.record(second, 99), "bytes from before the window do not count");
-        let mut unlimited = Pace::new(second, 0);
+        assert!(!minimum.record(second, 99), "bytes from before the window do not count");
+        let mut unlimited = MinimumRate::new(second, 0);
         assert!(unlimited.record(second, 0));
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_may_lose_its_plus_in_a_query() {
+    fn a_timestamp_may_lose_its_plus_in_a_query() {
         assert_eq!(timestamp("2026-01-01T00:00:00 00:00"), timestamp("2026-01-01T00:00:00Z"));
         for bad in ["2026-01-01", "0000-12-31T00:00:00Z", "9999-12-31T23:59:59-23:59", "now"] {
             assert!(timestamp(bad).is_err(), "{bad:?}");

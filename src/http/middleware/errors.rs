@@ -34,7 +34,7 @@ pub async fn handle_errors<B: MessageBody + 'static>(
     let render = |error: &Error| {
         let full = error.as_error::<ApiError>().is_some_and(|e| e.code() == Code::StorageFull);
         if let Some(state) = state.as_ref().filter(|_| full) {
-            state.app.db.suspect_full();
+            state.app.db.record_full_disk();
         }
         render(&*family, error, &id)
     };
@@ -47,8 +47,8 @@ pub async fn handle_errors<B: MessageBody + 'static>(
                 Some(rendered) => response.into_response(rendered),
                 None => response.map_into_boxed_body(),
             };
-            let rates = response.request().extensions().get::<RateLimitHeaders>().cloned();
-            for (name, value) in rates.into_iter().flat_map(|rates| rates.0) {
+            let headers = response.request().extensions().get::<RateLimitHeaders>().cloned();
+            for (name, value) in headers.into_iter().flat_map(|headers| headers.0) {
                 response.headers_mut().insert(name, value);
             }
             add_common_headers(response.response_mut(), &id, https);

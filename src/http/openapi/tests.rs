@@ -253,7 +253,7 @@ fn in_responses(document: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_parameter_is_left_out_rather_than_null() {
+fn a_parameter_is_omitted_and_never_null() {
     let rule: Rule = |document| {
         let parameters = members(document).into_iter().filter(|(place, ..)| place.contains('?'));
         parameters.filter(|(_, _, schema)| is_nullable(schema)).map(|(place, ..)| place).collect()

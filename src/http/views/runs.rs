@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{FindingKindName, RunMode, RunStatusName, RunTrigger};
-use crate::domain::run::{Counters, Finding, KnownFinding, Run, RunRequest};
+use crate::domain::run::{Counters, Finding, Run, RunRequest, StoredFinding};
 
 /// A reconciliation run.
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,9 +96,9 @@ pub struct FindingView {
     pub last_run_id: Uuid,
 }
 
-impl From<KnownFinding> for FindingView {
-    fn from(known: KnownFinding) -> Self {
-        let KnownFinding { finding, first_run, first_seen_at, last_run } = known;
+impl From<StoredFinding> for FindingView {
+    fn from(known: StoredFinding) -> Self {
+        let StoredFinding { finding, first_run, first_seen_at, last_run } = known;
         let Finding { kind, policy, key, upload, size, detail, found_at } = finding;
         Self {
             kind: kind.name(),

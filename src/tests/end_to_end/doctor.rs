@@ -50,7 +50,7 @@ fn refused(answer: &Response) -> bool {
 }
 
 #[tokio::test]
-async fn what_doctor_says_is_what_a_raw_client_sees() {
+async fn doctor_reports_what_a_raw_client_sees() {
     let on = Subject::server().await;
     let _turn = CORS_TURN.lock().await;
     let database = TestDatabase::create().await;
@@ -155,7 +155,7 @@ async fn browsers(on: &Subject, found: &Value) {
 }
 
 #[tokio::test]
-async fn what_is_broken_is_named_with_its_mend_and_the_exit_code_is_1() {
+async fn each_problem_is_named_with_its_fix_and_the_exit_code_is_1() {
     let on = Subject::server().await;
     let database = TestDatabase::create().await;
     let right = settings(&on, &database);
@@ -213,7 +213,7 @@ async fn endpoints_of_webhooks_are_checked_and_nothing_is_delivered() {
 }
 
 #[tokio::test]
-async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
+async fn fix_cors_puts_its_rule_first_if_the_store_accepts_it() {
     let on = Subject::server().await;
     let _turn = CORS_TURN.lock().await;
     let database = TestDatabase::create().await;
@@ -245,7 +245,7 @@ async fn fix_cors_puts_its_rule_first_where_the_store_takes_it() {
 
 #[cfg(feature = "embedded-s3")]
 #[tokio::test]
-async fn an_embedded_store_is_examined_too_and_the_text_is_for_people() {
+async fn an_embedded_store_is_checked_too_and_the_text_is_readable() {
     let database = TestDatabase::create().await;
     drop(database.migrated().await);
     let folder = tempfile::tempdir().unwrap();

@@ -26,7 +26,7 @@ async fn presign_upload_reconcile_download() {
 }
 
 #[tokio::test]
-async fn what_is_declared_is_enforced_at_the_door_and_signed_headers_suffice() {
+async fn declared_values_are_enforced_by_the_store_and_signed_headers_suffice() {
     let live = Live::start().await;
     let track = live.track().await;
     let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000});
@@ -63,7 +63,7 @@ async fn a_form_sent_to_a_presigned_url_is_rejected_as_an_envelope() {
 }
 
 #[tokio::test]
-async fn the_fallback_stores_raw_bodies_and_forms_alike() {
+async fn a_direct_upload_accepts_a_raw_body_and_a_form() {
     let live = Live::with(&[("direct_upload.part_size", "5MiB")]).await;
     for (size, form) in [(30_000, false), (30_000, true), (11 << 20, false), (11 << 20, true)] {
         let track = live.track().await;
@@ -85,7 +85,7 @@ async fn the_fallback_stores_raw_bodies_and_forms_alike() {
 }
 
 #[tokio::test]
-async fn the_fallback_refuses_with_the_fields_sentence_and_leaves_no_object() {
+async fn a_refused_direct_upload_names_the_field_and_leaves_no_object() {
     let live = Live::with(&[("policies.tracks.max_size", "100KiB")]).await;
     let track = live.track().await;
     let url = |name: &str| format!("{}/api/tracks/{track}/upload/{name}", live.url);
@@ -112,7 +112,7 @@ async fn the_fallback_refuses_with_the_fields_sentence_and_leaves_no_object() {
 }
 
 #[tokio::test]
-async fn what_never_comes_expires_and_what_comes_late_is_taken() {
+async fn absent_uploads_expire_and_late_bytes_are_accepted() {
     let live = Live::with(&[("policies.tracks.grace", "1s")]).await;
     let track = live.track().await;
     let request = live.presign(&track, json!({"expires_in": 1})).await;

@@ -51,7 +51,7 @@ async fn send(live: &Live, upload: &Value, file: &[u8], numbers: &[usize]) {
 }
 
 #[tokio::test]
-async fn a_large_file_goes_in_parts_one_is_lost_and_resumed() {
+async fn a_large_file_in_parts_is_resumed_after_a_lost_part() {
     let live = in_parts().await;
     let (track, file) = (live.track().await, mp3(17 * MIB + 1, 3));
     let sum = sha256(&file);
@@ -105,7 +105,7 @@ async fn a_crc_of_the_whole_file_is_checked_whatever_the_store_keeps() {
 }
 
 #[tokio::test]
-async fn a_part_url_takes_its_part_only() {
+async fn a_part_url_accepts_only_its_part() {
     let live = in_parts().await;
     let upload = create(&live, json!({"filename": "a.mp3", "size": 11 * MIB})).await;
     let path = format!("/api/uploads/{}/parts", text(&upload, "id"));
@@ -121,7 +121,7 @@ async fn a_part_url_takes_its_part_only() {
 }
 
 #[tokio::test]
-async fn bad_input_for_parts_is_a_clear_refusal() {
+async fn bad_input_for_parts_is_refused_with_a_message() {
     let live = in_parts().await;
     let upload = create(&live, json!({"filename": "a.mp3", "size": 11 * MIB})).await;
     let path = format!("/api/uploads/{}/parts", text(&upload, "id"));
@@ -200,7 +200,7 @@ fn form(request: &Value, bytes: Vec<u8>) -> Form {
 }
 
 #[tokio::test]
-async fn a_form_upload_is_held_to_size_type_and_metadata() {
+async fn a_form_upload_must_match_its_size_type_and_metadata() {
     let live = Live::with(&[PROBED]).await;
     let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": 9000,
         "strategy": "post", "metadata": {"source": "browser"}});

@@ -68,7 +68,7 @@ async fn a_start_gives_up_after_its_timeout_and_says_what_it_waited_for() {
 }
 
 #[tokio::test]
-async fn what_waiting_cannot_mend_ends_the_start_at_once() {
+async fn a_permanent_error_ends_the_start_at_once() {
     let on = Subject::server().await;
     let right = on.configuration();
     let wrong = |key: &str, value: &str| -> Vec<_> {

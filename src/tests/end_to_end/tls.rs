@@ -103,7 +103,7 @@ fn serve(settings: &[(String, String)], folder: &Path) -> Child {
 }
 
 #[tokio::test]
-async fn an_upload_over_https_by_the_real_binary() {
+async fn the_real_binary_serves_uploads_over_https() {
     let (folder, _database, settings) = settings(CERTIFICATE, KEY).await;
     let mut process = serve(&settings, folder.path());
     let address = settings[0].1.clone();

@@ -13,7 +13,7 @@ use crate::support::mp3;
 use crate::support::wait::wait_for;
 
 #[tokio::test]
-async fn a_raw_file_is_stored_bound_and_served_by_redirect() {
+async fn a_raw_file_is_stored_attached_and_served_by_redirect() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}");

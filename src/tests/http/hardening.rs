@@ -101,7 +101,7 @@ async fn only_configured_origins_are_allowed() {
 }
 
 #[tokio::test]
-async fn a_preflight_request_for_anything_is_told_what_is_allowed() {
+async fn every_preflight_response_lists_the_allowed_methods_and_headers() {
     let origin = "https://app.example.com";
     let server = allowing(&[origin]).await;
     for (method, headers) in [

@@ -117,7 +117,7 @@ async fn form_fields_of_one_chunk_of_several_are_refused_and_the_old_file_stays(
 }
 
 #[tokio::test]
-async fn a_file_part_with_another_name_is_told_the_name_to_use() {
+async fn the_error_about_a_wrong_part_name_contains_the_right_name() {
     let server = Server::start().await;
     let track = server.track().await;
     let path = format!("/api/tracks/{track}/upload/a.mp3");

@@ -208,7 +208,7 @@ async fn urls_below_the_prefix_are_absolute_with_a_public_url() {
 }
 
 #[tokio::test]
-async fn the_prefix_is_taken_off_once_and_the_token_in_it_is_the_credential() {
+async fn the_prefix_is_removed_once_and_the_token_in_it_is_the_credential() {
     let server = Server::keyed().await;
     let ann = server.key("ann", Scopes::all()).await;
     let request = server.request("POST", PATH).header("authorization", &ann);

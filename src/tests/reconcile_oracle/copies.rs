@@ -151,11 +151,11 @@ impl Story {
         let before = self.keys();
         self.sides[side].world.reconcile(mode).await;
         self.sides[side].world.store.heal();
-        self.judge(side, &before);
+        self.check_losses(side, &before);
     }
 
     /// Every object that is gone must have been ended by a caller of the service that may decide.
-    fn judge(&mut self, side: usize, before: &BTreeSet<String>) {
+    fn check_losses(&mut self, side: usize, before: &BTreeSet<String>) {
         let after = self.keys();
         for key in before.difference(&after).filter(|key| *key != MARKER) {
             let id = self.stored.iter().find(|(_, stored)| *stored == key).map(|(id, _)| *id);
@@ -321,7 +321,7 @@ impl Story {
         for n in up.iter().chain(&up).copied() {
             let before = self.keys();
             let run = self.sides[n].world.reconcile(Mode::Audit).await;
-            self.judge(n, &before);
+            self.check_losses(n, &before);
             if n == owner {
                 assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
             } else {

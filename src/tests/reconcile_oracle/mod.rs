@@ -62,7 +62,7 @@ fn seeds(variable: &str, usually: u64, long: u64) -> Vec<u64> {
 }
 
 #[test]
-fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
+fn every_upload_ends_as_predicted_although_the_store_fails() {
     let queue = Mutex::new(seeds("TEST_SEEDS", 200, 2000));
     // Each world has its own thread and runtime, so that a seed is as repeatable as the threads of
     // the database allow.
@@ -79,7 +79,7 @@ fn every_upload_ends_as_the_oracle_says_whatever_the_store_does_meanwhile() {
 }
 
 #[test]
-fn every_upload_ends_as_the_oracle_says_over_the_wire() {
+fn every_upload_ends_as_predicted_on_a_real_server() {
     for seed in seeds("TEST_WIRE_SEEDS", 5, 50) {
         attempt(seed, live_on_a_server(seed));
     }

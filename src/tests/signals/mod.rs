@@ -51,7 +51,7 @@ fn credentials() -> Credentials {
 
 /// Makes the bucket send its events to a queue, or to a webhook, which MinIO configures in the same
 /// way.
-async fn ask_for_events(queue: &str, id: Option<&str>) {
+async fn send_events_to(queue: &str, id: Option<&str>) {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(variable("TEST_S3_ENDPOINT"))

@@ -59,7 +59,7 @@ async fn a_change_of_another_process_wakes_within_about_a_second() {
 }
 
 #[tokio::test]
-async fn an_upload_that_a_newer_one_replaces_is_told_too() {
+async fn the_watcher_of_a_replaced_upload_is_notified_too() {
     let world = World::new().await;
     let subject = Subject::of_track(world.track().await.id);
     let new = || upload_coordinator::app::create_upload::NewUpload {
@@ -80,7 +80,7 @@ async fn an_upload_that_a_newer_one_replaces_is_told_too() {
 }
 
 #[tokio::test]
-async fn who_waits_for_what_never_comes_is_answered_in_time() {
+async fn a_long_poll_without_a_change_returns_in_time() {
     let world = World::new().await;
     let upload = world.upload().await;
     let short = Duration::from_millis(30);
@@ -89,7 +89,7 @@ async fn who_waits_for_what_never_comes_is_answered_in_time() {
 }
 
 #[tokio::test]
-async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
+async fn thousands_can_wait_and_one_above_the_limit_is_refused() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.app.db.uploads().limit_watchers(3000, 3000);
@@ -110,7 +110,7 @@ async fn thousands_wait_at_once_and_one_more_than_may_is_refused() {
 }
 
 #[tokio::test]
-async fn a_reader_that_is_too_slow_is_cut_off() {
+async fn a_reader_that_is_too_slow_is_disconnected() {
     let world = World::new().await;
     let upload = world.upload().await;
     let mut followed = world.app.follow_upload(&world.owner, upload.id).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_reader_that_is_too_slow_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_service_that_ends_sends_its_waiters_away() {
+async fn a_shutdown_ends_all_waiting_requests() {
     let world = World::new().await;
     let upload = world.upload().await;
     let waiter = waiting(&world.app, upload.id).await;
@@ -135,7 +135,7 @@ async fn a_service_that_ends_sends_its_waiters_away() {
 }
 
 #[tokio::test]
-async fn a_long_poll_over_http_answers_with_the_change() {
+async fn a_long_poll_over_http_returns_the_change() {
     let served = Served::new().await;
     let world = &served.world;
     let upload = world.upload().await;
@@ -156,7 +156,7 @@ async fn a_long_poll_over_http_answers_with_the_change() {
 }
 
 #[tokio::test]
-async fn a_stream_says_what_is_and_what_changes_and_ends_after_a_final_state() {
+async fn a_stream_sends_the_state_and_each_change_and_ends_after_a_final_state() {
     let served = Served::new().await;
     let world = &served.world;
     let upload = world.upload().await;

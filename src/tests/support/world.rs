@@ -13,7 +13,7 @@ use upload_coordinator::db::tracks::TrackFields;
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::ids::SystemIds;
 use upload_coordinator::domain::marker::BucketIdentity;
-use upload_coordinator::domain::run::{KnownFinding, Mode, Run, RunRequest, Trigger};
+use upload_coordinator::domain::run::{Mode, Run, RunRequest, StoredFinding, Trigger};
 use upload_coordinator::domain::{
     Clock, IdSource, Owner, Policy, PolicyName, RunId, Track, Upload, UploadId,
 };
@@ -315,7 +315,7 @@ impl World {
     /// The findings of a run with kind, key and detail, sorted, because their order does not
     /// matter.
     pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
-        let found = self.known_findings(run).await.into_iter().map(|known| known.finding);
+        let found = self.stored_findings(run).await.into_iter().map(|known| known.finding);
         let mut told: Vec<_> = found.map(|f| (f.kind.name(), f.key, f.detail)).collect();
         told.sort();
         told
@@ -323,7 +323,7 @@ impl World {
 
     /// The kinds of a run's findings, with their keys.
     pub async fn findings(&self, run: &Run) -> Vec<(&'static str, String)> {
-        let found = self.known_findings(run).await.into_iter().map(|known| known.finding);
+        let found = self.stored_findings(run).await.into_iter().map(|known| known.finding);
         found.map(|finding| (finding.kind.name(), finding.key)).collect()
     }
 
@@ -337,7 +337,7 @@ impl World {
     }
 
     /// The stored findings of a run.
-    pub async fn known_findings(&self, run: &Run) -> Vec<KnownFinding> {
+    pub async fn stored_findings(&self, run: &Run) -> Vec<StoredFinding> {
         let page = self.app.db.findings().list(run, None, None, 1000).await.unwrap();
         assert!(page.next.is_none(), "all of them");
         page.items

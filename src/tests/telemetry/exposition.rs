@@ -161,7 +161,7 @@ fn a_scrape_is_read_with_its_labels() {
 }
 
 #[test]
-fn what_breaks_the_format_is_refused() {
+fn text_that_breaks_the_format_is_refused() {
     for bad in [
         "a_total 1\n",
         "# TYPE a_total counter\na_total 1",

@@ -200,7 +200,7 @@ fn counts_are_right(scrape: &Scrape) {
 }
 
 #[test]
-fn dashboard_and_alerts_use_every_metric_there_is_or_say_nothing_of_it() {
+fn the_dashboard_shows_every_metric_and_alerts_use_no_other() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
     let known: BTreeSet<String> = ALL.iter().map(|metric| metric.name.to_owned()).collect();
@@ -210,7 +210,7 @@ fn dashboard_and_alerts_use_every_metric_there_is_or_say_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn metrics_can_be_switched_off() {
+async fn metrics_can_be_disabled() {
     let live = Live::with(&[("telemetry.metrics", "false")]).await;
     assert_eq!(live.get("/metrics").await.0, 404);
 }

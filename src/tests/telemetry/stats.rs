@@ -8,7 +8,7 @@ use crate::support::wait::wait_for;
 use crate::support::{ID3, PNG};
 
 #[tokio::test]
-async fn it_tells_how_things_stand() {
+async fn the_statistics_describe_uploads_runs_and_deliveries() {
     let served = Served::new().await;
     let world = &served.world;
     let stats = async || {

@@ -123,7 +123,7 @@ async fn each_request_is_a_span_that_continues_its_callers_trace_and_holds_no_se
 }
 
 #[tokio::test]
-async fn without_a_collector_the_service_serves_and_ends_as_ever() {
+async fn without_a_collector_the_service_works_as_usual() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", nobody.local_addr().unwrap());
     drop(nobody);

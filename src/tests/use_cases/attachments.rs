@@ -100,7 +100,7 @@ async fn attaching_again_changes_nothing_and_attaching_elsewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deleted_attachment_ends_its_uploads_and_its_sequence_goes_on() {
+async fn a_deleted_attachment_ends_its_uploads_and_its_sequence_continues() {
     let world = World::new().await;
     let (old, pending) = (upload_for(&world, &cover()).await, upload_for(&world, &cover()).await);
     arrive(&world, &old, 1).await;
@@ -142,7 +142,7 @@ async fn a_track_is_a_record_whose_file_is_an_attachment() {
 }
 
 #[tokio::test]
-async fn owners_have_the_same_subject_each_for_themselves() {
+async fn two_owners_can_use_the_same_subject() {
     let world = World::new().await;
     let stranger = Owner::named("stranger");
     let mine = upload_for(&world, &cover()).await;
@@ -233,7 +233,7 @@ async fn time_before_the_retention_was_enabled_does_not_count() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_attached_while_a_run_removes_it_is_one_or_the_other() {
+async fn an_upload_that_is_attached_during_its_removal_is_attached_or_removed() {
     let world = world_with_retention().await;
     let mut uploads = Vec::new();
     for seed in 0..40 {

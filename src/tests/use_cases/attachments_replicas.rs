@@ -190,7 +190,7 @@ async fn of_two_replicas_that_attach_and_one_that_removes_one_wins() {
 }
 
 #[tokio::test]
-async fn webhooks_tell_that_an_upload_was_removed_because_it_was_not_attached() {
+async fn webhooks_report_that_an_upload_was_removed_because_it_was_not_attached() {
     let (world, uploads) = world_with_lost_uploads(3).await;
     let cover = subject("album:42:cover");
     world.app.attach(&world.owner, &cover, uploads[0].id).await.unwrap();

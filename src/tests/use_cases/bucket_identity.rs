@@ -38,7 +38,7 @@ async fn removed(world: &World, upload: &Upload) {
 }
 
 #[tokio::test]
-async fn an_event_of_a_removed_object_is_believed_only_in_this_databases_bucket() {
+async fn an_event_of_a_removed_object_counts_only_in_this_databases_bucket() {
     let world = World::new().await;
     let upload = uploaded(&world).await;
     let marker = text(&world).await;
@@ -176,7 +176,7 @@ async fn a_dry_run_neither_replaces_nor_contests_a_marker() {
 }
 
 #[tokio::test]
-async fn half_a_marker_is_not_trusted_and_contests_nothing() {
+async fn an_incomplete_marker_is_not_trusted_and_contests_nothing() {
     let world = World::new().await;
     let whole = text(&world).await;
     world.put_key(MARKER, whole[..50].to_owned()).await;
@@ -187,7 +187,7 @@ async fn half_a_marker_is_not_trusted_and_contests_nothing() {
 }
 
 #[tokio::test]
-async fn without_its_marker_a_policy_takes_no_new_uploads_where_that_is_required() {
+async fn without_its_marker_a_policy_refuses_new_uploads_if_a_marker_is_required() {
     let world = World::new().await;
     let replica = world.replica().await;
     let app = Arc::new(App { buckets: BucketTrust::new(true), ..replica });

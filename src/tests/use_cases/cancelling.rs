@@ -50,7 +50,7 @@ async fn uploads_that_are_cancelled_and_sent_again_and_again_stay_within_the_quo
 }
 
 #[tokio::test]
-async fn only_a_whole_url_keeps_a_cancelled_upload_in_the_quota() {
+async fn only_a_url_for_the_whole_file_keeps_a_cancelled_upload_in_the_quota() {
     let world = World::new().await;
     let quota = Quota { pending_uploads: Some(1), ..Quota::default() };
     let app = with_quota(&world, quota).await;
@@ -106,7 +106,7 @@ async fn an_incremental_run_deletes_bytes_that_arrive_after_the_object_was_delet
 }
 
 #[tokio::test]
-async fn a_row_is_not_pruned_while_its_url_lives() {
+async fn a_row_is_not_pruned_while_its_url_is_valid() {
     let world = World::new().await;
     let upload = world.create(for_a_day()).await;
     world.app.delete_upload(&world.owner, upload.id).await.unwrap();

@@ -173,7 +173,7 @@ async fn an_older_state_of_the_database_deletes_nothing_until_it_reclaims_the_ma
 }
 
 #[tokio::test]
-async fn an_older_marker_in_a_restored_bucket_is_not_believed() {
+async fn an_older_marker_in_a_restored_bucket_is_not_trusted() {
     let world = world().await;
     let upload = uploaded(&world).await;
     let older = marker(&world).await.text();

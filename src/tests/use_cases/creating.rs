@@ -51,7 +51,7 @@ async fn uploads_of_a_track_get_its_numbers_without_a_gap() {
 }
 
 #[tokio::test]
-async fn one_bad_row_leaves_its_neighbours_be() {
+async fn one_bad_row_does_not_affect_the_others() {
     let world = World::new().await;
     let taken = world.upload().await;
     let mut rows: Vec<_> = (0..40).map(|_| fresh(&world, &taken)).collect();

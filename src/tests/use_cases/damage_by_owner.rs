@@ -96,7 +96,7 @@ async fn arrivals_that_break_a_rule_are_no_damage() {
 }
 
 #[tokio::test]
-async fn an_owner_over_the_limit_stops_only_what_is_theirs() {
+async fn an_owner_above_the_limit_stops_only_its_own_changes() {
     let world = limited(5).await;
     let theirs = some_of(&world, "mallory", 6).await;
     let (others, lost) = (some_of(&world, "ann", 3).await, uploaded_by(&world, "ann").await);
@@ -142,7 +142,7 @@ async fn owners_who_together_exceed_the_limit_lose_nothing() {
 }
 
 #[tokio::test]
-async fn other_bytes_in_a_bucket_without_the_marker_are_not_believed() {
+async fn other_bytes_in_a_bucket_without_the_marker_are_ignored() {
     let world = World::new().await;
     let uploads = some_of(&world, "ann", 1).await;
     world.reconcile(Mode::Audit).await;
@@ -154,7 +154,7 @@ async fn other_bytes_in_a_bucket_without_the_marker_are_not_believed() {
 }
 
 /// Sends a process an event of an object, as the bucket does.
-async fn tell(app: &App, upload: &Upload) {
+async fn send_event(app: &App, upload: &Upload) {
     let event = ObjectEvent { bucket: "memory".into(), key: upload.key.to_string() };
     app.process_events(vec![event]).await.unwrap();
 }
@@ -167,8 +167,8 @@ async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
     retag(&world, &uploads).await;
     for (n, upload) in uploads.iter().enumerate() {
         match n % 3 {
-            0 => tell(&world.app, upload).await,
-            1 => tell(&replica, upload).await,
+            0 => send_event(&world.app, upload).await,
+            1 => send_event(&replica, upload).await,
             _ => drop(replica.confirm_upload(&Owner::named("ann"), upload.id).await.unwrap()),
         }
     }
@@ -177,7 +177,7 @@ async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
     // Changes that are not damage are still done.
     let arrival = world.upload().await;
     world.put(&arrival, PNG).await;
-    tell(&world.app, &arrival).await;
+    send_event(&world.app, &arrival).await;
     assert_eq!(world.get(arrival.id).await.status(), Status::Rejected);
     // The remaining changes are left to the runs, which have the same limit.
     let run = world.reconcile(Mode::Audit).await;
@@ -190,12 +190,12 @@ async fn the_next_hour_has_a_limit_of_its_own() {
     let uploads = some_of(&world, "ann", 3).await;
     retag(&world, &uploads).await;
     for upload in &uploads {
-        tell(&world.app, upload).await;
+        send_event(&world.app, upload).await;
     }
     assert_eq!(statuses(&world, &uploads).await[&Status::Rejected], 1);
     world.pass(TimeDelta::hours(1));
     for upload in &uploads {
-        tell(&world.app, upload).await;
+        send_event(&world.app, upload).await;
     }
     assert_eq!(statuses(&world, &uploads).await[&Status::Rejected], 2);
 }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use upload_coordinator::domain::run::{
-    Counters, Finding, FindingKind, KnownFinding, Mode, Run, RunRequest, RunStatus, Trigger,
+    Counters, Finding, FindingKind, Mode, Run, RunRequest, RunStatus, StoredFinding, Trigger,
 };
 use upload_coordinator::domain::{Clock as _, PolicyName, RunId, UploadId};
 use upload_coordinator::storage::ObjectStore as _;
@@ -36,9 +36,9 @@ async fn audits_that_see_the_same_objects_again_add_no_rows() {
         runs.push(world.reconcile(Mode::Audit).await);
         assert_eq!(world.finding_rows().await, 4);
     }
-    let known = world.known_findings(&runs[3]).await;
+    let known = world.stored_findings(&runs[3]).await;
     assert_eq!(known.len(), 4);
-    for KnownFinding { finding, first_run, first_seen_at, last_run } in known {
+    for StoredFinding { finding, first_run, first_seen_at, last_run } in known {
         assert_eq!((first_run, last_run), (runs[0].id, runs[3].id));
         assert_eq!((first_seen_at, finding.found_at), (runs[0].started_at, runs[3].started_at));
     }

@@ -36,7 +36,7 @@ async fn confirmed(world: &World, subject: Option<&Subject>, seed: u8) -> Upload
 }
 
 #[tokio::test]
-async fn a_life_is_recorded_step_by_step() {
+async fn every_change_of_an_upload_is_recorded() {
     let world = World::new().await;
     let upload = world.upload().await;
     assert_eq!(told(&world, upload.id).await, [""; 0], "its creation is in the upload");

@@ -295,7 +295,7 @@ async fn a_search_finds_the_same_tracks_however_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_reader_of_pages_sees_every_row_once_while_others_come() {
+async fn a_reader_of_pages_sees_every_row_once_while_rows_are_added() {
     for order in [TrackOrder::CreatedAt, TrackOrder::Title, TrackOrder::ReleaseDate] {
         for descending in [false, true] {
             reads_every_row_once(order, descending).await;
@@ -337,7 +337,7 @@ async fn reads_every_row_once(order: TrackOrder, descending: bool) {
 }
 
 #[tokio::test]
-async fn a_reader_of_uploads_sees_every_row_once_while_others_come_and_change() {
+async fn a_reader_of_uploads_sees_every_row_once_while_rows_are_added_and_changed() {
     let world = World::new().await;
     let mut known = BTreeSet::new();
     for n in 0..12 {

@@ -1,7 +1,7 @@
 use chrono::Datelike as _;
 use futures_util::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _};
-use upload_coordinator::db::reconcile::marker::MarkerPlace;
+use upload_coordinator::db::reconcile::marker::MarkerLocation;
 use upload_coordinator::db::{Db, DbError, Schema};
 use upload_coordinator::domain::clock::SystemClock;
 use upload_coordinator::domain::ids::SystemIds;
@@ -229,14 +229,14 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
     database.execute(&insert).await;
     db.migrate_up().await.unwrap();
     let (bucket, prefix) = ("b", "p/");
-    let place = MarkerPlace { store: "s", bucket, prefix };
-    let found = db.markers().find(place, |store| !store.is_empty()).await.unwrap();
+    let location = MarkerLocation { store: "s", bucket, prefix };
+    let found = db.markers().find(location, |store| !store.is_empty()).await.unwrap();
     let before = Remembered { written: true, ..Remembered::default() };
     assert_eq!(found, Some((String::new(), before)));
     // Two stores of the newer version become one record of the older version.
-    db.markers().record_written(place, SystemClock.now()).await.unwrap();
+    db.markers().record_written(location, SystemClock.now()).await.unwrap();
     db.markers()
-        .begin_first(MarkerPlace { prefix: "q/", ..place }, SystemIds.uuid())
+        .begin_first(MarkerLocation { prefix: "q/", ..location }, SystemIds.uuid())
         .await
         .unwrap();
     down_before(&db, "m20261130_000021").await;
@@ -246,8 +246,8 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
     for (bucket, prefix, is_known) in
         [("b", "p/", true), ("copy of b", "p/", true), ("b", "q/", false)]
     {
-        let place = MarkerPlace { store: "s", bucket, prefix };
-        let found = db.markers().find(place, |_| false).await.unwrap();
+        let location = MarkerLocation { store: "s", bucket, prefix };
+        let found = db.markers().find(location, |_| false).await.unwrap();
         assert_eq!(found.is_some(), is_known, "{bucket} {prefix}");
     }
 }

@@ -56,7 +56,7 @@ async fn a_purge_deletes_what_its_dry_run_lists_and_reserves_the_ids() {
 }
 
 #[tokio::test]
-async fn no_finding_makes_a_purge_delete_what_has_a_row() {
+async fn a_purge_never_deletes_an_object_with_a_row() {
     let world = World::new().await;
     world.reconcile(Mode::Audit).await;
     let mut owned = Vec::new();
@@ -122,7 +122,7 @@ async fn nothing_is_purged_in_a_foreign_bucket() {
 }
 
 #[tokio::test]
-async fn old_runs_findings_and_ended_uploads_go_and_a_tracks_newest_stays() {
+async fn old_runs_findings_and_ended_uploads_are_pruned_and_a_tracks_newest_stays() {
     let world = World::new().await;
     let track = world.track().await;
     let new = upload_coordinator::app::create_upload::NewUpload {

@@ -40,7 +40,7 @@ async fn uploads_become_uploaded_rejected_or_expired_after_their_deadline() {
 }
 
 #[tokio::test]
-async fn bytes_that_land_late_are_found_and_marked() {
+async fn late_bytes_are_found_and_marked() {
     for mode in BOTH {
         let world = World::new().await;
         let upload = world.upload().await;
@@ -174,7 +174,7 @@ async fn losing_more_than_a_hundred_objects_stops_a_run_unless_as_many_are_accep
 }
 
 #[tokio::test]
-async fn without_its_marker_no_absence_is_believed_and_nothing_is_deleted() {
+async fn without_its_marker_absences_are_ignored_and_nothing_is_deleted() {
     let world = World::new().await;
     let (lost, removed) = (uploaded(&world, 1).await, uploaded(&world, 2).await);
     world.reconcile(Mode::Audit).await;
@@ -245,7 +245,7 @@ async fn a_run_can_be_cancelled_while_the_store_hangs() {
 }
 
 #[tokio::test]
-async fn a_listing_that_repeats_a_page_fails_the_run_and_invents_no_orphans() {
+async fn a_listing_that_repeats_a_page_fails_the_run_and_reports_no_false_orphans() {
     let world = World::new().await;
     for seed in 0..200 {
         let upload = world.upload().await;

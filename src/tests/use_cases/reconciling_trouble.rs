@@ -90,7 +90,7 @@ async fn pending_uploads_do_not_expire_in_a_foreign_bucket() {
 }
 
 #[tokio::test]
-async fn a_bucket_taken_away_during_a_run_loses_no_verified_upload() {
+async fn a_bucket_that_is_removed_during_a_run_loses_no_verified_upload() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.put(&upload, mp3(900, 1)).await;

@@ -17,7 +17,7 @@ use crate::support::world::World;
 use crate::support::{PNG, mp3};
 
 #[tokio::test]
-async fn no_deletion_hits_what_an_open_or_verified_upload_owns() {
+async fn no_object_of_an_open_or_verified_upload_is_deleted() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("TEST_SEED") {
         Some(seed) => seed..=seed,
@@ -30,11 +30,11 @@ async fn no_deletion_hits_what_an_open_or_verified_upload_owns() {
 }
 
 /// The uploads whose objects must stay.
-type Kept = Mutex<Vec<Upload>>;
+type MustStay = Mutex<Vec<Upload>>;
 
 async fn round(seed: u64) {
     let world = World::new().await;
-    let (kept, busy) = (Kept::default(), AtomicBool::new(true));
+    let (kept, busy) = (MustStay::default(), AtomicBool::new(true));
     let clients = async {
         let clients = (0..4).map(|n| client(&world, StdRng::seed_from_u64(seed * 10 + n), &kept));
         futures_util::future::join_all(clients).await;
@@ -50,7 +50,7 @@ async fn round(seed: u64) {
 
 /// Creates uploads that arrive and stay, and others that are invalid, cancelled, deleted or
 /// orphaned.
-async fn client(world: &World, mut rng: StdRng, kept: &Kept) {
+async fn client(world: &World, mut rng: StdRng, kept: &MustStay) {
     for _ in 0..25 {
         // The URL of a new upload is valid for an hour, so no deadline passes.
         world.pass(TimeDelta::seconds(rng.random_range(0..20)));
@@ -109,14 +109,14 @@ async fn reconcile(world: &World, busy: &AtomicBool) -> u64 {
     deleted
 }
 
-async fn check(world: &World, busy: &AtomicBool, kept: &Kept) {
+async fn check(world: &World, busy: &AtomicBool, kept: &MustStay) {
     while busy.load(Ordering::SeqCst) {
         safe(world, kept).await;
         tokio::task::yield_now().await;
     }
 }
 
-async fn safe(world: &World, kept: &Kept) {
+async fn safe(world: &World, kept: &MustStay) {
     let owned: Vec<_> = kept.lock().unwrap().clone();
     let keys: BTreeSet<_> = world.store.keys().into_iter().collect();
     for upload in owned {

@@ -238,7 +238,7 @@ async fn a_due_deletion_removes_every_version_and_delete_marker() {
 }
 
 #[tokio::test]
-async fn the_file_of_an_expired_upload_is_taken_by_the_service() {
+async fn the_service_accepts_the_file_of_an_expired_upload() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.pass_the_deadline();

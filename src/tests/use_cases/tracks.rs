@@ -74,7 +74,7 @@ async fn a_replacement_that_is_refused_leaves_the_old_file_in_place() {
 }
 
 #[tokio::test]
-async fn uploads_of_one_track_confirmed_at_once_leave_one_bound() {
+async fn uploads_of_one_track_confirmed_at_once_leave_one_attached() {
     let world = World::new().await;
     let track = world.track().await;
     let mut uploads = Vec::new();
@@ -192,7 +192,7 @@ async fn the_checksum_that_a_file_is_sent_with_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_direct_upload_that_is_refused_or_breaks_off_leaves_no_object() {
+async fn a_direct_upload_that_is_refused_or_interrupted_leaves_no_object() {
     let world = World::with(|policy| policy.max_size = 20_000).await;
     let track = world.track().await;
     let broken = iter([Ok(Bytes::from(mp3(9000, 1))), Err(AppError::Body("broke off".into()))]);
@@ -234,8 +234,7 @@ async fn a_store_that_fails_during_a_direct_upload_keeps_no_parts() {
 }
 
 #[tokio::test]
-async fn a_direct_upload_sends_several_parts_at_once_and_the_next_one_without_a_permit_takes_turns()
-{
+async fn a_direct_upload_sends_several_parts_at_once_only_with_a_permit() {
     const SPARE: usize = 4;
     let world = Arc::new(World::new().await);
     let gate = world.store.hold(Operation::UploadPart);

@@ -91,7 +91,7 @@ async fn renewing_keeps_id_and_key_and_moves_the_deadline() {
 }
 
 #[tokio::test]
-async fn another_owner_finds_nothing() {
+async fn another_owner_does_not_find_the_upload() {
     let world = World::new().await;
     let upload = world.upload().await;
     let track = world.track().await;
@@ -109,7 +109,7 @@ async fn another_owner_finds_nothing() {
 }
 
 #[tokio::test]
-async fn a_deleted_upload_stays_deleted_whatever_lands() {
+async fn a_deleted_upload_stays_deleted_although_bytes_arrive() {
     let world = World::new().await;
     let upload = world.upload().await;
     world.app.delete_upload(&world.owner, upload.id).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_store_that_is_down_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_declared_is_checked_before_anything_is_written() {
+async fn declared_values_are_checked_before_anything_is_written() {
     let world = World::new().await;
     let bad = [
         NewUpload { expires_in: Some(0), ..NewUpload::default() },
@@ -190,7 +190,7 @@ async fn what_is_declared_is_checked_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn callers_that_hang_up_lose_no_later_write() {
+async fn callers_that_disconnect_lose_no_later_write() {
     let world = World::new().await;
     let other = world.replica().await;
     let track = world.track().await;

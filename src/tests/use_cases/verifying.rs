@@ -78,7 +78,7 @@ async fn restored_bytes_are_accepted_as_they_are() {
 }
 
 #[tokio::test]
-async fn bytes_that_break_a_rule_stay_rejected_whatever_is_accepted() {
+async fn bytes_that_break_a_rule_stay_rejected_even_if_changes_are_accepted() {
     let world = World::new().await;
     let (_, replaced) = rejected(&world).await;
     world.put(&replaced, PNG).await;
@@ -105,7 +105,7 @@ async fn a_newer_file_of_the_track_stays() {
 }
 
 #[tokio::test]
-async fn only_uploads_with_an_object_that_were_verified_or_rejected_are_verified_anew() {
+async fn only_uploads_with_an_object_that_were_verified_or_rejected_are_verified_again() {
     let world = World::new().await;
     let pending = world.upload().await;
     let refused = world.app.verify_upload(&world.owner, pending.id, true).await.unwrap_err();
@@ -158,7 +158,7 @@ async fn a_due_object_is_not_verified_while_a_run_may_delete_it() {
 }
 
 #[tokio::test]
-async fn all_that_a_run_rejected_is_verified_anew() {
+async fn every_upload_that_a_run_rejected_is_verified_again() {
     let world = World::new().await;
     // Rejected by an earlier run or because of a client, not by this run.
     let (_, earlier) = rejected(&world).await;

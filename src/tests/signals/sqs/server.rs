@@ -15,7 +15,7 @@ use upload_coordinator::storage::s3::S3Credentials;
 use upload_coordinator::workers::bucket_events::BucketEvents;
 
 use super::envelopes;
-use crate::signals::{ask_for_events, credentials, puts_are_confirmed_within_a_second, variable};
+use crate::signals::{credentials, puts_are_confirmed_within_a_second, send_events_to, variable};
 use crate::support::live::{Live, run, text};
 use crate::support::mp3;
 use crate::support::wait::wait_for;
@@ -65,7 +65,7 @@ impl Real {
             "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage",
             "Resource": self.arn}]});
         self.set(QueueAttributeName::Policy, &policy).await;
-        ask_for_events(&self.arn, Some("all")).await;
+        send_events_to(&self.arn, Some("all")).await;
     }
 
     async fn open(&self, url: &str, stranger: Option<&str>) -> Sqs {
@@ -146,7 +146,7 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
 }
 
 #[tokio::test]
-async fn a_real_queue_puts_off_redrives_and_says_why_it_refuses() {
+async fn a_real_queue_postpones_and_redrives_and_its_errors_have_a_reason() {
     let Some(real) = Real::create().await else { return };
     let queue = real.open(&real.url, None).await;
     assert!(queue.receive().await.unwrap().is_empty());

@@ -91,7 +91,7 @@ async fn a_file_sent_in_parts_is_uploaded_with_its_type_metadata_and_etag() {
 }
 
 #[tokio::test]
-async fn auto_is_in_parts_from_the_threshold_up_and_a_put_below() {
+async fn auto_is_multipart_from_the_threshold_on_and_a_put_below_it() {
     let threshold = 64 << 20;
     let world = World::with(|policy| policy.max_size = 20 << 30).await;
     for (size, strategy) in [
@@ -115,7 +115,7 @@ async fn auto_is_in_parts_from_the_threshold_up_and_a_put_below() {
 }
 
 #[tokio::test]
-async fn sizes_and_checksums_that_can_not_be_in_parts_are_refused_by_field() {
+async fn sizes_and_checksums_that_parts_do_not_support_are_refused_by_field() {
     let world = World::with(|policy| policy.max_size = u64::MAX).await;
     let sum = Some(Checksum::of(Algorithm::Sha256, b"x"));
     let multipart = |size, checksum: Option<Checksum>| NewUpload {
