@@ -20,9 +20,9 @@ fetch_chromium() {
     --no-install-recommends chromium; } >&2
 }
 if ! chromium=$(find_chromium); then
-  if [[ $(id -u) != 0 ]] || ! have apt-get; then lacking "no Chromium here, and no way to fetch it"; fi
-  locked chromium fetch_chromium || lacking "no Chromium here, and apt cannot fetch it"
-  chromium=$(find_chromium) || lacking "no Chromium here, and apt has none"
+  if [[ $(id -u) != 0 ]] || ! have apt-get; then lacking "Chromium is not installed, and cannot be fetched"; fi
+  locked chromium fetch_chromium || lacking "Chromium is not installed, and apt cannot fetch it"
+  chromium=$(find_chromium) || lacking "Chromium is not installed, and apt does not have it"
 fi
 
 have python3 || lacking "no python3 here"
@@ -31,8 +31,8 @@ tools=$cache_dir/playwright-$playwright
 with_tools() { PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH} "$@"; }
 fetch_playwright() {
   with_tools python3 -c 'import playwright.sync_api' 2>/dev/null && return 0
-  rm -rf "$tools" # of an interrupted one
+  rm -rf "$tools" # left by an interrupted run
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --target "$tools" "playwright==$playwright" >&2
 }
-locked playwright fetch_playwright || lacking "no Playwright here, and pip cannot fetch it"
+locked playwright fetch_playwright || lacking "Playwright is not installed, and pip cannot fetch it"

@@ -1,9 +1,9 @@
-"""Runs the back end and the page of docs/clients.md in a headless Chromium, on an origin of their own.
+"""Runs the back end and the page of docs/clients.md in a headless Chromium, on another origin than the service.
 
 Usage: check_clients_page.py BINARY CHROMIUM
 
-The two blocks are taken from the document as they are; only their ports and the host of the page are
-replaced, because the service allows pages of this machine anyway.
+The two blocks are used without changes, except for their ports and the host of the page, because the
+service allows all pages of this machine.
 """
 
 import os
@@ -86,7 +86,7 @@ def main(binary, chromium):
             except AssertionError:
                 sys.exit(f"the page does not upload: {console}\n{dev.log.read_text()[-3000:]}")
             prefix = re.search(r"http://[^`]*/t/upt_\w+", page.content())[0]
-            # Nothing but the token: not the records of its owner, and not one more file.
+            # The token allows nothing else: no access to its owner's records, and no second upload.
             statuses = page.evaluate("""async (prefix) => {
                 const create = { method: "POST", headers: { "Content-Type": "application/json" },
                     body: JSON.stringify({ filename: "more.mp3" }) };

@@ -7,7 +7,7 @@ import sys
 import yaml
 
 PREFIX = "UPLOAD_COORDINATOR__"
-# Sections whose second level is a name that the user picks.
+# Sections whose second level is a name that the user chooses.
 NAMED = {"storage", "policies"}
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 
@@ -96,7 +96,7 @@ def main():
         print(f"{compose_path}: {problem}")
     if found:
         sys.exit(1)
-    checked = "" if keys is not None else f" ({default_path} is not there: keys not checked)"
+    checked = "" if keys is not None else f" ({default_path} does not exist: keys not checked)"
     print(f"{compose_path}: {len(compose['services'])} services, references ok{checked}")
 
 

@@ -1,7 +1,7 @@
 """Drives /demo in a headless Chromium. Usage: check_demo.py BINARY CHROMIUM [SCREENSHOTS]
 
-Each check gets a window of its own. What the page asks the network for, and what it writes to
-the console, is looked at in every one of them.
+Each check has a separate window. In each of them, the requests of the page and its messages on the
+console are checked.
 """
 
 import base64
@@ -22,7 +22,7 @@ from playwright.sync_api import expect, sync_playwright
 MIB = 1 << 20
 PART = 5 * MIB
 MAX_SIZE = 40 * MIB
-PATIENCE = 60_000  # ms, on a machine that does other things too
+PATIENCE = 60_000  # ms, enough for a busy machine
 SETTINGS = {
     "POLICIES__TRACKS__MULTIPART_THRESHOLD": "6MiB",
     "POLICIES__TRACKS__PART_SIZE": "5MiB",
@@ -40,13 +40,13 @@ def mp3(size):
 
 
 class Dev:
-    """`dev` in a folder of its own, on free ports."""
+    """`dev` in a separate folder, on free ports."""
 
     def __init__(self, binary, folder, log="check-demo.log"):
         ready = folder / "ready.json"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
         environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in SETTINGS.items()}
-        # Where scripts/test searches all logs for secrets.
+        # scripts/test searches the logs in this folder for secrets.
         logs = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder))
         self.log = logs / log
         if "TEST_LOG_DIR" in os.environ:
@@ -61,7 +61,7 @@ class Dev:
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                sys.exit(f"the service does not come up:\n{self.log.read_text()}")
+                sys.exit(f"the service does not start:\n{self.log.read_text()}")
             time.sleep(0.05)
         places = json.loads(ready.read_text())
         self.url, self.s3_url = places["url"], places["s3_url"]
@@ -84,7 +84,7 @@ class Dev:
 
 
 class Window:
-    """A page, and all that it says and asks for."""
+    """A page, with its messages and requests."""
 
     def __init__(self, dev, page):
         self.dev, self.page = dev, page
@@ -223,7 +223,7 @@ def reload_and_resume(window, files):
 
 
 def lost_parts(window, files):
-    """One part that fails once, and another that fails until somebody presses Retry."""
+    """One part that fails once, and another part that fails until Retry is pressed."""
     session = window.page.context.new_cdp_session(window.page)
     session.send("Network.enable")
 
@@ -269,7 +269,7 @@ def cancelled_file(window, files):
 
 
 def keyboard_and_names(window, files):
-    """What a person without a mouse or without eyes goes by."""
+    """The page for a person who uses the keyboard or a screen reader."""
     window.choose(files.small)
     window.says(files.small, "Uploaded")
     window.page.evaluate("document.activeElement.blur()")
@@ -291,7 +291,7 @@ def narrow_screen(window, files):
 
 
 def document(window, _files):
-    """Both pages of the document, with all that they load."""
+    """Both documentation pages, with everything that they load."""
     for path, heading in (("swagger-ui", "upload-coordinator"), ("redoc", "Create a track")):
         window.page.goto(f"{window.dev.url}/api/schema/{path}")
         expect(window.page.get_by_role("heading", name=heading).first).to_be_visible(timeout=PATIENCE)
@@ -300,10 +300,10 @@ def document(window, _files):
 
 
 CHECKS = [
-    ("the document: Swagger UI and ReDoc, from here alone", document, False),
+    ("the document: Swagger UI and ReDoc load only from the service", document, False),
     ("a small file: uploaded, and the player plays it", small_file, False),
     ("a text named .mp3: rejected, wrong type", renamed_text, False),
-    ("a file over the limit: the API's own sentence", too_large, True),
+    ("a file over the limit: the error message of the API", too_large, True),
     ("a large file in parts: paused, resumed, no part sent twice", pause_and_resume, False),
     ("a large file: the page reloaded, the rest sent", reload_and_resume, False),
     ("lost parts: tried again, then Retry, uploaded", lost_parts, True),
@@ -383,6 +383,6 @@ def main(binary, chromium, screenshots=None):
 
 
 if __name__ == "__main__":
-    # Ends by the `finally` above, so that nothing is left running.
+    # Ends with the `finally` above, so that no process is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-# Helpers that every script here shares. Sourced, never run.
+# Helpers for all scripts in this folder. Sourced, never run.
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034 # for the scripts that source this
@@ -33,8 +33,8 @@ free_ports() {
 # random_hex BYTES
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
-# wait_until SECONDS PID COMMAND...: polls until the command succeeds; gives up when the time
-# is over or the process is gone.
+# wait_until SECONDS PID COMMAND...: repeats the command until it succeeds. Fails if the time is over
+# or the process has ended.
 wait_until() {
   local deadline=$((SECONDS + $1)) pid=$2
   shift 2
@@ -45,8 +45,8 @@ wait_until() {
   done
 }
 
-# service_log WORK: where a service that a script starts is to log to. TEST_LOG_DIR is where
-# scripts/test searches all logs for secrets; what is logged there is detailed.
+# service_log WORK: prints the log file for a service that a script starts. scripts/test searches the
+# detailed logs in TEST_LOG_DIR for secrets.
 service_log() {
   if [[ -n ${TEST_LOG_DIR:-} ]]; then
     mkdir -p "$TEST_LOG_DIR"
@@ -55,12 +55,12 @@ service_log() {
     printf '%s' "$1/server.log"
   fi
 }
-# no_secret_in_log TEXT...: notes secrets of this run, which no log is to hold.
+# no_secret_in_log TEXT...: records secrets of this run. No log may contain them.
 no_secret_in_log() { [[ -z ${TEST_LOG_DIR:-} ]] || printf '%s\n' "$@" >>"$TEST_LOG_DIR/secrets"; }
 
-# run_in_group COMMAND...: runs a command in a process group of its own and returns its exit
-# code; `stop_group` then ends it with all that it started (cargo's test binaries, say).
-# Without it a `kill` of a script here would only reach bash, which waits for its child.
+# run_in_group COMMAND...: runs a command in a separate process group and returns its exit code.
+# `stop_group` ends it with all its child processes (for example cargo's test binaries). Without this,
+# a `kill` of a script would only reach bash, which waits for its child.
 group_pid=
 run_in_group() {
   set -m
@@ -87,7 +87,7 @@ stop_group() {
   group_pid=
 }
 
-# on_exit FUNCTION: called once, however the script ends.
+# on_exit FUNCTION: called once at the end of the script, even after a signal.
 on_exit() {
   # shellcheck disable=SC2064 # the name is meant to be expanded now
   trap "trap - EXIT INT TERM HUP; $1" EXIT
@@ -96,8 +96,8 @@ on_exit() {
   trap 'exit 143' TERM
 }
 
-# locked NAME COMMAND...: one at a time on this machine, so that two runs do not build the
-# same server twice. Without flock (macOS) the second build is only a waste.
+# locked NAME COMMAND...: runs the command while no other process on this machine does, so that two
+# runs do not build the same server. Without flock (macOS), the second build is only slow.
 locked() {
   local name=$1
   shift
@@ -112,9 +112,9 @@ locked() {
   fi
 }
 
-# bucket METHOD: PUT makes TEST_S3_BUCKET, GET tells whether it is there.
+# bucket METHOD: PUT creates TEST_S3_BUCKET, GET checks whether it exists.
 bucket() {
-  # The header is said here because older curls leave it out, and S3 insists on it.
+  # The header is set here because older versions of curl omit it, and S3 requires it.
   curl -fsS -o /dev/null -X "$1" "$TEST_S3_ENDPOINT/$TEST_S3_BUCKET" \
     --user "$TEST_S3_ACCESS_KEY_ID:$TEST_S3_SECRET_ACCESS_KEY" \
     --aws-sigv4 "aws:amz:$TEST_S3_REGION:s3" -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD'

@@ -1,11 +1,11 @@
-# Steps of scripts/demo for files in parts, for waiting and for webhooks. Sourced by it, never
-# run: they use its functions and its variables.
+# Steps of scripts/demo for files in parts, for waiting and for webhooks. scripts/demo sources this
+# file, which uses its functions and variables.
 # shellcheck shell=bash disable=SC2154
 
 # ---- Files in parts
 
-# sign_parts NUMBERS...: signs some parts of the upload at once, as clients do. Their URLs are
-# in $work/part-NUMBER.url.
+# sign_parts NUMBERS...: signs several parts of the upload in one request, as clients do. Their URLs
+# are in $work/part-NUMBER.url.
 sign_parts() {
   local i=0 number numbers
   numbers=$(printf ', %s' "$@")
@@ -18,7 +18,7 @@ sign_parts() {
   done
 }
 
-# cut_part NUMBER FILE: leaves the part's bytes in $work/part.
+# cut_part NUMBER FILE: writes the bytes of the part to $work/part.
 cut_part() { dd if="$2" of="$work/part" bs="$part_size" skip=$(($1 - 1)) count=1 2>/dev/null; }
 
 # send_parts FILE NUMBERS...
@@ -32,7 +32,7 @@ send_parts() {
   done
 }
 
-# held_parts: the numbers of the parts that the store holds.
+# held_parts: prints the numbers of the parts that the store has.
 held_parts() {
   call "$url/api/uploads/$upload/parts"
   expect_code "listing the parts" 200
@@ -51,7 +51,7 @@ now_ms() {
   fi
 }
 
-# begin_wait: asks in the background for the upload, to be answered when it changes.
+# begin_wait: starts a long poll for the upload in the background.
 waiter_pid=
 begin_wait() {
   rm -f "$work/waited" "$work/woken"
@@ -61,19 +61,19 @@ begin_wait() {
   } &
   waiter_pid=$!
 }
-# end_wait SINCE: leaves in $woken_after how many ms after SINCE the answer came, and the
-# answer in $work/waited.
+# end_wait SINCE: sets $woken_after to the ms from SINCE to the response, and $work/waited to the
+# response.
 woken_after=
 end_wait() {
   wait "$waiter_pid" || true
-  [[ -s $work/waited ]] || fail "waiting for the upload $upload" "an answer" "none"
-  expect "the status that ?wait= answers" uploaded "$(field status "$work/waited")"
+  [[ -s $work/waited ]] || fail "waiting for the upload $upload" "a response" "none"
+  expect "the status that ?wait= returns" uploaded "$(field status "$work/waited")"
   woken_after=$(($(<"$work/woken") - $1))
   ((woken_after >= 0)) || woken_after=0
-  ((woken_after < 1000)) || fail "?wait=" "an answer within 1000 ms" "$woken_after ms"
+  ((woken_after < 1000)) || fail "?wait=" "a response within 1000 ms" "$woken_after ms"
 }
 
-# bucket_events: has MinIO tell the service of new objects.
+# bucket_events: configures MinIO to send events of new objects to the service.
 bucket_events() {
   local queue="<Queue>$TEST_S3_WEBHOOK_ARN</Queue><Event>s3:ObjectCreated:*</Event>"
   call -X PUT "$TEST_S3_ENDPOINT/$TEST_S3_BUCKET?notification=" \
@@ -81,12 +81,12 @@ bucket_events() {
     --aws-sigv4 "aws:amz:$TEST_S3_REGION:s3" -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' \
     -H 'content-type: application/xml' --data-binary \
     "<NotificationConfiguration><QueueConfiguration>$queue</QueueConfiguration></NotificationConfiguration>"
-  expect_code "asking MinIO for events" 200
+  expect_code "configuring the events of MinIO" 200
 }
 
 # ---- Webhooks
 
-# start_receiver: a backend that is told of every change.
+# start_receiver: starts a back end that receives a webhook for every change.
 receiver_pid=
 start_receiver() {
   local secret
@@ -104,7 +104,7 @@ start_receiver() {
   no_secret_in_log "${secret#whsec_}"
 }
 
-# all_told: whether the receiver was told of the status of every upload of this service.
+# all_told: whether the receiver got the current status of every upload of this service.
 all_told() {
   call "$url/api/uploads?limit=1000"
   expect_code "listing the uploads" 200
@@ -116,7 +116,7 @@ all_told() {
     ! grep -v -x -q -F -f "$work/hooks/events" "$work/wanted"
 }
 
-# told_of UPLOAD: the events of one upload, in the order in which they came.
+# told_of UPLOAD: prints the events of one upload, in the order of their arrival.
 told_of() {
   awk -v id="$1" '$2 == id { printf "%s%s", between, $1; between = " " }' "$work/hooks/events"
 }

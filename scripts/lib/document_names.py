@@ -22,7 +22,7 @@ def leads_somewhere(table, path):
 
 
 class Names:
-    """What the code has."""
+    """The names that exist in the code."""
 
     def __init__(self, root):
         self.configuration = tomllib.loads((root / "config/default.toml").read_text())
@@ -40,7 +40,7 @@ class Names:
         """`storage.<name>.bucket` and `storage.photos.bucket` are keys, because `storage.default.bucket` is one."""
         section, *path = key.split(".")
         table = self.configuration[section]
-        if section == "webhooks" and len(path) == 2:  # its endpoints have no default
+        if section == "webhooks" and len(path) == 2:  # endpoints have no defaults
             return path[1] in ("url", "secret", "events")
         named = [inner for inner in table.values() if isinstance(inner, dict)]
         return leads_somewhere(table, path) or any(leads_somewhere(inner, path[1:]) for inner in named)

@@ -1,4 +1,4 @@
-"""The generated parts of docs/reference/: tables made from the code.
+"""The generated parts of docs/reference/: tables from the code.
 
 A page has `<!-- generated: NAME -->` and `<!-- end -->`; `scripts/check-docs --write` writes what is
 between them. To add a table: a function here that returns Markdown, and a line in `TABLES`.
@@ -22,7 +22,7 @@ def table(head, rows):
 
 
 def escaped(text):
-    """A plain text as Markdown. What is in `code` stays as it is."""
+    """A plain text as Markdown. Text in `code` does not change."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(piece if piece.startswith("`") else re.sub(r"[<*]", r"\\\g<0>", piece) for piece in pieces)
 
@@ -198,7 +198,7 @@ def replaced(page, name, content):
 
 
 def alerts_without_a_section(root):
-    """A sentence for each alert that the runbook lacks, and for each section without an alert."""
+    """A sentence for each alert without a section in the runbook, and for each section without an alert."""
     page = root / "docs/operations/runbook.md"
     alerts = set(re.findall(r"alert: (\w+)", (root / "config/alerts.yml").read_text()))
     sections = set(re.findall(r"^## (\w+)$", page.read_text(), re.MULTILINE)) if page.exists() else set()
@@ -207,9 +207,9 @@ def alerts_without_a_section(root):
 
 
 def stale(root, write, binary=None):
-    """A sentence for each block that is not what the code says. Writes it instead if `write` is set.
+    """A sentence for each block that differs from the code. If `write` is set, writes the block instead.
 
-    With a binary only the commands are compared, without one all else.
+    With a binary, only the commands are compared; without a binary, all other blocks.
     """
     wanted = [(name, page, lambda make=make: make(root)) for name, (page, make) in TABLES.items()]
     found = []
@@ -232,5 +232,5 @@ def stale(root, write, binary=None):
                 page.write_text(text)
             else:
                 flag = " --run" if binary else ""
-                found.append(f"{path}:1: the block '{name}' is not what the code says; run `scripts/check-docs{flag} --write`")
+                found.append(f"{path}:1: the block '{name}' differs from the code; run `scripts/check-docs{flag} --write`")
     return found

@@ -7,7 +7,7 @@
 
 A comment `<!-- sh run` ... `-->` is run like a block, but readers do not see it: preparations and checks.
 `. ./s3.env` there makes later commands faster, see `Service.s3_settings`.
-Ports are free ones: `127.0.0.1:8080` and `127.0.0.1:9000` stand for the ports of that process.
+The ports are free ports: `127.0.0.1:8080` and `127.0.0.1:9000` stand for the ports of that process.
 """
 
 import json
@@ -62,7 +62,7 @@ def environment(folder, binary):
 
 
 def check_configuration(folder, binary, content):
-    """The error of `config check` on a block, or None. A bucket is named if the block names none."""
+    """The error of `config check` on a block, or None. If the block has no bucket, one is added."""
     path = Path(folder) / "check.toml"
     path.write_text(content)
     env = environment(folder, binary) | {"UPLOAD_COORDINATOR__STORAGE__DEFAULT__BUCKET": "uploads"}
@@ -155,7 +155,7 @@ def run_page(page, binary):
 
 
 def run(root, pages, binary):
-    """Sentences about what failed, and the number of blocks."""
+    """A sentence for each failure, and the number of blocks."""
     failed, count = [], 0
     # Most of the time they wait for a service to start or to stop.
     with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:

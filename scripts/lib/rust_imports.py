@@ -32,7 +32,7 @@ class Import:
 
 @dataclass
 class Source:
-    """One file, its module's path, and what it names."""
+    """One file, the path of its module, and the names that it uses."""
 
     file: Path
     module: tuple

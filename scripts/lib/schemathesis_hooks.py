@@ -1,4 +1,4 @@
-"""What schemathesis's own checks can't be told in its configuration."""
+"""Rules that the configuration of schemathesis cannot express."""
 
 import re
 
@@ -6,13 +6,13 @@ import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import is_unexpected_http_status_case
 
-# Rules that the document does not tell: how their sentences begin, by the field that is blamed.
-# Every other 400 to data that fits the document is a fault of the document or of the service. A
-# rule that comes to stand in the document is to be taken off here.
+# Rules that are not in the document: how their error messages begin, by field. Any other 400 to data
+# that fits the document is an error of the document or of the service. If a rule is added to the
+# document, remove it here.
 RULES = {
-    # Of any field: what texts hold, and whole numbers written 1.0.
+    # Any field: the characters of texts, and whole numbers that are written as 1.0.
     "": r"Must not contain control characters|Must not be blank|Invalid type: floating point",
-    # What was given out, what is configured, what the upload is.
+    # Values that depend on earlier responses, on the configuration, or on the upload.
     "cursor": r"Must be the next_cursor of a page of the same list",
     "policy": r"There is no policy `",
     "id": r"The upload's strategy is \w+, not multipart|A direct upload has no URL",
@@ -21,27 +21,26 @@ RULES = {
     # Subjects of tracks are for tracks that exist.
     "attach_to": r"`track:` must be followed|Must be track:",
     "subject": r"`track:` must be followed",
-    # What the policy and the store take.
+    # Rules of the policy and of the store.
     "file": r"File|The form has",
-    "size": r"File is (empty|larger)|A single PUT takes|A form upload takes|An upload in parts"
-    r"|An object takes",
+    "size": r"File is (empty|larger)|(A single PUT|A form upload|An object) can have|An upload in parts",
     "filename": r"Must (not be empty|be at most|be a name)|Extension must be",
     "content_type": r"Must be a media type",
-    "strategy": r"The store takes no|Send the file to",
+    "strategy": r"The store does not accept|Send the file to",
     "write_once": r"A form upload can't be",
-    "checksum": r"Value is not base64|A \w+ value is base64|The store keeps no",
+    "checksum": r"Value is not base64|A \w+ value is base64|The store does not keep",
     "metadata": r"Must be at most \d+ bytes|Names may hold|Values may hold",
     "max_size": r"Must be from 1 to \d+ bytes",
     "cors_origins": r"Must be origins such as",
     "expires_in": r"Must be from 1 to \d+ seconds",
-    # How headers and ages are written.
+    # The format of headers and ages.
     "Idempotency-Key": r"Must be 1 to 255 printable ASCII",
     "Content-Digest": r"Must look like sha-256=|Covers the whole form",
     "Repr-Digest": r"Must look like sha-256=|Covers the whole form",
     "Content-MD5": r"Must be the base64 of 16 bytes|Covers the whole form",
     "older_than": r"Must be an age such as",
 }
-# Bodies whose form stands in no schema: events of any store, forms.
+# Bodies without a schema: events of any store, forms.
 DETAILS = r"not an event of a bucket|The form cannot be read|A part of the form has no valid header"
 
 
@@ -52,7 +51,7 @@ def is_named(field, sentence):
 
 @schemathesis.check
 def invalid_items_of_a_batch_have_a_problem(ctx, response, case):
-    """A batch is 200 although its document does not allow an item: then an item has a problem."""
+    """A batch returns 200 even if an item is invalid. In that case an item must have a problem."""
     meta = case.meta
     if not case.path.startswith("/api/uploads/batch") or response.status_code != 200:
         return
@@ -60,12 +59,12 @@ def invalid_items_of_a_batch_have_a_problem(ctx, response, case):
     if body is None or not body.mode.is_negative:
         return
     if all(result["status"] < 400 for result in response.json()["results"]):
-        raise AssertionError(f"{case.method} {case.path}: invalid data is taken: {response.text}")
+        raise AssertionError(f"{case.method} {case.path}: invalid data is accepted: {response.text}")
 
 
 @schemathesis.check
 def sound_data_is_refused_for_named_reasons_alone(ctx, response, case):
-    """Data that fits the document is 400 only by a rule that the document does not tell."""
+    """Data that fits the document returns 400 only because of a rule that is not in the document."""
     meta = case.meta
     if response.status_code != 400 or meta is None or not meta.generation.mode.is_positive:
         return
@@ -75,4 +74,4 @@ def sound_data_is_refused_for_named_reasons_alone(ctx, response, case):
     errors = problem.get("errors") or {}
     named = all(is_named(field, sentence) for field in errors for sentence in errors[field])
     if not (errors and named) and not re.match(DETAILS, problem.get("detail") or ""):
-        raise AssertionError(f"{case.operation.label}: sound data is refused: {response.text}")
+        raise AssertionError(f"{case.operation.label}: valid data is refused: {response.text}")

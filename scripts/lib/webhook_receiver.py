@@ -1,7 +1,8 @@
-"""A receiver of webhooks, as a backend has one: it takes only what is signed.
+"""A receiver of webhooks, as in a back end. It accepts only signed messages.
 
-Usage: webhook_receiver.py SECRET FOLDER. Writes its port to FOLDER/port; each event it took
-is a line `TYPE UPLOAD-ID` of FOLDER/events, each message it refused a line of FOLDER/refused.
+Usage: webhook_receiver.py SECRET FOLDER. Writes its port to FOLDER/port, a line
+`TYPE UPLOAD-ID` to FOLDER/events for each accepted event, and a line to FOLDER/refused for each
+refused message.
 """
 
 import base64
@@ -14,7 +15,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 SECRET, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
-TOLERANCE = 5 * 60  # seconds: what is older may be a replay
+TOLERANCE = 5 * 60  # seconds: an older message may be a replay
 
 
 def verify(secret, headers, body):
@@ -30,7 +31,7 @@ def verify(secret, headers, body):
 
 
 class Receiver(BaseHTTPRequestHandler):
-    seen = set()  # messages come at least once
+    seen = set()  # a message may arrive more than once
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))

@@ -166,8 +166,8 @@ impl fmt::Display for BucketIdentity {
             Self::Match => f.write_str("the marker is this database's own"),
             Self::Unsettled(until) => write!(
                 f,
-                "the database was moved or copied: nothing is deleted and no absence is believed \
-                 before {}, so that the original can be noticed if it is still in use",
+                "the database was moved or copied: nothing is deleted and absent objects are \
+                 ignored until {}, so that the original can be noticed if it is still in use",
                 until.format("%FT%TZ")
             ),
             Self::Mismatch(Mismatch::Missing) => f.write_str(

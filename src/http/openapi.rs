@@ -330,7 +330,7 @@ impl Modify for Security {
         components.add_security_scheme(
             UPLOAD_TOKEN,
             scheme(
-                "An upload token (`upt_...`) of `POST /api/upload-tokens`. It reaches only the \
+                "An upload token (`upt_...`) of `POST /api/upload-tokens`. It gives access only to the \
                  uploads that it created. Clients that cannot send headers put `/t/{token}` \
                  before the path instead; then `Authorization` is ignored, and `Location` and \
                  `request.url` begin with `/t/{token}` too.",

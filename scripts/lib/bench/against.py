@@ -1,4 +1,4 @@
-"""This build beside an older binary, in turns: a machine's speed changes within minutes."""
+"""Compares this build with an older binary, in turns, because a machine's speed changes within minutes."""
 import json
 import os
 import statistics
@@ -14,7 +14,7 @@ LEAST = 0.8
 
 
 def run(machine, database, subject, old):
-    """Notes the ratios new/old of one subject."""
+    """Records the ratios new/old of one subject."""
     programs = {"old": old, "new": machine.programs["upload-coordinator"]}
     measure = audits if subject == "audit" else requests_of
     turns = measure(machine, database, subject, programs)

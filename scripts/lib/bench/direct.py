@@ -12,7 +12,7 @@ HEAD = b"ID3\x04\x00\x00\x00\x00\x00\x00\xff\xfb\x90\x64"
 
 
 def file_of(machine, size: int):
-    """A file that passes for an MP3 and takes no room on the disk."""
+    """A file that looks like an MP3 and uses no space on the disk."""
     path = machine.work / f"{size // MIB}.mp3"
     with path.open("wb") as file:
         file.write(HEAD)
@@ -55,7 +55,7 @@ def run(machine, _database):
         return curl(machine, "-T", path, "-H", "Content-Type: audio/mpeg",
                     f"{address}/api/tracks/{new_track(address)}/upload/{path.name}")
 
-    # One goes before, so that what it warms up (pools, TLS, allocator) counts as idle.
+    # One upload warms up pools, TLS and the allocator, so that their memory counts as idle.
     finish([direct(file_of(machine, 16 * MIB))])
     time.sleep(1)
     idle = process.memory()

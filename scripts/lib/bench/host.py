@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def get(url: str, **more):
-    """The answer's status and body, also of a failure."""
+    """The status and body of the response, even if it is an error."""
     request = urllib.request.Request(url, **more)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -61,11 +61,11 @@ class Process:
                 stdin=subprocess.DEVNULL, start_new_session=True, **more)
 
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
+        """The user and system time so far."""
         return cpu_of(self.child.pid)[1]
 
     def tree_cpu_seconds(self) -> float:
-        """The same of all that it started and that still runs."""
+        """The same for all its running child processes."""
         seen = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -91,7 +91,7 @@ class Process:
         Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")
 
     def wait_for(self, url: str, seconds=30.0) -> float:
-        """Seconds until the address answers 200."""
+        """Seconds until the address returns 200."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             if self.child.poll() is not None:
@@ -99,7 +99,7 @@ class Process:
             if get(url)[0] == 200:
                 return time.monotonic() - began
             time.sleep(0.002)
-        fail(f"{url} does not come up:\n{self.log.read_text()[-2000:]}")
+        fail(f"{url} does not start:\n{self.log.read_text()[-2000:]}")
 
     def stop(self):
         if self.child.poll() is None:
@@ -159,7 +159,7 @@ class Host:
         return process
 
     def server(self, name: str) -> dict:
-        """What scripts/with-server says of a server, started once."""
+        """The variables that scripts/with-server prints for a server, which is started once."""
         if name not in self.servers:
             told = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
@@ -167,18 +167,18 @@ class Host:
                        sys.executable, "-c", dump % str(told)]
             durable = dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"}
             started = self.running[name] = self.start(name, command, durable)
-            # It deletes what the server kept, hundreds of thousands of files of MinIO's.
+            # It deletes the data of the server: for MinIO, hundreds of thousands of files.
             started.patience = 600
             while not (told.exists() and told.stat().st_size):
                 if started.child.poll() is not None:
-                    fail(f"{name} does not come up:\n{started.log.read_text()[-2000:]}")
+                    fail(f"{name} does not start:\n{started.log.read_text()[-2000:]}")
                 time.sleep(0.05)
             time.sleep(0.2)
             self.servers[name] = json.loads(told.read_text())
         return self.servers[name]
 
     def s3(self) -> dict:
-        """An embedded S3, in a process of its own."""
+        """An embedded S3 server in a separate process."""
         if "dev" not in self.servers:
             ready = self.work / "dev.json"
             env = dict(os.environ) | {PREFIX + "RECONCILE__SCHEDULE": "off"}
@@ -188,7 +188,7 @@ class Host:
             ], env)
             while not ready.exists():
                 if dev.child.poll() is not None:
-                    fail(f"dev does not come up:\n{dev.log.read_text()[-2000:]}")
+                    fail(f"dev does not start:\n{dev.log.read_text()[-2000:]}")
                 time.sleep(0.05)
             told = json.loads(ready.read_text())
             self.servers["dev"] = {
@@ -225,14 +225,14 @@ class Host:
             "RECONCILE__SCHEDULE": "off",
             "RECONCILE__AUDIT_SCHEDULE": "off",
             "LIMITS__REQUESTS_PER_SECOND": "0",
-            # One line for each request, as in production; where it goes costs nothing.
+            # One line for each request, as in production. It is written to a file.
             "TELEMETRY__LOG_FORMAT": "json",
         } | more
         kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
         return kept | {PREFIX + key: value for key, value in ours.items()}
 
     def settings_of_new(self, database: str, store: dict, **more) -> dict:
-        """The environment of a `serve` with a fresh database and a prefix of its own: the
+        """The environment of a `serve` with a new database and a separate prefix, because the
         bucket's marker says which database a prefix belongs to."""
         url = self.database(database)
         return self.settings(url, store, POLICIES__TRACKS__PREFIX=f"bench-{self.databases}/", **more)

@@ -11,7 +11,7 @@ VEGETA = "github.com/tsenart/vegeta/v12@v12.12.0"
 
 
 def wrk_program() -> str:
-    """From the machine, or from its packages where we may install them."""
+    """The installed program, or one from the system's packages if they may be installed."""
     if not shutil.which("wrk"):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             host.fail("there is no wrk; `apt-get install wrk`, or your system's way")
@@ -33,7 +33,7 @@ def vegeta_program() -> str:
 
 
 def wrk(machine, url: str, process, script="", seconds=None, warm=True, connections=64) -> dict:
-    """Requests a second, latencies, failures, and the server's CPU time a request."""
+    """Requests per second, latencies, failures, and the server's CPU time per request."""
     command = [wrk_program(), "-t2", f"-c{connections}", "--latency", "--timeout", "10s"]
     if script:
         path = machine.work / f"load-{abs(hash(script))}.lua"

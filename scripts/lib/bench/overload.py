@@ -1,4 +1,4 @@
-"""Twice as many creations a second as the service can do, from an open loop."""
+"""Sends twice as many creations per second as the service can do, without waiting for responses."""
 import base64
 import json
 import subprocess
@@ -12,7 +12,7 @@ CONNECTIONS = 640
 
 
 def latency(address) -> float:
-    """Of the median of some creations one after the other, in seconds."""
+    """The median duration of some creations one after the other, in seconds."""
     took = []
     for _ in range(9):
         began = time.monotonic()
@@ -62,7 +62,7 @@ def run(machine, database):
     unanswered = codes.get("0", 0)
     shed = codes.get("503", 0) + codes.get("429", 0)
     other = sum(codes.values()) - unanswered - shed - codes.get("201", 0)
-    # The last third may not climb on from the one before: that would be without bound.
+    # In the last third the memory must not grow any more: otherwise it would have no limit.
     third = len(memory) // 3
     grows = max(memory[-third:]) - max(memory[third:-third])
     well = (process.child.poll() is None and unanswered == 0 and other == 0

@@ -1,4 +1,4 @@
-"""What reconciliation costs: against a listing that is computed, and against MinIO."""
+"""The costs of reconciliation: with a computed listing, and with MinIO."""
 import json
 import os
 import subprocess
@@ -10,7 +10,7 @@ MIB = 2**20
 
 
 def bench(machine, *arguments, env=None):
-    """Runs benches/reconcile.rs; what it prints, where it prints something."""
+    """Runs benches/reconcile.rs. Returns its output, if it has any."""
     command = [machine.programs["reconcile"], *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
                           env=dict(os.environ) | (env or {}))
@@ -21,10 +21,10 @@ def bench(machine, *arguments, env=None):
 
 
 def check(run, objects):
-    """An audit looks at each object (a bucket may have others, of the figures before), and where
-    each has its row, it finds nothing."""
+    """An audit sees each object (and maybe objects of earlier figures in the bucket). If each object has
+    a row, it has no findings."""
     counters = run["counters"]
-    # Pending uploads whose time ends meanwhile are asked for.
+    # Pending uploads that expire in the meantime cost requests.
     usual = ("listed", "list_requests", "head_requests", "expired")
     found = {name: n for name, n in counters.items() if n and name not in usual}
     if counters["listed"] < objects or found:

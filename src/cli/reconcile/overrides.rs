@@ -119,7 +119,10 @@ mod tests {
         let (done, printed) = confirm_with(None);
         done.unwrap();
         assert!(printed.contains("up to 150 changes per policy that no owner asked for"));
-        assert!(printed.contains("bucket `files`") && printed.contains("7 uploads are verified"));
+        assert!(
+            printed.contains("bucket `files`")
+                && printed.contains("7 uploads of this policy are verified")
+        );
         assert!(!printed.contains("Type"), "nobody is asked without a terminal");
     }
 
