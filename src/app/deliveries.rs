@@ -17,7 +17,7 @@ impl App {
         Ok(self.db.webhooks().list(status, cursor, limit).await?)
     }
 
-    /// Makes a delivery due now, whatever its status. It is then attempted as if it were new.
+    /// Makes a delivery with any status due now. It is then attempted as if it were new.
     pub async fn redeliver(&self, id: Uuid) -> Result<Delivery> {
         let delivery = self.db.webhooks().redeliver(id, self.now()).await?;
         delivery.ok_or(AppError::NotFound("delivery"))

@@ -49,7 +49,7 @@ pub async fn create(
     Ok((key, text))
 }
 
-/// All keys, or those of one owner.
+/// All keys, or the keys of one owner.
 pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
     let mut keys: Vec<ApiKey> = Vec::new();
     loop {

@@ -30,8 +30,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// This database is the copy: give it a new id. Its policies then need buckets or prefixes of
-    /// their own.
+    /// This database is the copy: give it a new id. Its policies then need other buckets or
+    /// prefixes.
     Reissue {
         #[command(flatten)]
         change: Change,
@@ -48,7 +48,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Change {
-    /// Do not ask. Without a terminal it does not ask either.
+    /// Do not ask for confirmation. Without a terminal it is not asked for either.
     #[arg(long)]
     yes: bool,
     /// Print JSON.
@@ -91,9 +91,8 @@ async fn act(
         Action::Reissue { change } => {
             let before = app.inspect_instance().await?;
             let effect = format!(
-                "{}\n\nThis database gets a new id and forgets its markers. None of these policies \
-                 is trusted until its configuration names a bucket or a prefix of its own. The \
-                 markers stay as they are.",
+                "{}\n\nThis database gets a new id, and its current markers no longer belong to \
+                it. None of these policies is trusted until its configuration names another bucket or prefix. The markers are not changed.",
                 text(&before)
             );
             if !change.is_confirmed(&effect)? {

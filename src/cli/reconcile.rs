@@ -47,11 +47,11 @@ pub struct ReconcileArgs {
     /// although no owner asked for it.
     #[arg(long, value_name = "N")]
     accept_damage: Option<u64>,
-    /// Write the marker again if the bucket lost it, and take the bucket as this database's own.
+    /// Write the marker again if it is missing, and treat the bucket as this database's own.
     #[arg(long)]
     adopt_bucket: bool,
-    /// Make uploads of objects without a row that pass the policy's rules. An older copy of the
-    /// database that was restored lacks the rows of newer objects. Audits only.
+    /// Make uploads of objects without a row that pass the policy's rules. If an older copy of the
+    /// database was restored, the rows of newer objects are missing. Audits only.
     #[arg(long, alias = "adopt-orphans", requires = "owner")]
     adopt: bool,
     /// The owner of the uploads that `--adopt` makes.

@@ -79,7 +79,7 @@ pub(super) fn owner(text: &str) -> Result<Owner, String> {
 fn name(text: &str) -> Result<String, String> {
     if text.chars().count() > MAX_NAME_CHARS || text.chars().any(char::is_control) {
         return Err(format!(
-            "must have at most {MAX_NAME_CHARS} characters, no control characters"
+            "must have at most {MAX_NAME_CHARS} characters and no control characters"
         ));
     }
     Ok(text.to_owned())

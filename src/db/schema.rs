@@ -83,7 +83,8 @@ pub(super) async fn check(engine: &Engine) -> Result<Schema> {
     Ok(if pending.is_empty() { usable } else { Schema::Pending(pending) })
 }
 
-/// Every migration of this version, and whether it was applied; then those of other versions.
+/// Every migration of this version, and whether it was applied; then the migrations of other
+/// versions.
 pub(super) async fn migrations(engine: &Engine) -> Result<Vec<(String, bool)>> {
     let mut applied = level::applied(&engine.read).await?;
     let own = names().map(|name| {

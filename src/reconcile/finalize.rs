@@ -128,7 +128,7 @@ fn report_deletions(worker: &Worker<'_>, rows: &[Upload]) {
     }
 }
 
-/// Spends the run's budget on these deletions, and removes those that it does not cover.
+/// Takes these deletions from the run's budget, and removes the deletions that it does not cover.
 /// Returns whether it covers all of them.
 async fn spend_budget(worker: &Worker<'_>, due: &mut Vec<Upload>) -> Result<bool, WorkError> {
     let wanted = due.len();
@@ -163,7 +163,7 @@ async fn report_dry_due(worker: &Worker<'_>, withheld: &Withheld) -> Result<(), 
     }
 }
 
-/// Deletes objects, several at a time, and returns the events of those that are gone.
+/// Deletes objects, several at a time, and returns the events of the deleted ones.
 async fn delete(worker: &Worker<'_>, due: Vec<Upload>) -> Vec<(Upload, Event)> {
     let deletions = stream::iter(due).map(|upload| delete_one(worker, upload).boxed());
     let mut deletions = deletions.buffered(worker.settings.concurrency);

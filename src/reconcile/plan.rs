@@ -262,7 +262,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The part of a range from a key on if the store can start a listing there, else the whole range.
+/// The keys of a range from `key` on, if the store can start a listing there. Otherwise the whole
+/// range.
 fn from(range: &KeyRange, key: &str, anywhere: bool) -> KeyRange {
     if anywhere { range.resumed_after(just_before(key)) } else { range.clone() }
 }

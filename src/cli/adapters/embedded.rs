@@ -78,8 +78,8 @@ impl EmbeddedServer {
             Err(error @ EmbeddedS3Error::IndexMissing { .. }) => {
                 return Err(error).with_context(|| {
                     format!(
-                        "{}: stop here, and run `upload-coordinator embedded rebuild` (with the \
-                         same --config or --data) unless the index can be restored from a backup",
+                        "{}: restore the index from a backup, or run `upload-coordinator embedded \
+                        rebuild` with the same --config or --data",
                         at("data_dir")
                     )
                 });

@@ -49,10 +49,10 @@ fn within_by(
     query
 }
 
-/// Open rows in a range of keys, in the order of the keys. Pending rows have an index by key. Few
-/// of the other rows are in the window, but millions may be in the range. The query planner does
-/// not know that. So their key is inside an expression, for which the planner does not read the
-/// range.
+/// Open rows in a range of keys, in the order of the keys. Pending rows have an index by key. For
+/// the other rows the time window is selective: few rows are in the window, but millions may be in
+/// the range. The query planner does not know that and would read the range. To prevent this, the
+/// key is inside an expression that no index contains.
 fn open_within(
     policy: &PolicyName,
     range: &KeyRange,

@@ -87,8 +87,8 @@ pub(super) struct BatchClaim<'a> {
 }
 
 /// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
-/// quotas this takes one statement, with subjects six at most, and two more with upload tokens,
-/// whatever the batch's size. A key takes one more, and a quota three at most for each owner.
+/// quotas this takes one statement, with subjects at most six, and with upload tokens two more, for
+/// any size of the batch. A key takes one more, and a quota at most three for each owner.
 ///
 /// Fails if a row cannot be written, or if the key of the batch is gone.
 pub(super) async fn insert(

@@ -184,7 +184,7 @@ impl Usage<'_> {
     }
 }
 
-/// Policy, number of uploads, number of those with a declared size, and the sum of these sizes.
+/// Policy, number of uploads, number of uploads with a declared size, and the sum of these sizes.
 type Pending = (String, i64, i64, Option<i64>);
 
 /// Counts an owner's uploads whose bytes may still arrive.

@@ -176,7 +176,7 @@ impl Webhooks<'_> {
         Ok(())
     }
 
-    /// Makes a delivery pending again, whatever its state; `None` if there is none.
+    /// Makes a delivery pending again, in any state. Returns `None` if there is no such delivery.
     pub async fn redeliver(self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
         Entity::update_many()
             .set(ActiveModel {

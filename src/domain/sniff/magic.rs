@@ -10,7 +10,7 @@ pub(super) const GENERIC: &str = "application/octet-stream";
 /// The type by magic number alone.
 pub(super) fn by_magic(head: &[u8]) -> Option<&'static str> {
     let found = FileFormat::from_bytes(head);
-    // The lookup returns a value that lives as long as the program.
+    // The lookup returns a value with a static lifetime.
     let name = FileFormat::from_media_type(found.media_type()).first()?.media_type();
     (name != GENERIC).then(|| names::canonical(name))
 }

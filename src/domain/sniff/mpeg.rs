@@ -9,8 +9,8 @@ const TAGGED: &[&str] =
 
 const MPEG: &str = "audio/mpeg";
 
-/// Detects tags and a frame at the start. A tag says nothing about the bytes behind it, so these
-/// are examined if they were read.
+/// Detects tags and a frame at the start. A tag says nothing about the bytes after it, so these
+/// bytes are examined if they were read.
 pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     let Some(tag_len) = tag_len(head) else {
         // At the very start one header is enough, except for Layer I, which is too similar to a

@@ -121,7 +121,7 @@ async fn tokens_of_every_algorithm_are_verified_with_the_keys_of_a_file() {
     let key = format!("uck_{}_{}", "0".repeat(32), "0".repeat(64));
     get(&server, &key).await.is_problem(401, "unauthorized");
     server.stop().await;
-    // Only configured algorithms are accepted, whatever the set contains.
+    // Only configured algorithms are accepted, even if the set contains others.
     let server = self::server(&[Algorithm::ES256], file()).await;
     get(&server, &token("rsa", Some("rsa"))).await.is_problem(401, "unauthorized");
     assert_eq!(get(&server, &token("ec1", Some("ec1"))).await.status, 200);

@@ -49,8 +49,8 @@ fn credentials() -> Credentials {
     Credentials::new(variable(id), variable(secret), None, None, "test")
 }
 
-/// Makes the bucket send its events to a queue, or to a webhook, which MinIO configures in the same
-/// way.
+/// Makes the bucket send its events to a queue, or to a webhook. MinIO uses the same configuration
+/// for both.
 async fn send_events_to(queue: &str, id: Option<&str>) {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

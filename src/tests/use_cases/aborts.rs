@@ -1,4 +1,4 @@
-//! Every unfinished multipart upload is aborted in the end, whatever fails.
+//! Every unfinished multipart upload is aborted in the end, whichever step fails.
 
 use std::collections::BTreeSet;
 
