@@ -43,16 +43,16 @@ impl Retention<'_> {
     /// the end.
     pub async fn prune_findings(self, before: Timestamp, limit: u64) -> Result<u64> {
         use finding::Column;
-        let place = [Column::Kind, Column::Policy, Column::Key];
+        let position = [Column::Kind, Column::Policy, Column::Key];
         let old = finding::Entity::find()
             .select_only()
-            .columns(place)
+            .columns(position)
             .filter(Column::LastSeenAt.lt(before))
             .order_by(Column::LastSeenAt, Order::Asc)
             .limit(limit)
             .into_query();
         let done = finding::Entity::delete_many()
-            .filter(Expr::tuple(place.map(Expr::col)).in_subquery(old))
+            .filter(Expr::tuple(position.map(Expr::col)).in_subquery(old))
             // A run may have seen one of them in the meantime.
             .filter(Column::LastSeenAt.lt(before));
         Ok(done.exec(&self.0.write).await?.rows_affected)

@@ -37,7 +37,7 @@ pub struct CheckOptions {
 pub struct BucketTrust {
     /// Whether new uploads are refused if their policy's bucket is not known to be this database's.
     pub require_marker: bool,
-    known: Mutex<BTreeMap<PolicyName, LastCheck>>,
+    last_checks: Mutex<BTreeMap<PolicyName, LastCheck>>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ struct LastCheck {
 impl BucketTrust {
     /// No bucket was checked yet.
     pub fn new(require_marker: bool) -> Self {
-        Self { require_marker, known: Mutex::default() }
+        Self { require_marker, last_checks: Mutex::default() }
     }
 
     /// The result of the last check; `None` if there was none.
@@ -59,8 +59,8 @@ impl BucketTrust {
 
     /// Records a result, and logs a change.
     fn set(&self, policy: &PolicyName, identity: &BucketIdentity) {
-        let known = LastCheck { identity: identity.clone(), checked: Instant::now() };
-        let before = self.lock().insert(policy.clone(), known).map(|known| known.identity);
+        let last = LastCheck { identity: identity.clone(), checked: Instant::now() };
+        let before = self.lock().insert(policy.clone(), last).map(|last| last.identity);
         let trusted = *identity == BucketIdentity::Match;
         metrics::gauge!(names::MARKER_TRUSTED, "policy" => policy.as_str().to_owned())
             .set(if trusted { 1.0 } else { 0.0 });
@@ -78,7 +78,7 @@ impl BucketTrust {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PolicyName, LastCheck>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,8 +122,8 @@ impl App {
     pub async fn refresh_buckets(&self, max_age: Duration) -> Result<()> {
         let mut result = Ok(());
         for policy in self.policies.values() {
-            let known = self.buckets.find(&policy.name);
-            if known.is_some_and(|known| known.checked.elapsed() < max_age) {
+            let last = self.buckets.find(&policy.name);
+            if last.is_some_and(|last| last.checked.elapsed() < max_age) {
                 continue;
             }
             let checked = self.check_bucket(policy, CheckOptions::default()).await;
@@ -134,10 +134,10 @@ impl App {
 
     /// Why buckets are not trusted, by `marker.<policy>`, as short descriptions.
     pub fn distrusted_buckets(&self) -> BTreeMap<String, &'static str> {
-        let known = self.buckets.lock();
-        let problems = known
+        let last = self.buckets.lock();
+        let problems = last
             .iter()
-            .filter_map(|(policy, known)| Some((policy, known.identity.problem()?)))
+            .filter_map(|(policy, last)| Some((policy, last.identity.problem()?)))
             .map(|(policy, problem)| (format!("marker.{policy}"), problem));
         problems.collect()
     }
@@ -145,9 +145,9 @@ impl App {
     /// Refuses a new upload if its bucket is not known to be this database's. Uses the result of
     /// the last check; sends no request.
     pub(super) fn require_bucket(&self, policy: &Policy) -> Result<()> {
-        let known = self.buckets.find(&policy.name).filter(|_| self.buckets.require_marker);
-        match known {
-            Some(known) if !known.identity.accepts_uploads() => {
+        let last = self.buckets.find(&policy.name).filter(|_| self.buckets.require_marker);
+        match last {
+            Some(last) if !last.identity.accepts_uploads() => {
                 Err(AppError::BucketMismatch(policy.name.clone()))
             }
             _ => Ok(()),
@@ -157,6 +157,6 @@ impl App {
     /// Whether the last check found that the bucket is not known to be this database's. `false` if
     /// this process has not checked it.
     pub(super) fn doubts_bucket(&self, policy: &PolicyName) -> bool {
-        self.buckets.find(policy).is_some_and(|known| known.identity != BucketIdentity::Match)
+        self.buckets.find(policy).is_some_and(|last| last.identity != BucketIdentity::Match)
     }
 }

@@ -77,8 +77,8 @@ impl Attachments<'_> {
     /// its uploads is not in a final state.
     pub async fn clear(self, owner: &Owner, subject: &Subject) -> Result<bool> {
         let txn = self.0.begin().await?;
-        let wanted = BTreeMap::from([((owner.as_str(), subject), None)]);
-        let mut locked = LockedSubjects::lock(&txn, self.0.is_postgres(), wanted).await?;
+        let to_lock = BTreeMap::from([((owner.as_str(), subject), None)]);
+        let mut locked = LockedSubjects::lock(&txn, self.0.is_postgres(), to_lock).await?;
         if has_open_uploads(&txn, owner, subject).await? {
             txn.rollback().await?;
             return Ok(false);

@@ -65,21 +65,21 @@ pub(in crate::db) fn start(write: DatabaseConnection) -> ShardFinisher {
 
 async fn finish_batch(write: DatabaseConnection, ends: Vec<End>) -> Vec<Result<Finished>> {
     let mut runs: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
-    for (place, end) in ends.iter().enumerate() {
-        runs.entry(end.shard.run).or_default().push(place);
+    for (index, end) in ends.iter().enumerate() {
+        runs.entry(end.shard.run).or_default().push(index);
     }
     let mut results: Vec<Result<Finished>> = ends.iter().map(|_| Ok(Finished::Lost)).collect();
-    for (run, places) in runs {
-        let of_run: Vec<&End> = places.iter().map(|place| &ends[*place]).collect();
+    for (run, indexes) in runs {
+        let of_run: Vec<&End> = indexes.iter().map(|index| &ends[*index]).collect();
         match finish_run_shards(&write, run, &of_run).await {
             Ok(done) => {
-                for (place, done) in places.into_iter().zip(done) {
-                    results[place] = Ok(done);
+                for (index, done) in indexes.into_iter().zip(done) {
+                    results[index] = Ok(done);
                 }
             }
             Err(error) => {
-                for place in places {
-                    results[place] = Err(error.clone());
+                for index in indexes {
+                    results[index] = Err(error.clone());
                 }
             }
         }
@@ -102,10 +102,10 @@ async fn finish_run_shards(
         return Ok(results);
     };
     let mut written = Vec::new();
-    for (place, end) in ends.iter().enumerate() {
+    for (index, end) in ends.iter().enumerate() {
         if end.write(&txn, postgres).await? {
-            results[place] = Finished::Shard(None);
-            written.push(place);
+            results[index] = Finished::Shard(None);
+            written.push(index);
         }
     }
     let Some(&first) = written.first() else {
@@ -121,13 +121,13 @@ async fn finish_run_shards(
                 |row: &shard::Model| given_up.iter().any(|policy| policy.as_str() == row.policy);
             let mut rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
             let now = time(&txn, Duration::ZERO).await?;
-            for place in written {
-                let claim = ends[place].claim;
+            for index in written {
+                let claim = ends[index].claim;
                 let Some(next) = claim_one(&txn, postgres, &rest, now, claim).await? else {
                     break;
                 };
                 rest.retain(|row| row.number != next.number);
-                results[place] = Finished::Shard(Some(next));
+                results[index] = Finished::Shard(Some(next));
             }
         }
         RunOutcome::Ended(status, error) => {

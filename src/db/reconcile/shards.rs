@@ -130,7 +130,7 @@ impl Shards<'_> {
         self,
         shard: &RunShard,
         lease: Duration,
-        wanted: u64,
+        requested: u64,
         budget: u64,
     ) -> Result<Option<u64>> {
         let txn = self.engine.begin().await?;
@@ -143,7 +143,7 @@ impl Shards<'_> {
             return Ok(None);
         }
         let spent = u64::try_from(run.deletions).unwrap_or_default();
-        let granted = Ord::min(wanted, budget.saturating_sub(spent));
+        let granted = Ord::min(requested, budget.saturating_sub(spent));
         run::Entity::update_many()
             .col_expr(
                 run::Column::Deletions,

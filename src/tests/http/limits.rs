@@ -225,10 +225,10 @@ async fn head_of_an_upload_never_waits() {
 
 #[tokio::test]
 async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_429() {
-    let places = Arc::new(ConcurrencyLimit::new(2, 1));
-    let held = places.clone();
+    let limit = Arc::new(ConcurrencyLimit::new(2, 1));
+    let held = limit.clone();
     let server = Server::protected(Quota::default(), |security| {
-        security.direct_uploads = places;
+        security.direct_uploads = limit;
     })
     .await;
     let ann = server.key("ann", Scopes::all()).await;
@@ -260,10 +260,10 @@ async fn a_direct_upload_over_the_total_limit_is_503_and_over_the_owner_limit_42
 
 #[tokio::test]
 async fn a_trickled_file_is_408_and_frees_its_permit() {
-    let places = Arc::new(ConcurrencyLimit::new(1, 1));
-    let held = places.clone();
+    let limit = Arc::new(ConcurrencyLimit::new(1, 1));
+    let held = limit.clone();
     let server = Server::build(Duration::from_millis(600), Quota::default(), |_| SecurityConfig {
-        direct_uploads: places,
+        direct_uploads: limit,
         ..SecurityConfig::default()
     })
     .await;

@@ -262,11 +262,11 @@ async fn a_process_that_shuts_down_releases_its_runs_at_once() {
 #[tokio::test]
 async fn processes_share_a_run_and_each_shard_is_worked_on_once() {
     let world = with_uploads(200).await;
-    let pace = |settings: &mut ReconcileSettings| {
+    let throttle = |settings: &mut ReconcileSettings| {
         settings.shards = 2;
         settings.max_requests_per_second = 30;
     };
-    let (one, two) = (world.process(pace).await, world.process(pace).await);
+    let (one, two) = (world.process(throttle).await, world.process(throttle).await);
     two.reconciler.take_part();
     let run = one.start(audit()).await;
     let ended = one.reconciler.join(run).await.unwrap().wait().await;
