@@ -75,7 +75,7 @@ impl ApiKeyVerifier {
     }
 
     async fn look_up(&self, id: Uuid) -> Result<Option<Arc<ApiKey>>, Denied> {
-        // Taken before the query, because the result may be as old as this.
+        // The time before the query: the row may have changed at any time after it.
         let now = Instant::now();
         let key = self.db.api_keys().find(id).await?.map(Arc::new);
         let mut map = self.map();

@@ -32,7 +32,7 @@ impl<T: Clone> LookupCache<T> {
         id: Uuid,
         look_up: impl AsyncFnOnce() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        // Taken before the query, because the result may be as old as this.
+        // The time before the query: the row may have changed at any time after it.
         let now = Instant::now();
         if let Some(lookup) = self.map().get(&id).filter(|lookup| now < lookup.until) {
             return Ok(lookup.found.clone());

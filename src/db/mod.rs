@@ -243,7 +243,8 @@ impl Db {
         schema::down(&self.engine, steps).await
     }
 
-    /// Every migration's name, and whether it was applied. Those of newer versions come last.
+    /// The name of every migration, and whether it was applied. Migrations of newer versions come
+    /// last.
     pub async fn migrations(&self) -> Result<Vec<(String, bool)>> {
         schema::migrations(&self.engine).await
     }

@@ -65,7 +65,7 @@ pub enum Action {
     Nothing,
     /// Send a HEAD, validate the object, and apply the observation.
     Verify,
-    /// Send a HEAD, and apply the absence if there is no object.
+    /// Send a HEAD. If there is no object, record that it is absent.
     ProveAbsent,
     /// Delete the object: the row is final, and the deletion is due.
     Delete,

@@ -14,7 +14,7 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
-/// A run's candidates of some kinds under a shard's policy.
+/// A run's candidates of these kinds, under the policy of the shard.
 pub(super) fn of(
     shard: &RunShard,
     kinds: impl IntoIterator<Item = CandidateKind>,
@@ -62,7 +62,7 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
 pub struct MissingCandidates<'a>(pub(in crate::db) &'a Engine);
 
 impl MissingCandidates<'_> {
-    /// How many candidates of some kinds a run has under a shard's policy.
+    /// The number of a run's candidates of these kinds, under the policy of the shard.
     pub async fn count(self, shard: &RunShard, kinds: &[CandidateKind]) -> Result<u64> {
         Ok(of(shard, kinds.iter().copied()).count(&self.0.read).await?)
     }

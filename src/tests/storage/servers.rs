@@ -1,12 +1,13 @@
 //! The stores that the contract tests use.
 //!
-//! Without the environment these are the store in memory and the embedded server. With
-//! `TEST_S3_KIND` (minio, seaweedfs, garage) and `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
-//! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY`, `TEST_S3_BUCKET` the real server takes the
-//! embedded one's place; `TEST_S3_PUBLIC_ENDPOINT` is another name of it.
+//! Without environment variables these are the store in memory and the embedded server. If
+//! `TEST_S3_KIND` (minio, seaweedfs, garage), `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
+//! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY` and `TEST_S3_BUCKET` are set, the real
+//! server replaces the embedded one. `TEST_S3_PUBLIC_ENDPOINT` is the same server with another host
+//! name.
 //!
-//! To add a store: its kind, and in [`Kind::capabilities`] what it is known to do. The probe's test
-//! fails where that is wrong.
+//! To add a store: add its kind, and its known capabilities to [`Kind::capabilities`]. The test of
+//! the probe fails if they are wrong.
 
 use std::sync::Arc;
 
