@@ -7,25 +7,24 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches stay out of the image; the binary is copied out of the one that holds it.
+# The caches are not part of the image, so the binary is copied from the cache of the target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin upload-coordinator \
     && cp target/release/upload-coordinator /usr/local/bin/upload-coordinator \
     && mkdir /empty
 
-# glibc of the same Debian as above and CA certificates; no shell, no package manager.
+# The glibc of the same Debian as above, and CA certificates. No shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /usr/local/bin/upload-coordinator /usr/local/bin/upload-coordinator
-# SQLite files and embedded stores, where they are used: the only folder that is written to
-# (the defaults of the configuration are relative to it, and built into the binary), so the
-# root file system can be mounted read-only.
+# The only folder that the service writes to, for SQLite files and embedded stores. The built-in
+# defaults are relative to it. So the root file system can be mounted read-only.
 COPY --from=build --chown=nonroot:nonroot /empty /data
 VOLUME /data
 WORKDIR /data
 USER nonroot:nonroot
 EXPOSE 8080
-# The image has no shell and no curl: health is asked for from outside, at /healthz (alive) and
-# /readyz (database, migrations and bucket).
+# The image has no shell and no curl. Check the health from outside, at /healthz (the process is
+# alive) and /readyz (database, migrations and bucket).
 ENTRYPOINT ["/usr/local/bin/upload-coordinator"]
 CMD ["serve"]

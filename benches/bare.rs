@@ -1,6 +1,6 @@
-//! The limit that `scripts/bench` compares with: an actix-web server that does nothing but
-//! HTTP and JSON. `POST /create` parses the body of a creation; every route answers as
-//! many bytes as its query says.
+//! The limit that `scripts/bench` compares with: an actix-web server that does nothing but HTTP and
+//! JSON. `POST /create` parses the body of a creation; every route returns as many bytes as its
+//! query says.
 //!
 //! Prints its address, and serves until it is killed.
 
@@ -10,7 +10,7 @@ use actix_web::web::{Bytes, Data, Json, Path, Query};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde::Deserialize;
 
-/// What the service's `POST /api/uploads` takes.
+/// The body of `POST /api/uploads`.
 #[derive(Deserialize)]
 struct CreateBody {
     policy: Option<String>,
@@ -26,7 +26,7 @@ struct CreateBody {
 
 #[derive(Deserialize)]
 struct Answer {
-    /// How many bytes to answer, one mebibyte at most.
+    /// The number of bytes to return, at most one mebibyte.
     bytes: usize,
 }
 
@@ -35,7 +35,7 @@ fn body(filler: &Bytes, answer: &Answer) -> Bytes {
 }
 
 async fn create(new: Json<CreateBody>, answer: Query<Answer>, filler: Data<Bytes>) -> HttpResponse {
-    // All of it is looked at, so that none of the parsing is optimised away.
+    // All fields are used, so that the compiler does not remove the parsing.
     let CreateBody { policy, track_id, filename, content_type, size, strategy, .. } = &new.0;
     std::hint::black_box((policy, track_id, filename, content_type, size, strategy));
     std::hint::black_box((&new.metadata, new.expires_in, new.write_once));

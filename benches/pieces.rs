@@ -1,4 +1,4 @@
-//! The pieces that a request or a run is made of. `cargo bench --bench pieces`
+//! The parts of a request or a run. `cargo bench --bench pieces`
 
 use std::hint::black_box;
 use std::sync::Arc;

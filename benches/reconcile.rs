@@ -48,7 +48,7 @@ use computed::{Computed, SIZE};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Since the first of the stored objects.
+/// The time since the first of the stored objects.
 const SPAN: TimeDelta = TimeDelta::days(30);
 
 /// The stored objects, the last of them at `end`.
@@ -82,7 +82,7 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
     }))
 }
 
-/// Resident memory in bytes: now, and the most since [`forget_peak`]. Linux only.
+/// Resident memory in bytes: the current value, and the maximum since [`forget_peak`]. Linux only.
 fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(field));
@@ -91,7 +91,7 @@ fn memory(field: &str) -> u64 {
 }
 
 fn forget_peak() {
-    // Without it the peak since the start is read, which is no less.
+    // Without it, the peak since the start is used, which is at least as large.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
@@ -99,9 +99,9 @@ async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
     app.check_buckets().await?;
     let reconciler = Arc::new(Reconciler::new(app, ReconcileSettings::default()));
     let request = RunRequest::of(mode, Trigger::Cli);
-    // Incremental runs follow each other in one process, which has its connections, and whose
-    // statements are prepared; PostgreSQL plans each anew the first five times. They are short:
-    // one tells less than the median of some.
+    // Several incremental runs follow each other in one process, so that its connections are open
+    // and its statements are prepared; PostgreSQL plans each statement again the first five times.
+    // The runs are short, so the median of several is more reliable than one.
     let (warm, timed) = if mode == Mode::Incremental { (10, 9) } else { (0, 1) };
     let began = Instant::now();
     let mut first = None;
@@ -142,7 +142,7 @@ async fn bucket() -> Outcome<S3> {
     Ok(S3::connect(&settings, &http_client()).await?)
 }
 
-/// Lists all shards and does nothing else, as many at once as an audit.
+/// Only lists all shards, as many at the same time as an audit does.
 async fn list(store: &Store, prefix: &str) -> Outcome<usize> {
     let settings = ReconcileSettings::default();
     let prefix = Prefix::parse(prefix)?;
@@ -174,7 +174,7 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        // `cargo bench` without arguments: there is nothing to measure by itself.
+        // `cargo bench` without arguments: there is nothing to measure.
         [] => println!("scripts/bench reconcile runs this"),
         ["fill", url, objects] => {
             open(url).await?.migrate_up().await?;

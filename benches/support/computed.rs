@@ -1,4 +1,4 @@
-//! A bucket whose listing is computed: it takes no memory, however many objects it has.
+//! A bucket whose listing is computed, so that it needs no memory for any number of objects.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use upload_coordinator::storage::{
 };
 use uuid::Uuid;
 
-/// Of every object.
+/// The ETag of every object.
 pub const ETAG: &str = "9b2cf535f27731c974343645a3985328";
-/// Of every object, in bytes.
+/// The size of every object, in bytes.
 pub const SIZE: u64 = 1024;
 
 const SHARDS: u64 = 16;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Objects evenly spread over a time and over the shards; the marker and whatever else is
-/// written are kept beside them.
+/// Objects that are evenly spread over a period and over the shards. The marker and other written
+/// objects are stored separately.
 pub struct Computed {
     prefix: String,
-    /// In each shard.
+    /// The number of objects in each shard.
     per_shard: u64,
     begin: DateTime<Utc>,
     span: TimeDelta,
@@ -46,24 +46,24 @@ impl Computed {
         self.per_shard * SHARDS
     }
 
-    /// When the object at a place of the listing was stored.
+    /// When the object at this index of the listing was stored.
     pub fn stored_at(&self, place: u64) -> DateTime<Utc> {
         let (shard, nth) = (place / self.per_shard, place % self.per_shard);
         let (number, count) = ((nth * SHARDS + shard + 1).cast_signed(), self.len().cast_signed());
         self.begin + TimeDelta::milliseconds(self.span.num_milliseconds() * number / count)
     }
 
-    /// The id of the object at a place: version 7, its last digit the shard's.
+    /// The id of the object at this index: version 7, its last digit is that of the shard.
     pub fn id(&self, place: u64) -> Uuid {
         id_of(self.stored_at(place), place, place / self.per_shard)
     }
 
-    /// The key at a place of the listing; keys ascend with it.
+    /// The key at this index of the listing. Keys ascend with the index.
     pub fn key(&self, place: u64) -> String {
         key_of(&self.prefix, self.id(place))
     }
 
-    /// The first place whose key is greater.
+    /// The first index whose key is greater.
     fn after(&self, key: &str) -> u64 {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -79,7 +79,7 @@ impl Computed {
     }
 }
 
-/// A UUID of version 7 with some bits of `noise` and its last digit as asked.
+/// A UUID of version 7 with some bits of `noise` and with this last digit.
 pub fn id_of(at: DateTime<Utc>, noise: u64, shard: u64) -> Uuid {
     let mixed = noise.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let random = u128::from(mixed) << 4 | u128::from(shard & 0xf);
@@ -92,7 +92,7 @@ pub fn id_of(at: DateTime<Utc>, noise: u64, shard: u64) -> Uuid {
         .into_uuid()
 }
 
-/// As the service makes keys.
+/// A key in the format of the service.
 pub fn key_of(prefix: &str, id: Uuid) -> String {
     let digit = HEX[usize::from(id.as_bytes()[15] & 0xf)];
     format!("{prefix}{}/{}", char::from(digit), id.hyphenated())

@@ -1,4 +1,4 @@
-//! Rows by the million, written past the service.
+//! Writes millions of rows directly to the database, without the service.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entity::upload::{ActiveModel, Column, Entity};
@@ -13,11 +13,11 @@ use uuid::Uuid;
 use super::Outcome;
 use super::computed::{Computed, ETAG, SIZE, id_of, key_of};
 
-/// Pending uploads of the last hour, beside the stored ones.
+/// Pending uploads of the last hour, in addition to the stored ones.
 const PENDING: i32 = 1000;
-/// A statement: 33 columns each, below the 32,766 parameters of `SQLite`.
+/// Rows in one statement: 33 columns each, below the 32,766 parameters of `SQLite`.
 const STATEMENT: usize = 900;
-/// A transaction.
+/// Statements in one transaction.
 const TRANSACTION: usize = 20;
 
 fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
@@ -76,7 +76,7 @@ async fn insert(db: &DatabaseConnection, rows: impl Iterator<Item = ActiveModel>
         }
         txn.commit().await?;
     }
-    // As a database that lives a while has done by itself.
+    // Statistics, which a database in use would have.
     db.execute_unprepared("ANALYZE").await?;
     Ok(())
 }
@@ -91,7 +91,7 @@ async fn connect(url: &str) -> Outcome<DatabaseConnection> {
     Ok(db)
 }
 
-/// A row for every object, and the pending ones; the newest row says when `end` was.
+/// Writes a row for every object, and the pending ones. The newest row has the time `end`.
 pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()> {
     let stored = (0..world.len())
         .map(|place| row(world.id(place), world.stored_at(place), Some(ETAG.to_owned())));
@@ -119,7 +119,7 @@ pub async fn fill_listed(url: &str, store: &Store) -> Outcome<()> {
     }
 }
 
-/// When the world of a filled database ended.
+/// The newest time in a filled database.
 pub async fn end(url: &str) -> Outcome<DateTime<Utc>> {
     let newest = Entity::find().order_by_desc(Column::CreatedAt).one(&connect(url).await?).await?;
     Ok(newest.ok_or("the database is empty")?.created_at)

@@ -1,4 +1,4 @@
-//! A computed bucket behind S3's protocol, for processes that audit it: listings, and the few
+//! Serves a computed bucket with S3's protocol, for processes that audit it: listings, and the few
 //! objects that are written. It does not check signatures.
 
 use std::collections::HashMap;

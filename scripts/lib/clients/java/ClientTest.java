@@ -1,5 +1,5 @@
-// What scripts/check-api does with the generated Java client: an upload that is waited for, and a
-// refusal.
+// The test of the generated Java client in scripts/check-api: an upload, the wait for its result, and
+// an error.
 
 import client.ApiClient;
 import client.ApiException;

@@ -1,5 +1,5 @@
-// What scripts/check-api does with the generated types: a track, an upload that is waited for, a
-// file sent through the service, and a refusal whose shape is known too.
+// The test of the generated types in scripts/check-api: a track, an upload, the wait for its result, a
+// direct upload, and an error with its type.
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
 import type { paths } from "./schema";
@@ -48,7 +48,7 @@ const [waited, confirmed] = await Promise.all([
   api.POST("/api/uploads/{id}/confirm", { params: { path } }),
 ]);
 assert.equal(ok(waited).status, "uploaded");
-// Not the text of a status that does not exist: the compiler checks it.
+// The compiler refuses a status that does not exist.
 assert.ok(ok(confirmed).confirmed_by === "confirm" && ok(confirmed).reason === null);
 
 const served = ok(

@@ -1,27 +1,27 @@
-// A client of upload-coordinator for browsers. It knows nothing of the page, needs no
-// framework and no build step: copy it and change what differs.
+// A client of upload-coordinator for browsers. It does not depend on the page, a framework or a
+// build step: copy it and adapt it.
 //
 //   const track = await createTrack({ title: "Blue in Green", artist_name: "Miles Davis" });
 //   const upload = await uploadFile(file, { trackId: track.id, onProgress: console.log });
 //   if (upload.status === "uploaded") player.src = fileUrl(track.id);
 //   else console.warn(upload.status, upload.reason);        // "rejected", "content-mismatch"
 //
-// To pause, abort the `signal`; to go on, call `uploadFile` again with the upload's `id`.
+// To pause, abort the `signal`. To continue, call `uploadFile` again with the upload's `id`.
 //
 // A page without an account gets an upload token from its back end:
 //   connect({ api: "http://127.0.0.1:8080/api", token: "upt_..." });
 //   connect({ api: "http://127.0.0.1:8080/t/upt_.../api" });       // the same, without headers
 
-let API = "/api";           // where the service is
+let API = "/api";           // the address of the service
 let TOKEN;                  // sent as a bearer token, if there is one
-const PARTS_AT_ONCE = 3;    // of one file; a browser opens six connections to a host at most
+const PARTS_AT_ONCE = 3;    // of one file; a browser opens at most six connections to a host
 const FILES_AT_ONCE = 3;    // of many files
 const BATCH = 100;          // uploads that one request creates
-const URLS_AT_ONCE = 8;     // part URLs are asked for as they are needed, not all up front
+const URLS_AT_ONCE = 8;     // part URLs are requested when they are needed, not all at the start
 const TRIES = 4;            // of each request
-const FIRST_PAUSE = 500;    // milliseconds before the second try, then twice as long each time
+const FIRST_PAUSE = 500;    // milliseconds before the second attempt, then twice as long each time
 
-/** What the service refused, and why: a problem document (RFC 9457). */
+/** An error of the service: a problem document (RFC 9457). */
 export class Problem extends Error {
   constructor(status, { type, title, detail, errors = {} }) {
     super(Object.values(errors).flat().join(" · ") || detail || title || `HTTP ${status}`);
@@ -29,15 +29,15 @@ export class Problem extends Error {
   }
 }
 
-/** What the store answered in place of taking the bytes; status 0 is a broken connection. */
+/** An error of the store. Status 0 is a broken connection. */
 export class StoreError extends Error {
   constructor(status) {
-    super(status ? `The store answered ${status}` : "The connection to the store broke");
+    super(status ? `The store returned ${status}` : "The connection to the store broke");
     Object.assign(this, { name: "StoreError", status });
   }
 }
 
-/** Changes where the service is, and the API key, JWT or upload token for it. */
+/** Sets the address of the service, and the API key, JWT or upload token. */
 export function connect({ api = "/api", token } = {}) {
   API = api.replace(/\/$/, "");
   TOKEN = token;
@@ -53,15 +53,15 @@ export const cancelUpload = (id) => call("DELETE", `/uploads/${id}`);
 export const isOpen = (upload) => ["pending", "expired"].includes(upload.status);
 
 /**
- * Uploads a file and waits for the service's verdict: the answer's `status` is `uploaded`,
- * or `rejected` with a `reason`. Throws when it can't go on; then call it again with `id`.
+ * Uploads a file and waits for the result: its `status` is `uploaded`, or `rejected` with a
+ * `reason`. Throws if it can't continue; then call it again with `id`.
  *
  * trackId     the track that the file is for
- * id          of an upload that was begun: only what is missing is sent
- * signal      an AbortSignal: stops sending, and leaves what was sent where it is
- * onUpload    (upload): it exists; keep its `id` to go on after a break
- * onProgress  (bytes sent, bytes in all)
- * onRetry     (error): something failed and is tried again by itself
+ * id          the id of an unfinished upload: only the missing parts are sent
+ * signal      an AbortSignal: stops sending, and keeps the parts that were sent
+ * onUpload    (upload): the upload was created; keep its `id` to continue after an interruption
+ * onProgress  (bytes sent, total bytes)
+ * onRetry     (error): something failed and is retried automatically
  */
 export async function uploadFile(file, options = {}) {
   const { id, signal, onUpload } = options;
@@ -102,7 +102,7 @@ export async function uploadFiles(files, options = {}) {
   return ends;
 }
 
-/** What is said of a file beforehand. It is signed, and enforced. */
+/** The declared values of a file. They are signed and enforced. */
 const declared = (file, { trackId }) => ({
   track_id: trackId,
   filename: file.name,
@@ -110,7 +110,7 @@ const declared = (file, { trackId }) => ({
   size: file.size,                             // large ones are sent in parts
 });
 
-/** Sends what is missing, and waits for the verdict. */
+/** Sends the missing bytes, and waits for the result. */
 async function sendFile(file, upload, options) {
   if (!isOpen(upload)) return upload;
   if (upload.multipart) await sendParts(file, upload, options);
@@ -122,18 +122,18 @@ async function sendFile(file, upload, options) {
 async function sendWhole(file, upload, options) {
   const { signal, onProgress } = options;
   await persist(async (tries) => {
-    // The URL may have ended, and a try whose answer was lost may have arrived.
+    // The URL may have expired, and an attempt whose response was lost may have succeeded.
     if (tries > 1) upload = await reopen(upload.id, signal);
     if (!isOpen(upload)) return;
     try {
       await send(upload.request, file, signal, (sent) => onProgress?.(sent, file.size));
     } catch (error) {
-      if (error.status !== 412) throw error;   // the URL is for one use, and was used
+      if (error.status !== 412) throw error;   // the URL can be used once, and was used
     }
   }, options);
 }
 
-/** Some parts at once; those that the store holds already are not sent again. */
+/** Sends several parts at a time. Parts that the store already has are not sent again. */
 async function sendParts(file, upload, options) {
   const { signal, onProgress } = options;
   const { part_size, part_count } = upload.multipart;
@@ -153,14 +153,14 @@ async function sendParts(file, upload, options) {
   async function* signedParts() {
     while (missing.length > 0) yield* await sign(missing.splice(0, URLS_AT_ONCE));
   }
-  // All workers share one queue. One that fails ends it: the others finish their part.
+  // All workers share one queue. If one fails, the others finish their current part and stop.
   const queue = signedParts();
   const worker = async () => {
     for await (let part of queue) {
       const number = part.part_number;
       const bytes = file.slice((number - 1) * part_size, number * part_size);
       await persist(async (tries) => {
-        if (tries > 1) [part] = await sign([number]);   // the URL may have ended
+        if (tries > 1) [part] = await sign([number]);   // the URL may have expired
         await send(part, bytes, signal, (sent) => report(number, sent));
       }, options);
       report(number, bytes.size);
@@ -171,7 +171,7 @@ async function sendParts(file, upload, options) {
   if (failed) throw failed.reason;
 }
 
-/** Has the service look at what was sent, and waits until it has said what it thinks. */
+/** Makes the service verify the file, and waits for the result. */
 async function verdict({ id, multipart }, options) {
   const { signal } = options;
   const look = () => call("POST", `/uploads/${id}/${multipart ? "complete" : "confirm"}`,
@@ -183,13 +183,13 @@ async function verdict({ id, multipart }, options) {
     if (error.type !== "/problems/not-arrived") throw error;
   }
   while (!upload || upload.status === "pending") {
-    // Answers when the status changes, or after 30 seconds.
+    // Returns when the status changes, or after 30 seconds.
     upload = await persist(() => call("GET", `/uploads/${id}?wait=30`, undefined, signal), options);
   }
   return upload;
 }
 
-/** Signs again what is still open; what has ended is answered as it is. */
+/** Requests a new URL if the upload is still open. An ended upload is returned unchanged. */
 async function reopen(id, signal) {
   const upload = await getUpload(id, signal);
   return isOpen(upload) ? call("POST", `/uploads/${id}/presign`, undefined, signal) : upload;
@@ -208,7 +208,7 @@ async function call(method, path, body, signal) {
   return json;
 }
 
-/** Sends bytes to the store with exactly the signed headers. (`fetch` tells no progress.) */
+/** Sends bytes to the store with exactly the signed headers. (`fetch` does not report progress.) */
 function send({ method, url, headers }, bytes, signal, onBytes) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
@@ -227,7 +227,7 @@ function send({ method, url, headers }, bytes, signal, onBytes) {
   });
 }
 
-/** Tries again what may pass: a broken connection, a fault, a URL that ended. */
+/** Retries temporary errors: a broken connection, a server error, an expired URL. */
 async function persist(attempt, { signal, onRetry }) {
   for (let tries = 1; ; tries += 1) {
     try {

@@ -1,4 +1,4 @@
-// The page around client.js: one card a file.
+// The page that uses client.js: one card for each file.
 
 import {
   Problem, cancelUpload, changeTrack, createTrack, fileUrl, getUpload, isOpen, uploadFile,
@@ -8,7 +8,7 @@ const FILES_AT_ONCE = 2;
 const NOBODY = "Unknown artist";
 const FRESH = 4 * 60_000;                       // a file's URL is signed for five minutes
 
-// What the buttons of a card may do in each of its states.
+// The buttons of a card in each state.
 const ACTIONS = {
   waiting: ["cancel"],
   sending: ["pause", "cancel"],
@@ -31,7 +31,7 @@ const REASONS = {
   "overwritten": "other bytes were sent over it",
 };
 
-// ---- What survives a reload: the uploads that were begun and have not ended
+// ---- Data that survives a reload: the unfinished uploads
 
 const STORAGE = "upload-coordinator-demo";
 
@@ -40,21 +40,21 @@ const memory = {
     try {
       return JSON.parse(localStorage.getItem(STORAGE)) ?? {};
     } catch {
-      return {};                                // no storage, or not ours
+      return {};                                // no storage, or the data of another program
     }
   },
   set(key, entry) {
     const { [key]: _, ...others } = this.all();
     try {
       localStorage.setItem(STORAGE, JSON.stringify(entry ? { ...others, [key]: entry } : others));
-    } catch { /* full or forbidden: it does not survive */ }
+    } catch { /* full or forbidden: the data does not survive a reload */ }
   },
 };
 
 /** The same file, as far as a page can tell. */
 const keyOf = (file) => [file.name, file.size, file.lastModified].join("|");
 
-// ---- Some files at once; the others wait
+// ---- A few files at the same time; the others wait
 
 const queue = [];
 let running = 0;
@@ -78,7 +78,7 @@ async function next() {
 // ---- A card
 
 class Card {
-  /** `known` is what the memory holds of an upload that was begun earlier. */
+  /** `known` is the stored data of an unfinished upload. */
   constructor(file, known) {
     const element = document.getElementById("card").content.firstElementChild.cloneNode(true);
     const find = (selector) => element.querySelector(selector);
@@ -98,7 +98,7 @@ class Card {
     }
   }
 
-  /** The state decides the buttons; `text` says it to people. */
+  /** The state decides which buttons are shown; `text` describes it. */
   show(state, text) {
     if (this.state !== state) {
       const focused = this.element.contains(document.activeElement);
@@ -108,7 +108,7 @@ class Card {
         const { action } = button.dataset;
         button.hidden = !ACTIONS[state].includes(action) || (action === "pause" && !this.inParts);
       }
-      // The button that was pressed is gone: the keyboard goes on at the one in its place.
+      // The button that was pressed is gone: the focus moves to the button in its place.
       if (focused && document.activeElement === document.body) {
         this.find("button:not([hidden])")?.focus();
       }
@@ -153,8 +153,8 @@ class Card {
       });
       this.end(upload);
     } catch (error) {
-      if (signal.aborted) return;               // paused or cancelled, which says so itself
-      // Refused before a byte was sent: trying again would change nothing.
+      if (signal.aborted) return;               // paused or cancelled, which shows its own text
+      // Refused before a byte was sent: a retry would fail too.
       const refused = this.track && !this.id && error instanceof Problem && error.status === 400;
       if (refused) this.end({ status: "refused", reason: error.message });
       else this.show("failed", `Failed: ${error.message}`);
@@ -235,7 +235,7 @@ class Card {
   }
 }
 
-/** Browsers go on with the signed URL that they were sent to, though it ends: ask anew. */
+/** Browsers keep using the signed URL of the redirect after it has expired: request a new one. */
 function keepFresh(player) {
   let loaded = Date.now();
   const renew = () => {
@@ -251,7 +251,7 @@ function keepFresh(player) {
   for (const event of ["play", "seeking", "waiting"]) player.addEventListener(event, renew);
 }
 
-/** "Miles Davis - Blue in Green.mp3" names both. */
+/** "Miles Davis - Blue in Green.mp3" contains the artist and the title. */
 function namesOf(filename) {
   const stem = filename.replace(/\.[^.]*$/, "").trim() || "Untitled";
   const [, artist, title] = stem.match(/^(.+?) [-–] (.+)$/) ?? [undefined, NOBODY, stem];
@@ -267,7 +267,7 @@ function inWords(bytes) {
 // ---- The page
 
 const list = document.getElementById("list");
-const interrupted = new Map();                  // cards of uploads that lack their file
+const interrupted = new Map();                  // cards of uploads whose file must be chosen again
 
 function add(card) {
   document.getElementById("empty").hidden = true;
@@ -292,7 +292,7 @@ input.addEventListener("change", () => {
   input.value = "";                             // so that the same file can be chosen again
 });
 
-// Dropped anywhere on the page, a file must not replace the page.
+// A file that is dropped anywhere on the page must not replace the page.
 const drop = document.getElementById("drop");
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -309,7 +309,7 @@ addEventListener("drop", (event) => {
 
 for (const [key, known] of Object.entries(memory.all())) {
   const upload = await getUpload(known.id).catch((error) => error);
-  // It ended while the page was away, or is not known any more.
+  // It ended while the page was closed, or no longer exists.
   if (upload.status === 404 || ("id" in upload && !isOpen(upload))) {
     memory.set(key, undefined);
     continue;
