@@ -29,7 +29,7 @@ RULES = {
     "strategy": r"The store does not accept|Send the file to",
     "write_once": r"A form upload can't be",
     "checksum": r"Value is not base64|A \w+ value is base64|The store does not keep",
-    "metadata": r"Must be at most \d+ bytes|Names may hold|Values may hold",
+    "metadata": r"Must be at most \d+ bytes|Names may contain|Values may contain",
     "max_size": r"Must be from 1 to \d+ bytes",
     "cors_origins": r"Must be origins such as",
     "expires_in": r"Must be from 1 to \d+ seconds",

@@ -114,7 +114,7 @@ pub enum AppError {
     Unconfigured(String),
     /// The policy's bucket is not known to be this database's.
     #[error(
-        "the policy `{0}` takes no new uploads: its bucket is not known to belong to this \
+        "the policy `{0}` accepts no new uploads: its bucket is not known to belong to this \
          service's database"
     )]
     BucketMismatch(PolicyName),

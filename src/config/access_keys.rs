@@ -15,7 +15,7 @@ pub(super) fn check(
         _ => None,
     };
     if let Some((missing, present)) = incomplete {
-        let instead = "leave out both to use the standard AWS_* variables";
+        let instead = "omit both to use the standard AWS_* variables";
         return Err((missing, format!("must be set together with {present}; {instead}")));
     }
     if session_token.is_some() && id.is_none() {

@@ -111,7 +111,7 @@ impl StatusChange {
             (_, Status::Cancelled) => "The client cancelled the upload",
             (_, Status::Missing) => "The store no longer has the verified file",
             (_, Status::Rejected) => "The file breaks a rule of the policy",
-            (_, Status::Removed) => "The file is no longer wanted",
+            (_, Status::Removed) => "The file is no longer needed",
         };
         let of_reason = reason.as_deref().and_then(|name| match to {
             Status::Rejected => name.parse().ok().map(RejectReason::explanation),

@@ -12,10 +12,11 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErr
         errors.add("metadata", format!("Must be at most {MAX_METADATA_LEN} bytes in all"));
     }
     if !metadata.keys().all(|name| is_name(name)) {
-        errors.add("metadata", "Names may hold only a-z 0-9 - and _");
+        errors.add("metadata", "Names may contain only a-z 0-9 - and _");
     }
     if !metadata.values().all(|value| is_value(value)) {
-        errors.add("metadata", "Values may hold only printable ASCII, without space at the ends");
+        errors
+            .add("metadata", "Values may contain only printable ASCII, without spaces at the ends");
     }
 }
 

@@ -15,7 +15,7 @@ pub fn server_config(config: &TlsConfig) -> anyhow::Result<Option<ServerConfig>>
     let chain = CertificateDer::pem_file_iter(Path::new(cert))
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("server.tls.cert: {cert}"))?;
-    anyhow::ensure!(!chain.is_empty(), "server.tls.cert: {cert} holds no certificate");
+    anyhow::ensure!(!chain.is_empty(), "server.tls.cert: {cert} contains no certificate");
     let secret = PrivateKeyDer::from_pem_file(Path::new(key))
         .with_context(|| format!("server.tls.key: {key}"))?;
     let provider = rustls::crypto::ring::default_provider().into();

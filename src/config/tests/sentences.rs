@@ -93,7 +93,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[events.sqs]\naccess_key_id = \"a\"",
-        "events.sqs.secret_access_key: must be set together with access_key_id; leave out both to use the standard AWS_* variables",
+        "events.sqs.secret_access_key: must be set together with access_key_id; omit both to use the standard AWS_* variables",
     ),
     (
         "[events.sqs]\nsession_token = \"a\"",
@@ -200,11 +200,11 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\naccess_key_id = \"k\"",
-        "storage.default.secret_access_key: must be set together with access_key_id; leave out both to use the standard AWS_* variables",
+        "storage.default.secret_access_key: must be set together with access_key_id; omit both to use the standard AWS_* variables",
     ),
     (
         "[storage.default]\nsecret_access_key = \"k\"",
-        "storage.default.access_key_id: must be set together with secret_access_key; leave out both to use the standard AWS_* variables",
+        "storage.default.access_key_id: must be set together with secret_access_key; omit both to use the standard AWS_* variables",
     ),
     (
         "[storage.default]\nsecret_access_key = { a = 1 }",

@@ -55,7 +55,7 @@ impl Engine {
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
             if path.is_empty() || path.contains(":memory:") {
-                return Err(DbError::Url("takes sqlite://FILE, a file on disk".to_owned()));
+                return Err(DbError::Url("must be sqlite://FILE, a file on disk".to_owned()));
             }
             if let Some(folder) = Path::new(path).parent() {
                 std::fs::create_dir_all(folder)
@@ -72,7 +72,7 @@ impl Engine {
             let options = postgres_options(url, settings, Arc::clone(&shutting_down));
             Ok(Self::new(Database::connect(options).await?, None, shutting_down))
         } else {
-            Err(DbError::Url("takes sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
+            Err(DbError::Url("must be sqlite://FILE or postgres://USER@HOST/NAME".to_owned()))
         }
     }
 

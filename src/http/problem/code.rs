@@ -188,7 +188,7 @@ impl Code {
                 S::FORBIDDEN,
                 "The signature is not valid",
                 None,
-                "The message says that it is from Amazon SNS, but its signature or its certificate is not. It was not processed.",
+                "The message claims to be from Amazon SNS, but its signature or its certificate is not valid. It was not processed.",
             ),
             Self::MethodNotAllowed => row(
                 "method-not-allowed",
@@ -375,9 +375,9 @@ impl Code {
             Self::BucketMismatch => row(
                 "bucket-mismatch",
                 S::SERVICE_UNAVAILABLE,
-                "The policy takes no new uploads",
+                "The policy accepts no new uploads",
                 Some(60),
-                "The marker in the policy's bucket is missing, or another database uses the bucket. Until the operator resolves it, the policy takes no new uploads. `/readyz` and the log of the service contain the reason.",
+                "The marker in the policy's bucket is missing, or another database uses the bucket. Until the operator resolves it, the policy accepts no new uploads. `/readyz` and the log of the service contain the reason.",
             ),
         }
     }
