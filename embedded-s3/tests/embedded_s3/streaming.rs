@@ -64,9 +64,8 @@ impl Signing {
             ("x-amz-trailer", "x-amz-checksum-crc32"),
         ];
         let names = headers.map(|(name, _)| name).join(";");
-        let lines: String =
-            headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let canonical = format!("PUT\n/{BUCKET}/k\n\n{lines}\n{names}\n{payload}");
+        let lines = headers.map(|(name, value)| [name, value].join(":")).join("\n");
+        let canonical = format!("PUT\n/{BUCKET}/k\n\n{lines}\n\n{names}\n{payload}");
         let signature = self.sign("AWS4-HMAC-SHA256", &sha256(&canonical));
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{}, SignedHeaders={names}, \

@@ -320,9 +320,8 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
         ..ObjectSettings::default()
     };
     let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
-    let signed = sign(on, &on.key("put"), &terms).await;
-    taken(&on.send(&signed, b"abc").await);
-    let signer = &on.store.signer;
+    taken(&on.send(&sign(on, &on.key("put"), &terms).await, b"abc").await);
+    let presigner = &on.store.signer;
     let key = on.key("form");
     // SeaweedFS refuses the field `tagging` of a form, whatever the policy says.
     let form_tags = tags && on.kind != Kind::Seaweedfs;
@@ -331,7 +330,7 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
         ..object.clone()
     };
     let form = PostRequest { object: in_form, ..PostRequest::default() };
-    taken(&post(on, &signer.post(&key, &form, now(), HOUR).await.unwrap(), "abc", None).await);
+    taken(&post(on, &presigner.post(&key, &form, now(), HOUR).await.unwrap(), "abc", None).await);
     let options = PutOptions { object: object.clone(), ..PutOptions::default() };
     on.objects().put(&on.key("own"), Bytes::from_static(b"abc"), &options).await.unwrap();
     let key = on.key("parts");
