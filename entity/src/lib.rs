@@ -7,6 +7,7 @@ pub mod attachment;
 pub mod damage_hour;
 pub mod finding;
 pub mod idempotency_key;
+pub mod inspection;
 pub mod instance;
 pub mod marker;
 pub mod missing_candidate;

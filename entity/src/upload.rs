@@ -41,6 +41,9 @@ pub struct Model {
     pub object_delete_after: Option<DateTimeUtc>,
     #[serde(deserialize_with = "crate::timestamp::read_option")]
     pub object_deleted_at: Option<DateTimeUtc>,
+    pub detail: Option<String>,
+    pub annotations: Option<String>,
+    pub waiting_for: Option<String>,
     pub version: i64,
     #[serde(deserialize_with = "crate::timestamp::read")]
     pub created_at: DateTimeUtc,

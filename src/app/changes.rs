@@ -13,7 +13,8 @@ use crate::domain::{LimitReached, Principal, Status, Upload, UploadId};
 pub const MAX_WAIT: Duration = Duration::from_mins(1);
 
 impl App {
-    /// Returns the upload as soon as it is no longer pending, or its current state after `wait`.
+    /// Returns the upload as soon as it is neither pending nor being inspected, or its current
+    /// state after `wait`.
     pub async fn wait_for_upload(
         &self,
         by: impl Into<Principal<'_>>,
@@ -23,7 +24,7 @@ impl App {
         let by = by.into();
         let until = Instant::now() + wait.min(MAX_WAIT);
         let (mut upload, mut watch) = self.watch_upload(by, id).await?;
-        while upload.status() == Status::Pending {
+        while matches!(upload.status(), Status::Pending | Status::Inspecting) {
             match timeout_at(until, watch.next()).await {
                 Ok(Some(changed)) => upload = Upload::clone(&changed),
                 // The watcher is too slow, or the service shuts down: return early.

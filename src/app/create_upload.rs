@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use super::idempotency::IdempotencyKey;
 use super::{App, AppError, Result};
 use crate::db::idempotency::Claim;
+use crate::domain::inspection::Annotations;
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE};
 use crate::domain::metadata::check_metadata;
 use crate::domain::parts::PartPlan;
@@ -218,6 +219,8 @@ impl App {
             multipart_id: None,
             part_size: plan.map(PartPlan::part_size),
             state: State::Pending,
+            detail: None,
+            annotations: Annotations::new(),
             deletion: Deletion::default(),
             version: 1,
             created_at: now,

@@ -21,6 +21,7 @@ use super::create_upload::{NewUpload, record_created};
 use super::tracks::WithUpload;
 use super::{App, AppError, Result};
 use crate::domain::checksum::Checksum;
+use crate::domain::inspection::Annotations;
 use crate::domain::sniff;
 use crate::domain::transition::{Event, Observation};
 use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
@@ -131,10 +132,15 @@ impl App {
             checksum: file.checksum(),
         };
         let by = ConfirmedBy::Direct;
-        let event = Event::Observed(Observation { facts, verdict: Ok(()), by });
+        let event = Event::Observed(Observation {
+            facts,
+            verdict: Ok(()),
+            by,
+            annotations: Annotations::new(),
+        });
         let upload = self.apply(upload, &event).await?.upload;
         // `removed` is no error: a newer upload of the track was verified first.
-        if !matches!(upload.status(), Status::Uploaded | Status::Removed) {
+        if !matches!(upload.status(), Status::Inspecting | Status::Uploaded | Status::Removed) {
             return Err(AppError::UploadEnded);
         }
         Ok(upload)

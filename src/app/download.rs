@@ -46,6 +46,7 @@ impl App {
     ) -> Result<SignedRequest> {
         let nothing = || match status {
             Some(Status::Pending) => AppError::FilePending,
+            Some(Status::Inspecting) => AppError::FileInspecting,
             _ => AppError::NotFound("file"),
         };
         let current = current.ok_or_else(nothing)?;
@@ -63,6 +64,7 @@ impl App {
         match upload.status() {
             Status::Uploaded => self.sign_file(upload).await,
             Status::Pending => Err(AppError::FilePending),
+            Status::Inspecting => Err(AppError::FileInspecting),
             _ => Err(AppError::NotFound("file")),
         }
     }
@@ -70,8 +72,10 @@ impl App {
     /// Signs a GET of the verified object. If another object has replaced it, signs nothing.
     async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
         let upload = self.check_not_changed(upload).await?;
-        if upload.status() != Status::Uploaded {
-            return Err(AppError::NotFound("file"));
+        match upload.status() {
+            Status::Uploaded => {}
+            Status::Inspecting => return Err(AppError::FileInspecting),
+            _ => return Err(AppError::NotFound("file")),
         }
         let (_, store) = self.rules_of(&upload)?;
         let facts = upload.state.facts();

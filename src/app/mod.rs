@@ -76,6 +76,9 @@ pub enum AppError {
     /// The file of the track has not arrived yet.
     #[error("the file has not arrived yet")]
     FilePending,
+    /// The file has arrived and is being inspected.
+    #[error("the file is being inspected")]
+    FileInspecting,
     /// The operation is not possible in the current state.
     #[error(transparent)]
     State(#[from] TransitionError),

@@ -137,7 +137,8 @@ impl App {
         sent: Option<&[SentPart]>,
     ) -> Result<Upload> {
         let (upload, division) = self.multipart_upload(by.into(), id).await?;
-        if upload.status() == Status::Uploaded || upload.status().is_final() {
+        let arrived = matches!(upload.status(), Status::Inspecting | Status::Uploaded);
+        if arrived || upload.status().is_final() {
             return Ok(upload);
         }
         let completed = match upload.multipart_id.clone() {
@@ -162,7 +163,11 @@ impl App {
         }
         match upload.status() {
             Status::Pending | Status::Expired | Status::Missing => Err(AppError::PartsGone),
-            Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),
+            Status::Inspecting
+            | Status::Uploaded
+            | Status::Rejected
+            | Status::Cancelled
+            | Status::Removed => Ok(upload),
         }
     }
 

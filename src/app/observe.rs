@@ -5,6 +5,7 @@ use futures_util::TryStreamExt;
 
 use super::{App, AppError, MAX_TRIES, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
+use crate::domain::inspection::Annotations;
 use crate::domain::rules::{Pass, ReceivedObject, Violation};
 use crate::domain::sniff::SNIFF_LEN;
 use crate::domain::transition::{Absence, Event, Observation};
@@ -29,18 +30,25 @@ impl App {
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
                 return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at, by }));
             };
-            if let Some(known) = upload.state.verified()
+            if let Some(known) = upload.state.arrived()
                 && known.facts.etag == meta.etag
             {
                 // The same object as before is not read again.
                 let facts =
                     ObjectFacts { version_id: meta.version_id.clone(), ..known.facts.clone() };
-                return Ok(Event::Observed(Observation { facts, verdict: Ok(()), by }));
+                let annotations = upload.annotations.clone();
+                return Ok(Event::Observed(Observation {
+                    facts,
+                    verdict: Ok(()),
+                    by,
+                    annotations,
+                }));
             }
             match validate(upload, policy, store, &meta).await {
                 Ok((facts, verdict)) => {
                     record_arrival(upload, &meta, verdict.is_ok(), by, self.now());
-                    return Ok(Event::Observed(Observation { facts, verdict, by }));
+                    let annotations = Annotations::new();
+                    return Ok(Event::Observed(Observation { facts, verdict, by, annotations }));
                 }
                 // Replaced between HEAD and GET: the verdict must be about the new object.
                 Err(StoreError::PreconditionFailed) => {}

@@ -256,7 +256,9 @@ impl App {
         };
         item.progress = match again {
             // The loss of a verified object needs evidence that is younger than this row.
-            Ok((upload, Event::Absent(_))) if upload.status() == Status::Uploaded => {
+            Ok((upload, Event::Absent(_)))
+                if matches!(upload.status(), Status::Inspecting | Status::Uploaded) =>
+            {
                 Progress::Applied(Applied { upload, changed: false })
             }
             Ok((upload, event)) => {
@@ -275,7 +277,10 @@ impl App {
             self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
         let event = match event {
             Event::Observed(seen)
-                if matches!(upload.status(), Status::Uploaded | Status::Missing) =>
+                if matches!(
+                    upload.status(),
+                    Status::Inspecting | Status::Uploaded | Status::Missing
+                ) =>
             {
                 self.observe_object(&upload, seen.by).await?
             }
@@ -388,6 +393,7 @@ fn source(event: &Event) -> &'static str {
     match event {
         Event::Observed(seen) => seen.by.name(),
         Event::Absent(_) => "absence",
+        Event::Inspected(_) => "inspection",
         Event::Renew { .. }
         | Event::ExtendDeadline { .. }
         | Event::MultipartOpened { .. }

@@ -23,7 +23,11 @@ pub(super) enum Confirmation {
 pub(super) fn arrived(upload: Upload) -> Result<Upload> {
     match upload.status() {
         Status::Pending | Status::Expired | Status::Missing => Err(AppError::NotArrived),
-        Status::Uploaded | Status::Rejected | Status::Cancelled | Status::Removed => Ok(upload),
+        Status::Inspecting
+        | Status::Uploaded
+        | Status::Rejected
+        | Status::Cancelled
+        | Status::Removed => Ok(upload),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod dialects;
 pub mod direct_upload;
 mod error;
 pub mod events;
+pub mod inspectors;
 mod layers;
 pub mod limits;
 pub mod object;
@@ -41,6 +42,7 @@ pub use dialects::{DialectConfig, DialectsConfig};
 pub use direct_upload::DirectUploadConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, SnsConfig, SqsConfig};
+pub use inspectors::{ClamdAddress, InspectorConfig, InspectorKind};
 pub use layers::{DEFAULT_TOML, ENV_PREFIX, Sources, near_misses};
 pub use limits::LimitsConfig;
 pub use policies::{ConfigPrefix, PolicyConfig};
@@ -71,6 +73,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// `[dialects.<name>]`.
     pub dialects: DialectsConfig,
+    /// `[inspectors.<name>]`; `media` always exists.
+    pub inspectors: BTreeMap<String, InspectorConfig>,
     /// `[auth]`.
     pub auth: AuthConfig,
     /// `[direct_upload]`.
@@ -125,6 +129,8 @@ impl Config {
         self.events.check()?;
         self.webhooks.check()?;
         self.dialects.check(&self.policies)?;
+        let allow_private = self.webhooks.allow_private;
+        inspectors::check_all(&self.inspectors, &self.policies, allow_private)?;
         self.auth.check()?;
         self.direct_upload.check()?;
         self.limits.check()
@@ -146,7 +152,10 @@ impl Config {
 
     /// All policies by name, as domain values.
     pub fn domain_policies(&self) -> BTreeMap<PolicyName, Policy> {
-        let policies = self.policies.iter().map(|(name, policy)| policy.policy(name));
+        let policies = self.policies.iter().map(|(name, policy)| Policy {
+            inspect: inspectors::queued(&self.inspectors, policy),
+            ..policy.policy(name)
+        });
         policies.map(|policy| (policy.name.clone(), policy)).collect()
     }
 

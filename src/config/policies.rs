@@ -131,6 +131,9 @@ pub struct PolicyConfig {
         serialize_with = "value::optional_duration_text"
     )]
     pub unattached_retention: Option<ConfigDuration>,
+    /// The inspectors that must accept a file before it is served: `[inspectors.<name>]`.
+    #[serde(default, deserialize_with = "value::list")]
+    pub inspect: Vec<String>,
     /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
@@ -212,6 +215,7 @@ impl PolicyConfig {
             rejected_retention: defaults::retention(),
             replaced_retention: defaults::retention(),
             unattached_retention: None,
+            inspect: Vec::new(),
             verify_max_read: defaults::verify_max_read(),
             object: ObjectConfig::default(),
         }
@@ -238,6 +242,8 @@ impl PolicyConfig {
             rejected_retention: self.rejected_retention.delta(),
             replaced_retention: self.replaced_retention.delta(),
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
+            // Which of them run after the verification is decided by their kind.
+            inspect: Vec::new(),
             verify_max_read: self.verify_max_read.bytes(),
             object: self.object.settings(),
         }

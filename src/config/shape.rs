@@ -1,5 +1,6 @@
 //! Checks that all keys exist. The known keys are the keys of `config/default.toml`, in which
-//! `storage.default` and `policies.tracks` represent every store and every policy.
+//! `storage.default`, `policies.tracks` and `inspectors.media` represent every store, policy and
+//! inspector.
 
 use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
@@ -8,7 +9,8 @@ use super::layers::DEFAULT_TOML;
 use super::webhooks::{COMMON_KEYS, ENDPOINT_KEYS};
 
 /// Sections that contain a table for each name, and the name of the table that lists all keys.
-const NAMED: [(&str, &str); 2] = [("storage", "default"), ("policies", "tracks")];
+const NAMED: [(&str, &str); 3] =
+    [("inspectors", "media"), ("storage", "default"), ("policies", "tracks")];
 
 /// Finds unknown keys, values in place of sections, malformed names, and missing prefixes.
 pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
@@ -37,6 +39,10 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
             }
             let entries = table(value, &path)?;
             keys(entries, &path, known_keys)?;
+            if name == "inspectors" && !entries.contains_key("kind") {
+                let problem = "is missing; set \"clamd\" or \"http\"";
+                return Err(ConfigError::new(format!("{path}.kind"), problem));
+            }
             if name == "policies" && !entries.contains_key("prefix") {
                 let problem = "is missing; set a prefix such as \"videos/\"";
                 return Err(ConfigError::new(format!("{path}.prefix"), problem));

@@ -53,6 +53,10 @@ fn defaults_of_the_code() -> Config {
         events: EventsConfig::default(),
         webhooks: WebhooksConfig::default(),
         dialects: DialectsConfig::default(),
+        inspectors: BTreeMap::from([(
+            "media".to_owned(),
+            InspectorConfig::new(InspectorKind::Media),
+        )]),
         auth: AuthConfig::default(),
         direct_upload: DirectUploadConfig::default(),
         limits: LimitsConfig::default(),

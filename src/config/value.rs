@@ -151,6 +151,28 @@ impl Serialize for ConfigSize {
     }
 }
 
+/// Reads a size, or `"auto"` for `None`.
+pub(super) fn auto_size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ConfigSize>, D::Error> {
+    parsed(deserializer, "a size such as \"25MiB\", or \"auto\"", |text| match text {
+        "auto" => Some(None),
+        _ => text.parse().ok().map(Some),
+    })
+}
+
+/// Writes a size, or `"auto"` for `None`.
+#[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
+pub(super) fn auto_size_text<S: Serializer>(
+    value: &Option<ConfigSize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(size) => serializer.collect_str(size),
+        None => serializer.serialize_str("auto"),
+    }
+}
+
 /// Checks the range of a size, in bytes. The error is a problem for a `ConfigError`.
 pub(super) fn in_range(size: ConfigSize, least: u64, most: u64) -> Result<(), String> {
     if (least..=most).contains(&size.bytes()) {

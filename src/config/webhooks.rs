@@ -68,15 +68,42 @@ pub struct EndpointConfig {
 impl EndpointConfig {
     /// The URL, if it is valid.
     pub fn url(&self) -> Option<Url> {
-        let url = Url::parse(self.url.as_deref()?).ok()?;
-        (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+        http_url(self.url.as_deref()?)
     }
 
     /// The signing key, if it is valid: 24 to 64 bytes.
     pub fn key(&self) -> Option<SecretSlice<u8>> {
-        let text = self.secret.as_ref()?.expose_secret().strip_prefix("whsec_")?;
-        let key = BASE64_STANDARD.decode(text).ok()?;
-        (24..=64).contains(&key.len()).then(|| SecretSlice::from(key))
+        signing_key(self.secret.as_ref()?)
+    }
+}
+
+/// What a signing key must be.
+pub(super) const SECRET_PROBLEM: &str = "must be whsec_ and the base64 of 24 to 64 random bytes";
+
+/// A URL for HTTP, if the text is one.
+pub(super) fn http_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// The signing key in a secret, if it is valid: 24 to 64 bytes.
+pub(super) fn signing_key(secret: &SecretString) -> Option<SecretSlice<u8>> {
+    let text = secret.expose_secret().strip_prefix("whsec_")?;
+    let key = BASE64_STANDARD.decode(text).ok()?;
+    (24..=64).contains(&key.len()).then(|| SecretSlice::from(key))
+}
+
+/// Checks the URL of a receiver. The error is a problem for a `ConfigError`.
+pub(super) fn check_url(url: Option<Url>, allow_private: bool) -> Result<(), String> {
+    let Some(url) = url else {
+        return Err("must be a URL such as https://example.com/hooks".to_owned());
+    };
+    match private_host(&url).filter(|_| !allow_private) {
+        Some(host) => Err(format!(
+            "{host} is a private address, and webhooks are sent only to public \
+             addresses; webhooks.allow_private = true allows it"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -103,17 +130,11 @@ impl WebhooksConfig {
             let fail = |key: &str, problem: String| {
                 Err(ConfigError::new(format!("webhooks.{name}.{key}"), problem))
             };
-            let Some(url) = endpoint.url() else {
-                return fail("url", "must be a URL such as https://example.com/hooks".to_owned());
-            };
-            if let Some(host) = private_host(&url).filter(|_| !self.allow_private) {
-                let problem = "is a private address, and webhooks are sent only to public \
-                    addresses; webhooks.allow_private = true allows it";
-                return fail("url", format!("{host} {problem}"));
+            if let Err(problem) = check_url(endpoint.url(), self.allow_private) {
+                return fail("url", problem);
             }
             if endpoint.key().is_none() {
-                let problem = "must be whsec_ and the base64 of 24 to 64 random bytes";
-                return fail("secret", problem.to_owned());
+                return fail("secret", SECRET_PROBLEM.to_owned());
             }
             if endpoint.events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
                 return fail("events", format!("must be a list of {}", EVENTS.join(", ")));

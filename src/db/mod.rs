@@ -26,6 +26,7 @@ pub mod attachments;
 mod cursor_key;
 mod engine;
 pub mod idempotency;
+pub mod inspections;
 pub mod multipart_aborts;
 pub mod reconcile;
 pub mod retention;
@@ -48,6 +49,7 @@ use api_keys::ApiKeys;
 use attachments::Attachments;
 use engine::pool::Engine;
 use idempotency::Idempotency;
+use inspections::Inspections;
 use multipart_aborts::MultipartAborts;
 use reconcile::damage::Damage;
 use reconcile::findings::Findings;
@@ -122,6 +124,11 @@ impl Db {
     /// The outbox of webhook deliveries.
     pub fn webhooks(&self) -> Webhooks<'_> {
         Webhooks { engine: &self.engine, outbox: &self.outbox }
+    }
+
+    /// The queue of inspections.
+    pub fn inspections(&self) -> Inspections<'_> {
+        Inspections { engine: &self.engine, queue: &self.uploads.inspections }
     }
 
     /// Idempotency keys.

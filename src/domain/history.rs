@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::clock::Timestamp;
 use super::ids::Owner;
+use super::inspection::InspectorName;
 use super::reject_reason::RejectReason;
 use super::transition::Event;
 use super::upload::{ConfirmedBy, RemoveReason, State, Status};
 
 /// The longest detail, in bytes. A sentence of a rule may name many media types.
-const MAX_DETAIL: usize = 500;
+pub(super) const MAX_DETAIL: usize = 500;
 
 /// Who caused a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Actor {
     Client,
     /// An observation of the object.
     Observer(ConfirmedBy),
+    /// An inspector, by its verdict.
+    Inspector(InspectorName),
     /// An operator.
     Operator(Owner),
     /// The removal of uploads that no record claimed.
@@ -29,6 +32,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Client => f.write_str("client"),
             Self::Observer(by) => f.write_str(by.name()),
+            Self::Inspector(name) => write!(f, "inspector:{name}"),
             Self::Operator(owner) => write!(f, "admin:{}", owner.as_str()),
             Self::Retention => f.write_str("retention"),
         }
@@ -51,6 +55,7 @@ impl Cause {
             Event::Observed(seen) => Actor::Observer(seen.by),
             Event::Absent(absence) => Actor::Observer(absence.by),
             Event::Verify(verification) => Actor::Operator(verification.operator.clone()),
+            Event::Inspected(inspected) => Actor::Inspector(inspected.inspector.clone()),
             Event::Unattached => Actor::Retention,
             Event::Renew { .. }
             | Event::ExtendDeadline { .. }
@@ -66,12 +71,21 @@ impl Cause {
             // The rules are not the only reason: other bytes are `overwritten` in any case.
             (Event::Observed(seen), State::Rejected { reason, .. }) => {
                 let broken = seen.verdict.as_ref().err();
-                broken.filter(|broken| broken.reason == *reason).map(|broken| &broken.message)
+                broken
+                    .filter(|broken| broken.reason == *reason)
+                    .map(|broken| broken.message.clone())
             }
+            (Event::Inspected(inspected), _) => inspected.detail(),
             _ => None,
         };
-        Self { by, detail: detail.map(|text| text[..text.floor_char_boundary(MAX_DETAIL)].into()) }
+        Self { by, detail: detail.map(|text| cut(text, MAX_DETAIL)) }
     }
+}
+
+/// Cuts a text to this many bytes, between characters.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    text.truncate(text.floor_char_boundary(most));
+    text
 }
 
 /// A change of an upload's status.
@@ -98,7 +112,10 @@ impl StatusChange {
         let Self { at: _, from, to, by, reason, detail } = self;
         let of_states = match (from, to) {
             (Status::Expired, Status::Pending) => "The client requested a new URL",
+            (Status::Inspecting, Status::Pending) => "The file is no longer in the store",
             (_, Status::Pending) => "The upload waits for the file",
+            (_, Status::Inspecting) => "The file passed the rules of the policy and is inspected",
+            (Status::Inspecting, Status::Uploaded) => "Every inspector accepts the file",
             (_, Status::Uploaded) if by.starts_with("admin:") => {
                 "An operator had the file verified again"
             }
@@ -125,6 +142,7 @@ impl StatusChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::inspection::Annotations;
     use crate::domain::rules::Violation;
     use crate::domain::transition::Observation;
     use crate::domain::transition::tests::{at, facts};
@@ -132,8 +150,9 @@ mod tests {
     fn cause_of(message: &str, reason: RejectReason) -> Cause {
         let broken = Violation { reason: RejectReason::TooLarge, message: message.to_owned() };
         let verdict = Err(broken);
-        let event =
-            Event::Observed(Observation { facts: facts("a"), verdict, by: ConfirmedBy::Event });
+        let (facts_a, annotations) = (facts("a"), Annotations::new());
+        let by = ConfirmedBy::Event;
+        let event = Event::Observed(Observation { facts: facts_a, verdict, by, annotations });
         Cause::of(&event, &State::Rejected { reason, facts: facts("a"), verified: None })
     }
 

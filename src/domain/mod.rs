@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod event;
 pub mod history;
 pub mod ids;
+pub mod inspection;
 pub mod key;
 pub mod limits;
 pub mod marker;

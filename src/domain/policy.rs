@@ -6,6 +6,7 @@ use std::fmt;
 use chrono::TimeDelta;
 
 pub use super::ids::PolicyName;
+use super::inspection::InspectorName;
 use super::key::Prefix;
 use super::object_settings::ObjectSettings;
 use super::sniff;
@@ -75,6 +76,9 @@ pub struct Policy {
     pub replaced_retention: TimeDelta,
     /// How long a verified upload that is attached to nothing is kept; `None`: for ever.
     pub unattached_retention: Option<TimeDelta>,
+    /// The inspectors that must accept a file after it was verified, before it is served. The
+    /// built-in inspector `media` is not among them: it is part of the verification.
+    pub inspect: Vec<InspectorName>,
     /// The largest object, in bytes, that is read to compute a checksum that the store does not keep.
     pub verify_max_read: u64,
     /// How the store keeps the objects.
@@ -227,6 +231,7 @@ pub(crate) mod tests {
             rejected_retention: TimeDelta::hours(24),
             replaced_retention: TimeDelta::hours(24),
             unattached_retention: None,
+            inspect: Vec::new(),
             verify_max_read: 64 << 20,
             object: ObjectSettings::default(),
         }

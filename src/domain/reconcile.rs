@@ -44,13 +44,14 @@ pub struct UploadSummary {
 impl From<&Upload> for UploadSummary {
     fn from(upload: &Upload) -> Self {
         let pending = upload.status() == Status::Pending;
-        let verified = upload.state.verified().filter(|_| upload.status() == Status::Uploaded);
+        let live = matches!(upload.status(), Status::Inspecting | Status::Uploaded);
+        let verified = upload.state.arrived().filter(|_| live);
         let versioned = verified.filter(|verified| verified.facts.version_id.is_some());
         Self {
             key: upload.key.as_str().to_owned(),
             status: upload.status(),
             etag: upload.state.facts().map(|facts| facts.etag.clone()),
-            late: upload.state.verified().is_some_and(|verified| verified.late),
+            late: upload.state.arrived().is_some_and(|arrived| arrived.late),
             url_expires_at: pending.then_some(upload.url_expires_at),
             version_recorded_at: versioned.map(|verified| verified.at),
             deletion: upload.deletion,
@@ -89,7 +90,7 @@ pub fn decide_row(
         Status::Pending if row.url_expires_at.is_some_and(|at| asked_at > at + policy.grace) => {
             Action::ProveAbsent
         }
-        Status::Uploaded => Action::ProveAbsent,
+        Status::Inspecting | Status::Uploaded => Action::ProveAbsent,
         status if status.is_final() && row.deletion.is_due(now) => Action::Delete,
         _ => Action::Nothing,
     }
@@ -104,7 +105,7 @@ pub fn decide_both(
 ) -> Action {
     match row.status {
         Status::Pending | Status::Expired | Status::Missing => Action::Verify,
-        Status::Uploaded => {
+        Status::Inspecting | Status::Uploaded => {
             let same = row.etag.as_deref() == Some(&object.etag);
             if same && !has_new_version(row, object, policy) {
                 Action::Nothing
@@ -187,6 +188,7 @@ mod tests {
         // object. Rows in a final state have a deletion that is due at minute 10.
         let table = [
             (Status::Pending, Nothing, ProveAbsent, Verify, Verify),
+            (Status::Inspecting, ProveAbsent, ProveAbsent, Nothing, Verify),
             (Status::Uploaded, ProveAbsent, ProveAbsent, Nothing, Verify),
             (Status::Expired, Nothing, Nothing, Verify, Verify),
             (Status::Missing, Nothing, Nothing, Verify, Verify),

@@ -23,11 +23,13 @@ pub enum RejectReason {
     Late,
     /// Other bytes replaced the verified ones.
     Overwritten,
+    /// An inspector rejected the file.
+    Inspection,
 }
 
 impl RejectReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MultipartEnvelope,
         Self::ContentEncoding,
         Self::Empty,
@@ -37,6 +39,7 @@ impl RejectReason {
         Self::ContentMismatch,
         Self::Late,
         Self::Overwritten,
+        Self::Inspection,
     ];
 
     /// The name in the API and in the database.
@@ -51,6 +54,7 @@ impl RejectReason {
             Self::ContentMismatch => "content-mismatch",
             Self::Late => "late",
             Self::Overwritten => "overwritten",
+            Self::Inspection => "inspection",
         }
     }
 
@@ -66,6 +70,7 @@ impl RejectReason {
             Self::ContentMismatch => "The content of the file has no allowed type",
             Self::Late => "The file arrived after the deadline, and the policy refuses late files",
             Self::Overwritten => "Other bytes replaced the verified file",
+            Self::Inspection => "An inspector rejected the file",
         }
     }
 }

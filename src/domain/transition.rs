@@ -4,13 +4,15 @@
 //! `app::transitions` saves the result, guarded by the row's `version`.
 
 use super::clock::Timestamp;
+use super::history::{MAX_DETAIL, cut};
 use super::ids::Owner;
+use super::inspection::{Annotations, Inspected, Verdict};
 use super::policy::{Late, Overwrite, Policy};
 use super::reject_reason::RejectReason;
 use super::rules::Violation;
 use super::subject::{Slot, Subject};
 use super::upload::{
-    ConfirmedBy, Deletion, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
+    ConfirmedBy, Deletion, Inspecting, ObjectFacts, RemoveReason, State, Status, Upload, Verified,
 };
 
 /// An event about an upload.
@@ -20,6 +22,8 @@ pub enum Event {
     Observed(Observation),
     /// A request for the object found none.
     Absent(Absence),
+    /// An inspector has a verdict.
+    Inspected(Inspected),
     /// The client requests a new URL.
     Renew {
         /// When the new URL expires.
@@ -68,6 +72,8 @@ pub struct Observation {
     pub verdict: Result<(), Violation>,
     /// The source of the observation.
     pub by: ConfirmedBy,
+    /// What the inspectors found out that are part of the verification.
+    pub annotations: Annotations,
 }
 
 /// Evidence that the object is absent.
@@ -98,6 +104,11 @@ pub enum Effect {
     Reopen,
     /// Abort the store's multipart upload, after the commit.
     AbortMultipart,
+    /// Queue an inspection by each inspector that it waits for, in the same transaction. Earlier
+    /// ones of the upload are removed.
+    QueueInspections,
+    /// Remove the inspections that it no longer waits for, in the same transaction.
+    EndInspections,
 }
 
 /// The result of an event.
@@ -156,6 +167,7 @@ pub fn step(
     match event {
         Event::Observed(seen) => Ok(observed(upload, seen, now, policy)),
         Event::Absent(absence) => Ok(absent(upload, absence, now, policy)),
+        Event::Inspected(inspected) => Ok(apply_verdict(upload, inspected, now, policy)),
         Event::Renew { url_expires_at } => renew(upload, url_expires_at, now),
         Event::ExtendDeadline { url_expires_at } => Ok(extend_deadline(upload, url_expires_at)),
         Event::MultipartOpened { multipart_id, replaces } => {
@@ -166,7 +178,7 @@ pub fn step(
         Event::Delete => Ok(delete(upload, now)),
         Event::Supersede => supersede(upload, now, policy),
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
-        Event::Verify(verification) => verify(upload, verification, now),
+        Event::Verify(verification) => verify(upload, verification, now, policy),
         Event::KeepObject { until } => Ok(keep_object(upload, until)),
     }
 }
@@ -175,6 +187,12 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
     match upload.state.clone() {
         State::Pending => arrived(upload, seen, false, now, policy),
         State::Expired => arrived(upload, seen, true, now, policy),
+        State::Inspecting(Inspecting { arrived: before, .. }) => {
+            let same = before.facts.etag == seen.facts.etag
+                && before.facts.version_id == seen.facts.version_id;
+            // Verdicts on other bytes start over.
+            if same { unchanged(upload) } else { arrived(upload, seen, before.late, now, policy) }
+        }
         State::Uploaded(before) => {
             if before.facts.etag != seen.facts.etag {
                 seen_again(upload, before, seen, now, policy)
@@ -201,20 +219,96 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
     }
 }
 
-/// The first observation of a pending or expired upload.
+/// The first observation of a pending or expired upload, or of other bytes while the first ones are
+/// being inspected.
 fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy: &Policy) -> Step {
-    let verdict = match seen.verdict.map_err(|broken| broken.reason) {
-        Ok(()) if late && policy.late == Late::Reject => Err(RejectReason::Late),
+    let verdict = match seen.verdict {
+        Ok(()) if late && policy.late == Late::Reject => Err(RejectReason::Late.into()),
         verdict => verdict,
     };
+    let upload = Upload { annotations: seen.annotations, ..upload };
     match verdict {
         Ok(()) => {
             let verified = Verified { facts: seen.facts, confirmed_by: seen.by, late, at: now };
             let upload = Upload { multipart_id: None, ..upload };
-            changed(upload, State::Uploaded(verified), now, vec![Effect::Bind])
+            accept(upload, verified, now, policy)
         }
-        Err(reason) => reject(upload, reason, seen.facts, now, policy),
+        Err(broken) => reject(upload, broken, seen.facts, now, policy),
     }
+}
+
+/// Bytes that pass the rules and were not served before: they are inspected first, if the policy has
+/// inspectors.
+fn accept(upload: Upload, verified: Verified, now: Timestamp, policy: &Policy) -> Step {
+    let was_served = upload.status() == Status::Uploaded;
+    if policy.inspect.is_empty() {
+        let effects = if was_served { vec![] } else { vec![Effect::Bind] };
+        return changed(upload, State::Uploaded(verified), now, effects);
+    }
+    let mut effects = vec![Effect::QueueInspections];
+    if was_served {
+        effects.push(Effect::Unbind);
+    }
+    let arrived = Verified { at: now, ..verified };
+    let state = State::Inspecting(Inspecting { arrived, waiting_for: policy.inspect.clone() });
+    changed(upload, state, now, effects)
+}
+
+/// Applies the verdict of an inspector. It counts only for the bytes that it is about.
+fn apply_verdict(upload: Upload, inspected: Inspected, now: Timestamp, policy: &Policy) -> Step {
+    match upload.state.clone() {
+        State::Inspecting(before)
+            if inspected.is_about(&before.arrived.facts)
+                && before.waiting_for.contains(&inspected.inspector) =>
+        {
+            inspected_first(upload, before, inspected, now, policy)
+        }
+        State::Uploaded(before) if inspected.backfill && inspected.is_about(&before.facts) => {
+            let upload = annotated(upload, &inspected);
+            match inspected.verdict {
+                Verdict::Accept => changed(upload, State::Uploaded(before), now, vec![]),
+                Verdict::Reject(_) => {
+                    reject(upload, refusal(&inspected), before.facts, now, policy)
+                }
+            }
+        }
+        _ => unchanged(upload),
+    }
+}
+
+fn inspected_first(
+    upload: Upload,
+    before: Inspecting,
+    inspected: Inspected,
+    now: Timestamp,
+    policy: &Policy,
+) -> Step {
+    let upload = annotated(upload, &inspected);
+    let Inspecting { arrived, mut waiting_for } = before;
+    if let Verdict::Reject(_) = inspected.verdict {
+        return reject(upload, refusal(&inspected), arrived.facts, now, policy);
+    }
+    waiting_for.retain(|name| *name != inspected.inspector);
+    if waiting_for.is_empty() {
+        let verified = Verified { at: now, ..arrived };
+        let effects = vec![Effect::Bind, Effect::EndInspections];
+        changed(upload, State::Uploaded(verified), now, effects)
+    } else {
+        let state = State::Inspecting(Inspecting { arrived, waiting_for });
+        changed(upload, state, now, vec![Effect::EndInspections])
+    }
+}
+
+/// The upload with what an inspector found out.
+fn annotated(mut upload: Upload, inspected: &Inspected) -> Upload {
+    upload.annotations.insert(inspected.inspector.clone(), inspected.annotation.clone());
+    upload
+}
+
+fn refusal(inspected: &Inspected) -> Violation {
+    let reason = RejectReason::Inspection;
+    let message = inspected.detail().unwrap_or_else(|| inspected.inspector.to_string());
+    Violation { reason, message }
 }
 
 /// A later observation of a verified upload. The rules are for arrivals: they decide on other
@@ -229,20 +323,26 @@ fn seen_again(
     let same = before.facts.same_bytes(&seen.facts);
     let verdict = match same {
         Some(true) | None => Ok(()),
-        Some(false) if policy.overwrite == Overwrite::Accept => {
-            seen.verdict.map_err(|broken| broken.reason)
-        }
-        Some(false) => Err(RejectReason::Overwritten),
+        Some(false) if policy.overwrite == Overwrite::Accept => seen.verdict,
+        Some(false) => Err(RejectReason::Overwritten.into()),
     };
     match verdict {
-        Ok(()) => {
-            let effects =
-                if upload.status() == Status::Missing { vec![Effect::Bind] } else { vec![] };
+        Ok(()) if same == Some(true) => {
             let verified = Verified { facts: newer_facts(before.facts, seen.facts), ..before };
-            changed(upload, State::Uploaded(verified), now, effects)
+            returned(upload, verified, now)
         }
-        Err(reason) => reject(upload, reason, seen.facts, now, policy),
+        Ok(()) => {
+            let verified = Verified { facts: newer_facts(before.facts, seen.facts), ..before };
+            accept(upload, verified, now, policy)
+        }
+        Err(broken) => reject(upload, broken, seen.facts, now, policy),
     }
+}
+
+/// Verified bytes that are in the store, again or still.
+fn returned(upload: Upload, verified: Verified, now: Timestamp) -> Step {
+    let effects = if upload.status() == Status::Uploaded { vec![] } else { vec![Effect::Bind] };
+    changed(upload, State::Uploaded(verified), now, effects)
 }
 
 /// The facts of a verified object that is seen again. A checksum on record is about these bytes
@@ -255,15 +355,21 @@ fn newer_facts(before: ObjectFacts, seen: ObjectFacts) -> ObjectFacts {
 
 fn reject(
     upload: Upload,
-    reason: RejectReason,
+    broken: Violation,
     facts: ObjectFacts,
     now: Timestamp,
     policy: &Policy,
 ) -> Step {
-    let effects = if upload.status() == Status::Uploaded { vec![Effect::Unbind] } else { vec![] };
+    let effects = match upload.status() {
+        Status::Uploaded => vec![Effect::Unbind],
+        Status::Inspecting => vec![Effect::EndInspections],
+        _ => vec![],
+    };
     let deletion = Deletion { after: Some(now + policy.rejected_retention), done: None };
     let verified = upload.state.verified().cloned();
-    let upload = Upload { multipart_id: None, deletion, ..upload };
+    let Violation { reason, message } = broken;
+    let detail = Some(cut(message, MAX_DETAIL));
+    let upload = Upload { multipart_id: None, detail, deletion, ..upload };
     changed(upload, State::Rejected { reason, facts, verified }, now, effects)
 }
 
@@ -278,6 +384,13 @@ fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> 
         {
             let effects = abort(&upload);
             changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
+        }
+        // As without an inspection: the bytes did not stay, so they count as never arrived.
+        State::Inspecting(inspecting) if absence.asked_at > inspecting.arrived.at => {
+            let expired = absence.asked_at > upload.deadline(policy.grace);
+            let state = if expired { State::Expired } else { State::Pending };
+            let upload = Upload { annotations: Annotations::new(), ..upload };
+            changed(upload, state, now, vec![Effect::EndInspections])
         }
         // Evidence from before the bytes were verified says nothing about them.
         State::Uploaded(verified) if absence.asked_at > verified.at => {
@@ -329,7 +442,7 @@ fn multipart_opened(
 
 fn attach(upload: Upload, subject: Subject, now: Timestamp) -> Result<Step, TransitionError> {
     let effects = match upload.status() {
-        Status::Pending => vec![Effect::Attach],
+        Status::Pending | Status::Inspecting => vec![Effect::Attach],
         Status::Uploaded => vec![Effect::Attach, Effect::Bind],
         status => return Err(TransitionError::NotAttachable(status)),
     };
@@ -364,6 +477,10 @@ fn delete(upload: Upload, now: Timestamp) -> Step {
             let upload = Upload { multipart_id: None, deletion, ..upload };
             changed(upload, State::Cancelled, now, effects)
         }
+        State::Inspecting(_) => {
+            let state = State::Removed { reason: RemoveReason::Deleted, verified: None };
+            changed(Upload { deletion, ..upload }, state, now, vec![Effect::EndInspections])
+        }
         State::Uploaded(verified) | State::Missing(verified) => {
             let state = State::Removed { reason: RemoveReason::Deleted, verified: Some(verified) };
             changed(Upload { deletion, ..upload }, state, now, vec![Effect::Unbind])
@@ -381,7 +498,9 @@ fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Result<Step, Tr
             Ok(changed(Upload { deletion, ..upload }, state, now, vec![]))
         }
         State::Rejected { .. } | State::Cancelled | State::Removed { .. } => Ok(unchanged(upload)),
-        State::Pending | State::Expired => Err(TransitionError::NotVerified(upload.status())),
+        State::Pending | State::Inspecting(_) | State::Expired => {
+            Err(TransitionError::NotVerified(upload.status()))
+        }
     }
 }
 
@@ -411,6 +530,7 @@ fn verify(
     upload: Upload,
     verification: Verification,
     now: Timestamp,
+    policy: &Policy,
 ) -> Result<Step, TransitionError> {
     let Verification { seen, accept_changed, operator: _ } = verification;
     let (before, rejected) = match upload.state.clone() {
@@ -422,7 +542,11 @@ fn verify(
         }
         State::Uploaded(before) | State::Missing(before) => (Some(before), None),
         State::Rejected { reason, facts, verified } => (verified, Some((reason, facts))),
-        State::Pending | State::Expired | State::Cancelled | State::Removed { .. } => {
+        State::Pending
+        | State::Inspecting(_)
+        | State::Expired
+        | State::Cancelled
+        | State::Removed { .. } => {
             return Err(TransitionError::NotVerifiable(upload.status()));
         }
     };
@@ -430,8 +554,11 @@ fn verify(
     // What was rejected as other bytes stays that, whatever can be compared today.
     let rejected_bytes = reason == Some(RejectReason::Overwritten)
         && rejected.is_some_and(|(_, facts)| facts.etag == seen.facts.etag);
+    let same = before.as_ref().and_then(|before| before.facts.same_bytes(&seen.facts));
+    // What an inspector rejected is inspected again.
+    let was_accepted = same == Some(true) && reason != Some(RejectReason::Inspection);
     let verified = match before {
-        Some(before) if !rejected_bytes && before.facts.same_bytes(&seen.facts) != Some(false) => {
+        Some(before) if !rejected_bytes && same != Some(false) => {
             Verified { facts: newer_facts(before.facts, seen.facts), ..before }
         }
         before => {
@@ -445,9 +572,11 @@ fn verify(
             Verified { facts: seen.facts, confirmed_by: seen.by, late, at: now }
         }
     };
-    let effects = if upload.status() == Status::Uploaded { vec![] } else { vec![Effect::Bind] };
     let upload = Upload { deletion: Deletion::default(), ..upload };
-    Ok(changed(upload, State::Uploaded(verified), now, effects))
+    if was_accepted && !rejected_bytes {
+        return Ok(returned(upload, verified, now));
+    }
+    Ok(accept(Upload { annotations: seen.annotations, ..upload }, verified, now, policy))
 }
 
 /// Moves a deletion that is due earlier. The object of a row that is not due stays anyway.
@@ -465,6 +594,9 @@ fn abort(upload: &Upload) -> Vec<Effect> {
 }
 
 fn changed(upload: Upload, state: State, now: Timestamp, effects: Vec<Effect>) -> Step {
+    let rejected = matches!(state, State::Rejected { .. });
+    let detail = upload.detail.filter(|_| rejected);
+    let upload = Upload { detail, ..upload };
     Step { upload: Upload { state, updated_at: now, ..upload }, changed: true, effects }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::domain::attachment::{Binding, Current, bind};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::ids::{TrackId, UploadId};
+use crate::domain::inspection::{Annotation, InspectorName};
 use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
 use crate::domain::upload::{Declared, Strategy};
@@ -30,6 +31,9 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         Verified { facts: facts("a"), confirmed_by: ConfirmedBy::Scan, late: false, at: at(0) };
     let state = match status {
         Status::Pending => State::Pending,
+        Status::Inspecting => {
+            State::Inspecting(Inspecting { arrived: verified, waiting_for: vec![clamav()] })
+        }
         Status::Uploaded => State::Uploaded(verified),
         Status::Expired => State::Expired,
         Status::Rejected => {
@@ -58,6 +62,8 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         multipart_id: matches!(status, Status::Pending).then(|| "m".to_owned()),
         part_size: None,
         state,
+        detail: None,
+        annotations: Annotations::new(),
         deletion: Deletion { after, done: None },
         version: 1,
         created_at: at(0),
@@ -70,7 +76,8 @@ fn observation(
     verdict: Result<(), RejectReason>,
     by: ConfirmedBy,
 ) -> Observation {
-    Observation { facts, verdict: verdict.map_err(Violation::from), by }
+    let verdict = verdict.map_err(Violation::from);
+    Observation { facts, verdict, by, annotations: Annotations::new() }
 }
 
 fn seen(etag: &str, verdict: Result<(), RejectReason>) -> Event {
@@ -96,14 +103,44 @@ fn opened(multipart_id: &str, replaces: Option<&str>) -> Event {
     Event::MultipartOpened { multipart_id: multipart_id.to_owned(), replaces }
 }
 
+fn clamav() -> InspectorName {
+    InspectorName::new("clamav")
+}
+
+fn inspected(etag: &str, verdict: Verdict) -> Inspected {
+    Inspected {
+        inspector: clamav(),
+        etag: etag.to_owned(),
+        version_id: None,
+        verdict,
+        annotation: Annotation::new(),
+        forced_by: None,
+        backfill: false,
+    }
+}
+
+fn accepts(etag: &str) -> Event {
+    Event::Inspected(inspected(etag, Verdict::Accept))
+}
+
+fn refuses(etag: &str) -> Event {
+    Event::Inspected(inspected(etag, Verdict::Reject("a virus".to_owned())))
+}
+
+/// The policy with inspectors.
+fn with_inspectors(names: &[&str]) -> Policy {
+    let inspect = names.iter().map(|name| InspectorName::new(*name)).collect();
+    Policy { inspect, ..tracks() }
+}
+
 /// A state, an event, and what comes of it: `None` where it is refused, otherwise the next
 /// status, whether a write is needed, and the effects.
 type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
 
 #[test]
 fn every_state_answers_every_event_as_the_design_says() {
-    use Effect::{AbortMultipart, Bind, Reopen, Unbind};
-    use Status::{Cancelled, Expired, Missing, Pending, Rejected, Removed, Uploaded};
+    use Effect::{AbortMultipart, Bind, EndInspections, Reopen, Unbind};
+    use Status::{Cancelled, Expired, Inspecting, Missing, Pending, Rejected, Removed, Uploaded};
     let bad = Err(RejectReason::ContentMismatch);
     let renew = || Event::Renew { url_expires_at: at(200) };
     let extend = || Event::ExtendDeadline { url_expires_at: at(200) };
@@ -155,6 +192,33 @@ fn every_state_answers_every_event_as_the_design_says() {
         (Removed, renew(), None),
         (Removed, Event::Delete, stays(Removed)),
         (Removed, Event::Supersede, stays(Removed)),
+        (Inspecting, seen("a", Ok(())), stays(Inspecting)),
+        (Inspecting, seen("a", bad), stays(Inspecting)),
+        // The policy has no inspectors any more.
+        (Inspecting, seen("b", Ok(())), to(Uploaded, &[Bind])),
+        (Inspecting, seen("b", bad), to(Rejected, &[EndInspections])),
+        (Inspecting, head_at(0), stays(Inspecting)),
+        (Inspecting, head_at(1), to(Pending, &[EndInspections])),
+        (Inspecting, head_at(76), to(Expired, &[EndInspections])),
+        (Inspecting, renew(), None),
+        (Inspecting, Event::Delete, to(Removed, &[EndInspections])),
+        (Inspecting, Event::Supersede, None),
+        (Inspecting, extend(), stays(Inspecting)),
+        (Inspecting, open(), None),
+        (Inspecting, Event::ObjectDeleted, stays(Inspecting)),
+        (Inspecting, verify("a", Ok(()), true), None),
+        (Inspecting, keep(), stays(Inspecting)),
+        (Inspecting, accepts("a"), to(Uploaded, &[Bind, EndInspections])),
+        (Inspecting, refuses("a"), to(Rejected, &[EndInspections])),
+        (Inspecting, accepts("b"), stays(Inspecting)),
+        (Inspecting, refuses("b"), stays(Inspecting)),
+        (Pending, accepts("a"), stays(Pending)),
+        (Uploaded, refuses("a"), stays(Uploaded)),
+        (Expired, accepts("a"), stays(Expired)),
+        (Missing, refuses("a"), stays(Missing)),
+        (Rejected, accepts("a"), stays(Rejected)),
+        (Cancelled, accepts("a"), stays(Cancelled)),
+        (Removed, accepts("a"), stays(Removed)),
         (Pending, extend(), to(Pending, &[])),
         (Expired, extend(), stays(Expired)),
         (Uploaded, extend(), stays(Uploaded)),
@@ -202,6 +266,112 @@ fn every_state_answers_every_event_as_the_design_says() {
 }
 
 #[test]
+fn with_inspectors_a_file_is_inspected_before_it_is_bound() {
+    use Effect::{Bind, EndInspections, QueueInspections};
+    let policy = with_inspectors(&["clamav", "acme"]);
+    for status in [Status::Pending, Status::Expired] {
+        let arrived = step(upload_in(status), seen("a", Ok(())), at(100), &policy).unwrap();
+        assert_eq!(arrived.effects, [QueueInspections], "{status:?}");
+        let State::Inspecting(inspecting) = &arrived.upload.state else { panic!("inspecting") };
+        assert_eq!(inspecting.waiting_for, policy.inspect);
+        assert_eq!(inspecting.arrived.late, status == Status::Expired);
+
+        let again = step(arrived.upload.clone(), seen("a", Ok(())), at(101), &policy).unwrap();
+        assert!(!again.changed);
+        let first = step(arrived.upload, accepts("a"), at(102), &policy).unwrap();
+        assert_eq!(
+            (first.upload.status(), &*first.effects),
+            (Status::Inspecting, &[EndInspections][..])
+        );
+        let twice = step(first.upload.clone(), accepts("a"), at(103), &policy).unwrap();
+        assert!(!twice.changed, "the second inspector has not said anything");
+
+        // Other bytes: what the first inspector said does not hold for them.
+        let replaced = step(first.upload.clone(), seen("b", Ok(())), at(103), &policy).unwrap();
+        assert_eq!(replaced.effects, [QueueInspections]);
+        let State::Inspecting(inspecting) = &replaced.upload.state else { panic!("inspecting") };
+        assert_eq!(inspecting.waiting_for, policy.inspect);
+        assert!(replaced.upload.annotations.is_empty());
+        let about_old = step(replaced.upload, accepts("a"), at(104), &policy).unwrap();
+        assert!(!about_old.changed);
+
+        let acme =
+            Inspected { inspector: InspectorName::new("acme"), ..inspected("a", Verdict::Accept) };
+        let last = step(first.upload, Event::Inspected(acme), at(105), &policy).unwrap();
+        assert_eq!(
+            (last.upload.status(), &*last.effects),
+            (Status::Uploaded, &[Bind, EndInspections][..])
+        );
+        assert_eq!(last.upload.state.verified().unwrap().at, at(105));
+        assert_eq!(last.upload.annotations.len(), 2);
+    }
+}
+
+#[test]
+fn a_verdict_is_about_one_version_of_the_object() {
+    let mut upload = upload_in(Status::Inspecting);
+    let State::Inspecting(inspecting) = &mut upload.state else { panic!("inspecting") };
+    inspecting.arrived.facts.version_id = Some("1".to_owned());
+    let about = |version: Option<&str>| {
+        let version_id = version.map(str::to_owned);
+        let event = Event::Inspected(Inspected { version_id, ..inspected("a", Verdict::Accept) });
+        step(upload.clone(), event, at(1), &with_inspectors(&["clamav"])).unwrap().changed
+    };
+    assert_eq!([None, Some("2"), Some("1")].map(about), [false, false, true]);
+}
+
+#[test]
+fn a_rejection_by_an_inspector_keeps_its_sentence_and_an_operator_has_the_file_inspected_again() {
+    let policy = with_inspectors(&["clamav"]);
+    let refused = step(upload_in(Status::Inspecting), refuses("a"), at(5), &policy).unwrap().upload;
+    let State::Rejected { reason, verified, .. } = &refused.state else { panic!("rejected") };
+    assert_eq!((*reason, verified), (RejectReason::Inspection, &None));
+    assert_eq!(refused.detail.as_deref(), Some("clamav: a virus"));
+    assert_eq!(refused.deletion.after, Some(at(5) + policy.rejected_retention));
+    let again = step(refused, verify("a", Ok(()), false), at(6), &policy).unwrap();
+    assert_eq!((again.upload.status(), again.upload.detail), (Status::Inspecting, None));
+    assert_eq!(again.effects, [Effect::QueueInspections]);
+}
+
+#[test]
+fn a_backfill_rejects_a_served_file_and_that_is_damage() {
+    let policy = with_inspectors(&["clamav"]);
+    let backfill = |etag, verdict| {
+        let event = Event::Inspected(Inspected { backfill: true, ..inspected(etag, verdict) });
+        step(upload_in(Status::Uploaded), event, at(5), &policy).unwrap()
+    };
+    let reject = || Verdict::Reject("a virus".to_owned());
+    let refused = backfill("a", reject());
+    assert_eq!(
+        (refused.upload.status(), &*refused.effects),
+        (Status::Rejected, &[Effect::Unbind][..])
+    );
+    assert!(upload_in(Status::Uploaded).is_damaged_by(&refused.upload));
+    assert!(refused.upload.deletion_is_damage());
+    assert!(!backfill("b", reject()).changed, "about other bytes");
+    let accepted = backfill("a", Verdict::Accept).upload;
+    assert_eq!((accepted.status(), accepted.annotations.len()), (Status::Uploaded, 1));
+}
+
+#[test]
+fn a_served_object_that_may_have_other_bytes_is_not_served_before_it_is_inspected() {
+    use Effect::{QueueInspections, Unbind};
+    let policy = with_inspectors(&["clamav"]);
+    let effects = [
+        (Status::Uploaded, vec![QueueInspections, Unbind]),
+        (Status::Missing, vec![QueueInspections]),
+    ];
+    for (status, effects) in effects {
+        let next = step(upload_in(status), seen("b", Ok(())), at(5), &policy).unwrap();
+        assert_eq!((next.upload.status(), next.effects), (Status::Inspecting, effects));
+    }
+    let taken = step(upload_in(Status::Uploaded), seen("b", Ok(())), at(5), &policy).unwrap();
+    assert!(upload_in(Status::Uploaded).is_damaged_by(&taken.upload));
+    let back = step(upload_in(Status::Missing), seen("a", Ok(())), at(5), &policy).unwrap();
+    assert_eq!(back.upload.status(), Status::Uploaded, "these bytes were inspected before");
+}
+
+#[test]
 fn only_a_verified_upload_without_a_subject_is_removed_as_unattached() {
     for status in Status::ALL {
         let attached = step(upload_in(status), Event::Unattached, at(100), &tracks()).unwrap();
@@ -228,7 +398,7 @@ fn pending_and_verified_uploads_are_attached_to_one_subject_at_most() {
     let other = Subject::of_track(TrackId(Uuid::nil()));
     for status in Status::ALL {
         let effects = match status {
-            Status::Pending => vec![Effect::Attach],
+            Status::Pending | Status::Inspecting => vec![Effect::Attach],
             Status::Uploaded => vec![Effect::Attach, Effect::Bind],
             _ => {
                 let refused = TransitionError::NotAttachable(status);
@@ -313,11 +483,7 @@ fn bytes_that_may_be_the_verified_ones_stay_whatever_the_rules_say_today() {
 
 #[test]
 fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
-    let overwritten = Event::Observed(Observation {
-        facts: other_facts("b"),
-        verdict: Ok(()),
-        by: ConfirmedBy::Scan,
-    });
+    let overwritten = Event::Observed(observation(other_facts("b"), Ok(()), ConfirmedBy::Scan));
     let before = upload_in(Status::Uploaded);
     let rejected = step(before.clone(), overwritten, at(5), &tracks()).unwrap().upload;
     assert!(rejected.deletion_is_damage() && before.is_damaged_by(&rejected));
@@ -365,7 +531,7 @@ fn the_same_bytes_in_another_version_are_recorded_and_nothing_else_changes() {
     let before = verified.clone();
     let seen = |version_id| {
         let facts = ObjectFacts { version_id, ..facts("a") };
-        Event::Observed(Observation { facts, verdict: Ok(()), by: ConfirmedBy::Scan })
+        Event::Observed(observation(facts, Ok(()), ConfirmedBy::Scan))
     };
     let same = step(upload.clone(), seen(version("1")), at(5), &tracks()).unwrap();
     assert!(!same.changed);
@@ -488,7 +654,7 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
     let verification = (prop_oneof![Just("a"), Just("b")], 3u64..5, any::<bool>()).prop_map(
         |(etag, size, accept_changed)| {
             let facts = ObjectFacts { size, ..facts(etag) };
-            let seen = Observation { facts, verdict: Ok(()), by: ConfirmedBy::Confirm };
+            let seen = observation(facts, Ok(()), ConfirmedBy::Confirm);
             Event::Verify(Verification { seen, accept_changed, operator: Owner::anonymous() })
         },
     );
@@ -505,6 +671,12 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         1 => Just(Event::ObjectDeleted),
         1 => verification,
         1 => (0i64..400).prop_map(|until| Event::KeepObject { until: at(until) }),
+        3 => (prop_oneof![Just("a"), Just("b")], any::<bool>(), any::<bool>()).prop_map(
+            |(etag, good, backfill)| {
+                let verdict = if good { Verdict::Accept } else { Verdict::Reject("x".into()) };
+                Event::Inspected(Inspected { backfill, ..inspected(etag, verdict) })
+            },
+        ),
     ];
     (0i64..30, event)
 }
@@ -513,21 +685,32 @@ use proptest::strategy::Strategy as Strategy_;
 
 proptest! {
     #[test]
-    fn random_histories_keep_every_promise(events in prop::collection::vec(any_event(), 1..40)) {
-        let policy = tracks();
+    fn random_histories_keep_every_promise(
+        events in prop::collection::vec(any_event(), 1..40), inspects: bool,
+    ) {
+        let policy = with_inspectors(if inspects { &["clamav"] } else { &[] });
         let mut upload = upload_in(Status::Pending);
         let (mut now, mut object_seen) = (at(0), false);
+        // The objects that an inspector accepted.
+        let mut accepted = Vec::new();
         for (minutes, event) in events {
             now += TimeDelta::minutes(minutes);
             let before = upload.clone();
             object_seen |= matches!(event, Event::Observed(_) | Event::Verify(_));
             let by_operator = matches!(event, Event::Verify(_));
+            if let Event::Inspected(Inspected { etag, verdict: Verdict::Accept, .. }) = &event {
+                accepted.push(etag.clone());
+            }
             let Ok(next) = step(upload.clone(), event.clone(), now, &policy) else { continue };
             upload = next.upload;
             let (was, is) = (before.status(), upload.status());
 
             prop_assert!(!was.is_final() || was == is || by_operator, "{was:?} is final, became {is:?}");
             prop_assert!(is != Status::Uploaded || object_seen);
+            if inspects && let State::Uploaded(verified) = &upload.state {
+                let served = &verified.facts.etag;
+                prop_assert!(accepted.contains(served), "{served} is served unseen");
+            }
             prop_assert!(next.changed || upload == before, "nothing unsaved");
             // Deletions are done of rows that are due, whatever a listing shows.
             prop_assert!(upload.deletion.after.is_none() || is.is_final(), "{is:?} is due");

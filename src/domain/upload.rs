@@ -9,6 +9,7 @@ use super::checksum::Checksum;
 use super::clock::Timestamp;
 use super::ids::PolicyName;
 use super::ids::{Owner, TrackId, UploadId, UploadTokenId};
+use super::inspection::{Annotations, InspectorName};
 use super::key::ObjectKey;
 use super::parts::{Division, PartPlan};
 use super::reject_reason::RejectReason;
@@ -202,12 +203,23 @@ pub struct Verified {
     pub at: Timestamp,
 }
 
+/// An object that passed the rules and is being inspected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspecting {
+    /// The object, as it was observed.
+    pub arrived: Verified,
+    /// The inspectors that have not accepted it yet. Never empty.
+    pub waiting_for: Vec<InspectorName>,
+}
+
 /// The state of an upload, each with what is known in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Waiting for bytes.
     Pending,
-    /// The bytes are there and pass the rules.
+    /// The bytes are there and pass the rules. They are served once every inspector accepts them.
+    Inspecting(Inspecting),
+    /// The bytes are there, pass the rules, and are accepted by every inspector of the policy.
     Uploaded(Verified),
     /// The deadline passed without bytes.
     Expired,
@@ -241,6 +253,8 @@ pub enum State {
 pub enum Status {
     /// [`State::Pending`]
     Pending,
+    /// [`State::Inspecting`]
+    Inspecting,
     /// [`State::Uploaded`]
     Uploaded,
     /// [`State::Expired`]
@@ -257,8 +271,9 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pending,
+        Self::Inspecting,
         Self::Uploaded,
         Self::Expired,
         Self::Rejected,
@@ -271,6 +286,7 @@ impl Status {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Inspecting => "inspecting",
             Self::Uploaded => "uploaded",
             Self::Expired => "expired",
             Self::Rejected => "rejected",
@@ -299,6 +315,7 @@ impl State {
     pub fn status(&self) -> Status {
         match self {
             Self::Pending => Status::Pending,
+            Self::Inspecting(_) => Status::Inspecting,
             Self::Uploaded(_) => Status::Uploaded,
             Self::Expired => Status::Expired,
             Self::Rejected { .. } => Status::Rejected,
@@ -313,7 +330,19 @@ impl State {
         match self {
             Self::Uploaded(verified) | Self::Missing(verified) => Some(verified),
             Self::Removed { verified, .. } => verified.as_ref(),
-            Self::Pending | Self::Expired | Self::Rejected { .. } | Self::Cancelled => None,
+            Self::Pending
+            | Self::Inspecting(_)
+            | Self::Expired
+            | Self::Rejected { .. }
+            | Self::Cancelled => None,
+        }
+    }
+
+    /// As [`Self::verified`], also if the object is still being inspected.
+    pub fn arrived(&self) -> Option<&Verified> {
+        match self {
+            Self::Inspecting(inspecting) => Some(&inspecting.arrived),
+            other => other.verified(),
         }
     }
 
@@ -331,6 +360,7 @@ impl State {
             Self::Rejected { reason, .. } => Some(reason.name()),
             Self::Removed { reason, .. } => Some(reason.name()),
             Self::Pending
+            | Self::Inspecting(_)
             | Self::Uploaded(_)
             | Self::Expired
             | Self::Cancelled
@@ -342,7 +372,7 @@ impl State {
     pub fn facts(&self) -> Option<&ObjectFacts> {
         match self {
             Self::Rejected { facts, .. } => Some(facts),
-            other => other.verified().map(|verified| &verified.facts),
+            other => other.arrived().map(|arrived| &arrived.facts),
         }
     }
 }
@@ -395,6 +425,10 @@ pub struct Upload {
     pub part_size: Option<u64>,
     /// Where it stands.
     pub state: State,
+    /// What is wrong with a rejected file, as a sentence.
+    pub detail: Option<String>,
+    /// What inspectors found out about the file.
+    pub annotations: Annotations,
     /// What is to become of an unwanted object.
     pub deletion: Deletion,
     /// Raised by every write.
@@ -436,7 +470,7 @@ impl Upload {
     pub fn is_damaged_by(&self, after: &Self) -> bool {
         let verified = matches!(self.state, State::Uploaded(_) | State::Missing(_));
         match after.state {
-            State::Missing(_) => self.status() == Status::Uploaded,
+            State::Missing(_) | State::Inspecting(_) => self.status() == Status::Uploaded,
             State::Rejected { .. } => verified,
             _ => false,
         }

@@ -18,7 +18,8 @@ use super::upload::{State, Status, Upload};
 pub const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
 
 /// The types of events.
-pub const EVENTS: [&str; 6] = [
+pub const EVENTS: [&str; 7] = [
+    "upload.inspecting",
     "upload.uploaded",
     "upload.rejected",
     "upload.expired",
@@ -109,6 +110,7 @@ pub struct Delivery {
 pub fn event_of(status: Status) -> Option<&'static str> {
     Some(match status {
         Status::Pending => return None,
+        Status::Inspecting => "upload.inspecting",
         Status::Uploaded => "upload.uploaded",
         Status::Rejected => "upload.rejected",
         Status::Expired => "upload.expired",
@@ -128,6 +130,7 @@ pub fn delivery_id(endpoint: &str, upload: &Upload) -> Uuid {
 
 /// The JSON body: `type`, `timestamp` and `data`, the upload as in the API.
 pub fn message(event: &str, upload: &Upload) -> String {
+    let arrived = upload.state.arrived();
     let verified = upload.state.verified();
     let facts = upload.state.facts();
     let declared = &upload.declared;
@@ -151,9 +154,11 @@ pub fn message(event: &str, upload: &Upload) -> String {
         "metadata": upload.metadata,
         "etag": facts.map(|facts| &facts.etag),
         "version_id": facts.and_then(|facts| facts.version_id.as_ref()),
-        "confirmed_by": verified.map(|verified| verified.confirmed_by.name()),
-        "late": verified.is_some_and(|verified| verified.late),
+        "confirmed_by": arrived.map(|arrived| arrived.confirmed_by.name()),
+        "late": arrived.is_some_and(|arrived| arrived.late),
         "reason": reason,
+        "detail": upload.detail,
+        "annotations": upload.annotations,
         "created_at": upload.created_at,
         "updated_at": upload.updated_at,
         "uploaded_at": verified.map(|verified| verified.at),

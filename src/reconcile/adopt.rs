@@ -11,6 +11,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use super::report::object_finding;
 use super::worker::{Target, WorkError, Worker};
 use crate::app::AppError;
+use crate::domain::inspection::Annotations;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::transition::step;
@@ -70,7 +71,10 @@ pub(super) async fn adopt(
     let adopted = if worker.progress.run.request.dry_run {
         uploads.len() as u64
     } else {
-        app.db.uploads().create_unless_exists(&uploads).await.map_err(AppError::from)?
+        let adopted =
+            app.db.uploads().create_unless_exists(&uploads).await.map_err(AppError::from)?;
+        app.db.inspections().add(&uploads).await.map_err(AppError::from)?;
+        adopted
     };
     worker.progress.report.count(|counters| counters.adopted += adopted);
     Ok(())
@@ -88,7 +92,7 @@ async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
     match decided.await {
         Ok(upload) => Some(match upload.state {
             State::Rejected { reason, .. } => Orphan::Invalid(reason),
-            State::Uploaded(_) => Orphan::Valid(upload),
+            State::Inspecting(_) | State::Uploaded(_) => Orphan::Valid(upload),
             _ => Orphan::Gone,
         }),
         Err(error) => {
@@ -126,6 +130,8 @@ fn row_of(
         multipart_id: None,
         part_size: None,
         state: State::Pending,
+        detail: None,
+        annotations: Annotations::new(),
         deletion: Deletion::default(),
         version: 1,
         created_at,

@@ -10,6 +10,7 @@ use super::report::finding_of;
 use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::RejectReason;
+use crate::domain::inspection::Annotations;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::reconcile::Listed;
 use crate::domain::run::{CandidateKind, Stage};
@@ -204,5 +205,6 @@ fn unexpected(object: Listed) -> Event {
         checksum: None,
     };
     let verdict = Err(RejectReason::Overwritten.into());
-    Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan })
+    let annotations = Annotations::new();
+    Event::Observed(Observation { facts, verdict, by: ConfirmedBy::Scan, annotations })
 }

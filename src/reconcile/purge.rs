@@ -11,6 +11,7 @@ use chrono::TimeDelta;
 use super::Reconciler;
 use crate::app::bucket_identity::CheckOptions;
 use crate::app::{App, AppError};
+use crate::domain::inspection::Annotations;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{Finding, FindingKind, StoredFinding};
 use crate::domain::transition::Event;
@@ -157,6 +158,8 @@ fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload
         multipart_id: None,
         part_size: None,
         state: State::Removed { reason: RemoveReason::Orphan, verified: None },
+        detail: None,
+        annotations: Annotations::new(),
         deletion: Deletion { after: Some(now), done: None },
         version: 1,
         created_at: now,

@@ -6,7 +6,7 @@ use crate::db::reconcile::shards::ShardProgress;
 use crate::domain::RejectReason;
 use crate::domain::reconcile::{Listed, UploadSummary};
 use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, RunShard, Stage};
-use crate::domain::upload::State;
+use crate::domain::upload::{Inspecting, State};
 use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
 
 /// The largest number of findings that a shard of a run records; all are counted. Otherwise a
@@ -101,7 +101,7 @@ impl Tally {
         let counters = &mut self.0.counters;
         match &after.state {
             _ if before.status() == after.status() => {}
-            State::Uploaded(verified) => {
+            State::Inspecting(Inspecting { arrived: verified, .. }) | State::Uploaded(verified) => {
                 counters.confirmed += 1;
                 counters.late += u64::from(verified.late);
             }
@@ -185,7 +185,11 @@ pub fn is_worth_reporting(row: &UploadSummary) -> bool {
         Status::Missing => true,
         Status::Rejected => row.deletion.done.is_none(),
         Status::Uploaded => row.late,
-        Status::Pending | Status::Expired | Status::Cancelled | Status::Removed => false,
+        Status::Pending
+        | Status::Inspecting
+        | Status::Expired
+        | Status::Cancelled
+        | Status::Removed => false,
     }
 }
 

@@ -6,7 +6,7 @@ use super::from_file;
 const CASES: &[(&str, &str)] = &[
     (
         "[nonsense]\nx = 1",
-        "nonsense: unknown key; the keys here are auth, database, dialects, direct_upload, events, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
+        "nonsense: unknown key; the keys here are auth, database, dialects, direct_upload, events, inspectors, limits, policies, reconcile, server, storage, telemetry, webhooks (in FILE)",
     ),
     (
         "[server]\nbnid = 1",
@@ -14,7 +14,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, object, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, inspect, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, object, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
         "[policies.tracks.object]\nacl = \"private\"",
@@ -406,6 +406,67 @@ const CASES: &[(&str, &str)] = &[
     (
         "[dialects.form]\nurl_ttl = \"30d\"",
         "dialects.form.url_ttl: must be from 1s to max_url_ttl of the policy `tracks`, which is 24h (in FILE)",
+    ),
+    (
+        "[policies.tracks]\ninspect = [\"clamav\"]",
+        "policies.tracks.inspect: must name inspectors, which are media, not \"clamav\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\ninspect = [\"media\", \"media\"]",
+        "policies.tracks.inspect: names \"media\" twice (in FILE)",
+    ),
+    (
+        "[policies.tracks]\ninspect = [\"media\"]\noverwrite = \"accept\"",
+        "policies.tracks.overwrite: must be \"reject\" in a policy with inspectors: a file would be served that none of them has examined (in FILE)",
+    ),
+    ("[inspectors.a]\nurl = \"x\"", "inspectors.a.kind: is missing; set \"clamd\" or \"http\""),
+    (
+        "[inspectors.a]\nkind = \"virus\"",
+        "inspectors.a.kind: must be \"clamd\" or \"http\" or \"media\", not \"virus\" (in FILE)",
+    ),
+    (
+        "[inspectors.a]\nkind = \"media\"",
+        "inspectors.a.kind: is only for the built-in inspector `media`; use \"clamd\" or \"http\" (in FILE)",
+    ),
+    (
+        "[inspectors.media]\nkind = \"http\"",
+        "inspectors.media.kind: must be \"media\" for the built-in inspector; choose another name (in FILE)",
+    ),
+    (
+        "[inspectors.media]\non_error = \"hold\"",
+        "inspectors.media.on_error: must be \"accept\" or \"reject\" for the built-in inspector, which is part of the verification (in FILE)",
+    ),
+    (
+        "[inspectors.a]\nkind = \"clamd\"\naddress = \"clamd.ctl\"",
+        "inspectors.a.address: must be host:port or unix:/path, for example \"127.0.0.1:3310\" or \"unix:/run/clamav/clamd.ctl\" (in FILE)",
+    ),
+    (
+        "[inspectors.a]\nkind = \"clamd\"\naddress = \"localhost:3310\"\nurl = \"http://a\"",
+        "inspectors.a.url: is for kind = \"http\" (in FILE)",
+    ),
+    (
+        "[inspectors.a]\nkind = \"http\"\nurl = \"http://127.0.0.1/x\"",
+        "inspectors.a.url: 127.0.0.1 is a private address, and webhooks are sent only to public addresses; webhooks.allow_private = true allows it (in FILE)",
+    ),
+    (
+        "[inspectors.a]\nkind = \"http\"\nurl = \"https://a.example/x\"",
+        "inspectors.a.secret: must be whsec_ and the base64 of 24 to 64 random bytes",
+    ),
+    (
+        "[inspectors.media]\ntimeout = \"2h\"",
+        "inspectors.media.timeout: must be above zero and at most \"1h\", not \"2h\" (in FILE)",
+    ),
+    (
+        "[inspectors.media]\ndeadline = \"8d\"",
+        "inspectors.media.deadline: must be from the timeout up to \"7d\", not \"8d\" (in FILE)",
+    ),
+    (
+        "[inspectors.media]\nmax_size = \"0B\"",
+        "inspectors.media.max_size: must be a size from 1B to 5TiB, not 0B (in FILE)",
+    ),
+    (
+        "[inspectors.media]\nconcurrency = 0",
+        "inspectors.media.concurrency: must be from 1 to 256, not 0 (in FILE)",
     ),
     (
         "[telemetry]\notlp_endpoint = \"localhost:4318\"",

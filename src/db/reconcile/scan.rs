@@ -59,16 +59,17 @@ fn open_within(
     window: &OpenWindow,
     limit: u64,
 ) -> [Select<upload::Entity>; KINDS] {
-    let [pending, late, overwritable, deleted] = open_queries(policy, window, range.shards());
+    let [pending, inspecting, late, overwritable, deleted] =
+        open_queries(policy, window, range.shards());
     let by_key = within(pending, range).order_by(Column::Key, Order::Asc).limit(limit);
     let key = Expr::cust("\"uploads\".\"key\" || ''");
     let by_time =
         |query| within_by(&key, query, range).order_by(key.clone(), Order::Asc).limit(limit);
-    [by_key, by_time(late), by_time(overwritable), by_time(deleted)]
+    [by_key, by_time(inspecting), by_time(late), by_time(overwritable), by_time(deleted)]
 }
 
-/// The kinds of open rows: pending, expired, verified, and ended with a deleted object.
-const KINDS: usize = 4;
+/// The kinds of open rows: pending, inspected, expired, verified, and ended with a deleted object.
+const KINDS: usize = 5;
 
 /// One query for each kind of open row. The states are literals, not parameters, because the
 /// indexes are partial and the planner must see the state. Rows that are not pending are found by
@@ -93,6 +94,7 @@ fn open_queries(
     let pending = upload::Entity::find()
         .filter(Column::Policy.eq(policy.as_str()))
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
+    let inspecting = since(&[Status::Inspecting], Timestamp::UNIX_EPOCH);
     let late = since(&[Status::Expired], window.late_since);
     // Parts become an object only when this service completes the upload.
     let mut overwritable = since(&[Status::Uploaded], window.writable_since)
@@ -106,7 +108,7 @@ fn open_queries(
     let deleted = since(&ended, window.writable_since)
         .filter(Column::ObjectDeletedAt.is_not_null())
         .filter(Column::Strategy.is_in([Strategy::Put, Strategy::Post].map(Strategy::name)));
-    [pending, late, overwritable, deleted]
+    [pending, inspecting, late, overwritable, deleted]
 }
 
 /// One column of a query's rows.
@@ -131,7 +133,7 @@ const DEADLINE: &str =
     "CASE WHEN \"uploads\".\"status\" = 'pending' THEN \"uploads\".\"url_expires_at\" END";
 
 /// The time from which the recorded version may be an old one.
-const VERSION_RECORDED: &str = "CASE WHEN \"uploads\".\"status\" = 'uploaded' \
+const VERSION_RECORDED: &str = "CASE WHEN \"uploads\".\"status\" IN ('inspecting', 'uploaded') \
      AND \"uploads\".\"version_id\" IS NOT NULL THEN \"uploads\".\"uploaded_at\" END";
 
 /// The columns of [`UploadSummary`], in their order.

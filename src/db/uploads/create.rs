@@ -18,7 +18,7 @@ use crate::db::{DbError, Result};
 use crate::domain::upload::State;
 use crate::domain::{Subject, Upload};
 
-/// Largest number of uploads in one commit: with 35 columns each they stay below the 32,766
+/// Largest number of uploads in one commit: with 39 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 pub(super) const MAX_BATCH: usize = 256;
 
@@ -167,6 +167,9 @@ fn new_row(upload: &Upload) -> upload::ActiveModel {
         uploaded_at: NotSet,
         object_delete_after: NotSet,
         object_deleted_at: NotSet,
+        detail: NotSet,
+        annotations: NotSet,
+        waiting_for: NotSet,
         ..to_row(upload)
     }
 }

@@ -18,6 +18,7 @@ use super::row::to_change;
 use crate::db::Result;
 use crate::db::attachments::locked_subjects::{LockedSubjects, SubjectsToLock};
 use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
+use crate::db::inspections;
 use crate::db::multipart_aborts::{self, NewAbort};
 use crate::db::webhooks::Outbox;
 use crate::domain::attachment::Binding;
@@ -32,6 +33,8 @@ pub(super) struct LockedRows {
     current: HashMap<Uuid, Upload>,
     subjects: LockedSubjects,
     writes: Vec<Write>,
+    /// Uploads that change the queue of inspections, with the effects that do.
+    inspected: Vec<(Upload, Vec<Effect>)>,
 }
 
 /// The columns of a row that must be unchanged when it is written.
@@ -99,7 +102,7 @@ impl LockedRows {
                 current.insert(row.id.0, row);
             }
         }
-        Ok(Self { uploads, current, subjects, writes: Vec::new() })
+        Ok(Self { uploads, current, subjects, writes: Vec::new(), inspected: Vec::new() })
     }
 
     /// Decides the result of a change, and the change of the upload that it supersedes.
@@ -107,6 +110,9 @@ impl LockedRows {
         let Change { mut upload, effects, policy, from, cause } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
             return (Saved::Lost, None);
+        }
+        if inspections::concerns(&effects) {
+            self.inspected.push((upload.clone(), effects.clone()));
         }
         let Some(slot) = upload.slot.clone() else {
             return (Saved::Done(self.write(upload, from, cause)), None);
@@ -184,6 +190,7 @@ impl LockedRows {
             Some(NewAbort { upload, multipart_id: left.clone()?, due: upload.updated_at })
         });
         multipart_aborts::add(txn, left).await?;
+        inspections::write(txn, &self.inspected).await?;
         self.subjects.save(txn).await
     }
 }

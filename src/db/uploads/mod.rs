@@ -9,6 +9,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait as 
 use super::engine::pool::Engine;
 use super::engine::sqlite_json;
 use super::idempotency::Claim;
+use super::inspections::InspectionQueue;
 use super::webhooks::Outbox;
 use super::{Cursor, Page, Result};
 use crate::domain::{LimitReached, Owner, Status, Subject, Upload, UploadId};
@@ -40,6 +41,7 @@ pub use watch::Watch;
 #[derive(Clone)]
 pub(super) struct UploadsState {
     watchers: Arc<Watchers>,
+    pub(super) inspections: Arc<InspectionQueue>,
     quota: Arc<Quota>,
     creator: UploadCreator,
     reader: UploadReader,
@@ -50,6 +52,7 @@ impl UploadsState {
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
             watchers: Arc::default(),
+            inspections: Arc::default(),
             quota: Arc::default(),
             creator: create::start(engine.clone(), Arc::default()),
             reader: find::start(engine.read.clone()),

@@ -7,8 +7,11 @@ use uuid::Uuid;
 use super::verified_before;
 use crate::db::{DbError, Result};
 use crate::domain::checksum::Checksum;
+use crate::domain::inspection::{Annotations, InspectorName};
 use crate::domain::subject::Slot;
-use crate::domain::upload::{Declared, Deletion, ObjectFacts, RemoveReason, State, Verified};
+use crate::domain::upload::{
+    Declared, Deletion, Inspecting, ObjectFacts, RemoveReason, State, Verified,
+};
 use crate::domain::{
     ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId, UploadTokenId,
 };
@@ -30,6 +33,8 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         multipart_id: _,
         part_size,
         state: _,
+        detail: _,
+        annotations: _,
         deletion: _,
         version,
         created_at,
@@ -63,11 +68,17 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
 pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     let reason = upload.state.reason().map(str::to_owned);
     let (mut confirmed_by, mut late, mut uploaded_at) = (None, false, None);
-    if let Some(verified) = upload.state.verified() {
-        confirmed_by = Some(verified.confirmed_by.name().to_owned());
-        late = verified.late;
-        uploaded_at = Some(verified.at);
+    if let Some(arrived) = upload.state.arrived() {
+        confirmed_by = Some(arrived.confirmed_by.name().to_owned());
+        late = arrived.late;
+        uploaded_at = Some(arrived.at);
     }
+    let waiting_for = match &upload.state {
+        State::Inspecting(inspecting) => Some(join(&inspecting.waiting_for)),
+        _ => None,
+    };
+    let annotations =
+        (!upload.annotations.is_empty()).then(|| serde_json::json!(upload.annotations).to_string());
     let before = match &upload.state {
         State::Rejected { verified, .. } => verified.as_ref().map(verified_before::to_text),
         _ => None,
@@ -93,9 +104,18 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
         uploaded_at: Set(uploaded_at),
         object_delete_after: Set(upload.deletion.after),
         object_deleted_at: Set(upload.deletion.done),
+        detail: Set(upload.detail.clone()),
+        annotations: Set(annotations),
+        waiting_for: Set(waiting_for),
         updated_at: Set(upload.updated_at),
         ..Default::default()
     }
+}
+
+/// The names of inspectors in one text. No name has a comma.
+fn join(names: &[InspectorName]) -> String {
+    let names: Vec<&str> = names.iter().map(InspectorName::as_str).collect();
+    names.join(",")
 }
 
 fn to_signed(size: u64) -> i64 {
@@ -206,6 +226,9 @@ impl TryFrom<upload::Model> for Upload {
             uploaded_at,
             object_delete_after,
             object_deleted_at,
+            detail,
+            annotations,
+            waiting_for,
             version,
             created_at,
             updated_at,
@@ -228,6 +251,11 @@ impl TryFrom<upload::Model> for Upload {
         let state = match reader.parse::<Status>("status", &status)? {
             Status::Pending => State::Pending,
             Status::Expired => State::Expired,
+            Status::Inspecting => {
+                let names = reader.need("waiting_for", waiting_for)?;
+                let waiting_for = names.split(',').map(InspectorName::new).collect();
+                State::Inspecting(Inspecting { arrived: verified(seen)?, waiting_for })
+            }
             Status::Cancelled => State::Cancelled,
             Status::Uploaded => State::Uploaded(verified(seen)?),
             Status::Missing => State::Missing(verified(seen)?),
@@ -267,6 +295,11 @@ impl TryFrom<upload::Model> for Upload {
             multipart_id,
             part_size: reader.optional_size("part_size", part_size)?,
             state,
+            detail,
+            annotations: match annotations {
+                Some(text) => serde_json::from_str(&text).map_err(|_| reader.bad("annotations"))?,
+                None => Annotations::new(),
+            },
             deletion: Deletion { after: object_delete_after, done: object_deleted_at },
             version,
             created_at,

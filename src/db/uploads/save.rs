@@ -9,7 +9,7 @@ use super::Uploads;
 use super::change::{Change, Saved};
 use super::history::{NewStatusChange, update_and_record};
 use super::locked_rows::{LockedRows, update};
-use crate::db::Result;
+use crate::db::{Result, inspections};
 use crate::domain::transition::Effect;
 use crate::domain::upload::Strategy;
 use crate::domain::{Timestamp, Upload};
@@ -57,6 +57,7 @@ impl Uploads<'_> {
             && self.outbox.is_empty()
             && !has_parts(&change.upload)
             && !change.effects.contains(&Effect::AbortMultipart)
+            && !inspections::concerns(&change.effects)
             && !(change.effects.contains(&Effect::Reopen) && self.state.quota.bounds_pending())
     }
 
@@ -109,6 +110,7 @@ impl Uploads<'_> {
         if let Saved::Done(upload) = saved {
             self.state.watchers.publish(upload);
             self.outbox.notify();
+            self.state.inspections.notify(upload);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::db::tracks::TrackFields;
 use crate::domain::clock::SystemClock;
 use crate::domain::history::Cause;
 use crate::domain::ids::{IdSource as _, SystemIds};
+use crate::domain::inspection::Annotations;
 use crate::domain::policy::tests::tracks;
 use crate::domain::transition::tests::{facts, upload_in};
 use crate::domain::transition::{Absence, Event, Observation, step};
@@ -59,7 +60,12 @@ fn expire<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
 }
 
 fn arrive<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
-    let seen = Observation { facts: facts("a"), verdict: Ok(()), by: ConfirmedBy::Scan };
+    let seen = Observation {
+        facts: facts("a"),
+        verdict: Ok(()),
+        by: ConfirmedBy::Scan,
+        annotations: Annotations::new(),
+    };
     change(upload, Event::Observed(seen), policy)
 }
 

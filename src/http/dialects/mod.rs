@@ -83,7 +83,7 @@ fn storable(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<Strin
 /// An upload whose file was verified, or the error for the client.
 fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
     match &upload.state {
-        State::Uploaded(_) => Ok(upload),
+        State::Inspecting(_) | State::Uploaded(_) => Ok(upload),
         State::Rejected { reason, .. } => Err(ApiError::field("file", reason.explanation())),
         // A newer file of the same record was first.
         _ if upload.status() == Status::Removed => Ok(upload),

@@ -258,7 +258,7 @@ impl Code {
                 S::CONFLICT,
                 "The file has not arrived yet",
                 None,
-                "The only file of the track has not arrived or is not verified yet. Wait until its upload is verified.",
+                "The only file of the track has not arrived, is not verified yet, or is being inspected. Wait until its upload is `uploaded`.",
             ),
             Self::NotAttachable => row(
                 "not-attachable",

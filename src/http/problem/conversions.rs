@@ -41,7 +41,9 @@ impl From<AppError> for ApiError {
                 .with("wrong", parts.wrong.iter().map(|part| part.number).collect::<Vec<_>>())
                 .with("unexpected", parts.unexpected),
             AppError::PartsGone => Self::saying(Code::PartsGone, error.to_string()),
-            AppError::FilePending => Self::saying(Code::FilePending, error.to_string()),
+            AppError::FilePending | AppError::FileInspecting => {
+                Self::saying(Code::FilePending, error.to_string())
+            }
             AppError::State(
                 state @ (TransitionError::NotAttachable(_) | TransitionError::AttachedElsewhere),
             ) => Self::saying(Code::NotAttachable, state.to_string()),
@@ -151,6 +153,7 @@ mod tests {
             (AppError::MediaType("no".into()), 415, "unsupported-media-type"),
             (AppError::NotArrived, 409, "not-arrived"),
             (AppError::FilePending, 409, "file-pending"),
+            (AppError::FileInspecting, 409, "file-pending"),
             (AppError::Contended, 503, "contended"),
             (AppError::UploadEnded, 409, "upload-ended"),
             (AppError::RunMayDelete, 409, "state-conflict"),

@@ -27,8 +27,8 @@ pub struct StatusChangeView {
     /// The status after.
     #[schema(value_type = StatusName)]
     pub to: &'static str,
-    /// Who caused it: `client`, `confirm`, `event`, `scan`, `direct`, `retention` or
-    /// `admin:<owner>`.
+    /// Who caused it: `client`, `confirm`, `event`, `scan`, `direct`, `retention`,
+    /// `inspector:<name>` or `admin:<owner>`.
     #[schema(example = "scan")]
     pub by: String,
     /// Why the upload was rejected or removed.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{AlgorithmName, ConfirmedByName, MultipartView, ReasonName, StatusName, StrategyName};
 use crate::app::create_upload::Created;
+use crate::domain::inspection::Annotations;
 use crate::domain::upload::{Declared, Strategy, Verified};
 use crate::domain::{Checksum, Status, Upload};
 use crate::http::extract::Links;
@@ -119,11 +120,17 @@ pub struct UploadView {
     /// Why the upload was rejected or removed.
     #[schema(required, value_type = Option<ReasonName>)]
     pub reason: Option<&'static str>,
+    /// What is wrong with a rejected file, in one sentence.
+    #[schema(required, example = "clamav: Eicar-Test-Signature")]
+    pub detail: Option<String>,
+    /// What inspectors found out about the file, by inspector.
+    #[schema(value_type = BTreeMap<String, Object>, example = json!({"clamav": {}}))]
+    pub annotations: Annotations,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
-    /// When the file was verified.
+    /// When the file was verified, and accepted by every inspector of its policy.
     #[schema(required)]
     pub uploaded_at: Option<DateTime<Utc>>,
     /// The request to send. Only in responses that sign one.
@@ -155,13 +162,15 @@ impl From<Upload> for UploadView {
             multipart_id: _,
             part_size: _,
             state,
+            detail,
+            annotations,
             deletion: _,
             version: _,
             created_at,
             updated_at,
         } = upload;
         let seen = state.facts();
-        let verified = state.verified();
+        let arrived = state.arrived();
         Self {
             id: id.0,
             policy: policy.as_str().to_owned(),
@@ -181,12 +190,14 @@ impl From<Upload> for UploadView {
             expires_at: url_expires_at,
             etag: seen.map(|facts| facts.etag.clone()),
             version_id: seen.and_then(|facts| facts.version_id.clone()),
-            confirmed_by: verified.map(|verified| verified.confirmed_by.name()),
-            late: verified.is_some_and(|verified| verified.late),
+            confirmed_by: arrived.map(|arrived| arrived.confirmed_by.name()),
+            late: arrived.is_some_and(|arrived| arrived.late),
             reason: state.reason(),
+            detail,
+            annotations,
             created_at,
             updated_at,
-            uploaded_at: verified.map(|Verified { at, .. }| *at),
+            uploaded_at: state.verified().map(|Verified { at, .. }| *at),
             request: None,
             multipart,
         }

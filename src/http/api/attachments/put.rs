@@ -45,7 +45,7 @@ pub async fn handle(
     let id = text::id(&body.upload_id).map_err(|error| ApiError::field("upload_id", error))?;
     let (attached, status) = state.app.attach(&caller.owner, &subject, id).await?;
     let status = match status {
-        Status::Pending => StatusCode::ACCEPTED,
+        Status::Pending | Status::Inspecting => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
     };
     Ok(HttpResponse::build(status).json(AttachmentView::from(attached)))

@@ -1,0 +1,197 @@
+//! Inspection: inspectors, such as a virus scanner, examine a file before it is served.
+//!
+//! A verdict is about the bytes of one key, ETag and version. It says nothing about other bytes at
+//! the same key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::backoff::Backoff;
+use super::clock::Timestamp;
+use super::ids::UploadId;
+use super::upload::ObjectFacts;
+
+/// The name of the built-in inspector.
+pub const MEDIA: &str = "media";
+
+/// Pauses between the attempts of an inspection.
+pub const RETRY: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+
+/// The name of an inspector: `[inspectors.<name>]`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct InspectorName(String);
+
+impl InspectorName {
+    /// A name as it is configured.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InspectorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What inspectors found out about a file, by inspector.
+pub type Annotations = BTreeMap<InspectorName, Annotation>;
+
+/// What one inspector found out about a file: a JSON object.
+pub type Annotation = Map<String, Value>;
+
+/// What follows if an inspector has no verdict: it fails, or it can't inspect the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// The upload stays `inspecting`.
+    Hold,
+    /// The file is accepted.
+    Accept,
+    /// The file is rejected.
+    Reject,
+}
+
+/// An inspector's decision about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The file may be served.
+    Accept,
+    /// The file must not be served, for this reason.
+    Reject(String),
+}
+
+impl Verdict {
+    /// The name in the API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Reject(_) => "reject",
+        }
+    }
+}
+
+/// The result of an inspection.
+#[derive(Debug, Clone)]
+pub struct Inspected {
+    /// The inspector.
+    pub inspector: InspectorName,
+    /// The ETag of the inspected bytes.
+    pub etag: String,
+    /// The version of the inspected bytes, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+    /// The decision.
+    pub verdict: Verdict,
+    /// What else the inspector found out.
+    pub annotation: Annotation,
+    /// Why there is a verdict although the inspector had none, if that is so.
+    pub forced_by: Option<String>,
+    /// Whether the file may have been served before: a verdict about an `uploaded` file counts
+    /// only then.
+    pub backfill: bool,
+}
+
+impl Inspected {
+    /// Whether the verdict is about this object.
+    pub fn is_about(&self, facts: &ObjectFacts) -> bool {
+        self.etag == facts.etag && self.version_id == facts.version_id
+    }
+
+    /// The sentence on record: the inspector and its reason.
+    pub fn detail(&self) -> Option<String> {
+        let said = match &self.verdict {
+            Verdict::Reject(reason) => Some(reason),
+            Verdict::Accept => self.forced_by.as_ref(),
+        };
+        said.map(|said| format!("{}: {said}", self.inspector))
+    }
+}
+
+/// Where an inspection in the queue stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InspectionStatus {
+    /// To be done, or being done.
+    Queued,
+    /// The inspector sends its verdict later.
+    Deferred,
+    /// The inspector can't inspect the file. An operator decides.
+    Held,
+}
+
+impl InspectionStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Queued, Self::Deferred, Self::Held];
+
+    /// The name in the database and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Deferred => "deferred",
+            Self::Held => "held",
+        }
+    }
+}
+
+impl std::str::FromStr for InspectionStatus {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|status| status.name() == name).ok_or(())
+    }
+}
+
+/// An inspection in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedInspection {
+    /// The upload.
+    pub upload: UploadId,
+    /// The inspector.
+    pub inspector: InspectorName,
+    /// The ETag of the bytes to inspect.
+    pub etag: String,
+    /// Their version, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+    /// Where it stands.
+    pub status: InspectionStatus,
+    /// How often it was begun. Each claim raises it, so it is the fence of the newest claim.
+    pub attempts: i32,
+    /// When it was queued.
+    pub queued_at: Timestamp,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_on_record_names_the_inspector() {
+        let inspected = |verdict, forced_by: Option<&str>| Inspected {
+            inspector: InspectorName::new("clamav"),
+            etag: "a".to_owned(),
+            version_id: None,
+            verdict,
+            annotation: Annotation::new(),
+            forced_by: forced_by.map(str::to_owned),
+            backfill: false,
+        };
+        let detail = |verdict, forced_by| inspected(verdict, forced_by).detail();
+        let reject = || Verdict::Reject("Eicar".to_owned());
+        assert_eq!(detail(reject(), None).as_deref(), Some("clamav: Eicar"));
+        assert_eq!(detail(Verdict::Accept, Some("down")).as_deref(), Some("clamav: down"));
+        assert_eq!(detail(Verdict::Accept, None), None);
+    }
+}
