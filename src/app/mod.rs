@@ -11,6 +11,7 @@ use chrono::TimeDelta;
 
 use bucket_identity::BucketTrust;
 use database_clock::ClockOffset;
+use inspections::Inspectors;
 
 use crate::auth::UploadTokenVerifier;
 use crate::db::{Db, DbError};
@@ -36,6 +37,7 @@ pub mod direct_upload;
 pub mod download;
 pub mod events;
 pub mod idempotency;
+pub mod inspections;
 pub mod list_uploads;
 pub mod multipart;
 pub mod observe;
@@ -184,6 +186,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The source of new ids.
     pub ids: Arc<dyn IdSource>,
+    /// The inspectors that run after the verification.
+    pub inspectors: Inspectors,
     /// Direct uploads.
     pub direct: DirectSettings,
     /// The order of requests that change the same row.

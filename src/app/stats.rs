@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::{App, Result};
+use crate::db::inspections::Depth;
 use crate::db::stats::Counts;
+use crate::domain::inspection::InspectionStatus;
 use crate::domain::run::{Mode, Run, RunStatus};
 use crate::domain::{PolicyName, Status, Timestamp};
 use crate::telemetry::metrics as names;
@@ -114,9 +116,32 @@ impl App {
                     .set(names::as_gauge(at));
             }
         }
+        self.observe_inspections().await?;
         if let Some(counted) = self.db.stats().counts().await? {
             metrics::gauge!(names::STATS_AGE).set(counted.age().as_secs_f64());
             self.set_count_gauges(&counted.counts);
+        }
+        Ok(())
+    }
+
+    /// Reads the queue, if this process has inspectors or uploads wait for one that is gone.
+    async fn observe_inspections(&self) -> Result<()> {
+        let mut depths = BTreeMap::new();
+        for name in self.inspectors.keys() {
+            for status in InspectionStatus::ALL {
+                depths.insert((name.as_str().to_owned(), status.name()), (0, TimeDelta::zero()));
+            }
+        }
+        for Depth { inspector, status, count, oldest } in self.db.inspections().depths().await? {
+            let place = (inspector.as_str().to_owned(), status.name());
+            depths.insert(place, (count, self.now() - oldest));
+        }
+        for ((inspector, state), (count, age)) in depths {
+            metrics::gauge!(names::INSPECTION_QUEUE,
+                "inspector" => inspector.clone(), "state" => state)
+            .set(names::as_gauge(count));
+            metrics::gauge!(names::INSPECTION_OLDEST, "inspector" => inspector, "state" => state)
+                .set(age.as_seconds_f64().max(0.0));
         }
         Ok(())
     }

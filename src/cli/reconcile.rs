@@ -1,5 +1,6 @@
 //! `reconcile`: runs once in the foreground.
 
+mod inspect;
 mod overrides;
 
 use std::io::IsTerminal as _;
@@ -57,6 +58,13 @@ pub struct ReconcileArgs {
     /// The owner of the uploads that `--adopt` makes.
     #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
     owner: Option<Owner>,
+    /// Have files inspected that were verified before their policy had inspectors, instead of a run.
+    /// A rejected file is not served any more, which counts as damage of the hour.
+    #[arg(long, conflicts_with_all = ["mode", "accept_damage", "adopt_bucket", "adopt"])]
+    inspect: bool,
+    /// How many files `--inspect` begins per second; 0 is no limit.
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "inspect")]
+    inspect_rate: u32,
     /// Replaced by other options; hidden.
     #[arg(long, hide = true)]
     force: bool,
@@ -95,6 +103,14 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     let db = adapters::database(&config).await?;
     adapters::require_schema(&db).await?;
     let adapters = Adapters::connect(&config, db, &Patience::none()).await?;
+    if args.inspect {
+        let policy = args.policy.as_deref();
+        let (rate, dry_run, json) = (args.inspect_rate, args.dry_run, args.json);
+        let backfill = inspect::Backfill { policy, rate, dry_run, json };
+        let ended = inspect::run(&adapters.app, &backfill).await;
+        adapters.close().await;
+        return ended;
+    }
     let settings = adapters::reconcile_settings(&config);
     let reconciler = Arc::new(Reconciler::new(Arc::clone(&adapters.app), settings));
     let request = RunRequest {

@@ -136,6 +136,16 @@ impl Config {
         self.limits.check()
     }
 
+    /// Adds an inspector to a policy, unless the policy names it already.
+    pub fn inspect(&mut self, policy: &str, inspector: &str) -> Result<(), ConfigError> {
+        if let Some(policy) = self.policies.get_mut(policy)
+            && !policy.inspect.iter().any(|name| name == inspector)
+        {
+            policy.inspect.push(inspector.to_owned());
+        }
+        self.check()
+    }
+
     /// Checks that each store in use has a bucket. This is not part of the validation, because the
     /// bucket has no default and not every command needs it.
     pub fn require_stores(&self) -> Result<(), ConfigError> {

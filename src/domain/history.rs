@@ -10,7 +10,7 @@ use super::transition::Event;
 use super::upload::{ConfirmedBy, RemoveReason, State, Status};
 
 /// The longest detail, in bytes. A sentence of a rule may name many media types.
-pub(super) const MAX_DETAIL: usize = 500;
+pub const MAX_DETAIL: usize = 500;
 
 /// Who caused a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Cause {
 }
 
 /// Cuts a text to this many bytes, between characters.
-pub(super) fn cut(mut text: String, most: usize) -> String {
+pub fn cut(mut text: String, most: usize) -> String {
     text.truncate(text.floor_char_boundary(most));
     text
 }

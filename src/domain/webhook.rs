@@ -130,6 +130,11 @@ pub fn delivery_id(endpoint: &str, upload: &Upload) -> Uuid {
 
 /// The JSON body: `type`, `timestamp` and `data`, the upload as in the API.
 pub fn message(event: &str, upload: &Upload) -> String {
+    json!({"type": event, "timestamp": upload.updated_at, "data": data(upload)}).to_string()
+}
+
+/// An upload as in the API.
+pub fn data(upload: &Upload) -> Value {
     let arrived = upload.state.arrived();
     let verified = upload.state.verified();
     let facts = upload.state.facts();
@@ -140,7 +145,7 @@ pub fn message(event: &str, upload: &Upload) -> String {
         State::Removed { reason, .. } => Some(reason.name()),
         _ => None,
     };
-    let data = json!({
+    json!({
         "id": upload.id,
         "policy": upload.policy.as_str(),
         "track_id": upload.track(),
@@ -162,8 +167,7 @@ pub fn message(event: &str, upload: &Upload) -> String {
         "created_at": upload.created_at,
         "updated_at": upload.updated_at,
         "uploaded_at": verified.map(|verified| verified.at),
-    });
-    json!({"type": event, "timestamp": upload.updated_at, "data": data}).to_string()
+    })
 }
 
 fn checksum_value(checksum: &Checksum) -> Value {

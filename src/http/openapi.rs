@@ -60,6 +60,7 @@ pub struct Document(pub Bytes);
         uploads::content::handle,
         uploads::file::handle,
         uploads::presign::handle,
+        uploads::verdicts::handle,
         uploads::confirm::handle,
         uploads::sign_parts::handle,
         uploads::list_parts::handle,

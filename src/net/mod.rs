@@ -5,6 +5,7 @@
 //! JWK sets, trace collectors): it guards which addresses are reached. [`HttpClient`] has no guard.
 //! [`http_client`] is what the AWS SDK's own clients share.
 
+pub mod clamd;
 pub mod client;
 pub mod outbound;
 

@@ -101,6 +101,14 @@ metrics! {
         "Webhook deliveries that are pending or were given up, counted up to 100,000";
     WEBHOOK_ATTEMPTS = Counter "upload_coordinator_webhook_attempts_total"
         ["endpoint", "outcome"] "Attempts to deliver webhooks";
+    INSPECTIONS = Counter "upload_coordinator_inspections_total" ["inspector", "outcome"]
+        "Attempts of inspections that ended in this process";
+    INSPECTION_DURATION = Histogram "upload_coordinator_inspection_duration_seconds"
+        ["inspector"] "How long attempts of inspections took";
+    INSPECTION_QUEUE = Gauge "upload_coordinator_inspection_queue" ["inspector", "state"]
+        "Uploads that wait for an inspector";
+    INSPECTION_OLDEST = Gauge "upload_coordinator_inspection_oldest_age_seconds"
+        ["inspector", "state"] "Age of the oldest upload that waits for an inspector; 0 if none does";
     ABORTS_DUE = Gauge "upload_coordinator_multipart_aborts_due" []
         "Multipart uploads whose abort the store has not confirmed yet";
     BUCKET_EVENTS = Counter "upload_coordinator_bucket_events_total" ["outcome"]

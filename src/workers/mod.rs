@@ -15,6 +15,7 @@
 
 pub mod bucket_check;
 pub mod bucket_events;
+pub mod inspections;
 pub mod reconciliation;
 pub mod retention;
 pub mod runner;
@@ -34,6 +35,7 @@ use crate::reconcile::Reconciler;
 use crate::storage::queue::Queue;
 use bucket_check::BucketCheck;
 use bucket_events::BucketEvents;
+use inspections::InspectionWorker;
 use reconciliation::Reconciliation;
 use runner::Running;
 use scheduler::{Scheduler, Schedules};
@@ -59,6 +61,7 @@ pub struct Workers {
     reconciler: Arc<Reconciler>,
     scheduler: Scheduler,
     webhooks: Running,
+    inspections: Running,
     bucket_events: Running,
     bucket_check: Running,
     store_checks: Running,
@@ -76,6 +79,7 @@ impl Workers {
         let scheduler = Scheduler::start(reconciler, &schedules).await?;
         reconciler.take_part();
         let webhooks = Dispatcher::start(app, Arc::new(client), endpoints);
+        let inspections = InspectionWorker::start(app);
         let bucket_events = match bucket_events {
             Some((queue, tasks)) => BucketEvents::new(Arc::clone(app), queue).start(tasks),
             None => Running::new(),
@@ -90,6 +94,7 @@ impl Workers {
             reconciler: Arc::clone(reconciler),
             scheduler,
             webhooks,
+            inspections,
             bucket_events,
             bucket_check,
             store_checks,
@@ -99,14 +104,22 @@ impl Workers {
     /// Stops all workers. Bucket events that were received are handled within `patience`;
     /// unfinished runs are left to other processes or to the next start.
     pub async fn stop(self, patience: Duration) {
-        let Self { reconciler, scheduler, webhooks, bucket_events, bucket_check, store_checks } =
-            self;
+        let Self {
+            reconciler,
+            scheduler,
+            webhooks,
+            inspections,
+            bucket_events,
+            bucket_check,
+            store_checks,
+        } = self;
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
         }
         tokio::join!(
             reconciler.shut_down(),
             webhooks.stop(patience),
+            inspections.stop(patience),
             bucket_events.stop(patience),
             bucket_check.stop(patience),
             store_checks.stop(patience),

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "embedded-s3")]
 pub mod embedded;
+pub mod inspectors;
 pub mod queue;
 pub mod security;
 pub mod stores;
@@ -95,6 +96,7 @@ impl Adapters {
             policies: config.domain_policies(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            inspectors: inspectors::inspectors(config),
             direct: DirectSettings::new(
                 config.direct_upload.enabled,
                 config.direct_upload.part_size.as_usize(),

@@ -20,6 +20,9 @@ use crate::storage::s3::DEFAULT_REGION;
 /// machine, on any port. The embedded store allows every origin.
 const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 
+/// The variable with the address of a virus scanner, which then examines the files of tracks.
+const CLAMD_ADDRESS: &str = "CLAMD_ADDRESS";
+
 /// Arguments of `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
@@ -53,19 +56,26 @@ impl Default for DevArgs {
 pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode> {
     let database_url = format!("sqlite://{}", args.data.join("upload-coordinator.db").display());
     let s3_data = args.data.join("s3").display().to_string();
-    let mut config = Config::load_with(
-        file,
-        &[
-            ("server.bind", &args.bind.to_string()),
-            ("database.url", &database_url),
-            ("storage.default.kind", "embedded"),
-            ("storage.default.endpoint", ""),
-            ("storage.default.bucket", "uploads"),
-            ("storage.default.region", DEFAULT_REGION),
-            ("storage.default.data_dir", &s3_data),
-            ("storage.default.bind", &args.s3_bind.to_string()),
-        ],
-    )?;
+    let (bind, s3_bind) = (args.bind.to_string(), args.s3_bind.to_string());
+    let mut overrides = vec![
+        ("server.bind", &*bind),
+        ("database.url", &*database_url),
+        ("storage.default.kind", "embedded"),
+        ("storage.default.endpoint", ""),
+        ("storage.default.bucket", "uploads"),
+        ("storage.default.region", DEFAULT_REGION),
+        ("storage.default.data_dir", &*s3_data),
+        ("storage.default.bind", &*s3_bind),
+    ];
+    let clamd = std::env::var(CLAMD_ADDRESS).ok().filter(|address| !address.is_empty());
+    if let Some(address) = &clamd {
+        overrides.push(("inspectors.clamav.kind", "clamd"));
+        overrides.push(("inspectors.clamav.address", address));
+    }
+    let mut config = Config::load_with(file, &overrides)?;
+    if clamd.is_some() {
+        config.inspect("tracks", "clamav").context(CLAMD_ADDRESS)?;
+    }
     config.server.require_marker.get_or_insert(false);
     config.dialects.enable_auto();
     config.server.cors_origins.extend(LOOPBACK_ORIGINS.map(str::to_owned));

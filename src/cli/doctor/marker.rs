@@ -46,6 +46,7 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
         policies: config.domain_policies(),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
+        inspectors: BTreeMap::new(),
         direct: DirectSettings::new(false, 0),
         turns: Turns::default(),
         damage: DamageLimit::default(),

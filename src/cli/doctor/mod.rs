@@ -19,6 +19,7 @@ use crate::storage::probe::{Check, Outcome};
 use crate::telemetry::chain;
 
 mod database;
+mod inspectors;
 mod marker;
 mod show;
 mod webhooks;
@@ -60,6 +61,9 @@ pub struct Diagnosis {
     /// The endpoints of webhooks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     webhooks: Vec<Check>,
+    /// The inspectors that policies name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inspectors: Vec<Check>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,8 +108,10 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
     }
     let events = Vec::from_iter(queue::check(config, &http).await);
     let webhooks = webhooks::checks(config).await;
+    let inspectors = inspectors::checks(config).await;
     let of_stores = || stores.iter().flat_map(|store| &store.checks);
-    let checks = || of_stores().chain(&database.checks).chain(&events).chain(&webhooks);
+    let checks =
+        || of_stores().chain(&database.checks).chain(&events).chain(&webhooks).chain(&inspectors);
     let count = |outcome| checks().filter(|check| check.outcome == outcome).count();
     let failed = count(Outcome::Fail);
     Diagnosis {
@@ -117,6 +123,7 @@ async fn examine(config: &Config, args: &DoctorArgs) -> Diagnosis {
         stores,
         events,
         webhooks,
+        inspectors,
     }
 }
 

@@ -17,7 +17,17 @@ pub(super) fn text(found: &Diagnosis) -> String {
 }
 
 fn text_with(found: &Diagnosis, colours: bool) -> String {
-    let Diagnosis { ok: _, passed, warnings, failed, database, stores, events, webhooks } = found;
+    let Diagnosis {
+        ok: _,
+        passed,
+        warnings,
+        failed,
+        database,
+        stores,
+        events,
+        webhooks,
+        inspectors,
+    } = found;
     let mut out = format!("\ndatabase  {}\n", database.url);
     checks(&mut out, &database.checks, colours);
     for store in stores {
@@ -36,6 +46,10 @@ fn text_with(found: &Diagnosis, colours: bool) -> String {
     if !webhooks.is_empty() {
         out.push_str("\nwebhooks\n");
         checks(&mut out, webhooks, colours);
+    }
+    if !inspectors.is_empty() {
+        out.push_str("\ninspectors\n");
+        checks(&mut out, inspectors, colours);
     }
     let plural = if *warnings == 1 { "" } else { "s" };
     let _ = writeln!(out, "\n{passed} passed, {warnings} warning{plural}, {failed} failed");

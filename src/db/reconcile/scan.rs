@@ -221,6 +221,23 @@ impl Scan<'_> {
         rows.into_iter().map(known).collect()
     }
 
+    /// The next verified uploads of a policy after a key, in byte order of the key.
+    pub async fn list_uploaded_after(
+        self,
+        policy: &PolicyName,
+        after: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let mut query = upload::Entity::find()
+            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::Status.eq(Status::Uploaded.name()));
+        if let Some(after) = after {
+            query = query.filter(Column::Key.gt(after));
+        }
+        let query = query.order_by(Column::Key, Order::Asc).limit(limit);
+        query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
+    }
+
     /// The rows of a policy with these keys, in no order.
     pub async fn find_by_keys(self, policy: &PolicyName, keys: Vec<String>) -> Result<Vec<Upload>> {
         let query = upload::Entity::find()

@@ -25,7 +25,8 @@ pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub(in crate::http) use names::named_values;
 pub use names::{
     AUTO, AlgorithmName, ConfirmedByName, DeliveryStatusName, FindingKindName, ReasonName, RunMode,
-    RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption, TrackStatusName,
+    RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption, TrackStatusName, VERDICTS,
+    VerdictName,
 };
 pub use runs::{FindingView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};

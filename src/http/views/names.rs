@@ -34,6 +34,9 @@ macro_rules! named_values {
 }
 pub(in crate::http) use named_values;
 
+/// The verdicts that can be sent.
+pub const VERDICTS: [&str; 2] = ["accept", "reject"];
+
 /// The strategy name that lets the service choose.
 pub const AUTO: &str = "auto";
 
@@ -51,6 +54,8 @@ named_values! {
     /// Why an upload was rejected or removed.
     ReasonName as "Reason": RejectReason::ALL.map(RejectReason::name).into_iter()
         .chain(RemoveReason::ALL.map(RemoveReason::name));
+    /// The verdict of an inspector.
+    VerdictName as "Verdict": VERDICTS;
     /// The algorithm of a checksum.
     AlgorithmName as "Algorithm": Algorithm::ALL.map(Algorithm::name);
     /// The scope of a run: `incremental` checks open uploads, `audit` checks everything.

@@ -8,6 +8,7 @@ mod dev;
 #[cfg(feature = "embedded-s3")]
 mod disk_full;
 mod doctor;
+mod inspection;
 mod kill;
 mod main_job;
 mod multipart;

@@ -1,6 +1,7 @@
 //! Notifications: waiting clients, bucket events and webhooks.
 
 mod events;
+mod inspectors;
 mod outbox;
 mod runs;
 mod sns;

@@ -6,6 +6,7 @@ use upload_coordinator::config::{Config, Sources};
 use upload_coordinator::domain::{Policy, PolicyName};
 
 pub mod app;
+pub mod clamd;
 pub mod database;
 pub mod faults;
 pub mod live;

@@ -251,3 +251,44 @@ async fn markers_of_a_version_without_laps_survive_the_migration_both_ways() {
         assert_eq!(found.is_some(), is_known, "{bucket} {prefix}");
     }
 }
+
+#[tokio::test]
+async fn uploads_that_are_being_inspected_are_pending_for_the_version_before() {
+    let database = TestDatabase::create().await;
+    let db = database.migrated().await;
+    let raw = sea_orm::Database::connect(&database.url).await.unwrap();
+    let postgres = raw.get_database_backend() == DbBackend::Postgres;
+    let id = |n: u8| {
+        let hex = format!("{n:032x}");
+        if postgres { format!("'{hex}'::uuid") } else { format!("x'{hex}'") }
+    };
+    let at = "'2026-01-01T00:00:00+00:00'";
+    for (n, status, reason) in [(1, "inspecting", "NULL"), (2, "rejected", "'inspection'")] {
+        let id = id(n);
+        raw.execute_unprepared(&format!(
+            "INSERT INTO uploads (id, owner, policy, key, strategy, write_once, metadata, \
+             url_expires_at, status, reason, late, version, created_at, updated_at, detail) \
+             VALUES ({id}, 'ann', 'tracks', 'k{n}', 'put', false, '{{}}', {at}, '{status}', \
+             {reason}, false, 1, {at}, {at}, 'x')"
+        ))
+        .await
+        .unwrap();
+        raw.execute_unprepared(&format!(
+            "INSERT INTO upload_history (upload_id, version, at, from_status, to_status, \
+             changed_by, reason) VALUES ({id}, 1, {at}, 'pending', '{status}', 'scan', {reason})"
+        ))
+        .await
+        .unwrap();
+    }
+    down_before(&db, "m20261130_000029").await;
+    for table in ["uploads ORDER BY key", "upload_history ORDER BY version, to_status"] {
+        let status = if table.starts_with("uploads") { "status" } else { "to_status" };
+        let sql = format!("SELECT concat({status}, ' ', reason) FROM {table}");
+        let statement = sea_orm::Statement::from_string(raw.get_database_backend(), sql);
+        let rows = raw.query_all_raw(statement).await.unwrap();
+        let rows: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        assert_eq!(rows, ["pending ", "rejected content-mismatch"], "{table}");
+    }
+    db.migrate_up().await.unwrap();
+    raw.close().await.unwrap();
+}

@@ -12,6 +12,7 @@ mod creating;
 mod damage_by_owner;
 mod findings;
 mod history;
+mod inspecting;
 mod lists;
 mod migrations;
 mod multipart;

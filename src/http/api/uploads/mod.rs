@@ -23,6 +23,7 @@ pub mod list;
 pub mod list_parts;
 pub mod presign;
 pub mod sign_parts;
+pub mod verdicts;
 
 pub(super) fn register(routes: &mut Routes) {
     at("/api/uploads")
@@ -63,6 +64,9 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     at("/api/uploads/{id}/complete")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), complete::handle)
+        .add_to(routes);
+    at("/api/uploads/{id}/verdicts")
+        .on(&[Method::POST], Needs(Scope::Admin), verdicts::handle)
         .add_to(routes);
     at("/api/uploads/{id}/confirm")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), confirm::handle)

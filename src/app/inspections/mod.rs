@@ -1,0 +1,379 @@
+//! Inspections: inspectors examine verified files before they are served.
+//!
+//! The queue ([`crate::db::inspections`]) says which upload waits for which inspector. One inspection
+//! is: claim a row, examine the object, apply the verdict as an event of the upload. The transition
+//! decides whether the verdict is about the bytes that the upload has now, and its commit removes the
+//! row. So a verdict that is late, repeated or about other bytes does no harm.
+//!
+//! To add a kind of inspector: a file here with a type that implements [`Examiner`], a kind in
+//! `config::inspectors`, and a line in `cli::adapters::inspectors`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use tokio::time::timeout;
+
+use super::{App, AppError, Result};
+use crate::domain::history::{MAX_DETAIL, cut};
+use crate::domain::inspection::{
+    Annotation, Fallback, Inspected, InspectionStatus, InspectorName, QueuedInspection, RETRY,
+    Verdict,
+};
+use crate::domain::transition::Event;
+use crate::domain::upload::{ConfirmedBy, ObjectFacts, State};
+use crate::domain::{Timestamp, Upload};
+use crate::storage::StoreError;
+use crate::telemetry::{chain, metrics as names};
+
+pub mod backfill;
+pub mod clamd;
+pub mod http;
+pub mod verdicts;
+
+pub use clamd::ClamdExaminer;
+pub use http::HttpExaminer;
+
+/// How long a claim lasts beyond the time limit of an attempt.
+const LEASE_MARGIN: Duration = Duration::from_secs(15);
+
+/// The inspectors by name.
+pub type Inspectors = BTreeMap<InspectorName, Arc<Inspector>>;
+
+/// An inspector that runs after the verification.
+pub struct Inspector {
+    /// `[inspectors.<name>]`.
+    pub name: InspectorName,
+    /// How it is asked.
+    pub examiner: Box<dyn Examiner>,
+    /// The time limit of one attempt.
+    pub timeout: Duration,
+    /// How long after the arrival of a file a verdict is expected.
+    pub deadline: TimeDelta,
+    /// The largest file that it can examine, in bytes.
+    pub max_size: u64,
+    /// Concurrent inspections of this process.
+    pub concurrency: usize,
+    /// What follows if it fails until the deadline.
+    pub on_error: Fallback,
+    /// What follows if it can't examine a file.
+    pub on_unscannable: Fallback,
+}
+
+/// A file to examine.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// The inspector's name.
+    pub inspector: &'a InspectorName,
+    /// The upload.
+    pub upload: &'a Upload,
+    /// The object. The verdict is about these bytes.
+    pub facts: &'a ObjectFacts,
+    /// How long after its arrival a verdict is expected.
+    pub deadline: TimeDelta,
+}
+
+/// What an examination found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opinion {
+    /// A verdict, with what else the inspector found out.
+    Verdict(Verdict, Annotation),
+    /// The inspector can't examine this file, for this reason.
+    Unscannable(String),
+    /// The inspector sends its verdict later.
+    Deferred,
+}
+
+/// Why an examination failed. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// The object could not be read.
+    #[error("the object could not be read")]
+    Store(#[from] StoreError),
+    /// The inspector failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Examines files.
+#[async_trait]
+pub trait Examiner: Send + Sync {
+    /// Examines one file.
+    async fn examine(&self, app: &App, file: File<'_>) -> Result<Opinion, ExamineError>;
+}
+
+/// The end of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The inspector accepted the file.
+    Accepted,
+    /// The inspector rejected the file.
+    Rejected,
+    /// The inspector sends its verdict later.
+    Deferred,
+    /// The inspector can't examine the file.
+    Unscannable,
+    /// The attempt failed.
+    Failed,
+    /// The upload no longer waits for it, or has other bytes.
+    Outdated,
+}
+
+impl Outcome {
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Deferred => "deferred",
+            Self::Unscannable => "unscannable",
+            Self::Failed => "failed",
+            Self::Outdated => "outdated",
+        }
+    }
+}
+
+impl Inspector {
+    /// Examines a file within the limits of size and time.
+    pub async fn examine(&self, app: &App, upload: &Upload, facts: &ObjectFacts) -> Attempt {
+        if facts.size > self.max_size {
+            let (size, most) = (facts.size, self.max_size);
+            return Ok(Opinion::Unscannable(format!("{size} bytes exceed max_size={most}")));
+        }
+        let file = File { inspector: &self.name, upload, facts, deadline: self.deadline };
+        let examined = timeout(self.timeout, self.examiner.examine(app, file)).await;
+        examined.unwrap_or_else(|_| {
+            let seconds = self.timeout.as_secs_f64();
+            Err(ExamineError::Failed(format!("no verdict within {seconds} s")))
+        })
+    }
+
+    /// The event of a verdict about a file.
+    pub fn verdict(
+        &self,
+        facts: &ObjectFacts,
+        verdict: Verdict,
+        annotation: Annotation,
+    ) -> Inspected {
+        Inspected {
+            inspector: self.name.clone(),
+            etag: facts.etag.clone(),
+            version_id: facts.version_id.clone(),
+            verdict,
+            annotation,
+            forced_by: None,
+            backfill: false,
+        }
+    }
+
+    /// The event of a verdict that the configuration decides, because the inspector has none. `None`
+    /// under `hold`.
+    pub fn forced(
+        &self,
+        facts: &ObjectFacts,
+        fallback: Fallback,
+        (key, why): (&str, &str),
+    ) -> Option<Inspected> {
+        let verdict = match fallback {
+            Fallback::Hold => return None,
+            Fallback::Accept => Verdict::Accept,
+            Fallback::Reject => Verdict::Reject(why.to_owned()),
+        };
+        let annotation = Annotation::from_iter([(key.to_owned(), why.into())]);
+        let forced_by = Some(format!("accepted without a verdict: {why}"));
+        Some(Inspected { forced_by, ..self.verdict(facts, verdict, annotation) })
+    }
+}
+
+/// The result of an attempt.
+pub type Attempt = Result<Opinion, ExamineError>;
+
+/// The object that an upload waits to have inspected, if a row of the queue is about it.
+fn awaited<'a>(upload: &'a Upload, row: &QueuedInspection) -> Option<&'a ObjectFacts> {
+    let State::Inspecting(inspecting) = &upload.state else { return None };
+    let facts = &inspecting.arrived.facts;
+    let same = facts.etag == row.etag && facts.version_id == row.version_id;
+    (same && inspecting.waiting_for.contains(&row.inspector)).then_some(facts)
+}
+
+impl App {
+    /// Claims up to `limit` due inspections of an inspector. While the inspector is down, only those
+    /// that the configuration decides because their deadline has passed.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn claim_inspections(
+        &self,
+        inspector: &Inspector,
+        limit: usize,
+        only_overdue: bool,
+    ) -> Result<Vec<QueuedInspection>> {
+        let now = self.now();
+        let lease = TimeDelta::from_std(inspector.timeout + LEASE_MARGIN).unwrap_or(TimeDelta::MAX);
+        let queued_before = only_overdue.then(|| now - inspector.deadline);
+        let queue = self.db.inspections();
+        let limit = limit.try_into().unwrap_or(u64::MAX);
+        Ok(queue.claim(&inspector.name, now, now + lease, limit, queued_before).await?)
+    }
+
+    /// Returns claimed inspections that were not begun.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn release_inspection(&self, claimed: &QueuedInspection) -> Result<()> {
+        let (queue, error) = (self.db.inspections(), claimed.error.clone());
+        Ok(queue.record(claimed, claimed.status, Some(self.now()), error).await?)
+    }
+
+    /// Makes one attempt of a claimed inspection.
+    ///
+    /// # Errors
+    /// If the database fails, or the verdict can't be applied. The row is due again after its lease.
+    pub async fn inspect(
+        &self,
+        inspector: &Inspector,
+        claimed: &QueuedInspection,
+    ) -> Result<Outcome> {
+        let begun = Instant::now();
+        let outcome = self.attempt(inspector, claimed).await?;
+        let name = || inspector.name.as_str().to_owned();
+        metrics::counter!(names::INSPECTIONS, "inspector" => name(), "outcome" => outcome.name())
+            .increment(1);
+        metrics::histogram!(names::INSPECTION_DURATION, "inspector" => name())
+            .record(begun.elapsed().as_secs_f64());
+        Ok(outcome)
+    }
+
+    async fn attempt(&self, inspector: &Inspector, claimed: &QueuedInspection) -> Result<Outcome> {
+        let upload = self.db.uploads().find_any_owner(claimed.upload).await?;
+        let Some((upload, facts)) =
+            upload.as_ref().and_then(|upload| Some((upload, awaited(upload, claimed)?)))
+        else {
+            self.db.inspections().delete(claimed).await?;
+            return Ok(Outcome::Outdated);
+        };
+        let overdue = self.now() > claimed.queued_at + inspector.deadline;
+        // A deferred inspection is due when its deadline has passed.
+        if claimed.status == InspectionStatus::Deferred && inspector.on_error != Fallback::Hold {
+            let why = "the inspector deferred its verdict and did not send it in time";
+            return self.fail(inspector, claimed, upload, facts, why.to_owned()).await;
+        }
+        match inspector.examine(self, upload, facts).await {
+            Ok(Opinion::Verdict(verdict, annotation)) => {
+                let outcome = match verdict {
+                    Verdict::Accept => Outcome::Accepted,
+                    Verdict::Reject(_) => Outcome::Rejected,
+                };
+                let inspected = inspector.verdict(facts, verdict, annotation);
+                self.apply(upload.clone(), &Event::Inspected(inspected)).await?;
+                Ok(outcome)
+            }
+            Ok(Opinion::Deferred) => {
+                let from = if overdue { self.now() } else { claimed.queued_at };
+                let until = Some(from + inspector.deadline);
+                self.postpone(claimed, InspectionStatus::Deferred, until, None).await?;
+                Ok(Outcome::Deferred)
+            }
+            Ok(Opinion::Unscannable(why)) => {
+                self.end_unscannable(inspector, claimed, upload, facts, &why).await
+            }
+            Err(ExamineError::Store(StoreError::PreconditionFailed)) => {
+                self.observe_again(claimed, upload).await
+            }
+            Err(error) => self.fail(inspector, claimed, upload, facts, chain(&error)).await,
+        }
+    }
+
+    /// The object is gone, or was replaced, while it was examined.
+    async fn observe_again(&self, claimed: &QueuedInspection, upload: &Upload) -> Result<Outcome> {
+        let event = self.observe_object(upload, ConfirmedBy::Scan).await?;
+        let applied = self.apply(upload.clone(), &event).await?;
+        if !applied.changed {
+            let at = self.retry_at(claimed);
+            let error = Some("the object was replaced while it was examined".to_owned());
+            self.postpone(claimed, InspectionStatus::Queued, Some(at), error).await?;
+        }
+        Ok(Outcome::Outdated)
+    }
+
+    /// Ends an attempt that failed.
+    async fn fail(
+        &self,
+        inspector: &Inspector,
+        claimed: &QueuedInspection,
+        upload: &Upload,
+        facts: &ObjectFacts,
+        error: String,
+    ) -> Result<Outcome> {
+        let error = clean(error);
+        if self.now() > claimed.queued_at + inspector.deadline
+            && let Some(forced) = inspector.forced(facts, inspector.on_error, ("error", &error))
+        {
+            tracing::error!(upload = %upload.id, inspector = %inspector.name, error,
+                verdict = forced.verdict.name(),
+                "no verdict by the deadline; on_error decides");
+            self.apply(upload.clone(), &Event::Inspected(forced)).await?;
+            return Ok(Outcome::Failed);
+        }
+        tracing::warn!(upload = %upload.id, inspector = %inspector.name, error,
+            attempts = claimed.attempts, "an inspection failed; it is tried again");
+        let at = self.retry_at(claimed);
+        self.postpone(claimed, InspectionStatus::Queued, Some(at), Some(error)).await?;
+        Ok(Outcome::Failed)
+    }
+
+    async fn end_unscannable(
+        &self,
+        inspector: &Inspector,
+        claimed: &QueuedInspection,
+        upload: &Upload,
+        facts: &ObjectFacts,
+        why: &str,
+    ) -> Result<Outcome> {
+        let fallback = inspector.on_unscannable;
+        tracing::warn!(upload = %upload.id, inspector = %inspector.name, why, ?fallback,
+            "a file can't be inspected; on_unscannable decides");
+        match inspector.forced(facts, fallback, ("unscannable", why)) {
+            Some(forced) => {
+                self.apply(upload.clone(), &Event::Inspected(forced)).await?;
+            }
+            None => {
+                let why = Some(clean(why.to_owned()));
+                self.postpone(claimed, InspectionStatus::Held, None, why).await?;
+            }
+        }
+        Ok(Outcome::Unscannable)
+    }
+
+    fn retry_at(&self, claimed: &QueuedInspection) -> Timestamp {
+        let earlier = u32::try_from(claimed.attempts.saturating_sub(1)).unwrap_or_default();
+        self.now() + TimeDelta::from_std(RETRY.pause(earlier)).unwrap_or_default()
+    }
+
+    async fn postpone(
+        &self,
+        claimed: &QueuedInspection,
+        status: InspectionStatus,
+        until: Option<Timestamp>,
+        error: Option<String>,
+    ) -> Result<()> {
+        Ok(self.db.inspections().record(claimed, status, until, error).await?)
+    }
+}
+
+/// A text of an inspector as it can be stored: without control characters, and not too long.
+pub(super) fn clean(text: String) -> String {
+    let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    cut(text, MAX_DETAIL)
+}
+
+impl From<ExamineError> for AppError {
+    fn from(error: ExamineError) -> Self {
+        match error {
+            ExamineError::Store(error) => error.into(),
+            ExamineError::Failed(text) => StoreError::Protocol(text).into(),
+        }
+    }
+}
