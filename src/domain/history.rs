@@ -3,14 +3,12 @@
 use std::fmt;
 
 use super::clock::Timestamp;
+use super::detail::cut;
 use super::ids::Owner;
 use super::inspection::InspectorName;
 use super::reject_reason::RejectReason;
 use super::transition::Event;
 use super::upload::{ConfirmedBy, RemoveReason, State, Status};
-
-/// The longest detail, in bytes. A sentence of a rule may name many media types.
-pub const MAX_DETAIL: usize = 500;
 
 /// Who caused a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,14 +76,8 @@ impl Cause {
             (Event::Inspected(inspected), _) => inspected.detail(),
             _ => None,
         };
-        Self { by, detail: detail.map(|text| cut(text, MAX_DETAIL)) }
+        Self { by, detail: detail.map(cut) }
     }
-}
-
-/// Cuts a text to this many bytes, between characters.
-pub fn cut(mut text: String, most: usize) -> String {
-    text.truncate(text.floor_char_boundary(most));
-    text
 }
 
 /// A change of an upload's status.
@@ -142,6 +134,7 @@ impl StatusChange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::detail::MAX_DETAIL;
     use crate::domain::inspection::Annotations;
     use crate::domain::rules::Violation;
     use crate::domain::transition::Observation;

@@ -12,7 +12,6 @@ use serde_json::{Map, Value};
 use super::backoff::Backoff;
 use super::clock::Timestamp;
 use super::ids::UploadId;
-use super::upload::ObjectFacts;
 
 /// The name of the built-in inspector.
 pub const MEDIA: &str = "media";
@@ -104,11 +103,6 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// Whether the verdict is about this object.
-    pub fn is_about(&self, facts: &ObjectFacts) -> bool {
-        self.etag == facts.etag && self.version_id == facts.version_id
-    }
-
     /// The sentence on record: the inspector and its reason.
     pub fn detail(&self) -> Option<String> {
         let said = match &self.verdict {

@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod clock;
 pub mod concurrency_limit;
 pub mod damage;
+pub mod detail;
 pub mod envelope;
 pub mod event;
 pub mod history;

@@ -4,7 +4,7 @@
 //! `app::transitions` saves the result, guarded by the row's `version`.
 
 use super::clock::Timestamp;
-use super::history::{MAX_DETAIL, cut};
+use super::detail::cut;
 use super::ids::Owner;
 use super::inspection::{Annotations, Inspected, Verdict};
 use super::policy::{Late, Overwrite, Policy};
@@ -258,12 +258,12 @@ fn accept(upload: Upload, verified: Verified, now: Timestamp, policy: &Policy) -
 fn apply_verdict(upload: Upload, inspected: Inspected, now: Timestamp, policy: &Policy) -> Step {
     match upload.state.clone() {
         State::Inspecting(before)
-            if inspected.is_about(&before.arrived.facts)
+            if is_about(&inspected, &before.arrived.facts)
                 && before.waiting_for.contains(&inspected.inspector) =>
         {
             inspected_first(upload, before, inspected, now, policy)
         }
-        State::Uploaded(before) if inspected.backfill && inspected.is_about(&before.facts) => {
+        State::Uploaded(before) if inspected.backfill && is_about(&inspected, &before.facts) => {
             let upload = annotated(upload, &inspected);
             match inspected.verdict {
                 Verdict::Accept => changed(upload, State::Uploaded(before), now, vec![]),
@@ -297,6 +297,11 @@ fn inspected_first(
         let state = State::Inspecting(Inspecting { arrived, waiting_for });
         changed(upload, state, now, vec![Effect::EndInspections])
     }
+}
+
+/// Whether a verdict is about this object.
+fn is_about(inspected: &Inspected, facts: &ObjectFacts) -> bool {
+    inspected.etag == facts.etag && inspected.version_id == facts.version_id
 }
 
 /// The upload with what an inspector found out.
@@ -368,7 +373,7 @@ fn reject(
     let deletion = Deletion { after: Some(now + policy.rejected_retention), done: None };
     let verified = upload.state.verified().cloned();
     let Violation { reason, message } = broken;
-    let detail = Some(cut(message, MAX_DETAIL));
+    let detail = Some(cut(message));
     let upload = Upload { multipart_id: None, detail, deletion, ..upload };
     changed(upload, State::Rejected { reason, facts, verified }, now, effects)
 }

@@ -17,7 +17,7 @@ use chrono::TimeDelta;
 use tokio::time::timeout;
 
 use super::{App, AppError, Result};
-use crate::domain::history::{MAX_DETAIL, cut};
+use crate::domain::detail::cut;
 use crate::domain::inspection::{
     Annotation, Fallback, Inspected, InspectionStatus, InspectorName, QueuedInspection, RETRY,
     Verdict,
@@ -366,7 +366,7 @@ impl App {
 /// A text of an inspector as it can be stored: without control characters, and not too long.
 pub(super) fn clean(text: String) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(text, MAX_DETAIL)
+    cut(text)
 }
 
 impl From<ExamineError> for AppError {
