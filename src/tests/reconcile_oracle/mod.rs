@@ -313,6 +313,7 @@ async fn calm(world: &World) {
 async fn settle(world: &World, oracle: &mut Oracle<'_>) {
     for hours in [30, 30] {
         world.pass(TimeDelta::hours(hours));
+        let before = oracle.rows().await;
         let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
         // Before the real run, which sees the same objects at the same time and updates their
         // findings.
@@ -320,8 +321,14 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         oracle.check_safety().await;
         let real = world.reconcile(Mode::Audit).await;
         assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
-        assert_eq!(dry.counters, real.counters, "a dry run reports what a real run does");
-        assert_eq!(told, world.told(&real).await, "object by object");
+        let done = world.told(&real).await;
+        let after = oracle.rows().await;
+        let changes: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
+        assert_eq!(
+            (dry.counters, told),
+            (real.counters, done),
+            "a dry run reports what a real run does; the rows before and after: {changes:#?}"
+        );
         oracle.check_safety().await;
     }
     remove_unclaimed(world).await;

@@ -254,6 +254,15 @@ impl<'a> Oracle<'a> {
         self.world.get(id).await.status()
     }
 
+    /// The rows of all uploads, as they are now.
+    pub async fn rows(&self) -> Vec<Upload> {
+        let mut rows = Vec::new();
+        for life in self.lives.iter().flatten() {
+            rows.push(self.world.get(life.upload.id).await);
+        }
+        rows
+    }
+
     /// Conditions that must always be true.
     pub async fn check_safety(&mut self) {
         let keys: BTreeSet<_> = self.world.keys().await.into_iter().collect();
