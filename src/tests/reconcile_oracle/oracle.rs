@@ -364,6 +364,6 @@ fn end_of(row: &Upload) -> End {
         State::Missing(_) => End::Missing,
         State::Cancelled => End::Cancelled,
         State::Removed { reason, .. } => End::Removed(*reason),
-        State::Pending => panic!("still pending: {row:?}"),
+        State::Pending | State::Inspecting(_) => panic!("still open: {row:?}"),
     }
 }

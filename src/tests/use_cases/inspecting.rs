@@ -177,7 +177,7 @@ async fn a_file_is_served_and_bound_only_after_every_inspector_accepted_it() {
         assert!(matches!(of_upload, Err(AppError::FileInspecting)));
         let of_track = on.app.track_file(owner, track.id).await;
         assert!(matches!(of_track, Err(AppError::FileInspecting)));
-        let track = on.app.track(owner, track.id).await.unwrap();
+        let (track, _) = on.app.track(owner, track.id).await.unwrap();
         assert_eq!((track.status, track.current_upload), (Some(Status::Inspecting), None));
     };
     refused().await;

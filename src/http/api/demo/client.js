@@ -182,8 +182,8 @@ async function verdict({ id, multipart }, options) {
   } catch (error) {
     if (error.type !== "/problems/not-arrived") throw error;
   }
-  while (!upload || upload.status === "pending") {
-    // Returns when the status changes, or after 30 seconds.
+  while (!upload || ["pending", "inspecting"].includes(upload.status)) {
+    // Returns when there is a result, or after 30 seconds.
     upload = await persist(() => call("GET", `/uploads/${id}?wait=30`, undefined, signal), options);
   }
   return upload;

@@ -29,6 +29,7 @@ const REASONS = {
   "empty": "the file is empty",
   "late": "it came too late",
   "overwritten": "other bytes were sent over it",
+  "inspection": "it did not pass the inspection",
 };
 
 // ---- Data that survives a reload: the unfinished uploads
