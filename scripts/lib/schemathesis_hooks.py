@@ -38,6 +38,11 @@ RULES = {
     "Content-Digest": r"Must look like sha-256=|Covers the whole form",
     "Repr-Digest": r"Must look like sha-256=|Covers the whole form",
     "Content-MD5": r"Must be the base64 of 16 bytes|Covers the whole form",
+    # Verdicts of inspectors.
+    "inspector": r"There is no inspector `|Must be 1 to \d+ bytes",
+    "etag": r"Must be 1 to \d+ bytes",
+    "version_id": r"Must be 1 to \d+ bytes",
+    "annotations": r"annotations of \d+ bytes",
     "older_than": r"Must be an age such as",
 }
 # Bodies without a schema: events of any store, forms.
