@@ -1,4 +1,4 @@
-//! The files. A blob has a random name below one of 256 folders and never changes.
+//! The files of the store. A blob has a random name in one of 256 folders and never changes.
 //!
 //! | path | holds |
 //! | --- | --- |
@@ -16,7 +16,7 @@ use crate::clock::random_name;
 
 const METADATA_SUFFIX: &str = ".json";
 
-/// Where blobs and unfinished files are.
+/// The folders of blobs and unfinished files.
 #[derive(Clone, Debug)]
 pub(crate) struct Blobs {
     root: Arc<Path>,
@@ -27,13 +27,13 @@ pub(crate) struct Blobs {
 pub(crate) struct Shard {
     /// The names of blobs, and of files that do not belong there.
     pub blobs: Vec<String>,
-    /// The blobs' names of metadata files that are not empty.
+    /// The names of the blobs that have a metadata file that is not empty.
     pub described: std::collections::HashSet<String>,
 }
 
 impl Blobs {
-    /// Creates the folders and removes every unfinished file: nothing is being written
-    /// yet, so all of them were left by a crash.
+    /// Creates the folders and removes every unfinished file. Nothing is being written yet, so a
+    /// crash left all of them.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let blobs = Self { root: data_dir.into() };
         fs::create_dir_all(blobs.temp_dir())?;
@@ -87,7 +87,7 @@ impl Blobs {
         self.shard_dir(name.get(..2).unwrap_or("00")).join(name)
     }
 
-    /// Moves a synced temporary file to its place, and makes that durable.
+    /// Moves a synced temporary file to its final path, and makes the move durable.
     pub(crate) fn adopt(&self, name: &str) -> io::Result<()> {
         let path = self.path(name);
         fs::rename(self.temp_path(name), &path)?;
@@ -123,7 +123,7 @@ impl Blobs {
         path.into()
     }
 
-    /// Writes the metadata file of a blob. It is whole or absent, but not synced.
+    /// Writes the metadata file of a blob. The file is complete or missing, but not synced.
     pub(crate) fn write_metadata(&self, name: &str, json: &[u8]) -> io::Result<()> {
         let fresh = self.temp_path(&random_name());
         fs::write(&fresh, json)?;
@@ -145,12 +145,12 @@ impl Blobs {
         Ok(target)
     }
 
-    /// Moves a blob out of the quarantine to its place.
+    /// Moves a blob from the quarantine to its final path.
     pub(crate) fn release(&self, from: &Path, name: &str) -> io::Result<()> {
         move_with_metadata(from, &self.path(name))
     }
 
-    /// Makes what happened to the names in a folder durable.
+    /// Makes the changes of names in a folder durable.
     pub(crate) fn sync(dir: &Path) -> io::Result<()> {
         sync_dir(dir)
     }

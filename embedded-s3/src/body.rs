@@ -12,12 +12,12 @@ use s3s::StdError;
 
 use crate::timeouts::IdleTimer;
 
-/// How much of the body of a refused request is read and thrown away. A client that is
-/// still sending when the connection closes sees a reset instead of the refusal.
+/// How much of the body of a refused request is read and discarded. If the connection closes while
+/// the client is still sending, the client sees a reset and not the refusal.
 const MAX_DRAIN: usize = 64 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// A request's body that is still reachable after `s3s` has dropped it.
+/// A request's body that can still be read after `s3s` has dropped it.
 #[derive(Clone)]
 pub(crate) struct SharedBody {
     inner: Arc<Mutex<TimedBody>>,
@@ -29,13 +29,13 @@ struct TimedBody {
 }
 
 impl SharedBody {
-    /// A body that fails when no byte arrives for `idle_timeout`.
+    /// A body that fails if no byte arrives for `idle_timeout`.
     pub(crate) fn new(body: Incoming, idle_timeout: Duration) -> Self {
         let timer = IdleTimer::new(idle_timeout);
         Self { inner: Arc::new(Mutex::new(TimedBody { body, timer })) }
     }
 
-    /// Reads and discards what the client still sends, within limits of size and time.
+    /// Reads and discards the rest of the body, within limits of size and time.
     pub(crate) async fn drain(mut self) {
         let reading = async {
             let mut read = 0;

@@ -191,12 +191,12 @@ impl Sum {
     }
 }
 
-/// The checksum of an object that is computed from those of its parts.
+/// The checksum of an object that is computed from the checksums of its parts.
 pub(crate) fn composite<'a>(algorithm: Algorithm, parts: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = algorithm.hasher();
     let mut count = 0_usize;
     for part in parts {
-        // Stored values were written by our own hashers, so they can be decoded.
+        // This crate wrote the stored values, so they can be decoded.
         hasher.update(&BASE64_STANDARD.decode(part).unwrap_or_default());
         count += 1;
     }

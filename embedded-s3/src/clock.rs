@@ -1,4 +1,4 @@
-//! The two things that the server takes from outside: the time and chance.
+//! The server's sources of time and of random names.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,24 +15,24 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A name that nobody can guess and that never repeats.
+/// A name that nobody can guess and that is unique.
 #[expect(clippy::disallowed_methods, reason = "blob names and request ids belong to this server")]
 pub(crate) fn random_name() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-/// A name whose byte order is the order of creation, to the millisecond.
+/// A name whose byte order is the order of creation, in milliseconds.
 #[expect(clippy::disallowed_methods, reason = "multipart upload ids belong to this server")]
 pub(crate) fn ordered_name() -> String {
     Uuid::now_v7().simple().to_string()
 }
 
-/// The protocol's form of a stored time.
+/// A stored time in the format of the protocol.
 pub(crate) fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
 }
 
-/// The same at the protocol's resolution: headers carry whole seconds.
+/// The same in whole seconds, as in headers.
 pub(crate) fn timestamp_seconds(ms: i64) -> Timestamp {
     timestamp(ms - ms.rem_euclid(1000))
 }

@@ -1,8 +1,8 @@
-//! CORS. Preflights are handled before `s3s`, because they are not signed and `s3s` would refuse
-//! them.
+//! CORS. Preflight requests are handled before `s3s`, because they are not signed and `s3s` would
+//! refuse them.
 //!
-//! A bucket without a configuration allows any origin: this is a development server. For a
-//! bucket with a configuration the responses are those of S3.
+//! A bucket without a CORS configuration allows any origin, because this is a server for
+//! development. For a bucket with a configuration, the responses are like those of S3.
 
 use std::sync::Arc;
 
@@ -138,7 +138,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Sets a header. A value that is not valid in a header is left out: rules are not validated.
+/// Sets a header. An invalid value is left out, because rules are not validated.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -1,4 +1,4 @@
-//! Every refusal of the store, and the S3 error that it becomes.
+//! The errors of the store, and the S3 error of each.
 
 use std::io;
 
@@ -8,12 +8,12 @@ use thiserror::Error;
 use tracing::Dispatch;
 
 tokio::task_local! {
-    /// Where an inner error is logged. `s3s` itself runs with logging off, because its
-    /// debug lines carry whole requests, signatures included.
+    /// The log target of inner errors. `s3s` runs with its log off, because its debug lines contain
+    /// whole requests, including signatures.
     pub(crate) static LOG: Dispatch;
 }
 
-/// Why the store did not do what it was asked for.
+/// Why an operation of the store failed.
 #[derive(Debug, Error)]
 pub(crate) enum StoreError {
     #[error("The specified bucket does not exist.")]
@@ -91,7 +91,7 @@ fn is_full(error: &StoreError) -> bool {
     }
 }
 
-/// As MinIO says it.
+/// The code and the message of MinIO.
 fn full(error: &StoreError) -> S3Error {
     log_chain(error, "embedded S3 has no space left");
     refuse_as("XMinioStorageFull", StatusCode::INSUFFICIENT_STORAGE, "The disk is full.")
@@ -101,7 +101,7 @@ fn busy() -> S3Error {
     S3Error::with_message(S3ErrorCode::SlowDown, "Please reduce your request rate.")
 }
 
-/// Logs the whole chain here, at the middleware.
+/// Logs the error with all its sources.
 fn log_chain(error: &StoreError, what: &'static str) {
     let log = || {
         let mut chain = error.to_string();
@@ -118,7 +118,7 @@ fn log_chain(error: &StoreError, what: &'static str) {
     }
 }
 
-/// The client is told nothing of the cause.
+/// The client does not see the cause.
 fn internal(error: &StoreError) -> S3Error {
     log_chain(error, "embedded S3 failed inside");
     S3Error::with_message(
@@ -127,12 +127,12 @@ fn internal(error: &StoreError) -> S3Error {
     )
 }
 
-/// A refusal that needs no name of its own.
+/// An error that has no variant of its own.
 pub(crate) fn refuse(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     S3Error::with_message(code, message.into())
 }
 
-/// The same for a code that `s3s` has no name for.
+/// The same for a code that `s3s` does not know.
 pub(crate) fn refuse_as(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);

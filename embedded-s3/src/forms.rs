@@ -19,14 +19,15 @@ use s3s::{S3ErrorCode, S3Result, StdError};
 use crate::body::SharedBody;
 use crate::error::refuse;
 
-/// `s3s` holds the file of a form in memory, so forms have a limit of their own.
+/// `s3s` holds the file of a form in memory, so forms have a separate limit.
 const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
 
 /// The limit of everything before the file: the fields, and at most one chunk of the file.
 const MAX_FORM_FIELDS: usize = 1024 * 1024;
 
-/// A form is valid until its policy expires. `s3s` bounds its age by the clock skew that it
-/// allows for other requests. S3 lets no signature live longer than seven days.
+/// A form is valid until its policy expires. `s3s` limits its age by the allowed clock skew of
+/// other requests, so this value replaces it. S3 allows no signature to live longer than seven
+/// days.
 const FORM_MAX_AGE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
 /// In a key, it stands for the name of the form's file.

@@ -1,8 +1,8 @@
 //! A small S3 server, for development, tests and single machines.
 //!
-//! It stores objects on a local disk and verifies every signature. `s3s` implements the
-//! protocol on a TCP port of its own; below it are blobs in files and an ordered index in
-//! SQLite. The crate knows nothing of the service that uses it.
+//! It stores objects on a local disk and verifies every signature. `s3s` implements the protocol on
+//! a TCP port of its own; below it are blobs in files and an ordered index in SQLite. The crate
+//! knows nothing of the service that uses it.
 //!
 //! | file | content |
 //! | --- | --- |
@@ -21,16 +21,16 @@
 //! | `ops/` | one file for each family of operations |
 //!
 //! Invariants:
-//! - **Verify first, then commit.** A row names only blobs that were complete, verified and
-//!   synced. A refused request leaves the old object as it was.
-//! - **A blob never changes.** Its name is random and only a row gives it a meaning, so a
-//!   reader keeps its open file while the object is replaced.
-//! - **A start deletes no object.** It removes what the index marked for removal, and moves
-//!   blobs that the index does not know to `quarantine/`.
+//! - **Verify first, then commit.** A row names only blobs that were complete, verified and synced.
+//!   A refused request leaves the old object as it was.
+//! - **A blob never changes.** Its name is random and only a row gives it a meaning, so a reader
+//!   keeps its open file while the object is replaced.
+//! - **A start deletes no object.** It removes what the index marked for removal, and moves blobs
+//!   that the index does not know to `quarantine/`.
 //!
 //! # To add an operation
-//! 1. Write `pub(crate) async fn name(store, request) -> S3Result<S3Response<_>>` in the
-//!    file of its family in `ops/`, and register it in `ops/mod.rs`.
+//! 1. Write `pub(crate) async fn name(store, request) -> S3Result<S3Response<_>>` in the file of
+//!    its family in `ops/`, and register it in `ops/mod.rs`.
 //! 2. A change of rows is one method in `index/` and one transaction. Call it through
 //!    `Store::commit`, so that a client that disconnects cannot interrupt it.
 //! 3. A new error is a variant of `error::StoreError` with its S3 code.
@@ -39,11 +39,11 @@
 //! # Known limits
 //! - `s3s` holds the file of a signed form in memory, so a form carries at most 512 MiB.
 //! - `s3s` holds one chunk of an `aws-chunked` body in memory; clients send small ones.
-//! - A checksum in the query of a presigned URL, instead of a header, is ignored. Several
-//!   other stores do the same.
+//! - A checksum in the query of a presigned URL, instead of a header, is ignored. Several other
+//!   stores do the same.
 //! - A repeated `CompleteMultipartUpload` returns `NoSuchUpload`.
-//! - Versions, tags, ACLs, encryption, storage classes, object lock and lifecycles are not implemented.
-//!   A write that names one of them is refused with 501.
+//! - Versions, tags, ACLs, encryption, storage classes, object lock and lifecycles are not
+//!   implemented. A write that names one of them is refused with 501.
 
 #![forbid(unsafe_code)]
 
@@ -81,26 +81,26 @@ use tokio_util::sync::CancellationToken;
 
 pub use rebuild::{NotRestored, Rebuilt, rebuild};
 
-/// How long running requests may take to finish once [`EmbeddedS3::shutdown`] is called.
+/// How long requests in progress may take to finish after [`EmbeddedS3::shutdown`] is called.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// Where the server keeps its data and whom it lets in.
+/// The settings of the server.
 #[derive(Clone, Debug)]
 pub struct EmbeddedS3Config {
-    /// The folder that holds everything; created if absent. One server at a time.
+    /// The folder for all data; created if it is missing. Only one server at a time can use it.
     pub data_dir: PathBuf,
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on; port 0 picks a free port.
     pub bind: SocketAddr,
-    /// The region that signatures must name.
+    /// The region in valid signatures.
     pub region: String,
-    /// The only access key that is known.
+    /// The only valid access key.
     pub access_key_id: String,
     /// The secret of that key.
     pub secret_access_key: SecretString,
-    /// Buckets to create at start unless they exist.
+    /// Buckets to create at the start, unless they exist.
     pub buckets: Vec<String>,
-    /// The domain, without a port, below which `bucket.domain` addresses a bucket.
-    /// Path-style addressing works in any case.
+    /// The domain, without a port, for addresses such as `bucket.domain`. Path-style addresses
+    /// always work.
     pub host_domain: Option<String>,
     /// The limits of connections.
     pub limits: Limits,
@@ -108,10 +108,11 @@ pub struct EmbeddedS3Config {
     pub refuse_conditions: bool,
 }
 
-/// The limits of connections. They bound what clients without a signature can hold.
+/// The limits of connections. They limit the resources that clients without a signature can use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many connections are served at once. More wait until one ends.
+    /// The number of connections that are served at the same time. More connections wait until one
+    /// ends.
     pub max_connections: usize,
     /// How long a client may take to send the headers of its next request.
     pub header_timeout: Duration,
@@ -135,16 +136,16 @@ pub enum EmbeddedS3Error {
     /// The data folder could not be prepared.
     #[error("cannot prepare the data folder {}", path.display())]
     DataDir {
-        /// The folder or file concerned.
+        /// The folder or file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// Another server works on the same folder.
+    /// Another server uses the same folder.
     #[error("the data folder {} is in use by another server", path.display())]
     DataDirInUse {
-        /// The folder concerned.
+        /// The folder.
         path: PathBuf,
     },
     /// The index could not be opened or read.
@@ -152,27 +153,27 @@ pub enum EmbeddedS3Error {
     Index(#[source] sqlx::Error),
     /// The data folder has blobs but no index.
     #[error(
-        "the index {} is missing or empty, but the folder beside it holds objects: put the index \
-         back, or rebuild it from the objects",
+        "the index {} is missing or empty, but the folder beside it holds objects: restore the \
+        index, or rebuild it from the objects",
         path.display()
     )]
     IndexMissing {
-        /// Where the index should be.
+        /// The expected path of the index.
         path: PathBuf,
     },
-    /// The address could not be bound.
+    /// The address is not available.
     #[error("cannot listen on {addr}")]
     Bind {
-        /// The address asked for.
+        /// The configured address.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
     /// A configured bucket has a name that S3 does not allow.
-    #[error("`{name}` is no valid bucket name")]
+    #[error("`{name}` is not a valid bucket name")]
     BucketName {
-        /// The name as configured.
+        /// The configured name.
         name: String,
     },
 }
@@ -188,8 +189,8 @@ impl EmbeddedS3Error {
     }
 }
 
-/// A running server. Dropping it aborts what runs; [`EmbeddedS3::shutdown`] is the
-/// orderly end. Committed objects survive either, and a kill.
+/// A running server. Dropping it aborts everything in progress; [`EmbeddedS3::shutdown`] ends it in
+/// order. Committed objects survive both, and also a kill.
 #[derive(Debug)]
 pub struct EmbeddedS3 {
     addr: SocketAddr,
@@ -198,8 +199,8 @@ pub struct EmbeddedS3 {
 }
 
 impl EmbeddedS3 {
-    /// Opens the data folder, sweeps what a crash left there, and begins to serve on the
-    /// ambient tokio runtime.
+    /// Opens the data folder, cleans up after a crash, and starts to serve on the current tokio
+    /// runtime.
     pub async fn start(config: EmbeddedS3Config) -> Result<Self, EmbeddedS3Error> {
         for name in &config.buckets {
             if !s3s::path::check_bucket_name(name) {
@@ -223,13 +224,13 @@ impl EmbeddedS3 {
         Ok(Self { addr, stop, task: Some(task) })
     }
 
-    /// The address that is served.
+    /// The address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The endpoint for clients on this machine: an unspecified address is written as
-    /// the loopback one.
+    /// The endpoint for clients on this machine. An unspecified address is replaced by the loopback
+    /// address.
     pub fn url(&self) -> String {
         let mut addr = self.addr;
         if addr.ip().is_unspecified() {
@@ -241,14 +242,14 @@ impl EmbeddedS3 {
         format!("http://{addr}")
     }
 
-    /// Stops accepting, lets running requests finish for a bounded time, and closes the
-    /// index.
+    /// Stops accepting connections, lets requests in progress finish for a limited time, and closes
+    /// the index.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         if let Some(task) = self.task.take()
             && let Err(error) = task.await
         {
-            tracing::warn!(error = %error, "embedded S3 did not end in order");
+            tracing::warn!(error = %error, "embedded S3 did not shut down cleanly");
         }
     }
 }

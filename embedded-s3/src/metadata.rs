@@ -1,9 +1,9 @@
-//! The metadata file beside each object's blob, from which a lost index is rebuilt.
+//! The metadata file of each object's blob. A lost index is rebuilt from these files.
 //!
-//! It is written after the object is committed and is not synced: the index is durable,
-//! and the next start writes each metadata file that is missing or empty. A blob without
-//! metadata was never committed, is a part of a multipart upload, or was stored by
-//! version 0.1.0 and not seen by a start since.
+//! The file is written after the object is committed, and it is not synced. That is enough, because
+//! the index is durable, and the next start writes each missing or empty metadata file. A blob
+//! without metadata was never committed, or is a part of a multipart upload, or was stored by
+//! version 0.1.0 and not seen by a start since then.
 
 use serde::{Deserialize, Serialize};
 

@@ -39,7 +39,7 @@ pub(crate) struct Middleware {
 
 struct Inner {
     store: Store,
-    /// Everything but forms.
+    /// The service for all requests except forms.
     requests: S3Service,
     forms: S3Service,
     host_domain: Option<String>,
@@ -61,7 +61,7 @@ impl Middleware {
             }
             builder.build()
         };
-        // No form is handled by the service for other requests.
+        // The service for other requests handles no forms.
         let mut no_forms = S3Config::default();
         no_forms.post_object_max_file_size = 0;
         let requests = service(Arc::new(StaticConfigProvider::new(Arc::new(no_forms))));
@@ -140,8 +140,7 @@ impl Middleware {
         if form.signed || response.status() != StatusCode::BAD_REQUEST {
             return Ok(response);
         }
-        // The limit of an unsigned form's file is zero bytes, which is not what the client
-        // should be told.
+        // The limit of an unsigned form's file is zero bytes. The client should get another error.
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         if String::from_utf8_lossy(&body).contains(S3ErrorCode::EntityTooLarge.as_str()) {
@@ -163,7 +162,7 @@ impl Middleware {
     }
 }
 
-/// Calls `s3s` with its own log off, because its lines carry signatures.
+/// Calls `s3s` with its log off, because its log lines contain signatures.
 async fn call(service: &S3Service, request: Request<Body>) -> S3Result<HttpResponse> {
     let log = tracing::dispatcher::get_default(Dispatch::clone);
     let call = LOG.scope(log, service.call(request));
@@ -190,7 +189,7 @@ fn error_response(mut error: S3Error, request_id: &str) -> HttpResponse {
     })
 }
 
-/// The one key pair that this server knows.
+/// The only access key of this server.
 struct OneKey {
     access_key_id: String,
     secret_access_key: SecretString,
@@ -210,7 +209,7 @@ impl S3Auth for OneKey {
     }
 }
 
-/// `bucket.domain` addresses a bucket; every other host is path style.
+/// A host `bucket.domain` is the address of a bucket. Every other host is path style.
 struct Subdomains {
     domain: String,
 }

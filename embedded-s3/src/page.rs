@@ -1,7 +1,7 @@
 //! Pages of a listing: prefixes, delimiters and markers over any source of sorted keys.
 //!
-//! The cost of a page depends on its entries only. It is read as consecutive ranges. After a
-//! common prefix the next range starts behind it; the keys in it are not read.
+//! The cost of a page depends only on its entries. A page is read as consecutive ranges. After a
+//! common prefix, the next range starts after all keys in it, so these keys are not read.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -32,19 +32,19 @@ impl Bound {
         Self { key: key.into(), id: String::new() }
     }
 
-    /// The first place behind a key.
+    /// The first position after a key.
     pub(crate) fn above(key: &str) -> Self {
         let mut key = key.as_bytes().to_vec();
         key.push(0);
         Self::at(key)
     }
 
-    /// The next place.
+    /// The next position.
     pub(crate) fn successor(mut self) -> Self {
         if self.id.is_empty() {
             self.key.push(0);
         } else {
-            // Ids are hex digits, so no id sorts between this one and this one with a zero added.
+            // Ids are hex digits, so no id is between this one and this one with a zero appended.
             self.id.push('0');
         }
         self
@@ -64,7 +64,7 @@ impl Bound {
     }
 }
 
-/// The first key behind all keys that begin with `prefix`.
+/// The first key after all keys that begin with `prefix`.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -73,7 +73,7 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
-    // Keys are UTF-8, in which this byte does not occur.
+    // Keys are UTF-8, which never contains this byte.
     vec![u8::MAX]
 }
 

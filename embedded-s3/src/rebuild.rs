@@ -1,5 +1,5 @@
-//! Makes the index from the blobs and their metadata, after it was lost or replaced by an
-//! older copy.
+//! Rebuilds the index from the blobs and their metadata, after it was lost or replaced by an older
+//! copy.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,34 @@ use crate::metadata::Metadata;
 use crate::store::{self, Store};
 use crate::{EmbeddedS3Error, clock};
 
-/// Objects that one transaction restores.
+/// The number of objects that one transaction restores.
 const BATCH: usize = 500;
 
-/// What [`rebuild`] did.
+/// The result of [`rebuild`].
 #[derive(Debug, Default)]
 pub struct Rebuilt {
-    /// Objects that the index did not know, or knew in an older version.
+    /// Objects that were not in the index, or in an older version.
     pub restored: u64,
-    /// Objects and parts whose row and blob were in order before.
+    /// Objects and parts whose row and blob were already correct.
     pub unchanged: u64,
     /// Rows that were removed because their blob does not exist.
     pub dropped: u64,
-    /// Where a damaged index was moved to.
+    /// The new path of a damaged index.
     pub damaged_index: Option<PathBuf>,
-    /// Files in the quarantine that are no object of the new index.
+    /// Files in the quarantine that do not belong to an object of the new index.
     pub not_restored: Vec<NotRestored>,
 }
 
 /// A file in the quarantine that was not restored.
 #[derive(Debug)]
 pub struct NotRestored {
-    /// The file. It stays there until an operator deletes it.
+    /// The file. It remains there until an operator deletes it.
     pub path: PathBuf,
-    /// Why it is no object.
+    /// Why it was not restored.
     pub reason: &'static str,
 }
 
-/// A blob in the quarantine whose metadata is sound.
+/// A blob in the quarantine with valid metadata.
 struct Candidate {
     path: PathBuf,
     modified_ms: i64,
@@ -49,7 +49,7 @@ struct Candidate {
 /// kept if the old index has them; metadata files do not hold them.
 pub async fn rebuild(data_dir: &Path) -> Result<Rebuilt, EmbeddedS3Error> {
     let io_error = |source| EmbeddedS3Error::DataDir { path: data_dir.to_owned(), source };
-    // A typing error must not create a folder.
+    // A wrong path must not create a folder.
     std::fs::metadata(data_dir).map_err(io_error)?;
     let lock = store::lock(data_dir).await?;
     let damaged_index = set_damaged_index_aside(data_dir).await?;
@@ -61,7 +61,7 @@ pub async fn rebuild(data_dir: &Path) -> Result<Rebuilt, EmbeddedS3Error> {
     Ok(rebuilt)
 }
 
-/// Moves the files of an index that SQLite cannot read out of the way.
+/// Renames the files of an index that SQLite cannot read.
 async fn set_damaged_index_aside(data_dir: &Path) -> Result<Option<PathBuf>, EmbeddedS3Error> {
     let index = store::index_path(data_dir);
     if !index.exists() || Index::is_sound(&index).await {
@@ -86,7 +86,7 @@ async fn set_damaged_index_aside(data_dir: &Path) -> Result<Option<PathBuf>, Emb
 
 async fn restore(store: &Store) -> Result<Rebuilt, StoreError> {
     let mut rebuilt = Rebuilt::default();
-    // Afterwards every blob that the index does not know is in the quarantine.
+    // After this, every blob that is not in the index is in the quarantine.
     store.recover().await?;
     rebuilt.dropped = drop_missing(store).await?;
     rebuilt.unchanged = store.index().count_blobs().await?;
@@ -194,7 +194,7 @@ fn read_metadata(path: &Path, name: &str) -> Result<Metadata, &'static str> {
     Ok(metadata)
 }
 
-/// Moves blobs to their places, and returns their objects with bucket and key.
+/// Moves blobs to their final paths, and returns their objects with bucket and key.
 fn release(blobs: &Blobs, batch: Vec<Candidate>) -> std::io::Result<Vec<(String, String, Object)>> {
     let mut objects = Vec::with_capacity(batch.len());
     for Candidate { path, .. } in batch {

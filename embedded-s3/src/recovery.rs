@@ -1,9 +1,9 @@
-//! What a start does with the files: it finishes removals, writes missing metadata and
-//! moves each blob that the index does not know into the quarantine.
+//! The cleanup at a start: it finishes removals, writes missing metadata, and moves each blob that
+//! is not in the index to the quarantine.
 //!
-//! A start deletes only what the index names for removal, and unfinished bodies. An
-//! unknown blob may be the only copy of an object, because the index may be older than the
-//! blobs. `rebuild.rs` is the way back.
+//! A start deletes only blobs that the index has marked for removal, and unfinished bodies. An
+//! unknown blob may be the only copy of an object, because the index may be older than the blobs.
+//! `rebuild.rs` restores such blobs.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::error::StoreError;
 use crate::metadata::Metadata;
 use crate::store::Store;
 
-/// How many blobs are looked up at once.
+/// The number of blobs in one query.
 const BATCH: usize = 500;
 
-/// What a start found.
+/// The result of the cleanup.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recovery {
     /// Blobs that were moved into the quarantine.
@@ -26,7 +26,7 @@ pub(crate) struct Recovery {
 }
 
 impl Store {
-    /// Brings files and index into agreement. No other task uses the store yet.
+    /// Makes the files and the index consistent. No other task uses the store yet.
     pub(crate) async fn recover(&self) -> Result<Recovery, StoreError> {
         self.finish_removals().await?;
         let mut recovery = Recovery::default();
@@ -54,21 +54,20 @@ impl Store {
             tracing::warn!(
                 blobs = recovery.quarantined,
                 folder = %folder.display(),
-                "embedded S3 moved blobs that its index does not know into quarantine: a few \
-                 after a crash are unfinished requests, many mean that the index is too old and \
-                 must be rebuilt",
+                "embedded S3 moved blobs that are not in its index to the quarantine: a few after \
+                a crash are unfinished requests; many mean that the index is too old and must be rebuilt",
             );
         }
         if recovery.missing > 0 {
             tracing::warn!(
                 objects = recovery.missing,
-                "the index of embedded S3 names blobs that do not exist: reading these objects \
-                 fails",
+                "the index of embedded S3 contains blobs that do not exist: these objects cannot \
+                be read",
             );
         }
     }
 
-    /// Removes the blobs that a crash kept a request from removing.
+    /// Removes the blobs that a request could not remove because of a crash.
     async fn finish_removals(&self) -> Result<(), StoreError> {
         loop {
             let names = self.index().removals(BATCH).await?;
@@ -139,13 +138,13 @@ impl Store {
     }
 }
 
-/// The files of one folder, by what the index says of them.
+/// The files of one folder, by their state in the index.
 #[derive(Default)]
 struct Sorted {
     known: Vec<String>,
     /// Known, but without metadata.
     undescribed: Vec<String>,
     unknown: Vec<PathBuf>,
-    /// Metadata without a blob: a crash or a removal came between.
+    /// Metadata without a blob, after a crash or an unfinished removal.
     stray_metadata: Vec<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The accept loop, limits of connections, and their orderly end.
+//! The accept loop, the limits of connections, and the shutdown.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,13 +51,16 @@ pub(crate) async fn serve(
     drop(listener);
     let finished = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finished).await.is_err() {
-        tracing::warn!(connections = connections.len(), "embedded S3 cut running requests off");
+        tracing::warn!(
+            connections = connections.len(),
+            "embedded S3 interrupted requests in progress"
+        );
         connections.shutdown().await;
     }
     middleware.close().await;
 }
 
-/// Waits for a free place first: further connections wait in the queue of the system.
+/// Waits for a permit first: further connections wait in the queue of the system.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,

@@ -1,4 +1,4 @@
-//! Writes a body to a temporary file in bounded memory, and hashes it meanwhile.
+//! Writes a body to a temporary file with bounded memory, and hashes it at the same time.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,8 +14,9 @@ use crate::checksum::Algorithm;
 use crate::clock::random_name;
 use crate::error::StoreError;
 
-/// Bytes of a body that are collected before a blocking thread hashes and writes them. Large
-/// enough that switching threads costs little, small enough for thousands of bodies in memory.
+/// The number of bytes that are collected before a blocking thread hashes and writes them. The
+/// value is large enough that switching threads costs little, and small enough for thousands of
+/// bodies in memory.
 const BATCH: usize = 1024 * 1024;
 
 /// An unfinished file. Dropping it removes the file.
@@ -126,9 +127,10 @@ impl Spool {
 }
 
 impl Verified {
-    /// Moves the file to its place and returns its name. From now on the file is kept, even if
-    /// this request fails: a transaction may name it, and whether that transaction was committed
-    /// is not always known. A file that no row names is put into quarantine at the next start.
+    /// Moves the file to its final path and returns its name. From now on the file is kept, even if
+    /// this request fails: a transaction may refer to it, and it is not always known whether that
+    /// transaction was committed. A file without a row is moved to the quarantine at the next
+    /// start.
     pub(crate) async fn adopt(mut self) -> Result<String, StoreError> {
         let (blobs, name) = (self.temp.blobs.clone(), self.temp.name.clone());
         tokio::task::spawn_blocking({

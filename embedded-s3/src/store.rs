@@ -32,9 +32,9 @@ struct Inner {
     blobs: Blobs,
     index: Index,
     region: String,
-    /// All CORS configurations: each request of a browser needs one.
+    /// All CORS configurations, because each request of a browser needs one.
     cors: RwLock<HashMap<String, Arc<[CorsRule]>>>,
-    /// Held while any task of this server runs: two servers must not share a folder.
+    /// Held while any task of this server runs, because two servers must not use the same folder.
     _lock: File,
 }
 
@@ -46,7 +46,7 @@ impl Store {
         let io_error = |source| EmbeddedS3Error::DataDir { path: dir.clone(), source };
         std::fs::create_dir_all(dir).map_err(io_error)?;
         let lock = lock(dir).await?;
-        // SQLite takes an empty file for an index without rows.
+        // SQLite accepts an empty file as an index without rows.
         let has_index = std::fs::metadata(index_path(dir)).is_ok_and(|index| index.len() > 0);
         if !has_index && Blobs::any(dir).map_err(io_error)? {
             return Err(EmbeddedS3Error::IndexMissing { path: index_path(dir) });
@@ -101,7 +101,7 @@ impl Store {
         self.inner.index.close().await;
     }
 
-    /// Runs a change to its end, even if the client hangs up meanwhile.
+    /// Runs a change to its end, even if the client disconnects.
     pub(crate) async fn commit<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -148,7 +148,7 @@ impl Store {
         .await
     }
 
-    /// Makes a verified file, made of `parts`, the object of a key and ends the upload.
+    /// Makes a verified file, which consists of `parts`, the object of a key and ends the upload.
     pub(crate) async fn complete(
         &self,
         (bucket, key, upload_id): (String, String, String),
@@ -181,8 +181,8 @@ impl Store {
         Ok(tokio::task::spawn_blocking(move || work(blobs)).await??)
     }
 
-    /// Removes blobs that no row names any more. A failure costs only space: the next
-    /// start finishes the removal.
+    /// Removes blobs without a row. A failure costs only space: the next start finishes the
+    /// removal.
     pub(crate) async fn remove(&self, blobs: Vec<String>) {
         let removed = self.blobs().remove(blobs).await;
         if let Err(error) = self.index().forget_removals(&removed).await {
@@ -203,8 +203,8 @@ impl Store {
         }
     }
 
-    /// Removes the new blob of a change that was certainly not made. After a failure of the
-    /// index that is unknown; the next start finds out.
+    /// Removes the new blob of a change that was certainly not committed. After an error of the
+    /// index this is unknown, and the next start finds out.
     async fn unless_refused<T>(
         &self,
         blob: &str,
@@ -218,8 +218,8 @@ impl Store {
         put
     }
 
-    /// An object with its file open: it can be read to the end whatever happens to the
-    /// key meanwhile.
+    /// An object with its open file. The file can be read to its end, even if the key changes in
+    /// the meantime.
     pub(crate) async fn open_object(
         &self,
         bucket: &str,
@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-/// The file of the index. The files that SQLite keeps beside it begin with the same name.
+/// The file of the index. SQLite's additional files begin with the same name.
 pub(crate) fn index_path(dir: &Path) -> PathBuf {
     dir.join("index.sqlite")
 }

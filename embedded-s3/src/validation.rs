@@ -1,4 +1,4 @@
-//! What S3 refuses before it looks at a signature, and `s3s` does not.
+//! Requests that S3 refuses before it checks the signature, and that `s3s` does not refuse.
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
@@ -9,17 +9,17 @@ use url::form_urlencoded;
 use crate::error::refuse;
 use crate::error_body::REGION;
 
-/// S3's limit of a presigned request's life: seven days.
+/// S3's limit of the lifetime of a presigned request: seven days.
 const MAX_EXPIRES: u32 = 604_800;
 
-/// How a request is signed, as far as the validation reads it.
+/// Where the signature of a request is.
 #[derive(Debug)]
 enum Signed {
     /// In the query.
     Query { signed_headers: String, credential: String, expires: Option<String> },
     /// In the `Authorization` header.
     Header { signed_headers: String, credential: String },
-    /// Not at all, or in a form: `s3s` knows what to do.
+    /// No signature, or in a form. `s3s` handles these.
     Elsewhere,
 }
 

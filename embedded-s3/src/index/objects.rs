@@ -88,8 +88,8 @@ impl Index {
         Ok(old)
     }
 
-    /// Deletes objects in one transaction and returns their blobs. A missing key is not an
-    /// error, because S3's DELETE is idempotent, unless there is a condition.
+    /// Deletes objects in one transaction and returns their blobs. A missing key is not an error,
+    /// because S3's DELETE is idempotent, unless there is a condition.
     pub(crate) async fn delete_objects(
         &self,
         bucket: &str,

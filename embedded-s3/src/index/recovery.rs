@@ -33,7 +33,7 @@ impl Index {
         check.await.is_ok_and(|result| result == "ok")
     }
 
-    /// Those of the blobs that belong to an object or a part.
+    /// Returns the given blobs that belong to an object or a part.
     pub(crate) async fn named(&self, blobs: &[String]) -> Result<Vec<String>, StoreError> {
         let names = to_json(blobs, "blob")?;
         Ok(sqlx::query_scalar(
@@ -76,7 +76,7 @@ impl Index {
             .collect()
     }
 
-    /// The first `limit` blobs of objects behind a name, in order.
+    /// The first `limit` blobs of objects after a name, in order.
     pub(crate) async fn object_blobs(
         &self,
         above: &str,

@@ -151,7 +151,7 @@ impl Index {
         Ok(old)
     }
 
-    /// The first `limit` parts behind a number, in order.
+    /// The first `limit` parts after a number, in order.
     pub(crate) async fn parts(
         &self,
         upload_id: &str,
@@ -189,7 +189,7 @@ impl Index {
         Ok(blobs)
     }
 
-    /// Writes the object that is made of `parts` and deletes the upload. Returns the blobs that
+    /// Writes the object that consists of `parts` and deletes the upload. Returns the blobs that
     /// are no longer used.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `CompleteMultipartUpload`: the parts that the client names become one object.
+//! `CompleteMultipartUpload`: the parts in the client's list become one object.
 
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, ETag};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -136,8 +136,8 @@ fn check_size(declared: Option<i64>, actual: u64) -> S3Result<()> {
     Ok(())
 }
 
-/// Writes the parts to one file. It holds no lock: whether the parts are still the same is checked
-/// in the transaction that writes the object.
+/// Writes the parts to one file without a lock. The transaction that writes the object checks
+/// whether the parts are still the same.
 async fn concatenate(store: &Store, upload: &Upload, parts: &[Part]) -> S3Result<(Verified, Sum)> {
     let algorithm = upload.algorithm;
     let mut spool = Spool::create(store.blobs(), algorithm.hasher()).await?;
@@ -154,7 +154,7 @@ async fn concatenate(store: &Store, upload: &Upload, parts: &[Part]) -> S3Result
     Ok((file, Sum { algorithm, kind: upload.kind, value }))
 }
 
-/// The error for a part whose file is missing: it was replaced, or its upload has ended, since
+/// The error for a part whose file is missing. The part was replaced, or its upload ended, after
 /// its row was read.
 fn gone(error: std::io::Error) -> S3Error {
     if error.kind() == std::io::ErrorKind::NotFound {

@@ -1,4 +1,4 @@
-//! Copies of an object, or of a range of it as a part. The copy is written as a body is.
+//! Copies of an object, or of a range of it as a part. A copy is written like a received body.
 
 use std::io::SeekFrom;
 

@@ -113,7 +113,7 @@ fn bad_range(size: u64) -> S3Error {
     error
 }
 
-/// Refuses every version id except `null`: this server keeps no versions.
+/// Refuses every version id except `null`, because this server does not support versions.
 pub(super) fn check_version(version_id: Option<&str>) -> S3Result<()> {
     match version_id {
         None | Some("null" | "") => Ok(()),

@@ -96,7 +96,7 @@ fn page_limit(requested: Option<i32>) -> S3Result<(i32, usize)> {
 }
 
 /// The start of a listing after a marker. If the marker is a common prefix, the previous page
-/// showed that prefix, so the listing continues behind all keys in it.
+/// showed that prefix, so the listing continues after all keys in it.
 fn after_marker(query: &Query, marker: &str) -> Bound {
     if query.common_prefix(marker.as_bytes()) == Some(marker.as_bytes())
         && marker.starts_with(&query.prefix)

@@ -71,7 +71,7 @@ pub(super) async fn put_object(
     Ok(response)
 }
 
-/// Checks the region in a form's credential, which `s3s` does not. A form signed with `SigV2`
+/// Checks the region in a form's credential, which `s3s` does not check. A form signed with `SigV2`
 /// has no region.
 fn check_form_region(store: &Store, request: &S3Request<PutObjectInput>) -> S3Result<()> {
     match &request.region {

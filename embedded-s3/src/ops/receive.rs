@@ -1,5 +1,5 @@
-//! Receives a body: writes it to a file, counts and hashes it, and compares the results with
-//! what the request declared.
+//! Receives a body: writes it to a file, counts and hashes the bytes, and compares the results with
+//! the declared values.
 
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode};
@@ -14,7 +14,7 @@ use crate::store::Store;
 /// The largest body of a PUT, a part or a copy, in bytes.
 pub(super) const MAX_BODY: u64 = 5 * 1024 * 1024 * 1024;
 
-/// What a request declares about its body.
+/// The declared values of a body.
 pub(super) struct DeclaredBody {
     pub length: Option<u64>,
     pub md5: Option<String>,
@@ -95,7 +95,7 @@ pub(super) fn body_length(headers: &HeaderMap, content_length: Option<i64>) -> S
     })
 }
 
-/// A received body that is as declared.
+/// A received body that matches the declared values.
 pub(super) struct Received {
     pub file: Verified,
     pub md5: String,
@@ -167,8 +167,8 @@ fn incomplete() -> S3Error {
     )
 }
 
-/// The S3 error for an error of the body's stream. The error types of `s3s` are private, so
-/// only their text tells them apart.
+/// The S3 error for an error of the body's stream. The error types of `s3s` are private, so the
+/// text of the error is checked.
 fn body_error(error: &StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {

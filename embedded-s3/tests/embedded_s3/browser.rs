@@ -1,4 +1,4 @@
-//! What only browsers do: preflights, cross-origin reads and forms.
+//! Requests that only browsers send: preflight requests, cross-origin requests and forms.
 
 use aws_sdk_s3::types::{CorsConfiguration, CorsRule};
 use base64::Engine as _;
@@ -83,7 +83,7 @@ async fn every_answer_lets_the_page_read_what_it_needs_refusals_too() {
     assert_eq!(answer.header("access-control-allow-origin"), "");
 }
 
-/// A form as a backend signs it.
+/// A form that is signed as by a back end.
 struct Signed {
     fields: Vec<(String, String)>,
 }

@@ -40,7 +40,7 @@ async fn every_algorithm_of_s3_is_computed_alike_by_client_and_server() {
         let put = client.put_object().bucket(BUCKET).key(algorithm.as_str());
         let put = put.body(b"the same bytes".to_vec().into());
         put.checksum_algorithm(algorithm.clone()).send().await.unwrap();
-        // The SDK checks what it reads against the checksum that the server gives.
+        // The SDK compares the bytes with the checksum that the server returns.
         let get = client.get_object().bucket(BUCKET).key(algorithm.as_str());
         let got = get.checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
         let given = [
@@ -102,7 +102,7 @@ async fn a_body_that_is_not_what_a_presigned_url_signed_is_refused() {
 async fn a_wrong_payload_hash_is_refused() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
-    // Not signed, so it may not be there at all.
+    // The header is not signed, so it is not allowed.
     let hash = hex::encode(Sha256::digest(b"other"));
     s3.send(&put, &[("x-amz-content-sha256", &hash)], "music").await.refused(403, "AccessDenied");
     assert_eq!(s3.read("k").await, None);
@@ -132,7 +132,7 @@ async fn a_body_over_five_gibibytes_is_refused_before_it_is_sent() {
     assert!(text.contains("<Code>EntityTooLarge</Code>"), "{text}");
 }
 
-/// Begins a PUT by hand, with the headers that the test says and part of a body.
+/// Begins a PUT over a raw connection, with these headers and a part of the body.
 async fn raw_put(
     s3: &super::support::TestServer,
     uri: &str,
@@ -160,7 +160,7 @@ async fn a_client_that_hangs_up_mid_body_leaves_nothing_behind() {
     let mut begun = [0; 12];
     socket.read_exact(&mut begun).await.unwrap();
     assert_eq!(&begun, b"HTTP/1.1 100");
-    // The body is being spooled once the server has taken what was sent.
+    // The server spools the body after it has received the first bytes.
     eventually(|| s3.files() == (1, 1)).await;
     drop(socket);
     eventually(|| s3.files() == (1, 0)).await;

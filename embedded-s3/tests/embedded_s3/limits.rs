@@ -1,4 +1,4 @@
-//! What clients without a signature can hold: connections and memory.
+//! The resources that clients without a signature can use: connections and memory.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::support::{ACCESS_KEY, BUCKET, MIB, TestServer, config, start};
 
-/// Far more than the time-outs of these tests.
+/// Much longer than the time-outs of these tests.
 const BOUND: Duration = Duration::from_secs(30);
 
 async fn limited(limits: Limits) -> (EmbeddedS3, tempfile::TempDir) {
@@ -82,8 +82,8 @@ async fn connections_above_the_limit_wait_until_one_ends() {
     assert_eq!(&response, b"HTTP/1.1 403");
 }
 
-/// Sends the head of a form and megabytes of its file, and returns how many bytes were sent
-/// when the server answered, and the answer.
+/// Sends the head of a form and megabytes of its file. Returns the number of bytes that were sent
+/// before the response, and the response.
 async fn send_form(s3: &TestServer, content_type: &str, fields: &str, mib: usize) -> String {
     let socket = TcpStream::connect(s3.server.addr()).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
@@ -121,7 +121,7 @@ async fn the_file_of_an_unsigned_form_is_not_held_in_memory() {
     let s3 = start().await;
     let disposition = "--b\r\nContent-Disposition: form-data; name=";
     let key = format!("{disposition}\"key\"\r\n\r\nk\r\n");
-    // A field whose text looks like a signature is no signature.
+    // A field with a text like a signature is not a signature.
     let decoy = format!("{key}{disposition}\"note\"\r\n\r\nname=\"x-amz-signature\"\r\n");
     let unknown_key = format!(
         "{key}{disposition}\"x-amz-signature\"\r\n\r\n0\r\n{disposition}\"x-amz-credential\"\r\n\r\n\

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use super::support::{BUCKET, client, code_of, config, start};
 
-/// Writes rows straight into the index, while no server runs: a listing reads no blobs.
+/// Writes rows directly to the index while no server runs, because a listing reads no blobs.
 async fn seed(dir: &std::path::Path, keys: impl IntoIterator<Item = String>) {
     EmbeddedS3::start(config(dir)).await.unwrap().shutdown().await;
     let options = SqliteConnectOptions::new().filename(dir.join("index.sqlite"));
@@ -29,10 +29,10 @@ async fn seed(dir: &std::path::Path, keys: impl IntoIterator<Item = String>) {
     index.close().await.unwrap();
 }
 
-/// More than any listing of these tests can show.
+/// More entries than any listing of these tests has.
 const MOST_SHOWN: usize = 1000;
 
-/// A name as the answer writes it: escaped, since XML parsers trim spaces.
+/// A name as in the response: escaped, because XML parsers trim spaces.
 fn text(escaped: Option<&str>) -> String {
     percent_decode_str(escaped.unwrap()).decode_utf8().unwrap().into_owned()
 }
@@ -59,7 +59,7 @@ struct Question {
     page: i32,
 }
 
-/// What S3 says a listing is, computed the slow way.
+/// The listing according to S3's documentation, computed in a simple and slow way.
 fn oracle(keys: &BTreeSet<String>, question: &Question) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     for key in keys {
@@ -103,7 +103,7 @@ async fn list(s3: &aws_sdk_s3::Client, question: &Question) -> Vec<Shown> {
         assert_eq!(page.key_count(), i32::try_from(keys.len() + prefixes.len()).ok());
         assert!(page.key_count() <= Some(question.page));
         shown.extend(merge(keys, prefixes));
-        assert!(shown.len() <= MOST_SHOWN, "the listing goes in circles");
+        assert!(shown.len() <= MOST_SHOWN, "the listing repeats pages");
         token = page.next_continuation_token;
         assert_eq!(page.is_truncated, Some(token.is_some()));
         if token.is_none() {
@@ -123,11 +123,11 @@ async fn list_v1(s3: &aws_sdk_s3::Client, question: &Question) -> Vec<Shown> {
         let keys = page.contents().iter().map(|o| text(o.key())).collect();
         let prefixes = page.common_prefixes().iter().map(|p| text(p.prefix())).collect();
         shown.extend(merge(keys, prefixes));
-        assert!(shown.len() <= MOST_SHOWN, "the listing goes in circles");
+        assert!(shown.len() <= MOST_SHOWN, "the listing repeats pages");
         if page.is_truncated != Some(true) {
             return shown;
         }
-        // With a delimiter the answer names the marker, else the last key is it.
+        // With a delimiter, the response contains the marker. Otherwise the last key is the marker.
         assert_eq!(page.next_marker.is_some(), question.delimiter.is_some());
         marker = Some(shown.last().unwrap().name().to_owned());
     }
@@ -155,7 +155,7 @@ fn questions() -> impl Strategy<Value = Question> {
 fn listings_are_exact_whatever_the_keys_prefixes_delimiters_and_markers() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    // A case is up to a few hundred requests: few cases, and no long shrinking.
+    // A case has up to a few hundred requests, so there are few cases and little shrinking.
     let cases = ProptestConfig { cases: 64, max_shrink_iters: 20, ..ProptestConfig::default() };
     let mut runner =
         TestRunner::new_with_rng(cases, TestRng::deterministic_rng(RngAlgorithm::ChaCha));

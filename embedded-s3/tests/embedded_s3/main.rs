@@ -1,5 +1,5 @@
-//! The embedded S3 server, over the wire: the AWS SDK as the client, and raw requests
-//! where a client must misbehave.
+//! Tests of the embedded S3 server over the network: the AWS SDK is the client, and raw requests
+//! are used for invalid behaviour.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests stand outside of test functions")]
 

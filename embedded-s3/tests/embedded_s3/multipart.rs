@@ -53,7 +53,7 @@ async fn parts_become_an_object_with_a_composite_etag() {
     let s3 = start().await;
     let upload = Upload::begin(&s3).await;
     let (first, second, last) = (body(1, 5 * MIB), body(2, 5 * MIB + 7), body(3, 11));
-    // In any order, one of them twice.
+    // Sent in any order, and one of them twice.
     let three = upload.part(30, last.clone()).await;
     upload.part(2, body(9, 5 * MIB)).await;
     let one = upload.part(1, first.clone()).await;
@@ -226,7 +226,7 @@ async fn checksums_of_parts_make_the_checksum_of_the_object() {
             let part = s3.client.upload_part().bucket(BUCKET).key(KEY).upload_id(&upload.id);
             part.part_number(number).body(body.clone().into())
         };
-        // Without the checksum that was agreed on, or with a wrong one: refused.
+        // Without the declared checksum, or with a wrong one, it is refused.
         let error = part().send().await.unwrap_err();
         assert_eq!(code_of(&error), "InvalidRequest");
         let wrong = BASE64_STANDARD.encode(Sha256::digest(b"other"));

@@ -75,7 +75,7 @@ async fn the_sdk_as_it_comes_with_trailing_checksums_is_understood() {
     let body: Vec<u8> = (0..251_u8).cycle().take(3 * MIB).collect();
     let file = s3.dir.path().join("body");
     std::fs::write(&file, &body).unwrap();
-    // A file is streamed, so the checksum follows it: aws-chunked with a trailer.
+    // A file is streamed, so the checksum follows it, as a trailer of aws-chunked.
     let stream = ByteStream::from_path(&file).await.unwrap();
     let put = client.put_object().bucket(BUCKET).key("big").body(stream).send().await.unwrap();
     assert!(put.checksum_crc32().is_some());

@@ -1,4 +1,4 @@
-//! What a start does with blobs and an index that disagree, and the rebuild of an index.
+//! A start with blobs and an index that do not match, and the rebuild of an index.
 
 use std::path::{Path, PathBuf};
 
@@ -143,7 +143,7 @@ async fn a_folder_without_metadata_gets_it_at_the_next_start() {
     s3.put("a", b"one").await;
     s3.put("b", b"two").await;
     let dir = stop(s3).await;
-    // As version 0.1.0 left it, and as a crash can leave a file that was not synced.
+    // Like the state after version 0.1.0, and like a file that was not synced before a crash.
     let files = metadata_files(dir.path());
     assert_eq!(files.len(), 2);
     std::fs::remove_file(&files[0]).unwrap();

@@ -144,7 +144,7 @@ async fn a_body_other_than_the_signed_payload_hash_is_refused_and_the_old_object
 
     let s3 = start().await;
     s3.put("k", b"old").await;
-    // The body is exchanged once the request is signed with its hash.
+    // The body is replaced after the request is signed with its hash.
     let put = s3.client.put_object().bucket(BUCKET).key("k").body(b"music".to_vec().into());
     let error = put
         .customize()

@@ -51,14 +51,14 @@ pub fn client_config(url: &str, secret: &str) -> Builder {
         .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled())
 }
 
-/// Sends no checksum unless asked for one.
+/// A client that sends no checksum unless a test sets one.
 pub fn client(url: &str) -> Client {
     let plain = RequestChecksumCalculation::WhenRequired;
     let config = client_config(url, SECRET_KEY).request_checksum_calculation(plain);
     Client::from_conf(config.build())
 }
 
-/// The SDK as it comes: it adds a CRC32 to whatever it sends.
+/// The SDK with its defaults: it adds a CRC32 to every request.
 pub fn default_client(url: &str) -> Client {
     Client::from_conf(client_config(url, SECRET_KEY).build())
 }
@@ -70,7 +70,7 @@ pub async fn start() -> TestServer {
 pub async fn start_in(dir: TempDir) -> TestServer {
     let server = EmbeddedS3::start(config(dir.path())).await.unwrap();
     let client = client(&server.url());
-    // One request, one connection: a refused body must not be confused with a reused one.
+    // One request per connection: a refused body must not affect the next request.
     let http = reqwest::Client::builder()
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
@@ -104,7 +104,7 @@ impl TestServer {
         put.presigned(for_a_minute()).await.unwrap()
     }
 
-    /// Sends a presigned request as it was meant, with headers of the test's own beside.
+    /// Sends a presigned request with its own headers and with additional headers of the test.
     pub async fn send(
         &self,
         request: &PresignedRequest,
@@ -121,7 +121,7 @@ impl TestServer {
         Answer::of(sent.send().await.unwrap()).await
     }
 
-    /// How many blobs and how many unfinished files the data folder has.
+    /// The numbers of blobs and of unfinished files in the data folder.
     pub fn files(&self) -> (usize, usize) {
         count_files(self.dir.path())
     }
@@ -132,7 +132,7 @@ pub fn count_files(dir: &Path) -> (usize, usize) {
     (shards.map(|shard| count_blobs(&shard.unwrap().path())).sum(), count_blobs(&dir.join("tmp")))
 }
 
-/// How many files of a folder are not metadata.
+/// The number of files in a folder that are not metadata.
 pub fn count_blobs(dir: &Path) -> usize {
     let paths = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
     paths.filter(|path| path.extension().is_none_or(|end| end != "json")).count()
