@@ -1,4 +1,4 @@
-//! The kinds of stores: what start-up and `doctor` need beside [`Store`].
+//! The kinds of stores: what the start and `doctor` need in addition to [`Store`].
 //!
 //! To add a kind: a folder that implements [`ObjectStore`](super::ObjectStore),
 //! [`Signer`](super::Signer) and [`Backend`], with its settings, probe, error mapping and advice;

@@ -30,8 +30,8 @@ pub struct Capabilities {
     pub enforced_checksums: Vec<Algorithm>,
     /// HEAD returns the checksum with which a single PUT was signed.
     pub returned_checksums: Vec<Algorithm>,
-    /// The ETag of a single PUT is the MD5 of its bytes, unless the object is encrypted with its own
-    /// key ([`super::ObjectMeta::keyed`]).
+    /// The ETag of a single PUT is the MD5 of its bytes, unless the object is encrypted with its
+    /// own key ([`super::ObjectMeta::keyed`]).
     pub etag_md5: bool,
     /// Form uploads work, and the size limit of their policy is enforced.
     pub post_policy: bool,
@@ -39,20 +39,21 @@ pub struct Capabilities {
     pub multipart: bool,
     /// `If-None-Match: *` is enforced when a multipart upload is completed.
     pub multipart_write_once: bool,
-    /// HEAD returns these checksums of a whole multipart object, if its upload was created with
-    /// the algorithm. The parts need no checksums. With other algorithms a multipart object has a
-    /// checksum of the parts' checksums, or none.
+    /// HEAD returns these checksums of a whole multipart object, if its upload was created with the
+    /// algorithm. The parts need no checksums. For other algorithms, a multipart object has no
+    /// checksum, or a checksum of the checksums of its parts.
     #[serde(default)]
     pub multipart_checksums: Vec<Algorithm>,
     /// HEAD returns the CRC-64/NVME of a whole multipart object, if each part was sent with one.
     #[serde(default)]
     pub checked_parts: bool,
-    /// A part with this checksum is accepted, and other bytes are refused, if the upload was created
-    /// with the algorithm.
+    /// A part with this checksum is accepted, and other bytes are refused, if the upload was
+    /// created with the algorithm.
     #[serde(default)]
     pub part_checksums: Vec<Algorithm>,
-    /// Unfinished multipart uploads are listed below any prefix. MinIO lists only those of one
-    /// exact key, so there only the ids in the table can be aborted.
+    /// Unfinished multipart uploads are listed below any prefix. MinIO lists only the uploads of
+    /// one exact key. So on MinIO, only multipart uploads whose ids are in the table can be
+    /// aborted.
     pub list_multiparts: bool,
     /// Listings are in byte order, as the merge with the table requires.
     pub list_order: bool,
@@ -173,7 +174,8 @@ impl Capabilities {
         self.returned_checksums.contains(&algorithm)
     }
 
-    /// Whether a listing can start after any key. Otherwise it starts at the first key of its shard.
+    /// Whether a listing can start after any key. Otherwise it starts at the first key of its
+    /// shard.
     pub fn may_start_after(&self) -> bool {
         self.list_order && self.start_after
     }

@@ -1,5 +1,5 @@
 //! Whether the store still accepts this service's credentials. URLs that are signed with refused
-//! credentials are dead, so none are handed out.
+//! credentials do not work, so none are signed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::StoreError;
 use super::signer::{Operation, SignError, SignedRequest, Signer};
 use crate::domain::clock::Timestamp;
 
-/// So many checks in a row must be refused before no URL is signed: a store that restarts, or a
-/// replica of it that lags, may refuse a request or two.
+/// The number of consecutive refused checks after which no URL is signed. A store that restarts, or
+/// a replica with old data, may refuse one or two requests.
 pub const MAX_REFUSALS: u32 = 3;
 
-/// The number of checks of the bucket in a row that were refused because of the credentials.
+/// The number of consecutive checks of the bucket that were refused because of the credentials.
 #[derive(Debug, Default)]
 pub struct Refusals(AtomicU32);
 
 impl Refusals {
-    /// Records a check of the bucket, and returns the number. A store that does not respond says
-    /// nothing of the credentials.
+    /// Records a check of the bucket, and returns the number. If a store does not respond, that
+    /// says nothing about the credentials.
     pub fn record(&self, checked: &Result<(), StoreError>) -> u32 {
         match checked {
             Err(StoreError::AccessDenied(_)) => {

@@ -1,19 +1,20 @@
 //! Why a store cannot be used, as one sentence with the fix.
 //!
-//! The sentences are shown by `readyz`, which is public: they name settings and never values.
+//! `readyz` shows these sentences and is public, so they contain the names of settings and never
+//! values.
 
 use std::fmt;
 
 use super::{Source, StoreError};
 
-/// A cause that an operator can do something about.
+/// A cause that an operator can fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The store does not know the access key.
     UnknownKey,
     /// The secret does not belong to the access key.
     WrongSecret,
-    /// The credentials have ended.
+    /// The credentials have expired.
     ExpiredCredentials,
     /// No credentials are configured.
     NoCredentials,
@@ -39,7 +40,7 @@ pub enum Fault {
     Full,
     /// The store limits the rate of requests.
     Throttled,
-    /// The store failed inside.
+    /// The store had an internal error.
     ServerError,
 }
 
@@ -64,7 +65,7 @@ impl Fault {
         Self::ServerError,
     ];
 
-    /// What is wrong, and what to do about it. Keys are those of the store's section.
+    /// The error and the fix. The keys are those of the store's section of the configuration.
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::UnknownKey => {
@@ -128,7 +129,7 @@ impl Fault {
         self.sentence().split_once(": ").map_or("", |(_, mend)| mend)
     }
 
-    /// Whether it may pass without a change by an operator.
+    /// Whether a later attempt may succeed although the operator changes nothing.
     pub const fn is_temporary(self) -> bool {
         matches!(
             self,
@@ -142,13 +143,13 @@ impl Fault {
     }
 }
 
-/// The source of a [`StoreError`] whose cause is known. It takes the place of the client library's
-/// error, whose text says little and may contain a signed request.
+/// The source of a [`StoreError`] with a known cause. It replaces the error of the client library,
+/// whose text says little and may contain a signed request.
 #[derive(Debug)]
 pub struct Explained {
     /// The cause.
     pub fault: Fault,
-    /// What was seen, for the log: a status, an error code.
+    /// What the response showed, for the log: a status, an error code.
     pub seen: String,
 }
 
@@ -169,7 +170,7 @@ impl StoreError {
         }
     }
 
-    /// The cause and what was seen, if they are known.
+    /// The cause and what the response showed, if they are known.
     pub fn explained(&self) -> Option<&Explained> {
         let source: &Source = match self {
             Self::AccessDenied(source)
@@ -185,7 +186,7 @@ impl StoreError {
         source.downcast_ref()
     }
 
-    /// Whether the same call may succeed later without a change by an operator.
+    /// Whether the same call may succeed later although the operator changes nothing.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Full(_) => self.fault().is_none_or(Fault::is_temporary),

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::telemetry::{chain, metrics as names};
 
-/// Calls that need space.
+/// Calls that need free space in the store.
 const WRITES: [&str; 3] = ["put", "upload_part", "complete_multipart"];
 
-/// How long a store counts as full after a write has failed: nothing but another write finds out
-/// whether it still is.
+/// How long a store counts as full after a write has failed. Only another write can find out
+/// whether it is still full.
 const FULL_FOR: Duration = Duration::from_mins(1);
 
 /// Records the number, duration and outcome of the calls to a store.
@@ -27,12 +27,12 @@ pub struct MeteredStore {
     name: String,
     inner: Arc<dyn ObjectStore>,
     refusals: Arc<Refusals>,
-    /// When the last write failed for lack of space.
+    /// When the last write failed because the store was full.
     full_at: Mutex<Option<Instant>>,
 }
 
 impl MeteredStore {
-    /// The same store with metrics under its name. It signs only while the checks of its bucket
+    /// Adds metrics with the name of the store. The store signs only while the checks of its bucket
     /// show that it accepts the credentials.
     #[must_use]
     pub fn wrap(store: Store) -> Store {

@@ -66,7 +66,8 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
-    /// Down, slow or throttling, after the client's own retries. The caller can retry later.
+    /// The store is down, slow or throttles requests, even after the client's own retries. The
+    /// caller can retry later.
     #[error("the store is unavailable")]
     Unavailable(#[source] Source),
     /// The store's disk is full.
@@ -104,8 +105,8 @@ pub struct ObjectMeta {
     pub content_encoding: Option<String>,
     /// Checksums of the whole object that the store keeps, without composite checksums.
     pub checksums: Vec<Checksum>,
-    /// Encrypted with a customer or KMS key: the ETag is then not a digest of the bytes (S3 API
-    /// reference, "Object": `ETag`).
+    /// Whether it is encrypted with a customer or KMS key. In that case the ETag is not a digest of
+    /// the bytes (S3 API reference, "Object": `ETag`).
     pub keyed: bool,
     /// The name of the server-side encryption, for example `AES256` or `aws:kms`.
     pub sse: Option<String>,
@@ -144,8 +145,9 @@ pub enum PartIntegrity {
     /// By the request's signature, which covers their SHA-256.
     Signature,
     /// By their CRC-64/NVME in a signed header. The signature does not cover the bytes
-    /// (`UNSIGNED-PAYLOAD`, as in presigned URLs), which saves a hash here and in the store. For
-    /// uploads created with this algorithm, if [`Capabilities::checked_parts`].
+    /// (`UNSIGNED-PAYLOAD`, as in presigned URLs), so neither the service nor the store must
+    /// compute another hash. For uploads created with this algorithm, if
+    /// [`Capabilities::checked_parts`].
     Checksum,
 }
 
@@ -167,7 +169,8 @@ pub struct ListRequest {
     pub start_after: Option<String>,
     /// The continuation token of the previous page.
     pub token: Option<String>,
-    /// The most keys to return. 0 means [`MAX_PAGE`](crate::domain::limits::MAX_PAGE), the maximum.
+    /// The largest number of keys to return. 0 means [`MAX_PAGE`](crate::domain::limits::MAX_PAGE),
+    /// the maximum.
     pub limit: usize,
 }
 
@@ -211,17 +214,17 @@ pub struct OpenMultipart {
 /// with backoff. No call holds more than a page or a part in memory.
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
-    /// The object's metadata; `None` if it does not exist. A HEAD response has no body, so a missing
-    /// bucket looks like a missing object: callers that act on absence must also call
+    /// The object's metadata; `None` if it does not exist. A HEAD response has no body, so a
+    /// missing bucket looks like a missing object: callers that act on absence must also call
     /// [`Self::check_bucket`] or read the marker object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
     /// The metadata of one version of an object; `None` if the bucket does not have that version.
     async fn head_version(&self, key: &str, version_id: &str) -> Result<Option<ObjectMeta>>;
 
-    /// Reads the bytes `range` of an object, fewer if it ends earlier. `if_match` is an ETag without
-    /// quotes. Returns no bytes for an empty object or a range after the end; an empty range causes
-    /// no request. A missing object is [`StoreError::PreconditionFailed`].
+    /// Reads the bytes `range` of an object, fewer if it ends earlier. `if_match` is an ETag
+    /// without quotes. Returns no bytes for an empty object or a range after the end; an empty
+    /// range causes no request. A missing object is [`StoreError::PreconditionFailed`].
     async fn read(&self, key: &str, range: Range<u64>, if_match: &str) -> Result<Bytes>;
 
     /// Reads the whole object as a stream. `if_match` as in [`Self::read`].
@@ -251,13 +254,13 @@ pub trait ObjectStore: Send + Sync {
     async fn list(&self, request: &ListRequest) -> Result<ListPage>;
 
     /// Creates a multipart upload and returns the store's id of it. Only the algorithm of
-    /// `options.checksum` counts: the store should keep the checksum of the whole object. It does so
-    /// if [`Capabilities::multipart_checksums`] contains the algorithm, or with
+    /// `options.checksum` is used: the store should keep the checksum of the whole object. It does
+    /// so if [`Capabilities::multipart_checksums`] contains the algorithm, or with
     /// [`Capabilities::checked_parts`] and [`PartIntegrity::Checksum`]. `if_none_match` belongs to
     /// [`Self::complete_multipart`].
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String>;
 
-    /// Writes one part. The body is sent without a copy.
+    /// Writes one part. The body is not copied.
     async fn upload_part(
         &self,
         key: &str,
@@ -297,8 +300,8 @@ pub trait ObjectStore: Send + Sync {
     /// Creates the bucket if it does not exist.
     async fn create_bucket(&self) -> Result<()>;
 
-    /// Whether a write failed within the last minute because the store was full, and none has
-    /// succeeded after it.
+    /// Whether a write failed within the last minute because the store was full, and no later write
+    /// succeeded.
     fn is_full(&self) -> bool {
         false
     }

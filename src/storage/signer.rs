@@ -1,9 +1,9 @@
-//! Signs the requests that clients send to the store themselves.
+//! Signs the requests that clients send to the store.
 //!
-//! What a client declares is signed as headers, so the store enforces it. The caller passes the
-//! returned headers to the client unchanged: which headers a request needs differs between kinds
-//! of stores. Headers that HTTP clients set on their own (host, content-length) are signed where
-//! the store can, but never returned.
+//! Declared values are signed as headers, so the store enforces them. The caller passes the
+//! returned headers to the client unchanged, because kinds of stores need different headers.
+//! Headers that HTTP clients set on their own (host, content-length) are signed if the store
+//! supports that, but never returned.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,19 +30,19 @@ pub enum SignError {
     /// The part number is out of range.
     #[error("a part number is from 1 to {MAX_PARTS}")]
     PartNumber,
-    /// The expiry is under one second, or the credentials end before it.
-    #[error("a signed request must be good for at least a second")]
+    /// The lifetime is less than one second, or the credentials expire before that.
+    #[error("a signed request must be valid for at least one second")]
     Expiry,
     /// The credential provider failed.
-    #[error("there are no credentials to sign with")]
+    #[error("there are no credentials for signing")]
     Credentials(#[source] Source),
     /// The credential provider returned expired credentials.
-    #[error("the credentials to sign with have expired")]
+    #[error("the credentials for signing have expired")]
     CredentialsExpired,
-    /// The store refuses the credentials, so what they sign is of no use.
+    /// The store refuses the credentials, so the signed requests would not work.
     #[error("the store refuses the credentials: no URL is signed until it accepts them again")]
     CredentialsRefused,
-    /// This kind of store has no such request.
+    /// This kind of store does not support the request.
     #[error("this kind of store cannot presign {0}")]
     Unsupported(&'static str),
 }
@@ -72,7 +72,7 @@ impl KeyError {
     }
 }
 
-/// A PUT of a whole object, as the client declared it.
+/// A PUT of a whole object with the values that the client declared.
 #[derive(Debug, Default, Clone)]
 pub struct PutRequest {
     /// The store refuses any other content type.
@@ -89,7 +89,7 @@ pub struct PutRequest {
     pub object: ObjectSettings,
 }
 
-/// A download. A header that is `None` is returned as it was stored with the object.
+/// A download. If a header is `None`, the response has the value that was stored with the object.
 #[derive(Debug, Default, Clone)]
 pub struct GetRequest {
     /// The `Content-Disposition` of the response.
@@ -125,8 +125,8 @@ pub struct PostRequest {
     pub metadata: BTreeMap<String, String>,
     /// How the store keeps the object.
     pub object: ObjectSettings,
-    /// Whether the store answers with 201 and the address of the object as XML. Without it the
-    /// answer is 204, so that a page with a plain form stays.
+    /// Whether the store returns 201 and the address of the object as XML. Otherwise it returns
+    /// 204, so that the browser does not leave a page with a plain form.
     pub with_location: bool,
 }
 
@@ -167,8 +167,8 @@ pub enum Operation<'a> {
     Get(&'a GetRequest),
     /// A form upload.
     Post(&'a PostRequest),
-    /// The start of a multipart upload. Length, checksum and write-once of the request belong to the
-    /// parts and to the completion, so they are not signed here.
+    /// The start of a multipart upload. Length, checksum and write-once of the request belong to
+    /// the parts and to the completion, so they are not signed here.
     CreateMultipart(&'a PutRequest),
     /// One part of a multipart upload.
     UploadPart {
@@ -179,7 +179,7 @@ pub enum Operation<'a> {
         /// The part.
         request: &'a PartRequest,
     },
-    /// The list of the parts that the store has, in the store's own format.
+    /// A list of the stored parts, in the store's own format.
     ListParts {
         /// The store's id of the multipart upload.
         upload_id: &'a str,
@@ -189,10 +189,10 @@ pub enum Operation<'a> {
     CompleteMultipart {
         /// The store's id of the multipart upload.
         upload_id: &'a str,
-        /// Whether an object that exists already is kept.
+        /// Whether an existing object is kept.
         write_once: bool,
     },
-    /// The end of a multipart upload without an object.
+    /// The abort of a multipart upload.
     AbortMultipart {
         /// The store's id of the multipart upload.
         upload_id: &'a str,

@@ -63,7 +63,7 @@ impl fmt::Debug for Faults {
     }
 }
 
-/// Delays calls before they do anything, so that a test can act meanwhile without sleeping.
+/// Delays calls before they do anything, so that a test can act in the meantime without sleeping.
 #[derive(Debug)]
 pub struct Gate {
     arrived: Semaphore,

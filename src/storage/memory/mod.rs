@@ -37,7 +37,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty bucket. `clock` gives the times of its objects.
+    /// An empty bucket. `clock` is the source of its objects' times.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let state = Mutex::new(State { bucket: true, ..State::default() });
         Self { clock, min_part_size: MIN_PART_SIZE, state, faults: Mutex::default() }
@@ -124,7 +124,7 @@ impl MemoryStore {
         state.versions.get(key).into_iter().flatten().map(|(id, _)| id.clone()).collect()
     }
 
-    /// Removes one version, as a rule of the bucket's lifecycle does.
+    /// Removes one version, as a lifecycle rule of the bucket does.
     pub fn remove_version(&self, key: &str, version_id: &str) {
         self.state().remove_version(key, version_id);
     }
@@ -174,7 +174,7 @@ impl MemoryStore {
         }
     }
 
-    /// The time to the second, as in S3.
+    /// The time in whole seconds, as in S3.
     fn now(&self) -> Timestamp {
         self.clock.now().trunc_subsecs(0)
     }

@@ -89,7 +89,7 @@ impl StoredPart {
 }
 
 impl Multipart {
-    /// Makes the object of exactly these parts. The errors are those of S3 (API reference,
+    /// Creates the object from exactly these parts. The errors are those of S3 (API reference,
     /// `CompleteMultipartUpload`).
     pub(super) fn assemble(
         &self,

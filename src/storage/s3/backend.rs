@@ -30,7 +30,7 @@ pub(in crate::storage) async fn open(
 ) -> Result<Box<dyn Backend>, OpenError> {
     let settings = S3Settings::from_config(name, config).await?;
     let assumed = match (config.kind, &settings.endpoint) {
-        // The embedded server supports all that AWS does, except for these.
+        // The embedded server supports everything that AWS supports, except event notifications.
         (StoreKind::Embedded, _) => {
             Capabilities { notifications: Some(false), sse: false, ..Capabilities::aws() }
         }
@@ -59,8 +59,8 @@ impl Backend for S3Backend {
         probe::cors(&self.store, &HttpClient::new(PROBE_TIMEOUT), clock, options).await
     }
 
-    /// Puts a rule for uploads first, because the first rule that matches decides. The other rules
-    /// stay.
+    /// Adds a rule for uploads as the first rule, because the first matching rule is used. The
+    /// other rules do not change.
     async fn allow_origins(&self, origins: &[String]) -> Result<()> {
         let any = ["*".to_owned()];
         let ours = CorsRule::for_uploads(if origins.is_empty() { &any } else { origins });
@@ -72,6 +72,6 @@ impl Backend for S3Backend {
 
     fn cors_advice(&self) -> &'static str {
         "This store does not accept CORS rules over S3: allow the origin in the store's own \
-         configuration, or in a proxy before it."
+        configuration, or in a proxy in front of it."
     }
 }

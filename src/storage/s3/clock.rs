@@ -11,10 +11,10 @@ use chrono::{DateTime, TimeDelta};
 
 use crate::domain::clock::{Clock as _, SystemClock};
 
-/// No response has told the time yet.
+/// The value before the first response.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The offset that the newest response showed, in seconds.
+/// The difference in the newest response, in seconds.
 #[derive(Debug, Clone)]
 pub(super) struct ClockOffset(Arc<AtomicI64>);
 
@@ -25,7 +25,7 @@ impl Default for ClockOffset {
 }
 
 impl ClockOffset {
-    /// The store's time minus ours.
+    /// The store's time minus this machine's time.
     pub(super) fn get(&self) -> Option<TimeDelta> {
         match self.0.load(Ordering::Relaxed) {
             UNKNOWN => None,
@@ -34,7 +34,7 @@ impl ClockOffset {
     }
 }
 
-/// The store's time minus ours, by the header `Date` of a response.
+/// The store's time minus this machine's time, according to the header `Date` of a response.
 pub(super) fn offset(response: &HttpResponse) -> Option<TimeDelta> {
     let date = DateTime::parse_from_rfc2822(response.headers().get("date")?).ok()?;
     Some(date.to_utc() - SystemClock.now())

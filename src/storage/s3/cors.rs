@@ -1,4 +1,4 @@
-//! The bucket's CORS rules: browsers ask the store itself before they upload.
+//! The bucket's CORS rules. Browsers send a preflight request to the store before they upload.
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{CorsConfiguration, CorsRule as SdkRule};
@@ -8,7 +8,7 @@ use super::S3;
 use super::errors::store_error;
 use crate::storage::{Result, StoreError};
 
-/// One rule, in the shape that S3's tools take as JSON.
+/// One rule, in the JSON format of S3's tools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CorsRule {
@@ -16,17 +16,17 @@ pub struct CorsRule {
     pub allowed_origins: Vec<String>,
     /// For example `PUT`.
     pub allowed_methods: Vec<String>,
-    /// What a request may carry, or `*`.
+    /// The headers that a request may have, or `*`.
     pub allowed_headers: Vec<String>,
-    /// What a script may read of the answer.
+    /// The headers of a response that a script may read.
     pub expose_headers: Vec<String>,
-    /// For how many seconds browsers keep the answer to a preflight.
+    /// How long browsers cache the response to a preflight request, in seconds.
     pub max_age_seconds: i32,
 }
 
 impl CorsRule {
-    /// What direct uploads from these origins need: the ETag must be readable, because a
-    /// multipart upload is completed with it.
+    /// The rule for uploads from these origins. The ETag must be readable, because a multipart
+    /// upload is completed with it.
     pub fn for_uploads(origins: &[String]) -> Self {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Self {
@@ -40,7 +40,7 @@ impl CorsRule {
 }
 
 impl S3 {
-    /// The bucket's rules; none where it has no configuration.
+    /// The bucket's rules; empty if it has no configuration.
     pub async fn get_cors(&self) -> Result<Vec<CorsRule>> {
         let answer = match self.client.get_bucket_cors().bucket(&self.bucket).send().await {
             Ok(answer) => answer,

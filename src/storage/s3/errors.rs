@@ -1,4 +1,4 @@
-//! The SDK's errors as [`StoreError`] kinds, with the cause in plain words.
+//! Converts the errors of the SDK to [`StoreError`]s, with their cause as a sentence.
 
 use std::error::Error;
 use std::io;
@@ -14,22 +14,22 @@ use crate::storage::StoreError;
 use crate::storage::fault::{Explained, Fault};
 use crate::telemetry::{chain, redact_query};
 
-/// How much of a store's message is repeated, in characters.
+/// The largest length of a store's message in an error, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// What a response shows besides its status and its body.
+/// The facts of a response in addition to its status and its body.
 #[derive(Debug, Default)]
 struct Response {
     code: Option<String>,
     message: Option<String>,
-    /// The region that the bucket is in, if the store tells.
+    /// The region of the bucket, if the store returns it.
     region: Option<String>,
-    /// The store's time minus ours.
+    /// The store's time minus this machine's time.
     clock_offset: Option<TimeDelta>,
 }
 
-/// The kind that an error belongs to. A missing object has none: callers that expect one
-/// ask [`is_not_found`] first.
+/// The [`StoreError`] of an error. A missing object has none: callers that expect one call
+/// [`is_not_found`] first.
 pub(super) fn store_error<E>(error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// Whether the object, or the upload, or the bucket is not there.
+/// Whether the object, the upload or the bucket does not exist.
 pub(super) fn is_not_found<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let bucket_is_there = error.code() != Some("NoSuchBucket");
     matches!(error, SdkError::ServiceError(_)) && status(error) == Some(404) && bucket_is_there
@@ -89,12 +89,12 @@ fn fault(status: u16, response: &Response) -> Option<Fault> {
             _,
         )
         | (_, 301 | 307) => Fault::WrongRegion,
-        // A HEAD has no body, so no code either.
+        // A HEAD response has no body, so it has no error code either.
         (None, 400) if response.region.is_some() => Fault::WrongRegion,
         (Some("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded"), _) | (_, 507) => {
             Fault::Full
         }
-        // Some stores say only that access is denied.
+        // Some stores return only that access is denied.
         (Some("SignatureDoesNotMatch" | "AccessDenied"), _) | (None, 401 | 403) if skewed => {
             Fault::ClockSkew
         }
@@ -110,7 +110,7 @@ fn fault(status: u16, response: &Response) -> Option<Fault> {
     })
 }
 
-/// What was seen, in one line.
+/// What the response showed, in one line.
 fn seen(status: u16, response: &Response) -> String {
     let mut text = format!("HTTP {status}");
     if let Some(code) = &response.code {
@@ -147,14 +147,15 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
     match (code.as_deref(), status) {
         (Some("NoSuchBucket"), _) => StoreError::NoSuchBucket,
         (Some("NoSuchUpload"), _) => StoreError::NoSuchMultipart,
-        // Two conditional writes met: the other one's object is there now, or will be.
+        // Two conditional writes at the same time: the object of the other one exists now, or will
+        // exist.
         (Some("PreconditionFailed" | "ConditionalRequestConflict"), _) | (_, 412) => {
             StoreError::PreconditionFailed
         }
         (Some("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded"), _) | (_, 507) => {
             StoreError::Full(source)
         }
-        // Some stores answer these with 400.
+        // Some stores return 400 for these errors.
         (
             Some(
                 "AccessDenied"
@@ -176,14 +177,16 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
         )
         | (_, 408 | 429 | 500 | 502..=599) => StoreError::Unavailable(source),
         (None, 200..=299) => no_s3_answer(status),
-        // HEAD answers have no body, so no code either.
+        // A HEAD response has no body, so it has no error code either.
         _ => StoreError::Refused { code: code.unwrap_or_else(|| format!("HTTP {status}")), source },
     }
 }
 
-/// Most often a web page, of a proxy or of the store's console.
+/// In most cases this is a web page of a proxy or of the store's console.
 fn no_s3_answer(status: u16) -> StoreError {
-    StoreError::Protocol(format!("HTTP {status} that is no S3 answer; is the endpoint right?"))
+    StoreError::Protocol(format!(
+        "HTTP {status} that is not a response of S3; is the endpoint right?"
+    ))
 }
 
 /// A request that got no response.
@@ -198,8 +201,8 @@ fn not_sent(error: &(dyn Error + 'static)) -> StoreError {
     })
 }
 
-/// The cause of a failed connection. The libraries below have no types for all of them, so the
-/// text decides where the kind of an I/O error does not.
+/// The cause of a failed connection. The libraries do not have types for all causes. If the kind of
+/// the I/O error is not specific, the text of the error is used.
 fn connection_fault(error: &(dyn Error + 'static), text: &str) -> Option<Fault> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -228,7 +231,7 @@ fn connection_fault(error: &(dyn Error + 'static), text: &str) -> Option<Fault> 
     has(&["timed out", "timeout"]).then_some(Fault::Timeout)
 }
 
-/// The SDK reports credentials that can't be had as a request that could not be sent.
+/// If there are no credentials, the SDK reports that the request could not be sent.
 pub(in crate::storage) fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {

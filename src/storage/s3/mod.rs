@@ -1,7 +1,7 @@
-//! A bucket of any S3-compatible store, by aws-sdk-s3.
+//! A bucket of any S3-compatible store, with aws-sdk-s3.
 //!
-//! The SDK's optional checksums are off (`WHEN_REQUIRED`): many stores don't know the
-//! trailers that carry them, and what matters is declared and checked by ourselves.
+//! The SDK's optional checksums are off (`WHEN_REQUIRED`): many stores do not support the trailers
+//! that contain them, and this module sends and checks the checksums that matter.
 
 use std::time::Duration;
 
@@ -38,24 +38,24 @@ pub(super) use errors::lacks_credentials;
 pub use presign::{Presigner, Target, TargetError};
 pub use settings::{DEFAULT_REGION, S3Credentials, S3Settings, Timeouts, region_of_environment};
 
-/// A bucket of an S3-compatible store. A clone is another handle to the same connections.
+/// A bucket of an S3-compatible store. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct S3 {
     client: Client,
     bucket: String,
     region: String,
     credentials: SharedCredentialsProvider,
-    /// Where signed requests go.
+    /// The host and the path of signed requests.
     public: Target,
-    /// How far the store's clock is from ours.
+    /// The difference between the store's clock and this machine's.
     clock_offset: ClockOffset,
-    /// For the calls that carry bodies, instead of the client's own.
+    /// The time limits of calls with bodies, in place of the client's own.
     transfer_timeouts: TimeoutConfig,
 }
 
 impl S3 {
-    /// A handle to the bucket; nothing is sent yet but what the credential chain asks for.
-    /// `http` comes from [`crate::net::http_client`] and is shared by all stores.
+    /// Opens the bucket. Sends no request, except those of the credential chain. `http` comes from
+    /// [`crate::net::http_client`] and is shared by all stores.
     pub async fn connect(
         settings: &S3Settings,
         http: &SharedHttpClient,
@@ -70,7 +70,8 @@ impl S3 {
             timeouts,
             max_attempts,
         } = settings;
-        // Checked for both: a path in the internal endpoint would be signed wrong as well.
+        // Both endpoints are checked: with a path in the internal endpoint, signatures would be
+        // wrong too.
         Target::new(endpoint.as_ref(), region, bucket, *path_style)?;
         let public = Target::new(
             public_endpoint.as_ref().or(endpoint.as_ref()),
@@ -132,7 +133,7 @@ impl S3 {
         }
     }
 
-    /// The SDK's client, for what the seam has no call for.
+    /// The SDK's client, for calls that [`ObjectStore`] does not have.
     pub fn sdk(&self) -> &Client {
         &self.client
     }
@@ -142,8 +143,8 @@ impl S3 {
     }
 }
 
-/// The client's read timeout runs until the answer's headers, the sending of the body
-/// included: that is what bounds an attempt.
+/// The client's read timeout ends with the headers of the response and includes sending the body.
+/// So it limits an attempt.
 fn limits(connect: Duration, attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(connect)
@@ -153,7 +154,7 @@ fn limits(connect: Duration, attempt: Duration, operation: Duration) -> TimeoutC
         .build()
 }
 
-/// Where requests get their credentials from.
+/// The source of the credentials of requests.
 pub(super) async fn credentials_provider(
     credentials: &S3Credentials,
     region: &str,

@@ -15,7 +15,8 @@ use super::{S3, object_headers, versions};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::storage::{OpenMultipart, Part, PartIntegrity, PutOptions, Result, StoreError, Written};
 
-/// Between the two halves of a marker: no upload id has one, and keys come last.
+/// The separator of the two parts of a marker. No upload id contains it, and the key is the last
+/// part.
 const MARKER_SEPARATOR: char = '\n';
 
 impl S3 {
@@ -190,7 +191,7 @@ impl S3 {
         if page.is_truncated() != Some(true) {
             return Ok((open, None));
         }
-        // SeaweedFS leaves the markers out: they are the page's last upload by definition.
+        // SeaweedFS omits the markers. By definition they are the last upload of the page.
         let key = page.next_key_marker().filter(|key| !key.is_empty()).map(plain).transpose()?;
         let last = open.last();
         let next = match (key, page.next_upload_id_marker(), last) {
@@ -206,12 +207,12 @@ impl S3 {
     }
 }
 
-/// SeaweedFS lists a part that was sent again once for each time, in no order, dated to the
-/// second.
+/// If a part was sent several times, SeaweedFS lists it several times, in no order, with times in
+/// whole seconds.
 #[derive(Default)]
 struct PartList {
     newest: BTreeMap<u16, Part>,
-    /// Different bytes of one date: nobody can tell which came last.
+    /// Different bytes with the same time: it is unknown which ones are newer.
     unclear: BTreeSet<u16>,
 }
 
@@ -232,19 +233,18 @@ impl PartList {
         }
     }
 
-    /// Rather no object than one of bytes that were replaced; sending the part once more
-    /// mends it.
+    /// An error is better than an object with old bytes. Sending the part again fixes it.
     fn finish(self) -> Result<Vec<Part>> {
         match self.unclear.first() {
             Some(number) => Err(StoreError::Protocol(format!(
-                "part {number} is listed twice with one date; send it again"
+                "part {number} is listed twice with the same time; send it again"
             ))),
             None => Ok(self.newest.into_values().collect()),
         }
     }
 }
 
-/// Some stores answer 404 without the code that says what is missing.
+/// Some stores return 404 without the code that says what is missing.
 fn multipart_error<E>(
     error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> StoreError

@@ -53,7 +53,7 @@ impl ObjectStore for S3 {
         if answer.content_range().is_none() && range.start > 0 {
             return Err(StoreError::Protocol("the store ignored a Range header".into()));
         }
-        // Not more than asked for, should the store send the whole object after all.
+        // At most the requested bytes, even if the store sends the whole object.
         let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let mut bytes = BytesMut::new();
         while bytes.len() < wanted {
@@ -120,11 +120,12 @@ impl ObjectStore for S3 {
         let put = put.customize().config_override(self.for_transfers());
         let written = match put.send().await {
             Ok(written) => written,
-            // The object that the condition is about is gone.
+            // The object of the condition does not exist any more.
             Err(error) if if_match.is_some() && is_not_found(&error) => {
                 return Err(StoreError::PreconditionFailed);
             }
-            // Elsewhere a 501 is a temporary failure. Here the store lacks the condition.
+            // For other calls a 501 is a temporary failure. Here it means that the store does not
+            // support the condition.
             Err(error) if (if_match.is_some() || *if_none_match) && status(&error) == Some(501) => {
                 return Err(refused("NotImplemented", error));
             }
@@ -174,7 +175,8 @@ impl ObjectStore for S3 {
             .prefix(prefix)
             .set_start_after(start_after.clone().filter(|_| token.is_none()))
             .set_continuation_token(token.clone())
-            // XML has no way to write control characters: one such key would end every listing.
+            // XML cannot contain control characters: without an encoding, one such key would break
+            // every listing.
             .encoding_type(EncodingType::Url)
             .max_keys(i32::try_from(limit).unwrap_or(1000))
             .send()
@@ -188,7 +190,9 @@ impl ObjectStore for S3 {
                 return Err(StoreError::Protocol("a listing is cut off without a token".into()));
             }
             (Some(true), next) if next == *token => {
-                return Err(StoreError::Protocol("a listing's token leads to itself".into()));
+                return Err(StoreError::Protocol(
+                    "the store's listing of objects does not advance".into(),
+                ));
             }
             (Some(true), next) => next,
             _ => None,
@@ -242,7 +246,7 @@ impl ObjectStore for S3 {
         let Err(error) = head else { return Ok(()) };
         match status(&error) {
             Some(404) => Err(StoreError::NoSuchBucket),
-            // A HEAD has no body, so no code: a second request finds out the cause.
+            // A HEAD response has no body and so no error code. A second request finds the cause.
             Some(400..=499) => {
                 let list = self.client.list_objects_v2().bucket(&self.bucket).max_keys(1);
                 list.send().await.map(drop).map_err(store_error)
@@ -266,7 +270,7 @@ impl ObjectStore for S3 {
         match create.set_create_bucket_configuration(place).send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
-            // Several stores say this of one's own bucket as well.
+            // Several stores also return this error for a bucket of the same owner.
             Err(error) if error.code() == Some("BucketAlreadyExists") => self.check_bucket().await,
             Err(error) => Err(store_error(error)),
         }
@@ -274,7 +278,7 @@ impl ObjectStore for S3 {
 }
 
 impl S3 {
-    /// `None` where the range lies behind the object's end.
+    /// `None` if the range is after the end of the object.
     async fn get(
         &self,
         key: &str,
@@ -311,7 +315,7 @@ pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
     })
 }
 
-/// A composite is a checksum of checksums, marked by its type or by `-N` behind it.
+/// A composite checksum is a checksum of checksums. It has a type, or ends with `-N`.
 fn checksums(head: &HeadObjectOutput) -> Vec<Checksum> {
     if head.checksum_type() == Some(&ChecksumType::Composite) {
         return Vec::new();

@@ -28,13 +28,14 @@ pub struct S3Settings {
     pub credentials: S3Credentials,
     /// The time limits.
     pub timeouts: Timeouts,
-    /// The most attempts of each call, the first included. 5xx, throttling and timeouts are retried
-    /// after random pauses that grow from 100 ms to 3 s.
+    /// The largest number of attempts of each call, including the first one. 5xx, throttling and
+    /// timeouts are retried after random pauses that grow from 100 ms to 3 s.
     pub max_attempts: u32,
 }
 
 impl S3Settings {
-    /// A bucket at an endpoint, with defaults for the rest: path style and three attempts.
+    /// A bucket at an endpoint, with defaults for the other settings: path style and three
+    /// attempts.
     pub fn new(
         endpoint: Option<Url>,
         region: impl Into<String>,
@@ -93,15 +94,16 @@ impl S3Credentials {
 /// Time limits. The defaults suit near and distant stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection including TLS. 3 s: a lost SYN is sent again after one second.
+    /// For a connection including TLS. 3 s, because a lost SYN packet is sent again after one
+    /// second.
     pub connect: Duration,
-    /// For one attempt of a call without a body, until the response's headers. 20 s: a cold
-    /// listing of a large bucket takes seconds.
+    /// For one attempt of a call without a body, until the headers of the response. 20 s, because
+    /// the first listing of a large bucket can take seconds.
     pub attempt: Duration,
-    /// For all attempts of such a call. 45 s: proxies often have a limit of one minute.
+    /// For all attempts of such a call. 45 s, because proxies often have a limit of one minute.
     pub operation: Duration,
-    /// For one attempt of a call that sends an object or a part. 120 s: a part of 16 MiB at
-    /// 1.2 Mbit/s. Also for a completion, in which a store can copy all parts.
+    /// For one attempt of a call that sends an object or a part. 120 s is enough for a part of 16
+    /// MiB at 1.2 Mbit/s. Also for a completion, in which a store may copy all parts.
     pub transfer_attempt: Duration,
     /// For all attempts of such a call.
     pub transfer_operation: Duration,

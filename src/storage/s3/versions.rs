@@ -1,8 +1,8 @@
-//! Versions of objects, in buckets that keep them.
+//! Versions of objects, in buckets with versioning.
 //!
-//! A DELETE of a key only hides the object there: it adds a delete marker. Its response says so,
-//! which is how this module learns that a bucket keeps versions. A bucket without versions
-//! causes no further request.
+//! In such a bucket, a DELETE of a key only hides the object: it adds a delete marker. The response
+//! to the DELETE shows this, and so this module knows that a bucket has versioning. In a bucket
+//! without versioning, no further requests are needed.
 
 use aws_sdk_s3::operation::delete_object::DeleteObjectOutput;
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
@@ -14,15 +14,15 @@ use super::objects::{decode, meta, refused};
 use crate::domain::limits::MAX_PAGE;
 use crate::storage::{ObjectMeta, Result, StoreError};
 
-/// The most pages of versions that one deletion removes: 100,000 versions. The next deletion
-/// continues.
+/// The largest number of pages of versions that one deletion removes: 100,000 versions. The next
+/// deletion continues.
 const MAX_VERSION_PAGES: usize = 100;
 
-/// The version of an object without one: written before the bucket kept versions, or while
-/// versioning was suspended. Such an object is replaced in place, so this name proves nothing.
+/// The id of an object without a version: it was written before versioning was enabled, or while it
+/// was suspended. Such an object can be replaced without a new id, so this id proves nothing.
 const NO_VERSION: &str = "null";
 
-/// The version's id, if the bucket keeps the version.
+/// The version's id, if the bucket has versioning.
 pub(super) fn kept(version_id: Option<String>) -> Option<String> {
     version_id.filter(|version| version != NO_VERSION)
 }
@@ -33,8 +33,8 @@ pub(super) fn are_left(deleted: &DeleteObjectOutput) -> bool {
 }
 
 impl S3 {
-    /// A HEAD of one version. `None` too if the store refuses the id as malformed: then another
-    /// store gave it out, before the bucket was moved.
+    /// A HEAD of one version. Also returns `None` if the store refuses the id as malformed: the id
+    /// is then from another store, before the bucket was moved.
     pub(super) async fn head_one_version(
         &self,
         key: &str,
@@ -42,7 +42,7 @@ impl S3 {
     ) -> Result<Option<ObjectMeta>> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).version_id(version_id);
         match head.checksum_mode(ChecksumMode::Enabled).send().await {
-            // A store without versions returns the object, whatever the request says.
+            // A store without versions ignores the id and returns the object.
             Ok(head) => {
                 let found = meta(head)?;
                 Ok(Some(found).filter(|found| found.version_id.as_deref() == Some(version_id)))
@@ -65,7 +65,7 @@ impl S3 {
                 return Ok(());
             }
             self.delete_each(key, &versions).await?;
-            // Longer keys that begin with this one are listed behind it.
+            // Longer keys that begin with this key are listed after it.
             let listed = page.versions().len() + page.delete_markers().len();
             if page.is_truncated() != Some(true) || versions.len() < listed {
                 return Ok(());

@@ -1,4 +1,4 @@
-//! The signing key of the moment: credentials from their provider, asked for rarely.
+//! The current signing key, and its credentials, which are requested rarely from their provider.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,23 +12,24 @@ use super::SignError;
 use super::sigv4::DayKey;
 use crate::domain::clock::Timestamp;
 
-/// New credentials are asked for so long before the old ones end: instance metadata has
-/// the next ones about five minutes ahead (EC2 user guide, "Retrieve security credentials").
+/// The time before the end of the credentials at which new ones are requested: instance metadata
+/// has new credentials about five minutes before that (EC2 user guide, "Retrieve security
+/// credentials").
 const REFRESH_AHEAD: TimeDelta = TimeDelta::minutes(5);
-/// Providers without new credentials yet, or in trouble, are asked so often and no more.
+/// The interval of requests to a provider that has no new credentials yet, or that fails.
 const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
-/// Credentials that name no end may be rotated all the same (a file, an environment that
-/// is reloaded): the AWS SDKs' default life of such.
+/// The lifetime of credentials without an expiry. They may be rotated too (a file or an environment
+/// that is reloaded). This is the default of the AWS SDKs.
 const UNTIMED_LIFE: TimeDelta = TimeDelta::minutes(15);
 
-/// A key, and until when what it signs can be used.
+/// A key, and the time until which its signatures can be used.
 pub(super) struct Current {
     pub(super) key: DayKey,
     day: NaiveDate,
     credentials: Credentials,
-    /// From when on the provider is asked again.
+    /// When the provider is asked for new credentials.
     ask_at: Timestamp,
-    /// When the credentials end.
+    /// When the credentials expire.
     pub(super) ends_at: Option<Timestamp>,
 }
 
@@ -42,8 +43,8 @@ impl Current {
     }
 }
 
-/// Hands out the key of the day. Readers share a lock for the time of a pointer's copy;
-/// whoever finds the key outdated renews it, the others meanwhile wait for that one.
+/// Returns the signing key of the day. Readers hold a lock only to copy a pointer. The first caller
+/// that finds an old key renews it, and the others wait.
 pub(super) struct Keys {
     provider: SharedCredentialsProvider,
     region: String,
@@ -72,7 +73,7 @@ impl Keys {
             return Ok(current);
         }
         let fresh = match known {
-            // Only the day is another one.
+            // Only the day has changed.
             Some(old) if now < old.ask_at && old.lives(now) => {
                 self.current(old.credentials.clone(), now, old.ask_at)
             }
@@ -84,9 +85,10 @@ impl Keys {
                     };
                     self.current(credentials, now, ask_at)
                 }
-                // Still good: signing goes on while the provider is in trouble.
+                // The old credentials are still valid: signing continues while the provider fails.
                 (Err(error), Some(old)) if old.lives(now) => {
-                    tracing::warn!(error = %error, "no new credentials to sign with, using the old");
+                    tracing::warn!(error = %error, "no new credentials for signing; the old ones \
+                        are used");
                     self.current(old.credentials.clone(), now, now + ASK_AGAIN)
                 }
                 (Err(error), _) => return Err(SignError::Credentials(error.into())),
@@ -127,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives credentials that end an hour after the one before, and fails on demand.
+    /// Returns credentials that expire one hour after the previous ones, and fails on demand.
     #[derive(Debug)]
     struct Hourly {
         asked: AtomicI64,
@@ -177,7 +179,7 @@ mod tests {
         keys.at(at(0)).await.unwrap();
         keys.at(at(56)).await.unwrap();
         keys.at(at(56)).await.unwrap();
-        assert_eq!(provider.asked.load(Ordering::SeqCst), 2, "asked again only later");
+        assert_eq!(provider.asked.load(Ordering::SeqCst), 2, "not requested again at once");
         assert!(matches!(keys.at(at(60)).await, Err(SignError::Credentials(_))));
     }
 

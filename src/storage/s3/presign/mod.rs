@@ -80,7 +80,7 @@ impl Presigner {
     ) -> Result<SignedRequest, SignError> {
         let path = self.target.object_path(key)?;
         let current = self.keys.at(now).await?;
-        // The signature has whole seconds.
+        // Times in the signature are whole seconds.
         let at = now.trunc_subsecs(0);
         let seconds = expiry(at, expires_in, current.ends_at)?;
         headers.push(("host".into(), Cow::Borrowed(&self.target.host)));

@@ -1,10 +1,10 @@
-//! The AWS libraries as oracles: `aws-sigv4` for the arithmetic, aws-sdk-s3's
-//! `.presigned()` for whole requests.
+//! The AWS libraries as oracles: `aws-sigv4` for the signature, and aws-sdk-s3's `.presigned()` for
+//! whole requests.
 //!
-//! What can't be compared: the SDK adds `x-id=PutObject` to the query, so for the
-//! comparison we sign that too; it writes the parameters in another order, so they are
-//! compared as a set; and it has no `.presigned()` for `CreateMultipartUpload`,
-//! `CompleteMultipartUpload` and forms, which the contract suite tries on real servers.
+//! Some things cannot be compared directly. The SDK adds `x-id=PutObject` to the query, so these
+//! tests sign it too. It writes the parameters in another order, so they are compared as a set. It
+//! has no `.presigned()` for `CreateMultipartUpload`, `CompleteMultipartUpload` and forms; the
+//! contract suite tests these on real servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -51,7 +51,7 @@ fn worlds() -> impl Strategy<Value = World> {
     let key = prop_oneof!["[a-z/]{1,30}", "\\PC{1,40}", "[ -~]{1,60}"].prop_filter(
         "keys that can be signed",
         |key| {
-            // The SDK takes a blank key for none.
+            // For the SDK, a blank key is a missing key.
             !key.trim().is_empty()
                 && !key.starts_with('/')
                 && !key.split('/').any(|s| s == "." || s == "..")
@@ -154,7 +154,7 @@ impl World {
     }
 }
 
-/// What aws-sigv4 makes of the same request.
+/// The signature by aws-sigv4 of the same request.
 fn oracle(world: &World, signed: &SignedRequest, content_length: Option<u64>) -> String {
     let settings = {
         let mut settings = SigningSettings::default();
@@ -174,7 +174,7 @@ fn oracle(world: &World, signed: &SignedRequest, content_length: Option<u64>) ->
         .build()
         .unwrap()
         .into();
-    // Our own parameters come first and end with the list of headers.
+    // The service's own parameters come first and end with the list of headers.
     let (bare, query) = signed.url.split_once('?').unwrap();
     let own: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("X-Amz-")).collect();
     let url = if own.is_empty() { bare.to_owned() } else { format!("{bare}?{}", own.join("&")) };
@@ -314,8 +314,8 @@ proptest! {
     }
 }
 
-/// How our signature compares with the SDK's, in this build:
-/// `cargo test --lib signing_speed -- --ignored --nocapture`.
+/// The speed of the service's signature and of the SDK's, in this build: `cargo test --lib
+/// signing_speed -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn signing_speed() {

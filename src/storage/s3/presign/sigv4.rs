@@ -1,8 +1,8 @@
-//! AWS Signature Version 4 in the query, and for form uploads: the arithmetic alone.
+//! AWS Signature Version 4 for queries and for form uploads: only the computation.
 //!
 //! The rules are those of "Authenticating Requests: Using Query Parameters" in the S3 API
-//! reference. The key of a day and region is derived once ([`DayKey`]), which leaves one
-//! hash and one MAC for each URL.
+//! reference. The key of a day and a region is derived once ([`DayKey`]). After that, each URL
+//! costs one hash and one MAC.
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ type HmacSha256 = Hmac<Sha256>;
 
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// The key that one day's requests in one region are signed with, and all that is the
-/// same in every one of them.
+/// The key for the requests of one day in one region, and the texts that are the same in all of
+/// them.
 #[derive(Clone)]
 pub(super) struct DayKey {
     mac: HmacSha256,
@@ -64,26 +64,26 @@ impl DayKey {
         }
     }
 
-    /// The signature over a text, in hex: for a form, the policy in base64.
+    /// The signature of a text, in hex. For a form, the text is the policy in base64.
     pub(super) fn signature(&self, text: &str) -> String {
         hex::encode(sign(&self.mac, text.as_bytes()))
     }
 }
 
-/// A request to be signed.
+/// A request to sign.
 pub(super) struct Request<'a> {
     pub(super) method: &'static str,
-    /// Encoded.
+    /// Percent-encoded.
     pub(super) path: &'a str,
-    /// Names in lower case, ascending, each once, `host` among them; values as
-    /// [`header_value`] leaves them.
+    /// Names in lower case, ascending and unique, including `host`; values as [`header_value`]
+    /// returns them.
     pub(super) headers: &'a [(&'a str, &'a str)],
-    /// Ascending by name; every name must sort behind `X-Amz-`, as lower case does.
+    /// Ascending by name. Every name must sort after `X-Amz-`, as names in lower case do.
     pub(super) query: &'a [(&'a str, &'a str)],
 }
 
 impl Request<'_> {
-    /// The whole query, the signature included. `seconds` is how long it is good for.
+    /// The whole query, including the signature. `seconds` is the lifetime of the URL.
     pub(super) fn presign(&self, key: &DayKey, at: Timestamp, seconds: i64) -> String {
         let stamp = time_stamp(at);
         let mut query = self.query_to_sign(key, &stamp, seconds);
@@ -111,7 +111,8 @@ impl Request<'_> {
         query
     }
 
-    /// What is sent is what is signed, letter for letter: the parameters in signing order.
+    /// The query is sent exactly as it was signed: the parameters are in the order of the
+    /// signature.
     fn query_to_sign(&self, key: &DayKey, stamp: &str, seconds: i64) -> String {
         let token = key.token_encoded.as_deref();
         let mut query = String::with_capacity(512 + token.map_or(0, str::len));
@@ -152,9 +153,9 @@ impl Request<'_> {
     }
 }
 
-/// A header's value as it is signed: without spaces around it, runs of them folded.
-/// `None` where a value can't be in a header that every client sends alike: control
-/// characters, and anything but ASCII.
+/// The value of a header as it is signed: without spaces at its ends, and with single spaces
+/// inside. Returns `None` if not every client would send the value unchanged: control characters,
+/// and anything but ASCII.
 pub(super) fn header_value(value: &str) -> Option<String> {
     if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
         return None;
@@ -174,8 +175,9 @@ pub(super) fn time_stamp(at: Timestamp) -> String {
     at.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// HMAC's own rule for keys (RFC 2104): longer than a block, their hash; then zeros up to
-/// a block. Made here because a block-sized key can't be refused.
+/// Prepares a key as HMAC does (RFC 2104): a key that is longer than a block is replaced by its
+/// hash, and then zeros fill the block. Done here, because a key of exactly one block can't be
+/// refused.
 fn keyed(key: &[u8]) -> HmacSha256 {
     let mut block = [0; 64];
     if key.len() <= block.len() {
@@ -202,8 +204,7 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    /// The worked example of the S3 API reference, "Authenticating Requests: Using Query
-    /// Parameters".
+    /// The example in the S3 API reference, "Authenticating Requests: Using Query Parameters".
     #[test]
     fn the_published_example_comes_out() {
         let at: Timestamp = "2013-05-24T00:00:00Z".parse().unwrap();

@@ -1,4 +1,4 @@
-//! Where signed requests go: the host that is signed and the path below it.
+//! The address of signed requests: the host that is signed, and the path below it.
 
 use std::fmt::Write as _;
 
@@ -7,28 +7,32 @@ use url::{Host, Url};
 
 use crate::storage::signer::KeyError;
 
-/// `SigV4` encodes all but the unreserved characters of RFC 3986, in paths also not `/`
-/// (AWS, "Create a signed request", `UriEncode`).
+/// `SigV4` encodes all characters except the unreserved ones of RFC 3986. In paths it does not
+/// encode `/` either (AWS, "Create a signed request", `UriEncode`).
 pub(super) const QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// Why requests can't be signed for an endpoint at all.
+/// Why requests can't be signed for an endpoint.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
-    /// Only the web's two schemes.
+    /// The scheme is neither http nor https.
     #[error("an endpoint begins with http:// or https://")]
     Scheme,
-    /// S3's signature covers the path; a prefix that a proxy strips makes every one wrong.
-    #[error("an endpoint is a scheme, a host and a port; a path in it can't be signed for")]
+    /// The endpoint has a path. S3's signature covers the path, so a proxy that removes a prefix
+    /// would make every signature wrong.
+    #[error(
+        "an endpoint is a scheme, a host and a port; it must not have a path, because a path \
+        can't be signed"
+    )]
     Path,
-    /// Credentials, a query or a fragment in an endpoint.
+    /// The endpoint has credentials, a query or a fragment.
     #[error("an endpoint has no user, query or fragment")]
     Extra,
-    /// Not a bucket name.
+    /// The bucket name is invalid.
     #[error("a bucket name has 3 to 63 of the characters A-Z a-z 0-9 . - _")]
     Bucket,
-    /// Not a region name.
+    /// The region name is invalid.
     #[error("a region has the characters A-Z a-z 0-9 - _")]
     Region,
 }
@@ -36,20 +40,20 @@ pub enum TargetError {
 /// A bucket at an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// `https://host:port`, with the bucket in the host where it is virtual-host style.
+    /// `https://host:port`. In virtual-host style, the host contains the bucket.
     pub(super) origin: String,
-    /// The `Host` header: no default port in it.
+    /// The `Host` header, without a default port.
     pub(super) host: String,
-    /// `/bucket` in path style, else empty.
+    /// `/bucket` in path style, otherwise empty.
     pub(super) base: String,
     pub(super) bucket: String,
     pub(super) region: String,
 }
 
 impl Target {
-    /// The bucket at `endpoint`, or at AWS's endpoint of the region. `path_style` puts the
-    /// bucket into the path; so do an endpoint that is an IP address and a bucket whose
-    /// name is no host label, as in the AWS SDKs.
+    /// The bucket at `endpoint`, or at AWS's endpoint of the region. The bucket is in the path if
+    /// `path_style` is set, if the endpoint is an IP address, or if the bucket's name is not a
+    /// valid host label, as in the AWS SDKs.
     pub fn new(
         endpoint: Option<&Url>,
         region: &str,
@@ -102,7 +106,7 @@ impl Target {
         let host = url.host().ok_or(TargetError::Scheme)?;
         let is_ip = !matches!(host, Host::Domain(_));
         let mut authority = host.to_string();
-        // `port` is `None` for the scheme's own, which HTTP clients leave out of `Host`.
+        // `port` is `None` if it is the default of the scheme, which HTTP clients omit in `Host`.
         if let Some(port) = url.port() {
             let _ = write!(authority, ":{port}");
         }
@@ -119,13 +123,13 @@ impl Target {
         Ok(path)
     }
 
-    /// The URL of the bucket itself: where a form is posted to.
+    /// The URL of the bucket itself. Forms are posted to it.
     pub fn bucket_url(&self) -> String {
         let path = if self.base.is_empty() { "/" } else { &self.base };
         format!("{}{path}", self.origin)
     }
 
-    /// An object's URL with nothing signed, for preflights.
+    /// An object's URL without a signature, for preflight requests.
     pub fn object_url(&self, key: &str) -> Result<String, KeyError> {
         Ok(format!("{}{}", self.origin, self.object_path(key)?))
     }

@@ -1,4 +1,4 @@
-//! Checks of what browsers need: form uploads and CORS.
+//! Checks for browsers: form uploads and CORS.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -97,7 +97,7 @@ impl Prober<'_> {
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
         let mend = format!("Run `doctor --fix cors`, or put these rules on the bucket:\n{rules}");
         let saw = missing.join("; ");
-        // If no origin is configured, perhaps no browser uploads to this store.
+        // If no origin is configured, it is possible that no browser uploads to this store.
         Ok(if self.origins.is_empty() {
             Check::warn("cors", saw, &mend)
         } else {
@@ -105,7 +105,7 @@ impl Prober<'_> {
         })
     }
 
-    /// What CORS refuses to pages of an origin; `None` if they may upload.
+    /// The reason why CORS refuses pages of an origin; `None` if they may upload.
     async fn refused_to(&self, origin: &str) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;

@@ -4,9 +4,9 @@ use super::{Check, Prober, Step};
 use crate::storage::{ListRequest, PutOptions, StoreError};
 
 /// Names in byte order. `-` and `.` sort before `/`, and `0` after it, so a store that lists
-/// directories returns another order. No name is a directory of another one.
+/// directories returns another order. No name is a directory of another name.
 const NAMES: [&str; 6] = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
-/// Texts between the names and equal to them.
+/// Texts between the names, and texts equal to the names.
 const STARTS: [&str; 8] = ["a", "a-b", "a-c", "a.b", "a/", "a/b", "a/z", "aa"];
 
 impl Prober<'_> {

@@ -37,7 +37,7 @@ mod response;
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
 /// How many objects are deleted concurrently.
 const DELETIONS: usize = 8;
-/// A larger difference means that a clock is not synchronised over the network.
+/// A larger difference means that one of the clocks is not synchronised.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
 
 /// Probes a store. Takes about 80 requests.
@@ -90,7 +90,7 @@ impl From<StoreError> for Box<Stop> {
     }
 }
 
-/// A failed call as a check. The advice is that of its cause, if that is known.
+/// Converts a failed call to a check. The advice is that of the cause, if it is known.
 fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
     let Some(Explained { fault, seen }) = error.explained() else {
         return Check::fail(name, chain(error), mend);
@@ -103,7 +103,7 @@ fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
     Check::fail(name, format!("{} ({seen})", fault.saw()), &capitalized(fault.mend()))
 }
 
-/// As a sentence of its own.
+/// Converts a text to a sentence.
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
@@ -307,7 +307,7 @@ impl Prober<'_> {
         Ok(self.store.objects.head(key).await?.map(|meta| meta.etag))
     }
 
-    /// Best effort: leftover objects are foreign to every policy and do no harm.
+    /// Errors are ignored: remaining objects are foreign to every policy and do no harm.
     async fn clean_up(&self) {
         let keys =
             std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));

@@ -89,8 +89,9 @@ impl Prober<'_> {
         Ok(Err(format!("the completion returns {}; HEAD shows {size:?}", ended.summary())))
     }
 
-    /// The algorithms for which the store keeps the checksum of a whole multipart object whose parts
-    /// have none, and whether it keeps CRC-64/NVME if each part has one.
+    /// Finds out two things about multipart objects: for which algorithms the store keeps a
+    /// checksum of the whole object if the parts have none, and whether it keeps CRC-64/NVME if
+    /// each part has one.
     async fn checksums_of_parts(&self) -> Step<(Vec<Algorithm>, bool)> {
         let algorithms = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme];
         let plain = algorithms.map(|algorithm| self.keeps(algorithm, PartIntegrity::Signature));
@@ -117,8 +118,8 @@ impl Prober<'_> {
         }
     }
 
-    /// Whether HEAD shows the checksum of a multipart object. The parts have no checksums, as those
-    /// of clients, or have them, as those of the service.
+    /// Whether HEAD shows the checksum of a multipart object. The parts have no checksums, like
+    /// parts of clients, or have checksums, like parts of the service.
     async fn with_checksum(
         &self,
         key: &str,
@@ -139,8 +140,8 @@ impl Prober<'_> {
         Ok(objects.head(key).await?.is_some_and(|meta| meta.checksums.contains(whole)))
     }
 
-    /// Whether a presigned part with this checksum is accepted, and one with other bytes is refused.
-    /// Stores that check the algorithm of a whole object may lack it for parts.
+    /// Whether a presigned part with this checksum is accepted, and one with other bytes is
+    /// refused. Stores that check the algorithm of a whole object may lack it for parts.
     async fn checks_parts(&self, algorithm: Algorithm) -> Step<bool> {
         let key = self.key(&format!("part-{algorithm}"));
         let (objects, checksum) = (&self.store.objects, Checksum::of(algorithm, PART));
@@ -159,7 +160,7 @@ impl Prober<'_> {
         Ok(right.is_success() && wrong.is_refusal())
     }
 
-    /// Whether the write-once completion of a second upload leaves the first object as it is, and
+    /// Whether a write-once completion of a second upload does not change the first object, and
     /// whether the upload was listed before its completion.
     async fn second_upload(&self, key: &str) -> Step<(bool, bool)> {
         let objects = &self.store.objects;

@@ -10,7 +10,7 @@ use crate::storage::ObjectMeta;
 use crate::storage::signer::PutRequest;
 
 const RIGHT: &[u8] = b"probe";
-/// As long as [`RIGHT`], so that only the bytes differ.
+/// Has the same length as [`RIGHT`], so that only the bytes differ.
 const WRONG: &[u8] = b"PROBE";
 const LONGER: &[u8] = b"probes";
 
@@ -69,7 +69,7 @@ impl Prober<'_> {
             }
             return Err(Check::fail("presigned_put", saw, mend).into());
         }
-        // A bare URL, as `curl -T` uses it.
+        // A URL without signed headers, as for `curl -T`.
         let bare = self.put(&key, &PutRequest::default(), RIGHT).await?;
         if !bare.is_success() {
             let saw = format!("a presigned PUT without signed headers returns {}", bare.summary());
@@ -154,8 +154,8 @@ impl Prober<'_> {
         })
     }
 
-    /// Sends a second PUT, and then concurrent ones: a store that checks first and writes later
-    /// passes the first test only.
+    /// Sends a second PUT, and then concurrent ones. A store that checks first and writes later
+    /// passes only the first test.
     pub(super) async fn write_once(&self) -> Step<Check> {
         let terms = PutRequest { write_once: true, ..PutRequest::default() };
         let key = self.key("once");

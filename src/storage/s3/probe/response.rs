@@ -1,4 +1,4 @@
-//! What the probe reads from S3's flat XML responses.
+//! Parses S3's flat XML responses for the probe.
 
 use crate::net::Response;
 
