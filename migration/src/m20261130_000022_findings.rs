@@ -107,8 +107,7 @@ const MERGE: &str = "INSERT INTO findings (kind, policy, key, upload_id, size, d
              ORDER BY f.found_at DESC, f.run_id DESC, f.number DESC) AS place \
          FROM reconcile_findings f JOIN reconcile_runs r ON r.id = f.run_id \
          WINDOW oldest AS (PARTITION BY f.kind, f.policy, f.key \
-             ORDER BY f.found_at, f.run_id, f.number) \
-     ) AS ranked WHERE place = 1";
+             ORDER BY f.found_at, f.run_id, f.number) ) AS ranked WHERE place = 1";
 
 /// Each finding for the run that saw it last. The old table cannot contain findings of deleted
 /// runs.

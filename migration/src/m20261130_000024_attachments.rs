@@ -126,8 +126,7 @@ impl MigrationTrait for Migration {
                  updated_at) SELECT id, owner, 'track:' || {subject}, status, next_sequence, \
                  latest_upload_id, bound_upload_id, bound_sequence, 1, created_at, updated_at \
                  FROM tracks WHERE next_sequence > 1 \
-                 AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.id = tracks.id) \
-                 LIMIT {BATCH}"
+                 AND NOT EXISTS (SELECT 1 FROM attachments a WHERE a.id = tracks.id) LIMIT {BATCH}"
             ),
         )
         .await?;

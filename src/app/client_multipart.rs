@@ -43,8 +43,7 @@ impl App {
         if upload.division() != Some(Division::ByClient) {
             return Err(AppError::field(
                 "key",
-                "The client does not divide the file of this upload \
-                into parts",
+                "The client does not divide the file of this upload into parts",
             ));
         }
         let upload = self.record_opened(upload, opened).await?;

@@ -15,17 +15,18 @@ use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
 
 impl App {
-    /// Returns the event about an upload's object: an observation with the verdict of the rules,
-    /// or an absence with the time at which the request started.
+    /// Returns the event about an upload's object: an observation with the verdict of the rules, or
+    /// an absence with the time at which the request started.
     ///
     /// # Errors
-    /// If the store fails, or if the object is replaced each of [`MAX_TRIES`] times that it is
-    /// read ([`AppError::Contended`]).
+    /// If the store fails, or if the object is replaced during each of [`MAX_TRIES`] attempts to
+    /// read it ([`AppError::Contended`]).
     pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
         let (policy, store) = self.rules_of(upload)?;
         for _ in 0..MAX_TRIES {
             let asked_at = self.database_now();
-            // Before the HEAD: parts that disappear later may have become the object.
+            // Listed before the HEAD: if the parts disappear after that, they may have become the
+            // object.
             let last_part_at = last_part(upload, policy, store, asked_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
                 return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at, by }));
@@ -50,7 +51,8 @@ impl App {
                     let annotations = Annotations::new();
                     return Ok(Event::Observed(Observation { facts, verdict, by, annotations }));
                 }
-                // Replaced between HEAD and GET: the verdict must be about the new object.
+                // The object was replaced between HEAD and GET. The verdict must be about the new
+                // object.
                 Err(StoreError::PreconditionFailed) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -60,7 +62,7 @@ impl App {
 }
 
 /// Records the time between the arrival of bytes and their verification. The store's clock has
-/// whole seconds, and may differ from ours.
+/// whole seconds, and may differ from this machine's.
 fn record_arrival(
     upload: &Upload,
     meta: &ObjectMeta,
@@ -118,8 +120,8 @@ async fn validate(
         head: &head,
         checksum: None,
     };
-    // An object that breaks a rule of the first pass is read whole only to find out whether it is
-    // the verified one, which no rule ends.
+    // If an object breaks a rule of the first pass, it is read completely only to find out whether
+    // it is the verified one. The verified object is never rejected by a rule.
     let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
     let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
     let mut checksum = None;
@@ -144,8 +146,8 @@ async fn validate(
     Ok((facts, result))
 }
 
-/// The checksum on record of an object that was verified before and has the same size, unless
-/// the policy does not allow to read that much to compare it.
+/// The recorded checksum of an object that was verified before and has the same size. `None` if the
+/// policy does not allow to read that many bytes for a comparison.
 fn on_record<'a>(
     upload: &'a Upload,
     policy: &Policy,
@@ -159,8 +161,8 @@ fn on_record<'a>(
     (cheap && facts.size == meta.size).then_some(known)
 }
 
-/// A checksum of the object that needs no further request: of the store, or of the first bytes if
-/// they are the whole object.
+/// A checksum of the object that needs no further request: the store's checksum, or that of the
+/// first bytes if they are the whole object.
 fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checksum> {
     let whole = meta.size == head.len() as u64;
     etag_md5(store, meta)
@@ -168,21 +170,22 @@ fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checks
         .or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
 }
 
-/// The object's checksum in an algorithm, if the store told it with the metadata.
+/// The object's checksum in an algorithm, if the store returned it with the metadata.
 fn kept_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
     let md5 = || etag_md5(store, meta).filter(|_| algorithm == Algorithm::Md5);
     let kept = || meta.checksums.iter().find(|kept| kept.algorithm() == algorithm).cloned();
     md5().or_else(kept)
 }
 
-/// The object's MD5, if the store's ETag is known to be one.
+/// The object's MD5, if the store's ETags are known to be MD5s.
 fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
     let told = store.capabilities.etag_md5 && !meta.keyed;
     Checksum::parse_md5_hex(&meta.etag).filter(|_| told)
 }
 
-/// The object's checksum in the algorithm of `declared`: from the store's record, or by reading
-/// the object. Creation refuses declarations that would read more than the policy allows.
+/// The object's checksum in the algorithm of `declared`: returned by the store, or computed from
+/// the object. The creation refuses declarations for which more bytes must be read than the policy
+/// allows.
 pub(super) async fn checksum_of(
     store: &Store,
     key: &str,

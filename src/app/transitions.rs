@@ -2,17 +2,17 @@
 //!
 //! Every change of an upload is an [`Event`], applied to a batch of one or more uploads:
 //!
-//! 1. Decide what each event makes of its upload (`domain::transition::step`, pure).
+//! 1. Decide the result of each event (`domain::transition::step`, a pure function).
 //! 2. Withhold absences if the bucket is not known to be the right one. Evidence of absence comes
 //!    from runs, events and confirmations; all of it passes here.
-//! 3. Commit the changes, each guarded by the version of the row that was read. A [`Fence`]
-//!    makes the commit all or nothing, and valid only while a shard's lease is held.
+//! 3. Commit the changes, each guarded by the version of the row that was read. A [`Fence`] makes
+//!    the commit all or nothing, and valid only while a shard's lease is held.
 //! 4. If another writer was first, read the row again and decide again. Single events take
 //!    [`turns`](super::turns), so that many requests for one upload all succeed.
 //! 5. After the commit: abort multipart uploads, count and log.
 //!
-//! To add a change: add an event to `domain::transition` with its rows in the table there, and
-//! call [`App::apply`].
+//! To add a change: add an event to `domain::transition` with its rows in the table there, and call
+//! [`App::apply`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) struct Outcome<'a> {
     pub after: Result<&'a Upload, &'a AppError>,
     /// Whether the event changes the upload.
     pub changed: bool,
-    /// Why the event, an absence, is not believed.
+    /// Why the event, an absence, is withheld.
     pub unverified: Option<&'a BucketIdentity>,
     /// The event.
     pub event: &'a Event,
@@ -68,7 +68,7 @@ pub(crate) struct Outcome<'a> {
 
 /// One event of a batch.
 struct Item<'a> {
-    /// As it was read.
+    /// The upload as it was read.
     upload: Upload,
     event: Event,
     /// How often another writer was first.
@@ -79,13 +79,13 @@ struct Item<'a> {
 enum Progress<'a> {
     Open,
     Decided(Decision<'a>),
-    /// An absence in a bucket that is not known to be the right one. The upload stays as it is.
+    /// An absence in a bucket that is not known to be this database's. The upload does not change.
     Withheld(BucketIdentity),
     Applied(Applied),
     Failed(AppError),
 }
 
-/// What an event makes of an upload under its policy.
+/// The result of an event for an upload under its policy.
 struct Decision<'a> {
     step: Step,
     policy: &'a Policy,
@@ -94,9 +94,9 @@ struct Decision<'a> {
 
 /// The result of one attempt to commit a batch.
 enum Committed {
-    /// One answer for each change, in their order. All changes but the lost ones are committed.
+    /// One result for each change, in their order. All changes except the lost ones are committed.
     Each(Vec<Saved>),
-    /// Nothing is written: another writer was first with the changes of these numbers.
+    /// Nothing is written: another writer was first for the changes with these numbers.
     Nothing(Vec<usize>),
     /// Nothing is written: the shard's lease is lost.
     LeaseLost,
@@ -123,8 +123,8 @@ impl App {
         Ok(self.transition(events, None).await?.unwrap_or_default())
     }
 
-    /// As [`Self::apply_many`], all or nothing, under a shard's lease. Returns `None` if the
-    /// lease is lost; then nothing is written.
+    /// Like [`Self::apply_many`], but all or nothing, and only while a shard's lease is held.
+    /// Returns `None` if the lease is lost; then nothing is written.
     pub(crate) async fn apply_fenced(
         &self,
         events: Vec<(Upload, Event)>,
@@ -188,9 +188,9 @@ impl App {
         item.progress = decide().map_or_else(Progress::Failed, Progress::Decided);
     }
 
-    /// Withholds absences that would change an upload, unless the bucket is this database's. The
-    /// marker is read after the HEAD that showed the absence: in a bucket that is gone or was
-    /// replaced, a HEAD shows absence too.
+    /// Withholds absences that would change an upload, unless the bucket belongs to this database.
+    /// The marker is read after the HEAD that showed the absence, because in a removed or replaced
+    /// bucket a HEAD also shows an absence.
     async fn withhold_unverified(&self, items: &mut [Item<'_>], dry_run: bool) -> Result<()> {
         let mut identities = BTreeMap::new();
         for item in items.iter_mut().filter(|item| matches!(item.event, Event::Absent(_))) {
@@ -233,7 +233,7 @@ impl App {
         })
     }
 
-    /// What follows the commit of a change.
+    /// The effects after the commit of a change.
     async fn end_saved(&self, item: &mut Item<'_>, upload: Upload) {
         let Progress::Decided(Decision { step, policy, store }) = &item.progress else { return };
         if step.effects.contains(&Effect::AbortMultipart)
@@ -269,9 +269,9 @@ impl App {
         };
     }
 
-    /// The row as it is now, and the event for it. An observation may be older than what the
-    /// other writer verified, and would make valid bytes look overwritten: the object is
-    /// observed again, and so it is for an operator.
+    /// The current row, and the event for it. An observation may be older than the bytes that the
+    /// other writer verified, and would make valid bytes look overwritten. So the object is
+    /// observed again, also for an operator.
     async fn current(&self, id: UploadId, event: &Event) -> Result<(Upload, Event)> {
         let upload =
             self.db.uploads().find_any_owner(id).await?.ok_or(AppError::NotFound("upload"))?;
@@ -315,7 +315,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Ends an event that saves nothing.
+    /// Ends an event that changes nothing.
     fn end_unsaved(&mut self) {
         self.progress = match std::mem::replace(&mut self.progress, Progress::Open) {
             Progress::Decided(Decision { step: Step { upload, changed, .. }, .. }) => {
@@ -335,8 +335,8 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The outcomes of a batch whose changes are saved as these uploads, in their order. In a dry
-/// run none are saved, and each upload is as its event would leave it.
+/// The results of a batch whose changes were saved as these uploads, in their order. In a dry run
+/// nothing is saved, and each upload is as its event would change it.
 fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> {
     let mut saved = saved.iter();
     let outcome = |item: &'a Item<'_>| {
@@ -358,8 +358,8 @@ fn outcomes<'a>(items: &'a [Item<'_>], saved: &'a [Upload]) -> Vec<Outcome<'a>> 
     items.iter().map(outcome).collect()
 }
 
-/// Whether a verified object was written again with the same size, and no checksum tells whether
-/// its bytes are the same.
+/// Whether a verified object was written again with the same size, and there is no checksum to
+/// compare its bytes.
 pub(crate) fn unverified_change(before: &Upload, after: &Upload) -> bool {
     let State::Uploaded(now) = &after.state else { return false };
     let before = before.state.ever_verified();
@@ -370,7 +370,8 @@ pub(crate) fn unverified_change(before: &Upload, after: &Upload) -> bool {
 fn record(before: &Upload, upload: &Upload, event: &Event, policy: &Policy) {
     if unverified_change(before, upload) {
         tracing::warn!(upload = %upload.id, policy = %policy.name, key = upload.key.as_str(),
-            "the object was written again, and nothing tells whether its bytes are the verified ones");
+            "the object was written again, and there is no checksum to compare its bytes with the \
+            verified ones");
     }
     if before.status() != upload.status() {
         let (name, status) = (|| policy.name.as_str().to_owned(), upload.status().name());

@@ -1,5 +1,5 @@
-//! An operator's verification: brings uploads back that are missing or were rejected, while their
-//! objects exist.
+//! Verification by an operator: makes uploads that are missing or were rejected `uploaded` again,
+//! while their objects exist.
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt as _, stream};
@@ -22,12 +22,12 @@ const PAGE: u64 = 100;
 /// The number of uploads that are verified at the same time.
 const CONCURRENCY: usize = 8;
 
-/// What became of the uploads that a run rejected.
+/// The result for the uploads that a run rejected.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reverified {
     /// How many are `uploaded` again.
     pub verified: u64,
-    /// How many were not rejected any more.
+    /// How many were no longer rejected.
     pub unchanged: u64,
     /// How many stay rejected, because of their bytes.
     pub refused: u64,
@@ -39,7 +39,7 @@ pub struct Reverified {
 }
 
 impl App {
-    /// Verifies an upload of any owner anew, for an operator.
+    /// Verifies an upload of any owner again, for an operator.
     ///
     /// # Errors
     /// If its object does not exist ([`AppError::NotArrived`]), if its bytes are refused
@@ -56,7 +56,7 @@ impl App {
         self.verify_row(operator, upload, accept_changed).await
     }
 
-    /// Verifies all uploads anew that a run rejected, for an operator.
+    /// Verifies all uploads that a run rejected again, for an operator.
     ///
     /// # Errors
     /// If there is no such run, or if the database fails.
@@ -95,7 +95,7 @@ impl App {
                     Some(Err(error)) => {
                         counts.failed += 1;
                         tracing::warn!(%run, error = &error as &dyn std::error::Error,
-                            "an upload was not verified anew");
+                            "an upload was not verified again");
                     }
                 }
             }
@@ -110,7 +110,7 @@ impl App {
     ) -> Result<Upload> {
         match upload.status() {
             Status::Uploaded | Status::Missing | Status::Rejected => {}
-            // Refused before the store is asked.
+            // Refused without a request to the store.
             status => return Err(TransitionError::NotVerifiable(status).into()),
         }
         let upload = self.keep_object(upload).await?;
@@ -126,9 +126,9 @@ impl App {
         }
     }
 
-    /// Makes sure that no run deletes the object between its observation and the commit. A run
-    /// that starts after the postponement is committed reads it; a run that started before may be
-    /// about to delete.
+    /// Makes sure that no run deletes the object between its observation and the commit. A run that
+    /// starts after the postponement was committed reads it. A run that started before may delete
+    /// the object at any time, so the verification is refused.
     async fn keep_object(&self, upload: Upload) -> Result<Upload> {
         let now = self.now();
         if !upload.deletion.is_due(now + MARGIN) {
@@ -143,9 +143,8 @@ impl App {
         }
     }
 
-    /// Observes an object for an operator: a verification, or an absence. What the client declared
-    /// about the size and the checksum of verified bytes does not hold for bytes that the operator
-    /// accepts in their place.
+    /// Observes an object for an operator: a verification, or an absence. If the operator accepts
+    /// other bytes, the size and the checksum that the client declared are ignored.
     pub(crate) async fn observe_for_operator(
         &self,
         operator: &Owner,

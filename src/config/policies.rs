@@ -59,15 +59,15 @@ impl<'de> Deserialize<'de> for ConfigPrefix {
     }
 }
 
-/// `[policies.<name>]`; the defaults are those of `policies.tracks`, for every policy, and
-/// only the prefix has to be named for each.
+/// `[policies.<name>]`. All policies have the defaults of `policies.tracks`, except for the prefix,
+/// which is required.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// The store: `[storage.<name>]`.
     #[serde(default = "defaults::store")]
     pub store: String,
-    /// What keys begin with.
+    /// The prefix of its keys.
     pub prefix: ConfigPrefix,
     /// The largest file.
     #[serde(default = "defaults::max_size")]
@@ -124,7 +124,7 @@ pub struct PolicyConfig {
     /// How long a replaced object is kept.
     #[serde(default = "defaults::retention")]
     pub replaced_retention: ConfigDuration,
-    /// How long a verified upload that is attached to nothing is kept. `None` (`"off"`): for ever.
+    /// How long a verified upload that is not attached is kept. `None` (`"off"`) means for ever.
     #[serde(
         default,
         deserialize_with = "value::optional_duration",
@@ -326,7 +326,7 @@ impl PolicyConfig {
     }
 }
 
-/// Checks each policy, and what must hold between policies and stores.
+/// Checks each policy, and the rules between policies and stores.
 pub(super) fn check_all(
     policies: &BTreeMap<String, PolicyConfig>,
     stores: &BTreeMap<String, StoreConfig>,

@@ -18,9 +18,9 @@ const EMBEDDED_BUCKET: &str = "uploads";
 /// The kind of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
-    /// Any store that speaks S3.
+    /// Any S3-compatible store.
     S3,
-    /// The S3 server in this process, over files on this machine.
+    /// The S3 server in this process, which stores files on this machine.
     Embedded,
 }
 
@@ -46,7 +46,7 @@ pub struct StoreConfig {
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
     /// The bucket. There is no default for `s3`: bucket names are global, and a default could be
-    /// the bucket of somebody else.
+    /// somebody else's bucket.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub bucket: Option<String>,
     /// Whether the bucket is in the path instead of the host; for `None` see
@@ -56,10 +56,10 @@ pub struct StoreConfig {
     /// `None` uses the standard `AWS_*` variables, profiles and instance roles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub access_key_id: Option<String>,
-    /// Belongs to `access_key_id`.
+    /// Set together with `access_key_id`.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub secret_access_key: Option<SecretString>,
-    /// Belongs to temporary access keys.
+    /// Set with temporary access keys.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub session_token: Option<SecretString>,
     /// Whether to probe at start what the store enforces, with a few small objects.

@@ -15,7 +15,7 @@ use super::upload::Declared;
 /// The longest filename, in bytes: the limit of common file systems.
 pub const MAX_FILENAME_LEN: usize = 255;
 
-/// How bytes are treated that arrive after the expiry of their upload.
+/// What happens to bytes that arrive after their upload expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Late {
@@ -25,7 +25,7 @@ pub enum Late {
     Reject,
 }
 
-/// How a verified object is treated if its bytes change.
+/// What happens to a verified object whose bytes change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overwrite {
@@ -60,26 +60,27 @@ pub struct Policy {
     /// The longest time that a client needs for one PUT. A PUT that started just before its URL
     /// expired replaces the object when it ends.
     pub max_put_duration: TimeDelta,
-    /// `None`: write once if a content type or a size is declared.
+    /// Whether URLs are write-once. `None`: if a content type or a size is declared.
     pub write_once: Option<bool>,
     /// The size from which `auto` means multipart, in bytes.
     pub multipart_threshold: u64,
     /// The size of a part, in bytes.
     pub part_size: u64,
-    /// How late bytes are treated.
+    /// What happens to late bytes.
     pub late: Late,
-    /// How changed bytes are treated.
+    /// What happens to changed bytes.
     pub overwrite: Overwrite,
     /// How long a rejected object is kept for inspection.
     pub rejected_retention: TimeDelta,
     /// How long a replaced object is kept.
     pub replaced_retention: TimeDelta,
-    /// How long a verified upload that is attached to nothing is kept; `None`: for ever.
+    /// How long a verified upload that is not attached is kept; `None` means for ever.
     pub unattached_retention: Option<TimeDelta>,
     /// The inspectors that must accept a file after it was verified, before it is served. The
     /// built-in inspector `media` is not among them: it is part of the verification.
     pub inspect: Vec<InspectorName>,
-    /// The largest object, in bytes, that is read to compute a checksum that the store does not keep.
+    /// The largest object, in bytes, that is read to compute a checksum that the store does not
+    /// keep.
     pub verify_max_read: u64,
     /// How the store keeps the objects.
     pub object: ObjectSettings,

@@ -117,7 +117,7 @@ fn is_form(_: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<St
     is_form_envelope(received.head).then(|| message.to_owned())
 }
 
-/// `aws-chunked` describes only the transfer, but some stores keep it.
+/// `aws-chunked` describes only the transfer, but some stores store it with the object.
 fn is_encoded(_: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<String> {
     let mut codings = received.content_encoding?.split(',').map(str::trim);
     let coding = codings.find(|coding| {
@@ -176,7 +176,7 @@ fn has_other_type(policy: &Policy, _: &Declared, received: &ReceivedObject<'_>) 
     let found = sniff::detect(received.head);
     let fits = |media_type: &str| found.as_ref().is_some_and(|found| found.fits(media_type));
     let by_content = allowed.clone().any(|media_type| fits(media_type));
-    // Text and unknown formats: allowed if the policy allows a type without a magic number.
+    // Text and unknown formats are allowed if the policy allows a type without a magic number.
     let opaque = found.as_ref().is_none_or(sniff::Detected::is_weak)
         && allowed.any(|media_type| !sniff::has_magic(media_type));
     // A stored type must be allowed, or be another name for the content that was found.

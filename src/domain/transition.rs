@@ -1,6 +1,6 @@
 //! The state machine: `(upload, event, now, policy) → (upload, effects)` or a named error.
 //!
-//! Total: every pair of a state and an event is in the table in the tests. Only
+//! It is total: the table in the tests has every pair of a state and an event. Only
 //! `app::transitions` saves the result, guarded by the row's `version`.
 
 use super::clock::Timestamp;
@@ -20,7 +20,7 @@ use super::upload::{
 pub enum Event {
     /// The object was observed and validated.
     Observed(Observation),
-    /// A request for the object found none.
+    /// A request showed that the object does not exist.
     Absent(Absence),
     /// An inspector has a verdict.
     Inspected(Inspected),
@@ -38,7 +38,7 @@ pub enum Event {
     MultipartOpened {
         /// The store's id.
         multipart_id: String,
-        /// The id on record that the store no longer knows, if any.
+        /// The recorded id that the store no longer knows, if any.
         replaces: Option<String>,
     },
     /// The owner attaches the upload to a subject.
@@ -46,7 +46,7 @@ pub enum Event {
         /// The subject.
         subject: Subject,
     },
-    /// No record claimed the verified upload in time.
+    /// The verified upload was not attached in time.
     Unattached,
     /// The owner deletes the upload, its attachment or its track.
     Delete,
@@ -54,7 +54,7 @@ pub enum Event {
     Supersede,
     /// The store confirmed that the unwanted object is deleted.
     ObjectDeleted,
-    /// An operator verifies the upload anew.
+    /// An operator verifies the upload again.
     Verify(Verification),
     /// An operator is about to verify it: its object is not deleted before this time.
     KeepObject {
@@ -93,11 +93,11 @@ pub struct Absence {
 /// What to do besides saving the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Draw the next number of its subject's sequence, in the same transaction.
+    /// Give it the next number of its subject's sequence, in the same transaction.
     Attach,
-    /// Make it its subject's current upload, unless a newer one is, in the same transaction.
+    /// Make it the current upload of its subject, unless a newer one is, in the same transaction.
     Bind,
-    /// If it is its subject's current upload, leave the subject without one, in the same
+    /// If it is the current upload of its subject, leave the subject without one, in the same
     /// transaction.
     Unbind,
     /// Count it among its owner's pending uploads like a new one, in the same transaction.
@@ -114,7 +114,7 @@ pub enum Effect {
 /// The result of an event.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// The upload after it.
+    /// The upload after the event.
     pub upload: Upload,
     /// Whether the upload must be saved.
     pub changed: bool,
@@ -126,16 +126,16 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransitionError {
     /// Only pending and expired uploads get a new URL.
-    #[error("an upload that is {} takes no new URL", .0.name())]
+    #[error("an upload that is {} can't get a new URL", .0.name())]
     NotRenewable(Status),
-    /// Only pending uploads take parts.
-    #[error("an upload that is {} takes no parts", .0.name())]
+    /// Only pending uploads accept parts.
+    #[error("an upload that is {} does not accept parts", .0.name())]
     TakesNoParts(Status),
-    /// Only pending and expired uploads take a file.
-    #[error("an upload that is {} takes no file", .0.name())]
+    /// Only pending and expired uploads accept a file.
+    #[error("an upload that is {} does not accept a file", .0.name())]
     TakesNoFile(Status),
     /// Parts are signed only up to the deadline.
-    #[error("the upload's time is up; presign it again for more")]
+    #[error("the deadline of the upload has passed; presign it again")]
     DeadlinePassed,
     /// Only pending and verified uploads are attached.
     #[error("an upload that is {} can't be attached", .0.name())]
@@ -146,11 +146,11 @@ pub enum TransitionError {
     /// Only verified uploads are superseded.
     #[error("an upload that is {} can't be superseded", .0.name())]
     NotVerified(Status),
-    /// Only uploads that were verified or rejected are verified anew.
-    #[error("an upload that is {} can't be verified anew", .0.name())]
+    /// Only uploads that were verified or rejected can be verified again.
+    #[error("an upload that is {} can't be verified again", .0.name())]
     NotVerifiable(Status),
-    /// The object has other bytes than were verified.
-    #[error("the object has other bytes than were verified; `accept_changed` accepts them")]
+    /// The object has other bytes than the verified ones.
+    #[error("the object has other bytes than the verified ones; `accept_changed` accepts them")]
     Changed,
     /// The object still breaks a rule.
     #[error("the object breaks a rule: {}", .0.name())]
@@ -237,8 +237,8 @@ fn arrived(upload: Upload, seen: Observation, late: bool, now: Timestamp, policy
     }
 }
 
-/// Bytes that pass the rules and were not served before: they are inspected first, if the policy has
-/// inspectors.
+/// Bytes that pass the rules and were not served before: they are inspected first, if the policy
+/// has inspectors.
 fn accept(upload: Upload, verified: Verified, now: Timestamp, policy: &Policy) -> Step {
     let was_served = upload.status() == Status::Uploaded;
     if policy.inspect.is_empty() {
@@ -316,8 +316,8 @@ fn refusal(inspected: &Inspected) -> Violation {
     Violation { reason, message }
 }
 
-/// A later observation of a verified upload. The rules are for arrivals: they decide on other
-/// bytes only, and never end an upload whose bytes may be the verified ones.
+/// A later observation of a verified upload. The rules apply only to other bytes. They never reject
+/// an upload whose bytes may be the verified ones.
 fn seen_again(
     upload: Upload,
     before: Verified,
@@ -350,8 +350,8 @@ fn returned(upload: Upload, verified: Verified, now: Timestamp) -> Step {
     changed(upload, State::Uploaded(verified), now, effects)
 }
 
-/// The facts of a verified object that is seen again. A checksum on record is about these bytes
-/// only if they are the same.
+/// The facts about a verified object that is observed again. The recorded checksum is kept only if
+/// the bytes are the same.
 fn newer_facts(before: ObjectFacts, seen: ObjectFacts) -> ObjectFacts {
     let same = before.same_bytes(&seen) == Some(true);
     let kept = if same { before.checksum } else { None };
@@ -438,7 +438,7 @@ fn multipart_opened(
     if upload.status() != Status::Pending {
         return Err(TransitionError::TakesNoParts(upload.status()));
     }
-    // Another request opened one first: that one stays, and the caller aborts its own.
+    // Another request opened one first. That one stays, and the caller aborts its own.
     if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != replaces {
         return Ok(unchanged(upload));
     }
@@ -457,7 +457,7 @@ fn attach(upload: Upload, subject: Subject, now: Timestamp) -> Result<Step, Tran
         None => {}
     }
     let state = upload.state.clone();
-    // The transaction that saves it draws the number.
+    // The transaction that saves it sets the number.
     let slot = Some(Slot { subject, sequence: 0 });
     Ok(changed(Upload { slot, ..upload }, state, now, effects))
 }
@@ -556,7 +556,8 @@ fn verify(
         }
     };
     let reason = rejected.as_ref().map(|(reason, _)| *reason);
-    // What was rejected as other bytes stays that, whatever can be compared today.
+    // An upload that was rejected because of other bytes stays rejected, even if the bytes can be
+    // compared today.
     let rejected_bytes = reason == Some(RejectReason::Overwritten)
         && rejected.is_some_and(|(_, facts)| facts.etag == seen.facts.etag);
     let same = before.as_ref().and_then(|before| before.facts.same_bytes(&seen.facts));
@@ -584,7 +585,7 @@ fn verify(
     Ok(accept(Upload { annotations: seen.annotations, ..upload }, verified, now, policy))
 }
 
-/// Moves a deletion that is due earlier. The object of a row that is not due stays anyway.
+/// Postpones a deletion that is due earlier. If no deletion is due, the object stays anyway.
 fn keep_object(upload: Upload, until: Timestamp) -> Step {
     let Deletion { after, done } = upload.deletion;
     if done.is_none() && after.is_some_and(|after| after < until) {
@@ -605,8 +606,7 @@ fn changed(upload: Upload, state: State, now: Timestamp, effects: Vec<Effect>) -
     Step { upload: Upload { state, updated_at: now, ..upload }, changed: true, effects }
 }
 
-/// A change of what the service keeps for itself: the client's view does not change, so
-/// `updated_at` stays.
+/// A change of internal data. The client sees no change, so `updated_at` does not change.
 fn saved(upload: Upload) -> Step {
     Step { upload, changed: true, effects: vec![] }
 }

@@ -13,7 +13,7 @@ use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
 use crate::domain::upload::{Declared, Strategy};
 
-/// A moment, in minutes from the beginning of time.
+/// A timestamp, in minutes after the epoch.
 pub(crate) fn at(minutes: i64) -> Timestamp {
     DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
 }
@@ -22,8 +22,9 @@ pub(crate) fn facts(etag: &str) -> ObjectFacts {
     ObjectFacts { etag: etag.into(), version_id: None, size: 3, content_type: None, checksum: None }
 }
 
-/// An upload created at minute 0 with a URL that ends at minute 60, verified at minute 0
-/// as object `a` where its state says so, and due for deletion at minute 10 where final.
+/// An upload that was created at minute 0, with a URL that expires at minute 60. In states with a
+/// verified object, object `a` was verified at minute 0. In final states, the deletion is due at
+/// minute 10.
 pub(crate) fn upload_in(status: Status) -> Upload {
     let id = UploadId(Uuid::from_u128(0x0190_a6f2_7b3c_7def_8123_4567_89ab_cdef));
     let policy = tracks();
@@ -133,8 +134,8 @@ fn with_inspectors(names: &[&str]) -> Policy {
     Policy { inspect, ..tracks() }
 }
 
-/// A state, an event, and what comes of it: `None` where it is refused, otherwise the next
-/// status, whether a write is needed, and the effects.
+/// A state, an event, and the result: `None` if the event is refused, otherwise the next status,
+/// whether a write is needed, and the effects.
 type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
 
 #[test]
@@ -450,7 +451,7 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
     }
 }
 
-/// Other bytes for certain: another size.
+/// Certainly other bytes: another size.
 fn other_facts(etag: &str) -> ObjectFacts {
     ObjectFacts { size: 4, ..facts(etag) }
 }
@@ -489,7 +490,7 @@ fn a_rejection_keeps_what_was_verified_and_an_operator_can_return_to_it() {
     assert!(rejected.deletion_is_damage() && before.is_damaged_by(&rejected));
     assert_eq!(rejected.state.ever_verified(), before.state.verified());
     let try_again = |event| step(rejected.clone(), event, at(6), &tracks());
-    // The rejected bytes are still there.
+    // The rejected bytes are still stored.
     let changed = |accept_changed, verdict| {
         let seen = observation(other_facts("b"), verdict, ConfirmedBy::Confirm);
         Event::Verify(Verification { seen, accept_changed, operator: Owner::anonymous() })
@@ -610,7 +611,7 @@ fn a_multipart_upload_is_recorded_once_and_replaces_only_the_id_that_is_gone() {
         multipart_id: multipart_id.map(str::to_owned),
         ..upload_in(Status::Pending)
     };
-    // The id on record, the id that is gone, and whether the new id is recorded.
+    // Columns: the recorded id; the id that is gone; whether the new id is recorded.
     let table = [
         (None, None, true),
         (None, Some("old"), true),
@@ -712,7 +713,7 @@ proptest! {
                 prop_assert!(accepted.contains(served), "{served} is served unseen");
             }
             prop_assert!(next.changed || upload == before, "nothing unsaved");
-            // Deletions are done of rows that are due, whatever a listing shows.
+            // Due rows are deleted, whatever a listing shows.
             prop_assert!(upload.deletion.after.is_none() || is.is_final(), "{is:?} is due");
             if is == Status::Expired && was != Status::Expired {
                 let Event::Absent(absence) = &event else { panic!("expired by {event:?}") };

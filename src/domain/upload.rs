@@ -1,4 +1,4 @@
-//! An upload: what was declared, where the object is, and which state it is in.
+//! An upload: the declared values, the place of the object, and the state.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -15,11 +15,11 @@ use super::parts::{Division, PartPlan};
 use super::reject_reason::RejectReason;
 use super::subject::{Slot, Subject};
 
-/// What the client said of the file beforehand. All of it is optional; what is there is
-/// signed into the URL and checked again on arrival.
+/// The values that the client declared about the file. All are optional. Declared values are signed
+/// into the URL and checked again on arrival.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Declared {
-    /// The file's name, for downloads; no path.
+    /// The file's name for downloads, without a path.
     pub filename: Option<String>,
     /// Its media type.
     pub content_type: Option<String>,
@@ -27,20 +27,20 @@ pub struct Declared {
     pub size: Option<u64>,
     /// The checksum of the whole file.
     pub checksum: Option<Checksum>,
-    /// The largest size in bytes that the upload's token allows, if it has such a limit. The
-    /// policy's limit counts too.
+    /// The largest size in bytes that the upload's token allows, if it has a limit. The policy's
+    /// limit also applies.
     pub max_size: Option<u64>,
 }
 
 impl Declared {
-    /// Whether the client said nothing.
+    /// Whether nothing was declared.
     pub fn is_empty(&self) -> bool {
         let Self { filename, content_type, size, checksum, max_size: _ } = self;
         filename.is_none() && content_type.is_none() && size.is_none() && checksum.is_none()
     }
 }
 
-/// How the bytes come to the store.
+/// How the bytes are sent to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
@@ -48,7 +48,7 @@ pub enum Strategy {
     Put,
     /// A browser form with a signed POST policy.
     Post,
-    /// Presigned parts.
+    /// A multipart upload with presigned parts.
     Multipart,
     /// Through this service.
     Direct,
@@ -77,7 +77,7 @@ impl FromStr for Strategy {
     }
 }
 
-/// Which source showed the object first.
+/// The source that reported the object first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConfirmedBy {
     /// The client's confirmation.
@@ -86,7 +86,7 @@ pub enum ConfirmedBy {
     Event,
     /// The reconciler.
     Scan,
-    /// The direct-upload fallback.
+    /// A direct upload.
     Direct,
 }
 
@@ -113,16 +113,16 @@ impl FromStr for ConfirmedBy {
     }
 }
 
-/// Why a verified or never verified object is to go.
+/// Why an upload was removed. Its object may have been verified or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RemoveReason {
     /// A newer upload of the same subject was verified.
     Superseded,
     /// Its owner deleted it, its attachment or its track.
     Deleted,
-    /// An object without a row; the row was made so that the object may be deleted.
+    /// The object had no row. The row was created so that the object can be deleted.
     Orphan,
-    /// No record claimed it within its policy's `unattached_retention`.
+    /// It was not attached within its policy's `unattached_retention`.
     Unattached,
 }
 
@@ -140,7 +140,7 @@ impl RemoveReason {
         }
     }
 
-    /// Why the file is removed, as a sentence.
+    /// The reason as a sentence.
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Superseded => "A newer upload of the same subject was verified",
@@ -159,23 +159,23 @@ impl FromStr for RemoveReason {
     }
 }
 
-/// The object as it was seen.
+/// The facts about an observed object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectFacts {
     /// Its ETag, without quotes. Not always an MD5.
     pub etag: String,
-    /// Its version, in a bucket that keeps versions.
+    /// Its version, in a bucket with versioning.
     pub version_id: Option<String>,
     /// Its size in bytes.
     pub size: u64,
-    /// Its media type: by its first bytes, else as stored.
+    /// Its media type, detected from its first bytes, otherwise as stored.
     pub content_type: Option<String>,
-    /// Its checksum, where one was declared or the service computed it.
+    /// Its checksum, if one was declared or the service computed one.
     pub checksum: Option<Checksum>,
 }
 
 impl ObjectFacts {
-    /// Whether two sights show the same bytes: `None` where that can't be told.
+    /// Whether two observations are of the same bytes; `None` if that is unknown.
     pub fn same_bytes(&self, other: &Self) -> Option<bool> {
         if self.etag == other.etag {
             return Some(true);
@@ -190,12 +190,12 @@ impl ObjectFacts {
     }
 }
 
-/// A verified object and how it was found.
+/// A verified object, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The object.
     pub facts: ObjectFacts,
-    /// Who reported it.
+    /// The source that reported it.
     pub confirmed_by: ConfirmedBy,
     /// Whether the upload had expired before.
     pub late: bool,
@@ -212,40 +212,40 @@ pub struct Inspecting {
     pub waiting_for: Vec<InspectorName>,
 }
 
-/// The state of an upload, each with what is known in it.
+/// The state of an upload. Each state has its own data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// Waiting for bytes.
     Pending,
-    /// The bytes are there and pass the rules. They are served once every inspector accepts them.
+    /// The bytes are stored and passed the rules.
     Inspecting(Inspecting),
     /// The bytes are there, pass the rules, and are accepted by every inspector of the policy.
     Uploaded(Verified),
     /// The deadline passed without bytes.
     Expired,
-    /// Bytes came and broke a rule. Final.
+    /// Bytes arrived and broke a rule. A final state.
     Rejected {
         /// The rule.
         reason: RejectReason,
-        /// What came.
+        /// The rejected object.
         facts: ObjectFacts,
-        /// What was verified before these bytes came, if anything was.
+        /// The object that was verified before these bytes arrived, if there was one.
         verified: Option<Verified>,
     },
-    /// The client gave up. Final.
+    /// The client cancelled the upload. A final state.
     Cancelled,
-    /// Verified bytes are gone.
+    /// The verified object is gone.
     Missing(Verified),
-    /// Not wanted any more. Final.
+    /// The file is not needed any more. A final state.
     Removed {
-        /// Why.
+        /// The reason.
         reason: RemoveReason,
-        /// What was there, where it had been verified.
+        /// The verified object, if there was one.
         verified: Option<Verified>,
     },
 }
 
-/// A state's name.
+/// The name of a state.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -296,7 +296,7 @@ impl Status {
         }
     }
 
-    /// Whether no event but an operator's verification leads away from here.
+    /// Whether the state is final: only an operator's verification can change it.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Rejected | Self::Cancelled | Self::Removed)
     }
@@ -325,7 +325,7 @@ impl State {
         }
     }
 
-    /// The verified object, where there is or was one.
+    /// The verified object, if there is or was one.
     pub fn verified(&self) -> Option<&Verified> {
         match self {
             Self::Uploaded(verified) | Self::Missing(verified) => Some(verified),
@@ -377,12 +377,12 @@ impl State {
     }
 }
 
-/// When an object that is not wanted is to be deleted, and when that was done.
+/// When an object that is not needed must be deleted, and when it was deleted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// Not before this moment; `None` where nothing is due.
+    /// The earliest time of the deletion; `None` if no deletion is due.
     pub after: Option<Timestamp>,
-    /// When the store answered that the object is gone.
+    /// When the store confirmed that the object is deleted.
     pub done: Option<Timestamp>,
 }
 
@@ -393,45 +393,44 @@ impl Deletion {
     }
 }
 
-/// One upload.
+/// An upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
-    /// Its id, which is in its key.
+    /// Its id, which is part of its key.
     pub id: UploadId,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
-    /// The upload token that created it, if one did. The token's row may be gone.
+    /// The upload token that created it, if there was one. The token's row may have been deleted.
     pub token: Option<UploadTokenId>,
-    /// The rules it is under.
+    /// Its policy.
     pub policy: PolicyName,
-    /// The subject whose file it is, if any.
+    /// The subject that it is attached to, if any.
     pub slot: Option<Slot>,
     /// The object's key.
     pub key: ObjectKey,
-    /// What the client said beforehand.
+    /// The declared values.
     pub declared: Declared,
-    /// How the bytes come.
+    /// How the bytes are sent.
     pub strategy: Strategy,
     /// Whether the URL is signed with `If-None-Match: *`.
     pub write_once: bool,
-    /// The client's own key and value pairs, stored with the object.
+    /// The metadata from the client, stored with the object.
     pub metadata: BTreeMap<String, String>,
-    /// When the newest URL ends.
+    /// When the newest URL expires.
     pub url_expires_at: Timestamp,
     /// The store's id of the multipart upload, while one is open.
     pub multipart_id: Option<String>,
-    /// The size of the parts that a multipart upload was planned with, in bytes. `None` if the client
-    /// divides the file.
+    /// The part size of the multipart upload, in bytes. `None` if the client divides the file.
     pub part_size: Option<u64>,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// What is wrong with a rejected file, as a sentence.
     pub detail: Option<String>,
     /// What inspectors found out about the file.
     pub annotations: Annotations,
-    /// What is to become of an unwanted object.
+    /// The deletion of its object.
     pub deletion: Deletion,
-    /// Raised by every write.
+    /// Incremented by every write.
     pub version: i64,
     /// When it was created.
     pub created_at: Timestamp,
@@ -445,12 +444,12 @@ impl Upload {
         self.state.status()
     }
 
-    /// The subject whose file it is.
+    /// The subject that it is attached to.
     pub fn subject(&self) -> Option<&Subject> {
         self.slot.as_ref().map(|slot| &slot.subject)
     }
 
-    /// The track whose file it is.
+    /// The track that it is attached to.
     pub fn track(&self) -> Option<TrackId> {
         self.subject()?.track()
     }
@@ -466,7 +465,8 @@ impl Upload {
         }
     }
 
-    /// Whether a step to `after` takes the verified file from its owner, who did not ask for it.
+    /// Whether a change to `after` is damage: the owner loses the verified file without asking for
+    /// it.
     pub fn is_damaged_by(&self, after: &Self) -> bool {
         let verified = matches!(self.state, State::Uploaded(_) | State::Missing(_));
         match after.state {
@@ -488,7 +488,7 @@ impl Upload {
         (self.strategy == Strategy::Multipart).then(planned)
     }
 
-    /// Until when bytes may land.
+    /// The deadline: the time until which bytes may arrive.
     pub fn deadline(&self, grace: TimeDelta) -> Timestamp {
         self.url_expires_at + grace
     }

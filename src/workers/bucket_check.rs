@@ -1,5 +1,5 @@
-//! Checks now and then whether the buckets are this database's, for processes whose runs do not,
-//! and how far the database's clock is from this process's.
+//! Checks at intervals whether the buckets belong to this database, for processes whose runs do not
+//! check it. Also measures the difference between the database's clock and this process's clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::runner::{Next, Running, Worker};
 use crate::app::{App, AppError};
 
-/// How often it looks.
+/// The interval.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Buckets that a run checked since then are skipped. With the interval it is less than the time
-/// that a moved database waits for its original to notice.
+/// Buckets that a run checked within this time are skipped. This time plus the interval is less
+/// than the time that a moved database waits for its original to notice.
 const MAX_AGE: Duration = Duration::from_secs(45);
 
 /// The checks of one process.

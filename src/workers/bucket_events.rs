@@ -1,10 +1,10 @@
 //! Receives bucket events from a queue.
 //!
-//! A message is deleted after it was handled. If the store or the database is in trouble,
-//! the message is postponed and the worker itself backs off: a queue that moves messages to
-//! a dead-letter queue after a few receives would otherwise empty itself into it during an
-//! outage. A message that is no bucket event never becomes one: it is left to the queue's
-//! redrive policy if there is one, so that somebody can look at it, and deleted otherwise.
+//! A message is deleted after it was processed. If the store or the database fails, the message is
+//! postponed and the worker waits longer and longer. Otherwise a queue with a dead-letter queue
+//! would move all its messages there during an outage. A message that is not a bucket event is left
+//! to the queue's redrive policy if there is one, so that an operator can inspect it. Otherwise it
+//! is deleted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::domain::event::{self, ObjectEvent};
 use crate::storage::queue::{Message, Queue, QueueError, QueueState};
 use crate::telemetry::metrics as names;
 
-/// How many messages of one batch are handled at once.
+/// The number of messages of one batch that are processed at the same time.
 const CONCURRENCY: usize = 4;
 
 /// The largest message that SQS accepts, in bytes. No bucket sends a larger one.
 const MAX_LEN: usize = 1 << 20;
 
-/// How long a failed message is postponed. After the longest time the reconciler has checked
-/// the object anyway.
+/// How long a failed message is postponed. Within the longest time, the reconciler has checked the
+/// object in any case.
 const POSTPONE: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(15) };
 
@@ -37,9 +37,9 @@ const STATE_AGE: Duration = Duration::from_mins(1);
 /// The outcome of a batch of messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Handled and deleted.
+    /// Processed and deleted.
     pub handled: usize,
-    /// No bucket events.
+    /// Not bucket events.
     pub poison: usize,
     /// To be received again later.
     pub postponed: usize,
@@ -59,7 +59,7 @@ enum Outcome {
 }
 
 impl BucketEvents {
-    /// A worker of this queue. Nothing is received yet.
+    /// A worker for this queue. It has received nothing yet.
     pub fn new(app: Arc<App>, queue: Arc<dyn Queue>) -> Self {
         Self { app, queue, state: Mutex::default() }
     }
@@ -74,7 +74,7 @@ impl BucketEvents {
         running
     }
 
-    /// Receives one batch and handles it.
+    /// Receives one batch and processes it.
     pub async fn handle_batch(&self) -> Result<Batch, QueueError> {
         let messages = self.queue.receive().await?;
         Ok(self.handle(messages).await)
@@ -95,13 +95,13 @@ impl BucketEvents {
                 Outcome::Poison(message) => {
                     batch.poison += 1;
                     let left = self.queue_state().await.is_none_or(|state| state.redrives);
-                    // The body is not logged: it may hold anything.
+                    // The body is not logged, because it may contain anything.
                     tracing::warn!(
                         message = message.id,
                         bytes = message.body.len(),
                         receives = message.receives,
                         left_to_redrive = left,
-                        "a message that is no bucket event"
+                        "a message that is not a bucket event"
                     );
                     if !left {
                         done.push(message.receipt);
@@ -143,16 +143,22 @@ impl BucketEvents {
         match self.queue.delete(receipts).await {
             Ok(0) => {}
             Ok(failed) => {
-                tracing::warn!(failed, "handled bucket events not deleted; they come again");
+                tracing::warn!(
+                    failed,
+                    "processed bucket events were not deleted; the queue delivers them again"
+                );
             }
-            Err(error) => report(&error, "handled bucket events not deleted; they come again"),
+            Err(error) => report(
+                &error,
+                "processed bucket events were not deleted; the queue delivers them again",
+            ),
         }
     }
 
     async fn postpone(&self, message: &Message) {
         let pause = POSTPONE.pause(message.receives.saturating_sub(1));
         if let Err(error) = self.queue.postpone(&message.receipt, pause).await {
-            report(&error, "a bucket event not postponed; it comes again later");
+            report(&error, "a bucket event was not postponed; the queue delivers it again later");
         }
     }
 
@@ -200,14 +206,14 @@ impl Worker for BucketEvents {
             received = self.queue.receive() => received,
         };
         let next = match received {
-            // A received batch is finished even if the worker is to stop.
+            // A received batch is processed to its end, even if the worker must stop.
             Ok(messages) => {
                 let batch = self.handle(messages).await;
                 let stuck = batch.postponed > 0 && batch.handled == 0;
                 if stuck { Next::BackOff } else { Next::Now }
             }
             Err(error) => {
-                report(&error, "no bucket events received");
+                report(&error, "bucket events were not received");
                 Next::BackOff
             }
         };
@@ -216,7 +222,7 @@ impl Worker for BucketEvents {
     }
 }
 
-/// The events in a message; `None` if it is no bucket event.
+/// The events in a message; `None` if it is not a bucket event.
 fn read(body: &str) -> Option<Vec<ObjectEvent>> {
     if body.len() > MAX_LEN {
         return None;

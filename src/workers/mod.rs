@@ -1,9 +1,9 @@
-//! Background loops: what the service does without a request.
+//! Background loops: the work of the service without a request.
 //!
-//! All workers have the same shape. `start` spawns the loop, `tick` does one round and can
-//! be called by tests, `stop` ends the loop. The loops decide nothing: a round calls a use
-//! case of [`crate::app`] or a run of [`crate::reconcile`]. [`scheduler`] triggers the jobs
-//! that have a cron schedule; [`runner`] repeats the ticks of the others.
+//! All workers have the same shape. `start` spawns the loop, `tick` does one round and can be
+//! called by tests, `stop` ends the loop. The loops decide nothing: a round calls a use case of
+//! [`crate::app`] or a run of [`crate::reconcile`]. [`scheduler`] triggers the jobs that have a
+//! cron schedule; [`runner`] repeats the ticks of the others.
 //!
 //! To add a worker that runs by itself: a file here with a struct that implements
 //! [`runner::Worker`], a field of [`Workers`], and a line in [`Workers::start`] and
@@ -48,7 +48,7 @@ pub struct WorkerSettings {
     pub schedules: Schedules,
     /// Whether an incremental run starts at once.
     pub reconcile_at_start: bool,
-    /// Where webhooks are delivered to.
+    /// The endpoints of webhooks.
     pub endpoints: Vec<Endpoint>,
     /// Sends the webhooks.
     pub client: OutboundClient,
@@ -101,8 +101,8 @@ impl Workers {
         })
     }
 
-    /// Stops all workers. Bucket events that were received are handled within `patience`;
-    /// unfinished runs are left to other processes or to the next start.
+    /// Stops all workers. Received bucket events are processed within `patience`. Unfinished runs
+    /// are left to other processes or to the next start.
     pub async fn stop(self, patience: Duration) {
         let Self {
             reconciler,

@@ -24,10 +24,11 @@ impl Reconciliation {
         let mode = self.mode;
         let request = RunRequest::of(mode, trigger);
         match self.reconciler.start_at(request, scheduled_for).await {
-            // The run's row and the log say how it ended.
+            // The run's row and the log contain its result.
             Ok(handle) => drop(handle.wait().await),
             Err(StartError::Held(run)) => {
-                tracing::debug!(%run, mode = mode.name(), "not started: another run is at work");
+                tracing::debug!(%run, mode = mode.name(), "not started: another run is in \
+                    progress");
             }
             Err(StartError::Taken) => {
                 tracing::debug!(mode = mode.name(), "not started: another process started it");

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use crate::app::App;
 use crate::app::retention::{Pruned, Retention};
 
-/// The pruning of one process.
+/// Deletes old rows for one process.
 pub struct RetentionJob {
     app: Arc<App>,
     retention: Retention,
 }
 
 impl RetentionJob {
-    /// Prunes by these retentions.
+    /// Deletes rows after these retention times.
     pub fn new(app: Arc<App>, retention: Retention) -> Self {
         Self { app, retention }
     }
 
-    /// Prunes all that is due, and logs one line if anything was.
+    /// Deletes all rows that are due. Logs one line if there were any.
     pub async fn tick(&self) {
         match self.app.prune(self.retention).await {
             Ok(pruned) if pruned == Pruned::default() => {}
@@ -34,7 +34,10 @@ impl RetentionJob {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "old rows not pruned; the next trigger tries again");
+                tracing::error!(
+                    error,
+                    "old rows were not deleted; the next scheduled run tries again"
+                );
             }
         }
     }

@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::AppError;
 use crate::domain::backoff::Backoff;
 
-/// Pauses after failures. A recovered database or queue is noticed within the longest one.
+/// The pauses after failures. The worker notices a recovered database or queue within the longest
+/// pause.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_mins(1) };
 
 /// When the next tick starts.
@@ -20,7 +21,7 @@ pub enum Next {
     Now,
     /// After this pause.
     After(Duration),
-    /// After a pause that grows with each failure in a row. The worker has logged why.
+    /// After a pause that grows with each consecutive failure. The worker has logged the error.
     BackOff,
 }
 
@@ -29,8 +30,8 @@ pub trait Worker: Send + Sync + 'static {
     /// The name in the log.
     const NAME: &'static str;
 
-    /// Does one round. Once `stop` is cancelled it returns soon; it finishes first only what
-    /// must not be cut off. An error is logged, and the next tick starts after a back-off.
+    /// Does one round. After `stop` is cancelled it returns soon, and completes only work that must
+    /// not be interrupted. An error is logged, and the next tick starts after a pause.
     fn tick(&self, stop: &CancellationToken)
     -> impl Future<Output = Result<Next, AppError>> + Send;
 }
@@ -42,7 +43,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// No loop yet.
+    /// No running loops.
     pub fn new() -> Self {
         Self { tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }
@@ -99,7 +100,7 @@ async fn run<W: Worker>(worker: &W, stop: &CancellationToken) {
     }
 }
 
-/// How many ticks in a row failed.
+/// The number of consecutive failed ticks.
 #[derive(Debug, Default)]
 struct Failures(u32);
 
@@ -165,6 +166,6 @@ mod tests {
         worker.waiting.notified().await;
         running.stop(Duration::from_secs(10)).await;
         assert_eq!(worker.ended.load(Ordering::SeqCst), 1, "the tick ends by itself");
-        assert_eq!(worker.ticks.load(Ordering::SeqCst), 4, "and no other one follows");
+        assert_eq!(worker.ticks.load(Ordering::SeqCst), 4, "and no other tick follows");
     }
 }

@@ -1,5 +1,5 @@
-//! Triggers the jobs that have a cron schedule. It only triggers: each job is a `tick` of a
-//! struct in a file beside this one.
+//! Triggers the jobs that have a cron schedule. Each job is a `tick` of a struct in a file beside
+//! this one.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::domain::Timestamp;
 use crate::domain::run::{Mode, Trigger};
 use crate::reconcile::Reconciler;
 
-/// Every hour, away from the full hour, when other jobs run. Few rows fall due in an hour.
+/// Every hour, but not at the full hour, when other jobs run. Few rows become due in an hour.
 const RETENTION_SCHEDULE: &str = "0 17 * * * *";
 
-/// When the jobs run: cron expressions with seconds, in UTC; `None` is never.
+/// The schedules of the jobs: cron expressions with seconds, in UTC; `None` means never.
 #[derive(Debug, Default, Clone)]
 pub struct Schedules {
     /// Incremental reconciliation.
     pub incremental: Option<String>,
     /// The audit.
     pub audit: Option<String>,
-    /// How long old rows are kept; `None` keeps all.
+    /// How long old rows are kept; `None` means for ever.
     pub retention: Option<Retention>,
 }
 
@@ -63,14 +63,14 @@ impl Scheduler {
         Ok(Self(jobs))
     }
 
-    /// Triggers no more jobs.
+    /// Stops triggering jobs.
     pub async fn stop(mut self) -> Result<(), JobSchedulerError> {
         self.0.shutdown().await
     }
 }
 
-/// The scheduled time that is due now. It is a whole second and the same in every process,
-/// however late a process's timer is, so that several processes start one run together.
+/// The scheduled time that is due now. It is a whole second and the same in every process, even if
+/// a process's timer is late, so that several processes start one run together.
 fn scheduled_time(schedule: &str, now: Timestamp) -> Option<Timestamp> {
     let time = cron_parser().parse(schedule).ok()?.find_previous_occurrence(&now, true).ok()?;
     Some(time.trunc_subsecs(0))

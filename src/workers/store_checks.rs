@@ -1,5 +1,5 @@
-//! Checks at intervals that each store accepts this service's credentials, whether or not anybody
-//! asks `readyz`.
+//! Checks at intervals that each store accepts this service's credentials, even without requests to
+//! `readyz`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::runner::{Next, Running, Worker};
 use crate::app::{App, AppError};
 
-/// The interval. Refused credentials are noticed within three of them.
+/// The interval. Refused credentials are noticed after three checks.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Checks the stores.
 pub struct StoreChecks {
     app: Arc<App>,
-    /// Whether the first tick is over: the start has just checked the stores.
+    /// Whether the first tick is over. It checks nothing, because the start has just checked the
+    /// stores.
     started: AtomicBool,
 }
 

@@ -1,7 +1,7 @@
 //! Delivers webhooks from the outbox.
 //!
-//! Each endpoint has a loop and a circuit breaker of its own, so that a receiver that is
-//! down is called less and less often and delays no other endpoint.
+//! Each endpoint has its own loop and circuit breaker. An endpoint that is down is called less and
+//! less often, and does not delay the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,13 +16,13 @@ use crate::app::{App, AppError};
 use crate::domain::backoff::Backoff;
 use crate::net::OutboundClient;
 
-/// How many deliveries of an endpoint are under way at once.
+/// The number of deliveries of an endpoint that are sent at the same time.
 const BATCH: u64 = 8;
 
 /// How often the outbox is polled for retries and for changes by other processes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Number of failures in a row after which an endpoint counts as down.
+/// The number of consecutive failures after which an endpoint counts as down.
 const DOWN_AFTER: u32 = 5;
 
 /// Pauses for an endpoint that is down.
@@ -37,7 +37,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for one endpoint. Nothing is sent yet.
+    /// A dispatcher for one endpoint. It has sent nothing yet.
     pub fn new(app: Arc<App>, client: Arc<OutboundClient>, endpoint: Endpoint) -> Self {
         Self { app, client, endpoint, circuit: Circuit::default() }
     }
@@ -52,9 +52,9 @@ impl Dispatcher {
         running
     }
 
-    /// Sends what is due now. Returns the number of attempts.
+    /// Sends the deliveries that are due now. Returns the number of attempts.
     pub async fn deliver_due(&self) -> Result<usize, AppError> {
-        // One delivery is enough to find out whether a receiver is back.
+        // One delivery is enough to find out whether a receiver works again.
         let limit = if self.circuit.pause().is_some() { 1 } else { BATCH };
         let Sent { delivered, failed } =
             self.app.deliver_webhooks(&self.client, &self.endpoint, limit).await?;
@@ -68,7 +68,7 @@ impl Worker for Dispatcher {
 
     async fn tick(&self, stop: &CancellationToken) -> Result<Next, AppError> {
         let sent = tokio::select! {
-            // A delivery that is cut off here is sent again after its lease.
+            // A delivery that is interrupted here is sent again after its lease.
             () = stop.cancelled() => return Ok(Next::Now),
             sent = self.deliver_due() => sent?,
         };
@@ -85,7 +85,7 @@ impl Worker for Dispatcher {
     }
 }
 
-/// The failures in a row of an endpoint.
+/// The number of consecutive failures of an endpoint.
 #[derive(Debug, Default)]
 struct Circuit(AtomicU32);
 
@@ -99,7 +99,7 @@ impl Circuit {
         }
     }
 
-    /// How long to leave the endpoint alone; `None` if it is not down.
+    /// How long to send nothing to the endpoint; `None` if it is not down.
     fn pause(&self) -> Option<Duration> {
         let over = self.0.load(Ordering::Relaxed).checked_sub(DOWN_AFTER)?;
         Some(BACKOFF.pause(over))

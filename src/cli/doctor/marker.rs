@@ -19,8 +19,8 @@ use crate::storage::Store;
 use crate::storage::probe::Check;
 use crate::telemetry::chain;
 
-/// A check for each policy on the store. None if the database can't be used: its own checks say
-/// so.
+/// A check for each policy of the store. Returns no checks if the database can't be used, because
+/// other checks report that.
 pub(super) async fn checks(config: &Config, store: &Store) -> Vec<Check> {
     let url = config.database.url.expose();
     // Opening it would create it.

@@ -1,7 +1,7 @@
 //! `doctor`: checks everything that the service needs, and what each store enforces.
 //!
-//! To add a check of a store: the probe of its kind, for example `storage::s3::probe`. To add one of the database: a function in
-//! `database.rs`.
+//! To add a check of a store: the probe of its kind, for example `storage::s3::probe`. To add one
+//! of the database: a function in `database.rs`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub struct DoctorArgs {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// Repair what can be repaired from here.
+    /// Repair settings of the bucket.
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Vec<Fix>,
     /// A web origin whose pages upload, such as `https://app.example.com`; repeatable. A store

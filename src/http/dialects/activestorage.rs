@@ -69,7 +69,7 @@ struct BlobBody {
     metadata: Map<String, Value>,
 }
 
-/// The blob, as Rails describes it.
+/// The blob in the format of Rails.
 #[derive(Serialize)]
 struct BlobView {
     id: String,

@@ -1,4 +1,4 @@
-//! `POST /form`: a form with one file, as a page without a script sends it, or Dropzone.
+//! `POST /form`: a form with one file, from a page without a script or from Dropzone.
 //!
 //! The file goes through this service. The part with the file is named `file`. The forms of clients
 //! that split files are refused: see [`partial`](crate::http::extract).
@@ -63,7 +63,7 @@ async fn handle(
     };
     let new = dialect.upload(&caller, Declared { filename: Some(filename), ..Declared::default() });
     let sent = SentFile { content_type, length, digests };
-    // In its own task: if the client disconnects, this handler is dropped, but the upload must
+    // In a separate task: if the client disconnects, this handler is dropped, but the upload must
     // still be ended.
     let app = state.app.clone();
     let work = async move {

@@ -3,8 +3,8 @@
 //! Each is a folder with a type that implements [`ApiFamily`]: its routes, its CORS headers and the
 //! shape of its errors. A handler reads the client's format, calls one use case and writes the
 //! client's format; it decides nothing. To add one: the folder, a line in [`FAMILIES`], and a field
-//! in `config::dialects`. Routes of uploads are [`NeedsOrToken`](super::middleware::access::Access),
-//! so that they work below `/t/{token}/` too.
+//! in `config::dialects`. Routes of uploads are
+//! [`NeedsOrToken`](super::middleware::access::Access), so that they work below `/t/{token}/` too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ mod companion;
 mod form;
 mod s3ff;
 
-/// What is configured for a dialect.
+/// The configuration of a dialect.
 #[derive(Debug, Clone)]
 pub struct Dialect {
-    /// The policy of its uploads. With an upload token it is the token's.
+    /// The policy of its uploads. If the request has an upload token, the token's policy is used.
     pub policy: PolicyName,
     /// The lifetime of a URL.
     pub url_ttl: TimeDelta,
@@ -49,7 +49,7 @@ const FAMILIES: [(&str, Family); 4] = [
     ("s3ff", |dialect| Arc::new(s3ff::S3FileField(dialect))),
 ];
 
-/// The family of a dialect. `None` if there is no dialect of that name.
+/// The family of a dialect. `None` if there is no dialect with that name.
 pub fn family(name: &str, dialect: Dialect) -> Option<Arc<dyn ApiFamily>> {
     let (_, family) = FAMILIES.iter().find(|(known, _)| *known == name)?;
     Some(family(dialect))
@@ -58,7 +58,7 @@ pub fn family(name: &str, dialect: Dialect) -> Option<Arc<dyn ApiFamily>> {
 impl Dialect {
     /// A new upload of this dialect.
     fn upload(&self, caller: &UploadCaller, declared: Declared) -> NewUpload {
-        // A token has its own policy, and asking for another is refused.
+        // A token has its own policy, and a request for another one would be refused.
         let has_token = caller.principal().token().is_some();
         NewUpload {
             policy: (!has_token).then(|| self.policy.clone()),
@@ -73,8 +73,8 @@ impl Dialect {
     }
 }
 
-/// The pairs that can be stored with an object. Clients send what their pages know of a file, such as
-/// its name in any script; what the store cannot keep is left out.
+/// The metadata that can be stored with an object. Clients send everything that their pages know
+/// about a file, such as its name in any script. Pairs that the store cannot keep are left out.
 fn storable(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let pairs = pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
     pairs.filter(|(name, value)| metadata::is_name(name) && metadata::is_value(value)).collect()
@@ -85,13 +85,13 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
     match &upload.state {
         State::Inspecting(_) | State::Uploaded(_) => Ok(upload),
         State::Rejected { reason, .. } => Err(ApiError::field("file", reason.explanation())),
-        // A newer file of the same record was first.
+        // A newer file of the same record was verified first.
         _ if upload.status() == Status::Removed => Ok(upload),
         _ => Err(ApiError::new(Code::Ended)),
     }
 }
 
-/// What is wrong, in one sentence.
+/// The error in one sentence.
 fn sentence(error: &ApiError) -> String {
     error.sentence().unwrap_or_else(|| error.code().row().title.to_owned())
 }

@@ -163,8 +163,7 @@ impl Story {
             assert_eq!(side, self.owner, "a copy deleted {key}");
             assert!(
                 self.sides[side].ended.contains(&id),
-                "{key} is gone, although nobody ended \
-                its upload"
+                "{key} is gone, although nobody ended its upload"
             );
             self.stored.remove(&id);
         }

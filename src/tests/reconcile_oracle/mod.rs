@@ -225,8 +225,7 @@ async fn run_some(world: &World, oracle: &Oracle<'_>, rng: &mut StdRng) {
         assert!(run.counters.orphans <= oracle.orphans.len() as u64, "orphans were invented");
         assert!(
             run.counters.foreign <= oracle.foreign.len() as u64,
-            "foreign keys were reported \
-            that do not exist"
+            "foreign keys were reported that do not exist"
         );
     }
 }

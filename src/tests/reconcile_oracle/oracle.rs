@@ -328,8 +328,7 @@ impl<'a> Oracle<'a> {
         let stored: BTreeSet<_> = self.world.keys().await.into_iter().collect();
         assert_eq!(
             stored, keys,
-            "exactly the verified, the unknown and the foreign objects \
-            remain"
+            "exactly the verified, the unknown and the foreign objects remain"
         );
         let found: Vec<_> = self.world.findings(last).await;
         assert_eq!(found.len(), findings.len(), "each once: {found:?}");

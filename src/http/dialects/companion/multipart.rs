@@ -26,7 +26,7 @@ pub(super) struct CreateBody {
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The upload. Its id stands in the paths of the other requests.
+/// The upload. The paths of the other requests contain its id.
 #[derive(Serialize)]
 pub(super) struct CreatedView {
     key: String,
@@ -138,7 +138,7 @@ pub(super) struct CompleteBody {
     parts: Vec<PartView>,
 }
 
-/// Where the object is.
+/// The location of the object.
 #[derive(Serialize)]
 pub(super) struct CompletedView {
     location: String,

@@ -28,7 +28,7 @@ use crate::http::extract::{Json, UploadCaller};
 use crate::http::problem::{ApiError, Code};
 use crate::storage::SignedRequest;
 
-/// What the client wants to send.
+/// The request that the client wants to send.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SignBody {
@@ -64,7 +64,7 @@ pub(super) async fn handle(
     let SignBody { method, key, upload_id, part_number, content_type } = body;
     let (opened, call) = match (method.as_str(), upload_id, part_number) {
         ("PUT" | "POST", None, None) => {
-            // The client proposes the name of the file as the key.
+            // The client sends the name of the file as the key.
             let filename = key.rsplit('/').next().map(str::to_owned);
             let declared = Declared { filename, content_type, ..Declared::default() };
             let mut new = dialect.upload(&caller, declared);
@@ -98,7 +98,7 @@ pub(super) async fn handle(
     Ok(Json(SignedView::new(None, signed)))
 }
 
-/// The upload of a key, which ends with its id.
+/// The upload of a key. The key ends with the upload's id.
 fn id_in(key: &str) -> Result<UploadId, ApiError> {
     let id = key.rsplit('/').next().and_then(|id| id.parse().ok());
     id.ok_or_else(|| ApiError::field("key", "Must be the key of the response to the first request"))
