@@ -1,5 +1,5 @@
-//! Completes the bodies of errors: `s3s` leaves out the message of some, and knows neither the id of
-//! the request nor the bucket's region.
+//! Completes the bodies of errors: `s3s` omits the message of some errors, and does not know the id
+//! of the request or the bucket's region.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use http::header::CONTENT_LENGTH;
 use http_body_util::{BodyExt as _, Collected};
 use s3s::{Body, HttpResponse};
 
-/// The bucket's region, in errors of a request that was signed for another one.
+/// The bucket's region, for the error about a request that was signed for another region.
 pub(crate) const REGION: &str = "x-amz-bucket-region";
 
-/// Adds what an error lacks. Other responses stay as they are.
+/// Adds the missing elements of an error. Other responses do not change.
 pub(crate) async fn complete(response: HttpResponse, request_id: &str) -> HttpResponse {
     let (mut parts, body) = response.into_parts();
     let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();

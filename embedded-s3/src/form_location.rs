@@ -1,5 +1,5 @@
-//! Where the response to a form says that the object is: `s3s` knows only the key in the form, in which
-//! `${filename}` may stand for the name of the file.
+//! The location of the object in the response to a form. `s3s` knows only the key in the form, in
+//! which `${filename}` may stand for the name of the file.
 
 use http::header::{CONTENT_LENGTH, HOST, LOCATION};
 use http::request::Parts;
@@ -24,7 +24,7 @@ pub(crate) fn bucket_url(parts: &Parts) -> String {
     format!("{scheme}://{host}{}", parts.uri.path().trim_end_matches('/'))
 }
 
-/// Puts the object's address and its real key into the response to a form.
+/// Writes the address of the object and its real key to the response to a form.
 pub(crate) async fn complete(response: HttpResponse, bucket_url: &str, key: &str) -> HttpResponse {
     let (mut parts, body) = response.into_parts();
     let location = format!("{bucket_url}/{}", utf8_percent_encode(key, ENCODED));
@@ -48,17 +48,17 @@ pub(crate) async fn complete(response: HttpResponse, bucket_url: &str, key: &str
     HttpResponse::from_parts(parts, Body::from(xml))
 }
 
-/// The page that the form leads to, with the object's key.
+/// The page that the form redirects to, with the object's key.
 fn with_key(target: &str, key: &str) -> Option<HeaderValue> {
     let mut url = Url::parse(target).ok()?;
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    // The page's own address may have a parameter of this name: the last one is of `s3s`.
+    // The address of the page may have a parameter with this name. The last one is from `s3s`.
     key.clone_into(&mut pairs.iter_mut().rev().find(|(name, _)| name == "key")?.1);
     url.query_pairs_mut().clear().extend_pairs(pairs);
     HeaderValue::from_str(url.as_str()).ok()
 }
 
-/// The XML with another text in the first element of this name.
+/// The XML with another text in the first element with this name.
 fn replaced(xml: &str, element: &str, text: &str) -> String {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

@@ -1,10 +1,11 @@
-//! What `s3s` leaves out of browser forms (`POST` with `multipart/form-data`): limits before the
-//! signature is checked, `${filename}` in the key, and fields that would be ignored.
+//! Features of browser forms (`POST` with `multipart/form-data`) that `s3s` does not have: limits
+//! before the signature is checked, `${filename}` in the key, and errors about fields that would be
+//! ignored.
 //!
-//! `s3s` reads the file of a form into memory before it asks whether the form is signed. It
-//! takes the limit of the file's size from the configuration at that moment, after it has
-//! checked the signature if there is one. So the limit is zero until the signature was
-//! checked: no byte of an unsigned form's file is kept.
+//! `s3s` reads the file of a form into memory before it asks whether the form is signed. It takes
+//! the limit of the file's size from the configuration at that moment, after it has checked the
+//! signature if there is one. So the limit is zero until the signature was checked: no byte of an
+//! unsigned form's file is kept.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -39,7 +40,7 @@ tokio::task_local! {
 
 /// The form of a task.
 struct Form {
-    /// Whether the form names the known access key. A wrong signature ends the request before the
+    /// Whether the form has the known access key. A wrong signature ends the request before the
     /// file is read.
     signed: Cell<bool>,
     head: Arc<OnceLock<FormHead>>,
@@ -122,7 +123,8 @@ pub(crate) fn stored(key: &str) {
     let _ = FORM.try_with(|form| form.key.replace(Some(key.to_owned())));
 }
 
-/// What is read of a form here: `s3s` parses the form again, and does not pass this on.
+/// The facts that are parsed from a form here. `s3s` parses the form again, but does not return
+/// them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FormHead {
     /// The name of the file, without the folders that a client may send.
@@ -147,7 +149,7 @@ impl FormHead {
             }
             let value = String::from_utf8_lossy(&part[end + 4..]);
             let value = value.trim_end_matches("\r\n");
-            // S3's own names of these fields are not those of the headers.
+            // S3's names of these fields differ from the names of the headers.
             let unsupported = match name.to_ascii_lowercase().as_str() {
                 "acl" if value != "private" => Some("acl"),
                 "tagging" => Some("tagging"),
@@ -184,7 +186,7 @@ fn split<'a>(mut bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &
     })
 }
 
-/// The body of a form, which is read on its way to `s3s`.
+/// The body of a form, which is parsed on its way to `s3s`.
 pub(crate) struct FormBody {
     body: SharedBody,
     boundary: Option<String>,

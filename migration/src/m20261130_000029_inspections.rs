@@ -1,4 +1,5 @@
-//! Inspection: what inspectors found out, whom an upload waits for, and the queue of inspections.
+//! Inspection: the results of inspectors, the inspectors that an upload waits for, and the queue of
+//! inspections.
 
 use sea_orm_migration::prelude::*;
 
@@ -9,9 +10,9 @@ pub struct Migration;
 
 /// New columns of `uploads`.
 const COLUMNS: [&str; 3] = [
-    // What is wrong with a rejected file, as a sentence.
+    // Why a file was rejected, as a sentence.
     "detail",
-    // What inspectors found out: a JSON object of objects, by inspector.
+    // The results of inspectors: a JSON object with one object for each inspector.
     "annotations",
     // The inspectors that an upload in status `inspecting` waits for, separated by commas.
     "waiting_for",
@@ -52,7 +53,7 @@ impl MigrationTrait for Migration {
             .col(ColumnDef::new(I::VersionId).text())
             // `queued`, `deferred` or `held`.
             .col(ColumnDef::new(I::Status).text().not_null())
-            // Raised by each claim.
+            // Incremented by each claim.
             .col(ColumnDef::new(I::Attempts).integer().not_null())
             // When it may be claimed: the end of the pause or of the lease. NULL: never.
             .col(ColumnDef::new(I::NextAttemptAt).timestamp_with_time_zone())
@@ -79,8 +80,8 @@ impl MigrationTrait for Migration {
         manager.create_index(oldest).await
     }
 
-    /// The version before knows neither the status `inspecting` nor the reason `inspection`. It
-    /// verifies the objects of the former again, and serves them without an inspection.
+    /// The previous version knows neither the status `inspecting` nor the reason `inspection`. It
+    /// verifies objects of inspected uploads again, and serves them without an inspection.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let connection = manager.get_connection();
         online::bound_lock_wait(connection).await?;

@@ -160,7 +160,7 @@ impl App {
         let (divided_by, with_location) = (new.divided_by, new.with_location);
         let upload = self.new_upload(id, by.owner(), policy, new, ttl);
         let token = by.token().map(|token| token.id);
-        // Unless the client requires it, a store that refuses the condition gets requests without it.
+        // If the store refuses the condition, it is not signed, unless the client requires it.
         let write_once = upload.write_once && can_be_write_once(store, strategy);
         let upload = Upload { token, write_once, ..upload };
         // Signed first, so that no row remains if signing fails.
@@ -282,7 +282,7 @@ impl App {
             content_type: declared.content_type.clone(),
             content_length: declared.size,
             checksum: declared.checksum.clone(),
-            // The store may have changed since the row was written.
+            // The store may have changed after the row was written.
             write_once: upload.write_once && store.capabilities.accepts_write_once(),
             metadata: upload.metadata.clone(),
             object: policy.object.clone(),

@@ -124,7 +124,8 @@ impl App {
         Ok(())
     }
 
-    /// Reads the queue, if this process has inspectors or uploads wait for one that is gone.
+    /// Reads the queue, if this process has inspectors, or if uploads wait for an inspector that is
+    /// no longer configured.
     async fn observe_inspections(&self) -> Result<()> {
         let mut depths = BTreeMap::new();
         for name in self.inspectors.keys() {

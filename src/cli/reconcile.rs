@@ -58,11 +58,11 @@ pub struct ReconcileArgs {
     /// The owner of the uploads that `--adopt` makes.
     #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
     owner: Option<Owner>,
-    /// Have files inspected that were verified before their policy had inspectors, instead of a run.
-    /// A rejected file is not served any more, which counts as damage of the hour.
+    /// Inspect files that were verified before their policy had inspectors, instead of a run. A
+    /// rejected file is no longer served, which counts as damage of the hour.
     #[arg(long, conflicts_with_all = ["mode", "accept_damage", "adopt_bucket", "adopt"])]
     inspect: bool,
-    /// How many files `--inspect` begins per second; 0 is no limit.
+    /// How many files `--inspect` starts per second; 0 means no limit.
     #[arg(long, value_name = "N", default_value_t = 10, requires = "inspect")]
     inspect_rate: u32,
     /// Replaced by other options; hidden.

@@ -1,4 +1,4 @@
-//! `[inspectors.<name>]`: what examines files before they are served.
+//! `[inspectors.<name>]`: the inspectors that examine files before they are served.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use crate::domain::inspection::{Fallback, InspectorName, MEDIA};
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_SIGNED_LIFETIME};
 use crate::domain::policy::Overwrite;
 
-/// The largest file that the virus scanner may be configured for: ClamAV scans no larger ones.
+/// The largest file size that can be configured for the virus scanner. ClamAV does not scan larger
+/// files.
 const MAX_CLAMD_SIZE: u64 = 2 << 30;
 
-/// The file size that ClamAV scans with the configuration of Debian. Of larger files it says that they
-/// are clean.
+/// The largest file that ClamAV scans with Debian's configuration. It reports larger files as
+/// clean.
 const CLAMD_SIZE: u64 = 25 << 20;
 
 /// The longest time limit of one attempt.
@@ -32,7 +33,7 @@ const MAX_CONCURRENCY: usize = 256;
 pub enum InspectorKind {
     /// The daemon of the virus scanner ClamAV.
     Clamd,
-    /// A service that is asked by HTTP.
+    /// A service that is called over HTTP.
     Http,
     /// The built-in reader of media files.
     Media,
@@ -48,7 +49,7 @@ impl Choice for Fallback {
         &[("hold", Self::Hold), ("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-/// Where the daemon of ClamAV listens.
+/// The address of the daemon of ClamAV.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClamdAddress {
     /// `host:port`.
@@ -87,7 +88,7 @@ pub struct InspectorConfig {
     /// How long after the arrival of a file a verdict is expected.
     #[serde(default = "defaults::deadline")]
     pub deadline: ConfigDuration,
-    /// The largest file that it can inspect. `None` (`"auto"`) is by kind.
+    /// The largest file that it can inspect. `None` (`"auto"`) depends on the kind.
     #[serde(
         default,
         deserialize_with = "value::auto_size",
@@ -97,14 +98,14 @@ pub struct InspectorConfig {
     /// Concurrent inspections of each process.
     #[serde(default = "defaults::concurrency", deserialize_with = "value::number")]
     pub concurrency: usize,
-    /// What follows if it fails until the deadline.
+    /// What happens if it fails until the deadline.
     #[serde(
         default = "defaults::fallback",
         deserialize_with = "value::choice",
         serialize_with = "value::choice_name"
     )]
     pub on_error: Fallback,
-    /// What follows if it can't inspect a file.
+    /// What happens if it can't inspect a file.
     #[serde(
         default = "defaults::fallback",
         deserialize_with = "value::choice",
@@ -135,7 +136,7 @@ impl InspectorConfig {
     /// The defaults of a kind.
     pub fn new(kind: InspectorKind) -> Self {
         let fallback = match kind {
-            // It is part of the verification, which waits for nobody.
+            // It is part of the verification, which must not wait.
             InspectorKind::Media => Fallback::Accept,
             InspectorKind::Clamd | InspectorKind::Http => defaults::fallback(),
         };
@@ -224,7 +225,7 @@ impl InspectorConfig {
         Ok(())
     }
 
-    /// Checks where inspections are sent to.
+    /// Checks the address or the URL.
     fn check_peer(&self, allow_private: bool) -> Result<(), (&'static str, String)> {
         let set = [
             ("address", self.address.is_some(), InspectorKind::Clamd),
@@ -256,7 +257,7 @@ impl InspectorConfig {
     }
 }
 
-/// Checks each inspector, and that policies name inspectors that exist.
+/// Checks each inspector, and that the inspectors of policies exist.
 pub(super) fn check_all(
     inspectors: &BTreeMap<String, InspectorConfig>,
     policies: &BTreeMap<String, PolicyConfig>,
@@ -293,7 +294,7 @@ pub(super) fn check_all(
     Ok(())
 }
 
-/// The inspectors that a policy waits for after the verification: all that it names except `media`.
+/// The inspectors that run after the verification: all inspectors of the policy except `media`.
 pub(super) fn queued(
     inspectors: &BTreeMap<String, InspectorConfig>,
     policy: &PolicyConfig,

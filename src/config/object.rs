@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::value::{self, Choice};
 use crate::domain::object_settings::{MAX_TAGS, ObjectSettings, Sse};
 
-/// Classes whose objects cannot be read at once: an upload could not be verified, and a download would
-/// fail.
+/// Classes whose objects cannot be read at once. An upload could not be verified, and a download
+/// would fail.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// The longest value of a header, in bytes.
@@ -27,13 +27,13 @@ impl Choice for Option<Sse> {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectConfig {
-    /// The server-side encryption; `None` is the bucket's.
+    /// The server-side encryption; `None` means the bucket's default.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub sse: Option<Sse>,
-    /// The key of the encryption; `None` is the bucket's.
+    /// The key of the encryption; `None` means the bucket's default.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub kms_key_id: Option<String>,
-    /// For example `STANDARD_IA`; `None` is the bucket's.
+    /// The storage class, for example `STANDARD_IA`; `None` means the bucket's default.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub storage_class: Option<String>,
     /// The `Cache-Control` of downloads.
@@ -56,7 +56,7 @@ impl ObjectConfig {
         }
     }
 
-    /// The key of a setting that the embedded server does not have, if one is set.
+    /// The configuration key of a setting that the embedded server does not support, if one is set.
     pub(super) fn beyond_embedded(&self) -> Option<&'static str> {
         let set = [
             ("sse", self.sse.is_some()),
@@ -114,7 +114,7 @@ impl ObjectConfig {
     }
 }
 
-/// Whether a text arrives in a header as it was sent.
+/// Whether a text is sent in a header without changes.
 fn is_header(text: &str) -> bool {
     text.len() <= MAX_HEADER && text.bytes().all(|b| (0x20..0x7f).contains(&b))
 }

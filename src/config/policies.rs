@@ -242,7 +242,7 @@ impl PolicyConfig {
             rejected_retention: self.rejected_retention.delta(),
             replaced_retention: self.replaced_retention.delta(),
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
-            // Which of them run after the verification is decided by their kind.
+            // The kind of an inspector decides whether it runs after the verification.
             inspect: Vec::new(),
             verify_max_read: self.verify_max_read.bytes(),
             object: self.object.settings(),

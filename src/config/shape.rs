@@ -82,7 +82,7 @@ fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), C
         let path = format!("{path}.{key}");
         match known.get(key) {
             None => return Err(unknown(&path, known)),
-            // A section with names of the operator's own.
+            // A section with names that the operator chooses.
             Some(inner) if table(inner, &path).is_ok_and(Map::is_empty) => {
                 table(value, &path)?;
             }

@@ -77,7 +77,7 @@ impl EndpointConfig {
     }
 }
 
-/// What a signing key must be.
+/// The rule for a signing key.
 pub(super) const SECRET_PROBLEM: &str = "must be whsec_ and the base64 of 24 to 64 random bytes";
 
 /// A URL for HTTP, if the text is one.

@@ -1,10 +1,10 @@
-//! The queue of inspections: written in the transaction that changes the upload, emptied by the
-//! inspections that claim its rows.
+//! The queue of inspections. Rows are written in the transaction that changes the upload, and
+//! workers claim and process them.
 //!
-//! A row says that an upload waits for an inspector. It is deleted in the transaction that records the
-//! verdict with the upload, so no verdict is lost. A claim raises the row's attempts, which are the
-//! fence of the claim, and moves its next attempt to the end of a lease. If the process dies, the row
-//! is due again after that.
+//! A row says that an upload waits for an inspector. It is deleted in the transaction that records
+//! the verdict with the upload, so no verdict is lost. A claim increments the row's attempts, which
+//! are the fence of the claim, and moves its next attempt to the end of a lease. If the process
+//! dies, the row is due again after that.
 
 use entity::inspection::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -48,7 +48,7 @@ pub(super) fn concerns(effects: &[Effect]) -> bool {
     effects.contains(&Effect::QueueInspections) || effects.contains(&Effect::EndInspections)
 }
 
-/// Changes the queue as uploads demand, in the transaction that changes them.
+/// Changes the queue for changed uploads, in the transaction that changes them.
 pub(super) async fn write(
     txn: &DatabaseTransaction,
     changes: &[(Upload, Vec<Effect>)],
@@ -108,14 +108,14 @@ async fn insert(connection: &impl ConnectionTrait, rows: &[ActiveModel]) -> Resu
     Ok(())
 }
 
-/// The inspections of an inspector that were due for a time, or the number of them.
+/// The number of an inspector's inspections in a state, and the age of the oldest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Depth {
     /// The inspector.
     pub inspector: InspectorName,
-    /// Where they stand.
+    /// Their state.
     pub status: InspectionStatus,
-    /// How many there are.
+    /// Their number.
     pub count: u64,
     /// When the oldest was queued.
     pub oldest: Timestamp,
@@ -129,12 +129,13 @@ pub struct Inspections<'a> {
 }
 
 impl Inspections<'_> {
-    /// Waits for new rows of this process. Other processes write rows too, so poll besides.
+    /// Waits for new rows of this process. Other processes write rows too, so the caller must also
+    /// poll.
     pub async fn wait_for_new(self) {
         self.queue.new_rows.notified().await;
     }
 
-    /// Queues the inspections of uploads that were inserted as they are.
+    /// Queues the inspections of uploads that were inserted in the state `inspecting`.
     pub async fn add(self, uploads: &[Upload]) -> Result<()> {
         let rows: Vec<_> = uploads.iter().flat_map(rows_of).collect();
         insert(&self.engine.write, &rows).await?;
@@ -142,8 +143,9 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// Claims up to `limit` due inspections of an inspector until `lease_end`, the longest due first,
-    /// in one statement. With `queued_before`, only those that were queued before this time.
+    /// Claims up to `limit` due inspections of an inspector until `lease_end`, the longest due
+    /// first, in one statement. With `queued_before`, claims only inspections that were queued
+    /// before this time.
     pub async fn claim(
         self,
         inspector: &InspectorName,
@@ -216,7 +218,7 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// A claimed row, as long as nobody else has claimed or queued it.
+    /// A claimed row, unless another process has claimed or queued it since.
     fn claimed(self, claimed: &QueuedInspection) -> Condition {
         Condition::all()
             .add(Column::UploadId.eq(claimed.upload.0))

@@ -1,4 +1,4 @@
-//! Sentences on record, which are short.
+//! Short sentences for the database.
 
 /// The longest sentence, in bytes. A sentence of a rule may name many media types.
 pub const MAX_DETAIL: usize = 500;

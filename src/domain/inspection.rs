@@ -28,7 +28,7 @@ pub const RETRY: Backoff =
 pub struct InspectorName(String);
 
 impl InspectorName {
-    /// A name as it is configured.
+    /// A name from the configuration.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }
@@ -45,13 +45,13 @@ impl fmt::Display for InspectorName {
     }
 }
 
-/// What inspectors found out about a file, by inspector.
+/// The results of inspectors about a file, by inspector.
 pub type Annotations = BTreeMap<InspectorName, Annotation>;
 
-/// What one inspector found out about a file: a JSON object.
+/// The result of one inspector about a file: a JSON object.
 pub type Annotation = Map<String, Value>;
 
-/// What follows if an inspector has no verdict: it fails, or it can't inspect the file.
+/// What happens if an inspector has no verdict: it fails, or it can't inspect the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fallback {
@@ -93,17 +93,17 @@ pub struct Inspected {
     pub version_id: Option<String>,
     /// The decision.
     pub verdict: Verdict,
-    /// What else the inspector found out.
+    /// The additional results of the inspector.
     pub annotation: Annotation,
-    /// Why there is a verdict although the inspector had none, if that is so.
+    /// The reason for a verdict that the configuration decided, because the inspector had none.
     pub forced_by: Option<String>,
-    /// Whether the file may have been served before: a verdict about an `uploaded` file counts
-    /// only then.
+    /// Whether the file may have been served before. Only in this case a verdict about an
+    /// `uploaded` file has an effect.
     pub backfill: bool,
 }
 
 impl Inspected {
-    /// The sentence on record: the inspector and its reason.
+    /// The sentence for the database: the inspector and its reason.
     pub fn detail(&self) -> Option<String> {
         let said = match &self.verdict {
             Verdict::Reject(reason) => Some(reason),
@@ -113,10 +113,10 @@ impl Inspected {
     }
 }
 
-/// Where an inspection in the queue stands.
+/// The state of an inspection in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InspectionStatus {
-    /// To be done, or being done.
+    /// Waiting, or in progress.
     Queued,
     /// The inspector sends its verdict later.
     Deferred,
@@ -157,9 +157,9 @@ pub struct QueuedInspection {
     pub etag: String,
     /// Their version, in a bucket that keeps versions.
     pub version_id: Option<String>,
-    /// Where it stands.
+    /// Its state.
     pub status: InspectionStatus,
-    /// How often it was begun. Each claim raises it, so it is the fence of the newest claim.
+    /// How often it was started. Each claim increments it, so it is the fence of the newest claim.
     pub attempts: i32,
     /// When it was queued.
     pub queued_at: Timestamp,

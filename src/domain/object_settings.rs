@@ -1,18 +1,18 @@
-//! How the store keeps the objects of a policy, besides their bytes and their type.
+//! How the store keeps the objects of a policy: encryption, storage class, caching and tags.
 
 use std::collections::BTreeMap;
 
-/// The most tags of an object, as on S3.
+/// The largest number of tags of an object, as in S3.
 pub const MAX_TAGS: usize = 10;
 
-/// The name of a server-side encryption, as S3 has it.
+/// A server-side encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sse {
-    /// With a key of the store.
+    /// With a key of the store: `AES256`.
     Aes256,
     /// With a key of a key management service.
     Kms,
-    /// Twice, with a key of a key management service.
+    /// Two layers, with a key of a key management service.
     KmsDsse,
 }
 
@@ -32,15 +32,15 @@ impl Sse {
     }
 }
 
-/// Settings that are signed with every new object of a policy. `None` and no tags: the bucket's own
-/// defaults.
+/// Settings that are signed into every new object of a policy. `None`, or no tags, means the
+/// bucket's defaults.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ObjectSettings {
     /// The server-side encryption.
     pub sse: Option<Sse>,
-    /// The key of [`Sse::Kms`]; `None` is the bucket's.
+    /// The key of [`Sse::Kms`]; `None` means the bucket's default.
     pub kms_key_id: Option<String>,
-    /// For example `STANDARD_IA`.
+    /// The storage class, for example `STANDARD_IA`.
     pub storage_class: Option<String>,
     /// The `Cache-Control` of downloads.
     pub cache_control: Option<String>,

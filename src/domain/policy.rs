@@ -77,7 +77,7 @@ pub struct Policy {
     /// How long a verified upload that is not attached is kept; `None` means for ever.
     pub unattached_retention: Option<TimeDelta>,
     /// The inspectors that must accept a file after it was verified, before it is served. The
-    /// built-in inspector `media` is not among them: it is part of the verification.
+    /// built-in inspector `media` is not in the list, because it is part of the verification.
     pub inspect: Vec<InspectorName>,
     /// The largest object, in bytes, that is read to compute a checksum that the store does not
     /// keep.

@@ -72,7 +72,7 @@ pub struct Observation {
     pub verdict: Result<(), Violation>,
     /// The source of the observation.
     pub by: ConfirmedBy,
-    /// What the inspectors found out that are part of the verification.
+    /// The results of the inspectors that are part of the verification.
     pub annotations: Annotations,
 }
 
@@ -190,7 +190,7 @@ fn observed(upload: Upload, seen: Observation, now: Timestamp, policy: &Policy) 
         State::Inspecting(Inspecting { arrived: before, .. }) => {
             let same = before.facts.etag == seen.facts.etag
                 && before.facts.version_id == seen.facts.version_id;
-            // Verdicts on other bytes start over.
+            // Verdicts about other bytes do not count: the inspection starts again.
             if same { unchanged(upload) } else { arrived(upload, seen, before.late, now, policy) }
         }
         State::Uploaded(before) => {
@@ -254,7 +254,7 @@ fn accept(upload: Upload, verified: Verified, now: Timestamp, policy: &Policy) -
     changed(upload, state, now, effects)
 }
 
-/// Applies the verdict of an inspector. It counts only for the bytes that it is about.
+/// Applies the verdict of an inspector. It has an effect only if it is about the current bytes.
 fn apply_verdict(upload: Upload, inspected: Inspected, now: Timestamp, policy: &Policy) -> Step {
     match upload.state.clone() {
         State::Inspecting(before)
@@ -304,7 +304,7 @@ fn is_about(inspected: &Inspected, facts: &ObjectFacts) -> bool {
     inspected.etag == facts.etag && inspected.version_id == facts.version_id
 }
 
-/// The upload with what an inspector found out.
+/// The upload with the results of an inspector.
 fn annotated(mut upload: Upload, inspected: &Inspected) -> Upload {
     upload.annotations.insert(inspected.inspector.clone(), inspected.annotation.clone());
     upload
@@ -344,7 +344,7 @@ fn seen_again(
     }
 }
 
-/// Verified bytes that are in the store, again or still.
+/// Verified bytes that are in the store, still or again.
 fn returned(upload: Upload, verified: Verified, now: Timestamp) -> Step {
     let effects = if upload.status() == Status::Uploaded { vec![] } else { vec![Effect::Bind] };
     changed(upload, State::Uploaded(verified), now, effects)
@@ -390,7 +390,8 @@ fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> 
             let effects = abort(&upload);
             changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
         }
-        // As without an inspection: the bytes did not stay, so they count as never arrived.
+        // The same as without an inspection: the bytes did not stay, so they count as never
+        // arrived.
         State::Inspecting(inspecting) if absence.asked_at > inspecting.arrived.at => {
             let expired = absence.asked_at > upload.deadline(policy.grace);
             let state = if expired { State::Expired } else { State::Pending };
@@ -561,7 +562,7 @@ fn verify(
     let rejected_bytes = reason == Some(RejectReason::Overwritten)
         && rejected.is_some_and(|(_, facts)| facts.etag == seen.facts.etag);
     let same = before.as_ref().and_then(|before| before.facts.same_bytes(&seen.facts));
-    // What an inspector rejected is inspected again.
+    // A file that an inspector rejected is inspected again.
     let was_accepted = same == Some(true) && reason != Some(RejectReason::Inspection);
     let verified = match before {
         Some(before) if !rejected_bytes && same != Some(false) => {

@@ -285,9 +285,9 @@ fn with_inspectors_a_file_is_inspected_before_it_is_bound() {
             (Status::Inspecting, &[EndInspections][..])
         );
         let twice = step(first.upload.clone(), accepts("a"), at(103), &policy).unwrap();
-        assert!(!twice.changed, "the second inspector has not said anything");
+        assert!(!twice.changed, "the second inspector has no verdict yet");
 
-        // Other bytes: what the first inspector said does not hold for them.
+        // Other bytes: the verdict of the first inspector does not apply to them.
         let replaced = step(first.upload.clone(), seen("b", Ok(())), at(103), &policy).unwrap();
         assert_eq!(replaced.effects, [QueueInspections]);
         let State::Inspecting(inspecting) = &replaced.upload.state else { panic!("inspecting") };
@@ -710,7 +710,7 @@ proptest! {
             prop_assert!(is != Status::Uploaded || object_seen);
             if inspects && let State::Uploaded(verified) = &upload.state {
                 let served = &verified.facts.etag;
-                prop_assert!(accepted.contains(served), "{served} is served unseen");
+                prop_assert!(accepted.contains(served), "{served} is served without an inspection");
             }
             prop_assert!(next.changed || upload == before, "nothing unsaved");
             // Due rows are deleted, whatever a listing shows.

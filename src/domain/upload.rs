@@ -206,7 +206,7 @@ pub struct Verified {
 /// An object that passed the rules and is being inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspecting {
-    /// The object, as it was observed.
+    /// The observed object.
     pub arrived: Verified,
     /// The inspectors that have not accepted it yet. Never empty.
     pub waiting_for: Vec<InspectorName>,
@@ -219,7 +219,7 @@ pub enum State {
     Pending,
     /// The bytes are stored and passed the rules.
     Inspecting(Inspecting),
-    /// The bytes are there, pass the rules, and are accepted by every inspector of the policy.
+    /// The bytes are stored, passed the rules, and every inspector of the policy accepted them.
     Uploaded(Verified),
     /// The deadline passed without bytes.
     Expired,
@@ -338,7 +338,7 @@ impl State {
         }
     }
 
-    /// As [`Self::verified`], also if the object is still being inspected.
+    /// Like [`Self::verified`], but also returns an object that is still being inspected.
     pub fn arrived(&self) -> Option<&Verified> {
         match self {
             Self::Inspecting(inspecting) => Some(&inspecting.arrived),
@@ -346,7 +346,8 @@ impl State {
         }
     }
 
-    /// As [`Self::verified`], also if other bytes replaced the verified object and were rejected.
+    /// Like [`Self::verified`], but also returns the verified object if it was replaced by other
+    /// bytes that were rejected.
     pub fn ever_verified(&self) -> Option<&Verified> {
         match self {
             Self::Rejected { verified, .. } => verified.as_ref(),
@@ -424,9 +425,9 @@ pub struct Upload {
     pub part_size: Option<u64>,
     /// Its state.
     pub state: State,
-    /// What is wrong with a rejected file, as a sentence.
+    /// Why the file was rejected, as a sentence.
     pub detail: Option<String>,
-    /// What inspectors found out about the file.
+    /// The results of inspectors about the file.
     pub annotations: Annotations,
     /// The deletion of its object.
     pub deletion: Deletion,

@@ -1,10 +1,10 @@
 //! The protocol of clamd, the daemon of the virus scanner ClamAV.
 //!
-//! Each command has a connection of its own. A command begins with `z` and ends with a NUL, and so does
-//! its reply. `INSTREAM` is followed by the file in chunks, each after its length in four bytes; a chunk
-//! of length zero is the end.
+//! Each command uses a separate connection. A command begins with `z` and ends with a NUL, and so
+//! does its reply. `INSTREAM` is followed by the file in chunks. Each chunk follows its length in
+//! four bytes, and a chunk of length zero is the end.
 //!
-//! Only `OK` after the whole file was sent means that the file is clean. Everything else that is not
+//! Only `OK` after the whole file was sent means that the file is clean. Every other reply except
 //! `FOUND` is an error.
 
 use std::io;
@@ -28,7 +28,7 @@ const MAX_REPLY: u64 = 4096;
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Replies that begin so are no virus: the daemon did not scan all of the file.
+/// The beginning of replies that do not report a virus: the daemon did not scan the whole file.
 const NOT_SCANNED: [&str; 2] = ["Heuristics.Limits.Exceeded", "Heuristics.Encrypted"];
 
 /// A daemon.
@@ -42,7 +42,7 @@ pub enum Scan {
     Clean,
     /// The daemon found this signature.
     Found(String),
-    /// The daemon could not look into all of the file, for this reason.
+    /// The daemon could not scan the whole file, for this reason.
     NotScanned(String),
 }
 
@@ -71,17 +71,17 @@ pub enum ScanError<E> {
     File(E),
 }
 
-/// What `VERSION` says.
+/// The reply to `VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// Such as `ClamAV 1.4.3`.
+    /// The version of the engine, such as `ClamAV 1.4.3`.
     pub engine: String,
-    /// When the official signatures were made; `None` without them.
+    /// When the official signatures were made; `None` if there are none.
     pub signatures_of: Option<NaiveDateTime>,
 }
 
 impl Version {
-    /// Reads `ClamAV 1.4.3/27800/Thu Oct 23 09:57:06 2025`.
+    /// Parses `ClamAV 1.4.3/27800/Thu Oct 23 09:57:06 2025`.
     fn parse(reply: &str) -> Self {
         let mut parts = reply.split('/');
         let engine = parts.next().unwrap_or_default().trim().to_owned();
@@ -97,13 +97,13 @@ trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 impl Clamd {
-    /// A daemon at this address. Nothing is sent yet.
+    /// A daemon at this address. Sends nothing yet.
     pub fn new(address: ClamdAddress) -> Self {
         Self(address)
     }
 
-    /// Sends a file, and returns what the daemon says of it. The memory for it is one chunk of the
-    /// stream. The caller limits the time.
+    /// Sends a file, and returns the result. It needs the memory of one chunk of the stream. The
+    /// caller limits the time.
     ///
     /// # Errors
     /// If the daemon can't be reached or has no verdict, or if the file can't be read.
@@ -163,7 +163,8 @@ async fn send_chunk(connection: &mut Box<dyn Connection>, chunk: &[u8]) -> io::R
     connection.write_all(chunk).await
 }
 
-/// The error after the daemon has closed the connection early: most often it says why.
+/// The error after the daemon has closed the connection early. In most cases its reply contains the
+/// reason.
 async fn explain(connection: &mut Box<dyn Connection>, error: io::Error) -> ClamdError {
     match read_reply(connection).await {
         Ok(reply) if !reply.is_empty() => ClamdError::Reply(reply),

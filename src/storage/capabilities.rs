@@ -18,8 +18,8 @@ pub struct Capabilities {
     /// If a key is created several times with `If-None-Match: *`, also concurrently, exactly one
     /// creation succeeds.
     pub write_once: bool,
-    /// A request with `If-None-Match` is refused, usually with 501, although the key is free. Then
-    /// no request is signed with it.
+    /// A request with `If-None-Match` is refused, usually with 501, although the key does not
+    /// exist. In this case no request is signed with it.
     #[serde(default)]
     pub refuses_if_none_match: bool,
     /// A body whose length differs from the signed one is refused.
@@ -63,7 +63,7 @@ pub struct Capabilities {
     pub batch_delete: bool,
     /// Whether the store can send events about new objects; `None` if this is not known.
     pub notifications: Option<bool>,
-    /// The bucket keeps the versions of its objects.
+    /// The bucket has versioning.
     #[serde(default)]
     pub versioning: bool,
     /// The bucket locks new objects: until their retention ends, they cannot be deleted.
@@ -110,7 +110,7 @@ impl Capabilities {
             start_after: true,
             batch_delete: true,
             notifications: Some(true),
-            // Of the bucket, not of the store.
+            // A property of the bucket, not of the store.
             versioning: false,
             object_lock: false,
             sse: true,

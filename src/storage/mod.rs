@@ -110,7 +110,7 @@ pub struct ObjectMeta {
     pub keyed: bool,
     /// The name of the server-side encryption, for example `AES256` or `aws:kms`.
     pub sse: Option<String>,
-    /// The object has a retention (object lock), so it cannot be deleted before that ends.
+    /// The object has a retention (object lock), so it cannot be deleted before the retention ends.
     pub locked: bool,
     /// By the store's clock.
     pub last_modified: Option<Timestamp>,

@@ -104,7 +104,7 @@ metrics! {
     INSPECTIONS = Counter "upload_coordinator_inspections_total" ["inspector", "outcome"]
         "Attempts of inspections that ended in this process";
     INSPECTION_DURATION = Histogram "upload_coordinator_inspection_duration_seconds"
-        ["inspector"] "How long attempts of inspections took";
+        ["inspector"] "Duration of attempts of inspections";
     INSPECTION_QUEUE = Gauge "upload_coordinator_inspection_queue" ["inspector", "state"]
         "Uploads that wait for an inspector";
     INSPECTION_OLDEST = Gauge "upload_coordinator_inspection_oldest_age_seconds"

@@ -1,8 +1,8 @@
-//! Has uploads inspected, by a queue in the database.
+//! Inspects uploads, with a queue in the database.
 //!
-//! Each inspector has a loop of its own, with as many inspections at once as it is configured for. A new
-//! row wakes the loop at once. While an inspector is down, it gets one file at a time, less and less
-//! often, so that the queue is not worn out by attempts that fail.
+//! Each inspector has its own loop, with the configured number of concurrent inspections. A new row
+//! wakes the loop at once. While an inspector is down, it gets one file at a time, less and less
+//! often, so that the attempts of the queued inspections are not used up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::domain::inspection::{Fallback, QueuedInspection, RETRY};
 /// How often the queue is polled for retries and for changes by other processes.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Number of failures in a row after which an inspector counts as down.
+/// The number of consecutive failures after which an inspector counts as down.
 const DOWN_AFTER: u32 = 5;
 
-/// Pauses for an inspector that is down.
+/// The pauses for an inspector that is down.
 const BACKOFF: Backoff = RETRY;
 
 /// The inspections of one inspector.
@@ -37,7 +37,7 @@ pub struct InspectionWorker {
 #[derive(Debug, Default)]
 struct Health {
     failures: u32,
-    /// When it may be asked again.
+    /// When it may be called again.
     resume_at: Option<Instant>,
 }
 
@@ -56,12 +56,12 @@ impl Health {
         }
     }
 
-    /// How many more files the inspector may get now.
+    /// The number of additional files that the inspector may get now.
     fn limit(&self, free: usize, concurrency: usize, now: Instant) -> usize {
         match self.resume_at {
             None => free,
             Some(at) if at > now => 0,
-            // One is enough to find out whether it is back.
+            // One file is enough to find out whether it works again.
             Some(_) => usize::from(free == concurrency),
         }
     }
@@ -81,7 +81,8 @@ impl InspectionWorker {
     async fn inspect(&self, claimed: QueuedInspection, stop: &CancellationToken) -> Outcome {
         let outcome = tokio::select! {
             () = stop.cancelled() => {
-                // It was cut off: the next process need not wait for the end of the lease.
+                // It was interrupted: the next process does not have to wait for the end of the
+                // lease.
                 if let Err(error) = self.app.release_inspection(&claimed).await {
                     warn(&claimed, &error);
                 }
@@ -95,13 +96,13 @@ impl InspectionWorker {
         })
     }
 
-    /// Claims what may be begun now.
+    /// Claims the inspections that may start now.
     async fn claim(&self, health: &Health, free: usize) -> Result<Vec<QueuedInspection>, AppError> {
         let limit = health.limit(free, self.inspector.concurrency, Instant::now());
         if limit > 0 {
             return self.app.claim_inspections(&self.inspector, limit, false).await;
         }
-        // What the configuration decides does not wait for an inspector that is down.
+        // Inspections that the configuration decides do not wait for an inspector that is down.
         if free > 0 && health.resume_at.is_some() && self.inspector.on_error != Fallback::Hold {
             return self.app.claim_inspections(&self.inspector, free, true).await;
         }
@@ -122,7 +123,7 @@ impl Worker for InspectionWorker {
         let mut running = FuturesUnordered::new();
         let mut health = Health::default();
         loop {
-            // Listens before it claims, so that no row is missed.
+            // Starts to listen before it claims, so that no row is missed.
             let queue = self.app.db.inspections();
             let new_rows = queue.wait_for_new();
             tokio::pin!(new_rows);

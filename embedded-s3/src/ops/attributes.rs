@@ -57,7 +57,8 @@ macro_rules! attributes_of {
 }
 pub(super) use attributes_of;
 
-/// Refuses a write with settings that would have no effect. The defaults of S3 are no settings.
+/// Refuses a write with settings that would have no effect. Settings with S3's defaults are
+/// accepted.
 pub(super) fn check_unsupported(
     acl: Option<&str>,
     storage_class: Option<&str>,

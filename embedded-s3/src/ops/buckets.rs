@@ -84,7 +84,7 @@ pub(super) async fn get_bucket_location(
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 
-/// A bucket without a status never had versions.
+/// No status means that versioning was never enabled.
 pub(super) async fn get_bucket_versioning(
     store: &Store,
     request: S3Request<GetBucketVersioningInput>,

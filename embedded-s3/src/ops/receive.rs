@@ -86,7 +86,7 @@ impl DeclaredBody {
 }
 
 /// The length of a body, which must be declared. A client that streams an aws-chunked body sends no
-/// `Content-Length` but the length of what is in the chunks.
+/// `Content-Length`, but the length of the content in the chunks.
 pub(super) fn body_length(headers: &HeaderMap, content_length: Option<i64>) -> S3Result<i64> {
     let decoded = headers.get("x-amz-decoded-content-length").and_then(|value| value.to_str().ok());
     content_length.or_else(|| decoded?.parse().ok()).ok_or_else(|| {

@@ -1,4 +1,5 @@
-//! What every refusal says, and what is refused because it would have no effect.
+//! The content of every error, and requests that are refused because a setting would have no
+//! effect.
 
 use std::time::Duration;
 

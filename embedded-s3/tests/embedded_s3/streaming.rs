@@ -1,4 +1,4 @@
-//! Bodies in chunks whose size is unknown to HTTP, as the AWS SDK for JavaScript sends streams.
+//! Bodies in chunks with an unknown total size, as the AWS SDK for JavaScript sends streams.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -45,7 +45,7 @@ impl Signing {
         hex::encode(hmac(&self.key, &text))
     }
 
-    /// Sends `body` without a `Content-Length`, and returns the answer. `body` is made from the
+    /// Sends `body` without a `Content-Length`, and returns the response. `body` is made from the
     /// signature of the request.
     async fn send(
         &self,

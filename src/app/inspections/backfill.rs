@@ -1,5 +1,5 @@
-//! Has files inspected that were verified before their policy had inspectors. They are served
-//! meanwhile.
+//! Inspects files that were verified before their policy had inspectors. During the inspection they
+//! are still served.
 
 use super::{App, AppError, Attempt, ExamineError, Inspector, Opinion, Result};
 use crate::domain::inspection::{Fallback, Inspected, Verdict};
@@ -9,22 +9,22 @@ use crate::domain::{Policy, Upload};
 use crate::storage::StoreError;
 use crate::telemetry::chain;
 
-/// What a backfill found out about a file.
+/// The result of a backfill for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backfilled {
     /// The inspector accepted it.
     Accepted,
-    /// The inspector rejected it, for this reason, and it is not served any more.
+    /// The inspector rejected it for this reason, and it is no longer served.
     Rejected(String),
-    /// The inspector rejected it, for this reason. It is still served, because the damage of this hour
-    /// exceeds the limit, or nothing is to be changed.
+    /// The inspector rejected it for this reason. It is still served, because the damage of this
+    /// hour exceeds the limit, or because this is a dry run.
     Withheld(String),
     /// There is no verdict, for this reason. It is still served.
     Unresolved(String),
 }
 
 impl Backfilled {
-    /// The name in output.
+    /// The name in the output.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -57,8 +57,7 @@ impl App {
         Ok(self.db.scan().list_uploaded_after(&policy.name, after, limit).await?)
     }
 
-    /// Has one verified file inspected. A rejection takes it from its owner, and counts in the damage of
-    /// this hour.
+    /// Inspects one verified file. A rejection is damage, and counts in the damage of this hour.
     ///
     /// # Errors
     /// If the database fails.
@@ -69,7 +68,7 @@ impl App {
         dry_run: bool,
     ) -> Result<Backfilled> {
         let State::Uploaded(verified) = &upload.state else {
-            return Ok(Backfilled::Unresolved("it is not uploaded any more".to_owned()));
+            return Ok(Backfilled::Unresolved("its status is no longer `uploaded`".to_owned()));
         };
         let facts = &verified.facts;
         let attempt = inspector.examine(self, &upload, facts).await;

@@ -21,10 +21,10 @@ use crate::telemetry::chain;
 /// The `type` of the message.
 const EVENT: &str = "upload.inspect";
 
-/// The largest annotations of one inspector, in bytes of JSON.
+/// The largest size of one inspector's annotations, in bytes of JSON.
 pub const MAX_ANNOTATION: usize = 16 * 1024;
 
-/// Examines files with a service of the operator's.
+/// Examines files with a service of the operator.
 #[derive(Debug)]
 pub struct HttpExaminer {
     /// The URL that inspections are posted to.
@@ -106,10 +106,10 @@ fn message_id(file: File<'_>) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Reads a response. Anything but a verdict is an error, and never an acceptance.
+/// Parses a response. Anything except a verdict is an error, and never an acceptance.
 fn read(body: &[u8]) -> Result<Opinion, String> {
     let Response { verdict, reason, annotations } = serde_json::from_slice(body)
-        .map_err(|error| format!("the response is no verdict: {error}"))?;
+        .map_err(|error| format!("the response is not a verdict: {error}"))?;
     let annotation = annotations.unwrap_or_default();
     check_annotation(&annotation)?;
     let reason = reason.map(clean).filter(|reason| !reason.trim().is_empty());
@@ -123,7 +123,7 @@ fn read(body: &[u8]) -> Result<Opinion, String> {
     })
 }
 
-/// Refuses annotations that are too large to keep with each upload.
+/// Refuses annotations that are too large to store with each upload.
 pub(super) fn check_annotation(annotation: &Annotation) -> Result<(), String> {
     let size = serde_json::to_vec(annotation).map_or(usize::MAX, |bytes| bytes.len());
     if size > MAX_ANNOTATION {

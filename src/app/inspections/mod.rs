@@ -1,9 +1,9 @@
 //! Inspections: inspectors examine verified files before they are served.
 //!
-//! The queue ([`crate::db::inspections`]) says which upload waits for which inspector. One inspection
-//! is: claim a row, examine the object, apply the verdict as an event of the upload. The transition
-//! decides whether the verdict is about the bytes that the upload has now, and its commit removes the
-//! row. So a verdict that is late, repeated or about other bytes does no harm.
+//! The queue ([`crate::db::inspections`]) contains which upload waits for which inspector. One
+//! inspection is: claim a row, examine the object, apply the verdict as an event of the upload. The
+//! transition decides whether the verdict is about the bytes that the upload has now, and its
+//! commit removes the row. So a verdict that is late, repeated or about other bytes does no harm.
 //!
 //! To add a kind of inspector: a file here with a type that implements [`Examiner`], a kind in
 //! `config::inspectors`, and a line in `cli::adapters::inspectors`.
@@ -46,7 +46,7 @@ pub type Inspectors = BTreeMap<InspectorName, Arc<Inspector>>;
 pub struct Inspector {
     /// `[inspectors.<name>]`.
     pub name: InspectorName,
-    /// How it is asked.
+    /// The way to call it.
     pub examiner: Box<dyn Examiner>,
     /// The time limit of one attempt.
     pub timeout: Duration,
@@ -56,9 +56,9 @@ pub struct Inspector {
     pub max_size: u64,
     /// Concurrent inspections of this process.
     pub concurrency: usize,
-    /// What follows if it fails until the deadline.
+    /// What happens if it fails until the deadline.
     pub on_error: Fallback,
-    /// What follows if it can't examine a file.
+    /// What happens if it can't examine a file.
     pub on_unscannable: Fallback,
 }
 
@@ -75,10 +75,10 @@ pub struct File<'a> {
     pub deadline: TimeDelta,
 }
 
-/// What an examination found out.
+/// The result of an examination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opinion {
-    /// A verdict, with what else the inspector found out.
+    /// A verdict, with the additional results of the inspector.
     Verdict(Verdict, Annotation),
     /// The inspector can't examine this file, for this reason.
     Unscannable(String),
@@ -168,8 +168,8 @@ impl Inspector {
         }
     }
 
-    /// The event of a verdict that the configuration decides, because the inspector has none. `None`
-    /// under `hold`.
+    /// The event of a verdict that the configuration decides, because the inspector has none.
+    /// `None` if the setting is `hold`.
     pub fn forced(
         &self,
         facts: &ObjectFacts,
@@ -190,7 +190,7 @@ impl Inspector {
 /// The result of an attempt.
 pub type Attempt = Result<Opinion, ExamineError>;
 
-/// The object that an upload waits to have inspected, if a row of the queue is about it.
+/// The object that must be inspected, if a row of the queue is about the upload's object.
 fn awaited<'a>(upload: &'a Upload, row: &QueuedInspection) -> Option<&'a ObjectFacts> {
     let State::Inspecting(inspecting) = &upload.state else { return None };
     let facts = &inspecting.arrived.facts;
@@ -199,8 +199,8 @@ fn awaited<'a>(upload: &'a Upload, row: &QueuedInspection) -> Option<&'a ObjectF
 }
 
 impl App {
-    /// Claims up to `limit` due inspections of an inspector. While the inspector is down, only those
-    /// that the configuration decides because their deadline has passed.
+    /// Claims up to `limit` due inspections of an inspector. While the inspector is down, claims
+    /// only inspections that the configuration decides, because their deadline has passed.
     ///
     /// # Errors
     /// If the database fails.
@@ -218,7 +218,7 @@ impl App {
         Ok(queue.claim(&inspector.name, now, now + lease, limit, queued_before).await?)
     }
 
-    /// Returns claimed inspections that were not begun.
+    /// Returns claimed inspections to the queue that were not started.
     ///
     /// # Errors
     /// If the database fails.
@@ -230,7 +230,8 @@ impl App {
     /// Makes one attempt of a claimed inspection.
     ///
     /// # Errors
-    /// If the database fails, or the verdict can't be applied. The row is due again after its lease.
+    /// If the database fails, or the verdict can't be applied. The row is due again after its
+    /// lease.
     pub async fn inspect(
         &self,
         inspector: &Inspector,
@@ -286,7 +287,7 @@ impl App {
         }
     }
 
-    /// The object is gone, or was replaced, while it was examined.
+    /// The object was deleted or replaced while it was examined.
     async fn observe_again(&self, claimed: &QueuedInspection, upload: &Upload) -> Result<Outcome> {
         let event = self.observe_object(upload, ConfirmedBy::Scan).await?;
         let applied = self.apply(upload.clone(), &event).await?;
@@ -363,7 +364,7 @@ impl App {
     }
 }
 
-/// A text of an inspector as it can be stored: without control characters, and not too long.
+/// A text of an inspector, prepared for the database: without control characters, and not too long.
 pub(super) fn clean(text: String) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     cut(text)

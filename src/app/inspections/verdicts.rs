@@ -1,4 +1,4 @@
-//! Verdicts that inspectors send later, and those of operators about held files.
+//! Verdicts that inspectors send later, and verdicts of operators about held files.
 
 use super::http::check_annotation;
 use super::{App, AppError, Result, clean};
@@ -8,8 +8,9 @@ use crate::domain::upload::State;
 use crate::domain::{Upload, UploadId};
 
 impl App {
-    /// Applies a verdict about an upload of any owner, and returns the upload as it is then. A verdict
-    /// that is not about the bytes that wait for it changes nothing.
+    /// Applies a verdict about an upload of any owner, and returns the upload after it. If the
+    /// verdict is about other bytes than the current ones, or the upload does not wait for it,
+    /// nothing changes.
     ///
     /// # Errors
     /// If there is no such upload or inspector, or the annotations are too large.

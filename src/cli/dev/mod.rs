@@ -20,7 +20,8 @@ use crate::storage::s3::DEFAULT_REGION;
 /// machine, on any port. The embedded store allows every origin.
 const LOOPBACK_ORIGINS: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
 
-/// The variable with the address of a virus scanner, which then examines the files of tracks.
+/// The environment variable with the address of a virus scanner. If it is set, the scanner examines
+/// the files of tracks.
 const CLAMD_ADDRESS: &str = "CLAMD_ADDRESS";
 
 /// Arguments of `dev`.

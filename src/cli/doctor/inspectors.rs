@@ -1,5 +1,5 @@
-//! Checks that the inspectors respond, and that the virus scanner looks into files as large as it is
-//! configured for.
+//! Checks that the inspectors respond, and that the virus scanner scans files of the configured
+//! size.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::net::clamd::{Clamd, Scan, ScanError};
 use crate::storage::probe::Check;
 use crate::telemetry::chain;
 
-/// Signatures that are older are reported.
+/// The age above which signatures are reported, in days.
 const MAX_SIGNATURE_AGE: TimeDelta = TimeDelta::days(7);
 
 /// The test file that every virus scanner reports, written backwards so that scanners leave this
@@ -29,7 +29,7 @@ const EICAR_BACKWARDS: &str =
 /// The block size of tar archives.
 const BLOCK: usize = 512;
 
-/// A tar archive of two files needs this many bytes beside the first file.
+/// The additional bytes of a tar archive of two files, beside the first file.
 const ARCHIVE: u64 = 5 * BLOCK as u64;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -90,8 +90,7 @@ async fn clamd(name: &str, inspector: &InspectorConfig) -> Vec<Check> {
         checks.push(finds(name, "size", found, || {
             format!(
                 "Raise StreamMaxLength, MaxFileSize and MaxScanSize of clamd, or lower \
-                 inspectors.{name}.max_size, which is {size_text}: clamd says of larger files that \
-                 they are clean."
+                 inspectors.{name}.max_size, which is {size_text}: clamd reports larger files as clean."
             )
         }));
     }
@@ -137,15 +136,15 @@ fn finds(
     }
 }
 
-/// A tar archive of this size whose last file is the EICAR test file. It is found only if clamd takes
-/// and looks into files of this size.
+/// A tar archive of this size whose last file is the EICAR test file. It is found only if clamd
+/// accepts and scans files of this size.
 fn archive(size: u64) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Unpin {
     let block = BLOCK as u64;
     let filler = (size - ARCHIVE) / block * block;
     let test = eicar();
     let mut last = header("eicar.com", test.len() as u64).to_vec();
     last.extend(test);
-    // To the end of the block, and two empty ones for the end.
+    // Fills the block, and adds the two empty blocks at the end.
     last.resize(2 * BLOCK + 2 * BLOCK, 0);
     let first = Bytes::copy_from_slice(&header("filler", filler));
     let zeros = Bytes::from_static(&[0; BLOCK]);
@@ -190,7 +189,7 @@ async fn http(config: &Config, name: &str, inspector: &InspectorConfig) -> Optio
     })
 }
 
-/// Policies whose files may be too large for an inspector, and are held then.
+/// Policies whose files may be too large for an inspector. Such files are held.
 fn sizes(config: &Config, name: &str, inspector: &InspectorConfig) -> Vec<Check> {
     let most = inspector.max_size();
     let too_large = config.policies.iter().filter(|(_, policy)| {

@@ -1,4 +1,4 @@
-//! `reconcile --inspect`: has files inspected that were verified before their policy had inspectors.
+//! `reconcile --inspect`: inspects files that were verified before their policy had inspectors.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::reconcile::throttle::Throttle;
 /// Uploads per page.
 const PAGE: u64 = 500;
 
-/// What is to be inspected, and how fast.
+/// The files to inspect, and the speed.
 pub(super) struct Backfill<'a> {
     /// One policy only.
     pub policy: Option<&'a str>,
-    /// Files per second; 0 is no limit.
+    /// Files per second; 0 means no limit.
     pub rate: u32,
     /// Whether to change nothing.
     pub dry_run: bool,
@@ -28,7 +28,7 @@ pub(super) struct Backfill<'a> {
     pub json: bool,
 }
 
-/// A file that was not simply accepted.
+/// A file with another result than acceptance.
 #[derive(Debug, Serialize)]
 struct Found {
     outcome: &'static str,
@@ -38,7 +38,7 @@ struct Found {
     reason: String,
 }
 
-/// The numbers of files, and what was found.
+/// The numbers of files by result, and the files that were not accepted.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     examined: u64,
@@ -70,8 +70,8 @@ impl Summary {
     }
 }
 
-/// Inspects all files that an inspector of their policy has not accepted yet. The exit code is 1 if some
-/// have no verdict or a rejection was withheld.
+/// Inspects all files that an inspector of their policy has not accepted yet. The exit code is 1 if
+/// some have no verdict or a rejection was withheld.
 pub(super) async fn run(app: &App, backfill: &Backfill<'_>) -> anyhow::Result<ExitCode> {
     let policies = app.policies.values();
     let wanted = |policy: &&Policy| {

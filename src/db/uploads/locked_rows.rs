@@ -33,7 +33,7 @@ pub(super) struct LockedRows {
     current: HashMap<Uuid, Upload>,
     subjects: LockedSubjects,
     writes: Vec<Write>,
-    /// Uploads that change the queue of inspections, with the effects that do.
+    /// Uploads that change the queue of inspections, with the effects.
     inspected: Vec<(Upload, Vec<Effect>)>,
 }
 

@@ -120,10 +120,10 @@ pub struct UploadView {
     /// Why the upload was rejected or removed.
     #[schema(required, value_type = Option<ReasonName>)]
     pub reason: Option<&'static str>,
-    /// What is wrong with a rejected file, in one sentence.
+    /// Why the file was rejected, in one sentence.
     #[schema(required, example = "clamav: Eicar-Test-Signature")]
     pub detail: Option<String>,
-    /// What inspectors found out about the file, by inspector.
+    /// The results of inspectors about the file, by inspector.
     #[schema(value_type = BTreeMap<String, Object>, example = json!({"clamav": {}}))]
     pub annotations: Annotations,
     /// When it was created.

@@ -1,5 +1,5 @@
-//! [`ObjectSettings`] as S3 has them: as headers of a PUT and as fields of a form (S3 API reference,
-//! `PutObject`, `CreateMultipartUpload` and "POST Object").
+//! [`ObjectSettings`] in the format of S3: as headers of a PUT and as fields of a form (S3 API
+//! reference, `PutObject`, `CreateMultipartUpload` and "POST Object").
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ const STORAGE_CLASS: &str = "x-amz-storage-class";
 /// RFC 3986's unreserved characters are not encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The names and values that headers and form fields share.
+/// The names and values that are the same in headers and form fields.
 fn shared(settings: &ObjectSettings) -> impl Iterator<Item = (&'static str, &str)> {
     let ObjectSettings { sse, kms_key_id, storage_class, cache_control: _, tags: _ } = settings;
     let pairs = [

@@ -1,4 +1,4 @@
-//! The real virus scanner behind the real binary.
+//! The real binary with the real virus scanner.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,7 @@ async fn create(live: &Live, strategy: &str, size: usize) -> Value {
     upload
 }
 
-/// Sends a file in the way of its strategy, and confirms it.
+/// Sends a file with its strategy, and confirms it.
 async fn send(live: &Live, upload: &Value, file: &[u8]) {
     let path = format!("/api/uploads/{}", text(upload, "id"));
     let confirmed = match upload["strategy"].as_str().unwrap() {
@@ -58,7 +58,8 @@ async fn send(live: &Live, upload: &Value, file: &[u8]) {
     assert_eq!(confirmed.0, 200, "{confirmed:?}");
 }
 
-/// Requests the file all the time until the test is over, and says whether it was ever there.
+/// Requests the file again and again until the test is over, and returns whether it was ever
+/// served.
 async fn poll(live: &Live, upload: &Value, over: &AtomicBool) -> bool {
     let path = format!("/api/uploads/{}/file?redirect=false", text(upload, "id"));
     let mut found = false;
@@ -150,7 +151,7 @@ async fn a_scanner_and_a_service_that_are_killed_lose_no_upload_and_serve_none_u
     let waiting = count(&live, "inspecting").await;
     println!("{served} were served and {waiting} waited while the scanner was down");
     assert!(waiting >= 100, "{waiting}");
-    // The service is killed too, with inspections under way.
+    // The service is killed too, while inspections are in progress.
     live.kill().await;
     live.restart().await;
     assert!(count(&live, "uploaded").await <= served, "none is served unscanned");

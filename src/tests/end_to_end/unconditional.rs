@@ -1,4 +1,4 @@
-//! A store that refuses every condition of a write by 501, as some stores do.
+//! A store that refuses every condition of a write with 501, as some stores do.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ const SENTENCE: &str =
 #[tokio::test]
 async fn a_store_that_refuses_conditions_is_served_without_them() {
     let on = Subject::unconditional().await;
-    // It starts: the marker is written after a HEAD.
+    // The service starts: it writes the marker after a HEAD.
     let live = Live::serving(&on.configuration(), &[("direct_upload.part_size", "5MiB")]).await;
     let (_, ready) = live.get("/readyz").await;
     let capabilities = &ready["capabilities"]["default"];

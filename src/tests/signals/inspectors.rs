@@ -23,7 +23,7 @@ use crate::support::world::World;
 
 const SECRET: [u8; 24] = [7; 24];
 
-/// A response of the inspector; `None` is none at all.
+/// A response of the inspector; `None` means no response.
 type Scripted = Option<(u16, String)>;
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ async fn respond(request: HttpRequest, body: Bytes, desk: Data<Desk>) -> HttpRes
     let next = desk.responses.lock().unwrap().pop_front().unwrap_or(Some((500, String::new())));
     let Some((status, body)) = next else {
         std::future::pending::<()>().await;
-        unreachable!("the client hangs up")
+        unreachable!("the client disconnects")
     };
     HttpResponse::build(status.try_into().unwrap())
         .insert_header(("location", "/accepting"))

@@ -240,8 +240,8 @@ impl Subject {
         Some(own)
     }
 
-    /// The same store with a new bucket that locks new objects for a day; none if the store has no
-    /// such buckets.
+    /// The same store with a new bucket that locks new objects for a day; `None` if the store does
+    /// not support that.
     pub async fn with_lock(&self) -> Option<Self> {
         let settings = S3Settings {
             bucket: format!("lock-{}", SystemIds.uuid().as_simple()),

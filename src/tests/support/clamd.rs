@@ -1,4 +1,5 @@
-//! The real daemon of ClamAV, with a signature database of the tests' own: only the EICAR test file.
+//! The real daemon of ClamAV, with a separate signature database for the tests: it has only the
+//! EICAR test file.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,12 +25,12 @@ pub struct Clamd {
 }
 
 impl Clamd {
-    /// A running daemon that scans files of up to 30 MiB. `None` if `TEST_CLAMD` names no program.
+    /// A running daemon that scans files of up to 30 MiB. `None` if `TEST_CLAMD` is not set.
     pub async fn start() -> Option<Self> {
         Self::with("30M").await
     }
 
-    /// A daemon with another limit, beyond which it says that files are clean.
+    /// A daemon with another limit. It reports larger files as clean.
     pub async fn with(max_file_size: &str) -> Option<Self> {
         let binary = PathBuf::from(std::env::var_os("TEST_CLAMD")?);
         let folder = tempfile::tempdir().unwrap();

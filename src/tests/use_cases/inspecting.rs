@@ -27,7 +27,7 @@ use crate::support::world::World;
 
 type Attempt = Result<Opinion, ExamineError>;
 
-/// An inspector that says what a test wants, and then accepts.
+/// An inspector that returns the results that a test sets, and then accepts.
 #[derive(Default, Clone)]
 struct Scripted(Arc<Script>);
 
@@ -125,7 +125,7 @@ impl Inspection {
         self.app.claim_inspections(self.inspector(), 10, false).await.unwrap()
     }
 
-    /// Does all inspections that are due.
+    /// Does all due inspections.
     async fn inspect(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for inspector in self.app.inspectors.values() {
@@ -150,7 +150,7 @@ impl Inspection {
         self.says_of(upload, &etag, verdict).await
     }
 
-    /// A verdict that comes by itself.
+    /// A verdict that the inspector sends later.
     async fn says_of(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
         let inspected = Inspected {
             inspector: name("clamav"),
@@ -229,7 +229,7 @@ async fn an_inspector_that_fails_is_asked_again_with_growing_pauses() {
         assert!(on.inspect().await.is_empty(), "not before {pause} s");
         on.world.pass(TimeDelta::milliseconds(1));
     }
-    // Under `hold` the deadline changes nothing.
+    // With `hold`, the deadline changes nothing.
     on.world.pass(TimeDelta::hours(3));
     assert_eq!(on.inspect().await, [Outcome::Failed]);
     assert_eq!(on.queued(&upload).await[0].error.as_deref(), Some("connection refused"));
@@ -316,7 +316,7 @@ async fn an_object_that_is_replaced_during_its_inspection_is_inspected_anew() {
     let upload = on.arrived(NewUpload::default()).await;
     let claimed = on.claim().await;
     on.world.put(&upload, [ID3, b"other"].concat()).await;
-    // As the store refuses to read the object with the first ETag.
+    // The store refuses to read the object with the first ETag.
     let gone = upload_coordinator::storage::StoreError::PreconditionFailed;
     on.script.says([Err(ExamineError::Store(gone))]);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
@@ -369,13 +369,13 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     on.world.pass(TimeDelta::seconds(2));
     let successor = on.claim().await;
     assert_eq!(successor[0].attempts, 2);
-    // It was not dead after all: its failure does not end the claim of its successor.
+    // It was not dead: its failure does not end the claim of its successor.
     on.script.says([failed(), Ok(accept())]);
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Failed);
     on.world.pass(TimeDelta::seconds(2));
     assert!(on.claim().await.is_empty(), "the successor has it");
     assert_eq!(on.app.inspect(on.inspector(), &successor[0]).await.unwrap(), Outcome::Accepted);
-    // A verdict that comes twice changes nothing.
+    // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);
     assert_eq!(on.get(&upload).await.status(), Status::Uploaded);
     assert_eq!(on.script.asked(), 2);
@@ -473,7 +473,7 @@ async fn the_worker_inspects_a_new_file_at_once_and_a_waiting_client_hears_of_it
     let (waited, confirmed) = tokio::join!(wait, on.app.confirm_upload(&on.world.owner, upload.id));
     assert_eq!(confirmed.unwrap().status(), Status::Inspecting);
     assert_eq!(waited.unwrap().status(), Status::Uploaded);
-    // Those of other processes are found by polling.
+    // Rows of other processes are found by polling.
     let other = on.world.create(NewUpload::default()).await;
     on.world.put(&other, ID3).await;
     on.world.app.confirm_upload(&on.world.owner, other.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Encryption, storage class, caching and tags: every way to upload carries them.
+//! Encryption, storage class, caching and tags: every way to upload sends them.
 
 use bytes::Bytes;
 use upload_coordinator::app::AppError;

@@ -36,9 +36,9 @@ pub struct VerdictBody {
     /// The verdict.
     #[schema(required, value_type = VerdictName)]
     verdict: Option<String>,
-    /// Why the file is rejected. It is cut after 500 bytes.
+    /// Why the file is rejected. The text is cut after 500 bytes.
     reason: Option<String>,
-    /// What else the inspector found out, up to 16 KiB.
+    /// The additional results of the inspector, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     annotations: Option<Map<String, Value>>,
 }
@@ -58,7 +58,7 @@ impl TryFrom<VerdictBody> for Inspected {
         let verdict = verdict.ok_or(REQUIRED.to_owned()).and_then(|name| read(&name, reason));
         let verdict = record_error(verdict, "verdict", &mut errors);
         errors.into_result()?;
-        // None of these is missing: that would be an error.
+        // None of these fields is missing, because that would be an error.
         Ok(Self {
             inspector: InspectorName::new(inspector.unwrap_or_default()),
             etag: etag.unwrap_or_default(),
@@ -90,9 +90,9 @@ fn read(name: &str, reason: Option<String>) -> Result<Verdict, String> {
 /// Send the verdict of an inspector
 ///
 /// For an inspector that responded `defer`, and for an operator who decides about a file that an
-/// inspector can't examine. The verdict is about the object with this ETag and version. If the upload
-/// has other bytes by now, or does not wait for the inspector, nothing changes: compare `etag` and
-/// `status` in the response.
+/// inspector can't examine. The verdict is about the object with this ETag and version. If the
+/// upload has other bytes by now, or does not wait for the inspector, nothing changes: compare
+/// `etag` and `status` in the response.
 #[utoipa::path(post, path = "/api/uploads/{id}/verdicts", operation_id = "submit_verdict",
     tag = "uploads",
     params(("id" = uuid::Uuid, Path, description = "The upload, of any owner")),

@@ -184,7 +184,7 @@ fn expiry(
     if seconds < 1 { Err(SignError::Expiry) } else { Ok(seconds) }
 }
 
-/// The headers that describe the object. A multipart upload has them on its creation only.
+/// The headers that describe the object. For a multipart upload, only the creation has them.
 fn described<'a>(request: &PutRequest) -> Result<Headers<'a>, SignError> {
     let mut headers = Headers::with_capacity(request.metadata.len() + 8);
     if let Some(content_type) = &request.content_type {

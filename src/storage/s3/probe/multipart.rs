@@ -11,7 +11,7 @@ use crate::storage::{PartIntegrity, PutOptions, StoreError};
 use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
-/// As long as [`PART`], so that only the bytes differ.
+/// Has the same length as [`PART`], so that only the bytes differ.
 const OTHER: &[u8] = b"THE ONLY PART";
 
 impl Prober<'_> {

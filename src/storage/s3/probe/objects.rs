@@ -9,7 +9,7 @@ use crate::storage::signer::{PostRequest, PutRequest};
 const BODY: &[u8] = b"probe";
 
 impl Prober<'_> {
-    /// Whether the store encrypts an object with a key of its own.
+    /// Whether the store encrypts an object with its own key.
     pub(super) async fn sse(&self) -> Step<Check> {
         let key = self.key("sse");
         let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
@@ -25,7 +25,7 @@ impl Prober<'_> {
             Some(shown) => format!("a PUT with sse = \"AES256\" is accepted; HEAD shows {shown}"),
             None => "a PUT with sse = \"AES256\" is accepted; HEAD shows no encryption".to_owned(),
         };
-        // Only a policy that asks for encryption needs it, and has a check of its own.
+        // Only a policy with encryption needs it, and such a policy has a separate check.
         Ok(Check::pass("sse", saw))
     }
 

@@ -33,9 +33,9 @@ fn versioning(meta: &ObjectMeta) -> Check {
     match &meta.version_id {
         Some(_) => Check::pass(
             "versioning",
-            "the bucket keeps versions; a deletion removes all of an object's",
+            "the bucket has versioning; a deletion removes all versions of an object",
         ),
-        None => Check::pass("versioning", "the bucket keeps no versions"),
+        None => Check::pass("versioning", "the bucket does not have versioning"),
     }
 }
 

@@ -323,7 +323,7 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
     taken(&on.send(&sign(on, &on.key("put"), &terms).await, b"abc").await);
     let presigner = &on.store.signer;
     let key = on.key("form");
-    // SeaweedFS refuses the field `tagging` of a form, whatever the policy says.
+    // SeaweedFS refuses the field `tagging` of a form for every policy.
     let form_tags = tags && on.kind != Kind::Seaweedfs;
     let in_form = ObjectSettings {
         tags: if form_tags { object.tags.clone() } else { [].into() },
