@@ -18,6 +18,8 @@ pub mod reconcile_shard;
 pub mod secret;
 mod timestamp;
 pub mod track;
+pub mod tus_piece;
+pub mod tus_upload;
 pub mod unattached_retention;
 pub mod upload;
 pub mod upload_history;

@@ -29,12 +29,16 @@ CLIENTS = {
     "sign6": ("six", "Uppy 6.3, `signRequest`"),
     "activestorage": ("five", "@rails/activestorage 8.1"),
     "s3ff": ("five", "django-s3-file-field 1.1"),
+    "tus": ("six", "tus-js-client 4.3"),
+    "uppytus": ("six", "Uppy 6.3, @uppy/tus 6.0"),
     "dropzone": ("five", "Dropzone 6, a form"),
 }
 UPPY = ("companion5", "companion6", "sign6")
+TUS = ("tus", "uppytus")
 # The client's own completion verifies the file. Otherwise the back end's request does.
 VERIFIES = {("companion5", "large"), ("companion6", "large"), ("s3ff", "small"), ("s3ff", "large"),
-            ("dropzone", "small"), ("dropzone", "large")}
+            ("dropzone", "small"), ("dropzone", "large"), ("tus", "small"), ("tus", "large"),
+            ("uppytus", "small"), ("uppytus", "large")}
 COLUMNS = ("small file", "12 MiB in parts", "wrong file", "pause and resume", "cancel", "lost response of a part")
 YES, NO = "yes", "–"
 REASON = "content"  # of a text that is named .mp3
@@ -105,9 +109,9 @@ def large(run):
 
 def wrong(run):
     """A text with the name of a song: the client shows the reason where its protocol can."""
-    file = "wrong-large" if run.client in UPPY else "wrong"
+    file = "wrong-large" if run.client in UPPY + TUS else "wrong"
     outcome = run.run(file)
-    if run.client in ("companion5", "s3ff", "dropzone"):
+    if run.client in ("companion5", "s3ff", "dropzone") + TUS:
         run.expect(REASON in (outcome.get("error") or "").lower(), f"it shows {outcome}")
         [upload] = run.uploads()
         run.expect(upload["status"] in ("rejected", "cancelled"), f"it is {upload['status']}")
@@ -121,11 +125,17 @@ def wrong(run):
 
 
 def paused(run):
-    return arrives(run, "large", "pause") if run.client in UPPY else NO
+    if run.client == "tus":
+        # In another page, as after a reload: the client has kept the address.
+        outcome = run.run("large", "leave")
+        run.expect(outcome.get("left"), f"{outcome}")
+        run.page.reload()
+        return arrives(run, "large")
+    return arrives(run, "large", "pause") if run.client in UPPY + TUS else NO
 
 
 def cancelled(run):
-    if run.client not in UPPY:
+    if run.client not in UPPY + TUS:
         return NO
     outcome = run.run("large", "cancel")
     run.expect(outcome.get("cancelled"), f"{outcome}")
@@ -141,19 +151,20 @@ def cancelled(run):
 
 def lost(run):
     """The store gets a part, and the client gets no response."""
-    if run.client not in UPPY:
+    if run.client not in UPPY + TUS:
         return NO
     lose = [True]
+    method, place = ("PATCH", f"{run.base}/tus") if run.client in TUS else ("PUT", run.dev.s3_url)
 
     def handle(route):
-        if route.request.method == "PUT" and lose:
+        if route.request.method == method and lose:
             lose.clear()
             route.fetch()
             route.abort()
         else:
             route.continue_()
 
-    run.page.route(re.compile(re.escape(run.dev.s3_url)), handle)
+    run.page.route(re.compile(re.escape(place)), handle)
     arrives(run, "large")
     run.expect(not lose, "no response was lost")
     return YES

@@ -7,7 +7,7 @@ use super::{App, AppError, Result};
 use crate::db::multipart_aborts::DueAbort;
 use crate::domain::backoff::Backoff;
 use crate::domain::reconcile::is_abandoned;
-use crate::domain::{Policy, Timestamp, Upload};
+use crate::domain::{ObjectKey, Policy, Timestamp, Upload, UploadId};
 use crate::storage::{Store, StoreError};
 
 /// The pauses after failures. A store that recovers is cleaned up within the longest pause.
@@ -22,7 +22,7 @@ impl App {
             tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
             return;
         }
-        let done = match store.objects.abort_multipart(upload.key.as_str(), id).await {
+        let done = match self.discard(store, upload.id, &upload.key, id).await {
             Ok(()) => self.db.multipart_aborts().delete(upload.id, id).await,
             Err(error) => {
                 tracing::warn!(upload = %upload.id, error = &error as &dyn std::error::Error,
@@ -32,6 +32,23 @@ impl App {
             }
         };
         log_failure(done.map_err(Into::into));
+    }
+
+    /// Aborts a multipart upload, and deletes the tails that its upload leaves.
+    async fn discard(&self, store: &Store, of: UploadId, key: &ObjectKey, id: &str) -> Result<()> {
+        store.objects.abort_multipart(key.as_str(), id).await?;
+        self.delete_pieces(store, of, key).await
+    }
+
+    /// Deletes the tails of an upload that was completed, and the record of its multipart upload. If the
+    /// store fails, the record stays, and a run tries again.
+    pub(in crate::app) async fn settle_pieces(&self, store: &Store, upload: &Upload, id: &str) {
+        match self.delete_pieces(store, upload.id, &upload.key).await {
+            Ok(()) => self.settle_multipart(upload, id).await,
+            Err(error) => tracing::warn!(upload = %upload.id,
+                error = &error as &dyn std::error::Error,
+                "tails were not deleted; a later run tries again"),
+        }
     }
 
     /// Aborts a multipart upload that was never recorded in a row.
@@ -50,8 +67,11 @@ impl App {
     pub async fn retry_abort(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
         let store = self.store_of(policy)?;
         let done = match due.multipart_id() {
-            Some(id) => store.objects.abort_multipart(&due.key, id).await.map(|()| true),
-            None => self.abort_unowned(policy, store, due).await?,
+            Some(id) => {
+                let key = ObjectKey::stored(due.key.as_str());
+                self.discard(store, due.upload, &key, id).await.map(|()| true)
+            }
+            None => self.discard_unowned(policy, store, due).await,
         };
         match done {
             Ok(true) => {
@@ -67,9 +87,21 @@ impl App {
                     .multipart_aborts()
                     .postpone(due, next_attempt(due.attempts, self.now()))
                     .await?;
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// Aborts the multipart uploads at a key that are on no row, and deletes the tails of an ended upload.
+    async fn discard_unowned(
+        &self,
+        policy: &Policy,
+        store: &Store,
+        due: &DueAbort,
+    ) -> Result<bool> {
+        let done = self.abort_unowned(policy, store, due).await??;
+        self.delete_pieces(store, due.upload, &ObjectKey::stored(due.key.as_str())).await?;
+        Ok(done)
     }
 
     /// Aborts the multipart uploads at a key that are in no row and had no new part within the

@@ -197,7 +197,7 @@ impl App {
             // A form cannot contain `If-None-Match`.
             Strategy::Post => false,
             // If two requests send a file, one of them must fail.
-            Strategy::Direct => true,
+            Strategy::Direct | Strategy::Tus => true,
             Strategy::Put | Strategy::Multipart => {
                 policy.writes_once(new.write_once, &new.declared)
             }
@@ -241,7 +241,7 @@ impl App {
                 self.sign_put(upload, policy, store, |put| Operation::Put(put), ttl).await.map(Some)
             }
             Strategy::Post => self.sign_post(upload, policy, store, ttl, false).await.map(Some),
-            Strategy::Multipart | Strategy::Direct => Ok(None),
+            Strategy::Multipart | Strategy::Direct | Strategy::Tus => Ok(None),
         }
     }
 
@@ -319,7 +319,7 @@ fn can_be_write_once(store: &Store, strategy: Strategy) -> bool {
         Strategy::Multipart => {
             capabilities.accepts_write_once() || capabilities.multipart_write_once
         }
-        Strategy::Post | Strategy::Direct => true,
+        Strategy::Post | Strategy::Direct | Strategy::Tus => true,
     }
 }
 
@@ -368,7 +368,7 @@ fn check_strategy(
         Strategy::Post if new.write_once == Some(true) => {
             errors.add("write_once", "A form upload can't be write-once");
         }
-        Strategy::Multipart if !store.capabilities.multipart => {
+        Strategy::Multipart | Strategy::Tus if !store.capabilities.multipart => {
             errors.add("strategy", "The store does not accept uploads in parts");
         }
         Strategy::Multipart if new.divided_by != DividedBy::Service => {}
@@ -379,7 +379,8 @@ fn check_strategy(
         Strategy::Multipart if size != Some(0) && plan(policy, &new.declared).is_none() => {
             errors.add("size", format!("An object can have at most {MAX_OBJECT_SIZE} bytes"));
         }
-        Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct => {}
+        Strategy::Put | Strategy::Post | Strategy::Multipart | Strategy::Direct | Strategy::Tus => {
+        }
     }
 }
 
@@ -398,7 +399,7 @@ fn check_checksum(
         Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
         // A form contains no checksum, and for a direct upload the service computes the checksum
         // itself.
-        Strategy::Post | Strategy::Direct => false,
+        Strategy::Post | Strategy::Direct | Strategy::Tus => false,
     };
     if kept {
         return;

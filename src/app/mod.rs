@@ -48,6 +48,7 @@ pub mod stats;
 pub mod tracks;
 pub mod transitions;
 pub mod turns;
+pub mod tus;
 pub mod upload_batches;
 pub mod upload_tokens;
 pub mod uploads;
@@ -123,6 +124,9 @@ pub enum AppError {
          service's database"
     )]
     BucketMismatch(PolicyName),
+    /// A request about an upload in pieces is refused.
+    #[error(transparent)]
+    Tus(#[from] tus::TusError),
     /// The database failed.
     #[error(transparent)]
     Db(#[from] DbError),

@@ -45,6 +45,8 @@ pub struct Pruned {
     pub keys: u64,
     /// Upload tokens.
     pub tokens: u64,
+    /// The progress of ended uploads that were received in pieces.
+    pub tus: u64,
 }
 
 impl App {
@@ -67,6 +69,7 @@ impl App {
             all(|| db.webhooks().prune(before(retention.deliveries), BATCH)).await?;
         pruned.keys = all(|| db.idempotency().prune(BATCH)).await?;
         pruned.tokens = all(|| db.upload_tokens().prune(before(ENDED_TOKEN), BATCH)).await?;
+        pruned.tus = all(|| db.tus().prune(BATCH)).await?;
         if pruned != Pruned::default() {
             db.retention().update_statistics().await?;
         }

@@ -58,6 +58,12 @@ impl App {
     ) -> Result<Created> {
         let by = by.into();
         let upload = self.upload(by, id).await?;
+        if upload.strategy == Strategy::Tus {
+            // After the deadline its tails are deleted.
+            let sentence =
+                "The upload's strategy is tus: its client continues it, or begins another";
+            return Err(AppError::field("id", sentence));
+        }
         let (event, request) = self.sign_renewal(by, &upload, expires_in).await?;
         let renewed = self.apply(upload, &event).await?;
         let mut upload = renewed.upload;

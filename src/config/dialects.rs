@@ -20,6 +20,8 @@ pub struct DialectsConfig {
     pub form: DialectConfig,
     /// django-s3-file-field.
     pub s3ff: DialectConfig,
+    /// tus 1.0.
+    pub tus: DialectConfig,
 }
 
 /// `[dialects.<name>]`.
@@ -54,15 +56,21 @@ impl Default for DialectConfig {
 
 impl DialectsConfig {
     /// All dialects by name.
-    pub fn all(&self) -> [(&'static str, &DialectConfig); 4] {
-        let Self { activestorage, companion, form, s3ff } = self;
-        [("activestorage", activestorage), ("companion", companion), ("form", form), ("s3ff", s3ff)]
+    pub fn all(&self) -> [(&'static str, &DialectConfig); 5] {
+        let Self { activestorage, companion, form, s3ff, tus } = self;
+        [
+            ("activestorage", activestorage),
+            ("companion", companion),
+            ("form", form),
+            ("s3ff", s3ff),
+            ("tus", tus),
+        ]
     }
 
     /// Enables every dialect that is not disabled.
     pub fn enable_auto(&mut self) {
-        let Self { activestorage, companion, form, s3ff } = self;
-        for dialect in [activestorage, companion, form, s3ff] {
+        let Self { activestorage, companion, form, s3ff, tus } = self;
+        for dialect in [activestorage, companion, form, s3ff, tus] {
             dialect.enabled.get_or_insert(true);
         }
     }

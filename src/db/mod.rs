@@ -36,6 +36,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod tracks;
+pub mod tus;
 pub mod upload_tokens;
 pub mod uploads;
 pub mod webhooks;
@@ -62,6 +63,7 @@ use reconcile::shards::Shards;
 use retention::Retention;
 use stats::{CountCache, Stats};
 use tracks::Tracks;
+use tus::TusUploads;
 use upload_tokens::UploadTokens;
 use uploads::{Quota, Uploads, UploadsState};
 use webhooks::{Outbox, Webhooks};
@@ -149,6 +151,11 @@ impl Db {
     /// Multipart uploads that are to be aborted.
     pub fn multipart_aborts(&self) -> MultipartAborts<'_> {
         MultipartAborts(&self.engine)
+    }
+
+    /// Uploads that are received in pieces.
+    pub fn tus(&self) -> TusUploads<'_> {
+        TusUploads(&self.engine)
     }
 
     /// Deletion of old rows.

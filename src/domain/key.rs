@@ -17,6 +17,9 @@ pub const SHARD_COUNT: u8 = 16;
 /// bucket belongs to.
 pub const MARKER_NAME: &str = ".instance";
 
+/// The folder, below a policy's prefix, of the tails of uploads that the service receives in pieces.
+const TAILS: &str = ".tails";
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The longest prefix: S3 keys have at most 1,024 bytes, of which `{shard}/{uuid}` takes 38.
@@ -93,6 +96,15 @@ impl Prefix {
         (self.key(id).0 == key).then_some(id)
     }
 
+    /// The upload whose tail has this key; `None` if it is not the key of a tail.
+    pub fn parse_tail(&self, key: &str) -> Option<UploadId> {
+        let rest = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
+        let (id, writer) = rest.split_once('/')?;
+        let (id, writer): (UploadId, i64) = (id.parse().ok()?, writer.parse().ok()?);
+        // One spelling only.
+        (self.key(id).tail(writer)? == key).then_some(id)
+    }
+
     /// The key of the marker object.
     pub fn marker(&self) -> String {
         format!("{}{MARKER_NAME}", self.0)
@@ -119,6 +131,18 @@ impl ObjectKey {
     /// A key from a row.
     pub fn stored(key: impl Into<String>) -> Self {
         Self(key.into())
+    }
+
+    /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
+    pub fn tails(&self) -> Option<String> {
+        let (place, id) = self.0.rsplit_once('/')?;
+        let (prefix, _) = place.rsplit_once('/')?;
+        Some(format!("{prefix}/{TAILS}/{id}/"))
+    }
+
+    /// The key of the tail that a writer saved.
+    pub fn tail(&self, writer: i64) -> Option<String> {
+        Some(format!("{}{writer}", self.tails()?))
     }
 
     /// The text.
@@ -316,6 +340,18 @@ mod tests {
             let other = KeyRange { after: c, until: d, ..prefix().whole() };
             let common = one.common(&other).is_some_and(|common| common.contains(&key));
             prop_assert_eq!(common, one.contains(&key) && other.contains(&key));
+        }
+
+        #[test]
+        fn a_tail_gives_back_its_upload_and_is_below_the_prefix(id: u128, writer in 0..i64::MAX) {
+            let id = UploadId(Uuid::from_u128(id));
+            let tail = prefix().key(id).tail(writer).unwrap();
+            prop_assert_eq!(prefix().parse_tail(&tail), Some(id));
+            prop_assert_eq!(prefix().parse_key(&tail), None);
+            prop_assert!(prefix().whole().contains(&tail));
+            for other in [tail.to_uppercase(), format!("{tail}/x"), tail.replace(".tails", ".tail")] {
+                prop_assert_eq!(prefix().parse_tail(&other), None);
+            }
         }
 
         #[test]

@@ -38,6 +38,7 @@ pub mod sns;
 pub mod subject;
 pub mod track;
 pub mod transition;
+pub mod tus;
 pub mod upload;
 pub mod upload_token;
 pub mod webhook;

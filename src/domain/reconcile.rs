@@ -74,6 +74,9 @@ pub enum Action {
     MarkDue,
     /// Report an object whose key parses and that has no row.
     Orphan(UploadId),
+    /// Delete a tail if its upload has ended: a writer saved it too late, or failed before it was
+    /// recorded.
+    Tail(UploadId),
     /// Report an object whose key does not parse.
     Foreign,
 }
@@ -140,13 +143,13 @@ fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> boo
 /// a young object may belong to a row that was not yet read. `asked_at` is when the comparison
 /// started: its pages of rows may be that old.
 pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> Action {
-    match policy.prefix.parse_key(&object.key) {
-        None if object.key == policy.prefix.marker() => Action::Nothing,
-        None => Action::Foreign,
-        Some(id) => {
-            let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
-            if old { Action::Orphan(id) } else { Action::Nothing }
-        }
+    let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
+    match (policy.prefix.parse_key(&object.key), policy.prefix.parse_tail(&object.key)) {
+        (Some(id), _) if old => Action::Orphan(id),
+        (None, Some(id)) if old => Action::Tail(id),
+        (Some(_), _) | (None, Some(_)) => Action::Nothing,
+        (None, None) if object.key == policy.prefix.marker() => Action::Nothing,
+        (None, None) => Action::Foreign,
     }
 }
 
@@ -177,6 +180,10 @@ mod tests {
     fn listed(etag: &str) -> Listed {
         let key = upload_in(Status::Pending).key.as_str().to_owned();
         Listed { key, etag: etag.into(), size: 3, last_modified: Some(at(0)) }
+    }
+
+    fn policy_tail(id: UploadId) -> Listed {
+        Listed { key: tracks().prefix.key(id).tail(3).unwrap(), ..listed("a") }
     }
 
     #[test]
@@ -252,6 +259,9 @@ mod tests {
         let id = upload_in(Status::Pending).id;
         assert_eq!(decide_object(&object, at(15), &tracks()), Action::Nothing);
         assert_eq!(decide_object(&object, at(16), &tracks()), Action::Orphan(id));
+        let tail = policy_tail(id);
+        assert_eq!(decide_object(&tail, at(15), &tracks()), Action::Nothing);
+        assert_eq!(decide_object(&tail, at(16), &tracks()), Action::Tail(id));
         let foreign = Listed { key: "tracks/readme.txt".into(), ..object.clone() };
         assert_eq!(decide_object(&foreign, at(16), &tracks()), Action::Foreign);
         let marker = Listed { key: "tracks/.instance".into(), ..object };

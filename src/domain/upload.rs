@@ -52,11 +52,16 @@ pub enum Strategy {
     Multipart,
     /// Through this service.
     Direct,
+    /// Through this service, in pieces of any size. Only dialects make such uploads.
+    Tus,
 }
 
 impl Strategy {
     /// Every strategy.
-    pub const ALL: [Self; 4] = [Self::Put, Self::Post, Self::Multipart, Self::Direct];
+    pub const ALL: [Self; 5] = [Self::Put, Self::Post, Self::Multipart, Self::Direct, Self::Tus];
+
+    /// The strategies that a caller can choose.
+    pub const CHOICES: [Self; 4] = [Self::Put, Self::Post, Self::Multipart, Self::Direct];
 
     /// The name in the API and in the database.
     pub fn name(self) -> &'static str {
@@ -65,6 +70,7 @@ impl Strategy {
             Self::Post => "post",
             Self::Multipart => "multipart",
             Self::Direct => "direct",
+            Self::Tus => "tus",
         }
     }
 }

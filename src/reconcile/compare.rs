@@ -96,6 +96,9 @@ fn task_of(
             }
             tally.record([object_finding(policy, FindingKind::Orphan, object, now)]);
         }
+        (Action::Tail(id), _, Some(object)) => {
+            return Some((policy.prefix.key(id).to_string(), Task::Tail(object)));
+        }
         (Action::Foreign, _, Some(object)) => {
             tally.count(|counters| counters.foreign += 1);
             tally.record([object_finding(policy, FindingKind::Foreign, object, now)]);

@@ -6,14 +6,14 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::adopt::adopt;
 use super::progress::At;
-use super::report::finding_of;
+use super::report::{finding_of, object_finding};
 use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::RejectReason;
 use crate::domain::inspection::Annotations;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::reconcile::Listed;
-use crate::domain::run::{CandidateKind, Stage};
+use crate::domain::run::{CandidateKind, FindingKind, Stage};
 use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::{Status, Upload, UploadId};
@@ -29,6 +29,8 @@ pub(super) enum Task {
     Report,
     /// Create a row for the object, which has none.
     Adopt(UploadId, Listed),
+    /// Delete this tail, unless the upload is pending.
+    Tail(Listed),
 }
 
 /// Sends a HEAD for each of these keys.
@@ -123,9 +125,37 @@ async fn read(
     let keys = tasks.iter().map(|(key, _)| key.clone()).collect();
     let scan = worker.target.app.db.scan();
     let rows = scan.find_by_keys(&worker.target.policy.name, keys).await?;
-    let mut rows: HashMap<_, _> =
+    let rows: HashMap<_, _> =
         rows.into_iter().map(|row| (row.key.as_str().to_owned(), row)).collect();
-    Ok(tasks.into_iter().filter_map(|(key, task)| Some((rows.remove(&key)?, task))).collect())
+    let mut found = Vec::with_capacity(tasks.len());
+    for (key, task) in tasks {
+        match (rows.get(&key), task) {
+            (Some(row), task) => found.push((row.clone(), task)),
+            (None, Task::Tail(object)) => report_foreign(worker, object),
+            (None, _) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Reports a tail whose upload is not known: it is never touched.
+fn report_foreign(worker: &Worker<'_>, object: Listed) {
+    let Target { app, policy, .. } = worker.target;
+    let mut tally = worker.progress.report.tally();
+    tally.count(|counters| counters.foreign += 1);
+    tally.record([object_finding(policy, FindingKind::Foreign, object, app.now())]);
+}
+
+/// Records that an ended upload has left a tail. The finalizing shard deletes it.
+async fn record_tail(worker: &Worker<'_>, upload: &Upload) -> Result<(), AppError> {
+    let app = worker.target.app;
+    if upload.status() == Status::Pending || worker.progress.run.request.dry_run {
+        return Ok(());
+    }
+    // One record for all tails of an upload.
+    let token = upload.id.0;
+    app.db.multipart_aborts().create_intent(upload, token, app.now()).await?;
+    Ok(())
 }
 
 async fn observe_all(
@@ -139,6 +169,9 @@ async fn observe_all(
                 Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
                 // An orphan's row, if it got one, was created before.
                 Task::Adopt(..) => None,
+                Task::Tail(_) => {
+                    record_tail(worker, &upload).await.err().map(|error| (upload, Err(error)))
+                }
                 Task::Report => {
                     let finding = finding_of(&upload, worker.target.app.now());
                     worker.progress.report.tally().record(finding);

@@ -21,7 +21,7 @@ impl RetentionJob {
     pub async fn tick(&self) {
         match self.app.prune(self.retention).await {
             Ok(pruned) if pruned == Pruned::default() => {}
-            Ok(Pruned { findings, ended, deliveries, given_up, keys, tokens }) => {
+            Ok(Pruned { findings, ended, deliveries, given_up, keys, tokens, tus }) => {
                 tracing::info!(
                     findings,
                     ended,
@@ -29,6 +29,7 @@ impl RetentionJob {
                     given_up,
                     keys,
                     tokens,
+                    tus,
                     "old rows pruned"
                 );
             }

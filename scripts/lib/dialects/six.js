@@ -1,6 +1,8 @@
 // The page of Uppy 6, which takes the Companion contract or a function that signs requests.
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
+import Tus from "@uppy/tus";
+import { uploadTus } from "./tus.js";
 import { controlOf, fileOf, uploadWith } from "./uppy.js";
 
 const signRequest = (base) => async (request) => {
@@ -16,7 +18,11 @@ const clients = {
     uploadWith(Uppy, AwsS3, { companionEndpoint: `${base}/companion` }, file, control),
   sign6: (base, file, control) =>
     uploadWith(Uppy, AwsS3, { signRequest: signRequest(base) }, file, control),
+  tus: (base, file, _, name) => uploadTus(base, file, name),
+  uppytus: (base, file, control) =>
+    uploadWith(Uppy, Tus, { endpoint: `${base}/tus/`, chunkSize: control ? 3_000_000 : Infinity }, file, control),
 };
 
-window.run = (client, base, file, control) => clients[client](base, fileOf(file), controlOf(control));
+window.run = (client, base, file, control) =>
+  clients[client](base, fileOf(file), controlOf(control), control);
 window.fileOf = fileOf;

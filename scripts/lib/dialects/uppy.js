@@ -12,9 +12,12 @@ export function uploadWith(Uppy, AwsS3, settings, file, control) {
     if (control) {
       const once = () => {
         uppy.off("s3-multipart:part-uploaded", once);
+        uppy.off("upload-progress", someProgress);
         control(uppy, id);
       };
+      const someProgress = (_, { bytesUploaded }) => bytesUploaded > 3 * MIB && once();
       uppy.on("s3-multipart:part-uploaded", once);
+      if (settings.endpoint?.endsWith("/tus/")) uppy.on("upload-progress", someProgress);
     }
     uppy.on("file-removed", () => resolve({ cancelled: true }));
     uppy.upload().then(({ successful, failed }) => {
@@ -35,7 +38,8 @@ export function mp3(size, name = "für silence.mp3") {
   const bytes = new Uint8Array(size);
   for (let at = 0; at + 417 <= size; at += 417) bytes.set([0xff, 0xfb, 0x90, 0x64], at);
   bytes.set([size & 255, (size >> 8) & 255, (size >> 16) & 255], 10);
-  return new File([bytes], name, { type: "audio/mpeg" });
+  // The same after the page is loaded again, as a file of the disk is.
+  return new File([bytes], name, { type: "audio/mpeg", lastModified: 1 });
 }
 
 export const text = (size) => new File(["not a song ".repeat(size / 11)], "song.mp3", { type: "audio/mpeg" });

@@ -73,9 +73,13 @@ impl App {
     /// An upload of this caller that takes a file from this service.
     async fn upload_without_file(&self, by: Principal<'_>, id: UploadId) -> Result<Upload> {
         let upload = self.upload(by, id).await?;
-        if upload.strategy == Strategy::Multipart {
-            let sentence = "The upload's strategy is multipart: send its parts to the store";
-            return Err(AppError::field("id", sentence));
+        let elsewhere = match upload.strategy {
+            Strategy::Multipart => Some("multipart: send its parts to the store"),
+            Strategy::Tus => Some("tus: send its bytes as it began"),
+            Strategy::Put | Strategy::Post | Strategy::Direct => None,
+        };
+        if let Some(elsewhere) = elsewhere {
+            return Err(AppError::field("id", format!("The upload's strategy is {elsewhere}")));
         }
         match upload.status() {
             Status::Pending | Status::Expired => Ok(upload),

@@ -118,7 +118,7 @@ impl Uploads<'_> {
 /// Whether the upload's bytes may arrive in parts.
 fn has_parts(upload: &Upload) -> bool {
     match upload.strategy {
-        Strategy::Multipart | Strategy::Direct => true,
+        Strategy::Multipart | Strategy::Direct | Strategy::Tus => true,
         Strategy::Put | Strategy::Post => false,
     }
 }

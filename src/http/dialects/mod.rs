@@ -27,6 +27,7 @@ mod activestorage;
 mod companion;
 mod form;
 mod s3ff;
+mod tus;
 
 /// The configuration of a dialect.
 #[derive(Debug, Clone)]
@@ -42,11 +43,12 @@ pub struct Dialect {
 type Family = fn(Dialect) -> Arc<dyn ApiFamily>;
 
 /// All dialects by their names in the configuration.
-const FAMILIES: [(&str, Family); 4] = [
+const FAMILIES: [(&str, Family); 5] = [
     ("activestorage", |dialect| Arc::new(activestorage::ActiveStorage(dialect))),
     ("companion", |dialect| Arc::new(companion::Companion(dialect))),
     ("form", |dialect| Arc::new(form::Form(dialect))),
     ("s3ff", |dialect| Arc::new(s3ff::S3FileField(dialect))),
+    ("tus", |dialect| Arc::new(tus::Tus(dialect))),
 ];
 
 /// The family of a dialect. `None` if there is no dialect with that name.

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,6 +23,7 @@ use super::partial::refuse_partial_headers;
 use super::{essence, refuse_encoded, settings};
 use crate::app::AppError;
 use crate::http::problem::{ApiError, Code};
+use crate::http::state::HttpSettings;
 
 /// A form with a file.
 #[derive(ToSchema)]
@@ -48,6 +49,32 @@ pub struct FileBody {
     pub bytes: Bytestream,
     /// Whether the client was too slow.
     pub timeout: BodyTimeout,
+}
+
+/// A part of a file that is being received, for routes that join such parts.
+pub struct ChunkBody {
+    /// Its length in bytes, if the client declared it.
+    pub size: Option<u64>,
+    /// Its bytes.
+    pub bytes: Bytestream,
+    /// Whether the client was too slow.
+    pub timeout: BodyTimeout,
+}
+
+impl FromRequest for ChunkBody {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let chunk = |settings: HttpSettings| {
+            let timeout = BodyTimeout::default();
+            let minimum = MinimumRate::new(settings.client_timeout, settings.min_rate);
+            let body = with_timeout(payload.take(), minimum, timeout.clone());
+            let FileBody { length, bytes, timeout, .. } = raw(request, body, timeout);
+            Self { size: length, bytes, timeout }
+        };
+        ready(refuse_encoded(request).and_then(|()| settings(request)).map(chunk))
+    }
 }
 
 /// Whether the body was ended because the client was too slow. For a use case, this is like any

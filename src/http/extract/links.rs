@@ -20,6 +20,11 @@ pub struct Links {
 }
 
 impl Links {
+    /// The URL of a path of a dialect: absolute if `server.public_url` is configured, otherwise a path.
+    pub fn absolute(&self, path: &str) -> String {
+        format!("{}{}{path}", self.base, self.prefix)
+    }
+
     /// The path of an upload.
     pub fn upload(&self, id: UploadId) -> String {
         format!("{}/api/uploads/{id}", self.prefix)

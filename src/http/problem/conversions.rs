@@ -3,6 +3,7 @@
 use super::code::Code;
 use super::error::ApiError;
 use crate::app::AppError;
+use crate::app::tus::TusError;
 use crate::db::DbError;
 use crate::domain::transition::TransitionError;
 use crate::domain::upload_token::TokenError;
@@ -61,6 +62,16 @@ impl From<AppError> for ApiError {
             AppError::Disabled(detail) => Self::saying(Code::Disabled, detail),
             AppError::BucketMismatch(_) => Self::saying(Code::BucketMismatch, error.to_string()),
             AppError::Token(refused) => refused.into(),
+            AppError::Tus(refused) => {
+                let code = match &refused {
+                    TusError::Offset { .. } => Code::State,
+                    TusError::Busy => Code::Contended,
+                    TusError::TooLong { .. } => Code::TooLarge,
+                    TusError::Checksum => return Self::field("checksum", refused.to_string()),
+                    TusError::Ended(_) => Code::Ended,
+                };
+                Self::saying(code, refused.to_string())
+            }
             AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
             AppError::Db(error) => error.into(),
             AppError::Store(error) => {

@@ -48,7 +48,7 @@ named_values! {
     /// How a file is uploaded.
     StrategyName as "Strategy": Strategy::ALL.map(Strategy::name);
     /// How to upload a file. `auto`: the service chooses.
-    StrategyOption as "StrategyOption": [AUTO].into_iter().chain(Strategy::ALL.map(Strategy::name));
+    StrategyOption as "StrategyOption": [AUTO].into_iter().chain(Strategy::CHOICES.map(Strategy::name));
     /// How the service learned of an object.
     ConfirmedByName as "ConfirmedBy": ConfirmedBy::ALL.map(ConfirmedBy::name);
     /// Why an upload was rejected or removed.

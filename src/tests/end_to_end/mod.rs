@@ -17,6 +17,7 @@ mod replicas;
 mod shutdown;
 mod start;
 mod tls;
+mod tus;
 #[cfg(feature = "embedded-s3")]
 mod unconditional;
 mod upgrade;

@@ -20,6 +20,7 @@ mod partial_files;
 mod service;
 mod statements;
 mod tracks;
+mod tus;
 mod upload_tokens;
 mod uploads;
 mod verifying;

@@ -29,6 +29,7 @@ mod safety_limits;
 mod serving;
 mod sharing;
 mod tracks;
+mod tus;
 mod upload_tokens;
 mod uploads;
 mod verifying;

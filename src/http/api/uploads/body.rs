@@ -180,7 +180,8 @@ fn read_subject(
 }
 
 fn read_strategy(name: &str) -> Result<Strategy, String> {
-    name.parse().map_err(|()| format!("Must be one of: {AUTO}, put, post, multipart, direct"))
+    let choice = Strategy::CHOICES.into_iter().find(|strategy| strategy.name() == name);
+    choice.ok_or_else(|| format!("Must be one of: {AUTO}, put, post, multipart, direct"))
 }
 
 fn read_checksum(

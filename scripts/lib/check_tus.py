@@ -1,0 +1,129 @@
+"""tus beyond what a page shows: connections that are cut at random, and a client in Python.
+
+Usage: check_tus.py BINARY CHROMIUM PAGES CUTS
+
+PAGES as for check_dialects.py. The connections of tus-js-client in Chromium go through a proxy that cuts
+them CUTS times, each after a random number of bytes. tuspy sends the same file in chunks.
+"""
+
+import pathlib
+import random
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+from check_demo import Dev
+from check_dialects import Run, serve
+from playwright.sync_api import sync_playwright
+from tusclient.client import TusClient
+
+MIB = 1 << 20
+
+
+class CutProxy:
+    """Forwards connections to a port, and cuts a number of them after some bytes of the client."""
+
+    def __init__(self, port, cuts, most):
+        self.port, self.left, self.most = port, cuts, most
+        self.random = random.Random(7)
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            threading.Thread(target=self.forward, args=(client,), daemon=True).start()
+
+    def forward(self, client):
+        with client, socket.create_connection(("127.0.0.1", self.port)) as server:
+            back = threading.Thread(target=self.pump, args=(server, client), daemon=True)
+            back.start()
+            with self.lock:
+                cut = self.random.randrange(1, self.most) if self.left > 0 else None
+            if self.pump(client, server, cut):
+                with self.lock:
+                    self.left -= 1
+                # The client sees a reset, as of a network that is gone.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                for end in (client, server):
+                    end.shutdown(socket.SHUT_RDWR)
+            back.join(60)
+
+    @staticmethod
+    def pump(source, target, cut=None):
+        """Whether it was cut."""
+        passed = 0
+        try:
+            while data := source.recv(65536):
+                if cut is not None and passed + len(data) > cut:
+                    target.sendall(data[: cut - passed])
+                    return True
+                target.sendall(data)
+                passed += len(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        return False
+
+
+def cut(dev, browser, origin, cuts):
+    run = Run(dev, browser, origin, "tus")
+    # So that the file needs all of the cuts: half of its size, divided by their number.
+    most = 12 * MIB // cuts
+    proxy = CutProxy(int(dev.url.rsplit(":", 1)[1]), cuts, most)
+    run.base = run.base.replace(dev.url, proxy.url)
+    run.page.set_default_timeout(600_000)
+    run.expect_file(run.run("large"), "large", True)
+    run.expect(proxy.left < cuts, "nothing was cut")
+    print(f"ok  tus: {cuts - proxy.left} of {cuts} cuts, and the same file", flush=True)
+    run.page.close()
+
+
+def tuspy(dev, browser, origin):
+    run = Run(dev, browser, origin, "tus")
+    song = b"\xff\xfb\x90\x64" + bytes(413)
+    file = song * (7 * MIB // len(song))
+    with tempfile.NamedTemporaryFile(suffix=".mp3") as on_disk:
+        on_disk.write(file)
+        on_disk.flush()
+        client = TusClient(f"{run.base}/tus/")
+        metadata = {"filename": "a.mp3", "filetype": "audio/mpeg"}
+        uploader = client.uploader(on_disk.name, chunk_size=1_000_000, metadata=metadata)
+        uploader.upload(stop_at=3_000_000)
+        # Another process goes on.
+        again = client.uploader(on_disk.name, chunk_size=2_500_000, url=uploader.url)
+        run.expect(again.get_offset() == 3_000_000, f"the offset is {again.get_offset()}")
+        again.upload()
+    [upload] = run.uploads()
+    run.expect(upload["status"] == "uploaded", f"it is {upload['status']}")
+    _, stored = dev.get(f"{run.prefix}/api/uploads/{upload['id']}/file")
+    run.expect(stored == file, "another file was stored")
+    print("ok  tuspy: the same file", flush=True)
+    run.page.close()
+
+
+def main(binary, chromium, pages, cuts):
+    with tempfile.TemporaryDirectory(prefix="uc-tus-") as folder, sync_playwright() as tools:
+        dev = Dev(binary, pathlib.Path(folder), "check-tus.log")
+        arguments = ["--no-proxy-server", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=chromium, args=arguments)
+        try:
+            origin = serve(pages)
+            began = time.monotonic()
+            cut(dev, browser, origin, int(cuts))
+            tuspy(dev, browser, origin)
+            print(f"tus in {time.monotonic() - began:.0f} s", flush=True)
+        finally:
+            browser.close()
+            dev.stop()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main(*sys.argv[1:])

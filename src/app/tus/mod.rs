@@ -1,0 +1,259 @@
+//! Uploads that this service receives in pieces of any size, in requests that follow each other: tus, and
+//! the chunks of `FilePond`.
+//!
+//! | use case | does |
+//! | --- | --- |
+//! | [`App::create_tus`] | creates the upload |
+//! | [`App::append`] | stores the bytes of one request; the last one completes and verifies the file |
+//! | [`App::resume_tus`] | returns how many bytes are stored, after an older writer has saved what it has |
+//!
+//! Bytes go into the parts of a multipart upload, with about one part in memory per request. Bytes that
+//! are too few for a part are saved as a *tail* before the response. A tail is an object below the policy's
+//! prefix (`{prefix}.tails/{upload}/{writer}`), and not a row: clients with small chunks send all their
+//! bytes this way, and the database is shared by everything else that the service does. The rows that say
+//! where the bytes are ([`Piece`]) are committed afterwards, so that an object without a row is
+//! never needed. It is deleted when the upload ends, by the listing of its folder.
+//!
+//! One request writes at a time ([`lease`]). An upload that has tails has a multipart upload too: the record
+//! of its abort makes sure that the tails are deleted, whatever fails.
+
+mod finish;
+mod lease;
+mod receive;
+mod tails;
+mod writer;
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures_util::{Stream, stream};
+
+use self::writer::Writer;
+use super::create_upload::NewUpload;
+use super::{App, AppError, Result};
+use crate::domain::policy::FieldErrors;
+use crate::domain::transition::Event;
+use crate::domain::tus::PieceChecksum;
+use crate::domain::upload::{Declared, RemoveReason, State, Strategy};
+use crate::domain::{PolicyName, Principal, Status, Upload, UploadId};
+
+/// Why a request about an upload in pieces failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TusError {
+    /// The bytes do not begin where the stored bytes end.
+    #[error("the bytes must begin at offset {stored}, where the stored bytes end")]
+    Offset {
+        /// The number of stored bytes.
+        stored: u64,
+    },
+    /// Another request writes the upload, and did not stop in time; or a newer one waits.
+    #[error("another request writes this upload; ask for its offset and continue there")]
+    Busy,
+    /// More bytes than the file has, or may have.
+    #[error("the file has more than {limit} bytes")]
+    TooLong {
+        /// The declared length, or the largest size that is allowed.
+        limit: u64,
+    },
+    /// The bytes are not those of the checksum. None of them is stored.
+    #[error("the bytes are not those of the checksum; none of them is stored")]
+    Checksum,
+    /// The upload has ended without a file.
+    #[error("the upload is {}; begin a new one", .0.name())]
+    Ended(Status),
+}
+
+/// The bytes of one request.
+#[derive(Debug, Default)]
+pub struct Append {
+    /// The offset of the first byte.
+    pub offset: u64,
+    /// The number of bytes, if the client declared it.
+    pub size: Option<u64>,
+    /// The length of the file, if the client declares it with this request.
+    pub length: Option<u64>,
+    /// The checksum of the bytes: they are stored all or not at all.
+    pub checksum: Option<PieceChecksum>,
+}
+
+/// How far an upload is.
+#[derive(Debug)]
+pub struct Appended {
+    /// The upload. Whether its file was accepted, its state says.
+    pub upload: Upload,
+    /// The number of stored bytes.
+    pub stored: u64,
+    /// The length of the file, if the client declared it.
+    pub length: Option<u64>,
+    /// The client's metadata, as it sent them.
+    pub metadata: Option<String>,
+}
+
+impl App {
+    /// Creates an upload that is received in pieces. `new.declared.size` is the length of the file, if
+    /// the client knows it.
+    pub async fn create_tus(
+        &self,
+        by: impl Into<Principal<'_>>,
+        new: NewUpload,
+        metadata: Option<String>,
+    ) -> Result<Appended> {
+        let new = NewUpload { strategy: Some(Strategy::Tus), ..new };
+        let upload = self.create_upload(by, new).await?.upload;
+        let length = upload.declared.size;
+        // If this fails, the upload expires: no client knows it.
+        self.db.tus().create(upload.id, length, metadata.clone()).await?;
+        Ok(Appended { upload, stored: 0, length, metadata })
+    }
+
+    /// Stores the bytes of one request at the end of the stored ones, and stops an older request that
+    /// writes the same upload. If they are the last, completes the file and verifies it. `ttl` is how
+    /// long the upload waits for the next request.
+    ///
+    /// If the body fails, its bytes up to there are stored, unless it has a checksum.
+    ///
+    /// # Errors
+    /// [`AppError::Tus`], or if the body, the store or the database fails.
+    pub async fn append<B>(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+        request: Append,
+        body: B,
+        ttl: TimeDelta,
+    ) -> Result<Appended>
+    where
+        B: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        match self.write(by.into(), id, ttl).await? {
+            Written::Ended(ended) if request.offset == ended.stored => Ok(ended),
+            Written::Ended(ended) => Err(TusError::Offset { stored: ended.stored }.into()),
+            Written::Open(mut writer) => {
+                let result = writer.append(request, body).await;
+                writer.release().await;
+                result
+            }
+        }
+    }
+
+    /// How far an upload is, after an older request that writes it has saved its bytes. If all bytes are
+    /// stored, but the request with the last ones broke off, this completes the file.
+    ///
+    /// # Errors
+    /// [`AppError::Tus`], or if the store or the database fails.
+    pub async fn resume_tus(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+        ttl: TimeDelta,
+    ) -> Result<Appended> {
+        match self.write(by.into(), id, ttl).await? {
+            Written::Ended(ended) => Ok(ended),
+            Written::Open(mut writer) => {
+                let result = if writer.is_whole() {
+                    let request =
+                        Append { offset: writer.stored(), size: Some(0), ..Append::default() };
+                    writer.append(request, stream::empty()).await
+                } else {
+                    Ok(writer.appended())
+                };
+                writer.release().await;
+                result
+            }
+        }
+    }
+
+    /// Ends an upload: its bytes are deleted.
+    ///
+    /// # Errors
+    /// [`TusError::Ended`] if it has ended already.
+    pub async fn end_tus(&self, by: impl Into<Principal<'_>>, id: UploadId) -> Result<()> {
+        let upload = self.tus_upload(by.into(), id).await?;
+        match upload.status() {
+            Status::Cancelled | Status::Removed => Err(TusError::Ended(upload.status()).into()),
+            _ => self.apply(upload, &Event::Delete).await.map(drop),
+        }
+    }
+
+    /// The most bytes that a file of this caller may have. The policy of an upload token goes first.
+    pub fn largest_file(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<u64> {
+        let token = by.token();
+        let policy = self.policy(token.map(|token| &token.policy).or(policy))?;
+        let max_size = token.and_then(|token| token.max_size);
+        Ok(policy.max_size_of(&Declared { max_size, ..Declared::default() }))
+    }
+
+    /// The upload's only writer, or how it ended.
+    async fn write(&self, by: Principal<'_>, id: UploadId, ttl: TimeDelta) -> Result<Written<'_>> {
+        let upload = self.tus_upload(by, id).await?;
+        if upload.status() != Status::Pending {
+            return Ok(Written::Ended(self.ended(upload).await?));
+        }
+        // What an expired token began goes on to its deadline, and no further.
+        let unexpired = self.require_unexpired(by);
+        let ttl = unexpired.is_ok().then_some(ttl);
+        if upload.url_expires_at <= self.now() {
+            unexpired?;
+        }
+        let (lease, state) = self.take_lease(&upload).await?;
+        // The writer before may have completed the file.
+        let upload = self.tus_upload(by, id).await?;
+        if upload.status() != Status::Pending {
+            lease.release().await;
+            return Ok(Written::Ended(self.ended(upload).await?));
+        }
+        Writer::new(self, upload, lease, state, ttl).await.map(Written::Open)
+    }
+
+    async fn tus_upload(&self, by: Principal<'_>, id: UploadId) -> Result<Upload> {
+        let upload = self.upload(by, id).await?;
+        if upload.strategy == Strategy::Tus {
+            return Ok(upload);
+        }
+        Err(AppError::NotFound("upload"))
+    }
+
+    /// How far an upload is that is not pending. The size of its file is all that was ever stored.
+    async fn ended(&self, upload: Upload) -> Result<Appended> {
+        let complete = match &upload.state {
+            State::Uploaded(_) | State::Inspecting(_) => true,
+            State::Removed { reason, .. } => *reason == RemoveReason::Superseded,
+            _ => false,
+        };
+        let facts = upload.state.facts().filter(|_| complete);
+        let Some(size) = facts.map(|facts| facts.size) else {
+            return Err(TusError::Ended(upload.status()).into());
+        };
+        let row = self.db.tus().find(upload.id).await?;
+        let metadata = row.and_then(|row| row.metadata);
+        Ok(Appended { upload, stored: size, length: Some(size), metadata })
+    }
+}
+
+/// A request's right to write.
+enum Written<'a> {
+    Open(Writer<'a>),
+    /// The file is complete.
+    Ended(Appended),
+}
+
+/// Refuses a length that is not the declared one, or that the policy does not allow.
+fn check_length(
+    declared: Option<u64>,
+    sent: Option<u64>,
+    stored: u64,
+    most: u64,
+) -> Result<Option<u64>> {
+    let refuse = |sentence: String| {
+        let errors = FieldErrors::one("length", sentence);
+        Err(AppError::Invalid(errors))
+    };
+    match (declared, sent) {
+        (declared, None) => Ok(declared),
+        (Some(declared), Some(sent)) if declared == sent => Ok(Some(declared)),
+        (Some(declared), Some(_)) => refuse(format!("The length was declared as {declared}")),
+        (None, Some(0)) => refuse("File is empty".to_owned()),
+        (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are stored already")),
+        (None, Some(sent)) if sent > most => Err(TusError::TooLong { limit: most }.into()),
+        (None, Some(sent)) => Ok(Some(sent)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Tails: bytes that are too few for a part, as objects of their own.
+
+use bytes::{Bytes, BytesMut};
+
+use super::writer::Writer;
+use crate::app::{App, Result};
+use crate::domain::object_settings::ObjectSettings;
+use crate::domain::tus::{Location, Piece};
+use crate::domain::upload::Strategy;
+use crate::domain::{ObjectKey, Status, Upload, UploadId};
+use crate::storage::{ListRequest, PutOptions, Store, StoreError};
+
+/// Tails up to this size, in bytes, are joined with the next one, if that is not smaller: so a client
+/// that sends single bytes leaves few objects, and each byte is written again only a few times.
+const SMALL: u64 = 256 << 10;
+
+impl Writer<'_> {
+    /// Saves bytes that follow the stored ones as a tail, together with small tails before it. Returns the
+    /// piece that is to be committed.
+    pub(super) async fn save_tail(&mut self, start: u64, bytes: Bytes) -> Result<Piece> {
+        let (store, key) = (self.store, self.upload.key.clone());
+        let (mut start, mut bytes) = (start, bytes);
+        for tail in self.tails.clone().iter().rev() {
+            if tail.end() != start || tail.size > SMALL || tail.size > bytes.len() as u64 {
+                break;
+            }
+            let before = read_tail(store, &key, tail).await?;
+            let mut joined = BytesMut::with_capacity(before.len() + bytes.len());
+            joined.extend_from_slice(&before);
+            joined.extend_from_slice(&bytes);
+            (start, bytes) = (tail.start, joined.freeze());
+        }
+        let writer = self.lease.writer;
+        let (size, location) = (bytes.len() as u64, Location::Tail(writer));
+        let key = tail_key(&key, writer)?;
+        // It stays for a short time: encrypted as the file, and not in another storage class.
+        let ObjectSettings { sse, kms_key_id, .. } = self.policy.object.clone();
+        let object = ObjectSettings { sse, kms_key_id, ..ObjectSettings::default() };
+        let options = PutOptions { object, ..PutOptions::default() };
+        let written = store.objects.put(&key, bytes, &options).await?;
+        Ok(Piece { start, size, location, etag: written.etag })
+    }
+
+    /// Reads the tails, which begin with the first byte behind the last part, into a buffer with room for
+    /// more.
+    pub(super) async fn load_tails(&mut self, capacity: usize) -> Result<BytesMut> {
+        let (store, key) = (self.store, self.upload.key.clone());
+        let mut buffer = BytesMut::with_capacity(capacity);
+        for tail in self.tails.clone() {
+            buffer.extend_from_slice(&read_tail(store, &key, &tail).await?);
+        }
+        Ok(buffer)
+    }
+
+    /// Deletes tails that a commit has replaced. Those that remain are found when the upload ends.
+    pub(super) async fn delete_tails(&mut self, replaced: Vec<Piece>) {
+        let (store, key) = (self.store, self.upload.key.clone());
+        for tail in replaced {
+            let Location::Tail(writer) = tail.location else { continue };
+            let Ok(key) = tail_key(&key, writer) else { continue };
+            if let Err(error) = store.objects.delete(&key).await {
+                tracing::debug!(
+                    key,
+                    error = &error as &dyn std::error::Error,
+                    "a tail was not deleted; it is when the upload ends"
+                );
+            }
+        }
+    }
+}
+
+async fn read_tail(store: &Store, key: &ObjectKey, tail: &Piece) -> Result<Bytes> {
+    let Location::Tail(writer) = tail.location else { return Err(other_size(tail).into()) };
+    let key = tail_key(key, writer)?;
+    let bytes = store.objects.read(&key, 0..tail.size, &tail.etag).await?;
+    if bytes.len() as u64 == tail.size { Ok(bytes) } else { Err(other_size(tail).into()) }
+}
+
+fn tail_key(key: &ObjectKey, writer: i64) -> Result<String> {
+    let of_others = || StoreError::Protocol("the key is not one of this service".to_owned());
+    Ok(key.tail(writer).ok_or_else(of_others)?)
+}
+
+fn other_size(tail: &Piece) -> StoreError {
+    StoreError::Protocol(format!("a tail of {} bytes has another size", tail.size))
+}
+
+impl App {
+    /// Deletes what an upload leaves that was received in pieces and has ended. Does nothing for other
+    /// uploads.
+    pub(in crate::app) async fn delete_pieces(
+        &self,
+        store: &Store,
+        id: UploadId,
+        key: &ObjectKey,
+    ) -> Result<()> {
+        let row = self.db.uploads().find_any_owner(id).await?;
+        let needed =
+            |row: &Upload| row.status() == Status::Pending || row.strategy != Strategy::Tus;
+        if row.as_ref().is_some_and(needed) {
+            return Ok(());
+        }
+        self.db.tus().end(id).await?;
+        let Some(prefix) = key.tails() else { return Ok(()) };
+        let mut request = ListRequest { prefix, ..ListRequest::default() };
+        loop {
+            let page = store.objects.list(&request).await?;
+            for object in page.objects {
+                store.objects.delete(&object.key).await?;
+            }
+            request.token = page.next;
+            if request.token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}

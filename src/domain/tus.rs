@@ -1,0 +1,221 @@
+//! Uploads that the service receives in pieces of any size, as tus and `FilePond` send them: how the bytes
+//! are divided into parts, and the checksum of a piece.
+//!
+//! A store takes parts of at least [`MIN_PART_SIZE`](super::limits::MIN_PART_SIZE), except the last one.
+//! What is left over is a *tail*: an object of its own, until enough bytes for a part follow it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+use ring::digest;
+
+use super::limits::{MAX_PART_SIZE, MAX_PARTS};
+
+/// Bytes of an upload that are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The offset of the first byte.
+    pub start: u64,
+    /// The number of bytes.
+    pub size: u64,
+    /// Where they are.
+    pub location: Location,
+    /// The ETag of the part or of the object, without quotes.
+    pub etag: String,
+}
+
+/// Where the bytes of a piece are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// A part of the store's multipart upload, with its number.
+    Part(u16),
+    /// An object of its own, named after its writer.
+    Tail(i64),
+}
+
+impl Piece {
+    /// The offset behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.start + self.size
+    }
+}
+
+/// An upload that is received in pieces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TusUpload {
+    /// Bytes that are durable, from the begin of the file.
+    pub stored: u64,
+    /// The length of the file, if the client has declared it.
+    pub length: Option<u64>,
+    /// The client's metadata, as it sent them.
+    pub metadata: Option<String>,
+    /// The next part number.
+    pub next_part: u16,
+}
+
+/// The least size of the next parts in bytes: `usual`, or more if the numbers that are left would not be
+/// enough for `remaining` bytes. A fifth of the numbers is left for parts that break off.
+pub fn least_part(usual: u64, remaining: u64, next_part: u16) -> u64 {
+    let numbers = u64::from((MAX_PARTS + 1).saturating_sub(next_part)).max(1);
+    let least = remaining.saturating_add(remaining / 4).div_ceil(numbers);
+    usual.max(least).min(MAX_PART_SIZE / 2)
+}
+
+/// The size of the next part, at most twice the least size. `None` if the bytes are to be kept as a tail.
+///
+/// `coming` are the bytes that follow the last part, up to the end of the request, if that is known.
+/// `ends` is whether the last of them is the last of the file. Bytes that are enough for one part are
+/// divided without a rest, so that a client with large chunks causes no tails.
+pub fn next_part(coming: Option<u64>, ends: bool, least: u64) -> Option<u64> {
+    let most = 2 * least;
+    let Some(coming) = coming else { return Some(most) };
+    if ends {
+        return (coming > 0).then_some(coming.min(most));
+    }
+    match coming {
+        coming if coming < least => None,
+        coming if coming <= most => Some(coming),
+        coming => Some(most.min(coming - least)),
+    }
+}
+
+/// The algorithms of checksums of pieces. Names are those of tus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceAlgorithm {
+    /// SHA-1, which every tus server has.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// MD5.
+    Md5,
+}
+
+impl PieceAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Md5];
+
+    /// The name in tus.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Md5 => "md5",
+        }
+    }
+}
+
+/// The checksum of a piece, and the hash of its bytes so far.
+#[derive(Clone)]
+pub struct PieceChecksum {
+    sent: Vec<u8>,
+    hash: Hash,
+}
+
+#[derive(Clone)]
+enum Hash {
+    Sha(Box<digest::Context>),
+    Md5(Box<Md5>),
+}
+
+impl PieceChecksum {
+    /// Reads `algorithm base64`. `None` if it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, value) = text.split_once(' ')?;
+        let algorithm = PieceAlgorithm::ALL.into_iter().find(|known| known.name() == name)?;
+        let sent = STANDARD.decode(value.trim()).ok()?;
+        let sha = |algorithm| Hash::Sha(Box::new(digest::Context::new(algorithm)));
+        let hash = match algorithm {
+            PieceAlgorithm::Sha1 => sha(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            PieceAlgorithm::Sha256 => sha(&digest::SHA256),
+            PieceAlgorithm::Md5 => Hash::Md5(Box::default()),
+        };
+        Some(Self { sent, hash })
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.hash {
+            Hash::Sha(hash) => hash.update(bytes),
+            Hash::Md5(hash) => hash.update(bytes),
+        }
+    }
+
+    /// Whether the bytes are those that were sent.
+    pub fn matches(self) -> bool {
+        match self.hash {
+            Hash::Sha(hash) => hash.finish().as_ref() == self.sent,
+            Hash::Md5(hash) => hash.finalize().as_slice() == self.sent,
+        }
+    }
+}
+
+impl std::fmt::Debug for PieceChecksum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PieceChecksum").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEAST: u64 = 5 << 20;
+
+    #[test]
+    fn checksums_are_compared_in_each_algorithm() {
+        for (text, matches) in [
+            ("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", true),
+            ("sha256 uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=", true),
+            ("md5 XrY7u+Ae7tCTyyK7j1rNww==", true),
+            ("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu1=", false),
+            ("md5 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", false),
+        ] {
+            let Some(mut sum) = PieceChecksum::parse(text) else {
+                assert!(!matches, "{text}");
+                continue;
+            };
+            sum.update(b"hello ");
+            sum.update(b"world");
+            assert_eq!(sum.matches(), matches, "{text}");
+        }
+        for bad in ["", "sha1", "sha1 %", "sha512 AAAA", "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="] {
+            assert!(PieceChecksum::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_largest_size_fits_into_the_numbers_that_are_left() {
+        assert_eq!(least_part(LEAST, 1 << 30, 1), LEAST);
+        let whole = 5 << 40;
+        let least = least_part(LEAST, whole, 1);
+        assert!(whole / least <= 8000, "{least}");
+        let late = least_part(LEAST, whole / 4, 9000);
+        assert!(whole / 4 / late <= 1001 && late <= MAX_PART_SIZE / 2, "{late}");
+        // No number is left: the caller is refused when it takes one.
+        assert!(least_part(LEAST, 1, MAX_PARTS + 1) >= LEAST);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_neither_too_small_nor_too_large(
+            coming in prop::option::of(0..100 * LEAST), ends: bool,
+        ) {
+            match next_part(coming, ends, LEAST) {
+                None => {
+                    let few = |coming| if ends { coming == 0 } else { coming < LEAST };
+                    prop_assert!(coming.is_some_and(few));
+                }
+                Some(size) => {
+                    prop_assert!(size <= 2 * LEAST);
+                    prop_assert!(coming.is_none_or(|coming| size <= coming));
+                    prop_assert!(size >= LEAST || (ends && Some(size) == coming));
+                    // What follows is enough for a part, or nothing.
+                    let rest = coming.map_or(LEAST, |coming| coming - size);
+                    prop_assert!(ends || rest == 0 || rest >= LEAST);
+                }
+            }
+        }
+    }
+}
