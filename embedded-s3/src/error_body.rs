@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_kept_and_what_lacks_is_added() {
+    fn existing_values_are_kept_and_missing_ones_are_added() {
         let bare = "<Error><Code>InvalidURI</Code></Error>";
         assert_eq!(
             add(bare, Some("eu-west-1"), "ID").unwrap(),

@@ -37,7 +37,7 @@ pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String,
         let upper = name.to_uppercase();
         let rest = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
         let rest = rest.trim_start_matches(['_', '-', '.']);
-        // The longest name first. No name is now the beginning of another one, but that may change.
+        // The longest name wins, in case one section name is the beginning of another.
         let section = sections.iter().filter(|section| {
             rest.strip_prefix(section.as_str()).is_some_and(|key| key.starts_with(['_', '-', '.']))
         });

@@ -269,7 +269,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_generic_content_type_says_nothing_and_is_accepted() {
+    fn a_generic_content_type_is_accepted() {
         for generic in
             ["application/octet-stream", "Binary/Octet-Stream", "application/octet-stream; x=y"]
         {

@@ -139,7 +139,7 @@ fn with_inspectors(names: &[&str]) -> Policy {
 type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
 
 #[test]
-fn every_state_answers_every_event_as_the_design_says() {
+fn every_event_in_every_state_has_the_specified_result() {
     use Effect::{AbortMultipart, Bind, EndInspections, Reopen, Unbind};
     use Status::{Cancelled, Expired, Inspecting, Missing, Pending, Rejected, Removed, Uploaded};
     let bad = Err(RejectReason::ContentMismatch);
@@ -322,7 +322,7 @@ fn a_verdict_is_about_one_version_of_the_object() {
 }
 
 #[test]
-fn a_rejection_by_an_inspector_keeps_its_sentence_and_an_operator_has_the_file_inspected_again() {
+fn a_rejection_by_an_inspector_keeps_its_reason_and_an_operator_can_repeat_the_inspection() {
     let policy = with_inspectors(&["clamav"]);
     let refused = step(upload_in(Status::Inspecting), refuses("a"), at(5), &policy).unwrap().upload;
     let State::Rejected { reason, verified, .. } = &refused.state else { panic!("rejected") };

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_believed_of_an_unknown_store_that_a_known_one_lacks() {
+    fn an_unknown_store_has_no_capability_that_a_known_store_lacks() {
         let unknown = Capabilities::conservative();
         assert!(!unknown.write_once_is_effective() && !unknown.may_start_after());
         assert!(!Algorithm::ALL.into_iter().any(|a| unknown.returns_checksum(a)));

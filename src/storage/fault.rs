@@ -94,7 +94,7 @@ impl Fault {
             Self::NoSuchBucket => "the bucket does not exist: create it, or correct bucket",
             Self::Dns => {
                 "the host name of the store has no address: correct endpoint, region or bucket, or \
-                 look at the DNS"
+                 check the DNS"
             }
             Self::ConnectionRefused => {
                 "nothing listens at the address of the store: correct endpoint, or start the store"
@@ -115,7 +115,7 @@ impl Fault {
             Self::Throttled => {
                 "the store limits the rate of requests: lower the load, or its limit"
             }
-            Self::ServerError => "the store failed inside: look at its log",
+            Self::ServerError => "the store had an internal error: read its log",
         }
     }
 

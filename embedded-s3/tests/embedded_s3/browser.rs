@@ -157,7 +157,7 @@ impl Signed {
 }
 
 #[tokio::test]
-async fn a_form_that_keeps_to_its_policy_is_stored() {
+async fn a_form_that_complies_with_its_policy_is_stored() {
     let s3 = start().await;
     let answer = Signed::usual().send(&s3, b"music").await;
     assert_eq!(answer.status, 204, "{}", answer.body);
@@ -220,7 +220,7 @@ async fn a_form_without_a_signature_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_may_have_the_name_of_the_file_and_the_answer_says_where_it_is() {
+async fn a_key_may_contain_the_file_name_and_the_response_has_the_location() {
     let s3 = start().await;
     let address = format!("{}/{BUCKET}/in/a/track.flac", s3.server.url());
     for status in ["200", "201", "204"] {

@@ -151,7 +151,7 @@ async fn raw_put(
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_mid_body_leaves_nothing_behind() {
+async fn a_client_that_disconnects_during_the_body_leaves_nothing_behind() {
     let s3 = start().await;
     s3.put("k", b"old").await;
     let put = s3.presigned_put("k").await;

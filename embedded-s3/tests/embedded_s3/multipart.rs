@@ -273,7 +273,7 @@ async fn a_full_object_checksum_is_that_of_all_bytes() {
 }
 
 #[tokio::test]
-async fn a_multipart_upload_of_the_sdk_as_it_comes_works() {
+async fn a_multipart_upload_of_the_default_sdk_works() {
     let s3 = start().await;
     let client = default_client(&s3.server.url());
     let create = client.create_multipart_upload().bucket(BUCKET).key(KEY);

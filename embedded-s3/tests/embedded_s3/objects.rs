@@ -32,7 +32,7 @@ const ODD_KEYS: [&str; 14] = [
 ];
 
 #[tokio::test]
-async fn an_object_comes_back_as_it_was_put() {
+async fn an_object_is_returned_as_it_was_stored() {
     let s3 = start().await;
     let put = s3
         .client
@@ -69,7 +69,7 @@ async fn an_object_comes_back_as_it_was_put() {
 }
 
 #[tokio::test]
-async fn the_sdk_as_it_comes_with_trailing_checksums_is_understood() {
+async fn the_default_sdk_with_trailing_checksums_works() {
     let s3 = start().await;
     let client = default_client(&s3.server.url());
     let body: Vec<u8> = (0..251_u8).cycle().take(3 * MIB).collect();
@@ -87,7 +87,7 @@ async fn the_sdk_as_it_comes_with_trailing_checksums_is_understood() {
 }
 
 #[tokio::test]
-async fn odd_keys_are_kept_apart_and_come_back() {
+async fn unusual_keys_are_distinct_and_returned_unchanged() {
     let s3 = start().await;
     for key in ODD_KEYS {
         let put = s3.client.put_object().bucket(BUCKET).key(key);

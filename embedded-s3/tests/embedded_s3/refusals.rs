@@ -100,7 +100,7 @@ async fn what_would_have_no_effect_is_refused() {
 }
 
 #[tokio::test]
-async fn a_bucket_says_that_it_never_had_versions() {
+async fn the_versioning_of_a_bucket_is_reported_as_never_enabled() {
     let s3 = start().await;
     let got = s3.client.get_bucket_versioning().bucket(BUCKET).send().await.unwrap();
     assert_eq!(got.status(), None);

@@ -232,7 +232,7 @@ fn text_that_starts_like_a_binary_format_stays_text() {
 }
 
 #[test]
-fn generic_and_form_types_say_nothing() {
+fn generic_and_form_types_do_not_name_the_content() {
     for silent in
         [None, Some(""), Some("application/octet-stream"), Some("Multipart/Form-Data; boundary=x")]
     {

@@ -17,9 +17,9 @@ pub(super) struct State {
     pub(super) bucket: bool,
     /// The current object of each key.
     pub(super) objects: BTreeMap<String, Object>,
-    /// Whether the bucket keeps versions.
+    /// Whether the bucket has versioning.
     pub(super) keeps_versions: bool,
-    /// Every version of each key, the newest last. Without an object it is a delete marker.
+    /// The versions of each key, the newest last. `None` is a delete marker.
     pub(super) versions: BTreeMap<String, Vec<(String, Option<Object>)>>,
     pub(super) multiparts: BTreeMap<(String, String), Multipart>,
     /// The number of multipart uploads and versions that were ever created.

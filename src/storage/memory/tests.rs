@@ -38,7 +38,7 @@ async fn planned_calls_fail_and_the_next_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_leaves_its_work_done() {
+async fn a_put_whose_response_is_lost_stores_the_object() {
     let (_, store) = memory();
     store.lose_next(Operation::Put, 1);
     let lost = store.put("k", Bytes::new(), &PutOptions::default()).await;
@@ -47,7 +47,7 @@ async fn a_lost_answer_leaves_its_work_done() {
 }
 
 #[tokio::test]
-async fn spoilt_pages_repeat_descend_or_end_too_early() {
+async fn faulty_pages_repeat_descend_or_end_too_early() {
     let (_, store) = memory();
     for key in ["a", "b", "c"] {
         put(&store, key).await;
@@ -85,7 +85,7 @@ async fn a_gate_holds_calls_until_it_lets_them_through() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_gone_is_named_wherever_the_protocol_can() {
+async fn a_missing_bucket_is_named_wherever_the_protocol_allows_it() {
     let (_, store) = memory();
     store.drop_bucket();
     assert!(matches!(store.check_bucket().await, Err(StoreError::NoSuchBucket)));

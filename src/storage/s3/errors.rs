@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_of_a_store_has_its_kind() {
+    fn responses_of_stores_become_kinds_of_errors() {
         for (status, code, expected) in [
             (412, None, "PreconditionFailed"),
             (409, Some("ConditionalRequestConflict"), "PreconditionFailed"),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_was_seen_and_no_query() {
+    fn an_error_contains_the_cause_and_no_query() {
         let error = by_response(301, response(None, Some("eu-central-1"), 0));
         let text = chain(&error);
         assert!(

@@ -153,7 +153,7 @@ async fn an_inspection_is_a_signed_message_with_a_url_of_the_file() {
 }
 
 #[tokio::test]
-async fn everything_but_a_verdict_is_an_error_and_never_an_acceptance() {
+async fn a_response_without_a_verdict_is_an_error_and_never_an_acceptance() {
     let on = Setting::new(true).await;
     let upload = on.arrived().await;
     let long = json!({"verdict": "accept", "reason": "x".repeat(70_000)});
@@ -190,7 +190,7 @@ async fn an_inspector_at_a_private_address_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_deferred_verdict_comes_by_the_api_late_or_twice_or_not_at_all() {
+async fn a_deferred_verdict_arrives_by_the_api_late_twice_or_never() {
     let on = Setting::new(true).await;
     let upload = on.arrived().await;
     on.says(ok(&json!({"verdict": "defer"})));

@@ -37,7 +37,7 @@ fn failures(report: &Report) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_probe_finds_what_the_store_is_known_to_do_and_leaves_nothing_behind() {
+async fn a_probe_finds_the_known_capabilities_and_leaves_nothing_behind() {
     let on = Subject::server().await;
     let report = run(&on.store, on.prefix()).await;
     let shown = serde_json::to_string_pretty(&report).unwrap();
@@ -105,7 +105,7 @@ async fn a_bucket_that_keeps_versions_is_named() {
 }
 
 #[tokio::test]
-async fn a_probe_of_cors_passes_once_the_mend_is_applied() {
+async fn a_probe_of_cors_passes_after_the_fix_is_applied() {
     let on = Subject::server().await;
     if on.kind == Kind::Minio {
         return;
@@ -149,7 +149,7 @@ async fn a_store_that_is_down_is_one_failure() {
 }
 
 #[tokio::test]
-async fn a_store_that_goes_down_in_the_middle_is_one_failure_and_nothing_is_believed() {
+async fn a_store_that_fails_during_the_probe_is_one_failure_without_capabilities() {
     let on = Subject::server().await;
     let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     memory.fail_next(Operation::Head, 99, || StoreError::Unavailable("down".into()));

@@ -464,7 +464,7 @@ async fn a_file_that_is_being_inspected_can_be_deleted_and_attached_but_not_pres
 }
 
 #[tokio::test]
-async fn the_worker_inspects_a_new_file_at_once_and_a_waiting_client_hears_of_it() {
+async fn the_worker_inspects_a_new_file_at_once_and_a_waiting_client_gets_the_result() {
     let on = Inspection::new().await;
     let running = InspectionWorker::start(&on.app);
     let upload = on.world.create(NewUpload::default()).await;

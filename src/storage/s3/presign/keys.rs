@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn midnight_changes_the_key_and_asks_nobody() {
+    async fn a_new_key_at_midnight_needs_no_request_to_the_provider() {
         let (provider, keys) = keys(99);
         let shift = TimeDelta::hours(14) - TimeDelta::minutes(10);
         provider.asked.store(14, Ordering::SeqCst);

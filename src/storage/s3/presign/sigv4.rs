@@ -206,7 +206,7 @@ mod tests {
 
     /// The example in the S3 API reference, "Authenticating Requests: Using Query Parameters".
     #[test]
-    fn the_published_example_comes_out() {
+    fn the_published_example_has_the_published_signature() {
         let at: Timestamp = "2013-05-24T00:00:00Z".parse().unwrap();
         let key = DayKey::derive(
             "AKIAIOSFODNN7EXAMPLE",

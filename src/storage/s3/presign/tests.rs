@@ -20,7 +20,7 @@ fn presigner(ends_at: Option<Timestamp>) -> Presigner {
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
 #[tokio::test]
-async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_length() {
+async fn declared_values_are_signed_and_returned_as_headers_except_host_and_length() {
     let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(3),
@@ -60,7 +60,7 @@ async fn what_is_declared_is_signed_as_headers_and_handed_out_but_for_host_and_l
 }
 
 #[tokio::test]
-async fn where_nothing_is_declared_only_the_host_is_signed() {
+async fn without_declared_values_only_the_host_is_signed() {
     let signed = presigner(None).put("k", &PutRequest::default(), at(0), HOUR).await.unwrap();
     assert!(signed.url.contains("&X-Amz-SignedHeaders=host&X-Amz-Signature="));
     assert!(signed.headers.is_empty());
