@@ -7,7 +7,7 @@ server_installed() { have clamd || [[ -x /usr/sbin/clamd ]]; }
 server_install() {
   server_installed && return 0
   if ! have apt-get || ((EUID != 0)); then
-    say "clamav: no clamd here, and no root to install it"
+    say "clamav: clamd is not installed, and only root can install it"
     return 1
   fi
   say "Installing ClamAV with apt-get"
