@@ -3,7 +3,7 @@ use crate::db::Db;
 use crate::db::testing::on_both;
 use crate::domain::transition::tests::upload_in;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn piece(start: u64, size: u64, location: Location) -> Piece {
     Piece { start, size, location, etag: format!("e{start}") }
