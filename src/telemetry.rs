@@ -27,6 +27,9 @@ use self::json_lines::JsonLines;
 use self::traces::Traces;
 use crate::config::{LogFormat, TelemetryConfig};
 
+/// Crates that log the content of files, which anybody can upload.
+const SILENT: &str = "lofty=off,ogg_pager=off";
+
 /// Crates whose `info` lines are details for an operator, by the beginning of their targets. They
 /// log from `warn` up, unless `telemetry.log` names them.
 const QUIET: [&str; 9] =
@@ -120,11 +123,11 @@ where
 fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
     let asked = EnvFilter::builder().parse(directives)?;
     if asked.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN) {
-        return Ok(asked);
+        return EnvFilter::builder().parse(format!("{SILENT},{directives}"));
     }
     let quiet: Vec<String> = QUIET.iter().map(|name| format!("{name}=warn")).collect();
     // Later directives for the same target win.
-    EnvFilter::builder().parse(format!("{},{directives}", quiet.join(",")))
+    EnvFilter::builder().parse(format!("{SILENT},{},{directives}", quiet.join(",")))
 }
 
 /// The same filter, if no directive of it is about spans.
@@ -244,7 +247,8 @@ mod tests {
         assert!(info.contains("aws=warn") && info.contains("sqlx=warn"), "{info}");
         let named = filter("debug,sqlx=trace").unwrap().to_string();
         assert!(named.contains("sqlx=trace") && !named.contains("sqlx=warn"), "{named}");
-        assert_eq!(filter("error").unwrap().to_string(), "error");
+        let error = filter("error").unwrap().to_string();
+        assert!(error.contains("lofty=off") && !error.contains("warn"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::computed::{Computed, ETAG, SIZE, id_of, key_of};
 
 /// Pending uploads of the last hour, in addition to the stored ones.
 const PENDING: i32 = 1000;
-/// Rows in one statement: 33 columns each, below the 32,766 parameters of `SQLite`.
+/// Rows in one statement: 36 columns each, below the 32,766 parameters of `SQLite`.
 const STATEMENT: usize = 900;
 /// Statements in one transaction.
 const TRANSACTION: usize = 20;
@@ -57,6 +57,9 @@ fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
         uploaded_at: Set(stored.then_some(at)),
         object_delete_after: Set(None),
         object_deleted_at: Set(None),
+        detail: Set(None),
+        annotations: Set(None),
+        waiting_for: Set(None),
         version: Set(1),
         created_at: Set(at),
         updated_at: Set(at),

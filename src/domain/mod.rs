@@ -22,6 +22,7 @@ pub mod inspection;
 pub mod key;
 pub mod limits;
 pub mod marker;
+pub mod media;
 pub mod metadata;
 pub mod object_settings;
 pub mod origin;

@@ -1,0 +1,31 @@
+//! What Exif and XMP metadata say: the orientation, and whether there are coordinates.
+
+use exif::{In, Reader, Tag};
+
+use super::facts::Media;
+
+/// The most bytes of Exif that are parsed. A JPEG file has at most 64 KiB of it.
+pub(super) const MAX_LEN: u64 = 256 * 1024;
+
+/// Reads Exif without the name in front of it. Damaged Exif is read as far as possible: viewers
+/// do the same.
+pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
+    let parsed = Reader::new().continue_on_error(true).read_raw(tiff);
+    let Ok(found) = parsed.or_else(|error| error.distill_partial_result(|_| ())) else { return };
+    let orientation = found.get_field(Tag::Orientation, In::PRIMARY);
+    if let Some(orientation) = orientation.and_then(|field| field.value.get_uint(0)) {
+        media.set_orientation(orientation);
+    }
+    let places = [Tag::GPSLatitude, Tag::GPSLongitude, Tag::GPSDestLatitude, Tag::GPSDestLongitude];
+    if places.into_iter().any(|tag| found.get_field(tag, In::PRIMARY).is_some()) {
+        media.has_gps = Some(true);
+    }
+}
+
+/// Looks for coordinates in bytes that contain XMP, which is text (XMP specification part 2, 3.3).
+pub(super) fn read_xmp(bytes: &[u8], media: &mut Media) {
+    const PLACE: &[u8] = b"GPSLatitude";
+    if bytes.windows(PLACE.len()).any(|part| part == PLACE) {
+        media.has_gps = Some(true);
+    }
+}

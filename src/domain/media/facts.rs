@@ -1,0 +1,178 @@
+//! What an inspection finds out.
+
+use serde::Serialize;
+
+/// The longest text of a tag, in characters. Longer texts are cut.
+pub const MAX_TEXT: usize = 200;
+
+/// The kind of a media file.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Sound, without a video track.
+    #[default]
+    Audio,
+    /// A picture.
+    Image,
+    /// At least one video track.
+    Video,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Audio, Self::Image, Self::Video];
+
+    /// The name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Image => "image",
+            Self::Video => "video",
+        }
+    }
+}
+
+/// What the tags of an audio file say. Unknown members are left out.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct Tags {
+    /// The title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The artist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artist: Option<String>,
+    /// The album.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub album: Option<String>,
+    /// The number on the album.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track: Option<u32>,
+    /// The year of the release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub year: Option<u16>,
+}
+
+impl Tags {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What the headers of a file say. Unknown members are left out.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
+pub struct Media {
+    /// Audio, image or video.
+    pub kind: Kind,
+    /// The format of the file, for example `mp3`, `mp4` or `png`.
+    pub container: &'static str,
+    /// The codec of the sound, or of the pictures of a video, for example `aac` or `h264`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// In seconds, to the millisecond.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<f64>,
+    /// Of the sound, or of the whole file of a video, in bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u64>,
+    /// Of the sound, in Hz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<u32>,
+    /// Of the sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u16>,
+    /// As stored, before the orientation is applied, in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// As stored, before the orientation is applied, in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// How to turn the picture for display: 1 to 8, as in Exif.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<u8>,
+    /// Whether the file says where it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_gps: Option<bool>,
+    /// What the tags say.
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
+}
+
+impl Media {
+    /// The number of pixels of a picture.
+    pub fn pixels(&self) -> Option<u64> {
+        Some(u64::from(self.width?) * u64::from(self.height?))
+    }
+
+    /// Ignores durations that no file has, and those below a millisecond.
+    pub(super) fn set_duration(&mut self, seconds: f64) {
+        let rounded = (seconds * 1000.0).round() / 1000.0;
+        self.duration_seconds = Some(rounded).filter(|it| (0.001..1e9).contains(it));
+    }
+
+    pub(super) fn set_size(&mut self, width: u32, height: u32) {
+        if width > 0 && height > 0 {
+            (self.width, self.height) = (Some(width), Some(height));
+        }
+    }
+
+    pub(super) fn set_orientation(&mut self, orientation: u32) {
+        self.orientation = u8::try_from(orientation).ok().filter(|it| (1..=8).contains(it));
+    }
+
+    /// Sets the bitrate of the whole file if no better one is known. `size` in bytes.
+    pub(super) fn estimate_bitrate(&mut self, size: u64) {
+        if let (None, Some(seconds)) = (self.bitrate, self.duration_seconds) {
+            // The casts lose precision that an estimate does not have.
+            #[expect(clippy::cast_precision_loss)]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let bits = (size as f64 * 8.0 / seconds).round() as u64;
+            self.bitrate = Some(bits);
+        }
+    }
+}
+
+/// Why the headers of a file could not be read, or not all of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unscannable {
+    /// It is audio, video or an image of a format that is not supported.
+    #[error("the format {0} is not supported")]
+    Unsupported(&'static str),
+    /// The headers contradict the format.
+    #[error("the file is damaged: {0}")]
+    Damaged(String),
+    /// What is needed is spread over more than [`super::MAX_READS`] parts of the file.
+    #[error("its headers are larger than is read")]
+    TooLarge,
+    /// A parser panicked.
+    #[error("the parser failed")]
+    Panicked,
+}
+
+/// The result of an inspection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspected {
+    /// What is known of the file, also if it could be read only in part. `None` if it is neither
+    /// audio nor an image nor a video, or if nothing is known.
+    pub media: Option<Media>,
+    /// Why not everything was read.
+    pub problem: Option<Unscannable>,
+}
+
+/// A step of an inspection.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Read this range, add it to the parts, and call again.
+    Read(std::ops::Range<u64>),
+    /// The inspection is complete.
+    Done(Inspected),
+}
+
+/// A text of a file as it is recorded: without control characters, which databases and terminals
+/// do not take, and at most [`MAX_TEXT`] characters.
+pub(super) fn clean_text(text: &str) -> Option<String> {
+    let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let clean: String = visible.take(MAX_TEXT * 2).collect();
+    let clean: String = clean.trim().chars().take(MAX_TEXT).collect();
+    let clean = clean.trim_end();
+    (!clean.is_empty()).then(|| clean.to_owned())
+}

@@ -1,0 +1,59 @@
+//! The pictures in the `ID3v2` tag of an audio file. They are not read: they can be megabytes, and the
+//! parser of tags reads through them only to ignore them.
+
+use super::source::{Holes, Source};
+
+/// Frames up to this size, in bytes, are read: that costs no further part.
+const MIN_LEN: u64 = 16 * 1024;
+
+/// The total size of holes. Zeros cost no request, but the parser's time.
+pub(super) const MAX_TOTAL: u64 = 64 * 1024 * 1024;
+
+/// How many frames of a tag are looked at.
+const MAX_FRAMES: usize = 1000;
+
+/// The contents of the large picture frames of the tag at the start (`ID3v2.2` to `2.4`,
+/// section 3). A tag that is unsynchronised as a whole has none: the sizes in it count other bytes.
+pub(super) fn pictures(source: &mut Source<'_>) -> Holes {
+    let mut holes = Holes::default();
+    let Ok([b'I', b'D', b'3', version @ 2..=4, _, flags, size @ ..]) = source.array::<10>(0) else {
+        return holes;
+    };
+    if flags & 0xc0 != 0 {
+        return holes;
+    }
+    let end = (10 + syncsafe(&size)).min(source.size());
+    let (mut at, mut total) = (10, 0);
+    for _ in 0..MAX_FRAMES {
+        let header_len = if version == 2 { 6 } else { 10 };
+        if at + header_len > end {
+            break;
+        }
+        let Ok(header) = source.array::<10>(at) else { break };
+        if header[0] == 0 {
+            break;
+        }
+        let (is_picture, len) = frame(version, header);
+        let start = at + header_len;
+        at = start.saturating_add(len);
+        if is_picture && len > MIN_LEN && at <= end && total + len <= MAX_TOTAL {
+            total += len;
+            holes.0.push(start..at);
+        }
+    }
+    holes
+}
+
+/// Whether the frame is a picture, and the length of its content.
+fn frame(version: u8, header: [u8; 10]) -> (bool, u64) {
+    let plain = |bytes: &[u8]| bytes.iter().fold(0, |len, byte| len << 8 | u64::from(*byte));
+    match version {
+        2 => (header.starts_with(b"PIC"), plain(&header[3..6])),
+        3 => (header.starts_with(b"APIC"), plain(&header[4..8])),
+        _ => (header.starts_with(b"APIC"), syncsafe(&header[4..8])),
+    }
+}
+
+fn syncsafe(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f))
+}

@@ -1,0 +1,100 @@
+//! The rules of a policy for media files.
+//!
+//! To add a rule: a field of [`MediaRules`], a line in [`MediaRules::check`], and the key in
+//! `src/config/policies.rs`.
+
+use chrono::TimeDelta;
+
+use super::facts::{Inspected, Kind, Media};
+
+/// What a policy demands of media files. They apply to files that have the fact: a picture has no
+/// duration.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MediaRules {
+    /// The longest sound or video.
+    pub max_duration: Option<TimeDelta>,
+    /// The shortest sound or video.
+    pub min_duration: Option<TimeDelta>,
+    /// The largest picture, also of a video: width times height.
+    pub max_pixels: Option<u64>,
+    /// Whether files are refused that say where they were made.
+    pub reject_gps: bool,
+}
+
+/// What the rules say about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It breaks no rule.
+    Accept,
+    /// It breaks a rule: a sentence with the value and the limit.
+    Reject(String),
+    /// It could not be read, or not what a rule needs: a sentence.
+    Unscannable(String),
+}
+
+impl MediaRules {
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks an inspected file. What is known of a damaged file counts.
+    pub fn check(&self, inspected: &Inspected) -> Finding {
+        let Inspected { media, problem } = inspected;
+        let media = media.as_ref();
+        if let Some(sentence) = media.and_then(|media| self.broken(media)) {
+            return Finding::Reject(sentence);
+        }
+        if let Some(problem) = problem {
+            return Finding::Unscannable(format!("File cannot be read: {problem}"));
+        }
+        match media.and_then(|media| self.unknown(media)) {
+            Some(fact) => Finding::Unscannable(format!("File does not say its {fact}")),
+            None => Finding::Accept,
+        }
+    }
+
+    /// The sentence about the first rule that the file breaks.
+    fn broken(&self, media: &Media) -> Option<String> {
+        if let (Some(lasts), Some(limit)) = (media.duration_seconds, self.max_duration) {
+            let limit = limit.as_seconds_f64();
+            if lasts > limit {
+                return Some(format!("File lasts {lasts} s, longer than max_duration={limit}s"));
+            }
+        }
+        if let (Some(lasts), Some(limit)) = (media.duration_seconds, self.min_duration) {
+            let limit = limit.as_seconds_f64();
+            if lasts < limit {
+                return Some(format!("File lasts {lasts} s, shorter than min_duration={limit}s"));
+            }
+        }
+        if let (Some(pixels), Some(limit)) = (media.pixels(), self.max_pixels)
+            && pixels > limit
+        {
+            let (width, height) = (media.width?, media.height?);
+            return Some(format!(
+                "File has {width} x {height} = {pixels} pixels, more than max_pixels={limit}"
+            ));
+        }
+        if self.reject_gps && media.has_gps == Some(true) {
+            let sentence = "File says where it was made, which reject_gps=true forbids; remove its \
+                            coordinates";
+            return Some(sentence.to_owned());
+        }
+        None
+    }
+
+    /// The first fact that a rule needs and that the file does not say.
+    fn unknown(&self, media: &Media) -> Option<&'static str> {
+        let lasts = media.kind != Kind::Image;
+        let shows = media.kind != Kind::Audio;
+        let timed = self.max_duration.is_some() || self.min_duration.is_some();
+        if lasts && timed && media.duration_seconds.is_none() {
+            Some("duration")
+        } else if shows && self.max_pixels.is_some() && media.pixels().is_none() {
+            Some("width and height")
+        } else {
+            None
+        }
+    }
+}
