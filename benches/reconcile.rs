@@ -78,6 +78,8 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         turns: Turns::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
+        inspectors: BTreeMap::new(),
+        media_threads: tokio::sync::Semaphore::new(1),
         damage: DamageLimit::default(),
     }))
 }

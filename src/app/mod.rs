@@ -37,6 +37,7 @@ pub mod direct_upload;
 pub mod download;
 pub mod events;
 pub mod idempotency;
+mod inspect_media;
 pub mod inspections;
 pub mod list_uploads;
 pub mod multipart;
@@ -202,6 +203,8 @@ pub struct App {
     pub clock_offset: ClockOffset,
     /// Verifies upload tokens.
     pub token_verifier: UploadTokenVerifier,
+    /// The threads that the inspector `media` may use at the same time.
+    pub media_threads: tokio::sync::Semaphore,
     /// The limit of damage of single observations in one hour.
     pub damage: DamageLimit,
 }

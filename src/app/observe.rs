@@ -3,9 +3,11 @@
 
 use futures_util::TryStreamExt;
 
+use super::inspect_media::inspect_media;
 use super::{App, AppError, MAX_TRIES, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
-use crate::domain::inspection::Annotations;
+use crate::domain::inspection::{Annotations, InspectorName, MEDIA};
+use crate::domain::media;
 use crate::domain::rules::{Pass, ReceivedObject, Violation};
 use crate::domain::sniff::SNIFF_LEN;
 use crate::domain::transition::{Absence, Event, Observation};
@@ -45,10 +47,9 @@ impl App {
                     annotations,
                 }));
             }
-            match validate(upload, policy, store, &meta).await {
-                Ok((facts, verdict)) => {
+            match self.validate(upload, policy, store, &meta).await {
+                Ok((facts, verdict, annotations)) => {
                     record_arrival(upload, &meta, verdict.is_ok(), by, self.now());
-                    let annotations = Annotations::new();
                     return Ok(Event::Observed(Observation { facts, verdict, by, annotations }));
                 }
                 // The object was replaced between HEAD and GET. The verdict must be about the new
@@ -100,50 +101,72 @@ async fn last_part(
 
 type Verdict = std::result::Result<(), Violation>;
 
-async fn validate(
-    upload: &Upload,
+impl App {
+    /// Validates an object by the rules of the policy, and inspects it if it passes them.
+    async fn validate(
+        &self,
+        upload: &Upload,
+        policy: &Policy,
+        store: &Store,
+        meta: &ObjectMeta,
+    ) -> std::result::Result<(ObjectFacts, Verdict, Annotations), StoreError> {
+        let key = upload.key.as_str();
+        let head = read_head(policy, store, key, meta).await?;
+        let received = ReceivedObject {
+            size: meta.size,
+            content_type: meta.content_type.as_deref(),
+            content_encoding: meta.content_encoding.as_deref(),
+            // The same for every policy.
+            head: &head[..head.len().min(SNIFF_LEN)],
+            checksum: None,
+        };
+        // If an object breaks a rule of the first pass, it is read completely only to find out
+        // whether it is the verified one. The verified object is never rejected by a rule.
+        let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
+        let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
+        let mut checksum = None;
+        if let Some(wanted) = declared.or_else(|| on_record(upload, policy, store, meta)) {
+            let found = checksum_of(store, key, meta, wanted).await?;
+            if result.is_ok() {
+                let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
+                result = policy.validate(&upload.declared, &received, Pass::All);
+            }
+            checksum = Some(found);
+        }
+        // Recorded if it costs nothing, so that other bytes are recognised later.
+        let checksum = checksum.or_else(|| free_checksum(store, meta, &head));
+        let content_type = policy.media_type(&received);
+        let facts = ObjectFacts {
+            etag: meta.etag.clone(),
+            version_id: meta.version_id.clone(),
+            size: meta.size,
+            content_type,
+            checksum,
+        };
+        let mut annotations = Annotations::new();
+        if let (Ok(()), Some(settings)) = (&result, &policy.media) {
+            let threads = &self.media_threads;
+            let found = inspect_media(settings, threads, store, key, meta, head).await?;
+            let named = found.annotation.map(|found| (InspectorName::new(MEDIA), found));
+            annotations.extend(named);
+            result = found.broken.map_or(Ok(()), Err);
+        }
+        Ok((facts, result, annotations))
+    }
+}
+
+/// The first bytes of an object: what the rules need, and the inspector `media` if it is used.
+async fn read_head(
     policy: &Policy,
     store: &Store,
+    key: &str,
     meta: &ObjectMeta,
-) -> std::result::Result<(ObjectFacts, Verdict), StoreError> {
-    let key = upload.key.as_str();
-    let probe = meta.size.min(SNIFF_LEN as u64);
-    let head = if probe == 0 {
-        bytes::Bytes::new()
-    } else {
-        store.objects.read(key, 0..probe, &meta.etag).await?
-    };
-    let received = ReceivedObject {
-        size: meta.size,
-        content_type: meta.content_type.as_deref(),
-        content_encoding: meta.content_encoding.as_deref(),
-        head: &head,
-        checksum: None,
-    };
-    // If an object breaks a rule of the first pass, it is read completely only to find out whether
-    // it is the verified one. The verified object is never rejected by a rule.
-    let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
-    let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
-    let mut checksum = None;
-    if let Some(wanted) = declared.or_else(|| on_record(upload, policy, store, meta)) {
-        let found = checksum_of(store, key, meta, wanted).await?;
-        if result.is_ok() {
-            let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
-            result = policy.validate(&upload.declared, &received, Pass::All);
-        }
-        checksum = Some(found);
+) -> std::result::Result<bytes::Bytes, StoreError> {
+    let wanted = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
+    match meta.size.min(wanted) {
+        0 => Ok(bytes::Bytes::new()),
+        len => store.objects.read(key, 0..len, &meta.etag).await,
     }
-    // Recorded if it costs nothing, so that other bytes are recognised later.
-    let checksum = checksum.or_else(|| free_checksum(store, meta, &head));
-    let content_type = policy.media_type(&received);
-    let facts = ObjectFacts {
-        etag: meta.etag.clone(),
-        version_id: meta.version_id.clone(),
-        size: meta.size,
-        content_type,
-        checksum,
-    };
-    Ok((facts, result))
 }
 
 /// The recorded checksum of an object that was verified before and has the same size. `None` if the

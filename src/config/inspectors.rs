@@ -13,7 +13,7 @@ use super::value::{self, Choice, ConfigDuration, ConfigSize};
 use super::webhooks;
 use crate::domain::inspection::{Fallback, InspectorName, MEDIA};
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_SIGNED_LIFETIME};
-use crate::domain::policy::Overwrite;
+use crate::domain::policy::{MediaInspection, Overwrite};
 
 /// The largest file size that can be configured for the virus scanner. ClamAV does not scan larger
 /// files.
@@ -303,4 +303,20 @@ pub(super) fn queued(
         inspectors.get(*name).is_some_and(|inspector| inspector.kind != InspectorKind::Media)
     };
     policy.inspect.iter().filter(is_queued).map(InspectorName::new).collect()
+}
+
+/// The settings of the built-in inspector, if the policy names it.
+pub(super) fn media(
+    inspectors: &BTreeMap<String, InspectorConfig>,
+    policy: &PolicyConfig,
+) -> Option<MediaInspection> {
+    let inspector = policy.inspect.iter().find(|name| *name == MEDIA)?;
+    let inspector = inspectors.get(inspector)?;
+    Some(MediaInspection {
+        rules: policy.media_rules(),
+        timeout: inspector.timeout.get(),
+        max_size: inspector.max_size(),
+        on_error: inspector.on_error,
+        on_unscannable: inspector.on_unscannable,
+    })
 }

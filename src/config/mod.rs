@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::inspection::MEDIA;
 use crate::domain::policy::{Policy, PolicyName};
 
 mod access_keys;
@@ -160,10 +161,16 @@ impl Config {
         stores.filter(move |(name, _)| used.contains(name))
     }
 
+    /// Concurrent inspections by the built-in inspector.
+    pub fn media_concurrency(&self) -> usize {
+        self.inspectors.get(MEDIA).map_or(1, |media| media.concurrency)
+    }
+
     /// All policies by name, as domain values.
     pub fn domain_policies(&self) -> BTreeMap<PolicyName, Policy> {
         let policies = self.policies.iter().map(|(name, policy)| Policy {
             inspect: inspectors::queued(&self.inspectors, policy),
+            media: inspectors::media(&self.inspectors, policy),
             ..policy.policy(name)
         });
         policies.map(|policy| (policy.name.clone(), policy)).collect()

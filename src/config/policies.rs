@@ -9,8 +9,10 @@ use super::error::ConfigError;
 use super::object::ObjectConfig;
 use super::storage::{StoreConfig, StoreKind};
 use super::value::{self, Choice, ConfigDuration, ConfigSize};
+use crate::domain::inspection::MEDIA;
 use crate::domain::key::Prefix;
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE, MAX_SIGNED_LIFETIME, MIN_PART_SIZE};
+use crate::domain::media::MediaRules;
 use crate::domain::policy::{Late, Overwrite, Policy, PolicyName};
 
 impl Choice for Late {
@@ -134,6 +136,30 @@ pub struct PolicyConfig {
     /// The inspectors that must accept a file before it is served: `[inspectors.<name>]`.
     #[serde(default, deserialize_with = "value::list")]
     pub inspect: Vec<String>,
+    /// The longest sound or video, for the inspector `media`.
+    #[serde(
+        default,
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::optional_duration_text"
+    )]
+    pub max_duration: Option<ConfigDuration>,
+    /// The shortest sound or video, for the inspector `media`.
+    #[serde(
+        default,
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::optional_duration_text"
+    )]
+    pub min_duration: Option<ConfigDuration>,
+    /// The most pixels of an image or a video, for the inspector `media`.
+    #[serde(
+        default,
+        deserialize_with = "value::optional_number",
+        serialize_with = "value::optional_number_text"
+    )]
+    pub max_pixels: Option<u64>,
+    /// Whether files are rejected that contain coordinates, for the inspector `media`.
+    #[serde(default, deserialize_with = "value::flag")]
+    pub reject_gps: bool,
     /// How many bytes may be read to verify a checksum that the store does not keep.
     #[serde(default = "defaults::verify_max_read")]
     pub verify_max_read: ConfigSize,
@@ -216,6 +242,10 @@ impl PolicyConfig {
             replaced_retention: defaults::retention(),
             unattached_retention: None,
             inspect: Vec::new(),
+            max_duration: None,
+            min_duration: None,
+            max_pixels: None,
+            reject_gps: false,
             verify_max_read: defaults::verify_max_read(),
             object: ObjectConfig::default(),
         }
@@ -244,14 +274,26 @@ impl PolicyConfig {
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
             // The kind of an inspector decides whether it runs after the verification.
             inspect: Vec::new(),
+            media: None,
             verify_max_read: self.verify_max_read.bytes(),
             object: self.object.settings(),
+        }
+    }
+
+    /// The rules for the inspector `media`.
+    pub(super) fn media_rules(&self) -> MediaRules {
+        MediaRules {
+            max_duration: self.max_duration.map(ConfigDuration::delta),
+            min_duration: self.min_duration.map(ConfigDuration::delta),
+            max_pixels: self.max_pixels,
+            reject_gps: self.reject_gps,
         }
     }
 
     pub(super) fn check(&self, name: &str) -> Result<(), ConfigError> {
         self.check_lists()
             .and_then(|()| self.check_times())
+            .and_then(|()| self.check_media())
             .and_then(|()| self.check_sizes())
             .map_err(|(key, problem)| {
                 ConfigError::new(format!("policies.{name}.{key}"), problem)
@@ -309,6 +351,27 @@ impl PolicyConfig {
                 "url_ttl",
                 format!("must be at most max_url_ttl, \"{max}\", not \"{ttl}\""),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_media(&self) -> Result<(), (&'static str, String)> {
+        let rules = [
+            ("max_duration", self.max_duration.is_some()),
+            ("min_duration", self.min_duration.is_some()),
+            ("max_pixels", self.max_pixels.is_some()),
+            ("reject_gps", self.reject_gps),
+        ];
+        if !self.inspect.iter().any(|name| name == MEDIA)
+            && let Some((key, _)) = rules.into_iter().find(|(_, set)| *set)
+        {
+            return Err((key, "has no effect without \"media\" in inspect".to_owned()));
+        }
+        if let (Some(min), Some(max)) = (self.min_duration, self.max_duration)
+            && min > max
+        {
+            let problem = format!("must be at most max_duration, \"{max}\", not \"{min}\"");
+            return Err(("min_duration", problem));
         }
         Ok(())
     }

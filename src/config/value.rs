@@ -258,6 +258,28 @@ pub(super) fn optional_duration_text<S: Serializer>(
     }
 }
 
+/// Reads a whole number from 1 up, or `"off"` for `None`.
+pub(super) fn optional_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    parsed(deserializer, "a whole number above zero, or \"off\"", |text| match text {
+        "off" => Some(None),
+        _ => text.parse().ok().filter(|number| *number > 0).map(Some),
+    })
+}
+
+/// Writes a number, or `"off"` for `None`.
+#[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
+pub(super) fn optional_number_text<S: Serializer>(
+    value: &Option<u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(number) => serializer.serialize_u64(*number),
+        None => serializer.serialize_str("off"),
+    }
+}
+
 fn as_flag(text: &str) -> Option<bool> {
     match text {
         "true" | "1" | "yes" | "on" => Some(true),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 
 pub use super::ids::PolicyName;
-use super::inspection::InspectorName;
+use super::inspection::{Fallback, InspectorName};
 use super::key::Prefix;
+use super::media::MediaRules;
 use super::object_settings::ObjectSettings;
 use super::sniff;
 use super::upload::Declared;
@@ -79,11 +81,28 @@ pub struct Policy {
     /// The inspectors that must accept a file after it was verified, before it is served. The
     /// built-in inspector `media` is not in the list, because it is part of the verification.
     pub inspect: Vec<InspectorName>,
+    /// The settings of the built-in inspector `media`, if the policy names it.
+    pub media: Option<MediaInspection>,
     /// The largest object, in bytes, that is read to compute a checksum that the store does not
     /// keep.
     pub verify_max_read: u64,
     /// How the store keeps the objects.
     pub object: ObjectSettings,
+}
+
+/// The built-in inspector `media` under one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaInspection {
+    /// What the policy demands.
+    pub rules: MediaRules,
+    /// The time limit of one file.
+    pub timeout: Duration,
+    /// Larger files are unscannable, in bytes.
+    pub max_size: u64,
+    /// What follows if the time is over. Never [`Fallback::Hold`].
+    pub on_error: Fallback,
+    /// What follows if a file is unscannable. Never [`Fallback::Hold`].
+    pub on_unscannable: Fallback,
 }
 
 /// Error messages by field, as the API reports them.
@@ -233,6 +252,7 @@ pub(crate) mod tests {
             replaced_retention: TimeDelta::hours(24),
             unattached_retention: None,
             inspect: Vec::new(),
+            media: None,
             verify_max_read: 64 << 20,
             object: ObjectSettings::default(),
         }

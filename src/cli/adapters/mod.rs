@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use super::patience::Patience;
 use crate::app::bucket_identity::BucketTrust;
@@ -104,6 +105,7 @@ impl Adapters {
             turns: Turns::default(),
             buckets: BucketTrust::new(config.server.require_marker.unwrap_or(true)),
             clock_offset: ClockOffset::default(),
+            media_threads: Semaphore::new(config.media_concurrency()),
             damage: damage_limit(config),
         };
         if let Err(error) = app.measure_clock_offset().await {

@@ -14,6 +14,8 @@ use super::adapters::{self, Adapters};
 use super::patience::Patience;
 use super::service::Service;
 use crate::config::Config;
+use crate::domain::inspection::MEDIA;
+use crate::domain::policy::Overwrite;
 use crate::storage::s3::DEFAULT_REGION;
 
 /// The pages that may call the API of `dev`, in addition to `server.cors_origins`: pages of this
@@ -74,6 +76,10 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
         overrides.push(("inspectors.clamav.address", address));
     }
     let mut config = Config::load_with(file, &overrides)?;
+    // The facts on the page to try. A policy that accepts other bytes later has no inspectors.
+    if config.policies.get("tracks").is_some_and(|it| it.overwrite == Overwrite::Reject) {
+        config.inspect("tracks", MEDIA)?;
+    }
     if clamd.is_some() {
         config.inspect("tracks", "clamav").context(CLAMD_ADDRESS)?;
     }

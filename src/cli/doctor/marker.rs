@@ -52,6 +52,7 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
         damage: DamageLimit::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
+        media_threads: tokio::sync::Semaphore::new(1),
     };
     let mut found = Vec::new();
     for policy in app.policies.values().filter(|policy| policy.store == store.name) {

@@ -14,7 +14,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, inspect, late, max_put_duration, max_size, max_url_ttl, multipart_threshold, object, overwrite, part_size, prefix, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, inspect, late, max_duration, max_pixels, max_put_duration, max_size, max_url_ttl, min_duration, multipart_threshold, object, overwrite, part_size, prefix, reject_gps, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
         "[policies.tracks.object]\nacl = \"private\"",
@@ -418,6 +418,22 @@ const CASES: &[(&str, &str)] = &[
     (
         "[policies.tracks]\ninspect = [\"media\"]\noverwrite = \"accept\"",
         "policies.tracks.overwrite: must be \"reject\" in a policy with inspectors: a file would be served that none of them has examined (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_duration = \"5min\"",
+        "policies.tracks.max_duration: has no effect without \"media\" in inspect (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nreject_gps = true",
+        "policies.tracks.reject_gps: has no effect without \"media\" in inspect (in FILE)",
+    ),
+    (
+        "[policies.tracks]\ninspect = [\"media\"]\nmin_duration = \"2min\"\nmax_duration = \"1min\"",
+        "policies.tracks.min_duration: must be at most max_duration, \"1min\", not \"2min\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmax_pixels = 0",
+        "policies.tracks.max_pixels: must be a whole number above zero, or \"off\", not \"0\" (in FILE)",
     ),
     ("[inspectors.a]\nurl = \"x\"", "inspectors.a.kind: is missing; set \"clamd\" or \"http\""),
     (

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::db::{CursorKey, Page};
 
+mod annotations;
 mod attachments;
 mod batches;
 mod history;
@@ -17,6 +18,7 @@ mod tracks;
 mod upload_tokens;
 mod uploads;
 
+pub use annotations::{AnnotationsView, MediaView, TagsView};
 pub use attachments::AttachmentView;
 pub use batches::{BatchResultView, BatchResultsView};
 pub use history::{HistoryView, StatusChangeView};
@@ -24,9 +26,9 @@ pub use instance::InstanceView;
 pub use multipart::{HeldPartsView, MultipartView, SignedPartsView};
 pub(in crate::http) use names::named_values;
 pub use names::{
-    AUTO, AlgorithmName, ConfirmedByName, DeliveryStatusName, FindingKindName, ReasonName, RunMode,
-    RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption, TrackStatusName, VERDICTS,
-    VerdictName,
+    AUTO, AlgorithmName, ConfirmedByName, DeliveryStatusName, FindingKindName, MediaKindName,
+    ReasonName, RunMode, RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption,
+    TrackStatusName, VERDICTS, VerdictName,
 };
 pub use runs::{FindingView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};

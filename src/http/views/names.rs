@@ -2,6 +2,7 @@
 //! document takes the names from the type that defines them, so that a new name is documented.
 
 use crate::domain::attachment::EMPTY;
+use crate::domain::media::Kind;
 use crate::domain::run::{FindingKind, Mode, RunStatus, Trigger};
 use crate::domain::upload::{ConfirmedBy, RemoveReason, Strategy};
 use crate::domain::webhook::DeliveryStatus;
@@ -66,6 +67,8 @@ named_values! {
     RunStatusName as "RunStatus": RunStatus::ALL.iter().copied().map(RunStatus::name);
     /// What a finding is about.
     FindingKindName as "FindingKind": FindingKind::ALL.iter().copied().map(FindingKind::name);
+    /// The kind of a media file.
+    MediaKindName as "MediaKind": Kind::ALL.map(Kind::name);
     /// The status of a webhook delivery.
     DeliveryStatusName as "DeliveryStatus": DeliveryStatus::ALL.map(DeliveryStatus::name);
 }

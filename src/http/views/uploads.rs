@@ -7,9 +7,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{AlgorithmName, ConfirmedByName, MultipartView, ReasonName, StatusName, StrategyName};
+use super::{
+    AlgorithmName, AnnotationsView, ConfirmedByName, MultipartView, ReasonName, StatusName,
+    StrategyName,
+};
 use crate::app::create_upload::Created;
-use crate::domain::inspection::Annotations;
 use crate::domain::upload::{Declared, Strategy, Verified};
 use crate::domain::{Checksum, Status, Upload};
 use crate::http::extract::Links;
@@ -123,9 +125,8 @@ pub struct UploadView {
     /// Why the file was rejected, in one sentence.
     #[schema(required, example = "clamav: Eicar-Test-Signature")]
     pub detail: Option<String>,
-    /// The results of inspectors about the file, by inspector.
-    #[schema(value_type = BTreeMap<String, Object>, example = json!({"clamav": {}}))]
-    pub annotations: Annotations,
+    /// The results of inspectors about the file.
+    pub annotations: AnnotationsView,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -194,7 +195,7 @@ impl From<Upload> for UploadView {
             late: arrived.is_some_and(|arrived| arrived.late),
             reason: state.reason(),
             detail,
-            annotations,
+            annotations: annotations.into(),
             created_at,
             updated_at,
             uploaded_at: state.verified().map(|Verified { at, .. }| *at),

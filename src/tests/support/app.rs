@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use upload_coordinator::app::bucket_identity::BucketTrust;
 use upload_coordinator::app::database_clock::ClockOffset;
 use upload_coordinator::app::turns::Turns;
@@ -62,6 +63,7 @@ impl AppParts {
             turns,
             buckets,
             clock_offset,
+            media_threads: Semaphore::new(2),
             damage,
         })
     }
@@ -81,6 +83,7 @@ pub fn replica_of(app: &App, db: Db) -> App {
         turns: Turns::default(),
         buckets: BucketTrust::new(app.buckets.require_marker),
         clock_offset: ClockOffset::default(),
+        media_threads: Semaphore::new(2),
         damage: app.damage,
     }
 }

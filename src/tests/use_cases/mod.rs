@@ -14,6 +14,7 @@ mod findings;
 mod history;
 mod inspecting;
 mod lists;
+mod media;
 mod migrations;
 mod multipart;
 mod object_settings;

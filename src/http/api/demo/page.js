@@ -175,9 +175,12 @@ class Card {
     memory.set(this.key, { id, track, names });
   }
 
-  end({ status, reason }) {
+  end({ status, reason, detail, annotations }) {
     memory.set(this.key, undefined);
     this.element.dataset.verdict = status;
+    const facts = factsOf(annotations?.media);
+    this.find(".facts").textContent = facts;
+    this.find(".facts").hidden = !facts;
     if (status === "uploaded") {
       this.progress(1, 1);
       this.show("ended", "Uploaded");
@@ -190,7 +193,7 @@ class Card {
       link.href = fileUrl(this.track);
       link.hidden = false;
     } else {
-      const why = reason ? `: ${REASONS[reason] ?? reason}` : "";
+      const why = reason ? `: ${REASONS[reason] ?? detail ?? reason}` : "";
       this.show("ended", status[0].toUpperCase() + status.slice(1) + why);
     }
   }
@@ -257,6 +260,21 @@ function namesOf(filename) {
   const stem = filename.replace(/\.[^.]*$/, "").trim() || "Untitled";
   const [, artist, title] = stem.match(/^(.+?) [-–] (.+)$/) ?? [undefined, NOBODY, stem];
   return { artist: artist.slice(0, 100), title: title.slice(0, 100) };
+}
+
+/** What the service read in the headers of the file, in one line. */
+function factsOf({ duration_seconds: seconds, codec, bitrate, sample_rate, channels, tags = {} } = {}) {
+  const song = [tags.artist, tags.title].filter(Boolean).join(" – ");
+  const clock = (all) => `${Math.floor(all / 60)}:${String(all % 60).padStart(2, "0")}`;
+  return [
+    song,
+    tags.album && (tags.year ? `${tags.album} (${tags.year})` : tags.album),
+    seconds && clock(Math.round(seconds)),
+    codec?.toUpperCase(),
+    bitrate && `${Math.round(bitrate / 1000)} kbit/s`,
+    sample_rate && `${sample_rate / 1000} kHz`,
+    channels && ({ 1: "mono", 2: "stereo" }[channels] ?? `${channels} channels`),
+  ].filter(Boolean).join(" · ");
 }
 
 function inWords(bytes) {

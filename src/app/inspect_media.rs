@@ -1,0 +1,129 @@
+//! The built-in inspector `media`: what the headers of a file say, as part of its verification.
+//!
+//! It needs no queue and no second process, so it shows no status of its own. The parser is pure
+//! (`domain::media`): it says which range of the file it needs next. Here the ranges are read, and
+//! the parser is kept within its time and its number of threads.
+
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::domain::inspection::{Annotation, Fallback, MEDIA};
+use crate::domain::media::{self, Finding, Inspected, Parts, Step, Stop, Unscannable};
+use crate::domain::policy::MediaInspection;
+use crate::domain::reject_reason::RejectReason;
+use crate::domain::rules::Violation;
+use crate::storage::{ObjectMeta, Store, StoreError};
+use crate::telemetry::metrics as names;
+
+/// What the inspector found out about an object.
+#[derive(Debug, Default)]
+pub(super) struct MediaResult {
+    /// What to record. `None` if the object is no media file.
+    pub annotation: Option<Annotation>,
+    /// The rule of the policy that the object breaks.
+    pub broken: Option<Violation>,
+}
+
+/// Inspects an object. `head` are its first bytes, at best [`media::HEAD_LEN`]. What they lack is
+/// read from the store, if the object still has the ETag of `meta`.
+pub(super) async fn inspect_media(
+    settings: &MediaInspection,
+    threads: &Semaphore,
+    store: &Store,
+    key: &str,
+    meta: &ObjectMeta,
+    head: bytes::Bytes,
+) -> Result<MediaResult, StoreError> {
+    if meta.size > settings.max_size {
+        let sentence =
+            format!("File is larger than inspectors.media.max_size={}", settings.max_size);
+        return Ok(unread("unscannable", sentence, settings.on_unscannable));
+    }
+    let parts = Parts::new(meta.size, head);
+    // Also if the request is cancelled.
+    let _stop = StopWhenDropped(parts.stop());
+    let begun = Instant::now();
+    let reading = read(threads, store, key, meta, parts);
+    let Ok(inspected) = tokio::time::timeout(settings.timeout, reading).await else {
+        let limit = settings.timeout.as_secs_f64();
+        let sentence = format!("File was not read within inspectors.media.timeout={limit}s");
+        return Ok(unread("error", sentence, settings.on_error));
+    };
+    let inspected = inspected?;
+    metrics::histogram!(names::INSPECTION_DURATION, "inspector" => MEDIA).record(begun.elapsed());
+    let mut annotation = inspected.media.as_ref().map(to_annotation);
+    let (outcome, broken) = match settings.rules.check(&inspected) {
+        Finding::Accept => ("accepted", None),
+        Finding::Reject(sentence) => ("rejected", Some(sentence)),
+        Finding::Unscannable(sentence) => {
+            let recorded = annotation.get_or_insert_default();
+            recorded.insert("unscannable".to_owned(), Value::String(sentence.clone()));
+            ("unscannable", (settings.on_unscannable == Fallback::Reject).then_some(sentence))
+        }
+    };
+    count(outcome);
+    Ok(MediaResult { annotation, broken: broken.map(violation) })
+}
+
+async fn read(
+    threads: &Semaphore,
+    store: &Store,
+    key: &str,
+    meta: &ObjectMeta,
+    mut parts: Parts,
+) -> Result<Inspected, StoreError> {
+    loop {
+        let step = {
+            let _thread = threads.acquire().await;
+            let parts = parts.clone();
+            // A panic of a parser ends its task and nothing else.
+            tokio::task::spawn_blocking(move || media::inspect(&parts)).await
+        };
+        match step {
+            Ok(Step::Done(inspected)) => return Ok(inspected),
+            Ok(Step::Read(range)) => {
+                let start = range.start;
+                parts.add(start, store.objects.read(key, range, &meta.etag).await?);
+            }
+            Err(_) => {
+                return Ok(Inspected { media: None, problem: Some(Unscannable::Panicked) });
+            }
+        }
+    }
+}
+
+/// The result for an object that was not read, or not in time.
+fn unread(member: &str, sentence: String, fallback: Fallback) -> MediaResult {
+    count(if member == "error" { "failed" } else { "unscannable" });
+    let recorded = (member.to_owned(), Value::String(sentence.clone()));
+    MediaResult {
+        annotation: Some(Annotation::from_iter([recorded])),
+        broken: (fallback == Fallback::Reject).then(|| violation(sentence)),
+    }
+}
+
+fn violation(sentence: String) -> Violation {
+    Violation { reason: RejectReason::Inspection, message: format!("{MEDIA}: {sentence}") }
+}
+
+fn to_annotation(media: &media::Media) -> Annotation {
+    match serde_json::to_value(media) {
+        Ok(Value::Object(members)) => members,
+        // A struct is an object, and its numbers are finite.
+        _ => Annotation::new(),
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(names::INSPECTIONS, "inspector" => MEDIA, "outcome" => outcome).increment(1);
+}
+
+struct StopWhenDropped(Stop);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
