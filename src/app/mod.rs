@@ -43,6 +43,7 @@ pub mod list_uploads;
 pub mod multipart;
 pub mod observe;
 pub mod readiness;
+pub mod redirect_upload;
 pub mod retention;
 pub mod runs;
 pub mod stats;

@@ -61,6 +61,7 @@ pub struct Document(pub Bytes);
         uploads::file::handle,
         uploads::presign::handle,
         uploads::verdicts::handle,
+        uploads::redirect::handle,
         uploads::confirm::handle,
         uploads::sign_parts::handle,
         uploads::list_parts::handle,
@@ -224,6 +225,9 @@ problems! {
     Conflict = [("409", "Not possible in the current state")],
     /// An object that is not in the store.
     NotArrived = [("409", "`/problems/not-arrived`: the object is not in the store yet")],
+    /// A PUT that is not redirected.
+    NotRedirected = [("400", "The upload's strategy is not `put`, a header of the signed URL is \
+        missing, or the body is not the declared one; `errors` names it")],
     /// Parts that are not the whole file.
     PartsIncomplete = [("409", "`/problems/parts-incomplete`: `missing`, `wrong` and \
         `unexpected` list part numbers; or `/problems/parts-gone`: presign and upload again")],

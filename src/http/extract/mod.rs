@@ -18,6 +18,7 @@ mod partial;
 pub mod query;
 mod subject;
 pub mod text;
+mod unread_body;
 
 pub use batch::{Batch, ItemLimit};
 pub use caller::{Caller, UploadCaller};
@@ -33,6 +34,7 @@ pub use json::{Json, OptionalJson};
 pub use links::Links;
 pub use query::Query;
 pub use subject::{SubjectParams, SubjectPath};
+pub use unread_body::UnreadBody;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};

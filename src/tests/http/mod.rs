@@ -17,6 +17,7 @@ mod kit;
 mod limits;
 mod ownership;
 mod partial_files;
+mod redirects;
 mod service;
 mod statements;
 mod tracks;

@@ -46,7 +46,7 @@ impl Operation {
     async fn send(&self, server: &Server, ids: &Ids, token: Option<&str>) -> Response {
         let id = if self.path.contains("/api/tracks") {
             &ids.track
-        } else if self.path.contains("/api/uploads") {
+        } else if self.path.contains("/api/uploads") || self.path.ends_with("/up/{id}") {
             &ids.upload
         } else if self.path.contains("/api/upload-tokens") {
             &ids.token
@@ -203,7 +203,7 @@ async fn another_owner_gets_404_for_everything_and_changes_nothing() {
 }
 
 /// The routes that upload tokens may use. The list is complete.
-const OF_UPLOAD_TOKENS: [&str; 15] = [
+const OF_UPLOAD_TOKENS: [&str; 16] = [
     "GET /api/uploads",
     "POST /api/uploads",
     "POST /api/uploads/batch",
@@ -219,6 +219,7 @@ const OF_UPLOAD_TOKENS: [&str; 15] = [
     "GET /api/uploads/{id}/parts",
     "POST /api/uploads/{id}/parts",
     "POST /api/uploads/{id}/complete",
+    "PUT /up/{id}",
 ];
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub mod history;
 pub mod list;
 pub mod list_parts;
 pub mod presign;
+pub mod redirect;
 pub mod sign_parts;
 pub mod verdicts;
 
@@ -70,5 +71,10 @@ pub(super) fn register(routes: &mut Routes) {
         .add_to(routes);
     at("/api/uploads/{id}/confirm")
         .on(&[Method::POST], NeedsOrToken(Scope::UploadsWrite), confirm::handle)
+        .add_to(routes);
+    // A path of its own: apps build it from a token and an id.
+    at("/up/{id}")
+        .producing(Produces::Any)
+        .on(&[Method::PUT], NeedsOrToken(Scope::UploadsWrite), redirect::handle)
         .add_to(routes);
 }

@@ -1,0 +1,143 @@
+//! A body that is not read before the response.
+//!
+//! A client that sends its body at once may not read before it has sent all of it, and if the connection
+//! is closed on unread bytes, the reset can destroy the response on its way. The server waits a second for
+//! the end of such a body, which is enough for a small one. Here the response is sent first, and then the
+//! body is read and dropped within larger limits. The connection is closed after it.
+
+use std::convert::Infallible;
+use std::future::{Future as _, Ready, ready as now};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::Payload;
+use actix_web::http::Version;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder};
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Sleep, sleep};
+
+use super::partial::refuse_partial_headers;
+use crate::http::problem::ApiError;
+
+/// The most bytes that are dropped. No memory is needed for them, only the client's bandwidth.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The longest time in which bytes are dropped.
+const MAX_TIME: Duration = Duration::from_secs(20);
+
+/// The body of a request, unread. A request that announces a part of a file is refused.
+pub struct UnreadBody {
+    payload: Payload,
+    version: Version,
+}
+
+impl FromRequest for UnreadBody {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = Self { payload: payload.take(), version: request.version() };
+        now(refuse_partial_headers(request.headers()).map(|()| body).map_err(ApiError::from))
+    }
+}
+
+impl UnreadBody {
+    /// The response with a text. The body is dropped after it.
+    pub fn respond(self, mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {
+        response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
+        let text = Bytes::from_static(text.as_bytes());
+        if self.version >= Version::HTTP_2 {
+            // A stream ends alone, without the connection.
+            return response.body(text);
+        }
+        response.body(ThenDrain::new(text, self.payload, MAX_BYTES, MAX_TIME))
+    }
+}
+
+/// The text of a response, after which the body of the request is read and dropped.
+struct ThenDrain<S> {
+    len: u64,
+    text: Option<Bytes>,
+    body: S,
+    bytes_left: u64,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<S> ThenDrain<S> {
+    fn new(text: Bytes, body: S, max_bytes: u64, max_time: Duration) -> Self {
+        let deadline = Box::pin(sleep(max_time));
+        Self { len: text.len() as u64, text: Some(text), body, bytes_left: max_bytes, deadline }
+    }
+}
+
+impl<S, E> MessageBody for ThenDrain<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+{
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.len)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        if let Some(text) = self.text.take() {
+            return Poll::Ready(Some(Ok(text)));
+        }
+        while self.bytes_left > 0 && self.deadline.as_mut().poll(context).is_pending() {
+            let Some(Ok(chunk)) = ready!(Pin::new(&mut self.body).poll_next(context)) else {
+                break;
+            };
+            self.bytes_left = self.bytes_left.saturating_sub(chunk.len() as u64);
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, future, stream};
+
+    use super::*;
+
+    type Chunk = Result<Bytes, Infallible>;
+
+    /// Polls a response to its end. Returns what it sends.
+    async fn sent(body: impl Stream<Item = Chunk> + Unpin, bytes: u64, time: Duration) -> Vec<u8> {
+        let mut body = ThenDrain::new(Bytes::from_static(b"text"), body, bytes, time);
+        assert_eq!(body.size(), BodySize::Sized(4));
+        let mut all = Vec::new();
+        while let Some(Ok(bytes)) = future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
+            all.extend_from_slice(&bytes);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_body_is_dropped_up_to_its_end_or_the_limit_of_bytes() {
+        let hour = Duration::from_secs(3600);
+        let mut short =
+            stream::iter(std::iter::repeat_n(Chunk::Ok(Bytes::from_static(&[0; 10])), 3));
+        assert_eq!(sent(&mut short, 1000, hour).await, b"text");
+        assert_eq!(short.next().await, None);
+        let mut endless = stream::repeat(Chunk::Ok(Bytes::from_static(&[0; 10]))).enumerate();
+        let mut counted = endless.by_ref().map(|(_, chunk)| chunk);
+        assert_eq!(sent(&mut counted, 95, hour).await, b"text");
+        assert_eq!(endless.next().await.unwrap().0, 10);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_is_not_waited_for_longer_than_the_limit() {
+        let started = tokio::time::Instant::now();
+        let limit = Duration::from_millis(20);
+        assert_eq!(sent(stream::pending::<Chunk>(), 1000, limit).await, b"text");
+        assert!(started.elapsed() >= limit);
+    }
+}
