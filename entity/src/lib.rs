@@ -24,4 +24,5 @@ pub mod unattached_retention;
 pub mod upload;
 pub mod upload_history;
 pub mod upload_token;
+pub mod url_end_check;
 pub mod webhook_delivery;

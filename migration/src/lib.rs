@@ -29,6 +29,7 @@ mod m20261130_000025_upload_tokens;
 mod m20261130_000026_idempotency_outcome;
 mod m20261130_000026_upload_history;
 mod m20261130_000027_tus;
+mod m20261130_000028_url_end_checks;
 mod m20261130_000029_inspections;
 pub mod online;
 
@@ -60,6 +61,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000026_idempotency_outcome::Migration),
             Box::new(m20261130_000026_upload_history::Migration),
             Box::new(m20261130_000027_tus::Migration),
+            Box::new(m20261130_000028_url_end_checks::Migration),
             Box::new(m20261130_000029_inspections::Migration),
         ]
     }

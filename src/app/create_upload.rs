@@ -41,6 +41,9 @@ pub struct NewUpload {
     pub expires_in: Option<i64>,
     /// Whether the URL can be used only once.
     pub write_once: Option<bool>,
+    /// Whether the object is looked for when the URL has ended, because no client confirms it. It
+    /// costs a write, and has no effect on uploads in parts and direct uploads.
+    pub check_at_url_end: bool,
 }
 
 /// A valid new upload that is not committed yet, and the request for its bytes.
@@ -121,7 +124,11 @@ impl App {
         claim: Option<&Claim>,
     ) -> Result<Created> {
         let id = UploadId(claim.map_or_else(|| self.ids.uuid(), |claim| claim.resource));
+        let check_at_url_end = new.check_at_url_end;
         let Prepared { upload, subject, request } = self.prepare_upload(by, id, new).await?;
+        if check_at_url_end {
+            self.check_at_url_end(&upload).await?;
+        }
         let upload = self.db.uploads().create_claimed(upload, subject, claim).await?;
         let mut upload = upload.ok_or(AppError::NotFound("track"))?;
         record_created(&upload);

@@ -35,6 +35,7 @@ pub mod database_clock;
 pub mod deliveries;
 pub mod direct_upload;
 pub mod download;
+pub mod ended_urls;
 pub mod events;
 pub mod idempotency;
 mod inspect_media;

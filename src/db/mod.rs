@@ -39,6 +39,7 @@ pub mod tracks;
 pub mod tus;
 pub mod upload_tokens;
 pub mod uploads;
+pub mod url_end_checks;
 pub mod webhooks;
 
 pub use engine::connect::DbSettings;
@@ -66,6 +67,7 @@ use tracks::Tracks;
 use tus::TusUploads;
 use upload_tokens::UploadTokens;
 use uploads::{Quota, Uploads, UploadsState};
+use url_end_checks::UrlEndChecks;
 use webhooks::{Outbox, Webhooks};
 
 use crate::domain::Timestamp;
@@ -156,6 +158,11 @@ impl Db {
     /// Uploads that are received in pieces.
     pub fn tus(&self) -> TusUploads<'_> {
         TusUploads(&self.engine)
+    }
+
+    /// Uploads that are to be observed once their URL has ended.
+    pub fn url_end_checks(&self) -> UrlEndChecks<'_> {
+        UrlEndChecks(&self.engine)
     }
 
     /// Deletion of old rows.

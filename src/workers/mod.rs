@@ -15,6 +15,7 @@
 
 pub mod bucket_check;
 pub mod bucket_events;
+pub mod ended_urls;
 pub mod inspections;
 pub mod reconciliation;
 pub mod retention;
@@ -35,6 +36,7 @@ use crate::reconcile::Reconciler;
 use crate::storage::queue::Queue;
 use bucket_check::BucketCheck;
 use bucket_events::BucketEvents;
+use ended_urls::EndedUrls;
 use inspections::InspectionWorker;
 use reconciliation::Reconciliation;
 use runner::Running;
@@ -65,6 +67,7 @@ pub struct Workers {
     bucket_events: Running,
     bucket_check: Running,
     store_checks: Running,
+    ended_urls: Running,
 }
 
 impl Workers {
@@ -86,6 +89,7 @@ impl Workers {
         };
         let bucket_check = BucketCheck::start(app);
         let store_checks = StoreChecks::start(app);
+        let ended_urls = EndedUrls::start(app);
         if reconcile_at_start {
             let job = Reconciliation::new(Arc::clone(reconciler), Mode::Incremental);
             tokio::spawn(async move { job.tick(Trigger::Startup, None).await });
@@ -98,6 +102,7 @@ impl Workers {
             bucket_events,
             bucket_check,
             store_checks,
+            ended_urls,
         })
     }
 
@@ -112,6 +117,7 @@ impl Workers {
             bucket_events,
             bucket_check,
             store_checks,
+            ended_urls,
         } = self;
         if let Err(error) = scheduler.stop().await {
             tracing::warn!(%error, "the scheduler did not stop");
@@ -123,6 +129,7 @@ impl Workers {
             bucket_events.stop(patience),
             bucket_check.stop(patience),
             store_checks.stop(patience),
+            ended_urls.stop(patience),
         );
     }
 }

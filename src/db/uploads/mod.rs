@@ -131,6 +131,13 @@ impl Uploads<'_> {
             .collect()
     }
 
+    /// The uploads of any owner with these ids, in no order.
+    pub async fn find_many_any_owner(self, ids: &[UploadId]) -> Result<Vec<Upload>> {
+        let query = upload::Entity::find().filter(Column::Id.is_in(ids.iter().map(|id| id.0)));
+        let rows = sqlite_json::all(&self.engine.read, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
     /// A page of an owner's uploads, newest first.
     pub async fn list(self, owner: &Owner, filter: &UploadFilter) -> Result<Page<Upload>> {
         let rows = self.engine.read_page(filter.query(owner)).await?;

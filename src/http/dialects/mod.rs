@@ -70,6 +70,7 @@ impl Dialect {
             },
             expires_in: Some(self.url_ttl.num_seconds()),
             write_once: Some(self.write_once),
+            check_at_url_end: true,
             ..NewUpload::default()
         }
     }

@@ -10,6 +10,7 @@ mod contention;
 mod copies;
 mod creating;
 mod damage_by_owner;
+mod ended_urls;
 mod findings;
 mod history;
 mod inspecting;
