@@ -1,4 +1,4 @@
-//! Signs downloads of files. Only verified files can be downloaded.
+//! Downloads of files, by a signed URL or through this service. Only verified files can be downloaded.
 
 use chrono::TimeDelta;
 
@@ -6,8 +6,8 @@ use super::{App, AppError, Result};
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Principal, Status, Subject, TrackId, Upload, UploadId};
-use crate::storage::Store;
 use crate::storage::signer::{GetRequest, SignedRequest};
+use crate::storage::{ByteStream, Store, StoreError};
 
 /// How long a download URL is valid: long enough to follow the redirect, too short to share the
 /// URL.
@@ -21,6 +21,18 @@ const UNKNOWN_LANGUAGE: &str = "und";
 
 /// The media type of a file whose type is unknown.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// A file that is read through this service.
+pub struct StoredFile {
+    /// The value of `Content-Disposition`.
+    pub content_disposition: String,
+    /// Its media type.
+    pub content_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its bytes.
+    pub bytes: ByteStream,
+}
 
 impl App {
     /// A signed GET of the current file of a track.
@@ -60,9 +72,38 @@ impl App {
         by: impl Into<Principal<'_>>,
         id: UploadId,
     ) -> Result<SignedRequest> {
+        let upload = self.upload_with_file(by, id).await?;
+        self.sign_file(upload).await
+    }
+
+    /// The bytes of an upload's file, for clients that cannot follow a redirect to the store.
+    pub async fn read_file(
+        &self,
+        by: impl Into<Principal<'_>>,
+        id: UploadId,
+    ) -> Result<StoredFile> {
+        let upload = self.check_not_changed(self.upload_with_file(by, id).await?).await?;
+        let facts = upload.state.facts().filter(|_| upload.status() == Status::Uploaded);
+        let facts = facts.ok_or(AppError::NotFound("file"))?;
+        let (_, store) = self.rules_of(&upload)?;
+        let bytes = match store.objects.read_all(upload.key.as_str(), &facts.etag).await {
+            // Deleted or replaced at this moment.
+            Err(StoreError::PreconditionFailed) => return Err(AppError::NotFound("file")),
+            bytes => bytes?,
+        };
+        Ok(StoredFile {
+            content_disposition: content_disposition(upload.declared.filename.as_deref()),
+            content_type: facts.content_type.clone().unwrap_or_else(|| UNKNOWN_TYPE.to_owned()),
+            size: facts.size,
+            bytes,
+        })
+    }
+
+    /// An upload that has a file.
+    async fn upload_with_file(&self, by: impl Into<Principal<'_>>, id: UploadId) -> Result<Upload> {
         let upload = self.upload(by, id).await?;
         match upload.status() {
-            Status::Uploaded => self.sign_file(upload).await,
+            Status::Uploaded => Ok(upload),
             Status::Pending => Err(AppError::FilePending),
             Status::Inspecting => Err(AppError::FileInspecting),
             _ => Err(AppError::NotFound("file")),

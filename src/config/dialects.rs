@@ -16,6 +16,8 @@ pub struct DialectsConfig {
     pub activestorage: DialectConfig,
     /// Uppy.
     pub companion: DialectConfig,
+    /// `FilePond`.
+    pub filepond: DialectConfig,
     /// Forms with one file: Dropzone, plain HTML.
     pub form: DialectConfig,
     /// django-s3-file-field.
@@ -56,11 +58,12 @@ impl Default for DialectConfig {
 
 impl DialectsConfig {
     /// All dialects by name.
-    pub fn all(&self) -> [(&'static str, &DialectConfig); 5] {
-        let Self { activestorage, companion, form, s3ff, tus } = self;
+    pub fn all(&self) -> [(&'static str, &DialectConfig); 6] {
+        let Self { activestorage, companion, filepond, form, s3ff, tus } = self;
         [
             ("activestorage", activestorage),
             ("companion", companion),
+            ("filepond", filepond),
             ("form", form),
             ("s3ff", s3ff),
             ("tus", tus),
@@ -69,8 +72,8 @@ impl DialectsConfig {
 
     /// Enables every dialect that is not disabled.
     pub fn enable_auto(&mut self) {
-        let Self { activestorage, companion, form, s3ff, tus } = self;
-        for dialect in [activestorage, companion, form, s3ff, tus] {
+        let Self { activestorage, companion, filepond, form, s3ff, tus } = self;
+        for dialect in [activestorage, companion, filepond, form, s3ff, tus] {
             dialect.enabled.get_or_insert(true);
         }
     }

@@ -25,6 +25,7 @@ use crate::domain::{PolicyName, Status, Upload};
 
 mod activestorage;
 mod companion;
+mod filepond;
 mod form;
 mod s3ff;
 mod tus;
@@ -43,9 +44,10 @@ pub struct Dialect {
 type Family = fn(Dialect) -> Arc<dyn ApiFamily>;
 
 /// All dialects by their names in the configuration.
-const FAMILIES: [(&str, Family); 5] = [
+const FAMILIES: [(&str, Family); 6] = [
     ("activestorage", |dialect| Arc::new(activestorage::ActiveStorage(dialect))),
     ("companion", |dialect| Arc::new(companion::Companion(dialect))),
+    ("filepond", |dialect| Arc::new(filepond::FilePond(dialect))),
     ("form", |dialect| Arc::new(form::Form(dialect))),
     ("s3ff", |dialect| Arc::new(s3ff::S3FileField(dialect))),
     ("tus", |dialect| Arc::new(tus::Tus(dialect))),

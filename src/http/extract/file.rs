@@ -18,6 +18,7 @@ use futures_util::stream::{self, LocalBoxStream};
 use futures_util::{Stream, StreamExt as _};
 use utoipa::ToSchema;
 
+pub use super::form::FilePart;
 use super::form::{Form, FormFile};
 use super::partial::refuse_partial_headers;
 use super::{essence, refuse_encoded, settings};
@@ -119,6 +120,17 @@ impl FromRequest for FileBody {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Self::receive(request, payload, FilePart::NamedFile)
+    }
+}
+
+impl FileBody {
+    /// The file of a request. In a form it is the part that `part` says.
+    pub(in crate::http) fn receive(
+        request: &HttpRequest,
+        payload: &mut Payload,
+        part: FilePart,
+    ) -> Pin<Box<dyn Future<Output = Result<Self, ApiError>>>> {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             refuse_encoded(&request)?;
@@ -129,7 +141,7 @@ impl FromRequest for FileBody {
             let body = with_timeout(payload, minimum, timeout.clone());
             if essence(&request).as_deref() == Some("multipart/form-data") {
                 // The other parts together may be as large as a JSON body.
-                let form = Form::new(request.headers(), body, settings.json_limit);
+                let form = Form::new(request.headers(), body, settings.json_limit, part);
                 let file = form.file().await;
                 let FormFile { filename, content_type, bytes } =
                     file.map_err(|error| timeout.error(error))?;

@@ -17,6 +17,15 @@ pub(super) const FILE: &str = "file";
 /// The longest name of a part, in characters, that an error repeats.
 const MAX_NAME_LEN: usize = 60;
 
+/// Which part of a form is the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilePart {
+    /// The part with the name `file`.
+    NamedFile,
+    /// The part with a filename, whatever its name is.
+    WithFilename,
+}
+
 /// The file of a form.
 pub(super) struct FormFile<B> {
     /// Its name.
@@ -30,6 +39,7 @@ pub(super) struct FormFile<B> {
 /// A form that is being received.
 pub(super) struct Form {
     parts: Multipart,
+    part: FilePart,
     /// The maximum number of bytes of the parts that are not the file, and how many of them are
     /// left.
     limit: usize,
@@ -45,9 +55,10 @@ impl Form {
         headers: &HeaderMap,
         body: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
         limit: usize,
+        part: FilePart,
     ) -> Self {
         let parts = Multipart::new(&as_mixed(headers), body);
-        Self { parts, limit, allowance: limit, is_file_found: false, misnamed: None }
+        Self { parts, part, limit, allowance: limit, is_file_found: false, misnamed: None }
     }
 
     /// The file of the form. Its bytes have not been read yet. They end with an error if a part
@@ -58,6 +69,9 @@ impl Form {
         let Some(part) = self.next_file().await? else {
             return Err(match &self.misnamed {
                 Some(name) => misnamed(name),
+                None if self.part == FilePart::WithFilename => {
+                    AppError::field(FILE, "The form has no part with a filename")
+                }
                 None => AppError::field(FILE, "The form has no part named `file`"),
             });
         };
@@ -73,9 +87,7 @@ impl Form {
             // The form is read to its end, so that a truncated form is an error.
             match form.next_file().await? {
                 None => Ok(None),
-                Some(_) => {
-                    Err(AppError::field(FILE, "The form has more than one part named `file`"))
-                }
+                Some(_) => Err(AppError::field(FILE, "The form has more than one file")),
             }
         });
         Ok(FormFile { filename, content_type, bytes })
@@ -87,12 +99,16 @@ impl Form {
             let part = part.map_err(|error| form_error(&error))?;
             let disposition = disposition(part.headers())?;
             let name = disposition.get_name().unwrap_or_default();
-            if name == FILE {
+            let has_filename =
+                disposition.get_filename().is_some() || disposition.get_filename_ext().is_some();
+            let is_file = match self.part {
+                FilePart::NamedFile => name == FILE,
+                FilePart::WithFilename => has_filename,
+            };
+            if is_file {
                 refuse_partial_headers(part.headers())?;
                 return Ok(Some(part));
             }
-            let has_filename =
-                disposition.get_filename().is_some() || disposition.get_filename_ext().is_some();
             if has_filename && self.misnamed.is_none() {
                 self.misnamed = Some(name.chars().take(MAX_NAME_LEN).collect());
             }

@@ -18,6 +18,7 @@ mod partial;
 pub mod query;
 mod subject;
 pub mod text;
+mod text_body;
 mod unread_body;
 
 pub use batch::{Batch, ItemLimit};
@@ -34,6 +35,7 @@ pub use json::{Json, OptionalJson};
 pub use links::Links;
 pub use query::Query;
 pub use subject::{SubjectParams, SubjectPath};
+pub use text_body::TextBody;
 pub use unread_body::UnreadBody;
 
 use actix_web::HttpRequest;

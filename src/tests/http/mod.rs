@@ -6,6 +6,7 @@ mod bad_input;
 mod batches;
 mod content;
 mod dialects;
+mod filepond;
 mod files;
 mod foreign_bytes;
 mod forms;

@@ -1,0 +1,161 @@
+//! `FilePond`: the routes of its `server` URL.
+//!
+//! | request | does |
+//! | --- | --- |
+//! | `POST /filepond` | a form with one file → the id of the upload as text |
+//! | `DELETE /filepond`, the id as body | reverts it |
+//! | `GET /filepond?restore=ID` or `?load=ID` | the file |
+//!
+//! The file goes through this service. Its part may have any name, and before it stands a part of the same
+//! name with metadata. A refusal is a sentence as text, which a page shows with
+//! `process: { onerror: (sentence) => sentence }`. Files of other servers (`?fetch=URL`) are not fetched.
+
+use actix_cors::Cors;
+use actix_web::http::Method;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap};
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, body::SizedStream, dev::Payload, rt};
+use std::pin::Pin;
+use tracing::Instrument as _;
+
+use super::{Dialect, cors, sentence};
+use crate::app::direct_upload::SentFile;
+use crate::domain::upload::Declared;
+use crate::domain::{Scope, UploadId};
+use crate::http::HttpState;
+use crate::http::extract::file::FilePart;
+use crate::http::extract::{
+    Digests, DirectUploadPermit, FileBody, Query, TextBody, UploadCaller, text,
+};
+use crate::http::family::ApiFamily;
+use crate::http::middleware::accept::Produces;
+use crate::http::middleware::access::Access::NeedsOrToken;
+use crate::http::middleware::request_id::RequestId;
+use crate::http::problem::{ApiError, Code, response_head};
+use crate::http::routes::{Routes, at};
+
+/// The length of a file whose chunks follow in other requests.
+const UPLOAD_LENGTH: &str = "upload-length";
+
+/// The routes of `FilePond`.
+pub(super) struct FilePond(pub(super) Dialect);
+
+impl ApiFamily for FilePond {
+    fn prefix(&self) -> &'static str {
+        "/filepond"
+    }
+
+    fn register(&self, config: &mut ServiceConfig) {
+        config.app_data(Data::new(self.0.clone()));
+        let (read, write) = (NeedsOrToken(Scope::UploadsRead), NeedsOrToken(Scope::UploadsWrite));
+        let mut routes = Routes::default();
+        at("")
+            // Its XHR accepts everything, and a page may load the file by other means.
+            .producing(Produces::Any)
+            .on(&[Method::POST], write, process)
+            .on(&[Method::DELETE], write, revert)
+            .on(&[Method::GET], read, load)
+            .add_to(&mut routes);
+        routes.mount(config);
+    }
+
+    fn cors(&self, origins: &[String]) -> Cors {
+        let sent = [UPLOAD_LENGTH, "upload-name", "upload-offset"];
+        cors(origins, &sent, &["content-disposition", "upload-offset"])
+    }
+
+    /// The page gets the text of the response.
+    fn render(&self, error: &ApiError, _: &RequestId) -> HttpResponse {
+        plain_text(&mut response_head(error)).body(sentence(error))
+    }
+}
+
+fn plain_text(
+    response: &mut actix_web::HttpResponseBuilder,
+) -> &mut actix_web::HttpResponseBuilder {
+    response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+}
+
+/// The form of a whole file.
+struct WholeFile(FileBody);
+
+impl FromRequest for WholeFile {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let chunks_follow = announces_chunks(request.headers());
+        let body = FileBody::receive(request, payload, FilePart::WithFilename);
+        Box::pin(async move {
+            if chunks_follow {
+                let sentence = "The service takes whole files: set chunkUploads to false";
+                return Err(ApiError::field("file", sentence));
+            }
+            body.await.map(Self)
+        })
+    }
+}
+
+fn announces_chunks(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPLOAD_LENGTH)
+}
+
+async fn process(
+    (caller, permit): (UploadCaller, DirectUploadPermit),
+    Digests(digests): Digests,
+    WholeFile(body): WholeFile,
+    dialect: Data<Dialect>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let FileBody { filename, content_type, length, bytes, timeout } = body;
+    let Some(filename) = filename else {
+        return Err(ApiError::field("file", "Send a form with one file that has a filename"));
+    };
+    let new = dialect.upload(&caller, Declared { filename: Some(filename), ..Declared::default() });
+    let sent = SentFile { content_type, length, digests };
+    // In its own task: if the client disconnects, this handler is dropped, but the upload must
+    // still be ended.
+    let app = state.app.clone();
+    let work = async move {
+        let _permit = permit;
+        app.receive_file(caller.principal(), new, sent, bytes).await
+    };
+    let stored = rt::spawn(work.in_current_span()).await;
+    let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
+    let upload = stored.map_err(|error| timeout.error(error))?;
+    Ok(plain_text(&mut HttpResponse::Created()).body(upload.id.to_string()))
+}
+
+async fn revert(
+    caller: UploadCaller,
+    TextBody(id): TextBody,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    state.app.delete_upload(&caller, read_id("id", &id)?).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn load(
+    caller: UploadCaller,
+    mut query: Query,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    if query.text("fetch").is_some() {
+        let sentence = "The service fetches no files of other servers";
+        return Err(ApiError::field("fetch", sentence));
+    }
+    let (restore, load) = (query.text("restore"), query.text("load"));
+    query.finish()?;
+    let id =
+        restore.or(load).ok_or_else(|| ApiError::field("restore", "Must be an upload's id"))?;
+    let file = state.app.read_file(&caller, read_id("restore", &id)?).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, file.content_type))
+        .insert_header((CONTENT_DISPOSITION, file.content_disposition))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(SizedStream::new(file.size, file.bytes)))
+}
+
+fn read_id(field: &str, text: &str) -> Result<UploadId, ApiError> {
+    text::id(text.trim()).map_err(|sentence| ApiError::field(field, sentence))
+}

@@ -1,0 +1,123 @@
+//! `FilePond`'s `server` URL. `scripts/check-clients` drives the package itself.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+use upload_coordinator::db::uploads::Quota;
+use upload_coordinator::domain::PolicyName;
+use upload_coordinator::http::SecurityConfig;
+use upload_coordinator::http::dialects::{Dialect, family};
+use upload_coordinator::storage::ObjectStore as _;
+
+use super::kit::{Response, Server, fetch};
+use crate::support::mp3;
+
+async fn server() -> Server {
+    let (policy, url_ttl) = (PolicyName::default(), TimeDelta::minutes(15));
+    let filepond = family("filepond", Dialect { policy, url_ttl, write_once: false }).unwrap();
+    let protect = |_: &_| SecurityConfig {
+        dialects: vec![filepond],
+        cors_origins: vec!["https://app.example.com".to_owned()],
+        ..SecurityConfig::default()
+    };
+    Server::build(Duration::from_secs(20), Quota::default(), protect).await
+}
+
+/// The form of the package: metadata, and then the file under the same name.
+fn form(field: &'static str, name: &'static str, bytes: Vec<u8>) -> Form {
+    Form::new().text(field, "{}").part(field, Part::bytes(bytes).file_name(name))
+}
+
+async fn process(server: &Server, form: Form) -> Response {
+    fetch(server.request("POST", "/filepond").multipart(form)).await
+}
+
+#[track_caller]
+fn says(response: &Response, status: u16, words: &str) {
+    assert_eq!(response.status.as_u16(), status, "{response:?}");
+    assert!(response.header("content-type").starts_with("text/plain"), "{response:?}");
+    assert!(response.text.contains(words), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_file_is_processed_restored_loaded_and_reverted() {
+    let server = server().await;
+    for field in ["filepond", "file"] {
+        let bytes = mp3(9000, 1);
+        let done = process(&server, form(field, "für song.mp3", bytes.clone())).await;
+        says(&done, 201, "-");
+        let id = done.text;
+        let upload = server.get(&format!("/api/uploads/{id}")).await.json();
+        assert_eq!(upload["status"], "uploaded");
+        assert_eq!(upload["filename"], "für song.mp3");
+        for query in ["restore", "load"] {
+            let path = format!("/filepond?{query}={id}");
+            let request = server.request("GET", &path).header("origin", "https://app.example.com");
+            let file = request.send().await.unwrap();
+            assert_eq!(file.status(), 200);
+            assert_eq!(file.headers()["content-type"], "audio/mpeg");
+            let name = file.headers()["content-disposition"].to_str().unwrap();
+            assert!(name.contains("filename*=UTF-8''f%C3%BCr%20song.mp3"), "{name}");
+            let exposed = file.headers()["access-control-expose-headers"].to_str().unwrap();
+            assert!(exposed.to_ascii_lowercase().contains("content-disposition"), "{exposed}");
+            assert_eq!(file.content_length(), Some(9000));
+            assert_eq!(file.bytes().await.unwrap(), bytes);
+        }
+        let revert = fetch(server.request("DELETE", "/filepond/").body(id.clone())).await;
+        assert_eq!(revert.status, 200, "{revert:?}");
+        let upload = server.get(&format!("/api/uploads/{id}")).await.json();
+        assert_eq!(upload["status"], "removed");
+        says(&server.get(&format!("/filepond?restore={id}")).await, 404, "file");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_filepond_does_not_send_of_its_own_accord_is_refused_in_words() {
+    let server = server().await;
+    let song = || Part::bytes(mp3(9000, 1)).file_name("a.mp3");
+    let wrong = form("filepond", "song.mp3", b"not a song".to_vec());
+    says(&process(&server, wrong).await, 400, "content");
+    let none = Form::new().text("filepond", "{}");
+    says(&process(&server, none).await, 400, "no part with a filename");
+    let two = Form::new().part("filepond", song()).part("filepond", song());
+    says(&process(&server, two).await, 400, "more than one file");
+    let chunk = Form::new().text("dzchunkindex", "1").part("filepond", song());
+    says(&process(&server, chunk).await, 400, "send the whole file");
+    let raw = server.request("POST", "/filepond").body(mp3(9000, 1));
+    says(&fetch(raw).await, 400, "form");
+    says(&server.get("/filepond?fetch=http%3A%2F%2F127.0.0.1%2F").await, 400, "fetches no files");
+    says(&server.get("/filepond").await, 400, "id");
+    says(&server.get("/filepond?restore=x").await, 400, "UUID");
+    says(&server.get("/filepond?restore=x&other=1").await, 400, "other");
+    let unknown = "0190a6f2-7b3c-7def-8123-456789abcdef";
+    says(&server.get(&format!("/filepond?load={unknown}")).await, 404, "upload");
+    for (id, status) in [("", 400), ("x", 400), (unknown, 404)] {
+        says(&fetch(server.request("DELETE", "/filepond").body(id)).await, status, "");
+    }
+    let binary = fetch(server.request("DELETE", "/filepond").body(vec![255u8])).await;
+    says(&binary, 400, "UTF-8");
+    let pending = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
+    let pending = pending["id"].as_str().unwrap();
+    says(&server.get(&format!("/filepond?restore={pending}")).await, 409, "not arrived");
+    fetch(server.request("DELETE", "/filepond").body(pending.to_owned())).await;
+    let listed = server.get("/api/uploads?status=pending").await.json();
+    assert_eq!(listed["items"], json!([]), "nothing that was refused is left");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_replaced_is_not_restored() {
+    let server = server().await;
+    let id = process(&server, form("filepond", "a.mp3", mp3(9000, 1))).await.text;
+    let upload = server.get(&format!("/api/uploads/{id}")).await.json();
+    let key = upload["key"].as_str().unwrap();
+    let options = upload_coordinator::storage::PutOptions::default();
+    server.store.put(key, mp3(9000, 2).into(), &options).await.unwrap();
+    says(&server.get(&format!("/filepond?restore={id}")).await, 404, "file");
+    server.store.delete(key).await.unwrap();
+    says(&server.get(&format!("/filepond?restore={id}")).await, 404, "file");
+    server.stop().await;
+}
