@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use aws_sdk_s3::config::SharedHttpClient;
 
-use super::probe::{Check, ProbeOptions, Report};
+use super::probe::{BrowserClient, Check, ProbeOptions, Report};
 use super::{Result, Source, Store, s3};
 use crate::config::{ConfigError, StoreConfig, StoreKind};
 use crate::domain::clock::Clock;
@@ -23,6 +23,14 @@ pub trait Backend: Send + Sync {
 
     /// Checks whether pages of `options.origins` can upload. [`Self::probe`] includes this check.
     async fn check_cors(&self, clock: &dyn Clock, options: &ProbeOptions) -> Check;
+
+    /// Checks whether the pages of `options.origins` can send a client's requests to the bucket.
+    async fn check_client(
+        &self,
+        clock: &dyn Clock,
+        options: &ProbeOptions,
+        client: &BrowserClient,
+    ) -> Check;
 
     /// Configures the bucket so that pages of these origins can upload. All origins if empty.
     async fn allow_origins(&self, origins: &[String]) -> Result<()>;

@@ -72,6 +72,17 @@ impl Report {
     }
 }
 
+/// What a client sends to the bucket from a page.
+#[derive(Debug, Clone, Copy)]
+pub struct BrowserClient {
+    /// The name of its check.
+    pub check: &'static str,
+    /// Methods and the headers that a preflight names. None if its files go through this service.
+    pub requests: &'static [(&'static str, &'static [&'static str])],
+    /// The headers of responses that it reads.
+    pub exposed: &'static [&'static str],
+}
+
 /// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {

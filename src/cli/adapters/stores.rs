@@ -10,7 +10,7 @@ use crate::domain::IdSource as _;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::object_settings::ObjectSettings;
-use crate::storage::probe::{self, Outcome, ProbeOptions};
+use crate::storage::probe::{self, BrowserClient, Outcome, ProbeOptions};
 use crate::storage::{Backend, Store, backend};
 
 /// A configured bucket, before the first request to it.
@@ -89,6 +89,17 @@ impl OpenedStore {
     pub async fn probe_cors(&self, config: &Config, origins: &[String]) -> probe::Check {
         let options = self.probe_options(config, origins);
         self.backend.check_cors(&SystemClock, &options).await
+    }
+
+    /// Checks a client's requests from browsers to the bucket.
+    pub async fn probe_client(
+        &self,
+        config: &Config,
+        origins: &[String],
+        client: &BrowserClient,
+    ) -> probe::Check {
+        let options = self.probe_options(config, origins);
+        self.backend.check_client(&SystemClock, &options, client).await
     }
 
     /// The prefix for the objects of the probe. It is a policy's prefix, because the access key may

@@ -18,6 +18,7 @@ use crate::storage::Capabilities;
 use crate::storage::probe::{Check, Outcome};
 use crate::telemetry::chain;
 
+mod clients;
 mod database;
 mod inspectors;
 mod marker;
@@ -37,6 +38,9 @@ pub struct DoctorArgs {
     /// that does not allow it is then a failure; without this option it is a warning.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
+    /// A client whose requests from browsers to the bucket are checked; repeatable.
+    #[arg(long, value_enum, value_name = "NAME")]
+    client: Vec<clients::Client>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -169,6 +173,12 @@ async fn examine_store(
                 Check { saw, mend: Some(mend.to_owned()), ..check.clone() }
             }
         };
+    }
+    if usable {
+        for client in &args.client {
+            let client = client.requests();
+            checks.push(opened.probe_client(config, &args.origin, &client).await);
+        }
     }
     let found = StoreFindings {
         name: name.to_owned(),

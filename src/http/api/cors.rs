@@ -16,6 +16,7 @@ pub(super) fn cors(origins: &[String]) -> Cors {
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
         .allowed_headers(["content-digest", "repr-digest", "content-md5", "last-event-id"])
+        .allowed_headers(["traceparent", "tracestate"])
         .expose_headers(exposed.into_iter().chain(rate))
         .max_age(3600);
     allow_origins(cors, origins)

@@ -10,7 +10,7 @@ use crate::config::{StoreConfig, StoreKind};
 use crate::domain::clock::Clock;
 use crate::net::HttpClient;
 use crate::storage::backend::{Backend, OpenError};
-use crate::storage::probe::{Check, ProbeOptions, Report};
+use crate::storage::probe::{BrowserClient, Check, ProbeOptions, Report};
 use crate::storage::{Capabilities, Result, Store};
 
 /// The time limit of one request of a probe.
@@ -57,6 +57,16 @@ impl Backend for S3Backend {
 
     async fn check_cors(&self, clock: &dyn Clock, options: &ProbeOptions) -> Check {
         probe::cors(&self.store, &HttpClient::new(PROBE_TIMEOUT), clock, options).await
+    }
+
+    async fn check_client(
+        &self,
+        clock: &dyn Clock,
+        options: &ProbeOptions,
+        client: &BrowserClient,
+    ) -> Check {
+        let http = HttpClient::new(PROBE_TIMEOUT);
+        probe::client_cors(&self.store, &http, clock, options, client).await
     }
 
     /// Adds a rule for uploads as the first rule, because the first matching rule is used. The

@@ -26,12 +26,12 @@ pub struct CorsRule {
 
 impl CorsRule {
     /// The rule for uploads from these origins. The ETag must be readable, because a multipart
-    /// upload is completed with it.
+    /// upload is completed with it. A client that signs each request aborts it by DELETE.
     pub fn for_uploads(origins: &[String]) -> Self {
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Self {
             allowed_origins: origins.to_vec(),
-            allowed_methods: owned(&["GET", "HEAD", "PUT", "POST"]),
+            allowed_methods: owned(&["GET", "HEAD", "PUT", "POST", "DELETE"]),
             allowed_headers: owned(&["*"]),
             expose_headers: owned(&["ETag"]),
             max_age_seconds: 3600,

@@ -18,6 +18,7 @@ mod kit;
 mod limits;
 mod ownership;
 mod partial_files;
+mod preflights;
 mod redirects;
 mod service;
 mod statements;

@@ -10,6 +10,7 @@ use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
 use crate::domain::object_settings::ObjectSettings;
 use crate::net::Response;
+use crate::storage::probe::BrowserClient;
 use crate::storage::s3::{CorsRule, object_headers};
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
@@ -79,19 +80,29 @@ impl Prober<'_> {
 
     /// Checks the preflight, and whether a script may read the ETag of the response.
     pub(super) async fn cors(&self) -> Step<Check> {
+        let uploads =
+            BrowserClient { check: "cors", requests: &[("PUT", &HEADERS)], exposed: &["etag"] };
+        self.client_cors(&uploads).await
+    }
+
+    /// Checks the requests of a client as its preflights ask for them, and whether it may read the
+    /// headers that it needs.
+    pub(super) async fn client_cors(&self, client: &BrowserClient) -> Step<Check> {
+        if client.requests.is_empty() {
+            let saw = "its files go through this service: the bucket needs no CORS rule";
+            return Ok(Check::pass(client.check, saw));
+        }
         let default = [SOME_ORIGIN.to_owned()];
         let origins = if self.origins.is_empty() { &default[..] } else { self.origins };
         let mut missing = Vec::new();
         for origin in origins {
-            if let Some(what) = self.refused_to(origin).await? {
+            if let Some(what) = self.refused_to(origin, client).await? {
                 missing.push(format!("{origin}: {what}"));
             }
         }
         if missing.is_empty() {
-            return Ok(Check::pass(
-                "cors",
-                format!("browsers may upload from {}", origins.join(", ")),
-            ));
+            let saw = format!("browsers may upload from {}", origins.join(", "));
+            return Ok(Check::pass(client.check, saw));
         }
         let allowed = if self.origins.is_empty() { &["*".to_owned()][..] } else { self.origins };
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
@@ -99,47 +110,69 @@ impl Prober<'_> {
         let saw = missing.join("; ");
         // If no origin is configured, it is possible that no browser uploads to this store.
         Ok(if self.origins.is_empty() {
-            Check::warn("cors", saw, &mend)
+            Check::warn(client.check, saw, &mend)
         } else {
-            Check::fail("cors", saw, &mend)
+            Check::fail(client.check, saw, &mend)
         })
     }
 
     /// The reason why CORS refuses pages of an origin; `None` if they may upload.
-    async fn refused_to(&self, origin: &str) -> Step<Option<String>> {
+    async fn refused_to(&self, origin: &str, client: &BrowserClient) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
         let settings = self.objects.values().flat_map(object_headers::headers);
         let settings: BTreeSet<_> = settings.map(|(name, _)| name).collect();
-        let names: Vec<&str> = HEADERS.into_iter().chain(settings).collect();
-        let headers = names.join(",");
-        let preflight = [
-            ("origin", origin),
-            ("access-control-request-method", "PUT"),
-            ("access-control-request-headers", headers.as_str()),
-        ];
-        let response = self.http.request("OPTIONS", &signed.url, preflight, Bytes::new()).await?;
+        for (method, headers) in client.requests {
+            let settings = settings.iter().filter(|_| *method == "PUT");
+            let headers: Vec<&str> = headers.iter().chain(settings).copied().collect();
+            if let Some(what) = self.preflight(&signed.url, origin, method, &headers).await? {
+                return Ok(Some(what));
+            }
+        }
+        if client.exposed.is_empty() {
+            return Ok(None);
+        }
+        let put = self.http.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
+        let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
+        let readable = |name: &str| {
+            exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case(name))
+        };
+        let hidden = client.exposed.iter().find(|name| !readable(name));
+        Ok(hidden.map(|name| match *name {
+            "etag" => "scripts may not read the ETag, which multipart needs".to_owned(),
+            name => format!("scripts may not read the header {name}"),
+        }))
+    }
+
+    /// What a preflight refuses; `None` if the request is allowed. Browsers send the names of headers in
+    /// alphabetical order.
+    async fn preflight(
+        &self,
+        url: &str,
+        origin: &str,
+        method: &str,
+        headers: &[&str],
+    ) -> Step<Option<String>> {
+        let names = headers.join(",");
+        let mut preflight = vec![("origin", origin), ("access-control-request-method", method)];
+        if !names.is_empty() {
+            preflight.push(("access-control-request-headers", &names));
+        }
+        let response = self.http.request("OPTIONS", url, preflight, Bytes::new()).await?;
         let allows = |name: &str, wanted: &str| {
             let value = response.headers.get(name).map_or("", String::as_str);
             value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
         };
         if !response.is_success() {
-            return Ok(Some(format!("a preflight returns {}", response.summary())));
+            return Ok(Some(format!("a preflight for {method} returns {}", response.summary())));
         }
         if !allows("access-control-allow-origin", origin) {
             return Ok(Some("the origin is not allowed".into()));
         }
-        if !allows("access-control-allow-methods", "PUT") {
-            return Ok(Some("PUT is not allowed".into()));
+        if !allows("access-control-allow-methods", method) {
+            return Ok(Some(format!("{method} is not allowed")));
         }
-        let refused = names.iter().find(|h| !allows("access-control-allow-headers", h));
-        if let Some(header) = refused {
-            return Ok(Some(format!("the header {header} is not allowed")));
-        }
-        let put = self.http.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
-        let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
-        let readable =
-            exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case("etag"));
-        Ok((!readable).then(|| "scripts may not read the ETag, which multipart needs".into()))
+        let refused = headers.iter().find(|h| !allows("access-control-allow-headers", h));
+        Ok(refused.map(|header| format!("the header {header} is not allowed")))
     }
 }

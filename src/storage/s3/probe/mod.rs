@@ -21,7 +21,7 @@ use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::domain::object_settings::ObjectSettings;
 use crate::net::{self, HttpClient, NetError, Response};
 use crate::storage::fault::{Explained, Fault};
-use crate::storage::probe::{Check, Outcome, ProbeOptions, Report};
+use crate::storage::probe::{BrowserClient, Check, Outcome, ProbeOptions, Report};
 use crate::storage::signer::{PutRequest, SignError, SignedRequest};
 use crate::storage::{Capabilities, Store, StoreError};
 use crate::telemetry::chain;
@@ -67,6 +67,20 @@ pub async fn cors(
 ) -> Check {
     let prober = Prober::new(store, http, clock, options);
     let check = prober.cors().await.unwrap_or_else(|stop| stop.check);
+    prober.clean_up().await;
+    check
+}
+
+/// Only the check of a client's requests from browsers.
+pub async fn client_cors(
+    store: &Store,
+    http: &HttpClient,
+    clock: &dyn Clock,
+    options: &ProbeOptions,
+    client: &BrowserClient,
+) -> Check {
+    let prober = Prober::new(store, http, clock, options);
+    let check = prober.client_cors(client).await.unwrap_or_else(|stop| stop.check);
     prober.clean_up().await;
     check
 }
