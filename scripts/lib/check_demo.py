@@ -42,10 +42,10 @@ def mp3(size):
 class Dev:
     """`dev` in a separate folder, on free ports."""
 
-    def __init__(self, binary, folder, log="check-demo.log"):
+    def __init__(self, binary, folder, log="check-demo.log", settings=SETTINGS):
         ready = folder / "ready.json"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
-        environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in SETTINGS.items()}
+        environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in settings.items()}
         # scripts/test searches the logs in this folder for secrets.
         logs = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder))
         self.log = logs / log
@@ -64,6 +64,7 @@ class Dev:
                 sys.exit(f"the service does not start:\n{self.log.read_text()}")
             time.sleep(0.05)
         places = json.loads(ready.read_text())
+        self.places = places
         self.url, self.s3_url = places["url"], places["s3_url"]
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

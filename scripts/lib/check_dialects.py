@@ -1,47 +1,62 @@
 """Drives the packages of other clients in a headless Chromium, from another origin than the service.
 
-Usage: check_dialects.py BINARY CHROMIUM PAGES [DOCUMENT]
+Usage: check_dialects.py BINARY CHROMIUM PAGES DOCUMENT [--write]
 
-PAGES is a folder with five.js and six.js, which scripts/check-clients bundles. Every case has an upload
-token of its own, so that the client has nothing else, and so that its uploads are known. With
-DOCUMENT the table of results in it is compared with those of this run.
+PAGES is a folder with five.js, six.js and react.js, which scripts/check-clients bundles. Every case has an
+upload token of its own, so that the client has nothing else, and so that its uploads are known. The table of
+results in DOCUMENT must be that of this run; --write writes it. The code of the recipes in DOCUMENT is run
+too. With TEST_S3_ENDPOINT the service uses that store (scripts/with-server), otherwise the embedded one.
 """
 
 import functools
 import hashlib
 import http.server
 import json
+import os
 import pathlib
 import re
+import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
+from urllib.parse import urlsplit
 
-from check_demo import Dev
+from check_demo import SETTINGS, Dev
 from playwright.sync_api import sync_playwright
 
 CLIENTS = {
     "companion5": ("five", "Uppy 5.1, `endpoint`"),
     "companion6": ("six", "Uppy 6.3, `companionEndpoint`"),
     "sign6": ("six", "Uppy 6.3, `signRequest`"),
+    "filepond": ("five", "FilePond 4.32"),
     "activestorage": ("five", "@rails/activestorage 8.1"),
     "s3ff": ("five", "django-s3-file-field 1.1"),
     "tus": ("six", "tus-js-client 4.3"),
     "uppytus": ("six", "Uppy 6.3, @uppy/tus 6.0"),
     "dropzone": ("five", "Dropzone 6, a form"),
+    "react-dropzone": ("react", "react-dropzone 20, the function below"),
+    "react-antd": ("react", "antd 6 `Upload`, the function below"),
 }
 UPPY = ("companion5", "companion6", "sign6")
 TUS = ("tus", "uppytus")
-# The client's own completion verifies the file. Otherwise the back end's request does.
-VERIFIES = {("companion5", "large"), ("companion6", "large"), ("s3ff", "small"), ("s3ff", "large"),
-            ("dropzone", "small"), ("dropzone", "large"), ("tus", "small"), ("tus", "large"),
-            ("uppytus", "small"), ("uppytus", "large")}
-COLUMNS = ("small file", "12 MiB in parts", "wrong file", "pause and resume", "cancel", "lost response of a part")
+REACT = ("react-dropzone", "react-antd")
+# Their files go through the service.
+DIRECT = ("filepond", "dropzone")
+# The client's own last request verifies the file. Otherwise the back end's request does.
+VERIFIES = {("companion5", "large"), ("companion6", "large")} | {
+    (client, file) for client in ("s3ff", *TUS, *DIRECT, *REACT) for file in ("small", "large")}
+# These show why a file is refused.
+TELLS = ("companion5", "s3ff", *TUS, *DIRECT, *REACT)
 YES, NO = "yes", "–"
+ERROR_THEN_YES = "an error, then yes"
 REASON = "content"  # of a text that is named .mp3
+DIALECTS = ("ACTIVESTORAGE", "COMPANION", "FILEPOND", "FORM", "S3FF", "TUS")
+SHORT = 5  # seconds: the lifetime of URLs that are to expire
 
 
 class Run:
@@ -71,11 +86,12 @@ class Run:
                                   arguments)
 
     def uploads(self):
+        """The newest first."""
         return self.call("GET", f"{self.prefix}/api/uploads")["items"]
 
     def confirm(self):
-        """The only upload, after the back end's request."""
-        [upload] = self.uploads()
+        """The newest upload, after the back end's request."""
+        upload = self.uploads()[0]
         return self.call("POST", f"{self.prefix}/api/uploads/{upload['id']}/confirm", {})
 
     def expect(self, truth, said):
@@ -83,9 +99,10 @@ class Run:
             log = self.dev.log.read_text()[-2000:]
             sys.exit(f"{self.client}: {said}\n{self.uploads()}\n{self.console}\n{log}")
 
-    def expect_file(self, outcome, file, verified):
+    def expect_file(self, outcome, file):
         self.expect(not outcome.get("error"), f"{file}: {outcome}")
-        [upload] = self.uploads()
+        upload = self.uploads()[0]
+        verified = (self.client, file) in VERIFIES
         self.expect((upload["status"] == "uploaded") == verified, f"{file} is {upload['status']}")
         if not verified:
             upload = self.confirm()
@@ -96,22 +113,51 @@ class Run:
         _, stored = self.dev.get(f"{self.prefix}/api/uploads/{upload['id']}/file")
         self.expect(hashlib.sha256(stored).digest() == bytes(sent), f"another {file} was stored")
 
+    def disturb(self, disturbance):
+        """Calls `disturbance` with the first request that carries a file. Returns a list that is then empty."""
+        left = [True]
+        methods = ("PATCH",) if self.client in TUS else ("PUT", "POST")
 
-def arrives(run, file, control=None):
-    run.expect_file(run.run(file, control), file, (run.client, file) in VERIFIES)
+        def handle(route):
+            if route.request.method in methods and left:
+                left.clear()
+                disturbance(route)
+            else:
+                route.continue_()
+
+        where = self.dev.s3_url
+        if self.client in DIRECT + TUS:
+            where = f"{self.base}/{'tus' if self.client in TUS else 'f'}"
+        self.page.route(re.compile(re.escape(where)), handle)
+        return left
+
+    def disturbed(self, file, disturbance):
+        """Sends a file, again if the client shows an error, as its user does."""
+        left = self.disturb(disturbance)
+        outcome, cell = self.run(file), YES
+        self.expect(not left, "nothing was disturbed")
+        if outcome.get("error"):
+            outcome, cell = self.run(file), ERROR_THEN_YES
+        self.expect_file(outcome, file)
+        return cell
+
+
+def small(run):
+    run.expect_file(run.run("small"), "small")
     return YES
 
 
 def large(run):
-    # One PUT for 12 MiB: this client knows no parts.
-    return arrives(run, "large") and ("in one piece" if run.client in ("activestorage", "dropzone") else YES)
+    run.expect_file(run.run("large"), "large")
+    # One request for 12 MiB: these clients know no parts.
+    return "in one piece" if run.client in ("activestorage", *DIRECT, *REACT) else YES
 
 
 def wrong(run):
     """A text with the name of a song: the client shows the reason where its protocol can."""
     file = "wrong-large" if run.client in UPPY + TUS else "wrong"
     outcome = run.run(file)
-    if run.client in ("companion5", "s3ff", "dropzone") + TUS:
+    if run.client in TELLS:
         run.expect(REASON in (outcome.get("error") or "").lower(), f"it shows {outcome}")
         [upload] = run.uploads()
         run.expect(upload["status"] in ("rejected", "cancelled"), f"it is {upload['status']}")
@@ -125,55 +171,119 @@ def wrong(run):
 
 
 def paused(run):
+    if run.client not in UPPY + TUS:
+        return NO
+    run.expect_file(run.run("large", "pause"), "large")
+    return YES
+
+
+def reloaded(run):
+    """The page is loaded again: in the middle of an upload, or after it, to get the file back by its id."""
     if run.client == "tus":
-        # In another page, as after a reload: the client has kept the address.
         outcome = run.run("large", "leave")
         run.expect(outcome.get("left"), f"{outcome}")
         run.page.reload()
-        return arrives(run, "large")
-    return arrives(run, "large", "pause") if run.client in UPPY + TUS else NO
+        run.expect_file(run.run("large"), "large")
+        return YES
+    if run.client != "filepond":
+        return NO
+    sent = run.run("small")
+    run.page.reload()
+    shown = run.page.evaluate("([base, id]) => restore(base, id)", [run.base, sent["id"]])
+    run.expect((shown["name"], shown["size"]) == ("für silence.mp3", 100_000), f"it shows {shown}")
+    return "restores the file"
 
 
 def cancelled(run):
-    if run.client not in UPPY + TUS:
+    if run.client not in UPPY + TUS and run.client != "filepond":
         return NO
     outcome = run.run("large", "cancel")
     run.expect(outcome.get("cancelled"), f"{outcome}")
     if run.client == "sign6":
         # The client aborts in the store, and says nothing to the service.
         return "expires"
+    expected = "removed" if run.client == "filepond" else "cancelled"
     deadline = time.monotonic() + 30
-    while run.uploads()[0]["status"] != "cancelled":
-        run.expect(time.monotonic() < deadline, "it is not cancelled")
+    while run.uploads()[0]["status"] != expected:
+        run.expect(time.monotonic() < deadline, f"it is not {expected}")
         time.sleep(0.05)
-    return YES
+    return "reverts" if run.client == "filepond" else YES
 
 
 def lost(run):
-    """The store gets a part, and the client gets no response."""
-    if run.client not in UPPY + TUS:
+    """The store or the service gets the bytes, and the client gets no response."""
+    def lose(route):
+        route.fetch()
+        route.abort()
+
+    return run.disturbed("large" if run.client in UPPY + TUS else "small", lose)
+
+
+def expired(run):
+    """The request is sent after its URL has expired."""
+    if run.client in DIRECT + TUS:
         return NO
-    lose = [True]
-    method, place = ("PATCH", f"{run.base}/tus") if run.client in TUS else ("PUT", run.dev.s3_url)
 
-    def handle(route):
-        if route.request.method == method and lose:
-            lose.clear()
-            route.fetch()
-            route.abort()
-        else:
-            route.continue_()
+    def delay(route):
+        time.sleep(SHORT + 2)
+        route.continue_()
 
-    run.page.route(re.compile(re.escape(place)), handle)
-    arrives(run, "large")
-    run.expect(not lose, "no response was lost")
-    return YES
+    return run.disturbed("large" if run.client in UPPY else "small", delay)
+
+
+CASES = {
+    "small file": small, "12 MiB in parts": large, "wrong file": wrong, "pause and resume": paused,
+    "page reload": reloaded, "cancel": cancelled, "lost response": lost, "expired URL": expired,
+}
 
 
 def chunked(run):
     """Parts of a file that are sent as forms are refused."""
     outcome = run.run("large", "chunks")
     run.expect("whole file" in outcome.get("error", ""), f"{outcome}")
+
+
+class Served:
+    """`serve` on the store of the environment."""
+
+    def __init__(self, binary, folder, log, settings, origin):
+        store = {key: os.environ[f"TEST_S3_{key}"] for key in
+                 ("ENDPOINT", "PUBLIC_ENDPOINT", "REGION", "BUCKET", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        settings = settings | {f"STORAGE__DEFAULT__{key}": value for key, value in store.items()} | {
+            "STORAGE__DEFAULT__KIND": "s3", "STORAGE__DEFAULT__PATH_STYLE": "true",
+            "DATABASE__URL": f"sqlite://{folder}/service.db", "SERVER__BIND": address,
+            "SERVER__CORS_ORIGINS": origin, "POLICIES__TRACKS__PREFIX": f"{folder.name}/",
+        } | {f"DIALECTS__{name}__ENABLED": "true" for name in DIALECTS}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
+        environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in settings.items()}
+        self.log = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder)) / log
+        self.url, self.s3_url = f"http://{address}", store["PUBLIC_ENDPOINT"]
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with self.log.open("wb") as log:
+            def command(*arguments):
+                return dict(args=[binary, *arguments], env=environment, stdin=subprocess.DEVNULL,
+                            stdout=log, stderr=log)
+            # A store without CORS rules over S3 allows all pages or none, which the cases find out.
+            subprocess.run(**command("migrate", "up"), check=True)
+            subprocess.run(**command("doctor", "--fix", "cors", "--origin", origin, "--client", "uppy"))
+            self.process = subprocess.Popen(**command("serve"))
+        deadline = time.monotonic() + 60
+        while not self.is_ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                sys.exit(f"the service does not come up:\n{self.log.read_text()}")
+            time.sleep(0.1)
+
+    def is_ready(self):
+        try:
+            return self.get("/readyz") is not None
+        except OSError:
+            return False
+
+    get, stop = Dev.get, Dev.stop
 
 
 def serve(pages):
@@ -187,35 +297,102 @@ def serve(pages):
     return f"http://127.0.0.1:{server.server_port}"
 
 
+TABLE = re.compile(r"(?<=<!-- The table of scripts/check-clients. -->\n)(?:\|.*\n)+")
+
+
 def table(results):
-    lines = [f"| client | {' | '.join(COLUMNS)} |", f"| --- |{' --- |' * len(COLUMNS)}"]
+    lines = [f"| client | {' | '.join(CASES)} |", f"| --- |{' --- |' * len(CASES)}"]
     lines += [f"| {CLIENTS[client][1]} | {' | '.join(cells)} |" for client, cells in results.items()]
-    return "\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
-def main(binary, chromium, pages, document=None):
-    cases = (lambda run: arrives(run, "small"), large, wrong, paused, cancelled, lost)
+def check_recipes(document, pages, dev):
+    """The function of the pages is that of the document, and its block for boto3 works."""
+    text = document.read_text()
+    function = (pathlib.Path(pages) / "five" / "native.js").read_text().split("\n", 1)[1]
+    if function not in text:
+        sys.exit(f"{document} has not the function of scripts/lib/dialects/native.js")
+    block = re.search(r"^```python boto3\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+    block = block.replace("http://127.0.0.1:8080", dev.url).replace("http://127.0.0.1:9000", dev.s3_url)
+    keys = {"AWS_ACCESS_KEY_ID": dev.places["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": dev.places["secret_access_key"],
+            "AWS_DEFAULT_REGION": dev.places["region"]}
+    with tempfile.TemporaryDirectory(prefix="uc-boto3-") as folder:
+        song = b"\xff\xfb\x90\x64" + bytes(413)
+        (pathlib.Path(folder) / "song.mp3").write_bytes(song * 30_000)
+        done = subprocess.run([sys.executable, "-c", block], cwd=folder, env=os.environ | keys,
+                              capture_output=True, text=True, timeout=60)
+    if done.returncode or done.stdout.strip() != "uploaded":
+        sys.exit(f"the block for boto3: {done.stdout}{done.stderr[-2000:]}")
+    print("ok  recipes: the function of the document, boto3", flush=True)
+
+
+def check_rails(document, run):
+    """The lines for a Rails back end confirm and attach what ActiveStorage has sent."""
+    if not shutil.which("ruby"):
+        print("skipped  the lines for Rails: no ruby here", flush=True)
+        return
+    block = re.search(r"^```ruby rails\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)[1]
+    host, port = urlsplit(run.dev.url).hostname, urlsplit(run.dev.url).port
+    block = block.replace('"uploads.example.com", 443, use_ssl: true', f'"{host}", {port}')
+    for file, expected in (("small", ("uploaded", "")), ("wrong", ("rejected", "is not a song"))):
+        id = run.run(file)["id"]
+        subject = f"song:{id}"
+        before = ('require "json"; require "net/http"; errors = []\n'
+                  f'params = {{song: {{file: "{id}"}}}}\n'
+                  'errors.define_singleton_method(:add) { |field, what| push(what) }\n'
+                  f'song = Struct.new(:id, :errors).new("{id}", errors)\n')
+        done = subprocess.run(["ruby", "-e", f"{before}{block}\nputs errors"], capture_output=True, text=True,
+                              env=os.environ | {"UPLOADS_API_KEY": "none"}, timeout=60)
+        run.expect(done.returncode == 0 and done.stdout.strip() == expected[1], f"{done.stdout}{done.stderr}")
+        status = run.uploads()[0]["status"]
+        run.expect(status == expected[0], f"it is {status}")
+        if status == "uploaded":
+            attached = run.call("GET", f"/api/attachments/{subject}")
+            run.expect(attached["current"]["id"] == id, f"{attached}")
+    print("ok  activestorage: the lines for Rails", flush=True)
+
+
+def main(binary, chromium, pages, document, write=None):
+    document = pathlib.Path(document)
+    embedded = "TEST_S3_ENDPOINT" not in os.environ
+    short = SETTINGS | {f"DIALECTS__{name}__URL_TTL": f"{SHORT}s" for name in DIALECTS}
+    short |= {"POLICIES__TRACKS__URL_TTL": f"{SHORT}s"}
+    services = []
     with tempfile.TemporaryDirectory(prefix="uc-dialects-") as folder, sync_playwright() as tools:
-        dev = Dev(binary, pathlib.Path(folder), "check-clients.log")
+        origin = serve(pages)
+        for name, settings in (("usual", SETTINGS), ("short", short)):
+            own = pathlib.Path(folder) / name
+            own.mkdir()
+            log = f"check-clients-{name}.log"
+            services.append(Dev(binary, own, log, settings) if embedded
+                            else Served(binary, own, log, settings, origin))
+        usual, brief = services
         browser = tools.chromium.launch(executable_path=chromium,
                                         args=["--no-proxy-server", "--disable-gpu"])
         try:
-            origin = serve(pages)
+            if embedded:
+                check_recipes(document, pages, usual)
+                check_rails(document, Run(usual, browser, origin, "activestorage"))
             results = {}
             for client in CLIENTS:
                 cells = results.setdefault(client, [])
-                for column, case in zip(COLUMNS, cases):
-                    run = Run(dev, browser, origin, client)
+                for column, case in CASES.items():
+                    run = Run(brief if case is expired else usual, browser, origin, client)
                     cells.append(case(run))
                     run.page.close()
                     print(f"ok  {client}: {column}: {cells[-1]}", flush=True)
-            chunked(Run(dev, browser, origin, "dropzone"))
-            print("ok  dropzone: chunks are refused", flush=True)
+            for client in DIRECT:
+                chunked(Run(usual, browser, origin, client))
+                print(f"ok  {client}: chunks are refused", flush=True)
         finally:
             browser.close()
-            dev.stop()
-    if document and table(results) not in pathlib.Path(document).read_text():
-        sys.exit(f"{document} has not this table:\n\n{table(results)}")
+            for service in services:
+                service.stop()
+    if write:
+        document.write_text(TABLE.sub(lambda _: table(results), document.read_text()))
+    elif table(results) not in document.read_text():
+        sys.exit(f"{document} has not this table (--write writes it):\n\n{table(results)}")
 
 
 if __name__ == "__main__":

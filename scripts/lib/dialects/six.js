@@ -2,8 +2,9 @@
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
 import Tus from "@uppy/tus";
+import { fileOf } from "./files.js";
 import { uploadTus } from "./tus.js";
-import { controlOf, fileOf, uploadWith } from "./uppy.js";
+import { controlOf, uploadWith } from "./uppy.js";
 
 const signRequest = (base) => async (request) => {
   const response = await fetch(`${base}/companion/sign`, {
