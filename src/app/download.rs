@@ -72,8 +72,7 @@ impl App {
         by: impl Into<Principal<'_>>,
         id: UploadId,
     ) -> Result<SignedRequest> {
-        let upload = self.upload_with_file(by, id).await?;
-        self.sign_file(upload).await
+        self.sign_file(with_file(self.upload(by, id).await?)?).await
     }
 
     /// The bytes of an upload's file, for clients that cannot follow a redirect to the store.
@@ -82,9 +81,9 @@ impl App {
         by: impl Into<Principal<'_>>,
         id: UploadId,
     ) -> Result<StoredFile> {
-        let upload = self.check_not_changed(self.upload_with_file(by, id).await?).await?;
-        let facts = upload.state.facts().filter(|_| upload.status() == Status::Uploaded);
-        let facts = facts.ok_or(AppError::NotFound("file"))?;
+        let upload = with_file(self.upload(by, id).await?)?;
+        let upload = with_file(self.check_not_changed(upload).await?)?;
+        let facts = upload.state.facts().ok_or(AppError::NotFound("file"))?;
         let (_, store) = self.rules_of(&upload)?;
         let bytes = match store.objects.read_all(upload.key.as_str(), &facts.etag).await {
             // Deleted or replaced at this moment.
@@ -99,25 +98,9 @@ impl App {
         })
     }
 
-    /// An upload that has a file.
-    async fn upload_with_file(&self, by: impl Into<Principal<'_>>, id: UploadId) -> Result<Upload> {
-        let upload = self.upload(by, id).await?;
-        match upload.status() {
-            Status::Uploaded => Ok(upload),
-            Status::Pending => Err(AppError::FilePending),
-            Status::Inspecting => Err(AppError::FileInspecting),
-            _ => Err(AppError::NotFound("file")),
-        }
-    }
-
     /// Signs a GET of the verified object. If another object has replaced it, signs nothing.
     async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
-        let upload = self.check_not_changed(upload).await?;
-        match upload.status() {
-            Status::Uploaded => {}
-            Status::Inspecting => return Err(AppError::FileInspecting),
-            _ => return Err(AppError::NotFound("file")),
-        }
+        let upload = with_file(self.check_not_changed(upload).await?)?;
         let (_, store) = self.rules_of(&upload)?;
         let facts = upload.state.facts();
         // A client can store any value of these headers with the object, so the signed URL
@@ -175,6 +158,16 @@ impl App {
             }
         };
         !once && self.now() <= upload.url_expires_at + policy.replacement_window()
+    }
+}
+
+/// An upload, if it has a file that is served.
+fn with_file(upload: Upload) -> Result<Upload> {
+    match upload.status() {
+        Status::Uploaded => Ok(upload),
+        Status::Pending => Err(AppError::FilePending),
+        Status::Inspecting => Err(AppError::FileInspecting),
+        _ => Err(AppError::NotFound("file")),
     }
 }
 
