@@ -79,7 +79,7 @@ def cut(dev, browser, origin, cuts):
     proxy = CutProxy(int(dev.url.rsplit(":", 1)[1]), cuts, most)
     run.base = run.base.replace(dev.url, proxy.url)
     run.page.set_default_timeout(600_000)
-    run.expect_file(run.run("large"), "large", True)
+    run.expect_file(run.run("large"), "large")
     run.expect(proxy.left < cuts, "nothing was cut")
     print(f"ok  tus: {cuts - proxy.left} of {cuts} cuts, and the same file", flush=True)
     run.page.close()
