@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -78,24 +77,6 @@ impl InspectionWorker {
         running
     }
 
-    async fn inspect(&self, claimed: QueuedInspection, stop: &CancellationToken) -> Outcome {
-        let outcome = tokio::select! {
-            () = stop.cancelled() => {
-                // It was interrupted: the next process does not have to wait for the end of the
-                // lease.
-                if let Err(error) = self.app.release_inspection(&claimed).await {
-                    warn(&claimed, &error);
-                }
-                return Outcome::Outdated;
-            }
-            outcome = self.app.inspect(&self.inspector, &claimed) => outcome,
-        };
-        outcome.unwrap_or_else(|error| {
-            warn(&claimed, &error);
-            Outcome::Failed
-        })
-    }
-
     /// Claims the inspections that may start now.
     async fn claim(&self, health: &Health, free: usize) -> Result<Vec<QueuedInspection>, AppError> {
         let limit = health.limit(free, self.inspector.concurrency, Instant::now());
@@ -110,6 +91,31 @@ impl InspectionWorker {
     }
 }
 
+/// Makes one attempt, in a task of its own: it may hold a connection to the database while the loop waits
+/// for one.
+async fn inspect(
+    app: Arc<App>,
+    inspector: Arc<Inspector>,
+    claimed: QueuedInspection,
+    stop: CancellationToken,
+) -> Outcome {
+    let outcome = tokio::select! {
+        () = stop.cancelled() => {
+            // It was interrupted: the next process does not have to wait for the end of the
+            // lease.
+            if let Err(error) = app.release_inspection(&claimed).await {
+                warn(&claimed, &error);
+            }
+            return Outcome::Outdated;
+        }
+        outcome = app.inspect(&inspector, &claimed) => outcome,
+    };
+    outcome.unwrap_or_else(|error| {
+        warn(&claimed, &error);
+        Outcome::Failed
+    })
+}
+
 fn warn(claimed: &QueuedInspection, error: &AppError) {
     tracing::warn!(upload = %claimed.upload, inspector = %claimed.inspector,
         error = error as &dyn std::error::Error,
@@ -120,7 +126,7 @@ impl Worker for InspectionWorker {
     const NAME: &'static str = "inspections";
 
     async fn tick(&self, stop: &CancellationToken) -> Result<Next, AppError> {
-        let mut running = FuturesUnordered::new();
+        let mut running = JoinSet::new();
         let mut health = Health::default();
         loop {
             // Starts to listen before it claims, so that no row is missed.
@@ -142,9 +148,12 @@ impl Worker for InspectionWorker {
                     }
                 }
             };
-            running.extend(claimed.into_iter().map(|claimed| self.inspect(claimed, stop)));
+            for claimed in claimed {
+                let (app, inspector) = (Arc::clone(&self.app), Arc::clone(&self.inspector));
+                running.spawn(inspect(app, inspector, claimed, stop.clone()));
+            }
             if stop.is_cancelled() {
-                while running.next().await.is_some() {}
+                while running.join_next().await.is_some() {}
                 return Ok(Next::Now);
             }
             if already {
@@ -152,7 +161,10 @@ impl Worker for InspectionWorker {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(outcome) = running.next() => health.record(outcome, Instant::now()),
+                Some(outcome) = running.join_next() => {
+                    // A task that panicked has failed.
+                    health.record(outcome.unwrap_or(Outcome::Failed), Instant::now());
+                }
                 () = &mut new_rows => {}
                 () = tokio::time::sleep(POLL) => {}
             }
