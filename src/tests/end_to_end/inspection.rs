@@ -1,6 +1,5 @@
 //! The real binary with the real virus scanner.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -126,13 +125,10 @@ async fn a_scanner_and_a_service_that_are_killed_lose_no_upload_and_serve_none_u
         let results = created["results"].as_array().unwrap().iter();
         uploads.extend(results.map(|result| result["upload"].clone()));
     }
-    let live_now = Arc::new(&live);
-    let sent = stream::iter(uploads.iter().enumerate()).map(|(n, upload)| {
-        let live = Arc::clone(&live_now);
-        async move {
-            let file = if n.is_multiple_of(10) { eicar() } else { CLEAN.to_vec() };
-            assert!(live.send_bytes(&upload["request"], file).await.status().is_success());
-        }
+    let service = &live;
+    let sent = stream::iter(uploads.iter().enumerate()).map(|(n, upload)| async move {
+        let file = if n.is_multiple_of(10) { eicar() } else { CLEAN.to_vec() };
+        assert!(service.send_bytes(&upload["request"], file).await.status().is_success());
     });
     sent.buffer_unordered(8).collect::<Vec<()>>().await;
     let ids: Vec<String> = uploads.iter().map(|upload| text(upload, "id")).collect();

@@ -449,8 +449,7 @@ async fn a_file_that_is_being_inspected_can_be_deleted_and_attached_but_not_pres
     let refused = TransitionError::NotRenewable(Status::Inspecting);
     assert!(matches!(renewed, Err(AppError::State(error)) if error == refused));
     let subject = "album:1:cover".parse().unwrap();
-    let attached = on.app.attach(owner, &subject, upload.id).await.unwrap();
-    let _ = attached;
+    on.app.attach(owner, &subject, upload.id).await.unwrap();
     assert!(matches!(on.app.attachment_file(owner, &subject).await, Err(AppError::FileInspecting)));
     assert_eq!(on.inspect().await, [Outcome::Accepted]);
     assert!(on.app.attachment_file(owner, &subject).await.is_ok());
