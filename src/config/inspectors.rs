@@ -15,11 +15,11 @@ use crate::domain::inspection::{Fallback, InspectorName, MEDIA};
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_SIGNED_LIFETIME};
 use crate::domain::policy::{MediaInspection, Overwrite};
 
-/// The largest file size that can be configured for the virus scanner. ClamAV does not scan larger
+/// The largest file size that can be configured for the virus scanner. `ClamAV` does not scan larger
 /// files.
 const MAX_CLAMD_SIZE: u64 = 2 << 30;
 
-/// The largest file that ClamAV scans with Debian's configuration. It reports larger files as
+/// The largest file that `ClamAV` scans with Debian's configuration. It reports larger files as
 /// clean.
 const CLAMD_SIZE: u64 = 25 << 20;
 
@@ -31,7 +31,7 @@ const MAX_CONCURRENCY: usize = 256;
 /// The kind of an inspector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InspectorKind {
-    /// The daemon of the virus scanner ClamAV.
+    /// The daemon of the virus scanner `ClamAV`.
     Clamd,
     /// A service that is called over HTTP.
     Http,
@@ -49,7 +49,7 @@ impl Choice for Fallback {
         &[("hold", Self::Hold), ("accept", Self::Accept), ("reject", Self::Reject)];
 }
 
-/// The address of the daemon of ClamAV.
+/// The address of the daemon of `ClamAV`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClamdAddress {
     /// `host:port`.

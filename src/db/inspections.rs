@@ -139,7 +139,9 @@ impl Inspections<'_> {
     pub async fn add(self, uploads: &[Upload]) -> Result<()> {
         let rows: Vec<_> = uploads.iter().flat_map(rows_of).collect();
         insert(&self.engine.write, &rows).await?;
-        uploads.iter().for_each(|upload| self.queue.notify(upload));
+        for upload in uploads {
+            self.queue.notify(upload);
+        }
         Ok(())
     }
 
@@ -205,7 +207,7 @@ impl Inspections<'_> {
             error: Set(error),
             ..Default::default()
         };
-        let row = Entity::update_many().set(change).filter(self.claimed(claimed));
+        let row = Entity::update_many().set(change).filter(claimed_row(claimed));
         row.exec(&self.engine.write).await?;
         Ok(())
     }
@@ -213,18 +215,9 @@ impl Inspections<'_> {
     /// Deletes a claimed inspection that its upload does not wait for, unless another process has
     /// claimed it since.
     pub async fn delete(self, claimed: &QueuedInspection) -> Result<()> {
-        let row = Entity::delete_many().filter(self.claimed(claimed));
+        let row = Entity::delete_many().filter(claimed_row(claimed));
         row.exec(&self.engine.write).await?;
         Ok(())
-    }
-
-    /// A claimed row, unless another process has claimed or queued it since.
-    fn claimed(self, claimed: &QueuedInspection) -> Condition {
-        Condition::all()
-            .add(Column::UploadId.eq(claimed.upload.0))
-            .add(Column::Inspector.eq(claimed.inspector.as_str()))
-            .add(Column::QueuedAt.eq(claimed.queued_at))
-            .add(Column::Attempts.eq(claimed.attempts))
     }
 
     /// The inspections that an upload waits for.
@@ -254,6 +247,15 @@ impl Inspections<'_> {
             })
             .collect()
     }
+}
+
+/// A claimed row, unless another process has claimed or queued it since.
+fn claimed_row(claimed: &QueuedInspection) -> Condition {
+    Condition::all()
+        .add(Column::UploadId.eq(claimed.upload.0))
+        .add(Column::Inspector.eq(claimed.inspector.as_str()))
+        .add(Column::QueuedAt.eq(claimed.queued_at))
+        .add(Column::Attempts.eq(claimed.attempts))
 }
 
 fn corrupt(id: String) -> DbError {

@@ -139,6 +139,7 @@ fn with_inspectors(names: &[&str]) -> Policy {
 type Row = (Status, Event, Option<(Status, bool, Vec<Effect>)>);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each pair of a state and an event")]
 fn every_event_in_every_state_has_the_specified_result() {
     use Effect::{AbortMultipart, Bind, EndInspections, Reopen, Unbind};
     use Status::{Cancelled, Expired, Inspecting, Missing, Pending, Rejected, Removed, Uploaded};

@@ -1,4 +1,4 @@
-//! The protocol of clamd, the daemon of the virus scanner ClamAV.
+//! The protocol of clamd, the daemon of the virus scanner `ClamAV`.
 //!
 //! Each command uses a separate connection. A command begins with `z` and ends with a NUL, and so
 //! does its reply. `INSTREAM` is followed by the file in chunks. Each chunk follows its length in

@@ -1,4 +1,4 @@
-//! The virus scanner ClamAV: the object is streamed from the store to its daemon.
+//! The virus scanner `ClamAV`: the object is streamed from the store to its daemon.
 
 use async_trait::async_trait;
 
@@ -8,7 +8,7 @@ use crate::domain::inspection::{Annotation, Verdict};
 use crate::net::clamd::{Clamd, Scan, ScanError};
 use crate::telemetry::chain;
 
-/// Examines files with a daemon of ClamAV.
+/// Examines files with a daemon of `ClamAV`.
 #[derive(Debug)]
 pub struct ClamdExaminer(pub Clamd);
 

@@ -336,14 +336,11 @@ impl App {
         let fallback = inspector.on_unscannable;
         tracing::warn!(upload = %upload.id, inspector = %inspector.name, why, ?fallback,
             "a file can't be inspected; on_unscannable decides");
-        match inspector.forced(facts, fallback, ("unscannable", why)) {
-            Some(forced) => {
-                self.apply(upload.clone(), &Event::Inspected(forced)).await?;
-            }
-            None => {
-                let why = Some(clean(why.to_owned()));
-                self.postpone(claimed, InspectionStatus::Held, None, why).await?;
-            }
+        if let Some(forced) = inspector.forced(facts, fallback, ("unscannable", why)) {
+            self.apply(upload.clone(), &Event::Inspected(forced)).await?;
+        } else {
+            let why = Some(clean(why.to_owned()));
+            self.postpone(claimed, InspectionStatus::Held, None, why).await?;
         }
         Ok(Outcome::Unscannable)
     }

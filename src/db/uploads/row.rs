@@ -191,6 +191,7 @@ fn to_slot((subject, sequence): (String, i64)) -> Slot {
 impl TryFrom<upload::Model> for Upload {
     type Error = DbError;
 
+    #[expect(clippy::too_many_lines, reason = "one line for each column")]
     fn try_from(row: upload::Model) -> Result<Self> {
         let upload::Model {
             id,

@@ -1,4 +1,4 @@
-//! The real daemon of ClamAV, with a separate signature database for the tests: it has only the
+//! The real daemon of `ClamAV`, with a separate signature database for the tests: it has only the
 //! EICAR test file.
 
 use std::path::{Path, PathBuf};
