@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_dropped_up_to_its_end_or_the_limit_of_bytes() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let mut short =
             stream::iter(std::iter::repeat_n(Chunk::Ok(Bytes::from_static(&[0; 10])), 3));
         assert_eq!(sent(&mut short, 1000, hour).await, b"text");

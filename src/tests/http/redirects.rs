@@ -137,7 +137,7 @@ async fn response(socket: &mut TcpStream) -> String {
 /// Sends a body for longer than the server would wait for the end of one that nobody reads.
 async fn send_slowly(socket: &mut TcpStream, pieces: usize) {
     for _ in 0..pieces {
-        socket.write_all(&[0; 64 << 10]).await.expect("the connection was closed");
+        socket.write_all(&vec![0; 64 << 10]).await.expect("the connection was closed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -255,7 +255,7 @@ async fn other_ways_to_send_the_bytes() {
 async fn a_head_that_fails_for_a_while_is_no_reason_to_begin_again() {
     let server = server().await;
     let path = create(&server, 6 * MIB).await;
-    is_tus(&fetch(patch(&server, &path, 0, &mp3(6 * MIB, 1)[..5 * MIB + 1])).await, 204);
+    is_tus(&fetch(patch(&server, &path, 0, &mp3(6 * MIB, 1)[..=5 * MIB])).await, 204);
     // All bytes are stored, and the store fails to make the object of them.
     let down = || StoreError::Unavailable("down".into());
     server.store.fail_next(Operation::CompleteMultipart, 2, down);

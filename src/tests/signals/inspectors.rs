@@ -118,8 +118,8 @@ impl Setting {
     }
 }
 
-fn ok(body: &Value) -> Scripted {
-    Some((200, body.to_string()))
+fn ok(body: &Value) -> (u16, String) {
+    (200, body.to_string())
 }
 
 #[tokio::test]
@@ -128,7 +128,8 @@ async fn an_inspection_is_a_signed_message_with_a_url_of_the_file() {
     let upload = on.arrived().await;
     on.says(Some((500, String::new())));
     assert_eq!(on.inspect().await, Outcome::Failed);
-    on.says(ok(&json!({"verdict": "accept", "annotations": {"score": 0.5, "model": "a\u{0}b"}})));
+    let said = json!({"verdict": "accept", "annotations": {"score": 0.5, "model": "a\u{0}b"}});
+    on.says(Some(ok(&said)));
     assert_eq!(on.inspect().await, Outcome::Accepted);
 
     let requests = on.desk.requests.lock().unwrap().clone();
@@ -160,9 +161,9 @@ async fn a_response_without_a_verdict_is_an_error_and_never_an_acceptance() {
     for response in [
         Some((200, "OK".to_owned())),
         Some((200, String::new())),
-        ok(&json!({"verdict": "fine"})),
-        ok(&json!(["accept"])),
-        ok(&long),
+        Some(ok(&json!({"verdict": "fine"}))),
+        Some(ok(&json!(["accept"]))),
+        Some(ok(&long)),
         Some((204, String::new())),
         Some((202, json!({"verdict": "accept"}).to_string())),
         Some((302, json!({"verdict": "accept"}).to_string())),
@@ -175,7 +176,7 @@ async fn a_response_without_a_verdict_is_an_error_and_never_an_acceptance() {
         assert_eq!(on.inspect().await, Outcome::Failed, "{response:?}");
         assert_eq!(on.world.get(upload.id).await.status(), Status::Inspecting);
     }
-    on.says(ok(&json!({"verdict": "reject", "reason": "Not a\nsong"})));
+    on.says(Some(ok(&json!({"verdict": "reject", "reason": "Not a\nsong"}))));
     assert_eq!(on.inspect().await, Outcome::Rejected);
     let rejected = on.world.get(upload.id).await;
     assert_eq!(rejected.detail.as_deref(), Some("acme: Not a song"));
@@ -193,7 +194,7 @@ async fn an_inspector_at_a_private_address_is_not_asked() {
 async fn a_deferred_verdict_arrives_by_the_api_late_twice_or_never() {
     let on = Setting::new(true).await;
     let upload = on.arrived().await;
-    on.says(ok(&json!({"verdict": "defer"})));
+    on.says(Some(ok(&json!({"verdict": "defer"}))));
     assert_eq!(on.inspect().await, Outcome::Deferred);
     let Setting { world, app, .. } = on;
     let served = Served::over(world, app);

@@ -36,7 +36,7 @@ impl Clamd {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("db");
         std::fs::create_dir(&database).unwrap();
-        let hex: String = eicar().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(eicar());
         std::fs::write(database.join("test.ndb"), format!("Eicar-Test-Signature:0:*:{hex}\n"))
             .unwrap();
         let (socket, port) = (folder.path().join("clamd.sock"), free_port());

@@ -87,7 +87,7 @@ impl Inspection {
 
     async fn with(names: &[&str], change: impl Fn(&mut Inspector)) -> Self {
         let inspect: Vec<_> = names.iter().map(|n| name(n)).collect();
-        let world = World::with(|policy| policy.inspect = inspect.clone()).await;
+        let world = World::with(|policy| policy.inspect.clone_from(&inspect)).await;
         let script = Scripted::default();
         let inspectors = inspect.into_iter().map(|name| {
             let mut inspector = Inspector {
@@ -488,7 +488,7 @@ async fn without_inspectors_no_statement_is_added() {
     let count = async |inspect: bool| {
         let names: &[&str] = if inspect { &["clamav"] } else { &[] };
         let inspect: Vec<_> = names.iter().map(|n| name(n)).collect();
-        let world = World::with(|policy| policy.inspect = inspect.clone()).await;
+        let world = World::with(|policy| policy.inspect.clone_from(&inspect)).await;
         let upload = world.upload().await;
         world.put(&upload, ID3).await;
         let before = world.app.db.statements();

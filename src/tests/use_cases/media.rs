@@ -19,7 +19,7 @@ use crate::support::world::World;
 fn settings(rules: MediaRules) -> MediaInspection {
     MediaInspection {
         rules,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         max_size: u64::MAX,
         on_error: Fallback::Accept,
         on_unscannable: Fallback::Accept,

@@ -38,7 +38,7 @@ fn png_with(kind: &[u8], content: &[u8], at: usize) -> Vec<u8> {
 fn webp_with(flags: u8, kind: &[u8], content: &[u8]) -> Vec<u8> {
     let chunk = |kind: &[u8], content: &[u8]| {
         let len = u32::try_from(content.len()).unwrap().to_le_bytes();
-        [&kind[..], &len, content, &vec![0; content.len() % 2]].concat()
+        [kind, &len, content, &vec![0; content.len() % 2]].concat()
     };
     let header = chunk(b"VP8X", &[flags, 0, 0, 0, 63, 0, 0, 47, 0, 0]);
     let picture = &file("lossy.webp")[12..];
@@ -48,7 +48,7 @@ fn webp_with(flags: u8, kind: &[u8], content: &[u8]) -> Vec<u8> {
 
 fn boxed(kind: &[u8], content: &[u8]) -> Vec<u8> {
     let len = u32::try_from(content.len() + 8).unwrap().to_be_bytes();
-    [&len, &kind[..], content].concat()
+    [&len, kind, content].concat()
 }
 
 /// A HEIF file of a picture of 64 x 48 pixels, which is turned by `angle` x 90 degrees, with a

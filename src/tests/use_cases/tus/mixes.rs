@@ -115,13 +115,14 @@ async fn mix(
         };
         let complete = matches!(&result, Ok(done) if done.upload.status() == Status::Uploaded);
         let expected = match (how, &result) {
-            (How::Sized | How::Chunked | How::Checked, Ok(_)) => Some(stored + bytes.len()),
-            (How::Failing(_), Ok(_)) => Some(stored + bytes.len()),
+            (How::Sized | How::Chunked | How::Checked | How::Failing(_), Ok(_)) => {
+                Some(stored + bytes.len())
+            }
             (How::Failing(_), Err(AppError::Store(_))) => None,
             (How::Broken, Err(AppError::Body(_))) => Some(stored + half.len()),
-            (How::Spoiled, Err(AppError::Tus(TusError::Checksum))) => Some(stored),
-            (How::Elsewhere, Err(AppError::Tus(TusError::Offset { .. }))) => Some(stored),
-            (How::Head, Ok(_)) => Some(stored),
+            (How::Spoiled, Err(AppError::Tus(TusError::Checksum)))
+            | (How::Elsewhere, Err(AppError::Tus(TusError::Offset { .. })))
+            | (How::Head, Ok(_)) => Some(stored),
             // The file is complete.
             (_, Err(AppError::Tus(TusError::Offset { stored: all }))) => Some(to_usize(*all)),
             other => return Err(TestCaseError::fail(format!("{other:?}"))),
