@@ -16,7 +16,7 @@ use super::source::Source;
 const MAX_ITEM_LEN: usize = 512 * 1024;
 
 pub(super) fn read_mpeg(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
-    let holes = id3::pictures(source);
+    let holes = id3::pictures(source)?;
     source.restart_with(holes);
     let file = MpegFile::read_from(source, options())?;
     let codec = match file.properties().layer() {
@@ -53,6 +53,8 @@ pub(super) fn read_aiff(source: &mut Source<'_>, media: &mut Media) -> Result<()
 }
 
 pub(super) fn read_aac(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
+    let holes = id3::pictures(source)?;
+    source.restart_with(holes);
     read(FileType::Aac, Some("aac"), source, media)
 }
 

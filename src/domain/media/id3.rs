@@ -1,6 +1,7 @@
 //! The pictures in the `ID3v2` tag of an audio file. They are not read: they can be megabytes, and the
 //! parser of tags reads through them only to ignore them.
 
+use super::facts::Unscannable;
 use super::source::{Holes, Source};
 
 /// Frames up to this size, in bytes, are read: that costs no further part.
@@ -9,29 +10,37 @@ const MIN_LEN: u64 = 16 * 1024;
 /// The total size of holes. Zeros cost no request, but the parser's time.
 pub(super) const MAX_TOTAL: u64 = 64 * 1024 * 1024;
 
-/// How many frames of a tag are looked at.
+/// The most frames of a tag. The time of the parser grows with the square of their number: 60,000
+/// frames would take it 19 s.
 const MAX_FRAMES: usize = 1000;
+
+/// The largest tag, in bytes, whose frames are not counted here.
+const MAX_UNCOUNTED: u64 = 64 * 1024;
 
 /// The contents of the large picture frames of the tag at the start (`ID3v2.2` to `2.4`,
 /// section 3). A tag that is unsynchronised as a whole has none: the sizes in it count other bytes.
-pub(super) fn pictures(source: &mut Source<'_>) -> Holes {
+///
+/// # Errors
+/// [`Unscannable::TooLarge`] if the tag has more than [`MAX_FRAMES`] frames, or may have.
+pub(super) fn pictures(source: &mut Source<'_>) -> Result<Holes, Unscannable> {
     let mut holes = Holes::default();
     let Ok([b'I', b'D', b'3', version @ 2..=4, _, flags, size @ ..]) = source.array::<10>(0) else {
-        return holes;
+        return Ok(holes);
     };
     if flags & 0xc0 != 0 {
-        return holes;
+        let too_large = syncsafe(&size) > MAX_UNCOUNTED;
+        return if too_large { Err(Unscannable::TooLarge) } else { Ok(holes) };
     }
     let end = (10 + syncsafe(&size)).min(source.size());
     let (mut at, mut total) = (10, 0);
     for _ in 0..MAX_FRAMES {
         let header_len = if version == 2 { 6 } else { 10 };
         if at + header_len > end {
-            break;
+            return Ok(holes);
         }
-        let Ok(header) = source.array::<10>(at) else { break };
+        let Ok(header) = source.array::<10>(at) else { return Ok(holes) };
         if header[0] == 0 {
-            break;
+            return Ok(holes);
         }
         let (is_picture, len) = frame(version, header);
         let start = at + header_len;
@@ -41,7 +50,7 @@ pub(super) fn pictures(source: &mut Source<'_>) -> Holes {
             holes.0.push(start..at);
         }
     }
-    holes
+    Err(Unscannable::TooLarge)
 }
 
 /// Whether the frame is a picture, and the length of its content.

@@ -212,6 +212,19 @@ fn covers_are_not_read() {
 }
 
 #[test]
+fn a_tag_of_very_many_frames_is_not_parsed() {
+    let many = b"TXXX\0\0\0\x01\0\0\0".repeat(60_000);
+    let size = [21, 14, 7, 0].map(|shift| u8::try_from(many.len() >> shift & 0x7f).unwrap());
+    for flags in [0, 0x80] {
+        let bytes = [&b"ID3\x03\0"[..], &[flags], &size, &many, &frames(10)].concat();
+        let started = std::time::Instant::now();
+        let found = inspected(&bytes);
+        assert_eq!(found.problem, Some(Unscannable::TooLarge), "flags {flags}");
+        assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+    }
+}
+
+#[test]
 fn a_vbri_header_gives_the_duration() {
     let mut first = frames(1);
     // 32 bytes of side information, then "VBRI": version, delay, quality, bytes, frames.
