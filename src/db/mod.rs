@@ -64,7 +64,7 @@ use reconcile::shards::Shards;
 use retention::Retention;
 use stats::{CountCache, Stats};
 use tracks::Tracks;
-use tus::TusUploads;
+use tus::{LeaseRenewals, TusUploads};
 use upload_tokens::UploadTokens;
 use uploads::{Quota, Uploads, UploadsState};
 use url_end_checks::UrlEndChecks;
@@ -80,6 +80,7 @@ pub struct Db {
     uploads: UploadsState,
     outbox: Arc<Outbox>,
     shard_finisher: ShardFinisher,
+    lease_renewals: LeaseRenewals,
     counts: Arc<CountCache>,
     space: Arc<space::Space>,
 }
@@ -92,6 +93,7 @@ impl Db {
             uploads: UploadsState::new(&engine),
             outbox: Arc::default(),
             shard_finisher: finish_shards::start(engine.write.clone()),
+            lease_renewals: tus::start_renewals(engine.write.clone()),
             counts: Arc::default(),
             space: Arc::default(),
             engine,
@@ -157,7 +159,7 @@ impl Db {
 
     /// Uploads that are received in pieces.
     pub fn tus(&self) -> TusUploads<'_> {
-        TusUploads(&self.engine)
+        TusUploads { engine: &self.engine, renewals: &self.lease_renewals }
     }
 
     /// Uploads that are to be observed once their URL has ended.

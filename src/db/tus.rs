@@ -6,16 +6,19 @@
 //! and writes nothing if another one has taken the lease: a process that was stopped for a while, or is
 //! cut off, spoils nothing.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use entity::{tus_piece as piece, tus_upload as tus, upload};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, UpdateMany,
+    ColumnTrait, Condition, DatabaseConnection, DbBackend, EntityTrait, Order, QueryFilter,
+    QueryOrder, QuerySelect, UpdateMany,
 };
 use uuid::Uuid;
 
+use super::engine::batcher::Batcher;
 use super::engine::clock::lease_end;
 use super::engine::pool::Engine;
 use super::{DbError, Result};
@@ -24,6 +27,9 @@ use crate::domain::{Status, Timestamp, UploadId};
 
 /// Rows of pieces in one statement: six parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
+
+/// The most renewals in one statement.
+const MAX_RENEWALS: usize = 256;
 
 /// The result of a request for the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +51,52 @@ pub struct Progress {
 
 /// Uploads that are received in pieces.
 #[derive(Clone, Copy)]
-pub struct TusUploads<'a>(pub(in crate::db) &'a Engine);
+pub struct TusUploads<'a> {
+    pub(in crate::db) engine: &'a Engine,
+    pub(in crate::db) renewals: &'a LeaseRenewals,
+}
+
+/// A lease that is to be renewed: the upload, the writer, and how long it lasts from then on.
+type Renewal = (UploadId, i64, Duration);
+
+/// Submits renewals to the task that writes them, together in one commit: each writer of a process
+/// renews its lease every second.
+pub(in crate::db) type LeaseRenewals = Batcher<Renewal, Option<i64>>;
+
+/// Starts the task.
+pub(in crate::db) fn start_renewals(write: DatabaseConnection) -> LeaseRenewals {
+    Batcher::start("lease renewals", MAX_RENEWALS, move |renewals| {
+        renew_all(write.clone(), renewals)
+    })
+}
+
+async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Result<Option<i64>>> {
+    let postgres = write.get_database_backend() == DbBackend::Postgres;
+    let longest = renewals.iter().map(|(.., lease)| *lease).max().unwrap_or_default();
+    let mut wanted = Condition::any();
+    for (id, writer, _) in &renewals {
+        let of_writer = Condition::all()
+            .add(tus::Column::UploadId.eq(id.0))
+            .add(tus::Column::Writer.eq(*writer));
+        wanted = wanted.add(of_writer);
+    }
+    let renewed = tus::Entity::update_many()
+        .col_expr(tus::Column::LeaseUntil, lease_end(postgres, longest))
+        .filter(wanted)
+        .exec_with_returning(&write)
+        .await;
+    let rows = match renewed {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "leases were not renewed");
+            return renewals.iter().map(|_| Err(DbError::Busy)).collect();
+        }
+    };
+    let fences: HashMap<_, _> =
+        rows.iter().map(|row| ((row.upload_id, row.writer), row.fence)).collect();
+    let fence = |(id, writer, _): &Renewal| Ok(fences.get(&(id.0, *writer)).copied());
+    renewals.iter().map(fence).collect()
+}
 
 impl TusUploads<'_> {
     /// Inserts an upload of which nothing is stored yet.
@@ -65,13 +116,13 @@ impl TusUploads<'_> {
             writer: Set(0),
             lease_until: Set(Timestamp::UNIX_EPOCH),
         };
-        tus::Entity::insert(row).exec_without_returning(&self.0.write).await?;
+        tus::Entity::insert(row).exec_without_returning(&self.engine.write).await?;
         Ok(())
     }
 
     /// The upload, whoever writes it.
     pub async fn find(self, id: UploadId) -> Result<Option<TusUpload>> {
-        let row = tus::Entity::find_by_id(id.0).one(&self.0.read).await?;
+        let row = tus::Entity::find_by_id(id.0).one(&self.engine.read).await?;
         row.map(TusUpload::try_from).transpose()
     }
 
@@ -86,7 +137,7 @@ impl TusUploads<'_> {
             .col_expr(tus::Column::Writer, writer.into())
             .col_expr(tus::Column::LeaseUntil, until.into())
             .col_expr(tus::Column::Fence, next())
-            .exec_with_returning(&self.0.write)
+            .exec_with_returning(&self.engine.write)
             .await?;
         let Some(row) = rows.into_iter().next() else { return Ok(None) };
         let (number, is_writer) = (row.fence, row.writer == row.fence);
@@ -106,7 +157,7 @@ impl TusUploads<'_> {
             .col_expr(tus::Column::LeaseUntil, self.lease_end(lease))
             .filter(tus::Column::Fence.eq(number))
             .filter(self.is_free())
-            .exec_with_returning(&self.0.write)
+            .exec_with_returning(&self.engine.write)
             .await?;
         rows.into_iter().next().map(TryInto::try_into).transpose()
     }
@@ -114,11 +165,7 @@ impl TusUploads<'_> {
     /// Renews the lease of a writer, and returns the fence: if it is higher than the writer's number,
     /// another request waits. `None` if another one has taken the lease.
     pub async fn renew(self, id: UploadId, writer: i64, lease: Duration) -> Result<Option<i64>> {
-        let rows = of_writer(id, writer)
-            .col_expr(tus::Column::LeaseUntil, self.lease_end(lease))
-            .exec_with_returning(&self.0.write)
-            .await?;
-        Ok(rows.first().map(|row| row.fence))
+        self.renewals.submit((id, writer, lease)).await
     }
 
     /// Gives a part number to a writer. No other writer ever gets it, so that a part that arrives late
@@ -126,7 +173,7 @@ impl TusUploads<'_> {
     pub async fn next_part(self, id: UploadId, writer: i64) -> Result<Option<u16>> {
         let rows = of_writer(id, writer)
             .col_expr(tus::Column::NextPart, Expr::col(tus::Column::NextPart).add(1))
-            .exec_with_returning(&self.0.write)
+            .exec_with_returning(&self.engine.write)
             .await?;
         let Some(row) = rows.into_iter().next() else { return Ok(None) };
         let number = u16::try_from(row.next_part - 1);
@@ -143,7 +190,7 @@ impl TusUploads<'_> {
         lease: Duration,
     ) -> Result<bool> {
         let Progress { pieces, length } = progress;
-        let txn = self.0.begin().await?;
+        let txn = self.engine.begin().await?;
         let mut update =
             of_writer(id, writer).col_expr(tus::Column::LeaseUntil, self.lease_end(lease));
         if let Some(length) = length {
@@ -175,7 +222,7 @@ impl TusUploads<'_> {
     pub async fn release(self, id: UploadId, writer: i64) -> Result<()> {
         of_writer(id, writer)
             .col_expr(tus::Column::LeaseUntil, self.lease_end(Duration::ZERO))
-            .exec(&self.0.write)
+            .exec(&self.engine.write)
             .await?;
         Ok(())
     }
@@ -192,7 +239,7 @@ impl TusUploads<'_> {
 
     /// Forgets the pieces of an upload that has ended, and its writer, who stops.
     pub async fn end(self, id: UploadId) -> Result<()> {
-        let txn = self.0.begin().await?;
+        let txn = self.engine.begin().await?;
         of_upload(id)
             .col_expr(tus::Column::Fence, Expr::col(tus::Column::Fence).add(1))
             .col_expr(tus::Column::Writer, Expr::col(tus::Column::Fence).add(1))
@@ -224,12 +271,12 @@ impl TusUploads<'_> {
             .order_by(tus::Column::UploadId, Order::Asc)
             .limit(limit)
             .into_tuple()
-            .all(&self.0.read)
+            .all(&self.engine.read)
             .await?;
         if ids.is_empty() {
             return Ok(0);
         }
-        let txn = self.0.begin().await?;
+        let txn = self.engine.begin().await?;
         let of_ended = piece::Column::UploadId.is_in(ids.iter().copied());
         piece::Entity::delete_many().filter(of_ended).exec(&txn).await?;
         let of_ended = tus::Column::UploadId.is_in(ids);
@@ -243,13 +290,13 @@ impl TusUploads<'_> {
             .filter(piece::Column::UploadId.eq(id.0))
             .filter(condition)
             .order_by(piece::Column::Start, Order::Asc)
-            .all(&self.0.read)
+            .all(&self.engine.read)
             .await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
     fn lease_end(self, lease: Duration) -> SimpleExpr {
-        lease_end(self.0.is_postgres(), lease)
+        lease_end(self.engine.is_postgres(), lease)
     }
 
     /// Nobody has the lease.
