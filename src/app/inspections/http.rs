@@ -108,8 +108,11 @@ fn message_id(file: File<'_>) -> Uuid {
 
 /// Parses a response. Anything except a verdict is an error, and never an acceptance.
 fn read(body: &[u8]) -> Result<Opinion, String> {
-    let Response { verdict, reason, annotations } = serde_json::from_slice(body)
-        .map_err(|error| format!("the response is not a verdict: {error}"))?;
+    let no_verdict = |error| format!("the response is no verdict: {error}");
+    // An object, because serde would also read the members of an array, in their order.
+    let object: Annotation = serde_json::from_slice(body).map_err(no_verdict)?;
+    let Response { verdict, reason, annotations } =
+        serde_json::from_value(object.into()).map_err(no_verdict)?;
     let annotation = annotations.unwrap_or_default();
     check_annotation(&annotation)?;
     let reason = reason.map(clean).filter(|reason| !reason.trim().is_empty());
@@ -152,6 +155,7 @@ mod tests {
             "",
             "{}",
             "[]",
+            r#"["accept"]"#,
             "null",
             "accept",
             r#""accept""#,

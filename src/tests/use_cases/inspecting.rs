@@ -21,9 +21,9 @@ use upload_coordinator::domain::upload::{Inspecting, State};
 use upload_coordinator::domain::{Clock as _, RejectReason, Status, Upload};
 use upload_coordinator::workers::inspections::InspectionWorker;
 
-use crate::support::ID3;
 use crate::support::wait::wait_for;
 use crate::support::world::World;
+use crate::support::{ID3, mp3};
 
 type Attempt = Result<Opinion, ExamineError>;
 
@@ -297,7 +297,7 @@ async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignore
     let upload = on.arrived(NewUpload::default()).await;
     let first = upload.state.facts().unwrap().etag.clone();
     let claimed = on.claim().await;
-    on.world.put(&upload, [ID3, b"other"].concat()).await;
+    on.world.put(&upload, mp3(900, 1)).await;
     let seen = on.app.confirm_upload(&on.world.owner, upload.id).await.unwrap();
     assert_eq!(seen.status(), Status::Inspecting);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
@@ -315,7 +315,7 @@ async fn an_object_that_is_replaced_during_its_inspection_is_inspected_anew() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let claimed = on.claim().await;
-    on.world.put(&upload, [ID3, b"other"].concat()).await;
+    on.world.put(&upload, mp3(900, 1)).await;
     // The store refuses to read the object with the first ETag.
     let gone = upload_coordinator::storage::StoreError::PreconditionFailed;
     on.script.says([Err(ExamineError::Store(gone))]);
@@ -349,7 +349,7 @@ async fn runs_see_other_bytes_of_a_file_that_is_being_inspected() {
     for mode in [Mode::Incremental, Mode::Audit] {
         let on = Inspection::new().await;
         let upload = on.arrived(NewUpload::default()).await;
-        on.world.put(&upload, [ID3, b"other"].concat()).await;
+        on.world.put(&upload, mp3(900, 1)).await;
         on.world.reconcile(mode).await;
         let seen = on.get(&upload).await;
         let State::Inspecting(Inspecting { arrived, .. }) = seen.state else { panic!("{seen:?}") };
