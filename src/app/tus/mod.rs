@@ -73,6 +73,15 @@ pub struct Append {
     pub length: Option<u64>,
     /// The checksum of the bytes: they are stored all or not at all.
     pub checksum: Option<PieceChecksum>,
+    /// Whether the first bytes may be stored already, and are skipped then. Not with a checksum.
+    pub skips_stored: bool,
+}
+
+impl Append {
+    /// Whether the stored bytes may end here.
+    fn may_begin_at(&self, stored: u64) -> bool {
+        self.offset == stored || (self.skips_stored && self.offset < stored)
+    }
 }
 
 /// How far an upload is.
@@ -125,7 +134,7 @@ impl App {
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
         match self.write(by.into(), id, ttl).await? {
-            Written::Ended(ended) if request.offset == ended.stored => Ok(ended),
+            Written::Ended(ended) if request.may_begin_at(ended.stored) => Ok(ended),
             Written::Ended(ended) => Err(TusError::Offset { stored: ended.stored }.into()),
             Written::Open(mut writer) => {
                 let result = writer.append(request, body).await;

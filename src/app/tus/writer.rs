@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 
 use super::lease::{LEASE, Lease};
@@ -118,10 +118,14 @@ impl<'a> Writer<'a> {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        let Append { offset, size, length, checksum } = request;
-        if offset != self.state.stored {
+        if !request.may_begin_at(self.state.stored) {
             return Err(TusError::Offset { stored: self.state.stored }.into());
         }
+        let Append { offset: sent_from, size, length, checksum, .. } = request;
+        let offset = self.state.stored;
+        let known = offset - sent_from;
+        let (size, body) =
+            (size.map(|size| size.saturating_sub(known)), without_first(known, body));
         let most = self.policy.max_size_of(&self.upload.declared);
         let length = check_length(self.state.length, length, offset, most)?;
         self.new_length = length.filter(|_| self.state.length.is_none());
@@ -259,4 +263,17 @@ async fn lost(app: &App, id: UploadId) -> AppError {
         Ok(None) => TusError::Ended(Status::Removed).into(),
         Err(error) => error.into(),
     }
+}
+
+/// A body without its first `count` bytes.
+fn without_first<B>(mut count: u64, body: B) -> impl Stream<Item = Result<Bytes>> + Unpin
+where
+    B: Stream<Item = Result<Bytes>> + Unpin,
+{
+    body.map(move |chunk| {
+        let mut bytes = chunk?;
+        let skipped = bytes.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+        count -= skipped as u64;
+        Ok(bytes.split_off(skipped))
+    })
 }

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_cors::Cors;
-use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpResponse, rt};
 use chrono::TimeDelta;
+use tracing::Instrument as _;
 
 use super::extract::UploadCaller;
 use super::family::{ApiFamily, allow_origins};
@@ -94,6 +95,12 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
         _ if upload.status() == Status::Removed => Ok(upload),
         _ => Err(ApiError::new(Code::Ended)),
     }
+}
+
+/// Does work that must go on if the client disconnects, because the handler is dropped then.
+async fn in_task<T: 'static>(work: impl Future<Output = T> + 'static) -> Result<T, ApiError> {
+    let done = rt::spawn(work.in_current_span()).await;
+    done.map_err(|error| ApiError::new(Code::Internal).because(error))
 }
 
 /// The error in one sentence.

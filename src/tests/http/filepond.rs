@@ -121,3 +121,72 @@ async fn a_file_that_is_gone_or_replaced_is_not_restored() {
     says(&server.get(&format!("/filepond?restore={id}")).await, 404, "file");
     server.stop().await;
 }
+
+/// A chunk as the package sends it.
+async fn chunk(server: &Server, id: &str, offset: usize, length: usize, bytes: &[u8]) -> Response {
+    let request = server
+        .request("PATCH", &format!("/filepond?patch={id}"))
+        .header("content-type", "application/offset+octet-stream")
+        .header("upload-offset", offset)
+        .header("upload-length", length)
+        .header("upload-name", "song.mp3");
+    fetch(request.body(bytes.to_vec())).await
+}
+
+/// Creates an upload whose file follows in chunks.
+async fn announce(server: &Server, length: usize) -> String {
+    let metadata = Form::new().text("filepond", "{}");
+    let request = server.request("POST", "/filepond").header("upload-length", length);
+    let announced = fetch(request.multipart(metadata)).await;
+    says(&announced, 201, "-");
+    announced.text
+}
+
+#[tokio::test]
+async fn a_file_in_chunks_is_complete_with_its_last_byte_and_repeated_bytes_are_skipped() {
+    let server = server().await;
+    let bytes = mp3(9000, 1);
+    let id = announce(&server, bytes.len()).await;
+    // The third begins before the end of the second, and the last one is empty.
+    for (from, to) in [(0, 4000), (4000, 5000), (4000, 8000), (0, 4000), (8000, 9000), (9000, 9000)]
+    {
+        let stored = chunk(&server, &id, from, bytes.len(), &bytes[from..to]).await;
+        assert_eq!(stored.status, 204, "{from}..{to}: {stored:?}");
+        let head = fetch(server.request("HEAD", &format!("/filepond?patch={id}"))).await;
+        assert_eq!(
+            (head.status.as_u16(), head.header("upload-offset")),
+            (200, stored.header("upload-offset"))
+        );
+    }
+    let again = chunk(&server, &id, 8000, bytes.len(), &bytes[8000..]).await;
+    assert_eq!(again.status, 204, "the response to the last chunk was lost: {again:?}");
+    assert_eq!(server.get(&format!("/api/uploads/{id}")).await.json()["status"], "uploaded");
+    let file = server.request("GET", &format!("/filepond?restore={id}")).send().await.unwrap();
+    assert_eq!(file.bytes().await.unwrap(), bytes);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn chunks_that_are_no_song_or_do_not_fit_are_refused_in_words() {
+    let server = server().await;
+    let text = b"not a song, but long enough to be read".repeat(20);
+    let id = announce(&server, text.len()).await;
+    assert_eq!(chunk(&server, &id, 0, text.len(), &text[..100]).await.status, 204);
+    says(&chunk(&server, &id, 200, text.len(), &text[200..]).await, 409, "offset 100");
+    says(&chunk(&server, &id, 100, text.len() + 1, &text[100..]).await, 400, "declared");
+    says(&chunk(&server, &id, 100, text.len(), &[&text[..], &text].concat()).await, 413, "bytes");
+    says(&chunk(&server, &id, 100, text.len(), &text[100..]).await, 400, "content");
+    assert_eq!(server.get(&format!("/api/uploads/{id}")).await.json()["status"], "rejected");
+    says(&chunk(&server, "x", 0, 1, b"1").await, 400, "UUID");
+    let unknown = "0190a6f2-7b3c-7def-8123-456789abcdef";
+    says(&chunk(&server, unknown, 0, 1, b"1").await, 404, "upload");
+    for length in ["0", "-1", "x"] {
+        let request = server.request("POST", "/filepond").header("upload-length", length);
+        says(&fetch(request.multipart(Form::new().text("filepond", "{}"))).await, 400, "");
+    }
+    let open = announce(&server, 9000).await;
+    assert_eq!(chunk(&server, &open, 0, 9000, &mp3(9000, 1)[..1000]).await.status, 204);
+    assert_eq!(fetch(server.request("DELETE", "/filepond").body(open.clone())).await.status, 200);
+    assert_eq!(server.get(&format!("/api/uploads/{open}")).await.json()["status"], "cancelled");
+    server.stop().await;
+}

@@ -30,11 +30,13 @@ async fn an_upload_goes_from_created_to_uploaded() {
     assert_eq!(
         fields,
         [
+            "annotations",
             "attach_to",
             "checksum",
             "confirmed_by",
             "content_type",
             "created_at",
+            "detail",
             "etag",
             "expires_at",
             "filename",

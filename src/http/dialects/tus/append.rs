@@ -3,8 +3,7 @@
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, rt};
-use tracing::Instrument as _;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::headers::{
     self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_LENGTH, UPLOAD_METADATA,
@@ -14,10 +13,10 @@ use super::{Refusal, respond};
 use crate::app::tus::{Append, Appended};
 use crate::domain::{Status, Timestamp, UploadId};
 use crate::http::HttpState;
-use crate::http::dialects::{Dialect, require_accepted};
+use crate::http::dialects::{Dialect, in_task, require_accepted};
 use crate::http::extract::file::ChunkBody;
 use crate::http::extract::{DirectUploadPermit, Id, UploadCaller};
-use crate::http::problem::{ApiError, Code};
+use crate::http::problem::ApiError;
 use crate::telemetry::chain;
 
 type Permit = Result<DirectUploadPermit, ApiError>;
@@ -52,7 +51,7 @@ async fn append(
         return Err(ApiError::field(UPLOAD_OFFSET, "Is required").into());
     };
     let (length, checksum) = (number(sent, UPLOAD_LENGTH)?, headers::checksum(sent)?);
-    let append = Append { offset, size: body.size, length, checksum };
+    let append = Append { offset, size: body.size, length, checksum, ..Append::default() };
     let appended = receive(caller, id, permit?, append, body, dialect, state).await?;
     Ok(Answer::from(appended).head(HttpResponse::NoContent()).finish())
 }
@@ -165,11 +164,6 @@ pub(super) async fn overridden(
             Err(ApiError::method_not_allowed(allow).into())
         }
     })
-}
-
-async fn in_task<T: 'static>(work: impl Future<Output = T> + 'static) -> Result<T, ApiError> {
-    let done = rt::spawn(work.in_current_span()).await;
-    done.map_err(|error| ApiError::new(Code::Internal).because(error))
 }
 
 /// The upload, unless its file was rejected.

@@ -3,6 +3,9 @@
 //! | request | does |
 //! | --- | --- |
 //! | `POST /filepond` | a form with one file → the id of the upload as text |
+//! | `POST /filepond` with `Upload-Length` | creates an upload whose file follows in chunks → its id |
+//! | `PATCH /filepond?patch=ID` | stores a chunk; the last one completes and verifies the file |
+//! | `HEAD /filepond?patch=ID` | how many bytes are stored |
 //! | `DELETE /filepond`, the id as body | reverts it |
 //! | `GET /filepond?restore=ID` or `?load=ID` | the file |
 //!
@@ -12,13 +15,12 @@
 
 use actix_cors::Cors;
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::web::{Data, ServiceConfig};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, body::SizedStream, dev::Payload, rt};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, body::SizedStream, dev::Payload};
 use std::pin::Pin;
-use tracing::Instrument as _;
 
-use super::{Dialect, cors, sentence};
+use super::{Dialect, cors, in_task, sentence};
 use crate::app::direct_upload::SentFile;
 use crate::domain::upload::Declared;
 use crate::domain::{Scope, UploadId};
@@ -31,11 +33,16 @@ use crate::http::family::ApiFamily;
 use crate::http::middleware::accept::Produces;
 use crate::http::middleware::access::Access::NeedsOrToken;
 use crate::http::middleware::request_id::RequestId;
-use crate::http::problem::{ApiError, Code, response_head};
+use crate::http::problem::{ApiError, response_head};
 use crate::http::routes::{Routes, at};
+
+mod chunks;
 
 /// The length of a file whose chunks follow in other requests.
 const UPLOAD_LENGTH: &str = "upload-length";
+
+/// Where a chunk begins, or how many bytes are stored.
+const UPLOAD_OFFSET: &str = "upload-offset";
 
 /// The routes of `FilePond`.
 pub(super) struct FilePond(pub(super) Dialect);
@@ -53,6 +60,8 @@ impl ApiFamily for FilePond {
             // Its XHR accepts everything, and a page may load the file by other means.
             .producing(Produces::Any)
             .on(&[Method::POST], write, process)
+            .on(&[Method::PATCH], write, chunks::append)
+            .on(&[Method::HEAD], write, chunks::offset)
             .on(&[Method::DELETE], write, revert)
             .on(&[Method::GET], read, load)
             .add_to(&mut routes);
@@ -60,8 +69,8 @@ impl ApiFamily for FilePond {
     }
 
     fn cors(&self, origins: &[String]) -> Cors {
-        let sent = [UPLOAD_LENGTH, "upload-name", "upload-offset"];
-        cors(origins, &sent, &["content-disposition", "upload-offset"])
+        let sent = [UPLOAD_LENGTH, "upload-name", UPLOAD_OFFSET];
+        cors(origins, &sent, &["content-disposition", UPLOAD_OFFSET])
     }
 
     /// The page gets the text of the response.
@@ -76,53 +85,56 @@ fn plain_text(
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
 }
 
-/// The form of a whole file.
-struct WholeFile(FileBody);
+/// The body of `POST`.
+enum Sent {
+    Whole(FileBody),
+    /// The length of a file that follows in chunks.
+    Announced(u64),
+}
 
-impl FromRequest for WholeFile {
+impl FromRequest for Sent {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let chunks_follow = announces_chunks(request.headers());
+        let announced = chunks::announced(request.headers());
         let body = FileBody::receive(request, payload, FilePart::WithFilename);
         Box::pin(async move {
-            if chunks_follow {
-                let sentence = "The service takes whole files: set chunkUploads to false";
-                return Err(ApiError::field("file", sentence));
+            // The form of an announced file has only metadata.
+            match announced? {
+                Some(length) => Ok(Self::Announced(length)),
+                None => body.await.map(Self::Whole),
             }
-            body.await.map(Self)
         })
     }
-}
-
-fn announces_chunks(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPLOAD_LENGTH)
 }
 
 async fn process(
     (caller, permit): (UploadCaller, DirectUploadPermit),
     Digests(digests): Digests,
-    WholeFile(body): WholeFile,
+    sent: Sent,
     dialect: Data<Dialect>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
+    let body = match sent {
+        Sent::Whole(body) => body,
+        Sent::Announced(length) => {
+            return chunks::create(&caller, length, &dialect, &state).await;
+        }
+    };
     let FileBody { filename, content_type, length, bytes, timeout } = body;
     let Some(filename) = filename else {
         return Err(ApiError::field("file", "Send a form with one file that has a filename"));
     };
     let new = dialect.upload(&caller, Declared { filename: Some(filename), ..Declared::default() });
     let sent = SentFile { content_type, length, digests };
-    // In its own task: if the client disconnects, this handler is dropped, but the upload must
-    // still be ended.
     let app = state.app.clone();
+    // If the client disconnects, the upload must still be ended.
     let work = async move {
         let _permit = permit;
         app.receive_file(caller.principal(), new, sent, bytes).await
     };
-    let stored = rt::spawn(work.in_current_span()).await;
-    let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    let upload = stored.map_err(|error| timeout.error(error))?;
+    let upload = in_task(work).await?.map_err(|error| timeout.error(error))?;
     Ok(plain_text(&mut HttpResponse::Created()).body(upload.id.to_string()))
 }
 

@@ -1,0 +1,106 @@
+//! Files that come in chunks: `chunkUploads: true`. They are uploads of the strategy `tus`.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{UPLOAD_LENGTH, UPLOAD_OFFSET, plain_text, read_id};
+use crate::app::tus::Append;
+use crate::domain::upload::Declared;
+use crate::domain::{Status, UploadId};
+use crate::http::HttpState;
+use crate::http::dialects::{Dialect, in_task, require_accepted};
+use crate::http::extract::file::ChunkBody;
+use crate::http::extract::{DirectUploadPermit, Query, UploadCaller};
+use crate::http::problem::ApiError;
+
+/// The length of a file whose chunks follow in other requests. `None` if the request has the whole
+/// file.
+pub(super) fn announced(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    match number(headers, UPLOAD_LENGTH)? {
+        Some(0) => Err(ApiError::field(UPLOAD_LENGTH, "File is empty")),
+        length => Ok(length),
+    }
+}
+
+/// Creates the upload, and returns its id. The package tells the name of the file only with its
+/// chunks, so the upload has none.
+pub(super) async fn create(
+    caller: &UploadCaller,
+    length: u64,
+    dialect: &Dialect,
+    state: &HttpState,
+) -> Result<HttpResponse, ApiError> {
+    let mut new = dialect.upload(caller, Declared { size: Some(length), ..Declared::default() });
+    new.write_once = None;
+    let created = state.app.create_tus(caller.principal(), new, None).await?;
+    Ok(plain_text(&mut HttpResponse::Created()).body(created.upload.id.to_string()))
+}
+
+/// Stores a chunk. The package repeats a chunk whose response it did not get from the chunk's first
+/// byte, so bytes that are stored already are skipped.
+pub(super) async fn append(
+    caller: UploadCaller,
+    query: Query,
+    request: HttpRequest,
+    permit: DirectUploadPermit,
+    body: ChunkBody,
+    dialect: Data<Dialect>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = patched(query)?;
+    let Some(offset) = number(request.headers(), UPLOAD_OFFSET)? else {
+        return Err(ApiError::field(UPLOAD_OFFSET, "Is required"));
+    };
+    let ChunkBody { size, bytes, timeout } = body;
+    let length = number(request.headers(), UPLOAD_LENGTH)?;
+    let append = Append { offset, size, length, skips_stored: true, ..Append::default() };
+    let (app, ttl) = (state.app.clone(), dialect.url_ttl);
+    // If the client disconnects, what was received must still be stored.
+    let work = async move {
+        let _permit = permit;
+        app.append(caller.principal(), id, append, bytes, ttl).await
+    };
+    let appended = in_task(work).await?.map_err(|error| timeout.error(error))?;
+    let stored = appended.stored;
+    if appended.upload.status() != Status::Pending {
+        require_accepted(appended.upload)?;
+    }
+    let mut response = HttpResponse::build(StatusCode::NO_CONTENT);
+    Ok(response.insert_header((UPLOAD_OFFSET, stored)).finish())
+}
+
+/// How many bytes are stored.
+pub(super) async fn offset(
+    caller: UploadCaller,
+    query: Query,
+    dialect: Data<Dialect>,
+    state: Data<HttpState>,
+) -> Result<HttpResponse, ApiError> {
+    let id = patched(query)?;
+    let (app, ttl) = (state.app.clone(), dialect.url_ttl);
+    // In its own task, so that the upload is not left locked if the client disconnects.
+    let work = async move { app.resume_tus(caller.principal(), id, ttl).await };
+    let found = in_task(work).await??;
+    Ok(HttpResponse::Ok()
+        .insert_header((UPLOAD_OFFSET, found.stored))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .finish())
+}
+
+/// The upload of `?patch=ID`.
+fn patched(mut query: Query) -> Result<UploadId, ApiError> {
+    let id = query.text("patch");
+    query.finish()?;
+    let id = id.ok_or_else(|| ApiError::field("patch", "Must be an upload's id"))?;
+    read_id("patch", &id)
+}
+
+/// A header with a number of bytes.
+fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    let number = number.filter(|number| i64::try_from(*number).is_ok());
+    number.map(Some).ok_or_else(|| ApiError::field(name, "Must be a number of bytes"))
+}
