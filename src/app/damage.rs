@@ -11,8 +11,8 @@ use crate::telemetry::metrics as names;
 
 impl App {
     /// Applies an observation of one object. If the change is damage, and the damage of this hour
-    /// exceeds the limit, nothing is changed. A change that is damage costs one more statement than
-    /// [`Self::apply`], and once an hour a count of the verified uploads.
+    /// exceeds the limit, nothing is changed. For damage, this executes one SQL statement more than
+    /// [`Self::apply`]. Once an hour it also counts the verified uploads.
     ///
     /// # Errors
     /// The errors of [`Self::apply`].

@@ -56,8 +56,8 @@ impl App {
     /// Stores the file of a track from a stream of its bytes.
     ///
     /// # Errors
-    /// If the file breaks a rule, the upload was ended in the meantime ([`AppError::UploadEnded`]),
-    /// or the body, the store or the database fails.
+    /// Fails if the file breaks a rule, if the upload was ended in the meantime
+    /// ([`AppError::UploadEnded`]), or if the body, the store or the database fails.
     pub async fn direct_upload<B>(
         &self,
         owner: &Owner,

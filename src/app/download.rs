@@ -49,7 +49,8 @@ impl App {
         self.current_file(owner, current, attachment.status).await
     }
 
-    /// A signed GET of the current upload's object. `status` is the newest upload's.
+    /// A signed GET of the object of the current upload. `status` is that of the newest upload, whose file
+    /// may not be verified yet.
     async fn current_file(
         &self,
         owner: &Owner,

@@ -126,9 +126,9 @@ impl App {
         }
     }
 
-    /// Makes sure that no run deletes the object between its observation and the commit. A run that
-    /// starts after the postponement was committed reads it. A run that started before may delete
-    /// the object at any time, so the verification is refused.
+    /// Postpones the deletion of the object, so that no run deletes it before the verification is
+    /// committed. A run that starts later reads the new time. A run that started earlier may still
+    /// delete the object, so the verification is refused then.
     async fn keep_object(&self, upload: Upload) -> Result<Upload> {
         let now = self.now();
         if !upload.deletion.is_due(now + MARGIN) {

@@ -58,8 +58,9 @@ pub struct ReconcileArgs {
     /// The owner of the uploads that `--adopt` makes.
     #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
     owner: Option<Owner>,
-    /// Inspect files that were verified before their policy had inspectors, instead of a run. A
-    /// rejected file is no longer served, which counts as damage of the hour.
+    /// Start no run. Instead, inspect the files that were verified before their policy had
+    /// inspectors. A file that is rejected is no longer served, and counts towards the damage limit
+    /// of the hour.
     #[arg(long, conflicts_with_all = ["mode", "accept_damage", "adopt_bucket", "adopt"])]
     inspect: bool,
     /// How many files `--inspect` starts per second; 0 means no limit.

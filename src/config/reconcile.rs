@@ -42,7 +42,8 @@ pub struct ReconcileConfig {
     /// The lowest damage limit of a run, unless `damage_max` is lower.
     #[serde(deserialize_with = "value::number")]
     pub damage_min: u64,
-    /// The share of the verified uploads that a run may damage, between those limits.
+    /// The share of the verified uploads that a run may damage. The limit is at least `damage_min` and
+    /// at most `damage_max`.
     #[serde(deserialize_with = "value::fraction")]
     pub damage_ratio: f64,
     /// Concurrent calls to the store in each run.

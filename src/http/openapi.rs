@@ -398,7 +398,8 @@ fn secure(operation: &mut Operation, access: Access) {
     });
 }
 
-/// Leaves only the token of bucket events, which does not depend on `auth.mode`.
+/// Removes all kinds of authentication except the token of bucket events, which is required in every
+/// `auth.mode`.
 fn remove_authentication(document: &mut Spec) {
     if let Some(components) = &mut document.components {
         components.security_schemes.retain(|name, _| name == EVENTS);

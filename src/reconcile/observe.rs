@@ -186,9 +186,9 @@ async fn observe_all(
     observed.buffered(concurrency).filter_map(std::future::ready).collect().await
 }
 
-/// Returns the event to apply. Two kinds of events are held back: the loss or the rejection of a
-/// verified object is left to the finalizing shard, and if the bucket is not known to be this
-/// database's, these and all absences are ignored.
+/// Returns the event to apply, if any. The loss or the rejection of a verified object is not applied
+/// here, because the finalizing shard decides about it. If the bucket is not known to belong to this
+/// database, losses, such rejections and all other absences of objects are ignored.
 async fn believe(
     worker: &Worker<'_>,
     upload: Upload,

@@ -71,7 +71,7 @@ pub struct File<'a> {
     pub upload: &'a Upload,
     /// The object. The verdict is about these bytes.
     pub facts: &'a ObjectFacts,
-    /// How long after its arrival a verdict is expected.
+    /// The longest time between the arrival of the object and the verdict.
     pub deadline: TimeDelta,
 }
 

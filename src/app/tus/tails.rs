@@ -82,7 +82,10 @@ fn tail_key(key: &ObjectKey, writer: i64) -> Result<String> {
 }
 
 fn other_size(tail: &Piece) -> StoreError {
-    StoreError::Protocol(format!("a tail of {} bytes has another size", tail.size))
+    StoreError::Protocol(format!(
+        "the object of a tail does not have the recorded size of {} bytes",
+        tail.size
+    ))
 }
 
 impl App {

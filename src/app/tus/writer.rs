@@ -16,7 +16,8 @@ use crate::domain::tus::{Location, Piece, TusUpload, least_part};
 use crate::domain::{Policy, Status, Upload, UploadId};
 use crate::storage::{PartIntegrity, Store, StoreError};
 
-/// The deadline moves in steps of at most this, so that a client with small chunks causes no more writes.
+/// The deadline is moved at most once in this time, so that a client with small chunks does not cause a
+/// write of the row with each chunk.
 const STEP: TimeDelta = TimeDelta::minutes(1);
 
 /// A part that is being sent to the store.

@@ -155,8 +155,8 @@ impl LockedRows {
         (Saved::Done(upload), old)
     }
 
-    /// Plans a row's next version. Later changes build on it. `from` is its status before, which
-    /// the version guards.
+    /// Plans a row's next version. Later changes build on it. `from` is the status before the change. It
+    /// needs no check of its own, because the check of the version notices every other change.
     fn write(&mut self, mut upload: Upload, from: Status, cause: Cause) -> Upload {
         upload.version += 1;
         let before = self.uploads.insert(upload.id.0, Before::of(&upload));

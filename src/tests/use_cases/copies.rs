@@ -206,7 +206,7 @@ async fn a_copy_aborts_no_multipart_upload_of_its_original() {
     copy.reconcile(Mode::Audit).await;
     let (open, _) = original.store.list_multiparts("tracks/", None).await.unwrap();
     assert_eq!(open.len(), 1, "{open:?}");
-    // Without another service, the moved database does it later.
+    // No other service uses the bucket, so the moved database aborts the upload after the waiting time.
     copy.pass(TimeDelta::minutes(30));
     let run = copy.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);

@@ -104,8 +104,8 @@ impl Metadata {
         });
         let (Some(raw), Some(pairs)) = (raw, pairs) else {
             let sentence = format!(
-                "Must be pairs of a name and base64 of UTF-8, with commas between them, and at most \
-                 {MAX_METADATA} bytes"
+                "Must be pairs with commas between them, at most {MAX_METADATA} bytes. A pair is a name, a \
+                 space, and the value as base64 of UTF-8"
             );
             return Err(ApiError::field(UPLOAD_METADATA, sentence).into());
         };

@@ -136,7 +136,8 @@ impl From<AppError> for Refusal {
     }
 }
 
-/// The response of a handler. Only an [`ApiError`] is rendered and logged as an error.
+/// The response of a handler. An [`ApiError`] stays an error, which is rendered and logged elsewhere. Every
+/// other refusal is an ordinary response.
 fn respond(result: Result<HttpResponse, Refusal>) -> Result<HttpResponse, ApiError> {
     match result {
         Ok(response) => Ok(response),
