@@ -11,8 +11,11 @@
 use std::time::Duration;
 
 use entity::{reconcile_run as run, reconcile_shard as shard};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder};
+use sea_orm::sea_query::{Expr, ExprTrait as _, LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait as _,
+};
 use uuid::Uuid;
 
 use super::finish_shards::{End, ShardFinisher};
@@ -69,17 +72,30 @@ impl Shards<'_> {
         self.hold(&self.engine.write, shard, lease).await
     }
 
-    /// Releases all shards of a process, so that others can claim them at once.
+    /// Releases all shards of a process, so that others can claim them at once. On PostgreSQL it waits
+    /// for no other transaction: one that locks several shards in another order would be a deadlock. A
+    /// shard that is being written at this moment stays leased until its lease expires.
     pub async fn release_all(self, holder: Uuid) -> Result<()> {
-        shard::Entity::update_many()
+        let held = Condition::all()
+            .add(shard::Column::Holder.eq(holder))
+            .add(shard::Column::Status.eq(ShardStatus::Open.name()));
+        let mut release = shard::Entity::update_many()
             .col_expr(
                 shard::Column::ExpiresAt,
                 lease_end(self.engine.is_postgres(), Duration::ZERO),
             )
-            .filter(shard::Column::Holder.eq(holder))
-            .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
-            .exec(&self.engine.write)
-            .await?;
+            .filter(held.clone());
+        if self.engine.is_postgres() {
+            let key = [shard::Column::RunId, shard::Column::Number];
+            let free = shard::Entity::find()
+                .select_only()
+                .columns(key)
+                .filter(held)
+                .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+                .into_query();
+            release = release.filter(Expr::tuple(key.map(Expr::col)).in_subquery(free));
+        }
+        release.exec(&self.engine.write).await?;
         Ok(())
     }
 
