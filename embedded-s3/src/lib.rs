@@ -43,7 +43,7 @@
 //!   stores do the same.
 //! - A repeated `CompleteMultipartUpload` returns `NoSuchUpload`.
 //! - Versions, tags, ACLs, encryption, storage classes, object lock and lifecycles are not
-//!   implemented. A write that names one of them is refused with 501.
+//!   implemented. A write that asks for one of these is refused with 501.
 
 #![forbid(unsafe_code)]
 

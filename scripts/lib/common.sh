@@ -112,6 +112,24 @@ locked() {
   fi
 }
 
+# apt_install NAME PACKAGE: installs a package with apt-get, for the server NAME. Fails, with the reason,
+# without apt-get or without root.
+apt_install() {
+  local name=$1 package=$2
+  if ! have apt-get || ((EUID != 0)); then
+    say "$name: $package is not installed, and only root with apt-get can install it"
+    return 1
+  fi
+  say "Installing $package with apt-get"
+  mkdir -p "$cache_dir"
+  local log=$cache_dir/$name-install.log
+  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y --no-install-recommends "$package"; } </dev/null >"$log" 2>&1; then
+    say "$name: apt-get failed: $(tail -n 1 "$log")"
+    return 1
+  fi
+}
+
 # bucket METHOD: PUT creates TEST_S3_BUCKET, GET checks whether it exists.
 bucket() {
   # The header is set here because older versions of curl omit it, and S3 requires it.

@@ -22,18 +22,7 @@ server_installed() { postgres_given || postgres_bin >/dev/null; }
 
 server_install() {
   server_installed && return 0
-  if ! have apt-get || ((EUID != 0)); then
-    say "postgres: no DATABASE_URL; initdb and postgres are not installed, and only root can install them"
-    return 1
-  fi
-  say "Installing PostgreSQL with apt-get"
-  mkdir -p "$cache_dir"
-  local log=$cache_dir/postgres-install.log
-  if ! { apt-get update && DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends postgresql; } </dev/null >"$log" 2>&1; then
-    say "postgres: apt-get failed: $(tail -n 1 "$log")"
-    return 1
-  fi
+  apt_install postgres postgresql || return 1
   postgres_bin >/dev/null || { say "postgres: installed, but without initdb and postgres"; return 1; }
 }
 

@@ -26,7 +26,8 @@ pub(super) struct Parts<'a> {
     without_permit: bool,
 }
 
-/// The permit of a part in memory; `None` for the one that needs none.
+/// The permit to hold a part in memory. `None` for the one part that each upload holds without a
+/// permit.
 type Permit<'a> = Option<SemaphorePermit<'a>>;
 
 impl<'a> Parts<'a> {

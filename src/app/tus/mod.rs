@@ -54,7 +54,7 @@ pub enum TusError {
         /// The declared length, or the largest size that is allowed.
         limit: u64,
     },
-    /// The bytes are not those of the checksum. None of them is stored.
+    /// The bytes do not match the checksum. None of them is stored.
     #[error("the bytes are not those of the checksum; none of them is stored")]
     Checksum,
     /// The upload has ended without a file.

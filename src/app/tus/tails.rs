@@ -52,7 +52,8 @@ impl Writer<'_> {
         Ok(buffer)
     }
 
-    /// Deletes tails that a commit has replaced. Those that remain are found when the upload ends.
+    /// Deletes tails that a commit has replaced. Tails whose deletion fails are deleted when the upload
+    /// ends.
     pub(super) async fn delete_tails(&mut self, replaced: Vec<Piece>) {
         let (store, key) = (self.store, self.upload.key.clone());
         for tail in replaced {

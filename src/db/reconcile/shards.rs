@@ -72,9 +72,9 @@ impl Shards<'_> {
         self.hold(&self.engine.write, shard, lease).await
     }
 
-    /// Releases all shards of a process, so that others can claim them at once. On PostgreSQL it waits
-    /// for no other transaction: one that locks several shards in another order would be a deadlock. A
-    /// shard that is being written at this moment stays leased until its lease expires.
+    /// Releases all shards of a process, so that others can claim them at once. On
+    /// PostgreSQL it skips shards that another transaction has locked: two transactions that lock several
+    /// shards in different orders can be a deadlock. A skipped shard stays leased until its lease expires.
     pub async fn release_all(self, holder: Uuid) -> Result<()> {
         let held = Condition::all()
             .add(shard::Column::Holder.eq(holder))
