@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_cors::Cors;
-use actix_web::http::header::{self, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::{HttpResponse, rt};
 use chrono::TimeDelta;
 use tracing::Instrument as _;
@@ -95,6 +95,14 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
         _ if upload.status() == Status::Removed => Ok(upload),
         _ => Err(ApiError::new(Code::Ended)),
     }
+}
+
+/// A header with a number of bytes.
+fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let number = digits.and_then(|text| text.parse().ok()).filter(|n| i64::try_from(*n).is_ok());
+    number.map(Some).ok_or_else(|| ApiError::field(name, "Must be a number of bytes"))
 }
 
 /// Does work that must go on if the client disconnects, because the handler is dropped then.

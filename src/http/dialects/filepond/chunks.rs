@@ -10,7 +10,7 @@ use crate::app::tus::Append;
 use crate::domain::upload::Declared;
 use crate::domain::{Status, UploadId};
 use crate::http::HttpState;
-use crate::http::dialects::{Dialect, in_task, require_accepted};
+use crate::http::dialects::{Dialect, in_task, number, require_accepted};
 use crate::http::extract::file::ChunkBody;
 use crate::http::extract::{DirectUploadPermit, Query, UploadCaller};
 use crate::http::problem::ApiError;
@@ -95,12 +95,4 @@ fn patched(mut query: Query) -> Result<UploadId, ApiError> {
     query.finish()?;
     let id = id.ok_or_else(|| ApiError::field("patch", "Must be an upload's id"))?;
     read_id("patch", &id)
-}
-
-/// A header with a number of bytes.
-fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    let number = number.filter(|number| i64::try_from(*number).is_ok());
-    number.map(Some).ok_or_else(|| ApiError::field(name, "Must be a number of bytes"))
 }

@@ -7,13 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::headers::{
     self, TUS_RESUMABLE, UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_LENGTH, UPLOAD_METADATA,
-    UPLOAD_OFFSET, VERSION, has_bytes, http_date, number, other_media_type, require_version, text,
+    UPLOAD_OFFSET, VERSION, has_bytes, http_date, other_media_type, require_version, text,
 };
 use super::{Refusal, respond};
 use crate::app::tus::{Append, Appended};
 use crate::domain::{Status, Timestamp, UploadId};
 use crate::http::HttpState;
-use crate::http::dialects::{Dialect, in_task, require_accepted};
+use crate::http::dialects::{Dialect, in_task, number, require_accepted};
 use crate::http::extract::file::ChunkBody;
 use crate::http::extract::{DirectUploadPermit, Id, UploadCaller};
 use crate::http::problem::ApiError;

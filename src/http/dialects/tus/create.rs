@@ -7,8 +7,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::append::{Answer, receive};
 use super::headers::{
     self, EXTENSIONS, Metadata, TUS_EXTENSION, TUS_RESUMABLE, TUS_VERSION, UPLOAD_CONCAT,
-    UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, VERSION, has_bytes, number, other_media_type,
-    require_version, text,
+    UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, VERSION, has_bytes, other_media_type, require_version,
+    text,
 };
 use super::{Refusal, respond};
 use crate::app::create_upload::NewUpload;
@@ -16,7 +16,7 @@ use crate::app::tus::Append;
 use crate::domain::tus::PieceAlgorithm;
 use crate::domain::upload::Declared;
 use crate::http::HttpState;
-use crate::http::dialects::{Dialect, storable};
+use crate::http::dialects::{Dialect, number, storable};
 use crate::http::extract::file::ChunkBody;
 use crate::http::extract::{DirectUploadPermit, Links, UploadCaller};
 use crate::http::problem::ApiError;

@@ -47,16 +47,6 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A header with a number of bytes.
-pub(super) fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, Refusal> {
-    if !headers.contains_key(name) {
-        return Ok(None);
-    }
-    let digits = text(headers, name).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let number = digits.and_then(|text| text.parse().ok()).filter(|n| i64::try_from(*n).is_ok());
-    number.map(Some).ok_or_else(|| ApiError::field(name, "Must be a number of bytes").into())
-}
-
 /// The checksum of the bytes in the body.
 pub(super) fn checksum(headers: &HeaderMap) -> Result<Option<PieceChecksum>, Refusal> {
     if !headers.contains_key(UPLOAD_CHECKSUM) {
@@ -136,6 +126,7 @@ mod tests {
     use actix_web::http::header::HeaderValue;
 
     use super::*;
+    use crate::http::dialects::number;
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
