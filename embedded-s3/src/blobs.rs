@@ -1,11 +1,11 @@
 //! The files of the store. A blob has a random name in one of 256 folders and never changes.
 //!
-//! | path | holds |
+//! | path | content |
 //! | --- | --- |
 //! | `blobs/ab/ab..` | the bytes of an object or a part |
 //! | `blobs/ab/ab...json` | the metadata of that object, see `metadata.rs` |
 //! | `tmp/` | bodies that are being received |
-//! | `quarantine/` | blobs that a start found and the index did not know |
+//! | `quarantine/` | blobs that a start found and that are not in the index |
 
 use std::fs;
 use std::io;
@@ -22,18 +22,18 @@ pub(crate) struct Blobs {
     root: Arc<Path>,
 }
 
-/// The files of one folder of blobs.
+/// The files in one blob folder.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
-    /// The names of blobs, and of files that do not belong there.
+    /// The names of blobs, and of files that do not belong in the folder.
     pub blobs: Vec<String>,
-    /// The names of the blobs that have a metadata file that is not empty.
+    /// The names of blobs with a metadata file that is not empty.
     pub described: std::collections::HashSet<String>,
 }
 
 impl Blobs {
-    /// Creates the folders and removes every unfinished file. Nothing is being written yet, so a
-    /// crash left all of them.
+    /// Creates the folders and removes every unfinished file. No request is running yet, so all of
+    /// them are left from a crash.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let blobs = Self { root: data_dir.into() };
         fs::create_dir_all(blobs.temp_dir())?;
@@ -150,13 +150,13 @@ impl Blobs {
         move_with_metadata(from, &self.path(name))
     }
 
-    /// Makes the changes of names in a folder durable.
+    /// Makes the renames in a folder durable.
     pub(crate) fn sync(dir: &Path) -> io::Result<()> {
         sync_dir(dir)
     }
 
-    /// Removes blobs and their metadata. Returns the names that are gone; a name whose
-    /// removal failed is logged, and is removed at the next start.
+    /// Removes blobs and their metadata. Returns the names of the removed blobs. A failure is
+    /// logged, and the next start removes the blob.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Vec<String> {
         if names.is_empty() {
             return names;

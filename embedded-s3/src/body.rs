@@ -12,8 +12,8 @@ use s3s::StdError;
 
 use crate::timeouts::IdleTimer;
 
-/// How much of the body of a refused request is read and discarded. If the connection closes while
-/// the client is still sending, the client sees a reset and not the refusal.
+/// How much of the body of a refused request is read and discarded, in bytes. If the connection
+/// closes while the client is still sending, the client sees a reset and not the refusal.
 const MAX_DRAIN: usize = 64 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 

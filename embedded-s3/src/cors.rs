@@ -138,7 +138,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Sets a header. An invalid value is left out, because rules are not validated.
+/// Sets a header. An invalid value is skipped, because rules are not validated.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -42,7 +42,7 @@ pub(crate) enum StoreError {
     Index(#[from] sqlx::Error),
     #[error("a file of the store failed")]
     Io(#[from] io::Error),
-    #[error("the index of objects holds a value of `{column}` that it should not")]
+    #[error("the index of objects has an invalid value in column `{column}`")]
     Corrupt {
         column: &'static str,
         #[source]
@@ -91,7 +91,7 @@ fn is_full(error: &StoreError) -> bool {
     }
 }
 
-/// The code and the message of MinIO.
+/// Uses the code and the message of MinIO.
 fn full(error: &StoreError) -> S3Error {
     log_chain(error, "embedded S3 has no space left");
     refuse_as("XMinioStorageFull", StatusCode::INSUFFICIENT_STORAGE, "The disk is full.")
@@ -118,7 +118,7 @@ fn log_chain(error: &StoreError, what: &'static str) {
     }
 }
 
-/// The client does not see the cause.
+/// Hides the cause from the client.
 fn internal(error: &StoreError) -> S3Error {
     log_chain(error, "embedded S3 failed inside");
     S3Error::with_message(
@@ -127,12 +127,12 @@ fn internal(error: &StoreError) -> S3Error {
     )
 }
 
-/// An error that has no variant of its own.
+/// An error without its own variant.
 pub(crate) fn refuse(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     S3Error::with_message(code, message.into())
 }
 
-/// The same for a code that `s3s` does not know.
+/// An error with a code that `s3s` does not know.
 pub(crate) fn refuse_as(code: &'static str, status: StatusCode, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(status);

@@ -48,17 +48,17 @@ pub(crate) async fn complete(response: HttpResponse, bucket_url: &str, key: &str
     HttpResponse::from_parts(parts, Body::from(xml))
 }
 
-/// The page that the form redirects to, with the object's key.
+/// The page that the form redirects to, with the object's key as a parameter.
 fn with_key(target: &str, key: &str) -> Option<HeaderValue> {
     let mut url = Url::parse(target).ok()?;
     let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-    // The address of the page may have a parameter with this name. The last one is from `s3s`.
+    // The page's URL may already have a parameter with this name. The last one is from `s3s`.
     key.clone_into(&mut pairs.iter_mut().rev().find(|(name, _)| name == "key")?.1);
     url.query_pairs_mut().clear().extend_pairs(pairs);
     HeaderValue::from_str(url.as_str()).ok()
 }
 
-/// The XML with another text in the first element with this name.
+/// Returns the XML with the text of the first element with this name replaced.
 fn replaced(xml: &str, element: &str, text: &str) -> String {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

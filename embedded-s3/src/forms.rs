@@ -2,10 +2,10 @@
 //! before the signature is checked, `${filename}` in the key, and errors about fields that would be
 //! ignored.
 //!
-//! `s3s` reads the file of a form into memory before it asks whether the form is signed. It takes
-//! the limit of the file's size from the configuration at that moment, after it has checked the
-//! signature if there is one. So the limit is zero until the signature was checked: no byte of an
-//! unsigned form's file is kept.
+//! `s3s` reads the file of a form into memory before it checks whether the form is signed. If there
+//! is a signature, it is checked earlier. `s3s` then takes the limit of the file's size from the
+//! configuration. So the limit is zero until a signature was checked, and no byte of an unsigned
+//! form's file is stored.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -27,11 +27,10 @@ const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
 const MAX_FORM_FIELDS: usize = 1024 * 1024;
 
 /// A form is valid until its policy expires. `s3s` limits its age by the allowed clock skew of
-/// other requests, so this value replaces it. S3 allows no signature to live longer than seven
-/// days.
+/// other requests, so this value replaces that limit. S3 limits every signature to seven days.
 const FORM_MAX_AGE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
-/// In a key, it stands for the name of the form's file.
+/// The placeholder in a key for the name of the form's file.
 const FILE_NAME: &str = "${filename}";
 
 tokio::task_local! {
@@ -103,7 +102,8 @@ fn is_signed() -> bool {
     FORM.try_with(|form| form.signed.get()).unwrap_or(false)
 }
 
-/// The key of this task's form with the name of its file. Refuses fields that would have no effect.
+/// Replaces the placeholder in the key of this task's form by the file name. Refuses fields that
+/// would have no effect.
 pub(crate) fn resolve_key(key: &str) -> S3Result<String> {
     FORM.try_with(|form| {
         let head = form.head.get();

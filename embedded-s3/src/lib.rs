@@ -1,20 +1,20 @@
 //! A small S3 server, for development, tests and single machines.
 //!
 //! It stores objects on a local disk and verifies every signature. `s3s` implements the protocol on
-//! a TCP port of its own; below it are blobs in files and an ordered index in SQLite. The crate
-//! knows nothing of the service that uses it.
+//! its own TCP port. Below it are blobs in files and an ordered index in SQLite. The crate does not
+//! depend on the service that uses it.
 //!
 //! | file | content |
 //! | --- | --- |
 //! | `server.rs`, `timeouts.rs` | the accept loop, limits of connections, orderly shutdown |
 //! | `middleware.rs`, `body.rs`, `error_body.rs` | the steps around `s3s` for each request |
-//! | `forms.rs`, `form_location.rs` | what `s3s` leaves out of browser forms |
-//! | `validation.rs` | refusals that `s3s` leaves out (unsigned `x-amz-*` headers, long expiries) |
+//! | `forms.rs`, `form_location.rs` | features of browser forms that `s3s` does not have |
+//! | `validation.rs` | refusals that `s3s` does not have (unsigned `x-amz-*` headers, long expiries) |
 //! | `cors.rs` | preflights and CORS headers, by the bucket's configuration |
 //! | `store.rs` | how a verified file becomes an object |
 //! | `blobs.rs`, `spool.rs`, `metadata.rs` | the files |
-//! | `recovery.rs`, `rebuild.rs` | agreement of files and index at a start, and after a loss |
-//! | `checksum.rs` | flexible checksums: the declared value against the received bytes |
+//! | `recovery.rs`, `rebuild.rs` | consistency of files and index at a start, and after a loss |
+//! | `checksum.rs` | flexible checksums: compares the declared value with the received bytes |
 //! | `index/` | the rows; every change of an object is one transaction |
 //! | `page.rs` | ordered paging with prefixes, delimiters and tokens |
 //! | `error.rs` | every error of the store, and its S3 error code |
@@ -22,11 +22,11 @@
 //!
 //! Invariants:
 //! - **Verify first, then commit.** A row names only blobs that were complete, verified and synced.
-//!   A refused request leaves the old object as it was.
-//! - **A blob never changes.** Its name is random and only a row gives it a meaning, so a reader
-//!   keeps its open file while the object is replaced.
-//! - **A start deletes no object.** It removes what the index marked for removal, and moves blobs
-//!   that the index does not know to `quarantine/`.
+//!   A refused request does not change the old object.
+//! - **A blob never changes.** Its name is random, and only rows refer to it. So a reader can read
+//!   its open file to the end while the object is replaced.
+//! - **A start deletes no object.** It removes blobs that the index has marked for removal, and
+//!   moves blobs that are not in the index to `quarantine/`.
 //!
 //! # To add an operation
 //! 1. Write `pub(crate) async fn name(store, request) -> S3Result<S3Response<_>>` in the file of
@@ -116,7 +116,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// How long a client may take to send the headers of its next request.
     pub header_timeout: Duration,
-    /// How long a client may send no byte of a body, or accept no byte of a response.
+    /// The longest pause in which a client sends no byte of a body, or accepts no byte of a
+    /// response.
     pub idle_timeout: Duration,
 }
 
@@ -189,8 +190,8 @@ impl EmbeddedS3Error {
     }
 }
 
-/// A running server. Dropping it aborts everything in progress; [`EmbeddedS3::shutdown`] ends it in
-/// order. Committed objects survive both, and also a kill.
+/// A running server. Dropping it aborts all requests in progress. [`EmbeddedS3::shutdown`] lets
+/// them finish. Committed objects survive both, and also a kill.
 #[derive(Debug)]
 pub struct EmbeddedS3 {
     addr: SocketAddr,

@@ -11,8 +11,8 @@ use crate::error::StoreError;
 /// The largest number of entries on a page, as S3 limits it.
 pub(crate) const MAX_PAGE: i32 = 1000;
 
-/// The number of keys to read at the start of a listing with a delimiter and after a common
-/// prefix. It is small, because another common prefix is likely to follow.
+/// The number of keys to read at the start of a listing with a delimiter, and after a common
+/// prefix. It is small, because another common prefix probably follows.
 const FIRST_READ: usize = 8;
 const READ_AFTER_PREFIX: usize = 2;
 
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_prefix_is_the_first_key_behind_it() {
+    fn the_end_of_a_prefix_is_the_first_key_after_it() {
         assert_eq!(prefix_end(b"a/"), b"a0");
         assert_eq!(prefix_end(b"a\xff"), b"b");
         assert_eq!(prefix_end(b""), b"\xff");
     }
 
     #[test]
-    fn a_token_decodes_to_its_place_and_other_text_is_refused() {
+    fn a_token_decodes_to_its_position_and_other_text_is_refused() {
         let bound = Bound::at("a b/ü");
         assert_eq!(Bound::from_token(&bound.to_token()), Some(bound));
         assert_eq!(Bound::from_token("nonsense!"), None);

@@ -148,7 +148,7 @@ async fn drop_missing(store: &Store) -> Result<u64, StoreError> {
 
 type Newest = HashMap<(String, String), Candidate>;
 
-/// The newest blob of each key in the quarantine, and what cannot be restored.
+/// The newest blob of each key in the quarantine, and the files that cannot be restored.
 fn read_quarantine(blobs: &Blobs) -> std::io::Result<(Newest, Vec<NotRestored>)> {
     let dir = blobs.quarantine_dir();
     let Shard { blobs: names, .. } = Blobs::read_shard(&dir)?;
@@ -189,7 +189,7 @@ fn read_metadata(path: &Path, name: &str) -> Result<Metadata, &'static str> {
         return Err("its size is not the one in its metadata");
     }
     if !s3s::path::check_bucket_name(&metadata.bucket) {
-        return Err("its metadata names no valid bucket");
+        return Err("its metadata does not name a valid bucket");
     }
     Ok(metadata)
 }

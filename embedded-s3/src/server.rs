@@ -16,7 +16,8 @@ use crate::Limits;
 use crate::middleware::Middleware;
 use crate::timeouts::WriteTimeout;
 
-/// A pause after a failed accept (mostly out of file descriptors) avoids a busy loop.
+/// The pause after a failed accept, which usually means that no file descriptor is left. It avoids
+/// a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until stopped. Connections belong to this task: aborting it ends them.
@@ -60,7 +61,7 @@ pub(crate) async fn serve(
     middleware.close().await;
 }
 
-/// Waits for a permit first: further connections wait in the queue of the system.
+/// Waits for a permit first. Further connections wait in the queue of the operating system.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -82,7 +83,7 @@ async fn connection(
         let middleware = middleware.clone();
         async move { Ok::<_, Infallible>(middleware.handle(request).await) }
     });
-    // The time-out of the headers also ends a connection on which no request begins.
+    // The time-out of the headers also ends a connection that sends no request.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     let stream = WriteTimeout::new(stream, limits.idle_timeout);

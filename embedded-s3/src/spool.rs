@@ -14,9 +14,9 @@ use crate::checksum::Algorithm;
 use crate::clock::random_name;
 use crate::error::StoreError;
 
-/// The number of bytes that are collected before a blocking thread hashes and writes them. The
-/// value is large enough that switching threads costs little, and small enough for thousands of
-/// bodies in memory.
+/// The number of bytes that are collected before a blocking thread hashes and writes them. It is
+/// large enough that thread switches cost little, and small enough to hold thousands of bodies in
+/// memory.
 const BATCH: usize = 1024 * 1024;
 
 /// An unfinished file. Dropping it removes the file.

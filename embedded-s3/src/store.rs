@@ -14,8 +14,8 @@ use crate::metadata::Metadata;
 use crate::spool::Verified;
 use crate::{EmbeddedS3Config, EmbeddedS3Error};
 
-/// A dropped server releases its folder when its last task has ended. A start right after
-/// that waits for it.
+/// A dropped server releases its folder only when its last task has ended. An immediate restart
+/// waits for that.
 const LOCK_ATTEMPTS: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -203,8 +203,8 @@ impl Store {
         }
     }
 
-    /// Removes the new blob of a change that was certainly not committed. After an error of the
-    /// index this is unknown, and the next start finds out.
+    /// Removes the new blob of a change that was certainly not committed. After an index error this
+    /// is not known, and the next start checks it.
     async fn unless_refused<T>(
         &self,
         blob: &str,

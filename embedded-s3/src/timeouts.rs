@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A timer that runs only while the code waits.
+/// A timer that runs only while the task waits.
 #[derive(Debug)]
 pub(crate) struct IdleTimer {
     limit: Duration,
@@ -26,7 +26,7 @@ impl IdleTimer {
         self.running = None;
     }
 
-    /// Starts the timer unless it is running. Is ready when the time is over.
+    /// Starts the timer if it is not running. Returns `Ready` when the time is over.
     pub(crate) fn poll_expired(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
         let running = self.running.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));

@@ -37,9 +37,9 @@ RULES = {
     "expires_in": r"Must be from 1 to \d+ seconds",
     # The format of headers and ages.
     "Idempotency-Key": r"Must be 1 to 255 printable ASCII",
-    "Content-Digest": r"Must look like sha-256=|Covers the whole form",
-    "Repr-Digest": r"Must look like sha-256=|Covers the whole form",
-    "Content-MD5": r"Must be the base64 of 16 bytes|Covers the whole form",
+    "Content-Digest": r"Must look like sha-256=|Not allowed with a multipart/form-data body",
+    "Repr-Digest": r"Must look like sha-256=|Not allowed with a multipart/form-data body",
+    "Content-MD5": r"Must be the base64 of 16 bytes|Not allowed with a multipart/form-data body",
     # Verdicts of inspectors.
     "inspector": r"There is no inspector `|Must be 1 to \d+ bytes",
     "etag": r"Must be 1 to \d+ bytes",

@@ -1,8 +1,9 @@
-//! Observes uploads whose URL has ended and that no client confirms: those of other clients, which send
-//! the file in one request and tell nobody.
+//! Checks uploads whose URL has expired and that no client confirms. The clients of some dialects
+//! send the file in one request and report nothing.
 //!
-//! Each is observed once, by one HEAD. Bucket events and runs may find it earlier; bytes that arrive
-//! later, by a request that began before the end, are found by a run.
+//! Each upload is checked once, with one HEAD request. Bucket events and reconciler runs may find
+//! the object earlier. If a request started before the URL expired and its bytes arrive later, a
+//! run finds the object.
 
 use std::collections::HashSet;
 
@@ -14,24 +15,25 @@ use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Status, Timestamp, Upload, UploadId};
 
-/// Time from the end of a URL to the check: a small file that was sent in the last moment has arrived.
+/// Time from the end of a URL to the check. A small file that was sent at the last moment has
+/// arrived by then.
 const DELAY: TimeDelta = TimeDelta::seconds(5);
 
-/// How long a process has for the checks that it claimed.
+/// How long a process has for the checks that it has claimed.
 const LEASE: TimeDelta = TimeDelta::minutes(1);
 
-/// Time after which a check that fails is left to the runs.
+/// Time after which a check that fails is not repeated. A run finds the object later.
 const GIVE_UP: TimeDelta = TimeDelta::minutes(15);
 
-/// The most checks of one round.
+/// The maximum number of checks in one round.
 pub const BATCH: u64 = 100;
 
-/// Objects that are observed at the same time.
+/// The number of objects that are checked at the same time.
 const CONCURRENCY: usize = 8;
 
 impl App {
-    /// Schedules the check of an upload that is not committed yet. If that fails or never happens, the
-    /// check finds nothing.
+    /// Schedules the check of an upload whose row is not committed yet. If the row is never
+    /// committed, the check finds nothing.
     pub(super) async fn check_at_url_end(&self, upload: &Upload) -> Result<()> {
         if !matches!(upload.strategy, Strategy::Put | Strategy::Post) {
             return Ok(());
@@ -39,11 +41,11 @@ impl App {
         Ok(self.db.url_end_checks().schedule(&[(upload.id, due(upload))]).await?)
     }
 
-    /// Observes the uploads whose check is due, up to [`BATCH`], and saves what was found in one
-    /// commit. Returns how many were due.
+    /// Checks the uploads whose check is due, up to [`BATCH`], and saves the results in one commit.
+    /// Returns how many were due.
     ///
     /// # Errors
-    /// If the database fails. The checks are repeated when their lease has ended.
+    /// If the database fails. The checks are repeated after their lease has ended.
     pub async fn check_ended_urls(&self) -> Result<u64> {
         let (checks, now) = (self.db.url_end_checks(), self.now());
         let claimed = checks.claim(now, now + LEASE, BATCH).await?;
@@ -52,7 +54,7 @@ impl App {
         }
         let uploads = self.db.uploads().find_many_any_owner(&claimed).await?;
         let pending = uploads.into_iter().filter(|upload| upload.status() == Status::Pending);
-        // Its client may have got another URL.
+        // The client may have received a new URL.
         let (moved, ended): (Vec<_>, Vec<_>) = pending.partition(|upload| due(upload) > now);
         let moved: Vec<_> = moved.iter().map(|upload| (upload.id, due(upload))).collect();
         let failed = self.observe_ended(ended, now).await?;
@@ -64,8 +66,8 @@ impl App {
         Ok(claimed.len() as u64)
     }
 
-    /// Observes uploads and saves those whose object is there. Returns the others that are to be
-    /// checked again, because the store failed.
+    /// Checks uploads and saves those whose object exists. Returns the uploads to check again
+    /// because the store failed.
     async fn observe_ended(&self, ended: Vec<Upload>, now: Timestamp) -> Result<Vec<UploadId>> {
         let observe = |upload: Upload| async move {
             let seen = self.observe_object(&upload, ConfirmedBy::Scan).await;
@@ -82,7 +84,7 @@ impl App {
                     tracing::warn!(
                         upload = %upload.id,
                         error = &error as &dyn std::error::Error,
-                        "an upload was not observed at the end of its URL"
+                        "an upload could not be checked at the end of its URL"
                     );
                     if now - upload.url_expires_at < GIVE_UP {
                         failed.push(upload.id);
@@ -93,14 +95,14 @@ impl App {
         for applied in self.apply_many(events).await? {
             if let Err(error) = applied {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "an observation at the end of a URL was not saved");
+                tracing::warn!(error, "the result of a check at the end of a URL was not saved");
             }
         }
         Ok(failed)
     }
 }
 
-/// When an upload is checked.
+/// The time of an upload's check.
 fn due(upload: &Upload) -> Timestamp {
     upload.url_expires_at + DELAY
 }

@@ -1,8 +1,8 @@
-//! The built-in inspector `media`: what the headers of a file say, as part of its verification.
+//! The built-in inspector `media` reads the headers of a file during its verification.
 //!
-//! It needs no queue and no second process, so it shows no status of its own. The parser is pure
-//! (`domain::media`): it says which range of the file it needs next. Here the ranges are read, and
-//! the parser is kept within its time and its number of threads.
+//! It needs no queue and no second process, so the upload has no separate status for it. The parser
+//! (`domain::media`) does no I/O. It returns which range of the file it needs next. This module
+//! reads the ranges, and limits the parser's time and threads.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::domain::rules::Violation;
 use crate::storage::{ObjectMeta, Store, StoreError};
 use crate::telemetry::metrics as names;
 
-/// What the inspector found out about an object.
+/// The result of the inspector for an object.
 #[derive(Debug, Default)]
 pub(super) struct MediaResult {
     /// What to record. `None` if the object is no media file.
@@ -26,8 +26,8 @@ pub(super) struct MediaResult {
     pub broken: Option<Violation>,
 }
 
-/// Inspects an object. `head` are its first bytes, at best [`media::HEAD_LEN`]. What they lack is
-/// read from the store, if the object still has the ETag of `meta`.
+/// Inspects an object. `head` contains its first bytes, usually [`media::HEAD_LEN`]. The parser's
+/// other bytes are read from the store, if the object still has the ETag of `meta`.
 pub(super) async fn inspect_media(
     settings: &MediaInspection,
     threads: &Semaphore,
@@ -42,12 +42,12 @@ pub(super) async fn inspect_media(
         return Ok(unread("unscannable", sentence, settings.on_unscannable));
     }
     let parts = Parts::new(meta.size, head);
-    // Also if the request is cancelled.
+    // Stops the parser, even if the request is cancelled.
     let _stop = StopWhenDropped(parts.stop());
     let begun = Instant::now();
     let reading = read(threads, store, key, meta, parts);
     let inspected = match tokio::time::timeout(settings.timeout, reading).await {
-        // A busy runtime may notice the end of the file before that of the time.
+        // A busy runtime may deliver a result after the time limit.
         Ok(inspected) if begun.elapsed() <= settings.timeout => inspected?,
         _ => {
             let limit = settings.timeout.as_secs_f64();
@@ -81,7 +81,7 @@ async fn read(
         let step = {
             let _thread = threads.acquire().await;
             let parts = parts.clone();
-            // A panic of a parser ends its task and nothing else.
+            // A panic of a parser ends only its own task.
             tokio::task::spawn_blocking(move || media::inspect(&parts)).await
         };
         match step {
@@ -97,7 +97,7 @@ async fn read(
     }
 }
 
-/// The result for an object that was not read, or not in time.
+/// The result for an object that was not read, or not read in time.
 fn unread(member: &str, sentence: String, fallback: Fallback) -> MediaResult {
     count(if member == "error" { "failed" } else { "unscannable" });
     let recorded = (member.to_owned(), Value::String(sentence.clone()));
@@ -114,7 +114,7 @@ fn violation(sentence: String) -> Violation {
 fn to_annotation(media: &media::Media) -> Annotation {
     match serde_json::to_value(media) {
         Ok(Value::Object(members)) => members,
-        // A struct is an object, and its numbers are finite.
+        // Never happens: a struct is a JSON object, and its numbers are finite.
         _ => Annotation::new(),
     }
 }

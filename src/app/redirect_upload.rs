@@ -1,5 +1,5 @@
-//! The URL of an upload for a client that is redirected to it. Such a client keeps a URL of this
-//! service for as long as it likes, and the URL of the store is signed when it sends the file.
+//! Signs the URL of an upload for a client that is redirected to it. The client can keep a URL of
+//! this service for any time. The URL of the store is signed only when the client sends the file.
 
 use super::{App, AppError, Result};
 use crate::domain::policy::FieldErrors;
@@ -10,13 +10,14 @@ use crate::domain::{Principal, Status, UploadId};
 use crate::storage::signer::SignedRequest;
 
 impl App {
-    /// Signs the PUT of a pending or expired upload now. A redirect can't add headers, so the client
-    /// must have sent all headers that the signature covers. `is_sent` returns whether it sent a header
-    /// with this value. `length` is the length of the body, if the client declared it.
+    /// Signs the PUT of a pending or expired upload now. A redirect can't add headers, so the
+    /// client must have sent all headers that the signature covers. `is_sent` returns whether it
+    /// sent a header with this value. `length` is the length of the body, if the client declared
+    /// it.
     ///
     /// # Errors
-    /// If the upload takes no PUT or no file, if a header is missing, or if the length is not the
-    /// declared one. Then nothing is changed.
+    /// If the upload's strategy is not put, if the upload accepts no file any more, if a header is
+    /// missing, or if the length is not the declared one. Nothing is changed then.
     pub async fn redirect_upload(
         &self,
         by: impl Into<Principal<'_>>,

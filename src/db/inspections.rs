@@ -25,7 +25,7 @@ use crate::domain::transition::Effect;
 use crate::domain::upload::{Inspecting, State};
 use crate::domain::{Timestamp, Upload, UploadId};
 
-/// Rows in one statement: nine parameters each, and `SQLite` allows 32,766.
+/// Rows in one statement. Each has nine parameters, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
 /// Wakes the inspectors of this process.
@@ -145,9 +145,9 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// Claims up to `limit` due inspections of an inspector until `lease_end`, the longest due
-    /// first, in one statement. With `queued_before`, claims only inspections that were queued
-    /// before this time.
+    /// Claims up to `limit` due inspections of an inspector until `lease_end`, in one statement.
+    /// Those that have been due for the longest time come first. With `queued_before`, it claims
+    /// only inspections that were queued before this time.
     pub async fn claim(
         self,
         inspector: &InspectorName,

@@ -1,10 +1,10 @@
-//! Uploads that are received in pieces: how far each is, who may write it, and where its bytes are.
+//! Uploads that are received in pieces: their progress, their writer, and where their bytes are.
 //!
-//! Each request that wants to write raises the upload's *fence*, and gets it as its number. The writer
-//! holds a lease by the database's clock and renews it; when it sees a higher fence, it saves what it has
-//! and releases the lease, and the request with the highest number takes it. Each write names its writer
-//! and writes nothing if another one has taken the lease: a process that was stopped for a while, or is
-//! cut off, spoils nothing.
+//! Each request that wants to write raises the upload's *fence*. The new value is the request's
+//! number. The writer holds a lease, measured by the database's clock, and renews it. When it sees
+//! a higher fence, it saves what it has and releases the lease. The request with the highest number
+//! then takes the lease. Each write names its writer, and writes nothing if another request has
+//! taken the lease. So a process that was paused or disconnected cannot damage an upload.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use super::{DbError, Result};
 use crate::domain::tus::{Location, Piece, TusUpload};
 use crate::domain::{Status, Timestamp, UploadId};
 
-/// Rows of pieces in one statement: six parameters each, and `SQLite` allows 32,766.
+/// Rows of pieces in one statement. Each has six parameters, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
-/// The most renewals in one statement.
+/// The maximum number of renewals in one statement.
 const MAX_RENEWALS: usize = 256;
 
 /// The result of a request for the lease.
@@ -36,14 +36,14 @@ const MAX_RENEWALS: usize = 256;
 pub struct Claim {
     /// The number of the request.
     pub number: i64,
-    /// The upload, if the request is its writer now.
+    /// The upload, if the request is now its writer.
     pub taken: Option<TusUpload>,
 }
 
 /// What a writer has stored since its last commit.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// The pieces, in order. They replace all that begin at or behind the first of them.
+    /// The pieces, in order. They replace all pieces that start at or after the first of them.
     pub pieces: Vec<Piece>,
     /// The length of the file, if this request has declared it.
     pub length: Option<u64>,
@@ -56,14 +56,14 @@ pub struct TusUploads<'a> {
     pub(in crate::db) renewals: &'a LeaseRenewals,
 }
 
-/// A lease that is to be renewed: the upload, the writer, and how long it lasts from then on.
+/// A lease to renew: the upload, the writer, and how long the lease lasts after the renewal.
 type Renewal = (UploadId, i64, Duration);
 
-/// Submits renewals to the task that writes them, together in one commit: each writer of a process
+/// Submits renewals to the task that writes them together in one commit. Each writer of a process
 /// renews its lease every second.
 pub(in crate::db) type LeaseRenewals = Batcher<Renewal, Option<i64>>;
 
-/// Starts the task.
+/// Starts the task that writes renewals.
 pub(in crate::db) fn start_renewals(write: DatabaseConnection) -> LeaseRenewals {
     Batcher::start("lease renewals", MAX_RENEWALS, move |renewals| {
         renew_all(write.clone(), renewals)
@@ -99,7 +99,7 @@ async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Res
 }
 
 impl TusUploads<'_> {
-    /// Inserts an upload of which nothing is stored yet.
+    /// Inserts an upload without stored bytes.
     pub async fn create(
         self,
         id: UploadId,
@@ -120,14 +120,14 @@ impl TusUploads<'_> {
         Ok(())
     }
 
-    /// The upload, whoever writes it.
+    /// Returns the upload, whichever request writes it.
     pub async fn find(self, id: UploadId) -> Result<Option<TusUpload>> {
         let row = tus::Entity::find_by_id(id.0).one(&self.engine.read).await?;
         row.map(TusUpload::try_from).transpose()
     }
 
-    /// Requests the lease: raises the fence, and takes the lease if nobody has it. `None` if there is no
-    /// such upload.
+    /// Requests the lease: raises the fence, and takes the lease if it is free. `None` if there is
+    /// no such upload.
     pub async fn claim(self, id: UploadId, lease: Duration) -> Result<Option<Claim>> {
         let next = || Expr::col(tus::Column::Fence).add(1);
         let writer = Expr::case(self.is_free(), next()).finally(Expr::col(tus::Column::Writer));
@@ -145,7 +145,7 @@ impl TusUploads<'_> {
         Ok(Some(Claim { number, taken }))
     }
 
-    /// Takes the lease, if nobody has it any more and no newer request wants it.
+    /// Takes the lease if it is free and no newer request wants it.
     pub async fn take(
         self,
         id: UploadId,
@@ -162,14 +162,14 @@ impl TusUploads<'_> {
         rows.into_iter().next().map(TryInto::try_into).transpose()
     }
 
-    /// Renews the lease of a writer, and returns the fence: if it is higher than the writer's number,
-    /// another request waits. `None` if another one has taken the lease.
+    /// Renews the lease of a writer, and returns the fence. If the fence is higher than the
+    /// writer's number, another request waits. `None` if another request has taken the lease.
     pub async fn renew(self, id: UploadId, writer: i64, lease: Duration) -> Result<Option<i64>> {
         self.renewals.submit((id, writer, lease)).await
     }
 
-    /// Gives a part number to a writer. No other writer ever gets it, so that a part that arrives late
-    /// replaces no other. `None` if another request has taken the lease.
+    /// Reserves a part number for a writer. Each number is used once, so a part that arrives late
+    /// replaces no other part. `None` if another request has taken the lease.
     pub async fn next_part(self, id: UploadId, writer: i64) -> Result<Option<u16>> {
         let rows = of_writer(id, writer)
             .col_expr(tus::Column::NextPart, Expr::col(tus::Column::NextPart).add(1))
@@ -180,7 +180,7 @@ impl TusUploads<'_> {
         number.map(Some).map_err(|_| corrupt(id.0, "next_part"))
     }
 
-    /// Commits what a writer has stored. Returns `false`, and writes nothing, if another request has
+    /// Commits what a writer has stored. Returns `false` and writes nothing if another request has
     /// taken the lease.
     pub async fn commit(
         self,
@@ -227,17 +227,17 @@ impl TusUploads<'_> {
         Ok(())
     }
 
-    /// Where the stored bytes are, in order.
+    /// Returns where the stored bytes are, in order.
     pub async fn pieces(self, id: UploadId) -> Result<Vec<Piece>> {
         self.read_pieces(id, Condition::all()).await
     }
 
-    /// The tails: the pieces behind the last part, in order.
+    /// Returns the tails, which are the pieces after the last part, in order.
     pub async fn tails(self, id: UploadId) -> Result<Vec<Piece>> {
         self.read_pieces(id, piece::Column::Tail.is_not_null().into()).await
     }
 
-    /// Forgets the pieces of an upload that has ended, and its writer, who stops.
+    /// Deletes the pieces of an upload that has ended, and its lease. Its writer then stops.
     pub async fn end(self, id: UploadId) -> Result<()> {
         let txn = self.engine.begin().await?;
         of_upload(id)
@@ -252,9 +252,10 @@ impl TusUploads<'_> {
         Ok(())
     }
 
-    /// Deletes a batch of rows of uploads that are not pending any more. Returns their number.
+    /// Deletes a batch of rows of uploads that are no longer pending. Returns their number.
     pub async fn prune(self, limit: u64) -> Result<u64> {
-        // Looked up for each row by its id: there are few rows here, and many uploads.
+        // Each row's upload is looked up by its id: this table has few rows, and there are many
+        // uploads.
         let of_row = Expr::col((upload::Entity, upload::Column::Id))
             .equals((tus::Entity, tus::Column::UploadId));
         let pending = Query::select()
@@ -299,7 +300,7 @@ impl TusUploads<'_> {
         lease_end(self.engine.is_postgres(), lease)
     }
 
-    /// Nobody has the lease.
+    /// Whether no request has the lease.
     fn is_free(self) -> SimpleExpr {
         Expr::col(tus::Column::LeaseUntil).lte(self.lease_end(Duration::ZERO))
     }

@@ -1,8 +1,9 @@
-//! Uploads that the service receives in pieces of any size, as tus and `FilePond` send them: how the bytes
-//! are divided into parts, and the checksum of a piece.
+//! Uploads that the service receives in pieces of any size, as tus and `FilePond` send them. This
+//! module divides the bytes into parts and checks the checksum of a piece.
 //!
-//! A store takes parts of at least [`MIN_PART_SIZE`](super::limits::MIN_PART_SIZE), except the last one.
-//! What is left over is a *tail*: an object of its own, until enough bytes for a part follow it.
+//! A store accepts parts of at least [`MIN_PART_SIZE`](super::limits::MIN_PART_SIZE), except for
+//! the last one. Bytes that are left over are stored as a *tail*, which is an object, until enough
+//! bytes for a part follow.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,30 +12,30 @@ use ring::digest;
 
 use super::limits::{MAX_PART_SIZE, MAX_PARTS};
 
-/// Bytes of an upload that are stored.
+/// A stored range of bytes of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The offset of the first byte.
     pub start: u64,
     /// The number of bytes.
     pub size: u64,
-    /// Where they are.
+    /// Where the bytes are.
     pub location: Location,
     /// The ETag of the part or of the object, without quotes.
     pub etag: String,
 }
 
-/// Where the bytes of a piece are.
+/// Where the bytes of a piece are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Location {
     /// A part of the store's multipart upload, with its number.
     Part(u16),
-    /// An object of its own, named after its writer.
+    /// An object, named after the writer that stored it.
     Tail(i64),
 }
 
 impl Piece {
-    /// The offset behind the last byte.
+    /// The offset after the last byte.
     pub fn end(&self) -> u64 {
         self.start + self.size
     }
@@ -43,29 +44,31 @@ impl Piece {
 /// An upload that is received in pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TusUpload {
-    /// Bytes that are durable, from the begin of the file.
+    /// The number of durable bytes, counted from the start of the file.
     pub stored: u64,
     /// The length of the file, if the client has declared it.
     pub length: Option<u64>,
-    /// The client's metadata, as it sent them.
+    /// The client's metadata, exactly as the client sent it.
     pub metadata: Option<String>,
     /// The next part number.
     pub next_part: u16,
 }
 
-/// The least size of the next parts in bytes: `usual`, or more if the numbers that are left would not be
-/// enough for `remaining` bytes. A fifth of the numbers is left for parts that break off.
+/// The minimum size of the next parts in bytes. It is `usual`, or more if the part numbers that are
+/// left would not be enough for `remaining` bytes. A fifth of the numbers is reserved for
+/// interrupted parts.
 pub fn least_part(usual: u64, remaining: u64, next_part: u16) -> u64 {
     let numbers = u64::from((MAX_PARTS + 1).saturating_sub(next_part)).max(1);
     let least = remaining.saturating_add(remaining / 4).div_ceil(numbers);
     usual.max(least).min(MAX_PART_SIZE / 2)
 }
 
-/// The size of the next part, at most twice the least size. `None` if the bytes are to be kept as a tail.
+/// The size of the next part, at most twice the minimum size. `None` if the bytes are to be saved
+/// as a tail.
 ///
-/// `coming` are the bytes that follow the last part, up to the end of the request, if that is known.
-/// `ends` is whether the last of them is the last of the file. Bytes that are enough for one part are
-/// divided without a rest, so that a client with large chunks causes no tails.
+/// `coming` is the number of bytes from the last part to the end of the request, if it is known.
+/// `ends` is whether the file ends there. If the bytes are enough for one part, they are divided
+/// without a rest, so a client with large chunks causes no tails.
 pub fn next_part(coming: Option<u64>, ends: bool, least: u64) -> Option<u64> {
     let most = 2 * least;
     let Some(coming) = coming else { return Some(most) };
@@ -79,10 +82,10 @@ pub fn next_part(coming: Option<u64>, ends: bool, least: u64) -> Option<u64> {
     }
 }
 
-/// The algorithms of checksums of pieces. Names are those of tus.
+/// The algorithms for the checksum of a piece, with the names that tus uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceAlgorithm {
-    /// SHA-1, which every tus server has.
+    /// SHA-1, which every tus server supports.
     Sha1,
     /// SHA-256.
     Sha256,
@@ -94,7 +97,7 @@ impl PieceAlgorithm {
     /// Every algorithm.
     pub const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Md5];
 
-    /// The name in tus.
+    /// The name in the tus protocol.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha1 => "sha1",
@@ -104,7 +107,7 @@ impl PieceAlgorithm {
     }
 }
 
-/// The checksum of a piece, and the hash of its bytes so far.
+/// The expected checksum of a piece, and the hash of the bytes received so far.
 #[derive(Clone)]
 pub struct PieceChecksum {
     sent: Vec<u8>,
@@ -118,7 +121,7 @@ enum Hash {
 }
 
 impl PieceChecksum {
-    /// Reads `algorithm base64`. `None` if it is something else.
+    /// Parses `algorithm base64`. `None` if the text has another format.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, value) = text.split_once(' ')?;
         let algorithm = PieceAlgorithm::ALL.into_iter().find(|known| known.name() == name)?;
@@ -132,7 +135,7 @@ impl PieceChecksum {
         Some(Self { sent, hash })
     }
 
-    /// Takes in the next bytes.
+    /// Adds bytes to the hash.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.hash {
             Hash::Sha(hash) => hash.update(bytes),
@@ -140,7 +143,7 @@ impl PieceChecksum {
         }
     }
 
-    /// Whether the bytes are those that were sent.
+    /// Whether the bytes match the checksum.
     pub fn matches(self) -> bool {
         match self.hash {
             Hash::Sha(hash) => hash.finish().as_ref() == self.sent,
@@ -193,7 +196,7 @@ mod tests {
         assert!(whole / least <= 8000, "{least}");
         let late = least_part(LEAST, whole / 4, 9000);
         assert!(whole / 4 / late <= 1001 && late <= MAX_PART_SIZE / 2, "{late}");
-        // No number is left: the caller is refused when it takes one.
+        // No number is left. The caller is refused when it requests one.
         assert!(least_part(LEAST, 1, MAX_PARTS + 1) >= LEAST);
     }
 
@@ -211,7 +214,7 @@ mod tests {
                     prop_assert!(size <= 2 * LEAST);
                     prop_assert!(coming.is_none_or(|coming| size <= coming));
                     prop_assert!(size >= LEAST || (ends && Some(size) == coming));
-                    // What follows is enough for a part, or nothing.
+                    // The rest is empty, or is enough for a part.
                     let rest = coming.map_or(LEAST, |coming| coming - size);
                     prop_assert!(ends || rest == 0 || rest >= LEAST);
                 }

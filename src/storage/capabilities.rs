@@ -1,8 +1,8 @@
 //! How stores differ, as data. The service never checks the name of a product.
 //!
-//! To add a capability: a field with a value in each constructor here, a check in
-//! [`super::probe`] that tests it with real requests, and an assertion in the contract suite
-//! that the store behaves as its capability says.
+//! To add a capability, add a field here with a value in each constructor, a check in
+//! [`super::probe`] that tests it with real requests, and an assertion in the contract suite that
+//! the store behaves as its capability says.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct Capabilities {
     /// creation succeeds.
     pub write_once: bool,
     /// A request with `If-None-Match` is refused, usually with 501, although the key does not
-    /// exist. In this case no request is signed with it.
+    /// exist. URLs are then signed without this header.
     #[serde(default)]
     pub refuses_if_none_match: bool,
     /// A body whose length differs from the signed one is refused.
@@ -57,7 +57,7 @@ pub struct Capabilities {
     pub list_multiparts: bool,
     /// Listings are in byte order, as the merge with the table requires.
     pub list_order: bool,
-    /// `start-after` may be any text, and the listing has every key after it.
+    /// `start-after` accepts any text, and the listing then contains every key after it.
     pub start_after: bool,
     /// `DeleteObjects` works.
     pub batch_delete: bool,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_store_has_no_capability_that_a_known_store_lacks() {
+    fn an_unknown_store_has_only_capabilities_of_every_known_store() {
         let unknown = Capabilities::conservative();
         assert!(!unknown.write_once_is_effective() && !unknown.may_start_after());
         assert!(!Algorithm::ALL.into_iter().any(|a| unknown.returns_checksum(a)));

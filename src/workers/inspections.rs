@@ -1,8 +1,8 @@
 //! Inspects uploads, with a queue in the database.
 //!
 //! Each inspector has its own loop, with the configured number of concurrent inspections. A new row
-//! wakes the loop at once. While an inspector is down, it gets one file at a time, less and less
-//! often, so that the attempts of the queued inspections are not used up.
+//! wakes the loop at once. While an inspector is down, it receives one file at a time, with
+//! increasing pauses, so that the attempts of the queued inspections are not used up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,12 +55,12 @@ impl Health {
         }
     }
 
-    /// The number of additional files that the inspector may get now.
+    /// The number of additional files that the inspector may receive now.
     fn limit(&self, free: usize, concurrency: usize, now: Instant) -> usize {
         match self.resume_at {
             None => free,
             Some(at) if at > now => 0,
-            // One file is enough to find out whether it works again.
+            // One file is enough to test whether it works again.
             Some(_) => usize::from(free == concurrency),
         }
     }
@@ -83,7 +83,8 @@ impl InspectionWorker {
         if limit > 0 {
             return self.app.claim_inspections(&self.inspector, limit, false).await;
         }
-        // Inspections that the configuration decides do not wait for an inspector that is down.
+        // The configuration decides overdue inspections, so they do not wait for an inspector that
+        // is down.
         if free > 0 && health.resume_at.is_some() && self.inspector.on_error != Fallback::Hold {
             return self.app.claim_inspections(&self.inspector, free, true).await;
         }
@@ -91,8 +92,8 @@ impl InspectionWorker {
     }
 }
 
-/// Makes one attempt, in a task of its own: it may hold a connection to the database while the loop waits
-/// for one.
+/// Makes one attempt, in its own task, because the attempt may hold a database connection while the
+/// loop waits for one.
 async fn inspect(
     app: Arc<App>,
     inspector: Arc<Inspector>,
@@ -101,8 +102,8 @@ async fn inspect(
 ) -> Outcome {
     let outcome = tokio::select! {
         () = stop.cancelled() => {
-            // It was interrupted: the next process does not have to wait for the end of the
-            // lease.
+            // The attempt was interrupted. The release saves the next process the wait for the end
+            // of the lease.
             if let Err(error) = app.release_inspection(&claimed).await {
                 warn(&claimed, &error);
             }
@@ -119,7 +120,7 @@ async fn inspect(
 fn warn(claimed: &QueuedInspection, error: &AppError) {
     tracing::warn!(upload = %claimed.upload, inspector = %claimed.inspector,
         error = error as &dyn std::error::Error,
-        "an inspection was not recorded; it is repeated after its lease");
+        "an inspection was not recorded; it will be repeated after its lease");
 }
 
 impl Worker for InspectionWorker {
@@ -129,7 +130,7 @@ impl Worker for InspectionWorker {
         let mut running = JoinSet::new();
         let mut health = Health::default();
         loop {
-            // Starts to listen before it claims, so that no row is missed.
+            // Listens before it claims, so that no row is missed.
             let queue = self.app.db.inspections();
             let new_rows = queue.wait_for_new();
             tokio::pin!(new_rows);
@@ -143,7 +144,7 @@ impl Worker for InspectionWorker {
                     Err(error) if running.is_empty() => return Err(error),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error,
-                            inspector = %self.inspector.name, "the queue was not read");
+                            inspector = %self.inspector.name, "the queue could not be read");
                         Vec::new()
                     }
                 }
@@ -162,7 +163,7 @@ impl Worker for InspectionWorker {
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(outcome) = running.join_next() => {
-                    // A task that panicked has failed.
+                    // A task that panicked counts as failed.
                     health.record(outcome.unwrap_or(Outcome::Failed), Instant::now());
                 }
                 () = &mut new_rows => {}
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inspector_that_is_down_gets_one_file_at_a_time_less_and_less_often() {
+    fn an_inspector_that_is_down_receives_one_file_at_a_time_with_increasing_pauses() {
         let now = Instant::now();
         let after = |failures: u32| {
             let mut health = Health::default();

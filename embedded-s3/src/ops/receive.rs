@@ -168,7 +168,7 @@ fn incomplete() -> S3Error {
 }
 
 /// The S3 error for an error of the body's stream. The error types of `s3s` are private, so the
-/// text of the error is checked.
+/// error's text is compared.
 fn body_error(error: &StdError) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {

@@ -16,8 +16,8 @@ pub enum Backfilled {
     Accepted,
     /// The inspector rejected it for this reason, and it is no longer served.
     Rejected(String),
-    /// The inspector rejected it for this reason. It is still served, because the damage of this
-    /// hour exceeds the limit, or because this is a dry run.
+    /// The inspector rejected it for this reason. It is still served, because the deletion would
+    /// exceed the damage limit of this hour, or because this is a dry run.
     Withheld(String),
     /// There is no verdict, for this reason. It is still served.
     Unresolved(String),
@@ -44,7 +44,7 @@ impl Backfilled {
 }
 
 impl App {
-    /// The next verified uploads of a policy after a key, in the order of the keys.
+    /// Returns the next verified uploads of a policy after a key, in the order of the keys.
     ///
     /// # Errors
     /// If the database fails.
@@ -57,7 +57,7 @@ impl App {
         Ok(self.db.scan().list_uploaded_after(&policy.name, after, limit).await?)
     }
 
-    /// Inspects one verified file. A rejection is damage, and counts in the damage of this hour.
+    /// Inspects one verified file. A rejection counts as damage of the current hour.
     ///
     /// # Errors
     /// If the database fails.
@@ -93,7 +93,7 @@ impl App {
     }
 }
 
-/// The verdict of an attempt, or why there is none.
+/// The verdict of an attempt, or the reason why there is none.
 fn judged(inspector: &Inspector, upload: &Upload, attempt: Attempt) -> Result<Inspected, String> {
     let facts = upload.state.facts().ok_or("it has no object")?;
     match attempt {
@@ -110,7 +110,7 @@ fn judged(inspector: &Inspector, upload: &Upload, attempt: Attempt) -> Result<In
             Err("the inspector deferred its verdict, and a backfill does not wait".to_owned())
         }
         Err(ExamineError::Store(StoreError::PreconditionFailed)) => {
-            Err("the object is gone or was replaced; reconcile first".to_owned())
+            Err("the object is missing or was replaced; run the reconciler first".to_owned())
         }
         Err(error) => Err(chain(&AppError::from(error))),
     }

@@ -1,4 +1,5 @@
-//! An inspector behind HTTP: a signed POST with a URL of the file, by the Standard Webhooks scheme.
+//! An inspector behind HTTP. It receives a signed POST with a URL of the file, as in Standard
+//! Webhooks.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::telemetry::chain;
 /// The `type` of the message.
 const EVENT: &str = "upload.inspect";
 
-/// The largest size of one inspector's annotations, in bytes of JSON.
+/// The maximum size of one inspector's annotations, in bytes of JSON.
 pub const MAX_ANNOTATION: usize = 16 * 1024;
 
 /// Examines files with a service of the operator.
@@ -31,7 +32,7 @@ pub struct HttpExaminer {
     pub url: Url,
     /// The key that bodies are signed with.
     pub secret: SecretSlice<u8>,
-    /// Sends the requests. It follows no redirects.
+    /// Sends the requests. It does not follow redirects.
     pub client: OutboundClient,
 }
 
@@ -97,7 +98,7 @@ impl Examiner for HttpExaminer {
     }
 }
 
-/// The same for each attempt with the same bytes.
+/// Returns the same id for each attempt with the same bytes.
 fn message_id(file: File<'_>) -> Uuid {
     let version = file.facts.version_id.as_deref().unwrap_or_default();
     let text = format!("{}\n{}\n{}\n{version}", file.inspector, file.upload.id, file.facts.etag);
@@ -108,8 +109,8 @@ fn message_id(file: File<'_>) -> Uuid {
 
 /// Parses a response. Anything except a verdict is an error, and never an acceptance.
 fn read(body: &[u8]) -> Result<Opinion, String> {
-    let no_verdict = |error| format!("the response is no verdict: {error}");
-    // An object, because serde would also read the members of an array, in their order.
+    let no_verdict = |error| format!("the response is not a verdict: {error}");
+    // Parsed as an object first: serde would also accept an array with the members in order.
     let object: Annotation = serde_json::from_slice(body).map_err(no_verdict)?;
     let Response { verdict, reason, annotations } =
         serde_json::from_value(object.into()).map_err(no_verdict)?;
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_verdict_is_a_verdict() {
+    fn only_a_valid_response_is_a_verdict() {
         let said = |body: &str| read(body.as_bytes());
         let accept = Opinion::Verdict(Verdict::Accept, Annotation::new());
         assert_eq!(said(r#"{"verdict": "accept"}"#), Ok(accept.clone()));

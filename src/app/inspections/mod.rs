@@ -1,11 +1,11 @@
 //! Inspections: inspectors examine verified files before they are served.
 //!
-//! The queue ([`crate::db::inspections`]) contains which upload waits for which inspector. One
-//! inspection is: claim a row, examine the object, apply the verdict as an event of the upload. The
-//! transition decides whether the verdict is about the bytes that the upload has now, and its
-//! commit removes the row. So a verdict that is late, repeated or about other bytes does no harm.
+//! The queue ([`crate::db::inspections`]) records which upload waits for which inspector. One
+//! inspection claims a row, examines the object, and applies the verdict as an event of the upload.
+//! The transition checks whether the verdict is about the current bytes of the upload, and its
+//! commit removes the row. So a verdict that is late, repeated or about other bytes is harmless.
 //!
-//! To add a kind of inspector: a file here with a type that implements [`Examiner`], a kind in
+//! To add a kind of inspector, add a file here with a type that implements [`Examiner`], a kind in
 //! `config::inspectors`, and a line in `cli::adapters::inspectors`.
 
 use std::collections::BTreeMap;
@@ -50,13 +50,13 @@ pub struct Inspector {
     pub examiner: Box<dyn Examiner>,
     /// The time limit of one attempt.
     pub timeout: Duration,
-    /// How long after the arrival of a file a verdict is expected.
+    /// The time limit for a verdict, counted from the arrival of the file.
     pub deadline: TimeDelta,
-    /// The largest file that it can examine, in bytes.
+    /// The maximum size of a file that it can examine, in bytes.
     pub max_size: u64,
     /// Concurrent inspections of this process.
     pub concurrency: usize,
-    /// What happens if it fails until the deadline.
+    /// What happens if there is no verdict by the deadline.
     pub on_error: Fallback,
     /// What happens if it can't examine a file.
     pub on_unscannable: Fallback,
@@ -71,7 +71,7 @@ pub struct File<'a> {
     pub upload: &'a Upload,
     /// The object. The verdict is about these bytes.
     pub facts: &'a ObjectFacts,
-    /// The longest time between the arrival of the object and the verdict.
+    /// The time limit for a verdict, counted from the arrival of the object.
     pub deadline: TimeDelta,
 }
 
@@ -104,7 +104,7 @@ pub trait Examiner: Send + Sync {
     async fn examine(&self, app: &App, file: File<'_>) -> Result<Opinion, ExamineError>;
 }
 
-/// The end of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The inspector accepted the file.
@@ -168,7 +168,7 @@ impl Inspector {
         }
     }
 
-    /// The event of a verdict that the configuration decides, because the inspector has none.
+    /// The event of a verdict that the configuration decides because the inspector returns none.
     /// `None` if the setting is `hold`.
     pub fn forced(
         &self,
@@ -190,7 +190,7 @@ impl Inspector {
 /// The result of an attempt.
 pub type Attempt = Result<Opinion, ExamineError>;
 
-/// The object that must be inspected, if a row of the queue is about the upload's object.
+/// The object to inspect, if a row of the queue is about the upload's current object.
 fn awaited<'a>(upload: &'a Upload, row: &QueuedInspection) -> Option<&'a ObjectFacts> {
     let State::Inspecting(inspecting) = &upload.state else { return None };
     let facts = &inspecting.arrived.facts;
@@ -199,8 +199,8 @@ fn awaited<'a>(upload: &'a Upload, row: &QueuedInspection) -> Option<&'a ObjectF
 }
 
 impl App {
-    /// Claims up to `limit` due inspections of an inspector. While the inspector is down, claims
-    /// only inspections that the configuration decides, because their deadline has passed.
+    /// Claims up to `limit` due inspections of an inspector. If the inspector is down, it claims
+    /// only inspections whose deadline has passed, because the configuration decides them.
     ///
     /// # Errors
     /// If the database fails.
@@ -218,7 +218,7 @@ impl App {
         Ok(queue.claim(&inspector.name, now, now + lease, limit, queued_before).await?)
     }
 
-    /// Returns claimed inspections to the queue that were not started.
+    /// Returns a claimed inspection to the queue that was not started.
     ///
     /// # Errors
     /// If the database fails.
@@ -319,7 +319,7 @@ impl App {
             return Ok(Outcome::Failed);
         }
         tracing::warn!(upload = %upload.id, inspector = %inspector.name, error,
-            attempts = claimed.attempts, "an inspection failed; it is tried again");
+            attempts = claimed.attempts, "an inspection failed; it will be repeated");
         let at = self.retry_at(claimed);
         self.postpone(claimed, InspectionStatus::Queued, Some(at), Some(error)).await?;
         Ok(Outcome::Failed)
@@ -361,7 +361,8 @@ impl App {
     }
 }
 
-/// A text of an inspector, prepared for the database: without control characters, and not too long.
+/// Prepares a text of an inspector for the database: removes control characters and limits the
+/// length.
 pub(super) fn clean(text: String) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     cut(text)

@@ -1,4 +1,4 @@
-//! The end of an upload that was received in pieces: its object is made and verified.
+//! Completes an upload that was received in pieces: makes its object and verifies it.
 
 use bytes::Bytes;
 
@@ -30,8 +30,8 @@ impl Writer<'_> {
         self.verify().await
     }
 
-    /// Makes the object of the stored parts, and verifies it. Repeating this is harmless: the response
-    /// to each step may be lost.
+    /// Makes the object from the stored parts, and verifies it. This can be repeated without harm,
+    /// because the response to each step may be lost.
     pub(super) async fn finish(&mut self) -> Result<Appended> {
         let Some(multipart_id) = self.upload.multipart_id.clone() else {
             return Err(AppError::UploadEnded);
@@ -39,7 +39,7 @@ impl Writer<'_> {
         let pieces = self.app.db.tus().pieces(self.upload.id).await?;
         let parts: Vec<Part> = pieces.iter().filter_map(part).collect();
         if parts.iter().map(|part| part.size).sum::<u64>() != self.stored() {
-            let what = "the parts on record are not the whole file".to_owned();
+            let what = "the recorded parts do not cover the whole file".to_owned();
             return Err(StoreError::Protocol(what).into());
         }
         let once = self.upload.write_once && self.store.capabilities.multipart_write_once;
@@ -47,7 +47,8 @@ impl Writer<'_> {
         let done = self.store.objects.complete_multipart(key, &multipart_id, &parts, once).await;
         let left = match done {
             Ok(_) => false,
-            // Made by an earlier request, whose response was lost; or aborted.
+            // An earlier request completed the multipart upload and its response was lost, or it
+            // was aborted.
             Err(StoreError::NoSuchMultipart) => return self.parts_are_gone().await,
             Err(StoreError::PreconditionFailed) => true,
             Err(error) => return Err(error.into()),
@@ -61,12 +62,12 @@ impl Writer<'_> {
         Ok(self.complete())
     }
 
-    /// Validates the object as every other, and records the result.
+    /// Validates the object like every other object, and records the result.
     async fn verify(&mut self) -> Result<()> {
         let event = self.app.observe_object(&self.upload, ConfirmedBy::Direct).await?;
         self.upload = self.app.apply(self.upload.clone(), &event).await?.upload;
         match self.upload.status() {
-            // The object is not there, or the upload was ended while its last bytes arrived.
+            // The object is missing, or the upload was ended while its last bytes arrived.
             status @ (Status::Pending | Status::Expired | Status::Cancelled | Status::Missing) => {
                 Err(TusError::Ended(status).into())
             }
@@ -74,8 +75,8 @@ impl Writer<'_> {
         }
     }
 
-    /// The store does not know the multipart upload. If its object exists, a response was lost;
-    /// otherwise the bytes are lost, and the client must begin again.
+    /// Handles a multipart upload that the store does not know. If the object exists, an earlier
+    /// request completed it. Otherwise the bytes are lost, and the client must start again.
     pub(super) async fn parts_are_gone(&mut self) -> Result<Appended> {
         let event = self.app.observe_object(&self.upload, ConfirmedBy::Direct).await?;
         let found = matches!(event, Event::Observed(_));
@@ -88,7 +89,7 @@ impl Writer<'_> {
         if found { Ok(self.complete()) } else { Err(TusError::Ended(self.upload.status()).into()) }
     }
 
-    /// The upload after its end.
+    /// The state of the upload after its end.
     pub(super) fn complete(&self) -> Appended {
         let size = self.upload.state.facts().map(|facts| facts.size);
         let appended = self.appended();

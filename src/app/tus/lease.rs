@@ -1,8 +1,8 @@
-//! One request writes an upload at a time, across processes.
+//! Allows one request at a time to write an upload, across processes.
 //!
-//! A newcomer is right: a client that lost its connection comes back while the old request still waits for
-//! bytes that never come. So the newcomer raises the fence, the writer saves what it has, and the newcomer
-//! goes on. The lease of a process that has died ends by itself.
+//! The newest request has priority: a client that lost its connection returns while the old request
+//! still waits for bytes that never arrive. So the newer request raises the fence, the writer saves
+//! what it has, and the newer request continues. The lease of a process that has died expires.
 
 use std::time::Duration;
 
@@ -16,25 +16,25 @@ use crate::db::Db;
 use crate::domain::tus::TusUpload;
 use crate::domain::{Status, Upload, UploadId};
 
-/// Shorter than the patience of a client that comes back.
+/// How long a lease lasts. Clients that return wait longer than this.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
 
-/// How often a writer renews its lease, and so how long it takes to notice a newcomer.
+/// How often a writer renews its lease. It notices a newer request within this time.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How long a newcomer waits: for a dead process's lease, and the time to save a part.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a newer request waits: enough for the lease of a dead process, and to save a part.
+const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// How often a newcomer tries to take the lease.
+/// How often a newer request tries to take the lease.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The right to write. It is renewed until it is dropped.
+/// The right to write an upload. A task renews it until it is dropped.
 pub(super) struct Lease {
     db: Db,
     id: UploadId,
     /// The number of the request.
     pub writer: i64,
-    /// Cancelled when a newer request waits, or another one has the lease.
+    /// Cancelled if a newer request waits, or if another request has the lease.
     pub stop: CancellationToken,
     _renewal: AbortOnDropHandle<()>,
 }
@@ -47,12 +47,12 @@ impl App {
     pub(super) async fn take_lease(&self, upload: &Upload) -> Result<(Lease, TusUpload)> {
         let (id, tus) = (upload.id, self.db.tus());
         let Some(claim) = tus.claim(id, LEASE).await? else {
-            // The process that created the upload failed before it had answered.
+            // The process that created the upload failed before it sent the response.
             return Err(TusError::Ended(Status::Expired).into());
         };
         let (writer, mut taken) = (claim.number, claim.taken);
-        let patience = Instant::now() + PATIENCE;
-        while taken.is_none() && Instant::now() < patience {
+        let give_up = Instant::now() + MAX_WAIT;
+        while taken.is_none() && Instant::now() < give_up {
             sleep(RETRY).await;
             taken = tus.take(id, writer, LEASE).await?;
         }
@@ -64,16 +64,16 @@ impl App {
 }
 
 impl Lease {
-    /// Ends the lease, so that the next request need not wait for its end.
+    /// Ends the lease, so that the next request does not have to wait until it expires.
     pub(super) async fn release(&self) {
         if let Err(error) = self.db.tus().release(self.id, self.writer).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(upload = %self.id, error, "a lease was not released; it ends by itself");
+            tracing::warn!(upload = %self.id, error, "a lease was not released; it will expire");
         }
     }
 }
 
-/// Renews a lease while its request saves what it has, too.
+/// Renews a lease. It continues while the request saves its bytes.
 async fn renew(db: Db, id: UploadId, writer: i64, stop: CancellationToken) {
     let mut ticks = interval(RENEWAL);
     ticks.tick().await;
@@ -83,7 +83,7 @@ async fn renew(db: Db, id: UploadId, writer: i64, stop: CancellationToken) {
             Ok(Some(fence)) if fence == writer => {}
             Ok(Some(_)) => stop.cancel(),
             Ok(None) => return stop.cancel(),
-            // The next renewal may still be in time. If not, the commits say so.
+            // The next renewal may still be in time. If it is not, the next commit fails.
             Err(error) => tracing::debug!(upload = %id,
                 error = &error as &dyn std::error::Error, "a lease was not renewed"),
         }

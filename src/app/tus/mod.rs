@@ -1,5 +1,5 @@
-//! Uploads that this service receives in pieces of any size, in requests that follow each other: tus, and
-//! the chunks of `FilePond`.
+//! Uploads that this service receives in pieces of any size, over several requests: tus, and the
+//! chunks of `FilePond`.
 //!
 //! | use case | does |
 //! | --- | --- |
@@ -7,15 +7,16 @@
 //! | [`App::append`] | stores the bytes of one request; the last one completes and verifies the file |
 //! | [`App::resume_tus`] | returns how many bytes are stored, after an older writer has saved what it has |
 //!
-//! Bytes go into the parts of a multipart upload, with about one part in memory per request. Bytes that
-//! are too few for a part are saved as a *tail* before the response. A tail is an object below the policy's
-//! prefix (`{prefix}.tails/{upload}/{writer}`), and not a row: clients with small chunks send all their
-//! bytes this way, and the database is shared by everything else that the service does. The rows that say
-//! where the bytes are ([`Piece`]) are committed afterwards, so that an object without a row is
-//! never needed. It is deleted when the upload ends, by the listing of its folder.
+//! The bytes go into the parts of a multipart upload, with about one part in memory for each
+//! request. Bytes that are too few for a part are saved as a *tail* before the response is sent. A
+//! tail is an object below the policy's prefix (`{prefix}.tails/{upload}/{writer}`). It is not a
+//! row, because clients with small chunks send all their bytes this way, and the rest of the
+//! service needs the database. The rows that record where the bytes are ([`Piece`]) are committed
+//! after the object is stored, so each row has its object. When the upload ends, its folder is
+//! listed and all tails are deleted.
 //!
-//! One request writes at a time ([`lease`]). An upload that has tails has a multipart upload too: the record
-//! of its abort makes sure that the tails are deleted, whatever fails.
+//! One request writes at a time ([`lease`]). An upload that has tails also has a multipart upload.
+//! The record of its abort ensures that the tails are deleted, whatever fails.
 
 mod finish;
 mod lease;
@@ -36,29 +37,29 @@ use crate::domain::tus::PieceChecksum;
 use crate::domain::upload::{Declared, RemoveReason, State, Strategy};
 use crate::domain::{PolicyName, Principal, Status, Upload, UploadId};
 
-/// Why a request about an upload in pieces failed.
+/// Why a request for an upload in pieces failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TusError {
-    /// The bytes do not begin where the stored bytes end.
-    #[error("the bytes must begin at offset {stored}, where the stored bytes end")]
+    /// The bytes do not start at the end of the stored bytes.
+    #[error("the bytes must start at offset {stored}, the end of the stored bytes")]
     Offset {
         /// The number of stored bytes.
         stored: u64,
     },
-    /// Another request writes the upload, and did not stop in time; or a newer one waits.
-    #[error("another request writes this upload; ask for its offset and continue there")]
+    /// Another request writes the upload and did not stop in time, or a newer request waits.
+    #[error("another request writes this upload; request its offset and continue there")]
     Busy,
-    /// More bytes than the file has, or may have.
+    /// The request has more bytes than the file has, or is allowed to have.
     #[error("the file has more than {limit} bytes")]
     TooLong {
-        /// The declared length, or the largest size that is allowed.
+        /// The declared length, or the maximum size.
         limit: u64,
     },
     /// The bytes do not match the checksum. None of them is stored.
-    #[error("the bytes are not those of the checksum; none of them is stored")]
+    #[error("the bytes do not match the checksum; none of them was stored")]
     Checksum,
     /// The upload has ended without a file.
-    #[error("the upload is {}; begin a new one", .0.name())]
+    #[error("the upload is {}; create a new one", .0.name())]
     Ended(Status),
 }
 
@@ -71,35 +72,36 @@ pub struct Append {
     pub size: Option<u64>,
     /// The length of the file, if the client declares it with this request.
     pub length: Option<u64>,
-    /// The checksum of the bytes: they are stored all or not at all.
+    /// The checksum of the bytes. If it does not match, none of them is stored.
     pub checksum: Option<PieceChecksum>,
-    /// Whether the first bytes may be stored already, and are skipped then. Not with a checksum.
+    /// Whether the first bytes may be stored already. They are then skipped. Not allowed with a
+    /// checksum.
     pub skips_stored: bool,
 }
 
 impl Append {
-    /// Whether the stored bytes may end here.
+    /// Whether the request can start, if the stored bytes end here.
     fn may_begin_at(&self, stored: u64) -> bool {
         self.offset == stored || (self.skips_stored && self.offset < stored)
     }
 }
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Debug)]
 pub struct Appended {
-    /// The upload. Whether its file was accepted, its state says.
+    /// The upload. Its state shows whether the file was accepted.
     pub upload: Upload,
     /// The number of stored bytes.
     pub stored: u64,
     /// The length of the file, if the client declared it.
     pub length: Option<u64>,
-    /// The client's metadata, as it sent them.
+    /// The client's metadata, exactly as the client sent it.
     pub metadata: Option<String>,
 }
 
 impl App {
-    /// Creates an upload that is received in pieces. `new.declared.size` is the length of the file, if
-    /// the client knows it.
+    /// Creates an upload that is received in pieces. `new.declared.size` is the length of the file,
+    /// if the client knows it.
     pub async fn create_tus(
         &self,
         by: impl Into<Principal<'_>>,
@@ -109,16 +111,17 @@ impl App {
         let new = NewUpload { strategy: Some(Strategy::Tus), ..new };
         let upload = self.create_upload(by, new).await?.upload;
         let length = upload.declared.size;
-        // If this fails, the upload expires: no client knows it.
+        // If this fails, no client knows the upload, and it expires.
         self.db.tus().create(upload.id, length, metadata.clone()).await?;
         Ok(Appended { upload, stored: 0, length, metadata })
     }
 
-    /// Stores the bytes of one request at the end of the stored ones, and stops an older request that
-    /// writes the same upload. If they are the last, completes the file and verifies it. `ttl` is how
-    /// long the upload waits for the next request.
+    /// Stores the bytes of one request after the stored bytes, and stops an older request that
+    /// writes the same upload. If these bytes are the last, it completes the file and verifies it.
+    /// `ttl` is how long the upload waits for the next request.
     ///
-    /// If the body fails, its bytes up to there are stored, unless it has a checksum.
+    /// If the body fails, the bytes received until then are stored, unless the request has a
+    /// checksum.
     ///
     /// # Errors
     /// [`AppError::Tus`], or if the body, the store or the database fails.
@@ -144,8 +147,9 @@ impl App {
         }
     }
 
-    /// How far an upload is, after an older request that writes it has saved its bytes. If all bytes are
-    /// stored, but the request with the last ones broke off, this completes the file.
+    /// Returns the progress of an upload, after an older request that writes it has saved its
+    /// bytes. If all bytes are stored but the last request was interrupted, this completes the
+    /// file.
     ///
     /// # Errors
     /// [`AppError::Tus`], or if the store or the database fails.
@@ -171,7 +175,7 @@ impl App {
         }
     }
 
-    /// Ends an upload: its bytes are deleted.
+    /// Ends an upload and deletes its bytes.
     ///
     /// # Errors
     /// [`TusError::Ended`] if it has ended already.
@@ -183,7 +187,8 @@ impl App {
         }
     }
 
-    /// The most bytes that a file of this caller may have. The policy of an upload token goes first.
+    /// The maximum size in bytes of a file of this caller. The policy of an upload token has
+    /// priority.
     pub fn largest_file(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<u64> {
         let token = by.token();
         let policy = self.policy(token.map(|token| &token.policy).or(policy))?;
@@ -191,20 +196,21 @@ impl App {
         Ok(policy.max_size_of(&Declared { max_size, ..Declared::default() }))
     }
 
-    /// The upload's only writer, or how it ended.
+    /// Makes this request the only writer of the upload, or returns how the upload ended.
     async fn write(&self, by: Principal<'_>, id: UploadId, ttl: TimeDelta) -> Result<Written<'_>> {
         let upload = self.tus_upload(by, id).await?;
         if upload.status() != Status::Pending {
             return Ok(Written::Ended(self.ended(upload).await?));
         }
-        // What an expired token began goes on to its deadline, and no further.
+        // An upload that an expired token created continues until its deadline, which is not
+        // extended.
         let unexpired = self.require_unexpired(by);
         let ttl = unexpired.is_ok().then_some(ttl);
         if upload.url_expires_at <= self.now() {
             unexpired?;
         }
         let (lease, state) = self.take_lease(&upload).await?;
-        // The writer before may have completed the file.
+        // The previous writer may have completed the file.
         let upload = self.tus_upload(by, id).await?;
         if upload.status() != Status::Pending {
             lease.release().await;
@@ -221,7 +227,7 @@ impl App {
         Err(AppError::NotFound("upload"))
     }
 
-    /// How far an upload is that is not pending. The size of its file is all that was ever stored.
+    /// The progress of an upload that is not pending. All its stored bytes are its file.
     async fn ended(&self, upload: Upload) -> Result<Appended> {
         let complete = match &upload.state {
             State::Uploaded(_) | State::Inspecting(_) => true,
@@ -238,7 +244,7 @@ impl App {
     }
 }
 
-/// A request's right to write.
+/// Whether a request may write.
 enum Written<'a> {
     Open(Writer<'a>),
     /// The file is complete.
@@ -261,7 +267,7 @@ fn check_length(
         (Some(declared), Some(sent)) if declared == sent => Ok(Some(declared)),
         (Some(declared), Some(_)) => refuse(format!("The length was declared as {declared}")),
         (None, Some(0)) => refuse("File is empty".to_owned()),
-        (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are stored already")),
+        (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are already stored")),
         (None, Some(sent)) if sent > most => Err(TusError::TooLong { limit: most }.into()),
         (None, Some(sent)) => Ok(Some(sent)),
     }

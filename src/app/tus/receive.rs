@@ -1,4 +1,4 @@
-//! The bytes of one request, as they arrive.
+//! Receives the bytes of one request.
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -11,21 +11,22 @@ use crate::domain::tus::{PieceChecksum, next_part};
 /// A request's body.
 struct Source<B> {
     body: B,
-    /// What was received and is not in the buffer yet.
+    /// Bytes that were received and are not in the buffer yet.
     rest: Bytes,
-    /// How many bytes follow in the body, if that is known.
+    /// The number of bytes that are left in the body, if it is known.
     left: Option<u64>,
-    /// How many more bytes the file can have, and how many it can have at all.
+    /// How many more bytes the file can have. `limit` is how many it can have in total.
     room: u64,
     limit: u64,
     checksum: Option<PieceChecksum>,
     ended: bool,
-    /// Why it ended early.
+    /// Why the body ended early.
     error: Option<AppError>,
 }
 
 impl<B> Source<B> {
-    /// How many bytes follow the last part, with the `before` that are there, if that is known.
+    /// The number of bytes that follow the last part, if it is known. `before` of them are in the
+    /// buffer.
     fn coming(&self, before: u64) -> Option<u64> {
         let received = before + self.rest.len() as u64;
         if self.ended { Some(received) } else { self.left.map(|left| received + left) }
@@ -57,11 +58,11 @@ impl<B> Source<B> {
 }
 
 impl Writer<'_> {
-    /// Stores the bytes of a body that begins where the stored bytes end. If they are all of a file that
-    /// fits into one PUT, that is sent, too.
+    /// Stores the bytes of a body that starts at the end of the stored bytes. If they are the whole
+    /// file and fit into one PUT, it sends that PUT.
     ///
     /// # Errors
-    /// After an error of the body, or if a newer request waits, what was received is stored.
+    /// After an error of the body, or if a newer request waits, the received bytes are stored.
     pub(super) async fn receive<B>(
         &mut self,
         body: B,
@@ -82,7 +83,7 @@ impl Writer<'_> {
             ended: false,
             error: None,
         };
-        // Tails are read only if they become part of a part.
+        // Tails are read only if they are to become part of a part.
         let saved = self.stored() - self.parts_end;
         let coming = source.coming(saved);
         let mut unread = saved;
@@ -110,7 +111,7 @@ impl Writer<'_> {
         self.arrive().await?;
         let Source { checksum, error, .. } = source;
         if let Some(checksum) = checksum {
-            // Without their end, the bytes cannot be compared with the checksum.
+            // If the end of the bytes is missing, they cannot be compared with the checksum.
             error.map_or(Ok(()), Err)?;
             if !checksum.matches() {
                 return Err(TusError::Checksum.into());
@@ -121,8 +122,8 @@ impl Writer<'_> {
         error.map_or(Ok(()), Err)
     }
 
-    /// The size of the next part, if `coming` bytes follow the last one. `None` if they are kept as a
-    /// tail, or are a whole file for a single PUT.
+    /// The size of the next part, if `coming` bytes follow the last one. `None` if the bytes are
+    /// saved as a tail, or are a whole file for one PUT.
     fn next_size(&self, coming: Option<u64>) -> Option<u64> {
         let ends = coming.is_some_and(|coming| Some(self.parts_end + coming) == self.length());
         let whole = ends && self.parts_end == 0 && self.upload.multipart_id.is_none();
@@ -130,7 +131,7 @@ impl Writer<'_> {
         size.filter(|size| !(whole && Some(*size) == coming))
     }
 
-    /// Reads into the buffer: at most `most` bytes of what was received, or the next bytes of the body.
+    /// Reads into the buffer: at most `most` bytes, from the received bytes or from the body.
     async fn read<B>(
         &mut self,
         source: &mut Source<B>,
@@ -142,7 +143,8 @@ impl Writer<'_> {
     {
         if !source.rest.is_empty() {
             if buffer.capacity() == 0 && source.left.is_some() {
-                // Allocated at once: a buffer that grows is copied, and for a moment exists twice.
+                // Allocated in one step: a buffer that grows is copied, and then exists twice for a
+                // moment.
                 buffer.reserve(most);
             }
             let taken = source.rest.split_to(most.min(source.rest.len()));
@@ -166,7 +168,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Stores what is left in the buffer, and commits.
+    /// Stores the rest of the buffer, and commits.
     async fn save(&mut self, bytes: Bytes, unread: u64) -> Result<()> {
         let start = self.parts_end + unread;
         let end = start + bytes.len() as u64;

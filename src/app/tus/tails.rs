@@ -1,4 +1,4 @@
-//! Tails: bytes that are too few for a part, as objects of their own.
+//! Tails: bytes that are too few for a part. Each tail is an object.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,13 +10,14 @@ use crate::domain::upload::Strategy;
 use crate::domain::{ObjectKey, Status, Upload, UploadId};
 use crate::storage::{ListRequest, PutOptions, Store, StoreError};
 
-/// Tails up to this size, in bytes, are joined with the next one, if that is not smaller: so a client
-/// that sends single bytes leaves few objects, and each byte is written again only a few times.
+/// The maximum size in bytes of a tail that is joined with the next one. The next one must be at
+/// least as large. A client that sends single bytes then leaves few objects, and each byte is
+/// written only a few times.
 const SMALL: u64 = 256 << 10;
 
 impl Writer<'_> {
-    /// Saves bytes that follow the stored ones as a tail, together with small tails before it. Returns the
-    /// piece that is to be committed.
+    /// Saves bytes that follow the stored bytes as a tail, together with small tails before them.
+    /// Returns the piece to commit.
     pub(super) async fn save_tail(&mut self, start: u64, bytes: Bytes) -> Result<Piece> {
         let (store, key) = (self.store, self.upload.key.clone());
         let (mut start, mut bytes) = (start, bytes);
@@ -33,7 +34,8 @@ impl Writer<'_> {
         let writer = self.lease.writer;
         let (size, location) = (bytes.len() as u64, Location::Tail(writer));
         let key = tail_key(&key, writer)?;
-        // It stays for a short time: encrypted as the file, and not in another storage class.
+        // A tail is stored for a short time: it has the encryption of the file, but not its storage
+        // class.
         let ObjectSettings { sse, kms_key_id, .. } = self.policy.object.clone();
         let object = ObjectSettings { sse, kms_key_id, ..ObjectSettings::default() };
         let options = PutOptions { object, ..PutOptions::default() };
@@ -41,8 +43,8 @@ impl Writer<'_> {
         Ok(Piece { start, size, location, etag: written.etag })
     }
 
-    /// Reads the tails, which begin with the first byte behind the last part, into a buffer with room for
-    /// more.
+    /// Reads the tails into a buffer of at least `capacity` bytes. They start at the first byte
+    /// after the last part.
     pub(super) async fn load_tails(&mut self, capacity: usize) -> Result<BytesMut> {
         let (store, key) = (self.store, self.upload.key.clone());
         let mut buffer = BytesMut::with_capacity(capacity);
@@ -52,7 +54,7 @@ impl Writer<'_> {
         Ok(buffer)
     }
 
-    /// Deletes tails that a commit has replaced. Tails whose deletion fails are deleted when the upload
+    /// Deletes tails that a commit has replaced. If this fails, they are deleted when the upload
     /// ends.
     pub(super) async fn delete_tails(&mut self, replaced: Vec<Piece>) {
         let (store, key) = (self.store, self.upload.key.clone());
@@ -63,7 +65,7 @@ impl Writer<'_> {
                 tracing::debug!(
                     key,
                     error = &error as &dyn std::error::Error,
-                    "a tail was not deleted; it is when the upload ends"
+                    "a tail was not deleted; it is deleted when the upload ends"
                 );
             }
         }
@@ -78,20 +80,20 @@ async fn read_tail(store: &Store, key: &ObjectKey, tail: &Piece) -> Result<Bytes
 }
 
 fn tail_key(key: &ObjectKey, writer: i64) -> Result<String> {
-    let of_others = || StoreError::Protocol("the key is not one of this service".to_owned());
+    let of_others = || StoreError::Protocol("this service did not create the key".to_owned());
     Ok(key.tail(writer).ok_or_else(of_others)?)
 }
 
 fn other_size(tail: &Piece) -> StoreError {
     StoreError::Protocol(format!(
-        "the object of a tail does not have the recorded size of {} bytes",
+        "the object of a tail does not have its recorded size of {} bytes",
         tail.size
     ))
 }
 
 impl App {
-    /// Deletes what an upload leaves that was received in pieces and has ended. Does nothing for other
-    /// uploads.
+    /// Deletes the tails of an upload that has ended. Does nothing for uploads that were not
+    /// received in pieces.
     pub(in crate::app) async fn delete_pieces(
         &self,
         store: &Store,

@@ -1,4 +1,4 @@
-//! The only writer of an upload: sends parts to the store, and commits what is stored.
+//! The only writer of an upload. It sends parts to the store, and commits what is stored.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -16,9 +16,9 @@ use crate::domain::tus::{Location, Piece, TusUpload, least_part};
 use crate::domain::{Policy, Status, Upload, UploadId};
 use crate::storage::{PartIntegrity, Store, StoreError};
 
-/// The deadline is moved at most once in this time, so that a client with small chunks does not cause a
-/// write of the row with each chunk.
-const STEP: TimeDelta = TimeDelta::minutes(1);
+/// The deadline is extended at most once in this time. Otherwise a client with small chunks would
+/// cause a write of the row for each chunk.
+const MIN_EXTENSION: TimeDelta = TimeDelta::minutes(1);
 
 /// A part that is being sent to the store.
 type InFlight<'a> = BoxFuture<'a, Result<Piece>>;
@@ -30,22 +30,23 @@ pub(super) struct Writer<'a> {
     pub(super) policy: &'a Policy,
     pub(super) upload: Upload,
     pub(super) lease: Lease,
-    /// What is committed.
+    /// The committed state.
     state: TusUpload,
-    /// The tails among that.
+    /// The committed tails.
     pub(super) tails: Vec<Piece>,
-    /// A length that is to be committed with the next pieces.
+    /// A length to commit with the next pieces.
     new_length: Option<u64>,
-    /// Pieces that are stored and not committed: all of a request with a checksum.
+    /// Pieces that are stored but not committed. If a request has a checksum, these are all its
+    /// pieces.
     pub(super) held: Vec<Piece>,
     /// Whether pieces are committed only at the end of the request.
     pub(super) hold: bool,
-    /// The offset behind the last part that is stored or being sent.
+    /// The offset after the last part that is stored or being sent.
     pub(super) parts_end: u64,
     pub(super) in_flight: Option<InFlight<'a>>,
     /// The right to read the next part while one is being sent.
     pub(super) spare: Option<SemaphorePermit<'a>>,
-    /// How long the upload waits for the next request. `None` if its deadline does not move.
+    /// How long the upload waits for the next request. `None` if its deadline is not extended.
     ttl: Option<TimeDelta>,
 }
 
@@ -93,13 +94,13 @@ impl<'a> Writer<'a> {
         self.state.length == Some(self.state.stored)
     }
 
-    /// The most bytes that the file can have.
+    /// The maximum number of bytes of the file.
     pub(super) fn limit(&self) -> u64 {
         let most = self.policy.max_size_of(&self.upload.declared);
         self.state.length.unwrap_or(most)
     }
 
-    /// The least size of the next part.
+    /// The minimum size of the next part.
     pub(super) fn least(&self) -> u64 {
         let remaining = self.limit().saturating_sub(self.parts_end);
         least_part(self.app.direct.part_size as u64, remaining, self.state.next_part)
@@ -114,7 +115,7 @@ impl<'a> Writer<'a> {
         self.lease.release().await;
     }
 
-    /// Stores the bytes of a request, and completes the file if they are the last.
+    /// Stores the bytes of a request. If they are the last, it completes the file.
     pub(super) async fn append<B>(&mut self, request: Append, body: B) -> Result<Appended>
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
@@ -136,12 +137,14 @@ impl<'a> Writer<'a> {
         }
         self.extend_deadline().await?;
         let received = self.receive(body, size, checksum).await;
-        // A part that arrives after its multipart upload was aborted stays, so none is left alone.
+        // Wait for the part: a part that arrives after its multipart upload was aborted stays in
+        // the store.
         if let Some(sending) = self.in_flight.take() {
             drop(sending.await);
         }
         match received {
-            // The parts are gone, or a tail. That is so only if no other request has replaced them.
+            // The parts or a tail are missing. This is an error only if no other request has
+            // replaced them.
             Err(AppError::Store(StoreError::NoSuchMultipart | StoreError::PreconditionFailed)) => {
                 let (app, id, writer) = (self.app, self.upload.id, self.lease.writer);
                 match app.db.tus().renew(id, writer, LEASE).await? {
@@ -156,7 +159,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Sends the next part, after the one before it.
+    /// Sends the next part. Waits for the part before it.
     pub(super) async fn send(&mut self, bytes: Bytes) -> Result<()> {
         self.arrive().await?;
         self.open_multipart().await?;
@@ -164,7 +167,7 @@ impl<'a> Writer<'a> {
         let number = app.db.tus().next_part(id, writer).await?;
         let Some(number) = number else { return Err(lost(app, id).await) };
         if number > MAX_PARTS {
-            let sentence = "The upload broke off too often; begin a new one";
+            let sentence = "The upload was interrupted too often; create a new one";
             return Err(AppError::field("file", sentence));
         }
         self.state.next_part = number.saturating_add(1);
@@ -232,7 +235,7 @@ impl<'a> Writer<'a> {
         Err(lost(app, id).await)
     }
 
-    /// Opens the multipart upload, if that was not done yet.
+    /// Opens the multipart upload if it is not open yet.
     pub(super) async fn open_multipart(&mut self) -> Result<()> {
         if self.upload.multipart_id.is_none() {
             self.upload = self.app.open_multipart(self.upload.clone(), None).await?;
@@ -243,7 +246,7 @@ impl<'a> Writer<'a> {
     async fn extend_deadline(&mut self) -> Result<()> {
         let Some(ttl) = self.ttl else { return Ok(()) };
         let until = self.app.now() + ttl;
-        if until - self.upload.url_expires_at < STEP.min(ttl / 10) {
+        if until - self.upload.url_expires_at < MIN_EXTENSION.min(ttl / 10) {
             return Ok(());
         }
         let event = Event::ExtendDeadline { url_expires_at: until };
@@ -256,7 +259,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Why the lease is lost.
+/// The reason why the lease was lost.
 async fn lost(app: &App, id: UploadId) -> AppError {
     match app.db.uploads().find_any_owner(id).await {
         Ok(Some(upload)) if upload.status() == Status::Pending => TusError::Busy.into(),

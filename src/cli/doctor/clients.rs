@@ -1,4 +1,4 @@
-//! What other clients send from browsers to the bucket, for `doctor --client`.
+//! The requests that other upload clients send from browsers to the bucket, for `doctor --client`.
 
 use clap::ValueEnum;
 
@@ -25,7 +25,8 @@ impl Client {
     pub(super) fn requests(self) -> BrowserClient {
         let through_the_service = |check| BrowserClient { check, requests: &[], exposed: &[] };
         match self {
-            // A form or a PUT, parts, and with `signRequest` the other requests about parts.
+            // A form or a PUT, requests for parts, and with `signRequest` the requests that open,
+            // list and complete a multipart upload.
             Self::Uppy => BrowserClient {
                 check: "cors_uppy",
                 requests: &[

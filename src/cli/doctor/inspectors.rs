@@ -21,15 +21,15 @@ use crate::telemetry::chain;
 /// The age above which signatures are reported, in days.
 const MAX_SIGNATURE_AGE: TimeDelta = TimeDelta::days(7);
 
-/// The test file that every virus scanner reports, written backwards so that scanners leave this
-/// program alone.
+/// The test file that every virus scanner reports. It is written backwards, so that no scanner
+/// reports this program.
 const EICAR_BACKWARDS: &str =
     "*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\\4[PA@%P!O5X";
 
 /// The block size of tar archives.
 const BLOCK: usize = 512;
 
-/// The additional bytes of a tar archive of two files, beside the first file.
+/// The size of a tar archive of two files, without the first file.
 const ARCHIVE: u64 = 5 * BLOCK as u64;
 
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
@@ -136,15 +136,15 @@ fn finds(
     }
 }
 
-/// A tar archive of this size whose last file is the EICAR test file. It is found only if clamd
-/// accepts and scans files of this size.
+/// A tar archive of this size whose last file is the EICAR test file. clamd finds that file only if
+/// it accepts and scans files of this size.
 fn archive(size: u64) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Unpin {
     let block = BLOCK as u64;
     let filler = (size - ARCHIVE) / block * block;
     let test = eicar();
     let mut last = header("eicar.com", test.len() as u64).to_vec();
     last.extend(test);
-    // Fills the block, and adds the two empty blocks at the end.
+    // The rest of the block, and the two empty blocks that end the archive.
     last.resize(2 * BLOCK + 2 * BLOCK, 0);
     let first = Bytes::copy_from_slice(&header("filler", filler));
     let zeros = Bytes::from_static(&[0; BLOCK]);
@@ -189,7 +189,7 @@ async fn http(config: &Config, name: &str, inspector: &InspectorConfig) -> Optio
     })
 }
 
-/// Policies whose files may be too large for an inspector. Such files are held.
+/// Reports policies whose files may be too large for an inspector. Such files are held.
 fn sizes(config: &Config, name: &str, inspector: &InspectorConfig) -> Vec<Check> {
     let most = inspector.max_size();
     let too_large = config.policies.iter().filter(|(_, policy)| {
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_archive_has_the_size_that_is_asked_for() {
+    async fn the_archive_has_the_requested_size() {
         for size in [ARCHIVE + 1, 10_000, 1 << 20] {
             let chunks: Vec<Bytes> = archive(size).map(|bytes| bytes.unwrap()).collect().await;
             let length: u64 = chunks.iter().map(|bytes| bytes.len() as u64).sum();

@@ -1,7 +1,7 @@
 //! `doctor`: checks everything that the service needs, and what each store enforces.
 //!
-//! To add a check of a store: the probe of its kind, for example `storage::s3::probe`. To add one
-//! of the database: a function in `database.rs`.
+//! To add a check of a store, extend the probe of its kind, for example `storage::s3::probe`. To
+//! add a check of the database, add a function to `database.rs`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -52,7 +52,7 @@ enum Fix {
 /// The results of all checks.
 #[derive(Debug, Serialize)]
 pub struct Diagnosis {
-    /// Whether no check failed.
+    /// True if no check failed.
     ok: bool,
     passed: usize,
     warnings: usize,

@@ -12,7 +12,7 @@ use super::facts::{Media, Tags, Unscannable, clean_text};
 use super::id3;
 use super::source::Source;
 
-/// The most bytes that one item of a tag may have.
+/// The maximum size of one item of a tag, in bytes.
 const MAX_ITEM_LEN: usize = 512 * 1024;
 
 pub(super) fn read_mpeg(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
@@ -30,7 +30,7 @@ pub(super) fn read_mpeg(source: &mut Source<'_>, media: &mut Media) -> Result<()
 
 pub(super) fn read_wav(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     let file = WavFile::read_from(source, options())?;
-    // The numbers of RFC 2361.
+    // The codes are listed in RFC 2361.
     let codec = match file.properties().format() {
         WavFormat::PCM => Some("pcm"),
         WavFormat::IEEE_FLOAT => Some("pcm_float"),
@@ -58,7 +58,7 @@ pub(super) fn read_aac(source: &mut Source<'_>, media: &mut Media) -> Result<(),
     read(FileType::Aac, Some("aac"), source, media)
 }
 
-/// The codec is named at the start of the first packet, behind the header of the first page.
+/// The first packet starts after the header of the first page, and names the codec.
 pub(super) fn read_ogg(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     let head = source.head();
     let has = |name: &[u8]| head.get(28..).is_some_and(|packet| packet.starts_with(name));
@@ -85,7 +85,7 @@ fn read(
     Ok(())
 }
 
-/// Also sets the limits of `lofty`, which belong to the thread.
+/// Also sets the limits of `lofty` for this thread.
 fn options() -> ParseOptions {
     apply_global_options(
         GlobalOptions::new()
@@ -104,14 +104,14 @@ fn record(file: TaggedFile, codec: Option<&str>, media: &mut Media) {
     media.bitrate = kilobits.filter(|it| *it > 0).map(|kilobits| u64::from(kilobits) * 1000);
     media.sample_rate = properties.sample_rate().filter(|it| *it > 0);
     media.channels = properties.channels().filter(|it| *it > 0).map(u16::from);
-    // A file can have several tags, of which one is complete.
+    // A file can have several tags, and each may lack some items.
     for tag in file.primary_tag().into_iter().chain(file.tags()) {
         media.tags.fill(tag);
     }
 }
 
 impl Tags {
-    /// Adds what is not known yet.
+    /// Adds the items that are still unknown.
     fn fill(&mut self, tag: &Tag) {
         let add = |known: &mut Option<String>, text: Option<std::borrow::Cow<'_, str>>| {
             if known.is_none() {
@@ -127,7 +127,7 @@ impl Tags {
     }
 }
 
-/// The number, of which some tags also say how many there are: `3/9`.
+/// The track number. Some tags store it with the number of tracks: `3/9`.
 fn track_number(tag: &Tag) -> Option<u32> {
     let text = || tag.get_string(ItemKey::TrackNumber)?.split('/').next()?.trim().parse().ok();
     tag.track().or_else(text)

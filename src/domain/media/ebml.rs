@@ -6,13 +6,13 @@ use std::ops::Range;
 use super::facts::{Kind, Media, Unscannable, clean_text};
 use super::source::Source;
 
-/// How many elements of one parent are looked at.
+/// The maximum number of elements of one parent that are read.
 const MAX_ELEMENTS: usize = 1000;
 
-/// The most bytes of a text or a number that are read.
+/// The maximum number of bytes that are read from a text or a number.
 const MAX_VALUE: u64 = 1024;
 
-/// Element numbers (RFC 9559, 5.1), with their length marker.
+/// Element ids (RFC 9559, 5.1), with their length marker.
 mod id {
     pub(super) const SEGMENT: u32 = 0x1853_8067;
     pub(super) const INFO: u32 = 0x1549_a966;
@@ -59,7 +59,8 @@ impl Elements {
         let (id, id_len) = number(&header, 4).ok_or_else(damaged)?;
         let (len, len_len) =
             header.get(id_len..).and_then(|rest| number(rest, 8)).ok_or_else(damaged)?;
-        // Without the length marker. If all other bits are set, the element goes on to the end.
+        // The value without the length marker. If all its bits are set, the size is unknown and the
+        // element ends with its parent.
         let mask = (1 << (7 * len_len)) - 1;
         let start = self.at.saturating_add((id_len + len_len) as u64).min(self.end);
         let end = if len & mask == mask { self.end } else { start.saturating_add(len & mask) };
@@ -70,7 +71,8 @@ impl Elements {
     }
 }
 
-/// A number whose first bits say its length, with these bits, and its length in bytes.
+/// Reads a number whose first bits encode its length. Returns it with these bits, and its length in
+/// bytes.
 fn number(bytes: &[u8], max_len: usize) -> Option<(u64, usize)> {
     let len = bytes.first()?.leading_zeros() as usize + 1;
     let bytes = bytes.get(..len).filter(|_| len <= max_len)?;
@@ -100,7 +102,7 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
         }
     }
     if !has_tracks {
-        return Err(Unscannable::Damaged("no tracks precede its content".to_owned()));
+        return Err(Unscannable::Damaged("no tracks precede the content".to_owned()));
     }
     media.has_gps = Some(false);
     media.estimate_bitrate(source.size());
@@ -145,7 +147,7 @@ fn tracks(source: &mut Source<'_>, tracks: &Element, media: &mut Media) -> Resul
                 _ => {}
             }
         }
-        // The first track of a kind is the one that players choose.
+        // Players choose the first track of each kind.
         if kind == VIDEO && !has_video {
             has_video = true;
             media.codec = track.codec;
@@ -197,7 +199,7 @@ fn settings(
     Ok(())
 }
 
-/// The usual name of a codec (RFC 9559, "Codec Mappings").
+/// The common name of a codec (RFC 9559, "Codec Mappings").
 fn codec(name: &str) -> String {
     match name {
         "V_MPEG4/ISO/AVC" => "h264".to_owned(),

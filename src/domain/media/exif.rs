@@ -1,14 +1,14 @@
-//! What Exif and XMP metadata say: the orientation, and whether there are coordinates.
+//! Reads the orientation from Exif, and finds coordinates in Exif and XMP.
 
 use exif::{In, Reader, Tag};
 
 use super::facts::Media;
 
-/// The most bytes of Exif that are parsed. A JPEG file has at most 64 KiB of it.
+/// The maximum number of bytes of Exif that are parsed. A JPEG file has at most 64 KiB of it.
 pub(super) const MAX_LEN: u64 = 256 * 1024;
 
-/// Reads Exif without the name in front of it. Damaged Exif is read as far as possible: viewers
-/// do the same.
+/// Reads Exif, without the name that precedes it. Damaged Exif is read as far as possible, as
+/// viewers do.
 pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
     let parsed = Reader::new().continue_on_error(true).read_raw(tiff);
     let Ok(found) = parsed.or_else(|error| error.distill_partial_result(|_| ())) else { return };
@@ -22,7 +22,8 @@ pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
     }
 }
 
-/// Looks for coordinates in bytes that contain XMP, which is text (XMP specification part 2, 3.3).
+/// Searches for coordinates in bytes that contain XMP, which is text (XMP specification part 2,
+/// 3.3).
 pub(super) fn read_xmp(bytes: &[u8], media: &mut Media) {
     const PLACE: &[u8] = b"GPSLatitude";
     if bytes.windows(PLACE.len()).any(|part| part == PLACE) {

@@ -1,15 +1,15 @@
-//! What an inspection finds out.
+//! The result of an inspection.
 
 use serde::Serialize;
 
-/// The longest text of a tag, in characters. Longer texts are cut.
+/// The maximum length of a text from a tag, in characters. Longer texts are truncated.
 pub const MAX_TEXT: usize = 200;
 
 /// The kind of a media file.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Sound, without a video track.
+    /// Sound without a video track.
     #[default]
     Audio,
     /// A picture.
@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// What the tags of an audio file say. Unknown members are left out.
+/// The tags of an audio file. Unknown members are omitted.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Tags {
     /// The title.
@@ -44,7 +44,7 @@ pub struct Tags {
     /// The album.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub album: Option<String>,
-    /// The number on the album.
+    /// The track number on the album.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<u32>,
     /// The year of the release.
@@ -58,7 +58,7 @@ impl Tags {
     }
 }
 
-/// What the headers of a file say. Unknown members are left out.
+/// The facts from the headers of a file. Unknown members are omitted.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct Media {
     /// Audio, image or video.
@@ -103,7 +103,7 @@ impl Media {
         Some(u64::from(self.width?) * u64::from(self.height?))
     }
 
-    /// Ignores durations that no file has, and those below a millisecond.
+    /// Sets the duration. Ignores impossible durations, and durations below a millisecond.
     pub(super) fn set_duration(&mut self, seconds: f64) {
         let rounded = (seconds * 1000.0).round() / 1000.0;
         self.duration_seconds = Some(rounded).filter(|it| (0.001..1e9).contains(it));
@@ -119,10 +119,10 @@ impl Media {
         self.orientation = u8::try_from(orientation).ok().filter(|it| (1..=8).contains(it));
     }
 
-    /// Sets the bitrate of the whole file if no better one is known. `size` in bytes.
+    /// Sets the bitrate of the whole file if no more precise one is known. `size` is in bytes.
     pub(super) fn estimate_bitrate(&mut self, size: u64) {
         if let (None, Some(seconds)) = (self.bitrate, self.duration_seconds) {
-            // The casts lose precision that an estimate does not have.
+            // The result is an estimate, so the casts lose no precision that matters.
             #[expect(clippy::cast_precision_loss)]
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let bits = (size as f64 * 8.0 / seconds).round() as u64;
@@ -131,17 +131,17 @@ impl Media {
     }
 }
 
-/// Why the headers of a file could not be read, or not all of them.
+/// Why some or all headers of a file could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unscannable {
-    /// It is audio, video or an image of a format that is not supported.
+    /// A format of audio, video or images that is not supported.
     #[error("the format {0} is not supported")]
     Unsupported(&'static str),
     /// The headers contradict the format.
     #[error("the file is damaged: {0}")]
     Damaged(String),
-    /// What is needed is spread over more than [`super::MAX_READS`] parts of the file.
-    #[error("its headers are larger than is read")]
+    /// The headers are spread over more than [`super::MAX_READS`] parts of the file.
+    #[error("its headers are larger than the service reads")]
     TooLarge,
     /// A parser panicked.
     #[error("the parser failed")]
@@ -151,10 +151,10 @@ pub enum Unscannable {
 /// The result of an inspection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspected {
-    /// What is known of the file, also if it could be read only in part. `None` if it is neither
-    /// audio nor an image nor a video, or if nothing is known.
+    /// The known facts, even if the file could be read only in part. `None` if the file is not
+    /// audio, video or an image, or if nothing is known.
     pub media: Option<Media>,
-    /// Why not everything was read.
+    /// Why some facts are missing.
     pub problem: Option<Unscannable>,
 }
 
@@ -167,8 +167,8 @@ pub enum Step {
     Done(Inspected),
 }
 
-/// A text of a file as it is recorded: without control characters, which databases and terminals
-/// do not take, and at most [`MAX_TEXT`] characters.
+/// Cleans a text from a file: removes control characters, which databases and terminals do not
+/// accept, and keeps at most [`MAX_TEXT`] characters.
 pub(super) fn clean_text(text: &str) -> Option<String> {
     let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let clean: String = visible.take(MAX_TEXT * 2).collect();

@@ -1,5 +1,5 @@
-//! HEIF and AVIF (ISO/IEC 23008-12): the dimensions of the primary item, how it is turned, and its
-//! metadata. Exif must not change how it is turned (7.2), so its orientation does not count.
+//! HEIF and AVIF (ISO/IEC 23008-12): the dimensions and the rotation of the primary item, and its
+//! metadata. Exif must not change the rotation (7.2), so its orientation is ignored.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::facts::{Media, Unscannable};
 use super::isobmff::{Atom, Atoms, Fields, find};
 use super::source::Source;
 
-/// The most bytes of a box of the `meta` box that are read.
+/// The maximum number of bytes that are read from a box inside the `meta` box.
 const MAX_BOX: u64 = 128 * 1024;
 
-/// How many entries of a table are read.
+/// The maximum number of entries of a table that are read.
 const MAX_ENTRIES: usize = 4096;
 
 pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
@@ -19,7 +19,7 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
     let Some(meta) = find(source, 0..size, *b"meta")? else {
         return Err(Unscannable::Damaged("it has no meta box".to_owned()));
     };
-    // A full box: version and flags precede its boxes.
+    // This is a full box: version and flags precede its boxes.
     let meta = meta.content.start.saturating_add(4)..meta.content.end;
     let mut child = |kind| find(source, meta.clone(), kind);
     let (pitm, iprp, iinf) = (child(*b"pitm")?, child(*b"iprp")?, child(*b"iinf")?);
@@ -39,7 +39,7 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
             let end = range.end.min(range.start.saturating_add(exif::MAX_LEN));
             let content = source.bytes(range.start..end)?;
             if kind == *b"Exif" {
-                // The first field says how many bytes precede the TIFF header.
+                // The first field is the number of bytes that precede the TIFF header.
                 let skip = content.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
                 let tiff = content.get(4..).and_then(|rest| rest.get(skip..)).unwrap_or_default();
                 exif::read(tiff.to_vec(), media);
@@ -57,13 +57,13 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
 }
 
 impl Fields {
-    /// The number of an item behind version and flags. Version 0 has 16 bits.
+    /// The id of an item, which follows version and flags. In version 0 it has 16 bits.
     fn item(&self, at: usize) -> Option<u32> {
         if self.u8(0)? == 0 { self.u16(at).map(u32::from) } else { self.u32(at) }
     }
 }
 
-/// Reads the properties of the primary item that are needed (9.3, 6.5.3, 6.5.10).
+/// Reads the required properties of the primary item (9.3, 6.5.3, 6.5.10).
 fn properties(
     source: &mut Source<'_>,
     iprp: &Atom,
@@ -88,7 +88,7 @@ fn properties(
                 }
             }
             b"irot" => {
-                // Anti-clockwise, in units of 90 degrees.
+                // The rotation is counter-clockwise, in units of 90 degrees.
                 let angle = Fields::read(source, &atom, 1)?.u8(0).unwrap_or_default() & 3;
                 media.orientation = Some([1, 8, 3, 6][usize::from(angle)]);
             }
@@ -100,7 +100,7 @@ fn properties(
     Ok(())
 }
 
-/// The numbers of an item's properties, from 1.
+/// The numbers of an item's properties. They start at 1.
 fn associated(ipma: &Fields, item: u32) -> Option<Vec<u16>> {
     let (version, wide) = (ipma.u8(0)?, ipma.u8(3)? & 1 == 1);
     let entries = ipma.u32(4)? as usize;
@@ -110,7 +110,7 @@ fn associated(ipma: &Fields, item: u32) -> Option<Vec<u16>> {
             if version == 0 { (u32::from(ipma.u16(at)?), 2) } else { (ipma.u32(at)?, 4) };
         let count = usize::from(ipma.u8(at + len)?);
         at += len + 1;
-        // The highest bit says whether a reader must know the property.
+        // The highest bit is set if a reader must understand the property.
         let property = |it: usize| {
             if wide {
                 Some(ipma.u16(at + 2 * it)? & 0x7fff)
@@ -145,7 +145,7 @@ fn metadata_items(
         if let Some((item, kind)) = item.zip(kind).filter(|(_, kind)| wanted(*kind)) {
             items.push((item, kind));
         }
-        // A picture has one of each.
+        // An item has at most one of each, so four items are enough.
         if items.len() == 4 {
             break;
         }
@@ -157,7 +157,8 @@ fn wanted(kind: [u8; 4]) -> bool {
     matches!(&kind, b"Exif" | b"mime")
 }
 
-/// Where an item is in the file (ISO/IEC 14496-12, 8.11.3). `None` if it is in several pieces.
+/// The range of an item in the file (ISO/IEC 14496-12, 8.11.3). `None` if the item has several
+/// ranges.
 fn location(iloc: &Fields, item: u32, idat: Option<&Atom>) -> Option<Range<u64>> {
     let version = iloc.u8(0)?;
     let sizes = iloc.u16(4)?;
@@ -177,7 +178,7 @@ fn location(iloc: &Fields, item: u32, idat: Option<&Atom>) -> Option<Range<u64>>
         at += if version < 2 { 2 } else { 4 };
         let method = if version == 0 { 0 } else { iloc.u16(at)? & 0xf };
         at += if version == 0 { 0 } else { 2 };
-        // The number of the file's data reference.
+        // The index of the file's data reference is skipped.
         at += 2;
         let base = number(at, base_size)?;
         at += base_size;

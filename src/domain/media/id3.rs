@@ -1,24 +1,26 @@
-//! The pictures in the `ID3v2` tag of an audio file. They are not read: they can be megabytes, and the
-//! parser of tags reads through them only to ignore them.
+//! Finds the pictures in the `ID3v2` tag of an audio file. They can be megabytes, and the tag
+//! parser reads them only to ignore them. So they are replaced by zeros.
 
 use super::facts::Unscannable;
 use super::source::{Holes, Source};
 
-/// Frames up to this size, in bytes, are read: that costs no further part.
+/// Smaller frames, in bytes, are not skipped: reading them needs no additional part.
 const MIN_LEN: u64 = 16 * 1024;
 
-/// The total size of holes. Zeros cost no request, but the parser's time.
+/// The maximum total size of the skipped bytes. They cause no request, but they cost the parser's
+/// time.
 pub(super) const MAX_TOTAL: u64 = 64 * 1024 * 1024;
 
-/// The most frames of a tag. The time of the parser grows with the square of their number: 60,000
-/// frames would take it 19 s.
+/// The maximum number of frames in a tag. The time of the parser grows with the square of this
+/// number, and tens of thousands of frames would take many seconds.
 const MAX_FRAMES: usize = 1000;
 
-/// The largest tag, in bytes, whose frames are not counted here.
+/// The maximum size in bytes of a tag whose frames are not counted.
 const MAX_UNCOUNTED: u64 = 64 * 1024;
 
-/// The contents of the large picture frames of the tag at the start (`ID3v2.2` to `2.4`,
-/// section 3). A tag that is unsynchronised as a whole has none: the sizes in it count other bytes.
+/// The contents of the large picture frames of the tag at the start of the file (`ID3v2.2` to
+/// `2.4`, section 3). If the whole tag is unsynchronised, the result is empty, because the sizes in
+/// it are not sizes in the file.
 ///
 /// # Errors
 /// [`Unscannable::TooLarge`] if the tag has more than [`MAX_FRAMES`] frames, or may have.

@@ -1,17 +1,18 @@
-//! PNG, JPEG, GIF and `WebP`: the dimensions, and where their Exif and XMP are.
+//! PNG, JPEG, GIF and `WebP`: reads the dimensions, and finds Exif and XMP.
 
 use super::exif::{self, read_xmp};
 use super::facts::{Media, Unscannable};
 use super::isobmff::Fields;
 use super::source::Source;
 
-/// How many chunks or segments of a file are looked at.
+/// The maximum number of chunks or segments of a file that are read.
 const MAX_CHUNKS: usize = 4096;
 
-/// How many bytes at the end of a PNG file are searched for metadata behind the picture.
+/// The number of bytes at the end of a PNG file that are searched for metadata after the picture.
 const TAIL_LEN: u64 = 32 * 1024;
 
-/// How many times the name of an Exif chunk is believed there: it may be in the picture by chance.
+/// The maximum number of Exif chunk names that are checked there. The name may occur in the picture
+/// by chance.
 const MAX_TAIL_EXIF: usize = 4;
 
 /// PNG, 3rd edition: 11.2.1 (`IHDR`), 11.3.4.4 (`eXIf`).
@@ -25,7 +26,8 @@ pub(super) fn read_png(source: &mut Source<'_>, media: &mut Media) -> Result<(),
         match &kind {
             b"eXIf" => exif::read(source.bytes(at + 8..at + 8 + len.min(exif::MAX_LEN))?, media),
             b"iTXt" => read_xmp(&source.bytes(at + 8..at + 8 + len.min(exif::MAX_LEN))?, media),
-            // The picture can have thousands of chunks, so what follows it is searched from the end.
+            // The picture can have thousands of chunks, so the chunks after it are searched from
+            // the end of the file.
             b"IDAT" | b"IEND" => break,
             _ => {}
         }
@@ -65,7 +67,7 @@ pub(super) fn read_jpeg(source: &mut Source<'_>, media: &mut Media) -> Result<()
                 at += 2;
                 continue;
             }
-            // The picture follows, or the file ends.
+            // The picture starts here, or the file ends.
             0xd9 | 0xda => break,
             _ => {}
         }
@@ -95,7 +97,7 @@ pub(super) fn read_jpeg(source: &mut Source<'_>, media: &mut Media) -> Result<()
     Ok(())
 }
 
-/// GIF has no Exif. XMP is looked for in the first bytes only: it is between the pictures.
+/// GIF has no Exif. XMP is between the pictures, so it is searched for only in the first bytes.
 pub(super) fn read_gif(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     let [a, b, c, d] = source.array(6)?;
     media.set_size(u16::from_le_bytes([a, b]).into(), u16::from_le_bytes([c, d]).into());
@@ -104,7 +106,7 @@ pub(super) fn read_gif(source: &mut Source<'_>, media: &mut Media) -> Result<(),
     Ok(())
 }
 
-/// RFC 9649, 2.5 to 2.7; RFC 6386, 9.1 for the size of lossy pictures.
+/// RFC 9649, 2.5 to 2.7. For the size of lossy pictures: RFC 6386, 9.1.
 pub(super) fn read_webp(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     const EXIF: u8 = 1 << 3;
     const XMP: u8 = 1 << 2;
@@ -147,7 +149,7 @@ fn webp_metadata(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unsca
         match &[a, b, c, d] {
             b"EXIF" => {
                 let content = source.bytes(content)?;
-                // Some writers leave the name of JPEG's segment in front of it.
+                // Some writers copy the name of JPEG's segment into the chunk.
                 let tiff = content.strip_prefix(b"Exif\0\0").unwrap_or(&content);
                 exif::read(tiff.to_vec(), media);
             }

@@ -1,4 +1,4 @@
-//! Chooses the parser of a file and runs it.
+//! Selects the parser of a file and runs it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -47,8 +47,8 @@ fn parser_of(media_type: &str) -> Option<Parser> {
     Some(Parser { kind, container, read })
 }
 
-/// Inspects the parts of a file that were read so far. The first part must be the beginning of the
-/// file; it should have [`HEAD_LEN`] bytes.
+/// Inspects the parts of a file that were read so far. The first part must start at the first byte
+/// of the file, and should have [`HEAD_LEN`] bytes.
 pub fn inspect(parts: &Parts) -> Step {
     let done = |media, problem| Step::Done(Inspected { media, problem });
     let Some(detected) = sniff::detect(parts.head()).filter(|found| !found.is_weak()) else {
@@ -57,14 +57,14 @@ pub fn inspect(parts: &Parts) -> Step {
     let media_type = detected.best();
     let Some(parser) = parser_of(media_type) else {
         let is_media = ["audio/", "video/", "image/"].iter().any(|it| media_type.starts_with(it));
-        // Drawings in XML have no fixed size, no coordinates and no duration.
+        // SVG has no fixed size, no coordinates and no duration.
         let unsupported = is_media && media_type != "image/svg+xml";
         return done(None, unsupported.then_some(Unscannable::Unsupported(media_type)));
     };
     let mut media = Media { kind: parser.kind, container: parser.container, ..Media::default() };
     let mut source = Source::new(parts);
-    // Some calculations of `lofty` overflow, which is a panic in debug builds. What is half written
-    // are facts, each of which is whole.
+    // Some calculations of `lofty` overflow, which panics in debug builds. The facts that were read
+    // before a panic are valid.
     let result = catch_unwind(AssertUnwindSafe(|| (parser.read)(&mut source, &mut media)))
         .unwrap_or(Err(Unscannable::Panicked));
     let problem = match source.missing().map(|at| parts.next(at)) {

@@ -1,19 +1,19 @@
-//! The boxes of ISO/IEC 14496-12, which MP4, `QuickTime`, HEIF and AVIF files consist of.
+//! Reads the boxes of ISO/IEC 14496-12. MP4, `QuickTime`, HEIF and AVIF files consist of them.
 
 use std::ops::Range;
 
 use super::facts::Unscannable;
 use super::source::Source;
 
-/// How many boxes of one container are looked at.
+/// The maximum number of boxes of one container that are read.
 const MAX_BOXES: usize = 4096;
 
 /// A box.
 #[derive(Debug, Clone)]
 pub(super) struct Atom {
-    /// Its type.
+    /// The type of the box.
     pub kind: [u8; 4],
-    /// Where its content is in the file.
+    /// The range of its content in the file.
     pub content: Range<u64>,
 }
 
@@ -29,7 +29,7 @@ impl Atoms {
         Self { at: range.start, end: range.end, seen: 0 }
     }
 
-    /// The next box. Bytes that are too few for a box end the range.
+    /// Reads the next box. The range ends if too few bytes for a box are left.
     pub(super) fn next(&mut self, source: &mut Source<'_>) -> Result<Option<Atom>, Unscannable> {
         self.seen += 1;
         if self.end.saturating_sub(self.at) < 8 || self.seen > MAX_BOXES {
@@ -66,7 +66,7 @@ pub(super) fn find(
     Ok(None)
 }
 
-/// Fields of a box that was read, by their place.
+/// The fields of a box, read by their offset.
 pub(super) struct Fields(pub(super) Vec<u8>);
 
 impl Fields {

@@ -1,17 +1,18 @@
-//! MP4 and `QuickTime` files (ISO/IEC 14496-12, `QuickTime` File Format Specification): a few fields of
-//! the `moov` box. The tables of samples are skipped.
+//! MP4 and `QuickTime` files (ISO/IEC 14496-12, `QuickTime` File Format Specification): reads a few
+//! fields of the `moov` box, and skips the tables of samples.
 
 use super::facts::{Kind, Media, Tags, Unscannable, clean_text};
 use super::isobmff::{Atom, Atoms, Fields, find};
 use super::source::Source;
 
-/// How many bytes are read of a box that describes something. Descriptions are shorter.
+/// The number of bytes that are read from a box with a sample description. Real descriptions are
+/// shorter.
 const DESCRIPTION_LEN: u64 = 256;
 
-/// How many bytes are read of the names of `QuickTime` metadata.
+/// The number of bytes that are read from the names of `QuickTime` metadata.
 const KEYS_LEN: u64 = 4096;
 
-/// What is needed of a track.
+/// The required fields of a track.
 #[derive(Default)]
 struct Track {
     handler: [u8; 4],
@@ -64,7 +65,7 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
 }
 
 impl Fields {
-    /// The duration in an `mvhd` or `mdhd` box, in seconds.
+    /// Reads the duration of an `mvhd` or `mdhd` box, in seconds.
     fn seconds(&self) -> Option<f64> {
         let (scale, duration) = if self.u8(0)? == 1 {
             (self.u32(20)?, self.u64(24).filter(|it| *it != u64::MAX)?)
@@ -76,7 +77,7 @@ impl Fields {
         (scale > 0 && duration > 0.0).then(|| duration / f64::from(scale))
     }
 
-    /// The time scale of an `mdhd` box, in Hz.
+    /// Reads the time scale of an `mdhd` box, in Hz.
     fn scale(&self) -> Option<u32> {
         if self.u8(0)? == 1 { self.u32(20) } else { self.u32(12) }
     }
@@ -95,7 +96,7 @@ fn track(source: &mut Source<'_>, of: &Atom) -> Result<Track, Unscannable> {
     Ok(track)
 }
 
-/// How the matrix in a `tkhd` box turns the pictures, as in Exif.
+/// The orientation that the matrix in a `tkhd` box describes, as an Exif value.
 fn orientation(tkhd: &Fields) -> Option<u32> {
     let matrix = if tkhd.u8(0)? == 1 { 52 } else { 40 };
     let sign = |at: usize| tkhd.u32(matrix + at).map(|it| it.cast_signed().signum());
@@ -136,7 +137,7 @@ fn media_of(source: &mut Source<'_>, mdia: &Atom, track: &mut Track) -> Result<(
 
 /// Reads the first sample entry of an `stsd` box. The description of a track precedes it.
 fn describe(stsd: &Fields, track: &mut Track) {
-    // Version, flags and the number of entries, then the size of the first entry.
+    // Version, flags, the number of entries and the size of the first entry precede the type.
     const TYPE: usize = 12;
     const FIELDS: usize = 16;
     track.codec = stsd.array(TYPE).and_then(codec);
@@ -146,10 +147,11 @@ fn describe(stsd: &Fields, track: &mut Track) {
             track.size = size.map(|(width, height)| (width.into(), height.into()));
         }
         b"soun" => {
-            // Sample rates are 16.16 fixed point; 0 if they do not fit.
+            // Sample rates are 16.16 fixed point. They are 0 if the rate is too large for this
+            // format.
             track.channels = stsd.u16(FIELDS + 16).filter(|it| *it > 0);
             track.sample_rate = stsd.u32(FIELDS + 24).map(|it| it >> 16).filter(|it| *it > 0);
-            // Version 2 of QuickTime's description has other fields.
+            // Version 2 of the `QuickTime` description has other fields.
             if stsd.u16(FIELDS + 8) == Some(2) {
                 track.sample_rate = None;
                 let channels = stsd.u32(FIELDS + 40).and_then(|it| u16::try_from(it).ok());
@@ -161,20 +163,20 @@ fn describe(stsd: &Fields, track: &mut Track) {
     }
 }
 
-/// Reads the `esds` box in a sample entry (ISO/IEC 14496-1, 7.2.6): it knows better than the entry how
-/// many channels there are, and which codec.
+/// Reads the `esds` box in a sample entry (ISO/IEC 14496-1, 7.2.6). Its codec and number of
+/// channels are more reliable than those of the entry.
 fn elementary_stream(stsd: &Fields, track: &mut Track) -> Option<()> {
     let at = stsd.0.windows(4).position(|part| part == b"esds")?;
-    // Version and flags precede the descriptors. Each has a type and a length; those of the
-    // stream and of the decoder have 3 and 13 bytes before the descriptor within.
+    // Version and flags precede the descriptors. Each descriptor has a type and a length. In the
+    // descriptors of the stream and of the decoder, 3 and 13 bytes precede the inner descriptor.
     let decoder = descriptor(stsd, at + 8, 3)? + 3;
     match stsd.u8(descriptor(stsd, decoder, 4)?)? {
         0x69 | 0x6b => track.codec = Some("mp3".to_owned()),
         0x40 | 0x66..=0x68 => {}
         _ => return None,
     }
-    // ISO/IEC 14496-3, 1.6.2.1: object type, sampling frequency, channels. What does not fit into two
-    // bytes is rare.
+    // ISO/IEC 14496-3, 1.6.2.1: object type, sampling frequency, channels. They rarely need more
+    // than two bytes.
     let config = stsd.u16(descriptor(stsd, descriptor(stsd, decoder, 4)? + 13, 5)?)?;
     let [object_type, frequency, channels] = [config >> 11, config >> 7 & 0xf, config >> 3 & 0xf];
     if object_type != 31 && frequency != 15 && (1..=7).contains(&channels) {
@@ -183,11 +185,11 @@ fn elementary_stream(stsd: &Fields, track: &mut Track) -> Option<()> {
     Some(())
 }
 
-/// Where the content of the descriptor at `at` starts, if it has this type.
+/// The offset of the content of the descriptor at `at`, if the descriptor has this type.
 fn descriptor(fields: &Fields, at: usize, kind: u8) -> Option<usize> {
     let mut at = at + 1;
     fields.u8(at - 1).filter(|found| *found == kind)?;
-    // The length has up to four bytes; the highest bit says that another follows.
+    // The length has up to four bytes. The highest bit is set if another byte follows.
     for _ in 0..4 {
         at += 1;
         if fields.u8(at - 1)? & 0x80 == 0 {
@@ -197,7 +199,7 @@ fn descriptor(fields: &Fields, at: usize, kind: u8) -> Option<usize> {
     Some(at)
 }
 
-/// The usual name of a codec (registered at mp4ra.org).
+/// The common name of a codec, as registered at mp4ra.org.
 fn codec(kind: [u8; 4]) -> Option<String> {
     let name = match &kind {
         b"avc1" | b"avc3" => "h264",
@@ -223,14 +225,14 @@ fn codec(kind: [u8; 4]) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Reads the tags and the place in a `udta` box.
+/// Reads the tags and the coordinates in a `udta` box.
 fn user_data(source: &mut Source<'_>, udta: &Atom, media: &mut Media) -> Result<(), Unscannable> {
     let mut atoms = Atoms::new(udta.content.clone());
     while let Some(atom) = atoms.next(source)? {
         match &atom.kind {
             b"\xa9xyz" | b"loci" => media.has_gps = Some(true),
             b"meta" => {
-                // A full box: version and flags precede its boxes.
+                // This is a full box: version and flags precede its boxes.
                 let content = atom.content.start.saturating_add(4)..atom.content.end;
                 if let Some(ilst) = find(source, content, *b"ilst")? {
                     media.tags = tags(source, &ilst)?;
@@ -242,7 +244,7 @@ fn user_data(source: &mut Source<'_>, udta: &Atom, media: &mut Media) -> Result<
     Ok(())
 }
 
-/// Reads the texts in an `ilst` box. Covers are skipped.
+/// Reads the texts in an `ilst` box. Cover pictures are skipped.
 fn tags(source: &mut Source<'_>, ilst: &Atom) -> Result<Tags, Unscannable> {
     let mut tags = Tags::default();
     let mut items = Atoms::new(ilst.content.clone());
@@ -252,7 +254,7 @@ fn tags(source: &mut Source<'_>, ilst: &Atom) -> Result<Tags, Unscannable> {
             continue;
         }
         let Some(data) = find(source, item.content, *b"data")? else { continue };
-        // The type and the language of the value come first.
+        // The type and the language precede the value.
         let value = Fields::read(source, &data, 8 + 1024)?;
         let text = || {
             let bytes = value.0.get(8..)?;
@@ -269,7 +271,7 @@ fn tags(source: &mut Source<'_>, ilst: &Atom) -> Result<Tags, Unscannable> {
     Ok(tags)
 }
 
-/// Looks for the place among the names of `QuickTime` metadata, which is not a full box.
+/// Searches the names of `QuickTime` metadata for coordinates. Its box is not a full box.
 fn quicktime_keys(
     source: &mut Source<'_>,
     meta: &Atom,

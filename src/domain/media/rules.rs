@@ -1,34 +1,34 @@
 //! The rules of a policy for media files.
 //!
-//! To add a rule: a field of [`MediaRules`], a line in [`MediaRules::check`], and the key in
+//! To add a rule, add a field to [`MediaRules`], a line to [`MediaRules::check`], and the key to
 //! `src/config/policies.rs`.
 
 use chrono::TimeDelta;
 
 use super::facts::{Inspected, Kind, Media};
 
-/// What a policy demands of media files. They apply to files that have the fact: a picture has no
-/// duration.
+/// The requirements of a policy for media files. A rule applies to files that can have the fact: a
+/// picture has no duration.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MediaRules {
-    /// The longest sound or video.
+    /// The maximum duration of a sound or video.
     pub max_duration: Option<TimeDelta>,
-    /// The shortest sound or video.
+    /// The minimum duration of a sound or video.
     pub min_duration: Option<TimeDelta>,
-    /// The largest picture, also of a video: width times height.
+    /// The maximum number of pixels (width times height) of a picture or a video.
     pub max_pixels: Option<u64>,
-    /// Whether files are refused that say where they were made.
+    /// Whether files with coordinates are rejected.
     pub reject_gps: bool,
 }
 
-/// What the rules say about a file.
+/// The result of the rules for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
     /// It breaks no rule.
     Accept,
-    /// It breaks a rule: a sentence with the value and the limit.
+    /// It breaks a rule. The sentence contains the value and the limit.
     Reject(String),
-    /// It could not be read, or not what a rule needs: a sentence.
+    /// The file, or a fact that a rule needs, could not be read. The sentence contains the reason.
     Unscannable(String),
 }
 
@@ -38,7 +38,7 @@ impl MediaRules {
         *self == Self::default()
     }
 
-    /// Checks an inspected file. What is known of a damaged file counts.
+    /// Checks an inspected file. Known facts of a damaged file are checked, too.
     pub fn check(&self, inspected: &Inspected) -> Finding {
         let Inspected { media, problem } = inspected;
         let media = media.as_ref();
@@ -49,12 +49,12 @@ impl MediaRules {
             return Finding::Unscannable(format!("File cannot be read: {problem}"));
         }
         match media.and_then(|media| self.unknown(media)) {
-            Some(fact) => Finding::Unscannable(format!("File does not say its {fact}")),
+            Some(fact) => Finding::Unscannable(format!("File does not declare its {fact}")),
             None => Finding::Accept,
         }
     }
 
-    /// The sentence about the first rule that the file breaks.
+    /// Returns the sentence about the first rule that the file breaks.
     fn broken(&self, media: &Media) -> Option<String> {
         if let (Some(lasts), Some(limit)) = (media.duration_seconds, self.max_duration) {
             let limit = limit.as_seconds_f64();
@@ -77,14 +77,14 @@ impl MediaRules {
             ));
         }
         if self.reject_gps && media.has_gps == Some(true) {
-            let sentence = "File says where it was made, which reject_gps=true forbids; remove its \
-                            coordinates";
+            let sentence = "File contains GPS coordinates, which reject_gps=true forbids; remove \
+                            them";
             return Some(sentence.to_owned());
         }
         None
     }
 
-    /// The first fact that a rule needs and that the file does not say.
+    /// The first missing fact that a rule needs.
     fn unknown(&self, media: &Media) -> Option<&'static str> {
         let lasts = media.kind != Kind::Image;
         let shows = media.kind != Kind::Audio;

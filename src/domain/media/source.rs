@@ -1,4 +1,4 @@
-//! A reader over the parts of a file.
+//! Reads a file from its parts.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::parts::Parts;
 pub(super) struct Holes(pub(super) Vec<Range<u64>>);
 
 impl Holes {
-    /// Whether the byte at `at` is in a hole, and where the hole, or the rest before the next one,
+    /// Returns whether the byte at `at` is in a hole, and where that hole or that gap between holes
     /// ends.
     fn at(&self, at: u64) -> (bool, u64) {
         match self.0.iter().find(|hole| at < hole.end) {
@@ -22,8 +22,8 @@ impl Holes {
     }
 }
 
-/// Reads a file from its parts. The first read of bytes that are in no part fails, and every read
-/// after it: what a parser makes of that does not count, because it is called again.
+/// Reads a file from its parts. The first read of bytes that are in no part fails, and every later
+/// read fails too. The parser's result is then ignored, because the parser is called again.
 pub(super) struct Source<'a> {
     parts: &'a Parts,
     holes: Holes,
@@ -36,12 +36,12 @@ impl<'a> Source<'a> {
         Self { parts, holes: Holes::default(), position: 0, missing: None }
     }
 
-    /// Starts again at the beginning, with zeros in these ranges.
+    /// Starts again at the first byte, and reads these ranges as zeros.
     pub(super) fn restart_with(&mut self, holes: Holes) {
         (self.holes, self.position) = (holes, 0);
     }
 
-    /// The first byte that was needed and is in no part.
+    /// The first byte that the parser needed and that is in no part.
     pub(super) fn missing(&self) -> Option<u64> {
         self.missing
     }
@@ -54,7 +54,7 @@ impl<'a> Source<'a> {
         self.parts.size()
     }
 
-    /// The bytes of `range`, or fewer if the file ends earlier. The caller bounds the length.
+    /// The bytes of `range`, or fewer if the file ends earlier. The caller limits the length.
     pub(super) fn bytes(&mut self, range: Range<u64>) -> Result<Vec<u8>, Unscannable> {
         self.position = range.start;
         let mut bytes = Vec::new();
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         Ok(bytes)
     }
 
-    /// The `N` bytes at `at`.
+    /// The `N` bytes that start at `at`.
     pub(super) fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N], Unscannable> {
         self.position = at;
         let mut bytes = [0; N];

@@ -15,7 +15,7 @@ macro_rules! fixture {
     };
 }
 
-/// A file of each format, as ffmpeg 5.1 writes it.
+/// One file of each format, written by ffmpeg 5.1.
 const FIXTURES: &[(&str, &[u8])] = &[
     fixture!("cbr.mp3"),
     fixture!("vbr.mp3"),
@@ -140,7 +140,7 @@ fn videos_have_duration_dimensions_and_codec() {
 }
 
 #[test]
-fn a_film_of_a_phone_that_was_held_upright_has_an_orientation() {
+fn a_video_from_an_upright_phone_has_an_orientation() {
     let mut film = file("film.mov").to_vec();
     let matrix = film.windows(4).position(|part| part == b"tkhd").unwrap() + 4 + 40;
     let numbers = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30].map(i32::to_be_bytes);
@@ -167,7 +167,7 @@ fn images_have_dimensions() {
     assert_eq!(media_of(file("picture.avif")).codec.as_deref(), Some("av1"));
 }
 
-/// An `ID3v2.3` tag with a title and a picture of `len` bytes, and the sound of a file behind it.
+/// An `ID3v2.3` tag with a title and a picture of `len` bytes, followed by the sound of a file.
 fn with_cover(len: usize, sound: &[u8]) -> Vec<u8> {
     let frame = |id: &[u8; 4], content: &[u8]| {
         let len = u32::try_from(content.len()).unwrap().to_be_bytes();
@@ -212,7 +212,7 @@ fn covers_are_not_read() {
 }
 
 #[test]
-fn a_tag_of_very_many_frames_is_not_parsed() {
+fn a_tag_with_too_many_frames_is_not_parsed() {
     let many = b"TXXX\0\0\0\x01\0\0\0".repeat(60_000);
     let size = [21, 14, 7, 0].map(|shift| u8::try_from(many.len() >> shift & 0x7f).unwrap());
     for flags in [0, 0x80] {
@@ -225,7 +225,7 @@ fn a_tag_of_very_many_frames_is_not_parsed() {
 }
 
 #[test]
-fn a_vbri_header_gives_the_duration() {
+fn the_duration_is_read_from_a_vbri_header() {
     let mut first = frames(1);
     // 32 bytes of side information, then "VBRI": version, delay, quality, bytes, frames.
     let vbri = [&b"VBRI\0\x01\0\0\0\x64"[..], &834_000_u32.to_be_bytes(), &2000_u32.to_be_bytes()];
@@ -235,7 +235,7 @@ fn a_vbri_header_gives_the_duration() {
 }
 
 #[test]
-fn a_moov_box_behind_the_content_is_found() {
+fn a_moov_box_after_the_content_is_found() {
     let film = file("film.mov");
     let moov = film.windows(4).position(|part| part == b"moov").unwrap() - 4;
     let mdat = film.windows(4).position(|part| part == b"mdat").unwrap() - 4;
@@ -252,7 +252,7 @@ fn a_moov_box_behind_the_content_is_found() {
 }
 
 #[test]
-fn what_is_no_media_file_has_no_facts_and_no_problem() {
+fn a_file_that_is_not_media_has_no_facts_and_no_problem() {
     for bytes in [&b""[..], b"%PDF-1.7\n\0", b"plain text", b"PK\x03\x04", b"<svg/>"] {
         let nothing = Inspected { media: None, problem: None };
         assert_eq!(inspected(bytes), nothing, "{}", bytes.escape_ascii());
@@ -262,7 +262,7 @@ fn what_is_no_media_file_has_no_facts_and_no_problem() {
 }
 
 #[test]
-fn damaged_files_are_unscannable_and_keep_what_is_known() {
+fn damaged_files_are_unscannable_and_keep_their_known_facts() {
     let png = inspected(&file("picture.png")[..40]);
     assert_eq!(png.problem, Some(Unscannable::Damaged("it ends early".into())));
     assert_eq!(png.media.unwrap().width, Some(64));
@@ -272,7 +272,7 @@ fn damaged_files_are_unscannable_and_keep_what_is_known() {
 
 #[test]
 fn a_file_whose_headers_are_spread_too_far_is_unscannable() {
-    // Segments of 60 kB, each of which must be reached to find the next one.
+    // Segments of 60 kB. Each must be read to find the next one.
     let segment = [&[0xff, 0xe2, 0xea, 0x60][..], &vec![0; 59_998]].concat();
     let bytes = [&b"\xff\xd8"[..], &segment.repeat(100)].concat();
     let (found, parts) = inspected_with_head(&bytes, head_len());
@@ -280,7 +280,7 @@ fn a_file_whose_headers_are_spread_too_far_is_unscannable() {
 }
 
 #[test]
-fn a_store_that_returns_too_little_ends_the_inspection() {
+fn a_store_that_returns_too_few_bytes_ends_the_inspection() {
     let bytes = with_cover(200_000, &frames(2000));
     let head = Bytes::copy_from_slice(&bytes[..1000]);
     let mut parts = Parts::new(bytes.len() as u64, head);
@@ -302,7 +302,7 @@ fn a_stopped_inspection_ends() {
 }
 
 #[test]
-fn texts_are_recorded_without_control_characters_and_cut() {
+fn recorded_texts_are_truncated_and_have_no_control_characters() {
     assert_eq!(clean_text(" a\0b\x1b[31m\r\n").as_deref(), Some("a b [31m"));
     assert_eq!(clean_text("\0\0 "), None);
     assert_eq!(clean_text(&"ü".repeat(1000)).unwrap().chars().count(), MAX_TEXT);
@@ -350,8 +350,7 @@ fn each_rule_rejects_with_the_value_and_the_limit() {
             &MediaRules { reject_gps: true, ..lax.clone() },
             picture(Some(true)),
             Finding::Reject(
-                "File says where it was made, which reject_gps=true forbids; remove its coordinates"
-                    .into(),
+                "File contains GPS coordinates, which reject_gps=true forbids; remove them".into(),
             ),
         ),
     ] {
@@ -364,7 +363,7 @@ fn a_fact_that_a_rule_needs_and_that_is_missing_makes_a_file_unscannable() {
     let rules = MediaRules { max_duration: Some(TimeDelta::seconds(1)), ..MediaRules::default() };
     let unknown =
         |kind| Inspected { media: Some(Media { kind, ..Media::default() }), problem: None };
-    let missing = Finding::Unscannable("File does not say its duration".into());
+    let missing = Finding::Unscannable("File does not declare its duration".into());
     assert_eq!(rules.check(&unknown(Kind::Video)), missing);
     assert_eq!(rules.check(&unknown(Kind::Image)), Finding::Accept, "a picture has none");
     assert_eq!(MediaRules::default().check(&unknown(Kind::Video)), Finding::Accept);
@@ -372,11 +371,11 @@ fn a_fact_that_a_rule_needs_and_that_is_missing_makes_a_file_unscannable() {
     let damaged = Inspected { media: Some(long), problem: Some(Unscannable::TooLarge) };
     assert!(matches!(rules.check(&damaged), Finding::Reject(_)), "what is known counts");
     let unread = Inspected { media: None, problem: Some(Unscannable::TooLarge) };
-    let sentence = "File cannot be read: its headers are larger than is read";
+    let sentence = "File cannot be read: its headers are larger than the service reads";
     assert_eq!(rules.check(&unread), Finding::Unscannable(sentence.into()));
 }
 
-/// Changes some bytes of a file, cuts it off, or repeats a piece of it.
+/// Changes some bytes of a file, truncates it, or repeats a part of it.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(0), Just(0xff)]);
     // Headers are at the start, so half of the changes are there.
@@ -432,7 +431,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_behind_a_magic_number_never_panic(
+    fn arbitrary_bytes_after_a_magic_number_never_panic(
         number in 0..FIXTURES.len(),
         keep in 4..64_usize,
         rest in prop::collection::vec(any::<u8>(), 0..2000),

@@ -1,9 +1,9 @@
-//! `ActiveStorage` of Rails: `POST /activestorage/direct_uploads`, for `DirectUpload` of
+//! Rails `ActiveStorage`: `POST /activestorage/direct_uploads`, for `DirectUpload` of
 //! `@rails/activestorage`.
 //!
-//! The client sends the MD5 of the file, which the store checks, and then the file with exactly the
-//! headers of the response. `signed_id` is the id of the upload: the back end attaches it by
-//! `PUT /api/attachments/{subject}`, which verifies the file.
+//! The client sends the MD5 of the file, which the store checks. It then sends the file with
+//! exactly the headers of the response. `signed_id` is the id of the upload. The back end attaches
+//! it with `PUT /api/attachments/{subject}`, which verifies the file.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -63,7 +63,7 @@ struct BlobBody {
     filename: String,
     content_type: Option<String>,
     byte_size: u64,
-    /// The base64 of the MD5.
+    /// The MD5 as base64.
     checksum: String,
     #[serde(default)]
     metadata: Map<String, Value>,

@@ -1,7 +1,7 @@
 //! `POST /form`: a form with one file, from a page without a script or from Dropzone.
 //!
-//! The file goes through this service. The part with the file is named `file`. The forms of clients
-//! that split files are refused: see [`partial`](crate::http::extract).
+//! The file passes through this service. The part of the form that contains the file has the name
+//! `file`. Forms of clients that split files are refused: see [`partial`](crate::http::extract).
 
 use actix_cors::Cors;
 use actix_web::http::Method;
@@ -42,7 +42,7 @@ impl ApiFamily for Form {
         cors(origins, &[], &[])
     }
 
-    /// Dropzone shows the member `error`.
+    /// Dropzone shows the text of the member `error`.
     fn render(&self, error: &ApiError, _: &RequestId) -> HttpResponse {
         error_sentence(error)
     }
@@ -58,13 +58,13 @@ async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let FileBody { filename, content_type, length, bytes, timeout } = body;
     let Some(filename) = filename else {
-        let sentence = "Send a form (multipart/form-data) whose part `file` has a filename";
+        let sentence = "Send a multipart/form-data form with a part `file` that has a filename";
         return Err(ApiError::field("file", sentence));
     };
     let new = dialect.upload(&caller, Declared { filename: Some(filename), ..Declared::default() });
     let sent = SentFile { content_type, length, digests };
-    // In a separate task: if the client disconnects, this handler is dropped, but the upload must
-    // still be ended.
+    // Runs as a separate task: if the client disconnects, this handler is dropped, but the upload
+    // must still be ended.
     let app = state.app.clone();
     let work = async move {
         let _permit = permit;

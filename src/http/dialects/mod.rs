@@ -1,10 +1,10 @@
-//! Dialects: the wire formats of other clients over the use cases that the native API calls.
+//! Dialects: the wire formats of other upload clients, for the same use cases as the native API.
 //!
-//! Each is a folder with a type that implements [`ApiFamily`]: its routes, its CORS headers and the
-//! shape of its errors. A handler reads the client's format, calls one use case and writes the
-//! client's format; it decides nothing. To add one: the folder, a line in [`FAMILIES`], and a field
-//! in `config::dialects`. Routes of uploads are
-//! [`NeedsOrToken`](super::middleware::access::Access), so that they work below `/t/{token}/` too.
+//! Each dialect is a folder with a type that implements [`ApiFamily`]: its routes, its CORS headers
+//! and the format of its errors. A handler reads the client's format, calls one use case and writes
+//! the client's format. It contains no other logic. To add a dialect, add its folder, a line in
+//! [`FAMILIES`], and a field in `config::dialects`. Routes of uploads use
+//! [`NeedsOrToken`](super::middleware::access::Access), so that they also work below `/t/{token}/`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub struct Dialect {
 
 type Family = fn(Dialect) -> Arc<dyn ApiFamily>;
 
-/// All dialects by their names in the configuration.
+/// All dialects, by their configuration names.
 const FAMILIES: [(&str, Family); 6] = [
     ("activestorage", |dialect| Arc::new(activestorage::ActiveStorage(dialect))),
     ("companion", |dialect| Arc::new(companion::Companion(dialect))),
@@ -63,7 +63,7 @@ pub fn family(name: &str, dialect: Dialect) -> Option<Arc<dyn ApiFamily>> {
 impl Dialect {
     /// A new upload of this dialect.
     fn upload(&self, caller: &UploadCaller, declared: Declared) -> NewUpload {
-        // A token has its own policy, and a request for another one would be refused.
+        // The token determines the policy. The request would be refused if it named another one.
         let has_token = caller.principal().token().is_some();
         NewUpload {
             policy: (!has_token).then(|| self.policy.clone()),
@@ -80,13 +80,13 @@ impl Dialect {
 }
 
 /// The metadata that can be stored with an object. Clients send everything that their pages know
-/// about a file, such as its name in any script. Pairs that the store cannot keep are left out.
+/// about a file, such as its name in any language. Pairs that the store cannot store are omitted.
 fn storable(pairs: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
     let pairs = pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
     pairs.filter(|(name, value)| metadata::is_name(name) && metadata::is_value(value)).collect()
 }
 
-/// An upload whose file was verified, or the error for the client.
+/// Returns the upload if its file was accepted, or the error for the client.
 fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
     match &upload.state {
         State::Inspecting(_) | State::Uploaded(_) => Ok(upload),
@@ -97,7 +97,7 @@ fn require_accepted(upload: Upload) -> Result<Upload, ApiError> {
     }
 }
 
-/// A header with a number of bytes.
+/// Reads a header whose value is a number of bytes.
 fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
@@ -105,13 +105,13 @@ fn number(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {
     number.map(Some).ok_or_else(|| ApiError::field(name, "Must be a number of bytes"))
 }
 
-/// Does work that must go on if the client disconnects, because the handler is dropped then.
+/// Runs work in a task, so that it continues if the client disconnects and the handler is dropped.
 async fn in_task<T: 'static>(work: impl Future<Output = T> + 'static) -> Result<T, ApiError> {
     let done = rt::spawn(work.in_current_span()).await;
     done.map_err(|error| ApiError::new(Code::Internal).because(error))
 }
 
-/// The error in one sentence.
+/// The error as one sentence.
 fn sentence(error: &ApiError) -> String {
     error.sentence().unwrap_or_else(|| error.code().row().title.to_owned())
 }
@@ -127,8 +127,8 @@ fn error_with_message(error: &ApiError) -> HttpResponse {
     response_head(error).json(body)
 }
 
-/// The CORS rules of a dialect for pages of these origins, with the headers that only its client
-/// sends and reads.
+/// The CORS rules of a dialect for pages of these origins. `headers` and `exposed` are headers that
+/// only its client sends and reads.
 fn cors(origins: &[String], headers: &[&'static str], exposed: &[&'static str]) -> Cors {
     let names = |names: &[&'static str]| -> Vec<HeaderName> {
         names.iter().map(|name| HeaderName::from_static(name)).collect()

@@ -1,8 +1,8 @@
 //! django-s3-file-field: `/s3ff/upload-initialize/`, `upload-complete/` and `finalize/`.
 //!
-//! The client sends parts of the size that the service plans, completes the upload in the store
-//! itself by a signed request, and then finalizes it here, which verifies the file. `field_value`
-//! is the id of the upload, for the back end.
+//! The client sends parts of the size that the service plans. It completes the upload in the store
+//! with a signed request, and then finalizes it here, which verifies the file. `field_value` is the
+//! id of the upload, for the back end.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -51,7 +51,8 @@ impl ApiFamily for S3FileField {
     }
 }
 
-/// A new upload. `field_id` is the model's field, which is ignored: the policy is used.
+/// A new upload. `field_id` names a field of a Django model. It is ignored, because the policy is
+/// used.
 #[derive(Deserialize)]
 struct InitializeBody {
     file_name: String,
@@ -139,7 +140,7 @@ async fn complete(
     let signed = state.app.sign_completion(&caller, id, dialect.url_ttl).await?;
     let mut xml = String::from("<CompleteMultipartUpload>");
     for SentPart { part_number, etag } in body.parts {
-        // The ETag becomes a part of an XML text.
+        // The ETag is inserted into XML.
         let etag: String =
             etag.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let _ = write!(

@@ -52,7 +52,9 @@ fn read(request: &HttpRequest) -> Result<Digests, ApiError> {
     for name in ["Content-Digest", "Repr-Digest", "Content-MD5"] {
         for value in request.headers().get_all(name) {
             if form {
-                let sentence = "Covers the whole form; send the file as the body instead";
+                let sentence = "Not allowed with a multipart/form-data body, because the checksum \
+                                would cover the whole form. Send the file itself as the body, or omit \
+                                this header";
                 return Err(ApiError::field(name, sentence));
             }
             let value = value.to_str().map_err(|_| malformed(name))?;

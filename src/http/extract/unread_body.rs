@@ -1,9 +1,10 @@
-//! A body that is not read before the response.
+//! Responds to a request before its body is read.
 //!
-//! A client that sends its body at once may not read before it has sent all of it, and if the connection
-//! is closed on unread bytes, the reset can destroy the response on its way. The server waits a second for
-//! the end of such a body, which is enough for a small one. Here the response is sent first, and then the
-//! body is read and dropped within larger limits. The connection is closed after it.
+//! A client may read the response only after it has sent its whole body. If the server closes the
+//! connection while bytes are unread, the TCP reset can destroy the response. By default the server
+//! waits one second for the end of such a body, which is enough only for a small one. Here the
+//! response is sent first. Then the body is read and discarded, within larger limits, and the
+//! connection is closed.
 
 use std::convert::Infallible;
 use std::future::{Future as _, Ready, ready as now};
@@ -23,13 +24,13 @@ use tokio::time::{Sleep, sleep};
 use super::partial::refuse_partial_headers;
 use crate::http::problem::ApiError;
 
-/// The most bytes that are dropped. No memory is needed for them, only the client's bandwidth.
+/// The maximum number of bytes to discard. This needs no memory, only the client's bandwidth.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The longest time in which bytes are dropped.
+/// The maximum time for discarding bytes.
 const MAX_TIME: Duration = Duration::from_secs(20);
 
-/// The body of a request, unread. A request that announces a part of a file is refused.
+/// The unread body of a request. A request that sends only a part of a file is refused.
 pub struct UnreadBody {
     payload: Payload,
     version: Version,
@@ -46,19 +47,19 @@ impl FromRequest for UnreadBody {
 }
 
 impl UnreadBody {
-    /// The response with a text. The body is dropped after it.
+    /// Returns the response with this text. The body is discarded after it is sent.
     pub fn respond(self, mut response: HttpResponseBuilder, text: &'static str) -> HttpResponse {
         response.insert_header((CONTENT_TYPE, HeaderValue::from_static("text/plain")));
         let text = Bytes::from_static(text.as_bytes());
         if self.version >= Version::HTTP_2 {
-            // A stream ends alone, without the connection.
+            // In HTTP/2, only the stream is closed, not the connection.
             return response.body(text);
         }
         response.body(ThenDrain::new(text, self.payload, MAX_BYTES, MAX_TIME))
     }
 }
 
-/// The text of a response, after which the body of the request is read and dropped.
+/// The text of a response. After it is sent, the body of the request is read and discarded.
 struct ThenDrain<S> {
     len: u64,
     text: Option<Bytes>,
@@ -109,7 +110,7 @@ mod tests {
 
     type Chunk = Result<Bytes, Infallible>;
 
-    /// Polls a response to its end. Returns what it sends.
+    /// Polls a response until its end. Returns what it sends.
     async fn sent(body: impl Stream<Item = Chunk> + Unpin, bytes: u64, time: Duration) -> Vec<u8> {
         let mut body = ThenDrain::new(Bytes::from_static(b"text"), body, bytes, time);
         assert_eq!(body.size(), BodySize::Sized(4));

@@ -1,4 +1,4 @@
-//! [`ObjectSettings`] in the format of S3: as headers of a PUT and as fields of a form (S3 API
+//! [`ObjectSettings`] in the format of S3: headers of a PUT, and fields of a form (S3 API
 //! reference, `PutObject`, `CreateMultipartUpload` and "POST Object").
 
 use std::fmt::Write as _;

@@ -33,7 +33,7 @@ async fn doctor(settings: &[(String, String)], arguments: &[&str]) -> (Option<i3
     (output.status.code(), json.unwrap_or_else(|error| panic!("{error}: {output:?}")))
 }
 
-/// The checks of the database and of the store with this outcome.
+/// The checks of the database and of the store that have this outcome.
 fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
     let of = |part: &'a Value| part["checks"].as_array().unwrap().iter();
     let all = of(&found["database"]).chain(of(&found["stores"][0]));
@@ -233,7 +233,7 @@ async fn fix_cors_puts_its_rule_first_if_the_store_accepts_it() {
     assert_eq!((code, failed.len()), (Some(1), 1), "{found:#}");
     let (name, mend) = (text(failed[0], "name"), text(failed[0], "mend"));
     assert!(name == "cors" && mend.contains(&format!(r#""AllowedOrigins":["{ORIGIN}"]"#)));
-    assert_eq!(s3.get_cors().await.unwrap(), std::slice::from_ref(&others), "it only looked");
+    assert_eq!(s3.get_cors().await.unwrap(), std::slice::from_ref(&others), "it changed nothing");
 
     let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
     assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
@@ -271,5 +271,5 @@ async fn an_embedded_store_is_checked_too_and_the_text_is_readable() {
     let output = run(&["config", "show", "--probe"], &settings).await;
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && shown.contains("\n#   write_once = true\n"), "{shown}");
-    assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is a configuration still");
+    assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is still a configuration");
 }

@@ -11,9 +11,9 @@ use crate::support::clamd::{Clamd, eicar};
 use crate::support::live::{Live, read, run, text};
 use crate::support::wait::wait_for_at_most;
 
-const CLEAN: &[u8] = b"nothing but text";
+const CLEAN: &[u8] = b"only some text";
 
-/// A service whose files may be of any type and are scanned by this daemon.
+/// A service that accepts files of any type and scans them with this daemon.
 async fn scanned(address: &str) -> Live {
     Live::with(&[
         ("inspectors.clamav.kind", "clamd"),
@@ -33,7 +33,7 @@ async fn create(live: &Live, strategy: &str, size: usize) -> Value {
     upload
 }
 
-/// Sends a file with its strategy, and confirms it.
+/// Sends a file with the upload's strategy, and confirms it.
 async fn send(live: &Live, upload: &Value, file: &[u8]) {
     let path = format!("/api/uploads/{}", text(upload, "id"));
     let confirmed = match upload["strategy"].as_str().unwrap() {
@@ -57,8 +57,7 @@ async fn send(live: &Live, upload: &Value, file: &[u8]) {
     assert_eq!(confirmed.0, 200, "{confirmed:?}");
 }
 
-/// Requests the file again and again until the test is over, and returns whether it was ever
-/// served.
+/// Requests the file repeatedly until the test is over. Returns whether it was ever served.
 async fn poll(live: &Live, upload: &Value, over: &AtomicBool) -> bool {
     let path = format!("/api/uploads/{}/file?redirect=false", text(upload, "id"));
     let mut found = false;
@@ -110,7 +109,7 @@ async fn a_virus_is_never_downloadable_and_a_clean_file_is_soon() {
 }
 
 #[tokio::test]
-async fn a_scanner_and_a_service_that_are_killed_lose_no_upload_and_serve_none_unscanned() {
+async fn killing_the_scanner_and_the_service_loses_no_upload_and_serves_none_unscanned() {
     let Some(mut clamd) = Clamd::start().await else { return };
     let mut live = scanned(&clamd.address()).await;
     let files = 200;
@@ -167,7 +166,7 @@ async fn a_scanner_and_a_service_that_are_killed_lose_no_upload_and_serve_none_u
 }
 
 #[tokio::test]
-async fn doctor_sends_the_scanner_a_virus_and_finds_out_which_size_it_scans() {
+async fn doctor_tests_the_scanner_with_a_virus_and_a_large_archive() {
     let Some(clamd) = Clamd::start().await else { return };
     let database = crate::support::database::TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Uploads in pieces while processes are killed: nothing that was acknowledged is lost.
+//! Uploads in pieces while processes are killed: no acknowledged byte is lost.
 //!
-//! `TEST_LONG=1` sends 50 uploads over three processes, of which one is killed every 5 s.
+//! `TEST_LONG=1` sends 50 uploads over three processes. One of them is killed every 5 s.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn tus(http: &Client, method: &str, url: String) -> RequestBuilder {
 
 async fn create(http: &Client, url: &str, length: usize) -> Option<String> {
     let request = tus(http, "POST", format!("{url}/tus/")).header("Upload-Length", length);
-    // The file's name: a.mp3.
+    // The metadata is the file name a.mp3.
     let response = request.header("Upload-Metadata", "filename YS5tcDM=").send().await.ok()?;
     assert_eq!(response.status(), 201);
     Some(response.headers()["location"].to_str().unwrap().to_owned())
@@ -41,7 +41,7 @@ fn patch(http: &Client, url: String, offset: usize, body: reqwest::Body) -> Requ
         .body(body)
 }
 
-/// How many bytes are stored. `None` if the process is gone or asks for patience.
+/// The number of stored bytes. `None` if the process is down or returns 423.
 async fn offset(http: &Client, url: String) -> Option<usize> {
     let response = tus(http, "HEAD", url).send().await.ok()?;
     if response.status() == 423 {
@@ -60,7 +60,7 @@ async fn stored_file(http: &Client, url: &str, path: &str) -> Option<Bytes> {
 }
 
 #[tokio::test]
-async fn a_kill_in_the_middle_of_a_request_loses_nothing_that_was_acknowledged() {
+async fn a_kill_in_the_middle_of_a_request_loses_no_acknowledged_byte() {
     let mut live = Live::with(&SETTINGS).await;
     let (http, file) = (live.http.clone(), mp3(14 * MIB, 1));
     let path = create(&http, &live.url, file.len()).await.unwrap();
@@ -92,7 +92,8 @@ async fn a_kill_in_the_middle_of_a_request_loses_nothing_that_was_acknowledged()
     assert!(stored == file, "the file has other bytes");
 }
 
-/// Uploads a file as a client does: any process, any chunk, and after each failure it asks for the offset.
+/// Uploads a file as a client does, with any process and any chunk size. After each failure it
+/// requests the offset.
 async fn upload(http: &Client, addresses: &[String], seed: u8) {
     let mut random = StdRng::seed_from_u64(seed.into());
     let file = mp3(9 * MIB + usize::from(seed) * 1000, seed);
@@ -117,7 +118,7 @@ async fn upload(http: &Client, addresses: &[String], seed: u8) {
             offset(http, format!("{}{path}", any(&mut random))).await
         })
         .await;
-        assert!(at >= acknowledged, "{at} of {acknowledged} bytes that were acknowledged");
+        assert!(at >= acknowledged, "{at} of {acknowledged} acknowledged bytes");
     }
     let stored =
         wait_for("the file", async || stored_file(http, any(&mut random), &path).await).await;
@@ -130,7 +131,7 @@ async fn uploads_over_three_processes_survive_kills_of_each() {
         Ok(_) => (50, Duration::from_secs(5)),
         Err(_) => (4, Duration::from_millis(300)),
     };
-    // Its store serves the processes.
+    // Its store serves all processes.
     let store = Live::dev().await;
     let database = TestDatabase::create().await;
     let shared = [("database.url", database.url.as_str()), ("policies.tracks.prefix", "shared/")];

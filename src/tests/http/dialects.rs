@@ -1,5 +1,5 @@
-//! Dialects: the wire formats of other clients. `scripts/check-clients` drives the clients
-//! themselves; these tests send the requests that those clients do not send.
+//! Dialects: the wire formats of other clients. `scripts/check-clients` tests the clients. These
+//! tests send requests that the clients do not send.
 
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ async fn upload(server: &Server, id: &str) -> Value {
     server.get(&format!("/api/uploads/{id}")).await.json()
 }
 
-/// The multipart upload of a client that divides the file, with its path and its key.
+/// Creates the multipart upload of a client that divides the file. Returns its path, its id and its
+/// key.
 async fn begin(server: &Server) -> (String, String, String) {
     let body = json!({"filename": "a.mp3", "type": "audio/mpeg", "metadata": {"name": "für"}});
     let made = server.send("POST", "/companion/s3/multipart", body).await;
@@ -46,7 +47,7 @@ async fn begin(server: &Server) -> (String, String, String) {
     (format!("/companion/s3/multipart/{id}"), id, key)
 }
 
-/// Sends parts in place of the client, and returns its list of them.
+/// Sends parts as the client would, and returns the client's list of them.
 async fn send_parts(server: &Server, key: &str, parts: &[Vec<u8>]) -> Vec<Value> {
     let (open, _) = server.store.list_multiparts("", None).await.unwrap();
     let id = &open.iter().find(|open| open.key == key).unwrap().upload_id;
@@ -72,7 +73,7 @@ fn is_error(response: &Response, status: u16, words: &str) {
 }
 
 #[tokio::test]
-async fn only_the_parts_that_the_client_names_and_the_store_has_become_a_file() {
+async fn only_parts_that_the_client_lists_and_the_store_has_become_a_file() {
     let server = server().await;
     let (path, id, key) = begin(&server).await;
     let parts = [mp3(5 * MIB, 1), mp3(5 * MIB, 2), mp3(9000, 3)];
@@ -95,7 +96,7 @@ async fn only_the_parts_that_the_client_names_and_the_store_has_become_a_file() 
         "missing parts: 3",
     );
     is_error(&server.send("POST", &complete, json!({"parts": []})).await, 409, "missing parts: 1");
-    // The native route does not know which part is the last.
+    // The native route does not know which part is the last one.
     let native = server.send("POST", &format!("/api/uploads/{id}/complete"), json!({})).await;
     native.blames("parts");
     assert_eq!(upload(&server, &id).await["status"], "pending");
@@ -138,7 +139,8 @@ async fn a_client_that_signs_each_request_names_only_its_own_multipart_upload() 
     is_error(&sign(part("", 1)).await, 400, "uploadId");
     is_error(&sign(part("ü", 1)).await, 400, "uploadId");
 
-    // Sent by the test in place of the client: the service does not know the store's id yet.
+    // The test sends this request as the client would. The service does not know the store's id
+    // yet.
     let opened = server.store.create_multipart(&key, &PutOptions::default()).await.unwrap();
     let elsewhere =
         server.store.create_multipart("tracks/0/x", &PutOptions::default()).await.unwrap();
@@ -167,7 +169,7 @@ async fn a_client_that_signs_each_request_names_only_its_own_multipart_upload() 
 }
 
 #[tokio::test]
-async fn each_client_gets_errors_and_cors_headers_in_its_own_form() {
+async fn each_client_receives_errors_and_cors_headers_in_its_own_format() {
     let server = server().await;
     is_error(&server.get("/companion/s3/params?type=audio%2Fmpeg").await, 400, "filename");
     is_error(&server.send("POST", "/companion/s3/sts", json!({})).await, 404, "");

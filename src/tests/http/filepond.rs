@@ -1,4 +1,4 @@
-//! `FilePond`'s `server` URL. `scripts/check-clients` drives the package itself.
+//! `FilePond`'s `server` URL. `scripts/check-clients` tests the package itself.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn server() -> Server {
     Server::build(Duration::from_secs(20), Quota::default(), protect).await
 }
 
-/// The form of the package: metadata, and then the file under the same name.
+/// The form that the package sends: metadata, and then the file, in parts of the same name.
 fn form(field: &'static str, name: &'static str, bytes: Vec<u8>) -> Form {
     Form::new().text(field, "{}").part(field, Part::bytes(bytes).file_name(name))
 }
@@ -75,7 +75,7 @@ async fn a_file_is_processed_restored_loaded_and_reverted() {
 }
 
 #[tokio::test]
-async fn what_filepond_does_not_send_of_its_own_accord_is_refused_in_words() {
+async fn requests_that_filepond_does_not_send_are_refused_with_a_sentence() {
     let server = server().await;
     let song = || Part::bytes(mp3(9000, 1)).file_name("a.mp3");
     let wrong = form("filepond", "song.mp3", b"not a song".to_vec());
@@ -88,7 +88,11 @@ async fn what_filepond_does_not_send_of_its_own_accord_is_refused_in_words() {
     says(&process(&server, chunk).await, 400, "send the whole file");
     let raw = server.request("POST", "/filepond").body(mp3(9000, 1));
     says(&fetch(raw).await, 400, "form");
-    says(&server.get("/filepond?fetch=http%3A%2F%2F127.0.0.1%2F").await, 400, "fetches no files");
+    says(
+        &server.get("/filepond?fetch=http%3A%2F%2F127.0.0.1%2F").await,
+        400,
+        "does not fetch files",
+    );
     says(&server.get("/filepond").await, 400, "id");
     says(&server.get("/filepond?restore=x").await, 400, "UUID");
     says(&server.get("/filepond?restore=x&other=1").await, 400, "other");
@@ -104,12 +108,12 @@ async fn what_filepond_does_not_send_of_its_own_accord_is_refused_in_words() {
     says(&server.get(&format!("/filepond?restore={pending}")).await, 409, "not arrived");
     fetch(server.request("DELETE", "/filepond").body(pending.to_owned())).await;
     let listed = server.get("/api/uploads?status=pending").await.json();
-    assert_eq!(listed["items"], json!([]), "nothing that was refused is left");
+    assert_eq!(listed["items"], json!([]), "refused requests leave no upload");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_or_replaced_is_not_restored() {
+async fn a_missing_or_replaced_file_is_not_restored() {
     let server = server().await;
     let id = process(&server, form("filepond", "a.mp3", mp3(9000, 1))).await.text;
     let upload = server.get(&format!("/api/uploads/{id}")).await.json();
@@ -122,7 +126,7 @@ async fn a_file_that_is_gone_or_replaced_is_not_restored() {
     server.stop().await;
 }
 
-/// A chunk as the package sends it.
+/// A chunk, in the format of the package.
 async fn chunk(server: &Server, id: &str, offset: usize, length: usize, bytes: &[u8]) -> Response {
     let request = server
         .request("PATCH", &format!("/filepond?patch={id}"))
@@ -167,7 +171,7 @@ async fn a_file_in_chunks_is_complete_with_its_last_byte_and_repeated_bytes_are_
 }
 
 #[tokio::test]
-async fn chunks_that_are_no_song_or_do_not_fit_are_refused_in_words() {
+async fn chunks_of_a_wrong_file_or_at_a_wrong_offset_are_refused_with_a_sentence() {
     let server = server().await;
     let text = b"not a song, but long enough to be read".repeat(20);
     let id = announce(&server, text.len()).await;

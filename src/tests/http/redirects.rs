@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::kit::{Response, Server, fetch};
 use crate::support::mp3;
 
-/// Creates an upload of `a.mp3` with these members. Returns it with its path.
+/// Creates an upload of `a.mp3` with these members. Returns it and its path.
 async fn create(server: &Server, prefix: &str, members: Value) -> (Value, String) {
     let mut body = json!({"filename": "a.mp3"});
     body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -53,7 +53,7 @@ async fn a_put_is_redirected_to_a_url_that_is_signed_now() {
         );
         assert_eq!(now["status"], "pending");
     }
-    assert_eq!(server.store.keys(), Vec::<String>::new(), "the body goes to the store alone");
+    assert_eq!(server.store.keys(), Vec::<String>::new(), "the body goes only to the store");
     server.stop().await;
 }
 
@@ -115,13 +115,13 @@ async fn only_pending_and_expired_uploads_with_a_put_are_redirected() {
     let unknown = "/up/0190a6f2-7b3c-7def-8123-456789abcdef";
     put(&server, unknown, &[], 9000).await.is_problem(404, "not-found");
     put(&server, &format!("/t/upt_unknown{path}"), &[], 9000).await.is_problem(401, "unauthorized");
-    // A token reaches its own uploads only.
+    // A token gives access only to its own uploads.
     let others = format!("{}{path}", token(&server).await);
     put(&server, &others, &[], 9000).await.is_problem(404, "not-found");
     server.stop().await;
 }
 
-/// Reads from a socket up to the end of a response whose body is one line.
+/// Reads from a socket until the end of a response whose body is one line.
 async fn response(socket: &mut TcpStream) -> String {
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -134,7 +134,7 @@ async fn response(socket: &mut TcpStream) -> String {
     text
 }
 
-/// Sends a body for longer than the server would wait for the end of one that nobody reads.
+/// Sends a body for longer than the server would wait for the end of an unread body.
 async fn send_slowly(socket: &mut TcpStream, pieces: usize) {
     for _ in 0..pieces {
         socket.write_all(&vec![0; 64 << 10]).await.expect("the connection was closed");
@@ -143,7 +143,7 @@ async fn send_slowly(socket: &mut TcpStream, pieces: usize) {
 }
 
 #[tokio::test]
-async fn the_response_comes_before_the_body_and_a_slow_body_is_still_taken() {
+async fn the_response_is_sent_before_the_body_and_a_slow_body_is_still_read() {
     let server = Server::start().await;
     let (_, path) = create(&server, "", json!({})).await;
     let pieces = 25;
@@ -160,9 +160,9 @@ async fn the_response_comes_before_the_body_and_a_slow_body_is_still_taken() {
         let found = response(&mut socket).await;
         let found = found.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&found);
         assert!(found.starts_with("HTTP/1.1 307 "), "{found}");
-        // It sends its body whatever the response is.
+        // The client sends its body even though the response has arrived.
         send_slowly(&mut socket, pieces).await;
-        assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "the connection ends in order");
+        assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "the connection is closed without a reset");
     };
     let sends_first = async {
         let mut socket = begin("").await;

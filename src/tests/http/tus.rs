@@ -68,7 +68,7 @@ async fn head(server: &Server, path: &str) -> Response {
     fetch(tus(server, "HEAD", path)).await
 }
 
-/// Asserts the status and what every response has.
+/// Asserts the status and the headers that every response has.
 #[track_caller]
 fn is_tus(response: &Response, status: u16) {
     assert_eq!(response.status.as_u16(), status, "{response:?}");
@@ -116,7 +116,7 @@ async fn a_file_in_pieces_is_verified_by_its_last_piece() {
 }
 
 #[tokio::test]
-async fn a_rejected_file_is_an_error_of_the_last_piece_with_a_reason_in_words() {
+async fn a_rejected_file_is_an_error_of_the_last_piece_with_a_sentence() {
     let server = server().await;
     let path = create(&server, PNG.len()).await;
     is_tus(&fetch(patch(&server, &path, 0, &PNG[..10])).await, 204);
@@ -125,12 +125,12 @@ async fn a_rejected_file_is_an_error_of_the_last_piece_with_a_reason_in_words() 
     assert!(refused.text.starts_with("file: "), "{refused:?}");
     is_tus(&head(&server, &path).await, 410);
     assert_eq!(upload(&server, &path).await["status"], "rejected");
-    // In the first request.
+    // The first request already contains the whole file.
     let request = tus(&server, "POST", "/tus").header("Upload-Length", PNG.len());
     let request = request.header("Upload-Metadata", metadata("a.mp3"));
     let refused = fetch(request.header("Content-Type", BYTES).body(PNG)).await;
     is_tus(&refused, 400);
-    // Before its bytes.
+    // A request is refused before its bytes are sent.
     for (length, name, status, words) in [
         (17 * MIB, "a.mp3", 413, "16777216"),
         (0, "a.mp3", 400, "empty"),
@@ -146,7 +146,7 @@ async fn a_rejected_file_is_an_error_of_the_last_piece_with_a_reason_in_words() 
 }
 
 #[tokio::test]
-async fn requests_that_do_not_follow_the_protocol_are_refused_by_its_statuses() {
+async fn requests_that_violate_the_protocol_are_refused_with_the_right_status() {
     let server = server().await;
     let path = create(&server, 1000).await;
     let file = mp3(1000, 1);
@@ -200,7 +200,7 @@ async fn requests_that_do_not_follow_the_protocol_are_refused_by_its_statuses() 
         is_tus(&head(&server, path).await, 404);
     }
     is_tus(&fetch(tus(&server, "PUT", &path)).await, 405);
-    // A native upload is none of tus.
+    // An upload of the native API is not a tus upload.
     let native = server.send("POST", "/api/uploads", json!({"filename": "a.mp3"})).await.json();
     let native = format!("/tus/{}", native["id"].as_str().unwrap());
     is_tus(&head(&server, &native).await, 404);
@@ -213,14 +213,14 @@ async fn requests_that_do_not_follow_the_protocol_are_refused_by_its_statuses() 
 async fn other_ways_to_send_the_bytes() {
     let server = server().await;
     let file = mp3(2000, 1);
-    // With the creation.
+    // The bytes are sent with the creation.
     let request = tus(&server, "POST", "/tus").header("Upload-Length", file.len());
     let request = request.header("Upload-Metadata", metadata("a.mp3"));
     let created = fetch(request.header("Content-Type", BYTES).body(file[..500].to_vec())).await;
     is_tus(&created, 201);
     assert_eq!(created.header("upload-offset"), "500");
     let path = created.header("location").to_owned();
-    // By POST, and with a checksum.
+    // The bytes are sent by POST, and with a checksum.
     let by_post = tus(&server, "POST", &path).header("X-HTTP-Method-Override", "PATCH");
     let by_post = by_post.header("Upload-Offset", 500).header("Content-Type", BYTES);
     let sum = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &file[500..700]);
@@ -230,14 +230,14 @@ async fn other_ways_to_send_the_bytes() {
     let by_post = tus(&server, "POST", &path).header("X-HTTP-Method-Override", "HEAD");
     assert_eq!(fetch(by_post).await.header("upload-offset"), "700");
     is_tus(&fetch(tus(&server, "POST", &path)).await, 405);
-    // Without a length.
+    // The bytes are sent without a length.
     let chunks: Vec<Result<Bytes, std::io::Error>> = vec![Ok(Bytes::from(file[700..].to_vec()))];
     let body = reqwest::Body::wrap_stream(stream::iter(chunks));
     let chunked = tus(&server, "PATCH", &path).header("Upload-Offset", 700);
     is_tus(&fetch(chunked.header("Content-Type", BYTES).body(body)).await, 204);
     assert_eq!(upload(&server, &path).await["status"], "uploaded");
 
-    // The length comes with the last request, which has no bytes.
+    // The last request declares the length and has no bytes.
     let request = tus(&server, "POST", "/tus").header("Upload-Defer-Length", "1");
     let created = fetch(request.header("Upload-Metadata", metadata("b.mp3"))).await;
     is_tus(&created, 201);
@@ -252,11 +252,11 @@ async fn other_ways_to_send_the_bytes() {
 }
 
 #[tokio::test]
-async fn a_head_that_fails_for_a_while_is_no_reason_to_begin_again() {
+async fn a_client_does_not_start_again_after_a_temporary_error_of_head() {
     let server = server().await;
     let path = create(&server, 6 * MIB).await;
     is_tus(&fetch(patch(&server, &path, 0, &mp3(6 * MIB, 1)[..=5 * MIB])).await, 204);
-    // All bytes are stored, and the store fails to make the object of them.
+    // All bytes are stored, but the store fails to make the object from them.
     let down = || StoreError::Unavailable("down".into());
     server.store.fail_next(Operation::CompleteMultipart, 2, down);
     let rest = patch(&server, &path, 5 * MIB + 1, &mp3(6 * MIB, 1)[5 * MIB + 1..]);
@@ -284,7 +284,7 @@ async fn a_terminated_upload_is_gone() {
 }
 
 #[tokio::test]
-async fn what_arrived_before_a_connection_broke_is_stored() {
+async fn bytes_that_arrived_before_a_connection_broke_are_stored() {
     let server = server().await;
     let path = create(&server, 100_000).await;
     let mut connection = tokio::net::TcpStream::connect(server.address).await.unwrap();
@@ -296,7 +296,7 @@ async fn what_arrived_before_a_connection_broke_is_stored() {
     connection.write_all(&mp3(40_000, 1)).await.unwrap();
     connection.shutdown().await.unwrap();
     drop(connection);
-    // Not by HEAD, which would stop the request before it has read everything.
+    // HEAD is not used here: it would stop the request before it has read all bytes.
     let id = id_of(&path).parse().unwrap();
     wait_for("the bytes", async || {
         let found = server.app.db.tus().find(id).await.unwrap().unwrap();
@@ -304,7 +304,7 @@ async fn what_arrived_before_a_connection_broke_is_stored() {
     })
     .await;
     assert_eq!(head(&server, &path).await.header("upload-offset"), "40000");
-    // The browser's own repetition of the request.
+    // A browser may repeat the request.
     is_tus(&fetch(patch(&server, &path, 0, &mp3(100_000, 1))).await, 409);
     is_tus(&fetch(patch(&server, &path, 40_000, &mp3(100_000, 1)[40_000..])).await, 204);
     assert_eq!(upload(&server, &path).await["status"], "uploaded");
@@ -312,7 +312,7 @@ async fn what_arrived_before_a_connection_broke_is_stored() {
 }
 
 #[tokio::test]
-async fn an_upload_token_in_the_path_is_kept_in_locations_and_reaches_only_its_uploads() {
+async fn locations_keep_an_upload_token_in_the_path_and_it_works_only_for_its_uploads() {
     let server = server().await;
     let body = json!({"policy": "tracks", "max_size": 5000});
     let token = server.send("POST", "/api/upload-tokens", body).await.json();

@@ -1,5 +1,5 @@
-//! Upload tokens over HTTP: created and revoked by an owner, used in headers and as a path prefix,
-//! and by pages of other origins.
+//! Upload tokens over HTTP: an owner creates and revokes them, clients use them in headers and as a
+//! path prefix, and pages of other origins use them.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn an_owner_creates_lists_and_revokes_tokens() {
     let others = fetch(server.request("DELETE", &path).header("authorization", &bob)).await;
     others.is_problem(404, "not-found");
     assert_eq!(send("DELETE", &path, None).await.status, 204);
-    assert_eq!(send("DELETE", &path, None).await.status, 204, "revoking it again is no error");
+    assert_eq!(send("DELETE", &path, None).await.status, 204, "revoking it again is not an error");
     let listed = send("GET", PATH, None).await.json();
     assert!(
         listed["items"][0]["revoked_at"].is_string() && listed["items"][1]["revoked_at"].is_null()
@@ -84,7 +84,7 @@ async fn an_owner_creates_lists_and_revokes_tokens() {
 }
 
 #[tokio::test]
-async fn bad_properties_of_a_token_are_refused_by_name() {
+async fn invalid_properties_of_a_token_are_refused_by_name() {
     let server = Server::start().await;
     let policy = |more: Value| {
         let mut body = json!({"policy": "tracks"});
@@ -178,7 +178,7 @@ async fn a_client_without_headers_uploads_below_the_prefix() {
     let listed = server.get(&format!("{base}/api/uploads?limit=1")).await.json();
     assert_eq!(listed["items"][0]["id"], json!(id));
     assert_eq!(server.send("DELETE", &location, json!({})).await.status, 204);
-    // The URL of a presign response has the prefix again.
+    // The URL in a presign response has the prefix, too.
     let body = json!({"filename": "a.mp3", "strategy": "direct"});
     let made = server.send("POST", &format!("{base}/api/uploads"), body).await;
     let location = made.header("location").to_owned();
@@ -239,7 +239,7 @@ async fn the_prefix_is_removed_once_and_the_token_in_it_is_the_credential() {
         assert_eq!(found.status.as_u16(), status, "{path}: {found:?}");
         assert!(!found.text.contains(token), "{path}: {found:?}");
     }
-    // A header beside the prefix is ignored.
+    // If there is a prefix, the header is ignored.
     for (path, header, status) in [
         (format!("/t/{token}/api/tracks"), ann.as_str(), 403),
         (format!("/t/{token}/api/uploads"), "Bearer nonsense", 200),
@@ -252,7 +252,7 @@ async fn the_prefix_is_removed_once_and_the_token_in_it_is_the_credential() {
 }
 
 #[tokio::test]
-async fn an_upload_token_counts_in_its_owners_rate_limit_and_quota() {
+async fn an_upload_token_counts_towards_its_owners_rate_limit_and_quota() {
     let one = std::num::NonZeroU32::MIN;
     let quota = Quota { uploads_per_day: Some(1), ..Quota::default() };
     let server = Server::protected(quota, |security| {
@@ -269,7 +269,7 @@ async fn an_upload_token_counts_in_its_owners_rate_limit_and_quota() {
     let limited = fetch(server.request("GET", "/api/uploads").header("authorization", &ann)).await;
     limited.is_problem(429, "rate-limited");
     let found = server.app.db.upload_tokens().find(made["id"].as_str().unwrap().parse().unwrap());
-    assert_eq!(found.await.unwrap().unwrap().uploads, 1, "what the quota refuses does not count");
+    assert_eq!(found.await.unwrap().unwrap().uploads, 1, "uploads that the quota refuses do not count");
     server.stop().await;
 }
 

@@ -183,7 +183,7 @@ async fn a_response_without_a_verdict_is_an_error_and_never_an_acceptance() {
 }
 
 #[tokio::test]
-async fn an_inspector_at_a_private_address_is_not_asked() {
+async fn no_request_is_sent_to_an_inspector_at_a_private_address() {
     let on = Setting::new(false).await;
     on.arrived().await;
     assert_eq!(on.inspect().await, Outcome::Failed);
@@ -191,7 +191,7 @@ async fn an_inspector_at_a_private_address_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_deferred_verdict_arrives_by_the_api_late_twice_or_never() {
+async fn a_deferred_verdict_may_arrive_late_twice_or_never() {
     let on = Setting::new(true).await;
     let upload = on.arrived().await;
     on.says(Some(ok(&json!({"verdict": "defer"}))));

@@ -1,4 +1,4 @@
-//! The probe must find out exactly what a store supports.
+//! The probe must report exactly what a store supports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ async fn a_probe_finds_the_known_capabilities_and_leaves_nothing_behind() {
 
 #[cfg(feature = "embedded-s3")]
 #[tokio::test]
-async fn a_store_that_refuses_the_condition_is_told_from_one_that_ignores_it() {
+async fn a_store_that_refuses_the_condition_differs_from_one_that_ignores_it() {
     let on = Subject::unconditional().await;
     let report = run(&on.store, on.prefix()).await;
     assert!(report.is_usable(), "{report:?}");
@@ -61,7 +61,7 @@ async fn a_store_that_refuses_the_condition_is_told_from_one_that_ignores_it() {
 }
 
 #[tokio::test]
-async fn the_object_settings_of_a_policy_are_tried() {
+async fn the_object_settings_of_a_policy_are_tested() {
     let on = Subject::server().await;
     let check = async |object: ObjectSettings| {
         let objects = [(PolicyName::default(), object)].into();
@@ -86,7 +86,7 @@ async fn the_object_settings_of_a_policy_are_tried() {
 
 /// A bucket with a default retention, on stores that have such buckets.
 #[tokio::test]
-async fn a_bucket_that_locks_its_objects_is_named() {
+async fn a_bucket_that_locks_its_objects_is_reported() {
     let on = Subject::server().await;
     let Some(locking) = on.with_lock().await else { return };
     let report = run(&locking.store, locking.prefix()).await;
@@ -97,7 +97,7 @@ async fn a_bucket_that_locks_its_objects_is_named() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_keeps_versions_is_named() {
+async fn a_bucket_with_versioning_is_reported() {
     let on = Subject::server().await;
     let Some(versioned) = on.with_versions().await else { return };
     let report = run(&versioned.store, versioned.prefix()).await;
@@ -170,7 +170,7 @@ async fn a_bucket_that_is_missing_is_the_only_thing_reported() {
 }
 
 #[tokio::test]
-async fn two_endpoints_that_lead_to_different_buckets_are_seen() {
+async fn two_endpoints_of_different_buckets_are_reported() {
     let on = Subject::server().await;
     let memory = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
     let store = Store { objects: memory, ..on.store.clone() };
@@ -179,7 +179,7 @@ async fn two_endpoints_that_lead_to_different_buckets_are_seen() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_is_named_instead_of_its_consequences() {
+async fn a_wrong_clock_is_reported_instead_of_its_consequences() {
     let on = Subject::server().await;
     let clock = ManualClock::new(SystemClock.now() - TimeDelta::hours(1));
     let report = probe(&on.store, &HttpClient::default(), &clock, &options("")).await;

@@ -1,4 +1,4 @@
-//! Uploads that nobody confirms are observed once, when their URL has ended.
+//! Uploads that no client confirms are checked once, after their URL has ended.
 
 use chrono::TimeDelta;
 use upload_coordinator::app::create_upload::NewUpload;
@@ -63,7 +63,7 @@ async fn uploads_are_observed_together_and_once_after_their_url_ended() {
             }
         }
         world.pass(TimeDelta::hours(1));
-        assert_eq!(due(&world).await, 0, "each is looked at once");
+        assert_eq!(due(&world).await, 0, "each is checked once");
         assert_eq!(world.store.calls(Operation::Head) - heads, count);
     }
     assert_eq!(statements[0], statements[1], "one query for many");
@@ -94,7 +94,7 @@ async fn an_upload_that_was_confirmed_renewed_or_created_natively_costs_no_head(
 }
 
 #[tokio::test]
-async fn a_check_that_failed_or_was_cut_off_is_repeated_by_any_process() {
+async fn a_check_that_failed_or_was_interrupted_is_repeated_by_any_process() {
     let world = World::new().await;
     let upload = world.create(unconfirmed()).await;
     world.put(&upload, mp3(9000, 1)).await;
@@ -113,7 +113,7 @@ async fn a_check_that_failed_or_was_cut_off_is_repeated_by_any_process() {
     let other = world.replica().await;
     assert_eq!(other.check_ended_urls().await.unwrap(), 1);
     assert_eq!(world.get(upload.id).await.status(), Status::Uploaded);
-    // A store that never works is left to the runs.
+    // If the store keeps failing, only runs look for the object.
     let upload = world.create(unconfirmed()).await;
     world.pass(until_check() + TimeDelta::minutes(16));
     world.store.fail_next(Operation::Head, 9, || StoreError::Unavailable("down".into()));

@@ -27,7 +27,7 @@ use crate::support::{ID3, mp3};
 
 type Attempt = Result<Opinion, ExamineError>;
 
-/// An inspector that returns the results that a test sets, and then accepts.
+/// An inspector that returns the results that a test sets, and afterwards accepts.
 #[derive(Default, Clone)]
 struct Scripted(Arc<Script>);
 
@@ -73,7 +73,7 @@ fn name(name: &str) -> InspectorName {
     InspectorName::new(name)
 }
 
-/// A world whose files are inspected by these inspectors.
+/// A world whose files these inspectors examine.
 struct Inspection {
     world: World,
     app: Arc<App>,
@@ -125,7 +125,7 @@ impl Inspection {
         self.app.claim_inspections(self.inspector(), 10, false).await.unwrap()
     }
 
-    /// Does all due inspections.
+    /// Runs all due inspections.
     async fn inspect(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for inspector in self.app.inspectors.values() {
@@ -219,7 +219,7 @@ async fn a_rejected_file_says_which_inspector_rejected_it_and_why() {
 }
 
 #[tokio::test]
-async fn an_inspector_that_fails_is_asked_again_with_growing_pauses() {
+async fn a_failed_inspection_is_repeated_with_growing_pauses() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     on.script.says((0..8).map(|_| failed()));
@@ -239,7 +239,7 @@ async fn an_inspector_that_fails_is_asked_again_with_growing_pauses() {
 }
 
 #[tokio::test]
-async fn after_the_deadline_on_error_decides_and_that_is_on_record() {
+async fn after_the_deadline_on_error_decides_and_this_is_recorded() {
     for (fallback, status) in
         [(Fallback::Accept, Status::Uploaded), (Fallback::Reject, Status::Rejected)]
     {
@@ -292,7 +292,7 @@ async fn on_unscannable_decides_about_a_file_that_cannot_be_examined() {
 }
 
 #[tokio::test]
-async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignored() {
+async fn replaced_bytes_are_inspected_again_and_verdicts_about_the_first_ones_are_ignored() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let first = upload.state.facts().unwrap().etag.clone();
@@ -311,12 +311,12 @@ async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignore
 }
 
 #[tokio::test]
-async fn an_object_that_is_replaced_during_its_inspection_is_inspected_anew() {
+async fn an_object_that_is_replaced_during_its_inspection_is_inspected_again() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let claimed = on.claim().await;
     on.world.put(&upload, mp3(900, 1)).await;
-    // The store refuses to read the object with the first ETag.
+    // The store refuses to read the object with the old ETag.
     let gone = upload_coordinator::storage::StoreError::PreconditionFailed;
     on.script.says([Err(ExamineError::Store(gone))]);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
@@ -345,7 +345,7 @@ async fn an_object_that_vanishes_ends_as_without_an_inspection() {
 }
 
 #[tokio::test]
-async fn runs_see_other_bytes_of_a_file_that_is_being_inspected() {
+async fn runs_notice_new_bytes_of_a_file_that_is_being_inspected() {
     for mode in [Mode::Incremental, Mode::Audit] {
         let on = Inspection::new().await;
         let upload = on.arrived(NewUpload::default()).await;
@@ -369,11 +369,11 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     on.world.pass(TimeDelta::seconds(2));
     let successor = on.claim().await;
     assert_eq!(successor[0].attempts, 2);
-    // It was not dead: its failure does not end the claim of its successor.
+    // The process was only slow: its failure does not end the claim of the next process.
     on.script.says([failed(), Ok(accept())]);
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Failed);
     on.world.pass(TimeDelta::seconds(2));
-    assert!(on.claim().await.is_empty(), "the successor has it");
+    assert!(on.claim().await.is_empty(), "the next process has it");
     assert_eq!(on.app.inspect(on.inspector(), &successor[0]).await.unwrap(), Outcome::Accepted);
     // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);

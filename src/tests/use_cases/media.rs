@@ -1,4 +1,4 @@
-//! The built-in inspector `media`, from the upload to what is recorded.
+//! The built-in inspector `media`, from the upload to the recorded result.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ const FILM: &[u8] = include_bytes!("../files/media/film.mp4");
 const PICTURE: &[u8] = include_bytes!("../files/media/picture.png");
 
 #[tokio::test]
-async fn what_the_headers_say_is_recorded_when_a_file_is_verified() {
+async fn facts_from_the_headers_are_recorded_when_a_file_is_verified() {
     let world = world_with(settings(MediaRules::default())).await;
     let upload = confirmed(&world, TAGGED).await;
     assert_eq!(upload.status(), Status::Uploaded);
@@ -100,15 +100,15 @@ async fn a_file_that_breaks_a_rule_is_rejected_with_the_value_and_the_limit() {
         (
             &no_pixels,
             FILM.to_vec(),
-            "media: File says where it was made, which reject_gps=true forbids; remove its \
-             coordinates",
+            "media: File contains GPS coordinates, which reject_gps=true forbids; remove \
+             them",
         ),
     ] {
         let world = world_with(settings(rules.clone())).await;
         let upload = confirmed(&world, bytes).await;
         assert!(is_rejected_by_inspection(&upload), "{detail}: {:?}", upload.state);
         assert_eq!(upload.detail.as_deref(), Some(detail));
-        assert_ne!(facts(&upload), Value::Null, "what is known is recorded");
+        assert_ne!(facts(&upload), Value::Null, "known facts are recorded");
         let history = world.app.upload_history(&world.owner, upload.id).await.unwrap();
         assert_eq!(history.last().unwrap().detail.as_deref(), Some(detail));
     }
@@ -165,7 +165,7 @@ fn tagged(len: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_mp3_with_a_tag_of_64_kib_costs_one_more_read_and_none_without_the_inspector() {
+async fn an_mp3_with_a_tag_of_64_kib_costs_one_more_read_only_with_the_inspector() {
     for (inspects, reads) in [(true, 2), (false, 1)] {
         let world = World::with(|policy| {
             policy.max_size = 10 << 20;

@@ -35,7 +35,7 @@ async fn identify(app: &App, issued: &IssuedToken) -> Result<Arc<UploadToken>, D
     app.token_verifier.identify(issued.text.expose_secret()).await
 }
 
-/// Creates an upload as a request with the token does.
+/// Creates an upload, as a request with the token would.
 async fn create(app: &App, issued: &IssuedToken, new: NewUpload) -> Result<Upload, AppError> {
     let token = identify(app, issued).await?;
     Ok(app.create_upload(&*token, new).await?.upload)
@@ -97,7 +97,7 @@ async fn a_refused_creation_or_a_repeat_with_the_same_key_does_not_count() {
     let first = once((&*token).into()).await;
     assert_eq!(once((&*token).into()).await.id, first.id);
     assert_eq!(count(&world, &issued).await, 1);
-    // The key belongs to the token: neither its owner nor another token gets this upload.
+    // The key belongs to the token. The token's owner and other tokens do not get this upload.
     assert_ne!(once((&world.owner).into()).await.id, first.id);
     let other = issue(&world, NewUploadToken::default()).await;
     let other = identify(&world.app, &other).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_refused_creation_or_a_repeat_with_the_same_key_does_not_count() {
     assert!(matches!(create(&world.app, &issued, bad).await, Err(AppError::Invalid(_))));
     assert_eq!(count(&world, &issued).await, 1);
     create(&world.app, &issued, track_file()).await.unwrap();
-    // A repeated request is no creation, even if the token is used up.
+    // A repeated request creates nothing, so it works even if the token is used up.
     assert_eq!(once((&*token).into()).await.id, first.id);
 }
 
@@ -122,7 +122,7 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
     }
     let stale = identify(&replicas[1], &issued).await.unwrap();
     replicas[0].revoke_upload_token(&world.owner, issued.token.id).await.unwrap();
-    // Nothing is created any more, not even by a replica that still has the token in its cache.
+    // No replica creates an upload any more, not even one that still caches the token.
     let refused = replicas[1].create_upload(&*stale, track_file()).await.unwrap_err();
     assert_eq!(*token_error(&refused), TokenError::Unknown);
     assert!(identify(&replicas[0], &issued).await.is_err());
@@ -134,7 +134,7 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
     }
     // The uploads still belong to the owner.
     assert_eq!(world.app.upload(&world.owner, used[0].id).await.unwrap().status(), Status::Pending);
-    // Revoking it again is no error. Another owner's token does not exist for this owner.
+    // Revoking it again is not an error. Other owners cannot see the token.
     world.app.revoke_upload_token(&world.owner, issued.token.id).await.unwrap();
     let bob = upload_coordinator::auth::owner("bob").unwrap();
     let other = world.app.revoke_upload_token(&bob, issued.token.id).await;
@@ -142,7 +142,7 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
 }
 
 #[tokio::test]
-async fn an_expired_token_creates_nothing_and_its_uploads_go_on_to_their_deadline() {
+async fn an_expired_token_creates_nothing_and_its_uploads_continue_until_their_deadline() {
     let world = World::new().await;
     let issued = issue(&world, NewUploadToken { expires_in: Some(60), ..Default::default() }).await;
     let new = NewUpload { expires_in: Some(3000), ..track_file() };
@@ -155,7 +155,7 @@ async fn an_expired_token_creates_nothing_and_its_uploads_go_on_to_their_deadlin
     let item = BatchItem { position: 0, new: track_file() };
     let refused = world.app.create_uploads_once(by, None, &[item]).await.unwrap_err();
     assert_eq!(*token_error(&refused), TokenError::Expired, "a batch is refused as a whole");
-    // A new URL, but not a later deadline.
+    // The URL is new, but the deadline is not later.
     let renewed = world.app.renew_upload(by, upload.id, None).await.unwrap();
     assert!(renewed.request.is_some());
     assert_eq!(renewed.upload.url_expires_at, upload.url_expires_at);
@@ -190,7 +190,7 @@ fn page() -> UploadFilter {
 }
 
 #[tokio::test]
-async fn a_token_reaches_only_the_uploads_that_it_created() {
+async fn a_token_gives_access_only_to_the_uploads_that_it_created() {
     let world = World::new().await;
     let issued = issue(&world, NewUploadToken::default()).await;
     let other = issue(&world, NewUploadToken::default()).await;
@@ -224,7 +224,7 @@ async fn a_token_reaches_only_the_uploads_that_it_created() {
 }
 
 #[tokio::test]
-async fn the_policy_the_subject_and_the_metadata_are_the_tokens() {
+async fn the_token_sets_the_policy_the_subject_and_the_metadata() {
     let world = World::new().await;
     let cover: Subject = "album:42:cover".parse().unwrap();
     let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
@@ -258,7 +258,7 @@ async fn the_policy_the_subject_and_the_metadata_are_the_tokens() {
 }
 
 #[tokio::test]
-async fn the_tokens_max_size_counts_when_declared_and_on_arrival() {
+async fn the_tokens_max_size_is_checked_at_the_declaration_and_on_arrival() {
     let world = World::new().await;
     let issued = issue(&world, NewUploadToken { max_size: Some(1000), ..Default::default() }).await;
     let declared = |size| Declared { size: Some(size), ..track_file().declared };

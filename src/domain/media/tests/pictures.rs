@@ -1,11 +1,11 @@
-//! Exif and XMP in each format of pictures.
+//! Exif and XMP in each picture format.
 
 use ::exif::experimental::Writer;
 use ::exif::{Field, In, Rational, Tag, Value};
 
 use super::*;
 
-/// Exif with an orientation, and with coordinates.
+/// Exif with an orientation, optionally with coordinates.
 fn exif(orientation: u16, place: bool) -> Vec<u8> {
     let field = |tag, value| Field { tag, ifd_num: In::PRIMARY, value };
     let degrees = [48, 8, 0].map(|num| Rational { num, denom: 1 }).to_vec();
@@ -51,8 +51,8 @@ fn boxed(kind: &[u8], content: &[u8]) -> Vec<u8> {
     [&len, kind, content].concat()
 }
 
-/// A HEIF file of a picture of 64 x 48 pixels, which is turned by `angle` x 90 degrees, with a
-/// thumbnail, and with a metadata item of this kind.
+/// A HEIF file with a picture of 64 x 48 pixels, rotated by `angle` x 90 degrees, with a thumbnail
+/// and a metadata item of this kind.
 fn heif(angle: u8, kind: &[u8], metadata: &[u8]) -> Vec<u8> {
     let ftyp = boxed(b"ftyp", b"heic\0\0\0\0mif1heic");
     let size =
@@ -92,7 +92,7 @@ fn exif_is_found_in_each_format() {
         for (format, bytes) in [
             ("jpeg", jpeg_with(&named)),
             ("png", png_with(b"eXIf", &tiff, before)),
-            ("png, behind the picture", png_with(b"eXIf", &tiff, end)),
+            ("png, after the picture", png_with(b"eXIf", &tiff, end)),
             ("webp", webp_with(8, b"EXIF", &tiff)),
             ("webp, with a name", webp_with(8, b"EXIF", &named)),
         ] {

@@ -1,5 +1,5 @@
-//! Uppy: the contract of Companion's S3 routes (`@uppy/aws-s3` 5, and 6 with `companionEndpoint`), and
-//! `/companion/sign` for its function `signRequest`.
+//! Uppy: the S3 routes of Companion (`@uppy/aws-s3` 5, and 6 with `companionEndpoint`), and
+//! `/companion/sign` for the client's function `signRequest`.
 //!
 //! | request | use |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `.../s3/multipart` | parts of the client's own size |
 //! | `POST /companion/sign` | any request to the store, one by one |
 //!
-//! A single upload is not confirmed by the client. A bucket event, the reconciler, or the back end that
-//! attaches the file verifies it. A multipart upload is verified by its completion.
+//! The client does not confirm a single upload. A bucket event, the reconciler, or the back end
+//! that attaches the file verifies it. The completion of a multipart upload verifies it.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;

@@ -1,4 +1,4 @@
-//! `/companion/s3/multipart`: uploads in parts of the client's own size.
+//! `/companion/s3/multipart`: uploads in parts whose size the client chooses.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::http::extract::{Id, Json, Links, Query, UploadCaller};
 use crate::http::problem::{ApiError, Code};
 use crate::storage::Part;
 
-/// A new upload. The client sends no size.
+/// A new upload. The client does not send its size.
 #[derive(Deserialize)]
 pub(super) struct CreateBody {
     filename: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct CreateBody {
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The upload. The paths of the other requests contain its id.
+/// The response for a new upload. The paths of later requests contain its id.
 #[derive(Serialize)]
 pub(super) struct CreatedView {
     key: String,
@@ -59,7 +59,7 @@ pub(super) async fn create(
     }))
 }
 
-/// A part, as S3 lists it.
+/// A part, in the format of S3's list of parts.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct PartView {
@@ -177,5 +177,7 @@ pub(super) async fn abort(
 }
 
 fn read_number(text: &str, field: &str) -> Result<i64, ApiError> {
-    text.trim().parse().map_err(|_| ApiError::field(field, "Must be numbers of parts"))
+    text.trim()
+        .parse()
+        .map_err(|_| ApiError::field(field, "Must be part numbers, separated by commas"))
 }

@@ -18,7 +18,7 @@ pub(super) struct Params {
     url: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, String>,
-    /// The fields of a form. For a PUT it contains only the key, which the client reads.
+    /// The fields of a form. For a PUT it is only the key, which the client reads.
     fields: BTreeMap<String, String>,
     /// The lifetime in seconds.
     expires: i64,

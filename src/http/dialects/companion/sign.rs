@@ -1,16 +1,16 @@
-//! `POST /companion/sign`: signs one request of Uppy 6 to the store.
+//! `POST /companion/sign`: signs one request that Uppy 6 sends to the store.
 //!
-//! | method | `uploadId` | `partNumber` | the request |
+//! | method | `uploadId` | `partNumber` | the signed request |
 //! | --- | --- | --- | --- |
 //! | PUT | no | no | sends the whole file |
 //! | POST | no | no | opens a multipart upload in the store |
 //! | PUT | yes | yes | sends a part |
 //! | GET | yes | no | lists the parts |
-//! | POST | yes | no | completes it |
-//! | DELETE | yes | no | aborts it |
+//! | POST | yes | no | completes the upload |
+//! | DELETE | yes | no | aborts the upload |
 //!
-//! The first two create an upload, and the key in their response replaces the client's. The others
-//! name the upload by that key.
+//! The first two create an upload. The key in their response replaces the client's key, and the
+//! other requests name the upload by it.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ pub(super) async fn handle(
     let SignBody { method, key, upload_id, part_number, content_type } = body;
     let (opened, call) = match (method.as_str(), upload_id, part_number) {
         ("PUT" | "POST", None, None) => {
-            // The client sends the name of the file as the key.
+            // The client sends the file name as the key.
             let filename = key.rsplit('/').next().map(str::to_owned);
             let declared = Declared { filename, content_type, ..Declared::default() };
             let mut new = dialect.upload(&caller, declared);
@@ -98,8 +98,10 @@ pub(super) async fn handle(
     Ok(Json(SignedView::new(None, signed)))
 }
 
-/// The upload of a key. The key ends with the upload's id.
+/// Returns the upload of a key. A key ends with the upload's id.
 fn id_in(key: &str) -> Result<UploadId, ApiError> {
     let id = key.rsplit('/').next().and_then(|id| id.parse().ok());
-    id.ok_or_else(|| ApiError::field("key", "Must be the key of the response to the first request"))
+    id.ok_or_else(|| {
+        ApiError::field("key", "Must be the key from the response to the first request")
+    })
 }

@@ -1,4 +1,4 @@
-//! Files that come in chunks: `chunkUploads: true`. They are uploads of the strategy `tus`.
+//! Files that are sent in chunks (`chunkUploads: true`). They are uploads with the strategy `tus`.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap};
@@ -15,8 +15,7 @@ use crate::http::extract::file::ChunkBody;
 use crate::http::extract::{DirectUploadPermit, Query, UploadCaller};
 use crate::http::problem::ApiError;
 
-/// The length of a file whose chunks follow in other requests. `None` if the request has the whole
-/// file.
+/// The length of a file that follows in chunks. `None` if the request contains the whole file.
 pub(super) fn announced(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     match number(headers, UPLOAD_LENGTH)? {
         Some(0) => Err(ApiError::field(UPLOAD_LENGTH, "File is empty")),
@@ -24,8 +23,8 @@ pub(super) fn announced(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     }
 }
 
-/// Creates the upload, and returns its id. The package tells the name of the file only with its
-/// chunks, so the upload has none.
+/// Creates the upload, and returns its id. The client sends the file name only with the chunks, so
+/// the upload has no name.
 pub(super) async fn create(
     caller: &UploadCaller,
     length: u64,
@@ -38,8 +37,8 @@ pub(super) async fn create(
     Ok(plain_text(&mut HttpResponse::Created()).body(created.upload.id.to_string()))
 }
 
-/// Stores a chunk. The package repeats a chunk whose response it did not get from the chunk's first
-/// byte, so bytes that are stored already are skipped.
+/// Stores a chunk. If the client did not receive the response to a chunk, it sends the whole chunk
+/// again. So bytes that are already stored are skipped.
 pub(super) async fn append(
     caller: UploadCaller,
     query: Query,
@@ -57,7 +56,7 @@ pub(super) async fn append(
     let length = number(request.headers(), UPLOAD_LENGTH)?;
     let append = Append { offset, size, length, skips_stored: true, ..Append::default() };
     let (app, ttl) = (state.app.clone(), dialect.url_ttl);
-    // If the client disconnects, what was received must still be stored.
+    // If the client disconnects, the received bytes must still be stored.
     let work = async move {
         let _permit = permit;
         app.append(caller.principal(), id, append, bytes, ttl).await
@@ -71,7 +70,7 @@ pub(super) async fn append(
     Ok(response.insert_header((UPLOAD_OFFSET, stored)).finish())
 }
 
-/// How many bytes are stored.
+/// Returns the number of stored bytes.
 pub(super) async fn offset(
     caller: UploadCaller,
     query: Query,
@@ -80,7 +79,7 @@ pub(super) async fn offset(
 ) -> Result<HttpResponse, ApiError> {
     let id = patched(query)?;
     let (app, ttl) = (state.app.clone(), dialect.url_ttl);
-    // In its own task, so that the upload is not left locked if the client disconnects.
+    // Runs as a separate task, so that the upload does not stay locked if the client disconnects.
     let work = async move { app.resume_tus(caller.principal(), id, ttl).await };
     let found = in_task(work).await??;
     Ok(HttpResponse::Ok()
@@ -93,6 +92,6 @@ pub(super) async fn offset(
 fn patched(mut query: Query) -> Result<UploadId, ApiError> {
     let id = query.text("patch");
     query.finish()?;
-    let id = id.ok_or_else(|| ApiError::field("patch", "Must be an upload's id"))?;
+    let id = id.ok_or_else(|| ApiError::field("patch", "Must be the id of an upload"))?;
     read_id("patch", &id)
 }

@@ -1,17 +1,18 @@
-//! `FilePond`: the routes of its `server` URL.
+//! `FilePond`: the routes of its option `server`.
 //!
 //! | request | does |
 //! | --- | --- |
 //! | `POST /filepond` | a form with one file → the id of the upload as text |
 //! | `POST /filepond` with `Upload-Length` | creates an upload whose file follows in chunks → its id |
 //! | `PATCH /filepond?patch=ID` | stores a chunk; the last one completes and verifies the file |
-//! | `HEAD /filepond?patch=ID` | how many bytes are stored |
-//! | `DELETE /filepond`, the id as body | reverts it |
-//! | `GET /filepond?restore=ID` or `?load=ID` | the file |
+//! | `HEAD /filepond?patch=ID` | returns the number of stored bytes |
+//! | `DELETE /filepond`, the id as body | deletes the upload |
+//! | `GET /filepond?restore=ID` or `?load=ID` | returns the file |
 //!
-//! The file goes through this service. Its part may have any name, and before it stands a part of the same
-//! name with metadata. A refusal is a sentence as text, which a page shows with
-//! `process: { onerror: (sentence) => sentence }`. Files of other servers (`?fetch=URL`) are not fetched.
+//! The file passes through this service. The part with the file may have any name, and a part of
+//! the same name with metadata precedes it. A refusal is a sentence as plain text. A page shows it
+//! with `process: { onerror: (sentence) => sentence }`. The service does not fetch files from other
+//! servers (`?fetch=URL`).
 
 use actix_cors::Cors;
 use actix_web::http::Method;
@@ -38,10 +39,10 @@ use crate::http::routes::{Routes, at};
 
 mod chunks;
 
-/// The length of a file whose chunks follow in other requests.
+/// Header with the length of a file that follows in chunks.
 const UPLOAD_LENGTH: &str = "upload-length";
 
-/// Where a chunk begins, or how many bytes are stored.
+/// Header with the offset of a chunk, or with the number of stored bytes.
 const UPLOAD_OFFSET: &str = "upload-offset";
 
 /// The routes of `FilePond`.
@@ -57,7 +58,7 @@ impl ApiFamily for FilePond {
         let (read, write) = (NeedsOrToken(Scope::UploadsRead), NeedsOrToken(Scope::UploadsWrite));
         let mut routes = Routes::default();
         at("")
-            // Its XHR accepts everything, and a page may load the file by other means.
+            // The client's XHR accepts every type, and a page may also load the file in other ways.
             .producing(Produces::Any)
             .on(&[Method::POST], write, process)
             .on(&[Method::PATCH], write, chunks::append)
@@ -73,7 +74,7 @@ impl ApiFamily for FilePond {
         cors(origins, &sent, &["content-disposition", UPLOAD_OFFSET])
     }
 
-    /// The page gets the text of the response.
+    /// The page receives the text of the response.
     fn render(&self, error: &ApiError, _: &RequestId) -> HttpResponse {
         plain_text(&mut response_head(error)).body(sentence(error))
     }
@@ -85,7 +86,7 @@ fn plain_text(
     response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
 }
 
-/// The body of `POST`.
+/// What the body of `POST` contains.
 enum Sent {
     Whole(FileBody),
     /// The length of a file that follows in chunks.
@@ -100,7 +101,7 @@ impl FromRequest for Sent {
         let announced = chunks::announced(request.headers());
         let body = FileBody::receive(request, payload, FilePart::WithFilename);
         Box::pin(async move {
-            // The form of an announced file has only metadata.
+            // The form for a file in chunks contains only metadata.
             match announced? {
                 Some(length) => Ok(Self::Announced(length)),
                 None => body.await.map(Self::Whole),
@@ -153,13 +154,14 @@ async fn load(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     if query.text("fetch").is_some() {
-        let sentence = "The service fetches no files of other servers";
+        let sentence = "The service does not fetch files from other servers";
         return Err(ApiError::field("fetch", sentence));
     }
     let (restore, load) = (query.text("restore"), query.text("load"));
     query.finish()?;
-    let id =
-        restore.or(load).ok_or_else(|| ApiError::field("restore", "Must be an upload's id"))?;
+    let id = restore
+        .or(load)
+        .ok_or_else(|| ApiError::field("restore", "Must be the id of an upload"))?;
     let file = state.app.read_file(&caller, read_id("restore", &id)?).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, file.content_type))

@@ -1,4 +1,4 @@
-//! `/tus/{id}`: more bytes, the number of stored ones, and the end.
+//! `/tus/{id}`: stores bytes, returns the number of stored bytes, and ends the upload.
 
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
@@ -53,10 +53,10 @@ async fn append(
     let (length, checksum) = (number(sent, UPLOAD_LENGTH)?, headers::checksum(sent)?);
     let append = Append { offset, size: body.size, length, checksum, ..Append::default() };
     let appended = receive(caller, id, permit?, append, body, dialect, state).await?;
-    Ok(Answer::from(appended).head(HttpResponse::NoContent()).finish())
+    Ok(UploadHeaders::from(appended).head(HttpResponse::NoContent()).finish())
 }
 
-/// Stores the bytes of a request. An error if the file is complete and was rejected.
+/// Stores the bytes of a request. Returns an error if the file is complete and was rejected.
 pub(super) async fn receive(
     caller: &UploadCaller,
     id: UploadId,
@@ -68,8 +68,8 @@ pub(super) async fn receive(
 ) -> Result<Appended, Refusal> {
     let ChunkBody { bytes, timeout, .. } = body;
     let (app, caller, ttl) = (state.app.clone(), caller.clone(), dialect.url_ttl);
-    // In its own task: if the client disconnects, this handler is dropped, but what was received must
-    // still be stored.
+    // Runs as a separate task: if the client disconnects, this handler is dropped, but the received
+    // bytes must still be stored.
     let work = async move {
         let _permit = permit;
         app.append(caller.principal(), id, append, bytes, ttl).await
@@ -101,23 +101,26 @@ async fn offset(
 ) -> Result<HttpResponse, Refusal> {
     require_version(request)?;
     let (app, caller, ttl) = (state.app.clone(), caller.clone(), dialect.url_ttl);
-    // In its own task, so that its lease is released if the client disconnects.
+    // Runs as a separate task, so that the lease is released if the client disconnects.
     let work = async move { app.resume_tus(caller.principal(), id, ttl).await };
     let appended = in_task(work).await?.map_err(|error| locked(error.into()))?;
     if appended.upload.status() == Status::Rejected {
-        // The length as offset would be success.
+        // If the offset were the length, the client would report success.
         return Err(Refusal::Status(410, "The file was rejected".to_owned()));
     }
-    let mut response = Answer::from(appended).head(HttpResponse::Ok());
+    let mut response = UploadHeaders::from(appended).head(HttpResponse::Ok());
     Ok(response.insert_header((CACHE_CONTROL, "no-store")).finish())
 }
 
-/// tus-js-client begins again from the first byte after any other error of HEAD than 423, also if it
-/// passes.
+/// Changes errors of HEAD into 423 if they may pass. After any other error of HEAD, tus-js-client
+/// starts again at the first byte.
 fn locked(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Api(error) if error.code().status().is_server_error() => {
-            tracing::warn!(error = chain(&error), "HEAD failed; the client is told to wait");
+            tracing::warn!(
+                error = chain(&error),
+                "HEAD failed; the client receives 423 and will retry"
+            );
             Refusal::Status(423, "Try again later".to_owned())
         }
         refusal => refusal,
@@ -144,7 +147,7 @@ async fn end(
     Ok(HttpResponse::NoContent().insert_header((TUS_RESUMABLE, VERSION)).finish())
 }
 
-/// A POST in place of another method.
+/// A POST that names another method in a header.
 pub(super) async fn overridden(
     caller: UploadCaller,
     Id(id): Id<UploadId>,
@@ -166,7 +169,7 @@ pub(super) async fn overridden(
     })
 }
 
-/// The upload, unless its file was rejected.
+/// Returns the upload, unless its file was rejected.
 fn accepted(appended: Appended) -> Result<Appended, Refusal> {
     if appended.upload.status() == Status::Pending {
         return Ok(appended);
@@ -175,8 +178,8 @@ fn accepted(appended: Appended) -> Result<Appended, Refusal> {
     Ok(Appended { upload: require_accepted(upload)?, stored, length, metadata })
 }
 
-/// What a response says of an upload.
-pub(super) struct Answer {
+/// What a response says about an upload.
+pub(super) struct UploadHeaders {
     stored: u64,
     length: Option<u64>,
     metadata: Option<String>,
@@ -184,7 +187,7 @@ pub(super) struct Answer {
     expires: Option<Timestamp>,
 }
 
-impl From<Appended> for Answer {
+impl From<Appended> for UploadHeaders {
     fn from(appended: Appended) -> Self {
         let Appended { upload, stored, length, metadata } = appended;
         let pending = upload.status() == Status::Pending;
@@ -192,7 +195,7 @@ impl From<Appended> for Answer {
     }
 }
 
-impl Answer {
+impl UploadHeaders {
     pub(super) fn head(self, mut response: HttpResponseBuilder) -> HttpResponseBuilder {
         let Self { stored, length, metadata, expires } = self;
         response.insert_header((TUS_RESUMABLE, VERSION));

@@ -1,10 +1,11 @@
-//! `POST /tus`: a new upload, maybe with its first bytes. `OPTIONS /tus`: what the server can do.
+//! `POST /tus`: creates an upload, and may contain its first bytes. `OPTIONS /tus`: lists what the
+//! server supports.
 
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::append::{Answer, receive};
+use super::append::{UploadHeaders, receive};
 use super::headers::{
     self, EXTENSIONS, Metadata, TUS_EXTENSION, TUS_RESUMABLE, TUS_VERSION, UPLOAD_CONCAT,
     UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, VERSION, has_bytes, other_media_type, require_version,
@@ -46,7 +47,7 @@ pub(super) async fn handle(
     dialect: Data<Dialect>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    // On the heap: it holds the request with the first bytes, too.
+    // On the heap, because it also holds the request with the first bytes.
     respond(Box::pin(create(caller, request, permit, body, links, dialect, state)).await)
 }
 
@@ -62,7 +63,7 @@ async fn create(
     require_version(&request)?;
     let sent = request.headers();
     if sent.contains_key(UPLOAD_CONCAT) {
-        let sentence = "Concatenation is not offered; set parallelUploads to 1";
+        let sentence = "Concatenation is not supported; set parallelUploads to 1";
         return Err(Refusal::Status(501, sentence.to_owned()));
     }
     let length = length(&request)?;
@@ -96,20 +97,20 @@ async fn create(
         match received {
             Ok(appended) => created = appended,
             Err(refusal) => {
-                // The client does not know its address.
+                // The client does not know the URL of the upload.
                 if let Err(error) = app.delete_upload(caller.principal(), id).await {
                     tracing::warn!(upload = %id, error = &error as &dyn std::error::Error,
-                        "an upload that was refused was not ended; it expires");
+                        "a refused upload was not ended; it will expire");
                 }
                 return Err(refusal);
             }
         }
     }
-    let mut response = Answer::from(created).head(HttpResponse::Created());
+    let mut response = UploadHeaders::from(created).head(HttpResponse::Created());
     Ok(response.insert_header((LOCATION, links.absolute(&format!("/tus/{id}")))).finish())
 }
 
-/// The length of the file; `None` if the client declares it later.
+/// The length of the file. `None` if the client declares it later.
 fn length(request: &HttpRequest) -> Result<Option<u64>, Refusal> {
     let sent = request.headers();
     match (number(sent, UPLOAD_LENGTH)?, text(sent, UPLOAD_DEFER_LENGTH)) {

@@ -10,10 +10,10 @@ use crate::domain::Timestamp;
 use crate::domain::tus::PieceChecksum;
 use crate::http::problem::ApiError;
 
-/// The only version of the protocol.
+/// The only supported version of the protocol.
 pub(super) const VERSION: &str = "1.0.0";
 
-/// What the server can do besides the core of the protocol.
+/// The supported extensions of the protocol.
 pub(super) const EXTENSIONS: &str =
     "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination";
 
@@ -28,13 +28,13 @@ pub(super) const UPLOAD_EXPIRES: &str = "Upload-Expires";
 pub(super) const UPLOAD_CHECKSUM: &str = "Upload-Checksum";
 pub(super) const UPLOAD_CONCAT: &str = "Upload-Concat";
 
-/// The longest metadata, in bytes.
+/// The maximum length of the metadata, in bytes.
 const MAX_METADATA: usize = 8192;
 
-/// The media type of bytes in a request.
+/// The media type of a body that contains bytes of the file.
 const BYTES: &str = "application/offset+octet-stream";
 
-/// Refuses a request of another version, or without one.
+/// Refuses a request with another version, or without a version.
 pub(super) fn require_version(request: &HttpRequest) -> Result<(), Refusal> {
     match text(request.headers(), TUS_RESUMABLE) {
         Some(VERSION) => Ok(()),
@@ -42,7 +42,7 @@ pub(super) fn require_version(request: &HttpRequest) -> Result<(), Refusal> {
     }
 }
 
-/// A header as text. `None` if it is missing or has other characters than ASCII.
+/// Returns a header as text. `None` if it is missing or contains characters that are not ASCII.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -57,18 +57,18 @@ pub(super) fn checksum(headers: &HeaderMap) -> Result<Option<PieceChecksum>, Ref
     checksum.map(Some).ok_or_else(|| ApiError::field(UPLOAD_CHECKSUM, sentence).into())
 }
 
-/// Whether the body has bytes of the file.
+/// Whether the body contains bytes of the file.
 pub(super) fn has_bytes(headers: &HeaderMap) -> bool {
     let name = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     name.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(BYTES)
 }
 
-/// The refusal of a body of another media type.
+/// The refusal of a body with another media type.
 pub(super) fn other_media_type() -> Refusal {
     Refusal::Status(415, format!("Send Content-Type: {BYTES}"))
 }
 
-/// The time as headers have it.
+/// Formats a time for a header.
 pub(super) fn http_date(at: Timestamp) -> String {
     at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
@@ -76,7 +76,7 @@ pub(super) fn http_date(at: Timestamp) -> String {
 /// The pairs of `Upload-Metadata`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Metadata {
-    /// The header as it came.
+    /// The header, exactly as the client sent it.
     pub raw: Option<String>,
     /// The pairs, decoded.
     pub pairs: Vec<(String, String)>,
@@ -95,14 +95,14 @@ impl Metadata {
         let (Some(raw), Some(pairs)) = (raw, pairs) else {
             let sentence = format!(
                 "Must be pairs with commas between them, at most {MAX_METADATA} bytes. A pair is a name, a \
-                 space, and the value as base64 of UTF-8"
+                 space, and the base64 of the UTF-8 value"
             );
             return Err(ApiError::field(UPLOAD_METADATA, sentence).into());
         };
         Ok(Self { raw: Some(raw.to_owned()), pairs })
     }
 
-    /// Takes out the first of some names that has a value.
+    /// Removes and returns the first of these names that has a value.
     pub(super) fn take(&mut self, names: &[&str]) -> Option<String> {
         let mut found = None;
         for name in names {

@@ -1,18 +1,18 @@
-//! tus 1.0 (<https://tus.io/protocols/resumable-upload>): tus-js-client, `@uppy/tus`, and every other client
-//! of the protocol. Extensions: creation, creation-with-upload, creation-defer-length, expiration, checksum
-//! and termination.
+//! tus 1.0 (<https://tus.io/protocols/resumable-upload>): tus-js-client, `@uppy/tus`, and every
+//! other tus client. Extensions: creation, creation-with-upload, creation-defer-length, expiration,
+//! checksum and termination.
 //!
 //! | request | does |
 //! | --- | --- |
-//! | `OPTIONS /tus` | versions, extensions, the largest size |
-//! | `POST /tus` | a new upload, maybe with its first bytes |
-//! | `HEAD /tus/{id}` | how many bytes are stored |
-//! | `PATCH /tus/{id}` | more bytes; the last ones complete and verify the file |
+//! | `OPTIONS /tus` | returns the version, the extensions and the maximum size |
+//! | `POST /tus` | creates an upload, and may contain its first bytes |
+//! | `HEAD /tus/{id}` | returns the number of stored bytes |
+//! | `PATCH /tus/{id}` | stores bytes; the last request completes and verifies the file |
 //! | `DELETE /tus/{id}` | ends the upload |
 //!
-//! A client takes the last PATCH's status as the result, and asks for nothing else: a file that is rejected
-//! is an error of that PATCH. Clients retry a PATCH after 5xx, 409 and 423, and after no other 4xx. A HEAD
-//! is 423 for everything that passes.
+//! A client uses the status of the last PATCH as the result and sends no further request. So if the
+//! file is rejected, this PATCH returns an error. Clients retry a PATCH after 5xx, 409 and 423, but
+//! not after other 4xx. HEAD returns 423 for every temporary error.
 
 use actix_cors::Cors;
 use actix_web::HttpResponse;
@@ -97,14 +97,14 @@ fn routes() -> Routes {
         .on(&[Method::PATCH], write, append::patch)
         .on(&[Method::HEAD], write, append::head)
         .on(&[Method::DELETE], write, append::delete)
-        // Clients behind proxies that know only GET and POST.
+        // Some clients are behind proxies that allow only GET and POST.
         .on(&[Method::POST], write, append::overridden)
         .on(&[Method::OPTIONS], write, create::options)
         .add_to(&mut routes);
     routes
 }
 
-/// Why a request is refused: with a status of tus, or as everywhere.
+/// Why a request is refused: with a status of tus, or with an error of the API.
 #[derive(Debug)]
 enum Refusal {
     Status(u16, String),
@@ -114,7 +114,7 @@ enum Refusal {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         match error.code() {
-            // These pass, and no client of tus retries after 408 or 429.
+            // These errors are temporary, but no tus client retries after 408 or 429.
             Code::Timeout | Code::QuotaExceeded => Self::Status(503, sentence(&error)),
             Code::Ended => Self::Status(410, sentence(&error)),
             _ => Self::Api(error),
@@ -136,8 +136,8 @@ impl From<AppError> for Refusal {
     }
 }
 
-/// The response of a handler. An [`ApiError`] stays an error, which is rendered and logged elsewhere. Every
-/// other refusal is an ordinary response.
+/// The response of a handler. An [`ApiError`] stays an error, which the middleware renders and
+/// logs. Every other refusal is an ordinary response.
 fn respond(result: Result<HttpResponse, Refusal>) -> Result<HttpResponse, ApiError> {
     match result {
         Ok(response) => Ok(response),

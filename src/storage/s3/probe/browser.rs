@@ -15,9 +15,9 @@ use crate::storage::s3::{CorsRule, object_headers};
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
 const BOUNDARY: &str = "upload-coordinator-probe";
-/// The origin to check if none is configured. The name is reserved (RFC 6761).
+/// The origin to check if none is configured. The domain is reserved (RFC 6761).
 const SOME_ORIGIN: &str = "https://app.invalid";
-/// The headers of uploads.
+/// The headers that uploads send.
 const HEADERS: [&str; 5] = [
     "content-type",
     "if-none-match",
@@ -85,11 +85,11 @@ impl Prober<'_> {
         self.client_cors(&uploads).await
     }
 
-    /// Checks the requests of a client as its preflights ask for them, and whether it may read the
-    /// headers that it needs.
+    /// Checks the preflights of a client's requests, and whether the client may read the headers
+    /// that it needs.
     pub(super) async fn client_cors(&self, client: &BrowserClient) -> Step<Check> {
         if client.requests.is_empty() {
-            let saw = "its files go through this service: the bucket needs no CORS rule";
+            let saw = "its files pass through this service, so the bucket needs no CORS rule";
             return Ok(Check::pass(client.check, saw));
         }
         let default = [SOME_ORIGIN.to_owned()];
@@ -108,7 +108,7 @@ impl Prober<'_> {
         let rules = json!({ "CORSRules": [CorsRule::for_uploads(allowed)] });
         let mend = format!("Run `doctor --fix cors`, or put these rules on the bucket:\n{rules}");
         let saw = missing.join("; ");
-        // If no origin is configured, it is possible that no browser uploads to this store.
+        // Without a configured origin, possibly no browser uploads to this store.
         Ok(if self.origins.is_empty() {
             Check::warn(client.check, saw, &mend)
         } else {
@@ -116,7 +116,7 @@ impl Prober<'_> {
         })
     }
 
-    /// The reason why CORS refuses pages of an origin; `None` if they may upload.
+    /// The reason why CORS blocks pages of an origin. `None` if they may upload.
     async fn refused_to(&self, origin: &str, client: &BrowserClient) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
@@ -144,8 +144,8 @@ impl Prober<'_> {
         }))
     }
 
-    /// What a preflight refuses; `None` if the request is allowed. Browsers send the names of headers in
-    /// alphabetical order.
+    /// What a preflight refuses. `None` if it allows the request. Browsers send the names of
+    /// headers in alphabetical order.
     async fn preflight(
         &self,
         url: &str,

@@ -6,7 +6,7 @@ use crate::storage::{ListRequest, PutOptions, StoreError};
 /// Names in byte order. `-` and `.` sort before `/`, and `0` after it, so a store that lists
 /// directories returns another order. No name is a directory of another name.
 const NAMES: [&str; 6] = ["a-b", "a.b/c", "a/b", "a/c/d", "a0", "b"];
-/// Texts between the names, and texts equal to the names.
+/// Start positions: texts between the names, and texts equal to a name.
 const STARTS: [&str; 8] = ["a", "a-b", "a-c", "a.b", "a/", "a/b", "a/z", "aa"];
 
 impl Prober<'_> {
@@ -67,11 +67,12 @@ impl Prober<'_> {
         } else {
             let failed = left.max(failed);
             let saw = format!("{failed} of {} objects were not deleted in a batch", keys.len());
-            Check::warn("batch_delete", saw, "Nothing is lost: objects are deleted one by one.")
+            Check::warn("batch_delete", saw, "No object is lost: objects are deleted one by one.")
         })
     }
 
-    /// The names below the probe's `list/`, page by page in the store's order.
+    /// Lists the names below the probe's `list/`, page by page, in the order that the store
+    /// returns.
     async fn names(&self, start: Option<&str>, limit: usize) -> Step<Vec<String>> {
         let prefix = format!("{}list/", self.base);
         let start_after = start.map(|start| format!("{prefix}{start}"));

@@ -1,10 +1,10 @@
-//! Finds out what an S3-compatible store enforces: sends real signed requests through the public
-//! endpoint, invalid ones included, and compares the result with what S3 documents.
+//! Probes what an S3-compatible store enforces. It sends real signed requests, including invalid
+//! ones, through the public endpoint, and compares the results with the documentation of S3.
 //!
-//! All objects are written below `{prefix}.probe/`, where no upload has its key, and are deleted
-//! at the end. To add a check: a function in the file of its topic that returns a [`Check`] and
-//! sets its capability, and a line in `Prober::run`. Checks run concurrently, so each writes to
-//! keys of its own.
+//! All objects are written below `{prefix}.probe/`, where no upload has its key, and are deleted at
+//! the end. To add a check, add a function to the file of its topic that returns a [`Check`] and
+//! sets its capability, and a line to `Prober::run`. Checks run concurrently, so each writes to its
+//! own keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +35,7 @@ mod response;
 
 /// The lifetime of the probe's URLs. A probe takes seconds.
 const EXPIRES_IN: TimeDelta = TimeDelta::minutes(5);
-/// How many objects are deleted concurrently.
+/// The number of objects that are deleted concurrently.
 const DELETIONS: usize = 8;
 /// A larger difference means that one of the clocks is not synchronised.
 const GOOD_SKEW: TimeDelta = TimeDelta::minutes(1);
@@ -58,7 +58,7 @@ pub async fn probe(
     report
 }
 
-/// Only the CORS check, to be repeated after the rules have changed.
+/// Runs only the CORS check, which is repeated after the rules have changed.
 pub async fn cors(
     store: &Store,
     http: &HttpClient,
@@ -71,7 +71,7 @@ pub async fn cors(
     check
 }
 
-/// Only the check of a client's requests from browsers.
+/// Runs only the check of a client's requests from browsers.
 pub async fn client_cors(
     store: &Store,
     http: &HttpClient,
@@ -96,15 +96,16 @@ impl From<Check> for Box<Stop> {
     }
 }
 
-/// The store failed during the probe: the results so far are not reliable.
+/// The store failed during the probe, so the results are not reliable.
 impl From<StoreError> for Box<Stop> {
     fn from(error: StoreError) -> Self {
-        let check = failure(&error, "endpoint", "Look at the store's log, then probe again.");
+        let check = failure(&error, "endpoint", "Check the store's log, then probe again.");
         check.into()
     }
 }
 
-/// Converts a failed call to a check. The advice is that of the cause, if it is known.
+/// Converts a failed call to a check. If the cause is known, the check contains its fix; otherwise
+/// it contains `mend`.
 fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
     let Some(Explained { fault, seen }) = error.explained() else {
         return Check::fail(name, chain(error), mend);
@@ -117,7 +118,7 @@ fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
     Check::fail(name, format!("{} ({seen})", fault.saw()), &capitalized(fault.mend()))
 }
 
-/// Converts a text to a sentence.
+/// Starts a text with a capital letter.
 fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase());
@@ -126,7 +127,7 @@ fn capitalized(text: &str) -> String {
 
 impl From<NetError> for Box<Stop> {
     fn from(error: NetError) -> Self {
-        Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
+        Check::fail("endpoint", chain(&error), "Check the store's log, then probe again.").into()
     }
 }
 
@@ -178,7 +179,7 @@ impl<'a> Prober<'a> {
     }
 }
 
-/// Runs checks one after the other until one ends the probe.
+/// Runs checks one after the other until a check ends the probe.
 async fn sequentially(checks: Vec<BoxFuture<'_, Step<Check>>>) -> Vec<Step<Check>> {
     let mut made = Vec::with_capacity(checks.len());
     for check in checks {
@@ -195,7 +196,8 @@ impl Prober<'_> {
         self.endpoint().await?;
         self.public_endpoint().await?;
         self.presigned_put().await?;
-        // The groups run concurrently: 80 requests in sequence to a distant store take long.
+        // The groups run concurrently, because 80 sequential requests to a distant store take a
+        // long time.
         let groups = [
             vec![
                 self.signature().boxed(),
@@ -321,7 +323,7 @@ impl Prober<'_> {
         Ok(self.store.objects.head(key).await?.map(|meta| meta.etag))
     }
 
-    /// Errors are ignored: remaining objects are foreign to every policy and do no harm.
+    /// Errors are ignored: remaining objects belong to no policy and do no harm.
     async fn clean_up(&self) {
         let keys =
             std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
@@ -332,7 +334,7 @@ impl Prober<'_> {
             }
             deleted
         });
-        // Stops at the first error: otherwise each deletion would wait for a timeout.
+        // Stops at the first error. Otherwise each further deletion could wait for a timeout.
         drop(gone.buffer_unordered(DELETIONS).try_collect::<()>().await);
     }
 }

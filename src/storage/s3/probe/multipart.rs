@@ -11,7 +11,7 @@ use crate::storage::{PartIntegrity, PutOptions, StoreError};
 use crate::telemetry::chain;
 
 const PART: &[u8] = b"the only part";
-/// Has the same length as [`PART`], so that only the bytes differ.
+/// Has the same length as [`PART`], so only the bytes differ.
 const OTHER: &[u8] = b"THE ONLY PART";
 
 impl Prober<'_> {
@@ -46,8 +46,8 @@ impl Prober<'_> {
         ))
     }
 
-    /// Creates, sends and completes an upload by presigned requests. The parts are listed as the
-    /// service lists them.
+    /// Creates, sends and completes an upload with presigned requests. The parts are listed by the
+    /// same request that the service uses.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.signer, self.clock.now());
         let terms = PutRequest::default();
@@ -89,9 +89,9 @@ impl Prober<'_> {
         Ok(Err(format!("the completion returns {}; HEAD shows {size:?}", ended.summary())))
     }
 
-    /// Finds out two things about multipart objects: for which algorithms the store keeps a
-    /// checksum of the whole object if the parts have none, and whether it keeps CRC-64/NVME if
-    /// each part has one.
+    /// Tests two properties of multipart objects: for which algorithms the store returns a checksum
+    /// of the whole object if the parts have none, and whether it returns CRC-64/NVME if each part
+    /// has one.
     async fn checksums_of_parts(&self) -> Step<(Vec<Algorithm>, bool)> {
         let algorithms = [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64nvme];
         let plain = algorithms.map(|algorithm| self.keeps(algorithm, PartIntegrity::Signature));
@@ -118,8 +118,8 @@ impl Prober<'_> {
         }
     }
 
-    /// Whether HEAD shows the checksum of a multipart object. The parts have no checksums, like
-    /// parts of clients, or have checksums, like parts of the service.
+    /// Whether HEAD shows the checksum of a multipart object. The parts have no checksums, like the
+    /// parts that clients send, or have checksums, like the parts that the service sends.
     async fn with_checksum(
         &self,
         key: &str,
@@ -140,8 +140,8 @@ impl Prober<'_> {
         Ok(objects.head(key).await?.is_some_and(|meta| meta.checksums.contains(whole)))
     }
 
-    /// Whether a presigned part with this checksum is accepted, and one with other bytes is
-    /// refused. Stores that check the algorithm of a whole object may lack it for parts.
+    /// Whether a presigned part with this checksum is accepted, and a part with other bytes is
+    /// refused. Some stores check an algorithm for whole objects but not for parts.
     async fn checks_parts(&self, algorithm: Algorithm) -> Step<bool> {
         let key = self.key(&format!("part-{algorithm}"));
         let (objects, checksum) = (&self.store.objects, Checksum::of(algorithm, PART));
@@ -160,7 +160,7 @@ impl Prober<'_> {
         Ok(right.is_success() && wrong.is_refusal())
     }
 
-    /// Whether a write-once completion of a second upload does not change the first object, and
+    /// Whether a write-once completion of a second upload leaves the first object unchanged, and
     /// whether the upload was listed before its completion.
     async fn second_upload(&self, key: &str) -> Step<(bool, bool)> {
         let objects = &self.store.objects;

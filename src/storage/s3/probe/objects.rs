@@ -1,4 +1,4 @@
-//! Checks of the settings with which objects are stored: encryption, storage class, caching, tags.
+//! Checks the settings for stored objects: encryption, storage class, caching, tags.
 
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
@@ -9,7 +9,7 @@ use crate::storage::signer::{PostRequest, PutRequest};
 const BODY: &[u8] = b"probe";
 
 impl Prober<'_> {
-    /// Whether the store encrypts an object with its own key.
+    /// Checks whether the store encrypts an object with its own key.
     pub(super) async fn sse(&self) -> Step<Check> {
         let key = self.key("sse");
         let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
@@ -25,11 +25,11 @@ impl Prober<'_> {
             Some(shown) => format!("a PUT with sse = \"AES256\" is accepted; HEAD shows {shown}"),
             None => "a PUT with sse = \"AES256\" is accepted; HEAD shows no encryption".to_owned(),
         };
-        // Only a policy with encryption needs it, and such a policy has a separate check.
+        // Only policies with encryption need it, and such a policy has a separate check.
         Ok(Check::pass("sse", saw))
     }
 
-    /// Whether the store accepts an object with a policy's settings.
+    /// Checks whether the store accepts an object with a policy's settings.
     pub(super) async fn object(&self, policy: &PolicyName, object: &ObjectSettings) -> Step<Check> {
         let name = format!("object_{policy}");
         let key = self.key(&name);
@@ -59,7 +59,7 @@ impl Prober<'_> {
         })
     }
 
-    /// Why a form with these settings is refused; `None` if it works.
+    /// Why a form with these settings is refused. `None` if it works.
     async fn form_refusal(
         &self,
         policy: &PolicyName,

@@ -10,7 +10,7 @@ use crate::storage::ObjectMeta;
 use crate::storage::signer::PutRequest;
 
 const RIGHT: &[u8] = b"probe";
-/// Has the same length as [`RIGHT`], so that only the bytes differ.
+/// Has the same length as [`RIGHT`], so only the bytes differ.
 const WRONG: &[u8] = b"PROBE";
 const LONGER: &[u8] = b"probes";
 
@@ -24,8 +24,8 @@ const REFUSED: &str = "No URL is signed with this header, and requests with writ
 
 const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
 
-const CHECKSUM_DEMANDED: &str = "The bucket accepts only PUTs with a checksum, which a bucket with a \
-                                 default retention (object lock) demands. Use a bucket without \
+const CHECKSUM_DEMANDED: &str = "The bucket accepts only PUTs with a checksum, because it has a \
+                                 default retention (object lock). Use a bucket without \
                                  one: clients do not always declare a checksum, and nothing could \
                                  be deleted.";
 

@@ -7,7 +7,7 @@ pub(super) trait S3Response {
     /// The text between the first `<tag>` and its end.
     fn xml(&self, tag: &str) -> Option<String>;
 
-    /// The status and S3's error code, for messages.
+    /// The status and S3's error code, for a message.
     fn summary(&self) -> String;
 }
 

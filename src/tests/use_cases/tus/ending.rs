@@ -1,4 +1,4 @@
-//! How uploads in pieces end: verified, rejected, deleted, expired; and what is left of them.
+//! How uploads in pieces end (verified, rejected, deleted, expired), and what remains of them.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::support::world::World;
 use crate::support::{PNG, mp3};
 
 #[tokio::test]
-async fn a_lost_response_to_the_last_bytes_is_made_good_by_the_next_request() {
+async fn the_next_request_recovers_from_a_lost_response_to_the_last_bytes() {
     for (size, operation) in [(PART, Operation::Put), (5 * PART, Operation::CompleteMultipart)] {
         let world = World::new().await;
         let file = mp3(size, 1);
@@ -33,7 +33,7 @@ async fn a_lost_response_to_the_last_bytes_is_made_good_by_the_next_request() {
         assert!(send(&world, id, 0, &file).await.is_err());
         let now = resume(&world.app, &world, id).await.unwrap();
         if now.upload.status() == Status::Pending {
-            // A single PUT: the client sends it again.
+            // The file fits into one PUT, so the client sends it again.
             assert_eq!(now.stored, 0);
             send(&world, id, 0, &file).await.unwrap();
         }
@@ -91,7 +91,7 @@ async fn a_deleted_upload_leaves_nothing_and_its_writer_stops() {
     let result = world.app.end_tus(&world.owner, id).await;
     assert!(matches!(result, Err(AppError::Tus(TusError::Ended(Status::Cancelled)))));
     assert_eq!(refused(send(&world, id, 0, b"x").await), TusError::Ended(Status::Cancelled));
-    // What the writer saved after that is found by an audit.
+    // An audit finds what the writer saved after that.
     world.pass(TimeDelta::hours(1));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{run:?}");
@@ -122,7 +122,7 @@ async fn an_upload_expires_after_its_last_request_and_its_tails_are_deleted() {
     world.reconcile(Mode::Incremental).await;
     nothing_is_left(&world, id).await;
     assert_eq!(refused(resume(&world.app, &world, id).await), TusError::Ended(Status::Expired));
-    // There is nothing to go on with.
+    // There are no stored bytes to continue with.
     let renewed = world.app.renew_upload(&world.owner, id, None).await;
     assert!(matches!(renewed, Err(AppError::Invalid(_))), "{renewed:?}");
     let sent = world.app.upload_content(&world.owner, id, SentFile::default(), whole(b"x")).await;
@@ -138,7 +138,7 @@ async fn an_audit_keeps_tails_that_are_needed_and_deletes_the_others() {
     send(&world, id, PART + 10, &file[PART + 10..PART + 20]).await.unwrap();
     let needed = tails(&world);
     assert_eq!(needed.len(), 1);
-    // Of a process that failed before it could commit, and of an upload of another database.
+    // Tails of a process that failed before its commit, and of an upload of another database.
     let upload = world.get(id).await;
     let mut puts = vec![upload.key.tail(999).unwrap()];
     puts.push(needed[0].replace(&id.to_string(), "0190a6f2-7b3c-7def-8123-456789abcdef"));
@@ -153,10 +153,10 @@ async fn an_audit_keeps_tails_that_are_needed_and_deletes_the_others() {
     assert_eq!(tails(&world).len(), 3, "the upload is pending");
     send(&world, id, PART + 30, &file[PART + 30..]).await.unwrap();
     assert_eq!(tails(&world), [puts[1].clone()], "the end of the upload finds all of its tails");
-    // A writer that is late by an hour.
+    // A writer stores a tail one hour late.
     world.store.put(&puts[0], Bytes::from_static(b"x"), &PutOptions::default()).await.unwrap();
     world.reconcile(Mode::Audit).await;
-    assert_eq!(tails(&world).len(), 2, "it is too young to judge");
+    assert_eq!(tails(&world).len(), 2, "the audit ignores an object this young");
     world.pass(TimeDelta::minutes(16));
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     assert_eq!(dry.status, RunStatus::Succeeded, "{dry:?}");

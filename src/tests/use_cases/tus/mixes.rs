@@ -1,4 +1,4 @@
-//! Any mix of pieces becomes the file.
+//! Any mix of pieces becomes the complete file.
 
 use std::sync::Arc;
 
@@ -21,22 +21,22 @@ use super::{
 use crate::support::mp3;
 use crate::support::world::World;
 
-/// How a request goes.
+/// What a request does.
 #[derive(Debug, Clone, Copy)]
 enum How {
     /// Its length is declared.
     Sized,
-    /// Its length is not.
+    /// Its length is not declared.
     Chunked,
-    /// Its length is declared, and the connection breaks after half.
+    /// Its length is declared, and the connection breaks after half of the bytes.
     Broken,
-    /// It has a checksum.
+    /// It has the right checksum.
     Checked,
     /// It has the checksum of other bytes.
     Spoiled,
-    /// It is at another offset.
+    /// It starts at a wrong offset.
     Elsewhere,
-    /// It asks for the offset.
+    /// It requests the offset.
     Head,
     /// The store fails the next call.
     Failing(Operation),
@@ -61,7 +61,7 @@ fn how() -> impl Strategy<Value = How> {
     ]
 }
 
-/// Sizes around those at which something changes.
+/// Sizes around the limits at which the behaviour changes.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![1..40_usize, 1..PART, PART - 2..PART + 3, 2 * PART - 2..2 * PART + 3, 1..5 * PART,]
 }
@@ -79,12 +79,12 @@ async fn mix(
 ) -> Result<(), TestCaseError> {
     let id = begin(world, (!deferred).then_some(file.len())).await;
     let mut stored = 0;
-    // What is not named is sent in the end.
+    // The bytes that no step sends are sent at the end.
     let rest = [(file.len(), How::Sized, 0), (file.len(), How::Sized, 1)];
     for (size, how, app) in requests.iter().copied().chain(rest) {
         let app = &apps[app % apps.len()];
         let bytes = &file[stored..file.len().min(stored + size)];
-        // The client learns the length with its last bytes.
+        // The client declares the length with its last bytes.
         let ends = deferred && stored + bytes.len() == file.len();
         let length = ends.then_some(file.len() as u64);
         let sized = Append { length, ..at(stored, Some(bytes.len())) };
@@ -137,7 +137,7 @@ async fn mix(
             is_complete(world, id, file).await;
             return Ok(());
         }
-        // As a client does after each failure.
+        // A client does the same after each failure.
         let now = resume(app, world, id).await.unwrap();
         let before = stored;
         stored = to_usize(now.stored);
@@ -162,7 +162,7 @@ fn any_mix_of_pieces_becomes_the_file() {
     let inputs = (size(), any::<bool>(), requests);
     let config = Config { cases: 96, ..Config::with_source_file(file!()) };
     let outcome = TestRunner::new(config).run(&inputs, |(size, deferred, requests)| {
-        // Enough for its type.
+        // The file is long enough for its type to be detected.
         let file = mp3(size + 500, 7);
         runtime.block_on(mix(&world, &apps, &file, deferred, &requests))
     });
@@ -230,7 +230,7 @@ async fn a_body_that_is_longer_than_the_file_is_refused() {
     let result = append(&world.app, &world, id, at(0, None), whole(&long)).await;
     assert_eq!(refused(result), TusError::TooLong { limit: 1000 });
     let now = resume(&world.app, &world, id).await.unwrap();
-    assert_eq!(now.stored, 1000, "what came before the byte too many is stored");
+    assert_eq!(now.stored, 1000, "the bytes before the limit are stored");
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_length_is_declared_once_and_within_the_limits() {
     assert!(matches!(declare(301).await, Err(AppError::Invalid(_))));
     send(&world, id, 200, &file[200..]).await.unwrap();
     is_complete(&world, id, &file).await;
-    // The last bytes come before their number.
+    // The last bytes arrive before the length is declared.
     let id = begin(&world, None).await;
     send(&world, id, 0, &file).await.unwrap();
     let request = Append { length: Some(300), ..at(300, Some(0)) };
@@ -271,7 +271,7 @@ async fn a_part_that_does_not_reach_the_store_is_not_acknowledged() {
         assert!(send(&world, id, 0, &file[..size]).await.is_err());
         assert_eq!(resume(&world.app, &world, id).await.unwrap().stored, 0);
     }
-    // It reaches the store, but nobody knows: the next part has another number.
+    // The part reaches the store, but the response is lost. The next part has another number.
     world.store.lose_next(Operation::UploadPart, 1);
     assert!(send(&world, id, 0, &mp3(2 * PART, 9)).await.is_err());
     send(&world, id, 0, &file).await.unwrap();
@@ -279,11 +279,11 @@ async fn a_part_that_does_not_reach_the_store_is_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_the_store_has_lost_ends_the_upload() {
+async fn parts_that_the_store_lost_end_the_upload() {
     let world = World::new().await;
     let id = begin(&world, Some(9 * PART)).await;
     send(&world, id, 0, &mp3(3 * PART + 10, 1)).await.unwrap();
-    // A rule of the bucket's lifecycle.
+    // A lifecycle rule of the bucket aborts the multipart upload.
     let upload = world.get(id).await;
     let opened = upload.multipart_id.unwrap();
     world.store.abort_multipart(upload.key.as_str(), &opened).await.unwrap();
@@ -294,7 +294,7 @@ async fn what_the_store_has_lost_ends_the_upload() {
 }
 
 #[tokio::test]
-async fn a_slow_store_does_not_make_the_service_read_ahead_without_end() {
+async fn a_slow_store_does_not_make_the_service_read_ahead_without_a_limit() {
     let world = World::new().await;
     let file = mp3(20 * PART, 1);
     let id = begin(&world, Some(file.len())).await;
@@ -309,12 +309,12 @@ async fn a_slow_store_does_not_make_the_service_read_ahead_without_end() {
     let appended = append(&world.app, &world, id, request, Box::pin(body));
     let watched = async {
         gate.arrival().await;
-        // Time enough to read all of it.
+        // This is enough time to read the whole body.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         let read = read.load(std::sync::atomic::Ordering::Relaxed);
-        assert!(read <= 4 * PART + 2000, "{read} bytes: a part on its way, and one more");
+        assert!(read <= 4 * PART + 2000, "{read} bytes: a part that is being sent, and one more");
         gate.open();
     };
     let (appended, ()) = tokio::join!(appended, watched);

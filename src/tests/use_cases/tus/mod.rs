@@ -1,4 +1,4 @@
-//! Uploads that are received in pieces: whatever the pieces are, whoever writes, and whatever fails.
+//! Uploads that are received in pieces, with any division, any writers and any failures.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -19,7 +19,7 @@ mod takeover;
 /// How long an upload waits for its next bytes.
 const TTL: TimeDelta = TimeDelta::minutes(15);
 
-/// The least size of a part in these tests.
+/// The minimum size of a part in these tests.
 const PART: usize = 4096;
 
 type Body = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, AppError>> + Send>>;
@@ -94,7 +94,7 @@ async fn open_multiparts(world: &World) -> usize {
     world.store.list_multiparts("", None).await.unwrap().0.len()
 }
 
-/// Asserts that nothing is left of an upload but its file.
+/// Asserts that only the file remains of an upload.
 async fn is_complete(world: &World, id: UploadId, file: &[u8]) {
     let upload = world.get(id).await;
     assert_eq!(upload.status(), Status::Uploaded);

@@ -1,4 +1,4 @@
-//! One request writes at a time, and a newcomer is right.
+//! One request writes at a time, and the newest request has priority.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::support::mp3;
 use crate::support::wait::wait_for;
 use crate::support::world::World;
 
-/// A request that hangs after some bytes, in a task of its own. It has the lease.
+/// Starts a task with a request that hangs after some bytes, and returns when it has the lease.
 async fn hang(
     world: &Arc<World>,
     app: Arc<App>,
@@ -40,12 +40,12 @@ async fn hang(
 }
 
 #[tokio::test]
-async fn a_newcomer_gets_all_bytes_of_the_writer_that_hangs_in_another_process() {
+async fn a_newer_request_keeps_all_bytes_of_a_writer_that_hangs_in_another_process() {
     let world = Arc::new(World::new().await);
     let (one, other) = (world.app.clone(), Arc::new(world.replica().await));
     let file = mp3(9 * PART, 1);
     let id = begin(&world, Some(file.len())).await;
-    // A part and a tail.
+    // The bytes are enough for a part and a tail.
     let hung = hang(&world, one.clone(), id, 0, file[..2 * PART + 77].to_vec()).await;
     wait_for("the first part", async || {
         let found = world.app.db.tus().find(id).await.unwrap().unwrap();
@@ -61,7 +61,7 @@ async fn a_newcomer_gets_all_bytes_of_the_writer_that_hangs_in_another_process()
         began.elapsed()
     );
     assert_eq!(hung.await.unwrap(), Err(TusError::Busy));
-    // A PATCH instead of a HEAD, the other way round.
+    // Now a PATCH takes over instead of a HEAD, in the other process.
     let offset = 2 * PART + 77;
     let hung = hang(&world, other.clone(), id, offset, file[offset..offset + 50].to_vec()).await;
     let stored = offset as u64 + 50;
@@ -95,7 +95,7 @@ async fn a_process_that_is_killed_loses_nothing_that_was_acknowledged() {
     })
     .await;
     killed.shutdown_background();
-    // Its lease ends by itself.
+    // The lease expires.
     let now = to_usize(resume(&world.app, &world, id).await.unwrap().stored);
     assert!(now >= 2 * PART, "{now}");
     send(&world, id, now, &file[now..]).await.unwrap();
@@ -130,7 +130,8 @@ async fn only_the_newest_of_many_requests_writes() {
     gate.open();
     first.await.unwrap().ok();
     for other in others {
-        // Each waits for a while, and learns that a newer one was there or that the file is complete.
+        // Each waits for a while. It then learns that a newer request exists, or that the file is
+        // complete.
         match other.await.unwrap() {
             Ok(stored) => assert_eq!(stored, file.len() as u64),
             Err(error) => assert_eq!(error.to_string(), TusError::Busy.to_string()),
