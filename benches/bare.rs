@@ -25,26 +25,34 @@ struct CreateBody {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct ResponseSize {
     /// The number of bytes to return, at most one mebibyte.
     bytes: usize,
 }
 
-fn body(filler: &Bytes, answer: &Answer) -> Bytes {
-    filler.slice(..answer.bytes.min(filler.len()))
+fn body(filler: &Bytes, size: &ResponseSize) -> Bytes {
+    filler.slice(..size.bytes.min(filler.len()))
 }
 
-async fn create(new: Json<CreateBody>, answer: Query<Answer>, filler: Data<Bytes>) -> HttpResponse {
+async fn create(
+    new: Json<CreateBody>,
+    response_size: Query<ResponseSize>,
+    filler: Data<Bytes>,
+) -> HttpResponse {
     // All fields are used, so that the compiler does not remove the parsing.
     let CreateBody { policy, track_id, filename, content_type, size, strategy, .. } = &new.0;
     std::hint::black_box((policy, track_id, filename, content_type, size, strategy));
     std::hint::black_box((&new.metadata, new.expires_in, new.write_once));
-    HttpResponse::Created().content_type("application/json").body(body(&filler, &answer))
+    HttpResponse::Created().content_type("application/json").body(body(&filler, &response_size))
 }
 
-async fn get(id: Path<String>, answer: Query<Answer>, filler: Data<Bytes>) -> HttpResponse {
+async fn get(
+    id: Path<String>,
+    response_size: Query<ResponseSize>,
+    filler: Data<Bytes>,
+) -> HttpResponse {
     std::hint::black_box(id);
-    HttpResponse::Ok().content_type("application/json").body(body(&filler, &answer))
+    HttpResponse::Ok().content_type("application/json").body(body(&filler, &response_size))
 }
 
 #[actix_web::main]

@@ -66,7 +66,7 @@ pub enum TelemetryError {
 /// are not written yet. If stderr accepts nothing for a second, the lines are lost.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
-pub struct Guard {
+pub struct LogFlusher {
     _traces: Option<Traces>,
     _lines: WorkerGuard,
 }
@@ -79,7 +79,10 @@ const WAITING_LINES: usize = 4096;
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
 
 /// Starts the log and the traces of this process. Called once.
-pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, TelemetryError> {
+pub fn init(
+    config: &TelemetryConfig,
+    traces: Option<Traces>,
+) -> Result<LogFlusher, TelemetryError> {
     // A separate thread writes all lines that came since its last write. With a write for each
     // line, serving threads wait for each other (`docs/development/performance.md`).
     let (lines, writing) = NonBlockingBuilder::default()
@@ -105,7 +108,7 @@ pub fn init(config: &TelemetryConfig, traces: Option<Traces>) -> Result<Guard, T
         (None, Some(targets)) => registry.with(targets.and_then(lines)).try_init()?,
         (None, None) => registry.with(filter.and_then(lines)).try_init()?,
     }
-    Ok(Guard { _traces: traces, _lines: writing })
+    Ok(LogFlusher { _traces: traces, _lines: writing })
 }
 
 /// The format with one JSON object per line.
@@ -121,8 +124,8 @@ where
 
 /// The configured directives, after the directives for [`QUIET`] crates.
 fn filter(directives: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    let asked = EnvFilter::builder().parse(directives)?;
-    if asked.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN) {
+    let configured = EnvFilter::builder().parse(directives)?;
+    if configured.max_level_hint().is_some_and(|level| level <= LevelFilter::WARN) {
         return EnvFilter::builder().parse(format!("{SILENT},{directives}"));
     }
     let quiet: Vec<String> = QUIET.iter().map(|name| format!("{name}=warn")).collect();

@@ -47,20 +47,20 @@ impl Computed {
     }
 
     /// When the object at this index of the listing was stored.
-    pub fn stored_at(&self, place: u64) -> DateTime<Utc> {
-        let (shard, nth) = (place / self.per_shard, place % self.per_shard);
+    pub fn stored_at(&self, position: u64) -> DateTime<Utc> {
+        let (shard, nth) = (position / self.per_shard, position % self.per_shard);
         let (number, count) = ((nth * SHARDS + shard + 1).cast_signed(), self.len().cast_signed());
         self.begin + TimeDelta::milliseconds(self.span.num_milliseconds() * number / count)
     }
 
     /// The id of the object at this index: version 7, its last digit is that of the shard.
-    pub fn id(&self, place: u64) -> Uuid {
-        id_of(self.stored_at(place), place, place / self.per_shard)
+    pub fn id(&self, position: u64) -> Uuid {
+        id_of(self.stored_at(position), position, position / self.per_shard)
     }
 
     /// The key at this index of the listing. Keys ascend with the index.
-    pub fn key(&self, place: u64) -> String {
-        key_of(&self.prefix, self.id(place))
+    pub fn key(&self, position: u64) -> String {
+        key_of(&self.prefix, self.id(position))
     }
 
     /// The first index whose key is greater.
@@ -108,11 +108,11 @@ impl ObjectStore for Computed {
         };
         let limit = if request.limit == 0 { MAX_PAGE } else { request.limit };
         let end = (begin + limit as u64).min(self.len());
-        let objects = (begin..end).map(|place| Listed {
-            key: self.key(place),
+        let objects = (begin..end).map(|position| Listed {
+            key: self.key(position),
             etag: ETAG.to_owned(),
             size: SIZE,
-            last_modified: Some(self.stored_at(place)),
+            last_modified: Some(self.stored_at(position)),
         });
         Ok(ListPage {
             objects: objects.collect(),

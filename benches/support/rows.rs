@@ -97,7 +97,7 @@ async fn connect(url: &str) -> Outcome<DatabaseConnection> {
 /// Writes a row for every object, and the pending ones. The newest row has the time `end`.
 pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()> {
     let stored = (0..world.len())
-        .map(|place| row(world.id(place), world.stored_at(place), Some(ETAG.to_owned())));
+        .map(|position| row(world.id(position), world.stored_at(position), Some(ETAG.to_owned())));
     let pending = (1..=PENDING).map(|n| {
         let at = end - TimeDelta::hours(1) / PENDING * (PENDING - n);
         let n = u64::from(n.unsigned_abs());

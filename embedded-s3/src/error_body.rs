@@ -25,8 +25,8 @@ pub(crate) async fn complete(response: HttpResponse, request_id: &str) -> HttpRe
 }
 
 fn add(xml: &str, region: Option<&str>, request_id: &str) -> Option<String> {
-    let (before, rest) = xml.split_once("<Code>")?;
-    let (code, after) = rest.split_once("</Code>")?;
+    let (before, remaining) = xml.split_once("<Code>")?;
+    let (code, after) = remaining.split_once("</Code>")?;
     let mut out = format!("{before}<Code>{code}</Code>");
     if !after.contains("<Message>") {
         let _ = write!(out, "<Message>{}</Message>", message(code));

@@ -85,7 +85,7 @@ impl Middleware {
         let body = SharedBody::new(body, self.inner.idle_timeout);
         let invited = !parts.headers.contains_key(EXPECT);
 
-        let answer = if parts.method == Method::OPTIONS {
+        let result = if parts.method == Method::OPTIONS {
             cors.preflight().map(|headers| {
                 let mut response = Response::new(Body::empty());
                 *response.headers_mut() = headers;
@@ -97,7 +97,7 @@ impl Middleware {
                 Err(error) => Err(error),
             }
         };
-        let mut response = answer.unwrap_or_else(|error| error_response(error, &request_id));
+        let mut response = result.unwrap_or_else(|error| error_response(error, &request_id));
         if response.status().is_client_error() || response.status().is_server_error() {
             response = error_body::complete(response, &request_id).await;
         }

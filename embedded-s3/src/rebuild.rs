@@ -202,8 +202,8 @@ fn release(blobs: &Blobs, batch: Vec<Candidate>) -> std::io::Result<Vec<(String,
         let json = std::fs::read(Blobs::metadata_path(&path))?;
         let Some(metadata) = Metadata::parse(&json) else { continue };
         blobs.release(&path, &name)?;
-        let place = blobs.path(&name);
-        place.parent().map_or(Ok(()), Blobs::sync)?;
+        let target = blobs.path(&name);
+        target.parent().map_or(Ok(()), Blobs::sync)?;
         objects.push(metadata.into_object(name));
     }
     Ok(objects)

@@ -51,9 +51,9 @@ pub(crate) fn refuse_conditions(parts: &Parts) -> S3Result<()> {
 
 fn read(parts: &Parts) -> S3Result<Signed> {
     let query = parts.uri.query().unwrap_or_default();
-    let parameter = |wanted: &str| {
+    let parameter = |expected: &str| {
         form_urlencoded::parse(query.as_bytes())
-            .find(|(name, _)| name == wanted)
+            .find(|(name, _)| name == expected)
             .map(|(_, value)| value.into_owned())
     };
     let authorization =

@@ -63,14 +63,14 @@ class Dev:
                 self.stop()
                 sys.exit(f"the service does not start:\n{self.log.read_text()}")
             time.sleep(0.05)
-        places = json.loads(ready.read_text())
-        self.places = places
-        self.url, self.s3_url = places["url"], places["s3_url"]
+        addresses = json.loads(ready.read_text())
+        self.addresses = addresses
+        self.url, self.s3_url = addresses["url"], addresses["s3_url"]
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def get(self, path):
-        with self.opener.open(self.url + path, timeout=30) as answer:
-            return answer.headers, answer.read()
+        with self.opener.open(self.url + path, timeout=30) as response:
+            return response.headers, response.read()
 
     def uploads(self, **filters):
         query = "&".join(f"{key}={value}" for key, value in filters.items())

@@ -51,7 +51,7 @@ DIRECT = ("filepond", "dropzone")
 VERIFIES = {("companion5", "large"), ("companion6", "large")} | {
     (client, file) for client in ("s3ff", *TUS, *DIRECT, *REACT) for file in ("small", "large")}
 # These show why a file is refused.
-TELLS = ("companion5", "s3ff", *TUS, *DIRECT, *REACT)
+SHOW_REASON = ("companion5", "s3ff", *TUS, *DIRECT, *REACT)
 YES, NO = "yes", "–"
 ERROR_THEN_YES = "an error, then yes"
 REASON = "content"  # of a text that is named .mp3
@@ -162,7 +162,7 @@ def wrong(run):
     """A text with the name of a song: the client shows the reason where its protocol can."""
     file = "wrong-large" if run.client in UPPY + TUS else "wrong"
     outcome = run.run(file)
-    if run.client in TELLS:
+    if run.client in SHOW_REASON:
         run.expect(REASON in (outcome.get("error") or "").lower(), f"it shows {outcome}")
         [upload] = run.uploads()
         run.expect(upload["status"] in ("rejected", "cancelled"), f"it is {upload['status']}")
@@ -319,9 +319,9 @@ def check_recipes(document, pages, dev):
         sys.exit(f"{document} has not the function of scripts/lib/dialects/native.js")
     block = re.search(r"^```python boto3\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
     block = block.replace("http://127.0.0.1:8080", dev.url).replace("http://127.0.0.1:9000", dev.s3_url)
-    keys = {"AWS_ACCESS_KEY_ID": dev.places["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": dev.places["secret_access_key"],
-            "AWS_DEFAULT_REGION": dev.places["region"]}
+    keys = {"AWS_ACCESS_KEY_ID": dev.addresses["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": dev.addresses["secret_access_key"],
+            "AWS_DEFAULT_REGION": dev.addresses["region"]}
     with tempfile.TemporaryDirectory(prefix="uc-boto3-") as folder:
         song = b"\xff\xfb\x90\x64" + bytes(413)
         (pathlib.Path(folder) / "song.mp3").write_bytes(song * 30_000)

@@ -18,14 +18,14 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # later, so they are drawn at random, which keeps parallel runs apart, from below the range
 # that the kernel hands out to clients. `scripts/with-server` tries again if one was lost.
 free_ports() {
-  local wanted=$1 port seen=' '
-  while ((wanted > 0)); do
+  local count=$1 port seen=' '
+  while ((count > 0)); do
     port=$((20000 + RANDOM % 12000))
     [[ $seen == *" $port "* ]] && continue
     seen+="$port "
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue
     printf '%s ' "$port"
-    wanted=$((wanted - 1))
+    count=$((count - 1))
   done
   echo
 }

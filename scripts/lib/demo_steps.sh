@@ -104,19 +104,19 @@ start_receiver() {
   no_secret_in_log "${secret#whsec_}"
 }
 
-# all_told: whether the receiver got the current status of every upload of this service.
-all_told() {
+# all_delivered: whether the receiver got the current status of every upload of this service.
+all_delivered() {
   call "$url/api/uploads?limit=1000"
   expect_code "listing the uploads" 200
   json "$work/body" | awk -F '\t' '
     $1 ~ /^items\.[0-9]+\.id$/ { id = $2 }
     $1 ~ /^items\.[0-9]+\.status$/ && $2 != "pending" { print "upload." $2 " " id }' \
-    >"$work/wanted"
-  [[ -s $work/wanted && -e $work/hooks/events ]] &&
-    ! grep -v -x -q -F -f "$work/hooks/events" "$work/wanted"
+    >"$work/expected"
+  [[ -s $work/expected && -e $work/hooks/events ]] &&
+    ! grep -v -x -q -F -f "$work/hooks/events" "$work/expected"
 }
 
-# told_of UPLOAD: prints the events of one upload, in the order of their arrival.
-told_of() {
+# events_of UPLOAD: prints the events of one upload, in the order of their arrival.
+events_of() {
   awk -v id="$1" '$2 == id { printf "%s%s", between, $1; between = " " }' "$work/hooks/events"
 }

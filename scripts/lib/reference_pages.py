@@ -211,13 +211,13 @@ def stale(root, write, binary=None):
 
     With a binary, only the commands are compared; without a binary, all other blocks.
     """
-    wanted = [(name, page, lambda make=make: make(root)) for name, (page, make) in TABLES.items()]
+    pages = [(name, page, lambda make=make: make(root)) for name, (page, make) in TABLES.items()]
     found = []
     if binary:
-        wanted = [("commands", COMMANDS_PAGE, lambda: commands(binary))]
+        pages = [("commands", COMMANDS_PAGE, lambda: commands(binary))]
     else:
         found += alerts_without_a_section(root)
-    for name, path, make in wanted:
+    for name, path, make in pages:
         page = root / path
         if not page.exists():
             found.append(f"{path}:1: no such page")

@@ -52,8 +52,8 @@ def without_text(code):
     """The code with comments and literals blanked; line numbers stay."""
 
     def blank(match):
-        kept = "\n" * match[0].count("\n")
-        return kept if match["comment"] else "S" + kept
+        newlines = "\n" * match[0].count("\n")
+        return newlines if match["comment"] else "S" + newlines
 
     return SKIPPED.sub(blank, code)
 
@@ -182,9 +182,9 @@ class Reader:
 
     def absolute(self, here, path):
         """The path from the crate's root, or None if it leads out of the crate."""
-        head, rest = path[0], path[1:]
+        head, remaining = path[0], path[1:]
         if head in ("crate", self.crate):
-            return rest
+            return remaining
         if head in self.source.children and here == self.source.module:
             return here + path
         if head not in ("self", "super"):
@@ -192,10 +192,10 @@ class Reader:
         while head in ("self", "super"):
             if head == "super":
                 here = here[:-1]
-            if not rest:
+            if not remaining:
                 return here
-            head, rest = rest[0], rest[1:]
-        return (*here, head, *rest)
+            head, remaining = remaining[0], remaining[1:]
+        return (*here, head, *remaining)
 
 
 class Crate:

@@ -38,16 +38,16 @@ class Receiver(BaseHTTPRequestHandler):
         try:
             verify(SECRET, self.headers, body)
         except (ValueError, TypeError, AttributeError) as error:
-            note("refused", str(error))
-            self.answer(401)
+            record("refused", str(error))
+            self.response(401)
             return
         if self.headers["webhook-id"] not in self.seen:
             event = json.loads(body)
-            note("events", f"{event['type']} {event['data']['id']}")
+            record("events", f"{event['type']} {event['data']['id']}")
             self.seen.add(self.headers["webhook-id"])
-        self.answer(204)
+        self.response(204)
 
-    def answer(self, status):
+    def response(self, status):
         self.send_response(status)
         self.end_headers()
 
@@ -55,7 +55,7 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-def note(file, line):
+def record(file, line):
     with (FOLDER / file).open("a") as log:
         log.write(line + "\n")
 

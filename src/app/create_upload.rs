@@ -401,14 +401,14 @@ fn check_checksum(
     errors: &mut FieldErrors,
 ) {
     let Some(checksum) = &declared.checksum else { return };
-    let kept = match strategy {
+    let is_stored = match strategy {
         Strategy::Put => store.keeps_checksum(checksum.algorithm()),
         Strategy::Multipart => store.keeps_checksum_of_parts(checksum.algorithm()),
         // A form contains no checksum, and for a direct upload the service computes the checksum
         // itself.
         Strategy::Post | Strategy::Direct | Strategy::Tus => false,
     };
-    if kept {
+    if is_stored {
         return;
     }
     let largest = declared.size.unwrap_or(policy.max_size_of(declared));

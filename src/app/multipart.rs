@@ -294,9 +294,9 @@ impl App {
 }
 
 fn options(upload: &Upload, policy: &Policy, store: &Store) -> PutOptions {
-    let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
+    let can_be_stored = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
     PutOptions {
-        checksum: upload.declared.checksum.clone().filter(kept),
+        checksum: upload.declared.checksum.clone().filter(can_be_stored),
         content_type: upload.declared.content_type.clone(),
         metadata: upload.metadata.clone(),
         object: policy.object.clone(),

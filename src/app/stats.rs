@@ -134,8 +134,8 @@ impl App {
             }
         }
         for Depth { inspector, status, count, oldest } in self.db.inspections().depths().await? {
-            let place = (inspector.as_str().to_owned(), status.name());
-            depths.insert(place, (count, self.now() - oldest));
+            let label = (inspector.as_str().to_owned(), status.name());
+            depths.insert(label, (count, self.now() - oldest));
         }
         for ((inspector, state), (count, age)) in depths {
             metrics::gauge!(names::INSPECTION_QUEUE,

@@ -33,7 +33,7 @@ pub struct Turns(Mutex<HashMap<Uuid, Lock>>);
 #[must_use]
 pub struct Turn<'a> {
     // Dropped first, before the entry in the queue.
-    _guard: OwnedMutexGuard<()>,
+    _locked: OwnedMutexGuard<()>,
     _entry: QueueEntry<'a>,
 }
 
@@ -50,7 +50,7 @@ impl Turns {
     pub(crate) async fn wait(&self, id: Uuid) -> Turn<'_> {
         let lock = Arc::clone(self.queues().entry(id).or_default());
         let entry = QueueEntry { turns: self, id, lock: Some(Arc::clone(&lock)) };
-        Turn { _guard: lock.lock_owned().await, _entry: entry }
+        Turn { _locked: lock.lock_owned().await, _entry: entry }
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<Uuid, Lock>> {

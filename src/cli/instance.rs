@@ -136,9 +136,9 @@ impl Change {
             return Ok(true);
         }
         eprint!("\nContinue? Type yes: ");
-        let mut answer = String::new();
-        stdin().read_line(&mut answer)?;
-        Ok(answer.trim() == "yes")
+        let mut response = String::new();
+        stdin().read_line(&mut response)?;
+        Ok(response.trim() == "yes")
     }
 }
 

@@ -110,14 +110,14 @@ fn variable_warnings() -> Vec<String> {
 
 /// Starts the log, and tracing if a collector is configured. Both are flushed when the guard is
 /// dropped.
-fn start_log(config: &Config) -> anyhow::Result<telemetry::Guard> {
+fn start_log(config: &Config) -> anyhow::Result<telemetry::LogFlusher> {
     let standard = std::env::var(OTLP_ENDPOINT).ok();
     let endpoint = config.telemetry.collector(standard.as_deref());
     let traces =
         endpoint.map(|url| Traces::new(&url, Collector::in_current_runtime())).transpose()?;
-    let guard = telemetry::init(&config.telemetry, traces)?;
+    let flusher = telemetry::init(&config.telemetry, traces)?;
     for warning in variable_warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(guard)
+    Ok(flusher)
 }

@@ -15,8 +15,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
-use super::patience::Patience;
-use super::shutdown::{CLOSING, Shutdown, StopSignals};
+use super::shutdown::{FINAL_STEPS, Shutdown, StopSignals};
+use super::time_limit::Patience;
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{
@@ -127,9 +127,9 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
-    let patience = config.server.shutdown_timeout.get() + CLOSING;
-    let run = match start(&reconciler, request, patience).await? {
-        Some(handle) => watch(&reconciler, handle, patience).await?,
+    let time_limit = config.server.shutdown_timeout.get() + FINAL_STEPS;
+    let run = match start(&reconciler, request, time_limit).await? {
+        Some(handle) => watch(&reconciler, handle, time_limit).await?,
         None => bail!("interrupted"),
     };
     reconciler.shut_down().await;
@@ -153,12 +153,12 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
 /// terminal.
 async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
     let overrides = overrides::overrides_of(app, request).await?;
-    let ask = move || {
+    let confirmation = move || {
         let stdin = std::io::stdin();
         let input = stdin.is_terminal().then(|| stdin.lock());
         overrides::confirm(&overrides, input, &mut std::io::stderr())
     };
-    tokio::task::spawn_blocking(ask).await?
+    tokio::task::spawn_blocking(confirmation).await?
 }
 
 /// Starts a run. If an earlier run's process died, finishes that run first. Returns `None` if this
@@ -166,7 +166,7 @@ async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
 async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
-    patience: Duration,
+    time_limit: Duration,
 ) -> anyhow::Result<Option<RunHandle>> {
     loop {
         let held = match reconciler.start(request.clone()).await {
@@ -179,7 +179,7 @@ async fn start(
         }
         tracing::info!(run = %held, "finishing this run first, because its process died");
         if let Some(handle) = reconciler.join(held).await
-            && watch(reconciler, handle, patience).await?.status == RunStatus::Cancelled
+            && watch(reconciler, handle, time_limit).await?.status == RunStatus::Cancelled
         {
             return Ok(None);
         }
@@ -191,7 +191,7 @@ async fn start(
 async fn watch(
     reconciler: &Arc<Reconciler>,
     handle: RunHandle,
-    patience: Duration,
+    time_limit: Duration,
 ) -> anyhow::Result<Run> {
     let bar = std::io::stderr().is_terminal().then(bar);
     let id = handle.run.id;
@@ -208,7 +208,7 @@ async fn watch(
                 }
             }
             () = signals.next() => {
-                let shutdown = Shutdown::begin(patience, signals)?;
+                let shutdown = Shutdown::begin(time_limit, signals)?;
                 let cancelled = async {
                     match reconciler.cancel(id).await {
                         Ok(_) | Err(CancelError::Ended(_)) => anyhow::Ok(ended.await),

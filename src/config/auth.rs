@@ -72,7 +72,7 @@ impl Choice for AuthMode {
 #[serde(deny_unknown_fields, default)]
 pub struct JwtConfig {
     /// The accepted algorithms. A token with another algorithm is refused.
-    #[serde(deserialize_with = "value::texts")]
+    #[serde(deserialize_with = "value::strings")]
     pub algorithms: Vec<String>,
     /// A URL or a file with the public keys, a JWK set.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
@@ -89,7 +89,7 @@ pub struct JwtConfig {
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub issuer: Option<String>,
     /// `aud` must contain one of these. If the list is empty, tokens with an `aud` are refused.
-    #[serde(deserialize_with = "value::texts")]
+    #[serde(deserialize_with = "value::strings")]
     pub audience: Vec<String>,
     /// The accepted clock difference.
     pub leeway: ConfigDuration,

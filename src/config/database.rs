@@ -51,8 +51,8 @@ const UNESCAPED: &str = "has an unescaped character in the user or the password;
 /// Whether the user or the password contains an unescaped character that ends it. The rest of the
 /// password would then be parsed as a path or a query, which is not masked. `rest` is the text
 /// after `scheme://`.
-fn has_unescaped_userinfo(rest: &str) -> bool {
-    rest.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))
+fn has_unescaped_userinfo(remaining: &str) -> bool {
+    remaining.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))
 }
 
 /// The URL of a database. Only [`Self::expose`] returns its password.
@@ -64,13 +64,14 @@ impl DatabaseUrl {
     pub fn parse(text: &str) -> Result<Self, String> {
         let invalid = || format!("must be {EXPECTED}");
         let known = ["sqlite:", "postgres://", "postgresql://"];
-        let rest = known.iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or_else(invalid)?;
+        let remaining =
+            known.iter().find_map(|scheme| text.strip_prefix(scheme)).ok_or_else(invalid)?;
         if text.starts_with("sqlite:") {
-            if rest.trim_start_matches('/').is_empty() {
+            if remaining.trim_start_matches('/').is_empty() {
                 return Err(invalid());
             }
         } else {
-            if has_unescaped_userinfo(rest) {
+            if has_unescaped_userinfo(remaining) {
                 return Err(UNESCAPED.to_owned());
             }
             Url::parse(text).ok().filter(Url::has_host).ok_or_else(invalid)?;

@@ -47,7 +47,7 @@ pub struct EventsConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct SnsConfig {
     /// The ARNs of the topics whose subscriptions are confirmed.
-    #[serde(deserialize_with = "value::texts")]
+    #[serde(deserialize_with = "value::strings")]
     pub topics: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl SqsConfig {
         let url = self.url()?;
         let host = url.host_str()?;
         let amazons = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
-        let region = host.strip_prefix("sqs.").and_then(|rest| rest.split('.').next());
+        let region = host.strip_prefix("sqs.").and_then(|remaining| remaining.split('.').next());
         region.filter(|_| amazons).map(str::to_owned)
     }
 

@@ -35,14 +35,16 @@ pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String,
             return None;
         }
         let upper = name.to_uppercase();
-        let rest = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
-        let rest = rest.trim_start_matches(['_', '-', '.']);
+        let remaining = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
+        let remaining = remaining.trim_start_matches(['_', '-', '.']);
         // The longest name wins, in case one section name is the beginning of another.
         let section = sections.iter().filter(|section| {
-            rest.strip_prefix(section.as_str()).is_some_and(|key| key.starts_with(['_', '-', '.']))
+            remaining
+                .strip_prefix(section.as_str())
+                .is_some_and(|key| key.starts_with(['_', '-', '.']))
         });
         let section = section.max_by_key(|section| section.len())?;
-        let key = rest[section.len()..].trim_start_matches(['_', '-', '.']);
+        let key = remaining[section.len()..].trim_start_matches(['_', '-', '.']);
         (!key.is_empty()).then(|| (name.to_owned(), format!("{ENV_PREFIX}{section}__{key}")))
     };
     names.into_iter().filter_map(suggestion).collect()
@@ -168,9 +170,9 @@ impl Source for Pairs {
 }
 
 fn insert(table: &mut Map<String, Value>, path: &[&str], origin: &str, value: &str) {
-    let Some((first, rest)) = path.split_first() else { return };
+    let Some((first, remaining)) = path.split_first() else { return };
     let origin_text = origin.to_owned();
-    if rest.is_empty() {
+    if remaining.is_empty() {
         table.insert((*first).to_owned(), Value::new(Some(&origin_text), value));
         return;
     }
@@ -181,7 +183,7 @@ fn insert(table: &mut Map<String, Value>, path: &[&str], origin: &str, value: &s
         *child = Value::new(Some(&origin_text), Map::<String, Value>::new());
     }
     if let ValueKind::Table(table) = &mut child.kind {
-        insert(table, rest, origin, value);
+        insert(table, remaining, origin, value);
     }
 }
 

@@ -347,7 +347,7 @@ pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
 }
 
 /// Reads an array, or a text with commas. Items keep their case; empty items are dropped.
-pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = deserializer.deserialize_any(List)?;
     let tidy = |item: String| item.trim().to_owned();
     Ok(items.into_iter().map(tidy).filter(|item| !item.is_empty()).collect())

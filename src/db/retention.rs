@@ -94,14 +94,14 @@ impl Retention<'_> {
             .filter(old)
             .exec(&txn)
             .await?;
-        let kept = Query::select()
+        let existing = Query::select()
             .column(upload::Column::Id)
             .from(upload::Entity)
             .and_where(upload::Column::Id.is_in(ids.iter().copied()))
             .to_owned();
         upload_history::Entity::delete_many()
             .filter(upload_history::Column::UploadId.is_in(ids))
-            .filter(upload_history::Column::UploadId.not_in_subquery(kept))
+            .filter(upload_history::Column::UploadId.not_in_subquery(existing))
             .exec(&txn)
             .await?;
         txn.commit().await?;

@@ -126,9 +126,9 @@ mod tests {
         let text = text.expose_secret();
         let presented = PresentedToken::parse(PREFIX, text).unwrap();
         assert_eq!(presented.id, id);
-        let kept = SecretHash::from_hex(&hash.to_hex()).unwrap();
-        assert!(kept.matches(&presented.hash));
-        assert!(!write(PREFIX, id, &[8; SECRET_LEN]).1.matches(&kept));
+        let stored = SecretHash::from_hex(&hash.to_hex()).unwrap();
+        assert!(stored.matches(&presented.hash));
+        assert!(!write(PREFIX, id, &[8; SECRET_LEN]).1.matches(&stored));
         for bad in [
             "",
             "uck_",

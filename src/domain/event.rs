@@ -73,11 +73,11 @@ fn record(record: &Value) -> Option<Option<ObjectEvent>> {
     let object = &record["s3"];
     let bucket = object["bucket"]["name"].as_str()?.to_owned();
     let key = form_decoded(object["object"]["key"].as_str()?)?;
-    Some(tells_of_bytes(name).then_some(ObjectEvent { bucket, key }))
+    Some(reports_bytes(name).then_some(ObjectEvent { bucket, key }))
 }
 
 /// Read events are ignored: otherwise the service's own HEAD would cause the next event, and so on.
-fn tells_of_bytes(name: &str) -> bool {
+fn reports_bytes(name: &str) -> bool {
     let name = name.strip_prefix("s3:").unwrap_or(name);
     ["ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:"]
         .iter()

@@ -189,18 +189,18 @@ impl std::error::Error for PartsMismatch {}
 
 /// Formats ascending numbers as ranges: `1-3, 7`.
 fn ranges(numbers: &[u16]) -> String {
-    let mut texts = Vec::new();
+    let mut ranges_text = Vec::new();
     for run in numbers.chunk_by(|a, b| a + 1 == *b) {
-        if texts.len() == MAX_NAMED {
-            texts.push("...".to_owned());
+        if ranges_text.len() == MAX_NAMED {
+            ranges_text.push("...".to_owned());
             break;
         }
-        texts.push(match run {
+        ranges_text.push(match run {
             [first, .., last] => format!("{first}-{last}"),
             run => run.iter().map(u16::to_string).collect(),
         });
     }
-    texts.join(", ")
+    ranges_text.join(", ")
 }
 
 #[cfg(test)]

@@ -210,9 +210,12 @@ impl Policy {
     }
 
     pub(super) fn allows_type(&self, essence: &str) -> bool {
-        let wanted = sniff::canonical(essence);
+        let expected = sniff::canonical(essence);
         self.allowed_content_types.is_empty()
-            || self.allowed_content_types.iter().any(|allowed| sniff::canonical(allowed) == wanted)
+            || self
+                .allowed_content_types
+                .iter()
+                .any(|allowed| sniff::canonical(allowed) == expected)
     }
 
     /// Whether the URL for these declarations can be used only once.

@@ -215,8 +215,8 @@ mod tests {
                     prop_assert!(coming.is_none_or(|coming| size <= coming));
                     prop_assert!(size >= LEAST || (ends && Some(size) == coming));
                     // The rest is empty, or is enough for a part.
-                    let rest = coming.map_or(LEAST, |coming| coming - size);
-                    prop_assert!(ends || rest == 0 || rest >= LEAST);
+                    let tail = coming.map_or(LEAST, |coming| coming - size);
+                    prop_assert!(ends || tail == 0 || tail >= LEAST);
                 }
             }
         }

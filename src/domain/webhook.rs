@@ -40,7 +40,7 @@ pub struct Subscriber {
 impl Subscriber {
     /// Whether the endpoint receives this event.
     pub fn wants(&self, event: &str) -> bool {
-        self.events.is_empty() || self.events.iter().any(|wanted| wanted == event)
+        self.events.is_empty() || self.events.iter().any(|subscribed| subscribed == event)
     }
 }
 

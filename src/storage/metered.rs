@@ -53,20 +53,20 @@ impl MeteredStore {
         call: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let begun = Instant::now();
-        let answer = call.await;
+        let response = call.await;
         if let Some(offset) = self.inner.clock_offset() {
             metrics::gauge!(names::STORE_CLOCK_OFFSET, "store" => self.name.clone())
                 .set(offset.as_seconds_f64());
         }
-        self.observe_space(operation, answer.as_ref().err());
-        let outcome = answer.as_ref().map_or_else(kind, |_| "ok");
+        self.observe_space(operation, response.as_ref().err());
+        let outcome = response.as_ref().map_or_else(kind, |_| "ok");
         let store = || self.name.clone();
         metrics::counter!(names::STORE_CALLS,
             "store" => store(), "operation" => operation, "outcome" => outcome)
         .increment(1);
         metrics::histogram!(names::STORE_DURATION, "store" => store(), "operation" => operation)
             .record(begun.elapsed());
-        answer
+        response
     }
 }
 

@@ -235,12 +235,12 @@ impl Queue for Sqs {
         ];
         let request = self.client.get_queue_attributes().queue_url(&self.url);
         let request = request.set_attribute_names(Some(names.to_vec()));
-        let told = request.send().await.map_err(queue_error)?.attributes.unwrap_or_default();
-        let count = |name| told.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default();
+        let reported = request.send().await.map_err(queue_error)?.attributes.unwrap_or_default();
+        let count = |name| reported.get(&name).and_then(|n| n.parse().ok()).unwrap_or_default();
         Ok(QueueState {
             waiting: count(Name::ApproximateNumberOfMessages),
             in_flight: count(Name::ApproximateNumberOfMessagesNotVisible),
-            redrives: told.get(&Name::RedrivePolicy).is_some_and(|policy| !policy.is_empty()),
+            redrives: reported.get(&Name::RedrivePolicy).is_some_and(|policy| !policy.is_empty()),
         })
     }
 }

@@ -85,12 +85,12 @@ pub(super) fn not_implemented(header: &str) -> S3Error {
 /// The content encoding to store. `aws-chunked` is left out: it describes the request, not the
 /// object.
 pub(super) fn stored_encoding(header: &str) -> Option<String> {
-    let kept: Vec<&str> = header
+    let encodings: Vec<&str> = header
         .split(',')
         .map(str::trim)
         .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
         .collect();
-    (!kept.is_empty()).then(|| kept.join(","))
+    (!encodings.is_empty()).then(|| encodings.join(","))
 }
 
 pub(super) fn metadata(given: Option<Metadata>) -> S3Result<BTreeMap<String, String>> {

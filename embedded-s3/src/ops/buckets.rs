@@ -61,10 +61,10 @@ pub(super) async fn list_buckets(
     request: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
     let prefix = request.input.prefix;
-    let wanted = |name: &str| prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix));
+    let matches = |name: &str| prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix));
     let all = store.index().buckets().await?;
     let buckets =
-        all.into_iter().filter(|(name, _)| wanted(name)).map(|(name, created_ms)| Bucket {
+        all.into_iter().filter(|(name, _)| matches(name)).map(|(name, created_ms)| Bucket {
             bucket_region: Some(store.region().to_owned()),
             creation_date: Some(timestamp(created_ms)),
             name: Some(name),

@@ -10,16 +10,18 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::support::{ACCESS_KEY, Answer, BUCKET, REGION, SECRET_KEY, TestServer, start};
+use super::support::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, TestResponse, TestServer, start};
 
 const ORIGIN: &str = "https://app.test";
 
-async fn preflight(s3: &TestServer, origin: &str, method: &str, headers: &str) -> Answer {
+async fn preflight(s3: &TestServer, origin: &str, method: &str, headers: &str) -> TestResponse {
     let url = format!("{}/{BUCKET}/k?X-Amz-Signature=whatever", s3.server.url());
     let request = s3.http.request(Method::OPTIONS, url).header("origin", origin);
     let request = request.header("access-control-request-method", method);
-    Answer::of(request.header("access-control-request-headers", headers).send().await.unwrap())
-        .await
+    TestResponse::of(
+        request.header("access-control-request-headers", headers).send().await.unwrap(),
+    )
+    .await
 }
 
 async fn configure(s3: &TestServer) {
@@ -33,30 +35,30 @@ async fn configure(s3: &TestServer) {
 #[tokio::test]
 async fn a_preflight_is_answered_for_any_origin_unless_the_bucket_says_otherwise() {
     let s3 = start().await;
-    let answer = preflight(&s3, ORIGIN, "PUT", "content-type,x-amz-checksum-sha256").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("access-control-allow-origin"), "*");
-    assert!(answer.header("access-control-allow-methods").contains("PUT"));
-    assert!(answer.header("access-control-allow-headers").contains("x-amz-checksum-sha256"));
+    let response = preflight(&s3, ORIGIN, "PUT", "content-type,x-amz-checksum-sha256").await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("access-control-allow-origin"), "*");
+    assert!(response.header("access-control-allow-methods").contains("PUT"));
+    assert!(response.header("access-control-allow-headers").contains("x-amz-checksum-sha256"));
 }
 
 #[tokio::test]
 async fn a_bucket_with_rules_answers_by_them() {
     let s3 = start().await;
     configure(&s3).await;
-    let answer = preflight(&s3, ORIGIN, "PUT", "Content-Type, x-amz-checksum-sha256").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
-    assert_eq!(answer.header("access-control-max-age"), "7");
-    assert_eq!(answer.header("vary"), "Origin");
+    let response = preflight(&s3, ORIGIN, "PUT", "Content-Type, x-amz-checksum-sha256").await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("access-control-allow-origin"), ORIGIN);
+    assert_eq!(response.header("access-control-max-age"), "7");
+    assert_eq!(response.header("vary"), "Origin");
     for (origin, method, headers) in [
         ("https://evil.example", "PUT", ""),
         (ORIGIN, "DELETE", ""),
         (ORIGIN, "PUT", "authorization"),
     ] {
-        let answer = preflight(&s3, origin, method, headers).await;
-        assert_eq!(answer.status, 403);
-        assert_eq!(answer.header("access-control-allow-origin"), "");
+        let response = preflight(&s3, origin, method, headers).await;
+        assert_eq!(response.status, 403);
+        assert_eq!(response.header("access-control-allow-origin"), "");
     }
 }
 
@@ -68,19 +70,19 @@ async fn every_answer_lets_the_page_read_what_it_needs_refusals_too() {
     let accepted = s3.send(&put, &[origin], "x").await;
     let refused = s3.send(&put, &[origin, ("x-amz-meta-a", "b")], "x").await;
     assert_eq!((accepted.status, refused.status), (200, 403));
-    for answer in [&accepted, &refused] {
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        let exposed = answer.header("access-control-expose-headers");
+    for response in [&accepted, &refused] {
+        assert_eq!(response.header("access-control-allow-origin"), "*");
+        let exposed = response.header("access-control-expose-headers");
         for name in ["ETag", "x-amz-request-id", "x-amz-version-id", "x-amz-checksum-sha256"] {
             assert!(exposed.contains(name), "{exposed}");
         }
     }
     configure(&s3).await;
-    let answer = s3.send(&put, &[origin], "x").await;
-    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
-    assert!(answer.header("access-control-expose-headers").contains("x-custom"));
-    let answer = s3.send(&put, &[("origin", "https://evil.example")], "x").await;
-    assert_eq!(answer.header("access-control-allow-origin"), "");
+    let response = s3.send(&put, &[origin], "x").await;
+    assert_eq!(response.header("access-control-allow-origin"), ORIGIN);
+    assert!(response.header("access-control-expose-headers").contains("x-custom"));
+    let response = s3.send(&put, &[("origin", "https://evil.example")], "x").await;
+    assert_eq!(response.header("access-control-allow-origin"), "");
 }
 
 /// A form that is signed as by a back end.
@@ -144,7 +146,7 @@ impl Signed {
         self
     }
 
-    async fn send(self, s3: &TestServer, file: &'static [u8]) -> Answer {
+    async fn send(self, s3: &TestServer, file: &'static [u8]) -> TestResponse {
         let mut form = Form::new();
         for (name, value) in self.fields {
             form = form.text(name, value);
@@ -152,20 +154,20 @@ impl Signed {
         let form = form.part("file", Part::bytes(file).file_name("track.flac"));
         let url = format!("{}/{BUCKET}", s3.server.url());
         let request = s3.http.post(url).header("origin", ORIGIN).multipart(form);
-        Answer::of(request.send().await.unwrap()).await
+        TestResponse::of(request.send().await.unwrap()).await
     }
 }
 
 #[tokio::test]
 async fn a_form_that_complies_with_its_policy_is_stored() {
     let s3 = start().await;
-    let answer = Signed::usual().send(&s3, b"music").await;
-    assert_eq!(answer.status, 204, "{}", answer.body);
-    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let response = Signed::usual().send(&s3, b"music").await;
+    assert_eq!(response.status, 204, "{}", response.body);
+    assert_eq!(response.header("access-control-allow-origin"), "*");
     assert_eq!(s3.read("in/track").await.as_deref(), Some(&b"music"[..]));
     let head = s3.client.head_object().bucket(BUCKET).key("in/track").send().await.unwrap();
     assert_eq!(head.content_type(), Some("audio/flac"));
-    assert_eq!(head.e_tag(), Some(answer.header("etag")));
+    assert_eq!(head.e_tag(), Some(response.header("etag")));
 }
 
 #[tokio::test]
@@ -174,9 +176,9 @@ async fn a_form_chooses_the_status_of_its_success() {
     for (status, expected) in [("200", 200), ("201", 201), ("204", 204), ("999", 204)] {
         let condition = json!({"success_action_status": status});
         let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
-        let answer = form.set("success_action_status", status).send(&s3, b"music").await;
-        assert_eq!(answer.status, expected, "{}", answer.body);
-        assert_eq!(answer.body.contains("<Key>in/track</Key>"), expected == 201);
+        let response = form.set("success_action_status", status).send(&s3, b"music").await;
+        assert_eq!(response.status, expected, "{}", response.body);
+        assert_eq!(response.body.contains("<Key>in/track</Key>"), expected == 201);
     }
 }
 
@@ -195,9 +197,9 @@ async fn a_form_that_breaks_its_policy_is_refused() {
         ("expired", expired, b"music"),
         ("region", elsewhere, b"music"),
     ] {
-        let answer = form.send(&s3, file).await;
-        assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
-        assert!(!answer.code().is_empty(), "{what}");
+        let response = form.send(&s3, file).await;
+        assert!((400..500).contains(&response.status), "{what}: {response:?}");
+        assert!(!response.code().is_empty(), "{what}");
     }
     assert_eq!(s3.files(), (0, 0));
 }
@@ -207,8 +209,8 @@ async fn a_form_is_good_until_its_policy_expires_not_only_for_a_quarter_of_an_ho
     let s3 = start().await;
     let signed_at = now() - Duration::hours(2);
     let form = Signed::new(signed_at, now() + Duration::minutes(5), REGION, &[]);
-    let answer = form.send(&s3, b"music").await;
-    assert_eq!(answer.status, 204, "{}", answer.body);
+    let response = form.send(&s3, b"music").await;
+    assert_eq!(response.status, 204, "{}", response.body);
 }
 
 #[tokio::test]
@@ -227,12 +229,12 @@ async fn a_key_may_contain_the_file_name_and_the_response_has_the_location() {
         let condition = json!({"success_action_status": status});
         let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
         let form = form.set("success_action_status", status).set("key", "in/a/${filename}");
-        let answer = form.send(&s3, b"music").await;
-        assert_eq!(answer.status.to_string(), status, "{}", answer.body);
-        assert_eq!(answer.header("location"), address);
+        let response = form.send(&s3, b"music").await;
+        assert_eq!(response.status.to_string(), status, "{}", response.body);
+        assert_eq!(response.header("location"), address);
         let location = format!("<Location>{address}</Location>");
-        assert_eq!(answer.body.contains(&location), status == "201", "{}", answer.body);
-        assert_eq!(answer.body.contains("<Key>in/a/track.flac</Key>"), status == "201");
+        assert_eq!(response.body.contains(&location), status == "201", "{}", response.body);
+        assert_eq!(response.body.contains("<Key>in/a/track.flac</Key>"), status == "201");
     }
     assert_eq!(s3.read("in/a/track.flac").await.as_deref(), Some(&b"music"[..]));
     assert_eq!(s3.read("in/a/${filename}").await, None);
@@ -241,9 +243,9 @@ async fn a_key_may_contain_the_file_name_and_the_response_has_the_location() {
     let condition = json!({"success_action_redirect": page});
     let form = Signed::new(now(), now() + Duration::minutes(5), REGION, &[condition]);
     let form = form.set("success_action_redirect", page).set("key", "in/${filename}");
-    let answer = form.send(&s3, b"music").await;
-    assert_eq!(answer.status, 303, "{}", answer.body);
-    let target = answer.header("location");
+    let response = form.send(&s3, b"music").await;
+    assert_eq!(response.status, 303, "{}", response.body);
+    let target = response.header("location");
     assert!(target.starts_with("https://app.test/done?key=mine&bucket="), "{target}");
     assert!(target.contains("&key=in%2Ftrack.flac&"), "{target}");
 }

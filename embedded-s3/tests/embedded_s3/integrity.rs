@@ -21,9 +21,9 @@ async fn a_checksum_is_verified_kept_and_given_back_when_asked_for() {
     let put = put.checksum_sha256(sha256(b"music")).send().await.unwrap();
     assert_eq!(put.checksum_sha256(), Some(sha256(b"music").as_str()));
     let head = || s3.client.head_object().bucket(BUCKET).key("k");
-    let asked = head().checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
-    assert_eq!(asked.checksum_sha256(), Some(sha256(b"music").as_str()));
-    assert_eq!(asked.checksum_type().unwrap().as_str(), "FULL_OBJECT");
+    let with_checksum = head().checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    assert_eq!(with_checksum.checksum_sha256(), Some(sha256(b"music").as_str()));
+    assert_eq!(with_checksum.checksum_type().unwrap().as_str(), "FULL_OBJECT");
     assert_eq!(head().send().await.unwrap().checksum_sha256(), None);
 }
 
@@ -113,8 +113,8 @@ async fn a_put_without_a_length_is_refused() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>("music")]);
-    let answer = s3.send(&put, &[], reqwest::Body::wrap_stream(chunks)).await;
-    answer.refused(411, "MissingContentLength");
+    let response = s3.send(&put, &[], reqwest::Body::wrap_stream(chunks)).await;
+    response.refused(411, "MissingContentLength");
 }
 
 #[tokio::test]
@@ -122,12 +122,12 @@ async fn a_body_over_five_gibibytes_is_refused_before_it_is_sent() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     let mut socket = raw_put(&s3, put.uri(), 5 * 1024 * 1024 * 1024 + 1, b"").await;
-    let mut answer = vec![0; 4096];
+    let mut response = vec![0; 4096];
     let mut text = String::new();
     while !text.contains("</Error>") {
-        let read = socket.read(&mut answer).await.unwrap();
+        let read = socket.read(&mut response).await.unwrap();
         assert_ne!(read, 0, "{text}");
-        text.push_str(&String::from_utf8_lossy(&answer[..read]));
+        text.push_str(&String::from_utf8_lossy(&response[..read]));
     }
     assert!(text.contains("<Code>EntityTooLarge</Code>"), "{text}");
 }

@@ -27,8 +27,8 @@ fn short() -> Limits {
 
 /// Waits until the server has closed a connection.
 async fn closed(mut socket: TcpStream) {
-    let mut rest = Vec::new();
-    let end = tokio::time::timeout(BOUND, socket.read_to_end(&mut rest));
+    let mut remaining = Vec::new();
+    let end = tokio::time::timeout(BOUND, socket.read_to_end(&mut remaining));
     // An end and a reset are both a closed connection.
     let _ = end.await.unwrap();
 }

@@ -63,14 +63,15 @@ struct Question {
 fn oracle(keys: &BTreeSet<String>, question: &Question) -> Vec<Shown> {
     let mut shown: Vec<Shown> = Vec::new();
     for key in keys {
-        let Some(rest) = key.strip_prefix(&question.prefix) else { continue };
+        let Some(remaining) = key.strip_prefix(&question.prefix) else { continue };
         if question.start_after.as_ref().is_some_and(|after| key <= after) {
             continue;
         }
-        let rolled = question.delimiter.as_ref().and_then(|d| Some((rest.find(d.as_str())?, d)));
+        let rolled =
+            question.delimiter.as_ref().and_then(|d| Some((remaining.find(d.as_str())?, d)));
         let next = match rolled {
             Some((at, delimiter)) => {
-                Shown::Prefix(format!("{}{}", question.prefix, &rest[..at + delimiter.len()]))
+                Shown::Prefix(format!("{}{}", question.prefix, &remaining[..at + delimiter.len()]))
             }
             None => Shown::Key(key.clone()),
         };

@@ -298,9 +298,9 @@ async fn a_part_is_uploaded_by_a_presigned_url_and_copied_from_an_object() {
     let part = s3.client.upload_part().bucket(BUCKET).key(KEY).upload_id(&upload.id);
     let part = part.part_number(1).presigned(for_a_minute()).await.unwrap();
     let first = body(1, 5 * MIB);
-    let answer = s3.send(&part, &[], first.clone()).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let one = CompletedPart::builder().part_number(1).e_tag(answer.header("etag")).build();
+    let response = s3.send(&part, &[], first.clone()).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    let one = CompletedPart::builder().part_number(1).e_tag(response.header("etag")).build();
     let copy = s3.client.upload_part_copy().bucket(BUCKET).key(KEY).upload_id(&upload.id);
     let copy = copy.part_number(2).copy_source(format!("{BUCKET}/source"));
     let copied = copy.copy_source_range("bytes=2-4").send().await.unwrap();

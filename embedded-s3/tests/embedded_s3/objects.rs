@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use embedded_s3::EmbeddedS3;
 
 use super::support::{
-    Answer, BUCKET, MIB, REGION, SECRET_KEY, client, client_config, code_of, config,
+    BUCKET, MIB, REGION, SECRET_KEY, TestResponse, client, client_config, code_of, config,
     default_client, for_a_minute, start,
 };
 
@@ -156,13 +156,13 @@ async fn a_presigned_get_overrides_headers_of_the_answer() {
     s3.put("k", b"x").await;
     let get = s3.client.get_object().bucket(BUCKET).key("k");
     let get = get.response_content_type("text/plain").response_content_disposition("inline");
-    let answer = s3.send(&get.presigned(for_a_minute()).await.unwrap(), &[], "").await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("content-type"), "text/plain");
-    assert_eq!(answer.header("content-disposition"), "inline");
-    assert!(!answer.header("date").is_empty());
-    assert!(!answer.header("last-modified").is_empty());
-    assert!(!answer.header("x-amz-request-id").is_empty());
+    let response = s3.send(&get.presigned(for_a_minute()).await.unwrap(), &[], "").await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), "text/plain");
+    assert_eq!(response.header("content-disposition"), "inline");
+    assert!(!response.header("date").is_empty());
+    assert!(!response.header("last-modified").is_empty());
+    assert!(!response.header("x-amz-request-id").is_empty());
 }
 
 #[tokio::test]
@@ -277,8 +277,8 @@ async fn a_bucket_is_addressed_by_its_host_name_too() {
     let host = format!("{BUCKET}.s3.example.test");
     assert!(get.uri().starts_with(&format!("http://{host}:")), "{}", get.uri());
     let http = reqwest::Client::builder().resolve(&host, server.addr()).build().unwrap();
-    let answer = Answer::of(http.get(get.uri()).send().await.unwrap()).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "x"));
+    let response = TestResponse::of(http.get(get.uri()).send().await.unwrap()).await;
+    assert_eq!((response.status, response.body.as_str()), (200, "x"));
 }
 
 #[tokio::test]

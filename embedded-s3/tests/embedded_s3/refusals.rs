@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{ObjectCannedAcl, ServerSideEncryption, StorageClass};
 use reqwest::Method;
 
 use super::support::{
-    Answer, BUCKET, REGION, SECRET_KEY, client_config, code_of, for_a_minute, start,
+    BUCKET, REGION, SECRET_KEY, TestResponse, client_config, code_of, for_a_minute, start,
 };
 
 #[tokio::test]
@@ -26,9 +26,9 @@ async fn a_signature_for_another_region_is_answered_with_the_right_one() {
     assert!(body.contains(&format!("<Region>{REGION}</Region>")), "{body}");
     let minute = PresigningConfig::expires_in(Duration::from_mins(1)).unwrap();
     let put = client.put_object().bucket(BUCKET).key("k").presigned(minute).await.unwrap();
-    let answer = s3.send(&put, &[], "x").await;
-    answer.refused(400, "AuthorizationQueryParametersError");
-    assert!(answer.body.contains(&format!("<Region>{REGION}</Region>")), "{}", answer.body);
+    let response = s3.send(&put, &[], "x").await;
+    response.refused(400, "AuthorizationQueryParametersError");
+    assert!(response.body.contains(&format!("<Region>{REGION}</Region>")), "{}", response.body);
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn every_refusal_has_a_message_and_the_id_of_its_request() {
     let put = s3.presigned_put("k").await;
     let base = s3.server.url();
     let long = "k".repeat(1025);
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for (method, url) in [
         (Method::GET, format!("{base}/{BUCKET}/k")),
         (Method::PUT, format!("{base}/{BUCKET}/k")),
@@ -52,19 +52,28 @@ async fn every_refusal_has_a_message_and_the_id_of_its_request() {
         (Method::PUT, put.uri().replace("X-Amz-Expires=60", "X-Amz-Expires=x")),
     ] {
         let sent = s3.http.request(method.clone(), &url).body("body").send().await.unwrap();
-        answers.push((format!("{method} {url}"), Answer::of(sent).await));
+        responses.push((format!("{method} {url}"), TestResponse::of(sent).await));
     }
     let form =
         s3.http.post(format!("{base}/{BUCKET}")).header("content-type", "multipart/form-data");
-    answers.push(("a form".to_owned(), Answer::of(form.body("x").send().await.unwrap()).await));
-    for (what, answer) in &answers {
-        assert!((400..600).contains(&answer.status), "{what}: {answer:?}");
+    responses
+        .push(("a form".to_owned(), TestResponse::of(form.body("x").send().await.unwrap()).await));
+    for (what, response) in &responses {
+        assert!((400..600).contains(&response.status), "{what}: {response:?}");
         let text = |tag: &str| {
-            let rest = answer.body.split_once(&format!("<{tag}>")).map_or("", |(_, rest)| rest);
-            rest.split_once("</").map_or("", |(text, _)| text).to_owned()
+            let remaining = response
+                .body
+                .split_once(&format!("<{tag}>"))
+                .map_or("", |(_, remaining)| remaining);
+            remaining.split_once("</").map_or("", |(text, _)| text).to_owned()
         };
-        assert!(!text("Code").is_empty() && text("Message").len() > 5, "{what}: {}", answer.body);
-        assert_eq!(text("RequestId"), answer.header("x-amz-request-id"), "{what}: {}", answer.body);
+        assert!(!text("Code").is_empty() && text("Message").len() > 5, "{what}: {}", response.body);
+        assert_eq!(
+            text("RequestId"),
+            response.header("x-amz-request-id"),
+            "{what}: {}",
+            response.body
+        );
     }
 }
 

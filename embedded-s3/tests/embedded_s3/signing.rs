@@ -3,15 +3,17 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::presigning::PresigningConfig;
 
-use super::support::{ACCESS_KEY, Answer, BUCKET, client_config, code_of, for_a_minute, start};
+use super::support::{
+    ACCESS_KEY, BUCKET, TestResponse, client_config, code_of, for_a_minute, start,
+};
 
 #[tokio::test]
 async fn a_presigned_put_works_as_signed() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
-    let answer = s3.send(&put, &[], "music").await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    assert!(answer.header("etag").starts_with('"'));
+    let response = s3.send(&put, &[], "music").await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert!(response.header("etag").starts_with('"'));
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"music"[..]));
 }
 
@@ -21,12 +23,12 @@ async fn a_presigned_url_for_another_key_or_method_is_refused() {
     s3.put("k", b"old").await;
     let put = s3.presigned_put("k").await;
     let other = put.uri().replace("/k?", "/other?");
-    let answer = Answer::of(s3.http.put(&other).body("x").send().await.unwrap()).await;
-    answer.refused(403, "SignatureDoesNotMatch");
-    let answer = Answer::of(s3.http.delete(put.uri()).send().await.unwrap()).await;
-    answer.refused(403, "SignatureDoesNotMatch");
-    let answer = Answer::of(s3.http.get(put.uri()).send().await.unwrap()).await;
-    answer.refused(403, "SignatureDoesNotMatch");
+    let response = TestResponse::of(s3.http.put(&other).body("x").send().await.unwrap()).await;
+    response.refused(403, "SignatureDoesNotMatch");
+    let response = TestResponse::of(s3.http.delete(put.uri()).send().await.unwrap()).await;
+    response.refused(403, "SignatureDoesNotMatch");
+    let response = TestResponse::of(s3.http.get(put.uri()).send().await.unwrap()).await;
+    response.refused(403, "SignatureDoesNotMatch");
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"old"[..]));
     assert_eq!(s3.read("other").await, None);
 }
@@ -38,7 +40,7 @@ async fn a_signed_header_that_is_missing_or_changed_is_refused() {
     let put = put.metadata("a", "1").presigned(for_a_minute()).await.unwrap();
     s3.send(&put, &[("x-amz-meta-a", "2")], "x").await.refused(403, "SignatureDoesNotMatch");
     let bare = s3.http.put(put.uri()).body("x").send().await.unwrap();
-    Answer::of(bare).await.refused(403, "SignatureDoesNotMatch");
+    TestResponse::of(bare).await.refused(403, "SignatureDoesNotMatch");
     assert_eq!(s3.send(&put, &[], "x").await.status, 200);
     s3.send(&put, &[], "x").await.refused(412, "PreconditionFailed");
 }
@@ -79,13 +81,13 @@ async fn a_life_of_more_than_seven_days_is_refused() {
     let put = s3.presigned_put("k").await;
     for expires in ["604801", "-1", "soon", ""] {
         let uri = put.uri().replace("X-Amz-Expires=60", &format!("X-Amz-Expires={expires}"));
-        let answer = Answer::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
-        answer.refused(400, "AuthorizationQueryParametersError");
+        let response = TestResponse::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
+        response.refused(400, "AuthorizationQueryParametersError");
     }
     // The limit itself is refused for its signature only.
     let uri = put.uri().replace("X-Amz-Expires=60", "X-Amz-Expires=604800");
-    let answer = Answer::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
-    answer.refused(403, "SignatureDoesNotMatch");
+    let response = TestResponse::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
+    response.refused(403, "SignatureDoesNotMatch");
 }
 
 #[tokio::test]
@@ -112,10 +114,10 @@ async fn anonymous_requests_are_refused() {
     s3.put("k", b"x").await;
     let url = format!("{}/{BUCKET}/k", s3.server.url());
     for request in [s3.http.get(&url), s3.http.put(&url).body("y"), s3.http.delete(&url)] {
-        Answer::of(request.send().await.unwrap()).await.refused(403, "AccessDenied");
+        TestResponse::of(request.send().await.unwrap()).await.refused(403, "AccessDenied");
     }
-    let answer = Answer::of(s3.http.get(s3.server.url()).send().await.unwrap()).await;
-    answer.refused(403, "AccessDenied");
+    let response = TestResponse::of(s3.http.get(s3.server.url()).send().await.unwrap()).await;
+    response.refused(403, "AccessDenied");
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"x"[..]));
 }
 
@@ -124,7 +126,7 @@ async fn the_old_signature_version_is_refused() {
     let s3 = start().await;
     let query = format!("AWSAccessKeyId={ACCESS_KEY}&Expires=4000000000&Signature=x");
     let url = format!("{}/{BUCKET}/k?{query}", s3.server.url());
-    Answer::of(s3.http.get(url).send().await.unwrap()).await.refused(400, "InvalidRequest");
+    TestResponse::of(s3.http.get(url).send().await.unwrap()).await.refused(400, "InvalidRequest");
 }
 
 #[tokio::test]
@@ -133,8 +135,8 @@ async fn the_refusal_of_a_large_body_reaches_its_sender() {
     let put = s3.presigned_put("k").await;
     let uri = put.uri().replace("/k?", "/other?");
     let body = vec![0_u8; 32 * super::support::MIB];
-    let answer = Answer::of(s3.http.put(&uri).body(body).send().await.unwrap()).await;
-    answer.refused(403, "SignatureDoesNotMatch");
+    let response = TestResponse::of(s3.http.put(&uri).body(body).send().await.unwrap()).await;
+    response.refused(403, "SignatureDoesNotMatch");
 }
 
 #[tokio::test]

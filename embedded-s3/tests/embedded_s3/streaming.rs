@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Body;
 use sha2::{Digest as _, Sha256};
 
-use super::support::{ACCESS_KEY, Answer, BUCKET, REGION, SECRET_KEY, TestServer, start};
+use super::support::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, TestResponse, TestServer, start};
 
 /// The CRC-32 of `abc`.
 const CRC32: &str = "NSRBwg==";
@@ -40,8 +40,8 @@ impl Signing {
         Self { scope: format!("{day}/{REGION}/s3/aws4_request"), date, key }
     }
 
-    fn sign(&self, algorithm: &str, rest: &str) -> String {
-        let text = format!("{algorithm}\n{}\n{}\n{rest}", self.date, self.scope);
+    fn sign(&self, algorithm: &str, remaining: &str) -> String {
+        let text = format!("{algorithm}\n{}\n{}\n{remaining}", self.date, self.scope);
         hex::encode(hmac(&self.key, &text))
     }
 
@@ -53,7 +53,7 @@ impl Signing {
         payload: &str,
         decoded_length: &str,
         body: impl FnOnce(&str) -> String,
-    ) -> Answer {
+    ) -> TestResponse {
         let host = s3.server.url().trim_start_matches("http://").to_owned();
         let headers = [
             ("content-encoding", "aws-chunked"),
@@ -82,21 +82,21 @@ impl Signing {
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
             request = request.header(*name, *value);
         }
-        Answer::of(request.header("authorization", authorization).send().await.unwrap()).await
+        TestResponse::of(request.header("authorization", authorization).send().await.unwrap()).await
     }
 
     /// The chunks of `abc` and the trailer, each signed.
     fn signed_chunks(&self, seed: &str) -> String {
         let empty = sha256("");
         let chunk = |before: &str, data: &str| {
-            let rest = format!("{before}\n{empty}\n{}", sha256(data));
-            self.sign("AWS4-HMAC-SHA256-PAYLOAD", &rest)
+            let remaining = format!("{before}\n{empty}\n{}", sha256(data));
+            self.sign("AWS4-HMAC-SHA256-PAYLOAD", &remaining)
         };
         let first = chunk(seed, "abc");
         let last = chunk(&first, "");
         let trailer = format!("x-amz-checksum-crc32:{CRC32}\n");
-        let rest = format!("{last}\n{}", sha256(&trailer));
-        let signature = self.sign("AWS4-HMAC-SHA256-TRAILER", &rest);
+        let remaining = format!("{last}\n{}", sha256(&trailer));
+        let signature = self.sign("AWS4-HMAC-SHA256-TRAILER", &remaining);
         format!(
             "3;chunk-signature={first}\r\nabc\r\n0;chunk-signature={last}\r\n\
              x-amz-checksum-crc32:{CRC32}\r\nx-amz-trailer-signature:{signature}\r\n\r\n"
@@ -115,8 +115,8 @@ const SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 async fn a_stream_of_unknown_size_is_stored_by_its_decoded_length() {
     let s3 = start().await;
     let signing = Signing::now();
-    let answer = signing.send(&s3, UNSIGNED, "3", |_| unsigned_chunks(CRC32)).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    let response = signing.send(&s3, UNSIGNED, "3", |_| unsigned_chunks(CRC32)).await;
+    assert_eq!(response.status, 200, "{}", response.body);
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"abc"[..]));
     let head = s3.client.head_object().bucket(BUCKET).key("k");
     let head = head.checksum_mode("ENABLED".into()).send().await.unwrap();
@@ -128,12 +128,12 @@ async fn a_stream_of_unknown_size_is_stored_by_its_decoded_length() {
 async fn signed_chunks_are_stored_and_forged_ones_refused() {
     let s3 = start().await;
     let signing = Signing::now();
-    let answer = signing.send(&s3, SIGNED, "3", |seed| signing.signed_chunks(seed)).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    let response = signing.send(&s3, SIGNED, "3", |seed| signing.signed_chunks(seed)).await;
+    assert_eq!(response.status, 200, "{}", response.body);
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"abc"[..]));
     let forged = |seed: &str| signing.signed_chunks(seed).replace("\r\nabc\r\n", "\r\nxyz\r\n");
-    let answer = signing.send(&s3, SIGNED, "3", forged).await;
-    answer.refused(403, "SignatureDoesNotMatch");
+    let response = signing.send(&s3, SIGNED, "3", forged).await;
+    response.refused(403, "SignatureDoesNotMatch");
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"abc"[..]), "the old object is kept");
 }
 
@@ -146,8 +146,8 @@ async fn a_stream_that_is_not_as_declared_is_refused() {
         ("2", CRC32, "IncompleteBody"),
         ("3", "AAAAAA==", "BadDigest"),
     ] {
-        let answer = signing.send(&s3, UNSIGNED, length, |_| unsigned_chunks(checksum)).await;
-        answer.refused(400, code);
+        let response = signing.send(&s3, UNSIGNED, length, |_| unsigned_chunks(checksum)).await;
+        response.refused(400, code);
     }
     assert_eq!(s3.read("k").await, None);
 }

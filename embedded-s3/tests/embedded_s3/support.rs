@@ -110,7 +110,7 @@ impl TestServer {
         request: &PresignedRequest,
         more: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
-    ) -> Answer {
+    ) -> TestResponse {
         let method = request.method().parse().unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in request.headers().chain(more.iter().copied()) {
@@ -118,7 +118,7 @@ impl TestServer {
                 .insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let sent = self.http.request(method, request.uri()).headers(headers).body(body.into());
-        Answer::of(sent.send().await.unwrap()).await
+        TestResponse::of(sent.send().await.unwrap()).await
     }
 
     /// The numbers of blobs and of unfinished files in the data folder.
@@ -139,13 +139,13 @@ pub fn count_blobs(dir: &Path) -> usize {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: String,
 }
 
-impl Answer {
+impl TestResponse {
     pub async fn of(response: reqwest::Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.unwrap();
@@ -153,7 +153,10 @@ impl Answer {
     }
 
     pub fn code(&self) -> &str {
-        let code = self.body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+        let code = self
+            .body
+            .split_once("<Code>")
+            .and_then(|(_, remaining)| remaining.split_once("</Code>"));
         code.map_or("", |(code, _)| code)
     }
 

@@ -19,16 +19,16 @@ def run(machine, database, subject, old):
     measure = audits if subject == "audit" else requests_of
     turns = measure(machine, database, subject, programs)
     unit = "objects/s" if subject == "audit" else "requests/s"
-    note(machine, f"{subject} ({database}), {unit}", turns, "rate", LEAST)
-    note(machine, f"{subject} ({database}), CPU", turns, "cpu_us")
+    record(machine, f"{subject} ({database}), {unit}", turns, "rate", LEAST)
+    record(machine, f"{subject} ({database}), CPU", turns, "cpu_us")
 
 
-def note(machine, name, turns, field, least=None):
+def record(machine, name, turns, field, least=None):
     ratios = sorted(turn["new"][field] / turn["old"][field] for turn in turns)
     ratio = statistics.median(ratios)
     old, new = (statistics.median(turn[who][field] for turn in turns) for who in ("old", "new"))
     unit = "/s" if field == "rate" else " µs"
-    machine.note(
+    machine.record(
         f"{name}, new/old", f"{ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
         f"≥ {least:.2f}" if least else "", ratio >= least if least else None,
         f"old {old:,.0f}{unit}, new {new:,.0f}{unit}", ratio=ratio, turns=turns)
@@ -89,11 +89,11 @@ def audit(program, env):
     after = os.times()
     if done.returncode:
         host.fail(f"{program} reconcile: {done.stdout}{done.stderr}")
-    told = json.loads(done.stdout)
-    listed = told["counters"]["listed"]
+    result = json.loads(done.stdout)
+    listed = result["counters"]["listed"]
     if listed < AUDITED:
         host.fail(f"an audit of {AUDITED} objects listed {listed}")
-    began, ended = (datetime.fromisoformat(told[at]) for at in ("started_at", "finished_at"))
+    began, ended = (datetime.fromisoformat(result[at]) for at in ("started_at", "finished_at"))
     spent = (after.children_user - before.children_user
              + after.children_system - before.children_system)
     return {"rate": listed / (ended - began).total_seconds(), "cpu_us": spent / listed * 1e6}

@@ -34,8 +34,8 @@ def get(url: str, **more):
     """The status and body of the response, even if it is an error."""
     request = urllib.request.Request(url, **more)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read()
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
     except OSError:
@@ -161,20 +161,20 @@ class Host:
     def server(self, name: str) -> dict:
         """The variables that scripts/with-server prints for a server, which is started once."""
         if name not in self.servers:
-            told = self.work / f"{name}.json"
+            result = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
             command = [ROOT / "scripts/with-server", name, "--",
-                       sys.executable, "-c", dump % str(told)]
+                       sys.executable, "-c", dump % str(result)]
             durable = dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"}
             started = self.running[name] = self.start(name, command, durable)
             # It deletes the data of the server: for MinIO, hundreds of thousands of files.
             started.patience = 600
-            while not (told.exists() and told.stat().st_size):
+            while not (result.exists() and result.stat().st_size):
                 if started.child.poll() is not None:
                     fail(f"{name} does not start:\n{started.log.read_text()[-2000:]}")
                 time.sleep(0.05)
             time.sleep(0.2)
-            self.servers[name] = json.loads(told.read_text())
+            self.servers[name] = json.loads(result.read_text())
         return self.servers[name]
 
     def s3(self) -> dict:
@@ -190,12 +190,12 @@ class Host:
                 if dev.child.poll() is not None:
                     fail(f"dev does not start:\n{dev.log.read_text()[-2000:]}")
                 time.sleep(0.05)
-            told = json.loads(ready.read_text())
+            result = json.loads(ready.read_text())
             self.servers["dev"] = {
-                "TEST_S3_ENDPOINT": told["s3_url"], "TEST_S3_BUCKET": told["bucket"],
-                "TEST_S3_REGION": told["region"],
-                "TEST_S3_ACCESS_KEY_ID": told["access_key_id"],
-                "TEST_S3_SECRET_ACCESS_KEY": told["secret_access_key"],
+                "TEST_S3_ENDPOINT": result["s3_url"], "TEST_S3_BUCKET": result["bucket"],
+                "TEST_S3_REGION": result["region"],
+                "TEST_S3_ACCESS_KEY_ID": result["access_key_id"],
+                "TEST_S3_SECRET_ACCESS_KEY": result["secret_access_key"],
             }
         return self.servers["dev"]
 
@@ -228,8 +228,8 @@ class Host:
             # One line for each request, as in production. It is written to a file.
             "TELEMETRY__LOG_FORMAT": "json",
         } | more
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        return kept | {PREFIX + key: value for key, value in ours.items()}
+        others = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+        return others | {PREFIX + key: value for key, value in ours.items()}
 
     def settings_of_new(self, database: str, store: dict, **more) -> dict:
         """The environment of a `serve` with a new database and a separate prefix, because the
@@ -245,7 +245,7 @@ class Host:
         took = process.wait_for(address + "/readyz")
         return process, address, took
 
-    def note(self, name: str, value: str, target="", met=None, limit="", **raw):
+    def record(self, name: str, value: str, target="", met=None, limit="", **raw):
         """A row of the table."""
         self.figures.append(
             {"name": name, "value": value, "target": target, "met": met, "limit": limit} | raw)

@@ -14,10 +14,10 @@ def bench(machine, *arguments, env=None):
     command = [machine.programs["reconcile"], *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
                           env=dict(os.environ) | (env or {}))
-    told = json.loads(done.stdout) if done.stdout.strip() else {}
-    if told.get("status", "succeeded") != "succeeded":
-        host.fail(f"a run ended {told['status']}: {told['error']}")
-    return told
+    result = json.loads(done.stdout) if done.stdout.strip() else {}
+    if result.get("status", "succeeded") != "succeeded":
+        host.fail(f"a run ended {result['status']}: {result['error']}")
+    return result
 
 
 def check(run, objects):
@@ -40,29 +40,29 @@ def run(machine, database):
             runs[mode, objects] = bench(machine, "run", url, objects, mode)
             if mode == "audit":
                 check(runs[mode, objects], objects)
-    asked = [runs["incremental", n]["counters"] for n in (FEW, MANY)]
-    requests = [(c["list_requests"], c["head_requests"]) for c in asked]
+    counts = [runs["incremental", n]["counters"] for n in (FEW, MANY)]
+    requests = [(c["list_requests"], c["head_requests"]) for c in counts]
     few, many = runs["audit", FEW], runs["audit", MANY]
     quick = runs["incremental", MANY]
     name = f"({database}, {MANY:,} objects)"
-    machine.note(f"incremental run {name}, LIST + HEAD requests",
+    machine.record(f"incremental run {name}, LIST + HEAD requests",
                  f"{requests[1][0]} + {requests[1][1]}", "≤ 2 LISTs a shard",
                  requests[1][0] <= 32, f"a full listing takes {MANY // 1000:,}")
-    machine.note(f"the same with {FEW:,} objects", f"{requests[0][0]} + {requests[0][1]}",
+    machine.record(f"the same with {FEW:,} objects", f"{requests[0][0]} + {requests[0][1]}",
                  "unchanged", requests[0] == requests[1])
     ratio = many["seconds"] / quick["seconds"]
-    machine.note(f"incremental run {name}, part of the audit's time", f"1/{ratio:.0f}", "≤ 1/50",
+    machine.record(f"incremental run {name}, part of the audit's time", f"1/{ratio:.0f}", "≤ 1/50",
                  ratio >= 50, f"{quick['seconds'] * 1000:.0f} ms of {many['seconds']:.1f} s; a "
                  f"process's first run {quick['first_seconds'] * 1000:.0f} ms",
                  runs=[quick, many])
     rate = MANY / many["seconds"]
-    machine.note(f"audit {name}, objects/s", f"{rate:,.0f}", "≥ 150,000", rate >= 150_000,
+    machine.record(f"audit {name}, objects/s", f"{rate:,.0f}", "≥ 150,000", rate >= 150_000,
                  f"{many['seconds']:.1f} s")
     above = [(run["peak_bytes"] - run["idle_bytes"]) / MIB for run in (few, many)]
-    machine.note(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
+    machine.record(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
                  above[1] <= 100)
     growth = many["peak_bytes"] / few["peak_bytes"]
-    machine.note(f"audit {name}, peak beside that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
+    machine.record(f"audit {name}, peak beside that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
                  growth <= 1.2, f"{few['peak_bytes'] / MIB:.0f} MiB at {FEW:,}")
 
 
@@ -75,12 +75,12 @@ def run_minio(machine, _database):
     # In turns, after one round that warms up MinIO for both.
     for turn in range(4):
         for what, arguments in (("s3-list", [FEW]), ("s3-audit", [url, FEW])):
-            told = bench(machine, what, *arguments, env=store)
+            result = bench(machine, what, *arguments, env=store)
             if what == "s3-audit":
-                check(told, FEW)
+                check(result, FEW)
             if turn:
-                times[what].append(told["seconds"])
+                times[what].append(result["seconds"])
     listed, audited = (sorted(seconds)[1] for seconds in times.values())
-    machine.note(f"audit of {FEW:,} objects in MinIO, times the listing alone",
+    machine.record(f"audit of {FEW:,} objects in MinIO, times the listing alone",
                  f"{audited / listed:.2f}×", "≤ 1.15×", audited <= 1.15 * listed,
                  f"medians of 3: listing {listed:.1f} s, audit {audited:.1f} s", times=times)

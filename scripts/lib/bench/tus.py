@@ -28,11 +28,11 @@ class Client:
         connection = self.connections[parts.netloc]
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, path, body, dict(headers))
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            host.fail(f"{method} {parts.path} answers {answer.status} {text[:300]}")
-        return answer, text
+        response = connection.getresponse()
+        text = response.read()
+        if response.status >= 300:
+            host.fail(f"{method} {parts.path} answers {response.status} {text[:300]}")
+        return response, text
 
     def json(self, method, url, body):
         headers = {"Content-Type": "application/json"}
@@ -48,8 +48,8 @@ def chunks(path):
 def create(client, address, size) -> str:
     # The file's name: a.mp3.
     headers = {**HEADERS, "Upload-Length": str(size), "Upload-Metadata": "filename YS5tcDM="}
-    answer, _ = client.send("POST", f"{address}/tus/", headers=headers)
-    return address + answer.getheader("Location")
+    response, _ = client.send("POST", f"{address}/tus/", headers=headers)
+    return address + response.getheader("Location")
 
 
 def by_tus(address, path):
@@ -98,7 +98,7 @@ def run(machine, _database):
     ])
     took = time.monotonic() - began
     above, limit = process.memory("VmHWM") - idle, 100 + AT_ONCE * PART
-    machine.note(f"{AT_ONCE} tus uploads of 64 MiB at once, memory above idle",
+    machine.record(f"{AT_ONCE} tus uploads of 64 MiB at once, memory above idle",
                  f"{above:.0f} MiB", f"≤ {limit} MiB", above <= limit,
                  f"{AT_ONCE * 64 / took:.0f} MiB/s together")
     path = direct.file_of(machine, 1024 * MIB)
@@ -109,7 +109,7 @@ def run(machine, _database):
             way(address, path)
             times[way].append(time.monotonic() - began)
     parts, tus = min(times[by_parts]), min(times[by_tus])
-    machine.note("1 GiB by tus in chunks of 16 MiB, times the presigned parts' time",
+    machine.record("1 GiB by tus in chunks of 16 MiB, times the presigned parts' time",
                  f"{tus / parts:.2f}×", "≤ 1.5×", tus <= 1.5 * parts,
                  f"presigned parts: {parts:.1f} s; tus: {tus:.1f} s", times=list(times.values()))
     process.stop()

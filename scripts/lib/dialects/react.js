@@ -8,15 +8,15 @@ import { uploader } from "./native.js";
 
 // Shows a component, and chooses a file in it as a user does.
 const choose = async (component, file) => {
-  const place = document.body.appendChild(document.createElement("div"));
-  createRoot(place).render(component);
+  const container = document.body.appendChild(document.createElement("div"));
+  createRoot(container).render(component);
   const input = await new Promise((found) => {
-    const look = () => {
-      const input = place.querySelector("input[type=file]");
+    const chooseFile = () => {
+      const input = container.querySelector("input[type=file]");
       if (input) found(input);
-      else setTimeout(look, 10);
+      else setTimeout(chooseFile, 10);
     };
-    look();
+    chooseFile();
   });
   const chosen = new DataTransfer();
   chosen.items.add(file);

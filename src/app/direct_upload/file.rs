@@ -20,7 +20,7 @@ pub(super) struct File<'a, B> {
     length: Option<u64>,
     /// The largest size in bytes that the upload's token allows.
     max_size: Option<u64>,
-    rest: Bytes,
+    remaining: Bytes,
     pub(super) ended: bool,
     pub(super) size: u64,
     pub(super) media_type: Option<String>,
@@ -55,7 +55,7 @@ impl<'a, B> File<'a, B> {
             part_size,
             length,
             max_size: None,
-            rest: Bytes::new(),
+            remaining: Bytes::new(),
             ended: false,
             size: 0,
             media_type: None,
@@ -95,13 +95,13 @@ where
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let mut part = BytesMut::with_capacity(left.min(self.part_size));
         loop {
-            let take = self.rest.len().min(self.part_size - part.len());
-            part.extend_from_slice(&self.rest.split_to(take));
-            if !self.rest.is_empty() || self.ended {
+            let take = self.remaining.len().min(self.part_size - part.len());
+            part.extend_from_slice(&self.remaining.split_to(take));
+            if !self.remaining.is_empty() || self.ended {
                 break;
             }
             match self.body.next().await {
-                Some(chunk) => self.rest = chunk?,
+                Some(chunk) => self.remaining = chunk?,
                 None => self.ended = true,
             }
         }
@@ -110,8 +110,8 @@ where
         if self.size > self.policy.max_size_of(&limits) {
             return Err(AppError::field("file", self.policy.too_large(&limits)));
         }
-        let kept = self.checked_parts && !self.ended;
-        let algorithm = if kept { Algorithm::Crc64nvme } else { Algorithm::Sha256 };
+        let is_checked = self.checked_parts && !self.ended;
+        let algorithm = if is_checked { Algorithm::Crc64nvme } else { Algorithm::Sha256 };
         let sum = self.sum.get_or_insert_with(|| Hasher::new(algorithm));
         let digests = self.digests.iter_mut().map(|(_, hasher)| hasher);
         for hasher in digests.chain([sum]) {

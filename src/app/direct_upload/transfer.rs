@@ -185,8 +185,9 @@ impl<'a> Transfer<'a> {
     /// Whether an object is known to be the file that was sent.
     async fn is_file<B>(&self, key: &str, meta: &ObjectMeta, file: &File<'_, B>) -> bool {
         let Some(sum) = file.hash().filter(|_| meta.size == file.size) else { return false };
-        let kept = meta.checksums.iter().any(|kept| kept.algorithm() == sum.algorithm());
-        (kept || meta.size <= self.policy.verify_max_read)
+        let is_stored =
+            meta.checksums.iter().any(|is_stored| is_stored.algorithm() == sum.algorithm());
+        (is_stored || meta.size <= self.policy.verify_max_read)
             && matches!(checksum_of(self.store, key, meta, &sum).await, Ok(found) if found == sum)
     }
 

@@ -72,7 +72,7 @@ impl App {
         };
         let facts = &verified.facts;
         let attempt = inspector.examine(self, &upload, facts).await;
-        let inspected = match judged(inspector, &upload, attempt) {
+        let inspected = match verdict_of(inspector, &upload, attempt) {
             Ok(inspected) => Inspected { backfill: true, ..inspected },
             Err(why) => return Ok(Backfilled::Unresolved(why)),
         };
@@ -94,7 +94,11 @@ impl App {
 }
 
 /// The verdict of an attempt, or the reason why there is none.
-fn judged(inspector: &Inspector, upload: &Upload, attempt: Attempt) -> Result<Inspected, String> {
+fn verdict_of(
+    inspector: &Inspector,
+    upload: &Upload,
+    attempt: Attempt,
+) -> Result<Inspected, String> {
     let facts = upload.state.facts().ok_or("it has no object")?;
     match attempt {
         Ok(Opinion::Verdict(verdict, annotation)) => {

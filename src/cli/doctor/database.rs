@@ -67,6 +67,6 @@ async fn migrations(db: &Db) -> Check {
 }
 
 pub(super) fn sqlite_file(url: &str) -> Option<&Path> {
-    let rest = url.strip_prefix("sqlite:")?;
-    rest.trim_start_matches("//").split('?').next().map(Path::new)
+    let remaining = url.strip_prefix("sqlite:")?;
+    remaining.trim_start_matches("//").split('?').next().map(Path::new)
 }

@@ -60,9 +60,9 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
         let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
         found.push(match app.check_bucket(policy, options).await {
             Ok(BucketIdentity::Match) => Check::pass(name, BucketIdentity::Match.to_string()),
-            Ok(doubt @ BucketIdentity::Unsettled(_)) => {
+            Ok(unsettled @ BucketIdentity::Unsettled(_)) => {
                 let mend = "Wait, unless the original of this database is still in use.";
-                Check::warn(name, doubt.to_string(), mend)
+                Check::warn(name, unsettled.to_string(), mend)
             }
             Ok(BucketIdentity::Mismatch(mismatch)) => {
                 let (saw, mend) = explain(mismatch);

@@ -28,8 +28,8 @@ pub(super) async fn overrides_of(app: &App, request: &RunRequest) -> anyhow::Res
         overrides.push(accept_damage(request.accept_damage, request.dry_run));
     }
     if request.adopt_bucket {
-        let wanted = |policy: &&Policy| request.policy.as_ref().is_none_or(|p| *p == policy.name);
-        for policy in app.policies.values().filter(wanted) {
+        let selected = |policy: &&Policy| request.policy.as_ref().is_none_or(|p| *p == policy.name);
+        for policy in app.policies.values().filter(selected) {
             let verified = app.db.scan().count_verified(&policy.name).await?;
             let bucket = &app.store_of(policy)?.bucket;
             overrides.push(adopt_bucket(policy, bucket, verified, request.dry_run));
@@ -37,8 +37,8 @@ pub(super) async fn overrides_of(app: &App, request: &RunRequest) -> anyhow::Res
     }
     if let Some(owner) = &request.adopt {
         let orphans = app.db.runs().count_orphans().await?;
-        let wanted = |name: &PolicyName| request.policy.as_ref().is_none_or(|p| p == name);
-        let count = orphans.iter().filter(|(name, _)| wanted(name)).map(|(_, count)| count).sum();
+        let selected = |name: &PolicyName| request.policy.as_ref().is_none_or(|p| p == name);
+        let count = orphans.iter().filter(|(name, _)| selected(name)).map(|(_, count)| count).sum();
         overrides.push(adopt(owner, count, request.dry_run));
     }
     Ok(overrides)

@@ -92,7 +92,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                     }
                 } else {
                     // Dropping the reply channels returns an error to their callers.
-                    tracing::error!(what = name, asked = replies.len(), "a batch failed");
+                    tracing::error!(what = name, requests = replies.len(), "a batch failed");
                 }
             }
         });
@@ -180,9 +180,9 @@ mod tests {
             42,
             "a single request does not wait for others"
         );
-        let answers = join_all((0..10).map(|n| batcher.submit(n))).await;
-        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
-        assert_eq!(answers, (0..10).map(|n| n * 2).collect::<Vec<_>>());
+        let responses = join_all((0..10).map(|n| batcher.submit(n))).await;
+        let responses: Vec<_> = responses.into_iter().map(Result::unwrap).collect();
+        assert_eq!(responses, (0..10).map(|n| n * 2).collect::<Vec<_>>());
         assert_eq!(*sizes.lock().unwrap(), [1, 4, 4, 2]);
     }
 
@@ -195,8 +195,8 @@ mod tests {
         let tried = join_all((0..=QUEUE).map(|n| batcher.try_submit(n))).await;
         let refused = tried.iter().filter(|one| matches!(one, Err(DbError::Busy)));
         assert_eq!(refused.count(), 1);
-        let asked = join_all((0..QUEUE + 100).map(|n| batcher.submit(n))).await;
-        assert!(asked.into_iter().enumerate().all(|(n, one)| one.unwrap() == n));
+        let requests = join_all((0..QUEUE + 100).map(|n| batcher.submit(n))).await;
+        assert!(requests.into_iter().enumerate().all(|(n, one)| one.unwrap() == n));
     }
 
     #[tokio::test]
@@ -213,9 +213,9 @@ mod tests {
     async fn a_thread_batches_the_requests_of_its_other_tasks() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&sizes);
-        let threads = PerThreadBatcher::start("counting", 4, move |asked: Vec<()>| {
-            seen.lock().unwrap().push(asked.len());
-            async move { asked.into_iter().map(Ok).collect() }
+        let threads = PerThreadBatcher::start("counting", 4, move |requests: Vec<()>| {
+            seen.lock().unwrap().push(requests.len());
+            async move { requests.into_iter().map(Ok).collect() }
         });
         // Its task exists, and runs after the first caller.
         threads.submit(()).await.unwrap();
@@ -230,18 +230,18 @@ mod tests {
 
     #[test]
     fn each_thread_has_a_batcher_that_ends_with_its_runtime() {
-        let threads = PerThreadBatcher::start("naming", 4, |asked: Vec<()>| async move {
+        let threads = PerThreadBatcher::start("naming", 4, |requests: Vec<()>| async move {
             let name = std::thread::current().name().map(str::to_owned);
-            asked.into_iter().map(|()| Ok(name.clone())).collect()
+            requests.into_iter().map(|()| Ok(name.clone())).collect()
         });
         // A thread that starts after another has ended may get its thread-local slot.
         for name in ["one", "two", "three"] {
             let threads = threads.clone();
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let answers =
+                let responses =
                     runtime.unwrap().block_on(join_all((0..6).map(|_| threads.submit(()))));
-                assert!(answers.into_iter().all(|by| by.unwrap().as_deref() == Some(name)));
+                assert!(responses.into_iter().all(|by| by.unwrap().as_deref() == Some(name)));
             });
             thread.unwrap().join().unwrap();
         }

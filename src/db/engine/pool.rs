@@ -52,8 +52,8 @@ impl Engine {
     /// Opens the database; `SQLite` creates the file.
     pub async fn connect(settings: &DbSettings) -> Result<Self> {
         let url = settings.url.expose_secret();
-        if let Some(rest) = url.strip_prefix("sqlite:") {
-            let path = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+        if let Some(remaining) = url.strip_prefix("sqlite:") {
+            let path = remaining.trim_start_matches("//").split('?').next().unwrap_or_default();
             if path.is_empty() || path.contains(":memory:") {
                 return Err(DbError::Url("must be sqlite://FILE, a file on disk".to_owned()));
             }

@@ -117,10 +117,10 @@ mod tests {
     prop_compose! {
         fn row()(
             id: u128, numbers: [Option<i64>; 4], flags: [bool; 2],
-            texts in proptest::array::uniform12(text()), timestamps in proptest::array::uniform6(timestamp()),
+            strings in proptest::array::uniform12(text()), timestamps in proptest::array::uniform6(timestamp()),
             some: [bool; 3], pairs in proptest::collection::btree_map("[a-z]{1,4}", ".{0,6}", 0..3),
         ) -> upload::Model {
-            let [filename, kind, algorithm, sum, multipart_id, reason, etag, version, seen, a, b, c] = texts;
+            let [filename, kind, algorithm, sum, multipart_id, reason, etag, version, seen, a, b, c] = strings;
             let [attach_sequence, declared_size, part_size, size] = numbers;
             upload::Model {
                 id: Uuid::from_u128(id),

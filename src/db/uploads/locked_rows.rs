@@ -173,15 +173,15 @@ impl LockedRows {
 
     /// Writes the planned changes.
     pub(super) async fn save(self, txn: &DatabaseTransaction, outbox: &Outbox) -> Result<()> {
-        let mut rest: Vec<&Upload> = self.writes.iter().map(|write| &write.upload).collect();
+        let mut remaining: Vec<&Upload> = self.writes.iter().map(|write| &write.upload).collect();
         // A statement changes each row once. A row that becomes verified and then superseded needs
         // two statements.
-        while !rest.is_empty() {
+        while !remaining.is_empty() {
             let mut seen = HashSet::new();
             let (these, later): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|upload| seen.insert(upload.id));
+                remaining.into_iter().partition(|upload| seen.insert(upload.id));
             ensure_all(&these, update(txn, &these).await?)?;
-            rest = later;
+            remaining = later;
         }
         let news: Vec<_> = self.writes.iter().filter_map(Write::status_change).collect();
         outbox.add(txn, news.iter().map(|change| change.upload)).await?;

@@ -79,17 +79,17 @@ impl Uploads<'_> {
             (upload.slot.as_ref(), upload.id)
         });
         let mut rows = LockedRows::lock(txn, self.engine.is_postgres(), &changes).await?;
-        let mut answers = BTreeMap::new();
+        let mut responses = BTreeMap::new();
         let mut changes: Vec<Option<Change<'_>>> = changes.into_iter().map(Some).collect();
         let mut superseded = Vec::new();
         for i in order {
             let Some(change) = changes[i].take() else { continue };
             let (saved, old) = rows.add(change, now);
-            answers.insert(i, saved);
+            responses.insert(i, saved);
             superseded.extend(old);
         }
         rows.save(txn, self.outbox).await?;
-        Ok((answers.into_values().collect(), superseded))
+        Ok((responses.into_values().collect(), superseded))
     }
 
     /// Publishes committed changes to watchers, dispatchers and metrics.

@@ -58,7 +58,7 @@ impl Elements {
         let damaged = || Unscannable::Damaged("an element has an invalid size".to_owned());
         let (id, id_len) = number(&header, 4).ok_or_else(damaged)?;
         let (len, len_len) =
-            header.get(id_len..).and_then(|rest| number(rest, 8)).ok_or_else(damaged)?;
+            header.get(id_len..).and_then(|remaining| number(remaining, 8)).ok_or_else(damaged)?;
         // The value without the length marker. If all its bits are set, the size is unknown and the
         // element ends with its parent.
         let mask = (1 << (7 * len_len)) - 1;

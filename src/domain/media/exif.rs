@@ -16,8 +16,9 @@ pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
     if let Some(orientation) = orientation.and_then(|field| field.value.get_uint(0)) {
         media.set_orientation(orientation);
     }
-    let places = [Tag::GPSLatitude, Tag::GPSLongitude, Tag::GPSDestLatitude, Tag::GPSDestLongitude];
-    if places.into_iter().any(|tag| found.get_field(tag, In::PRIMARY).is_some()) {
+    let coordinates =
+        [Tag::GPSLatitude, Tag::GPSLongitude, Tag::GPSDestLatitude, Tag::GPSDestLongitude];
+    if coordinates.into_iter().any(|tag| found.get_field(tag, In::PRIMARY).is_some()) {
         media.has_gps = Some(true);
     }
 }
@@ -25,8 +26,8 @@ pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
 /// Searches for coordinates in bytes that contain XMP, which is text (XMP specification part 2,
 /// 3.3).
 pub(super) fn read_xmp(bytes: &[u8], media: &mut Media) {
-    const PLACE: &[u8] = b"GPSLatitude";
-    if bytes.windows(PLACE.len()).any(|part| part == PLACE) {
+    const LOCATION: &[u8] = b"GPSLatitude";
+    if bytes.windows(LOCATION.len()).any(|part| part == LOCATION) {
         media.has_gps = Some(true);
     }
 }

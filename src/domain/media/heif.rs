@@ -41,7 +41,10 @@ pub(super) fn read(source: &mut Source<'_>, media: &mut Media) -> Result<(), Uns
             if kind == *b"Exif" {
                 // The first field is the number of bytes that precede the TIFF header.
                 let skip = content.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
-                let tiff = content.get(4..).and_then(|rest| rest.get(skip..)).unwrap_or_default();
+                let tiff = content
+                    .get(4..)
+                    .and_then(|remaining| remaining.get(skip..))
+                    .unwrap_or_default();
                 exif::read(tiff.to_vec(), media);
             } else {
                 read_xmp(&content, media);
@@ -72,12 +75,13 @@ fn properties(
 ) -> Result<(), Unscannable> {
     let Some(ipco) = find(source, iprp.content.clone(), *b"ipco")? else { return Ok(()) };
     let Some(ipma) = find(source, iprp.content.clone(), *b"ipma")? else { return Ok(()) };
-    let wanted = associated(&Fields::read(source, &ipma, MAX_BOX)?, primary).unwrap_or_default();
+    let is_metadata =
+        associated(&Fields::read(source, &ipma, MAX_BOX)?, primary).unwrap_or_default();
     let mut atoms = Atoms::new(ipco.content);
     let mut number = 0;
     while let Some(atom) = atoms.next(source)? {
         number += 1;
-        if !wanted.contains(&number) {
+        if !is_metadata.contains(&number) {
             continue;
         }
         match &atom.kind {
@@ -142,7 +146,7 @@ fn metadata_items(
             Some(3) => (infe.u32(4), infe.array(10)),
             _ => continue,
         };
-        if let Some((item, kind)) = item.zip(kind).filter(|(_, kind)| wanted(*kind)) {
+        if let Some((item, kind)) = item.zip(kind).filter(|(_, kind)| is_metadata(*kind)) {
             items.push((item, kind));
         }
         // An item has at most one of each, so four items are enough.
@@ -153,7 +157,7 @@ fn metadata_items(
     Ok(items)
 }
 
-fn wanted(kind: [u8; 4]) -> bool {
+fn is_metadata(kind: [u8; 4]) -> bool {
     matches!(&kind, b"Exif" | b"mime")
 }
 

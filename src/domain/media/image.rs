@@ -39,7 +39,7 @@ pub(super) fn read_png(source: &mut Source<'_>, media: &mut Media) -> Result<(),
     for name in names.take(MAX_TAIL_EXIF) {
         let len = name.checked_sub(4).and_then(|at| tail.get(at..)?.first_chunk());
         let len = len.map_or(0, |len| u32::from_be_bytes(*len) as usize);
-        if let Some(content) = tail.get(name + 4..).and_then(|rest| rest.get(..len)) {
+        if let Some(content) = tail.get(name + 4..).and_then(|remaining| remaining.get(..len)) {
             exif::read(content.to_vec(), media);
         }
     }

@@ -249,8 +249,8 @@ fn tags(source: &mut Source<'_>, ilst: &Atom) -> Result<Tags, Unscannable> {
     let mut tags = Tags::default();
     let mut items = Atoms::new(ilst.content.clone());
     while let Some(item) = items.next(source)? {
-        let wanted = [*b"\xa9nam", *b"\xa9ART", *b"\xa9alb", *b"\xa9day", *b"trkn"];
-        if !wanted.contains(&item.kind) {
+        let known_tags = [*b"\xa9nam", *b"\xa9ART", *b"\xa9alb", *b"\xa9day", *b"trkn"];
+        if !known_tags.contains(&item.kind) {
             continue;
         }
         let Some(data) = find(source, item.content, *b"data")? else { continue };
@@ -277,12 +277,12 @@ fn quicktime_keys(
     meta: &Atom,
     media: &mut Media,
 ) -> Result<(), Unscannable> {
-    const PLACE: &[u8] = b"com.apple.quicktime.location.";
+    const LOCATION: &[u8] = b"com.apple.quicktime.location.";
     let full = source.array::<8>(meta.content.start)?[4..] != *b"hdlr";
     let start = meta.content.start.saturating_add(if full { 4 } else { 0 });
     let Some(keys) = find(source, start..meta.content.end, *b"keys")? else { return Ok(()) };
     let names = Fields::read(source, &keys, KEYS_LEN)?.0;
-    if names.windows(PLACE.len()).any(|part| part == PLACE) {
+    if names.windows(LOCATION.len()).any(|part| part == LOCATION) {
         media.has_gps = Some(true);
     }
     Ok(())

@@ -88,7 +88,7 @@ impl Parts {
     pub(super) fn bytes_from(&self, at: u64) -> Option<&[u8]> {
         let next = self.known.partition_point(|(start, _)| *start <= at);
         let (start, bytes) = self.known.get(next.checked_sub(1)?)?;
-        bytes.get(usize::try_from(at - start).ok()?..).filter(|rest| !rest.is_empty())
+        bytes.get(usize::try_from(at - start).ok()?..).filter(|remaining| !remaining.is_empty())
     }
 
     /// The range to read next if the byte at `at` is needed. `None` if the limits are reached.

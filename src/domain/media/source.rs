@@ -86,14 +86,14 @@ impl Read for Source<'_> {
             return Ok(0);
         }
         let (hole, until) = self.holes.at(self.position);
-        let rest = until.min(self.size()) - self.position;
-        let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+        let remaining = until.min(self.size()) - self.position;
+        let remaining = usize::try_from(remaining).unwrap_or(usize::MAX);
         let len = if hole {
-            let len = buffer.len().min(rest);
+            let len = buffer.len().min(remaining);
             buffer[..len].fill(0);
             len
         } else if let Some(bytes) = self.parts.bytes_from(self.position) {
-            let len = buffer.len().min(bytes.len()).min(rest);
+            let len = buffer.len().min(bytes.len()).min(remaining);
             buffer[..len].copy_from_slice(&bytes[..len]);
             len
         } else {

@@ -434,10 +434,10 @@ proptest! {
     fn arbitrary_bytes_after_a_magic_number_never_panic(
         number in 0..FIXTURES.len(),
         keep in 4..64_usize,
-        rest in prop::collection::vec(any::<u8>(), 0..2000),
+        remaining in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
         let file = FIXTURES[number].1;
-        let bytes = [&file[..keep.min(file.len())], &rest].concat();
+        let bytes = [&file[..keep.min(file.len())], &remaining].concat();
         check_bounds(&bytes, head_len());
     }
 }

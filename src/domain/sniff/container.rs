@@ -105,22 +105,22 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
 
 /// Reads the handlers in the `moov` box (ISO/IEC 14496-12, 8.4.3), if the box was read.
 fn mp4_tracks(head: &[u8]) -> Tracks {
-    let mut rest = head;
-    while let Some((size, kind)) = box_header(rest) {
+    let mut remaining = head;
+    while let Some((size, kind)) = box_header(remaining) {
         if kind == b"moov" {
-            let moov = &rest[..rest.len().min(size)];
-            let handler = |wanted: &[u8]| {
+            let moov = &remaining[..remaining.len().min(size)];
+            let handler = |expected: &[u8]| {
                 // `hdlr`, version and flags, four reserved bytes, then the kind of track.
-                moov.windows(16).any(|part| part.starts_with(b"hdlr") && &part[12..] == wanted)
+                moov.windows(16).any(|part| part.starts_with(b"hdlr") && &part[12..] == expected)
             };
-            let whole = rest.len() >= size;
+            let whole = remaining.len() >= size;
             return match (handler(b"vide"), handler(b"soun")) {
                 (true, _) => Tracks::Video,
                 (false, true) if whole => Tracks::Audio,
                 _ => Tracks::Unknown,
             };
         }
-        rest = rest.get(size..).unwrap_or_default();
+        remaining = remaining.get(size..).unwrap_or_default();
     }
     Tracks::Unknown
 }

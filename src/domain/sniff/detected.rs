@@ -38,9 +38,9 @@ impl Detected {
 
     /// Whether a media type fits the bytes.
     pub fn fits(&self, media_type: &str) -> bool {
-        let wanted = canonical(media_type);
-        let by_suffix = |suffix: &str| wanted.ends_with(suffix) && !OWN_ROOT.contains(&wanted);
-        self.names.iter().any(|name| canonical(name) == wanted)
+        let expected = canonical(media_type);
+        let by_suffix = |suffix: &str| expected.ends_with(suffix) && !OWN_ROOT.contains(&expected);
+        self.names.iter().any(|name| canonical(name) == expected)
             || self.suffix.is_some_and(by_suffix)
     }
 

@@ -18,19 +18,19 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
         let frame = Frame::parse(head).filter(|frame| frame.layer != Layer::One);
         return frame.map(|_| Detected::new([MPEG]));
     };
-    let mut rest = head.get(tag_len..).unwrap_or_default();
-    while let Some(len) = self::tag_len(rest) {
-        rest = rest.get(len..).unwrap_or_default();
+    let mut remaining = head.get(tag_len..).unwrap_or_default();
+    while let Some(len) = self::tag_len(remaining) {
+        remaining = remaining.get(len..).unwrap_or_default();
     }
     // Nothing after the tags was read, or only their padding.
-    if rest.iter().all(|b| *b == 0) {
+    if remaining.iter().all(|b| *b == 0) {
         return Some(Detected::new(TAGGED));
     }
-    if Frame::parse(rest).is_some() {
+    if Frame::parse(remaining).is_some() {
         return Some(Detected::new([MPEG]));
     }
-    let audio = by_magic(rest).filter(|name| name.starts_with("audio/") && *name != MPEG);
-    audio.map(|name| Detected::new([name])).or_else(|| search(rest))
+    let audio = by_magic(remaining).filter(|name| name.starts_with("audio/") && *name != MPEG);
+    audio.map(|name| Detected::new([name])).or_else(|| search(remaining))
 }
 
 /// Finds a frame after unknown bytes. It is accepted if the next header, and the one after that if
@@ -41,8 +41,8 @@ pub(super) fn search(head: &[u8]) -> Option<Detected> {
         let second_at = start + first.len;
         let second = Frame::parse(head.get(second_at..)?).filter(|frame| first.continues(frame))?;
         match head.get(second_at + second.len..) {
-            Some(rest) if rest.len() >= HEADER_LEN => {
-                Frame::parse(rest).filter(|frame| first.continues(frame)).map(drop)
+            Some(remaining) if remaining.len() >= HEADER_LEN => {
+                Frame::parse(remaining).filter(|frame| first.continues(frame)).map(drop)
             }
             _ => Some(()),
         }

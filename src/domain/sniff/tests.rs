@@ -248,9 +248,9 @@ proptest! {
             &b""[..], b"PK\x03\x04", b"ID3\x04\0\0", b"APETAGEX", b"<?xml", b"<!", b"\0\0\0\x18ftypisom",
             b"\x1a\x45\xdf\xa3", b"OggS", b"RF64", b"\xff\xfb\x90\x64",
         ]),
-        rest in prop::collection::vec(any::<u8>(), 0..600),
+        remaining in prop::collection::vec(any::<u8>(), 0..600),
     ) {
-        let bytes = [start, &rest].concat();
+        let bytes = [start, &remaining].concat();
         let found = detect(&bytes);
         prop_assert_eq!(found.clone(), detect(&bytes));
         if let Some(found) = found {

@@ -85,7 +85,8 @@ fn sha256(dictionary: &str) -> Result<Option<Checksum>, ()> {
     for member in dictionary.split(',') {
         let (key, value) = member.trim_matches([' ', '\t']).split_once('=').ok_or(())?;
         let item = value.split(';').next().unwrap_or_default().trim_end();
-        let base64 = item.strip_prefix(':').and_then(|rest| rest.strip_suffix(':')).ok_or(())?;
+        let base64 =
+            item.strip_prefix(':').and_then(|remaining| remaining.strip_suffix(':')).ok_or(())?;
         if key == "sha-256" {
             last = Some(Checksum::parse(Algorithm::Sha256, base64).map_err(|_| ())?);
         }

@@ -187,7 +187,8 @@ fn latin1_to_utf8(value: &HeaderValue) -> HeaderValue {
 fn as_mixed(headers: &HeaderMap) -> HeaderMap {
     let mut mixed = HeaderMap::new();
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let parameters = value.and_then(|value| value.split_once(';')).map_or("", |(_, rest)| rest);
+    let parameters =
+        value.and_then(|value| value.split_once(';')).map_or("", |(_, remaining)| remaining);
     if let Ok(value) = HeaderValue::from_str(&format!("multipart/mixed;{parameters}")) {
         mixed.insert(header::CONTENT_TYPE, value);
     }

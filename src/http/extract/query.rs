@@ -77,8 +77,8 @@ impl Query {
         for (parameter, value) in before {
             let member = parameter
                 .strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix('['))
-                .and_then(|rest| rest.strip_suffix(']'));
+                .and_then(|remaining| remaining.strip_prefix('['))
+                .and_then(|remaining| remaining.strip_suffix(']'));
             match member {
                 Some(member) => members.push((member.to_owned(), value)),
                 None => drop(self.values.insert(parameter, value)),
@@ -177,8 +177,8 @@ mod tests {
             text in prop_oneof![mutated_text(pairs().prop_map(|pairs| encoded(&pairs))), ".{0,60}"],
         ) {
             let mut query = Query::parse(&text);
-            let texts = query.values.iter().flat_map(|(name, value)| [name, value]);
-            prop_assert!(texts.flat_map(|text| text.chars()).all(|c| !c.is_control()));
+            let strings = query.values.iter().flat_map(|(name, value)| [name, value]);
+            prop_assert!(strings.flat_map(|text| text.chars()).all(|c| !c.is_control()));
             let paging = query.paging("title", |_| true);
             prop_assert!((1..=MAX_LIMIT).contains(&paging.limit) && paging.cursor.is_none());
             let left = !query.values.is_empty();

@@ -129,10 +129,10 @@ mod tests {
 
         #[test]
         fn an_accepted_name_fits_a_row(text in prop_oneof![mutated_text("\\PC{95,105}"), ".{0,8}"]) {
-            if let Ok(kept) = name(text.clone()) {
-                prop_assert_eq!(&kept, &text);
-                prop_assert!(kept.chars().count() <= MAX_NAME_CHARS && !kept.trim().is_empty());
-                prop_assert!(!kept.chars().any(char::is_control));
+            if let Ok(accepted) = name(text.clone()) {
+                prop_assert_eq!(&accepted, &text);
+                prop_assert!(accepted.chars().count() <= MAX_NAME_CHARS && !accepted.trim().is_empty());
+                prop_assert!(!accepted.chars().any(char::is_control));
             }
         }
 

@@ -97,8 +97,8 @@ impl<'a> Range<'a> {
 
 /// `0`, or `0.` with any number of zeros.
 fn is_zero(weight: &str) -> bool {
-    weight.strip_prefix('0').is_some_and(|rest| {
-        rest.strip_prefix('.').unwrap_or(rest).bytes().all(|digit| digit == b'0')
+    weight.strip_prefix('0').is_some_and(|remaining| {
+        remaining.strip_prefix('.').unwrap_or(remaining).bytes().all(|digit| digit == b'0')
     })
 }
 

@@ -123,7 +123,7 @@ mod tests {
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || writer.clone())
             .finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let _subscriber = tracing::subscriber::set_default(subscriber);
         let family: Arc<dyn ApiFamily> = Arc::new(NativeApi::default());
         let app = init_service(
             App::new()

@@ -56,10 +56,10 @@ pub(in crate::http) async fn strip_token_prefix<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let split = split(request.path());
-    if let Some((token, rest)) = split
-        && let Some(uri) = with_path(request.uri(), &rest)
+    if let Some((token, remaining)) = split
+        && let Some(uri) = with_path(request.uri(), &remaining)
     {
-        let logged = format!("{PREFIX}{REDACTED}{}", redact(&rest));
+        let logged = format!("{PREFIX}{REDACTED}{}", redact(&remaining));
         request.match_info_mut().set(Url::new(uri.clone()));
         request.head_mut().uri = uri;
         let allowed = is_allowed_origin(&request, &token).await;
@@ -85,9 +85,9 @@ pub(in crate::http) fn is_allowed_by_token(context: &GuardContext<'_>) -> bool {
 /// The token and the rest of a path that begins with `/t/`. The token may be percent-encoded.
 fn split(path: &str) -> Option<(String, String)> {
     let behind = path.strip_prefix(PREFIX)?;
-    let (token, rest) = behind.split_once('/').unwrap_or((behind, ""));
+    let (token, remaining) = behind.split_once('/').unwrap_or((behind, ""));
     let token = percent_decode_str(token).decode_utf8_lossy().into_owned();
-    Some((token, format!("/{rest}")))
+    Some((token, format!("/{remaining}")))
 }
 
 /// The same URI with another path.
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_split_into_token_and_path() {
-        let parts = |path| split(path).map(|(token, rest)| format!("{token} {rest}"));
+        let parts = |path| split(path).map(|(token, remaining)| format!("{token} {remaining}"));
         assert_eq!(parts("/t/upt_1/api/uploads").unwrap(), "upt_1 /api/uploads");
         assert_eq!(parts("/t/%75pt_1/api/uploads/a").unwrap(), "upt_1 /api/uploads/a");
         assert_eq!(parts("/t/upt_1").unwrap(), "upt_1 /");

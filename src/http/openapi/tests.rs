@@ -22,8 +22,8 @@ fn check(rule: Rule, changes: &[(&str, Value)]) {
     assert_eq!(rule(&document), Vec::<String>::new());
     for (pointer, value) in changes {
         let mut spoiled = document.clone();
-        let place = spoiled.pointer_mut(pointer);
-        *place.unwrap_or_else(|| panic!("there is no {pointer}")) = value.clone();
+        let pointer_to = spoiled.pointer_mut(pointer);
+        *pointer_to.unwrap_or_else(|| panic!("there is no {pointer}")) = value.clone();
         assert_ne!(rule(&spoiled), Vec::<String>::new(), "{pointer} is not noticed");
     }
 }
@@ -195,14 +195,14 @@ fn a_member_with_a_fixed_list_of_values_lists_them() {
         "trigger",
     ];
     let rule: Rule = |document| {
-        let listed = members(document).into_iter().filter(|(place, name, _)| {
-            LISTED.contains(&name.as_str()) && !FREE.contains(&place.as_str())
+        let listed = members(document).into_iter().filter(|(pointer_to, name, _)| {
+            LISTED.contains(&name.as_str()) && !FREE.contains(&pointer_to.as_str())
         });
         let broken = listed.filter(|(_, _, schema)| {
             let schema = resolved(document, schema);
             schema["type"] != "integer" && !schema["enum"].is_array()
         });
-        broken.map(|(place, ..)| place).collect()
+        broken.map(|(pointer_to, ..)| pointer_to).collect()
     };
     let text = json!({"type": ["string", "null"]});
     let status = "/components/schemas/Upload/properties/status";
@@ -258,8 +258,12 @@ fn in_responses(document: &Value) -> BTreeSet<String> {
 #[test]
 fn a_parameter_is_omitted_and_never_null() {
     let rule: Rule = |document| {
-        let parameters = members(document).into_iter().filter(|(place, ..)| place.contains('?'));
-        parameters.filter(|(_, _, schema)| is_nullable(schema)).map(|(place, ..)| place).collect()
+        let parameters =
+            members(document).into_iter().filter(|(pointer_to, ..)| pointer_to.contains('?'));
+        parameters
+            .filter(|(_, _, schema)| is_nullable(schema))
+            .map(|(pointer_to, ..)| pointer_to)
+            .collect()
     };
     let key = "/paths/~1api~1uploads/post/parameters/0/schema/type";
     check(rule, &[(key, json!(["string", "null"]))]);

@@ -373,7 +373,7 @@ fn refused(code: &str) -> StoreError {
 }
 
 /// The checksums in a HEAD response. S3 returns MD5 only as the ETag.
-fn kept(checksum: &Checksum) -> bool {
+fn is_returned_by_head(checksum: &Checksum) -> bool {
     checksum.algorithm() != Algorithm::Md5
 }
 

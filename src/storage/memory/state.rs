@@ -8,7 +8,7 @@ use md5::{Digest as _, Md5};
 
 use super::{
     Checksum, ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
-    Result, StoreError, Timestamp, Written, kept, refused,
+    Result, StoreError, Timestamp, Written, is_returned_by_head, refused,
 };
 use crate::domain::object_settings::Sse;
 
@@ -66,7 +66,13 @@ impl Object {
                 self.options.content_type.clone().unwrap_or("binary/octet-stream".into()),
             ),
             content_encoding: self.options.content_encoding.clone(),
-            checksums: self.options.checksum.clone().into_iter().filter(kept).collect(),
+            checksums: self
+                .options
+                .checksum
+                .clone()
+                .into_iter()
+                .filter(is_returned_by_head)
+                .collect(),
             last_modified: Some(self.last_modified),
             keyed: self.options.object.sse.is_some_and(Sse::has_key),
             sse: self.options.object.sse.map(|sse| sse.name().to_owned()),
@@ -182,9 +188,9 @@ impl State {
     }
 
     /// A page in byte order of the keys. The token is the last key of the previous page.
-    pub(super) fn page(&self, request: &ListRequest, fault: Option<ListFault>) -> ListPage {
+    pub(super) fn page(&self, request: &ListRequest, failure: Option<ListFault>) -> ListPage {
         let limit = if request.limit == 0 { MAX_PAGE } else { request.limit.min(MAX_PAGE) };
-        let token = request.token.as_ref().filter(|_| fault != Some(ListFault::Repeat));
+        let token = request.token.as_ref().filter(|_| failure != Some(ListFault::Repeat));
         let after = token.or(request.start_after.as_ref());
         let begin = match after {
             Some(after) if *after >= request.prefix => Bound::Excluded(after.as_str()),
@@ -204,9 +210,9 @@ impl State {
                 last_modified: Some(object.last_modified),
             })
             .collect();
-        let more = keys.next().is_some() && fault != Some(ListFault::CutOff);
+        let more = keys.next().is_some() && failure != Some(ListFault::CutOff);
         let next = objects.last().filter(|_| more).map(|last| last.key.clone());
-        if fault == Some(ListFault::Descend) {
+        if failure == Some(ListFault::Descend) {
             objects.reverse();
         }
         ListPage { objects, next }

@@ -42,8 +42,8 @@ impl CorsRule {
 impl S3 {
     /// The bucket's rules; empty if it has no configuration.
     pub async fn get_cors(&self) -> Result<Vec<CorsRule>> {
-        let answer = match self.client.get_bucket_cors().bucket(&self.bucket).send().await {
-            Ok(answer) => answer,
+        let response = match self.client.get_bucket_cors().bucket(&self.bucket).send().await {
+            Ok(response) => response,
             Err(error) if error.code() == Some("NoSuchCORSConfiguration") => return Ok(Vec::new()),
             Err(error) => return Err(store_error(error)),
         };
@@ -54,7 +54,7 @@ impl S3 {
             expose_headers: rule.expose_headers().to_vec(),
             max_age_seconds: rule.max_age_seconds().unwrap_or_default(),
         };
-        Ok(answer.cors_rules().iter().map(rule).collect())
+        Ok(response.cors_rules().iter().map(rule).collect())
     }
 
     /// Replaces the bucket's rules.

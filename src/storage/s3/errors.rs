@@ -44,7 +44,7 @@ where
     };
     match (&error, status(&error)) {
         (SdkError::ServiceError(_), Some(status)) => by_response(status, response),
-        (SdkError::ResponseError(_), Some(status)) if status < 500 => no_s3_answer(status),
+        (SdkError::ResponseError(_), Some(status)) if status < 500 => not_s3(status),
         (SdkError::ResponseError(_), Some(status)) => {
             let seen = format!("HTTP {status} that is no S3 answer");
             StoreError::Unavailable(explained(Fault::ServerError, seen))
@@ -176,14 +176,14 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
             _,
         )
         | (_, 408 | 429 | 500 | 502..=599) => StoreError::Unavailable(source),
-        (None, 200..=299) => no_s3_answer(status),
+        (None, 200..=299) => not_s3(status),
         // A HEAD response has no body, so it has no error code either.
         _ => StoreError::Refused { code: code.unwrap_or_else(|| format!("HTTP {status}")), source },
     }
 }
 
 /// In most cases this is a web page of a proxy or of the store's console.
-fn no_s3_answer(status: u16) -> StoreError {
+fn not_s3(status: u16) -> StoreError {
     StoreError::Protocol(format!(
         "HTTP {status} that is not a response of S3; is the endpoint right?"
     ))

@@ -47,32 +47,32 @@ impl ObjectStore for S3 {
             return Ok(Bytes::new());
         };
         let header = format!("bytes={}-{last}", range.start);
-        let Some(mut answer) = self.get(key, Some(header), if_match).await? else {
+        let Some(mut response) = self.get(key, Some(header), if_match).await? else {
             return Ok(Bytes::new());
         };
-        if answer.content_range().is_none() && range.start > 0 {
+        if response.content_range().is_none() && range.start > 0 {
             return Err(StoreError::Protocol("the store ignored a Range header".into()));
         }
         // At most the requested bytes, even if the store sends the whole object.
-        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let requested = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let mut bytes = BytesMut::new();
-        while bytes.len() < wanted {
-            let Some(chunk) = answer.body.next().await else { break };
+        while bytes.len() < requested {
+            let Some(chunk) = response.body.next().await else { break };
             let chunk = chunk.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-            if bytes.is_empty() && chunk.len() >= wanted {
-                return Ok(chunk.slice(..wanted));
+            if bytes.is_empty() && chunk.len() >= requested {
+                return Ok(chunk.slice(..requested));
             }
             bytes.extend_from_slice(&chunk);
         }
-        bytes.truncate(wanted);
+        bytes.truncate(requested);
         Ok(bytes.freeze())
     }
 
     async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream> {
-        let Some(answer) = self.get(key, None, if_match).await? else {
+        let Some(response) = self.get(key, None, if_match).await? else {
             return Ok(Box::pin(futures_util::stream::empty()));
         };
-        Ok(Box::pin(futures_util::stream::unfold(answer.body, |mut body| async {
+        Ok(Box::pin(futures_util::stream::unfold(response.body, |mut body| async {
             let chunk = body.next().await?;
             Some((chunk.map_err(|error| StoreError::Unavailable(Box::new(error))), body))
         })))
@@ -131,7 +131,10 @@ impl ObjectStore for S3 {
             }
             Err(error) => return Err(store_error(error)),
         };
-        Ok(Written { etag: etag(written.e_tag())?, version_id: versions::kept(written.version_id) })
+        Ok(Written {
+            etag: etag(written.e_tag())?,
+            version_id: versions::real_id(written.version_id),
+        })
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -153,8 +156,8 @@ impl ObjectStore for S3 {
             }
             let delete = delete.build().map_err(|e| refused("InvalidRequest", e))?;
             let call = self.client.delete_objects().bucket(&self.bucket).delete(delete);
-            let answer = call.send().await.map_err(store_error)?;
-            for error in answer.errors() {
+            let response = call.send().await.map_err(store_error)?;
+            for error in response.errors() {
                 let code = error.code().unwrap_or("Unknown");
                 if code != "NoSuchKey" {
                     let why = refused(code, error.message().unwrap_or_default().to_owned());
@@ -168,7 +171,7 @@ impl ObjectStore for S3 {
     async fn list(&self, request: &ListRequest) -> Result<ListPage> {
         let ListRequest { prefix, start_after, token, limit } = request;
         let limit = if *limit == 0 { MAX_PAGE } else { (*limit).min(MAX_PAGE) };
-        let answer = self
+        let response = self
             .client
             .list_objects_v2()
             .bucket(&self.bucket)
@@ -182,10 +185,10 @@ impl ObjectStore for S3 {
             .send()
             .await
             .map_err(store_error)?;
-        let encoded = answer.encoding_type() == Some(&EncodingType::Url);
-        let objects = answer.contents().iter().map(|object| listed(object, encoded));
+        let encoded = response.encoding_type() == Some(&EncodingType::Url);
+        let objects = response.contents().iter().map(|object| listed(object, encoded));
         let objects = objects.collect::<Result<Vec<_>>>()?;
-        let next = match (answer.is_truncated(), answer.next_continuation_token) {
+        let next = match (response.is_truncated(), response.next_continuation_token) {
             (Some(true), None) => {
                 return Err(StoreError::Protocol("a listing is cut off without a token".into()));
             }
@@ -261,13 +264,13 @@ impl ObjectStore for S3 {
 
     async fn create_bucket(&self) -> Result<()> {
         // AWS refuses a constraint that names us-east-1 (S3 API reference, `CreateBucket`).
-        let place = (self.region != "us-east-1").then(|| {
+        let location = (self.region != "us-east-1").then(|| {
             CreateBucketConfiguration::builder()
                 .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
                 .build()
         });
         let create = self.client.create_bucket().bucket(&self.bucket);
-        match create.set_create_bucket_configuration(place).send().await {
+        match create.set_create_bucket_configuration(location).send().await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
             // Several stores also return this error for a bucket of the same owner.
@@ -287,7 +290,7 @@ impl S3 {
     ) -> Result<Option<GetObjectOutput>> {
         let get = self.client.get_object().bucket(&self.bucket).key(key).set_range(range);
         match get.if_match(format!("\"{if_match}\"")).send().await {
-            Ok(answer) => Ok(Some(answer)),
+            Ok(response) => Ok(Some(response)),
             Err(error) if status(&error) == Some(416) => Ok(None),
             Err(error) if is_not_found(&error) => Err(StoreError::PreconditionFailed),
             Err(error) => Err(store_error(error)),
@@ -308,7 +311,7 @@ pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
         sse: head.server_side_encryption().map(|sse| sse.as_str().to_owned()),
         locked: head.object_lock_mode().is_some(),
         last_modified: head.last_modified().and_then(timestamp),
-        version_id: versions::kept(head.version_id),
+        version_id: versions::real_id(head.version_id),
         content_type: head.content_type,
         content_encoding: head.content_encoding,
         metadata: head.metadata.unwrap_or_default().into_iter().collect(),

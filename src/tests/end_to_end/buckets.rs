@@ -49,9 +49,9 @@ async fn the_version_seen_is_the_version_served() {
     let hide = on.s3.as_ref().unwrap().sdk().delete_object();
     hide.bucket(&on.store.bucket).key(&key).send().await.unwrap();
     for (version, bytes) in [(first, "first"), (seen, "again")] {
-        let terms = GetRequest { version_id: Some(version), ..GetRequest::default() };
+        let presign = GetRequest { version_id: Some(version), ..GetRequest::default() };
         let hour = TimeDelta::hours(1);
-        let get = on.store.signer.get(&key, &terms, now(), hour).await.unwrap();
+        let get = on.store.signer.get(&key, &presign, now(), hour).await.unwrap();
         assert_eq!(on.send(&get, b"").await.text().await.unwrap(), bytes);
     }
 

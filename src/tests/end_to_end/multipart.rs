@@ -249,9 +249,9 @@ async fn digests_sent_with_a_file_are_checked_and_a_wrong_one_leaves_no_object()
             ("Content-Digest", &format!("sha-512=:AAAA:, {right}"), 200),
         ] {
             let put = live.http.put(&url).header(name, value).body(file.clone());
-            let (seen, answer) = read(put.send().await.unwrap()).await;
-            assert_eq!(seen, status, "{name}: {value}: {answer}");
-            assert_eq!(answer["errors"].is_object(), status == 400, "{answer}");
+            let (seen, response) = read(put.send().await.unwrap()).await;
+            assert_eq!(seen, status, "{name}: {value}: {response}");
+            assert_eq!(response["errors"].is_object(), status == 400, "{response}");
         }
     }
     let run = live.reconcile("audit").await;

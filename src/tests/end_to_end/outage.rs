@@ -27,9 +27,9 @@ pub fn authority(url: &Url) -> String {
 }
 
 #[track_caller]
-fn not_now(answer: &Response) {
-    assert_eq!(answer.status(), 503, "{answer:?}");
-    assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
+fn not_now(response: &Response) {
+    assert_eq!(response.status(), 503, "{response:?}");
+    assert!(response.headers().contains_key("retry-after"), "{response:?}");
 }
 
 /// The first readiness response with this status. Results are cached for a second.

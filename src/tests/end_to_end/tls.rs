@@ -40,7 +40,7 @@ fn trusting(certificate: &str) -> Connector {
         .build()
 }
 
-struct Answer {
+struct TlsResponse {
     status: u16,
     hsts: Option<String>,
     body: Value,
@@ -51,18 +51,18 @@ async fn send(
     method: &str,
     url: &str,
     body: Option<Value>,
-) -> Result<Answer, String> {
+) -> Result<TlsResponse, String> {
     let request = http::Request::builder().method(method).uri(url);
     let request = request.header("content-type", "application/json");
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = request.body(SdkBody::from(body)).unwrap();
     let request = HttpRequest::try_from(request).unwrap();
-    let answer = client.call(request).await.map_err(|error| format!("{error:?}"))?;
+    let response = client.call(request).await.map_err(|error| format!("{error:?}"))?;
     let (status, hsts) =
-        (answer.status().as_u16(), answer.headers().get("strict-transport-security"));
+        (response.status().as_u16(), response.headers().get("strict-transport-security"));
     let hsts = hsts.map(str::to_owned);
-    let body = ByteStream::new(answer.into_body()).collect().await.unwrap().into_bytes();
-    Ok(Answer { status, hsts, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    let body = ByteStream::new(response.into_body()).collect().await.unwrap().into_bytes();
+    Ok(TlsResponse { status, hsts, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
 /// A folder with a certificate and a key, and the configuration of `serve`.
@@ -90,11 +90,11 @@ async fn settings(certificate: &str, key: &str) -> (TempDir, TestDatabase, Vec<(
 }
 
 fn serve(settings: &[(String, String)], folder: &Path) -> Child {
-    let kept = std::fs::File::create(folder.join("log")).unwrap();
+    let file = std::fs::File::create(folder.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_upload-coordinator"))
         .args(["serve", "--migrate"])
         .envs(environment(settings))
-        .stderr(log::of_process().unwrap_or(kept))
+        .stderr(log::of_process().unwrap_or(file))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true)

@@ -179,7 +179,7 @@ async fn each_client_receives_errors_and_cors_headers_in_its_own_format() {
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(refused.json()["error"].as_str().unwrap().contains("checksum"), "{refused:?}");
 
-    for (path, asked) in [
+    for (path, requested) in [
         ("/companion/s3/multipart", "uppy-auth-token,content-type"),
         ("/activestorage/direct_uploads", "x-csrf-token,x-requested-with"),
         ("/form", "cache-control,x-requested-with"),
@@ -188,11 +188,11 @@ async fn each_client_receives_errors_and_cors_headers_in_its_own_format() {
             .request("OPTIONS", path)
             .header("origin", "https://app.example.com")
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", format!("{asked},x-unknown"));
+            .header("access-control-request-headers", format!("{requested},x-unknown"));
         let preflight = fetch(preflight).await;
         assert_eq!(preflight.status, 200, "{preflight:?}");
         let allowed = preflight.header("access-control-allow-headers").to_ascii_lowercase();
-        for header in asked.split(',') {
+        for header in requested.split(',') {
             assert!(allowed.contains(header), "{path}: {header} is not in {allowed}");
         }
     }

@@ -56,8 +56,8 @@ fn a_mutated_list_of_parts_is_refused_or_signed_exactly() {
                 parts.iter().map(|part| part["part_number"].as_u64()).collect();
             prop_assert_eq!(numbers.len(), parts.len());
             prop_assert_eq!(numbers, [Some(1)].into());
-            let asked: Value = serde_json::from_slice(&body).unwrap();
-            prop_assert_eq!(&asked["part_numbers"], &json!([1]));
+            let response: Value = serde_json::from_slice(&body).unwrap();
+            prop_assert_eq!(&response["part_numbers"], &json!([1]));
         } else {
             prop_assert!(signed.status.is_client_error(), "{:?}", signed);
         }

@@ -47,8 +47,10 @@ async fn the_type_of_every_problem_is_the_path_of_a_page() {
     // The types in the document, too.
     let document = server.get("/api/schema").await.text;
     let types = document.split("\"/problems/").skip(1);
-    let types: std::collections::BTreeSet<_> =
-        types.filter_map(|rest| rest.split('"').next()).filter(|name| *name != "{name}").collect();
+    let types: std::collections::BTreeSet<_> = types
+        .filter_map(|remaining| remaining.split('"').next())
+        .filter(|name| *name != "{name}")
+        .collect();
     assert!(types.len() > 10, "{types:?}");
     for name in types {
         assert_eq!(server.get(&format!("/problems/{name}")).await.status, 200, "{name}");

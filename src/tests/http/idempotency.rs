@@ -48,8 +48,8 @@ async fn twenty_identical_concurrent_requests_create_one_upload() {
     assert_eq!(again.header("cache-control"), "no-store");
     assert!(again.json()["request"]["url"].as_str().is_some_and(|url| url.contains("X-Amz-")));
     let deadline = |response: &Response| response.json()["expires_at"].as_str().map(str::to_owned);
-    let kept = server.get(&format!("/api/uploads/{}", id(&again))).await;
-    assert_eq!(deadline(&kept), deadline(&again), "the row knows how long the new URL lives");
+    let stored = server.get(&format!("/api/uploads/{}", id(&again))).await;
+    assert_eq!(deadline(&stored), deadline(&again), "the row knows how long the new URL lives");
 }
 
 #[tokio::test]

@@ -90,8 +90,8 @@ async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
     let id = key["Bearer uck_".len()..].split('_').next().unwrap().parse().unwrap();
     let used = async {
         loop {
-            let kept = server.app.db.api_keys().find(id).await.unwrap().unwrap();
-            if let Some(at) = kept.last_used_at {
+            let stored = server.app.db.api_keys().find(id).await.unwrap().unwrap();
+            if let Some(at) = stored.last_used_at {
                 return at;
             }
             tokio::task::yield_now().await;
@@ -101,8 +101,8 @@ async fn a_cached_key_needs_no_query_and_its_use_is_recorded_once() {
     // Revoked only in the database: the cache accepts the key until its entry expires.
     revoke(&server.app.db, &SystemClock, id).await.unwrap();
     assert_eq!(get(&server, "/api/tracks", &key).await.status, 200);
-    let kept = server.app.db.api_keys().find(id).await.unwrap().unwrap();
-    assert_eq!(kept.last_used_at, Some(first));
+    let stored = server.app.db.api_keys().find(id).await.unwrap().unwrap();
+    assert_eq!(stored.last_used_at, Some(first));
     server.stop().await;
 }
 
@@ -159,9 +159,9 @@ async fn keys_are_created_listed_and_revoked_on_the_command_line() {
     ] {
         assert_eq!(run(bad).await.0, Some(2), "{bad:?}");
     }
-    let kept = database.connect().await.api_keys().find(id.parse().unwrap()).await;
-    let kept = kept.unwrap().unwrap();
-    assert!(!kept.hash.to_hex().contains(&token[37..]) && kept.scopes.has(Scope::Admin));
+    let stored = database.connect().await.api_keys().find(id.parse().unwrap()).await;
+    let stored = stored.unwrap().unwrap();
+    assert!(!stored.hash.to_hex().contains(&token[37..]) && stored.scopes.has(Scope::Admin));
 }
 
 #[tokio::test]

@@ -162,7 +162,11 @@ async fn the_response_is_sent_before_the_body_and_a_slow_body_is_still_read() {
         assert!(found.starts_with("HTTP/1.1 307 "), "{found}");
         // The client sends its body even though the response has arrived.
         send_slowly(&mut socket, pieces).await;
-        assert_eq!(socket.read(&mut [0; 16]).await.unwrap(), 0, "the connection is closed without a reset");
+        assert_eq!(
+            socket.read(&mut [0; 16]).await.unwrap(),
+            0,
+            "the connection is closed without a reset"
+        );
     };
     let sends_first = async {
         let mut socket = begin("").await;

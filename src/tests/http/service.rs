@@ -46,9 +46,9 @@ async fn until(server: &Server, condition: impl Fn(&Response) -> bool) -> Respon
 #[tokio::test]
 async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     let server = Arc::new(Server::start().await);
-    let asked = || server.store.calls(Operation::CheckBucket);
+    let bucket_checks = || server.store.calls(Operation::CheckBucket);
     let gate = server.store.hold(Operation::CheckBucket);
-    let before = asked();
+    let before = bucket_checks();
     let askers = (0..100).map(|_| {
         let server = server.clone();
         tokio::spawn(async move { server.get("/readyz").await })
@@ -65,7 +65,7 @@ async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
     }
     // One check while the gate was closed, and one check per second after that.
     let most = 1 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
-    assert!((1..=most).contains(&(asked() - before)), "{}", asked() - before);
+    assert!((1..=most).contains(&(bucket_checks() - before)), "{}", bucket_checks() - before);
 }
 
 #[tokio::test]
@@ -85,9 +85,9 @@ async fn a_store_that_hangs_gets_one_request_and_every_caller_a_timely_response(
         found.is_problem(503, "not-ready");
         assert_eq!(found.json()["checks"]["bucket.default"], "does not respond in time");
     }
-    let asked = server.store.calls(Operation::CheckBucket) - before;
+    let bucket_checks = server.store.calls(Operation::CheckBucket) - before;
     // On a slow machine, some responses are late.
-    assert!((1..=2).contains(&asked), "{asked}");
+    assert!((1..=2).contains(&bucket_checks), "{bucket_checks}");
 }
 
 #[tokio::test]

@@ -109,8 +109,8 @@ async fn concurrent_polls_share_statements() {
             (id, response)
         }
     });
-    for (asked, response) in futures_util::future::join_all(polls).await {
-        assert_eq!((response.status.as_u16(), id(&response)), (200, asked));
+    for (expected, response) in futures_util::future::join_all(polls).await {
+        assert_eq!((response.status.as_u16(), id(&response)), (200, expected));
     }
     let made = server.app.db.statements() - before;
     assert!(made < 64, "{made} statements for 64 polls at once");

@@ -269,7 +269,11 @@ async fn an_upload_token_counts_towards_its_owners_rate_limit_and_quota() {
     let limited = fetch(server.request("GET", "/api/uploads").header("authorization", &ann)).await;
     limited.is_problem(429, "rate-limited");
     let found = server.app.db.upload_tokens().find(made["id"].as_str().unwrap().parse().unwrap());
-    assert_eq!(found.await.unwrap().unwrap().uploads, 1, "uploads that the quota refuses do not count");
+    assert_eq!(
+        found.await.unwrap().unwrap().uploads,
+        1,
+        "uploads that the quota refuses do not count"
+    );
     server.stop().await;
 }
 

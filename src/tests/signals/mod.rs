@@ -31,11 +31,11 @@ async fn puts_are_confirmed_within_a_second(live: &Live) {
             assert!(live.send_bytes(&request, mp3(200_000, n)).await.status().is_success());
             Instant::now()
         };
-        let (answer, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
-        let upload: Value = answer.0.unwrap().json().await.unwrap();
+        let (response, stored) = tokio::join!(async { (poll.await, Instant::now()) }, put);
+        let upload: Value = response.0.unwrap().json().await.unwrap();
         assert_eq!(upload["status"], "uploaded", "{upload}");
         assert_eq!(upload["confirmed_by"], "event", "{upload}");
-        waits.push(answer.1.saturating_duration_since(stored));
+        waits.push(response.1.saturating_duration_since(stored));
     }
     println!("from the PUT's response to `uploaded`: {waits:?}");
     assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
@@ -68,7 +68,7 @@ async fn send_events_to(queue: &str, id: Option<&str>) {
         .events(Event::from("s3:ObjectRemoved:*"))
         .build()
         .unwrap();
-    let asked = aws_sdk_s3::Client::from_conf(config)
+    let created = aws_sdk_s3::Client::from_conf(config)
         .put_bucket_notification_configuration()
         .bucket(variable("TEST_S3_BUCKET"))
         .notification_configuration(
@@ -76,5 +76,5 @@ async fn send_events_to(queue: &str, id: Option<&str>) {
         )
         .send()
         .await;
-    asked.unwrap();
+    created.unwrap();
 }

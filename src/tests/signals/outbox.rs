@@ -17,7 +17,7 @@ async fn ended(world: &World, app: &Arc<App>, inbox: &Inbox, url: &str) {
     let dispatcher = dispatcher(app, "crm", url);
     upload_and_remove(world, app).await;
     dispatcher.deliver_due().await.unwrap();
-    inbox.answer.store(500, Ordering::SeqCst);
+    inbox.response.store(500, Ordering::SeqCst);
     world.pass(chrono::TimeDelta::hours(25));
     dispatcher.deliver_due().await.unwrap();
     let mut ended: Vec<_> = deliveries(app).await.into_iter().map(|d| d.status.name()).collect();
@@ -38,12 +38,12 @@ async fn an_administrator_can_redeliver_what_was_given_up() {
     let id = page["items"][0]["id"].as_str().unwrap().to_owned();
     let again = async |id: &str| {
         let path = format!("{}/api/admin/webhooks/deliveries/{id}/redeliver", served.url);
-        let answer = served.client.post(path).send().await.unwrap();
-        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        let response = served.client.post(path).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
     };
     let (status, delivery) = again(&id).await;
     assert_eq!((status, &delivery["status"]), (202, &json!("pending")), "{delivery}");
-    inbox.answer.store(200, Ordering::SeqCst);
+    inbox.response.store(200, Ordering::SeqCst);
     let before = inbox.seen().len();
     let sent = dispatcher(&app, "crm", &url).deliver_due().await.unwrap();
     assert_eq!(sent, 1);

@@ -62,14 +62,14 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     assert_eq!(next[0].0, "progress");
     assert_ne!(next[0].1, *progress);
     gate.open();
-    let rest = events(&stream.text().await.unwrap());
-    let (name, ended) = rest.last().unwrap();
+    let remaining = events(&stream.text().await.unwrap());
+    let (name, ended) = remaining.last().unwrap();
     assert_eq!((name.as_str(), &ended["status"]), ("run", &"succeeded".into()));
     assert_eq!(
         (&ended["counters"]["confirmed"], &ended["counters"]["foreign"]),
         (&60.into(), &1.into())
     );
-    assert!(rest[..rest.len() - 1].iter().all(|(name, _)| name == "progress"));
+    assert!(remaining[..remaining.len() - 1].iter().all(|(name, _)| name == "progress"));
     // The stream of an ended run sends its state at once.
     let text = served.get(&path).send().await.unwrap().text().await.unwrap();
     assert_eq!(events(&text), [("run".to_owned(), ended.clone())]);

@@ -144,8 +144,8 @@ async fn a_long_poll_over_http_returns_the_change() {
     until_waiting(&world.app, 1).await;
     world.put(&upload, ID3).await;
     world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
-    let answer: Value = poll.await.unwrap().unwrap().json().await.unwrap();
-    assert_eq!(answer["status"], "uploaded");
+    let response: Value = poll.await.unwrap().unwrap().json().await.unwrap();
+    assert_eq!(response["status"], "uploaded");
     let bad = served.get(&format!("/api/uploads/{}?wait=61", upload.id)).send().await;
     assert_eq!(bad.unwrap().status(), 400);
     world.app.db.uploads().limit_watchers(0, 0);
@@ -168,8 +168,8 @@ async fn a_stream_sends_the_state_and_each_change_and_ends_after_a_final_state()
     world.put(&upload, ID3).await;
     world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
     world.app.delete_upload(&world.owner, upload.id).await.unwrap();
-    let rest = stream.text().await.unwrap();
-    let data = rest.lines().filter_map(|line| line.strip_prefix("data: "));
+    let remaining = stream.text().await.unwrap();
+    let data = remaining.lines().filter_map(|line| line.strip_prefix("data: "));
     let statuses: Vec<Value> =
         data.map(|data| serde_json::from_str::<Value>(data).unwrap()["status"].clone()).collect();
     assert_eq!(statuses, ["uploaded", "removed"]);

@@ -27,7 +27,7 @@ pub type Seen = (String, String, String, String);
 
 #[derive(Default)]
 pub struct Inbox {
-    pub(super) answer: AtomicU16,
+    pub(super) response: AtomicU16,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -51,13 +51,13 @@ async fn receive(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpR
     let seen =
         (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"), body);
     inbox.seen.lock().unwrap().push(seen);
-    let status = inbox.answer.load(Ordering::SeqCst).try_into().unwrap();
+    let status = inbox.response.load(Ordering::SeqCst).try_into().unwrap();
     HttpResponse::build(status).insert_header(("location", "/elsewhere")).finish()
 }
 
 /// Starts a receiver. Returns its inbox and its URL.
 pub fn receiver() -> (Data<Inbox>, String) {
-    let inbox = Data::new(Inbox { answer: AtomicU16::new(204), ..Inbox::default() });
+    let inbox = Data::new(Inbox { response: AtomicU16::new(204), ..Inbox::default() });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let data = inbox.clone();
@@ -128,7 +128,7 @@ async fn a_failed_delivery_is_retried_and_given_up_after_a_day() {
     let world = World::new().await;
     let app = with_endpoints(&world, &["crm"]).await;
     let (inbox, url) = receiver();
-    inbox.answer.store(302, Ordering::SeqCst);
+    inbox.response.store(302, Ordering::SeqCst);
     upload_and_remove(&world, &app).await;
     let dispatcher = dispatcher(&app, "crm", &url);
     assert_eq!(dispatcher.deliver_due().await.unwrap(), 1);
@@ -144,7 +144,7 @@ async fn a_failed_delivery_is_retried_and_given_up_after_a_day() {
         deliveries(&app).await.into_iter().filter(|d| d.status == DeliveryStatus::Dead).collect();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].error.as_deref(), Some("HTTP 302"));
-    inbox.answer.store(200, Ordering::SeqCst);
+    inbox.response.store(200, Ordering::SeqCst);
     let again = app.db.webhooks().redeliver(dead[0].id, app.now()).await.unwrap().unwrap();
     assert_eq!(again.status, DeliveryStatus::Pending);
     while dispatcher.deliver_due().await.unwrap() > 0 {}
@@ -201,15 +201,15 @@ async fn an_endpoint_receives_only_its_events() {
     let only = Subscriber { name: "crm".into(), events: vec!["upload.removed".into()] };
     let app = App { db: app.db.clone().with_subscribers(vec![only]), ..app };
     upload_and_remove(&world, &app).await;
-    let told: Vec<_> = deliveries(&app).await.into_iter().map(|d| d.event).collect();
-    assert_eq!(told, ["upload.removed"]);
+    let reported: Vec<_> = deliveries(&app).await.into_iter().map(|d| d.event).collect();
+    assert_eq!(reported, ["upload.removed"]);
 }
 
 /// The real binary, killed while deliveries are waiting.
 #[tokio::test]
 async fn every_change_is_delivered_even_if_the_service_is_killed() {
     let (inbox, url) = receiver();
-    inbox.answer.store(500, Ordering::SeqCst);
+    inbox.response.store(500, Ordering::SeqCst);
     let secret = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
     let mut live = Live::with(&[
         ("webhooks.allow_private", "true"),
@@ -228,14 +228,14 @@ async fn every_change_is_delivered_even_if_the_service_is_killed() {
         ids.push(id);
     }
     live.kill().await;
-    inbox.answer.store(204, Ordering::SeqCst);
+    inbox.response.store(204, Ordering::SeqCst);
     live.restart().await;
-    let told = |id: &String| inbox.seen().iter().any(|seen| seen.3.contains(id.as_str()));
+    let reported = |id: &String| inbox.seen().iter().any(|seen| seen.3.contains(id.as_str()));
     // The claim of the killed process is due again after its lease of one minute.
     wait_for_at_most(Duration::from_secs(100), "five deliveries", async || {
         let (_, page) = live.get("/api/admin/webhooks/deliveries?status=delivered").await;
         page["items"].as_array().is_some_and(|items| items.len() == 5).then_some(())
     })
     .await;
-    assert!(ids.iter().all(told));
+    assert!(ids.iter().all(reported));
 }

@@ -47,11 +47,11 @@ async fn assume_role(on: &Subject) -> S3Credentials {
     let (signature, _) = sign(signable.unwrap(), &params).unwrap().into_parts();
     let mut request = http::Request::post(&url).header("content-type", FORM).body(body).unwrap();
     signature.apply_to_request_http1x(&mut request);
-    let answer = on.http().execute(request.try_into().unwrap()).await.unwrap();
-    let answer = answer.text().await.unwrap();
+    let response = on.http().execute(request.try_into().unwrap()).await.unwrap();
+    let response = response.text().await.unwrap();
     let field = |name: &str| {
-        let rest = answer.split_once(&format!("<{name}>")).expect(&answer).1;
-        rest.split_once("</").unwrap().0.to_owned()
+        let remaining = response.split_once(&format!("<{name}>")).expect(&response).1;
+        remaining.split_once("</").unwrap().0.to_owned()
     };
     S3Credentials::Static {
         access_key_id: field("AccessKeyId"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::net::http_client;
-use upload_coordinator::storage::fault::Fault as Cause;
+use upload_coordinator::storage::failure::Fault as Cause;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use upload_coordinator::telemetry::chain;
@@ -20,7 +20,7 @@ const ETAG: &str = "200 OK\r\nETag: \"e\"\r\nContent-Length: 3\r\n\r\n";
 
 /// Returns the n-th text as the response to the n-th request, and the last text to all later
 /// requests. An empty text closes the connection without a response.
-async fn server(answers: Vec<&'static str>) -> (S3, Arc<AtomicUsize>) {
+async fn server(responses: Vec<&'static str>) -> (S3, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
@@ -29,13 +29,13 @@ async fn server(answers: Vec<&'static str>) -> (S3, Arc<AtomicUsize>) {
         let mut held = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let n = seen.fetch_add(1, Ordering::SeqCst);
-            let answer = answers[n.min(answers.len() - 1)];
+            let response = responses[n.min(responses.len() - 1)];
             let _ = stream.read(&mut [0; 8192]).await;
-            if answer.is_empty() {
+            if response.is_empty() {
                 held.push(stream);
             } else {
-                let answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+                let response = response.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                let _ = stream.write_all(format!("HTTP/1.1 {response}").as_bytes()).await;
             }
         }
     });
@@ -123,10 +123,10 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     };
     let s3 = S3::connect(&through, &http_client()).await.unwrap();
     let key = server.key("0");
-    for fault in Fault::ANY {
-        proxy.spoil([Some(fault)]);
+    for failure in Fault::ANY {
+        proxy.spoil([Some(failure)]);
         let head = s3.head(&key).await;
-        assert!(matches!(head, Err(StoreError::Unavailable(_))), "{fault:?}: {head:?}");
+        assert!(matches!(head, Err(StoreError::Unavailable(_))), "{failure:?}: {head:?}");
         assert!(s3.head(&key).await.unwrap().is_some());
     }
     proxy.spoil([Some(Fault::Lost)]);
@@ -156,7 +156,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
 /// The cause that a check of the bucket finds, and its log line.
 async fn cause(s3: &S3) -> (Option<Cause>, String) {
     let error = s3.check_bucket().await.unwrap_err();
-    (error.fault(), chain(&error))
+    (error.failure(), chain(&error))
 }
 
 #[tokio::test]
@@ -200,10 +200,10 @@ async fn every_failure_is_one_sentence_with_what_to_do() {
         (vec!["500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"], Cause::ServerError),
         (vec![""], Cause::Timeout),
     ];
-    for (answers, expected) in cases {
-        let (s3, _) = server(answers.clone()).await;
+    for (responses, expected) in cases {
+        let (s3, _) = server(responses.clone()).await;
         let (found, text) = cause(&s3).await;
-        assert_eq!(found, Some(expected), "{answers:?}: {text}");
+        assert_eq!(found, Some(expected), "{responses:?}: {text}");
         assert!(!text.contains("unhandled error") && !text.contains("Error {"), "{text}");
         assert!(text.contains(expected.mend()) || expected == Cause::NoSuchBucket, "{text}");
     }

@@ -269,9 +269,9 @@ impl Live {
             format!("/api/uploads/{token}"),
             format!("/api/uploads?token={token}"),
         ] {
-            let (status, answer) = self.get(&path).await;
+            let (status, response) = self.get(&path).await;
             assert!((400..500).contains(&status), "{path}: {status}");
-            assert!(!answer.to_string().contains(&token), "{path}: {answer}");
+            assert!(!response.to_string().contains(&token), "{path}: {response}");
         }
         let bearer = self.http.get(format!("{}/api/tracks", self.url)).bearer_auth(&token);
         assert_eq!(bearer.send().await.unwrap().status(), 403);
@@ -292,18 +292,18 @@ impl Live {
 
     /// The bytes of a track's file.
     pub async fn file(&self, track: &str) -> Vec<u8> {
-        let answer = self.http.get(format!("{}/api/tracks/{track}/file", self.url)).send().await;
-        let answer = answer.unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.bytes().await.unwrap().to_vec()
+        let response = self.http.get(format!("{}/api/tracks/{track}/file", self.url)).send().await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), 200);
+        response.bytes().await.unwrap().to_vec()
     }
 
     /// A presigned request for a track.
     pub async fn presign(&self, track: &str, body: Value) -> Value {
         let path = format!("/api/tracks/{track}/presigned-url");
-        let (status, answer) = self.post(&path, body).await;
-        assert_eq!(status, 201, "{answer}");
-        answer
+        let (status, response) = self.post(&path, body).await;
+        assert_eq!(status, 201, "{response}");
+        response
     }
 
     /// Sends bytes by a presigned request, with exactly its headers.
@@ -326,9 +326,9 @@ impl Live {
 }
 
 /// The status and the JSON of a response; null if it has no JSON.
-pub async fn read(answer: Response) -> (u16, Value) {
-    let status = answer.status().as_u16();
-    let bytes = answer.bytes().await.unwrap();
+pub async fn read(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let bytes = response.bytes().await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
@@ -356,8 +356,8 @@ fn spawn(
     log: &Path,
 ) -> Child {
     const LOG: &str = "UPLOAD_COORDINATOR__TELEMETRY__LOG";
-    let asked = environment.iter().any(|(name, _)| name == LOG);
-    let (stderr, level): (Stdio, _) = if asked {
+    let has_log_level = environment.iter().any(|(name, _)| name == LOG);
+    let (stderr, level): (Stdio, _) = if has_log_level {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
         (file.unwrap().into(), "warn")
     } else if let Some(file) = super::log::of_process() {

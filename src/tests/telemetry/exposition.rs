@@ -20,27 +20,28 @@ fn is_name(text: &str) -> bool {
 fn labels(mut text: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {
-        if let Some(rest) = text.strip_prefix('}') {
-            return (labels, rest);
+        if let Some(remaining) = text.strip_prefix('}') {
+            return (labels, remaining);
         }
-        let (name, rest) = text.split_once("=\"").unwrap_or_else(|| panic!("a label in {text}"));
+        let (name, remaining) =
+            text.split_once("=\"").unwrap_or_else(|| panic!("a label in {text}"));
         assert!(is_name(name) && !name.contains(':'), "label {name}");
         let mut value = String::new();
-        let mut chars = rest.char_indices();
+        let mut chars = remaining.char_indices();
         let end = loop {
-            let (at, c) = chars.next().unwrap_or_else(|| panic!("an end of {rest}"));
+            let (at, c) = chars.next().unwrap_or_else(|| panic!("an end of {remaining}"));
             match c {
                 '"' => break at + 1,
                 '\\' => match chars.next().map(|(_, c)| c) {
                     Some('n') => value.push('\n'),
                     Some(c @ ('\\' | '"')) => value.push(c),
-                    other => panic!("escape {other:?} in {rest}"),
+                    other => panic!("escape {other:?} in {remaining}"),
                 },
                 c => value.push(c),
             }
         };
         labels.push((name.to_owned(), value));
-        text = &rest[end..];
+        text = &remaining[end..];
         text = text.strip_prefix(',').unwrap_or(text);
     }
 }
@@ -53,11 +54,11 @@ impl Scrape {
         let mut helps: BTreeMap<String, String> = BTreeMap::new();
         let mut current: Option<String> = None;
         for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# HELP ") {
-                let (name, help) = rest.split_once(' ').unwrap();
+            if let Some(remaining) = line.strip_prefix("# HELP ") {
+                let (name, help) = remaining.split_once(' ').unwrap();
                 assert!(helps.insert(name.to_owned(), help.to_owned()).is_none(), "{name} twice");
-            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').unwrap();
+            } else if let Some(remaining) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = remaining.split_once(' ').unwrap();
                 assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
                 let help = helps.get(name).cloned().unwrap_or_default();
                 let known = scrape.families.insert(name.to_owned(), (kind.to_owned(), help));
@@ -75,10 +76,11 @@ impl Scrape {
 
     fn sample(&mut self, line: &str, family: Option<&str>) {
         let end = line.find(['{', ' ']).unwrap();
-        let (name, rest) = line.split_at(end);
+        let (name, remaining) = line.split_at(end);
         assert!(is_name(name), "{line}");
-        let (labels, rest) = rest.strip_prefix('{').map_or((Vec::new(), rest), labels);
-        let value = rest.strip_prefix(' ').unwrap();
+        let (labels, remaining) =
+            remaining.strip_prefix('{').map_or((Vec::new(), remaining), labels);
+        let value = remaining.strip_prefix(' ').unwrap();
         let value: f64 = value.parse().unwrap_or_else(|_| panic!("a number, no time: {line}"));
         assert!(!value.is_nan(), "{line}");
         let family = family.unwrap_or_else(|| panic!("a type before {line}"));
@@ -120,10 +122,10 @@ impl Scrape {
                 counted += 1;
                 let mut buckets: Vec<(f64, f64)> = of("_bucket")
                     .filter_map(|((_, all), value)| {
-                        let (le, rest): (Vec<_>, Vec<_>) =
+                        let (le, remaining): (Vec<_>, Vec<_>) =
                             all.iter().cloned().partition(|(name, _)| name == "le");
                         let le: f64 = le[0].1.parse().unwrap();
-                        (rest == *labels).then_some((le, *value))
+                        (remaining == *labels).then_some((le, *value))
                     })
                     .collect();
                 buckets.sort_by(|a, b| a.0.total_cmp(&b.0));

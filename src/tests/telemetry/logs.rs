@@ -48,8 +48,8 @@ async fn session(live: &Live) -> Vec<String> {
     assert!(live.http.put(gone).body("x").send().await.unwrap().status().is_client_error());
     let events = format!("{}/api/events/s3", live.url);
     for token in [EVENT_TOKEN, "an-event-token-that-is-wrong"] {
-        let told = live.http.post(&events).bearer_auth(token).json(&json!({"Records": []}));
-        assert!(told.send().await.unwrap().status().as_u16() < 500);
+        let event = live.http.post(&events).bearer_auth(token).json(&json!({"Records": []}));
+        assert!(event.send().await.unwrap().status().as_u16() < 500);
     }
     assert_eq!(live.send(Method::DELETE, &format!("/api/uploads/{id}"), None).await.0, 204);
     for mode in ["incremental", "audit"] {

@@ -12,9 +12,9 @@ async fn the_statistics_describe_uploads_runs_and_deliveries() {
     let served = Served::new().await;
     let world = &served.world;
     let stats = async || {
-        let answer = served.get("/api/admin/stats").send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.json::<Value>().await.unwrap()
+        let response = served.get("/api/admin/stats").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json::<Value>().await.unwrap()
     };
     let empty = stats().await;
     assert_eq!(empty["uploads"], json!({}));

@@ -55,9 +55,9 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
 
     let dry = adopt(&world, |request| request.dry_run = true).await;
     assert_eq!((dry.status, dry.counters.adopted), (RunStatus::Succeeded, 120), "{:?}", dry.error);
-    let told = world.told(&dry).await;
+    let reported = world.reported(&dry).await;
     assert_eq!(
-        told.iter().filter(|(_, _, detail)| detail.as_deref() == Some("adopt")).count(),
+        reported.iter().filter(|(_, _, detail)| detail.as_deref() == Some("adopt")).count(),
         120
     );
     assert!(world.app.db.uploads().find_any_owner(valid[0]).await.unwrap().is_none());
@@ -66,7 +66,7 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
 
     let run = adopt(&world, |_| {}).await;
     assert_eq!(run.counters, dry.counters);
-    assert_eq!(world.told(&run).await, told);
+    assert_eq!(world.reported(&run).await, reported);
     assert_eq!(world.keys().await, keys, "an adoption deletes nothing");
     for id in valid {
         let upload = world.app.upload(&ann(), id).await.unwrap();
@@ -79,7 +79,7 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
         assert!(world.app.db.uploads().find_any_owner(id).await.unwrap().is_none());
     }
     let reason = ("orphan", invalid_key, Some("content-mismatch".to_owned()));
-    assert!(told.contains(&reason), "{told:?}");
+    assert!(reported.contains(&reason), "{reported:?}");
     assert_eq!(gauge(&world).await, Some(1));
     let again = world.reconcile(Mode::Audit).await;
     assert_eq!((again.counters.orphans, again.counters.transitions()), (1, 0));

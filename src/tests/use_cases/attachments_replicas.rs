@@ -202,15 +202,15 @@ async fn webhooks_report_that_an_upload_was_removed_because_it_was_not_attached(
     let request = RunRequest::of(Mode::Incremental, Trigger::Schedule);
     reconciler.start(request).await.unwrap().wait().await;
     let deliveries = world.app.db.webhooks().list(None, None, 100).await.unwrap().items;
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for delivery in deliveries {
         let payload: Value = serde_json::from_str(&delivery.payload).unwrap();
         assert_eq!(delivery.event, "upload.removed", "{payload}");
         assert_eq!(payload["type"], "upload.removed", "{payload}");
         assert_eq!(payload["data"]["reason"], "unattached", "{payload}");
-        assert!(told.insert(delivery.upload), "{payload}: told once");
+        assert!(reported.insert(delivery.upload), "{payload}: told once");
     }
-    assert_eq!(told, BTreeSet::from([uploads[1].id, uploads[2].id]));
+    assert_eq!(reported, BTreeSet::from([uploads[1].id, uploads[2].id]));
     let stranger = Owner::named("stranger");
     assert!(world.app.attachment(&stranger, &cover).await.is_err());
 }

@@ -84,7 +84,7 @@ async fn a_copy_that_runs_second_deletes_nothing_and_both_sides_notice() {
 #[tokio::test]
 async fn reissuing_the_copy_and_reclaiming_the_markers_resolves_it() {
     let original = world().await;
-    let (kept, unwanted) = (uploaded(&original).await, uploaded(&original).await);
+    let (needed, unwanted) = (uploaded(&original).await, uploaded(&original).await);
     let copy = original.copy().await;
     incremental(&copy).await;
     incremental(&original).await;
@@ -97,14 +97,14 @@ async fn reissuing_the_copy_and_reclaiming_the_markers_resolves_it() {
     assert_eq!(reclaimed.id, before.instance);
     assert_eq!(reclaimed.markers[0].identity, BucketIdentity::Match);
     original.app.delete_upload(&original.owner, unwanted.id).await.unwrap();
-    copy.app.delete_upload(&copy.owner, kept.id).await.unwrap();
+    copy.app.delete_upload(&copy.owner, needed.id).await.unwrap();
     for _ in 0..3 {
         original.pass(TimeDelta::minutes(5));
         let run = incremental(&copy).await;
         assert_eq!((run.status, run.counters.deleted), (RunStatus::Stopped, 0));
         assert_eq!(incremental(&original).await.status, RunStatus::Succeeded);
     }
-    assert!(has(&original, &kept) && !has(&original, &unwanted));
+    assert!(has(&original, &needed) && !has(&original, &unwanted));
     let foreign = BucketIdentity::Mismatch(Mismatch::Foreign(Some(before.instance)));
     assert_eq!(copy.identity().await, foreign);
 }

@@ -57,19 +57,19 @@ async fn each_run_lists_what_it_saw() {
     let gone = orphan(&world).await;
     world.pass_the_deadline();
     let first = audit().await;
-    let kept = orphan(&world).await;
+    let remaining = orphan(&world).await;
     world.pass_the_deadline();
     let second = audit().await;
     world.store.delete(&gone).await.unwrap();
     let third = audit().await;
     let fourth = audit().await;
-    let mut both = [gone.clone(), kept.clone()];
+    let mut both = [gone.clone(), remaining.clone()];
     both.sort();
-    let kept = [kept];
+    let remaining = [remaining];
     assert_eq!(keys(&world, &first).await, [gone]);
     assert_eq!(keys(&world, &second).await, both);
-    assert_eq!(keys(&world, &third).await, kept);
-    assert_eq!(keys(&world, &fourth).await, kept);
+    assert_eq!(keys(&world, &third).await, remaining);
+    assert_eq!(keys(&world, &fourth).await, remaining);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::support::world::World;
 use crate::support::{PNG, mp3};
 
 /// The changes as text: `from to by reason`.
-async fn told(world: &World, id: UploadId) -> Vec<String> {
+async fn changes(world: &World, id: UploadId) -> Vec<String> {
     let history = world.app.upload_history(&world.owner, id).await.unwrap();
     let text = history.iter().map(|change| {
         let (from, to, by) = (change.from.name(), change.to.name(), &change.by);
@@ -39,9 +39,9 @@ async fn confirmed(world: &World, subject: Option<&Subject>, seed: u8) -> Upload
 async fn every_change_of_an_upload_is_recorded() {
     let world = World::new().await;
     let upload = world.upload().await;
-    assert_eq!(told(&world, upload.id).await, [""; 0], "its creation is in the upload");
+    assert_eq!(changes(&world, upload.id).await, [""; 0], "its creation is in the upload");
     world.app.renew_upload(&world.owner, upload.id, None).await.unwrap();
-    assert_eq!(told(&world, upload.id).await, [""; 0], "the status stays");
+    assert_eq!(changes(&world, upload.id).await, [""; 0], "the status stays");
     world.pass_the_deadline();
     world.reconcile(Mode::Incremental).await;
     world.app.renew_upload(&world.owner, upload.id, None).await.unwrap();
@@ -63,7 +63,7 @@ async fn every_change_of_an_upload_is_recorded() {
         "missing uploaded scan",
         "uploaded removed client deleted",
     ];
-    assert_eq!(told(&world, upload.id).await, expected);
+    assert_eq!(changes(&world, upload.id).await, expected);
     let history = world.app.upload_history(&world.owner, upload.id).await.unwrap();
     assert!(history.is_sorted_by_key(|change| change.at));
     assert_eq!(history.last().unwrap().at, world.get(upload.id).await.updated_at);
@@ -77,18 +77,18 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
     let upload = world.upload().await;
     world.put(&upload, PNG).await;
     world.reconcile(Mode::Incremental).await;
-    assert_eq!(told(&world, upload.id).await, ["pending rejected scan content-mismatch"]);
+    assert_eq!(changes(&world, upload.id).await, ["pending rejected scan content-mismatch"]);
     let sentence = why(&world, upload.id).await;
     assert!(sentence.starts_with("File's content is none of: audio/mpeg"), "{sentence}");
     world.put(&upload, mp3(900, 1)).await;
     let operator = Owner::named("ops");
     world.app.verify_upload(&operator, upload.id, true).await.unwrap();
-    assert_eq!(told(&world, upload.id).await[1], "rejected uploaded admin:ops");
+    assert_eq!(changes(&world, upload.id).await[1], "rejected uploaded admin:ops");
     assert_eq!(why(&world, upload.id).await, "An operator had the file verified again");
     // Certainly other bytes: another size, which also breaks a rule.
     world.put(&upload, mp3(1001, 1)).await;
     world.reconcile(Mode::Audit).await;
-    assert_eq!(told(&world, upload.id).await[2], "uploaded rejected scan overwritten");
+    assert_eq!(changes(&world, upload.id).await[2], "uploaded rejected scan overwritten");
     assert_eq!(why(&world, upload.id).await, "Other bytes replaced the verified file");
 }
 
@@ -101,14 +101,14 @@ async fn the_upload_that_replaces_another_is_named() {
         world.create(NewUpload { attach_to: Some(cover.clone()), ..NewUpload::default() }).await;
     let new = confirmed(&world, Some(&cover), 2).await;
     let replaced = ["pending uploaded confirm", "uploaded removed confirm superseded"];
-    assert_eq!(told(&world, old.id).await, replaced);
+    assert_eq!(changes(&world, old.id).await, replaced);
     assert_eq!(why(&world, old.id).await, format!("Replaced by the upload {}", new.id));
     // It arrives when a newer upload is already the file.
     world.put(&between, mp3(900, 3)).await;
     world.reconcile(Mode::Incremental).await;
-    assert_eq!(told(&world, between.id).await, ["pending removed scan superseded"]);
+    assert_eq!(changes(&world, between.id).await, ["pending removed scan superseded"]);
     world.app.delete_attachment(&world.owner, &cover).await.unwrap();
-    assert_eq!(told(&world, new.id).await[1], "uploaded removed client deleted");
+    assert_eq!(changes(&world, new.id).await[1], "uploaded removed client deleted");
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_file_that_no_record_claimed_is_removed_by_the_retention() {
     world.pass(TimeDelta::hours(2));
     world.reconcile(Mode::Incremental).await;
     assert_eq!(world.get(upload.id).await.status(), Status::Removed);
-    assert_eq!(told(&world, upload.id).await[1], "uploaded removed retention unattached");
+    assert_eq!(changes(&world, upload.id).await[1], "uploaded removed retention unattached");
 }
 
 #[tokio::test]
@@ -133,20 +133,20 @@ async fn confirmations_of_several_processes_at_once_record_one_change() {
     for confirmed in join_all(confirmations).await {
         assert_eq!(confirmed.unwrap().status(), Status::Uploaded);
     }
-    assert_eq!(told(&world, upload.id).await, ["pending uploaded confirm"]);
+    assert_eq!(changes(&world, upload.id).await, ["pending uploaded confirm"]);
 }
 
 #[tokio::test]
 async fn the_history_is_pruned_with_its_upload() {
     let world = World::new().await;
-    let (ended, kept) = (world.upload().await, confirmed(&world, None, 2).await);
+    let (ended, other) = (world.upload().await, confirmed(&world, None, 2).await);
     world.app.delete_upload(&world.owner, ended.id).await.unwrap();
     world.pass(TimeDelta::hours(30));
     world.reconcile(Mode::Audit).await;
     world.pass(TimeDelta::hours(30));
     let rows = async |id| world.app.db.uploads().history(id).await.unwrap().len();
-    assert_eq!((rows(ended.id).await, rows(kept.id).await), (1, 1));
+    assert_eq!((rows(ended.id).await, rows(other.id).await), (1, 1));
     let pruned = world.app.db.retention().prune_ended_uploads(world.app.now(), 10).await.unwrap();
     assert_eq!(pruned, 1);
-    assert_eq!((rows(ended.id).await, rows(kept.id).await), (0, 1));
+    assert_eq!((rows(ended.id).await, rows(other.id).await), (0, 1));
 }

@@ -34,13 +34,13 @@ struct Scripted(Arc<Script>);
 #[derive(Default)]
 struct Script {
     opinions: Mutex<VecDeque<Attempt>>,
-    asked: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 #[async_trait]
 impl Examiner for Scripted {
     async fn examine(&self, _app: &App, _file: File<'_>) -> Attempt {
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
         let next = self.0.opinions.lock().unwrap().pop_front();
         next.unwrap_or_else(|| Ok(accept()))
     }
@@ -51,8 +51,8 @@ impl Scripted {
         self.0.opinions.lock().unwrap().extend(opinions);
     }
 
-    fn asked(&self) -> usize {
-        self.0.asked.load(Ordering::SeqCst)
+    fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
     }
 }
 
@@ -147,11 +147,11 @@ impl Inspection {
 
     async fn says(&self, upload: &Upload, verdict: Verdict) -> Upload {
         let etag = upload.state.facts().unwrap().etag.clone();
-        self.says_of(upload, &etag, verdict).await
+        self.sends_verdict(upload, &etag, verdict).await
     }
 
     /// A verdict that the inspector sends later.
-    async fn says_of(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
+    async fn sends_verdict(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
         let inspected = Inspected {
             inspector: name("clamav"),
             etag: etag.to_owned(),
@@ -269,7 +269,7 @@ async fn a_file_that_cannot_be_examined_is_held_until_an_operator_decides() {
     assert_eq!(on.inspect().await, [Outcome::Unscannable]);
     on.world.pass(TimeDelta::days(30));
     assert!(on.inspect().await.is_empty());
-    assert_eq!((on.script.asked(), on.get(&upload).await.status()), (0, Status::Inspecting));
+    assert_eq!((on.script.calls(), on.get(&upload).await.status()), (0, Status::Inspecting));
     assert_eq!(on.queued(&upload).await[0].status, InspectionStatus::Held);
     assert_eq!(on.says(&upload, Verdict::Accept).await.status(), Status::Uploaded);
     assert!(on.queued(&upload).await.is_empty());
@@ -301,8 +301,8 @@ async fn replaced_bytes_are_inspected_again_and_verdicts_about_the_first_ones_ar
     let seen = on.app.confirm_upload(&on.world.owner, upload.id).await.unwrap();
     assert_eq!(seen.status(), Status::Inspecting);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
-    assert_eq!(on.script.asked(), 0);
-    let late = on.says_of(&upload, &first, Verdict::Accept).await;
+    assert_eq!(on.script.calls(), 0);
+    let late = on.sends_verdict(&upload, &first, Verdict::Accept).await;
     assert_eq!(late.status(), Status::Inspecting);
     assert_eq!(on.queued(&upload).await.len(), 1, "the new bytes still wait");
     assert_eq!(on.inspect().await, [Outcome::Accepted]);
@@ -378,7 +378,7 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);
     assert_eq!(on.get(&upload).await.status(), Status::Uploaded);
-    assert_eq!(on.script.asked(), 2);
+    assert_eq!(on.script.calls(), 2);
 }
 
 #[tokio::test]
@@ -413,14 +413,17 @@ async fn a_deferred_verdict_is_awaited_until_the_deadline() {
     assert_eq!(on.inspect().await, [Outcome::Deferred; 2]);
     on.world.pass(TimeDelta::minutes(14));
     assert!(on.inspect().await.is_empty());
-    assert_eq!(on.says_of(&in_time, "other", Verdict::Accept).await.status(), Status::Inspecting);
+    assert_eq!(
+        on.sends_verdict(&in_time, "other", Verdict::Accept).await.status(),
+        Status::Inspecting
+    );
     assert_eq!(on.says(&in_time, Verdict::Accept).await.status(), Status::Uploaded);
     let again = on.says(&in_time, Verdict::Reject("late".to_owned())).await;
     assert_eq!(again.status(), Status::Uploaded, "the first verdict counts");
     on.world.pass(TimeDelta::minutes(2));
     assert_eq!(on.inspect().await, [Outcome::Failed]);
     assert_eq!(on.get(&never).await.status(), Status::Rejected);
-    assert_eq!(on.script.asked(), 2, "on_error decides without another attempt");
+    assert_eq!(on.script.calls(), 2, "on_error decides without another attempt");
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ fn cursor(order: &str, value: &str) -> Cursor {
     Cursor { order: order.into(), value: value.into(), id: Uuid::from_u128(u128::MAX / 2) }
 }
 
-fn moment(hours: i64) -> Timestamp {
+fn timestamp(hours: i64) -> Timestamp {
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     start + TimeDelta::hours(hours)
 }
@@ -151,8 +151,8 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
     let track = || UploadFilter { subject: Some(Subject::of_track(TrackId(TRACK))), ..page() };
     let covers = || UploadFilter { policy: Some(PolicyName::new("covers")), ..page() };
     let span = |filter: UploadFilter| UploadFilter {
-        created_after: Some(moment(2)),
-        created_before: Some(moment(3)),
+        created_after: Some(timestamp(2)),
+        created_before: Some(timestamp(3)),
         ..filter
     };
     let deep = |filter: UploadFilter| UploadFilter {
@@ -163,10 +163,15 @@ async fn every_filter_of_uploads_is_served_by_an_index_of_its_own() {
     let (policy, by_track) = ("ix_uploads_owner_policy", "ix_uploads_attach_to");
     for (what, filter, index, sort) in [
         ("all", page(), created, Sort::Nobody),
-        ("after", UploadFilter { created_after: Some(moment(3)), ..page() }, created, Sort::Nobody),
+        (
+            "after",
+            UploadFilter { created_after: Some(timestamp(3)), ..page() },
+            created,
+            Sort::Nobody,
+        ),
         (
             "before",
-            UploadFilter { created_before: Some(moment(3)), ..page() },
+            UploadFilter { created_before: Some(timestamp(3)), ..page() },
             created,
             Sort::Nobody,
         ),

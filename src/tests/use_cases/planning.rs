@@ -75,20 +75,20 @@ fn id(n: u128, shard: u128) -> UploadId {
 async fn a_few_old_open_uploads_do_not_make_the_listing_start_far_back() {
     let plans = Plans::new().await;
     // All ids are in the first shard, in ascending order.
-    let look = async || plans.all().await.0.swap_remove(0);
-    assert!(look().await.list.is_none());
+    let next_plan = async || plans.all().await.0.swap_remove(0);
+    assert!(next_plan().await.list.is_none());
     for n in 0..3 {
         plans.add(n, 0, State::Pending).await;
     }
     for n in 100..1200 {
         plans.add(n, 0, State::Cancelled).await;
     }
-    let few = look().await;
+    let few = next_plan().await;
     assert_eq!((few.heads.len(), few.list.is_none()), (3, true));
     for n in 2000..2030 {
         plans.add(n, 0, State::Pending).await;
     }
-    let many = look().await;
+    let many = next_plan().await;
     assert_eq!(many.heads.len(), 4);
     let list = many.list.unwrap();
     let rows = 29 + plans.template_in(&list.range);
@@ -113,7 +113,7 @@ async fn every_open_row_is_planned_exactly_once() {
     add(&mut open, 9, 7).await;
     let (parts, statements) = plans.all().await;
     assert_eq!((parts.len(), statements), (Shard::all().count(), 1));
-    assert_eq!(parts.into_iter().flat_map(|look| look.heads).collect::<Vec<_>>(), open);
+    assert_eq!(parts.into_iter().flat_map(|next_plan| next_plan.heads).collect::<Vec<_>>(), open);
     // More rows than one statement reads: within a shard, across the end of one, and in the last.
     for (shard, count) in [(0, 640), (1, 20), (4, 501), (5, 1), (15, 503)] {
         add(&mut open, shard, count).await;
@@ -126,9 +126,9 @@ async fn every_open_row_is_planned_exactly_once() {
     for range in [whole, upper, middle, resumed] {
         let (parts, _) = plans.plans_of(range.clone()).await;
         for key in &open {
-            let times = parts.iter().map(|look| {
-                let listed = look.list.as_ref().is_some_and(|list| list.range.contains(key));
-                look.heads.iter().filter(|head| *head == key).count() + usize::from(listed)
+            let times = parts.iter().map(|next_plan| {
+                let listed = next_plan.list.as_ref().is_some_and(|list| list.range.contains(key));
+                next_plan.heads.iter().filter(|head| *head == key).count() + usize::from(listed)
             });
             assert_eq!(times.sum::<usize>(), usize::from(range.contains(key)), "{key} {range:?}");
         }

@@ -29,8 +29,8 @@ async fn purge(world: &World, purge: Purge) -> Purged {
 #[tokio::test]
 async fn a_purge_deletes_what_its_dry_run_lists_and_reserves_the_ids() {
     let world = World::new().await;
-    let kept = world.upload().await;
-    world.put(&kept, mp3(900, 1)).await;
+    let survivor = world.upload().await;
+    world.put(&survivor, mp3(900, 1)).await;
     let orphans = [orphan(&world, 2).await, orphan(&world, 3).await];
     world.pass_the_deadline();
     let run = world.reconcile(Mode::Audit).await;
@@ -40,10 +40,10 @@ async fn a_purge_deletes_what_its_dry_run_lists_and_reserves_the_ids() {
     let dry = purge(&world, Purge { dry_run: true, ..purge_of(&run) }).await;
     assert!(orphans.iter().all(|key| world.store.keys().contains(key)));
     let first = purge(&world, Purge { limit: 1, ..purge_of(&run) }).await;
-    let rest = purge(&world, purge_of(&run)).await;
-    assert_eq!([first.keys, rest.keys].concat(), dry.keys);
-    assert_eq!(rest.skipped, 1, "one orphan does not exist any more");
-    assert_eq!(world.store.keys(), ["tracks/.instance", kept.key.as_str()]);
+    let remaining = purge(&world, purge_of(&run)).await;
+    assert_eq!([first.keys, remaining.keys].concat(), dry.keys);
+    assert_eq!(remaining.skipped, 1, "one orphan does not exist any more");
+    assert_eq!(world.store.keys(), ["tracks/.instance", survivor.key.as_str()]);
     for key in &dry.keys {
         let id: UploadId = key.rsplit('/').next().unwrap().parse().unwrap();
         let row = world.app.db.uploads().find_any_owner(id).await.unwrap().unwrap();
@@ -153,7 +153,7 @@ async fn old_runs_findings_and_ended_uploads_are_pruned_and_a_tracks_newest_stay
     assert!(world.app.db.runs().find(old.id).await.unwrap().is_none());
     assert_eq!(world.findings(&young).await.len(), 1);
     assert!(world.app.db.uploads().find_any_owner(ended.id).await.unwrap().is_none());
-    for kept in [newest, open] {
-        assert!(world.app.db.uploads().find_any_owner(kept.id).await.unwrap().is_some());
+    for survivor in [newest, open] {
+        assert!(world.app.db.uploads().find_any_owner(survivor.id).await.unwrap().is_some());
     }
 }

@@ -59,7 +59,7 @@ async fn late_bytes_are_found_and_marked() {
 #[tokio::test]
 async fn an_audit_finds_missing_overwritten_orphaned_and_foreign_objects() {
     let world = World::new().await;
-    let (kept, lost, changed) =
+    let (sound, lost, changed) =
         (uploaded(&world, 1).await, uploaded(&world, 2).await, uploaded(&world, 3).await);
     world.reconcile(Mode::Audit).await;
     world.store.delete(lost.key.as_str()).await.unwrap();
@@ -72,7 +72,7 @@ async fn an_audit_finds_missing_overwritten_orphaned_and_foreign_objects() {
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
     let Counters { missing, overwritten, rejected, orphans, foreign, deleted, .. } = run.counters;
     assert_eq!((missing, overwritten, rejected, orphans, foreign, deleted), (1, 1, 1, 1, 1, 0));
-    assert_eq!(world.get(kept.id).await, kept);
+    assert_eq!(world.get(sound.id).await, sound);
     assert_eq!(world.get(lost.id).await.status(), Status::Missing);
     assert_eq!(world.get(changed.id).await.status(), Status::Rejected);
     let mut found: Vec<_> = world.findings(&run).await.into_iter().map(|(kind, _)| kind).collect();
@@ -273,8 +273,8 @@ async fn a_store_error_on_one_object_does_not_affect_the_others() {
     world.store.fail_next(Operation::Read, 1, || StoreError::Unavailable("down".into()));
     let run = world.reconcile(Mode::Audit).await;
     assert!(run.counters.errors <= 1);
-    let rest = world.reconcile(Mode::Audit).await;
-    assert_eq!(run.counters.confirmed + rest.counters.confirmed, 5);
+    let remaining = world.reconcile(Mode::Audit).await;
+    assert_eq!(run.counters.confirmed + remaining.counters.confirmed, 5);
 }
 
 #[tokio::test]

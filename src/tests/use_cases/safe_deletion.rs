@@ -34,23 +34,24 @@ type MustStay = Mutex<Vec<Upload>>;
 
 async fn round(seed: u64) {
     let world = World::new().await;
-    let (kept, busy) = (MustStay::default(), AtomicBool::new(true));
+    let (must_stay, busy) = (MustStay::default(), AtomicBool::new(true));
     let clients = async {
-        let clients = (0..4).map(|n| client(&world, StdRng::seed_from_u64(seed * 10 + n), &kept));
+        let clients =
+            (0..4).map(|n| client(&world, StdRng::seed_from_u64(seed * 10 + n), &must_stay));
         futures_util::future::join_all(clients).await;
         busy.store(false, Ordering::SeqCst);
     };
     let ((), deleted, ()) =
-        tokio::join!(clients, reconcile(&world, &busy), check(&world, &busy, &kept));
+        tokio::join!(clients, reconcile(&world, &busy), check(&world, &busy, &must_stay));
     assert!(deleted > 0, "no object was deleted");
-    safe(&world, &kept).await;
+    safe(&world, &must_stay).await;
     dry_and_real(&world).await;
-    safe(&world, &kept).await;
+    safe(&world, &must_stay).await;
 }
 
 /// Creates uploads that arrive and stay, and others that are invalid, cancelled, deleted or
 /// orphaned.
-async fn client(world: &World, mut rng: StdRng, kept: &MustStay) {
+async fn client(world: &World, mut rng: StdRng, must_stay: &MustStay) {
     for _ in 0..25 {
         // The URL of a new upload is valid for an hour, so no deadline passes.
         world.pass(TimeDelta::seconds(rng.random_range(0..20)));
@@ -79,7 +80,7 @@ async fn client(world: &World, mut rng: StdRng, kept: &MustStay) {
                 if confirms == 4 {
                     world.app.confirm_upload(&world.owner, upload.id).await.unwrap();
                 }
-                kept.lock().unwrap().push(upload);
+                must_stay.lock().unwrap().push(upload);
             }
         }
         tokio::task::yield_now().await;
@@ -109,15 +110,15 @@ async fn reconcile(world: &World, busy: &AtomicBool) -> u64 {
     deleted
 }
 
-async fn check(world: &World, busy: &AtomicBool, kept: &MustStay) {
+async fn check(world: &World, busy: &AtomicBool, must_stay: &MustStay) {
     while busy.load(Ordering::SeqCst) {
-        safe(world, kept).await;
+        safe(world, must_stay).await;
         tokio::task::yield_now().await;
     }
 }
 
-async fn safe(world: &World, kept: &MustStay) {
-    let owned: Vec<_> = kept.lock().unwrap().clone();
+async fn safe(world: &World, must_stay: &MustStay) {
+    let owned: Vec<_> = must_stay.lock().unwrap().clone();
     let keys: BTreeSet<_> = world.store.keys().into_iter().collect();
     for upload in owned {
         assert!(keys.contains(upload.key.as_str()), "the object of {} was deleted", upload.id);
@@ -133,12 +134,12 @@ async fn dry_and_real(world: &World) {
     world.pass(TimeDelta::hours(1));
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     let before: BTreeSet<_> = world.store.keys().into_iter().collect();
-    let told = world.told(&dry).await;
+    let reported = world.reported(&dry).await;
     let real = world.reconcile(Mode::Audit).await;
     assert_eq!(dry.counters, real.counters);
     let after: BTreeSet<_> = world.store.keys().into_iter().collect();
-    assert_eq!(told, world.told(&real).await);
-    let to_go = told.into_iter().filter(|(_, _, detail)| detail.as_deref() == Some("delete"));
+    assert_eq!(reported, world.reported(&real).await);
+    let to_go = reported.into_iter().filter(|(_, _, detail)| detail.as_deref() == Some("delete"));
     let to_go: BTreeSet<_> = to_go.map(|(_, key, _)| key).collect();
     assert_eq!(to_go, before.difference(&after).cloned().collect());
     assert_eq!(to_go.len() as u64, real.counters.deleted);

@@ -60,8 +60,8 @@ impl SlowPut {
     }
 
     /// Sends the rest of the body, and returns the first line of the response.
-    async fn end(mut self, rest: &[u8]) -> String {
-        self.0.write_all(rest).await.unwrap();
+    async fn end(mut self, remaining: &[u8]) -> String {
+        self.0.write_all(remaining).await.unwrap();
         let mut response = Vec::new();
         self.0.read_to_end(&mut response).await.unwrap();
         let response = String::from_utf8_lossy(&response).into_owned();
@@ -83,7 +83,7 @@ async fn a_slow_put_that_ends_after_the_deadline_is_not_served() {
     let Created { upload, request: Some(request) } = created else { panic!() };
     // The first half of a page arrives while the URL is valid.
     let page = format!("<html>{}</html>", " ".repeat(200_000));
-    let (first, rest) = page.as_bytes().split_at(100_000);
+    let (first, remaining) = page.as_bytes().split_at(100_000);
     let slow = SlowPut::start(&request, page.len(), first).await;
     let fast = on.http().put(&request.url).body(mp3(900, 1)).send().await.unwrap();
     assert_eq!(fast.status(), 200);
@@ -92,7 +92,7 @@ async fn a_slow_put_that_ends_after_the_deadline_is_not_served() {
 
     world.pass_the_deadline();
     world.app.track_file(&world.owner, track.id).await.unwrap();
-    let response = slow.end(rest).await;
+    let response = slow.end(remaining).await;
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     let file = world.app.track_file(&world.owner, track.id).await;
     assert!(matches!(file, Err(AppError::NotFound("file"))), "{file:?}");
@@ -143,7 +143,7 @@ async fn the_longest_duration_of_a_put_is_configurable() {
 async fn an_incremental_run_finds_what_a_slow_put_replaced_after_the_deadline() {
     let world = World::new().await;
     let (_, replaced) = filed(&world, Declared::default(), Strategy::Put).await;
-    let (_, kept) = filed(&world, Declared::default(), Strategy::Put).await;
+    let (_, unchanged) = filed(&world, Declared::default(), Strategy::Put).await;
     let sized = Declared { size: Some(900), ..Declared::default() };
     let (_, parts) = filed(&world, sized, Strategy::Multipart).await;
     world.pass(TimeDelta::hours(20));
@@ -155,7 +155,7 @@ async fn an_incremental_run_finds_what_a_slow_put_replaced_after_the_deadline() 
     assert_eq!(run.counters.head_requests, 3, "none for the upload in parts");
     assert!(world.store.calls(Operation::Head) > before);
     assert!(is_overwritten(&world.get(replaced.id).await));
-    assert_eq!(world.get(kept.id).await, kept);
+    assert_eq!(world.get(unchanged.id).await, unchanged);
     assert_eq!(world.get(parts.id).await, parts);
     world.pass(TimeDelta::hours(6));
     let run = world.reconcile(Mode::Incremental).await;

@@ -321,8 +321,8 @@ async fn an_incremental_run_with_nothing_to_do_sends_no_requests_to_the_store() 
 #[tokio::test]
 async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let world = with_uploads(3).await;
-    let (kept, gone) = (PolicyName::default(), PolicyName::new("gone"));
-    let range = world.app.policies[&kept].prefix.whole();
+    let (configured, gone) = (PolicyName::default(), PolicyName::new("gone"));
+    let range = world.app.policies[&configured].prefix.whole();
     let shard = |policy: &PolicyName| NewShard {
         policy: policy.clone(),
         range: Some(range.clone()),
@@ -331,8 +331,8 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let new = NewRun {
         id: RunId(world.app.ids.uuid()),
         request: audit(),
-        policies: &[kept.clone(), gone.clone()],
-        shards: &[shard(&gone), shard(&kept)],
+        policies: &[configured.clone(), gone.clone()],
+        shards: &[shard(&gone), shard(&configured)],
         scheduled_for: None,
         holder: world.app.ids.uuid(),
         claims: 0,
@@ -351,11 +351,11 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
 async fn several_schedulers_start_one_run_per_tick() {
     let world = World::new().await;
     let schedules = Schedules { incremental: Some("* * * * * *".into()), ..Schedules::default() };
-    let mut group = Vec::new();
+    let mut schedulers = Vec::new();
     for _ in 0..3 {
         let app = App { clock: Arc::new(SystemClock), ..world.replica().await };
         let reconciler = Arc::new(Reconciler::new(Arc::new(app), ReconcileSettings::default()));
-        group.push(Scheduler::start(&reconciler, &schedules).await.unwrap());
+        schedulers.push(Scheduler::start(&reconciler, &schedules).await.unwrap());
     }
     let begun = std::time::Instant::now();
     let runs = wait_for("four scheduled runs", async || {
@@ -363,7 +363,7 @@ async fn several_schedulers_start_one_run_per_tick() {
         (runs.len() >= 4).then_some(runs)
     })
     .await;
-    for scheduler in group {
+    for scheduler in schedulers {
         scheduler.stop().await.unwrap();
     }
     let ticks = world.ticks().await;

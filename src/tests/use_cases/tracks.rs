@@ -265,11 +265,11 @@ async fn a_direct_upload_sends_several_parts_at_once_only_with_a_permit() {
     }
     gate.open();
     uploads.join_all().await;
-    let mut rest = [12 - 2 - SPARE, 12 - 2];
+    let mut remaining = [12 - 2 - SPARE, 12 - 2];
     while let Ok(n) = reads.try_recv() {
-        rest[usize::from(n)] -= 1;
+        remaining[usize::from(n)] -= 1;
     }
-    assert_eq!(rest, [0, 0]);
+    assert_eq!(remaining, [0, 0]);
 }
 
 #[tokio::test]

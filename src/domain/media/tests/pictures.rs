@@ -6,7 +6,7 @@ use ::exif::{Field, In, Rational, Tag, Value};
 use super::*;
 
 /// Exif with an orientation, optionally with coordinates.
-fn exif(orientation: u16, place: bool) -> Vec<u8> {
+fn exif(orientation: u16, has_gps: bool) -> Vec<u8> {
     let field = |tag, value| Field { tag, ifd_num: In::PRIMARY, value };
     let degrees = [48, 8, 0].map(|num| Rational { num, denom: 1 }).to_vec();
     let fields = [
@@ -15,7 +15,7 @@ fn exif(orientation: u16, place: bool) -> Vec<u8> {
         field(Tag::GPSLatitude, Value::Rational(degrees)),
     ];
     let mut writer = Writer::new();
-    fields.iter().take(if place { 3 } else { 1 }).for_each(|field| writer.push_field(field));
+    fields.iter().take(if has_gps { 3 } else { 1 }).for_each(|field| writer.push_field(field));
     let mut bytes = std::io::Cursor::new(Vec::new());
     writer.write(&mut bytes, false).unwrap();
     bytes.into_inner()
@@ -24,15 +24,15 @@ fn exif(orientation: u16, place: bool) -> Vec<u8> {
 const XMP: &[u8] = br#"<x:xmpmeta><rdf:Description exif:GPSLatitude="48,8.0N"/></x:xmpmeta>"#;
 
 fn jpeg_with(content: &[u8]) -> Vec<u8> {
-    let (start, rest) = file("picture.jpg").split_at(2);
+    let (start, remaining) = file("picture.jpg").split_at(2);
     let len = u16::try_from(content.len() + 2).unwrap().to_be_bytes();
-    [start, &[0xff, 0xe1], &len, content, rest].concat()
+    [start, &[0xff, 0xe1], &len, content, remaining].concat()
 }
 
 fn png_with(kind: &[u8], content: &[u8], at: usize) -> Vec<u8> {
-    let (start, rest) = file("picture.png").split_at(at);
+    let (start, remaining) = file("picture.png").split_at(at);
     let len = u32::try_from(content.len()).unwrap().to_be_bytes();
-    [start, &len, kind, content, &[0; 4], rest].concat()
+    [start, &len, kind, content, &[0; 4], remaining].concat()
 }
 
 fn webp_with(flags: u8, kind: &[u8], content: &[u8]) -> Vec<u8> {
@@ -86,8 +86,8 @@ fn oriented(bytes: &[u8]) -> (Option<u8>, Option<bool>) {
 fn exif_is_found_in_each_format() {
     let before = file("picture.png").windows(4).position(|part| part == b"IDAT").unwrap() - 4;
     let end = file("picture.png").len() - 12;
-    for (place, turned) in [(true, 6), (false, 3)] {
-        let tiff = exif(turned, place);
+    for (has_gps, turned) in [(true, 6), (false, 3)] {
+        let tiff = exif(turned, has_gps);
         let named = [b"Exif\0\0", &tiff[..]].concat();
         for (format, bytes) in [
             ("jpeg", jpeg_with(&named)),
@@ -97,11 +97,11 @@ fn exif_is_found_in_each_format() {
             ("webp, with a name", webp_with(8, b"EXIF", &named)),
         ] {
             let turned = u8::try_from(turned).ok();
-            assert_eq!(oriented(&bytes), (turned, Some(place)), "{format}");
+            assert_eq!(oriented(&bytes), (turned, Some(has_gps)), "{format}");
         }
         let item = [&6_u32.to_be_bytes()[..], b"Exif\0\0", &tiff].concat();
-        assert_eq!(oriented(&heif(3, b"Exif", &item)), (Some(6), Some(place)), "heif: by irot");
-        assert_eq!(oriented(&heif(0, b"Exif", &item)), (Some(1), Some(place)), "heif: upright");
+        assert_eq!(oriented(&heif(3, b"Exif", &item)), (Some(6), Some(has_gps)), "heif: by irot");
+        assert_eq!(oriented(&heif(0, b"Exif", &item)), (Some(1), Some(has_gps)), "heif: upright");
     }
 }
 

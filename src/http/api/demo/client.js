@@ -174,11 +174,11 @@ async function sendParts(file, upload, options) {
 /** Makes the service verify the file, and waits for the result. */
 async function verdict({ id, multipart }, options) {
   const { signal } = options;
-  const look = () => call("POST", `/uploads/${id}/${multipart ? "complete" : "confirm"}`,
+  const requestState = () => call("POST", `/uploads/${id}/${multipart ? "complete" : "confirm"}`,
     undefined, signal);
   let upload;
   try {
-    upload = await persist(look, options);
+    upload = await persist(requestState, options);
   } catch (error) {
     if (error.type !== "/problems/not-arrived") throw error;
   }
@@ -199,12 +199,12 @@ async function reopen(id, signal) {
 async function call(method, path, body, signal) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (TOKEN) headers.Authorization = `Bearer ${TOKEN}`;
-  const answer = await fetch(API + path, {
+  const response = await fetch(API + path, {
     method, headers, signal, body: body && JSON.stringify(body),
   });
-  if (answer.status === 204) return undefined;
-  const json = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Problem(answer.status, json);
+  if (response.status === 204) return undefined;
+  const json = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Problem(response.status, json);
   return json;
 }
 

@@ -30,7 +30,7 @@ const ASSETS: [(&str, &str, &str); 5] = [
 pub(in crate::http) fn register(config: &mut ServiceConfig, policy: &str) {
     for (path, media_type, text) in ASSETS {
         let policy = policy.to_owned();
-        let answer = move || {
+        let handler = move || {
             let response = HttpResponse::Ok()
                 .content_type(media_type)
                 .insert_header((CACHE_CONTROL, "no-cache"))
@@ -40,7 +40,7 @@ pub(in crate::http) fn register(config: &mut ServiceConfig, policy: &str) {
                 .body(text);
             std::future::ready(response)
         };
-        config.service(at(path).get(Access::Public, answer).into_resource());
+        config.service(at(path).get(Access::Public, handler).into_resource());
     }
 }
 

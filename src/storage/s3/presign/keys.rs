@@ -17,7 +17,7 @@ use crate::domain::clock::Timestamp;
 /// credentials").
 const REFRESH_AHEAD: TimeDelta = TimeDelta::minutes(5);
 /// The interval of requests to a provider that has no new credentials yet, or that fails.
-const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// The lifetime of credentials without an expiry. They may be rotated too (a file or an environment
 /// that is reloaded). This is the default of the AWS SDKs.
 const UNTIMED_LIFE: TimeDelta = TimeDelta::minutes(15);
@@ -28,14 +28,14 @@ pub(super) struct Current {
     day: NaiveDate,
     credentials: Credentials,
     /// When the provider is asked for new credentials.
-    ask_at: Timestamp,
+    refresh_at: Timestamp,
     /// When the credentials expire.
     pub(super) ends_at: Option<Timestamp>,
 }
 
 impl Current {
     fn fits(&self, now: Timestamp) -> bool {
-        self.day == now.date_naive() && now < self.ask_at && self.lives(now)
+        self.day == now.date_naive() && now < self.refresh_at && self.lives(now)
     }
 
     fn lives(&self, now: Timestamp) -> bool {
@@ -74,22 +74,22 @@ impl Keys {
         }
         let fresh = match known {
             // Only the day has changed.
-            Some(old) if now < old.ask_at && old.lives(now) => {
-                self.current(old.credentials.clone(), now, old.ask_at)
+            Some(old) if now < old.refresh_at && old.lives(now) => {
+                self.current(old.credentials.clone(), now, old.refresh_at)
             }
             known => match (self.provider.provide_credentials().await, known) {
                 (Ok(credentials), _) => {
-                    let ask_at = match credentials.expiry().map(Timestamp::from) {
-                        Some(end) => (end - REFRESH_AHEAD).max(now + ASK_AGAIN),
+                    let refresh_at = match credentials.expiry().map(Timestamp::from) {
+                        Some(end) => (end - REFRESH_AHEAD).max(now + RETRY_AFTER),
                         None => now + UNTIMED_LIFE,
                     };
-                    self.current(credentials, now, ask_at)
+                    self.current(credentials, now, refresh_at)
                 }
                 // The old credentials are still valid: signing continues while the provider fails.
                 (Err(error), Some(old)) if old.lives(now) => {
                     tracing::warn!(error = %error, "no new credentials for signing; the old ones \
                         are used");
-                    self.current(old.credentials.clone(), now, now + ASK_AGAIN)
+                    self.current(old.credentials.clone(), now, now + RETRY_AFTER)
                 }
                 (Err(error), _) => return Err(SignError::Credentials(error.into())),
             },
@@ -106,7 +106,7 @@ impl Keys {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn current(&self, credentials: Credentials, now: Timestamp, ask_at: Timestamp) -> Current {
+    fn current(&self, credentials: Credentials, now: Timestamp, refresh_at: Timestamp) -> Current {
         let day = now.date_naive();
         let key = DayKey::derive(
             credentials.access_key_id(),
@@ -116,7 +116,7 @@ impl Keys {
             day,
         );
         let ends_at = credentials.expiry().map(Timestamp::from);
-        Current { key, day, credentials, ask_at, ends_at }
+        Current { key, day, credentials, refresh_at, ends_at }
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     /// Returns credentials that expire one hour after the previous ones, and fails on demand.
     #[derive(Debug)]
     struct Hourly {
-        asked: AtomicI64,
+        refresh: AtomicI64,
         limit: i64,
     }
 
@@ -141,7 +141,7 @@ mod tests {
         where
             Self: 'a,
         {
-            let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let n = self.refresh.fetch_add(1, Ordering::SeqCst) + 1;
             future::ProvideCredentials::ready(if n > self.limit {
                 Err(CredentialsError::not_loaded("none left"))
             } else {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn keys(limit: i64) -> (Arc<Hourly>, Keys) {
-        let provider = Arc::new(Hourly { asked: AtomicI64::new(0), limit });
+        let provider = Arc::new(Hourly { refresh: AtomicI64::new(0), limit });
         let shared: Arc<dyn ProvideCredentials> = provider.clone();
         let shared = SharedCredentialsProvider::from(shared);
         (provider, Keys::new(shared, "us-east-1".into()))
@@ -165,10 +165,10 @@ mod tests {
     #[tokio::test]
     async fn credentials_are_kept_until_shortly_before_they_end() {
         let (provider, keys) = keys(9);
-        for (minute, user, asked) in [(0, "A1", 1), (54, "A1", 1), (55, "A2", 2), (56, "A2", 2)] {
+        for (minute, user, refresh) in [(0, "A1", 1), (54, "A1", 1), (55, "A2", 2), (56, "A2", 2)] {
             let current = keys.at(start() + TimeDelta::minutes(minute)).await.unwrap();
             assert!(current.key.credential.starts_with(user), "minute {minute}");
-            assert_eq!(provider.asked.load(Ordering::SeqCst), asked, "minute {minute}");
+            assert_eq!(provider.refresh.load(Ordering::SeqCst), refresh, "minute {minute}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
         keys.at(at(0)).await.unwrap();
         keys.at(at(56)).await.unwrap();
         keys.at(at(56)).await.unwrap();
-        assert_eq!(provider.asked.load(Ordering::SeqCst), 2, "not requested again at once");
+        assert_eq!(provider.refresh.load(Ordering::SeqCst), 2, "not requested again at once");
         assert!(matches!(keys.at(at(60)).await, Err(SignError::Credentials(_))));
     }
 
@@ -187,12 +187,12 @@ mod tests {
     async fn a_new_key_at_midnight_needs_no_request_to_the_provider() {
         let (provider, keys) = keys(99);
         let shift = TimeDelta::hours(14) - TimeDelta::minutes(10);
-        provider.asked.store(14, Ordering::SeqCst);
+        provider.refresh.store(14, Ordering::SeqCst);
         let before = keys.at(start() + shift).await.unwrap();
         let after = keys.at(start() + shift + TimeDelta::minutes(10)).await.unwrap();
         assert_eq!(before.key.credential, "A15/20261123/us-east-1/s3/aws4_request");
         assert_eq!(after.key.credential, "A15/20261124/us-east-1/s3/aws4_request");
-        assert_eq!(provider.asked.load(Ordering::SeqCst), 15);
+        assert_eq!(provider.refresh.load(Ordering::SeqCst), 15);
     }
 
     #[tokio::test]

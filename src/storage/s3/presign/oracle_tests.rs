@@ -78,7 +78,7 @@ fn worlds() -> impl Strategy<Value = World> {
         })
 }
 
-fn terms() -> impl Strategy<Value = PutRequest> {
+fn options() -> impl Strategy<Value = PutRequest> {
     let value = "[!-~][ -~]{0,20}[!-~]";
     (
         prop::option::of(value),
@@ -95,8 +95,8 @@ fn terms() -> impl Strategy<Value = PutRequest> {
             metadata,
             object: ObjectSettings::default(),
         })
-        .prop_flat_map(|terms| {
-            objects().prop_map(move |object| PutRequest { object, ..terms.clone() })
+        .prop_flat_map(|options| {
+            objects().prop_map(move |object| PutRequest { object, ..options.clone() })
         })
 }
 
@@ -141,7 +141,7 @@ impl World {
         Client::from_conf(config.build())
     }
 
-    fn sdk_terms(&self) -> PresigningConfig {
+    fn sdk_options(&self) -> PresigningConfig {
         PresigningConfig::builder()
             .start_time(SystemTime::from(self.now))
             .expires_in(Duration::from_secs(self.seconds.unsigned_abs()))
@@ -215,16 +215,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn puts_are_signed_as_aws_sigv4_signs_them(world in worlds(), terms in terms()) {
+    fn puts_are_signed_as_aws_sigv4_signs_them(world in worlds(), options in options()) {
         let signer = world.presigner();
-        let signed = run(signer.put(&world.key, &terms, world.now, world.expires_in())).unwrap();
-        prop_assert_eq!(signature(&signed.url), oracle(&world, &signed, terms.content_length));
+        let signed = run(signer.put(&world.key, &options, world.now, world.expires_in())).unwrap();
+        prop_assert_eq!(signature(&signed.url), oracle(&world, &signed, options.content_length));
     }
 
     #[test]
     fn all_else_is_signed_as_aws_sigv4_signs_it(
         world in worlds(),
-        terms in terms(),
+        options in options(),
         text in "\\PC{0,40}",
         number in 1u16..=10_000,
     ) {
@@ -232,17 +232,17 @@ proptest! {
         let (now, expires_in) = (world.now, world.expires_in());
         let get = GetRequest {
             content_disposition: Some(text.clone()),
-            content_type: terms.content_type.clone(),
+            content_type: options.content_type.clone(),
             cache_control: Some(text.clone()),
             content_language: Some(text.clone()),
             version_id: Some(text.clone()),
         };
-        let part = PartRequest { content_length: terms.content_length, checksum: terms.checksum.clone() };
-        let (upload_id, write_once) = (text.as_str(), terms.write_once);
+        let part = PartRequest { content_length: options.content_length, checksum: options.checksum.clone() };
+        let (upload_id, write_once) = (text.as_str(), options.write_once);
         for (operation, length) in [
             (Operation::Get(&get), None),
             (Operation::UploadPart { upload_id, number, request: &part }, part.content_length),
-            (Operation::CreateMultipart(&terms), None),
+            (Operation::CreateMultipart(&options), None),
             (Operation::ListParts { upload_id }, None),
             (Operation::CompleteMultipart { upload_id, write_once }, None),
             (Operation::AbortMultipart { upload_id }, None),
@@ -253,11 +253,11 @@ proptest! {
     }
 
     #[test]
-    fn a_put_is_the_one_that_the_sdk_signs(world in worlds(), terms in terms()) {
-        let mut headers = described(&terms).unwrap();
-        push_length(&mut headers, terms.content_length);
-        push_checksum(&mut headers, terms.checksum.as_ref());
-        if terms.write_once {
+    fn a_put_is_the_one_that_the_sdk_signs(world in worlds(), options in options()) {
+        let mut headers = described(&options).unwrap();
+        push_length(&mut headers, options.content_length);
+        push_checksum(&mut headers, options.checksum.as_ref());
+        if options.write_once {
             headers.push(("if-none-match".into(), "*".into()));
         }
         let ours = run(world.presigner().sign_url(
@@ -265,18 +265,18 @@ proptest! {
         )).unwrap();
 
         let mut put = world.sdk().put_object().bucket(world.bucket).key(&world.key)
-            .set_content_type(terms.content_type.clone())
-            .set_content_length(terms.content_length.map(u64::cast_signed))
-            .set_if_none_match(terms.write_once.then(|| "*".to_owned()))
-            .set_server_side_encryption(terms.object.sse.map(|sse| sse.name().into()))
-            .set_ssekms_key_id(terms.object.kms_key_id.clone())
-            .set_storage_class(terms.object.storage_class.as_deref().map(Into::into))
-            .set_cache_control(terms.object.cache_control.clone())
-            .set_tagging(object_headers::tagging(&terms.object));
-        for (name, value) in &terms.metadata {
+            .set_content_type(options.content_type.clone())
+            .set_content_length(options.content_length.map(u64::cast_signed))
+            .set_if_none_match(options.write_once.then(|| "*".to_owned()))
+            .set_server_side_encryption(options.object.sse.map(|sse| sse.name().into()))
+            .set_ssekms_key_id(options.object.kms_key_id.clone())
+            .set_storage_class(options.object.storage_class.as_deref().map(Into::into))
+            .set_cache_control(options.object.cache_control.clone())
+            .set_tagging(object_headers::tagging(&options.object));
+        for (name, value) in &options.metadata {
             put = put.metadata(name, value);
         }
-        if let Some(checksum) = &terms.checksum {
+        if let Some(checksum) = &options.checksum {
             let value = Some(checksum.value());
             put = match checksum.algorithm() {
                 Algorithm::Sha256 => put.set_checksum_sha256(value),
@@ -287,7 +287,7 @@ proptest! {
             };
             put = put.set_checksum_algorithm(checksum.algorithm().sdk_name().map(ChecksumAlgorithm::from));
         }
-        same_request(&ours, &run(put.presigned(world.sdk_terms())).unwrap())?;
+        same_request(&ours, &run(put.presigned(world.sdk_options())).unwrap())?;
     }
 
     #[test]
@@ -298,7 +298,7 @@ proptest! {
         )).unwrap();
         let get = world.sdk().get_object().bucket(world.bucket).key(&world.key)
             .response_content_disposition(&name).version_id("v 1");
-        same_request(&ours, &run(get.presigned(world.sdk_terms())).unwrap())?;
+        same_request(&ours, &run(get.presigned(world.sdk_options())).unwrap())?;
     }
 
     #[test]
@@ -310,7 +310,7 @@ proptest! {
         )).unwrap();
         let part = world.sdk().upload_part().bucket(world.bucket).key(&world.key)
             .upload_id(&id).part_number(i32::from(number));
-        same_request(&ours, &run(part.presigned(world.sdk_terms())).unwrap())?;
+        same_request(&ours, &run(part.presigned(world.sdk_options())).unwrap())?;
     }
 }
 
@@ -329,7 +329,7 @@ fn signing_speed() {
         seconds: 3600,
         key: "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef".into(),
     };
-    let terms = PutRequest {
+    let options = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(12_345_678),
         checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),
@@ -341,7 +341,7 @@ fn signing_speed() {
         let rounds = 2000u32;
         let start = std::time::Instant::now();
         for _ in 0..rounds {
-            signer.put(&world.key, &terms, world.now, world.expires_in()).await.unwrap();
+            signer.put(&world.key, &options, world.now, world.expires_in()).await.unwrap();
         }
         let ours = start.elapsed() / rounds;
         let start = std::time::Instant::now();
@@ -350,7 +350,7 @@ fn signing_speed() {
                 .bucket("music")
                 .key(&world.key)
                 .content_type("audio/mpeg")
-                .presigned(world.sdk_terms())
+                .presigned(world.sdk_options())
                 .await
                 .unwrap();
         }

@@ -68,14 +68,14 @@ async fn without_declared_values_only_the_host_is_signed() {
 
 #[tokio::test]
 async fn the_expiry_told_is_the_one_that_the_store_computes() {
-    for (asked, end, seconds) in [
+    for (refresh, end, seconds) in [
         (HOUR, None, 3600),
         (TimeDelta::milliseconds(1999), None, 1),
         (TimeDelta::days(30), None, 604_800),
         (HOUR, Some(at(60)), 60),
     ] {
-        let signed = presigner(end).put("k", &PutRequest::default(), at(0), asked).await.unwrap();
-        assert!(signed.url.contains(&format!("X-Amz-Expires={seconds}&")), "{asked}");
+        let signed = presigner(end).put("k", &PutRequest::default(), at(0), refresh).await.unwrap();
+        assert!(signed.url.contains(&format!("X-Amz-Expires={seconds}&")), "{refresh}");
         assert_eq!(signed.expires_at, at(seconds).trunc_subsecs(0));
     }
     let none = presigner(None).put("k", &PutRequest::default(), at(0), TimeDelta::zero()).await;

@@ -159,9 +159,9 @@ impl Prober<'_> {
             preflight.push(("access-control-request-headers", &names));
         }
         let response = self.http.request("OPTIONS", url, preflight, Bytes::new()).await?;
-        let allows = |name: &str, wanted: &str| {
+        let allows = |name: &str, requested: &str| {
             let value = response.headers.get(name).map_or("", String::as_str);
-            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
+            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(requested))
         };
         if !response.is_success() {
             return Ok(Some(format!("a preflight for {method} returns {}", response.summary())));

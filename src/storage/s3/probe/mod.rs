@@ -300,9 +300,9 @@ impl Prober<'_> {
         key
     }
 
-    async fn sign_put(&self, key: &str, terms: &PutRequest) -> Step<SignedRequest> {
+    async fn sign_put(&self, key: &str, presign: &PutRequest) -> Step<SignedRequest> {
         let signer = &self.store.signer;
-        Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
+        Ok(signer.put(key, presign, self.clock.now(), EXPIRES_IN).await?)
     }
 
     async fn send(&self, signed: &SignedRequest, body: &'static [u8]) -> Step<Response> {
@@ -314,8 +314,8 @@ impl Prober<'_> {
         self.http.request(signed.method, &signed.url, headers, body).await
     }
 
-    async fn put(&self, key: &str, terms: &PutRequest, body: &'static [u8]) -> Step<Response> {
-        let signed = self.sign_put(key, terms).await?;
+    async fn put(&self, key: &str, presign: &PutRequest, body: &'static [u8]) -> Step<Response> {
+        let signed = self.sign_put(key, presign).await?;
         self.send(&signed, body).await
     }
 

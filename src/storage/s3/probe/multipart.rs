@@ -27,8 +27,8 @@ impl Prober<'_> {
         let (once, listed) = self.second_upload(&key).await?;
         self.learn(|can| can.multipart_write_once = once);
         self.learn(|can| can.list_multiparts = listed);
-        let (kept, checked) = self.checksums_of_parts().await?;
-        self.learn(|can| (can.multipart_checksums, can.checked_parts) = (kept, checked));
+        let (returned, checked) = self.checksums_of_parts().await?;
+        self.learn(|can| (can.multipart_checksums, can.checked_parts) = (returned, checked));
         let of_parts = try_join_all(Algorithm::ALL.map(|algorithm| self.checks_parts(algorithm)));
         let of_parts = Algorithm::ALL.into_iter().zip(of_parts.await?);
         let of_parts: Vec<_> = of_parts.filter(|(_, checks)| *checks).map(|(sum, _)| sum).collect();
@@ -50,15 +50,15 @@ impl Prober<'_> {
     /// same request that the service uses.
     async fn in_parts(&self, key: &str) -> Step<Result<(), String>> {
         let (signer, now) = (&self.store.signer, self.clock.now());
-        let terms = PutRequest::default();
-        let creation = Operation::CreateMultipart(&terms);
+        let presign = PutRequest::default();
+        let creation = Operation::CreateMultipart(&presign);
         let creation = signer.sign(key, creation, now, EXPIRES_IN).await?;
         let begun = self.send(&creation, b"").await?;
         let Some(upload_id) = begun.xml("UploadId").filter(|_| begun.is_success()) else {
             return Ok(Err(format!("the creation returns {}", begun.summary())));
         };
-        let terms = PartRequest { content_length: Some(PART.len() as u64), checksum: None };
-        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &terms };
+        let presign = PartRequest { content_length: Some(PART.len() as u64), checksum: None };
+        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &presign };
         let part = signer.sign(key, part, now, EXPIRES_IN).await?;
         let sent = self.send(&part, PART).await?;
         let parts = match self.store.objects.list_parts(key, &upload_id).await {
@@ -97,8 +97,8 @@ impl Prober<'_> {
         let plain = algorithms.map(|algorithm| self.keeps(algorithm, PartIntegrity::Signature));
         let checked = self.keeps(Algorithm::Crc64nvme, PartIntegrity::Checksum);
         let (plain, checked) = try_join(try_join_all(plain), checked).await?;
-        let kept = algorithms.into_iter().zip(plain).filter(|(_, kept)| *kept);
-        Ok((kept.map(|(algorithm, _)| algorithm).collect(), checked))
+        let returned = algorithms.into_iter().zip(plain).filter(|(_, returned)| *returned);
+        Ok((returned.map(|(algorithm, _)| algorithm).collect(), checked))
     }
 
     async fn keeps(&self, algorithm: Algorithm, integrity: PartIntegrity) -> Step<bool> {
@@ -108,7 +108,7 @@ impl Prober<'_> {
         };
         let key = self.key(&format!("{name}-{algorithm}"));
         match self.with_checksum(&key, &Checksum::of(algorithm, PART), integrity).await {
-            Ok(kept) => Ok(kept),
+            Ok(returned) => Ok(returned),
             Err(error @ StoreError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
                 tracing::debug!(%algorithm, ?integrity, error = %chain(&error),
@@ -151,8 +151,8 @@ impl Prober<'_> {
             Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
             Err(_) => return Ok(false),
         };
-        let terms = PartRequest { content_length: None, checksum: Some(checksum) };
-        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &terms };
+        let presign = PartRequest { content_length: None, checksum: Some(checksum) };
+        let part = Operation::UploadPart { upload_id: &upload_id, number: 1, request: &presign };
         let part = self.store.signer.sign(&key, part, self.clock.now(), EXPIRES_IN).await?;
         let right = self.send(&part, PART).await?;
         let wrong = self.send(&part, OTHER).await?;

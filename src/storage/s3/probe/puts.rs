@@ -52,17 +52,17 @@ fn object_lock(meta: &ObjectMeta) -> Check {
 impl Prober<'_> {
     pub(super) async fn presigned_put(&mut self) -> Step<()> {
         let key = self.key("put");
-        let terms = PutRequest {
+        let options = PutRequest {
             content_type: Some("audio/mpeg".into()),
             content_length: Some(RIGHT.len() as u64),
             ..PutRequest::default()
         };
         let mend = "If this is a signature error, the public endpoint reaches the store under \
                     another host name, or a proxy changes requests; otherwise the access key has no write permission.";
-        let response = self.put(&key, &terms, RIGHT).await?;
+        let response = self.put(&key, &options, RIGHT).await?;
         if !response.is_success() {
             let checksum = Some(Checksum::of(Algorithm::Md5, RIGHT));
-            let checked = self.put(&key, &PutRequest { checksum, ..terms }, RIGHT).await?;
+            let checked = self.put(&key, &PutRequest { checksum, ..options }, RIGHT).await?;
             let saw = format!("a presigned PUT returns {}", response.summary());
             if checked.is_success() {
                 return Err(Check::fail("object_lock", saw, CHECKSUM_DEMANDED).into());
@@ -126,8 +126,8 @@ impl Prober<'_> {
     pub(super) async fn signed_length(&self) -> Step<Check> {
         let key = self.key("length");
         let length = Some(RIGHT.len() as u64);
-        let terms = PutRequest { content_length: length, ..PutRequest::default() };
-        let response = self.put(&key, &terms, LONGER).await?;
+        let options = PutRequest { content_length: length, ..PutRequest::default() };
+        let response = self.put(&key, &options, LONGER).await?;
         let refused = response.is_refusal() && self.etag(&key).await?.is_none();
         self.learn(|can| can.signed_length = refused);
         let saw = format!("a body longer than signed returns {}", response.summary());
@@ -140,8 +140,9 @@ impl Prober<'_> {
 
     pub(super) async fn signed_content_type(&self) -> Step<Check> {
         let key = self.key("type");
-        let terms = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
-        let mut signed = self.sign_put(&key, &terms).await?;
+        let options =
+            PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
+        let mut signed = self.sign_put(&key, &options).await?;
         signed.headers.insert("content-type".into(), "text/html".into());
         let response = self.send(&signed, RIGHT).await?;
         let refused = response.is_refusal() && self.etag(&key).await?.is_none();
@@ -157,9 +158,9 @@ impl Prober<'_> {
     /// Sends a second PUT, and then concurrent ones. A store that checks first and writes later
     /// passes only the first test.
     pub(super) async fn write_once(&self) -> Step<Check> {
-        let terms = PutRequest { write_once: true, ..PutRequest::default() };
+        let options = PutRequest { write_once: true, ..PutRequest::default() };
         let key = self.key("once");
-        let first = self.put(&key, &terms, RIGHT).await?;
+        let first = self.put(&key, &options, RIGHT).await?;
         let before = self.etag(&key).await?;
         // Without the header, the same request was accepted (`presigned_put`).
         let is_condition = first.is_refusal() || first.status == 501;
@@ -168,13 +169,13 @@ impl Prober<'_> {
             let saw = format!("a creation with If-None-Match returns {}", first.summary());
             return Ok(Check::warn("write_once", saw, REFUSED));
         }
-        let second = self.put(&key, &terms, WRONG).await?;
-        let kept = before.is_some() && self.etag(&key).await? == before;
-        let in_turn = first.is_success() && second.is_refusal() && kept;
+        let second = self.put(&key, &options, WRONG).await?;
+        let unchanged = before.is_some() && self.etag(&key).await? == before;
+        let in_turn = first.is_success() && second.is_refusal() && unchanged;
 
         let mut winners = 0;
         if in_turn {
-            let signed = self.sign_put(&self.key("race"), &terms).await?;
+            let signed = self.sign_put(&self.key("race"), &options).await?;
             let bodies = (0..RACERS).map(|n| Bytes::from(format!("racer {n}")));
             let racers = bodies.map(|body| self.send_bytes(&signed, body));
             for response in join_all(racers).await {
@@ -201,17 +202,17 @@ impl Prober<'_> {
         let name = format!("checksum_{algorithm}");
         let key = self.key(&name);
         let declared = Checksum::of(algorithm, RIGHT);
-        let terms = PutRequest { checksum: Some(declared.clone()), ..PutRequest::default() };
-        let right = self.put(&key, &terms, RIGHT).await?;
+        let options = PutRequest { checksum: Some(declared.clone()), ..PutRequest::default() };
+        let right = self.put(&key, &options, RIGHT).await?;
         if !right.is_success() {
             let saw = format!("bytes with the declared checksum return {}", right.summary());
             return Ok(Check::warn(name, saw, "Don't let clients declare this algorithm."));
         }
         let before = self.store.objects.head(&key).await?;
-        let wrong = self.put(&key, &terms, WRONG).await?;
+        let wrong = self.put(&key, &options, WRONG).await?;
         // Some stores return an error but replace the object anyway.
-        let kept = self.etag(&key).await? == before.as_ref().map(|meta| meta.etag.clone());
-        let enforced = wrong.is_refusal() && kept;
+        let unchanged = self.etag(&key).await? == before.as_ref().map(|meta| meta.etag.clone());
+        let enforced = wrong.is_refusal() && unchanged;
         let returned = before.is_some_and(|meta| meta.checksums.contains(&declared));
         self.learn(|can| {
             can.enforced_checksums.extend(enforced.then_some(algorithm));

@@ -14,8 +14,8 @@ pub(super) trait S3Response {
 impl S3Response for Response {
     fn xml(&self, tag: &str) -> Option<String> {
         let body = std::str::from_utf8(&self.body).ok()?;
-        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
-        rest.split_once("</").map(|(text, _)| text.to_owned())
+        let (_, remaining) = body.split_once(&format!("<{tag}>"))?;
+        remaining.split_once("</").map(|(text, _)| text.to_owned())
     }
 
     fn summary(&self) -> String {

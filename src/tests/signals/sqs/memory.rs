@@ -25,7 +25,7 @@ struct Fake {
     postponed: Mutex<Vec<(String, Duration)>>,
     redrives: bool,
     broken: Option<fn() -> QueueError>,
-    asked: AtomicU64,
+    receive_calls: AtomicU64,
     bell: Notify,
 }
 
@@ -42,7 +42,7 @@ impl Fake {
 #[async_trait]
 impl Queue for Fake {
     async fn receive(&self) -> Result<Vec<Message>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.receive_calls.fetch_add(1, Ordering::SeqCst);
         self.bell.notify_one();
         if let Some(error) = self.broken {
             return Err(error());
@@ -160,12 +160,12 @@ async fn a_queue_that_is_down_is_called_less_and_less_often_and_the_worker_stops
     let (worker, fake) = worker(&world, Fake { broken: Some(broken), ..Fake::default() });
     let begun = Instant::now();
     let running = worker.start(1);
-    while fake.asked.load(Ordering::SeqCst) < 3 {
+    while fake.receive_calls.load(Ordering::SeqCst) < 3 {
         fake.bell.notified().await;
     }
     // The shortest possible pauses: half of one second, then half of two.
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
-    let told = Instant::now();
+    let start = Instant::now();
     running.stop(Duration::from_secs(20)).await;
-    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

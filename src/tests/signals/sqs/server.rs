@@ -43,9 +43,9 @@ impl Real {
         let name = format!("uc-{}", SystemIds.uuid().as_simple());
         let made = client.create_queue().queue_name(name).send().await.unwrap();
         let url = made.queue_url.unwrap();
-        let told = client.get_queue_attributes().queue_url(&url);
-        let told = told.attribute_names(QueueAttributeName::QueueArn).send().await.unwrap();
-        let arn = told.attributes.unwrap()[&QueueAttributeName::QueueArn].clone();
+        let response = client.get_queue_attributes().queue_url(&url);
+        let response = response.attribute_names(QueueAttributeName::QueueArn).send().await.unwrap();
+        let arn = response.attributes.unwrap()[&QueueAttributeName::QueueArn].clone();
         Some(Self { client, url, arn })
     }
 
@@ -139,9 +139,9 @@ async fn a_real_buckets_own_events_confirm_within_a_second_of_the_put() {
         assert_eq!(upload["status"], "uploaded", "{upload}");
     }
     real.until_empty().await;
-    let told = Instant::now();
+    let response = Instant::now();
     assert_eq!(live.terminate().await, Some(0), "it stops in an orderly way");
-    assert!(told.elapsed() < Duration::from_secs(10), "a long poll does not delay it");
+    assert!(response.elapsed() < Duration::from_secs(10), "a long poll does not delay it");
     real.delete().await;
 }
 

@@ -208,9 +208,9 @@ pub async fn a_checksum_is_told_by_head_where_the_store_keeps_it(on: &Subject) {
         let declared = Checksum::of(algorithm, b"right");
         let options = PutOptions { checksum: Some(declared.clone()), ..PutOptions::default() };
         on.objects().put(&key, Bytes::from_static(b"right"), &options).await.unwrap();
-        let told = on.objects().head(&key).await.unwrap().unwrap().checksums;
+        let returned = on.objects().head(&key).await.unwrap().unwrap().checksums;
         let kept = on.capabilities().returns_checksum(algorithm);
-        assert_eq!(told.contains(&declared), kept, "{algorithm} {told:?}");
+        assert_eq!(returned.contains(&declared), kept, "{algorithm} {returned:?}");
     }
 }
 

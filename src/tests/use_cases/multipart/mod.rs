@@ -38,8 +38,8 @@ fn declared(size: usize) -> NewUpload {
 /// Sends these parts of a file with presigned requests, as a client does.
 async fn send(world: &World, upload: &Upload, file: &[u8], numbers: &[u16]) {
     let plan = upload.parts().unwrap();
-    let asked: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
-    let signed = world.app.sign_parts(&world.owner, upload.id, &asked, None).await.unwrap();
+    let requested: Vec<i64> = numbers.iter().map(|n| i64::from(*n)).collect();
+    let signed = world.app.sign_parts(&world.owner, upload.id, &requested, None).await.unwrap();
     let row = world.get(upload.id).await;
     let id = row.multipart_id.as_deref().unwrap();
     for part in signed {

@@ -80,8 +80,8 @@ async fn mix(
     let id = begin(world, (!deferred).then_some(file.len())).await;
     let mut stored = 0;
     // The bytes that no step sends are sent at the end.
-    let rest = [(file.len(), How::Sized, 0), (file.len(), How::Sized, 1)];
-    for (size, how, app) in requests.iter().copied().chain(rest) {
+    let remaining = [(file.len(), How::Sized, 0), (file.len(), How::Sized, 1)];
+    for (size, how, app) in requests.iter().copied().chain(remaining) {
         let app = &apps[app % apps.len()];
         let bytes = &file[stored..file.len().min(stored + size)];
         // The client declares the length with its last bytes.
