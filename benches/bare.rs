@@ -1,6 +1,4 @@
-//! The limit that `scripts/bench` compares with: an actix-web server that does nothing but HTTP and
-//! JSON. `POST /create` parses the body of a creation; every route returns as many bytes as its
-//! query says.
+//! The limit that `scripts/bench` compares with: an actix-web server that does only HTTP and JSON. `POST /create` parses the body of a creation; every route returns as many bytes as its query requests.
 //!
 //! Prints its address, and serves until it is killed.
 

@@ -25,7 +25,7 @@ const REGION: &str = "eu-central-1";
 const KEY: &str = "tracks/c/0198f2b4-5b1e-7cc3-98c4-dc0c0c07398c";
 const TTL: u32 = 3600;
 
-/// One presigned PUT whose type and length are signed, by three libraries.
+/// Signs one presigned PUT with a type and a length, with three libraries.
 fn signing(c: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

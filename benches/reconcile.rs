@@ -144,7 +144,7 @@ async fn bucket() -> Outcome<S3> {
     Ok(S3::connect(&settings, &http_client()).await?)
 }
 
-/// Only lists all shards, as many at the same time as an audit does.
+/// Lists all shards, as many at the same time as an audit does.
 async fn list(store: &Store, prefix: &str) -> Outcome<usize> {
     let settings = ReconcileSettings::default();
     let prefix = Prefix::parse(prefix)?;

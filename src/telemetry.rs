@@ -83,8 +83,8 @@ pub fn init(
     config: &TelemetryConfig,
     traces: Option<Traces>,
 ) -> Result<LogFlusher, TelemetryError> {
-    // A separate thread writes all lines that came since its last write. With a write for each
-    // line, serving threads wait for each other (`docs/development/performance.md`).
+    // A separate thread writes all lines that were logged since its last write. With a write for
+    // each line, serving threads would wait for each other (`docs/development/performance.md`).
     let (lines, writing) = NonBlockingBuilder::default()
         .lossy(false)
         .buffered_lines_limit(WAITING_LINES)

@@ -1,5 +1,5 @@
 //! The index over uploads that may still change, by shard. With the shard in the index, 16 shards
-//! read the window once and not 16 times. Pending rows are left out, because they have their own
+//! read these uploads once and not 16 times. Pending rows are omitted, because they have their own
 //! index. Policy, state and shard are one expression. With three columns, the planner may use only
 //! two of them, and for verified uploads that is nearly the whole table.
 

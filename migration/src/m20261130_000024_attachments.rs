@@ -145,7 +145,7 @@ impl MigrationTrait for Migration {
                 "DROP INDEX ix_uploads_track",
                 "CREATE INDEX ix_uploads_attach_to ON uploads (owner, attach_to, created_at, id) \
                  WHERE attach_to IS NOT NULL",
-                // Verified uploads that no record claimed, by age.
+                // Verified uploads that are not attached, by age.
                 "CREATE INDEX ix_uploads_unattached ON uploads (policy, uploaded_at, id) \
                  WHERE attach_to IS NULL AND status = 'uploaded'",
                 "ALTER TABLE tracks DROP COLUMN next_sequence",

@@ -1,5 +1,5 @@
-//! Uploads that the service receives in pieces of any size: how far each is, who writes it, and where its
-//! bytes are.
+//! Uploads that the service receives in pieces of any size: the progress of each, its writer, and
+//! where its bytes are.
 
 use sea_orm_migration::prelude::*;
 
@@ -39,13 +39,13 @@ impl MigrationTrait for Migration {
             .table(U::Table)
             // No foreign key: the rows of ended uploads are pruned.
             .col(ColumnDef::new(U::UploadId).uuid().not_null().primary_key())
-            // Bytes that are durable, from the begin of the file.
+            // The number of durable bytes, counted from the start of the file.
             .col(ColumnDef::new(U::Stored).big_integer().not_null())
             // The length of the file; null until the client knows it.
             .col(ColumnDef::new(U::Length).big_integer())
-            // The client's header, returned as it came.
+            // The client's header, which is returned unchanged.
             .col(ColumnDef::new(U::Metadata).text())
-            // The next part number. Each number is given to one writer once.
+            // The next part number. Each number is used by one writer, once.
             .col(ColumnDef::new(U::NextPart).integer().not_null())
             // The newest request that wants to write. An older writer stops.
             .col(ColumnDef::new(U::Fence).big_integer().not_null())
@@ -60,9 +60,9 @@ impl MigrationTrait for Migration {
             // The offset of its first byte. The pieces of an upload follow each other without gaps.
             .col(ColumnDef::new(P::Start).big_integer().not_null())
             .col(ColumnDef::new(P::Size).big_integer().not_null())
-            // A part of the store's multipart upload, ...
+            // The number of a part of the store's multipart upload, or NULL for a tail.
             .col(ColumnDef::new(P::PartNumber).integer())
-            // ... or a tail: an object of its own, named after the fence of its writer.
+            // For a tail, which is an object: the fence of its writer, after which it is named.
             .col(ColumnDef::new(P::Tail).big_integer())
             .col(ColumnDef::new(P::Etag).text().not_null())
             .primary_key(Index::create().col(P::UploadId).col(P::Start))

@@ -1,4 +1,4 @@
-//! Uploads that nobody confirms: each is to be observed once its URL has ended.
+//! Uploads that no client confirms. Each is checked once after its URL has expired.
 
 use sea_orm_migration::prelude::*;
 

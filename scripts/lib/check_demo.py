@@ -228,7 +228,8 @@ def lost_parts(window, files):
     session = window.page.context.new_cdp_session(window.page)
     session.send("Network.enable")
 
-    # Not Playwright's own `route`, which would answer preflights in the store's place.
+    # Playwright's own `route` is not used, because it would respond to preflights instead of the
+    # store.
     def lose(*numbers):
         urls = [f"*partNumber={number}*" for number in numbers]
         session.send("Network.setBlockedURLs", {"urls": urls})

@@ -45,12 +45,12 @@ CLIENTS = {
 UPPY = ("companion5", "companion6", "sign6")
 TUS = ("tus", "uppytus")
 REACT = ("react-dropzone", "react-antd")
-# Their files go through the service.
+# The files of these clients pass through the service.
 DIRECT = ("filepond", "dropzone")
 # The client's own last request verifies the file. Otherwise the back end's request does.
 VERIFIES = {("companion5", "large"), ("companion6", "large")} | {
     (client, file) for client in ("s3ff", *TUS, *DIRECT, *REACT) for file in ("small", "large")}
-# These show why a file is refused.
+# These clients show why a file is refused.
 SHOW_REASON = ("companion5", "s3ff", *TUS, *DIRECT, *REACT)
 YES, NO = "yes", "–"
 ERROR_THEN_YES = "an error, then yes"
@@ -154,7 +154,7 @@ def small(run):
 
 def large(run):
     run.expect_file(run.run("large", "chunks" if run.client == "filepond" else None), "large")
-    # One request for 12 MiB: these clients know no parts.
+    # These clients send 12 MiB in one request, because they do not support parts.
     return "in one piece" if run.client in ("activestorage", "dropzone", *REACT) else YES
 
 
@@ -205,7 +205,7 @@ def cancelled(run):
     outcome = run.run("large", "cancel")
     run.expect(outcome.get("cancelled"), f"{outcome}")
     if run.client == "sign6":
-        # The client aborts in the store, and says nothing to the service.
+        # The client aborts the upload in the store, and does not inform the service.
         return "expires"
     expected = "removed" if run.client == "filepond" else "cancelled"
     deadline = time.monotonic() + 30
@@ -271,7 +271,8 @@ class Served:
             def command(*arguments):
                 return dict(args=[binary, *arguments], env=environment, stdin=subprocess.DEVNULL,
                             stdout=log, stderr=log)
-            # A store without CORS rules over S3 allows all pages or none, which the cases find out.
+            # If a store has no S3 API for CORS rules, it allows all pages or none. The cases find
+            # out which.
             subprocess.run(**command("migrate", "up"), check=True)
             subprocess.run(**command("doctor", "--fix", "cors", "--origin", origin, "--client", "uppy"))
             self.process = subprocess.Popen(**command("serve"))

@@ -49,7 +49,7 @@ class CutProxy:
             if self.pump(client, server, cut):
                 with self.lock:
                     self.left -= 1
-                # The client sees a reset, as of a network that is gone.
+                # The client sees a reset, as if the network had failed.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 for end in (client, server):
                     end.shutdown(socket.SHUT_RDWR)
@@ -74,7 +74,8 @@ class CutProxy:
 
 def cut(dev, browser, origin, cuts):
     run = Run(dev, browser, origin, "tus")
-    # So that the file needs all of the cuts: half of its size, divided by their number.
+    # The limit is half of the file's size, divided by the number of cuts, so that every cut is
+    # needed.
     most = 12 * MIB // cuts
     proxy = CutProxy(int(dev.url.rsplit(":", 1)[1]), cuts, most)
     run.base = run.base.replace(dev.url, proxy.url)

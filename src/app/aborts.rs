@@ -15,10 +15,10 @@ const BACKOFF: Backoff =
     Backoff { first: Duration::from_mins(1), longest: Duration::from_hours(6) };
 
 impl App {
-    /// Discards the parts of an upload that has ended. The row and the record of this abort are
-    /// committed before: if the store fails now, a later run tries again.
+    /// Discards the parts of an upload that has ended. The row and the record of this abort were
+    /// committed earlier, so if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
-        if self.doubts_bucket(&upload.policy) {
+        if self.is_bucket_unverified(&upload.policy) {
             tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
             return;
         }
@@ -40,8 +40,8 @@ impl App {
         self.delete_pieces(store, of, key).await
     }
 
-    /// Deletes the tails of an upload that was completed, and the record of its multipart upload. If the
-    /// store fails, the record stays, and a run tries again.
+    /// Deletes the tails of an upload that was completed, and the record of its multipart upload.
+    /// If the store fails, the record stays, and a run tries again.
     pub(in crate::app) async fn settle_pieces(&self, store: &Store, upload: &Upload, id: &str) {
         match self.delete_pieces(store, upload.id, &upload.key).await {
             Ok(()) => self.settle_multipart(upload, id).await,
@@ -92,7 +92,8 @@ impl App {
         }
     }
 
-    /// Aborts the multipart uploads at a key that are on no row, and deletes the tails of an ended upload.
+    /// Aborts the multipart uploads at a key that are in no row, and deletes the tails of an ended
+    /// upload.
     async fn discard_unowned(
         &self,
         policy: &Policy,

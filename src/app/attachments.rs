@@ -96,8 +96,8 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// Deletes the records of since when policies remove unattached uploads, for policies that no
-    /// longer do. If a policy does so again later, its uploads get the whole retention time.
+    /// For policies that no longer remove unattached uploads, deletes the time when they started
+    /// to. If a policy starts again later, its uploads get the whole retention time.
     pub async fn forget_disabled_retentions(&self) -> Result<()> {
         let enabled = self.policies.values().filter(|policy| policy.unattached_retention.is_some());
         let names: Vec<_> = enabled.map(|policy| &policy.name).collect();

@@ -1,5 +1,5 @@
-//! Multipart uploads whose client opens, fills and completes them in the store itself, by requests
-//! that are signed one by one.
+//! Multipart uploads that the client itself opens, fills and completes in the store. Each of its
+//! requests is signed separately.
 
 use chrono::TimeDelta;
 

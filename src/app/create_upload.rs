@@ -41,8 +41,8 @@ pub struct NewUpload {
     pub expires_in: Option<i64>,
     /// Whether the URL can be used only once.
     pub write_once: Option<bool>,
-    /// Whether the object is looked for when the URL has ended, because no client confirms it. It
-    /// costs a write, and has no effect on uploads in parts and direct uploads.
+    /// Whether the service checks once for the object after the URL has expired, because no client
+    /// confirms it. This costs a write, and has no effect on uploads in parts and direct uploads.
     pub check_at_url_end: bool,
 }
 

@@ -286,7 +286,7 @@ impl App {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "an upload without a multipart upload was not ended; it expires"
+                "the multipart upload could not be opened, and the upload was not cancelled; it will expire"
             );
         }
         opened

@@ -4,7 +4,7 @@
 //!
 //! 1. Decide the result of each event (`domain::transition::step`, a pure function).
 //! 2. Withhold absences if the bucket is not known to be the right one. Evidence of absence comes
-//!    from runs, events and confirmations; all of it passes here.
+//!    from runs, events and confirmations; all of it passes this step.
 //! 3. Commit the changes, each guarded by the version of the row that was read. A [`Fence`] makes
 //!    the commit all or nothing, and valid only while a shard's lease is held.
 //! 4. If another writer was first, read the row again and decide again. Single events take

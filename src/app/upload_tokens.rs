@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// Changes a new upload according to the caller's token. The token's metadata wins.
+    /// Changes a new upload according to the caller's token. The token's metadata has priority.
     pub(super) fn restrict(&self, by: Principal<'_>, new: NewUpload) -> Result<NewUpload> {
         let Some(token) = by.token() else { return Ok(new) };
         self.require_unexpired(by)?;

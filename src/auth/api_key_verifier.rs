@@ -83,7 +83,7 @@ impl ApiKeyVerifier {
             map.retain(|_, cached| now < cached.until);
         }
         if map.len() >= MAX_CACHED {
-            // Somebody tries many ids. Clearing the cache only costs new lookups.
+            // A caller tries many ids. Clearing the cache costs only new lookups.
             map.clear();
         }
         let before = map.get(&id).and_then(|cached| cached.used_at);

@@ -43,7 +43,7 @@ impl<T: Clone> LookupCache<T> {
             map.retain(|_, lookup| now < lookup.until);
         }
         if map.len() >= MAX_CACHED {
-            // Somebody tries many ids. Clearing the cache only costs new lookups.
+            // A caller tries many ids. Clearing the cache costs only new lookups.
             map.clear();
         }
         map.insert(id, Lookup { found: found.clone(), until: now + self.ttl });

@@ -70,7 +70,7 @@ pub struct Sns {
 }
 
 impl Sns {
-    /// Subscriptions to these topics, (ARNs) are confirmed.
+    /// Confirms subscriptions to these topics, which are ARNs.
     pub fn new(topics: impl IntoIterator<Item = String>) -> Self {
         Self::with_client(topics, Arc::new(OutboundClient::new(TIMEOUT, false)))
     }

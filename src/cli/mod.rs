@@ -108,7 +108,7 @@ fn variable_warnings() -> Vec<String> {
     misses.into_iter().map(warning).collect()
 }
 
-/// Starts the log, and tracing if a collector is configured. Both are flushed when the guard is
+/// Starts the log, and tracing if a collector is configured. Both are flushed when the result is
 /// dropped.
 fn start_log(config: &Config) -> anyhow::Result<telemetry::LogFlusher> {
     let standard = std::env::var(OTLP_ENDPOINT).ok();

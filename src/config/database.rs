@@ -48,8 +48,8 @@ impl DatabaseConfig {
 const UNESCAPED: &str = "has an unescaped character in the user or the password; write / as %2F, \
                          ? as %3F, # as %23 and @ as %40";
 
-/// Whether the user or the password contains an unescaped character that ends it. The rest of the
-/// password would then be parsed as a path or a query, which is not masked. `rest` is the text
+/// Whether the user or the password contains an unescaped character that ends it. The end of the
+/// password would then be parsed as a path or a query, which is not masked. `remaining` is the text
 /// after `scheme://`.
 fn has_unescaped_userinfo(remaining: &str) -> bool {
     remaining.rsplit_once('@').is_some_and(|(userinfo, _)| userinfo.contains(['/', '?', '#']))

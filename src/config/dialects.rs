@@ -47,7 +47,7 @@ impl Default for DialectConfig {
         Self {
             enabled: None,
             policy: "tracks".to_owned(),
-            // A client that was paused asks for a new upload, and the old one should expire soon.
+            // A client that was paused requests a new upload, and the old one should expire soon.
             url_ttl: ConfigDuration::from_secs(900),
             // A client that lost the response repeats the PUT. Most clients show a 412 as a
             // failure.

@@ -120,14 +120,14 @@ impl Checksum {
         }
     }
 
-    /// Reads an MD5 in lower-case hex, as ETags have it.
+    /// Parses an MD5 in lower-case hex, as in ETags.
     pub fn parse_md5_hex(text: &str) -> Option<Self> {
         let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let bytes = hex::decode(text).ok().filter(|bytes| lower && bytes.len() == 16)?;
         Some(Self { algorithm: Algorithm::Md5, bytes })
     }
 
-    /// The checksum of bytes at hand.
+    /// The checksum of bytes in memory.
     pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);

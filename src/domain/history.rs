@@ -21,7 +21,7 @@ pub enum Actor {
     Inspector(InspectorName),
     /// An operator.
     Operator(Owner),
-    /// The removal of uploads that no record claimed.
+    /// The removal of uploads that were not attached in time.
     Retention,
 }
 

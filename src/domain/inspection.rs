@@ -1,6 +1,6 @@
 //! Inspection: inspectors, such as a virus scanner, examine a file before it is served.
 //!
-//! A verdict is about the bytes of one key, ETag and version. It says nothing about other bytes at
+//! A verdict is about the bytes of one key, ETag and version. It does not apply to other bytes at
 //! the same key.
 
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ pub struct Inspected {
     pub inspector: InspectorName,
     /// The ETag of the inspected bytes.
     pub etag: String,
-    /// The version of the inspected bytes, in a bucket that keeps versions.
+    /// The version of the inspected bytes, in a bucket with versioning.
     pub version_id: Option<String>,
     /// The decision.
     pub verdict: Verdict,
@@ -155,7 +155,7 @@ pub struct QueuedInspection {
     pub inspector: InspectorName,
     /// The ETag of the bytes to inspect.
     pub etag: String,
-    /// Their version, in a bucket that keeps versions.
+    /// Their version, in a bucket with versioning.
     pub version_id: Option<String>,
     /// Its state.
     pub status: InspectionStatus,

@@ -17,7 +17,8 @@ pub const SHARD_COUNT: u8 = 16;
 /// bucket belongs to.
 pub const MARKER_NAME: &str = ".instance";
 
-/// The folder, below a policy's prefix, of the tails of uploads that the service receives in pieces.
+/// The folder, below a policy's prefix, of the tails of uploads that the service receives in
+/// pieces.
 const TAILS: &str = ".tails";
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -133,7 +134,7 @@ impl ObjectKey {
         Self(key.into())
     }
 
-    /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
+    /// The prefix of the keys of the upload's tails. `None` if the key is not one of this service.
     pub fn tails(&self) -> Option<String> {
         let (folder, id) = self.0.rsplit_once('/')?;
         let (prefix, _) = folder.rsplit_once('/')?;

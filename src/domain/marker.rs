@@ -60,7 +60,7 @@ impl Marker {
     }
 }
 
-/// What a database recorded about the marker at one place.
+/// What a database recorded about the marker at one location.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Remembered {
     /// Whether the marker was ever written. If not, the first marker is being written.
@@ -111,7 +111,7 @@ impl Remembered {
         }
     }
 
-    /// When the database is settled, if it is not yet.
+    /// When a moved database will be trusted, if it is not trusted yet.
     pub fn settles_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.moved_at.map(|_| self.lap_at.unwrap_or(now) + SETTLE_AFTER)
     }
@@ -122,7 +122,7 @@ impl Remembered {
 pub enum BucketIdentity {
     /// The bucket belongs to this database.
     Match,
-    /// Probably: but the database was moved or copied a moment ago. Uploads are accepted.
+    /// Probably, but the database was moved or copied a moment ago. Uploads are accepted.
     Unsettled(Timestamp),
     /// No, or unknown.
     Mismatch(Mismatch),

@@ -97,11 +97,11 @@ pub struct MediaInspection {
     pub rules: MediaRules,
     /// The time limit of one file.
     pub timeout: Duration,
-    /// Larger files are unscannable, in bytes.
+    /// The maximum size of a file, in bytes. Larger files are unscannable.
     pub max_size: u64,
-    /// What follows if the time is over. Never [`Fallback::Hold`].
+    /// What happens if the time limit is exceeded. Never [`Fallback::Hold`].
     pub on_error: Fallback,
-    /// What follows if a file is unscannable. Never [`Fallback::Hold`].
+    /// What happens if a file is unscannable. Never [`Fallback::Hold`].
     pub on_unscannable: Fallback,
 }
 

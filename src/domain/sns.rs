@@ -56,7 +56,7 @@ pub struct SnsMessage {
 
 impl SnsMessage {
     /// The text that SNS signs: the names and values of some fields, each on its own line, sorted
-    /// by name. Absent fields are left out.
+    /// by name. Absent fields are omitted.
     pub fn signed_text(&self) -> String {
         let optional = |name, value: &Option<String>| value.clone().map(|value| (name, value));
         let kind = match self.kind {

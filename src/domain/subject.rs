@@ -1,4 +1,4 @@
-//! Subjects: names of the places for one file.
+//! Subjects: the names under which files are attached.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ pub const MAX_SUBJECT_LEN: usize = 200;
 /// The prefix of subjects of tracks.
 const TRACK: &str = "track:";
 
-/// The name of the place for one file of a record of an owner, for example `album:42:cover`.
+/// The name under which one file of an owner's record is attached, for example `album:42:cover`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject(String);
 

@@ -398,7 +398,7 @@ fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> 
             let upload = Upload { annotations: Annotations::new(), ..upload };
             changed(upload, state, now, vec![Effect::EndInspections])
         }
-        // Evidence from before the bytes were verified says nothing about them.
+        // Evidence from before the verification does not apply to the verified bytes.
         State::Uploaded(verified) if absence.asked_at > verified.at => {
             changed(upload, State::Missing(verified), now, vec![Effect::Unbind])
         }

@@ -1,4 +1,4 @@
-//! An upload: the declared values, the place of the object, and the state.
+//! An upload: the declared values, the key of the object, and the state.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

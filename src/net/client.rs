@@ -1,4 +1,4 @@
-//! HTTP without an address guard, and the HTTP client that the AWS SDK's clients share.
+//! HTTP without a check of addresses, and the HTTP client that the AWS SDK's clients share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(15);
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Response bodies are cut after this many bytes. JWK sets and error pages are shorter.
+/// Response bodies are truncated after this many bytes. JWK sets and error pages are shorter.
 const MAX_BODY: usize = 64 * 1024;
 
 pub(super) const TLS: Provider = Provider::Rustls(CryptoMode::Ring);

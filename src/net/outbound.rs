@@ -1,5 +1,5 @@
 //! HTTP to addresses that the configuration names and other parties own. Private and loopback
-//! addresses are refused unless they are allowed, and redirects are not followed. The check comes
+//! addresses are refused unless they are allowed, and redirects are not followed. The check is done
 //! after name resolution, so that a public name with a private address is refused too.
 
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::domain::address::is_public;
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends requests to addresses that pass the guard.
+/// Sends requests to addresses that pass the check.
 #[derive(Debug)]
 pub struct OutboundClient {
     http: HttpClient,

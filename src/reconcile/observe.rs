@@ -138,7 +138,7 @@ async fn read(
     Ok(found)
 }
 
-/// Reports a tail whose upload is not known: it is never touched.
+/// Reports a tail whose upload is not known. It is never deleted.
 fn report_foreign(worker: &Worker<'_>, object: Listed) {
     let Target { app, policy, .. } = worker.target;
     let mut tally = worker.progress.report.tally();
@@ -186,9 +186,9 @@ async fn observe_all(
     observed.buffered(concurrency).filter_map(std::future::ready).collect().await
 }
 
-/// Returns the event to apply, if any. The loss or the rejection of a verified object is not applied
-/// here, because the finalizing shard decides about it. If the bucket is not known to belong to this
-/// database, losses, such rejections and all other absences of objects are ignored.
+/// Returns the event to apply, if any. The loss or the rejection of a verified object is not
+/// applied here, because the finalizing shard decides about it. If the bucket is not known to
+/// belong to this database, losses, such rejections and all other absences of objects are ignored.
 async fn believe(
     worker: &Worker<'_>,
     upload: Upload,

@@ -48,7 +48,7 @@ pub struct Listing {
     /// The time when the first request for the range started, including requests for rows. All
     /// evidence is at least as new as this time.
     pub asked_at: Timestamp,
-    /// All its rows, if they were read to count them.
+    /// All rows of the range, if they were already read to count them.
     pub rows: Option<Vec<UploadSummary>>,
 }
 
@@ -62,7 +62,7 @@ impl Listing {
     }
 }
 
-/// A policy's whole prefix, cut into shards if the store can start a listing anywhere.
+/// A policy's whole prefix, divided into shards if the store can start a listing anywhere.
 pub fn shards(policy: &Policy, store: &Store) -> Vec<KeyRange> {
     if store.capabilities.may_start_after() {
         Shard::all().map(|shard| shard.range(&policy.prefix)).collect()

@@ -144,7 +144,7 @@ impl Fault {
 }
 
 /// The source of a [`StoreError`] with a known cause. It replaces the error of the client library,
-/// whose text says little and may contain a signed request.
+/// whose text has few details and may contain a signed request.
 #[derive(Debug)]
 pub struct Explained {
     /// The cause.

@@ -46,7 +46,7 @@ pub use signer::{SignError, SignedRequest, Signer};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A precondition (`If-Match`, `If-None-Match`) did not hold.
-    #[error("the object is not the one expected")]
+    #[error("the object is not the expected one")]
     PreconditionFailed,
     /// No such multipart upload: finished or aborted.
     #[error("the multipart upload does not exist")]
@@ -74,7 +74,7 @@ pub enum StoreError {
     #[error("the store is full")]
     Full(#[source] Source),
     /// The response is invalid, for example a descending listing or a missing ETag.
-    #[error("the store's answer breaks the protocol: {0}")]
+    #[error("the store's response violates the protocol: {0}")]
     Protocol(String),
     /// The body stream of the request failed.
     #[error("the body ended early")]

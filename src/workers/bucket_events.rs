@@ -1,10 +1,10 @@
 //! Receives bucket events from a queue.
 //!
 //! A message is deleted after it was processed. If the store or the database fails, the message is
-//! postponed and the worker waits longer and longer. Otherwise a queue with a dead-letter queue
-//! would move all its messages there during an outage. A message that is not a bucket event is left
-//! to the queue's redrive policy if there is one, so that an operator can inspect it. Otherwise it
-//! is deleted.
+//! postponed and the worker waits with increasing pauses. Without this, a queue with a dead-letter
+//! queue would move all its messages there during an outage. If the queue has a redrive policy, a
+//! message that is not a bucket event is not deleted, so that it reaches the dead-letter queue and
+//! an operator can inspect it. Otherwise it is deleted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

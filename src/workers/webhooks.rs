@@ -1,7 +1,7 @@
 //! Delivers webhooks from the outbox.
 //!
-//! Each endpoint has its own loop and circuit breaker. An endpoint that is down is called less and
-//! less often, and does not delay the others.
+//! Each endpoint has its own loop and circuit breaker. An endpoint that is down is called with
+//! increasing pauses, and does not delay the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

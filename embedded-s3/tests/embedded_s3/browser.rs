@@ -85,7 +85,7 @@ async fn every_answer_lets_the_page_read_what_it_needs_refusals_too() {
     assert_eq!(response.header("access-control-allow-origin"), "");
 }
 
-/// A form that is signed as by a back end.
+/// A form that is signed as a back end would sign it.
 struct Signed {
     fields: Vec<(String, String)>,
 }

@@ -13,7 +13,7 @@ async fn objects_survive_a_kill_and_unknown_blobs_are_quarantined() {
     let part = s3.client.upload_part().bucket(BUCKET).key("mp").upload_id(&upload_id);
     part.part_number(1).body(b"part".to_vec().into()).send().await.unwrap();
 
-    // A kill, and then files that the index does not know.
+    // The server is killed. Then there are files that are not in the index.
     let TestServer { server, dir, .. } = s3;
     drop(server);
     assert_eq!(count_files(dir.path()), (3, 0));

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::support::{ACCESS_KEY, BUCKET, MIB, TestServer, config, start};
 
-/// Much longer than the time-outs of these tests.
+/// A time limit that is much longer than the time-outs of these tests.
 const BOUND: Duration = Duration::from_secs(30);
 
 async fn limited(limits: Limits) -> (EmbeddedS3, tempfile::TempDir) {

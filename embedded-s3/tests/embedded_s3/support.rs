@@ -1,4 +1,4 @@
-//! A server of its own for each test, a client for it, and raw requests.
+//! A separate server for each test, a client for it, and raw requests.
 
 use std::path::Path;
 use std::time::Duration;

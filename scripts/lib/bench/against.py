@@ -9,7 +9,7 @@ from . import host, load, requests
 
 SUBJECTS = ("create", "poll", "list", "audit")
 AUDITED = 200_000
-# The new build may lose a fifth of the old one's speed.
+# The speed of the new build must be at least this share of the old build's speed.
 LEAST = 0.8
 
 

@@ -50,7 +50,7 @@ def cpu_of(pid) -> tuple:
 
 class Process:
     """A server of this run."""
-    # How many seconds it may take to end.
+    # The number of seconds that it may take to end.
     patience = 15
 
     def __init__(self, command, log: Path, env=None, **more):

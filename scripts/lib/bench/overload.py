@@ -62,7 +62,7 @@ def run(machine, database):
     unanswered = codes.get("0", 0)
     shed = codes.get("503", 0) + codes.get("429", 0)
     other = sum(codes.values()) - unanswered - shed - codes.get("201", 0)
-    # In the last third the memory must not grow any more: otherwise it would have no limit.
+    # In the last third the memory must not grow any more. Otherwise it would grow without a limit.
     third = len(memory) // 3
     grows = max(memory[-third:]) - max(memory[third:-third])
     well = (process.child.poll() is None and unanswered == 0 and other == 0

@@ -72,7 +72,7 @@ def run_minio(machine, _database):
     bench(machine, "s3-fill", FEW, env=store)
     bench(machine, "s3-rows", url, env=store)
     times = {"s3-list": [], "s3-audit": []}
-    # In turns, after one round that warms up MinIO for both.
+    # The two alternate, after one round that warms up MinIO for both.
     for turn in range(4):
         for what, arguments in (("s3-list", [FEW]), ("s3-audit", [url, FEW])):
             result = bench(machine, what, *arguments, env=store)

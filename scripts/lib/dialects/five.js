@@ -1,4 +1,4 @@
-// The page of clients that work with Uppy 5 beside them.
+// The page with the clients that can be used together with Uppy 5.
 import { DirectUpload } from "@rails/activestorage";
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
@@ -49,7 +49,7 @@ const clients = {
   }),
 };
 
-// What a page shows after it was loaded again: the file of an id that it kept.
+// What a page shows after a reload: the file of an id that it stored.
 window.restore = (base, id) => new Promise((resolve) => {
   const pond = FilePond.create(document.body.appendChild(document.createElement("input")), {
     server: { url: `${base}/filepond` }, files: [{ source: id, options: { type: "limbo" } }],

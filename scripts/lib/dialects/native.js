@@ -1,4 +1,4 @@
-// Uploads a file by the API of the service, with progress.
+// Uploads a file with the API of the service, and reports the progress.
 export const uploader = (base) => {
   const call = async (path, body) => {
     const response = await fetch(`${base}/api/uploads${path}`, {

@@ -1,4 +1,4 @@
-// The page of React components that upload by the API of the service.
+// The page with React components that upload with the API of the service.
 import { Upload } from "antd";
 import { createElement } from "react";
 import { createRoot } from "react-dom/client";

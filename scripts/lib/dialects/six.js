@@ -1,4 +1,4 @@
-// The page of Uppy 6, which takes the Companion contract or a function that signs requests.
+// The page with Uppy 6, which uses the Companion contract or a function that signs requests.
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
 import Tus from "@uppy/tus";

@@ -14,7 +14,7 @@ server_install() {
   say "Building MinIO $minio_version into $cache_dir (once, some minutes)"
   local build=$cache_dir/minio-$minio_version.build
   mkdir -p "$build"
-  # -s -w: without symbols the linker needs a fraction of the memory.
+  # `-s -w` omits the symbols, so that the linker needs much less memory.
   GOBIN=$build GOFLAGS=-mod=mod go install -ldflags='-s -w' \
     "github.com/minio/minio@$minio_version" >"$build/log" 2>&1 ||
     { say "minio: go install failed: $(tail -n 1 "$build/log")"; return 1; }

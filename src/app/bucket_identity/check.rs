@@ -45,23 +45,23 @@ impl MarkerCheck<'_> {
     pub(super) async fn run(self) -> Result<BucketIdentity> {
         // The ETag of a marker whose lap is not in the database, or `None` if the marker was
         // missing.
-        let mut doubted: Option<Option<String>> = None;
+        let mut unknown_lap: Option<Option<String>> = None;
         for _ in 0..MAX_TRIES {
             let found = self.read().await?;
             let (instance, now) = (self.instance().await?, self.app.database_now());
             let remembered = self.remembered(now, &instance).await?;
             let etag = found.as_ref().map(|found| found.etag.clone());
-            let is_doubted = doubted.as_ref() == Some(&etag);
+            let is_unknown = unknown_lap.as_ref() == Some(&etag);
             let Some(found) = found else {
                 if self.is_first(&remembered).await? {
                     if self.options.dry_run {
                         return Ok(BucketIdentity::Match);
                     }
                     self.write_first(&instance, &remembered).await?;
-                } else if is_doubted {
+                } else if is_unknown {
                     return Ok(BucketIdentity::Mismatch(Mismatch::Missing));
                 } else {
-                    doubted = Some(None);
+                    unknown_lap = Some(None);
                 }
                 continue;
             };
@@ -78,8 +78,8 @@ impl MarkerCheck<'_> {
             if remembered.knows(marker.lap) {
                 return self.maintain(&marker, &found.etag, remembered, now).await;
             }
-            if !is_doubted {
-                doubted = Some(etag);
+            if !is_unknown {
+                unknown_lap = Some(etag);
             } else if self.options.dry_run {
                 return Ok(BucketIdentity::Mismatch(Mismatch::Contested));
             } else {
@@ -266,8 +266,8 @@ impl MarkerCheck<'_> {
     }
 
     /// Writes the marker. The stored marker must have the ETag `replaces`, or must not exist if
-    /// this is `None`. If the store does not support the condition, the marker is written without it;
-    /// a first marker only after a HEAD that does not find one.
+    /// this is `None`. If the store does not support the condition, the marker is written without
+    /// it. A first marker is then written only after a HEAD request that finds none.
     pub(super) async fn put(&self, marker: &Marker, replaces: Option<&str>) -> Result<()> {
         let mut options = PutOptions {
             content_type: Some("text/plain".to_owned()),

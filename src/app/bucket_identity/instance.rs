@@ -1,4 +1,4 @@
-//! How an operator resolves that two databases have the same id: the copy is reissued, then the
+//! Lets an operator resolve that two databases have the same id: the copy gets a new id, then the
 //! original reclaims its markers.
 
 use uuid::Uuid;
@@ -45,9 +45,9 @@ impl App {
     }
 
     /// For the copy of a database: gives this database a new id, and deletes its records of all
-    /// markers. No marker is written, because each may be the original's. A policy is trusted again
-    /// when it has a bucket or a prefix of its own, or when [`Self::reclaim_markers`] takes its
-    /// marker back.
+    /// markers. No marker is written, because each may belong to the original. A policy is trusted
+    /// again when it has its own bucket or prefix, or when [`Self::reclaim_markers`] reclaims its
+    /// marker.
     ///
     /// # Errors
     /// If a store or the database fails.
@@ -63,7 +63,7 @@ impl App {
         self.report_instance(CheckOptions::default()).await
     }
 
-    /// For the original database: takes back the markers with its id, or with the id that it had
+    /// For the original database: reclaims the markers with its id, or with the id that it had
     /// before it was reissued. Missing markers and markers of other databases stay as they are.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::domain::rules::{Pass, ReceivedObject};
 use crate::domain::sniff::SNIFF_LEN;
 use crate::domain::upload::Declared;
 
-/// The body, cut into parts, measured and hashed.
+/// Divides the body into parts, and counts and hashes its bytes.
 pub(super) struct File<'a, B> {
     body: B,
     policy: &'a Policy,
@@ -120,7 +120,7 @@ where
         Ok(part.freeze())
     }
 
-    /// The checksum that the store must report of an object made of the parts so far, if it
+    /// The checksum that the store must return for an object made of the parts so far, if the store
     /// keeps one.
     pub(super) fn checksum_of_parts(&self) -> Option<Checksum> {
         let sum = self.hash()?;

@@ -201,7 +201,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Extends the deadline while bytes arrive, with one write for each half of the URL's lifetime.
+    /// Extends the deadline while bytes arrive. Writes the row at most once in half of the URL's
+    /// lifetime.
     pub(super) async fn extend_deadline(&mut self) -> Result<()> {
         let now = self.app.now();
         let half: TimeDelta = self.policy.url_ttl / 2;

@@ -76,7 +76,8 @@ pub async fn run(file: Option<&Path>, args: &DevArgs) -> anyhow::Result<ExitCode
         overrides.push(("inspectors.clamav.address", address));
     }
     let mut config = Config::load_with(file, &overrides)?;
-    // The facts on the page to try. A policy that accepts other bytes later has no inspectors.
+    // The demo page shows the facts of media files. A policy with `overwrite = "accept"` can't have
+    // inspectors.
     if config.policies.get("tracks").is_some_and(|it| it.overwrite == Overwrite::Reject) {
         config.inspect("tracks", MEDIA)?;
     }

@@ -44,7 +44,7 @@ pub(in crate::db) struct LockedSubject {
 }
 
 impl LockedSubjects {
-    /// Locks and reads subjects. The subject of a track is left out if the owner does not have the
+    /// Locks and reads subjects. The subject of a track is omitted if the owner does not have the
     /// track.
     pub(in crate::db) async fn lock(
         txn: &DatabaseTransaction,

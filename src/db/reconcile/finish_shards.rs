@@ -58,7 +58,7 @@ impl End {
 /// Submits ends to the task that writes them.
 pub(in crate::db) type ShardFinisher = Batcher<End, Finished>;
 
-/// Starts the task that writes the ends of shards, on the ambient runtime.
+/// Starts the task that writes the ends of shards, on the current runtime.
 pub(in crate::db) fn start(write: DatabaseConnection) -> ShardFinisher {
     Batcher::start("ending shards", MAX_BATCH, move |ends| finish_batch(write.clone(), ends))
 }

@@ -150,7 +150,8 @@ pub(super) async fn insert(
     Ok(results)
 }
 
-/// The row of a new upload. A pending one leaves out the columns that are NULL until it arrives.
+/// The row of a new upload. A pending upload omits the columns that are NULL until its file
+/// arrives.
 fn new_row(upload: &Upload) -> upload::ActiveModel {
     if !matches!(upload.state, State::Pending) {
         return to_row(upload);

@@ -23,7 +23,7 @@ const UPLOADS_PER_DAY: &str = "uploads within 24 hours";
 const PENDING_UPLOADS: &str = "pending uploads";
 const PENDING_BYTES: &str = "pending bytes";
 
-/// The name of a limit, as [`DbError::OverQuota`] has it.
+/// The name of a limit, as in [`DbError::OverQuota`].
 pub fn quota_name(text: &str) -> Option<&'static str> {
     [UPLOADS_PER_DAY, PENDING_UPLOADS, PENDING_BYTES].into_iter().find(|name| *name == text)
 }

@@ -1,7 +1,7 @@
 //! Detects the media type of a file from its first bytes.
 //!
 //! The `file-format` crate knows the magic numbers. This module has its own rules only if a magic
-//! number is not enough: MPEG audio behind tags or junk ([`mpeg`]), formats based on ZIP ([`zip`])
+//! number is not enough: MPEG audio after tags or junk ([`mpeg`]), formats based on ZIP ([`zip`])
 //! or on XML ([`markup`]), and containers that have one magic number for audio and video
 //! ([`container`]).
 //!

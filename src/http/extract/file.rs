@@ -125,7 +125,7 @@ impl FromRequest for FileBody {
 }
 
 impl FileBody {
-    /// The file of a request. In a form it is the part that `part` says.
+    /// The file of a request. If the body is a form, `part` selects the part with the file.
     pub(in crate::http) fn receive(
         request: &HttpRequest,
         payload: &mut Payload,

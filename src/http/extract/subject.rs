@@ -35,7 +35,8 @@ impl FromRequest for SubjectPath {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        // Clients may encode `:` and `@`. Text that is not UTF-8 gets characters that are refused.
+        // Clients may encode `:` and `@`. Bytes that are not UTF-8 become characters that are
+        // refused.
         let text = request.match_info().get("subject").unwrap_or_default();
         let text = percent_decode_str(text).decode_utf8_lossy();
         let refuse = |error: SubjectError| ApiError::field("subject", error.to_string());

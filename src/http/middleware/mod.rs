@@ -2,7 +2,7 @@
 //!
 //! 1. [`token_prefix`]: the prefix `/t/{token}` is removed from the path;
 //! 2. [`request_log`]: the request's span, its log line and its metrics;
-//! 3. [`preflight`]: preflight requests are answered by the CORS rules;
+//! 3. [`preflight`]: the CORS rules respond to preflight requests;
 //! 4. [`errors`]: errors and panics become the responses of the API family, and every response gets
 //!    its common headers;
 //! 5. [`access`]: authentication, scope, rate limit and [`accept`] of one route.

@@ -16,7 +16,7 @@ const FORM: &str = "multipart/form-data";
 
 /// - The rows of a page are references. utoipa writes the schema of a generic parameter in place.
 /// - An optional body has the schema of the body, and is not required. utoipa makes it nullable.
-/// - An optional parameter is not nullable: it is left out.
+/// - An optional parameter is not nullable: a client omits it.
 /// - A body that is neither JSON nor a form is binary.
 /// - A body has one media type: generators take the first one, or do not compile. Where PUT and
 ///   POST both accept a file and a form with a file, PUT documents the file and POST the form.

@@ -169,7 +169,7 @@ impl MemoryStore {
         }
         let done = work(&mut state);
         match fault {
-            Some(Fault::Lose) => Err(StoreError::Unavailable("the answer was lost".into())),
+            Some(Fault::Lose) => Err(StoreError::Unavailable("the response was lost".into())),
             _ => done,
         }
     }

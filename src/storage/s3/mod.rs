@@ -49,7 +49,7 @@ pub struct S3 {
     public: Target,
     /// The difference between the store's clock and this machine's.
     clock_offset: ClockOffset,
-    /// The time limits of calls with bodies, in place of the client's own.
+    /// The time limits of calls with bodies, instead of the client's own.
     transfer_timeouts: TimeoutConfig,
 }
 

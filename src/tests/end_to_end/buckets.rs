@@ -67,14 +67,14 @@ async fn the_version_seen_is_the_version_served() {
     let file = plain.get(format!("{}/api/tracks/{track}/file", live.url)).send().await.unwrap();
     let location = file.headers()["location"].to_str().unwrap().to_owned();
     assert!(location.contains("versionId="), "the verified version is named in the URL");
-    // Even if somebody else overwrites it.
+    // The verified version is served even if the object is overwritten.
     let stored = on.objects().list(&upload_coordinator::storage::ListRequest::default()).await;
     let stored = stored.unwrap().objects;
     let key = &stored.iter().find(|object| object.size == 9000).unwrap().key;
     on.put(key, b"something else").await;
     assert_eq!(plain.get(location).send().await.unwrap().bytes().await.unwrap(), mp3(9000, 1));
 
-    // The same bytes again, and the verified version is removed.
+    // The same bytes are stored again, and the verified version is removed.
     let old = text(&upload, "version_id");
     let again = on.objects().put(key, mp3(9000, 1).into(), &PutOptions::default()).await.unwrap();
     let remove = on.s3.as_ref().unwrap().sdk().delete_object().bucket(&on.store.bucket);

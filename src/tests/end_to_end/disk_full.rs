@@ -72,7 +72,7 @@ async fn a_full_store_is_a_plain_problem_and_readyz_names_it() {
     let Some(live) = Live::dev_on_small_disk(24).await else { return };
     let (track, other) = (live.track().await, live.track().await);
     let filler = live.seen_by_process(&live.data_folder()).join("filler");
-    // The database has free space, but a new file has none.
+    // The database has free space, but there is no space for a new file.
     fill(&filler, 2 << 20);
     let request = live.presign(&other, json!({})).await;
     assert_eq!(live.send_bytes(&request, mp3(4 << 20, 1)).await.status(), 507);

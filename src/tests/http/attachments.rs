@@ -15,7 +15,7 @@ async fn create(server: &Server, body: Value) -> Value {
     made.json()
 }
 
-/// Stores the file in place of a PUT by the client, and confirms the upload.
+/// Puts the file into the store, as the client's PUT would, and confirms the upload.
 async fn arrive(server: &Server, upload: &Value) {
     let key = upload["key"].as_str().unwrap();
     let bytes = Bytes::from(mp3(900, 1));

@@ -36,7 +36,7 @@ fn token(name: &str, id: Option<&str>) -> String {
     encode(&header, &claims, &key.unwrap()).unwrap()
 }
 
-/// The web server of an issuer, with a key set that can be changed and made unavailable.
+/// The web server of an issuer. Its key set can be changed or made unavailable.
 struct Issuer {
     url: String,
     set: Arc<Mutex<Option<Value>>>,

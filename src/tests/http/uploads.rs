@@ -7,7 +7,7 @@ use upload_coordinator::storage::{ObjectStore as _, PutOptions};
 use super::kit::{Server, fetch};
 use crate::support::mp3;
 
-/// Stores the file in place of a PUT by the client.
+/// Puts the file into the store, as the client's PUT would.
 async fn put(server: &Server, upload: &Value, bytes: Vec<u8>) {
     let key = upload["key"].as_str().unwrap();
     let stored = server.store.put(key, Bytes::from(bytes), &PutOptions::default()).await;

@@ -56,7 +56,7 @@ struct Story {
     owner: usize,
     /// Uploads with bytes, and their keys.
     stored: BTreeMap<UploadId, String>,
-    /// The keys of objects that somebody outside of the service removed at some time.
+    /// The keys of objects that were removed from outside of the service at some time.
     lost: BTreeSet<String>,
     /// A backup of the bucket.
     backup: Option<Backup>,
@@ -218,7 +218,7 @@ impl Story {
         }
     }
 
-    /// Somebody outside of the service removes an object.
+    /// An object is removed from outside of the service.
     async fn lose_one(&mut self) {
         let Some((id, key)) = self.stored.iter().next().map(|(id, key)| (*id, key.clone())) else {
             return;

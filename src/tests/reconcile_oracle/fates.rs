@@ -1,9 +1,9 @@
-//! The events in the life of uploads: a list of acts in the order of time.
+//! The events that happen to uploads: a list of acts, ordered by time.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-/// What happens to one upload, as seen from outside of the service.
+/// What happens to one upload, seen from outside of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Arrives,
@@ -18,15 +18,15 @@ pub enum Fate {
     IsCancelledAndArrives,
     IsDeleted,
     IsRenewedAndArrives,
-    /// The older of two uploads of one track. The newer one is the next life in the list.
+    /// The older of two uploads of one track. The newer upload is the next fate in the list.
     IsReplaced,
     Replaces,
     /// A record attaches it later, perhaps too late.
     IsClaimed,
     /// No record ever attaches it.
     IsUnclaimed,
-    /// The older of two uploads that a record attaches one after the other. The newer one is the
-    /// next life in the list.
+    /// The older of two uploads that a record attaches one after the other. The newer upload is the
+    /// next fate in the list.
     IsReplacedLater,
     ReplacesLater,
 }
@@ -49,7 +49,7 @@ const FATES: [Fate; 15] = [
     Fate::IsReplacedLater,
 ];
 
-/// One act. The number is the index of the life that it happens to.
+/// One act. The number is the index of the upload that it happens to.
 #[derive(Debug, Clone, Copy)]
 pub enum Act {
     Create(usize, Fate),
@@ -66,7 +66,7 @@ pub enum Act {
     Foreign,
     OrphanMultipart,
     MultipartOf(usize),
-    /// The trouble of the whole world.
+    /// The trouble that affects the whole world.
     Trouble,
 }
 

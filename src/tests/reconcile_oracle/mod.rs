@@ -1,4 +1,4 @@
-//! Random worlds from seeds. Uploads do everything that is possible while the store fails. An
+//! Random worlds from seeds. Clients do everything that they can do, while the store fails. An
 //! oracle, which is independent of the service's code, predicts the final state of each upload.
 //!
 //! Worlds in memory and on a real server have faults of every kind. On a real server, connections

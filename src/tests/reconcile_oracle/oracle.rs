@@ -86,7 +86,7 @@ impl<'a> Oracle<'a> {
             Act::Trouble => panic!("the world has it"),
             Act::Confirm(n) => {
                 let id = self.life(n).upload.id;
-                // If the store fails this request, the reconciler must find the bytes.
+                // If the store fails this request, the reconciler must find the bytes later.
                 let _ = self.world.app.confirm_upload(&self.world.owner, id).await;
             }
             Act::LoseObject(n) => self.lose(n).await,
@@ -179,7 +179,7 @@ impl<'a> Oracle<'a> {
         if !self.world.store.versions(&key).is_empty() {
             self.world.store.hide(&key);
         }
-        // A planned fault may hit this request, which is the test's and not the service's.
+        // A planned fault may affect this request, although the test sends it and not the service.
         while self.world.keys().await.contains(&key) {
             let _ = self.world.objects.delete(&key).await;
         }

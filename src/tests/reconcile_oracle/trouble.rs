@@ -17,7 +17,7 @@ use crate::support::world::World;
 /// The owner whose files are rewritten.
 pub const OWNER: &str = "`retagged`";
 
-/// The damage limit of a run: more than the script alone causes.
+/// The damage limit of a run. It is more than the script alone can cause.
 const LIMIT: u64 = 30;
 
 /// The number of rewritten files: more than the limit, even if a run fails to read some of them.
@@ -118,7 +118,7 @@ impl Trouble {
     }
 }
 
-/// An audit with a working store.
+/// Runs an audit with a working store.
 async fn audit(world: &World) {
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);

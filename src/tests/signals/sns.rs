@@ -1,4 +1,5 @@
-//! Bucket events that SNS posts, signed as SNS signs them. Only the addresses of SNS are replaced.
+//! Bucket events that SNS posts, with signatures in the format of SNS. Only the addresses of SNS
+//! are replaced.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

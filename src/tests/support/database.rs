@@ -16,7 +16,7 @@ use upload_coordinator::domain::ids::SystemIds;
 /// takes longer than most tests.
 static MIGRATED: OnceLock<Vec<u8>> = OnceLock::new();
 
-/// Lives as long as the test.
+/// A database that exists as long as the test.
 pub struct TestDatabase {
     pub url: String,
     admin: Option<(String, String)>,

@@ -67,7 +67,8 @@ impl Live {
         store
     }
 
-    /// `dev` with its data on a disk of this size in MiB; `None` if this machine can't mount one.
+    /// Starts `dev` with its data on a disk of this size in MiB. `None` if this machine can't mount
+    /// one.
     pub async fn dev_on_small_disk(mebibytes: u32) -> Option<Self> {
         let mut mounts = Command::new("unshare");
         mounts.args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]);

@@ -1,4 +1,4 @@
-//! Waits for a condition with a time limit, in place of fixed sleeps.
+//! Waits for a condition with a time limit, instead of fixed sleeps.
 
 use std::time::{Duration, Instant};
 

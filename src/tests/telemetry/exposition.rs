@@ -16,7 +16,7 @@ fn is_name(text: &str) -> bool {
     starts && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
-/// Parses the labels between the braces. Returns the text after them too.
+/// Parses the labels between the braces. Also returns the text after them.
 fn labels(mut text: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {

@@ -36,8 +36,9 @@ async fn verified(world: &World, app: &App, attach_to: Option<Subject>, seed: u8
     app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
-/// Checks a subject at rest: The current upload is the only verified one. It is the newest upload
-/// that was ever verified. Every number was used once. Replaced objects are due for deletion.
+/// Checks a subject when nothing changes any more. The current upload is the only verified one. It
+/// is the newest upload that was ever verified. Every number was used once. Replaced objects are
+/// due for deletion.
 async fn check(world: &World, subject: &Subject, uploads: &[Upload]) {
     let of = world.app.attachment(&world.owner, subject).await;
     let current = match of {

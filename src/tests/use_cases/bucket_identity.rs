@@ -144,7 +144,7 @@ async fn a_marker_of_a_version_without_laps_is_trusted_once_and_gets_a_lap() {
     world.execute(stale).await;
     assert_eq!(world.identity().await, BucketIdentity::Match);
     assert_eq!(text(&world).await.lines().count(), 2);
-    // From here on it would be an older copy.
+    // A marker without a lap is now older than the database's record.
     world.put_key(MARKER, id).await;
     assert_eq!(world.identity().await, BucketIdentity::Mismatch(Mismatch::Contested));
 }

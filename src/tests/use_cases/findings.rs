@@ -1,4 +1,4 @@
-//! Findings on record: one row for each object and kind, and what each run saw.
+//! Stored findings: one row for each object and kind, with the runs that saw it.
 
 use chrono::TimeDelta;
 use upload_coordinator::domain::run::{

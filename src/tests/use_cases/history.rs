@@ -85,7 +85,7 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
     world.app.verify_upload(&operator, upload.id, true).await.unwrap();
     assert_eq!(changes(&world, upload.id).await[1], "rejected uploaded admin:ops");
     assert_eq!(why(&world, upload.id).await, "An operator had the file verified again");
-    // Certainly other bytes: another size, which also breaks a rule.
+    // Other bytes, because the size differs. They also break a rule.
     world.put(&upload, mp3(1001, 1)).await;
     world.reconcile(Mode::Audit).await;
     assert_eq!(changes(&world, upload.id).await[2], "uploaded rejected scan overwritten");

@@ -41,7 +41,7 @@ fn is_overwritten(upload: &Upload) -> bool {
     matches!(upload.state, State::Rejected { reason: RejectReason::Overwritten, .. })
 }
 
-/// A PUT over a connection of its own, whose body is sent in pieces.
+/// A PUT over a separate connection, whose body is sent in pieces.
 struct SlowPut(TcpStream);
 
 impl SlowPut {
@@ -162,7 +162,7 @@ async fn an_incremental_run_finds_what_a_slow_put_replaced_after_the_deadline() 
     assert_eq!(run.counters.head_requests, 0, "nothing can be replaced any more");
 }
 
-/// A world whose bucket keeps versions, and a track with a verified file in it.
+/// A world whose bucket has versioning, and a track with a verified file in it.
 async fn versioned() -> (World, Track, Upload) {
     let world = World::new().await;
     world.store.keep_versions();

@@ -28,7 +28,7 @@ async fn uploaded(world: &World, track: &Track) -> Upload {
     world.app.confirm_upload(&world.owner, upload.id).await.unwrap()
 }
 
-/// An upload of a track whose bytes were replaced, as an audit rejected it.
+/// An upload of a track whose bytes were replaced, so that an audit rejected it.
 async fn rejected(world: &World) -> (Track, Upload) {
     let track = world.track().await;
     let upload = uploaded(world, &track).await;

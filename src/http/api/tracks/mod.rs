@@ -33,7 +33,7 @@ pub(super) fn register(routes: &mut Routes) {
     at("/api/tracks/{id}/presigned-url")
         .on(&[Method::POST], Needs(Scope::UploadsWrite), presigned_url::handle)
         .add_to(routes);
-    // The pattern includes slashes, so that a path in place of the filename gets a 400 with an
+    // The pattern includes slashes, so that a path instead of the filename gets a 400 with an
     // explanation.
     at("/api/tracks/{id}/upload/{filename:.+}")
         .on(&[Method::POST, Method::PUT], Needs(Scope::UploadsWrite), upload::handle)

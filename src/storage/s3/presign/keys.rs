@@ -27,7 +27,7 @@ pub(super) struct Current {
     pub(super) key: DayKey,
     day: NaiveDate,
     credentials: Credentials,
-    /// When the provider is asked for new credentials.
+    /// When new credentials are requested from the provider.
     refresh_at: Timestamp,
     /// When the credentials expire.
     pub(super) ends_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Signed requests as clients send them, and altered requests that must be refused.
+//! Signed requests in the form that clients send, and altered requests that must be refused.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
