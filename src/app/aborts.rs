@@ -19,7 +19,7 @@ impl App {
     /// committed earlier, so if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
         if self.is_bucket_unverified(&upload.policy) {
-            tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
+            tracing::debug!(upload = %upload.id, "the bucket is not trusted; a later run aborts the multipart upload");
             return;
         }
         let done = match self.discard(store, upload.id, &upload.key, id).await {

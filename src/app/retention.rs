@@ -45,7 +45,7 @@ pub struct Pruned {
     pub keys: u64,
     /// Upload tokens.
     pub tokens: u64,
-    /// The progress of ended uploads that were received in pieces.
+    /// Rows with the progress of ended uploads in pieces.
     pub tus: u64,
 }
 

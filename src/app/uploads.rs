@@ -60,8 +60,8 @@ impl App {
         let upload = self.upload(by, id).await?;
         if upload.strategy == Strategy::Tus {
             // After the deadline its tails are deleted.
-            let sentence =
-                "The upload's strategy is tus: its client continues it, or begins another";
+            let sentence = "The upload's strategy is tus, so it has no URL to renew; continue it, or \
+                            create a new upload";
             return Err(AppError::field("id", sentence));
         }
         let (event, request) = self.sign_renewal(by, &upload, expires_in).await?;

@@ -148,7 +148,7 @@ fn log(endpoint: &Endpoint, delivery: &Delivery, attempt: &Attempt) {
             tracing::warn!(endpoint, %id, attempts, error, %next, "webhook not delivered");
         }
         Attempt::Dead(error) => {
-            tracing::error!(endpoint, %id, attempts, error, "webhook given up");
+            tracing::error!(endpoint, %id, attempts, error, "webhook not delivered; it will not be tried again");
         }
     }
 }

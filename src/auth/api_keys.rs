@@ -61,7 +61,7 @@ pub async fn list(db: &Db, owner: Option<&Owner>) -> Result<Vec<ApiKey>> {
     }
 }
 
-/// Revokes a key. Returns `false` if there is no such key or it was revoked before.
+/// Revokes a key. Returns `false` if there is no such key or it is already revoked.
 pub async fn revoke(db: &Db, clock: &dyn Clock, id: Uuid) -> Result<bool> {
     db.api_keys().revoke(id, clock.now()).await
 }

@@ -99,8 +99,8 @@ impl Sns {
             }
             SnsKind::SubscriptionConfirmation => tracing::warn!(
                 topic,
-                "subscription to an SNS topic not confirmed; add the topic to events.sns.topics \
-                 and send the confirmation again, if its events are wanted"
+                "subscription to an SNS topic not confirmed; if you want its events, add the topic \
+                 to events.sns.topics and request the confirmation again"
             ),
             SnsKind::UnsubscribeConfirmation => {
                 tracing::warn!(topic, "the subscription to an SNS topic was deleted");

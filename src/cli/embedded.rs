@@ -76,9 +76,9 @@ fn to_json(folder: &Path, rebuilt: &Rebuilt) -> serde_json::Value {
 fn print(folder: &Path, rebuilt: &Rebuilt) {
     let Rebuilt { restored, unchanged, dropped, damaged_index, not_restored } = rebuilt;
     println!("{}", folder.display());
-    println!("  restored      {restored} objects that the index did not know");
+    println!("  restored      {restored} objects that were not in the index");
     println!("  unchanged     {unchanged} objects and parts");
-    println!("  dropped       {dropped} rows whose object is gone");
+    println!("  dropped       {dropped} rows whose object is missing");
     println!("  not restored  {} files in quarantine", not_restored.len());
     if let Some(path) = damaged_index {
         println!("The old index was damaged. It is now {}", path.display());

@@ -142,7 +142,7 @@ async fn act(db: &Db, action: &Action) -> anyhow::Result<ExitCode> {
                 println!("revoked {id}");
             }
             if !revoked {
-                eprintln!("there is no key {id}, or it was revoked before");
+                eprintln!("there is no key {id}, or it is already revoked");
                 return Ok(ExitCode::FAILURE);
             }
             Ok(ExitCode::SUCCESS)

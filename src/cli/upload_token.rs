@@ -171,7 +171,7 @@ async fn revoke(db: &Db, id: Uuid, json: bool) -> anyhow::Result<ExitCode> {
         println!("revoked {id}");
     }
     if !revoked {
-        eprintln!("there is no upload token {id}, or it was revoked before");
+        eprintln!("there is no upload token {id}, or it is already revoked");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

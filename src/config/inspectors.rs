@@ -278,7 +278,7 @@ pub(super) fn check_all(
                 let known: Vec<&str> = inspectors.keys().map(String::as_str).collect();
                 let known = known.join(", ");
                 let problem =
-                    format!("must name inspectors, which are {known}, not \"{inspector}\"");
+                    format!("must contain only names of inspectors ({known}), not \"{inspector}\"");
                 return fail("inspect", problem);
             }
             if policy.inspect[..n].contains(inspector) {
@@ -286,8 +286,8 @@ pub(super) fn check_all(
             }
         }
         if policy.overwrite == Overwrite::Accept && !policy.inspect.is_empty() {
-            let problem = "must be \"reject\" in a policy with inspectors: a file would be served \
-                           that none of them has examined";
+            let problem = "must be \"reject\" in a policy with inspectors; otherwise a file could \
+                           be served that no inspector has examined";
             return fail("overwrite", problem.to_owned());
         }
     }

@@ -341,7 +341,7 @@ impl PolicyConfig {
             return Err((
                 "max_url_ttl",
                 format!(
-                    "must be at most \"7d\", as long as a presigned URL can live, not \"{ttl}\""
+                    "must be at most \"7d\", the maximum lifetime of a presigned URL, not \"{ttl}\""
                 ),
             ));
         }
@@ -400,7 +400,7 @@ pub(super) fn check_all(
             && let Some(key) = policy.object.beyond_embedded()
         {
             let problem = format!(
-                "is not possible in storage.{}, because the embedded store does not have it; leave it out",
+                "is not possible in storage.{}, because the embedded store does not support it; omit it",
                 policy.store
             );
             return Err(ConfigError::new(format!("policies.{name}.object.{key}"), problem));

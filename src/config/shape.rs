@@ -34,7 +34,7 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
         for (entry, value) in sorted(section) {
             let path = format!("{name}.{entry}");
             if !is_name(entry) {
-                let problem = "a name consists of lower-case letters, digits, - and _";
+                let problem = "a name may contain only lower-case letters, digits, - and _";
                 return Err(ConfigError::new(path, problem));
             }
             let entries = table(value, &path)?;
@@ -62,7 +62,7 @@ fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
         }
         let path = format!("webhooks.{name}");
         if !is_name(name) {
-            let problem = "a name consists of lower-case letters, digits, - and _";
+            let problem = "a name may contain only lower-case letters, digits, - and _";
             return Err(ConfigError::new(path, problem));
         }
         let ValueKind::Table(entries) = &value.kind else {

@@ -9,7 +9,7 @@ use super::policy::FieldErrors;
 pub fn check_metadata(metadata: &BTreeMap<String, String>, errors: &mut FieldErrors) {
     let total: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if total > MAX_METADATA_LEN {
-        errors.add("metadata", format!("Must be at most {MAX_METADATA_LEN} bytes in all"));
+        errors.add("metadata", format!("Must be at most {MAX_METADATA_LEN} bytes in total"));
     }
     if !metadata.keys().all(|name| is_name(name)) {
         errors.add("metadata", "Names may contain only a-z 0-9 - and _");

@@ -62,12 +62,12 @@ impl RejectReason {
     pub fn explanation(self) -> &'static str {
         match self {
             Self::MultipartEnvelope => "The file is a form that contains the file",
-            Self::ContentEncoding => "The file is stored with a content coding",
+            Self::ContentEncoding => "The file is stored with a Content-Encoding",
             Self::Empty => "The file is empty",
             Self::TooLarge => "The file is larger than the policy allows",
             Self::SizeMismatch => "The size of the file differs from the declared size",
             Self::ChecksumMismatch => "The checksum of the file differs from the declared one",
-            Self::ContentMismatch => "The content of the file has no allowed type",
+            Self::ContentMismatch => "The type of the file's content is not allowed",
             Self::Late => "The file arrived after the deadline, and the policy refuses late files",
             Self::Overwritten => "Other bytes replaced the verified file",
             Self::Inspection => "An inspector rejected the file",

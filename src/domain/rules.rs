@@ -183,8 +183,12 @@ fn has_other_type(policy: &Policy, _: &Declared, received: &ReceivedObject<'_>) 
     let stated = sniff::informative(received.content_type);
     let honest =
         stated.is_none_or(|stated| policy.allows_type(&stated) || by_content && fits(&stated));
-    (!honest || !by_content && !opaque)
-        .then(|| format!("File's content is none of: {}", policy.allowed_content_types.join(", ")))
+    (!honest || !by_content && !opaque).then(|| {
+        format!(
+            "File's content has none of the allowed types: {}",
+            policy.allowed_content_types.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]

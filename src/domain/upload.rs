@@ -152,7 +152,7 @@ impl RemoveReason {
             Self::Superseded => "A newer upload of the same subject was verified",
             Self::Deleted => "The owner deleted the upload, its attachment or its track",
             Self::Orphan => "The object had no upload",
-            Self::Unattached => "No record claimed the file in time",
+            Self::Unattached => "The file was not attached in time",
         }
     }
 }

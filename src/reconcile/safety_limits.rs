@@ -186,7 +186,7 @@ fn withheld_text(policy: &str, limit: u64, over: &[(Owner, u64)]) -> String {
     format!(
         "policy `{policy}`: more than {limit} once verified uploads of one owner would become \
          missing or rejected, or their objects would be deleted, and the owner did not ask for \
-         it: {}. Nothing of theirs was changed, all else was done; `--accept-damage N` allows more",
+         it: {}. Their uploads were not changed, all other changes were made; `--accept-damage N` allows more",
         named.join(", ")
     )
 }

@@ -25,10 +25,10 @@ pub enum SignError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A value that cannot be sent in a header, or a metadata name that is not a header name.
-    #[error("`{0}` can't be sent in a header: only printable ASCII can")]
+    #[error("`{0}` can't be sent in a header, which may contain only printable ASCII")]
     Header(String),
     /// The part number is out of range.
-    #[error("a part number is from 1 to {MAX_PARTS}")]
+    #[error("a part number must be from 1 to {MAX_PARTS}")]
     PartNumber,
     /// The lifetime is less than one second, or the credentials expire before that.
     #[error("a signed request must be valid for at least one second")]
@@ -51,11 +51,11 @@ pub enum SignError {
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum KeyError {
     /// Empty or too long.
-    #[error("a key has 1 to {MAX_KEY_LEN} bytes")]
+    #[error("a key must have 1 to {MAX_KEY_LEN} bytes")]
     Length,
     /// HTTP clients remove such segments before they send the request, so the signature would
     /// not match.
-    #[error("a key in a URL has no segment `.` or `..`")]
+    #[error("a key in a URL must not have a segment `.` or `..`")]
     DotSegment,
 }
 

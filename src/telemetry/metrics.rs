@@ -148,7 +148,7 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Why the metrics can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// The bucket limits are invalid.
+    /// The limits of the histogram buckets are invalid.
     #[error("the recorder can't be built")]
     Build(#[from] BuildError),
     /// The process has another recorder already.

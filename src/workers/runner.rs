@@ -83,7 +83,7 @@ async fn run<W: Worker>(worker: &W, stop: &CancellationToken) {
             tracing::warn!(
                 worker = W::NAME,
                 error = &error as &dyn std::error::Error,
-                "a worker's round failed"
+                "one round of a worker failed"
             );
             Next::BackOff
         });

@@ -117,7 +117,8 @@ impl MarkerCheck<'_> {
             };
             // An incomplete marker would look like another database's marker.
             if bytes.len() as u64 != meta.size {
-                let what = format!("{} of {} bytes of a marker", bytes.len(), meta.size);
+                let what =
+                    format!("only {} of {} bytes of a marker were read", bytes.len(), meta.size);
                 return Err(StoreError::Protocol(what).into());
             }
             let marker = std::str::from_utf8(&bytes).ok().and_then(Marker::parse);

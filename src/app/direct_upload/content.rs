@@ -75,7 +75,7 @@ impl App {
         let upload = self.upload(by, id).await?;
         let elsewhere = match upload.strategy {
             Strategy::Multipart => Some("multipart: send its parts to the store"),
-            Strategy::Tus => Some("tus: send its bytes as it began"),
+            Strategy::Tus => Some("tus: send its bytes with the protocol that created it"),
             Strategy::Put | Strategy::Post | Strategy::Direct => None,
         };
         if let Some(elsewhere) = elsewhere {

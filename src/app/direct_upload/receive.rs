@@ -33,7 +33,7 @@ impl App {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "an upload without its file was not cancelled; it expires"
+                "an upload whose file was refused was not cancelled; it will expire"
             );
         }
         stored

@@ -129,8 +129,11 @@ impl<'a> Transfer<'a> {
         let mut checksums = stored.iter().flat_map(|meta| &meta.checksums);
         match checksums.find(|stored| stored.algorithm() == sent.algorithm()) {
             Some(stored) if *stored == sent => Ok(()),
-            Some(_) => Err(protocol("the object is not the bytes that were sent".to_owned())),
-            None => Err(protocol(format!("no {} of an object made of parts", sent.algorithm()))),
+            Some(_) => Err(protocol("the object differs from the bytes that were sent".to_owned())),
+            None => Err(protocol(format!(
+                "the store returned no {} for an object made of parts",
+                sent.algorithm()
+            ))),
         }
     }
 
@@ -258,7 +261,7 @@ impl<'a> Transfer<'a> {
             }
             Err(error) => tracing::warn!(upload = %self.upload.id,
                 error = &error as &dyn std::error::Error,
-                "direct upload not ended; it expires"),
+                "direct upload not ended; it will expire"),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Adapters {
         if let Err(error) = app.measure_clock_offset().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the database's clock was not read; it is tried again"
+                "the database's clock could not be read; it will be read later"
             );
         }
         Ok(Self {

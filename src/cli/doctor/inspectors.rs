@@ -66,11 +66,11 @@ async fn clamd(name: &str, inspector: &InspectorConfig) -> Vec<Check> {
     let mut checks = vec![match age {
         Some(age) if age <= MAX_SIGNATURE_AGE => Check::pass(
             name.to_owned(),
-            format!("{said}, signatures of {} days ago", age.num_days()),
+            format!("{said}, signatures are {} days old", age.num_days()),
         ),
         Some(age) => Check::warn(
             name.to_owned(),
-            format!("{said}, signatures of {} days ago", age.num_days()),
+            format!("{said}, signatures are {} days old", age.num_days()),
             "Have freshclam update the signatures daily.",
         ),
         None => Check::warn(
@@ -124,7 +124,7 @@ fn finds(
     let check = format!("{name}: {what}");
     let file = match what {
         "eicar" => "the EICAR test file",
-        _ => "it in an archive of max_size",
+        _ => "the EICAR test file in an archive of max_size",
     };
     match scanned {
         Ok(Scan::Found(signature)) => Check::pass(check, format!("finds {file} ({signature})")),

@@ -58,7 +58,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nkind = \"embedded\"\n[policies.tracks.object]\nsse = \"AES256\"",
-        "policies.tracks.object.sse: is not possible in storage.default, because the embedded store does not have it; leave it out (in FILE)",
+        "policies.tracks.object.sse: is not possible in storage.default, because the embedded store does not support it; omit it (in FILE)",
     ),
     (
         "[events]\ntoken = \"short\"",
@@ -120,11 +120,11 @@ const CASES: &[(&str, &str)] = &[
     ("[storage]\ndefault = 1", "storage.default: must be a section of keys, not a value (in FILE)"),
     (
         "[storage.Big]\nbucket = \"b\"",
-        "storage.Big: a name consists of lower-case letters, digits, - and _ (in FILE)",
+        "storage.Big: a name may contain only lower-case letters, digits, - and _ (in FILE)",
     ),
     (
         "[policies.\"a.b\"]\nprefix = \"b/\"",
-        "policies.a.b: a name consists of lower-case letters, digits, - and _",
+        "policies.a.b: a name may contain only lower-case letters, digits, - and _",
     ),
     (
         "[server]\nbind = \"localhost\"",
@@ -284,7 +284,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_url_ttl = \"8d\"",
-        "policies.tracks.max_url_ttl: must be at most \"7d\", as long as a presigned URL can live, not \"8d\" (in FILE)",
+        "policies.tracks.max_url_ttl: must be at most \"7d\", the maximum lifetime of a presigned URL, not \"8d\" (in FILE)",
     ),
     (
         "[policies.tracks]\nlate = \"maybe\"",
@@ -409,7 +409,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\ninspect = [\"clamav\"]",
-        "policies.tracks.inspect: must name inspectors, which are media, not \"clamav\" (in FILE)",
+        "policies.tracks.inspect: must contain only names of inspectors (media), not \"clamav\" (in FILE)",
     ),
     (
         "[policies.tracks]\ninspect = [\"media\", \"media\"]",
@@ -417,7 +417,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\ninspect = [\"media\"]\noverwrite = \"accept\"",
-        "policies.tracks.overwrite: must be \"reject\" in a policy with inspectors: a file would be served that none of them has examined (in FILE)",
+        "policies.tracks.overwrite: must be \"reject\" in a policy with inspectors; otherwise a file could be served that no inspector has examined (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_duration = \"5min\"",

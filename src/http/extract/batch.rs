@@ -71,7 +71,7 @@ impl ItemLimit {
             // the quota fills.
             let (burst, rate) = (status.burst, status.per_second);
             let detail =
-                format!("{items} items are more than {burst} at once, at {rate} per second");
+                format!("{items} items exceed the limit of {burst} at once ({rate} per second)");
             let error = ApiError::saying(Code::RateLimited, detail);
             return Err(error.header(RETRY_AFTER, HeaderValue::from(status.window())));
         }

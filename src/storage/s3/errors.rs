@@ -46,7 +46,7 @@ where
         (SdkError::ServiceError(_), Some(status)) => by_response(status, response),
         (SdkError::ResponseError(_), Some(status)) if status < 500 => not_s3(status),
         (SdkError::ResponseError(_), Some(status)) => {
-            let seen = format!("HTTP {status} that is no S3 answer");
+            let seen = format!("HTTP {status}, but not a response of S3");
             StoreError::Unavailable(explained(Fault::ServerError, seen))
         }
         (SdkError::ConstructionFailure(_), _) => {
@@ -184,9 +184,7 @@ fn by_code(status: u16, code: Option<String>, source: Box<dyn Error + Send + Syn
 
 /// In most cases this is a web page of a proxy or of the store's console.
 fn not_s3(status: u16) -> StoreError {
-    StoreError::Protocol(format!(
-        "HTTP {status} that is not a response of S3; is the endpoint right?"
-    ))
+    StoreError::Protocol(format!("HTTP {status}, but not a response of S3; check the endpoint"))
 }
 
 /// A request that got no response.

@@ -54,9 +54,9 @@ impl S3 {
                 .set_checksum_type(whole.then_some(ChecksumType::FullObject));
         }
         let created = create.send().await.map_err(store_error)?;
-        created
-            .upload_id
-            .ok_or_else(|| StoreError::Protocol("a multipart upload without id".into()))
+        created.upload_id.ok_or_else(|| {
+            StoreError::Protocol("the store returned no id for a multipart upload".into())
+        })
     }
 
     pub(super) async fn send_part(
@@ -101,7 +101,7 @@ impl S3 {
             for part in page.parts() {
                 let number = part.part_number().and_then(|number| u16::try_from(number).ok());
                 let number = number
-                    .ok_or_else(|| StoreError::Protocol("a listed part without a number".into()))?;
+                    .ok_or_else(|| StoreError::Protocol("a listed part has no number".into()))?;
                 let last_modified = part.last_modified().and_then(timestamp);
                 let etag = etag(part.e_tag())?;
                 let size = size(part.size());
@@ -112,7 +112,7 @@ impl S3 {
                 return parts.finish();
             }
             if next.is_none() || next == marker {
-                return Err(StoreError::Protocol("a list of parts is cut off".into()));
+                return Err(StoreError::Protocol("a list of parts is incomplete".into()));
             }
             marker = next;
         }
@@ -179,7 +179,9 @@ impl S3 {
         let mut open = Vec::with_capacity(page.uploads().len());
         for upload in page.uploads() {
             let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else {
-                return Err(StoreError::Protocol("a listed upload without key or id".into()));
+                return Err(StoreError::Protocol(
+                    "a listed multipart upload has no key or no id".into(),
+                ));
             };
             let initiated = upload.initiated().and_then(timestamp);
             open.push(OpenMultipart {
@@ -201,7 +203,7 @@ impl S3 {
         };
         let next = next.map(|(id, key)| format!("{id}{MARKER_SEPARATOR}{key}"));
         if next.is_none() || next.as_deref() == marker {
-            return Err(StoreError::Protocol("a list of multipart uploads is cut off".into()));
+            return Err(StoreError::Protocol("a list of multipart uploads is incomplete".into()));
         }
         Ok((open, next))
     }

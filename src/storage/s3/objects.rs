@@ -190,7 +190,9 @@ impl ObjectStore for S3 {
         let objects = objects.collect::<Result<Vec<_>>>()?;
         let next = match (response.is_truncated(), response.next_continuation_token) {
             (Some(true), None) => {
-                return Err(StoreError::Protocol("a listing is cut off without a token".into()));
+                return Err(StoreError::Protocol(
+                    "an incomplete listing has no continuation token".into(),
+                ));
             }
             (Some(true), next) if next == *token => {
                 return Err(StoreError::Protocol(

@@ -268,7 +268,7 @@ async fn the_rate_limit_counts_items() {
     let too_many = send(BATCH, batch((0..11).map(|_| good("a")))).await;
     too_many.is_problem(429, "rate-limited");
     let detail = too_many.json()["detail"].as_str().unwrap().to_owned();
-    assert_eq!(detail, "11 items are more than 10 at once, at 1 per second");
+    assert_eq!(detail, "11 items exceed the limit of 10 at once (1 per second)");
     assert_eq!(too_many.header("retry-after"), "10");
     let some = send(BATCH, batch((0..7).map(|_| good("a")))).await;
     assert_eq!(statuses(&results(&some)), [201; 7]);

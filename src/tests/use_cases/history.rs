@@ -79,7 +79,10 @@ async fn a_rejection_says_which_rule_was_broken_and_an_operator_is_named() {
     world.reconcile(Mode::Incremental).await;
     assert_eq!(changes(&world, upload.id).await, ["pending rejected scan content-mismatch"]);
     let sentence = why(&world, upload.id).await;
-    assert!(sentence.starts_with("File's content is none of: audio/mpeg"), "{sentence}");
+    assert!(
+        sentence.starts_with("File's content has none of the allowed types: audio/mpeg"),
+        "{sentence}"
+    );
     world.put(&upload, mp3(900, 1)).await;
     let operator = Owner::named("ops");
     world.app.verify_upload(&operator, upload.id, true).await.unwrap();

@@ -17,7 +17,7 @@ const PATH: &AsciiSet = &QUERY.remove(b'/');
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TargetError {
     /// The scheme is neither http nor https.
-    #[error("an endpoint begins with http:// or https://")]
+    #[error("an endpoint must begin with http:// or https://")]
     Scheme,
     /// The endpoint has a path. S3's signature covers the path, so a proxy that removes a prefix
     /// would make every signature wrong.
@@ -27,13 +27,13 @@ pub enum TargetError {
     )]
     Path,
     /// The endpoint has credentials, a query or a fragment.
-    #[error("an endpoint has no user, query or fragment")]
+    #[error("an endpoint must not have a user, a query or a fragment")]
     Extra,
     /// The bucket name is invalid.
-    #[error("a bucket name has 3 to 63 of the characters A-Z a-z 0-9 . - _")]
+    #[error("a bucket name must have 3 to 63 of the characters A-Z a-z 0-9 . - _")]
     Bucket,
     /// The region name is invalid.
-    #[error("a region has the characters A-Z a-z 0-9 - _")]
+    #[error("a region may contain only A-Z a-z 0-9 - _")]
     Region,
 }
 

@@ -49,8 +49,9 @@ impl Prober<'_> {
             let mend = "The store ignores the encryption: use another store, or encrypt its disks.";
             Check::fail(name, saw, mend)
         } else if let Some(refused) = self.form_refusal(policy, object).await? {
-            let saw =
-                format!("a PUT works, a form with the policy's object settings returns {refused}");
+            let saw = format!(
+                "a PUT works, but a form with the policy's object settings returns {refused}"
+            );
             let mend =
                 "Let clients of this policy use PUT: the strategy `post` does not work with it.";
             Check::warn(name, saw, mend)

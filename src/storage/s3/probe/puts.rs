@@ -19,8 +19,8 @@ const LONGER: &[u8] = b"probes";
 const RACERS: usize = 16;
 
 const REFUSED: &str = "No URL is signed with this header, and requests with write_once = true are \
-                       refused. A URL can be used again until it expires; uploads are compared with \
-                       what was verified before a download is signed. Keep url_ttl short.";
+                       refused. A URL can be used again until it expires. Before a download is \
+                       signed, the object is compared with the verified one. Keep url_ttl short.";
 
 const ON_ARRIVAL: &str = "Nothing is lost: it is verified on arrival, after the transfer.";
 
@@ -192,8 +192,8 @@ impl Prober<'_> {
         Ok(if effective {
             Check::pass("write_once", saw)
         } else {
-            let mend = "A URL can be used again until it expires; uploads are compared with \
-                        what was verified before a download is signed. Keep url_ttl short.";
+            let mend = "A URL can be used again until it expires. Before a download is \
+                        signed, the object is compared with the verified one. Keep url_ttl short.";
             Check::warn("write_once", saw, mend)
         })
     }
