@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
 use super::shutdown::{FINAL_STEPS, Shutdown, StopSignals};
-use super::time_limit::Patience;
+use super::patience::Patience;
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{

@@ -235,7 +235,7 @@ impl InspectorConfig {
         for (key, is_set, kind) in set {
             if is_set && kind != self.kind {
                 let name = if kind == InspectorKind::Clamd { "clamd" } else { "http" };
-                return Err((key, format!("is for kind = \"{name}\"")));
+                return Err((key, format!("is only for kind = \"{name}\"")));
             }
         }
         match self.kind {

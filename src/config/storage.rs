@@ -169,7 +169,7 @@ impl StoreConfig {
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(
                 "endpoint",
-                "is for kind = \"s3\"; the embedded server listens on bind".to_owned(),
+                "is only for kind = \"s3\"; the embedded server listens on bind".to_owned(),
             );
         }
         for (key, timeout) in [

@@ -132,7 +132,7 @@ impl App {
         result
     }
 
-    /// Why buckets are not trusted, by `marker.<policy>`, as short descriptions.
+    /// A short reason for each untrusted bucket. The keys are `marker.<policy>`.
     pub fn distrusted_buckets(&self) -> BTreeMap<String, &'static str> {
         let last = self.buckets.lock();
         let problems = last

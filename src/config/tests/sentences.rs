@@ -216,7 +216,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
-        "storage.default.endpoint: is for kind = \"s3\"; the embedded server listens on bind (in FILE)",
+        "storage.default.endpoint: is only for kind = \"s3\"; the embedded server listens on bind (in FILE)",
     ),
     (
         "[storage.default]\nconnect_timeout = \"0s\"",
@@ -458,7 +458,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[inspectors.a]\nkind = \"clamd\"\naddress = \"localhost:3310\"\nurl = \"http://a\"",
-        "inspectors.a.url: is for kind = \"http\" (in FILE)",
+        "inspectors.a.url: is only for kind = \"http\" (in FILE)",
     ),
     (
         "[inspectors.a]\nkind = \"http\"\nurl = \"http://127.0.0.1/x\"",

@@ -23,7 +23,7 @@ use crate::domain::{RunId, Timestamp, UploadId};
 /// The progress of a shard, written with the changes of a batch.
 #[derive(Debug, Clone, Default)]
 pub struct ShardProgress {
-    /// The current stage, and the key up to which it is done; `None` leaves both.
+    /// The current stage, and the key up to which it is done; `None` keeps both unchanged.
     pub at: Option<(Stage, Option<String>)>,
     /// Whether the run is an audit.
     pub is_audit: bool,

@@ -28,8 +28,7 @@ pub(super) fn cheapest(cuts: impl IntoIterator<Item = Cut>) -> Option<Cut> {
     cuts.into_iter().min_by_key(|cut| cut.cost())
 }
 
-/// The numbers of HEADs to consider for `open` rows: 0, 1, 4, 16 and so on. A few counts then
-/// come close to the best cut.
+/// The numbers of HEADs to consider for `open` rows: 0, 1, 4, 16 and so on. One of these few is always close to the best cut.
 pub(super) fn candidates(open: usize) -> impl Iterator<Item = usize> {
     let growing = std::iter::successors(Some(1_usize), |n| n.checked_mul(4));
     std::iter::once(0).chain(growing).take_while(move |heads| *heads < open)

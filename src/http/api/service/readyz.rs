@@ -40,7 +40,7 @@ const MARKER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The results of all checks.
 pub struct Checked {
     checks: Checks,
-    /// Why buckets are not trusted, by `marker.<policy>`.
+    /// The reason why each untrusted bucket is not trusted. The keys are `marker.<policy>`.
     distrusted: BTreeMap<String, &'static str>,
 }
 
