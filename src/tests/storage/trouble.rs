@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::net::http_client;
-use upload_coordinator::storage::failure::Fault as Cause;
+use upload_coordinator::storage::fault::Fault as Cause;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use upload_coordinator::telemetry::chain;
@@ -156,7 +156,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
 /// The cause that a check of the bucket finds, and its log line.
 async fn cause(s3: &S3) -> (Option<Cause>, String) {
     let error = s3.check_bucket().await.unwrap_err();
-    (error.failure(), chain(&error))
+    (error.fault(), chain(&error))
 }
 
 #[tokio::test]
