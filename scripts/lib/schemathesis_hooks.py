@@ -30,7 +30,7 @@ RULES = {
     "content_type": r"Must be a media type",
     "strategy": r"The store does not accept|Send the file to",
     "write_once": r"A form upload can't be",
-    "checksum": r"Value is not base64|A \w+ value is base64|The store does not keep",
+    "checksum": r"Value is not base64|A \w+ value must be the base64|The store does not keep",
     "metadata": r"Must be at most \d+ bytes|Names may contain|Values may contain",
     "max_size": r"Must be from 1 to \d+ bytes",
     "cors_origins": r"Must be origins such as",

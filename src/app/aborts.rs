@@ -10,7 +10,8 @@ use crate::domain::reconcile::is_abandoned;
 use crate::domain::{ObjectKey, Policy, Timestamp, Upload, UploadId};
 use crate::storage::{Store, StoreError};
 
-/// The pauses after failures. A store that recovers is cleaned up within the longest pause.
+/// The pauses after failures. After a store recovers, its parts are deleted within the longest
+/// pause.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_mins(1), longest: Duration::from_hours(6) };
 

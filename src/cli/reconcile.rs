@@ -15,8 +15,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
-use super::shutdown::{FINAL_STEPS, Shutdown, StopSignals};
 use super::patience::Patience;
+use super::shutdown::{FINAL_STEPS, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{

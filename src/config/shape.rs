@@ -98,7 +98,7 @@ fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), C
 
 fn unknown(path: &str, known: &Map<String, Value>) -> ConfigError {
     if known.is_empty() {
-        return ConfigError::new(path, "unknown key; its section has no keys in this version");
+        return ConfigError::new(path, "unknown key; this section has no keys in this version");
     }
     let names: Vec<&str> = sorted(known).into_iter().map(|(name, _)| name).collect();
     ConfigError::new(path, format!("unknown key; the keys here are {}", names.join(", ")))

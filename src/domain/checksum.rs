@@ -98,7 +98,7 @@ pub enum ChecksumError {
     #[error("value is not base64")]
     Encoding,
     /// Base64 of the wrong number of bytes.
-    #[error("a {} value is base64 of {} bytes", .0, .0.digest_len())]
+    #[error("a {} value must be the base64 of {} bytes", .0, .0.digest_len())]
     Length(Algorithm),
 }
 
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_value_of_another_length_is_refused_with_the_length_it_takes() {
         let error = Checksum::parse(Algorithm::Sha256, "AAAA").unwrap_err();
-        assert_eq!(error.to_string(), "a sha256 value is base64 of 32 bytes");
+        assert_eq!(error.to_string(), "a sha256 value must be the base64 of 32 bytes");
         assert_eq!(Checksum::parse(Algorithm::Crc32, "no!"), Err(ChecksumError::Encoding));
         assert_eq!("sha1".parse::<Algorithm>(), Err(ChecksumError::Algorithm));
     }

@@ -122,7 +122,7 @@ async fn purge_one(
         tracing::warn!(
             key = finding.key,
             error = &error as &dyn std::error::Error,
-            "orphan not deleted; its row is due, and the next run tries again"
+            "orphan not deleted; the next run tries again"
         );
         return Ok(false);
     }

@@ -87,7 +87,7 @@ impl RunHandle {
                 // The row is gone, so the run's end is unknown.
                 Ok(None) => return run,
                 Err(error) => tracing::warn!(run = %run.id,
-                    error = &error as &dyn std::error::Error, "the run was not read"),
+                    error = &error as &dyn std::error::Error, "the run could not be read"),
             }
             if run.status != RunStatus::Running {
                 return run;
@@ -133,7 +133,7 @@ impl Reconciler {
                     }
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "runs to join were not read; the next poll tries again"
+                        "runs to join could not be read; the next poll tries again"
                     ),
                 }
                 tokio::select! {
@@ -242,7 +242,7 @@ impl Reconciler {
             Ok(run) => run.filter(|run| run.status == RunStatus::Running)?,
             Err(error) => {
                 tracing::warn!(run = %id, error = &error as &dyn std::error::Error,
-                    "the run was not read");
+                    "the run could not be read");
                 return None;
             }
         };

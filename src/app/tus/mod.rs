@@ -265,7 +265,9 @@ fn check_length(
     match (declared, sent) {
         (declared, None) => Ok(declared),
         (Some(declared), Some(sent)) if declared == sent => Ok(Some(declared)),
-        (Some(declared), Some(_)) => refuse(format!("The length was declared as {declared}")),
+        (Some(declared), Some(_)) => {
+            refuse(format!("The length was already declared as {declared}"))
+        }
         (None, Some(0)) => refuse("File is empty".to_owned()),
         (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are already stored")),
         (None, Some(sent)) if sent > most => Err(TusError::TooLong { limit: most }.into()),

@@ -206,7 +206,7 @@ async fn poll(engine: Engine, watchers: Arc<Watchers>) {
         } else if let Err(error) = publish_newer(&engine, &watchers, &known).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "changes of other processes were not read; the next attempt is in a second"
+                "changes of other processes could not be read; the next attempt is in a second"
             );
         }
     }

@@ -229,7 +229,7 @@ impl Webhooks<'_> {
         let done = Entity::update_many()
             .set(ActiveModel {
                 status: Set(DeliveryStatus::Dead.name().to_owned()),
-                // The time when it ended, for retention.
+                // For an ended delivery, this column is the time of its end. Retention uses it.
                 next_attempt_at: Set(now),
                 error: Set(Some("the endpoint is not configured any more".to_owned())),
                 ..Default::default()

@@ -109,7 +109,7 @@ async fn is_allowed_origin(request: &ServiceRequest, token: &str) -> bool {
         Ok(allowed) => allowed,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the origins of an upload token were not read");
+            tracing::warn!(error, "the origins of an upload token could not be read");
             false
         }
     }

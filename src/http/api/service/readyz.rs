@@ -125,7 +125,7 @@ async fn check(app: &App) -> Checked {
     let markers = async {
         // A store that does not respond fails its own check.
         if let Ok(Err(error)) = timeout(MARKER_TIMEOUT, app.refresh_buckets(MARKER_AGE)).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a marker was not read");
+            tracing::warn!(error = &error as &dyn std::error::Error, "a marker could not be read");
         }
     };
     let (checks, ()) = tokio::join!(app.check_readiness(), markers);
