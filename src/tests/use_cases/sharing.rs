@@ -351,11 +351,11 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
 async fn several_schedulers_start_one_run_per_tick() {
     let world = World::new().await;
     let schedules = Schedules { incremental: Some("* * * * * *".into()), ..Schedules::default() };
-    let mut schedulers = Vec::new();
+    let mut started = Vec::new();
     for _ in 0..3 {
         let app = App { clock: Arc::new(SystemClock), ..world.replica().await };
         let reconciler = Arc::new(Reconciler::new(Arc::new(app), ReconcileSettings::default()));
-        schedulers.push(Scheduler::start(&reconciler, &schedules).await.unwrap());
+        started.push(Scheduler::start(&reconciler, &schedules).await.unwrap());
     }
     let begun = std::time::Instant::now();
     let runs = wait_for("four scheduled runs", async || {
@@ -363,7 +363,7 @@ async fn several_schedulers_start_one_run_per_tick() {
         (runs.len() >= 4).then_some(runs)
     })
     .await;
-    for scheduler in schedulers {
+    for scheduler in started {
         scheduler.stop().await.unwrap();
     }
     let ticks = world.ticks().await;
