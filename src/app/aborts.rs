@@ -19,8 +19,8 @@ impl App {
     /// Discards the parts of an upload that has ended. The row and the record of this abort were
     /// committed earlier, so if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
-        if self.is_bucket_unverified(&upload.policy) {
-            tracing::debug!(upload = %upload.id, "the bucket is not trusted; a later run aborts the multipart upload");
+        if self.doubts_bucket(&upload.policy) {
+            tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
             return;
         }
         let done = match self.discard(store, upload.id, &upload.key, id).await {

@@ -26,8 +26,8 @@ pub(super) struct MediaResult {
     pub broken: Option<Violation>,
 }
 
-/// Inspects an object. `head` contains its first bytes, usually [`media::HEAD_LEN`]. The parser's
-/// other bytes are read from the store, if the object still has the ETag of `meta`.
+/// Inspects an object. `head` are its first bytes, at best [`media::HEAD_LEN`]. What they lack is
+/// read from the store, if the object still has the ETag of `meta`.
 pub(super) async fn inspect_media(
     settings: &MediaInspection,
     threads: &Semaphore,
@@ -42,7 +42,7 @@ pub(super) async fn inspect_media(
         return Ok(unread("unscannable", sentence, settings.on_unscannable));
     }
     let parts = Parts::new(meta.size, head);
-    // Stops the parser, even if the request is cancelled.
+    // Also if the request is cancelled.
     let _stop = StopWhenDropped(parts.stop());
     let begun = Instant::now();
     let reading = read(threads, store, key, meta, parts);

@@ -286,7 +286,7 @@ impl App {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the multipart upload could not be opened, and the upload was not cancelled; it will expire"
+                "an upload without a multipart upload was not ended; it expires"
             );
         }
         opened
@@ -294,9 +294,9 @@ impl App {
 }
 
 fn options(upload: &Upload, policy: &Policy, store: &Store) -> PutOptions {
-    let can_be_stored = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
+    let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
     PutOptions {
-        checksum: upload.declared.checksum.clone().filter(can_be_stored),
+        checksum: upload.declared.checksum.clone().filter(kept),
         content_type: upload.declared.content_type.clone(),
         metadata: upload.metadata.clone(),
         object: policy.object.clone(),

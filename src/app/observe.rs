@@ -125,8 +125,8 @@ impl App {
         let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
         let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
         let mut checksum = None;
-        if let Some(expected) = declared.or_else(|| on_record(upload, policy, store, meta)) {
-            let found = checksum_of(store, key, meta, expected).await?;
+        if let Some(wanted) = declared.or_else(|| on_record(upload, policy, store, meta)) {
+            let found = checksum_of(store, key, meta, wanted).await?;
             if result.is_ok() {
                 let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
                 result = policy.validate(&upload.declared, &received, Pass::All);
@@ -162,8 +162,8 @@ async fn read_head(
     key: &str,
     meta: &ObjectMeta,
 ) -> std::result::Result<bytes::Bytes, StoreError> {
-    let expected = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
-    match meta.size.min(expected) {
+    let wanted = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
+    match meta.size.min(wanted) {
         0 => Ok(bytes::Bytes::new()),
         len => store.objects.read(key, 0..len, &meta.etag).await,
     }
@@ -180,7 +180,7 @@ fn on_record<'a>(
     let facts = &upload.state.ever_verified()?.facts;
     let known = facts.checksum.as_ref()?;
     let cheap = meta.size <= policy.verify_max_read
-        || returned_checksum(store, meta, known.algorithm()).is_some();
+        || kept_checksum(store, meta, known.algorithm()).is_some();
     (cheap && facts.size == meta.size).then_some(known)
 }
 
@@ -194,17 +194,16 @@ fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checks
 }
 
 /// The object's checksum in an algorithm, if the store returned it with the metadata.
-fn returned_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
+fn kept_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
     let md5 = || etag_md5(store, meta).filter(|_| algorithm == Algorithm::Md5);
-    let returned =
-        || meta.checksums.iter().find(|returned| returned.algorithm() == algorithm).cloned();
-    md5().or_else(returned)
+    let kept = || meta.checksums.iter().find(|kept| kept.algorithm() == algorithm).cloned();
+    md5().or_else(kept)
 }
 
 /// The object's MD5, if the store's ETags are known to be MD5s.
 fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
-    let is_md5 = store.capabilities.etag_md5 && !meta.keyed;
-    Checksum::parse_md5_hex(&meta.etag).filter(|_| is_md5)
+    let told = store.capabilities.etag_md5 && !meta.keyed;
+    Checksum::parse_md5_hex(&meta.etag).filter(|_| told)
 }
 
 /// The object's checksum in the algorithm of `declared`: returned by the store, or computed from
@@ -217,8 +216,8 @@ pub(super) async fn checksum_of(
     declared: &Checksum,
 ) -> std::result::Result<Checksum, StoreError> {
     let algorithm = declared.algorithm();
-    if let Some(returned) = returned_checksum(store, meta, algorithm) {
-        return Ok(returned);
+    if let Some(kept) = kept_checksum(store, meta, algorithm) {
+        return Ok(kept);
     }
     let stream = store.objects.read_all(key, &meta.etag).await?;
     let hasher = Hasher::new(algorithm);

@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
 use super::patience::Patience;
-use super::shutdown::{FINAL_STEPS, Shutdown, StopSignals};
+use super::shutdown::{CLOSING, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{
@@ -127,7 +127,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
-    let time_limit = config.server.shutdown_timeout.get() + FINAL_STEPS;
+    let time_limit = config.server.shutdown_timeout.get() + CLOSING;
     let run = match start(&reconciler, request, time_limit).await? {
         Some(handle) => watch(&reconciler, handle, time_limit).await?,
         None => bail!("interrupted"),

@@ -145,9 +145,9 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// Claims up to `limit` due inspections of an inspector until `lease_end`, in one statement.
-    /// Those that have been due for the longest time come first. With `queued_before`, it claims
-    /// only inspections that were queued before this time.
+    /// Claims up to `limit` due inspections of an inspector until `lease_end`, the longest due
+    /// first, in one statement. With `queued_before`, claims only inspections that were queued
+    /// before this time.
     pub async fn claim(
         self,
         inspector: &InspectorName,

@@ -25,7 +25,7 @@ use super::{DbError, Result};
 use crate::domain::tus::{Location, Piece, TusUpload};
 use crate::domain::{Status, Timestamp, UploadId};
 
-/// Rows of pieces in one statement. Each has six parameters, and `SQLite` allows 32,766.
+/// Rows of pieces in one statement: six parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
 /// The maximum number of renewals in one statement.
@@ -73,16 +73,16 @@ pub(in crate::db) fn start_renewals(write: DatabaseConnection) -> LeaseRenewals 
 async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Result<Option<i64>>> {
     let postgres = write.get_database_backend() == DbBackend::Postgres;
     let longest = renewals.iter().map(|(.., lease)| *lease).max().unwrap_or_default();
-    let mut leases = Condition::any();
+    let mut wanted = Condition::any();
     for (id, writer, _) in &renewals {
         let of_writer = Condition::all()
             .add(tus::Column::UploadId.eq(id.0))
             .add(tus::Column::Writer.eq(*writer));
-        leases = leases.add(of_writer);
+        wanted = wanted.add(of_writer);
     }
     let renewed = tus::Entity::update_many()
         .col_expr(tus::Column::LeaseUntil, lease_end(postgres, longest))
-        .filter(leases)
+        .filter(wanted)
         .exec_with_returning(&write)
         .await;
     let rows = match renewed {
@@ -99,7 +99,7 @@ async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Res
 }
 
 impl TusUploads<'_> {
-    /// Inserts an upload without stored bytes.
+    /// Inserts an upload of which nothing is stored yet.
     pub async fn create(
         self,
         id: UploadId,

@@ -89,8 +89,8 @@ impl Prefix {
 
     /// The upload that a key belongs to; `None` for a foreign key.
     pub fn parse_key(&self, key: &str) -> Option<UploadId> {
-        let remaining = key.strip_prefix(&self.0)?;
-        let (_, uuid) = remaining.split_once('/')?;
+        let rest = key.strip_prefix(&self.0)?;
+        let (_, uuid) = rest.split_once('/')?;
         let id: UploadId = uuid.parse().ok()?;
         // Only one spelling is valid: with upper case, braces or a wrong shard, one id would have
         // two keys.
@@ -99,8 +99,8 @@ impl Prefix {
 
     /// The upload whose tail has this key; `None` if it is not the key of a tail.
     pub fn parse_tail(&self, key: &str) -> Option<UploadId> {
-        let remaining = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
-        let (id, writer) = remaining.split_once('/')?;
+        let rest = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
+        let (id, writer) = rest.split_once('/')?;
         let (id, writer): (UploadId, i64) = (id.parse().ok()?, writer.parse().ok()?);
         // One spelling only.
         (self.key(id).tail(writer)? == key).then_some(id)
@@ -134,10 +134,10 @@ impl ObjectKey {
         Self(key.into())
     }
 
-    /// The prefix of the keys of the upload's tails. `None` if the key is not one of this service.
+    /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
     pub fn tails(&self) -> Option<String> {
-        let (folder, id) = self.0.rsplit_once('/')?;
-        let (prefix, _) = folder.rsplit_once('/')?;
+        let (place, id) = self.0.rsplit_once('/')?;
+        let (prefix, _) = place.rsplit_once('/')?;
         Some(format!("{prefix}/{TAILS}/{id}/"))
     }
 
@@ -184,13 +184,13 @@ impl Shard {
         let next = Self(self.0 + 1);
         KeyRange {
             prefix: prefix.0.clone(),
-            after: (self.0 > 0).then(|| self.start(&prefix.0)),
-            until: (next.0 < SHARD_COUNT).then(|| next.start(&prefix.0)),
+            after: (self.0 > 0).then(|| self.edge(&prefix.0)),
+            until: (next.0 < SHARD_COUNT).then(|| next.edge(&prefix.0)),
         }
     }
 
     /// The text that all its keys begin with, without the slash.
-    fn start(self, prefix: &str) -> String {
+    fn edge(self, prefix: &str) -> String {
         format!("{prefix}{}", self.digit())
     }
 }
@@ -218,20 +218,20 @@ impl KeyRange {
     /// The shards that have keys in the range, and possibly one more at each end. If the range is
     /// not inside one prefix (rows of an older prefix may be there), returns all shards.
     pub fn shards(&self) -> impl Iterator<Item = Shard> {
-        let ours = |start: &Option<String>| {
-            start.as_ref().is_some_and(|start| start.starts_with(&self.prefix))
+        let ours = |edge: &Option<String>| {
+            edge.as_ref().is_some_and(|edge| edge.starts_with(&self.prefix))
         };
         let beyond = !(ours(&self.after) && ours(&self.until));
         Shard::all().filter(move |shard| {
             if beyond {
                 return true;
             }
-            let start = shard.start(&self.prefix);
+            let edge = shard.edge(&self.prefix);
             // The shard's last possible key is less than its edge with a `0` appended, because `/`
             // sorts before `0`.
-            let last = format!("{start}0");
+            let last = format!("{edge}0");
             self.after.as_deref().is_none_or(|after| after < last.as_str())
-                && self.until.as_deref().is_none_or(|until| until > start.as_str())
+                && self.until.as_deref().is_none_or(|until| until > edge.as_str())
         })
     }
 
@@ -336,7 +336,7 @@ mod tests {
         ) {
             let of = |id: u128| prefix().key(UploadId(Uuid::from_u128(id))).to_string();
             let key = of(near.and_then(|near| edges[near]).unwrap_or(key));
-            let [a, b, c, d] = edges.map(|start| start.map(of));
+            let [a, b, c, d] = edges.map(|edge| edge.map(of));
             let one = KeyRange { after: a, until: b, ..prefix().whole() };
             let other = KeyRange { after: c, until: d, ..prefix().whole() };
             let common = one.common(&other).is_some_and(|common| common.contains(&key));

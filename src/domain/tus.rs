@@ -19,7 +19,7 @@ pub struct Piece {
     pub start: u64,
     /// The number of bytes.
     pub size: u64,
-    /// Where the bytes are.
+    /// Where they are.
     pub location: Location,
     /// The ETag of the part or of the object, without quotes.
     pub etag: String,
@@ -214,9 +214,9 @@ mod tests {
                     prop_assert!(size <= 2 * LEAST);
                     prop_assert!(coming.is_none_or(|coming| size <= coming));
                     prop_assert!(size >= LEAST || (ends && Some(size) == coming));
-                    // The rest is empty, or is enough for a part.
-                    let tail = coming.map_or(LEAST, |coming| coming - size);
-                    prop_assert!(ends || tail == 0 || tail >= LEAST);
+                    // What follows is enough for a part, or nothing.
+                    let rest = coming.map_or(LEAST, |coming| coming - size);
+                    prop_assert!(ends || rest == 0 || rest >= LEAST);
                 }
             }
         }

@@ -62,7 +62,7 @@ impl Listing {
     }
 }
 
-/// A policy's whole prefix, divided into shards if the store can start a listing anywhere.
+/// A policy's whole prefix, cut into shards if the store can start a listing anywhere.
 pub fn shards(policy: &Policy, store: &Store) -> Vec<KeyRange> {
     if store.capabilities.may_start_after() {
         Shard::all().map(|shard| shard.range(&policy.prefix)).collect()

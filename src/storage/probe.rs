@@ -77,8 +77,7 @@ impl Report {
 pub struct BrowserClient {
     /// The name of its check.
     pub check: &'static str,
-    /// Methods, each with the headers that a preflight names. Empty if the files go through this
-    /// service.
+    /// Methods and the headers that a preflight names. None if its files go through this service.
     pub requests: &'static [(&'static str, &'static [&'static str])],
     /// The headers of responses that it reads.
     pub exposed: &'static [&'static str],

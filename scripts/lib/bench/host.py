@@ -245,7 +245,7 @@ class Host:
         took = process.wait_for(address + "/readyz")
         return process, address, took
 
-    def record(self, name: str, value: str, target="", met=None, limit="", **raw):
+    def note(self, name: str, value: str, target="", met=None, limit="", **raw):
         """A row of the table."""
         self.figures.append(
             {"name": name, "value": value, "target": target, "met": met, "limit": limit} | raw)

@@ -67,7 +67,7 @@ def run(machine, database):
     grows = max(memory[-third:]) - max(memory[third:-third])
     well = (process.child.poll() is None and unanswered == 0 and other == 0
             and back <= 5 and grows < 0.2 * max(memory))
-    machine.record(
+    machine.note(
         f"overload for {SECONDS} s ({database})",
         f"{codes.get('201', 0):,} created, {shed:,} shed, {other + unanswered} failed; "
         f"back after {back:.1f} s", "0 failed, ≤ 5 s", well,

@@ -95,7 +95,7 @@ impl App {
             match check.put(&taken, Some(&found.etag)).await {
                 Ok(()) => {
                     tracing::warn!(policy = %policy.name, instance = %instance.id,
-                        "the marker was reclaimed");
+                        "the marker was taken back");
                     return Ok(());
                 }
                 Err(AppError::Store(StoreError::PreconditionFailed)) => {}

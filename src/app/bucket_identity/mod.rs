@@ -156,7 +156,7 @@ impl App {
 
     /// Whether the last check found that the bucket is not known to be this database's. `false` if
     /// this process has not checked it.
-    pub(super) fn is_bucket_unverified(&self, policy: &PolicyName) -> bool {
+    pub(super) fn doubts_bucket(&self, policy: &PolicyName) -> bool {
         self.buckets.find(policy).is_some_and(|last| last.identity != BucketIdentity::Match)
     }
 }

@@ -57,7 +57,7 @@ impl App {
         Ok(self.db.scan().list_uploaded_after(&policy.name, after, limit).await?)
     }
 
-    /// Inspects one verified file. A rejection counts as damage of the current hour.
+    /// Inspects one verified file. A rejection is damage, and counts in the damage of this hour.
     ///
     /// # Errors
     /// If the database fails.
@@ -72,7 +72,7 @@ impl App {
         };
         let facts = &verified.facts;
         let attempt = inspector.examine(self, &upload, facts).await;
-        let inspected = match verdict_of(inspector, &upload, attempt) {
+        let inspected = match judged(inspector, &upload, attempt) {
             Ok(inspected) => Inspected { backfill: true, ..inspected },
             Err(why) => return Ok(Backfilled::Unresolved(why)),
         };
@@ -93,12 +93,8 @@ impl App {
     }
 }
 
-/// The verdict of an attempt, or the reason why there is none.
-fn verdict_of(
-    inspector: &Inspector,
-    upload: &Upload,
-    attempt: Attempt,
-) -> Result<Inspected, String> {
+/// The verdict of an attempt, or why there is none.
+fn judged(inspector: &Inspector, upload: &Upload, attempt: Attempt) -> Result<Inspected, String> {
     let facts = upload.state.facts().ok_or("it has no object")?;
     match attempt {
         Ok(Opinion::Verdict(verdict, annotation)) => {
@@ -114,7 +110,7 @@ fn verdict_of(
             Err("the inspector deferred its verdict, and a backfill does not wait".to_owned())
         }
         Err(ExamineError::Store(StoreError::PreconditionFailed)) => {
-            Err("the object is missing or was replaced; run the reconciler first".to_owned())
+            Err("the object is gone or was replaced; reconcile first".to_owned())
         }
         Err(error) => Err(chain(&AppError::from(error))),
     }

@@ -319,7 +319,7 @@ impl App {
             return Ok(Outcome::Failed);
         }
         tracing::warn!(upload = %upload.id, inspector = %inspector.name, error,
-            attempts = claimed.attempts, "an inspection failed; it will be repeated");
+            attempts = claimed.attempts, "an inspection failed; it is tried again");
         let at = self.retry_at(claimed);
         self.postpone(claimed, InspectionStatus::Queued, Some(at), Some(error)).await?;
         Ok(Outcome::Failed)
@@ -361,8 +361,7 @@ impl App {
     }
 }
 
-/// Prepares a text of an inspector for the database: removes control characters and limits the
-/// length.
+/// A text of an inspector, prepared for the database: without control characters, and not too long.
 pub(super) fn clean(text: String) -> String {
     let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     cut(text)

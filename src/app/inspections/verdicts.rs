@@ -8,8 +8,9 @@ use crate::domain::upload::State;
 use crate::domain::{Upload, UploadId};
 
 impl App {
-    /// Applies a verdict about an upload of any owner, and returns the updated upload. If the
-    /// verdict is about other bytes, or if the upload does not wait for it, nothing changes.
+    /// Applies a verdict about an upload of any owner, and returns the upload after it. If the
+    /// verdict is about other bytes than the current ones, or the upload does not wait for it,
+    /// nothing changes.
     ///
     /// # Errors
     /// If there is no such upload or inspector, or the annotations are too large.

@@ -40,14 +40,14 @@ use crate::domain::{PolicyName, Principal, Status, Upload, UploadId};
 /// Why a request for an upload in pieces failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TusError {
-    /// The bytes do not start at the end of the stored bytes.
-    #[error("the bytes must start at offset {stored}, the end of the stored bytes")]
+    /// The bytes do not begin where the stored bytes end.
+    #[error("the bytes must begin at offset {stored}, where the stored bytes end")]
     Offset {
         /// The number of stored bytes.
         stored: u64,
     },
-    /// Another request writes the upload and did not stop in time, or a newer request waits.
-    #[error("another request writes this upload; request its offset and continue there")]
+    /// Another request writes the upload, and did not stop in time; or a newer one waits.
+    #[error("another request writes this upload; ask for its offset and continue there")]
     Busy,
     /// The request has more bytes than the file has, or is allowed to have.
     #[error("the file has more than {limit} bytes")]
@@ -56,10 +56,10 @@ pub enum TusError {
         limit: u64,
     },
     /// The bytes do not match the checksum. None of them is stored.
-    #[error("the bytes do not match the checksum; none of them was stored")]
+    #[error("the bytes are not those of the checksum; none of them is stored")]
     Checksum,
     /// The upload has ended without a file.
-    #[error("the upload is {}; create a new one", .0.name())]
+    #[error("the upload is {}; begin a new one", .0.name())]
     Ended(Status),
 }
 
@@ -111,7 +111,7 @@ impl App {
         let new = NewUpload { strategy: Some(Strategy::Tus), ..new };
         let upload = self.create_upload(by, new).await?.upload;
         let length = upload.declared.size;
-        // If this fails, no client knows the upload, and it expires.
+        // If this fails, the upload expires: no client knows it.
         self.db.tus().create(upload.id, length, metadata.clone()).await?;
         Ok(Appended { upload, stored: 0, length, metadata })
     }
@@ -265,11 +265,9 @@ fn check_length(
     match (declared, sent) {
         (declared, None) => Ok(declared),
         (Some(declared), Some(sent)) if declared == sent => Ok(Some(declared)),
-        (Some(declared), Some(_)) => {
-            refuse(format!("The length was already declared as {declared}"))
-        }
+        (Some(declared), Some(_)) => refuse(format!("The length was declared as {declared}")),
         (None, Some(0)) => refuse("File is empty".to_owned()),
-        (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are already stored")),
+        (None, Some(sent)) if sent < stored => refuse(format!("{stored} bytes are stored already")),
         (None, Some(sent)) if sent > most => Err(TusError::TooLong { limit: most }.into()),
         (None, Some(sent)) => Ok(Some(sent)),
     }

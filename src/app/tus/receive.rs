@@ -11,9 +11,9 @@ use crate::domain::tus::{PieceChecksum, next_part};
 /// A request's body.
 struct Source<B> {
     body: B,
-    /// Bytes that were received and are not in the buffer yet.
-    remaining: Bytes,
-    /// The number of bytes that are left in the body, if it is known.
+    /// What was received and is not in the buffer yet.
+    rest: Bytes,
+    /// How many bytes follow in the body, if that is known.
     left: Option<u64>,
     /// How many more bytes the file can have. `limit` is how many it can have in total.
     room: u64,
@@ -28,7 +28,7 @@ impl<B> Source<B> {
     /// The number of bytes that follow the last part, if it is known. `before` of them are in the
     /// buffer.
     fn coming(&self, before: u64) -> Option<u64> {
-        let received = before + self.remaining.len() as u64;
+        let received = before + self.rest.len() as u64;
         if self.ended { Some(received) } else { self.left.map(|left| received + left) }
     }
 
@@ -46,7 +46,7 @@ impl<B> Source<B> {
                 if let Some(checksum) = &mut self.checksum {
                     checksum.update(&chunk);
                 }
-                self.remaining = chunk;
+                self.rest = chunk;
             }
         }
     }
@@ -75,7 +75,7 @@ impl Writer<'_> {
         self.hold = checksum.is_some();
         let mut source = Source {
             body,
-            remaining: Bytes::new(),
+            rest: Bytes::new(),
             left: size,
             room: self.limit().saturating_sub(self.stored()),
             limit: self.limit(),
@@ -101,7 +101,7 @@ impl Writer<'_> {
                 Some(size) if unread == 0 && have >= size => {
                     self.send(std::mem::take(&mut buffer).freeze()).await?;
                 }
-                _ if source.ended && source.remaining.is_empty() => break,
+                _ if source.ended && source.rest.is_empty() => break,
                 _ => {
                     let most = size.or(coming).unwrap_or(u64::MAX).saturating_sub(unread + have);
                     self.read(&mut source, &mut buffer, to_usize(most.max(1))).await?;
@@ -141,13 +141,13 @@ impl Writer<'_> {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        if !source.remaining.is_empty() {
+        if !source.rest.is_empty() {
             if buffer.capacity() == 0 && source.left.is_some() {
                 // Allocated in one step: a buffer that grows is copied, and then exists twice for a
                 // moment.
                 buffer.reserve(most);
             }
-            let taken = source.remaining.split_to(most.min(source.remaining.len()));
+            let taken = source.rest.split_to(most.min(source.rest.len()));
             buffer.extend_from_slice(&taken);
             return Ok(());
         }

@@ -16,9 +16,9 @@ use crate::domain::tus::{Location, Piece, TusUpload, least_part};
 use crate::domain::{Policy, Status, Upload, UploadId};
 use crate::storage::{PartIntegrity, Store, StoreError};
 
-/// The deadline is extended at most once in this time. Otherwise a client with small chunks would
-/// cause a write of the row for each chunk.
-const MIN_EXTENSION: TimeDelta = TimeDelta::minutes(1);
+/// The deadline is moved at most once in this time, so that a client with small chunks does not cause a
+/// write of the row with each chunk.
+const STEP: TimeDelta = TimeDelta::minutes(1);
 
 /// A part that is being sent to the store.
 type InFlight<'a> = BoxFuture<'a, Result<Piece>>;
@@ -167,7 +167,7 @@ impl<'a> Writer<'a> {
         let number = app.db.tus().next_part(id, writer).await?;
         let Some(number) = number else { return Err(lost(app, id).await) };
         if number > MAX_PARTS {
-            let sentence = "The upload was interrupted too often; create a new one";
+            let sentence = "The upload broke off too often; begin a new one";
             return Err(AppError::field("file", sentence));
         }
         self.state.next_part = number.saturating_add(1);
@@ -218,8 +218,8 @@ impl<'a> Writer<'a> {
         };
         let (start, end) = (first.start, last.end());
         self.write(&progress).await?;
-        let first_replaced = self.tails.partition_point(|tail| tail.start < start);
-        let replaced = self.tails.split_off(first_replaced);
+        let kept = self.tails.partition_point(|tail| tail.start < start);
+        let replaced = self.tails.split_off(kept);
         let is_tail = |piece: &&Piece| matches!(piece.location, Location::Tail(_));
         self.tails.extend(progress.pieces.iter().filter(is_tail).cloned());
         self.state.stored = end;
@@ -246,7 +246,7 @@ impl<'a> Writer<'a> {
     async fn extend_deadline(&mut self) -> Result<()> {
         let Some(ttl) = self.ttl else { return Ok(()) };
         let until = self.app.now() + ttl;
-        if until - self.upload.url_expires_at < MIN_EXTENSION.min(ttl / 10) {
+        if until - self.upload.url_expires_at < STEP.min(ttl / 10) {
             return Ok(());
         }
         let event = Event::ExtendDeadline { url_expires_at: until };

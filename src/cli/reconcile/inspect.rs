@@ -74,11 +74,11 @@ impl Summary {
 /// some have no verdict or a rejection was withheld.
 pub(super) async fn run(app: &App, backfill: &Backfill<'_>) -> anyhow::Result<ExitCode> {
     let policies = app.policies.values();
-    let selected = |policy: &&Policy| {
+    let wanted = |policy: &&Policy| {
         backfill.policy.is_none_or(|name| policy.name.as_str() == name)
             && !policy.inspect.is_empty()
     };
-    let policies: Vec<&Policy> = policies.filter(selected).collect();
+    let policies: Vec<&Policy> = policies.filter(wanted).collect();
     if policies.is_empty() {
         bail!("no policy has inspectors that examine verified files; set policies.<name>.inspect");
     }
@@ -135,16 +135,16 @@ async fn inspect_page(
         throttle.acquire().await;
         // An earlier inspector may have rejected it, or its owner deleted it.
         let row = app.db.uploads().find_any_owner(upload.id).await?;
-        let names = (upload.id.to_string(), upload.key.as_str().to_owned());
+        let place = (upload.id.to_string(), upload.key.as_str().to_owned());
         let Some(row) = row.filter(|row| row.state.verified().is_some()) else {
             return anyhow::Ok(None);
         };
-        Ok(Some((names, app.backfill(inspector, row, backfill.dry_run).await?)))
+        Ok(Some((place, app.backfill(inspector, row, backfill.dry_run).await?)))
     });
     let mut examined = examined.buffer_unordered(inspector.concurrency);
     while let Some(one) = examined.next().await {
-        if let Some((names, found)) = one? {
-            summary.add(inspector, names, &found);
+        if let Some((place, found)) = one? {
+            summary.add(inspector, place, &found);
         }
     }
     Ok(())

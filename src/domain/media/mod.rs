@@ -6,10 +6,10 @@
 //! and calls again. Parsers start from the beginning each time, which takes microseconds. So no
 //! thread waits for the store.
 //!
-//! Limits for hostile files: [`MAX_READS`] ranges, which also bounds memory, and `id3::MAX_TOTAL`.
-//! Values of tags are truncated ([`MAX_TEXT`]). A parser must not loop without reading. Each byte
-//! that it reads belongs to a part, so the parts bound its work. If a parser panics, the file is
-//! unscannable.
+//! Limits for hostile files: [`MAX_READS`] ranges, which also bounds memory, and
+//! `id3::MAX_TOTAL`. Values of tags are cut ([`MAX_TEXT`]). A parser must not loop without
+//! reading: each byte that is read belongs to a part, so its work is bounded by the parts. A panic
+//! of a parser makes the file unscannable.
 //!
 //! The parsers, and why they were chosen:
 //!

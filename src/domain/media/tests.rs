@@ -212,7 +212,7 @@ fn covers_are_not_read() {
 }
 
 #[test]
-fn a_tag_with_too_many_frames_is_not_parsed() {
+fn a_tag_of_very_many_frames_is_not_parsed() {
     let many = b"TXXX\0\0\0\x01\0\0\0".repeat(60_000);
     let size = [21, 14, 7, 0].map(|shift| u8::try_from(many.len() >> shift & 0x7f).unwrap());
     for flags in [0, 0x80] {
@@ -225,7 +225,7 @@ fn a_tag_with_too_many_frames_is_not_parsed() {
 }
 
 #[test]
-fn the_duration_is_read_from_a_vbri_header() {
+fn a_vbri_header_gives_the_duration() {
     let mut first = frames(1);
     // 32 bytes of side information, then "VBRI": version, delay, quality, bytes, frames.
     let vbri = [&b"VBRI\0\x01\0\0\0\x64"[..], &834_000_u32.to_be_bytes(), &2000_u32.to_be_bytes()];

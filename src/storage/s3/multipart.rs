@@ -145,7 +145,7 @@ impl S3 {
             .send()
             .await
             .map_err(multipart_error)?;
-        Ok(Written { etag: etag(done.e_tag())?, version_id: versions::real_id(done.version_id) })
+        Ok(Written { etag: etag(done.e_tag())?, version_id: versions::kept(done.version_id) })
     }
 
     pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {

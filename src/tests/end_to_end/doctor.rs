@@ -45,8 +45,8 @@ async fn sign(on: &Subject, name: &str, terms: &PutRequest) -> SignedRequest {
     on.store.signer.put(&on.key(name), terms, now(), hour).await.unwrap()
 }
 
-fn refused(response: &Response) -> bool {
-    response.status().is_client_error()
+fn refused(answer: &Response) -> bool {
+    answer.status().is_client_error()
 }
 
 #[tokio::test]
@@ -72,8 +72,8 @@ async fn doctor_reports_what_a_raw_client_sees() {
     assert!(bare.url.contains(&format!("//{host}:")), "the signed host is the public one");
 
     let once = sign(&on, "once", &PutRequest { write_once: true, ..PutRequest::default() }).await;
-    let responses = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
-    let winners = responses.iter().filter(|response| response.status().is_success()).count();
+    let answers = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
+    let winners = answers.iter().filter(|answer| answer.status().is_success()).count();
     assert_eq!(claimed("write_once"), winners == 1, "{winners} won");
 
     let length = PutRequest { content_length: Some(3), ..PutRequest::default() };
@@ -91,8 +91,8 @@ async fn doctor_reports_what_a_raw_client_sees() {
         let checksum = Some(Checksum::of(algorithm, b"abc"));
         let signed = sign(&on, &name, &PutRequest { checksum, ..PutRequest::default() }).await;
         assert!(on.send(&signed, b"abc").await.status().is_success(), "{algorithm}");
-        let response = on.send(&signed, b"cba").await;
-        assert_eq!(listed("enforced_checksums", algorithm), refused(&response), "{algorithm}");
+        let answer = on.send(&signed, b"cba").await;
+        assert_eq!(listed("enforced_checksums", algorithm), refused(&answer), "{algorithm}");
     }
     let head = on.s3.as_ref().unwrap().sdk().head_object().bucket(&on.store.bucket);
     let head = head.key(on.key("sum-sha256")).checksum_mode("ENABLED".into()).send().await;
@@ -141,8 +141,8 @@ async fn browsers(on: &Subject, found: &Value) {
     let preflight = preflight.header("access-control-request-method", "PUT").send().await;
     let preflight = preflight.unwrap();
     let put = on.http().put(&signed.url).header("origin", origin).send().await.unwrap();
-    let header = |response: &Response, name: &str| {
-        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |answer: &Response, name: &str| {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_ascii_lowercase()
     };
     let allowed = preflight.status().is_success()
@@ -233,7 +233,7 @@ async fn fix_cors_puts_its_rule_first_if_the_store_accepts_it() {
     assert_eq!((code, failed.len()), (Some(1), 1), "{found:#}");
     let (name, mend) = (text(failed[0], "name"), text(failed[0], "mend"));
     assert!(name == "cors" && mend.contains(&format!(r#""AllowedOrigins":["{ORIGIN}"]"#)));
-    assert_eq!(s3.get_cors().await.unwrap(), std::slice::from_ref(&others), "it changed nothing");
+    assert_eq!(s3.get_cors().await.unwrap(), std::slice::from_ref(&others), "it only looked");
 
     let (code, found) = doctor(&settings, &["--origin", ORIGIN, "--fix", "cors"]).await;
     assert_eq!((code, checks(&found, "fail").len()), (Some(0), 0), "{found:#}");
@@ -271,5 +271,5 @@ async fn an_embedded_store_is_checked_too_and_the_text_is_readable() {
     let output = run(&["config", "show", "--probe"], &settings).await;
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && shown.contains("\n#   write_once = true\n"), "{shown}");
-    assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is still a configuration");
+    assert!(toml::from_str::<toml::Table>(&shown).is_ok(), "it is a configuration still");
 }

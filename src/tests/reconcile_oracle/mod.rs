@@ -316,11 +316,11 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
         // Before the real run, which sees the same objects at the same time and updates their
         // findings.
-        let reported = world.reported(&dry).await;
+        let reported = world.told(&dry).await;
         oracle.check_safety().await;
         let real = world.reconcile(Mode::Audit).await;
         assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
-        let done = world.reported(&real).await;
+        let done = world.told(&real).await;
         let after = oracle.rows().await;
         let changes: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
         assert_eq!(

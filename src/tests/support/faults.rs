@@ -107,23 +107,22 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let query: HashMap<_, _> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let (lists, token) = (query.contains_key("list-type"), query.get("continuation-token"));
-    let (failure, alter) = {
+    let (fault, alter) = {
         let mut plan = plan.lock().unwrap();
         let alter = plan.alter_parts && query.contains_key("partNumber");
-        let failure = plan.requests.pop_front().flatten();
-        let failure =
-            if failure.is_none() && lists { plan.lists.pop_front().flatten() } else { failure };
-        (failure, alter)
+        let fault = plan.requests.pop_front().flatten();
+        let fault = if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault };
+        (fault, alter)
     };
-    match failure {
+    match fault {
         Some(Fault::Status(status, code)) => {
             let body = format!("<Error><Code>{code}</Code><Message>a fault</Message></Error>");
             let body = if line.starts_with("HEAD") { String::new() } else { body };
-            let response = format!(
+            let answer = format!(
                 "HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            client.write_all(response.as_bytes()).await?;
+            client.write_all(answer.as_bytes()).await?;
             return client.shutdown().await;
         }
         Some(Fault::Silence) => {
@@ -141,32 +140,32 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
         let byte = client.read_u8().await?;
         server.write_u8(!byte).await?;
     }
-    if failure.is_none() && !lists {
+    if fault.is_none() && !lists {
         return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
     }
     // Requests with another body are small: the body arrived with the head, or follows at once.
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let mut response = Vec::new();
+    let mut answer = Vec::new();
     tokio::select! {
-        read = from_server.read_to_end(&mut response) => { read?; }
+        read = from_server.read_to_end(&mut answer) => { read?; }
         // The client has disconnected.
         gone = io::copy(&mut from_client, &mut to_server) => return gone.map(drop),
     }
-    let whole = response.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
-    let body = whole.map(|end| response[end..].to_vec()).unwrap_or_default();
+    let whole = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
+    let body = whole.map(|end| answer[end..].to_vec()).unwrap_or_default();
     if lists {
         let next = between(&body, "NextContinuationToken");
         let mut plan = plan.lock().unwrap();
         let before = token.and_then(|token| plan.pages.get(token)).cloned();
-        match (failure, before) {
+        match (fault, before) {
             (Some(Fault::CutOff), _) => {
                 let text = String::from_utf8_lossy(&body);
                 let text = text.replace("<IsTruncated>true<", "<IsTruncated>false<");
-                response = framed(text.as_bytes());
+                answer = framed(text.as_bytes());
             }
-            (Some(Fault::Repeat), Some((_, before))) => response = framed(&before),
-            (Some(Fault::Anew), Some((first, _))) => response = framed(&first),
+            (Some(Fault::Repeat), Some((_, before))) => answer = framed(&before),
+            (Some(Fault::Anew), Some((first, _))) => answer = framed(&first),
             (_, before) => {
                 if let Some(next) = next {
                     let first = before.map_or_else(|| body.clone(), |(first, _)| first);
@@ -175,27 +174,27 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
             }
         }
     }
-    match failure {
+    match fault {
         Some(Fault::Lost) => return Ok(()),
         // A response without a body ends with its head.
-        Some(Fault::Half) => response.truncate(response.len() * 3 / 4),
+        Some(Fault::Half) => answer.truncate(answer.len() * 3 / 4),
         _ => {}
     }
-    to_client.write_all(&response).await?;
+    to_client.write_all(&answer).await?;
     to_client.shutdown().await
 }
 
 /// A response with this body.
 fn framed(body: &[u8]) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/xml\r\n";
-    let mut response = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
-    response.extend_from_slice(body);
-    response
+    let mut answer = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    answer.extend_from_slice(body);
+    answer
 }
 
 /// The text of an element.
 fn between(body: &[u8], tag: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
-    let (_, remaining) = text.split_once(&format!("<{tag}>"))?;
-    remaining.split_once("</").map(|(text, _)| text.to_owned())
+    let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+    rest.split_once("</").map(|(text, _)| text.to_owned())
 }

@@ -314,7 +314,7 @@ impl World {
 
     /// The findings of a run with kind, key and detail, sorted, because their order does not
     /// matter.
-    pub async fn reported(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
+    pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
         let found = self.stored_findings(run).await.into_iter().map(|known| known.finding);
         let mut reported: Vec<_> = found.map(|f| (f.kind.name(), f.key, f.detail)).collect();
         reported.sort();

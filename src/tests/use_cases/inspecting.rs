@@ -34,13 +34,13 @@ struct Scripted(Arc<Script>);
 #[derive(Default)]
 struct Script {
     opinions: Mutex<VecDeque<Attempt>>,
-    calls: AtomicUsize,
+    asked: AtomicUsize,
 }
 
 #[async_trait]
 impl Examiner for Scripted {
     async fn examine(&self, _app: &App, _file: File<'_>) -> Attempt {
-        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
         let next = self.0.opinions.lock().unwrap().pop_front();
         next.unwrap_or_else(|| Ok(accept()))
     }
@@ -51,8 +51,8 @@ impl Scripted {
         self.0.opinions.lock().unwrap().extend(opinions);
     }
 
-    fn calls(&self) -> usize {
-        self.0.calls.load(Ordering::SeqCst)
+    fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
     }
 }
 
@@ -73,7 +73,7 @@ fn name(name: &str) -> InspectorName {
     InspectorName::new(name)
 }
 
-/// A world whose files these inspectors examine.
+/// A world whose files are inspected by these inspectors.
 struct Inspection {
     world: World,
     app: Arc<App>,
@@ -125,7 +125,7 @@ impl Inspection {
         self.app.claim_inspections(self.inspector(), 10, false).await.unwrap()
     }
 
-    /// Runs all due inspections.
+    /// Does all due inspections.
     async fn inspect(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for inspector in self.app.inspectors.values() {
@@ -147,11 +147,11 @@ impl Inspection {
 
     async fn says(&self, upload: &Upload, verdict: Verdict) -> Upload {
         let etag = upload.state.facts().unwrap().etag.clone();
-        self.sends_verdict(upload, &etag, verdict).await
+        self.says_of(upload, &etag, verdict).await
     }
 
     /// A verdict that the inspector sends later.
-    async fn sends_verdict(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
+    async fn says_of(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
         let inspected = Inspected {
             inspector: name("clamav"),
             etag: etag.to_owned(),
@@ -219,7 +219,7 @@ async fn a_rejected_file_says_which_inspector_rejected_it_and_why() {
 }
 
 #[tokio::test]
-async fn a_failed_inspection_is_repeated_with_growing_pauses() {
+async fn an_inspector_that_fails_is_asked_again_with_growing_pauses() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     on.script.says((0..8).map(|_| failed()));
@@ -239,7 +239,7 @@ async fn a_failed_inspection_is_repeated_with_growing_pauses() {
 }
 
 #[tokio::test]
-async fn after_the_deadline_on_error_decides_and_this_is_recorded() {
+async fn after_the_deadline_on_error_decides_and_that_is_on_record() {
     for (fallback, status) in
         [(Fallback::Accept, Status::Uploaded), (Fallback::Reject, Status::Rejected)]
     {
@@ -269,7 +269,7 @@ async fn a_file_that_cannot_be_examined_is_held_until_an_operator_decides() {
     assert_eq!(on.inspect().await, [Outcome::Unscannable]);
     on.world.pass(TimeDelta::days(30));
     assert!(on.inspect().await.is_empty());
-    assert_eq!((on.script.calls(), on.get(&upload).await.status()), (0, Status::Inspecting));
+    assert_eq!((on.script.asked(), on.get(&upload).await.status()), (0, Status::Inspecting));
     assert_eq!(on.queued(&upload).await[0].status, InspectionStatus::Held);
     assert_eq!(on.says(&upload, Verdict::Accept).await.status(), Status::Uploaded);
     assert!(on.queued(&upload).await.is_empty());
@@ -292,7 +292,7 @@ async fn on_unscannable_decides_about_a_file_that_cannot_be_examined() {
 }
 
 #[tokio::test]
-async fn replaced_bytes_are_inspected_again_and_verdicts_about_the_first_ones_are_ignored() {
+async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignored() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let first = upload.state.facts().unwrap().etag.clone();
@@ -301,8 +301,8 @@ async fn replaced_bytes_are_inspected_again_and_verdicts_about_the_first_ones_ar
     let seen = on.app.confirm_upload(&on.world.owner, upload.id).await.unwrap();
     assert_eq!(seen.status(), Status::Inspecting);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
-    assert_eq!(on.script.calls(), 0);
-    let late = on.sends_verdict(&upload, &first, Verdict::Accept).await;
+    assert_eq!(on.script.asked(), 0);
+    let late = on.says_of(&upload, &first, Verdict::Accept).await;
     assert_eq!(late.status(), Status::Inspecting);
     assert_eq!(on.queued(&upload).await.len(), 1, "the new bytes still wait");
     assert_eq!(on.inspect().await, [Outcome::Accepted]);
@@ -311,7 +311,7 @@ async fn replaced_bytes_are_inspected_again_and_verdicts_about_the_first_ones_ar
 }
 
 #[tokio::test]
-async fn an_object_that_is_replaced_during_its_inspection_is_inspected_again() {
+async fn an_object_that_is_replaced_during_its_inspection_is_inspected_anew() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     let claimed = on.claim().await;
@@ -345,7 +345,7 @@ async fn an_object_that_vanishes_ends_as_without_an_inspection() {
 }
 
 #[tokio::test]
-async fn runs_notice_new_bytes_of_a_file_that_is_being_inspected() {
+async fn runs_see_other_bytes_of_a_file_that_is_being_inspected() {
     for mode in [Mode::Incremental, Mode::Audit] {
         let on = Inspection::new().await;
         let upload = on.arrived(NewUpload::default()).await;
@@ -373,12 +373,12 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     on.script.says([failed(), Ok(accept())]);
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Failed);
     on.world.pass(TimeDelta::seconds(2));
-    assert!(on.claim().await.is_empty(), "the next process has it");
+    assert!(on.claim().await.is_empty(), "the successor has it");
     assert_eq!(on.app.inspect(on.inspector(), &successor[0]).await.unwrap(), Outcome::Accepted);
     // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);
     assert_eq!(on.get(&upload).await.status(), Status::Uploaded);
-    assert_eq!(on.script.calls(), 2);
+    assert_eq!(on.script.asked(), 2);
 }
 
 #[tokio::test]
@@ -413,17 +413,14 @@ async fn a_deferred_verdict_is_awaited_until_the_deadline() {
     assert_eq!(on.inspect().await, [Outcome::Deferred; 2]);
     on.world.pass(TimeDelta::minutes(14));
     assert!(on.inspect().await.is_empty());
-    assert_eq!(
-        on.sends_verdict(&in_time, "other", Verdict::Accept).await.status(),
-        Status::Inspecting
-    );
+    assert_eq!(on.says_of(&in_time, "other", Verdict::Accept).await.status(), Status::Inspecting);
     assert_eq!(on.says(&in_time, Verdict::Accept).await.status(), Status::Uploaded);
     let again = on.says(&in_time, Verdict::Reject("late".to_owned())).await;
     assert_eq!(again.status(), Status::Uploaded, "the first verdict counts");
     on.world.pass(TimeDelta::minutes(2));
     assert_eq!(on.inspect().await, [Outcome::Failed]);
     assert_eq!(on.get(&never).await.status(), Status::Rejected);
-    assert_eq!(on.script.calls(), 2, "on_error decides without another attempt");
+    assert_eq!(on.script.asked(), 2, "on_error decides without another attempt");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 const BOUNDARY: &str = "upload-coordinator-probe";
 /// The origin to check if none is configured. The domain is reserved (RFC 6761).
 const SOME_ORIGIN: &str = "https://app.invalid";
-/// The headers that uploads send.
+/// The headers of uploads.
 const HEADERS: [&str; 5] = [
     "content-type",
     "if-none-match",
@@ -85,11 +85,11 @@ impl Prober<'_> {
         self.client_cors(&uploads).await
     }
 
-    /// Checks the preflights of a client's requests, and whether the client may read the headers
-    /// that it needs.
+    /// Checks the requests of a client as its preflights ask for them, and whether it may read the
+    /// headers that it needs.
     pub(super) async fn client_cors(&self, client: &BrowserClient) -> Step<Check> {
         if client.requests.is_empty() {
-            let saw = "its files pass through this service, so the bucket needs no CORS rule";
+            let saw = "its files go through this service: the bucket needs no CORS rule";
             return Ok(Check::pass(client.check, saw));
         }
         let default = [SOME_ORIGIN.to_owned()];
@@ -116,7 +116,7 @@ impl Prober<'_> {
         })
     }
 
-    /// The reason why CORS blocks pages of an origin. `None` if they may upload.
+    /// The reason why CORS refuses pages of an origin; `None` if they may upload.
     async fn refused_to(&self, origin: &str, client: &BrowserClient) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
@@ -159,9 +159,9 @@ impl Prober<'_> {
             preflight.push(("access-control-request-headers", &names));
         }
         let response = self.http.request("OPTIONS", url, preflight, Bytes::new()).await?;
-        let allows = |name: &str, requested: &str| {
+        let allows = |name: &str, wanted: &str| {
             let value = response.headers.get(name).map_or("", String::as_str);
-            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(requested))
+            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
         };
         if !response.is_success() {
             return Ok(Some(format!("a preflight for {method} returns {}", response.summary())));

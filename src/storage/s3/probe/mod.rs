@@ -58,7 +58,7 @@ pub async fn probe(
     report
 }
 
-/// Runs only the CORS check, which is repeated after the rules have changed.
+/// Only the CORS check, to be repeated after the rules have changed.
 pub async fn cors(
     store: &Store,
     http: &HttpClient,
@@ -99,7 +99,7 @@ impl From<Check> for Box<Stop> {
 /// The store failed during the probe, so the results are not reliable.
 impl From<StoreError> for Box<Stop> {
     fn from(error: StoreError) -> Self {
-        let check = failure(&error, "endpoint", "Check the store's log, then probe again.");
+        let check = failure(&error, "endpoint", "Look at the store's log, then probe again.");
         check.into()
     }
 }
@@ -127,7 +127,7 @@ fn capitalized(text: &str) -> String {
 
 impl From<NetError> for Box<Stop> {
     fn from(error: NetError) -> Self {
-        Check::fail("endpoint", chain(&error), "Check the store's log, then probe again.").into()
+        Check::fail("endpoint", chain(&error), "Look at the store's log, then probe again.").into()
     }
 }
 
@@ -300,9 +300,9 @@ impl Prober<'_> {
         key
     }
 
-    async fn sign_put(&self, key: &str, presign: &PutRequest) -> Step<SignedRequest> {
+    async fn sign_put(&self, key: &str, terms: &PutRequest) -> Step<SignedRequest> {
         let signer = &self.store.signer;
-        Ok(signer.put(key, presign, self.clock.now(), EXPIRES_IN).await?)
+        Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
     }
 
     async fn send(&self, signed: &SignedRequest, body: &'static [u8]) -> Step<Response> {
@@ -314,8 +314,8 @@ impl Prober<'_> {
         self.http.request(signed.method, &signed.url, headers, body).await
     }
 
-    async fn put(&self, key: &str, presign: &PutRequest, body: &'static [u8]) -> Step<Response> {
-        let signed = self.sign_put(key, presign).await?;
+    async fn put(&self, key: &str, terms: &PutRequest, body: &'static [u8]) -> Step<Response> {
+        let signed = self.sign_put(key, terms).await?;
         self.send(&signed, body).await
     }
 

@@ -13,8 +13,8 @@ impl Prober<'_> {
     pub(super) async fn sse(&self) -> Step<Check> {
         let key = self.key("sse");
         let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
-        let options = PutRequest { object, ..PutRequest::default() };
-        let response = self.put(&key, &options, BODY).await?;
+        let terms = PutRequest { object, ..PutRequest::default() };
+        let response = self.put(&key, &terms, BODY).await?;
         let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
         let encrypts = response.is_success() && shown.as_deref() == Some(Sse::Aes256.name());
         self.learn(|can| can.sse = encrypts);
@@ -33,8 +33,8 @@ impl Prober<'_> {
     pub(super) async fn object(&self, policy: &PolicyName, object: &ObjectSettings) -> Step<Check> {
         let name = format!("object_{policy}");
         let key = self.key(&name);
-        let options = PutRequest { object: object.clone(), ..PutRequest::default() };
-        let response = self.put(&key, &options, BODY).await?;
+        let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
+        let response = self.put(&key, &terms, BODY).await?;
         if !response.is_success() {
             let saw =
                 format!("a PUT with the policy's object settings returns {}", response.summary());
@@ -42,16 +42,15 @@ impl Prober<'_> {
             return Ok(Check::fail(name, saw, &mend));
         }
         let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
-        let expected = object.sse.map(Sse::name);
-        Ok(if expected.is_some() && shown.as_deref() != expected {
+        let wanted = object.sse.map(Sse::name);
+        Ok(if wanted.is_some() && shown.as_deref() != wanted {
             let shown = shown.as_deref().unwrap_or("no encryption");
             let saw = format!("the store accepts the policy's object settings; HEAD shows {shown}");
             let mend = "The store ignores the encryption: use another store, or encrypt its disks.";
             Check::fail(name, saw, mend)
         } else if let Some(refused) = self.form_refusal(policy, object).await? {
-            let saw = format!(
-                "a PUT works, but a form with the policy's object settings returns {refused}"
-            );
+            let saw =
+                format!("a PUT works, a form with the policy's object settings returns {refused}");
             let mend =
                 "Let clients of this policy use PUT: the strategy `post` does not work with it.";
             Check::warn(name, saw, mend)
@@ -67,8 +66,8 @@ impl Prober<'_> {
         object: &ObjectSettings,
     ) -> Step<Option<String>> {
         let key = self.key(&format!("object_{policy}_form"));
-        let options = PostRequest { object: object.clone(), ..PostRequest::default() };
-        let signed = self.store.signer.post(&key, &options, self.clock.now(), EXPIRES_IN).await?;
+        let terms = PostRequest { object: object.clone(), ..PostRequest::default() };
+        let signed = self.store.signer.post(&key, &terms, self.clock.now(), EXPIRES_IN).await?;
         let response = self.post(&signed, "probe").await?;
         Ok((!response.is_success()).then(|| response.summary()))
     }
