@@ -22,7 +22,7 @@ use super::engine::batcher::Batcher;
 use super::engine::clock::lease_end;
 use super::engine::pool::Engine;
 use super::{DbError, Result};
-use crate::domain::tus::{Location, Piece, TusUpload};
+use crate::domain::tus::{Piece, StoredAs, TusUpload};
 use crate::domain::{Status, Timestamp, UploadId};
 
 /// Rows of pieces in one statement: six parameters each, and `SQLite` allows 32,766.
@@ -323,10 +323,10 @@ fn corrupt(id: Uuid, column: &'static str) -> DbError {
 }
 
 fn row_of(id: UploadId, piece: &Piece) -> piece::ActiveModel {
-    let Piece { start, size, location, etag } = piece;
-    let (part, tail) = match location {
-        Location::Part(number) => (Some(i32::from(*number)), None),
-        Location::Tail(writer) => (None, Some(*writer)),
+    let Piece { start, size, stored_as, etag } = piece;
+    let (part, tail) = match stored_as {
+        StoredAs::Part(number) => (Some(i32::from(*number)), None),
+        StoredAs::Tail(writer) => (None, Some(*writer)),
     };
     piece::ActiveModel {
         upload_id: Set(id.0),
@@ -358,17 +358,17 @@ impl TryFrom<piece::Model> for Piece {
     fn try_from(row: piece::Model) -> Result<Self> {
         let piece::Model { upload_id: id, start, size, part_number, tail, etag } = row;
         let corrupt = |column| DbError::Corrupt { table: "tus_pieces", column, id: id.to_string() };
-        let location = match (part_number, tail) {
+        let stored_as = match (part_number, tail) {
             (Some(number), None) => {
-                Location::Part(number.try_into().map_err(|_| corrupt("part_number"))?)
+                StoredAs::Part(number.try_into().map_err(|_| corrupt("part_number"))?)
             }
-            (None, Some(writer)) => Location::Tail(writer),
+            (None, Some(writer)) => StoredAs::Tail(writer),
             _ => return Err(corrupt("tail")),
         };
         Ok(Self {
             start: start.try_into().map_err(|_| corrupt("start"))?,
             size: size.try_into().map_err(|_| corrupt("size"))?,
-            location,
+            stored_as,
             etag,
         })
     }

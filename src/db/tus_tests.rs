@@ -5,8 +5,8 @@ use crate::domain::transition::tests::upload_in;
 
 const LONG: Duration = Duration::from_mins(1);
 
-fn piece(start: u64, size: u64, location: Location) -> Piece {
-    Piece { start, size, location, etag: format!("e{start}") }
+fn piece(start: u64, size: u64, stored_as: StoredAs) -> Piece {
+    Piece { start, size, stored_as, etag: format!("e{start}") }
 }
 
 fn progress(pieces: Vec<Piece>) -> Progress {
@@ -33,7 +33,7 @@ async fn the_newest_request_takes_the_lease_once_the_writer_has_released_it() {
         // The writer learns of them, and still saves what it has.
         let fence = tus.renew(id, first.number, LONG).await.unwrap();
         assert_eq!(fence, Some(third.number));
-        let saved = progress(vec![piece(0, 7, Location::Tail(first.number))]);
+        let saved = progress(vec![piece(0, 7, StoredAs::Tail(first.number))]);
         assert!(tus.commit(id, first.number, &saved, LONG).await.unwrap());
         assert_eq!(tus.take(id, third.number, LONG).await.unwrap(), None);
         tus.release(id, first.number).await.unwrap();
@@ -71,13 +71,13 @@ async fn new_pieces_replace_the_tails_behind_them_and_no_part_number_is_given_tw
         let numbers =
             [tus.next_part(id, writer).await.unwrap(), tus.next_part(id, writer).await.unwrap()];
         assert_eq!(numbers, [Some(1), Some(2)]);
-        let part = piece(0, 50, Location::Part(2));
-        let tails = [piece(50, 3, Location::Tail(1)), piece(53, 4, Location::Tail(2))];
+        let part = piece(0, 50, StoredAs::Part(2));
+        let tails = [piece(50, 3, StoredAs::Tail(1)), piece(53, 4, StoredAs::Tail(2))];
         let all = [vec![part.clone()], tails.to_vec()].concat();
         assert!(tus.commit(id, writer, &progress(all.clone()), LONG).await.unwrap());
         assert_eq!(tus.pieces(id).await.unwrap(), all);
         assert_eq!(tus.tails(id).await.unwrap(), tails);
-        let next = piece(50, 20, Location::Part(3));
+        let next = piece(50, 20, StoredAs::Part(3));
         let changed = Progress { pieces: vec![next.clone()], length: Some(70) };
         assert!(tus.commit(id, writer, &changed, LONG).await.unwrap());
         assert_eq!(tus.pieces(id).await.unwrap(), [part, next]);
@@ -98,7 +98,7 @@ async fn only_rows_of_uploads_that_are_not_pending_are_pruned() {
         let other = UploadId(uuid::Uuid::from_u128(7));
         db.tus().create(other, None, None).await.unwrap();
         let writer = db.tus().claim(other, LONG).await.unwrap().unwrap().number;
-        let late = progress(vec![piece(0, 1, Location::Tail(writer))]);
+        let late = progress(vec![piece(0, 1, StoredAs::Tail(writer))]);
         assert!(db.tus().commit(other, writer, &late, LONG).await.unwrap());
         assert_eq!(db.tus().prune(10).await.unwrap(), 1);
         assert_eq!(db.tus().pieces(other).await.unwrap(), []);

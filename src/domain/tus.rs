@@ -20,14 +20,14 @@ pub struct Piece {
     /// The number of bytes.
     pub size: u64,
     /// Where they are.
-    pub location: Location,
+    pub stored_as: StoredAs,
     /// The ETag of the part or of the object, without quotes.
     pub etag: String,
 }
 
 /// Where the bytes of a piece are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Location {
+pub enum StoredAs {
     /// A part of the store's multipart upload, with its number.
     Part(u16),
     /// An object, named after the writer that stored it.

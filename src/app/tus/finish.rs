@@ -7,7 +7,7 @@ use super::{Appended, TusError};
 use crate::app::{AppError, Result};
 use crate::domain::Status;
 use crate::domain::transition::Event;
-use crate::domain::tus::{Location, Piece};
+use crate::domain::tus::{Piece, StoredAs};
 use crate::domain::upload::ConfirmedBy;
 use crate::storage::{Part, PutOptions, StoreError};
 
@@ -99,7 +99,7 @@ impl Writer<'_> {
 }
 
 fn part(piece: &Piece) -> Option<Part> {
-    let Location::Part(number) = piece.location else { return None };
+    let StoredAs::Part(number) = piece.stored_as else { return None };
     let Piece { size, etag, .. } = piece.clone();
     Some(Part { number, etag, size, last_modified: None, checksum: None })
 }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::writer::Writer;
 use crate::app::{App, Result};
 use crate::domain::object_settings::ObjectSettings;
-use crate::domain::tus::{Location, Piece};
+use crate::domain::tus::{Piece, StoredAs};
 use crate::domain::upload::Strategy;
 use crate::domain::{ObjectKey, Status, Upload, UploadId};
 use crate::storage::{ListRequest, PutOptions, Store, StoreError};
@@ -32,7 +32,7 @@ impl Writer<'_> {
             (start, bytes) = (tail.start, joined.freeze());
         }
         let writer = self.lease.writer;
-        let (size, location) = (bytes.len() as u64, Location::Tail(writer));
+        let (size, stored_as) = (bytes.len() as u64, StoredAs::Tail(writer));
         let key = tail_key(&key, writer)?;
         // A tail is stored for a short time: it has the encryption of the file, but not its storage
         // class.
@@ -40,7 +40,7 @@ impl Writer<'_> {
         let object = ObjectSettings { sse, kms_key_id, ..ObjectSettings::default() };
         let options = PutOptions { object, ..PutOptions::default() };
         let written = store.objects.put(&key, bytes, &options).await?;
-        Ok(Piece { start, size, location, etag: written.etag })
+        Ok(Piece { start, size, stored_as, etag: written.etag })
     }
 
     /// Reads the tails into a buffer of at least `capacity` bytes. They start at the first byte
@@ -59,7 +59,7 @@ impl Writer<'_> {
     pub(super) async fn delete_tails(&mut self, replaced: Vec<Piece>) {
         let (store, key) = (self.store, self.upload.key.clone());
         for tail in replaced {
-            let Location::Tail(writer) = tail.location else { continue };
+            let StoredAs::Tail(writer) = tail.stored_as else { continue };
             let Ok(key) = tail_key(&key, writer) else { continue };
             if let Err(error) = store.objects.delete(&key).await {
                 tracing::debug!(
@@ -73,7 +73,7 @@ impl Writer<'_> {
 }
 
 async fn read_tail(store: &Store, key: &ObjectKey, tail: &Piece) -> Result<Bytes> {
-    let Location::Tail(writer) = tail.location else { return Err(other_size(tail).into()) };
+    let StoredAs::Tail(writer) = tail.stored_as else { return Err(other_size(tail).into()) };
     let key = tail_key(key, writer)?;
     let bytes = store.objects.read(&key, 0..tail.size, &tail.etag).await?;
     if bytes.len() as u64 == tail.size { Ok(bytes) } else { Err(other_size(tail).into()) }

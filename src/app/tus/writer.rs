@@ -12,7 +12,7 @@ use crate::app::{App, AppError, Result};
 use crate::db::tus::Progress;
 use crate::domain::limits::MAX_PARTS;
 use crate::domain::transition::Event;
-use crate::domain::tus::{Location, Piece, TusUpload, least_part};
+use crate::domain::tus::{Piece, StoredAs, TusUpload, least_part};
 use crate::domain::{Policy, Status, Upload, UploadId};
 use crate::storage::{PartIntegrity, Store, StoreError};
 
@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
         self.in_flight = Some(Box::pin(async move {
             let integrity = PartIntegrity::Signature;
             let part = store.objects.upload_part(&key, &id, number, bytes, integrity).await?;
-            Ok(Piece { start, size, location: Location::Part(number), etag: part.etag })
+            Ok(Piece { start, size, stored_as: StoredAs::Part(number), etag: part.etag })
         }));
         self.spare = self.app.direct.spare_parts.try_acquire().ok();
         Ok(())
@@ -220,7 +220,7 @@ impl<'a> Writer<'a> {
         self.write(&progress).await?;
         let kept = self.tails.partition_point(|tail| tail.start < start);
         let replaced = self.tails.split_off(kept);
-        let is_tail = |piece: &&Piece| matches!(piece.location, Location::Tail(_));
+        let is_tail = |piece: &&Piece| matches!(piece.stored_as, StoredAs::Tail(_));
         self.tails.extend(progress.pieces.iter().filter(is_tail).cloned());
         self.state.stored = end;
         self.delete_tails(replaced).await;
