@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use upload_coordinator::app::bucket_identity::BucketTrust;
 use upload_coordinator::app::database_clock::ClockOffset;
+use upload_coordinator::app::locations::Locations;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::auth::UploadTokenVerifier;
@@ -76,6 +77,7 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
         ids: Arc::new(SystemIds),
         direct: DirectSettings::new(false, 8 << 20),
         turns: Turns::default(),
+        locations: Locations::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
         inspectors: BTreeMap::new(),

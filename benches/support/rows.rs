@@ -27,6 +27,7 @@ fn row(id: Uuid, at: DateTime<Utc>, etag: Option<String>) -> ActiveModel {
         id: Set(id),
         owner: Set("default".to_owned()),
         policy: Set("tracks".to_owned()),
+        location: Set(0),
         upload_token_id: Set(None),
         max_size: Set(None),
         attach_to: Set(None),

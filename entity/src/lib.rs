@@ -9,6 +9,7 @@ pub mod finding;
 pub mod idempotency_key;
 pub mod inspection;
 pub mod instance;
+pub mod location;
 pub mod marker;
 pub mod missing_candidate;
 pub mod multipart_abort;

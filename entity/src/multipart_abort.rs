@@ -8,6 +8,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub multipart_id: String,
     pub policy: String,
+    pub location: i32,
     pub key: String,
     pub attempts: i32,
     pub next_attempt_at: DateTimeUtc,

@@ -8,6 +8,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub number: i32,
     pub policy: String,
+    pub location: i32,
     pub closing: bool,
     pub prefix: Option<String>,
     pub after: Option<String>,

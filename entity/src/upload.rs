@@ -7,6 +7,7 @@ pub struct Model {
     pub id: Uuid,
     pub owner: String,
     pub policy: String,
+    pub location: i32,
     pub upload_token_id: Option<Uuid>,
     pub max_size: Option<i64>,
     pub attach_to: Option<String>,

@@ -31,6 +31,7 @@ mod m20261130_000026_upload_history;
 mod m20261130_000027_tus;
 mod m20261130_000028_url_end_checks;
 mod m20261130_000029_inspections;
+mod m20261130_000032_locations;
 pub mod online;
 
 /// All migrations.
@@ -63,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000027_tus::Migration),
             Box::new(m20261130_000028_url_end_checks::Migration),
             Box::new(m20261130_000029_inspections::Migration),
+            Box::new(m20261130_000032_locations::Migration),
         ]
     }
 }

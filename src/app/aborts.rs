@@ -19,7 +19,7 @@ impl App {
     /// Discards the parts of an upload that has ended. The row and the record of this abort were
     /// committed earlier, so if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
-        if self.doubts_bucket(&upload.policy) {
+        if self.doubts_bucket(upload) {
             tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
             return;
         }
@@ -66,7 +66,8 @@ impl App {
     /// Tries a recorded abort. The record stays unless the store confirms the abort. Returns
     /// whether this attempt confirmed an abort that had failed before.
     pub async fn retry_abort(&self, policy: &Policy, due: &DueAbort) -> Result<bool> {
-        let store = self.store_of(policy)?;
+        let location = self.location(&due.policy, due.location).await?;
+        let store = self.store_at(&location)?;
         let done = match due.multipart_id() {
             Some(id) => {
                 let key = ObjectKey::stored(due.key.as_str());

@@ -47,7 +47,7 @@ impl App {
             ));
         }
         let upload = self.record_opened(upload, opened).await?;
-        let (policy, store) = self.rules_of(&upload)?;
+        let (policy, store) = self.rules_of(&upload).await?;
         let now = self.now();
         let ends = (now + ttl).min(upload.created_at + policy.max_url_ttl);
         if ends - now < TimeDelta::seconds(1) {
@@ -78,7 +78,7 @@ impl App {
         ttl: TimeDelta,
     ) -> Result<SignedRequest> {
         let upload = self.upload(by, id).await?;
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         let upload = self.open_multipart(upload, None).await?;
         let opened = open_id(&upload)?;
         let write_once = upload.write_once && store.capabilities.multipart_write_once;
@@ -100,7 +100,7 @@ impl App {
         if opened.is_empty() || !opened.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(AppError::field("uploadId", "Must be the id that the store returned"));
         }
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         // Only the store knows which key an id belongs to.
         match store.objects.list_parts(upload.key.as_str(), opened).await {
             Ok(_) => {}

@@ -15,7 +15,9 @@ use crate::domain::parts::PartPlan;
 use crate::domain::policy::FieldErrors;
 use crate::domain::sniff;
 use crate::domain::upload::{Declared, Deletion, State, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId};
+use crate::domain::{
+    LocationNumber, Owner, Policy, PolicyName, Principal, Status, Subject, Upload, UploadId,
+};
 use crate::storage::Store;
 use crate::storage::signer::{Operation, PostRequest, PutRequest, SignedRequest};
 use crate::telemetry::metrics as names;
@@ -159,13 +161,14 @@ impl App {
             self.require_direct()?;
         }
         check(policy, store, &new, strategy)?;
-        self.require_bucket(policy)?;
+        let location = self.current_location(policy).await?.number;
+        self.require_bucket(policy, location)?;
         // The generic media type says nothing about the file, so it counts as undeclared.
         new.declared.content_type.take_if(|content_type| sniff::is_generic(content_type));
         let ttl = Self::url_ttl(policy, new.expires_in)?;
         let subject = new.attach_to.clone();
         let (divided_by, with_location) = (new.divided_by, new.with_location);
-        let upload = self.new_upload(id, by.owner(), policy, new, ttl);
+        let upload = self.new_upload(id, by.owner(), (policy, location), new, ttl);
         let token = by.token().map(|token| token.id);
         // If the store refuses the condition, it is not signed, unless the client requires it.
         let write_once = upload.write_once && can_be_write_once(store, strategy);
@@ -194,7 +197,7 @@ impl App {
         &self,
         id: UploadId,
         owner: &Owner,
-        policy: &Policy,
+        (policy, location): (&Policy, LocationNumber),
         new: NewUpload,
         ttl: TimeDelta,
     ) -> Upload {
@@ -216,6 +219,7 @@ impl App {
             owner: owner.clone(),
             token: None,
             policy: policy.name.clone(),
+            location,
             slot: None,
             key: policy.prefix.key(id),
             declared: new.declared,

@@ -38,7 +38,7 @@ impl App {
         if !matches!(upload.status(), Status::Uploaded | Status::Missing) {
             return Ok(true);
         }
-        let (policy, _) = self.rules_of(upload)?;
+        let (policy, _) = self.rules_of(upload).await?;
         let next = step(upload.clone(), event.clone(), self.now(), policy)?;
         if !upload.is_damaged_by(&next.upload) || self.spend_damage(policy).await? {
             return Ok(true);

@@ -81,7 +81,8 @@ impl App {
         };
         policy.check_declared(&declared, "file")?;
         check_media_type(policy, content_type.as_deref())?;
-        self.require_bucket(policy)?;
+        let location = self.current_location(policy).await?.number;
+        self.require_bucket(policy, location)?;
         self.db.tracks().find(owner, request.track).await?.ok_or(AppError::NotFound("track"))?;
 
         let (part_size, checked) = (self.direct.part_size, store.capabilities.checked_parts);
@@ -93,7 +94,8 @@ impl App {
             strategy: Some(Strategy::Direct),
             ..NewUpload::default()
         };
-        let upload = self.new_upload(UploadId(self.ids.uuid()), owner, policy, new, policy.url_ttl);
+        let place = (policy, location);
+        let upload = self.new_upload(UploadId(self.ids.uuid()), owner, place, new, policy.url_ttl);
         let upload =
             self.db.uploads().create(upload, Some(Subject::of_track(request.track))).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;

@@ -85,7 +85,7 @@ impl App {
         let upload = with_file(self.upload(by, id).await?)?;
         let upload = with_file(self.check_not_changed(upload).await?)?;
         let facts = upload.state.facts().ok_or(AppError::NotFound("file"))?;
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         let bytes = match store.objects.read_all(upload.key.as_str(), &facts.etag).await {
             // Deleted or replaced at this moment.
             Err(StoreError::PreconditionFailed) => return Err(AppError::NotFound("file")),
@@ -102,7 +102,7 @@ impl App {
     /// Signs a GET of the verified object. If another object has replaced it, signs nothing.
     async fn sign_file(&self, upload: Upload) -> Result<SignedRequest> {
         let upload = with_file(self.check_not_changed(upload).await?)?;
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         let facts = upload.state.facts();
         // A client can store any value of these headers with the object, so the signed URL
         // overrides all of them.
@@ -139,7 +139,7 @@ impl App {
     /// changes, but the bucket's lifecycle rules or an operator may remove it. So each download
     /// from a bucket with versioning costs one HEAD.
     async fn may_be_changed(&self, upload: &Upload) -> Result<bool> {
-        let (policy, store) = self.rules_of(upload)?;
+        let (policy, store) = self.rules_of(upload).await?;
         let Some(facts) = upload.state.facts() else { return Ok(false) };
         let Some(version) = &facts.version_id else {
             return Ok(self.may_be_overwritten(upload, policy, store));

@@ -6,8 +6,8 @@ use super::{App, AppError, Result};
 use crate::db::DbError;
 use crate::domain::event::ObjectEvent;
 use crate::domain::upload::ConfirmedBy;
-use crate::domain::{Policy, Upload};
-use crate::storage::{Store, StoreError};
+use crate::domain::{Location, Upload};
+use crate::storage::StoreError;
 use crate::telemetry::metrics as names;
 
 /// How many objects of one message are observed at the same time.
@@ -62,22 +62,27 @@ impl App {
     /// The upload that an object belongs to.
     async fn upload_of(&self, event: &ObjectEvent) -> Result<Option<Upload>> {
         for policy in self.policies.values() {
-            let store = self.store_of(policy)?;
-            let Some(id) = id_of(event, policy, store) else { continue };
-            let upload = self.db.uploads().find_any_owner(id).await?;
-            if let Some(upload) = upload
-                && upload.key.as_str() == event.key
-                && upload.policy == policy.name
-            {
-                return Ok(Some(upload));
-            }
+            self.current_location(policy).await?;
         }
-        Ok(None)
+        let at = |location: &Location| {
+            if location.bucket == event.bucket {
+                location.prefix.parse_key(&event.key)
+            } else {
+                None
+            }
+        };
+        // At most one prefix fits a key.
+        let Some(id) = self.locations.all().iter().find_map(|location| at(location)) else {
+            return Ok(None);
+        };
+        let Some(upload) = self.db.uploads().find_any_owner(id).await? else { return Ok(None) };
+        // Stores with buckets of the same name may have objects with the same key. The HEAD is sent to
+        // the store of the upload.
+        let is_ours = upload.key.as_str() == event.key
+            && self.policies.contains_key(&upload.policy)
+            && self.location_of(&upload).await?.bucket == event.bucket;
+        Ok(is_ours.then_some(upload))
     }
-}
-
-fn id_of(event: &ObjectEvent, policy: &Policy, store: &Store) -> Option<crate::domain::UploadId> {
-    if store.bucket == event.bucket { policy.prefix.parse_key(&event.key) } else { None }
 }
 
 /// Whether the same request may succeed later.

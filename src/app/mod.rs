@@ -12,6 +12,7 @@ use chrono::TimeDelta;
 use bucket_identity::BucketTrust;
 use database_clock::ClockOffset;
 use inspections::Inspectors;
+use locations::Locations;
 
 use crate::auth::UploadTokenVerifier;
 use crate::db::{Db, DbError};
@@ -41,6 +42,7 @@ pub mod idempotency;
 mod inspect_media;
 pub mod inspections;
 pub mod list_uploads;
+pub mod locations;
 pub mod multipart;
 pub mod observe;
 pub mod readiness;
@@ -118,9 +120,20 @@ pub enum AppError {
     /// The caller's upload token does not allow it.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// The policy or the store of a row is no longer configured.
+    /// The policy of a row is no longer configured, or its location is unknown.
     #[error("`{0}` is no longer configured")]
     Unconfigured(String),
+    /// The store of a former location is no longer configured.
+    #[error(
+        "`storage.{store}` with the bucket `{bucket}` is no longer configured, but a policy has \
+         files there; configure it again"
+    )]
+    StoreUnconfigured {
+        /// The name of the store.
+        store: String,
+        /// Its bucket.
+        bucket: String,
+    },
     /// The policy's bucket is not known to be this database's.
     #[error(
         "the policy `{0}` accepts no new uploads: its bucket is not known to belong to this \
@@ -199,6 +212,8 @@ pub struct App {
     pub direct: DirectSettings,
     /// The order of requests that change the same row.
     pub turns: turns::Turns,
+    /// The locations of the policies.
+    pub locations: Locations,
     /// The results of the checks which buckets are this database's.
     pub buckets: BucketTrust,
     /// The difference between the database's clock and this process's clock.
@@ -217,22 +232,27 @@ impl App {
         self.clock.now()
     }
 
-    /// The policy of an upload, and its store.
-    pub fn rules_of(&self, upload: &Upload) -> Result<(&Policy, &Store)> {
+    /// The policy of an upload, and the store of its location.
+    ///
+    /// # Errors
+    /// If one of them is not configured any more ([`AppError::Unconfigured`],
+    /// [`AppError::StoreUnconfigured`]), or the database fails.
+    pub async fn rules_of(&self, upload: &Upload) -> Result<(&Policy, &Store)> {
         let gone = || AppError::Unconfigured(format!("policies.{}", upload.policy));
         let policy = self.policies.get(&upload.policy).ok_or_else(gone)?;
-        Ok((policy, self.store_of(policy)?))
+        let location = self.location_of(upload).await?;
+        Ok((policy, self.store_at(&location)?))
     }
 
-    /// The store of a policy.
+    /// The store of a policy's new uploads.
     pub fn store_of(&self, policy: &Policy) -> Result<&Store> {
         let gone = || AppError::Unconfigured(format!("storage.{}", policy.store));
         self.stores.get(&policy.store).ok_or_else(gone)
     }
 
     /// The bucket of an upload.
-    pub fn bucket_of(&self, upload: &Upload) -> Result<&str> {
-        Ok(&self.rules_of(upload)?.1.bucket)
+    pub async fn bucket_of(&self, upload: &Upload) -> Result<&str> {
+        Ok(&self.rules_of(upload).await?.1.bucket)
     }
 
     /// Whether the store of a new upload accepts forms. The policy of an upload token is used

@@ -86,7 +86,7 @@ impl App {
         expires_in: Option<i64>,
     ) -> Result<Vec<SignedPart>> {
         let (upload, division) = self.multipart_upload(by.into(), id).await?;
-        let (policy, store) = self.rules_of(&upload)?;
+        let (policy, store) = self.rules_of(&upload).await?;
         let numbers = check_numbers(numbers, division)?;
         let ttl = Self::url_ttl(policy, expires_in)?;
         let upload = self.open_multipart(upload, None).await?;
@@ -117,7 +117,7 @@ impl App {
         id: UploadId,
     ) -> Result<Vec<Part>> {
         let (upload, _) = self.multipart_upload(by.into(), id).await?;
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         let Some(multipart_id) = &upload.multipart_id else { return Ok(Vec::new()) };
         match store.objects.list_parts(upload.key.as_str(), multipart_id).await {
             Err(StoreError::NoSuchMultipart) => Err(AppError::PartsGone),
@@ -155,7 +155,7 @@ impl App {
         match completed {
             Some((id, Completion::Done)) => self.settle_multipart(&upload, &id).await,
             Some((id, Completion::Refused)) => {
-                let (_, store) = self.rules_of(&upload)?;
+                let (_, store) = self.rules_of(&upload).await?;
                 self.abort_multipart(store, &upload, &id).await;
             }
             // If the row has lost the id, its abort is recorded.
@@ -177,7 +177,7 @@ impl App {
         multipart_id: &str,
         whole: Whole<'_>,
     ) -> Result<Completion> {
-        let (_, store) = self.rules_of(upload)?;
+        let (_, store) = self.rules_of(upload).await?;
         let (objects, key) = (store.objects.as_ref(), upload.key.as_str());
         let stored = match objects.list_parts(key, multipart_id).await {
             // The upload was completed earlier and the response was lost, or it was aborted. A HEAD
@@ -227,7 +227,7 @@ impl App {
         if upload.multipart_id.is_some() && upload.multipart_id.as_deref() != gone {
             return Ok(upload);
         }
-        let (policy, store) = self.rules_of(&upload)?;
+        let (policy, store) = self.rules_of(&upload).await?;
         let key = upload.key.as_str();
         // If this process ends before the id is recorded, this record is used to find the multipart
         // upload.
@@ -251,7 +251,7 @@ impl App {
     /// The store's multipart upload of a renewed row: the recorded one if the store still knows
     /// it, else a new one.
     pub(super) async fn reopen_multipart(&self, upload: Upload) -> Result<Upload> {
-        let (_, store) = self.rules_of(&upload)?;
+        let (_, store) = self.rules_of(&upload).await?;
         let Some(known) = upload.multipart_id.clone() else {
             return self.open_multipart(upload, None).await;
         };

@@ -24,7 +24,7 @@ impl App {
     /// If the store fails, or if the object is replaced during each of [`MAX_TRIES`] attempts to
     /// read it ([`AppError::Contended`]).
     pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
-        let (policy, store) = self.rules_of(upload)?;
+        let (policy, store) = self.rules_of(upload).await?;
         for _ in 0..MAX_TRIES {
             let asked_at = self.database_now();
             // Listed before the HEAD: if the parts disappear after that, they may have become the

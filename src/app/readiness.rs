@@ -17,7 +17,7 @@ use crate::telemetry::chain;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of each check by name: `database`, `migrations` and a `bucket.<store>` for each
-/// store. The error is a short description; the log has the details.
+/// store of new uploads. The error is a short description; the log has the details.
 pub type Checks = BTreeMap<String, Result<(), &'static str>>;
 
 impl App {
@@ -27,7 +27,10 @@ impl App {
             check("database".to_owned(), "does not respond", self.check_database()).boxed(),
             check("migrations".to_owned(), "pending or unknown", self.check_migrations()).boxed(),
         ];
-        for (name, store) in &self.stores {
+        // A store of old files only must not take the whole service out of use.
+        let takes_uploads =
+            |name: &String| self.policies.values().any(|policy| policy.store == *name);
+        for (name, store) in self.stores.iter().filter(|(name, _)| takes_uploads(name)) {
             let bucket = async move {
                 store.objects.check_bucket().await.map_err(boxed)?;
                 if store.objects.is_full() {

@@ -143,7 +143,7 @@ impl App {
         loop {
             let now = self.now();
             for item in &mut items {
-                self.decide(item, now);
+                self.decide(item, now).await;
             }
             self.withhold_unverified(&mut items, dry_run).await?;
             match self.commit(&items, fence.as_mut(), now).await? {
@@ -176,16 +176,15 @@ impl App {
         }
     }
 
-    fn decide<'a>(&'a self, item: &mut Item<'a>, now: Timestamp) {
+    async fn decide<'a>(&'a self, item: &mut Item<'a>, now: Timestamp) {
         if !matches!(item.progress, Progress::Open | Progress::Decided(_)) {
             return;
         }
-        let decide = || {
-            let (policy, store) = self.rules_of(&item.upload)?;
+        let decision = self.rules_of(&item.upload).await.and_then(|(policy, store)| {
             let step = step(item.upload.clone(), item.event.clone(), now, policy)?;
             Ok(Decision { step, policy, store })
-        };
-        item.progress = decide().map_or_else(Progress::Failed, Progress::Decided);
+        });
+        item.progress = decision.map_or_else(Progress::Failed, Progress::Decided);
     }
 
     /// Withholds absences that would change an upload, unless the bucket belongs to this database.
@@ -194,15 +193,18 @@ impl App {
     async fn withhold_unverified(&self, items: &mut [Item<'_>], dry_run: bool) -> Result<()> {
         let mut identities = BTreeMap::new();
         for item in items.iter_mut().filter(|item| matches!(item.event, Event::Absent(_))) {
-            let Progress::Decided(Decision { step, policy, .. }) = &item.progress else { continue };
+            let Progress::Decided(Decision { step, .. }) = &item.progress else { continue };
             if !step.changed {
                 continue;
             }
-            if !identities.contains_key(&policy.name) {
+            let place = (item.upload.policy.clone(), item.upload.location);
+            if !identities.contains_key(&place) {
                 let options = CheckOptions { dry_run, ..CheckOptions::default() };
-                identities.insert(&policy.name, self.check_bucket(policy, options).await?);
+                let location = self.location_of(&item.upload).await?;
+                let identity = self.check_location(&location, options).await?;
+                identities.insert(place.clone(), identity);
             }
-            match identities.get(&policy.name) {
+            match identities.get(&place) {
                 Some(BucketIdentity::Match) | None => {}
                 Some(identity) => item.progress = Progress::Withheld(identity.clone()),
             }

@@ -80,7 +80,7 @@ impl App {
         upload: &Upload,
         expires_in: Option<i64>,
     ) -> Result<(Event, Option<SignedRequest>)> {
-        let (policy, store) = self.rules_of(upload)?;
+        let (policy, store) = self.rules_of(upload).await?;
         let mut ttl = Self::url_ttl(policy, expires_in)?;
         if let Err(expired) = self.require_unexpired(by) {
             // An upload of an expired token can continue until its deadline, but not longer.

@@ -27,6 +27,7 @@ mod cursor_key;
 mod engine;
 pub mod idempotency;
 pub mod inspections;
+pub mod locations;
 pub mod multipart_aborts;
 pub mod reconcile;
 pub mod retention;
@@ -52,6 +53,7 @@ use attachments::Attachments;
 use engine::pool::Engine;
 use idempotency::Idempotency;
 use inspections::Inspections;
+use locations::Locations;
 use multipart_aborts::MultipartAborts;
 use reconcile::damage::Damage;
 use reconcile::findings::Findings;
@@ -135,6 +137,11 @@ impl Db {
     /// The queue of inspections.
     pub fn inspections(&self) -> Inspections<'_> {
         Inspections { engine: &self.engine, queue: &self.uploads.inspections }
+    }
+
+    /// The locations of policies.
+    pub fn locations(&self) -> Locations<'_> {
+        Locations(&self.engine)
     }
 
     /// Idempotency keys.

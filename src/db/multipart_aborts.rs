@@ -14,12 +14,13 @@ use uuid::Uuid;
 
 use super::Result;
 use super::engine::pool::Engine;
-use crate::domain::{PolicyName, Timestamp, Upload, UploadId};
+use super::reconcile::scan::PolicyLocation;
+use crate::domain::{LocationNumber, PolicyName, Timestamp, Upload, UploadId};
 
 /// Prefix of an intent's token. No id of a store begins with it.
 const INTENT: char = '?';
 
-/// Rows in one statement: seven parameters each, and `SQLite` allows 32,766.
+/// Rows in one statement: eight parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
 /// An abort that is due.
@@ -29,6 +30,8 @@ pub struct DueAbort {
     pub upload: UploadId,
     /// Its policy.
     pub policy: PolicyName,
+    /// The location of the parts.
+    pub location: LocationNumber,
     /// The object key.
     pub key: String,
     /// The number of attempts so far.
@@ -46,9 +49,10 @@ impl DueAbort {
 
 impl From<Model> for DueAbort {
     fn from(row: Model) -> Self {
-        let Model { upload_id, multipart_id, policy, key, attempts, .. } = row;
+        let Model { upload_id, multipart_id, policy, location, key, attempts, .. } = row;
         let (upload, policy) = (UploadId(upload_id), PolicyName::new(policy));
-        Self { upload, policy, key, attempts, stored_id: multipart_id }
+        let location = LocationNumber(location);
+        Self { upload, policy, location, key, attempts, stored_id: multipart_id }
     }
 }
 
@@ -74,6 +78,7 @@ pub(super) async fn add(
             upload_id: Set(upload.id.0),
             multipart_id: Set(multipart_id),
             policy: Set(upload.policy.as_str().to_owned()),
+            location: Set(upload.location.0),
             key: Set(upload.key.as_str().to_owned()),
             attempts: Set(0),
             next_attempt_at: Set(due),
@@ -105,7 +110,8 @@ impl MultipartAborts<'_> {
         let stored_id = format!("{INTENT}{}", token.as_simple());
         add(&self.0.write, [NewAbort { upload, multipart_id: stored_id.clone(), due }]).await?;
         let (policy, key) = (upload.policy.clone(), upload.key.as_str().to_owned());
-        Ok(DueAbort { upload: upload.id, policy, key, attempts: 0, stored_id })
+        let location = upload.location;
+        Ok(DueAbort { upload: upload.id, policy, location, key, attempts: 0, stored_id })
     }
 
     /// Inserts the abort of a multipart upload that is in no row.
@@ -152,15 +158,16 @@ impl MultipartAborts<'_> {
         self.reschedule(due.upload, &due.stored_id, due.attempts + 1, next).await
     }
 
-    /// The due aborts of a policy, the longest due first.
+    /// The due aborts of a policy at a location, the longest due first.
     pub async fn list_due(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         now: Timestamp,
         limit: u64,
     ) -> Result<Vec<DueAbort>> {
         let due = Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
+            .filter(Column::Policy.eq(at.policy.as_str()))
+            .filter(Column::Location.eq(at.location.0))
             .filter(Column::NextAttemptAt.lte(now))
             .order_by(Column::NextAttemptAt, Order::Asc)
             .limit(limit)

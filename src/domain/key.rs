@@ -134,6 +134,14 @@ impl ObjectKey {
         Self(key.into())
     }
 
+    /// The prefix of the key. `None` if the key is not one of this service.
+    pub fn prefix(&self) -> Option<Prefix> {
+        let (place, _) = self.0.rsplit_once('/')?;
+        let (prefix, _) = place.rsplit_once('/')?;
+        let prefix = Prefix::parse(&format!("{prefix}/")).ok()?;
+        prefix.parse_key(&self.0).map(|_| prefix)
+    }
+
     /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
     pub fn tails(&self) -> Option<String> {
         let (place, id) = self.0.rsplit_once('/')?;

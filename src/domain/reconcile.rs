@@ -6,6 +6,7 @@
 
 use super::clock::Timestamp;
 use super::ids::UploadId;
+use super::key::Prefix;
 use super::policy::Policy;
 use super::upload::{Deletion, Status, Upload};
 
@@ -72,8 +73,8 @@ pub enum Action {
     Delete,
     /// Record that bytes arrived for a row in a final state whose object was deleted.
     MarkDue,
-    /// Report an object whose key parses and that has no row.
-    Orphan(UploadId),
+    /// Look for a row at another location, and report the object: its key parses and has no row here.
+    Rowless(UploadId),
     /// Delete a tail if its upload has ended: a writer saved it too late, or failed before it was
     /// recorded.
     Tail(UploadId),
@@ -141,14 +142,19 @@ fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> boo
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent, so only
 /// a young object may belong to a row that was not yet read. `asked_at` is when the comparison
-/// started: its pages of rows may be that old.
-pub fn decide_object(object: &Listed, asked_at: Timestamp, policy: &Policy) -> Action {
+/// started: its pages of rows may be that old. `prefix` is the one of the location.
+pub fn decide_object(
+    object: &Listed,
+    asked_at: Timestamp,
+    prefix: &Prefix,
+    policy: &Policy,
+) -> Action {
     let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
-    match (policy.prefix.parse_key(&object.key), policy.prefix.parse_tail(&object.key)) {
-        (Some(id), _) if old => Action::Orphan(id),
+    match (prefix.parse_key(&object.key), prefix.parse_tail(&object.key)) {
+        (Some(id), _) if old => Action::Rowless(id),
         (None, Some(id)) if old => Action::Tail(id),
         (Some(_), _) | (None, Some(_)) => Action::Nothing,
-        (None, None) if object.key == policy.prefix.marker() => Action::Nothing,
+        (None, None) if object.key == prefix.marker() => Action::Nothing,
         (None, None) => Action::Foreign,
     }
 }
@@ -255,17 +261,20 @@ mod tests {
 
     #[test]
     fn an_object_without_a_row_is_an_orphan_once_it_is_older_than_the_grace() {
+        let decide = |object: &Listed, asked_at| {
+            decide_object(object, asked_at, &tracks().prefix, &tracks())
+        };
         let object = listed("a");
         let id = upload_in(Status::Pending).id;
-        assert_eq!(decide_object(&object, at(15), &tracks()), Action::Nothing);
-        assert_eq!(decide_object(&object, at(16), &tracks()), Action::Orphan(id));
+        assert_eq!(decide(&object, at(15)), Action::Nothing);
+        assert_eq!(decide(&object, at(16)), Action::Rowless(id));
         let tail = policy_tail(id);
-        assert_eq!(decide_object(&tail, at(15), &tracks()), Action::Nothing);
-        assert_eq!(decide_object(&tail, at(16), &tracks()), Action::Tail(id));
+        assert_eq!(decide(&tail, at(15)), Action::Nothing);
+        assert_eq!(decide(&tail, at(16)), Action::Tail(id));
         let foreign = Listed { key: "tracks/readme.txt".into(), ..object.clone() };
-        assert_eq!(decide_object(&foreign, at(16), &tracks()), Action::Foreign);
+        assert_eq!(decide(&foreign, at(16)), Action::Foreign);
         let marker = Listed { key: "tracks/.instance".into(), ..object };
-        assert_eq!(decide_object(&marker, at(16), &tracks()), Action::Nothing);
+        assert_eq!(decide(&marker, at(16)), Action::Nothing);
     }
 
     #[test]

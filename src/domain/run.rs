@@ -86,6 +86,8 @@ named!(
         Missing = "missing",
         /// An object with a valid key and no row.
         Orphan = "orphan",
+        /// An object whose upload is at another location, or belongs to another policy.
+        Stray = "stray",
         /// An object whose key does not parse.
         Foreign = "foreign",
         /// A verified object has other bytes.
@@ -124,7 +126,7 @@ macro_rules! counters {
 }
 
 counters!(
-    /// What a run changed. `listed`, `orphans`, `foreign` and the counts of requests are what it
+    /// What a run changed. `listed`, `orphans`, `strays`, `foreign` and the counts of requests are what it
     /// saw.
     Counters {
         /// Objects that listings showed.
@@ -145,6 +147,8 @@ counters!(
         orphans,
         /// Objects without a row that became uploads.
         adopted,
+        /// Objects whose upload is at another location, or belongs to another policy.
+        strays,
         /// Objects whose key does not parse.
         foreign,
         /// Uploads that were rejected because their bytes changed.

@@ -9,6 +9,7 @@ use crate::domain::attachment::{Binding, Current, bind};
 use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::ids::{TrackId, UploadId};
 use crate::domain::inspection::{Annotation, InspectorName};
+use crate::domain::location::LocationNumber;
 use crate::domain::policy::PolicyName;
 use crate::domain::policy::tests::tracks;
 use crate::domain::upload::{Declared, Strategy};
@@ -54,6 +55,7 @@ pub(crate) fn upload_in(status: Status) -> Upload {
         token: None,
         policy: PolicyName::default(),
         slot: Some(Slot { subject: Subject::of_track(TrackId(Uuid::nil())), sequence: 1 }),
+        location: LocationNumber(0),
         key: policy.prefix.key(id),
         declared: Declared::default(),
         strategy: Strategy::Put,

@@ -11,6 +11,7 @@ use super::ids::PolicyName;
 use super::ids::{Owner, TrackId, UploadId, UploadTokenId};
 use super::inspection::{Annotations, InspectorName};
 use super::key::ObjectKey;
+use super::location::LocationNumber;
 use super::parts::{Division, PartPlan};
 use super::reject_reason::RejectReason;
 use super::subject::{Slot, Subject};
@@ -411,6 +412,8 @@ pub struct Upload {
     pub token: Option<UploadTokenId>,
     /// Its policy.
     pub policy: PolicyName,
+    /// The location of its object: one of the policy's.
+    pub location: LocationNumber,
     /// The subject that it is attached to, if any.
     pub slot: Option<Slot>,
     /// The object's key.

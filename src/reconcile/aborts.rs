@@ -1,18 +1,18 @@
 //! Due aborts of multipart uploads: aborts that failed when their upload ended, and multipart
 //! uploads that may exist although the store's response was lost.
 
-use super::worker::{WorkError, Worker};
+use super::worker::{Target, WorkError, Worker};
 use crate::app::AppError;
 
-/// Tries the policy's due aborts, at most as many as the run may delete objects.
+/// Tries the location's due aborts, at most as many as the run may delete objects.
 pub(super) async fn retry_due_aborts(worker: &Worker<'_>) -> Result<(), WorkError> {
     let progress = &worker.progress;
     if progress.run.request.dry_run {
         return Ok(());
     }
-    let (app, policy) = (worker.target.app, worker.target.policy);
+    let Target { app, policy, location, .. } = worker.target;
     let limit = worker.settings.max_deletions;
-    let due = app.db.multipart_aborts().list_due(&policy.name, app.now(), limit).await;
+    let due = app.db.multipart_aborts().list_due(location.into(), app.now(), limit).await;
     let due = due.map_err(AppError::from)?;
     if due.is_empty() {
         return Ok(());

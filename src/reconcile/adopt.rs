@@ -16,7 +16,7 @@ use crate::domain::reconcile::Listed;
 use crate::domain::run::{Finding, FindingKind};
 use crate::domain::transition::step;
 use crate::domain::upload::{ConfirmedBy, Declared, Deletion, State, Strategy};
-use crate::domain::{Owner, Policy, RejectReason, Timestamp, Upload, UploadId};
+use crate::domain::{Location, Owner, Policy, RejectReason, Timestamp, Upload, UploadId};
 
 /// The detail of a finding about an orphan that the run adopts, or in a dry run would.
 pub const ADOPT: &str = "adopt";
@@ -45,10 +45,10 @@ pub(super) async fn adopt(
         return Ok(());
     }
     worker.limits.require_own_bucket("orphans are to be adopted").await?;
-    let Target { app, policy, .. } = worker.target;
+    let Target { app, policy, location, .. } = worker.target;
     let inspected = stream::iter(objects).map(|(id, object)| {
         async move {
-            let row = row_of(policy, id, owner, object.last_modified, app.now());
+            let row = row_of((policy, location), id, owner, object.last_modified, app.now());
             (inspect(worker, row).await, object)
         }
         .boxed()
@@ -65,7 +65,7 @@ pub(super) async fn adopt(
             Some(Orphan::Gone) => continue,
             None => None,
         };
-        let finding = object_finding(policy, FindingKind::Orphan, object, app.now());
+        let finding = object_finding(location, FindingKind::Orphan, object, app.now());
         worker.progress.report.tally().record([Finding { detail, ..finding }]);
     }
     let adopted = if worker.progress.run.request.dry_run {
@@ -105,7 +105,7 @@ async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
 /// The row of an object that was stored at this time. It looks like the row that the object's
 /// upload had.
 fn row_of(
-    policy: &Policy,
+    (policy, location): (&Policy, &Location),
     id: UploadId,
     owner: &Owner,
     stored_at: Option<Timestamp>,
@@ -119,8 +119,9 @@ fn row_of(
         owner: owner.clone(),
         token: None,
         policy: policy.name.clone(),
+        location: location.number,
         slot: None,
-        key: policy.prefix.key(id),
+        key: location.prefix.key(id),
         declared: Declared::default(),
         strategy: Strategy::Put,
         write_once: false,

@@ -26,11 +26,11 @@ const MAX_UNWRITTEN: usize = 500;
 /// If the keys of a side are not in ascending order, the lease is lost, or the store or the
 /// database fails.
 pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(), WorkError> {
-    let Target { app, policy, store } = worker.target;
+    let Target { app, location, store, .. } = worker.target;
     let (report, page) = (worker.progress.report, worker.settings.page_size);
     let pages = (listing.first_page(page), page);
     let Listing { range, asked_at, rows } = listing;
-    let rows = streams::rows(&app.db, &policy.name, &range, page, rows);
+    let rows = streams::rows(&app.db, location.into(), &range, page, rows);
     let objects = streams::listing(store, &range, pages, report, worker.throttle);
     let mut pairs = std::pin::pin!(merge(rows, objects));
     let (mut tasks, mut observations) = (Vec::new(), 0);
@@ -46,7 +46,7 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
             None => last = Some(key.to_owned()),
         }
         if let Some(task) = task_of(worker, pair, asked_at) {
-            observations += usize::from(!matches!(task.1, Task::Report));
+            observations += usize::from(task.1.is_observation());
             tasks.push(task);
         }
         if observations >= BATCH
@@ -64,19 +64,21 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
     process(worker, tasks, last).await
 }
 
-/// Reports an object without a row. If a row needs an action, or an object needs a row, returns the
-/// key and the action.
+/// Reports a foreign object. If a row needs an action, or an object has no row here, returns the key
+/// and the action.
 fn task_of(
     worker: &Worker<'_>,
     pair: Pair<UploadSummary, Listed>,
     asked_at: Timestamp,
 ) -> Option<(String, Task)> {
-    let Target { app, policy, .. } = worker.target;
+    let Target { app, policy, location, .. } = worker.target;
     let now = app.now();
     let mut tally = worker.progress.report.tally();
     let (action, row, object) = match pair {
         Pair::Left(row) => (decide_row(&row, asked_at, now, policy), Some(row), None),
-        Pair::Right(object) => (decide_object(&object, asked_at, policy), None, Some(object)),
+        Pair::Right(object) => {
+            (decide_object(&object, asked_at, &location.prefix, policy), None, Some(object))
+        }
         Pair::Both(row, object) => {
             (decide_both(&row, &object, now, policy), Some(row), Some(object))
         }
@@ -89,19 +91,15 @@ fn task_of(
         (Action::MarkDue, Some(row), Some(object)) => {
             return Some((row.key, Task::MarkDue(object)));
         }
-        (Action::Orphan(id), _, Some(object)) => {
-            tally.count(|counters| counters.orphans += 1);
-            if worker.progress.run.request.adopt.is_some() {
-                return Some((object.key.clone(), Task::Adopt(id, object)));
-            }
-            tally.record([object_finding(policy, FindingKind::Orphan, object, now)]);
+        (Action::Rowless(id), _, Some(object)) => {
+            return Some((object.key.clone(), Task::Rowless(id, object)));
         }
         (Action::Tail(id), _, Some(object)) => {
-            return Some((policy.prefix.key(id).to_string(), Task::Tail(object)));
+            return Some((location.prefix.key(id).to_string(), Task::Tail(object)));
         }
         (Action::Foreign, _, Some(object)) => {
             tally.count(|counters| counters.foreign += 1);
-            tally.record([object_finding(policy, FindingKind::Foreign, object, now)]);
+            tally.record([object_finding(location, FindingKind::Foreign, object, now)]);
         }
         // The finalizing shard reads due deletions from the table.
         (_, Some(row), _) if is_worth_reporting(&row) => return Some((row.key, Task::Report)),

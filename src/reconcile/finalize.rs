@@ -1,5 +1,5 @@
-//! The damaging part of a run: absences and rejections of verified uploads, and deletions. It waits
-//! for all other shards of its policy. Both steps page through rows, and each page is saved with
+//! The damaging part of a run: absences and rejections of verified uploads, and deletions. The shard waits
+//! until all locations of its policy are compared. Both steps page through rows, and each page is saved with
 //! its cursor.
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -10,7 +10,7 @@ use super::observe::observe;
 use super::progress::At;
 use super::safety_limits::Withheld;
 use super::unattached::remove_unattached;
-use super::worker::{BATCH, WorkError, Worker};
+use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::domain::run::{CandidateKind, Mode, Stage};
 use crate::domain::transition::Event;
@@ -91,12 +91,13 @@ async fn delete_due(
     withheld: &Withheld,
     cursor: Option<String>,
 ) -> Result<(), WorkError> {
-    let (app, policy) = (worker.target.app, &worker.target.policy.name);
+    let Target { app, location, .. } = worker.target;
     let dry_run = worker.progress.run.request.dry_run;
     let mut after = cursor.as_deref().and_then(parse_cursor);
     loop {
         let (scan, owners) = (app.db.scan(), &*withheld.owners);
-        let page = scan.list_due_deletions(policy, app.now(), owners, after, BATCH as u64).await;
+        let page =
+            scan.list_due_deletions(location.into(), app.now(), owners, after, BATCH as u64).await;
         let mut due = page.map_err(AppError::from)?;
         if due.is_empty() {
             break;
@@ -184,7 +185,8 @@ async fn delete_one(worker: &Worker<'_>, upload: Upload) -> (Upload, Result<bool
     let (app, id) = (worker.target.app, upload.id);
     let deleted = async {
         let Some(row) = app.db.uploads().find_any_owner(id).await? else { return Ok(false) };
-        if !row.status().is_final() || !row.deletion.is_due(app.now()) {
+        let is_here = row.location == upload.location && row.key == upload.key;
+        if !is_here || !row.status().is_final() || !row.deletion.is_due(app.now()) {
             return Ok(false);
         }
         worker.target.store.objects.delete(row.key.as_str()).await?;

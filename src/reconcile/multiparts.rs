@@ -17,7 +17,7 @@ pub(super) async fn abort_abandoned(
     worker: &Worker<'_>,
     mut marker: Option<String>,
 ) -> Result<(), WorkError> {
-    let Target { policy, store, .. } = worker.target;
+    let Target { location, store, .. } = worker.target;
     if !store.capabilities.list_multiparts {
         return Ok(());
     }
@@ -25,7 +25,8 @@ pub(super) async fn abort_abandoned(
     let mut checked = false;
     loop {
         worker.throttle.acquire().await;
-        let listed = store.objects.list_multiparts(policy.prefix.as_str(), marker.as_deref()).await;
+        let listed =
+            store.objects.list_multiparts(location.prefix.as_str(), marker.as_deref()).await;
         let (open, next) = listed.map_err(AppError::from)?;
         for multipart in open {
             if budget_is_spent(worker) || !is_still_abandoned(worker, &multipart).await? {
@@ -78,10 +79,10 @@ async fn is_still_abandoned(
     worker: &Worker<'_>,
     multipart: &OpenMultipart,
 ) -> Result<bool, WorkError> {
-    let Target { app, policy, store } = worker.target;
+    let Target { app, policy, location, store } = worker.target;
     let OpenMultipart { key, upload_id, initiated } = multipart;
     // An object with a foreign key is never changed.
-    let Some(id) = policy.prefix.parse_key(key) else { return Ok(false) };
+    let Some(id) = location.prefix.parse_key(key) else { return Ok(false) };
     let row = app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?;
     let abandoned =
         |row: Option<&Upload>, newest| is_abandoned(row, upload_id, newest, app.now(), policy);
@@ -104,7 +105,7 @@ fn finding(target: Target<'_>, multipart: &OpenMultipart) -> Finding {
     Finding {
         kind: FindingKind::AbandonedMultipart,
         policy: target.policy.name.clone(),
-        upload: target.policy.prefix.parse_key(key),
+        upload: target.location.prefix.parse_key(key),
         key: key.clone(),
         size: None,
         detail: Some(upload_id.clone()),

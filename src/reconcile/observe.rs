@@ -13,7 +13,7 @@ use crate::domain::RejectReason;
 use crate::domain::inspection::Annotations;
 use crate::domain::marker::BucketIdentity;
 use crate::domain::reconcile::Listed;
-use crate::domain::run::{CandidateKind, FindingKind, Stage};
+use crate::domain::run::{CandidateKind, Finding, FindingKind, Stage};
 use crate::domain::transition::{Absence, Event, Observation, step};
 use crate::domain::upload::{ConfirmedBy, ObjectFacts};
 use crate::domain::{Status, Upload, UploadId};
@@ -27,10 +27,18 @@ pub(super) enum Task {
     MarkDue(Listed),
     /// Report the state of the row.
     Report,
-    /// Create a row for the object, which has none.
-    Adopt(UploadId, Listed),
+    /// Report the object, which has no row at this location: it is a stray, or an orphan. If the run
+    /// adopts orphans, create a row for it.
+    Rowless(UploadId, Listed),
     /// Delete this tail, unless the upload is pending.
     Tail(Listed),
+}
+
+impl Task {
+    /// Whether the task may send a request or write a row. The others only report.
+    pub(super) fn is_observation(&self) -> bool {
+        !matches!(self, Self::Report | Self::Rowless(..))
+    }
 }
 
 /// Sends a HEAD for each of these keys.
@@ -48,7 +56,7 @@ pub(super) async fn process(
     tasks: Vec<(String, Task)>,
     key: Option<String>,
 ) -> Result<(), WorkError> {
-    let tasks = adopt_orphans(worker, tasks).await?;
+    let tasks = process_rowless(worker, tasks).await?;
     let rows = read(worker, tasks).await?;
     let mut events = Vec::new();
     let mut candidates = 0;
@@ -97,21 +105,65 @@ async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, Ap
     Ok(unexpected(Listed { key, etag, size, last_modified }))
 }
 
-/// Creates rows for the orphans of a batch, and returns the tasks of known rows.
-async fn adopt_orphans(
+/// Reports the objects of a batch that have no row at this location, and returns the tasks of rows.
+/// Creates rows for the orphans if the run adopts them.
+async fn process_rowless(
     worker: &Worker<'_>,
     tasks: Vec<(String, Task)>,
 ) -> Result<Vec<(String, Task)>, WorkError> {
-    let Some(owner) = &worker.progress.run.request.adopt else { return Ok(tasks) };
-    let (mut orphans, mut rest) = (Vec::new(), Vec::new());
+    let (mut rowless, mut rest) = (Vec::new(), Vec::new());
     for (key, task) in tasks {
         match task {
-            Task::Adopt(id, object) => orphans.push((id, object)),
+            Task::Rowless(id, object) => rowless.push((id, object)),
             task => rest.push((key, task)),
         }
     }
-    adopt(worker, owner, orphans).await?;
+    if rowless.is_empty() {
+        return Ok(rest);
+    }
+    let Target { app, location, .. } = worker.target;
+    let orphans = record_strays(worker, rowless).await?;
+    let count = orphans.len() as u64;
+    worker.progress.report.count(|counters| counters.orphans += count);
+    if let Some(owner) = &worker.progress.run.request.adopt {
+        for orphans in orphans.chunks(BATCH) {
+            adopt(worker, owner, orphans.to_vec()).await?;
+        }
+    } else {
+        let finding =
+            |(_, object)| object_finding(location, FindingKind::Orphan, object, app.now());
+        worker.progress.report.tally().record(orphans.into_iter().map(finding));
+    }
     Ok(rest)
+}
+
+/// Counts and reports the strays: the objects whose upload has a row elsewhere. Such an object is a
+/// copy, or was stored by somebody else, and is never touched. Returns the others, which are orphans.
+async fn record_strays(
+    worker: &Worker<'_>,
+    rowless: Vec<(UploadId, Listed)>,
+) -> Result<Vec<(UploadId, Listed)>, AppError> {
+    let Target { app, location, .. } = worker.target;
+    let ids = rowless.iter().map(|(id, _)| *id).collect();
+    let places = app.db.scan().list_places(ids).await?;
+    let places: HashMap<_, _> = places.into_iter().map(|place| (place.upload, place)).collect();
+    let mut orphans = Vec::new();
+    let mut tally = worker.progress.report.tally();
+    for (id, object) in rowless {
+        match places.get(&id) {
+            None => orphans.push((id, object)),
+            // Its row was created after the rows were read.
+            Some(place) if place.policy == location.policy && place.location == location.number => {
+            }
+            Some(place) => {
+                tally.count(|counters| counters.strays += 1);
+                let finding = object_finding(location, FindingKind::Stray, object, app.now());
+                let detail = Some(format!("{}/{}", place.policy, place.location));
+                tally.record([Finding { detail, ..finding }]);
+            }
+        }
+    }
+    Ok(orphans)
 }
 
 /// Reads the rows of a batch. If a row is gone, its upload had ended and was deleted by retention.
@@ -124,7 +176,7 @@ async fn read(
     }
     let keys = tasks.iter().map(|(key, _)| key.clone()).collect();
     let scan = worker.target.app.db.scan();
-    let rows = scan.find_by_keys(&worker.target.policy.name, keys).await?;
+    let rows = scan.find_by_keys(worker.target.location.into(), keys).await?;
     let rows: HashMap<_, _> =
         rows.into_iter().map(|row| (row.key.as_str().to_owned(), row)).collect();
     let mut found = Vec::with_capacity(tasks.len());
@@ -140,10 +192,10 @@ async fn read(
 
 /// Reports a tail whose upload is not known. It is never deleted.
 fn report_foreign(worker: &Worker<'_>, object: Listed) {
-    let Target { app, policy, .. } = worker.target;
+    let Target { app, location, .. } = worker.target;
     let mut tally = worker.progress.report.tally();
     tally.count(|counters| counters.foreign += 1);
-    tally.record([object_finding(policy, FindingKind::Foreign, object, app.now())]);
+    tally.record([object_finding(location, FindingKind::Foreign, object, app.now())]);
 }
 
 /// Records that an ended upload has left a tail. The finalizing shard deletes it.
@@ -167,8 +219,8 @@ async fn observe_all(
             match task {
                 Task::Observe => Some(observe(worker, upload).await),
                 Task::MarkDue(object) => Some((upload, Ok(unexpected(object)))),
-                // An orphan's row, if it got one, was created before.
-                Task::Adopt(..) => None,
+                // Processed before.
+                Task::Rowless(..) => None,
                 Task::Tail(_) => {
                     record_tail(worker, &upload).await.err().map(|error| (upload, Err(error)))
                 }

@@ -7,7 +7,8 @@
 
 mod cost;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
@@ -15,12 +16,12 @@ use self::cost::{Cut, HEADS_PER_TWO_LISTS, candidates, cheapest};
 use super::ReconcileSettings;
 use super::unattached::unattached_before;
 use crate::app::{App, AppError};
-use crate::db::reconcile::scan::OpenWindow;
+use crate::db::reconcile::scan::{OpenWindow, PolicyLocation};
 use crate::domain::key::{SHARD_COUNT, Shard};
 use crate::domain::limits::MAX_PAGE;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::run::{Mode, NewShard, RunRequest};
-use crate::domain::{KeyRange, Policy, Timestamp};
+use crate::domain::{KeyRange, Location, LocationNumber, Policy, Timestamp};
 use crate::storage::Store;
 
 /// The largest number of rows of a part that get a HEAD each. About as many open rows are read at
@@ -30,6 +31,9 @@ const MAX_HEADS: usize = 500;
 /// The number of open rows for one shard of an incremental run. With fewer rows per shard, claiming
 /// and ending a shard would cost more than its rows.
 const ROWS_PER_SHARD: u64 = 512;
+
+/// Open rows are counted up to this number, which is enough for the most shards.
+const MAX_OPEN: u64 = ROWS_PER_SHARD * SHARD_COUNT as u64;
 
 /// What to request for one part of a range.
 #[derive(Debug, Default)]
@@ -62,18 +66,18 @@ impl Listing {
     }
 }
 
-/// A policy's whole prefix, cut into shards if the store can start a listing anywhere.
-pub fn shards(policy: &Policy, store: &Store) -> Vec<KeyRange> {
+/// A location's whole prefix, cut into shards if the store can start a listing anywhere.
+pub fn shards(location: &Location, store: &Store) -> Vec<KeyRange> {
     if store.capabilities.may_start_after() {
-        Shard::all().map(|shard| shard.range(&policy.prefix)).collect()
+        Shard::all().map(|shard| shard.range(&location.prefix)).collect()
     } else {
-        vec![policy.prefix.whole()]
+        vec![location.prefix.whole()]
     }
 }
 
 /// The same prefix, in `count` ranges of neighbouring shards.
-fn ranges(policy: &Policy, store: &Store, count: usize) -> Vec<KeyRange> {
-    let shards = shards(policy, store);
+fn ranges(location: &Location, store: &Store, count: usize) -> Vec<KeyRange> {
+    let shards = shards(location, store);
     let joined = shards.chunks(shards.len().div_ceil(count)).filter_map(|shards| {
         let until = shards.last()?.until.clone();
         Some(KeyRange { until, ..shards.first()?.clone() })
@@ -81,8 +85,8 @@ fn ranges(policy: &Policy, store: &Store, count: usize) -> Vec<KeyRange> {
     joined.collect()
 }
 
-/// The shards of a run for a policy. An incremental run has few shards if few rows are open, and
-/// none if there is nothing to do.
+/// The shards of a run for a policy, at all its locations. An incremental run has few shards if few
+/// rows are open, and none if there is nothing to do.
 ///
 /// # Errors
 /// If the database fails.
@@ -92,64 +96,156 @@ pub async fn shards_of_run(
     request: &RunRequest,
     settings: &ReconcileSettings,
 ) -> Result<Vec<NewShard>, AppError> {
-    let shard = |range, finalizes| NewShard { policy: policy.name.clone(), range, finalizes };
-    let Ok(store) = app.store_of(policy) else {
-        // The shard's worker reports the error, and the other policies are reconciled.
-        return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
+    let locations = app.locations_of(policy).await?;
+    let open = match request.mode {
+        Mode::Incremental if locations.len() > 1 => {
+            open_locations(app, policy, &locations, settings).await?
+        }
+        _ => None,
     };
-    let mut count = SHARD_COUNT.into();
-    if request.mode == Mode::Incremental {
-        let window = open_window(app, policy, store, settings.late_window);
-        let most = ROWS_PER_SHARD * u64::from(SHARD_COUNT);
-        let open = app.db.scan().count_open(&policy.name, &window, most).await?;
-        if open == 0 {
-            // A run that adopts the bucket writes a missing marker.
-            let finalizes = request.adopt_bucket || is_something_due(app, policy, request).await?;
-            return Ok(if finalizes { vec![shard(None, true)] } else { Vec::new() });
-        }
-        if open <= ROWS_PER_SHARD {
-            return Ok(vec![shard(Some(policy.prefix.whole()), true)]);
-        }
-        // A power of two, so that all ranges have the same number of shards.
-        let enough = open.div_ceil(ROWS_PER_SHARD).next_power_of_two();
-        count = usize::try_from(enough).unwrap_or(count);
+    let (mut all, mut places) = (Vec::new(), 0);
+    if locations.is_empty() {
+        // The shard's worker reports the error, and the other policies are reconciled.
+        all.push(NewShard {
+            policy: policy.name.clone(),
+            location: LocationNumber(0),
+            range: Some(policy.prefix.whole()),
+            finalizes: true,
+        });
     }
-    // The finalizing shard has no range: it runs even if another shard fails.
-    let ranges = ranges(policy, store, count);
-    let mut all: Vec<_> = ranges.into_iter().map(|range| shard(Some(range), false)).collect();
-    all.push(shard(None, true));
-    Ok(all)
+    for location in &locations {
+        let plan = LocationPlan { app, policy, location, request, settings };
+        let may_be_open = open.as_ref().is_none_or(|open| open.contains(&location.number));
+        let shards = plan.shards(may_be_open).await?;
+        places += usize::from(!shards.is_empty());
+        all.extend(shards);
+    }
+    Ok(if places > 1 { finalize_last(all) } else { all })
 }
 
-/// Whether a deletion, an abort or the removal of an unattached upload is due.
-async fn is_something_due(
+/// The damage limit of a policy covers all its locations. So no shard finalizes before the ranges of
+/// all locations are compared.
+fn finalize_last(shards: Vec<NewShard>) -> Vec<NewShard> {
+    let finalizing: Vec<NewShard> = shards
+        .iter()
+        .filter(|shard| shard.finalizes)
+        .map(|shard| NewShard { range: None, ..shard.clone() })
+        .collect();
+    let ranges = shards.into_iter().filter(|shard| shard.range.is_some());
+    let ranges = ranges.map(|shard| NewShard { finalizes: false, ..shard });
+    ranges.chain(finalizing).collect()
+}
+
+/// The locations that have open rows. `None` if so many rows are open that some were not counted.
+async fn open_locations(
     app: &App,
     policy: &Policy,
-    request: &RunRequest,
-) -> Result<bool, AppError> {
-    let (name, now, scan) = (&policy.name, app.now(), app.db.scan());
-    if let Some(before) = unattached_before(app, policy, request).await?
-        && !scan.list_unattached(name, before, None, 1).await?.is_empty()
-    {
-        return Ok(true);
-    }
-    Ok(scan.count_due(name, now, 1).await? > 0
-        || !app.db.multipart_aborts().list_due(name, now, 1).await?.is_empty())
+    locations: &[Arc<Location>],
+    settings: &ReconcileSettings,
+) -> Result<Option<BTreeSet<LocationNumber>>, AppError> {
+    // Where write-once is not effective, verified rows are open too.
+    let mut stores = locations.iter().filter_map(|location| app.store_at(location).ok());
+    let holds = stores.all(|store| store.capabilities.write_once_is_effective());
+    let window = open_window(app, policy, holds, settings.late_window);
+    Ok(app.db.scan().open_locations(&policy.name, &window, MAX_OPEN).await?)
 }
 
-fn open_window(app: &App, policy: &Policy, store: &Store, late_window: TimeDelta) -> OpenWindow {
+/// The plan of a run at one location.
+struct LocationPlan<'a> {
+    app: &'a App,
+    policy: &'a Policy,
+    location: &'a Location,
+    request: &'a RunRequest,
+    settings: &'a ReconcileSettings,
+}
+
+impl LocationPlan<'_> {
+    fn shard(&self, range: Option<KeyRange>, finalizes: bool) -> NewShard {
+        let Location { policy, number, .. } = self.location;
+        NewShard { policy: policy.clone(), location: *number, range, finalizes }
+    }
+
+    async fn shards(&self, may_be_open: bool) -> Result<Vec<NewShard>, AppError> {
+        let Self { app, policy, location, request, settings } = *self;
+        let Ok(store) = app.store_at(location) else {
+            // The shard's worker reports the error, and the other locations are reconciled.
+            let is_needed = match request.mode {
+                Mode::Audit => app.db.scan().needs_store(location.into()).await?,
+                Mode::Incremental => self.is_open_or_due_without_store(may_be_open).await?,
+            };
+            let shard = || self.shard(Some(location.prefix.whole()), true);
+            return Ok(if is_needed { vec![shard()] } else { Vec::new() });
+        };
+        let mut count = SHARD_COUNT.into();
+        if request.mode == Mode::Incremental {
+            let holds = store.capabilities.write_once_is_effective();
+            let window = open_window(app, policy, holds, settings.late_window);
+            let open = if may_be_open {
+                app.db.scan().count_open(location.into(), &window, MAX_OPEN).await?
+            } else {
+                0
+            };
+            if open == 0 {
+                // A run that adopts the bucket writes a missing marker.
+                let finalizes = request.adopt_bucket || self.is_something_due().await?;
+                return Ok(if finalizes { vec![self.shard(None, true)] } else { Vec::new() });
+            }
+            if open <= ROWS_PER_SHARD {
+                return Ok(vec![self.shard(Some(location.prefix.whole()), true)]);
+            }
+            // A power of two, so that all ranges have the same number of shards.
+            let enough = open.div_ceil(ROWS_PER_SHARD).next_power_of_two();
+            count = usize::try_from(enough).unwrap_or(count);
+        }
+        // The finalizing shard has no range: it runs even if another shard fails.
+        let ranges = ranges(location, store, count);
+        let mut all: Vec<_> =
+            ranges.into_iter().map(|range| self.shard(Some(range), false)).collect();
+        all.push(self.shard(None, true));
+        Ok(all)
+    }
+
+    /// Whether an incremental run needs the store of this location, which is not configured.
+    async fn is_open_or_due_without_store(&self, may_be_open: bool) -> Result<bool, AppError> {
+        let Self { app, policy, location, settings, .. } = *self;
+        let window = open_window(app, policy, true, settings.late_window);
+        Ok((may_be_open && app.db.scan().count_open(location.into(), &window, 1).await? > 0)
+            || self.is_something_due().await?)
+    }
+
+    /// Whether a deletion, an abort or the removal of an unattached upload is due.
+    async fn is_something_due(&self) -> Result<bool, AppError> {
+        let Self { app, policy, location, request, .. } = *self;
+        let (now, scan) = (app.now(), app.db.scan());
+        if let Some(before) = unattached_before(app, policy, request).await?
+            && !scan.list_unattached(location.into(), before, None, 1).await?.is_empty()
+        {
+            return Ok(true);
+        }
+        Ok(scan.count_due(location.into(), now, 1).await? > 0
+            || !app.db.multipart_aborts().list_due(location.into(), now, 1).await?.is_empty())
+    }
+}
+
+/// The window of open rows of a policy. `write_once_holds` is whether their store enforces write-once.
+pub fn open_window(
+    app: &App,
+    policy: &Policy,
+    write_once_holds: bool,
+    late_window: TimeDelta,
+) -> OpenWindow {
     let now = app.now();
     OpenWindow {
         late_since: now - late_window,
         writable_since: now - policy.replacement_window(),
-        write_once_holds: store.capabilities.write_once_is_effective(),
+        write_once_holds,
     }
 }
 
 /// Plans an incremental run in a range of keys, part by part.
 pub struct Planner<'a> {
     app: &'a App,
-    policy: &'a Policy,
+    location: &'a Location,
     store: &'a Store,
     range: KeyRange,
     window: OpenWindow,
@@ -163,13 +259,12 @@ impl<'a> Planner<'a> {
     /// A planner that has not read any rows.
     pub fn new(
         app: &'a App,
-        policy: &'a Policy,
+        location: &'a Location,
         store: &'a Store,
         range: KeyRange,
-        late_window: TimeDelta,
+        window: OpenWindow,
     ) -> Self {
-        let window = open_window(app, policy, store, late_window);
-        Self { app, policy, store, range, window, ahead: VecDeque::new(), all_read: false }
+        Self { app, location, store, range, window, ahead: VecDeque::new(), all_read: false }
     }
 
     /// Cuts the range into parts that lie in one shard each, in order. If one LIST covers the whole
@@ -179,7 +274,7 @@ impl<'a> Planner<'a> {
     /// If the database fails.
     pub async fn parts(&mut self) -> Result<Vec<KeyRange>, AppError> {
         let whole = self.range.clone();
-        let shards = shards(self.policy, self.store);
+        let shards = shards(self.location, self.store);
         let parts: Vec<_> = shards.iter().filter_map(|shard| whole.common(shard)).collect();
         self.read_ahead(&whole).await?;
         let open = self.ahead.len() as u64;
@@ -190,7 +285,7 @@ impl<'a> Planner<'a> {
         {
             let (rest, page) = (from(&whole, oldest, true), MAX_PAGE as u64);
             let scan = self.app.db.scan();
-            if scan.count_in_range(&self.policy.name, &rest, page).await? < page {
+            if scan.count_in_range(self.location.into(), &rest, page).await? < page {
                 return Ok(vec![whole]);
             }
         }
@@ -214,16 +309,16 @@ impl<'a> Planner<'a> {
             let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
             for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
                 let rest = from(part, &open[heads], anywhere);
-                let (scan, policy) = (self.app.db.scan(), &self.policy.name);
+                let (scan, at) = (self.app.db.scan(), PolicyLocation::from(self.location));
                 let asked_at = self.app.now();
-                let rows = scan.list_summaries(policy, &rest, MAX_PAGE as u64).await?;
+                let rows = scan.list_summaries(at, &rest, MAX_PAGE as u64).await?;
                 if rows.len() < MAX_PAGE {
                     cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
                     short = Some((heads, Listing { range: rest, asked_at, rows: Some(rows) }));
                     // One page of rows. A listing that starts later would also cost one page.
                     break;
                 }
-                let keys = scan.count_in_range(policy, &rest, most).await?;
+                let keys = scan.count_in_range(at, &rest, most).await?;
                 cuts.push(Cut { heads, keys: Some(keys) });
             }
         }
@@ -253,9 +348,9 @@ impl<'a> Planner<'a> {
 
     /// Reads the oldest open rows of the remaining range.
     async fn read_ahead(&mut self, rest: &KeyRange) -> Result<(), AppError> {
-        let (policy, most) = (&self.policy.name, MAX_HEADS + 1);
+        let (at, most) = (self.location.into(), MAX_HEADS + 1);
         let scan = self.app.db.scan();
-        let keys = scan.list_open_keys(policy, rest, &self.window, most as u64).await?;
+        let keys = scan.list_open_keys(at, rest, &self.window, most as u64).await?;
         self.all_read = keys.len() < most;
         self.ahead = keys.into();
         Ok(())

@@ -4,7 +4,8 @@
 //! committed. An orphan first gets such a row. After that no upload with its id can be created. An
 //! id that has a row is never an orphan, even if an older finding says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
@@ -16,7 +17,7 @@ use crate::domain::marker::BucketIdentity;
 use crate::domain::run::{Finding, FindingKind, StoredFinding};
 use crate::domain::transition::Event;
 use crate::domain::upload::{Declared, Deletion, RemoveReason, State, Strategy};
-use crate::domain::{Owner, Policy, PolicyName, RunId, Upload, UploadId};
+use crate::domain::{Location, LocationNumber, Owner, PolicyName, RunId, Upload, UploadId};
 use crate::storage::ObjectMeta;
 
 /// How many findings are read at a time.
@@ -66,7 +67,11 @@ impl Reconciler {
         let run = app.run(purge.run).await?;
         let limit = purge.limit.min(self.settings.max_deletions);
         let mut purged = Purged::default();
-        let mut checked: BTreeSet<PolicyName> = BTreeSet::new();
+        let mut locations = BTreeMap::new();
+        for policy in app.policies.values() {
+            locations.insert(&policy.name, app.locations_of(policy).await?);
+        }
+        let mut checked = BTreeSet::new();
         let mut cursor = None;
         loop {
             let kind = Some(FindingKind::Orphan);
@@ -76,7 +81,8 @@ impl Reconciler {
                 if purged.keys.len() as u64 >= limit {
                     return Ok(purged);
                 }
-                if purge_one(app, purge, &finding, &mut checked).await? {
+                let places = locations.get(&finding.policy).map(Vec::as_slice).unwrap_or_default();
+                if purge_one(app, purge, (&finding, places), &mut checked).await? {
                     purged.keys.push(finding.key);
                 } else {
                     purged.skipped += 1;
@@ -94,62 +100,81 @@ impl Reconciler {
 async fn purge_one(
     app: &App,
     purge: Purge,
-    finding: &Finding,
-    checked: &mut BTreeSet<PolicyName>,
+    (finding, locations): (&Finding, &[Arc<Location>]),
+    checked: &mut BTreeSet<(PolicyName, LocationNumber)>,
 ) -> Result<bool, PurgeError> {
     let Some(policy) = app.policies.get(&finding.policy) else { return Ok(false) };
-    let Some(id) = policy.prefix.parse_key(&finding.key) else { return Ok(false) };
-    if app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?.is_some() {
-        return Ok(false);
+    // The finding has no location. An object without any row is an orphan at each of them.
+    for location in locations {
+        let (Some(id), Ok(store)) =
+            (location.prefix.parse_key(&finding.key), app.store_at(location))
+        else {
+            continue;
+        };
+        if app.db.uploads().find_any_owner(id).await.map_err(AppError::from)?.is_some() {
+            return Ok(false);
+        }
+        let head = store.objects.head(&finding.key).await.map_err(AppError::from)?;
+        let age = purge.older_than.max(policy.grace);
+        let is_old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
+        let Some(meta) = head.filter(is_old) else { continue };
+        if !checked.contains(&(policy.name.clone(), location.number)) {
+            require_own_bucket(app, location).await?;
+            checked.insert((policy.name.clone(), location.number));
+        }
+        return delete_orphan(app, purge, orphan(app, location, id, &meta), &meta).await;
     }
-    let store = app.store_of(policy)?;
-    let head = store.objects.head(&finding.key).await.map_err(AppError::from)?;
-    let age = purge.older_than.max(policy.grace);
-    let is_old = |meta: &ObjectMeta| meta.last_modified.is_some_and(|at| at + age < app.now());
-    let Some(meta) = head.filter(is_old) else { return Ok(false) };
-    if !checked.contains(&policy.name) {
-        require_own_bucket(app, policy).await?;
-        checked.insert(policy.name.clone());
-    }
+    Ok(false)
+}
+
+/// Deletes an object at the location of its new row.
+async fn delete_orphan(
+    app: &App,
+    purge: Purge,
+    row: Upload,
+    meta: &ObjectMeta,
+) -> Result<bool, PurgeError> {
     if purge.dry_run {
         return Ok(true);
     }
-    let row = orphan(app, policy, id, &meta);
     if !app.db.uploads().create_ended(&row).await.map_err(AppError::from)? {
         return Ok(false);
     }
-    if let Err(error) = store.objects.delete(&finding.key).await {
+    let (_, store) = app.rules_of(&row).await?;
+    let key = row.key.clone();
+    if let Err(error) = store.objects.delete(key.as_str()).await {
         tracing::warn!(
-            key = finding.key,
+            key = key.as_str(),
             error = &error as &dyn std::error::Error,
             "orphan not deleted; the next run tries again"
         );
         return Ok(false);
     }
     app.apply(row, &Event::ObjectDeleted).await?;
-    tracing::info!(run = %purge.run, key = finding.key, size = meta.size, etag = meta.etag,
+    tracing::info!(run = %purge.run, key = key.as_str(), size = meta.size, etag = meta.etag,
         "orphan deleted");
     Ok(true)
 }
 
-async fn require_own_bucket(app: &App, policy: &Policy) -> Result<(), PurgeError> {
+async fn require_own_bucket(app: &App, location: &Location) -> Result<(), PurgeError> {
     let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
-    match app.check_bucket(policy, options).await? {
+    match app.check_location(location, options).await? {
         BucketIdentity::Match => Ok(()),
-        doubt => Err(PurgeError::BucketMismatch(format!("policy `{}`: {doubt}", policy.name))),
+        doubt => Err(PurgeError::BucketMismatch(format!("policy `{}`: {doubt}", location.policy))),
     }
 }
 
 /// The row that allows the deletion. It remains as a record of the deletion.
-fn orphan(app: &App, policy: &Policy, id: UploadId, meta: &ObjectMeta) -> Upload {
+fn orphan(app: &App, location: &Location, id: UploadId, meta: &ObjectMeta) -> Upload {
     let now = app.now();
     Upload {
         id,
         owner: Owner::named(OWNER),
         token: None,
-        policy: policy.name.clone(),
+        policy: location.policy.clone(),
+        location: location.number,
         slot: None,
-        key: policy.prefix.key(id),
+        key: location.prefix.key(id),
         declared: Declared { size: Some(meta.size), ..Declared::default() },
         strategy: Strategy::Put,
         write_once: false,

@@ -7,7 +7,7 @@ use crate::domain::RejectReason;
 use crate::domain::reconcile::{Listed, UploadSummary};
 use crate::domain::run::{CandidateKind, Counters, Finding, FindingKind, Mode, RunShard, Stage};
 use crate::domain::upload::{Inspecting, State};
-use crate::domain::{Policy, Status, Timestamp, Upload, UploadId};
+use crate::domain::{Location, Status, Timestamp, Upload, UploadId};
 
 /// The largest number of findings that a shard of a run records; all are counted. Otherwise a
 /// bucket with many foreign objects would fill the database.
@@ -158,15 +158,15 @@ pub const UNDECIDED: &str = "same-size";
 
 /// The finding about a listed object.
 pub fn object_finding(
-    policy: &Policy,
+    location: &Location,
     kind: FindingKind,
     object: Listed,
     now: Timestamp,
 ) -> Finding {
     Finding {
         kind,
-        policy: policy.name.clone(),
-        upload: policy.prefix.parse_key(&object.key),
+        policy: location.policy.clone(),
+        upload: location.prefix.parse_key(&object.key),
         key: object.key,
         size: Some(object.size),
         detail: None,

@@ -31,9 +31,9 @@ const MAX_NAMED: usize = 5;
 /// the damage cannot be divided among owners correctly.
 const EARLY_FACTOR: u64 = 10;
 
-/// The state of a run's policy in this process, shared by all shards of the policy.
+/// The state of a run's location in this process, shared by all shards of the location.
 #[derive(Debug, Default)]
-pub(super) struct PolicySession {
+pub(super) struct LocationSession {
     bucket_identity: OnceCell<BucketIdentity>,
     /// How many verified uploads the policy has.
     verified: OnceCell<u64>,
@@ -58,7 +58,7 @@ pub(super) struct SafetyLimits<'a> {
     pub(super) target: Target<'a>,
     pub(super) request: &'a RunRequest,
     pub(super) shard: &'a RunShard,
-    pub(super) session: &'a PolicySession,
+    pub(super) session: &'a LocationSession,
     /// How many objects the run may delete.
     pub(super) max_deletions: u64,
     /// How much damage the run may do.
@@ -67,11 +67,11 @@ pub(super) struct SafetyLimits<'a> {
 
 impl SafetyLimits<'_> {
     /// Whether the bucket belongs to this database. Each process reads it once for each run and
-    /// policy.
+    /// location.
     pub(super) async fn bucket_identity(&self) -> Result<&BucketIdentity, WorkError> {
         let RunRequest { adopt_bucket, dry_run, .. } = *self.request;
-        let Target { app, policy, .. } = self.target;
-        let check = || app.check_bucket(policy, CheckOptions { adopt: adopt_bucket, dry_run });
+        let Target { app, location, .. } = self.target;
+        let check = || app.check_location(location, CheckOptions { adopt: adopt_bucket, dry_run });
         Ok(self.session.bucket_identity.get_or_try_init(check).await?)
     }
 
@@ -81,9 +81,9 @@ impl SafetyLimits<'_> {
     pub(super) async fn require_own_bucket(&self, what: &str) -> Result<(), WorkError> {
         let identity = match self.bucket_identity().await? {
             BucketIdentity::Match => {
-                let Target { app, policy, .. } = self.target;
+                let Target { app, location, .. } = self.target;
                 let options = CheckOptions { adopt: false, dry_run: self.request.dry_run };
-                app.check_bucket(policy, options).await?
+                app.check_location(location, options).await?
             }
             doubt => doubt.clone(),
         };

@@ -10,14 +10,14 @@ use tokio::task::JoinSet;
 use super::progress::{Lease, ShardProgress};
 use super::report::Report;
 use super::run::Reconciler;
-use super::safety_limits::{PolicySession, SafetyLimits};
+use super::safety_limits::{LocationSession, SafetyLimits};
 use super::summary::log_end;
 use super::worker::{Target, WorkError, Worker};
 use crate::app::AppError;
 use crate::db::DbError;
 use crate::db::reconcile::shards::Finished;
-use crate::domain::PolicyName;
 use crate::domain::run::{Run, RunShard, ShardStatus};
+use crate::domain::{LocationNumber, PolicyName};
 use crate::telemetry::chain;
 
 /// A lease is renewed at least this often. The end of a run is noticed within the same time.
@@ -33,7 +33,7 @@ const MAX_CLAIMS: i64 = 100;
 pub(super) struct ShardWorkers {
     reconciler: Arc<Reconciler>,
     run: Run,
-    sessions: Mutex<BTreeMap<PolicyName, Arc<PolicySession>>>,
+    sessions: Mutex<BTreeMap<(PolicyName, LocationNumber), Arc<LocationSession>>>,
 }
 
 impl ShardWorkers {
@@ -151,8 +151,9 @@ impl ShardWorkers {
         }
         let unconfigured = || AppError::Unconfigured(format!("policies.{}", shard.policy));
         let policy = app.policies.get(&shard.policy).ok_or_else(unconfigured)?;
-        let target = Target { app, policy, store: app.store_of(policy)? };
-        let (run, session) = (&self.run, &*self.session(&shard.policy));
+        let location = app.location(&shard.policy, shard.location).await?;
+        let target = Target { app, policy, location: &location, store: app.store_at(&location)? };
+        let (run, session) = (&self.run, &*self.session(shard));
         let limits = SafetyLimits {
             target,
             request: &run.request,
@@ -166,9 +167,9 @@ impl ShardWorkers {
         Box::pin(worker.work()).await
     }
 
-    fn session(&self, policy: &PolicyName) -> Arc<PolicySession> {
+    fn session(&self, shard: &RunShard) -> Arc<LocationSession> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(sessions.entry(policy.clone()).or_default())
+        Arc::clone(sessions.entry((shard.policy.clone(), shard.location)).or_default())
     }
 
     /// Renews the lease until it is lost or the run has ended, and then drops the work. That is

@@ -11,8 +11,9 @@ use super::report::Report;
 use super::throttle::Throttle;
 use crate::app::AppError;
 use crate::db::Db;
+use crate::db::reconcile::scan::PolicyLocation;
+use crate::domain::KeyRange;
 use crate::domain::reconcile::{Listed, UploadSummary};
-use crate::domain::{KeyRange, PolicyName};
 use crate::storage::{ListRequest, Store, StoreError};
 
 impl Keyed for Listed {
@@ -85,7 +86,7 @@ pub fn listing<'a>(
 /// them.
 pub fn rows<'a>(
     db: &'a Db,
-    policy: &'a PolicyName,
+    at: PolicyLocation<'a>,
     range: &'a KeyRange,
     page_size: usize,
     read: Option<Vec<UploadSummary>>,
@@ -102,7 +103,7 @@ pub fn rows<'a>(
                 return Ok(Some((row, state)));
             }
             let Some(range) = state.next.take() else { return Ok(None) };
-            let page = db.scan().list_summaries(policy, &range, page_size as u64).await?;
+            let page = db.scan().list_summaries(at, &range, page_size as u64).await?;
             if page.len() == page_size {
                 state.next = page.last().map(|row| range.resumed_after(&row.key));
             }

@@ -29,7 +29,8 @@ pub(super) fn log_end(ended: &Progress) {
         listed = counts.listed, list_requests = counts.list_requests,
         head_requests = counts.head_requests, confirmed = counts.confirmed,
         rejected = counts.rejected, expired = counts.expired, missing = counts.missing,
-        orphans = counts.orphans, adopted = counts.adopted, foreign = counts.foreign,
+        orphans = counts.orphans, adopted = counts.adopted, strays = counts.strays,
+        foreign = counts.foreign,
         overwritten = counts.overwritten, late = counts.late, aborted_multipart = counts.aborted_multipart,
         deleted = counts.deleted, errors = counts.errors, findings, shards,
         error = run.error.as_deref(), "reconciliation ended");

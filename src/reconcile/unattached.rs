@@ -4,7 +4,7 @@
 //! within the run's budget. If an upload is attached at the same time, it is not removed: the
 //! change is guarded by the row's version, and is decided again for the attached row.
 
-use super::worker::{BATCH, WorkError, Worker};
+use super::worker::{BATCH, Target, WorkError, Worker};
 use crate::app::{App, AppError};
 use crate::domain::run::{Mode, RunRequest, Stage};
 use crate::domain::transition::Event;
@@ -32,14 +32,15 @@ pub(super) async fn unattached_before(
     Ok(enabled.filter(|enabled| *enabled <= before).map(|_| before))
 }
 
-/// Removes uploads that have been unattached for too long, in batches.
+/// Removes uploads of the location that have been unattached for too long, in batches.
 pub(super) async fn remove_unattached(worker: &Worker<'_>) -> Result<(), WorkError> {
-    let (app, policy) = (worker.target.app, worker.target.policy);
+    let Target { app, policy, location, .. } = worker.target;
     let request = &worker.progress.run.request;
     let Some(before) = unattached_before(app, policy, request).await? else { return Ok(()) };
     let mut after: Option<(Timestamp, UploadId)> = None;
     loop {
-        let page = app.db.scan().list_unattached(&policy.name, before, after, BATCH as u64).await;
+        let page =
+            app.db.scan().list_unattached(location.into(), before, after, BATCH as u64).await;
         let uploads = page.map_err(AppError::from)?;
         let Some(last) = uploads.last() else { return Ok(()) };
         after = last.state.verified().map(|verified| (verified.at, last.id));

@@ -5,14 +5,14 @@ use super::compare::compare;
 use super::finalize::finalize;
 use super::merge::MergeError;
 use super::observe::observe_keys;
-use super::plan::{Listing, Planner};
+use super::plan::{Listing, Planner, open_window};
 use super::progress::ShardProgress;
 use super::safety_limits::SafetyLimits;
 use super::throttle::Throttle;
 use crate::app::{App, AppError};
 use crate::domain::marker::{BucketIdentity, Mismatch};
 use crate::domain::run::{Mode, ShardStatus, Stage};
-use crate::domain::{KeyRange, Policy};
+use crate::domain::{KeyRange, Location, Policy};
 use crate::storage::Store;
 
 /// How many rows are observed and saved in one transaction.
@@ -38,11 +38,12 @@ pub enum WorkError {
     Merge(#[from] MergeError<AppError>),
 }
 
-/// A policy that is reconciled, and its store.
+/// A location of a policy that is reconciled, and its store.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) app: &'a App,
     pub(super) policy: &'a Policy,
+    pub(super) location: &'a Location,
     pub(super) store: &'a Store,
 }
 
@@ -94,8 +95,10 @@ impl Worker<'_> {
 
     /// Reconciles the open uploads of a range, by a HEAD for each or by listing.
     async fn reconcile_open(&self, range: KeyRange) -> Result<(), WorkError> {
-        let Target { app, policy, store } = self.target;
-        let mut planner = Planner::new(app, policy, store, range, self.settings.late_window);
+        let Target { app, policy, location, store } = self.target;
+        let holds = store.capabilities.write_once_is_effective();
+        let window = open_window(app, policy, holds, self.settings.late_window);
+        let mut planner = Planner::new(app, location, store, range, window);
         let mut heads = Vec::new();
         for part in planner.parts().await? {
             let plan = planner.plan(&part).await?;

@@ -15,7 +15,7 @@ use super::CheckOptions;
 use crate::app::{App, AppError, MAX_TRIES, Result};
 use crate::db::reconcile::marker::{Instance, MarkerLocation};
 use crate::domain::marker::{BucketIdentity, Lap, Marker, Mismatch, Remembered};
-use crate::domain::{Policy, Timestamp};
+use crate::domain::{Location, Timestamp};
 use crate::storage::{PutOptions, Store, StoreError};
 
 /// An object that is longer is not a marker.
@@ -32,11 +32,11 @@ pub(super) struct Found {
     pub(super) marker: Option<Marker>,
 }
 
-/// The check of one policy's marker.
+/// The check of the marker of one location.
 #[derive(Clone, Copy)]
 pub(super) struct MarkerCheck<'a> {
     pub(super) app: &'a App,
-    pub(super) policy: &'a Policy,
+    pub(super) location: &'a Location,
     pub(super) store: &'a Store,
     pub(super) options: CheckOptions,
 }
@@ -92,17 +92,29 @@ impl MarkerCheck<'_> {
         Err(AppError::Contended)
     }
 
+    /// Whether the marker of exactly this location is in the store, whatever the store's name is.
+    pub(super) async fn is_known(&self) -> Result<bool> {
+        let Some(marker) = self.read().await?.and_then(|found| found.marker) else {
+            return Ok(false);
+        };
+        let markers = self.app.db.markers();
+        let instance = markers.instance(self.app.ids.uuid()).await?;
+        let recorded = markers.find(self.location(), |_| true).await?;
+        let is_known = |(_, remembered): (String, Remembered)| remembered.knows(marker.lap);
+        Ok(marker.instance == instance.id && recorded.is_some_and(is_known))
+    }
+
     pub(super) fn location(&self) -> MarkerLocation<'_> {
         MarkerLocation {
-            store: &self.store.name,
-            bucket: &self.store.bucket,
-            prefix: self.policy.prefix.as_str(),
+            store: &self.location.store,
+            bucket: &self.location.bucket,
+            prefix: self.location.prefix.as_str(),
         }
     }
 
     /// The marker object, if it exists.
     pub(super) async fn read(&self) -> Result<Option<Found>> {
-        let (objects, key) = (&self.store.objects, self.policy.prefix.marker());
+        let (objects, key) = (&self.store.objects, self.location.prefix.marker());
         for _ in 0..MAX_TRIES {
             let Some(meta) = objects.head(&key).await? else { return Ok(None) };
             let etag = meta.etag;
@@ -147,8 +159,10 @@ impl MarkerCheck<'_> {
 
     async fn remembered(&self, now: Timestamp, instance: &Instance) -> Result<Remembered> {
         let markers = self.app.db.markers();
-        let is_configured =
-            |store: &str| self.app.policies.values().any(|policy| policy.store == store);
+        let is_configured = |name: &str| {
+            let store = self.app.stores.get(name);
+            store.is_some_and(|store| store.bucket == self.location.bucket)
+        };
         let Some((store, mut remembered)) = markers.find(self.location(), is_configured).await?
         else {
             return Ok(Remembered::default());
@@ -159,14 +173,14 @@ impl MarkerCheck<'_> {
             let moved =
                 instance.home.is_some() && home.is_some() && instance.home.as_deref() != home;
             remembered.moved_at = remembered.moved_at.or(moved.then_some(now));
-        } else if store != self.store.name {
+        } else if store != self.location.store {
             markers.rename_store(self.location(), &store).await?;
         }
         Ok(remembered)
     }
 
     /// Whether a missing marker may be written. If this database wrote a marker before, or saw
-    /// objects of this policy, then the marker was lost or this is another bucket, and it may not
+    /// objects of this location, then the marker was lost or this is another bucket, and it may not
     /// be written.
     async fn is_first(&self, remembered: &Remembered) -> Result<bool> {
         if self.options.adopt {
@@ -179,7 +193,7 @@ impl MarkerCheck<'_> {
         if remembered.next.is_some() {
             return Ok(true);
         }
-        Ok(!self.app.db.scan().has_seen_objects(&self.policy.name).await?)
+        Ok(!self.app.db.scan().has_seen_objects(self.location.into()).await?)
     }
 
     async fn write_first(&self, instance: &Instance, remembered: &Remembered) -> Result<()> {
@@ -258,7 +272,7 @@ impl MarkerCheck<'_> {
             }
             Err(AppError::Store(StoreError::PreconditionFailed)) => Ok(false),
             Err(error) => {
-                tracing::warn!(policy = %self.policy.name,
+                tracing::warn!(policy = %self.location.policy,
                     error = &error as &dyn std::error::Error,
                     "the marker's lap was not replaced; the next check tries again");
                 Ok(false)
@@ -276,7 +290,7 @@ impl MarkerCheck<'_> {
             if_match: replaces.map(str::to_owned),
             ..PutOptions::default()
         };
-        let (objects, key) = (&self.store.objects, self.policy.prefix.marker());
+        let (objects, key) = (&self.store.objects, self.location.prefix.marker());
         let text = Bytes::from(marker.text());
         let write = async {
             match objects.put(&key, text.clone(), &options).await {

@@ -1,26 +1,28 @@
 //! Lets an operator resolve that two databases have the same id: the copy gets a new id, then the
 //! original reclaims its markers.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::check::MarkerCheck;
 use super::{App, AppError, CheckOptions, Result};
 use crate::domain::marker::{BucketIdentity, Marker, Mismatch};
-use crate::domain::{Policy, PolicyName};
+use crate::domain::{Location, Policy, PolicyName};
 use crate::storage::StoreError;
 
-/// This database's identity, and the markers of its policies.
+/// This database's identity, and the markers of its policies' locations.
 #[derive(Debug)]
 pub struct InstanceReport {
     /// The id in its markers.
     pub id: Uuid,
     /// The id before it was reissued.
     pub former: Option<Uuid>,
-    /// Each policy's marker.
+    /// The marker of each location whose store is configured.
     pub markers: Vec<MarkerReport>,
 }
 
-/// A policy's marker.
+/// The marker of a policy's location.
 #[derive(Debug)]
 pub struct MarkerReport {
     /// The policy.
@@ -74,14 +76,24 @@ impl App {
             None => self.policies.values().collect(),
         };
         for policy in policies {
-            self.reclaim_marker(policy).await?;
+            for location in self.usable_locations_of(policy).await? {
+                self.reclaim_marker(&location).await?;
+            }
         }
         self.report_instance(CheckOptions::default()).await
     }
 
-    async fn reclaim_marker(&self, policy: &Policy) -> Result<()> {
-        let store = self.store_of(policy)?;
-        let check = MarkerCheck { app: self, policy, store, options: CheckOptions::default() };
+    /// The locations of a policy whose store is configured.
+    async fn usable_locations_of(&self, policy: &Policy) -> Result<Vec<Arc<Location>>> {
+        self.store_of(policy)?;
+        let mut locations = self.locations_of(policy).await?;
+        locations.retain(|location| self.store_at(location).is_ok());
+        Ok(locations)
+    }
+
+    async fn reclaim_marker(&self, location: &Location) -> Result<()> {
+        let store = self.store_at(location)?;
+        let check = MarkerCheck { app: self, location, store, options: CheckOptions::default() };
         for _ in 0..crate::app::MAX_TRIES {
             let Some(found) = check.read().await? else { return Ok(()) };
             let instance = check.instance().await?;
@@ -94,7 +106,7 @@ impl App {
             let taken = Marker { instance: instance.id, lap: Some(lap), contested: false };
             match check.put(&taken, Some(&found.etag)).await {
                 Ok(()) => {
-                    tracing::warn!(policy = %policy.name, instance = %instance.id,
+                    tracing::warn!(policy = %location.policy, instance = %instance.id,
                         "the marker was taken back");
                     return Ok(());
                 }
@@ -108,14 +120,15 @@ impl App {
     async fn report_instance(&self, options: CheckOptions) -> Result<InstanceReport> {
         let mut markers = Vec::new();
         for policy in self.policies.values() {
-            let store = self.store_of(policy)?;
-            markers.push(MarkerReport {
-                policy: policy.name.clone(),
-                store: store.name.clone(),
-                bucket: store.bucket.clone(),
-                key: policy.prefix.marker(),
-                identity: self.check_bucket(policy, options).await?,
-            });
+            for location in self.usable_locations_of(policy).await? {
+                markers.push(MarkerReport {
+                    policy: policy.name.clone(),
+                    store: location.store.clone(),
+                    bucket: location.bucket.clone(),
+                    key: location.prefix.marker(),
+                    identity: self.check_location(&location, options).await?,
+                });
+            }
         }
         let instance = self.db.markers().instance(self.ids.uuid()).await?;
         Ok(InstanceReport { id: instance.id, former: instance.former, markers })

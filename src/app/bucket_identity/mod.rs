@@ -1,4 +1,4 @@
-//! Whether a policy's bucket belongs to this database.
+//! Whether the bucket of a policy's location belongs to this database.
 //!
 //! An empty, restored or wrong bucket, a wrong, copied or older database, or two environments on
 //! one prefix all look as if many objects were lost or had no row. The marker object below each
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use super::{App, AppError, Result};
 use crate::domain::marker::BucketIdentity;
-use crate::domain::{Policy, PolicyName};
+use crate::domain::{Location, LocationNumber, Policy, PolicyName, Upload};
+use crate::storage::Store;
 use crate::telemetry::metrics as names;
 use check::MarkerCheck;
 
@@ -37,8 +38,11 @@ pub struct CheckOptions {
 pub struct BucketTrust {
     /// Whether new uploads are refused if their policy's bucket is not known to be this database's.
     pub require_marker: bool,
-    last_checks: Mutex<BTreeMap<PolicyName, LastCheck>>,
+    last_checks: Mutex<BTreeMap<Place, LastCheck>>,
 }
+
+/// A policy and one of its locations.
+type Place = (PolicyName, LocationNumber);
 
 #[derive(Debug, Clone)]
 struct LastCheck {
@@ -53,15 +57,20 @@ impl BucketTrust {
     }
 
     /// The result of the last check; `None` if there was none.
-    fn find(&self, policy: &PolicyName) -> Option<LastCheck> {
-        self.lock().get(policy).cloned()
+    fn find(&self, policy: &PolicyName, location: LocationNumber) -> Option<LastCheck> {
+        self.lock().get(&(policy.clone(), location)).cloned()
     }
 
     /// Records a result, and logs a change.
-    fn set(&self, policy: &PolicyName, identity: &BucketIdentity) {
+    fn set(&self, location: &Location, identity: &BucketIdentity) {
+        let policy = &location.policy;
         let last = LastCheck { identity: identity.clone(), checked: Instant::now() };
-        let before = self.lock().insert(policy.clone(), last).map(|last| last.identity);
-        let trusted = *identity == BucketIdentity::Match;
+        let mut checks = self.lock();
+        let before = checks.insert((policy.clone(), location.number), last);
+        let before = before.map(|last| last.identity);
+        let mut of_policy = checks.iter().filter(|((name, _), _)| name == policy);
+        let trusted = of_policy.all(|(_, last)| last.identity == BucketIdentity::Match);
+        drop(checks);
         metrics::gauge!(names::MARKER_TRUSTED, "policy" => policy.as_str().to_owned())
             .set(if trusted { 1.0 } else { 0.0 });
         if before.as_ref() == Some(identity) {
@@ -69,42 +78,66 @@ impl BucketTrust {
         }
         match identity {
             BucketIdentity::Match if before.is_none() => {}
-            BucketIdentity::Match => tracing::info!(%policy, "the bucket is trusted again"),
-            BucketIdentity::Unsettled(_) => tracing::warn!(%policy, why = %identity,
-                "nothing is deleted for now"),
-            BucketIdentity::Mismatch(_) => tracing::error!(%policy, why = %identity,
+            BucketIdentity::Match => tracing::info!(%policy, store = location.store,
+                "the bucket is trusted again"),
+            BucketIdentity::Unsettled(_) => tracing::warn!(%policy, store = location.store,
+                why = %identity, "nothing is deleted for now"),
+            BucketIdentity::Mismatch(_) => tracing::error!(%policy, store = location.store,
+                why = %identity,
                 "until this is resolved, absent objects are ignored and nothing is deleted"),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PolicyName, LastCheck>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, LastCheck>> {
         self.last_checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl App {
-    /// Checks whether a policy's bucket is this database's. Writes the marker if this database
-    /// never wrote one, and replaces its lap if that is due.
+    /// Checks whether the bucket of a policy's new uploads is this database's, see
+    /// [`Self::check_location`].
     ///
     /// # Errors
-    /// If the store or the database fails, or if the marker changes at each attempt.
+    /// The errors of [`Self::check_location`].
     pub async fn check_bucket(
         &self,
         policy: &Policy,
         options: CheckOptions,
     ) -> Result<BucketIdentity> {
-        let store = self.store_of(policy)?;
-        let check = MarkerCheck { app: self, policy, store, options };
+        let location = self.current_location(policy).await?;
+        self.check_location(&location, options).await
+    }
+
+    /// Checks whether the bucket of a location is this database's. Writes the marker if this database
+    /// never wrote one, and replaces its lap if that is due.
+    ///
+    /// # Errors
+    /// If the location's store is not configured any more, if the store or the database fails, or if
+    /// the marker changes at each attempt.
+    pub async fn check_location(
+        &self,
+        location: &Location,
+        options: CheckOptions,
+    ) -> Result<BucketIdentity> {
+        let store = self.store_at(location)?;
+        let check = MarkerCheck { app: self, location, store, options };
         // The future is large and the call stack of runs is deep, so it is on the heap.
         let identity = Box::pin(check.run()).await?;
         if !options.dry_run {
-            self.buckets.set(&policy.name, &identity);
+            self.buckets.set(location, &identity);
         }
         Ok(identity)
     }
 
-    /// Checks the bucket of every policy, before the first upload is created. A mismatch is logged;
-    /// it does not stop the start.
+    /// Whether a store has the marker that this database wrote at a location whose store is not
+    /// configured any more: then the store has only another name.
+    pub(super) async fn has_marker_of(&self, location: &Location, store: &Store) -> Result<bool> {
+        let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
+        MarkerCheck { app: self, location, store, options }.is_known().await
+    }
+
+    /// Checks the bucket of the new uploads of every policy, before the first upload is created. A
+    /// mismatch is logged; it does not stop the start.
     ///
     /// # Errors
     /// If a store or the database fails.
@@ -115,18 +148,37 @@ impl App {
         Ok(())
     }
 
-    /// Checks the buckets again whose last check is older than `max_age`.
+    /// Checks the buckets again whose last check is older than `max_age`: those of new uploads, and
+    /// those of former locations that are not trusted.
     ///
     /// # Errors
     /// The first error of a store or the database. The other buckets are still checked.
     pub async fn refresh_buckets(&self, max_age: Duration) -> Result<()> {
         let mut result = Ok(());
         for policy in self.policies.values() {
-            let last = self.buckets.find(&policy.name);
-            if last.is_some_and(|last| last.checked.elapsed() < max_age) {
+            let checked = self.refresh_buckets_of(policy, max_age).await;
+            result = result.and(checked);
+        }
+        result
+    }
+
+    async fn refresh_buckets_of(&self, policy: &Policy, max_age: Duration) -> Result<()> {
+        let current = self.current_location(policy).await?;
+        let mut result = Ok(());
+        for location in self.locations.all() {
+            let last = self.buckets.find(&location.policy, location.number);
+            let is_former = location.number != current.number;
+            let is_fine = |last: &LastCheck| {
+                last.checked.elapsed() < max_age
+                    || (is_former && last.identity == BucketIdentity::Match)
+            };
+            if location.policy != policy.name
+                || last.as_ref().map_or(is_former, is_fine)
+                || self.store_at(&location).is_err()
+            {
                 continue;
             }
-            let checked = self.check_bucket(policy, CheckOptions::default()).await;
+            let checked = self.check_location(&location, CheckOptions::default()).await;
             result = result.and(checked.map(drop));
         }
         result
@@ -137,15 +189,15 @@ impl App {
         let last = self.buckets.lock();
         let problems = last
             .iter()
-            .filter_map(|(policy, last)| Some((policy, last.identity.problem()?)))
+            .filter_map(|((policy, _), last)| Some((policy, last.identity.problem()?)))
             .map(|(policy, problem)| (format!("marker.{policy}"), problem));
         problems.collect()
     }
 
     /// Refuses a new upload if its bucket is not known to be this database's. Uses the result of
     /// the last check; sends no request.
-    pub(super) fn require_bucket(&self, policy: &Policy) -> Result<()> {
-        let last = self.buckets.find(&policy.name).filter(|_| self.buckets.require_marker);
+    pub(super) fn require_bucket(&self, policy: &Policy, at: LocationNumber) -> Result<()> {
+        let last = self.buckets.find(&policy.name, at).filter(|_| self.buckets.require_marker);
         match last {
             Some(last) if !last.identity.accepts_uploads() => {
                 Err(AppError::BucketMismatch(policy.name.clone()))
@@ -154,9 +206,11 @@ impl App {
         }
     }
 
-    /// Whether the last check found that the bucket is not known to be this database's. `false` if
-    /// this process has not checked it.
-    pub(super) fn doubts_bucket(&self, policy: &PolicyName) -> bool {
-        self.buckets.find(policy).is_some_and(|last| last.identity != BucketIdentity::Match)
+    /// Whether the last check found that the bucket of an upload is not known to be this database's.
+    /// `false` if this process has not checked it.
+    pub(super) fn doubts_bucket(&self, upload: &Upload) -> bool {
+        self.buckets
+            .find(&upload.policy, upload.location)
+            .is_some_and(|last| last.identity != BucketIdentity::Match)
     }
 }

@@ -35,7 +35,7 @@ impl App {
         let by = by.into();
         self.require_direct()?;
         let upload = self.upload_without_file(by, id).await?;
-        let (policy, store) = self.rules_of(&upload)?;
+        let (policy, store) = self.rules_of(&upload).await?;
         let content_type = sniff::informative(sent.content_type.as_deref());
         check_media_type(policy, content_type.as_deref())?;
         let declared = declared(&upload, sent.length)?;

@@ -16,7 +16,7 @@ pub struct ClamdExaminer(pub Clamd);
 impl Examiner for ClamdExaminer {
     async fn examine(&self, app: &App, file: File<'_>) -> Result<Opinion, ExamineError> {
         let unconfigured = |error| ExamineError::Failed(chain(&error));
-        let (_, store) = app.rules_of(file.upload).map_err(unconfigured)?;
+        let (_, store) = app.rules_of(file.upload).await.map_err(unconfigured)?;
         let key = file.upload.key.as_str();
         let bytes = store.objects.read_all(key, &file.facts.etag).await?;
         match self.0.scan(bytes).await {

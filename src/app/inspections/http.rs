@@ -56,7 +56,7 @@ enum Said {
 
 impl HttpExaminer {
     async fn message(&self, app: &App, file: File<'_>) -> Result<String, crate::app::AppError> {
-        let (_, store) = app.rules_of(file.upload)?;
+        let (_, store) = app.rules_of(file.upload).await?;
         let version_id = file.facts.version_id.clone();
         let request = GetRequest { version_id, ..GetRequest::default() };
         let now = app.now();

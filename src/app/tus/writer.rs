@@ -58,7 +58,7 @@ impl<'a> Writer<'a> {
         state: TusUpload,
         ttl: Option<TimeDelta>,
     ) -> Result<Self> {
-        let (policy, store) = app.rules_of(&upload)?;
+        let (policy, store) = app.rules_of(&upload).await?;
         let tails = app.db.tus().tails(upload.id).await?;
         let parts_end = tails.first().map_or(state.stored, |tail| tail.start);
         Ok(Self {

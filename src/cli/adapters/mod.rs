@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use super::patience::Patience;
 use crate::app::bucket_identity::BucketTrust;
 use crate::app::database_clock::ClockOffset;
+use crate::app::locations::Locations;
 use crate::app::retention::Retention;
 use crate::app::turns::Turns;
 use crate::app::webhooks::Endpoint;
@@ -28,6 +29,7 @@ use crate::auth::UploadTokenVerifier;
 use crate::config::{Config, Schedule};
 use crate::db::uploads::Quota;
 use crate::db::{Db, DbSettings};
+use crate::domain::Location;
 use crate::domain::clock::SystemClock;
 use crate::domain::ids::SystemIds;
 use crate::domain::webhook::Subscriber;
@@ -79,10 +81,27 @@ impl Adapters {
         let mut stores = BTreeMap::new();
         #[cfg(feature = "embedded-s3")]
         let mut embedded = Vec::new();
-        for (name, store) in config.stores_in_use() {
+        let locations = db.locations().list().await.context("the locations of the policies")?;
+        for (name, store) in &config.storage {
+            let is_former = !config.stores_in_use().any(|(used, _)| used == name);
+            if is_former && !locations.iter().any(|known| may_be_at(config, known, name)) {
+                continue;
+            }
             let opened = OpenedStore::open(name, store, &http).await?;
             let ready = async || opened.ready(name, config).await;
-            let store = patience.until_available(&format!("storage.{name}"), ready).await?;
+            let store = if is_former {
+                // Old files only: the service starts without them.
+                ready().await.unwrap_or_else(|error| {
+                    tracing::warn!(
+                        store = name,
+                        error = &*error as &dyn std::error::Error,
+                        "the store of a former location can't be used now"
+                    );
+                    opened.store().clone()
+                })
+            } else {
+                patience.until_available(&format!("storage.{name}"), ready).await?
+            };
             stores.insert(name.to_owned(), MeteredStore::wrap(store));
             #[cfg(feature = "embedded-s3")]
             embedded.extend(opened.server);
@@ -103,6 +122,7 @@ impl Adapters {
                 config.direct_upload.part_size.as_usize(),
             ),
             turns: Turns::default(),
+            locations: Locations::default(),
             buckets: BucketTrust::new(config.server.require_marker.unwrap_or(true)),
             clock_offset: ClockOffset::default(),
             media_threads: Semaphore::new(config.media_concurrency()),
@@ -114,6 +134,7 @@ impl Adapters {
                 "the database's clock could not be read; it will be read later"
             );
         }
+        app.register_locations().await.context("the locations of the policies")?;
         Ok(Self {
             app: Arc::new(app),
             #[cfg(feature = "embedded-s3")]
@@ -131,6 +152,16 @@ impl Adapters {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database did not close");
         }
     }
+}
+
+/// Whether a configured store may be that of a location: it has its name and its bucket, or it has the
+/// bucket of a store that is no longer configured and may have been renamed.
+fn may_be_at(config: &Config, location: &Location, name: &str) -> bool {
+    let is_at = |name: &str| {
+        let store = config.storage.get(name);
+        store.and_then(|store| store.bucket(name).ok()) == Some(location.bucket.as_str())
+    };
+    is_at(name) && (location.store == name || !is_at(&location.store))
 }
 
 /// The limits on damage: of a run, and of single requests within one hour.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::app::bucket_identity::{BucketTrust, CheckOptions};
 use crate::app::database_clock::ClockOffset;
+use crate::app::locations::Locations;
 use crate::app::turns::Turns;
 use crate::app::{App, DirectSettings};
 use crate::auth::UploadTokenVerifier;
@@ -50,6 +51,7 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
         direct: DirectSettings::new(false, 0),
         turns: Turns::default(),
         damage: DamageLimit::default(),
+        locations: Locations::default(),
         buckets: BucketTrust::default(),
         clock_offset: ClockOffset::default(),
         media_threads: tokio::sync::Semaphore::new(1),
@@ -58,7 +60,11 @@ async fn of_store(config: &Config, store: &Store, db: Db) -> Vec<Check> {
     for policy in app.policies.values().filter(|policy| policy.store == store.name) {
         let name = format!("marker_{}", policy.name);
         let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
-        found.push(match app.check_bucket(policy, options).await {
+        let checked = async {
+            let location = app.configured_location(policy).await?;
+            app.check_location(&location, options).await
+        };
+        found.push(match checked.await {
             Ok(BucketIdentity::Match) => Check::pass(name, BucketIdentity::Match.to_string()),
             Ok(unsettled @ BucketIdentity::Unsettled(_)) => {
                 let mend = "Wait, unless the original of this database is still in use.";

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use crate::app::App;
 use crate::domain::run::RunRequest;
-use crate::domain::{Owner, Policy, PolicyName};
+use crate::domain::{Location, Owner, Policy, PolicyName};
 
 /// An override that the operator must confirm.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +31,11 @@ pub(super) async fn overrides_of(app: &App, request: &RunRequest) -> anyhow::Res
         let selected = |policy: &&Policy| request.policy.as_ref().is_none_or(|p| *p == policy.name);
         for policy in app.policies.values().filter(selected) {
             let verified = app.db.scan().count_verified(&policy.name).await?;
-            let bucket = &app.store_of(policy)?.bucket;
-            overrides.push(adopt_bucket(policy, bucket, verified, request.dry_run));
+            let mut locations = app.locations_of(policy).await?;
+            locations.retain(|location| app.store_at(location).is_ok());
+            for location in locations {
+                overrides.push(adopt_bucket(&location, verified, request.dry_run));
+            }
         }
     }
     if let Some(owner) = &request.adopt {
@@ -64,9 +67,10 @@ fn accept_damage(count: u64, dry_run: bool) -> Override {
     Override { text, count }
 }
 
-fn adopt_bucket(policy: &Policy, bucket: &str, verified: u64, dry_run: bool) -> Override {
+fn adopt_bucket(location: &Location, verified: u64, dry_run: bool) -> Override {
     let writes = if dry_run { "would write" } else { "writes" };
-    let (name, marker) = (&policy.name, policy.prefix.marker());
+    let Location { policy: name, bucket, prefix, .. } = location;
+    let marker = prefix.marker();
     let text = format!(
         "--adopt-bucket: if the marker `{marker}` is not in bucket `{bucket}`, this run {writes} \
          it and uses the bucket for policy `{name}`. From then on, an upload whose object is absent \
@@ -102,10 +106,17 @@ pub(super) fn confirm(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::policy::tests::tracks;
+    use crate::domain::{LocationNumber, Prefix};
 
     fn both() -> [Override; 2] {
-        [accept_damage(150, false), adopt_bucket(&tracks(), "files", 7, false)]
+        let location = Location {
+            policy: PolicyName::default(),
+            number: LocationNumber(0),
+            store: "default".into(),
+            bucket: "files".into(),
+            prefix: Prefix::parse("tracks/").unwrap(),
+        };
+        [accept_damage(150, false), adopt_bucket(&location, 7, false)]
     }
 
     fn confirm_with(input: Option<&str>) -> (anyhow::Result<()>, String) {

@@ -126,6 +126,7 @@ mod tests {
                 id: Uuid::from_u128(id),
                 owner: c.clone().unwrap_or_default(),
                 policy: "tracks".into(),
+                location: 2,
                 upload_token_id: some[0].then(|| Uuid::from_u128(!id)),
                 max_size: size,
                 attach_to: c.clone(),

@@ -20,7 +20,7 @@ use crate::db::engine::batcher::Batcher;
 use crate::db::engine::clock::time;
 use crate::db::engine::transaction::begin;
 use crate::domain::run::{Progress, RunOutcome, RunShard, ShardStatus, run_outcome};
-use crate::domain::{PolicyName, RunId, Timestamp};
+use crate::domain::{LocationNumber, PolicyName, RunId, Timestamp};
 
 /// Largest number of ends in one commit: more than the shards of one process.
 const MAX_BATCH: usize = 64;
@@ -116,9 +116,13 @@ async fn finish_run_shards(
     let ends_now = rows.iter().map(end_of).collect::<Result<Vec<_>>>()?;
     match run_outcome(&ends_now) {
         RunOutcome::Continues(given_up) => {
-            skip(&txn, id, given_up.iter().map(PolicyName::as_str)).await?;
-            let given_up =
-                |row: &shard::Model| given_up.iter().any(|policy| policy.as_str() == row.policy);
+            skip(&txn, id, Some(&given_up)).await?;
+            let given_up = |row: &shard::Model| {
+                let is_place = |(policy, at): &(PolicyName, LocationNumber)| {
+                    policy.as_str() == row.policy && at.0 == row.location
+                };
+                given_up.iter().any(is_place)
+            };
             let mut rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
             let now = time(&txn, Duration::ZERO).await?;
             for index in written {
@@ -131,7 +135,7 @@ async fn finish_run_shards(
             }
         }
         RunOutcome::Ended(status, error) => {
-            skip(&txn, id, ends_now.iter().map(|end| end.policy.as_str())).await?;
+            skip(&txn, id, None).await?;
             // Read again, because a skipped shard may have saved a batch in the meantime.
             let rows = ends_of(&txn, id).await?;
             let ended = end_run(&txn, run, &rows, status, error, ends[first].now).await?;

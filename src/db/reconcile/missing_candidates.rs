@@ -67,7 +67,8 @@ impl MissingCandidates<'_> {
         Ok(of(shard, kinds.iter().copied()).count(&self.0.read).await?)
     }
 
-    /// The next candidates of some kinds after an id, and their current rows.
+    /// The next candidates of some kinds after an id, and the current rows of those at the shard's
+    /// location.
     pub async fn list_after(
         self,
         shard: &RunShard,
@@ -75,7 +76,9 @@ impl MissingCandidates<'_> {
         after: Option<UploadId>,
         limit: u64,
     ) -> Result<(Option<UploadId>, Vec<Upload>)> {
-        self.page(of(shard, kinds.iter().copied()), after, limit).await
+        let (last, mut rows) = self.page(of(shard, kinds.iter().copied()), after, limit).await?;
+        rows.retain(|row| row.location == shard.location);
+        Ok((last, rows))
     }
 
     /// The next uploads after an id that a run rejected, and their current rows.

@@ -99,7 +99,7 @@ impl Runs<'_> {
                 return Ok(Started::Held(holder));
             }
         }
-        // The finalizing shard of a policy waits for the policy's other shards.
+        // A finalizing shard waits for the other shards of its policy.
         let alone = |new: &NewShard, all: &[NewShard]| {
             !new.finalizes || all.iter().filter(|other| other.policy == new.policy).count() == 1
         };

@@ -1,12 +1,15 @@
 //! The reconciler's reads of uploads, across owners: the rows of a policy in the order of their
 //! keys, and due deletions.
 
+use std::collections::BTreeSet;
+
 use entity::upload::{self, Column};
 use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait as _, EntityTrait, Order, PaginatorTrait, QueryFilter,
     QueryOrder, QuerySelect, QueryTrait as _, Select,
 };
+use uuid::Uuid;
 
 use crate::db::engine::pagination::keyset;
 use crate::db::engine::pool::Engine;
@@ -16,8 +19,46 @@ use crate::domain::key::Shard;
 use crate::domain::reconcile::UploadSummary;
 use crate::domain::upload::{Deletion, Strategy};
 use crate::domain::{
-    KeyRange, Owner, PolicyName, RejectReason, Status, Timestamp, Upload, UploadId,
+    KeyRange, Location, LocationNumber, Owner, PolicyName, RejectReason, Status, Timestamp, Upload,
+    UploadId,
 };
+
+/// A policy and one of its locations.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyLocation<'a> {
+    /// The policy.
+    pub policy: &'a PolicyName,
+    /// The number of its location.
+    pub location: LocationNumber,
+}
+
+impl<'a> From<&'a Location> for PolicyLocation<'a> {
+    fn from(location: &'a Location) -> Self {
+        Self { policy: &location.policy, location: location.number }
+    }
+}
+
+impl PolicyLocation<'_> {
+    /// The rows of a query that are at this location. The policy is filtered already.
+    fn only(self, query: Select<upload::Entity>) -> Select<upload::Entity> {
+        query.filter(Column::Location.eq(self.location.0))
+    }
+
+    fn filter(self, query: Select<upload::Entity>) -> Select<upload::Entity> {
+        self.only(query.filter(Column::Policy.eq(self.policy.as_str())))
+    }
+}
+
+/// Where the object of an upload belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadPlace {
+    /// The upload.
+    pub upload: UploadId,
+    /// Its policy.
+    pub policy: PolicyName,
+    /// Its location.
+    pub location: LocationNumber,
+}
 
 /// The times that define which rows are open.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +95,13 @@ fn within_by(
 /// the range. The query planner does not know that and would read the range. To prevent this, the
 /// key is inside an expression that no index contains.
 fn open_within(
-    policy: &PolicyName,
+    at: PolicyLocation<'_>,
     range: &KeyRange,
     window: &OpenWindow,
     limit: u64,
 ) -> [Select<upload::Entity>; KINDS] {
     let [pending, inspecting, late, overwritable, deleted] =
-        open_queries(policy, window, range.shards());
+        open_queries(at.policy, window, range.shards()).map(|query| at.only(query));
     let by_key = within(pending, range).order_by(Column::Key, Order::Asc).limit(limit);
     let key = Expr::cust("\"uploads\".\"key\" || ''");
     let by_time =
@@ -189,11 +230,11 @@ fn due_query(policy: &PolicyName, now: Timestamp) -> Select<upload::Entity> {
 pub struct Scan<'a>(pub(in crate::db) &'a Engine);
 
 impl Scan<'_> {
-    /// The next rows of a policy in a range of keys, in byte order of the key, with the few
+    /// The next rows of a location in a range of keys, in byte order of the key, with the few
     /// columns that decisions need.
     pub async fn list_summaries(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         range: &KeyRange,
         limit: u64,
     ) -> Result<Vec<UploadSummary>> {
@@ -203,9 +244,8 @@ impl Scan<'_> {
             // Parsing timestamps is slow, so they are read only if the decision needs them.
             .column_as(Expr::cust(DEADLINE), "deadline")
             .column_as(Expr::cust(VERSION_RECORDED), "version_recorded")
-            .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt])
-            .filter(Column::Policy.eq(policy.as_str()));
-        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+            .columns([Column::ObjectDeleteAfter, Column::ObjectDeletedAt]);
+        let query = within(at.filter(query), range).order_by(Column::Key, Order::Asc).limit(limit);
         let values = [
             sqlite_json::column::<upload::Entity>(Column::Key),
             sqlite_json::column::<upload::Entity>(Column::Status),
@@ -238,26 +278,43 @@ impl Scan<'_> {
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The rows of a policy with these keys, in no order.
-    pub async fn find_by_keys(self, policy: &PolicyName, keys: Vec<String>) -> Result<Vec<Upload>> {
-        let query = upload::Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
-            .filter(Column::Key.is_in(keys));
+    /// The rows of a location with these keys, in no order.
+    pub async fn find_by_keys(
+        self,
+        at: PolicyLocation<'_>,
+        keys: Vec<String>,
+    ) -> Result<Vec<Upload>> {
+        let query = at.filter(upload::Entity::find()).filter(Column::Key.is_in(keys));
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The keys of open rows of a policy in a range, in byte order. Open rows may change without an
+    /// The places of the uploads with these ids, in no order. Ids without a row are left out.
+    pub async fn list_places(self, ids: Vec<UploadId>) -> Result<Vec<UploadPlace>> {
+        let query = upload::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::Policy, Column::Location])
+            .filter(Column::Id.is_in(ids.into_iter().map(|id| id.0)));
+        let rows: Vec<(Uuid, String, i32)> = query.into_tuple().all(&self.0.read).await?;
+        let place = |(id, policy, location)| UploadPlace {
+            upload: UploadId(id),
+            policy: PolicyName::new(policy),
+            location: LocationNumber(location),
+        };
+        Ok(rows.into_iter().map(place).collect())
+    }
+
+    /// The keys of open rows of a location in a range, in byte order. Open rows may change without an
     /// event: pending rows; rows that expired after `late_since`; verified rows whose own URL can
     /// still overwrite the object; and rows with a deleted object whose URL can still store another
     /// one. Each kind is a query of its own with a small partial index.
     pub async fn list_open_keys(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         range: &KeyRange,
         window: &OpenWindow,
         limit: u64,
     ) -> Result<Vec<String>> {
-        let query = together(open_within(policy, range, window, limit), Column::Key)
+        let query = together(open_within(at, range, window, limit), Column::Key)
             .order_by(Column::Key, Order::Asc)
             .limit(limit)
             .take();
@@ -266,38 +323,62 @@ impl Scan<'_> {
         Ok(keys.into_iter().map(|(key,)| key).collect())
     }
 
-    /// How many rows of a policy are open, up to `most`.
+    /// How many rows of a location are open, up to `most`.
     pub async fn count_open(
+        self,
+        at: PolicyLocation<'_>,
+        window: &OpenWindow,
+        most: u64,
+    ) -> Result<u64> {
+        let queries = open_queries(at.policy, window, Shard::all());
+        let queries = queries.map(|query| at.only(query).limit(most));
+        Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
+    }
+
+    /// The locations of a policy that have open rows. `None` if more than `most` rows of a kind are
+    /// open: then some were not counted.
+    pub async fn open_locations(
         self,
         policy: &PolicyName,
         window: &OpenWindow,
         most: u64,
-    ) -> Result<u64> {
+    ) -> Result<Option<BTreeSet<LocationNumber>>> {
         let queries = open_queries(policy, window, Shard::all()).map(|query| query.limit(most));
-        Ok(Ord::min(self.count_some(together(queries, Column::Id)).await?, most))
+        let by_location = Query::select()
+            .column(Column::Location)
+            .expr(Expr::cust("COUNT(*)"))
+            .from_subquery(together(queries, Column::Location), "open_rows")
+            .group_by_col(Column::Location)
+            .take();
+        let (mut locations, mut total) = (BTreeSet::new(), 0);
+        for row in self.0.read.query_all(&by_location).await? {
+            locations.insert(LocationNumber(row.try_get_by_index(0)?));
+            total += u64::try_from(row.try_get_by_index::<i64>(1)?).unwrap_or_default();
+        }
+        Ok((total < most).then_some(locations))
     }
 
-    /// Rows of a policy in a final state whose object is due for deletion, in the order of their
+    /// Rows of a location in a final state whose object is due for deletion, in the order of their
     /// due time, after the given row. Damaging deletions of `withheld` owners are left out.
     pub async fn list_due_deletions(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         now: Timestamp,
         withheld: &[Owner],
         after: Option<(Timestamp, UploadId)>,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let mut query = due_query(policy, now);
+        let mut query = at.only(due_query(at.policy, now));
         if !withheld.is_empty() {
             let owners = withheld.iter().map(Owner::as_str);
             let withheld = is_damage().add(Column::Owner.is_in(owners));
             query = query.filter(withheld.not());
         }
-        if let Some((at, id)) = after {
+        if let Some((due, id)) = after {
             let behind =
-                Condition::all().add(Column::ObjectDeleteAfter.eq(at)).add(Column::Id.gt(id.0));
-            let behind = Condition::any().add(Column::ObjectDeleteAfter.gt(at)).add(behind);
-            query = query.filter(Column::ObjectDeleteAfter.gte(at)).filter(behind);
+                Condition::all().add(Column::ObjectDeleteAfter.eq(due)).add(Column::Id.gt(id.0));
+            let behind = Condition::any().add(Column::ObjectDeleteAfter.gt(due)).add(behind);
+            query = query.filter(Column::ObjectDeleteAfter.gte(due)).filter(behind);
         }
         let rows = query
             .order_by(Column::ObjectDeleteAfter, Order::Asc)
@@ -308,23 +389,24 @@ impl Scan<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Verified uploads of a policy that are not attached and were verified before a time, the
+    /// Verified uploads of a location that are not attached and were verified before a time, the
     /// oldest first, after the given one.
     pub async fn list_unattached(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         before: Timestamp,
         after: Option<(Timestamp, UploadId)>,
         limit: u64,
     ) -> Result<Vec<Upload>> {
-        let mut query = upload::Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
+        let mut query = at
+            .filter(upload::Entity::find())
             // Written as in the index: with a parameter, the index could not be used.
             .filter(Expr::cust("status = 'uploaded'"))
             .filter(Column::AttachTo.is_null())
             .filter(Column::UploadedAt.lt(before));
-        if let Some((at, id)) = after {
-            query = query.filter(keyset(Column::UploadedAt, Column::Id, at.into(), id.0, false));
+        if let Some((verified, id)) = after {
+            query =
+                query.filter(keyset(Column::UploadedAt, Column::Id, verified.into(), id.0, false));
         }
         let rows = query
             .order_by(Column::UploadedAt, Order::Asc)
@@ -335,9 +417,9 @@ impl Scan<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// How many objects of a policy are due for deletion, up to `most`.
-    pub async fn count_due(self, policy: &PolicyName, now: Timestamp, most: u64) -> Result<u64> {
-        self.count_some(only(due_query(policy, now).limit(most), Column::Id)).await
+    /// How many objects of a location are due for deletion, up to `most`.
+    pub async fn count_due(self, at: PolicyLocation<'_>, now: Timestamp, most: u64) -> Result<u64> {
+        self.count_some(only(at.only(due_query(at.policy, now)).limit(most), Column::Id)).await
     }
 
     /// How many deletions of a policy's objects are due and are damage
@@ -352,16 +434,17 @@ impl Scan<'_> {
         self.count_some(only(due_damage(policy, now).limit(most), Column::Id)).await
     }
 
-    /// How many rows of a policy are in a range of keys, up to `most`.
+    /// How many rows of a location are in a range of keys, up to `most`.
     pub async fn count_in_range(
         self,
-        policy: &PolicyName,
+        at: PolicyLocation<'_>,
         range: &KeyRange,
         most: u64,
     ) -> Result<u64> {
         // In the order of the index, so that no row after the limit is read.
-        let query = upload::Entity::find().filter(Column::Policy.eq(policy.as_str()));
-        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(most);
+        let query = within(at.filter(upload::Entity::find()), range)
+            .order_by(Column::Key, Order::Asc)
+            .limit(most);
         self.count_some(only(query, Column::Id)).await
     }
 
@@ -375,11 +458,22 @@ impl Scan<'_> {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// Whether an upload of a policy was ever observed in the store.
-    pub async fn has_seen_objects(self, policy: &PolicyName) -> Result<bool> {
-        let query = upload::Entity::find()
-            .filter(Column::Policy.eq(policy.as_str()))
-            .filter(Column::Etag.is_not_null());
+    /// Whether an upload of a location was ever observed in the store.
+    pub async fn has_seen_objects(self, at: PolicyLocation<'_>) -> Result<bool> {
+        let query = at.filter(upload::Entity::find()).filter(Column::Etag.is_not_null());
+        Ok(query.limit(1).one(&self.0.read).await?.is_some())
+    }
+
+    /// Whether a location has an upload that needs its store: it waits for bytes, is verified, or has
+    /// an object that is to be deleted.
+    pub async fn needs_store(self, at: PolicyLocation<'_>) -> Result<bool> {
+        let open = [Status::Pending, Status::Inspecting, Status::Uploaded].map(Status::name);
+        let undeleted = Condition::all()
+            .add(Column::ObjectDeleteAfter.is_not_null())
+            .add(Column::ObjectDeletedAt.is_null());
+        let query = at
+            .filter(upload::Entity::find())
+            .filter(Condition::any().add(Column::Status.is_in(open)).add(undeleted));
         Ok(query.limit(1).one(&self.0.read).await?.is_some())
     }
 
@@ -403,6 +497,7 @@ mod tests {
     async fn check(db: Db) {
         insert_many_uploads(&db).await;
         let policy = PolicyName::default();
+        let at = PolicyLocation { policy: &policy, location: LocationNumber(0) };
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let window = OpenWindow {
             late_since: now - TimeDelta::days(1),
@@ -416,10 +511,11 @@ mod tests {
         };
         let wide = KeyRange { after: None, until: Some("tracks/1".into()), ..range.clone() };
         let (most, limit) = (4096, 501);
-        let counted = open_queries(&policy, &window, Shard::all()).map(|query| query.limit(most));
+        let counted =
+            open_queries(&policy, &window, Shard::all()).map(|query| at.only(query).limit(most));
         let counted = together(counted, Column::Id);
         let read = [&range, &wide].map(|range| {
-            let mut query = together(open_within(&policy, range, &window, limit), Column::Key);
+            let mut query = together(open_within(at, range, &window, limit), Column::Key);
             query.order_by(Column::Key, Order::Asc).limit(limit).take()
         });
         // For a range that contains all pending rows, the planner may also use the index by state.
@@ -433,17 +529,22 @@ mod tests {
             assert_eq!(plan.matches("ix_uploads_window").count(), KINDS - 1, "{plan}");
             assert!(!plan.contains("ix_uploads_key"), "{plan}");
         }
-        let due = only(due_query(&policy, now).limit(1), Column::Id);
+        let due = only(at.only(due_query(&policy, now)).limit(1), Column::Id);
         let due = db.engine.read.get_database_backend().build(&due);
         let due = db.engine.explain(due).await.unwrap().join("\n");
         assert!(due.contains("ix_uploads_due"), "{due}");
-        assert_eq!(db.scan().count_open(&policy, &window, 100).await.unwrap(), 20);
-        assert_eq!(db.scan().count_open(&policy, &window, 7).await.unwrap(), 7);
+        assert_eq!(db.scan().count_open(at, &window, 100).await.unwrap(), 20);
+        assert_eq!(db.scan().count_open(at, &window, 7).await.unwrap(), 7);
+        let other = PolicyLocation { location: LocationNumber(1), ..at };
+        assert_eq!(db.scan().count_open(other, &window, 7).await.unwrap(), 0);
+        let only_first = Some(BTreeSet::from([at.location]));
+        assert_eq!(db.scan().open_locations(&policy, &window, 100).await.unwrap(), only_first);
+        assert_eq!(db.scan().open_locations(&policy, &window, 7).await.unwrap(), None);
         let early = OpenWindow { late_since: DateTime::UNIX_EPOCH, ..window };
-        assert_eq!(db.scan().count_open(&policy, &early, 100).await.unwrap(), 40);
+        assert_eq!(db.scan().count_open(at, &early, 100).await.unwrap(), 40);
         let early = OpenWindow { writable_since: DateTime::UNIX_EPOCH, ..window };
         let most = 20_000;
-        assert_eq!(db.scan().count_open(&policy, &early, most).await.unwrap(), 19_980);
+        assert_eq!(db.scan().count_open(at, &early, most).await.unwrap(), 19_980);
     }
 
     #[tokio::test]

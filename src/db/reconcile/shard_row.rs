@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::db::{DbError, Result};
 use crate::domain::run::{Counters, NewShard, RunShard, ShardEnd, ShardStatus, Stage};
-use crate::domain::{KeyRange, PolicyName, RunId, Timestamp};
+use crate::domain::{KeyRange, LocationNumber, PolicyName, RunId, Timestamp};
 
 const TABLE: &str = "reconcile_shards";
 
@@ -17,11 +17,12 @@ pub(in crate::db) fn new_row(
     holder: Option<Uuid>,
     lease: Timestamp,
 ) -> shard::Model {
-    let NewShard { policy, range, finalizes } = new;
+    let NewShard { policy, location, range, finalizes } = new;
     shard::Model {
         run_id: run.0,
         number,
         policy: policy.as_str().to_owned(),
+        location: location.0,
         closing: *finalizes,
         prefix: range.as_ref().map(|range| range.prefix.clone()),
         after: range.as_ref().and_then(|range| range.after.clone()),
@@ -51,6 +52,7 @@ pub(in crate::db) fn end_of(row: &shard::Model) -> Result<ShardEnd> {
     Ok(ShardEnd {
         number: row.number,
         policy: PolicyName::new(row.policy.clone()),
+        location: LocationNumber(row.location),
         status: row.status.parse().map_err(|()| bad(row, "status"))?,
         error: row.error.clone(),
     })
@@ -63,6 +65,7 @@ pub(in crate::db) fn read_shard(row: shard::Model) -> Result<RunShard> {
         run: RunId(row.run_id),
         number: row.number,
         policy: PolicyName::new(row.policy.clone()),
+        location: LocationNumber(row.location),
         range: row.prefix.clone().map(|prefix| KeyRange { prefix, after, until }),
         finalizes: row.closing,
         stage: row.stage.parse().map_err(|()| bad(&row, "stage"))?,

@@ -1,13 +1,14 @@
 //! Writes to the rows of shards, within a transaction of the caller.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use entity::{reconcile_run as run, reconcile_shard as shard};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter, QueryOrder,
-    UpdateMany,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, Order, QueryFilter,
+    QueryOrder, UpdateMany,
 };
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use crate::db::engine::clock::lease_end;
 use crate::domain::run::{
     CandidateKind, Counters, Finding, RunShard, RunStatus, ShardStatus, Stage,
 };
-use crate::domain::{RunId, Timestamp, UploadId};
+use crate::domain::{LocationNumber, PolicyName, RunId, Timestamp, UploadId};
 
 /// The progress of a shard, written with the changes of a batch.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +58,11 @@ pub(super) async fn claim_one(
     (holder, lease): (Uuid, Duration),
 ) -> Result<Option<RunShard>> {
     let open: Vec<_> = rows.iter().filter(|row| row.status == ShardStatus::Open.name()).collect();
+    // The finalizing shards of a policy run one after another, because they share its damage limit.
     let waits = |row: &shard::Model| {
-        row.closing && open.iter().any(|o| o.policy == row.policy && o.number != row.number)
+        let before =
+            |o: &&shard::Model| o.policy == row.policy && (!o.closing || o.number < row.number);
+        row.closing && open.iter().copied().any(|other| before(&other))
     };
     for row in open.iter().filter(|row| row.expires_at <= now && !waits(row)) {
         // Done in one statement, so that only one of several processes finds the lease expired.
@@ -125,22 +129,28 @@ pub(super) async fn write_progress(
     Ok(true)
 }
 
-/// Skips the open shards of some policies.
-pub(super) async fn skip<'a>(
+/// Skips the open shards of a run: those of some locations, or all.
+pub(super) async fn skip(
     txn: &DatabaseTransaction,
     run: RunId,
-    policies: impl ExactSizeIterator<Item = &'a str>,
+    only: Option<&BTreeSet<(PolicyName, LocationNumber)>>,
 ) -> Result<()> {
-    if policies.len() == 0 {
-        return Ok(());
-    }
-    shard::Entity::update_many()
+    let mut open = shard::Entity::update_many()
         .col_expr(shard::Column::Status, Expr::value(ShardStatus::Skipped.name()))
         .filter(shard::Column::RunId.eq(run.0))
-        .filter(shard::Column::Policy.is_in(policies))
-        .filter(shard::Column::Status.eq(ShardStatus::Open.name()))
-        .exec(txn)
-        .await?;
+        .filter(shard::Column::Status.eq(ShardStatus::Open.name()));
+    if let Some(only) = only {
+        if only.is_empty() {
+            return Ok(());
+        }
+        let place = |(policy, location): &(PolicyName, LocationNumber)| {
+            Condition::all()
+                .add(shard::Column::Policy.eq(policy.as_str()))
+                .add(shard::Column::Location.eq(location.0))
+        };
+        open = open.filter(only.iter().map(place).fold(Condition::any(), Condition::add));
+    }
+    open.exec(txn).await?;
     Ok(())
 }
 

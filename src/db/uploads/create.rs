@@ -18,7 +18,7 @@ use crate::db::{DbError, Result};
 use crate::domain::upload::State;
 use crate::domain::{Subject, Upload};
 
-/// Largest number of uploads in one commit: with 39 columns each they stay below the 32,766
+/// Largest number of uploads in one commit: with 40 columns each they stay below the 32,766
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 pub(super) const MAX_BATCH: usize = 256;
 

@@ -13,7 +13,7 @@ use crate::domain::upload::{
     Declared, Deletion, Inspecting, ObjectFacts, RemoveReason, State, Verified,
 };
 use crate::domain::{
-    ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId, UploadTokenId,
+    LocationNumber, ObjectKey, Owner, PolicyName, Status, Subject, Upload, UploadId, UploadTokenId,
 };
 
 /// The whole row of an upload.
@@ -23,6 +23,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         owner,
         token,
         policy,
+        location,
         slot: _,
         key,
         declared: Declared { filename, content_type, size, checksum, max_size },
@@ -44,6 +45,7 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         id: Set(id.0),
         owner: Set(owner.as_str().to_owned()),
         policy: Set(policy.as_str().to_owned()),
+        location: Set(location.0),
         upload_token_id: Set(token.map(|token| token.0)),
         max_size: Set(max_size.map(to_signed)),
         key: Set(key.as_str().to_owned()),
@@ -197,6 +199,7 @@ impl TryFrom<upload::Model> for Upload {
             id,
             owner,
             policy,
+            location,
             upload_token_id,
             max_size,
             attach_to,
@@ -280,6 +283,7 @@ impl TryFrom<upload::Model> for Upload {
             owner: Owner::named(owner),
             token: upload_token_id.map(UploadTokenId),
             policy: PolicyName::new(policy),
+            location: LocationNumber(location),
             slot: attach_to.zip(attach_sequence).map(to_slot),
             key: ObjectKey::stored(key),
             declared: Declared {

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{Counters, RunStatus};
-use crate::domain::{KeyRange, PolicyName, RunId};
+use crate::domain::{KeyRange, LocationNumber, PolicyName, RunId};
 
-/// The number of failed shards of a policy after which its other shards are skipped.
+/// The number of failed shards of a location after which its other shards are skipped.
 pub const MAX_FAILED_SHARDS: usize = 3;
 
 named!(
@@ -31,7 +31,7 @@ named!(
 );
 named!(
     /// The stages of a shard, in order. All stages after `compare` are done by the finalizing
-    /// shard of a policy, which waits for the other shards.
+    /// shard of a location, which waits for the shards of all locations of its policy.
     Stage {
         /// Compares its range.
         Compare = "compare",
@@ -72,9 +72,11 @@ impl CandidateKind {
 pub struct NewShard {
     /// The policy.
     pub policy: PolicyName,
+    /// The location of the policy.
+    pub location: LocationNumber,
     /// The keys to compare, if any.
     pub range: Option<KeyRange>,
-    /// Whether it does the stages after `compare` for its policy.
+    /// Whether it does the stages after `compare` for its location.
     pub finalizes: bool,
 }
 
@@ -87,9 +89,11 @@ pub struct RunShard {
     pub number: i32,
     /// The policy.
     pub policy: PolicyName,
+    /// The location of the policy.
+    pub location: LocationNumber,
     /// The keys to compare, if any.
     pub range: Option<KeyRange>,
-    /// Whether it does the stages after `compare` for its policy.
+    /// Whether it does the stages after `compare` for its location.
     pub finalizes: bool,
     /// The current stage.
     pub stage: Stage,
@@ -112,6 +116,8 @@ pub struct ShardEnd {
     pub number: i32,
     /// The policy.
     pub policy: PolicyName,
+    /// The location of the policy.
+    pub location: LocationNumber,
     /// The status.
     pub status: ShardStatus,
     /// Why it failed or stopped, or an absence is unverified.
@@ -121,26 +127,27 @@ pub struct ShardEnd {
 /// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// It continues, without the open shards of these policies.
-    Continues(BTreeSet<PolicyName>),
+    /// It continues, without the open shards of these locations of policies.
+    Continues(BTreeSet<(PolicyName, LocationNumber)>),
     /// It has ended with this status and error.
     Ended(RunStatus, Option<String>),
 }
 
-/// Decides the outcome of a run from its shards. A policy that fails does not affect the others,
-/// which may use other stores.
+/// Decides the outcome of a run from its shards. A location that fails does not affect the others,
+/// which may be in other stores.
 pub fn run_outcome(shards: &[ShardEnd]) -> RunOutcome {
-    let mut failed: BTreeMap<&PolicyName, usize> = BTreeMap::new();
+    let place = |shard: &ShardEnd| (shard.policy.clone(), shard.location);
+    let mut failed: BTreeMap<(PolicyName, LocationNumber), usize> = BTreeMap::new();
     let mut given_up = BTreeSet::new();
     for shard in shards {
-        let failures = failed.entry(&shard.policy).or_default();
+        let failures = failed.entry(place(shard)).or_default();
         *failures += usize::from(shard.status == ShardStatus::Failed);
         if shard.status == ShardStatus::Stopped || *failures >= MAX_FAILED_SHARDS {
-            given_up.insert(shard.policy.clone());
+            given_up.insert(place(shard));
         }
     }
     let open = |shard: &&ShardEnd| shard.status == ShardStatus::Open;
-    if shards.iter().filter(open).any(|shard| !given_up.contains(&shard.policy)) {
+    if shards.iter().filter(open).any(|shard| !given_up.contains(&place(shard))) {
         return RunOutcome::Continues(given_up);
     }
     // A failure is more informative than a stop.
@@ -164,7 +171,8 @@ mod tests {
     fn shards(statuses: &[(&str, ShardStatus)]) -> Vec<ShardEnd> {
         let end = |(number, (policy, status)): (i32, &(&str, ShardStatus))| ShardEnd {
             number,
-            policy: PolicyName::new(*policy),
+            policy: PolicyName::new(policy.trim_end_matches('2')),
+            location: LocationNumber(i32::from(policy.ends_with('2'))),
             status: *status,
             error: Some(status.name().to_owned()),
         };
@@ -176,7 +184,8 @@ mod tests {
         use ShardStatus::{Done, Failed, Open, Skipped, Stopped, Unverified};
         let ended = |status, why: Option<&str>| RunOutcome::Ended(status, why.map(str::to_owned));
         let continues = |names: &[&str]| {
-            RunOutcome::Continues(names.iter().map(|name| PolicyName::new(*name)).collect())
+            let place = |name: &&str| (PolicyName::new(*name), LocationNumber(0));
+            RunOutcome::Continues(names.iter().map(place).collect())
         };
         let table = [
             (vec![("a", Done), ("a", Open)], continues(&[])),
@@ -186,6 +195,12 @@ mod tests {
                 vec![("a", Failed), ("a", Failed), ("a", Failed), ("a", Open), ("b", Open)],
                 continues(&["a"]),
             ),
+            (
+                vec![("a", Failed), ("a", Failed), ("a", Failed), ("a", Open), ("a2", Open)],
+                continues(&["a"]),
+            ),
+            (vec![("a", Failed), ("a2", Failed), ("a", Failed), ("a", Open)], continues(&[])),
+            (vec![("a", Stopped), ("a2", Open)], continues(&["a"])),
             (vec![("a", Stopped), ("a", Open)], ended(RunStatus::Stopped, Some("stopped"))),
             (vec![("a", Stopped), ("b", Failed)], ended(RunStatus::Failed, Some("failed"))),
             (vec![("a", Unverified), ("a", Done)], ended(RunStatus::Stopped, Some("doubted"))),

@@ -75,5 +75,5 @@ async fn handle(
     let upload = stored.map_err(|error| timeout.error(error))?;
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, links.upload(upload.id)))
-        .json(UploadView::from(upload)))
+        .json(UploadView::of(upload, &state.app)))
 }

@@ -73,6 +73,8 @@ pub enum Code {
     NotReady,
     /// The policy's bucket is not known to be this service's.
     BucketMismatch,
+    /// The store of the file is no longer configured.
+    StoreUnconfigured,
 }
 
 /// The properties of a kind of problem.
@@ -92,7 +94,7 @@ pub struct Row {
 
 impl Code {
     /// All kinds.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NotFound,
         Self::Validation,
         Self::BadRequest,
@@ -127,6 +129,7 @@ impl Code {
         Self::StorageFull,
         Self::NotReady,
         Self::BucketMismatch,
+        Self::StoreUnconfigured,
     ];
 
     /// The properties of this kind.
@@ -378,6 +381,13 @@ impl Code {
                 "The policy accepts no new uploads",
                 Some(60),
                 "The marker in the policy's bucket is missing, or another database uses the bucket. Until the operator resolves it, the policy accepts no new uploads. `/readyz` and the log of the service contain the reason.",
+            ),
+            Self::StoreUnconfigured => row(
+                "store-unconfigured",
+                S::SERVICE_UNAVAILABLE,
+                "The store of the file is not configured",
+                Some(60),
+                "The file is in a store that its policy used before, and that is no longer configured. The detail names the store. Its operator must configure it again. Nothing is lost.",
             ),
         }
     }

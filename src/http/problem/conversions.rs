@@ -73,6 +73,10 @@ impl From<AppError> for ApiError {
                 Self::saying(code, refused.to_string())
             }
             AppError::Unconfigured(_) => Self::new(Code::Internal).because(error),
+            AppError::StoreUnconfigured { ref store, .. } => {
+                let detail = format!("The file is in `storage.{store}`, which is not configured");
+                Self::saying(Code::StoreUnconfigured, detail).because(error)
+            }
             AppError::Db(error) => error.into(),
             AppError::Store(error) => {
                 let code = match &error {
@@ -172,6 +176,11 @@ mod tests {
             (AppError::Disabled("off"), 403, "disabled"),
             (AppError::BucketMismatch(PolicyName::default()), 503, "bucket-mismatch"),
             (AppError::Unconfigured("secret".into()), 500, "internal"),
+            (
+                AppError::StoreUnconfigured { store: "old".into(), bucket: "secret".into() },
+                503,
+                "store-unconfigured",
+            ),
             (DbError::Clock.into(), 500, "internal"),
             (DbError::Url("secret".into()).into(), 500, "internal"),
             (StoreError::Unavailable(broken()).into(), 503, "unavailable"),

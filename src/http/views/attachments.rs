@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{StatusName, UploadView};
+use crate::app::App;
 use crate::app::attachments::AttachmentUploads;
 use crate::domain::Attachment;
 
@@ -28,16 +29,18 @@ pub struct AttachmentView {
     pub updated_at: DateTime<Utc>,
 }
 
-impl From<AttachmentUploads> for AttachmentView {
-    fn from(of: AttachmentUploads) -> Self {
+impl AttachmentView {
+    /// The view of an attachment and its uploads.
+    pub fn of(of: AttachmentUploads, app: &App) -> Self {
+        let view = |upload| UploadView::of(upload, app);
         let AttachmentUploads { attachment, latest, current } = of;
         let Attachment { owner: _, subject, latest_upload: _, current: _, status, updated_at } =
             attachment;
         Self {
             subject: subject.to_string(),
             status: status.map(crate::domain::Status::name),
-            upload: latest.map(Into::into),
-            current: current.map(Into::into),
+            upload: latest.map(view),
+            current: current.map(view),
             updated_at,
         }
     }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{TrackStatusName, UploadView};
+use crate::app::App;
 use crate::app::tracks::WithUpload;
 use crate::domain::attachment::EMPTY;
 use crate::domain::{Status, Track, Upload};
@@ -43,8 +44,9 @@ pub struct TrackView {
     pub updated_at: DateTime<Utc>,
 }
 
-impl From<WithUpload> for TrackView {
-    fn from((track, upload): WithUpload) -> Self {
+impl TrackView {
+    /// The view of a track and its newest upload.
+    pub fn of((track, upload): WithUpload, app: &App) -> Self {
         let Track {
             id,
             owner: _,
@@ -65,7 +67,7 @@ impl From<WithUpload> for TrackView {
             release_date,
             file: current_upload.map(|_| format!("/api/tracks/{id}/file")),
             status: status.map_or(EMPTY, Status::name),
-            upload: upload.map(Into::into),
+            upload: upload.map(|upload| UploadView::of(upload, app)),
             created_at,
             updated_at,
         }
@@ -92,9 +94,9 @@ pub struct PresignedUrlView {
 
 impl PresignedUrlView {
     /// The signed request of a new upload, with the upload.
-    pub fn new(signed: SignedRequest, upload: Upload) -> Self {
+    pub fn new(signed: SignedRequest, upload: Upload, app: &App) -> Self {
         let SignedRequest { method, url, headers, fields: _, expires_at } = signed;
-        Self { url, method, headers, expires_at, upload: upload.into() }
+        Self { url, method, headers, expires_at, upload: UploadView::of(upload, app) }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     AlgorithmName, AnnotationsView, ConfirmedByName, MultipartView, ReasonName, StatusName,
     StrategyName,
 };
+use crate::app::App;
 use crate::app::create_upload::Created;
 use crate::domain::upload::{Declared, Strategy, Verified};
 use crate::domain::{Checksum, Status, Upload};
@@ -86,6 +87,10 @@ pub struct UploadView {
     /// The status.
     #[schema(value_type = StatusName)]
     pub status: &'static str,
+    /// The name of the store where its object is: the section `[storage.<name>]`. Null if this process
+    /// does not know it.
+    #[schema(required, example = "default")]
+    pub store: Option<String>,
     /// The key of the object.
     #[schema(example = "tracks/f/0190a6f2-7b3c-7def-8123-456789abcdef")]
     pub key: String,
@@ -144,8 +149,10 @@ pub struct UploadView {
     pub multipart: Option<MultipartView>,
 }
 
-impl From<Upload> for UploadView {
-    fn from(upload: Upload) -> Self {
+impl UploadView {
+    /// The view of an upload.
+    pub fn of(upload: Upload, app: &App) -> Self {
+        let store = app.store_name(&upload);
         let multipart = upload.parts().map(Into::into);
         let track = upload.track();
         let Upload {
@@ -153,6 +160,7 @@ impl From<Upload> for UploadView {
             owner: _,
             token: _,
             policy,
+            location: _,
             slot,
             key,
             declared: Declared { filename, content_type, size, checksum, max_size: _ },
@@ -178,6 +186,7 @@ impl From<Upload> for UploadView {
             attach_to: slot.map(|slot| slot.subject.to_string()),
             track_id: track.map(|track| track.0),
             status: state.status().name(),
+            store,
             key: key.as_str().to_owned(),
             filename,
             content_type: seen.and_then(|facts| facts.content_type.clone()).or(content_type),
@@ -203,11 +212,9 @@ impl From<Upload> for UploadView {
             multipart,
         }
     }
-}
 
-impl UploadView {
     /// A new or renewed upload with the request to send.
-    pub fn created(created: Created, links: &Links) -> Self {
+    pub fn created(created: Created, links: &Links, app: &App) -> Self {
         let Created { upload, request } = created;
         let to_this_service = upload.strategy == Strategy::Direct;
         let request = match request {
@@ -217,7 +224,7 @@ impl UploadView {
             }
             None => None,
         };
-        Self { request, ..upload.into() }
+        Self { request, ..Self::of(upload, app) }
     }
 }
 

@@ -125,6 +125,7 @@ impl Server {
             policy.max_size = 16 << 20;
         }
         let app = AppParts { policies, ..AppParts::new(db, objects) }.build();
+        app.register_locations().await.unwrap();
         let settings = ReconcileSettings::default();
         let reconciler = Arc::new(Reconciler::new(app.clone(), settings));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

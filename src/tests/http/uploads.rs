@@ -49,6 +49,7 @@ async fn an_upload_goes_from_created_to_uploaded() {
             "request",
             "size",
             "status",
+            "store",
             "strategy",
             "track_id",
             "updated_at",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use upload_coordinator::app::bucket_identity::BucketTrust;
 use upload_coordinator::app::database_clock::ClockOffset;
+use upload_coordinator::app::locations::Locations;
 use upload_coordinator::app::turns::Turns;
 use upload_coordinator::app::{App, DirectSettings};
 use upload_coordinator::auth::UploadTokenVerifier;
@@ -61,6 +62,7 @@ impl AppParts {
             inspectors: BTreeMap::new(),
             direct,
             turns,
+            locations: Locations::default(),
             buckets,
             clock_offset,
             media_threads: Semaphore::new(2),
@@ -81,6 +83,7 @@ pub fn replica_of(app: &App, db: Db) -> App {
         inspectors: app.inspectors.clone(),
         direct: DirectSettings::new(app.direct.enabled, app.direct.part_size),
         turns: Turns::default(),
+        locations: Locations::default(),
         buckets: BucketTrust::new(app.buckets.require_marker),
         clock_offset: ClockOffset::default(),
         media_threads: Semaphore::new(2),

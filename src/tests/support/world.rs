@@ -136,11 +136,19 @@ impl World {
     /// The same database, store and clock after a restart of the service with other policies and
     /// another limit.
     pub async fn reconfigured(&self, change: impl Fn(&mut Policy), damage: DamageLimit) -> Self {
+        let change = |app: &mut App| {
+            app.policies.values_mut().for_each(change);
+            app.damage = damage;
+        };
+        self.restarted(change).await
+    }
+
+    /// The same database and clock after a restart of the service with another configuration.
+    pub async fn restarted(&self, change: impl FnOnce(&mut App)) -> Self {
         let mut app = self.replica().await;
-        app.policies.values_mut().for_each(change);
-        app.damage = damage;
+        change(&mut app);
         let app = Arc::new(app);
-        let settings = ReconcileSettings { damage, ..self.reconciler.settings.clone() };
+        let settings = ReconcileSettings { damage: app.damage, ..self.reconciler.settings.clone() };
         Self {
             reconciler: Arc::new(Reconciler::new(app.clone(), settings)),
             app,

@@ -15,6 +15,7 @@ mod findings;
 mod history;
 mod inspecting;
 mod lists;
+mod locations;
 mod media;
 mod migrations;
 mod multipart;

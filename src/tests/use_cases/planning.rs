@@ -7,7 +7,7 @@ use upload_coordinator::domain::key::Shard;
 use upload_coordinator::domain::run::{Mode, RunStatus};
 use upload_coordinator::domain::upload::State;
 use upload_coordinator::domain::{KeyRange, Policy, Upload, UploadId};
-use upload_coordinator::reconcile::plan::{PartPlan, Planner};
+use upload_coordinator::reconcile::plan::{PartPlan, Planner, open_window};
 use upload_coordinator::reconcile::{ReconcileSettings, Reconciler};
 use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::capabilities::Capabilities;
@@ -58,7 +58,10 @@ impl Plans {
     async fn plans_of(&self, range: KeyRange) -> (Vec<PartPlan>, u64) {
         let app = &self.world.app;
         let store = app.store_of(&self.policy).unwrap();
-        let mut planner = Planner::new(app, &self.policy, store, range, TimeDelta::hours(1));
+        let location = app.current_location(&self.policy).await.unwrap();
+        let holds = store.capabilities.write_once_is_effective();
+        let window = open_window(app, &self.policy, holds, TimeDelta::hours(1));
+        let mut planner = Planner::new(app, &location, store, range, window);
         let (before, mut parts) = (app.db.statements(), Vec::new());
         for part in planner.parts().await.unwrap() {
             parts.push(planner.plan(&part).await.unwrap());
@@ -95,8 +98,11 @@ async fn a_few_old_open_uploads_do_not_make_the_listing_start_far_back() {
     let after = list.range.after.unwrap();
     assert!(after < plans.key(2001, 0) && after > plans.key(2000, 0));
     assert_eq!(list.rows.unwrap().len(), rows, "the rows were read to count them");
-    let (db, policy) = (&plans.world.app.db, &plans.policy);
-    assert_eq!(db.scan().count_in_range(&policy.name, &policy.prefix.whole(), 7).await.unwrap(), 7);
+    let app = &plans.world.app;
+    let location = app.current_location(&plans.policy).await.unwrap();
+    let whole = location.prefix.whole();
+    let counted = app.db.scan().count_in_range((&*location).into(), &whole, 7).await;
+    assert_eq!(counted.unwrap(), 7);
 }
 
 #[tokio::test]

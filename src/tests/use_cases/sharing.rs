@@ -17,7 +17,7 @@ use upload_coordinator::domain::run::{
 };
 use upload_coordinator::domain::transition::step;
 use upload_coordinator::domain::upload::ConfirmedBy;
-use upload_coordinator::domain::{Clock as _, PolicyName, RunId, Status};
+use upload_coordinator::domain::{Clock as _, LocationNumber, PolicyName, RunId, Status};
 use upload_coordinator::reconcile::{CancelError, ReconcileSettings, Reconciler};
 use upload_coordinator::storage::memory::Operation;
 use upload_coordinator::workers::scheduler::{Scheduler, Schedules};
@@ -63,7 +63,12 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
     world.put(&upload, mp3(900, 1)).await;
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
-    let shards = [NewShard { policy: policy.name.clone(), range, finalizes: true }];
+    let shards = [NewShard {
+        policy: policy.name.clone(),
+        location: LocationNumber(0),
+        range,
+        finalizes: true,
+    }];
     // This lease expires at once.
     let new = NewRun { lease: Duration::ZERO, ..audit_of(&world, &policy.name, &shards) };
     let now = world.clock.now();
@@ -141,8 +146,12 @@ async fn shards_that_end_at_once_share_a_commit_except_a_shard_whose_lease_is_lo
     let world = World::new().await;
     let (db, policy) = (&world.app.db, world.app.policies.values().next().unwrap());
     let range = Some(policy.prefix.whole());
-    let shard =
-        |finalizes| NewShard { policy: policy.name.clone(), range: range.clone(), finalizes };
+    let shard = |finalizes| NewShard {
+        policy: policy.name.clone(),
+        location: LocationNumber(0),
+        range: range.clone(),
+        finalizes,
+    };
     let shards: Vec<_> = (0..=8).map(|n| shard(n == 8)).collect();
     let new = NewRun { claims: 8, ..audit_of(&world, &policy.name, &shards) };
     let holder = new.holder;
@@ -325,6 +334,7 @@ async fn a_run_of_a_policy_that_is_no_longer_configured_fails() {
     let range = world.app.policies[&configured].prefix.whole();
     let shard = |policy: &PolicyName| NewShard {
         policy: policy.clone(),
+        location: LocationNumber(0),
         range: Some(range.clone()),
         finalizes: true,
     };

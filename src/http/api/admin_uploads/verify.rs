@@ -40,5 +40,5 @@ pub async fn handle(
 ) -> Result<Json<UploadView>, ApiError> {
     let upload = state.app.verify_upload(&caller.owner, id, accept_changed.unwrap_or_default());
     let upload = upload.await?;
-    Ok(Json(upload.into()))
+    Ok(Json(UploadView::of(upload, &state.app)))
 }

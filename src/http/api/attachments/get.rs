@@ -19,5 +19,6 @@ pub async fn handle(
     SubjectPath(subject): SubjectPath,
     state: Data<HttpState>,
 ) -> Result<Json<AttachmentView>, ApiError> {
-    Ok(Json(state.app.attachment(&caller.owner, &subject).await?.into()))
+    let attachment = state.app.attachment(&caller.owner, &subject).await?;
+    Ok(Json(AttachmentView::of(attachment, &state.app)))
 }

@@ -34,7 +34,7 @@ pub async fn handle(
 ) -> Result<Json<PageView<AttachmentView>>, ApiError> {
     let key = query.cursor_key();
     let page = state.app.list_attachments(&caller.owner, &filter(query)?).await?;
-    Ok(Json(PageView::of(page, AttachmentView::from, &key)))
+    Ok(Json(PageView::of(page, |of| AttachmentView::of(of, &state.app), &key)))
 }
 
 fn filter(mut query: Query) -> Result<AttachmentFilter, ApiError> {

@@ -48,5 +48,5 @@ pub async fn handle(
         Status::Pending | Status::Inspecting => StatusCode::ACCEPTED,
         _ => StatusCode::OK,
     };
-    Ok(HttpResponse::build(status).json(AttachmentView::from(attached)))
+    Ok(HttpResponse::build(status).json(AttachmentView::of(attached, &state.app)))
 }

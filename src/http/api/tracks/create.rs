@@ -24,5 +24,7 @@ pub async fn handle(
 ) -> Result<HttpResponse, ApiError> {
     let track = state.app.create_track_once(&caller.owner, key.as_ref(), body.try_into()?).await?;
     let path = format!("/api/tracks/{}", track.0.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, path)).json(TrackView::from(track)))
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, path))
+        .json(TrackView::of(track, &state.app)))
 }

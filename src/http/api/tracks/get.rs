@@ -18,5 +18,6 @@ pub async fn handle(
     Id(id): Id<TrackId>,
     state: Data<HttpState>,
 ) -> Result<Json<TrackView>, ApiError> {
-    Ok(Json(state.app.track(&caller.owner, id).await?.into()))
+    let track = state.app.track(&caller.owner, id).await?;
+    Ok(Json(TrackView::of(track, &state.app)))
 }

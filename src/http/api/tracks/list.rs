@@ -54,7 +54,7 @@ pub async fn handle(
 ) -> Result<Json<PageView<TrackView>>, ApiError> {
     let cursor_key = query.cursor_key();
     let page = state.app.list_tracks(&caller.owner, &filter(query)?).await?;
-    Ok(Json(PageView::of(page, TrackView::from, &cursor_key)))
+    Ok(Json(PageView::of(page, |track| TrackView::of(track, &state.app), &cursor_key)))
 }
 
 fn filter(mut query: Query) -> Result<TrackFilter, ApiError> {

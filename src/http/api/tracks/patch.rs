@@ -25,5 +25,5 @@ pub async fn handle(
 ) -> Result<Json<TrackView>, ApiError> {
     let changes: TrackChanges = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |fields| changes.apply(fields)).await?;
-    Ok(Json(track.into()))
+    Ok(Json(TrackView::of(track, &state.app)))
 }

@@ -40,5 +40,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, format!("/api/uploads/{}", created.upload.id)))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(PresignedUrlView::new(signed, created.upload)))
+        .json(PresignedUrlView::new(signed, created.upload, &state.app)))
 }

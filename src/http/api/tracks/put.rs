@@ -26,5 +26,5 @@ pub async fn handle(
 ) -> Result<Json<TrackView>, ApiError> {
     let fields: TrackFields = body.try_into()?;
     let track = state.app.update_track(&caller.owner, id, |_| fields.clone()).await?;
-    Ok(Json(track.into()))
+    Ok(Json(TrackView::of(track, &state.app)))
 }

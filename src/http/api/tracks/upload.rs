@@ -58,7 +58,8 @@ pub async fn handle(
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    Ok(Json(stored.map_err(|error| timeout.error(error))?.into()))
+    let stored = stored.map_err(|error| timeout.error(error))?;
+    Ok(Json(TrackView::of(stored, &state.app)))
 }
 
 /// The filename at the end of the path, as sent. The router would replace invalid UTF-8.

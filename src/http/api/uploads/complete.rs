@@ -26,5 +26,6 @@ pub async fn handle(
     _: OptionalJson<EmptyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
-    Ok(Json(state.app.complete_upload(&caller, id, None).await?.into()))
+    let upload = state.app.complete_upload(&caller, id, None).await?;
+    Ok(Json(UploadView::of(upload, &state.app)))
 }

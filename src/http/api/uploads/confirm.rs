@@ -24,5 +24,6 @@ pub async fn handle(
     _: OptionalJson<EmptyBody>,
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
-    Ok(Json(state.app.confirm_upload(&caller, id).await?.into()))
+    let upload = state.app.confirm_upload(&caller, id).await?;
+    Ok(Json(UploadView::of(upload, &state.app)))
 }

@@ -56,7 +56,7 @@ pub async fn handle(
     let confirmed = state.app.confirm_uploads(&caller, &known).await?;
     let mut confirmed = confirmed.into_iter();
     let results = ids.iter().filter_map(|id| match id {
-        Some(_) => confirmed.next().map(|one| Ok(UploadView::from(one?))),
+        Some(_) => confirmed.next().map(|one| Ok(UploadView::of(one?, &state.app))),
         None => Some(Err(ApiError::saying(Code::NotFound, "The id must be a UUID"))),
     });
     Ok(Json(BatchResultsView::of(results, StatusCode::OK, &request)))

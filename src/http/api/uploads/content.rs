@@ -50,5 +50,6 @@ pub async fn handle(
     };
     let stored = rt::spawn(work.in_current_span()).await;
     let stored = stored.map_err(|error| ApiError::new(Code::Internal).because(error))?;
-    Ok(Json(stored.map_err(|error| timeout.error(error))?.into()))
+    let stored = stored.map_err(|error| timeout.error(error))?;
+    Ok(Json(UploadView::of(stored, &state.app)))
 }

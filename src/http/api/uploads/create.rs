@@ -33,5 +33,5 @@ pub async fn handle(
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, path))
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(UploadView::created(created, &links)))
+        .json(UploadView::created(created, &links, &state.app)))
 }

@@ -65,7 +65,8 @@ pub async fn handle(
     let created = state.app.create_uploads_once(&caller, key.as_ref(), &new).await?;
     let mut created = created.into_iter().map(|one| one.map_err(ApiError::from));
     let results = results.into_iter().filter_map(|refused| refused.or_else(|| created.next()));
-    let results = results.map(|one| one.map(|created| UploadView::created(created, &links)));
+    let results =
+        results.map(|one| one.map(|created| UploadView::created(created, &links, &state.app)));
     let results = BatchResultsView::of(results, StatusCode::CREATED, &request);
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(results))
 }

@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{Stream, stream};
 use tokio::time::timeout;
 
+use crate::app::App;
 use crate::app::changes::Followed;
 use crate::domain::{Upload, UploadId};
 use crate::http::HttpState;
@@ -53,31 +54,31 @@ pub async fn handle(
     let mut followed = state.app.follow_upload(&caller, id).await?;
     match followed.next(None).await {
         Some(first) if !is_read(&first) => {
-            Ok(event_stream::response(request.method(), events(followed, first)))
+            Ok(event_stream::response(request.method(), events(state.app.clone(), followed, first)))
         }
         _ => Ok(HttpResponse::NoContent().finish()),
     }
 }
 
 /// The connection pulls the events when it can send; nothing is buffered here.
-fn events(followed: Followed, first: Arc<Upload>) -> impl Stream<Item = Chunk> {
-    let begin = (followed, None::<Arc<Upload>>, Some(first));
-    stream::unfold(begin, |(mut followed, last, first)| async move {
+fn events(app: Arc<App>, followed: Followed, first: Arc<Upload>) -> impl Stream<Item = Chunk> {
+    let begin = (app, followed, None::<Arc<Upload>>, Some(first));
+    stream::unfold(begin, |(app, mut followed, last, first)| async move {
         if let Some(first) = first {
-            let chunk = status_event(&first);
-            return Some((chunk, (followed, Some(first), None)));
+            let chunk = status_event(&first, &app);
+            return Some((chunk, (app, followed, Some(first), None)));
         }
         match timeout(HEARTBEAT, followed.next(last.as_deref())).await {
-            Err(_) => Some((event_stream::heartbeat(), (followed, last, None))),
+            Err(_) => Some((event_stream::heartbeat(), (app, followed, last, None))),
             Ok(Some(upload)) => {
-                let chunk = status_event(&upload);
-                Some((chunk, (followed, Some(upload), None)))
+                let chunk = status_event(&upload, &app);
+                Some((chunk, (app, followed, Some(upload), None)))
             }
             Ok(None) => None,
         }
     })
 }
 
-fn status_event(upload: &Upload) -> Chunk {
-    event_stream::event("status", Some(&upload.version), &UploadView::from(upload.clone()))
+fn status_event(upload: &Upload, app: &App) -> Chunk {
+    event_stream::event("status", Some(&upload.version), &UploadView::of(upload.clone(), app))
 }

@@ -46,7 +46,7 @@ pub async fn handle(
         }
         _ => state.app.upload(&caller, id).await?,
     };
-    Ok(Json(upload.into()))
+    Ok(Json(UploadView::of(upload, &state.app)))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

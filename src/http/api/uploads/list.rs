@@ -46,7 +46,7 @@ pub async fn handle(
 ) -> Result<Json<PageView<UploadView>>, ApiError> {
     let cursor_key = query.cursor_key();
     let page = state.app.list_uploads(&caller, &filter(query)?).await?;
-    Ok(Json(PageView::of(page, UploadView::from, &cursor_key)))
+    Ok(Json(PageView::of(page, |upload| UploadView::of(upload, &state.app), &cursor_key)))
 }
 
 fn filter(mut query: Query) -> Result<UploadFilter, ApiError> {

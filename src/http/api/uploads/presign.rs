@@ -32,5 +32,5 @@ pub async fn handle(
     let renewed = state.app.renew_upload(&caller, id, body.expires_in).await?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
-        .json(UploadView::created(renewed, &links)))
+        .json(UploadView::created(renewed, &links, &state.app)))
 }

@@ -105,5 +105,6 @@ pub async fn handle(
     state: Data<HttpState>,
 ) -> Result<Json<UploadView>, ApiError> {
     let inspected = Inspected::try_from(body).map_err(crate::app::AppError::from)?;
-    Ok(Json(state.app.submit_verdict(id, inspected).await?.into()))
+    let upload = state.app.submit_verdict(id, inspected).await?;
+    Ok(Json(UploadView::of(upload, &state.app)))
 }

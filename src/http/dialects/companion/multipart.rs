@@ -55,7 +55,7 @@ pub(super) async fn create(
     Ok(Json(CreatedView {
         key: upload.key.as_str().to_owned(),
         upload_id: upload.id.to_string(),
-        bucket: state.app.bucket_of(&upload)?.to_owned(),
+        bucket: state.app.bucket_of(&upload).await?.to_owned(),
     }))
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn complete(
     Ok(Json(CompletedView {
         location: links.upload_file(id),
         key: upload.key.as_str().to_owned(),
-        bucket: state.app.bucket_of(&upload)?.to_owned(),
+        bucket: state.app.bucket_of(&upload).await?.to_owned(),
     }))
 }
 
