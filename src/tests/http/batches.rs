@@ -452,7 +452,7 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_items() {
             costs.push([free, attached, claimed, repeated, confirmed]);
         }
         assert_eq!(costs[0], costs[1], "quota: {with_quota}");
-        // Only on PostgreSQL is the lock of the owner a statement.
+        // On PostgreSQL, the lock of the owner is one more statement.
         let quota = if !with_quota {
             0
         } else if server.database.url.starts_with("sqlite") {
