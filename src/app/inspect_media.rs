@@ -14,7 +14,8 @@ use crate::domain::media::{self, Finding, Inspected, Parts, Step, Stop, Unscanna
 use crate::domain::policy::MediaInspection;
 use crate::domain::reject_reason::RejectReason;
 use crate::domain::rules::Violation;
-use crate::storage::{ObjectMeta, Store, StoreError};
+use crate::domain::upload::ObjectFacts;
+use crate::storage::{Store, StoreError};
 use crate::telemetry::metrics as names;
 
 /// The result of the inspector for an object.
@@ -22,30 +23,37 @@ use crate::telemetry::metrics as names;
 pub(super) struct MediaResult {
     /// What to record. `None` if the object is no media file.
     pub annotation: Option<Annotation>,
-    /// The rule of the policy that the object breaks.
-    pub broken: Option<Violation>,
+    /// Why the object is rejected: the rule of the policy that it breaks.
+    pub broken: Option<String>,
+}
+
+impl MediaResult {
+    /// Why there are no facts, if the object was not read in time.
+    pub fn error(&self) -> Option<&str> {
+        self.annotation.as_ref()?.get("error")?.as_str()
+    }
 }
 
 /// Inspects an object. `head` are its first bytes, at best [`media::HEAD_LEN`]. What they lack is
-/// read from the store, if the object still has the ETag of `meta`.
+/// read from the store, if the object still has the ETag of `facts`.
 pub(super) async fn inspect_media(
     settings: &MediaInspection,
     threads: &Semaphore,
     store: &Store,
     key: &str,
-    meta: &ObjectMeta,
+    facts: &ObjectFacts,
     head: bytes::Bytes,
 ) -> Result<MediaResult, StoreError> {
-    if meta.size > settings.max_size {
+    if facts.size > settings.max_size {
         let sentence =
             format!("File is larger than inspectors.media.max_size={}", settings.max_size);
         return Ok(unread("unscannable", sentence, settings.on_unscannable));
     }
-    let parts = Parts::new(meta.size, head);
+    let parts = Parts::new(facts.size, head);
     // Also if the request is cancelled.
     let _stop = StopWhenDropped(parts.stop());
     let begun = Instant::now();
-    let reading = read(threads, store, key, meta, parts);
+    let reading = read(threads, store, key, facts, parts);
     let inspected = match tokio::time::timeout(settings.timeout, reading).await {
         // A busy runtime may deliver a result after the time limit.
         Ok(inspected) if begun.elapsed() <= settings.timeout => inspected?,
@@ -67,14 +75,14 @@ pub(super) async fn inspect_media(
         }
     };
     count(outcome);
-    Ok(MediaResult { annotation, broken: broken.map(violation) })
+    Ok(MediaResult { annotation, broken })
 }
 
 async fn read(
     threads: &Semaphore,
     store: &Store,
     key: &str,
-    meta: &ObjectMeta,
+    facts: &ObjectFacts,
     mut parts: Parts,
 ) -> Result<Inspected, StoreError> {
     loop {
@@ -88,7 +96,7 @@ async fn read(
             Ok(Step::Done(inspected)) => return Ok(inspected),
             Ok(Step::Read(range)) => {
                 let start = range.start;
-                parts.add(start, store.objects.read(key, range, &meta.etag).await?);
+                parts.add(start, store.objects.read(key, range, &facts.etag).await?);
             }
             Err(_) => {
                 return Ok(Inspected { media: None, problem: Some(Unscannable::Panicked) });
@@ -103,11 +111,12 @@ fn unread(member: &str, sentence: String, fallback: Fallback) -> MediaResult {
     let recorded = (member.to_owned(), Value::String(sentence.clone()));
     MediaResult {
         annotation: Some(Annotation::from_iter([recorded])),
-        broken: (fallback == Fallback::Reject).then(|| violation(sentence)),
+        broken: (fallback == Fallback::Reject).then_some(sentence),
     }
 }
 
-fn violation(sentence: String) -> Violation {
+/// The violation of an object that the inspector rejects.
+pub(super) fn violation(sentence: String) -> Violation {
     Violation { reason: RejectReason::Inspection, message: format!("{MEDIA}: {sentence}") }
 }
 

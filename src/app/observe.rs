@@ -3,7 +3,7 @@
 
 use futures_util::TryStreamExt;
 
-use super::inspect_media::inspect_media;
+use super::inspect_media::{inspect_media, violation};
 use super::{App, AppError, MAX_TRIES, Result};
 use crate::domain::checksum::{Algorithm, Checksum, Hasher};
 use crate::domain::inspection::{Annotations, InspectorName, MEDIA};
@@ -111,7 +111,7 @@ impl App {
         meta: &ObjectMeta,
     ) -> std::result::Result<(ObjectFacts, Verdict, Annotations), StoreError> {
         let key = upload.key.as_str();
-        let head = read_head(policy, store, key, meta).await?;
+        let head = read_head(policy, store, key, meta.size, &meta.etag).await?;
         let received = ReceivedObject {
             size: meta.size,
             content_type: meta.content_type.as_deref(),
@@ -146,26 +146,27 @@ impl App {
         let mut annotations = Annotations::new();
         if let (Ok(()), Some(settings)) = (&result, &policy.media) {
             let threads = &self.media_threads;
-            let found = inspect_media(settings, threads, store, key, meta, head).await?;
+            let found = inspect_media(settings, threads, store, key, &facts, head).await?;
             let named = found.annotation.map(|found| (InspectorName::new(MEDIA), found));
             annotations.extend(named);
-            result = found.broken.map_or(Ok(()), Err);
+            result = found.broken.map_or(Ok(()), |sentence| Err(violation(sentence)));
         }
         Ok((facts, result, annotations))
     }
 }
 
 /// The first bytes of an object: what the rules need, and the inspector `media` if it is used.
-async fn read_head(
+pub(super) async fn read_head(
     policy: &Policy,
     store: &Store,
     key: &str,
-    meta: &ObjectMeta,
+    size: u64,
+    etag: &str,
 ) -> std::result::Result<bytes::Bytes, StoreError> {
     let wanted = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
-    match meta.size.min(wanted) {
+    match size.min(wanted) {
         0 => Ok(bytes::Bytes::new()),
-        len => store.objects.read(key, 0..len, &meta.etag).await,
+        len => store.objects.read(key, 0..len, etag).await,
     }
 }
 

@@ -107,7 +107,8 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     if args.inspect {
         let policy = args.policy.as_deref();
         let (rate, dry_run, json) = (args.inspect_rate, args.dry_run, args.json);
-        let backfill = inspect::Backfill { policy, rate, dry_run, json };
+        let patience = config.server.shutdown_timeout.get() + CLOSING;
+        let backfill = inspect::Backfill { policy, rate, dry_run, json, patience };
         let ended = inspect::run(&adapters.app, &backfill).await;
         adapters.close().await;
         return ended;

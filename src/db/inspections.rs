@@ -28,6 +28,17 @@ use crate::domain::{Timestamp, Upload, UploadId};
 /// Rows in one statement. Each has nine parameters, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
+/// The columns of a row of a backfill that a new row replaces.
+const REPLACED: [Column; 7] = [
+    Column::Etag,
+    Column::VersionId,
+    Column::Status,
+    Column::Attempts,
+    Column::NextAttemptAt,
+    Column::QueuedAt,
+    Column::Error,
+];
+
 /// Wakes the inspectors of this process.
 #[derive(Debug, Default)]
 pub(super) struct InspectionQueue {
@@ -99,9 +110,15 @@ fn rows_of(upload: &Upload) -> Vec<ActiveModel> {
 
 async fn insert(connection: &impl ConnectionTrait, rows: &[ActiveModel]) -> Result<()> {
     for rows in rows.chunks(CHUNK) {
-        let known = OnConflict::columns([Column::UploadId, Column::Inspector]);
+        // A row of a backfill says nothing about bytes that are not served yet.
+        let known = OnConflict::columns([Column::UploadId, Column::Inspector])
+            .update_columns(REPLACED)
+            .action_and_where(
+                Expr::col((Entity, Column::Status)).eq(InspectionStatus::Backfill.name()),
+            )
+            .to_owned();
         Entity::insert_many(rows.to_vec())
-            .on_conflict(known.clone().do_nothing().to_owned())
+            .on_conflict(known)
             .exec_without_returning(connection)
             .await?;
     }
@@ -143,6 +160,33 @@ impl Inspections<'_> {
             self.queue.notify(upload);
         }
         Ok(())
+    }
+
+    /// Records that an inspector sends its verdict about a served file later. The row is due, and
+    /// then removed, at `until`.
+    pub async fn await_backfill(self, awaited: QueuedInspection, until: Timestamp) -> Result<()> {
+        let QueuedInspection {
+            upload,
+            inspector,
+            etag,
+            version_id,
+            status,
+            attempts,
+            queued_at,
+            error,
+        } = awaited;
+        let row = ActiveModel {
+            upload_id: Set(upload.0),
+            inspector: Set(inspector.as_str().to_owned()),
+            etag: Set(etag),
+            version_id: Set(version_id),
+            status: Set(status.name().to_owned()),
+            attempts: Set(attempts),
+            next_attempt_at: Set(Some(until)),
+            queued_at: Set(queued_at),
+            error: Set(error),
+        };
+        insert(&self.engine.write, &[row]).await
     }
 
     /// Claims up to `limit` due inspections of an inspector until `lease_end`, the longest due
@@ -220,7 +264,17 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// The inspections that an upload waits for.
+    /// Deletes the row about a served file, after the verdict.
+    pub async fn end_backfill(self, upload: UploadId, inspector: &InspectorName) -> Result<()> {
+        let row = Entity::delete_many()
+            .filter(Column::UploadId.eq(upload.0))
+            .filter(Column::Inspector.eq(inspector.as_str()))
+            .filter(Column::Status.eq(InspectionStatus::Backfill.name()));
+        row.exec(&self.engine.write).await?;
+        Ok(())
+    }
+
+    /// The inspections of an upload in the queue.
     pub async fn list_of(self, upload: UploadId) -> Result<Vec<QueuedInspection>> {
         let rows = Entity::find().filter(Column::UploadId.eq(upload.0)).all(&self.engine.read);
         rows.await?.into_iter().map(TryInto::try_into).collect()

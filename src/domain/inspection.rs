@@ -122,11 +122,13 @@ pub enum InspectionStatus {
     Deferred,
     /// The inspector can't inspect the file. An operator decides.
     Held,
+    /// The inspector sends its verdict later about a file that is served during the inspection.
+    Backfill,
 }
 
 impl InspectionStatus {
     /// Every status.
-    pub const ALL: [Self; 3] = [Self::Queued, Self::Deferred, Self::Held];
+    pub const ALL: [Self; 4] = [Self::Queued, Self::Deferred, Self::Held, Self::Backfill];
 
     /// The name in the database and in metrics.
     pub fn name(self) -> &'static str {
@@ -134,6 +136,7 @@ impl InspectionStatus {
             Self::Queued => "queued",
             Self::Deferred => "deferred",
             Self::Held => "held",
+            Self::Backfill => "backfill",
         }
     }
 }

@@ -157,15 +157,7 @@ impl Inspector {
         verdict: Verdict,
         annotation: Annotation,
     ) -> Inspected {
-        Inspected {
-            inspector: self.name.clone(),
-            etag: facts.etag.clone(),
-            version_id: facts.version_id.clone(),
-            verdict,
-            annotation,
-            forced_by: None,
-            backfill: false,
-        }
+        about(facts, self.name.clone(), verdict, annotation)
     }
 
     /// The event of a verdict that the configuration decides because the inspector returns none.
@@ -358,6 +350,24 @@ impl App {
         error: Option<String>,
     ) -> Result<()> {
         Ok(self.db.inspections().record(claimed, status, until, error).await?)
+    }
+}
+
+/// The verdict of an inspector about an object.
+fn about(
+    facts: &ObjectFacts,
+    inspector: InspectorName,
+    verdict: Verdict,
+    annotation: Annotation,
+) -> Inspected {
+    Inspected {
+        inspector,
+        etag: facts.etag.clone(),
+        version_id: facts.version_id.clone(),
+        verdict,
+        annotation,
+        forced_by: None,
+        backfill: false,
     }
 }
 

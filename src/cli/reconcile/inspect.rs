@@ -1,20 +1,27 @@
 //! `reconcile --inspect`: inspects files that were verified before their policy had inspectors.
 
+mod output;
+
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::bail;
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 
+use self::output::Output;
+use super::super::shutdown::{Shutdown, StopSignals};
 use crate::app::App;
-use crate::app::inspections::Inspector;
-use crate::app::inspections::backfill::Backfilled;
+use crate::app::inspections::backfill::{Backfilled, Backfiller};
 use crate::domain::{Policy, Upload};
 use crate::reconcile::throttle::Throttle;
 
 /// Uploads per page.
 const PAGE: u64 = 500;
+
+/// The number of consecutive failures of an inspector that end the backfill: it is down, and the
+/// same would happen to every file.
+const MAX_FAILURES: u32 = 20;
 
 /// The files to inspect, and the speed.
 pub(super) struct Backfill<'a> {
@@ -26,126 +33,118 @@ pub(super) struct Backfill<'a> {
     pub dry_run: bool,
     /// Whether to print JSON.
     pub json: bool,
+    /// How long the files in progress have after Ctrl-C or SIGTERM.
+    pub patience: Duration,
 }
 
-/// A file with another result than acceptance.
-#[derive(Debug, Serialize)]
-struct Found {
-    outcome: &'static str,
-    upload: String,
-    key: String,
-    inspector: String,
-    reason: String,
+/// A backfill in progress.
+struct Session<'a> {
+    app: &'a App,
+    dry_run: bool,
+    throttle: Throttle,
+    /// Whether no further file is started.
+    stopped: AtomicBool,
 }
 
-/// The numbers of files by result, and the files that were not accepted.
-#[derive(Debug, Default, Serialize)]
-struct Summary {
-    examined: u64,
-    accepted: u64,
-    rejected: u64,
-    withheld: u64,
-    unresolved: u64,
-    findings: Vec<Found>,
-}
-
-impl Summary {
-    fn add(&mut self, inspector: &Inspector, (id, key): (String, String), found: &Backfilled) {
-        self.examined += 1;
-        match found {
-            Backfilled::Accepted => self.accepted += 1,
-            Backfilled::Rejected(_) => self.rejected += 1,
-            Backfilled::Withheld(_) => self.withheld += 1,
-            Backfilled::Unresolved(_) => self.unresolved += 1,
-        }
-        if let Some(reason) = found.reason() {
-            self.findings.push(Found {
-                outcome: found.name(),
-                upload: id,
-                key,
-                inspector: inspector.name.to_string(),
-                reason: reason.to_owned(),
-            });
-        }
-    }
-}
-
-/// Inspects all files that an inspector of their policy has not accepted yet. The exit code is 1 if
-/// some have no verdict or a rejection was withheld.
+/// Inspects all files about which an inspector of their policy has no result yet. The exit code is
+/// 1 if a file has no verdict or a rejection was withheld, or if the backfill was interrupted. A
+/// later backfill continues.
 pub(super) async fn run(app: &App, backfill: &Backfill<'_>) -> anyhow::Result<ExitCode> {
-    let policies = app.policies.values();
-    let wanted = |policy: &&Policy| {
-        backfill.policy.is_none_or(|name| policy.name.as_str() == name)
-            && !policy.inspect.is_empty()
+    let policies = policies(app, backfill.policy)?;
+    let session = Session {
+        app,
+        dry_run: backfill.dry_run,
+        throttle: Throttle::new(backfill.rate),
+        stopped: AtomicBool::new(false),
     };
-    let policies: Vec<&Policy> = policies.filter(wanted).collect();
-    if policies.is_empty() {
-        bail!("no policy has inspectors that examine verified files; set policies.<name>.inspect");
-    }
-    let throttle = Throttle::new(backfill.rate);
-    let mut summary = Summary::default();
-    for policy in policies {
-        inspect_policy(app, backfill, &throttle, policy, &mut summary).await?;
-    }
-    if backfill.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-    } else {
-        for Found { outcome, upload: _, key, inspector, reason } in &summary.findings {
-            println!("{outcome:<10} {key}  {inspector}: {reason}");
+    let mut output = Output::begin(backfill.json)?;
+    let mut signals = StopSignals::listen()?;
+    {
+        let mut work = std::pin::pin!(session.inspect(policies, &mut output));
+        tokio::select! {
+            done = &mut work => done?,
+            () = signals.next() => {
+                session.stopped.store(true, Ordering::SeqCst);
+                let shutdown = Shutdown::begin(backfill.patience, signals)?;
+                shutdown.track("the files in progress", work).await?;
+            }
         }
-        let Summary { examined, accepted, rejected, withheld, unresolved, .. } = &summary;
-        println!(
-            "{examined} examined, {accepted} accepted, {rejected} rejected, {withheld} withheld, \
-             {unresolved} unresolved"
-        );
     }
-    let complete = summary.unresolved == 0 && (summary.withheld == 0 || backfill.dry_run);
+    let counts = output.end()?;
+    let interrupted = session.stopped.load(Ordering::SeqCst);
+    let withheld = counts.withheld > 0 && !backfill.dry_run;
+    let complete = !interrupted && !withheld && counts.unresolved == 0 && counts.failed == 0;
     Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn inspect_policy(
-    app: &App,
-    backfill: &Backfill<'_>,
-    throttle: &Throttle,
-    policy: &Policy,
-    summary: &mut Summary,
-) -> anyhow::Result<()> {
-    let mut after: Option<String> = None;
-    loop {
-        let page = app.list_to_backfill(policy, after.as_deref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.key.as_str().to_owned());
-        for name in &policy.inspect {
-            let Some(inspector) = app.inspectors.get(name) else { continue };
-            inspect_page(app, backfill, throttle, inspector, &page, summary).await?;
+/// The policies that have inspectors.
+fn policies<'a>(app: &'a App, name: Option<&str>) -> anyhow::Result<Vec<&'a Policy>> {
+    let mut policies: Vec<&Policy> = app.policies.values().collect();
+    if let Some(name) = name {
+        policies.retain(|policy| policy.name.as_str() == name);
+        if policies.is_empty() {
+            bail!("--policy: there is no policy `{name}`");
         }
     }
+    policies.retain(|policy| !policy.inspect.is_empty() || policy.media.is_some());
+    if policies.is_empty() {
+        bail!("no policy has inspectors; set policies.<name>.inspect");
+    }
+    Ok(policies)
 }
 
-async fn inspect_page(
-    app: &App,
-    backfill: &Backfill<'_>,
-    throttle: &Throttle,
-    inspector: &Arc<Inspector>,
-    page: &[Upload],
-    summary: &mut Summary,
-) -> anyhow::Result<()> {
-    let new = page.iter().filter(|upload| !upload.annotations.contains_key(&inspector.name));
-    let examined = stream::iter(new).map(|upload| async move {
-        throttle.acquire().await;
-        // An earlier inspector may have rejected it, or its owner deleted it.
-        let row = app.db.uploads().find_any_owner(upload.id).await?;
-        let place = (upload.id.to_string(), upload.key.as_str().to_owned());
-        let Some(row) = row.filter(|row| row.state.verified().is_some()) else {
-            return anyhow::Ok(None);
-        };
-        Ok(Some((place, app.backfill(inspector, row, backfill.dry_run).await?)))
-    });
-    let mut examined = examined.buffer_unordered(inspector.concurrency);
-    while let Some(one) = examined.next().await {
-        if let Some((place, found)) = one? {
-            summary.add(inspector, place, &found);
+impl Session<'_> {
+    async fn inspect(&self, policies: Vec<&Policy>, output: &mut Output) -> anyhow::Result<()> {
+        for policy in policies {
+            let queued = policy.inspect.iter().filter_map(|name| self.app.inspectors.get(name));
+            let media = policy.media.iter().map(|_| (Backfiller::Media, 0));
+            // It is the cheapest one.
+            let mut inspectors: Vec<_> = media.collect();
+            inspectors.extend(queued.map(|inspector| (Backfiller::Queued(inspector), 0)));
+            let mut after: Option<String> = None;
+            while !self.is_stopped() {
+                let page = self.app.list_to_backfill(policy, after.as_deref(), PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.key.as_str().to_owned());
+                for (inspector, failures) in &mut inspectors {
+                    self.inspect_page(*inspector, failures, &page, output).await?;
+                }
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    async fn inspect_page(
+        &self,
+        inspector: Backfiller<'_>,
+        failures: &mut u32,
+        page: &[Upload],
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let new = page.iter().filter(|upload| inspector.is_new(upload));
+        let examined = stream::iter(new).map(|upload| async move {
+            self.throttle.acquire().await;
+            if self.is_stopped() {
+                return anyhow::Ok(None);
+            }
+            let found = self.app.backfill(inspector, upload.id, self.dry_run).await?;
+            Ok(found.map(|found| (upload, found)))
+        });
+        let mut examined = examined.buffer_unordered(inspector.concurrency());
+        let name = inspector.name();
+        while let Some(one) = examined.next().await {
+            let Some((upload, found)) = one? else { continue };
+            *failures = if matches!(found, Backfilled::Failed(_)) { *failures + 1 } else { 0 };
+            output.add(&name, upload, &found)?;
+            if *failures == MAX_FAILURES {
+                self.stopped.store(true, Ordering::SeqCst);
+                tracing::error!(inspector = %name, "stopped after {MAX_FAILURES} failures in a row");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
 }

@@ -9,6 +9,8 @@ mod dev;
 mod disk_full;
 mod doctor;
 mod inspection;
+mod inspection_backfill;
+mod inspection_dialects;
 mod kill;
 mod main_job;
 mod multipart;

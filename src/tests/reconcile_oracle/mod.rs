@@ -8,6 +8,7 @@
 
 mod copies;
 mod fates;
+mod inspected;
 mod oracle;
 mod trouble;
 

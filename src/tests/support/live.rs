@@ -201,6 +201,22 @@ impl Live {
         vec![text(&ready, "secret_access_key")]
     }
 
+    /// Another command with the configuration of this service, which is `serve`, and changes of it:
+    /// full keys and their values.
+    pub fn command(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Command {
+        let changes: Vec<_> =
+            changes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut command = command(None);
+        command
+            .args(arguments)
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .envs(environment(&changes))
+            .env("UPLOAD_COORDINATOR__TELEMETRY__LOG", "off")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
     /// `kill -9`.
     pub async fn kill(&mut self) {
         self.process.kill().await.unwrap();

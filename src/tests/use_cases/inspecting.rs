@@ -25,11 +25,11 @@ use crate::support::wait::wait_for;
 use crate::support::world::World;
 use crate::support::{ID3, mp3};
 
-type Attempt = Result<Opinion, ExamineError>;
+pub(super) type Attempt = Result<Opinion, ExamineError>;
 
 /// An inspector that returns the results that a test sets, and afterwards accepts.
 #[derive(Default, Clone)]
-struct Scripted(Arc<Script>);
+pub(super) struct Scripted(Arc<Script>);
 
 #[derive(Default)]
 struct Script {
@@ -47,45 +47,45 @@ impl Examiner for Scripted {
 }
 
 impl Scripted {
-    fn says(&self, opinions: impl IntoIterator<Item = Attempt>) {
+    pub(super) fn says(&self, opinions: impl IntoIterator<Item = Attempt>) {
         self.0.opinions.lock().unwrap().extend(opinions);
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.0.asked.load(Ordering::SeqCst)
     }
 }
 
-fn accept() -> Opinion {
+pub(super) fn accept() -> Opinion {
     Opinion::Verdict(Verdict::Accept, Annotation::new())
 }
 
-fn reject() -> Opinion {
+pub(super) fn reject() -> Opinion {
     let found = Annotation::from_iter([("signature".to_owned(), "Eicar".into())]);
     Opinion::Verdict(Verdict::Reject("Eicar".to_owned()), found)
 }
 
-fn failed() -> Attempt {
+pub(super) fn failed() -> Attempt {
     Err(ExamineError::Failed("connection refused".to_owned()))
 }
 
-fn name(name: &str) -> InspectorName {
+pub(super) fn name(name: &str) -> InspectorName {
     InspectorName::new(name)
 }
 
 /// A world whose files are inspected by these inspectors.
-struct Inspection {
-    world: World,
-    app: Arc<App>,
-    script: Scripted,
+pub(super) struct Inspection {
+    pub(super) world: World,
+    pub(super) app: Arc<App>,
+    pub(super) script: Scripted,
 }
 
 impl Inspection {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(&["clamav"], |_| {}).await
     }
 
-    async fn with(names: &[&str], change: impl Fn(&mut Inspector)) -> Self {
+    pub(super) async fn with(names: &[&str], change: impl Fn(&mut Inspector)) -> Self {
         let inspect: Vec<_> = names.iter().map(|n| name(n)).collect();
         let world = World::with(|policy| policy.inspect.clone_from(&inspect)).await;
         let script = Scripted::default();
@@ -108,12 +108,12 @@ impl Inspection {
         Self { world, app, script }
     }
 
-    fn inspector(&self) -> &Inspector {
+    pub(super) fn inspector(&self) -> &Inspector {
         self.app.inspectors.values().next().unwrap()
     }
 
     /// An upload whose bytes have arrived.
-    async fn arrived(&self, new: NewUpload) -> Upload {
+    pub(super) async fn arrived(&self, new: NewUpload) -> Upload {
         let upload = self.world.create(new).await;
         self.world.put(&upload, ID3).await;
         let confirmed = self.app.confirm_upload(&self.world.owner, upload.id).await.unwrap();
@@ -121,12 +121,12 @@ impl Inspection {
         confirmed
     }
 
-    async fn claim(&self) -> Vec<QueuedInspection> {
+    pub(super) async fn claim(&self) -> Vec<QueuedInspection> {
         self.app.claim_inspections(self.inspector(), 10, false).await.unwrap()
     }
 
     /// Does all due inspections.
-    async fn inspect(&self) -> Vec<Outcome> {
+    pub(super) async fn inspect(&self) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for inspector in self.app.inspectors.values() {
             let due = self.app.claim_inspections(inspector, 10, false).await.unwrap();
@@ -137,21 +137,21 @@ impl Inspection {
         outcomes
     }
 
-    async fn get(&self, upload: &Upload) -> Upload {
+    pub(super) async fn get(&self, upload: &Upload) -> Upload {
         self.world.get(upload.id).await
     }
 
-    async fn queued(&self, upload: &Upload) -> Vec<QueuedInspection> {
+    pub(super) async fn queued(&self, upload: &Upload) -> Vec<QueuedInspection> {
         self.app.db.inspections().list_of(upload.id).await.unwrap()
     }
 
-    async fn says(&self, upload: &Upload, verdict: Verdict) -> Upload {
+    pub(super) async fn says(&self, upload: &Upload, verdict: Verdict) -> Upload {
         let etag = upload.state.facts().unwrap().etag.clone();
         self.says_of(upload, &etag, verdict).await
     }
 
     /// A verdict that the inspector sends later.
-    async fn says_of(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
+    pub(super) async fn says_of(&self, upload: &Upload, etag: &str, verdict: Verdict) -> Upload {
         let inspected = Inspected {
             inspector: name("clamav"),
             etag: etag.to_owned(),

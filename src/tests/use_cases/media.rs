@@ -6,11 +6,14 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use upload_coordinator::app::create_upload::NewUpload;
+use upload_coordinator::app::inspections::backfill::{Backfilled, Backfiller};
 use upload_coordinator::domain::inspection::{Fallback, InspectorName, MEDIA};
 use upload_coordinator::domain::media::MediaRules;
 use upload_coordinator::domain::policy::MediaInspection;
 use upload_coordinator::domain::upload::State;
 use upload_coordinator::domain::{Policy, Status, Upload};
+use upload_coordinator::reconcile::DamageLimit;
+use upload_coordinator::storage::StoreError;
 use upload_coordinator::storage::memory::Operation;
 
 use crate::support::mp3;
@@ -186,4 +189,46 @@ async fn a_rejected_file_is_not_inspected() {
     let upload = confirmed(&world, PICTURE).await;
     assert_eq!(upload.state.reason(), Some("content-mismatch"));
     assert_eq!(facts(&upload), Value::Null);
+}
+
+#[tokio::test]
+async fn files_from_before_the_inspector_are_inspected_by_a_backfill() {
+    let before = World::with(any_file).await;
+    let [song, text, slow] = [
+        confirmed(&before, TAGGED).await,
+        confirmed(&before, "text").await,
+        confirmed(&before, PICTURE).await,
+    ];
+    let limit = DamageLimit::default();
+    let with = async |settings: MediaInspection| {
+        before.reconfigured(|policy| policy.media = Some(settings.clone()), limit).await
+    };
+    let inspect = async |world: &World, upload: &Upload| {
+        world.app.backfill(Backfiller::Media, upload.id, false).await.unwrap()
+    };
+    let world = with(settings(MediaRules::default())).await;
+    for (upload, again) in [(&song, None), (&text, Some(Backfilled::Accepted))] {
+        assert_eq!(inspect(&world, upload).await, Some(Backfilled::Accepted));
+        assert_eq!(inspect(&world, upload).await, again);
+    }
+    assert_eq!(facts(&world.get(song.id).await)["duration_seconds"], 1.541);
+    assert_eq!(world.get(text.id).await, text, "it is no media file");
+    // `on_error` is for new files.
+    let hurried = MediaInspection {
+        timeout: Duration::ZERO,
+        on_error: Fallback::Reject,
+        ..settings(MediaRules::default())
+    };
+    let without = inspect(&with(hurried).await, &slow).await;
+    assert!(matches!(without, Some(Backfilled::Unresolved(_))), "{without:?}");
+    assert_eq!(world.get(slow.id).await, slow);
+    world.store.fail_next(Operation::Read, 1, || StoreError::Unavailable("503".into()));
+    assert!(matches!(inspect(&world, &slow).await, Some(Backfilled::Failed(_))));
+    let strict = with(settings(MediaRules { max_pixels: Some(1), ..MediaRules::default() })).await;
+    let rejected = inspect(&strict, &slow).await;
+    assert!(matches!(rejected, Some(Backfilled::Rejected(_))), "{rejected:?}");
+    let ended = world.get(slow.id).await;
+    assert!(is_rejected_by_inspection(&ended));
+    let detail = ended.detail.unwrap();
+    assert!(detail.starts_with("media: File has "), "{detail}");
 }

@@ -14,6 +14,7 @@ mod ended_urls;
 mod findings;
 mod history;
 mod inspecting;
+mod inspecting_served;
 mod lists;
 mod locations;
 mod media;
