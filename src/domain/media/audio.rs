@@ -9,8 +9,8 @@ use lofty::probe::Probe;
 use lofty::tag::{Accessor, ItemKey, Tag};
 
 use super::facts::{Media, Tags, Unscannable, clean_text};
-use super::id3;
-use super::source::Source;
+use super::source::{Holes, Source};
+use super::{id3, iff};
 
 /// The maximum size of one item of a tag, in bytes.
 const MAX_ITEM_LEN: usize = 512 * 1024;
@@ -29,6 +29,8 @@ pub(super) fn read_mpeg(source: &mut Source<'_>, media: &mut Media) -> Result<()
 }
 
 pub(super) fn read_wav(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
+    iff::check_tags(source, iff::Order::Little)?;
+    source.restart_with(Holes::default());
     let file = WavFile::read_from(source, options())?;
     // The codes are listed in RFC 2361.
     let codec = match file.properties().format() {
@@ -45,10 +47,14 @@ pub(super) fn read_wav(source: &mut Source<'_>, media: &mut Media) -> Result<(),
 }
 
 pub(super) fn read_flac(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
+    let holes = id3::pictures(source)?;
+    source.restart_with(holes);
     read(FileType::Flac, Some("flac"), source, media)
 }
 
 pub(super) fn read_aiff(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
+    iff::check_tags(source, iff::Order::Big)?;
+    source.restart_with(Holes::default());
     read(FileType::Aiff, None, source, media)
 }
 

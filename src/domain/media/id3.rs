@@ -1,6 +1,8 @@
 //! Finds the pictures in the `ID3v2` tag of an audio file. They can be megabytes, and the tag
 //! parser reads them only to ignore them. So they are replaced by zeros.
 
+use std::ops::Range;
+
 use super::facts::Unscannable;
 use super::source::{Holes, Source};
 
@@ -53,6 +55,53 @@ pub(super) fn pictures(source: &mut Source<'_>) -> Result<Holes, Unscannable> {
         }
     }
     Err(Unscannable::TooLarge)
+}
+
+/// Counts the frames of all tags of a file.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    frames: usize,
+    /// The bytes of tags whose frames are not counted.
+    uncounted: u64,
+}
+
+impl Budget {
+    /// Counts the frames of the tag in a range.
+    ///
+    /// # Errors
+    /// [`Unscannable::TooLarge`] if all tags have more than [`MAX_FRAMES`] frames, or may have.
+    /// Otherwise if the tag is damaged or was not read yet.
+    pub(super) fn take(
+        &mut self,
+        source: &mut Source<'_>,
+        range: Range<u64>,
+    ) -> Result<(), Unscannable> {
+        let [b'I', b'D', b'3', version, _, flags, ..] = source.array::<10>(range.start)? else {
+            return Ok(());
+        };
+        if flags & 0xc0 != 0 {
+            self.uncounted = self.uncounted.saturating_add(range.end - range.start);
+            return if self.uncounted > MAX_UNCOUNTED {
+                Err(Unscannable::TooLarge)
+            } else {
+                Ok(())
+            };
+        }
+        let mut at = range.start + 10;
+        while at + 6 <= range.end.min(source.size()) {
+            let header = source.array::<10>(at)?;
+            if header[0] == 0 {
+                break;
+            }
+            self.frames += 1;
+            if self.frames > MAX_FRAMES {
+                return Err(Unscannable::TooLarge);
+            }
+            let header_len = if version == 2 { 6 } else { 10 };
+            at = at.saturating_add(header_len + frame(version, header).1);
+        }
+        Ok(())
+    }
 }
 
 /// Whether the frame is a picture, and the length of its content.

@@ -6,8 +6,8 @@
 //! and calls again. Parsers start from the beginning each time, which takes microseconds. So no
 //! thread waits for the store.
 //!
-//! Limits for hostile files: [`MAX_READS`] ranges, which also bounds memory, and
-//! `id3::MAX_TOTAL`. Values of tags are cut ([`MAX_TEXT`]). A parser must not loop without
+//! Limits for hostile files: [`MAX_READS`] ranges, which also bounds memory, `id3::MAX_TOTAL`, and
+//! the number of frames of `ID3v2` tags. Values of tags are cut ([`MAX_TEXT`]). A parser must not loop without
 //! reading: each byte that is read belongs to a part, so its work is bounded by the parts. A panic
 //! of a parser makes the file unscannable.
 //!
@@ -33,6 +33,7 @@ mod exif;
 mod facts;
 mod heif;
 mod id3;
+mod iff;
 mod image;
 mod inspect;
 mod isobmff;
