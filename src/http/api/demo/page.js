@@ -193,7 +193,7 @@ class Card {
       link.href = fileUrl(this.track);
       link.hidden = false;
     } else {
-      const why = reason ? `: ${REASONS[reason] ?? detail ?? reason}` : "";
+      const why = reason ? `: ${whyOf(reason, detail)}` : "";
       this.show("ended", status[0].toUpperCase() + status.slice(1) + why);
     }
   }
@@ -262,14 +262,21 @@ function namesOf(filename) {
   return { artist: artist.slice(0, 100), title: title.slice(0, 100) };
 }
 
+/** Why a file was rejected. Only an inspector knows its own reasons. */
+function whyOf(reason, detail) {
+  const words = REASONS[reason] ?? detail ?? reason;
+  return reason === "inspection" && detail ? `${words} (${detail})` : words;
+}
+
 /** What the service read in the headers of the file, in one line. */
 function factsOf({ duration_seconds: seconds, codec, bitrate, sample_rate, channels, tags = {} } = {}) {
   const song = [tags.artist, tags.title].filter(Boolean).join(" – ");
-  const clock = (all) => `${Math.floor(all / 60)}:${String(all % 60).padStart(2, "0")}`;
+  const inMinutes = (all) => `${Math.floor(all / 60)}:${String(all % 60).padStart(2, "0")}`;
+  const clock = (all) => all < 1 ? `${all.toFixed(1)} s` : inMinutes(Math.round(all));
   return [
     song,
     tags.album && (tags.year ? `${tags.album} (${tags.year})` : tags.album),
-    seconds && clock(Math.round(seconds)),
+    seconds && clock(seconds),
     codec?.toUpperCase(),
     bitrate && `${Math.round(bitrate / 1000)} kbit/s`,
     sample_rate && `${sample_rate / 1000} kHz`,
