@@ -3,6 +3,7 @@
 
 use chrono::TimeDelta;
 
+use super::create_upload::NO_S3_MULTIPART;
 use super::multipart::open_id;
 use super::{App, AppError, Result};
 use crate::domain::parts::Division;
@@ -79,6 +80,9 @@ impl App {
     ) -> Result<SignedRequest> {
         let upload = self.upload(by, id).await?;
         let (_, store) = self.rules_of(&upload).await?;
+        if !store.capabilities.s3_multipart {
+            return Err(AppError::field("strategy", NO_S3_MULTIPART));
+        }
         let upload = self.open_multipart(upload, None).await?;
         let opened = open_id(&upload)?;
         let write_once = upload.write_once && store.capabilities.multipart_write_once;

@@ -351,6 +351,10 @@ fn check(
     errors.into_result()
 }
 
+/// Why a client that needs S3's own requests can't send a file in parts.
+pub(super) const NO_S3_MULTIPART: &str = "The store does not have S3's requests for uploads in parts, so this client must send the file \
+     whole, or in parts through the service (tus)";
+
 fn check_strategy(
     policy: &Policy,
     store: &Store,
@@ -381,6 +385,11 @@ fn check_strategy(
         }
         Strategy::Multipart | Strategy::Tus if !store.capabilities.multipart => {
             errors.add("strategy", "The store does not accept uploads in parts");
+        }
+        Strategy::Multipart
+            if new.divided_by != DividedBy::Service && !store.capabilities.s3_multipart =>
+        {
+            errors.add("strategy", NO_S3_MULTIPART);
         }
         Strategy::Multipart if new.divided_by != DividedBy::Service => {}
         Strategy::Multipart if size.is_none() => {

@@ -153,7 +153,8 @@ impl App {
     fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
         let once = match upload.strategy {
             // Parts become an object only when this service completes the upload.
-            Strategy::Multipart | Strategy::Tus => true,
+            Strategy::Multipart => !store.capabilities.part_urls_write_objects,
+            Strategy::Tus => true,
             Strategy::Put | Strategy::Post | Strategy::Direct => {
                 upload.write_once && store.capabilities.write_once_is_effective()
             }

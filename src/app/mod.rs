@@ -262,6 +262,20 @@ impl App {
         Ok(self.store_of(policy)?.capabilities.post_policy)
     }
 
+    /// Refuses a client that needs S3's own requests about a multipart upload, if the store of a new
+    /// upload does not have them. The policy of an upload token is used first.
+    pub fn require_s3_multipart(
+        &self,
+        by: Principal<'_>,
+        policy: Option<&PolicyName>,
+    ) -> Result<()> {
+        let policy = self.policy(by.token().map(|token| &token.policy).or(policy))?;
+        if self.store_of(policy)?.capabilities.s3_multipart {
+            return Ok(());
+        }
+        Err(AppError::field("strategy", create_upload::NO_S3_MULTIPART))
+    }
+
     /// The requested policy, or the default one.
     pub(crate) fn policy(&self, name: Option<&PolicyName>) -> Result<&Policy> {
         let default = PolicyName::default();

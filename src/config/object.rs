@@ -66,6 +66,19 @@ impl ObjectConfig {
         set.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key)
     }
 
+    /// The configuration key of a setting that Azure does not support, with its problem.
+    pub(super) fn beyond_azure(&self) -> Option<(&'static str, &'static str)> {
+        let tiers = ["HOT", "COOL", "COLD"];
+        let class = self.storage_class.as_deref();
+        if self.sse.is_some_and(Sse::has_key) {
+            Some(("sse", "must be \"AES256\" or empty: a key of a vault is set for the account"))
+        } else if class.is_some_and(|class| !tiers.contains(&class)) {
+            Some(("storage_class", "must be \"HOT\", \"COOL\" or \"COLD\", Azure's access tiers"))
+        } else {
+            None
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.kms_key_id.is_some() && !self.sse.is_some_and(Sse::has_key) {
             let needs = "needs sse = \"aws:kms\" or \"aws:kms:dsse\"";

@@ -405,6 +405,11 @@ pub(super) fn check_all(
             );
             return Err(ConfigError::new(format!("policies.{name}.object.{key}"), problem));
         }
+        if let Some(StoreConfig { kind: StoreKind::Azure, .. }) = stores.get(&policy.store)
+            && let Some((key, problem)) = policy.object.beyond_azure()
+        {
+            return Err(ConfigError::new(format!("policies.{name}.object.{key}"), problem));
+        }
         if !stores.contains_key(&policy.store) {
             let known: Vec<&str> = stores.keys().map(String::as_str).collect();
             let problem =

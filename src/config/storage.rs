@@ -20,23 +20,26 @@ const EMBEDDED_BUCKET: &str = "uploads";
 pub enum StoreKind {
     /// Any S3-compatible store.
     S3,
+    /// A container of Azure Blob Storage.
+    Azure,
     /// The S3 server in this process, which stores files on this machine.
     Embedded,
 }
 
 impl Choice for StoreKind {
     const CHOICES: &'static [(&'static str, Self)] =
-        &[("s3", Self::S3), ("embedded", Self::Embedded)];
+        &[("s3", Self::S3), ("azure", Self::Azure), ("embedded", Self::Embedded)];
 }
 
 /// `[storage.<name>]`. Texts that are empty in the configuration are `None`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// `s3` or `embedded`.
+    /// `s3`, `azure` or `embedded`.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub kind: StoreKind,
-    /// The endpoint for the service itself; `None` is Amazon's endpoint of the region.
+    /// The endpoint for the service itself; `None` is Amazon's endpoint of the region, or Azure's of
+    /// the account.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub endpoint: Option<String>,
     /// The endpoint for clients, which URLs are signed for; `None` is the same as `endpoint`.
@@ -45,7 +48,7 @@ pub struct StoreConfig {
     /// The region in signatures; `None` uses the standard `AWS_*` variables and profiles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
-    /// The bucket. There is no default for `s3`: bucket names are global, and a default could be
+    /// The bucket, in Azure the container. There is no default for `s3`: bucket names are global, and a default could be
     /// somebody else's bucket.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub bucket: Option<String>,
@@ -62,6 +65,12 @@ pub struct StoreConfig {
     /// Set with temporary access keys.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub session_token: Option<SecretString>,
+    /// The storage account of `azure`; `None` uses `AZURE_STORAGE_ACCOUNT`.
+    #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
+    pub account: Option<String>,
+    /// One of the account's keys; `None` uses `AZURE_STORAGE_KEY`.
+    #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
+    pub access_key: Option<SecretString>,
     /// Whether to probe at start what the store enforces, with a few small objects.
     #[serde(deserialize_with = "value::flag")]
     pub probe: bool,
@@ -88,6 +97,8 @@ impl Default for StoreConfig {
             access_key_id: None,
             secret_access_key: None,
             session_token: None,
+            account: None,
+            access_key: None,
             probe: true,
             connect_timeout: ConfigDuration::from_secs(3),
             operation_timeout: ConfigDuration::from_secs(30),
@@ -98,12 +109,12 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// The bucket's name. It is an error if none is configured for `s3`.
+    /// The bucket's name. It is an error if none is configured, except for `embedded`.
     pub fn bucket(&self, store: &str) -> Result<&str, ConfigError> {
         match (&self.bucket, self.kind) {
             (Some(bucket), _) => Ok(bucket),
             (None, StoreKind::Embedded) => Ok(EMBEDDED_BUCKET),
-            (None, StoreKind::S3) => Err(ConfigError::new(
+            (None, StoreKind::S3 | StoreKind::Azure) => Err(ConfigError::new(
                 format!("storage.{store}.bucket"),
                 "must be set to the name of the bucket",
             )),
@@ -133,6 +144,10 @@ impl StoreConfig {
             && self.bucket == other.bucket
             && match self.kind {
                 StoreKind::S3 => self.endpoint_url() == other.endpoint_url(),
+                // Without an endpoint, the host is made of the account.
+                StoreKind::Azure => {
+                    self.account == other.account && self.endpoint_url() == other.endpoint_url()
+                }
                 StoreKind::Embedded => self.data_dir == other.data_dir,
             }
     }
@@ -166,6 +181,7 @@ impl StoreConfig {
         if let Err((key, problem)) = access_keys::check(id, secret, self.session_token.as_ref()) {
             return fail(key, problem);
         }
+        self.check_account().or_else(|(key, problem)| fail(key, problem))?;
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(
                 "endpoint",
@@ -179,6 +195,41 @@ impl StoreConfig {
             if timeout.get().is_zero() {
                 return fail(key, "must be a duration above zero".to_owned());
             }
+        }
+        Ok(())
+    }
+}
+
+impl StoreConfig {
+    /// The keys of Azure belong to Azure only, and those of S3 not to it.
+    fn check_account(&self) -> Result<(), (&'static str, String)> {
+        if self.kind != StoreKind::Azure {
+            let set =
+                [("account", self.account.is_some()), ("access_key", self.access_key.is_some())];
+            return match set.into_iter().find(|(_, is_set)| *is_set) {
+                Some((key, _)) => Err((key, "is for kind = \"azure\"".to_owned())),
+                None => Ok(()),
+            };
+        }
+        if self.access_key_id.is_some() {
+            let instead = "is for kind = \"s3\"; set account and access_key";
+            return Err(("access_key_id", instead.to_owned()));
+        }
+        let small = |text: &str, more: &[u8]| {
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b))
+        };
+        if let Some(account) = &self.account
+            && !((3..=24).contains(&account.len()) && small(account, b""))
+        {
+            let problem = "must be the name of a storage account, 3 to 24 small letters and digits";
+            return Err(("account", format!("{problem}, not \"{account}\"")));
+        }
+        if let Some(container) = &self.bucket
+            && !(small(container, b"-") && container.split('-').all(|part| !part.is_empty()))
+        {
+            let problem = "must be the name of a container, 3 to 63 small letters, digits and \
+                           single hyphens";
+            return Err(("bucket", format!("{problem}, not \"{container}\"")));
         }
         Ok(())
     }

@@ -312,6 +312,7 @@ fn the_masked_text_shows_no_secret_and_loads_again() {
     let text = "[database]\nurl = \"postgres://app:hunter2@db/app?password=hunter3&sslmode=require\"\n\
         [storage.default]\nbucket = \"files\"\naccess_key_id = \"AKIA\"\n\
         secret_access_key = \"hunter4\"\nsession_token = \"hunter5\"\n\
+        [storage.azure]\nkind = \"azure\"\naccount = \"mycompany\"\naccess_key = \"hunter7\"\n\
         [policies.videos]\nprefix = \"videos/\"\nwrite_once = true\nurl_ttl = \"36h\"\n\
         max_url_ttl = \"2d\"\nallowed_extensions = []\n\
         [auth.jwt]\nsecret = \"hunter6\"";

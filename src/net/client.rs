@@ -60,6 +60,34 @@ impl Response {
     }
 }
 
+/// A response whose body is read piece by piece.
+#[derive(Debug)]
+pub struct Streamed {
+    /// The HTTP status.
+    pub status: u16,
+    /// Names are in lower case.
+    pub headers: BTreeMap<String, String>,
+    body: ByteStream,
+}
+
+impl Streamed {
+    /// The next piece of the body; `None` at its end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.body.try_next().await.map_err(failed)
+    }
+
+    /// The whole response. The body is cut after `limit` bytes.
+    pub async fn read(mut self, limit: usize) -> Result<Response> {
+        let mut body = Vec::new();
+        while body.len() < limit {
+            let Some(chunk) = self.next().await? else { break };
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(limit);
+        Ok(Response { status: self.status, headers: self.headers, body: body.into() })
+    }
+}
+
 impl Default for HttpClient {
     fn default() -> Self {
         Self::new(Duration::from_secs(20))
@@ -77,6 +105,17 @@ impl HttpClient {
         Self(connector.tls_provider(TLS).build())
     }
 
+    /// For many requests to one server: idle connections are closed before the server closes them.
+    /// `timeout` as in [`Self::new`].
+    pub fn pooled(connect_timeout: Duration, timeout: Duration) -> Self {
+        let settings = HttpConnectorSettings::builder()
+            .connect_timeout(connect_timeout)
+            .read_timeout(timeout)
+            .build();
+        let connector = Connector::builder().connector_settings(settings).pool_idle_timeout(IDLE);
+        Self(connector.tls_provider(TLS).build())
+    }
+
     pub(super) fn with_connector(connector: Connector) -> Self {
         Self(connector)
     }
@@ -89,6 +128,17 @@ impl HttpClient {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
     ) -> Result<Response> {
+        self.stream(method, url, headers, body).await?.read(MAX_BODY).await
+    }
+
+    /// Sends a request, and returns when the headers of the response are there.
+    pub async fn stream<'a>(
+        &self,
+        method: &str,
+        url: &str,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: Bytes,
+    ) -> Result<Streamed> {
         let mut request = http::Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -99,14 +149,7 @@ impl HttpClient {
         let headers = response.headers().iter();
         let headers = headers.map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned())).collect();
         let status = response.status().as_u16();
-        let mut stream = ByteStream::new(response.into_body());
-        let mut body = Vec::new();
-        while body.len() < MAX_BODY {
-            let Some(chunk) = stream.try_next().await.map_err(failed)? else { break };
-            body.extend_from_slice(&chunk);
-        }
-        body.truncate(MAX_BODY);
-        Ok(Response { status, headers, body: body.into() })
+        Ok(Streamed { status, headers, body: ByteStream::new(response.into_body()) })
     }
 }
 

@@ -11,7 +11,7 @@ pub mod outbound;
 
 use std::time::Duration;
 
-pub use client::{HttpClient, Response, http_client};
+pub use client::{HttpClient, Response, Streamed, http_client};
 pub use outbound::OutboundClient;
 
 /// Why a request got no response.

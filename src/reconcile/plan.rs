@@ -144,9 +144,8 @@ async fn open_locations(
     settings: &ReconcileSettings,
 ) -> Result<Option<BTreeSet<LocationNumber>>, AppError> {
     // Where write-once is not effective, verified rows are open too.
-    let mut stores = locations.iter().filter_map(|location| app.store_at(location).ok());
-    let holds = stores.all(|store| store.capabilities.write_once_is_effective());
-    let window = open_window(app, policy, holds, settings.late_window);
+    let stores = locations.iter().filter_map(|location| app.store_at(location).ok());
+    let window = open_window(app, policy, stores, settings.late_window);
     Ok(app.db.scan().open_locations(&policy.name, &window, MAX_OPEN).await?)
 }
 
@@ -178,8 +177,7 @@ impl LocationPlan<'_> {
         };
         let mut count = SHARD_COUNT.into();
         if request.mode == Mode::Incremental {
-            let holds = store.capabilities.write_once_is_effective();
-            let window = open_window(app, policy, holds, settings.late_window);
+            let window = open_window(app, policy, [store], settings.late_window);
             let open = if may_be_open {
                 app.db.scan().count_open(location.into(), &window, MAX_OPEN).await?
             } else {
@@ -208,7 +206,7 @@ impl LocationPlan<'_> {
     /// Whether an incremental run needs the store of this location, which is not configured.
     async fn is_open_or_due_without_store(&self, may_be_open: bool) -> Result<bool, AppError> {
         let Self { app, policy, location, settings, .. } = *self;
-        let window = open_window(app, policy, true, settings.late_window);
+        let window = open_window(app, policy, [], settings.late_window);
         Ok((may_be_open && app.db.scan().count_open(location.into(), &window, 1).await? > 0)
             || self.is_something_due().await?)
     }
@@ -227,18 +225,24 @@ impl LocationPlan<'_> {
     }
 }
 
-/// The window of open rows of a policy. `write_once_holds` is whether their store enforces write-once.
-pub fn open_window(
+/// The window of open rows of a policy, whose objects are in these stores.
+pub fn open_window<'a>(
     app: &App,
     policy: &Policy,
-    write_once_holds: bool,
+    stores: impl IntoIterator<Item = &'a Store>,
     late_window: TimeDelta,
 ) -> OpenWindow {
     let now = app.now();
+    let (mut write_once_holds, mut part_urls_write_objects) = (true, false);
+    for store in stores {
+        write_once_holds &= store.capabilities.write_once_is_effective();
+        part_urls_write_objects |= store.capabilities.part_urls_write_objects;
+    }
     OpenWindow {
         late_since: now - late_window,
         writable_since: now - policy.replacement_window(),
         write_once_holds,
+        part_urls_write_objects,
     }
 }
 

@@ -96,8 +96,7 @@ impl Worker<'_> {
     /// Reconciles the open uploads of a range, by a HEAD for each or by listing.
     async fn reconcile_open(&self, range: KeyRange) -> Result<(), WorkError> {
         let Target { app, policy, location, store } = self.target;
-        let holds = store.capabilities.write_once_is_effective();
-        let window = open_window(app, policy, holds, self.settings.late_window);
+        let window = open_window(app, policy, [store], self.settings.late_window);
         let mut planner = Planner::new(app, location, store, range, window);
         let mut heads = Vec::new();
         for part in planner.parts().await? {

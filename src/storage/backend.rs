@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::config::SharedHttpClient;
 
 use super::probe::{BrowserClient, Check, ProbeOptions, Report};
-use super::{Result, Source, Store, s3};
+use super::{Result, Source, Store, azure, s3};
 use crate::config::{ConfigError, StoreConfig, StoreKind};
 use crate::domain::clock::Clock;
 
@@ -29,7 +29,7 @@ pub trait Backend: Send + Sync {
         &self,
         clock: &dyn Clock,
         options: &ProbeOptions,
-        client: &BrowserClient,
+        client: &BrowserClient<'_>,
     ) -> Check;
 
     /// Configures the bucket so that pages of these origins can upload. All origins if empty.
@@ -72,5 +72,6 @@ pub async fn open(
 ) -> Result<Box<dyn Backend>, OpenError> {
     match config.kind {
         StoreKind::S3 | StoreKind::Embedded => s3::open(name, config, http).await,
+        StoreKind::Azure => azure::open(name, config),
     }
 }

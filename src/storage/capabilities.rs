@@ -51,6 +51,13 @@ pub struct Capabilities {
     /// created with the algorithm.
     #[serde(default)]
     pub part_checksums: Vec<Algorithm>,
+    /// Clients can open, list and complete a multipart upload by S3's own requests, and the response
+    /// to a part has an ETag. Some clients need that.
+    #[serde(default)]
+    pub s3_multipart: bool,
+    /// The URL of a part can also write the whole object, until it expires.
+    #[serde(default)]
+    pub part_urls_write_objects: bool,
     /// Unfinished multipart uploads are listed below any prefix. MinIO lists only the uploads of
     /// one exact key. So on MinIO, only multipart uploads whose ids are in the table can be
     /// aborted.
@@ -105,6 +112,8 @@ impl Capabilities {
             multipart_checksums: vec![Crc32, Crc32c, Crc64nvme],
             checked_parts: true,
             part_checksums: Algorithm::ALL.to_vec(),
+            s3_multipart: true,
+            part_urls_write_objects: false,
             list_multiparts: true,
             list_order: true,
             start_after: true,
@@ -134,6 +143,8 @@ impl Capabilities {
             multipart_checksums: Vec::new(),
             checked_parts: false,
             part_checksums: Vec::new(),
+            s3_multipart: true,
+            part_urls_write_objects: false,
             list_multiparts: false,
             list_order: false,
             start_after: false,

@@ -14,6 +14,8 @@ pub enum Fault {
     UnknownKey,
     /// The secret does not belong to the access key.
     WrongSecret,
+    /// The key does not belong to the storage account.
+    WrongAccountKey,
     /// The credentials have expired.
     ExpiredCredentials,
     /// No credentials are configured.
@@ -28,6 +30,8 @@ pub enum Fault {
     NoSuchBucket,
     /// The host name has no address.
     Dns,
+    /// The host name of the storage account has no address.
+    NoSuchAccount,
     /// Nothing listens at the endpoint.
     ConnectionRefused,
     /// Nothing responds at the endpoint.
@@ -46,9 +50,10 @@ pub enum Fault {
 
 impl Fault {
     /// All causes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::UnknownKey,
         Self::WrongSecret,
+        Self::WrongAccountKey,
         Self::ExpiredCredentials,
         Self::NoCredentials,
         Self::AccessDenied,
@@ -56,6 +61,7 @@ impl Fault {
         Self::WrongRegion,
         Self::NoSuchBucket,
         Self::Dns,
+        Self::NoSuchAccount,
         Self::ConnectionRefused,
         Self::Timeout,
         Self::Tls,
@@ -73,6 +79,9 @@ impl Fault {
             }
             Self::WrongSecret => {
                 "the secret does not belong to the access key: correct secret_access_key"
+            }
+            Self::WrongAccountKey => {
+                "the store refuses the account's key: correct account and access_key"
             }
             Self::ExpiredCredentials => {
                 "the credentials have expired: renew access_key_id, secret_access_key and \
@@ -95,6 +104,10 @@ impl Fault {
             Self::Dns => {
                 "the host name of the store has no address: correct endpoint, region or bucket, or \
                  check the DNS"
+            }
+            Self::NoSuchAccount => {
+                "the host name of the storage account has no address: correct account or \
+                 endpoint, or check the DNS"
             }
             Self::ConnectionRefused => {
                 "nothing listens at the address of the store: correct endpoint, or start the store"
@@ -134,6 +147,7 @@ impl Fault {
         matches!(
             self,
             Self::Dns
+                | Self::NoSuchAccount
                 | Self::ConnectionRefused
                 | Self::Timeout
                 | Self::Full

@@ -23,6 +23,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::object_settings::ObjectSettings;
 use crate::domain::reconcile::Listed;
 
+pub mod azure;
 pub mod backend;
 pub mod capabilities;
 pub mod credentials;

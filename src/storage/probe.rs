@@ -74,13 +74,13 @@ impl Report {
 
 /// What a client sends to the bucket from a page.
 #[derive(Debug, Clone, Copy)]
-pub struct BrowserClient {
+pub struct BrowserClient<'a> {
     /// The name of its check.
     pub check: &'static str,
     /// Methods and the headers that a preflight names. None if its files go through this service.
-    pub requests: &'static [(&'static str, &'static [&'static str])],
+    pub requests: &'a [(&'a str, &'a [&'a str])],
     /// The headers of responses that it reads.
-    pub exposed: &'static [&'static str],
+    pub exposed: &'a [&'a str],
 }
 
 /// Options of a probe.

@@ -39,7 +39,7 @@ impl OpenedStore {
             StoreKind::Embedded => anyhow::bail!(
                 "storage.{name}.kind: this build has no embedded store; build it with the feature `embedded-s3`"
             ),
-            StoreKind::S3 => Ok(Self {
+            StoreKind::S3 | StoreKind::Azure => Ok(Self {
                 backend: backend::open(name, config, http).await?,
                 #[cfg(feature = "embedded-s3")]
                 server: None,
@@ -68,7 +68,7 @@ impl OpenedStore {
         store.objects.check_bucket().await.with_context(|| {
             format!("{}: can't use the bucket `{}`", at("bucket"), store.bucket)
         })?;
-        if probe && kind == StoreKind::S3 {
+        if probe && kind != StoreKind::Embedded {
             let report = self.probe(config, &[]).await;
             for check in report.checks.iter().filter(|check| check.outcome != Outcome::Pass) {
                 tracing::warn!(store = name, check = %check.name, saw = %check.saw,
@@ -96,7 +96,7 @@ impl OpenedStore {
         &self,
         config: &Config,
         origins: &[String],
-        client: &BrowserClient,
+        client: &BrowserClient<'_>,
     ) -> probe::Check {
         let options = self.probe_options(config, origins);
         self.backend.check_client(&SystemClock, &options, client).await

@@ -22,7 +22,7 @@ pub(super) enum Client {
 }
 
 impl Client {
-    pub(super) fn requests(self) -> BrowserClient {
+    pub(super) fn requests(self) -> BrowserClient<'static> {
         let through_the_service = |check| BrowserClient { check, requests: &[], exposed: &[] };
         match self {
             // A form or a PUT, requests for parts, and with `signRequest` the requests that open,

@@ -172,7 +172,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nkind = \"S3\"",
-        "storage.default.kind: must be \"s3\" or \"embedded\", not \"S3\" (in FILE)",
+        "storage.default.kind: must be \"s3\" or \"azure\" or \"embedded\", not \"S3\" (in FILE)",
     ),
     (
         "[storage.default]\nprobe = \"maybe\"",
@@ -217,6 +217,30 @@ const CASES: &[(&str, &str)] = &[
     (
         "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
         "storage.default.endpoint: is only for kind = \"s3\"; the embedded server listens on bind (in FILE)",
+    ),
+    (
+        "[storage.default]\naccount = \"mycompany\"",
+        "storage.default.account: is for kind = \"azure\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"azure\"\naccount = \"My-Company\"",
+        "storage.default.account: must be the name of a storage account, 3 to 24 small letters and digits, not \"My-Company\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"azure\"\nbucket = \"a--b\"",
+        "storage.default.bucket: must be the name of a container, 3 to 63 small letters, digits and single hyphens, not \"a--b\" (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"azure\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"",
+        "storage.default.access_key_id: is for kind = \"s3\"; set account and access_key (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"azure\"\n[policies.tracks.object]\nsse = \"aws:kms\"",
+        "policies.tracks.object.sse: must be \"AES256\" or empty: a key of a vault is set for the account (in FILE)",
+    ),
+    (
+        "[storage.default]\nkind = \"azure\"\n[policies.tracks.object]\nstorage_class = \"STANDARD_IA\"",
+        "policies.tracks.object.storage_class: must be \"HOT\", \"COOL\" or \"COLD\", Azure's access tiers (in FILE)",
     ),
     (
         "[storage.default]\nconnect_timeout = \"0s\"",

@@ -70,6 +70,8 @@ pub struct OpenWindow {
     pub writable_since: Timestamp,
     /// Whether the store enforces write-once, so that only URLs without it can overwrite.
     pub write_once_holds: bool,
+    /// Whether the URL of a part can also write the whole object.
+    pub part_urls_write_objects: bool,
 }
 
 fn within(query: Select<upload::Entity>, range: &KeyRange) -> Select<upload::Entity> {
@@ -137,18 +139,29 @@ fn open_queries(
         .filter(Expr::cust("\"uploads\".\"status\" = 'pending'"));
     let inspecting = since(&[Status::Inspecting], Timestamp::UNIX_EPOCH);
     let late = since(&[Status::Expired], window.late_since);
-    // Parts become an object only when this service completes the upload.
-    let mut overwritable = since(&[Status::Uploaded], window.writable_since)
-        .filter(Column::Strategy.ne(Strategy::Multipart.name()));
+    // Parts become an object only when this service completes the upload, unless their URLs can do
+    // more. Write-once is no obstacle for those.
+    let in_parts = Column::Strategy.eq(Strategy::Multipart.name());
+    let mut whole = Condition::all().add(Column::Strategy.ne(Strategy::Multipart.name()));
     if window.write_once_holds {
-        overwritable = overwritable.filter(Column::WriteOnce.eq(false));
+        whole = whole.add(Column::WriteOnce.eq(false));
     }
+    let overwritable = since(&[Status::Uploaded], window.writable_since).filter(
+        if window.part_urls_write_objects {
+            Condition::any().add(whole).add(in_parts)
+        } else {
+            whole
+        },
+    );
     // Write-once accepts bytes for a deleted object. Before the deletion there is nothing to find,
     // because the deletion removes all bytes that arrived.
     let ended = [Status::Rejected, Status::Cancelled, Status::Removed];
+    let in_parts = window.part_urls_write_objects.then_some(Strategy::Multipart);
+    let rewritable =
+        [Strategy::Put, Strategy::Post].into_iter().chain(in_parts).map(Strategy::name);
     let deleted = since(&ended, window.writable_since)
         .filter(Column::ObjectDeletedAt.is_not_null())
-        .filter(Column::Strategy.is_in([Strategy::Put, Strategy::Post].map(Strategy::name)));
+        .filter(Column::Strategy.is_in(rewritable));
     [pending, inspecting, late, overwritable, deleted]
 }
 
@@ -503,6 +516,7 @@ mod tests {
             late_since: now - TimeDelta::days(1),
             writable_since: now - TimeDelta::minutes(15),
             write_once_holds: false,
+            part_urls_write_objects: false,
         };
         let range = KeyRange {
             prefix: "tracks/".into(),

@@ -90,6 +90,7 @@ async fn initialize(
     };
     let mut new = dialect.upload(&caller, declared);
     new.strategy = Some(Strategy::Multipart);
+    state.app.require_s3_multipart(caller.principal(), new.policy.as_ref())?;
     let upload = state.app.create_upload(&caller, new).await?.upload;
     let plan = upload.parts().ok_or_else(|| ApiError::new(Code::Internal))?;
     let numbers: Vec<i64> = (1..=i64::from(plan.part_count())).collect();

@@ -99,10 +99,11 @@ impl From<AppError> for ApiError {
                     | SignError::Credentials(_)
                     | SignError::CredentialsExpired
                     | SignError::CredentialsRefused => Code::Unavailable,
-                    SignError::Key(_)
-                    | SignError::Header(_)
-                    | SignError::PartNumber
-                    | SignError::Unsupported(_) => Code::Internal,
+                    // The use cases refuse such requests with a better sentence.
+                    SignError::Unsupported(_) => Code::BadRequest,
+                    SignError::Key(_) | SignError::Header(_) | SignError::PartNumber => {
+                        Code::Internal
+                    }
                 };
                 Self::new(code).because(error)
             }

@@ -10,7 +10,7 @@ use crate::config::{StoreConfig, StoreKind};
 use crate::domain::clock::Clock;
 use crate::net::HttpClient;
 use crate::storage::backend::{Backend, OpenError};
-use crate::storage::probe::{BrowserClient, Check, ProbeOptions, Report};
+use crate::storage::probe::{BrowserClient, Check, Outcome, ProbeOptions, Report};
 use crate::storage::{Capabilities, Result, Store};
 
 /// The time limit of one request of a probe.
@@ -20,7 +20,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 struct S3Backend {
     s3: S3,
     store: Store,
+    /// Whether the endpoint is Google's.
+    google: bool,
 }
+
+/// The endpoint of Google Cloud Storage, also with the bucket in the host.
+const GOOGLE: &str = "storage.googleapis.com";
 
 /// Opens a bucket of an S3-compatible store.
 pub(in crate::storage) async fn open(
@@ -35,14 +40,17 @@ pub(in crate::storage) async fn open(
             Capabilities { notifications: Some(false), sse: false, ..Capabilities::aws() }
         }
         (StoreKind::S3, None) => Capabilities::aws(),
-        (StoreKind::S3, Some(_)) => Capabilities::conservative(),
+        (StoreKind::S3, Some(_)) | (StoreKind::Azure, _) => Capabilities::conservative(),
     };
     let s3 = S3::connect(&settings, http).await.map_err(|error| OpenError::Invalid {
         key: format!("storage.{name}.endpoint"),
         source: error.into(),
     })?;
     let store = s3.clone().into_store(name, assumed);
-    Ok(Box::new(S3Backend { s3, store }))
+    let host = settings.endpoint.as_ref().and_then(|url| url.host_str());
+    let google =
+        host.is_some_and(|host| host == GOOGLE || host.ends_with(".storage.googleapis.com"));
+    Ok(Box::new(S3Backend { s3, store, google }))
 }
 
 #[async_trait]
@@ -52,7 +60,12 @@ impl Backend for S3Backend {
     }
 
     async fn probe(&self, clock: &dyn Clock, options: &ProbeOptions) -> Report {
-        probe::probe(&self.store, &HttpClient::new(PROBE_TIMEOUT), clock, options).await
+        let http = HttpClient::new(PROBE_TIMEOUT);
+        let mut report = probe::probe(&self.store, &http, clock, options).await;
+        if self.google {
+            advise_for_google(&mut report);
+        }
+        report
     }
 
     async fn check_cors(&self, clock: &dyn Clock, options: &ProbeOptions) -> Check {
@@ -63,7 +76,7 @@ impl Backend for S3Backend {
         &self,
         clock: &dyn Clock,
         options: &ProbeOptions,
-        client: &BrowserClient,
+        client: &BrowserClient<'_>,
     ) -> Check {
         let http = HttpClient::new(PROBE_TIMEOUT);
         probe::client_cors(&self.store, &http, clock, options, client).await
@@ -81,7 +94,49 @@ impl Backend for S3Backend {
     }
 
     fn cors_advice(&self) -> &'static str {
+        if self.google {
+            return GOOGLE_CORS;
+        }
         "This store does not accept CORS rules over S3: allow the origin in the store's own \
         configuration, or in a proxy in front of it."
+    }
+}
+
+const GOOGLE_CORS: &str = "Google Cloud Storage has CORS rules in a format of its own: put them on the bucket with \
+    `gcloud storage buckets update --cors-file`, see docs/stores/gcs.md.";
+
+const GOOGLE_KEY: &str = "The access key must be an HMAC key of a service account that may read and write objects \
+    (Storage Object Admin) and read the bucket (Storage Legacy Bucket Reader), see docs/stores/gcs.md.";
+
+/// Replaces advice that does not fit Google Cloud Storage.
+fn advise_for_google(report: &mut Report) {
+    for check in &mut report.checks {
+        let advice = match &*check.name {
+            "cors" => GOOGLE_CORS,
+            "credentials" => GOOGLE_KEY,
+            _ => continue,
+        };
+        if check.outcome != Outcome::Pass {
+            check.mend = Some(advice.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_for_google_is_its_own() {
+        let checks = vec![
+            Check::warn("cors", "refused", "Run `doctor --fix cors`."),
+            Check::fail("credentials", "refused", "Check access_key_id."),
+            Check::warn("listing", "out of order", "Nothing."),
+            Check::pass("cors", "allowed"),
+        ];
+        let mut report = Report { capabilities: Capabilities::conservative(), checks };
+        advise_for_google(&mut report);
+        let advice: Vec<_> = report.checks.iter().map(|check| check.mend.as_deref()).collect();
+        assert_eq!(advice, [Some(GOOGLE_CORS), Some(GOOGLE_KEY), Some("Nothing."), None]);
     }
 }

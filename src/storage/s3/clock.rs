@@ -16,7 +16,7 @@ const UNKNOWN: i64 = i64::MIN;
 
 /// The difference in the newest response, in seconds.
 #[derive(Debug, Clone)]
-pub(super) struct ClockOffset(Arc<AtomicI64>);
+pub(in crate::storage) struct ClockOffset(Arc<AtomicI64>);
 
 impl Default for ClockOffset {
     fn default() -> Self {
@@ -26,7 +26,7 @@ impl Default for ClockOffset {
 
 impl ClockOffset {
     /// The store's time minus this machine's time.
-    pub(super) fn get(&self) -> Option<TimeDelta> {
+    pub(in crate::storage) fn get(&self) -> Option<TimeDelta> {
         match self.0.load(Ordering::Relaxed) {
             UNKNOWN => None,
             seconds => TimeDelta::try_seconds(seconds),
@@ -36,8 +36,20 @@ impl ClockOffset {
 
 /// The store's time minus this machine's time, according to the header `Date` of a response.
 pub(super) fn offset(response: &HttpResponse) -> Option<TimeDelta> {
-    let date = DateTime::parse_from_rfc2822(response.headers().get("date")?).ok()?;
+    offset_by(response.headers().get("date")?)
+}
+
+/// The store's time minus this machine's time, according to the value of a header `Date`.
+pub(in crate::storage) fn offset_by(date: &str) -> Option<TimeDelta> {
+    let date = DateTime::parse_from_rfc2822(date).ok()?;
     Some(date.to_utc() - SystemClock.now())
+}
+
+impl ClockOffset {
+    /// Records the difference in a response.
+    pub(in crate::storage) fn set(&self, offset: TimeDelta) {
+        self.0.store(offset.num_seconds(), Ordering::Relaxed);
+    }
 }
 
 impl Intercept for ClockOffset {
@@ -52,7 +64,7 @@ impl Intercept for ClockOffset {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(offset) = offset(context.response()) {
-            self.0.store(offset.num_seconds(), Ordering::Relaxed);
+            self.set(offset);
         }
         Ok(())
     }

@@ -201,7 +201,10 @@ fn not_sent(error: &(dyn Error + 'static)) -> StoreError {
 
 /// The cause of a failed connection. The libraries do not have types for all causes. If the kind of
 /// the I/O error is not specific, the text of the error is used.
-fn connection_fault(error: &(dyn Error + 'static), text: &str) -> Option<Fault> {
+pub(in crate::storage) fn connection_fault(
+    error: &(dyn Error + 'static),
+    text: &str,
+) -> Option<Fault> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["dns error", "failed to lookup address"]) {

@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use super::{Capabilities, Store};
 
 mod backend;
-mod clock;
+pub(super) mod clock;
 mod cors;
 mod errors;
 mod multipart;
@@ -34,7 +34,7 @@ mod versions;
 pub(super) use backend::open;
 use clock::ClockOffset;
 pub use cors::CorsRule;
-pub(super) use errors::lacks_credentials;
+pub(super) use errors::{connection_fault, lacks_credentials};
 pub use presign::{Presigner, Target, TargetError};
 pub use settings::{DEFAULT_REGION, S3Credentials, S3Settings, Timeouts, region_of_environment};
 

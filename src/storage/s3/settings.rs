@@ -159,7 +159,8 @@ impl S3Settings {
 }
 
 impl Timeouts {
-    fn from_config(store: &StoreConfig) -> Self {
+    /// The limits of the configuration.
+    pub(in crate::storage) fn from_config(store: &StoreConfig) -> Self {
         let operation = store.operation_timeout.get();
         let default = Self::default();
         Self {

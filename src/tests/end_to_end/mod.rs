@@ -1,5 +1,6 @@
 //! End-to-end tests of the real binary over the network.
 
+mod azure;
 mod buckets;
 mod copies;
 #[cfg(feature = "embedded-s3")]

@@ -21,10 +21,9 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Clock as _, IdSource};
-use upload_coordinator::net::http_client;
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::{ListFault, Operation};
-use upload_coordinator::storage::s3::{S3, S3Settings, Timeouts};
+use upload_coordinator::storage::s3::Timeouts;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use uuid::{Builder, Uuid};
 
@@ -115,25 +114,17 @@ struct Wire {
 async fn live_on_a_server(seed: u64) {
     let host = Subject::server().await;
     let server = host.with_own_bucket().await.unwrap();
-    let settings = server.settings.clone().unwrap();
-    let endpoint = settings.endpoint.clone().unwrap();
-    let (name, port) = (endpoint.host_str().unwrap(), endpoint.port().unwrap());
-    let cable = Proxy::before(format!("{name}:{port}")).await;
+    let cable = Proxy::before(server.authority()).await;
     let faults = FaultProxy::before(cable.addr.to_string()).await;
     let wire = Wire { faults, cable };
     let attempt = Duration::from_millis(1500);
-    let through = S3Settings {
-        endpoint: Some(format!("http://{}", wire.faults.addr).parse().unwrap()),
-        // The client does not retry, so that most faults reach the run.
-        max_attempts: 2,
-        timeouts: Timeouts { attempt, ..settings.timeouts },
-        ..settings
-    };
-    let s3 = S3::connect(&through, &http_client()).await.unwrap();
+    // The client does not retry, so that most faults reach the run.
+    let (max_attempts, timeouts) = (2, Timeouts { attempt, ..Timeouts::default() });
     // Every second world is listed as a whole, so that the listing has several pages.
     let capabilities = server.kind.capabilities();
     let start_after = capabilities.start_after && seed.is_multiple_of(2);
-    let bucket = s3.into_store("default", Capabilities { start_after, ..capabilities });
+    let capabilities = Capabilities { start_after, ..capabilities };
+    let bucket = server.through(wire.faults.addr, max_attempts, timeouts, capabilities).await;
     let world = World::build_on(
         Some(bucket),
         |policies| policies.values_mut().for_each(|policy| set_retention(policy, seed)),

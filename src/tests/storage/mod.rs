@@ -1,5 +1,6 @@
 //! Object stores: the contract that all stores fulfil, and the probe that finds the differences.
 
+mod azure;
 mod keys_and_hosts;
 mod probe;
 pub mod servers;

@@ -1,14 +1,15 @@
 //! The stores that the contract tests use.
 //!
 //! Without environment variables these are the store in memory and the embedded server. If
-//! `TEST_S3_KIND` (minio, seaweedfs, garage), `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
+//! `TEST_S3_KIND` (minio, seaweedfs, garage, azurite), `TEST_S3_ENDPOINT`, `TEST_S3_REGION`,
 //! `TEST_S3_ACCESS_KEY_ID`, `TEST_S3_SECRET_ACCESS_KEY` and `TEST_S3_BUCKET` are set, the real
 //! server replaces the embedded one. `TEST_S3_PUBLIC_ENDPOINT` is the same server with another host
-//! name.
+//! name. Azurite's account and key are in the variables of the access key.
 //!
 //! To add a store: add its kind, and its known capabilities to [`Kind::capabilities`]. The test of
 //! the probe fails if they are wrong.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_sdk_s3::types::{
@@ -18,19 +19,21 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 #[cfg(feature = "embedded-s3")]
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
-use secrecy::ExposeSecret as _;
-#[cfg(feature = "embedded-s3")]
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 #[cfg(feature = "embedded-s3")]
 use tempfile::TempDir;
+use upload_coordinator::config::{StoreConfig, StoreKind};
 use upload_coordinator::domain::clock::{Clock, SystemClock, Timestamp};
 use upload_coordinator::domain::ids::{IdSource as _, SystemIds};
 use upload_coordinator::net::http_client;
+use upload_coordinator::storage::azure::{AccountKey, Azure, AzureSettings};
 use upload_coordinator::storage::capabilities::Capabilities;
 use upload_coordinator::storage::memory::MemoryStore;
-use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings};
+use upload_coordinator::storage::s3::{CorsRule, S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::signer::SignedRequest;
-use upload_coordinator::storage::{ObjectStore, PutOptions, Store, StoreError, Written};
+use upload_coordinator::storage::{
+    Backend, ObjectStore, PutOptions, Store, StoreError, Written, backend,
+};
 
 /// Real servers use the real time.
 pub fn now() -> Timestamp {
@@ -46,6 +49,7 @@ pub enum Kind {
     Minio,
     Seaweedfs,
     Garage,
+    Azurite,
 }
 
 impl Kind {
@@ -54,7 +58,8 @@ impl Kind {
             "minio" => Self::Minio,
             "seaweedfs" => Self::Seaweedfs,
             "garage" => Self::Garage,
-            other => panic!("TEST_S3_KIND={other} is none of minio, seaweedfs, garage"),
+            "azurite" => Self::Azurite,
+            other => panic!("TEST_S3_KIND={other} is none of minio, seaweedfs, garage, azurite"),
         }
     }
 
@@ -74,6 +79,7 @@ impl Kind {
             },
             Self::Minio => Capabilities { list_multiparts: false, ..no_sums },
             Self::Seaweedfs => Capabilities { list_order: false, start_after: false, ..all },
+            Self::Azurite => Capabilities::azure(),
             Self::Garage => {
                 let no_sums = Capabilities { checked_parts: false, ..no_sums };
                 Capabilities { write_once: false, multipart_write_once: false, ..no_sums }
@@ -100,6 +106,8 @@ pub struct Subject {
     pub s3: Option<S3>,
     /// The settings of `s3`.
     pub settings: Option<S3Settings>,
+    /// Only for Azurite, with its settings and its key.
+    pub azure: Option<(Azure, AzureSettings, SecretString)>,
     /// The store in memory.
     memory: Option<Arc<MemoryStore>>,
     prefix: String,
@@ -127,6 +135,20 @@ impl Subject {
         let variable = |name: &str| {
             std::env::var(name).unwrap_or_else(|_| panic!("TEST_S3_KIND is set, {name} is not"))
         };
+        if Kind::named(&kind) == Kind::Azurite {
+            let key = SecretString::from(variable("TEST_S3_SECRET_ACCESS_KEY"));
+            let url = |name: &str| Some(variable(name).parse().unwrap());
+            let settings = AzureSettings {
+                public_endpoint: url("TEST_S3_PUBLIC_ENDPOINT"),
+                ..AzureSettings::new(
+                    variable("TEST_S3_ACCESS_KEY_ID"),
+                    AccountKey::parse(&key).unwrap(),
+                    variable("TEST_S3_BUCKET"),
+                    url("TEST_S3_ENDPOINT"),
+                )
+            };
+            return Self::connect_azure(settings, key).await.unwrap();
+        }
         let credentials = S3Credentials::Static {
             access_key_id: variable("TEST_S3_ACCESS_KEY_ID"),
             secret_access_key: variable("TEST_S3_SECRET_ACCESS_KEY").into(),
@@ -193,6 +215,19 @@ impl Subject {
         Self::over(kind, store, Some(s3), Some(settings), server)
     }
 
+    async fn connect_azure(settings: AzureSettings, key: SecretString) -> Result<Self, StoreError> {
+        let azure = Azure::connect(&settings).unwrap();
+        azure.create_bucket().await?;
+        let store = azure.clone().into_store("server", Kind::Azurite.capabilities());
+        let subject = Self::over(Kind::Azurite, store, None, None, None);
+        Ok(Self { azure: Some((azure, settings, key)), ..subject })
+    }
+
+    /// Whether the store speaks S3.
+    pub fn speaks_s3(&self) -> bool {
+        self.kind != Kind::Azurite
+    }
+
     fn over(
         kind: Kind,
         store: Store,
@@ -205,6 +240,7 @@ impl Subject {
             store,
             s3,
             settings,
+            azure: None,
             memory: None,
             prefix: format!("test/{}/", SystemIds.uuid().as_simple()),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -214,6 +250,11 @@ impl Subject {
 
     /// The same server with a new bucket. Returns an error if the access key may not create one.
     pub async fn with_own_bucket(&self) -> Result<Self, StoreError> {
+        if let Some((_, settings, key)) = &self.azure {
+            let container = format!("own-{}", SystemIds.uuid().as_simple());
+            let settings = AzureSettings { container, ..settings.clone() };
+            return Self::connect_azure(settings, key.clone()).await;
+        }
         let settings = S3Settings {
             bucket: format!("own-{}", SystemIds.uuid().as_simple()),
             ..self.settings.clone().unwrap()
@@ -231,6 +272,9 @@ impl Subject {
             let (memory, subject) = Self::in_memory();
             memory.keep_versions();
             return Some(subject);
+        }
+        if !self.speaks_s3() {
+            return None; // Azurite has no versioning
         }
         let own = self.with_own_bucket().await.ok()?;
         let versions =
@@ -276,14 +320,85 @@ impl Subject {
         ours.filter_map(|(_, id)| id.map(str::to_owned)).collect()
     }
 
+    /// The host and the port of the server.
+    pub fn authority(&self) -> String {
+        let azure = self.azure.as_ref().and_then(|(_, settings, _)| settings.endpoint.clone());
+        let s3 = self.settings.as_ref().and_then(|settings| settings.endpoint.clone());
+        let url = azure.or(s3).unwrap();
+        format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
+    }
+
+    /// The same bucket through a proxy.
+    pub async fn through(
+        &self,
+        proxy: SocketAddr,
+        max_attempts: u32,
+        timeouts: Timeouts,
+        capabilities: Capabilities,
+    ) -> Store {
+        let endpoint = Some(format!("http://{proxy}").parse().unwrap());
+        if let Some((_, settings, _)) = self.azure.clone() {
+            let settings = AzureSettings { endpoint, max_attempts, timeouts, ..settings };
+            return Azure::connect(&settings).unwrap().into_store("default", capabilities);
+        }
+        let settings = self.settings.clone().unwrap();
+        let settings = S3Settings { endpoint, max_attempts, timeouts, ..settings };
+        let s3 = S3::connect(&settings, &http_client()).await.unwrap();
+        s3.into_store("default", capabilities)
+    }
+
+    /// The store as the service opens it; `None` if it speaks S3.
+    pub async fn backend(&self) -> Option<Box<dyn Backend>> {
+        let (_, settings, key) = self.azure.clone()?;
+        let url = |url: Option<url::Url>| url.map(String::from);
+        let config = StoreConfig {
+            kind: StoreKind::Azure,
+            endpoint: url(settings.endpoint),
+            public_endpoint: url(settings.public_endpoint),
+            bucket: Some(settings.container),
+            account: Some(settings.account),
+            access_key: Some(key),
+            ..StoreConfig::default()
+        };
+        Some(backend::open("server", &config, &http_client()).await.unwrap())
+    }
+
+    /// Replaces the CORS rules of the bucket, or of the account.
+    pub async fn put_cors(&self, rules: &[CorsRule]) -> Result<(), StoreError> {
+        match (&self.azure, &self.s3) {
+            (Some((azure, ..)), _) => azure.put_cors(rules).await,
+            (None, Some(s3)) => s3.put_cors(rules).await,
+            (None, None) => panic!("the store in memory has no CORS rules"),
+        }
+    }
+
+    /// The CORS rules of the bucket, or of the account.
+    pub async fn get_cors(&self) -> Result<Vec<CorsRule>, StoreError> {
+        match (&self.azure, &self.s3) {
+            (Some((azure, ..)), _) => azure.get_cors().await,
+            (None, Some(s3)) => s3.get_cors().await,
+            (None, None) => panic!("the store in memory has no CORS rules"),
+        }
+    }
+
     /// The configuration of a service that uses this store: keys below `storage.default.`.
     pub fn configuration(&self) -> Vec<(&'static str, String)> {
+        let url = |url: Option<url::Url>| url.map(String::from).unwrap_or_default();
+        if let Some((_, settings, key)) = self.azure.clone() {
+            return vec![
+                ("endpoint", url(settings.endpoint)),
+                ("public_endpoint", url(settings.public_endpoint)),
+                ("bucket", settings.container),
+                ("account", settings.account),
+                ("access_key", key.expose_secret().to_owned()),
+                ("kind", "azure".to_owned()),
+            ];
+        }
         let settings = self.settings.clone().unwrap();
         let S3Credentials::Static { access_key_id, secret_access_key, .. } = settings.credentials
         else {
             panic!("tests have keys of their own");
         };
-        let url = |url: Option<url::Url>| url.map(String::from).unwrap_or_default();
         vec![
             ("endpoint", url(settings.endpoint)),
             ("public_endpoint", url(settings.public_endpoint)),

@@ -106,10 +106,14 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let query = line.split(' ').nth(1).and_then(|path| path.split_once('?')).map(|(_, q)| q);
     let query: HashMap<_, _> =
         url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
-    let (lists, token) = (query.contains_key("list-type"), query.get("continuation-token"));
+    // S3's names, and Azure's.
+    let lists =
+        query.contains_key("list-type") || query.get("comp").is_some_and(|comp| comp == "list");
+    let token = query.get("continuation-token").or_else(|| query.get("marker"));
     let (fault, alter) = {
         let mut plan = plan.lock().unwrap();
-        let alter = plan.alter_parts && query.contains_key("partNumber");
+        let alter =
+            plan.alter_parts && (query.contains_key("partNumber") || query.contains_key("blockid"));
         let fault = plan.requests.pop_front().flatten();
         let fault = if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault };
         (fault, alter)
@@ -119,7 +123,7 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
             let body = format!("<Error><Code>{code}</Code><Message>a fault</Message></Error>");
             let body = if line.starts_with("HEAD") { String::new() } else { body };
             let answer = format!(
-                "HTTP/1.1 {status} Fault\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                "HTTP/1.1 {status} Fault\r\nx-ms-error-code: {code}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
             client.write_all(answer.as_bytes()).await?;
@@ -155,13 +159,16 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let whole = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
     let body = whole.map(|end| answer[end..].to_vec()).unwrap_or_default();
     if lists {
-        let next = between(&body, "NextContinuationToken");
+        let next = between(&body, "NextContinuationToken")
+            .or_else(|| between(&body, "NextMarker").filter(|marker| !marker.is_empty()));
         let mut plan = plan.lock().unwrap();
         let before = token.and_then(|token| plan.pages.get(token)).cloned();
         match (fault, before) {
             (Some(Fault::CutOff), _) => {
                 let text = String::from_utf8_lossy(&body);
                 let text = text.replace("<IsTruncated>true<", "<IsTruncated>false<");
+                let text =
+                    text.replace("<NextMarker>", "<Before>").replace("</NextMarker>", "</Before>");
                 answer = framed(text.as_bytes());
             }
             (Some(Fault::Repeat), Some((_, before))) => answer = framed(&before),

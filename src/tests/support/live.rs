@@ -188,8 +188,10 @@ impl Live {
 
     /// The secrets of its store.
     pub fn store_secrets(&self) -> Vec<String> {
-        if let Some((_, secret)) =
-            self.environment.iter().find(|(name, _)| name.ends_with("SECRET_ACCESS_KEY"))
+        if let Some((_, secret)) = self
+            .environment
+            .iter()
+            .find(|(name, _)| name.ends_with("SECRET_ACCESS_KEY") || name.ends_with("__ACCESS_KEY"))
         {
             return vec![secret.clone()];
         }
@@ -396,6 +398,18 @@ fn spawn(
 
 /// The store that the environment variables name, with both of its host names.
 fn external_store() -> Vec<(&'static str, String)> {
+    let azure = std::env::var("TEST_S3_KIND").is_ok_and(|kind| kind == "azurite");
+    if azure {
+        let keys = [
+            ("endpoint", "TEST_S3_ENDPOINT"),
+            ("public_endpoint", "TEST_S3_PUBLIC_ENDPOINT"),
+            ("bucket", "TEST_S3_BUCKET"),
+            ("account", "TEST_S3_ACCESS_KEY_ID"),
+            ("access_key", "TEST_S3_SECRET_ACCESS_KEY"),
+        ];
+        let keys = keys.map(|(key, variable)| (key, std::env::var(variable).expect(variable)));
+        return [("kind", "azure".to_owned())].into_iter().chain(keys).collect();
+    }
     let keys = [
         ("endpoint", "TEST_S3_ENDPOINT"),
         ("public_endpoint", "TEST_S3_PUBLIC_ENDPOINT"),

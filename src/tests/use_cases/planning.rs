@@ -59,8 +59,7 @@ impl Plans {
         let app = &self.world.app;
         let store = app.store_of(&self.policy).unwrap();
         let location = app.current_location(&self.policy).await.unwrap();
-        let holds = store.capabilities.write_once_is_effective();
-        let window = open_window(app, &self.policy, holds, TimeDelta::hours(1));
+        let window = open_window(app, &self.policy, [store], TimeDelta::hours(1));
         let mut planner = Planner::new(app, &location, store, range, window);
         let (before, mut parts) = (app.db.statements(), Vec::new());
         for part in planner.parts().await.unwrap() {

@@ -8,24 +8,16 @@ use serde_json::json;
 
 use super::response::S3Response as _;
 use super::{Check, EXPIRES_IN, Prober, Step};
+use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::object_settings::ObjectSettings;
 use crate::net::Response;
 use crate::storage::probe::BrowserClient;
-use crate::storage::s3::{CorsRule, object_headers};
+use crate::storage::s3::CorsRule;
 use crate::storage::signer::{PostRequest, PutRequest, SignedRequest};
 
 const BOUNDARY: &str = "upload-coordinator-probe";
 /// The origin to check if none is configured. The domain is reserved (RFC 6761).
 const SOME_ORIGIN: &str = "https://app.invalid";
-/// The headers of uploads.
-const HEADERS: [&str; 5] = [
-    "content-type",
-    "if-none-match",
-    "x-amz-checksum-sha256",
-    "x-amz-meta-artist",
-    "x-amz-sdk-checksum-algorithm",
-];
-
 impl Prober<'_> {
     pub(super) async fn post_policy(&self) -> Step<Check> {
         let key = self.key("form");
@@ -80,14 +72,23 @@ impl Prober<'_> {
 
     /// Checks the preflight, and whether a script may read the ETag of the response.
     pub(super) async fn cors(&self) -> Step<Check> {
-        let uploads =
-            BrowserClient { check: "cors", requests: &[("PUT", &HEADERS)], exposed: &["etag"] };
+        let terms = PutRequest {
+            content_type: Some("audio/mpeg".into()),
+            checksum: Some(Checksum::of(Algorithm::Sha256, b"")),
+            write_once: true,
+            metadata: [("artist".to_owned(), "probe".to_owned())].into(),
+            ..PutRequest::default()
+        };
+        let signed = self.sign_put(&self.key("cors"), &terms).await?;
+        let headers: Vec<&str> = signed.headers.keys().map(String::as_str).collect();
+        let requests = [("PUT", &headers[..])];
+        let uploads = BrowserClient { check: "cors", requests: &requests, exposed: &["etag"] };
         self.client_cors(&uploads).await
     }
 
     /// Checks the requests of a client as its preflights ask for them, and whether it may read the
     /// headers that it needs.
-    pub(super) async fn client_cors(&self, client: &BrowserClient) -> Step<Check> {
+    pub(super) async fn client_cors(&self, client: &BrowserClient<'_>) -> Step<Check> {
         if client.requests.is_empty() {
             let saw = "its files go through this service: the bucket needs no CORS rule";
             return Ok(Check::pass(client.check, saw));
@@ -117,14 +118,17 @@ impl Prober<'_> {
     }
 
     /// The reason why CORS refuses pages of an origin; `None` if they may upload.
-    async fn refused_to(&self, origin: &str, client: &BrowserClient) -> Step<Option<String>> {
+    async fn refused_to(&self, origin: &str, client: &BrowserClient<'_>) -> Step<Option<String>> {
         let key = self.key("cors");
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
-        let settings = self.objects.values().flat_map(object_headers::headers);
-        let settings: BTreeSet<_> = settings.map(|(name, _)| name).collect();
+        let mut settings = BTreeSet::new();
+        for object in self.objects.values() {
+            let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
+            settings.extend(self.sign_put(&key, &terms).await?.headers.into_keys());
+        }
         for (method, headers) in client.requests {
-            let settings = settings.iter().filter(|_| *method == "PUT");
-            let headers: Vec<&str> = headers.iter().chain(settings).copied().collect();
+            let settings = settings.iter().filter(|_| *method == "PUT").map(String::as_str);
+            let headers: Vec<&str> = headers.iter().copied().chain(settings).collect();
             if let Some(what) = self.preflight(&signed.url, origin, method, &headers).await? {
                 return Ok(Some(what));
             }
@@ -132,7 +136,9 @@ impl Prober<'_> {
         if client.exposed.is_empty() {
             return Ok(None);
         }
-        let put = self.http.request("PUT", &signed.url, [("origin", origin)], Bytes::new()).await?;
+        let headers = signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let headers = headers.chain([("origin", origin)]);
+        let put = self.http.request("PUT", &signed.url, headers, Bytes::new()).await?;
         let exposed = put.headers.get("access-control-expose-headers").map_or("", String::as_str);
         let readable = |name: &str| {
             exposed.split(',').any(|h| h.trim() == "*" || h.trim().eq_ignore_ascii_case(name))

@@ -58,6 +58,26 @@ pub async fn probe(
     report
 }
 
+/// Probes a store that has another protocol than S3. Most of its capabilities are documented; the
+/// others are those of the account and the container.
+pub(in crate::storage) async fn probe_documented(
+    store: &Store,
+    http: &HttpClient,
+    clock: &dyn Clock,
+    options: &ProbeOptions,
+    documented: Capabilities,
+) -> Report {
+    let mut prober = Prober::new(store, http, clock, options);
+    prober.learn(|can| *can = documented);
+    let ended = prober.run_documented().await;
+    prober.clean_up().await;
+    let mut report = prober.report();
+    if let Err(stop) = ended {
+        report.checks.push(stop.check);
+    }
+    report
+}
+
 /// Only the CORS check, to be repeated after the rules have changed.
 pub async fn cors(
     store: &Store,
@@ -77,7 +97,7 @@ pub async fn client_cors(
     http: &HttpClient,
     clock: &dyn Clock,
     options: &ProbeOptions,
-    client: &BrowserClient,
+    client: &BrowserClient<'_>,
 ) -> Check {
     let prober = Prober::new(store, http, clock, options);
     let check = prober.client_cors(client).await.unwrap_or_else(|stop| stop.check);
@@ -215,6 +235,24 @@ impl Prober<'_> {
                 .iter()
                 .map(|(policy, object)| self.object(policy, object).boxed())
                 .collect(),
+        ];
+        for check in join_all(groups.map(sequentially)).await.into_iter().flatten() {
+            self.record(check?);
+        }
+        Ok(())
+    }
+
+    /// The checks whose requests are those of every kind of store.
+    async fn run_documented(&mut self) -> Step<()> {
+        self.endpoint().await?;
+        self.public_endpoint().await?;
+        self.presigned_put().await?;
+        let objects = self.objects.iter();
+        let groups = [
+            vec![self.signature().boxed(), self.write_once().boxed()],
+            vec![self.listing().boxed()],
+            vec![self.cors().boxed()],
+            objects.map(|(policy, object)| self.object(policy, object).boxed()).collect(),
         ];
         for check in join_all(groups.map(sequentially)).await.into_iter().flatten() {
             self.record(check?);

@@ -53,7 +53,8 @@ pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
 pub async fn a_bare_url_takes_a_bare_put(on: &Subject) {
     let key = on.key("object");
     let signed = sign(on, &key, &PutRequest::default()).await;
-    assert!(signed.headers.is_empty());
+    // Azure requires one header for every PUT.
+    assert!(signed.headers.is_empty() || !on.speaks_s3(), "{:?}", signed.headers);
     taken(&on.send(&signed, b"abc").await);
     assert_eq!(on.bytes(&key).await.unwrap(), "abc");
 }
@@ -80,6 +81,9 @@ pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
     let terms = PutRequest { content_length: Some(3), ..PutRequest::default() };
     let signed = sign(on, &key, &terms).await;
     for body in [&b"abcd"[..], b"ab", b""] {
+        if body.is_empty() && !on.speaks_s3() {
+            continue; // this client sends no length, which Azure requires
+        }
         let answer = on.send(&signed, body).await;
         assert_eq!(answer.status().is_client_error(), on.capabilities().signed_length);
     }
@@ -112,7 +116,9 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
         },
     };
     let whole = sign(on, &key, &terms).await;
-    for name in whole.headers.keys() {
+    // A SAS of Azure does not cover headers.
+    let covered = |name: &&String| on.speaks_s3() || **name == "x-ms-blob-type";
+    for name in whole.headers.keys().filter(covered) {
         let mut less = whole.clone();
         less.headers.remove(name);
         refused(&on.send(&less, b"abc").await);
@@ -124,6 +130,10 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
 pub async fn an_unsigned_amz_header_is_refused(on: &Subject) {
     let key = on.key("object");
     let mut signed = sign(on, &key, &PutRequest::default()).await;
+    if !on.speaks_s3() {
+        signed.headers.insert("x-ms-meta-smuggled".into(), "yes".into());
+        return taken(&on.send(&signed, b"abc").await);
+    }
     signed.headers.insert("x-amz-meta-smuggled".into(), "yes".into());
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
@@ -157,7 +167,13 @@ pub async fn an_expired_url_is_refused(on: &Subject) {
 pub async fn a_longer_expiry_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
     let mut signed = sign(on, &key, &PutRequest::default()).await;
-    signed.url = signed.url.replacen("X-Amz-Expires=3600", "X-Amz-Expires=7200", 1);
+    let before = signed.url.clone();
+    signed.url = if on.speaks_s3() {
+        before.replacen("X-Amz-Expires=3600", "X-Amz-Expires=7200", 1)
+    } else {
+        before.replacen("&se=20", "&se=21", 1)
+    };
+    assert_ne!(signed.url, before);
     refused(&on.send(&signed, b"abc").await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
 }
@@ -264,6 +280,9 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
 }
 
 pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
+    if !on.capabilities().s3_multipart {
+        return; // storage::azure has a test of its own
+    }
     let (key, now) = (on.key("object"), now());
     let terms = PutRequest {
         content_type: Some("audio/mpeg".into()),
@@ -311,6 +330,9 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
 
 /// By a PUT, by a form, by parts, and by the service itself.
 pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
+    if !on.speaks_s3() {
+        return; // storage::azure has a test of its own
+    }
     let encrypts = on.capabilities().sse;
     let tags = !matches!(on.kind, Kind::Embedded | Kind::Unconditional | Kind::Garage);
     let object = ObjectSettings {
@@ -386,7 +408,7 @@ pub async fn a_key_that_needs_escaping_can_be_signed_for(on: &Subject) {
 }
 
 pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(on: &Subject) {
-    let right = on.settings.clone().unwrap();
+    let Some(right) = on.settings.clone() else { return };
     let wrong = S3Settings {
         credentials: S3Credentials::Static {
             access_key_id: "nobody".into(),
@@ -423,10 +445,9 @@ pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(
 
 pub async fn cors_rules_come_back_as_they_were_put(on: &Subject) {
     let _turn = CORS_TURN.lock().await;
-    let s3 = on.s3.as_ref().unwrap();
     let rules = [CorsRule::for_uploads(&["https://app.example.com".to_owned()])];
-    match s3.put_cors(&rules).await {
-        Ok(()) => assert_eq!(s3.get_cors().await.unwrap(), rules),
+    match on.put_cors(&rules).await {
+        Ok(()) => assert_eq!(on.get_cors().await.unwrap(), rules),
         // MinIO has CORS rules only for the whole server.
         Err(StoreError::Refused { .. }) if on.kind == Kind::Minio => {}
         Err(error) => panic!("{error:?}"),
