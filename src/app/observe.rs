@@ -189,22 +189,13 @@ fn on_record<'a>(
 /// first bytes if they are the whole object.
 fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checksum> {
     let whole = meta.size == head.len() as u64;
-    etag_md5(store, meta)
-        .or_else(|| meta.checksums.first().cloned())
-        .or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
+    let kept = store.checksums_of(meta).into_iter().next();
+    kept.or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
 }
 
 /// The object's checksum in an algorithm, if the store returned it with the metadata.
 fn kept_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
-    let md5 = || etag_md5(store, meta).filter(|_| algorithm == Algorithm::Md5);
-    let kept = || meta.checksums.iter().find(|kept| kept.algorithm() == algorithm).cloned();
-    md5().or_else(kept)
-}
-
-/// The object's MD5, if the store's ETags are known to be MD5s.
-fn etag_md5(store: &Store, meta: &ObjectMeta) -> Option<Checksum> {
-    let told = store.capabilities.etag_md5 && !meta.keyed;
-    Checksum::parse_md5_hex(&meta.etag).filter(|_| told)
+    store.checksums_of(meta).into_iter().find(|kept| kept.algorithm() == algorithm)
 }
 
 /// The object's checksum in the algorithm of `declared`: returned by the store, or computed from

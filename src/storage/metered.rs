@@ -10,13 +10,13 @@ use chrono::TimeDelta;
 
 use super::credentials::{GuardedSigner, MAX_REFUSALS, Refusals};
 use super::{
-    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
-    PutOptions, Result, Store, StoreError, Written,
+    ByteStream, CopySource, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part,
+    PartIntegrity, PutOptions, Result, Store, StoreError, Written,
 };
 use crate::telemetry::{chain, metrics as names};
 
 /// Calls that need free space in the store.
-const WRITES: [&str; 3] = ["put", "upload_part", "complete_multipart"];
+const WRITES: [&str; 5] = ["put", "upload_part", "complete_multipart", "copy", "copy_part"];
 
 /// How long a store counts as full after a write has failed. Only another write can find out
 /// whether it is still full.
@@ -159,6 +159,31 @@ impl ObjectStore for MeteredStore {
     ) -> Result<Written> {
         let call = self.inner.complete_multipart(key, upload_id, parts, if_none_match);
         self.call("complete_multipart", call).await
+    }
+
+    fn copy_domain(&self) -> Option<&str> {
+        self.inner.copy_domain()
+    }
+
+    async fn copy(
+        &self,
+        source: &CopySource<'_>,
+        key: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.call("copy", self.inner.copy(source, key, options)).await
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        range: Range<u64>,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+    ) -> Result<Part> {
+        let call = self.inner.copy_part(source, range, key, upload_id, number);
+        self.call("copy_part", call).await
     }
 
     async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()> {

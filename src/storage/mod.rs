@@ -34,6 +34,7 @@ pub mod probe;
 pub mod queue;
 pub mod s3;
 pub mod signer;
+pub mod transfer;
 
 pub use backend::Backend;
 pub use capabilities::Capabilities;
@@ -211,6 +212,18 @@ pub struct OpenMultipart {
     pub initiated: Option<Timestamp>,
 }
 
+/// An object to copy within a server.
+#[derive(Debug, Clone, Copy)]
+pub struct CopySource<'a> {
+    /// Its bucket.
+    pub bucket: &'a str,
+    /// Its key.
+    pub key: &'a str,
+    /// Its ETag, without quotes. If the object has another one, the copy is
+    /// [`StoreError::PreconditionFailed`].
+    pub etag: &'a str,
+}
+
 /// A bucket of an object store. The implementation limits the duration of each call and retries
 /// with backoff. No call holds more than a page or a part in memory.
 #[async_trait]
@@ -284,6 +297,36 @@ pub trait ObjectStore: Send + Sync {
         if_none_match: bool,
     ) -> Result<Written>;
 
+    /// The server and the account of the bucket, as an opaque text. A bucket can copy objects from
+    /// another bucket if both have the same text. `None`: it copies nothing.
+    fn copy_domain(&self) -> Option<&str> {
+        None
+    }
+
+    /// Copies an object of up to [`MAX_PUT_SIZE`](crate::domain::limits::MAX_PUT_SIZE) within the
+    /// server, with the content type, the metadata and the settings of `options`. Only for a source
+    /// with the same [`Self::copy_domain`].
+    async fn copy(
+        &self,
+        _source: &CopySource<'_>,
+        _key: &str,
+        _options: &PutOptions,
+    ) -> Result<Written> {
+        Err(no_copies())
+    }
+
+    /// Copies the bytes `range` of an object as a part of a multipart upload, as [`Self::copy`].
+    async fn copy_part(
+        &self,
+        _source: &CopySource<'_>,
+        _range: Range<u64>,
+        _key: &str,
+        _upload_id: &str,
+        _number: u16,
+    ) -> Result<Part> {
+        Err(no_copies())
+    }
+
     /// Deletes the parts. Succeeds if the multipart upload does not exist.
     async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()>;
 
@@ -311,6 +354,11 @@ pub trait ObjectStore: Send + Sync {
     fn clock_offset(&self) -> Option<TimeDelta> {
         None
     }
+}
+
+fn no_copies() -> StoreError {
+    let source = "the store copies no objects".into();
+    StoreError::Refused { code: "NotImplemented".to_owned(), source }
 }
 
 /// A configured store: its bucket, its signer and its capabilities.
@@ -341,6 +389,14 @@ impl Store {
     /// Whether HEAD returns a checksum of this algorithm after a single PUT.
     pub fn keeps_checksum(&self, algorithm: Algorithm) -> bool {
         self.capabilities.returns_checksum(algorithm)
+    }
+
+    /// The checksums of an object that its metadata contains: those that the store keeps, and the
+    /// MD5 if the store's ETags are known to be MD5s.
+    pub fn checksums_of(&self, meta: &ObjectMeta) -> Vec<Checksum> {
+        let told = self.capabilities.etag_md5 && !meta.keyed;
+        let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| told);
+        md5.into_iter().chain(meta.checksums.iter().cloned()).collect()
     }
 
     /// Whether HEAD returns the checksum of a whole object made of parts.

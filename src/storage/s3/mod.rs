@@ -21,6 +21,7 @@ use super::{Capabilities, Store};
 
 mod backend;
 pub(super) mod clock;
+mod copies;
 mod cors;
 mod errors;
 mod multipart;
@@ -45,6 +46,8 @@ pub struct S3 {
     bucket: String,
     region: String,
     credentials: SharedCredentialsProvider,
+    /// The server and the account, see [`super::ObjectStore::copy_domain`].
+    copy_domain: String,
     /// The host and the path of signed requests.
     public: Target,
     /// The difference between the store's clock and this machine's.
@@ -79,6 +82,7 @@ impl S3 {
             bucket,
             *path_style,
         )?;
+        let copy_domain = copies::domain_of(settings);
         let credentials = credentials_provider(credentials, region, http).await;
         let stalled =
             StalledStreamProtectionConfig::enabled().grace_period(timeouts.stalled).build();
@@ -107,6 +111,7 @@ impl S3 {
             bucket: bucket.clone(),
             region: region.clone(),
             credentials,
+            copy_domain,
             public,
             clock_offset,
             transfer_timeouts: limits(

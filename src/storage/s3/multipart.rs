@@ -247,7 +247,7 @@ impl PartList {
 }
 
 /// Some stores return 404 without the code that says what is missing.
-fn multipart_error<E>(
+pub(super) fn multipart_error<E>(
     error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> StoreError
 where

@@ -23,8 +23,8 @@ use crate::domain::limits::MAX_PAGE;
 use crate::domain::object_settings::ObjectSettings;
 use crate::domain::reconcile::Listed;
 use crate::storage::{
-    ByteStream, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part, PartIntegrity,
-    PutOptions, Result, StoreError, Written,
+    ByteStream, CopySource, ListPage, ListRequest, ObjectMeta, ObjectStore, OpenMultipart, Part,
+    PartIntegrity, PutOptions, Result, StoreError, Written,
 };
 
 #[async_trait]
@@ -229,6 +229,30 @@ impl ObjectStore for S3 {
         if_none_match: bool,
     ) -> Result<Written> {
         self.complete(key, upload_id, parts, if_none_match).await
+    }
+
+    fn copy_domain(&self) -> Option<&str> {
+        Some(&self.copy_domain)
+    }
+
+    async fn copy(
+        &self,
+        source: &CopySource<'_>,
+        key: &str,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.copy_object(source, key, options).await
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        range: Range<u64>,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+    ) -> Result<Part> {
+        self.copy_range(source, range, (key, upload_id, number)).await
     }
 
     async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<()> {

@@ -5,4 +5,5 @@ mod keys_and_hosts;
 mod probe;
 pub mod servers;
 mod store_contract;
+mod transfers;
 mod trouble;
