@@ -13,6 +13,7 @@ pub mod location;
 pub mod marker;
 pub mod missing_candidate;
 pub mod multipart_abort;
+pub mod object_copy;
 pub mod reconcile_lock;
 pub mod reconcile_run;
 pub mod reconcile_shard;

@@ -22,6 +22,8 @@ pub struct Model {
     pub finished_at: Option<DateTimeUtc>,
     pub scheduled_for: Option<DateTimeUtc>,
     pub deletions: i64,
+    pub move_from: Option<String>,
+    pub move_concurrency: Option<i32>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -32,6 +32,7 @@ mod m20261130_000027_tus;
 mod m20261130_000028_url_end_checks;
 mod m20261130_000029_inspections;
 mod m20261130_000032_locations;
+mod m20261130_000033_moves;
 pub mod online;
 
 /// All migrations.
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000028_url_end_checks::Migration),
             Box::new(m20261130_000029_inspections::Migration),
             Box::new(m20261130_000032_locations::Migration),
+            Box::new(m20261130_000033_moves::Migration),
         ]
     }
 }

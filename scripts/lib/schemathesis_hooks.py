@@ -45,6 +45,8 @@ RULES = {
     "etag": r"Must be 1 to \d+ bytes",
     "version_id": r"Must be 1 to \d+ bytes",
     "annotations": r"annotations of \d+ bytes",
+    # Former locations are a matter of the configuration.
+    "from": r"`[^`]*` is the store of the current location|The policy `[^`]+` has no former location",
     "older_than": r"Must be an age such as",
 }
 # Bodies without a schema: events of any store, forms.

@@ -1,17 +1,12 @@
 //! Downloads of files, by a signed URL or through this service. Only verified files can be downloaded.
 
-use chrono::TimeDelta;
-
 use super::{App, AppError, Result};
+use crate::domain::policy::DOWNLOAD_TTL;
 use crate::domain::transition::Event;
 use crate::domain::upload::{ConfirmedBy, Strategy};
 use crate::domain::{Owner, Policy, Principal, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::signer::{GetRequest, SignedRequest};
 use crate::storage::{ByteStream, Store, StoreError};
-
-/// How long a download URL is valid: long enough to follow the redirect, too short to share the
-/// URL.
-const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
 /// Only the client may cache the file, because the URL belongs to one user.
 const CACHE_CONTROL: &str = "private";
@@ -150,7 +145,12 @@ impl App {
 
     /// Whether a PUT with the upload's URL can replace the object. The store checks the URL's
     /// expiry when a PUT starts, and replaces the object when it ends.
-    fn may_be_overwritten(&self, upload: &Upload, policy: &Policy, store: &Store) -> bool {
+    pub(crate) fn may_be_overwritten(
+        &self,
+        upload: &Upload,
+        policy: &Policy,
+        store: &Store,
+    ) -> bool {
         let once = match upload.strategy {
             // Parts become an object only when this service completes the upload.
             Strategy::Multipart => !store.capabilities.part_urls_write_objects,

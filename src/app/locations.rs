@@ -95,6 +95,32 @@ impl App {
         Ok(locations)
     }
 
+    /// The former locations of a policy on a store.
+    ///
+    /// # Errors
+    /// If there is none, as an error about the field `from`, or the database fails.
+    pub async fn former_locations(
+        &self,
+        policy: &Policy,
+        from: &str,
+    ) -> Result<Vec<Arc<Location>>> {
+        let mut locations = self.locations_of(policy).await?;
+        let current = self.current_location(policy).await?;
+        locations.retain(|location| location.store == from && location.number != current.number);
+        if !locations.is_empty() {
+            return Ok(locations);
+        }
+        let name = &policy.name;
+        Err(AppError::field(
+            "from",
+            if current.store == from {
+                format!("`{from}` is the store of the current location of the policy `{name}`")
+            } else {
+                format!("The policy `{name}` has no former location on the store `{from}`")
+            },
+        ))
+    }
+
     /// The location of an upload's object.
     ///
     /// # Errors

@@ -3,12 +3,18 @@
 use super::{App, AppError, Result};
 use crate::db::{Cursor, Page};
 use crate::domain::RunId;
-use crate::domain::run::{FindingKind, Progress, Run, StoredFinding};
+use crate::domain::run::{FindingKind, Mode, Progress, Run, StoredFinding};
 
 impl App {
-    /// One run with its counters so far.
+    /// One run with its counters so far, whatever its mode.
     pub async fn run(&self, id: RunId) -> Result<Run> {
         self.db.runs().find(id).await?.ok_or(AppError::NotFound("run"))
+    }
+
+    /// One run of these modes, with its counters so far.
+    pub async fn run_of(&self, id: RunId, modes: &[Mode]) -> Result<Run> {
+        let run = self.run(id).await?;
+        if modes.contains(&run.request.mode) { Ok(run) } else { Err(AppError::NotFound("run")) }
     }
 
     /// One run with the number of its findings and shards.
@@ -16,9 +22,14 @@ impl App {
         self.db.runs().progress(id).await?.ok_or(AppError::NotFound("run"))
     }
 
-    /// A page of runs, newest first.
-    pub async fn list_runs(&self, cursor: Option<&Cursor>, limit: u64) -> Result<Page<Run>> {
-        Ok(self.db.runs().list(cursor, limit).await?)
+    /// A page of runs of these modes, newest first.
+    pub async fn list_runs(
+        &self,
+        modes: &[Mode],
+        cursor: Option<&Cursor>,
+        limit: u64,
+    ) -> Result<Page<Run>> {
+        Ok(self.db.runs().list(modes, cursor, limit).await?)
     }
 
     /// A page of a run's findings, of one kind or of all.

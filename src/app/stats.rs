@@ -73,7 +73,7 @@ impl App {
             times_to_confirm.insert(policy.clone(), Times::of(times.collect()));
         }
         let mut last_runs = BTreeMap::new();
-        for mode in Mode::ALL {
+        for mode in &Mode::RECONCILIATIONS {
             let mut newest: Option<Run> = None;
             for status in RunStatus::ALL {
                 let run = self.db.runs().newest(*mode, *status).await?;
@@ -108,7 +108,7 @@ impl App {
             metrics::gauge!(names::OLDEST_PENDING, "policy" => policy.as_str().to_owned())
                 .set(age.as_seconds_f64().max(0.0));
         }
-        for mode in Mode::ALL {
+        for mode in &Mode::RECONCILIATIONS {
             let newest = self.db.runs().newest(*mode, RunStatus::Succeeded).await?;
             if let Some(at) = newest.and_then(|run| run.finished_at) {
                 let at = u64::try_from(at.timestamp()).unwrap_or_default();

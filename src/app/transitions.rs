@@ -311,7 +311,8 @@ impl<'a> Item<'a> {
             Progress::Decided(Decision { step, policy, .. }) if step.changed => {
                 let (upload, effects) = (step.upload.clone(), step.effects.clone());
                 let (from, cause) = (self.upload.status(), Cause::of(&self.event, &upload.state));
-                Some(Change { upload, effects, policy, from, cause })
+                let left_behind = step.left_behind.clone();
+                Some(Change { upload, effects, policy, from, cause, left_behind })
             }
             _ => None,
         }
@@ -370,7 +371,7 @@ pub(crate) fn unverified_change(before: &Upload, after: &Upload) -> bool {
 
 /// Logs and counts a committed change.
 fn record(before: &Upload, upload: &Upload, event: &Event, policy: &Policy) {
-    if unverified_change(before, upload) {
+    if unverified_change(before, upload) && !matches!(event, Event::Moved(_)) {
         tracing::warn!(upload = %upload.id, policy = %policy.name, key = upload.key.as_str(),
             "the object was written again, and there is no checksum to compare its bytes with the \
             verified ones");
@@ -406,5 +407,6 @@ fn source(event: &Event) -> &'static str {
         Event::Supersede => "superseded",
         Event::ObjectDeleted => "deleted",
         Event::Verify(_) | Event::KeepObject { .. } => "operator",
+        Event::Moved(_) => "move",
     }
 }

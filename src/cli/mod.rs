@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod instance;
 pub mod migrate;
+pub mod moves;
 pub mod openapi;
 pub mod patience;
 pub mod reconcile;
@@ -54,6 +55,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Compare bucket and table once, in the foreground.
     Reconcile(reconcile::ReconcileArgs),
+    /// Move a policy's objects to its configured store and prefix, while the service runs.
+    Move(moves::MoveArgs),
     /// Check the database, the stores, the queue and the webhooks, and say what to fix.
     Doctor(doctor::DoctorArgs),
     /// Maintain the embedded S3 server.
@@ -85,6 +88,7 @@ impl Cli {
             Some(Command::Serve(args)) => serve::run(file, &args).await,
             Some(Command::Migrate(args)) => migrate::run(file, &args).await,
             Some(Command::Reconcile(args)) => reconcile::run(file, &args).await,
+            Some(Command::Move(args)) => moves::run(file, &args).await,
             Some(Command::Doctor(args)) => doctor::run(file, &args).await,
             #[cfg(feature = "embedded-s3")]
             Some(Command::Embedded(args)) => embedded::run(file, &args).await,

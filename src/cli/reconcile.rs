@@ -94,11 +94,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         bail!("--adopt needs --mode audit: an incremental run does not see all objects");
     }
     let mut config = Config::load(file)?;
-    // Log lines would break the progress bar, so they are hidden unless `telemetry.log` is
-    // configured.
-    if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
-        config.telemetry.log = LogFilter::warnings();
-    }
+    quiet_on_terminal(&mut config);
     let _log = super::start_log(&config)?;
     config.require_stores()?;
     let db = adapters::database(&config).await?;
@@ -125,6 +121,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         accept_damage: args.accept_damage.unwrap_or_default(),
         adopt_bucket: args.adopt_bucket,
         adopt: args.owner.clone(),
+        moving: None,
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
@@ -150,6 +147,13 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Log lines would break the progress bar, so they are hidden unless `telemetry.log` is configured.
+pub(super) fn quiet_on_terminal(config: &mut Config) {
+    if std::io::stderr().is_terminal() && config.telemetry.log == LogFilter::default() {
+        config.telemetry.log = LogFilter::warnings();
+    }
+}
+
 /// Explains what the request allows beyond the safety limits, and asks for confirmation on a
 /// terminal.
 async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
@@ -164,7 +168,7 @@ async fn confirm(app: &App, request: &RunRequest) -> anyhow::Result<()> {
 
 /// Starts a run. If an earlier run's process died, finishes that run first. Returns `None` if this
 /// was interrupted.
-async fn start(
+pub(super) async fn start(
     reconciler: &Arc<Reconciler>,
     request: RunRequest,
     time_limit: Duration,
@@ -189,7 +193,7 @@ async fn start(
 
 /// Shows a progress bar on a terminal until the run ends. Ctrl-C or SIGTERM cancels the run, and
 /// the process ends at most `patience` later.
-async fn watch(
+pub(super) async fn watch(
     reconciler: &Arc<Reconciler>,
     handle: RunHandle,
     time_limit: Duration,
@@ -228,7 +232,7 @@ async fn watch(
 
 /// Prints one line for each finding of a dry run, and for each deletion or abort that a real run
 /// would do.
-async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
+pub(super) async fn list_findings(reconciler: &Reconciler, run: &Run) -> anyhow::Result<()> {
     let mut cursor = None;
     loop {
         let page = reconciler.app.db.findings().list(run, None, cursor.as_ref(), PAGE).await?;
@@ -250,17 +254,18 @@ fn bar() -> ProgressBar {
 
 fn show(bar: &ProgressBar, progress: &Progress) {
     let seconds = bar.elapsed().as_secs().max(1);
-    let listed = progress.run.counters.listed;
+    let counters = &progress.run.counters;
+    let objects = counters.listed + counters.moves.moved;
     bar.set_length(progress.shards);
     bar.set_position(progress.shards_done);
     bar.set_message(format!(
-        "{listed} objects ({}/s), {} findings",
-        listed / seconds,
+        "{objects} objects ({}/s), {} findings",
+        objects / seconds,
         progress.findings
     ));
 }
 
-fn summary(run: &Run) -> String {
+pub(super) fn summary(run: &Run) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     let dry = if run.request.dry_run { " (dry run)" } else { "" };
@@ -268,7 +273,11 @@ fn summary(run: &Run) -> String {
         format!("{} {}{dry}", run.request.mode.name(), run.id),
         run.status.name().to_owned(),
     ]);
-    for (name, count) in run.counters.named() {
+    let counts = match run.request.mode {
+        Mode::Move => run.counters.moves.named().to_vec(),
+        Mode::Incremental | Mode::Audit => run.counters.named().to_vec(),
+    };
+    for (name, count) in counts {
         table.add_row(vec![name.replace('_', " "), count.to_string()]);
     }
     if let Some(column) = table.column_mut(1) {

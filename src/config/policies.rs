@@ -13,7 +13,7 @@ use crate::domain::inspection::MEDIA;
 use crate::domain::key::Prefix;
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_PUT_SIZE, MAX_SIGNED_LIFETIME, MIN_PART_SIZE};
 use crate::domain::media::MediaRules;
-use crate::domain::policy::{Late, Overwrite, Policy, PolicyName};
+use crate::domain::policy::{DOWNLOAD_TTL, Late, Overwrite, Policy, PolicyName};
 
 impl Choice for Late {
     const CHOICES: &'static [(&'static str, Self)] =
@@ -126,6 +126,14 @@ pub struct PolicyConfig {
     /// How long a replaced object is kept.
     #[serde(default = "defaults::retention")]
     pub replaced_retention: ConfigDuration,
+    /// How long a moved object is kept at its former location. `None` (`"auto"`): one day, or the
+    /// longest lifetime of a URL if that is longer.
+    #[serde(
+        default,
+        deserialize_with = "value::auto_duration",
+        serialize_with = "value::auto_duration_text"
+    )]
+    pub move_retention: Option<ConfigDuration>,
     /// How long a verified upload that is not attached is kept. `None` (`"off"`) means for ever.
     #[serde(
         default,
@@ -240,6 +248,7 @@ impl PolicyConfig {
             overwrite: defaults::overwrite(),
             rejected_retention: defaults::retention(),
             replaced_retention: defaults::retention(),
+            move_retention: None,
             unattached_retention: None,
             inspect: Vec::new(),
             max_duration: None,
@@ -271,6 +280,10 @@ impl PolicyConfig {
             overwrite: self.overwrite,
             rejected_retention: self.rejected_retention.delta(),
             replaced_retention: self.replaced_retention.delta(),
+            move_retention: self.move_retention.map_or_else(
+                || defaults::retention().delta().max(self.max_url_ttl.delta()),
+                ConfigDuration::delta,
+            ),
             unattached_retention: self.unattached_retention.map(ConfigDuration::delta),
             // The kind of an inspector decides whether it runs after the verification.
             inspect: Vec::new(),
@@ -342,6 +355,15 @@ impl PolicyConfig {
                 "max_url_ttl",
                 format!(
                     "must be at most \"7d\", the maximum lifetime of a presigned URL, not \"{ttl}\""
+                ),
+            ));
+        }
+        if let Some(kept) = self.move_retention.filter(|kept| kept.delta() < DOWNLOAD_TTL) {
+            let least = DOWNLOAD_TTL.num_minutes();
+            return Err((
+                "move_retention",
+                format!(
+                    "must be at least \"{least}min\", as long as a download URL lives, not \"{kept}\""
                 ),
             ));
         }

@@ -258,6 +258,28 @@ pub(super) fn optional_duration_text<S: Serializer>(
     }
 }
 
+/// Reads a duration, or `"auto"` for `None`.
+pub(super) fn auto_duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ConfigDuration>, D::Error> {
+    parsed(deserializer, "a duration such as \"48h\", or \"auto\"", |text| match text {
+        "auto" => Some(None),
+        _ => text.parse().ok().map(Some),
+    })
+}
+
+/// Writes a duration, or `"auto"` for `None`.
+#[expect(clippy::ref_option, reason = "the signature that serialize_with calls")]
+pub(super) fn auto_duration_text<S: Serializer>(
+    value: &Option<ConfigDuration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(duration) => serializer.collect_str(duration),
+        None => serializer.serialize_str("auto"),
+    }
+}
+
 /// Reads a whole number from 1 up, or `"off"` for `None`.
 pub(super) fn optional_number<'de, D: Deserializer<'de>>(
     deserializer: D,

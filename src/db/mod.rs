@@ -29,6 +29,7 @@ pub mod idempotency;
 pub mod inspections;
 pub mod locations;
 pub mod multipart_aborts;
+pub mod object_copies;
 pub mod reconcile;
 pub mod retention;
 mod schema;
@@ -55,6 +56,7 @@ use idempotency::Idempotency;
 use inspections::Inspections;
 use locations::Locations;
 use multipart_aborts::MultipartAborts;
+use object_copies::ObjectCopies;
 use reconcile::damage::Damage;
 use reconcile::findings::Findings;
 use reconcile::finish_shards::{self, ShardFinisher};
@@ -162,6 +164,11 @@ impl Db {
     /// Multipart uploads that are to be aborted.
     pub fn multipart_aborts(&self) -> MultipartAborts<'_> {
         MultipartAborts(&self.engine)
+    }
+
+    /// Copies of objects outside of the location of their upload.
+    pub fn object_copies(&self) -> ObjectCopies<'_> {
+        ObjectCopies(&self.engine)
     }
 
     /// Uploads that are received in pieces.

@@ -63,7 +63,8 @@ impl Cause {
             | Event::Supersede
             // These change no status.
             | Event::ObjectDeleted
-            | Event::KeepObject { .. } => Actor::Client,
+            | Event::KeepObject { .. }
+            | Event::Moved(_) => Actor::Client,
         };
         let detail = match (event, after) {
             // The rules are not the only reason: other bytes are `overwritten` in any case.

@@ -76,6 +76,8 @@ pub struct Policy {
     pub rejected_retention: TimeDelta,
     /// How long a replaced object is kept.
     pub replaced_retention: TimeDelta,
+    /// How long a moved object is kept at its former location.
+    pub move_retention: TimeDelta,
     /// How long a verified upload that is not attached is kept; `None` means for ever.
     pub unattached_retention: Option<TimeDelta>,
     /// The inspectors that must accept a file after it was verified, before it is served. The
@@ -89,6 +91,10 @@ pub struct Policy {
     /// How the store keeps the objects.
     pub object: ObjectSettings,
 }
+
+/// How long a download URL is valid: long enough to follow the redirect, too short to share the
+/// URL.
+pub const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 
 /// The built-in inspector `media` under one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,6 +259,7 @@ pub(crate) mod tests {
             overwrite: Overwrite::Reject,
             rejected_retention: TimeDelta::hours(24),
             replaced_retention: TimeDelta::hours(24),
+            move_retention: TimeDelta::hours(24),
             unattached_retention: None,
             inspect: Vec::new(),
             media: None,

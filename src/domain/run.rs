@@ -49,8 +49,16 @@ named!(
         Incremental = "incremental",
         /// The whole bucket and the whole table.
         Audit = "audit",
+        /// The verified objects of a policy's former locations: they are moved to the current one.
+        Move = "move",
     }
 );
+
+impl Mode {
+    /// The modes that compare bucket and table.
+    pub const RECONCILIATIONS: [Self; 2] = [Self::Incremental, Self::Audit];
+}
+
 named!(
     /// What started a run.
     Trigger {
@@ -96,6 +104,8 @@ named!(
         Late = "late",
         /// An abandoned multipart upload.
         AbandonedMultipart = "abandoned_multipart",
+        /// A verified object that a move left where it is.
+        NotMoved = "not_moved",
         /// Bytes that break a rule. With the detail `delete`: an object of a row in a final state
         /// that the run deletes.
         Rejected = "rejected",
@@ -103,13 +113,21 @@ named!(
 );
 
 macro_rules! counters {
-    ($(#[$doc:meta])* $struct:ident { $($(#[$fdoc:meta])* $name:ident,)+ }) => {
+    ($(#[$doc:meta])* $struct:ident { $($(#[$fdoc:meta])* $name:ident,)+ $(; $part:ident: $type:ty)? }) => {
         $(#[$doc])*
         #[derive(
             Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema,
         )]
         #[serde(default)]
-        pub struct $struct { $($(#[$fdoc])* pub $name: u64,)+ }
+        pub struct $struct {
+            $($(#[$fdoc])* pub $name: u64,)+
+            $(
+                /// Counts that only some runs have.
+                #[serde(skip_serializing_if = "is_default")]
+                #[schema(ignore)]
+                pub $part: $type,
+            )?
+        }
 
         impl $struct {
             /// The counts by name, in the order of the API.
@@ -120,10 +138,33 @@ macro_rules! counters {
             /// Adds other counters.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)+
+                $(self.$part.add(&other.$part);)?
             }
         }
     };
 }
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+counters!(
+    /// What a move did.
+    MoveCounters {
+        /// Objects that were moved.
+        moved,
+        /// The bytes of these objects.
+        bytes,
+        /// Copies whose checksum was compared with that of the original.
+        compared,
+        /// Copies or originals with other bytes than expected. They were not moved.
+        differences,
+        /// Uploads that can still change. They end where they began.
+        open,
+        /// Objects that were not moved, each with a finding. The next move tries again.
+        failed,
+    }
+);
 
 counters!(
     /// What a run changed. `listed`, `orphans`, `strays`, `foreign` and the counts of requests are what it
@@ -161,6 +202,7 @@ counters!(
         deleted,
         /// Rows or objects that failed; the next run tries again.
         errors,
+        ; moves: MoveCounters
     }
 );
 
@@ -187,15 +229,44 @@ pub struct RunRequest {
     /// The owner of the uploads that an audit creates for objects without a row; `None` creates
     /// none.
     pub adopt: Option<Owner>,
+    /// What a run of [`Mode::Move`] moves.
+    pub moving: Option<Moving>,
     /// What started it.
     pub trigger: Trigger,
+}
+
+/// The largest number of objects that a process may transfer at the same time in one move.
+pub const MAX_TRANSFERS: u16 = 256;
+
+/// The objects that a run moves, and how fast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moving {
+    /// The name of the store of the former locations.
+    pub from: String,
+    /// The largest number of objects that a process transfers at the same time.
+    pub concurrency: u16,
 }
 
 impl RunRequest {
     /// A run over all policies, within the configured limits.
     pub fn of(mode: Mode, trigger: Trigger) -> Self {
         let (policy, dry_run) = (None, false);
-        Self { mode, policy, dry_run, accept_damage: 0, adopt_bucket: false, adopt: None, trigger }
+        Self {
+            mode,
+            policy,
+            dry_run,
+            accept_damage: 0,
+            adopt_bucket: false,
+            adopt: None,
+            moving: None,
+            trigger,
+        }
+    }
+
+    /// A move of a policy's objects.
+    pub fn of_move(policy: PolicyName, moving: Moving, dry_run: bool, trigger: Trigger) -> Self {
+        let request = Self::of(Mode::Move, trigger);
+        Self { policy: Some(policy), dry_run, moving: Some(moving), ..request }
     }
 }
 

@@ -7,6 +7,9 @@ use super::clock::Timestamp;
 use super::detail::cut;
 use super::ids::Owner;
 use super::inspection::{Annotations, Inspected, Verdict};
+use super::key::ObjectKey;
+use super::location::LocationNumber;
+use super::object_copy::ObjectCopy;
 use super::policy::{Late, Overwrite, Policy};
 use super::reject_reason::RejectReason;
 use super::rules::Violation;
@@ -61,6 +64,23 @@ pub enum Event {
         /// The earliest time of the deletion.
         until: Timestamp,
     },
+    /// The object was copied to another location, and the copy was compared with it.
+    Moved(Relocation),
+}
+
+/// A verified copy of the object at another location.
+#[derive(Debug, Clone)]
+pub struct Relocation {
+    /// The location of the object that was copied.
+    pub from: LocationNumber,
+    /// The ETag of the object that was copied, without quotes.
+    pub etag: String,
+    /// The location of the copy.
+    pub to: LocationNumber,
+    /// The key of the copy.
+    pub key: ObjectKey,
+    /// The copy.
+    pub facts: ObjectFacts,
 }
 
 /// An observation of the object.
@@ -120,6 +140,9 @@ pub struct Step {
     pub changed: bool,
     /// What else to do.
     pub effects: Vec<Effect>,
+    /// The object that the upload leaves behind at its former location, to be recorded in the same
+    /// transaction. The record of a copy at the upload's new location is deleted.
+    pub left_behind: Option<ObjectCopy>,
 }
 
 /// Why a state refuses an event.
@@ -180,6 +203,7 @@ pub fn step(
         Event::ObjectDeleted => Ok(object_deleted(upload, now)),
         Event::Verify(verification) => verify(upload, verification, now, policy),
         Event::KeepObject { until } => Ok(keep_object(upload, until)),
+        Event::Moved(relocation) => Ok(moved(upload, relocation, now, policy)),
     }
 }
 
@@ -596,6 +620,33 @@ fn keep_object(upload: Upload, until: Timestamp) -> Step {
     }
 }
 
+/// Repoints a verified upload to the copy. If it is not the upload of that object any more, the copy
+/// is not needed.
+fn moved(upload: Upload, relocation: Relocation, now: Timestamp, policy: &Policy) -> Step {
+    let Relocation { from, etag, to, key, facts } = relocation;
+    match upload.state.clone() {
+        State::Uploaded(verified) if upload.location == from && verified.facts.etag == etag => {
+            let left_behind = ObjectCopy {
+                upload: upload.id,
+                policy: upload.policy.clone(),
+                location: upload.location,
+                key: upload.key.clone(),
+                delete_after: now + policy.move_retention,
+            };
+            // The client's checksum and media type are better than those of the copy.
+            let facts = ObjectFacts {
+                checksum: verified.facts.checksum.clone().or(facts.checksum),
+                content_type: verified.facts.content_type.clone(),
+                ..facts
+            };
+            let state = State::Uploaded(Verified { facts, ..verified });
+            let upload = Upload { location: to, key, ..upload };
+            Step { left_behind: Some(left_behind), ..changed(upload, state, now, vec![]) }
+        }
+        _ => unchanged(upload),
+    }
+}
+
 fn abort(upload: &Upload) -> Vec<Effect> {
     upload.multipart_id.iter().map(|_| Effect::AbortMultipart).collect()
 }
@@ -604,16 +655,17 @@ fn changed(upload: Upload, state: State, now: Timestamp, effects: Vec<Effect>) -
     let rejected = matches!(state, State::Rejected { .. });
     let detail = upload.detail.filter(|_| rejected);
     let upload = Upload { detail, ..upload };
-    Step { upload: Upload { state, updated_at: now, ..upload }, changed: true, effects }
+    let upload = Upload { state, updated_at: now, ..upload };
+    Step { upload, changed: true, effects, left_behind: None }
 }
 
 /// A change of internal data. The client sees no change, so `updated_at` does not change.
 fn saved(upload: Upload) -> Step {
-    Step { upload, changed: true, effects: vec![] }
+    Step { upload, changed: true, effects: vec![], left_behind: None }
 }
 
 fn unchanged(upload: Upload) -> Step {
-    Step { upload, changed: false, effects: vec![] }
+    Step { upload, changed: false, effects: vec![], left_behind: None }
 }
 
 #[cfg(test)]

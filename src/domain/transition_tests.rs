@@ -130,6 +130,17 @@ fn refuses(etag: &str) -> Event {
     Event::Inspected(inspected(etag, Verdict::Reject("a virus".to_owned())))
 }
 
+/// Object `a` was copied from this location to location 2.
+fn relocation(from: i32, etag: &str) -> Event {
+    Event::Moved(Relocation {
+        from: LocationNumber(from),
+        etag: etag.to_owned(),
+        to: LocationNumber(2),
+        key: ObjectKey::stored("moved/f/x"),
+        facts: ObjectFacts { version_id: Some("v".to_owned()), ..facts("copy") },
+    })
+}
+
 /// The policy with inspectors.
 fn with_inspectors(names: &[&str]) -> Policy {
     let inspect = names.iter().map(|name| InspectorName::new(*name)).collect();
@@ -150,6 +161,7 @@ fn every_event_in_every_state_has_the_specified_result() {
     let extend = || Event::ExtendDeadline { url_expires_at: at(200) };
     let open = || opened("n", Some("m"));
     let keep = || Event::KeepObject { until: at(11) };
+    let moved = || relocation(0, "a");
     let to = |status, effects: &[Effect]| Some((status, true, effects.to_vec()));
     let stays = |status| Some((status, false, vec![]));
     let table: Vec<Row> = vec![
@@ -260,6 +272,16 @@ fn every_event_in_every_state_has_the_specified_result() {
         (Rejected, keep(), to(Rejected, &[])),
         (Cancelled, keep(), to(Cancelled, &[])),
         (Removed, keep(), to(Removed, &[])),
+        (Uploaded, moved(), to(Uploaded, &[])),
+        (Uploaded, relocation(0, "b"), stays(Uploaded)),
+        (Uploaded, relocation(1, "a"), stays(Uploaded)),
+        (Pending, moved(), stays(Pending)),
+        (Inspecting, moved(), stays(Inspecting)),
+        (Expired, moved(), stays(Expired)),
+        (Missing, moved(), stays(Missing)),
+        (Rejected, moved(), stays(Rejected)),
+        (Cancelled, moved(), stays(Cancelled)),
+        (Removed, moved(), stays(Removed)),
     ];
     for (status, event, expected) in table {
         let got = step(upload_in(status), event.clone(), at(100), &tracks())
@@ -267,6 +289,25 @@ fn every_event_in_every_state_has_the_specified_result() {
             .map(|step| (step.upload.status(), step.changed, step.effects));
         assert_eq!(got, expected, "{status:?} on {event:?}");
     }
+}
+
+#[test]
+fn a_moved_upload_keeps_its_facts_and_leaves_its_old_object_behind() {
+    let mut before = upload_in(Status::Uploaded);
+    let State::Uploaded(verified) = &mut before.state else { panic!("uploaded") };
+    verified.facts.content_type = Some("audio/mpeg".to_owned());
+    let moved = step(before.clone(), relocation(0, "a"), at(100), &tracks()).unwrap();
+    let State::Uploaded(verified) = &moved.upload.state else { panic!("uploaded") };
+    let Upload { location, key, .. } = &moved.upload;
+    assert_eq!((*location, key.as_str()), (LocationNumber(2), "moved/f/x"));
+    let facts = &verified.facts;
+    assert_eq!((facts.etag.as_str(), facts.version_id.as_deref()), ("copy", Some("v")));
+    assert_eq!((facts.content_type.as_deref(), verified.at), (Some("audio/mpeg"), at(0)));
+    let left = moved.left_behind.unwrap();
+    assert_eq!((left.upload, left.location, left.key), (before.id, before.location, before.key));
+    assert_eq!(left.delete_after, at(100) + tracks().move_retention);
+    let again = step(moved.upload, relocation(0, "a"), at(101), &tracks()).unwrap();
+    assert!(!again.changed && again.left_behind.is_none());
 }
 
 #[test]

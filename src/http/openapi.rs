@@ -16,7 +16,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Spec, Ref, RefOr, Server};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use super::api::{
-    self, admin_uploads, attachments, events, instance, orphans, problems, reconciliations,
+    self, admin_uploads, attachments, events, instance, moves, orphans, problems, reconciliations,
     service, stats, tracks, upload_tokens, uploads, webhooks,
 };
 use super::middleware::access::Access;
@@ -80,6 +80,12 @@ pub struct Document(pub Bytes);
         reconciliations::findings::handle,
         reconciliations::events::handle,
         reconciliations::cancel::handle,
+        moves::list::handle,
+        moves::start::handle,
+        moves::get::handle,
+        moves::findings::handle,
+        moves::events::handle,
+        moves::cancel::handle,
         orphans::purge::handle,
         instance::reissue::handle,
         instance::reclaim::handle,

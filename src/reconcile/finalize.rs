@@ -5,6 +5,7 @@
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::aborts::retry_due_aborts;
+use super::copies::delete_due_copies;
 use super::multiparts::abort_abandoned;
 use super::observe::observe;
 use super::progress::At;
@@ -31,6 +32,7 @@ pub(super) async fn finalize(worker: &Worker<'_>) -> Result<(), WorkError> {
     if shard.stage <= Stage::Delete {
         remove_unattached(worker).await?;
         delete_due(worker, &withheld, cursor(Stage::Delete)).await?;
+        delete_due_copies(worker).await?;
     }
     retry_due_aborts(worker).await?;
     // In an incremental run the progress is saved at the end of the shard.
@@ -111,6 +113,10 @@ async fn delete_due(
             report_deletions(worker, &due);
             worker.progress.save(Vec::new(), at).await?;
         } else {
+            // Their copies are not needed any more, and rows come before deletions.
+            let ids: Vec<_> = due.iter().map(|upload| upload.id).collect();
+            let ended = app.db.object_copies().end_all(&ids, app.now()).await;
+            ended.map_err(AppError::from)?;
             let deleted = delete(worker, due).await;
             worker.progress.save(deleted, at).await?;
         }
@@ -131,7 +137,10 @@ fn report_deletions(worker: &Worker<'_>, rows: &[Upload]) {
 
 /// Takes these deletions from the run's budget, and removes the deletions that it does not cover.
 /// Returns whether it covers all of them.
-async fn spend_budget(worker: &Worker<'_>, due: &mut Vec<Upload>) -> Result<bool, WorkError> {
+pub(super) async fn spend_budget<T>(
+    worker: &Worker<'_>,
+    due: &mut Vec<T>,
+) -> Result<bool, WorkError> {
     let wanted = due.len();
     let (shard, lease) = (worker.progress.shard, worker.progress.lease.length);
     let (shards, budget) = (worker.target.app.db.shards(), worker.settings.max_deletions);

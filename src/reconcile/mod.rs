@@ -3,15 +3,18 @@
 //! [`plan`] chooses what to request, [`merge`] joins the listing and the rows in key order,
 //! `domain::reconcile` decides on each pair, [`worker`] does the steps of one shard (`compare`,
 //! `observe`, `adopt`, `finalize`) within its `safety_limits` and saves its `progress`,
-//! `shard_workers` claims shards, and [`run`] starts runs. To add a finding: add a kind to
+//! `shard_workers` claims shards, and [`run`] starts runs. `moving` moves objects to another location,
+//! and `copies` deletes what moves leave behind. To add a finding: add a kind to
 //! `domain::run` and record it in [`report`].
 
 mod aborts;
 mod adopt;
 mod cancel;
 mod compare;
+mod copies;
 mod finalize;
 pub mod merge;
+mod moving;
 mod multiparts;
 mod observe;
 pub mod plan;

@@ -144,13 +144,16 @@ async fn record_strays(
     rowless: Vec<(UploadId, Listed)>,
 ) -> Result<Vec<(UploadId, Listed)>, AppError> {
     let Target { app, location, .. } = worker.target;
-    let ids = rowless.iter().map(|(id, _)| *id).collect();
+    let ids: Vec<_> = rowless.iter().map(|(id, _)| *id).collect();
+    let copies = app.db.object_copies().find_at(location.into(), &ids).await?;
     let places = app.db.scan().list_places(ids).await?;
     let places: HashMap<_, _> = places.into_iter().map(|place| (place.upload, place)).collect();
     let mut orphans = Vec::new();
     let mut tally = worker.progress.report.tally();
     for (id, object) in rowless {
         match places.get(&id) {
+            // Left behind by a move, or about to be used by one: a run deletes it in time.
+            _ if copies.contains(&id) => {}
             None => orphans.push((id, object)),
             // Its row was created after the rows were read.
             Some(place) if place.policy == location.policy && place.location == location.number => {

@@ -14,6 +14,7 @@ use chrono::TimeDelta;
 
 use self::cost::{Cut, HEADS_PER_TWO_LISTS, candidates, cheapest};
 use super::ReconcileSettings;
+use super::moving::shards_of_move;
 use super::unattached::unattached_before;
 use crate::app::{App, AppError};
 use crate::db::reconcile::scan::{OpenWindow, PolicyLocation};
@@ -96,6 +97,9 @@ pub async fn shards_of_run(
     request: &RunRequest,
     settings: &ReconcileSettings,
 ) -> Result<Vec<NewShard>, AppError> {
+    if let Some(moving) = &request.moving {
+        return shards_of_move(app, policy, moving).await;
+    }
     let locations = app.locations_of(policy).await?;
     let open = match request.mode {
         Mode::Incremental if locations.len() > 1 => {
@@ -169,8 +173,8 @@ impl LocationPlan<'_> {
         let Ok(store) = app.store_at(location) else {
             // The shard's worker reports the error, and the other locations are reconciled.
             let is_needed = match request.mode {
-                Mode::Audit => app.db.scan().needs_store(location.into()).await?,
                 Mode::Incremental => self.is_open_or_due_without_store(may_be_open).await?,
+                Mode::Audit | Mode::Move => app.db.scan().needs_store(location.into()).await?,
             };
             let shard = || self.shard(Some(location.prefix.whole()), true);
             return Ok(if is_needed { vec![shard()] } else { Vec::new() });
@@ -185,7 +189,9 @@ impl LocationPlan<'_> {
             };
             if open == 0 {
                 // A run that adopts the bucket writes a missing marker.
-                let finalizes = request.adopt_bucket || self.is_something_due().await?;
+                let finalizes = request.adopt_bucket
+                    || self.is_something_due().await?
+                    || self.is_copy_due().await?;
                 return Ok(if finalizes { vec![self.shard(None, true)] } else { Vec::new() });
             }
             if open <= ROWS_PER_SHARD {
@@ -222,6 +228,14 @@ impl LocationPlan<'_> {
         }
         Ok(scan.count_due(location.into(), now, 1).await? > 0
             || !app.db.multipart_aborts().list_due(location.into(), now, 1).await?.is_empty())
+    }
+
+    /// Whether an object that a move left behind is due for deletion. A store that is not configured
+    /// any more keeps such objects.
+    async fn is_copy_due(&self) -> Result<bool, AppError> {
+        let Self { app, location, .. } = *self;
+        let due = app.db.object_copies().list_due(location.into(), app.now(), None, 1).await?;
+        Ok(!due.is_empty())
     }
 }
 

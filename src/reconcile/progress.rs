@@ -105,6 +105,12 @@ fn add(tally: &mut Tally, outcome: &Outcome<'_>, dry_run: bool, now: Timestamp) 
     if let Some(identity) = outcome.unverified {
         tally.set_unverified(|| format!("an object is missing, but {identity}"));
     }
+    if let Event::Moved(_) = outcome.event {
+        if outcome.changed {
+            tally.count_move(outcome.before, dry_run);
+        }
+        return;
+    }
     if outcome.changed {
         tally.count_change(outcome.before, after);
         if !dry_run

@@ -93,6 +93,14 @@ impl Tally {
         self.record([deletion_of(upload, now)]);
     }
 
+    /// Counts an object that was moved, or in a dry run would be.
+    pub fn count_move(&mut self, upload: &Upload, dry_run: bool) {
+        let moves = &mut self.0.counters.moves;
+        moves.moved += 1;
+        moves.bytes += upload.state.facts().map_or(0, |facts| facts.size);
+        moves.compared += u64::from(!dry_run);
+    }
+
     /// Counts the change of an upload.
     pub fn count_change(&mut self, before: &Upload, after: &Upload) {
         if after.deletion.done.is_some() && before.deletion.done.is_none() {

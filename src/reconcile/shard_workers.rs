@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::moving::Transfers;
 use super::progress::{Lease, ShardProgress};
 use super::report::Report;
 use super::run::Reconciler;
@@ -34,11 +35,13 @@ pub(super) struct ShardWorkers {
     reconciler: Arc<Reconciler>,
     run: Run,
     sessions: Mutex<BTreeMap<(PolicyName, LocationNumber), Arc<LocationSession>>>,
+    transfers: Transfers,
 }
 
 impl ShardWorkers {
     pub(super) fn new(reconciler: Arc<Reconciler>, run: Run) -> Arc<Self> {
-        Arc::new(Self { reconciler, run, sessions: Mutex::default() })
+        let transfers = Transfers::of(&run);
+        Arc::new(Self { reconciler, run, sessions: Mutex::default(), transfers })
     }
 
     /// Works until the run has ended or this process shuts down. `claimed` are the shards that this
@@ -163,7 +166,8 @@ impl ShardWorkers {
             damage: settings.damage,
         };
         let progress = ShardProgress { app, run, shard, report, lease };
-        let worker = Worker { target, settings, throttle, limits, progress };
+        let transfers = &self.transfers;
+        let worker = Worker { target, settings, throttle, transfers, limits, progress };
         Box::pin(worker.work()).await
     }
 

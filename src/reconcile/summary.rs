@@ -1,6 +1,6 @@
 //! The metrics and the log line of a run that has ended.
 
-use crate::domain::run::{Progress, Run};
+use crate::domain::run::{Mode, MoveCounters, Progress, Run};
 use crate::telemetry::metrics as names;
 
 /// Records the metrics of a run that has ended.
@@ -13,7 +13,8 @@ fn count(run: &Run) {
         let took = (end - run.started_at).as_seconds_f64().max(0.0);
         metrics::histogram!(names::RECONCILE_DURATION, "mode" => mode).record(took);
     }
-    for (kind, count) in run.counters.named() {
+    let (counts, moves) = (run.counters.named(), run.counters.moves.named());
+    for (kind, count) in counts.into_iter().chain(moves) {
         metrics::counter!(names::RECONCILE_ITEMS, "mode" => mode, "kind" => kind).increment(count);
     }
 }
@@ -24,6 +25,15 @@ pub(super) fn log_end(ended: &Progress) {
     let counts = run.counters;
     let took = run.finished_at.map_or(0, |end| (end - run.started_at).num_milliseconds());
     count(run);
+    if run.request.mode == Mode::Move {
+        let MoveCounters { moved, bytes, compared, differences, open, failed } = counts.moves;
+        tracing::info!(run = %run.id, dry_run = run.request.dry_run,
+            trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
+            moved, bytes, compared, differences, open, failed,
+            head_requests = counts.head_requests, findings, shards,
+            error = run.error.as_deref(), "move ended");
+        return;
+    }
     tracing::info!(run = %run.id, mode = run.request.mode.name(), dry_run = run.request.dry_run,
         trigger = run.request.trigger.name(), status = run.status.name(), took_ms = took,
         listed = counts.listed, list_requests = counts.list_requests,

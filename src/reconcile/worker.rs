@@ -4,6 +4,7 @@ use super::ReconcileSettings;
 use super::compare::compare;
 use super::finalize::finalize;
 use super::merge::MergeError;
+use super::moving::{Transfers, move_range};
 use super::observe::observe_keys;
 use super::plan::{Listing, Planner, open_window};
 use super::progress::ShardProgress;
@@ -52,6 +53,7 @@ pub(super) struct Worker<'a> {
     pub(super) target: Target<'a>,
     pub(super) settings: &'a ReconcileSettings,
     pub(super) throttle: &'a Throttle,
+    pub(super) transfers: &'a Transfers,
     pub(super) limits: SafetyLimits<'a>,
     pub(super) progress: ShardProgress<'a>,
 }
@@ -84,6 +86,7 @@ impl Worker<'_> {
                     compare(self, Listing { range, asked_at, rows: None }).await?;
                 }
                 Mode::Incremental => self.reconcile_open(range).await?,
+                Mode::Move => move_range(self, range).await?,
             }
         }
         if shard.finalizes {

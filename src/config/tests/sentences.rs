@@ -14,7 +14,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nmax_sise = 1",
-        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, inspect, late, max_duration, max_pixels, max_put_duration, max_size, max_url_ttl, min_duration, multipart_threshold, object, overwrite, part_size, prefix, reject_gps, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
+        "policies.tracks.max_sise: unknown key; the keys here are allowed_content_types, allowed_extensions, grace, inspect, late, max_duration, max_pixels, max_put_duration, max_size, max_url_ttl, min_duration, move_retention, multipart_threshold, object, overwrite, part_size, prefix, reject_gps, rejected_retention, replaced_retention, store, unattached_retention, url_ttl, verify_max_read, write_once (in FILE)",
     ),
     (
         "[policies.tracks.object]\nacl = \"private\"",
@@ -305,6 +305,14 @@ const CASES: &[(&str, &str)] = &[
     (
         "[policies.tracks]\nurl_ttl = \"25h\"",
         "policies.tracks.url_ttl: must be at most max_url_ttl, \"24h\", not \"25h\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmove_retention = \"4min\"",
+        "policies.tracks.move_retention: must be at least \"5min\", as long as a download URL lives, not \"4min\" (in FILE)",
+    ),
+    (
+        "[policies.tracks]\nmove_retention = \"off\"",
+        "policies.tracks.move_retention: must be a duration such as \"48h\", or \"auto\", not \"off\" (in FILE)",
     ),
     (
         "[policies.tracks]\nmax_url_ttl = \"8d\"",

@@ -254,9 +254,15 @@ impl Runs<'_> {
         Ok(counts)
     }
 
-    /// A page of runs, newest first.
-    pub async fn list(self, cursor: Option<&Cursor>, limit: u64) -> Result<Page<Run>> {
-        let mut query = run::Entity::find();
+    /// A page of runs of some modes, newest first.
+    pub async fn list(
+        self,
+        modes: &[Mode],
+        cursor: Option<&Cursor>,
+        limit: u64,
+    ) -> Result<Page<Run>> {
+        let modes = modes.iter().map(|mode| mode.name());
+        let mut query = run::Entity::find().filter(run::Column::Mode.is_in(modes));
         if let Some(cursor) = cursor
             && let Ok(at) = cursor.value.parse::<Timestamp>()
         {

@@ -291,6 +291,27 @@ impl Scan<'_> {
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
+    /// The next uploads of a location that a move moves or reports, in byte order of the key:
+    /// verified ones, and those that can still change. An upload that expired before `late_since`
+    /// does not change any more.
+    pub async fn list_movable(
+        self,
+        at: PolicyLocation<'_>,
+        range: &KeyRange,
+        late_since: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Upload>> {
+        let states = [Status::Pending, Status::Inspecting, Status::Uploaded].map(Status::name);
+        let late = Condition::all()
+            .add(Column::Status.eq(Status::Expired.name()))
+            .add(Column::UrlExpiresAt.gt(late_since));
+        let query = at
+            .filter(upload::Entity::find())
+            .filter(Condition::any().add(Column::Status.is_in(states)).add(late));
+        let query = within(query, range).order_by(Column::Key, Order::Asc).limit(limit);
+        query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
+    }
+
     /// The rows of a location with these keys, in no order.
     pub async fn find_by_keys(
         self,

@@ -2,7 +2,7 @@
 
 use crate::domain::history::Cause;
 use crate::domain::transition::Effect;
-use crate::domain::{Policy, Status, Upload};
+use crate::domain::{ObjectCopy, Policy, Status, Upload};
 
 /// A decided change of an upload, not yet saved.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Change<'a> {
     pub from: Status,
     /// The reason of the change, for the history.
     pub cause: Cause,
+    /// The object that the upload leaves behind at its former location.
+    pub left_behind: Option<ObjectCopy>,
 }
 
 /// The result of saving a change.

@@ -20,11 +20,12 @@ use crate::db::attachments::locked_subjects::{LockedSubjects, SubjectsToLock};
 use crate::db::engine::bulk_update::{RowChange, ensure_all, update_each};
 use crate::db::inspections;
 use crate::db::multipart_aborts::{self, NewAbort};
+use crate::db::object_copies;
 use crate::db::webhooks::Outbox;
 use crate::domain::attachment::Binding;
 use crate::domain::history::Cause;
 use crate::domain::transition::{Effect, Event, step};
-use crate::domain::{Policy, Status, Timestamp, Upload};
+use crate::domain::{ObjectCopy, Policy, Status, Timestamp, Upload};
 
 /// The locked rows, and the writes that are planned for them.
 pub(super) struct LockedRows {
@@ -35,6 +36,8 @@ pub(super) struct LockedRows {
     writes: Vec<Write>,
     /// Uploads that change the queue of inspections, with the effects.
     inspected: Vec<(Upload, Vec<Effect>)>,
+    /// Uploads that were moved, with the objects that they leave behind.
+    moved: Vec<(Upload, ObjectCopy)>,
 }
 
 /// The columns of a row that must be unchanged when it is written.
@@ -102,15 +105,17 @@ impl LockedRows {
                 current.insert(row.id.0, row);
             }
         }
-        Ok(Self { uploads, current, subjects, writes: Vec::new(), inspected: Vec::new() })
+        let (writes, inspected, moved) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { uploads, current, subjects, writes, inspected, moved })
     }
 
     /// Decides the result of a change, and the change of the upload that it supersedes.
     pub(super) fn add(&mut self, change: Change<'_>, now: Timestamp) -> (Saved, Option<Saved>) {
-        let Change { mut upload, effects, policy, from, cause } = change;
+        let Change { mut upload, effects, policy, from, cause, left_behind } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
             return (Saved::Lost, None);
         }
+        self.moved.extend(left_behind.map(|copy| (upload.clone(), copy)));
         if inspections::concerns(&effects) {
             self.inspected.push((upload.clone(), effects.clone()));
         }
@@ -191,6 +196,8 @@ impl LockedRows {
         });
         multipart_aborts::add(txn, left).await?;
         inspections::write(txn, &self.inspected).await?;
+        let moved: Vec<_> = self.moved.iter().map(|(upload, copy)| (upload, copy)).collect();
+        object_copies::record_moves(txn, &moved).await?;
         self.subjects.save(txn).await
     }
 }

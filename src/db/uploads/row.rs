@@ -23,9 +23,9 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         owner,
         token,
         policy,
-        location,
+        location: _,
         slot: _,
-        key,
+        key: _,
         declared: Declared { filename, content_type, size, checksum, max_size },
         strategy,
         write_once,
@@ -45,10 +45,8 @@ pub(in crate::db) fn to_row(upload: &Upload) -> upload::ActiveModel {
         id: Set(id.0),
         owner: Set(owner.as_str().to_owned()),
         policy: Set(policy.as_str().to_owned()),
-        location: Set(location.0),
         upload_token_id: Set(token.map(|token| token.0)),
         max_size: Set(max_size.map(to_signed)),
-        key: Set(key.as_str().to_owned()),
         filename: Set(filename.clone()),
         declared_content_type: Set(content_type.clone()),
         declared_size: Set(size.map(to_signed)),
@@ -88,6 +86,8 @@ pub(super) fn to_change(upload: &Upload) -> upload::ActiveModel {
     let facts = upload.state.facts();
     let checksum = facts.and_then(|facts| facts.checksum.as_ref());
     upload::ActiveModel {
+        location: Set(upload.location.0),
+        key: Set(upload.key.as_str().to_owned()),
         attach_to: Set(upload.subject().map(|subject| subject.as_str().to_owned())),
         attach_sequence: Set(upload.slot.as_ref().map(|slot| slot.sequence)),
         url_expires_at: Set(upload.url_expires_at),

@@ -54,6 +54,7 @@ impl Uploads<'_> {
     fn is_one_statement(self, change: &Change<'_>) -> bool {
         (change.from == change.upload.status() || self.engine.is_postgres())
             && change.upload.slot.is_none()
+            && change.left_behind.is_none()
             && self.outbox.is_empty()
             && !has_parts(&change.upload)
             && !change.effects.contains(&Effect::AbortMultipart)

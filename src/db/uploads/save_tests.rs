@@ -42,7 +42,8 @@ fn change<'a>(upload: &Upload, event: Event, policy: &'a Policy) -> Change<'a> {
     let from = upload.status();
     let step = step(upload.clone(), event.clone(), SystemClock.now(), policy).unwrap();
     let cause = Cause::of(&event, &step.upload.state);
-    Change { upload: step.upload, effects: step.effects, policy, from, cause }
+    let left_behind = step.left_behind;
+    Change { upload: step.upload, effects: step.effects, policy, from, cause, left_behind }
 }
 
 fn expire<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {

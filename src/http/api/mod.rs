@@ -21,6 +21,7 @@ mod cors;
 pub mod demo;
 pub mod events;
 pub mod instance;
+pub mod moves;
 pub mod orphans;
 pub mod problems;
 pub mod reconciliations;
@@ -91,6 +92,7 @@ fn routes() -> Routes {
     upload_tokens::register(&mut routes);
     service::register(&mut routes);
     reconciliations::register(&mut routes);
+    moves::register(&mut routes);
     admin_uploads::register(&mut routes);
     orphans::register(&mut routes);
     instance::register(&mut routes);

@@ -71,12 +71,15 @@ pub fn flag(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of these names.
+/// One of these names. A type may have more values than a request may name.
 pub fn one_of<'a, T: FromStr>(
     names: impl IntoIterator<Item = &'a str>,
 ) -> impl FnOnce(&str) -> Result<T, String> {
-    let names = names.into_iter().collect::<Vec<_>>().join(", ");
-    move |text| text.parse().map_err(|_| format!("Must be one of: {names}"))
+    let names: Vec<&str> = names.into_iter().collect();
+    move |text| {
+        let named = names.contains(&text).then(|| text.parse().ok()).flatten();
+        named.ok_or_else(|| format!("Must be one of: {}", names.join(", ")))
+    }
 }
 
 /// A checksum: the name of its algorithm and its base64.

@@ -30,7 +30,7 @@ pub use names::{
     ReasonName, RunMode, RunStatusName, RunTrigger, StatusName, StrategyName, StrategyOption,
     TrackStatusName, VERDICTS, VerdictName,
 };
-pub use runs::{FindingView, RunView};
+pub use runs::{FindingView, MoveView, RunView};
 pub use tracks::{FileUrlView, PresignedUrlView, TrackView};
 pub use upload_tokens::{IssuedTokenView, UploadTokenView};
 pub use uploads::{ChecksumView, RequestView, UploadView};

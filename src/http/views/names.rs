@@ -60,7 +60,7 @@ named_values! {
     /// The algorithm of a checksum.
     AlgorithmName as "Algorithm": Algorithm::ALL.map(Algorithm::name);
     /// The scope of a run: `incremental` checks open uploads, `audit` checks everything.
-    RunMode as "RunMode": Mode::ALL.iter().copied().map(Mode::name);
+    RunMode as "RunMode": Mode::RECONCILIATIONS.map(Mode::name);
     /// What started a run.
     RunTrigger as "RunTrigger": Trigger::ALL.iter().copied().map(Trigger::name);
     /// The status of a run.

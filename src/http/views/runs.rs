@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{FindingKindName, RunMode, RunStatusName, RunTrigger};
-use crate::domain::run::{Counters, Finding, Run, RunRequest, StoredFinding};
+use crate::domain::run::{Counters, Finding, MoveCounters, Run, RunRequest, StoredFinding};
 
 /// A reconciliation run.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,6 +47,7 @@ impl From<Run> for RunView {
             accept_damage: _,
             adopt_bucket: _,
             adopt: _,
+            moving: _,
             trigger,
         } = request;
         Self {
@@ -58,6 +59,71 @@ impl From<Run> for RunView {
             started_at,
             finished_at,
             counters,
+            error,
+        }
+    }
+}
+
+/// A move of a policy's objects.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Move)]
+pub struct MoveView {
+    /// The id of the move.
+    pub id: Uuid,
+    /// The policy.
+    #[schema(example = "tracks")]
+    pub policy: String,
+    /// The store that the objects are moved from.
+    #[schema(example = "default")]
+    pub from: String,
+    /// How many objects each process transfers at the same time.
+    pub concurrency: u16,
+    /// What started the move.
+    #[schema(value_type = RunTrigger)]
+    pub trigger: &'static str,
+    /// Whether the move changes nothing.
+    pub dry_run: bool,
+    /// The status.
+    #[schema(value_type = RunStatusName)]
+    pub status: &'static str,
+    /// When the move started.
+    pub started_at: DateTime<Utc>,
+    /// When the move ended.
+    #[schema(required)]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What was moved so far.
+    pub counters: MoveCounters,
+    /// Why the move failed or stopped.
+    #[schema(required)]
+    pub error: Option<String>,
+}
+
+impl From<Run> for MoveView {
+    fn from(run: Run) -> Self {
+        let Run { id, request, status, counters, error, started_at, finished_at } = run;
+        let RunRequest {
+            mode: _,
+            policy,
+            dry_run,
+            accept_damage: _,
+            adopt_bucket: _,
+            adopt: _,
+            moving,
+            trigger,
+        } = request;
+        let (from, concurrency) =
+            moving.map(|moving| (moving.from, moving.concurrency)).unwrap_or_default();
+        Self {
+            id: id.0,
+            policy: policy.map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
+            from,
+            concurrency,
+            trigger: trigger.name(),
+            dry_run,
+            status: status.name(),
+            started_at,
+            finished_at,
+            counters: counters.moves,
             error,
         }
     }
@@ -83,7 +149,8 @@ pub struct FindingView {
     pub size: Option<u64>,
     /// The rule that was violated, the id of a multipart upload, or `delete` if the run deletes the
     /// object of an ended upload (in a dry run: would delete it), or `same-size` if a verified
-    /// object was written again and there is no checksum to compare its bytes.
+    /// object was written again and there is no checksum to compare its bytes. For an object that was
+    /// not moved: `absent`, `changed`, or the error.
     #[schema(required)]
     pub detail: Option<String>,
     /// When this run or a later one last saw it.

@@ -14,6 +14,8 @@ mod inspection_backfill;
 mod inspection_dialects;
 mod kill;
 mod main_job;
+#[cfg(feature = "embedded-s3")]
+mod moves;
 mod multipart;
 mod outage;
 mod replicas;

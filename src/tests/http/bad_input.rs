@@ -47,6 +47,39 @@ async fn every_invalid_field_of_a_track_is_named() {
 }
 
 #[tokio::test]
+async fn every_invalid_field_of_a_move_is_named() {
+    let server = Server::start().await;
+    let good = json!({"policy": "tracks", "from": "elsewhere"});
+    for (field, value) in [
+        ("policy", json!(null)),
+        ("policy", json!("nothing")),
+        ("from", json!(null)),
+        ("from", json!(5)),
+        ("from", json!("default")),
+        ("from", json!("")),
+        ("concurrency", json!(0)),
+        ("concurrency", json!(257)),
+        ("concurrency", json!(u64::MAX)),
+        ("concurrency", json!(-1)),
+        ("dry_run", json!("maybe")),
+        ("mode", json!("audit")),
+    ] {
+        let mut body = good.clone();
+        body[field] = value.clone();
+        server.send("POST", "/api/admin/moves", body).await.blames(field);
+    }
+    let mode = json!({"mode": "move"});
+    server.send("POST", "/api/admin/reconciliations", mode).await.blames("mode");
+    // A run is no move.
+    let started = server.send("POST", "/api/admin/reconciliations", json!({"mode": "audit"})).await;
+    let path = format!("/api/admin/moves/{}", started.json()["id"].as_str().unwrap());
+    for path in [path.clone(), format!("{path}/events"), format!("{path}/findings")] {
+        assert_eq!(server.get(&path).await.status, 404, "{path}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn every_invalid_field_of_an_upload_is_named() {
     let server = Server::start().await;
     let good = json!({"filename": "a.mp3"});

@@ -175,6 +175,12 @@ impl Subject {
         Self::embedded(Kind::Unconditional).await
     }
 
+    /// A new embedded server, whatever the environment names.
+    #[cfg(feature = "embedded-s3")]
+    pub async fn embedded_server() -> Self {
+        Self::embedded(Kind::Embedded).await
+    }
+
     #[cfg(feature = "embedded-s3")]
     async fn embedded(kind: Kind) -> Self {
         let folder = TempDir::new().unwrap();

@@ -19,6 +19,7 @@ mod lists;
 mod locations;
 mod media;
 mod migrations;
+mod moving;
 mod multipart;
 mod object_settings;
 mod online_migrations;

@@ -91,6 +91,7 @@ async fn a_process_that_lost_the_lease_of_a_shard_writes_nothing() {
         policy,
         from: upload.status(),
         cause: Cause::of(&event, &step.upload.state),
+        left_behind: None,
     };
     let finding = Finding {
         kind: FindingKind::Orphan,
@@ -369,7 +370,7 @@ async fn several_schedulers_start_one_run_per_tick() {
     }
     let begun = std::time::Instant::now();
     let runs = wait_for("four scheduled runs", async || {
-        let runs = world.app.db.runs().list(None, 100).await.unwrap().items;
+        let runs = world.app.db.runs().list(Mode::ALL, None, 100).await.unwrap().items;
         (runs.len() >= 4).then_some(runs)
     })
     .await;

@@ -50,7 +50,7 @@ impl RunBody {
         if let Some(policy) = policy.as_ref().filter(|policy| !policies.contains_key(policy)) {
             errors.add("policy", format!("There is no policy `{policy}`"));
         }
-        let names = Mode::ALL.iter().copied().map(Mode::name);
+        let names = Mode::RECONCILIATIONS.iter().copied().map(Mode::name);
         let mode = mode.ok_or(REQUIRED.to_owned()).and_then(|mode| text::one_of(names)(&mode));
         let mode = record_error(mode, "mode", &mut errors);
         if force.is_some() {
@@ -64,6 +64,7 @@ impl RunBody {
             accept_damage: accept_damage.unwrap_or_default(),
             adopt_bucket: adopt_bucket.unwrap_or_default(),
             adopt: None,
+            moving: None,
             trigger: Trigger::Api,
         })
     }

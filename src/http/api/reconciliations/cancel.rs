@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 
 use crate::domain::RunId;
+use crate::domain::run::Mode;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id};
 use crate::http::openapi::{Conflict, NotFound};
@@ -23,6 +24,7 @@ pub async fn handle(
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
+    state.app.run_of(id, &Mode::RECONCILIATIONS).await?;
     let run = state.reconciler.cancel(id).await?;
     Ok(HttpResponse::Accepted().json(RunView::from(run)))
 }

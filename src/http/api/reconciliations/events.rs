@@ -10,13 +10,13 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::RunId;
-use crate::domain::run::{Counters, Progress, RunStatus};
+use crate::domain::run::{Counters, Mode, MoveCounters, Progress, Run, RunStatus};
 use crate::http::HttpState;
 use crate::http::event_stream::{self, Chunk, HEARTBEAT};
 use crate::http::extract::{Caller, Id, Query};
 use crate::http::openapi::{NotFound, ServerSentEvent};
 use crate::http::problem::ApiError;
-use crate::http::views::RunView;
+use crate::http::views::{MoveView, RunView};
 use crate::reconcile::Reconciler;
 
 /// How often the rows are read. The run may be in progress in any process.
@@ -40,6 +40,7 @@ pub async fn handle(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     query.finish()?;
+    state.app.run_of(id, &Mode::RECONCILIATIONS).await?;
     let first = state.app.run_progress(id).await?;
     let events = events(Arc::clone(&state.reconciler), first);
     Ok(event_stream::response(request.method(), events))
@@ -53,8 +54,8 @@ struct Follower {
     sent_at: Instant,
 }
 
-/// The connection pulls the events when it can send. A slow client misses intermediate progress.
-fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item = Chunk> {
+/// The events of a run of any mode. The connection pulls the events when it can send. A slow client misses intermediate progress.
+pub fn events(reconciler: Arc<Reconciler>, first: Progress) -> impl Stream<Item = Chunk> {
     let follower = Follower { reconciler, progress: first, sent_at: Instant::now() };
     stream::unfold(Some((follower, true)), |state| async move {
         let (follower, is_first) = state?;
@@ -88,12 +89,17 @@ impl Follower {
 
     fn event(mut self) -> Step {
         if self.progress.run.status != RunStatus::Running {
-            let run = RunView::from(self.progress.run);
-            return (event_stream::event("run", None, &run), None);
+            let run = self.progress.run;
+            let event = if run.request.mode == Mode::Move {
+                event_stream::event("move", None, &MoveView::from(run))
+            } else {
+                event_stream::event("run", None, &RunView::from(run))
+            };
+            return (event, None);
         }
         self.sent_at = Instant::now();
         let Progress { run, findings, shards, shards_done } = &self.progress;
-        let (counters, findings) = (run.counters, *findings);
+        let (counters, findings) = (CountersView::of(run), *findings);
         let (shards, shards_done) = (*shards, *shards_done);
         let view = ProgressView { counters, findings, shards, shards_done };
         (event_stream::event("progress", None, &view), Some((self, false)))
@@ -103,8 +109,25 @@ impl Follower {
 /// The progress of a run.
 #[derive(Serialize)]
 struct ProgressView {
-    counters: Counters,
+    counters: CountersView,
     findings: u64,
     shards: u64,
     shards_done: u64,
+}
+
+/// The counters of a run, as its mode has them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum CountersView {
+    Move(MoveCounters),
+    Reconciliation(Counters),
+}
+
+impl CountersView {
+    fn of(run: &Run) -> Self {
+        match run.request.mode {
+            Mode::Move => Self::Move(run.counters.moves),
+            Mode::Incremental | Mode::Audit => Self::Reconciliation(run.counters),
+        }
+    }
 }

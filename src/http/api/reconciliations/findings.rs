@@ -5,7 +5,7 @@ use utoipa::IntoParams;
 
 use crate::db::reconcile::findings::{FINDING_ORDER, is_position};
 use crate::domain::RunId;
-use crate::domain::run::FindingKind;
+use crate::domain::run::{FindingKind, Mode};
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Json, Query, text};
 use crate::http::openapi::{BadQuery, NotFound, PagingParams};
@@ -44,6 +44,7 @@ pub async fn handle(
     let paging = query.paging(FINDING_ORDER, is_position);
     let cursor_key = query.cursor_key();
     query.finish()?;
+    state.app.run_of(id, &Mode::RECONCILIATIONS).await?;
     let page = state.app.list_findings(id, kind, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, FindingView::from, &cursor_key)))
 }

@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 
 use crate::domain::RunId;
+use crate::domain::run::Mode;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Id, Json};
 use crate::http::openapi::NotFound;
@@ -19,5 +20,5 @@ pub async fn handle(
     Id(id): Id<RunId>,
     state: Data<HttpState>,
 ) -> Result<Json<RunView>, ApiError> {
-    Ok(Json(state.app.run(id).await?.into()))
+    Ok(Json(state.app.run_of(id, &Mode::RECONCILIATIONS).await?.into()))
 }

@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 
 use crate::db::reconcile::runs::RUN_ORDER;
+use crate::domain::run::Mode;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Json, Query, text};
 use crate::http::openapi::{BadQuery, PagingParams};
@@ -22,6 +23,7 @@ pub async fn handle(
     let paging = query.paging(RUN_ORDER, |value| text::timestamp(value).is_ok());
     let cursor_key = query.cursor_key();
     query.finish()?;
-    let page = state.app.list_runs(paging.cursor.as_ref(), paging.limit).await?;
+    let page =
+        state.app.list_runs(&Mode::RECONCILIATIONS, paging.cursor.as_ref(), paging.limit).await?;
     Ok(Json(PageView::of(page, RunView::from, &cursor_key)))
 }
