@@ -11,6 +11,7 @@ pub struct Model {
     pub part_number: Option<i32>,
     pub tail: Option<i64>,
     pub etag: String,
+    pub checksum: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -12,6 +12,7 @@ pub struct Model {
     pub fence: i64,
     pub writer: i64,
     pub lease_until: DateTimeUtc,
+    pub checked_parts: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -33,6 +33,7 @@ mod m20261130_000028_url_end_checks;
 mod m20261130_000029_inspections;
 mod m20261130_000032_locations;
 mod m20261130_000033_moves;
+mod m20261130_000035_tus_checksums;
 pub mod online;
 
 /// All migrations.
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000029_inspections::Migration),
             Box::new(m20261130_000032_locations::Migration),
             Box::new(m20261130_000033_moves::Migration),
+            Box::new(m20261130_000035_tus_checksums::Migration),
         ]
     }
 }

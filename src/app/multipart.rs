@@ -8,12 +8,13 @@
 use chrono::TimeDelta;
 
 use super::{App, AppError, Result};
+use crate::domain::checksum::Algorithm;
 use crate::domain::parts::{Division, PartPlan, SentPart, check_sent};
 use crate::domain::transition::{Event, TransitionError};
 use crate::domain::upload::ConfirmedBy;
 use crate::domain::{Checksum, Policy, Principal, Status, Timestamp, Upload, UploadId};
 use crate::storage::signer::{Operation, PartRequest, SignedRequest};
-use crate::storage::{Part, PutOptions, Store, StoreError};
+use crate::storage::{Part, PutOptions, StoreError};
 
 /// The largest number of parts that one call signs.
 pub const MAX_PARTS_PER_CALL: usize = 1000;
@@ -221,6 +222,19 @@ impl App {
         upload: Upload,
         gone: Option<&str>,
     ) -> Result<Upload> {
+        let store = self.rules_of(&upload)?.1;
+        let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
+        let checksum = upload.declared.checksum.clone().filter(kept);
+        self.open_multipart_with(upload, gone, checksum.map(|sum| sum.algorithm())).await
+    }
+
+    /// Like [`Self::open_multipart`], with the algorithm of the checksum that the store keeps.
+    pub(super) async fn open_multipart_with(
+        &self,
+        upload: Upload,
+        gone: Option<&str>,
+        checksum: Option<Algorithm>,
+    ) -> Result<Upload> {
         if upload.status() != Status::Pending {
             return Err(TransitionError::TakesNoParts(upload.status()).into());
         }
@@ -233,7 +247,7 @@ impl App {
         // upload.
         let (token, due) = (self.ids.uuid(), self.now() + policy.grace);
         let intent = self.db.multipart_aborts().create_intent(&upload, token, due).await?;
-        let id = store.objects.create_multipart(key, &options(&upload, policy, store)).await?;
+        let id = store.objects.create_multipart(key, &options(&upload, policy, checksum)).await?;
         let replaces = gone.map(str::to_owned);
         let event = Event::MultipartOpened { multipart_id: id.clone(), replaces };
         let opened = self.apply(upload.clone(), &event).await.map(|applied| applied.upload);
@@ -293,10 +307,10 @@ impl App {
     }
 }
 
-fn options(upload: &Upload, policy: &Policy, store: &Store) -> PutOptions {
-    let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
+fn options(upload: &Upload, policy: &Policy, checksum: Option<Algorithm>) -> PutOptions {
     PutOptions {
-        checksum: upload.declared.checksum.clone().filter(kept),
+        // Only its algorithm is used.
+        checksum: checksum.map(|algorithm| Checksum::of(algorithm, &[])),
         content_type: upload.declared.content_type.clone(),
         metadata: upload.metadata.clone(),
         object: policy.object.clone(),

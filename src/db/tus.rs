@@ -22,10 +22,11 @@ use super::engine::batcher::Batcher;
 use super::engine::clock::lease_end;
 use super::engine::pool::Engine;
 use super::{DbError, Result};
+use crate::domain::checksum::{Algorithm, Checksum};
 use crate::domain::tus::{Piece, StoredAs, TusUpload};
 use crate::domain::{Status, Timestamp, UploadId};
 
-/// Rows of pieces in one statement: six parameters each, and `SQLite` allows 32,766.
+/// Rows of pieces in one statement: seven parameters each, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
 /// The maximum number of renewals in one statement.
@@ -99,12 +100,14 @@ async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Res
 }
 
 impl TusUploads<'_> {
-    /// Inserts an upload of which nothing is stored yet.
+    /// Inserts an upload of which nothing is stored yet. `checked_parts`: see
+    /// [`TusUpload::checked_parts`].
     pub async fn create(
         self,
         id: UploadId,
         length: Option<u64>,
         metadata: Option<String>,
+        checked_parts: bool,
     ) -> Result<()> {
         let row = tus::ActiveModel {
             upload_id: Set(id.0),
@@ -115,6 +118,7 @@ impl TusUploads<'_> {
             fence: Set(0),
             writer: Set(0),
             lease_until: Set(Timestamp::UNIX_EPOCH),
+            checked_parts: Set(checked_parts),
         };
         tus::Entity::insert(row).exec_without_returning(&self.engine.write).await?;
         Ok(())
@@ -323,7 +327,7 @@ fn corrupt(id: Uuid, column: &'static str) -> DbError {
 }
 
 fn row_of(id: UploadId, piece: &Piece) -> piece::ActiveModel {
-    let Piece { start, size, stored_as, etag } = piece;
+    let Piece { start, size, stored_as, etag, checksum } = piece;
     let (part, tail) = match stored_as {
         StoredAs::Part(number) => (Some(i32::from(*number)), None),
         StoredAs::Tail(writer) => (None, Some(*writer)),
@@ -335,6 +339,7 @@ fn row_of(id: UploadId, piece: &Piece) -> piece::ActiveModel {
         part_number: Set(part),
         tail: Set(tail),
         etag: Set(etag.clone()),
+        checksum: Set(checksum.as_ref().map(Checksum::value)),
     }
 }
 
@@ -342,12 +347,14 @@ impl TryFrom<tus::Model> for TusUpload {
     type Error = DbError;
 
     fn try_from(row: tus::Model) -> Result<Self> {
-        let tus::Model { upload_id: id, stored, length, metadata, next_part, .. } = row;
+        let tus::Model { upload_id: id, stored, length, metadata, next_part, checked_parts, .. } =
+            row;
         Ok(Self {
             stored: stored.try_into().map_err(|_| corrupt(id, "stored"))?,
             length: length.map(TryInto::try_into).transpose().map_err(|_| corrupt(id, "length"))?,
             metadata,
             next_part: next_part.try_into().map_err(|_| corrupt(id, "next_part"))?,
+            checked_parts,
         })
     }
 }
@@ -356,7 +363,7 @@ impl TryFrom<piece::Model> for Piece {
     type Error = DbError;
 
     fn try_from(row: piece::Model) -> Result<Self> {
-        let piece::Model { upload_id: id, start, size, part_number, tail, etag } = row;
+        let piece::Model { upload_id: id, start, size, part_number, tail, etag, checksum } = row;
         let corrupt = |column| DbError::Corrupt { table: "tus_pieces", column, id: id.to_string() };
         let stored_as = match (part_number, tail) {
             (Some(number), None) => {
@@ -370,6 +377,10 @@ impl TryFrom<piece::Model> for Piece {
             size: size.try_into().map_err(|_| corrupt("size"))?,
             stored_as,
             etag,
+            checksum: checksum
+                .map(|value| Checksum::parse(Algorithm::Crc64nvme, &value))
+                .transpose()
+                .map_err(|_| corrupt("checksum"))?,
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::transition::tests::upload_in;
 const LONG: Duration = Duration::from_mins(1);
 
 fn piece(start: u64, size: u64, stored_as: StoredAs) -> Piece {
-    Piece { start, size, stored_as, etag: format!("e{start}") }
+    Piece { start, size, stored_as, etag: format!("e{start}"), checksum: None }
 }
 
 fn progress(pieces: Vec<Piece>) -> Progress {
@@ -17,7 +17,7 @@ async fn insert(db: &Db, status: Status) -> UploadId {
     let upload = crate::domain::Upload { slot: None, ..upload_in(status) };
     let id = upload.id;
     db.uploads().create(upload, None).await.unwrap();
-    db.tus().create(id, Some(100), Some("filename YQ==".to_owned())).await.unwrap();
+    db.tus().create(id, Some(100), Some("filename YQ==".to_owned()), true).await.unwrap();
     id
 }
 
@@ -96,7 +96,7 @@ async fn only_rows_of_uploads_that_are_not_pending_are_pruned() {
     on_both(async |db: Db| {
         let id = insert(&db, Status::Pending).await;
         let other = UploadId(uuid::Uuid::from_u128(7));
-        db.tus().create(other, None, None).await.unwrap();
+        db.tus().create(other, None, None, false).await.unwrap();
         let writer = db.tus().claim(other, LONG).await.unwrap().unwrap().number;
         let late = progress(vec![piece(0, 1, StoredAs::Tail(writer))]);
         assert!(db.tus().commit(other, writer, &late, LONG).await.unwrap());

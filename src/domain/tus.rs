@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use ring::digest;
 
+use super::checksum::Checksum;
 use super::limits::{MAX_PART_SIZE, MAX_PARTS};
 
 /// A stored range of bytes of an upload.
@@ -23,6 +24,8 @@ pub struct Piece {
     pub stored_as: StoredAs,
     /// The ETag of the part or of the object, without quotes.
     pub etag: String,
+    /// The checksum of a part, if it was sent with one.
+    pub checksum: Option<Checksum>,
 }
 
 /// Where the bytes of a piece are stored.
@@ -52,6 +55,9 @@ pub struct TusUpload {
     pub metadata: Option<String>,
     /// The next part number.
     pub next_part: u16,
+    /// Whether each part has a CRC-64/NVME, so that neither the service nor the store computes another
+    /// hash of its bytes.
+    pub checked_parts: bool,
 }
 
 /// The minimum size of the next parts in bytes. It is `usual`, or more if the part numbers that are

@@ -2,15 +2,16 @@
 import { DirectUpload } from "@rails/activestorage";
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
+import Retriever from "@uppy/golden-retriever";
 import S3FileFieldClient from "django-s3-file-field";
 import Dropzone from "dropzone";
 import * as FilePond from "filepond";
 import { fileOf } from "./files.js";
-import { controlOf, uploadWith } from "./uppy.js";
+import { runUppy } from "./uppy.js";
 
 const clients = {
   companion5: (base, file, control) =>
-    uploadWith(Uppy, AwsS3, { endpoint: `${base}/companion` }, file, controlOf(control)),
+    runUppy(Uppy, AwsS3, Retriever, { endpoint: `${base}/companion` }, file, control),
   activestorage: (base, file) => new Promise((resolve) => {
     const upload = new DirectUpload(file, `${base}/activestorage/direct_uploads`);
     upload.create((error, blob) => resolve(error ? { error: String(error) } : { id: blob.signed_id }));

@@ -1,10 +1,11 @@
 // The page with Uppy 6, which uses the Companion contract or a function that signs requests.
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
+import Retriever from "@uppy/golden-retriever";
 import Tus from "@uppy/tus";
 import { fileOf } from "./files.js";
 import { uploadTus } from "./tus.js";
-import { controlOf, uploadWith } from "./uppy.js";
+import { runUppy } from "./uppy.js";
 
 const signRequest = (base) => async (request) => {
   const response = await fetch(`${base}/companion/sign`, {
@@ -16,14 +17,14 @@ const signRequest = (base) => async (request) => {
 
 const clients = {
   companion6: (base, file, control) =>
-    uploadWith(Uppy, AwsS3, { companionEndpoint: `${base}/companion` }, file, control),
+    runUppy(Uppy, AwsS3, Retriever, { companionEndpoint: `${base}/companion` }, file, control),
   sign6: (base, file, control) =>
-    uploadWith(Uppy, AwsS3, { signRequest: signRequest(base) }, file, control),
-  tus: (base, file, _, name) => uploadTus(base, file, name),
+    runUppy(Uppy, AwsS3, Retriever, { signRequest: signRequest(base) }, file, control),
+  tus: uploadTus,
   uppytus: (base, file, control) =>
-    uploadWith(Uppy, Tus, { endpoint: `${base}/tus/`, chunkSize: control ? 3_000_000 : Infinity }, file, control),
+    runUppy(Uppy, Tus, Retriever, { endpoint: `${base}/tus/`, chunkSize: control ? 3_000_000 : Infinity }, file, control),
 };
 
 window.run = (client, base, file, control) =>
-  clients[client](base, fileOf(file), controlOf(control), control);
+  clients[client](base, fileOf(file), control);
 window.fileOf = fileOf;

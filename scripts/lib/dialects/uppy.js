@@ -1,29 +1,80 @@
 // Uploads one file with Uppy, for both major versions. `settings` are those of its plugin for S3.
 //
-// `control` is called with Uppy and the file's id after the first part or some progress.
+// `control` is called with Uppy and the file's id after the first part or some progress. With a `Retriever`,
+// Uppy's plugin Golden Retriever, Uppy keeps the file and its progress for the next load of the page.
 
 const MIB = 1024 * 1024;
+const stored = { indexedDB: { maxFileSize: 50 * MIB, maxTotalSize: 100 * MIB } };
+
+const outcomeOf = ({ successful, failed }) => {
+  if (failed?.length) return { error: String(failed[0].error) };
+  return { url: successful[0]?.uploadURL, body: successful[0]?.response?.body };
+};
+
+function uppyWith(Uppy, AwsS3, settings, options) {
+  return new Uppy(options).use(AwsS3, { ...settings, shouldUseMultipart: (file) => file.size > 6 * MIB });
+}
 
 export function uploadWith(Uppy, AwsS3, settings, file, control) {
   return new Promise((resolve) => {
-    const uppy = new Uppy();
-    uppy.use(AwsS3, { ...settings, shouldUseMultipart: file.size > 6 * MIB });
+    const uppy = uppyWith(Uppy, AwsS3, settings);
     const id = uppy.addFile({ name: file.name, type: file.type, data: file });
-    if (control) {
-      const once = () => {
-        uppy.off("s3-multipart:part-uploaded", once);
-        uppy.off("upload-progress", someProgress);
-        control(uppy, id);
-      };
-      const someProgress = (_, { bytesUploaded }) => bytesUploaded > 3 * MIB && once();
-      uppy.on("s3-multipart:part-uploaded", once);
-      if (settings.endpoint?.endsWith("/tus/")) uppy.on("upload-progress", someProgress);
-    }
+    if (control) afterSome(uppy, settings, () => control(uppy, id));
     uppy.on("file-removed", () => resolve({ cancelled: true }));
-    uppy.upload().then(({ successful, failed }) => {
-      if (failed?.length) resolve({ error: String(failed[0].error) });
-      else if (successful?.length) resolve({ url: successful[0].uploadURL, body: successful[0].response?.body });
+    uppy.upload().then((result) => resolve(outcomeOf(result)));
+  });
+}
+
+function afterSome(uppy, settings, control) {
+  const once = () => {
+    uppy.off("s3-multipart:part-uploaded", once);
+    uppy.off("upload-progress", someProgress);
+    control();
+  };
+  const someProgress = (_, { bytesUploaded }) => bytesUploaded > 3 * MIB && once();
+  uppy.on("s3-multipart:part-uploaded", once);
+  if (settings.endpoint?.endsWith("/tus/")) uppy.on("upload-progress", someProgress);
+}
+
+// Begins an upload, and resolves when the browser has stored the file and its progress: as a page that is
+// closed in the middle.
+export function leaveWith(Uppy, AwsS3, Retriever, settings, file) {
+  return new Promise((resolve) => {
+    const debug = (text) => String(text).includes("Added 1 blobs") && uppy.upload();
+    const uppy = uppyWith(Uppy, AwsS3, settings, { logger: { debug, warn() {}, error: console.error } });
+    uppy.use(Retriever, stored);
+    afterSome(uppy, settings, async () => {
+      uppy.pauseAll();
+      const saved = settings.endpoint?.endsWith("/tus/") ? /"uploadStarted":\d/ : /"uploadId"/;
+      while (!saved.test(await savedState())) await new Promise(requestAnimationFrame);
+      resolve({ left: true });
     });
+    uppy.addFile({ name: file.name, type: file.type, data: file });
+  });
+}
+
+// The state that Golden Retriever saves a moment after each change: in the storage of the page, from version
+// 6 on in its database.
+async function savedState() {
+  const texts = Object.values(localStorage);
+  const open = indexedDB.open("uppy-blobs");
+  const database = await new Promise((resolve) => { open.onsuccess = () => resolve(open.result); });
+  if (database.objectStoreNames.contains("metadata")) {
+    const read = database.transaction("metadata").objectStore("metadata").getAll();
+    const records = await new Promise((resolve) => { read.onsuccess = () => resolve(read.result); });
+    texts.push(...records.map(({ metadata }) => metadata));
+  }
+  database.close();
+  return texts.join();
+}
+
+// Continues the upload of the page before.
+export function returnWith(Uppy, AwsS3, Retriever, settings) {
+  return new Promise((resolve) => {
+    const uppy = uppyWith(Uppy, AwsS3, settings);
+    uppy.on("restored", () => uppy.emit("restore-confirmed"));
+    uppy.on("complete", (result) => resolve(outcomeOf(result)));
+    uppy.use(Retriever, stored);
   });
 }
 
@@ -33,4 +84,9 @@ export const pause = (uppy, id) => {
 };
 export const cancel = (uppy, id) => uppy.removeFile(id);
 
-export const controlOf = (name) => ({ pause, cancel })[name];
+// One run of a client: `control` is the name of what happens in the middle.
+export function runUppy(Uppy, AwsS3, Retriever, settings, file, control) {
+  if (control === "leave") return leaveWith(Uppy, AwsS3, Retriever, settings, file);
+  if (control === "return") return returnWith(Uppy, AwsS3, Retriever, settings);
+  return uploadWith(Uppy, AwsS3, settings, file, { pause, cancel }[control]);
+}

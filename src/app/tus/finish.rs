@@ -100,6 +100,6 @@ impl Writer<'_> {
 
 fn part(piece: &Piece) -> Option<Part> {
     let StoredAs::Part(number) = piece.stored_as else { return None };
-    let Piece { size, etag, .. } = piece.clone();
-    Some(Part { number, etag, size, last_modified: None, checksum: None })
+    let Piece { size, etag, checksum, .. } = piece.clone();
+    Some(Part { number, etag, size, last_modified: None, checksum })
 }

@@ -40,7 +40,7 @@ impl Writer<'_> {
         let object = ObjectSettings { sse, kms_key_id, ..ObjectSettings::default() };
         let options = PutOptions { object, ..PutOptions::default() };
         let written = store.objects.put(&key, bytes, &options).await?;
-        Ok(Piece { start, size, stored_as, etag: written.etag })
+        Ok(Piece { start, size, stored_as, etag: written.etag, checksum: None })
     }
 
     /// Reads the tails into a buffer of at least `capacity` bytes. They start at the first byte

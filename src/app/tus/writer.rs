@@ -10,6 +10,7 @@ use super::lease::{LEASE, Lease};
 use super::{Append, Appended, TusError, check_length};
 use crate::app::{App, AppError, Result};
 use crate::db::tus::Progress;
+use crate::domain::checksum::Algorithm;
 use crate::domain::limits::MAX_PARTS;
 use crate::domain::transition::Event;
 use crate::domain::tus::{Piece, StoredAs, TusUpload, least_part};
@@ -175,10 +176,14 @@ impl<'a> Writer<'a> {
         self.parts_end += size;
         let (store, key) = (self.store, self.upload.key.as_str().to_owned());
         let id = self.upload.multipart_id.clone().unwrap_or_default();
+        let integrity = match self.checksum() {
+            Some(_) => PartIntegrity::Checksum,
+            None => PartIntegrity::Signature,
+        };
         self.in_flight = Some(Box::pin(async move {
-            let integrity = PartIntegrity::Signature;
             let part = store.objects.upload_part(&key, &id, number, bytes, integrity).await?;
-            Ok(Piece { start, size, stored_as: StoredAs::Part(number), etag: part.etag })
+            let stored_as = StoredAs::Part(number);
+            Ok(Piece { start, size, stored_as, etag: part.etag, checksum: part.checksum })
         }));
         self.spare = self.app.direct.spare_parts.try_acquire().ok();
         Ok(())
@@ -238,9 +243,15 @@ impl<'a> Writer<'a> {
     /// Opens the multipart upload if it is not open yet.
     pub(super) async fn open_multipart(&mut self) -> Result<()> {
         if self.upload.multipart_id.is_none() {
-            self.upload = self.app.open_multipart(self.upload.clone(), None).await?;
+            let (upload, checksum) = (self.upload.clone(), self.checksum());
+            self.upload = self.app.open_multipart_with(upload, None, checksum).await?;
         }
         Ok(())
+    }
+
+    /// The algorithm of the parts' checksums, if they have any.
+    fn checksum(&self) -> Option<Algorithm> {
+        self.state.checked_parts.then_some(Algorithm::Crc64nvme)
     }
 
     async fn extend_deadline(&mut self) -> Result<()> {
