@@ -222,7 +222,7 @@ impl App {
         upload: Upload,
         gone: Option<&str>,
     ) -> Result<Upload> {
-        let store = self.rules_of(&upload)?.1;
+        let store = self.rules_of(&upload).await?.1;
         let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
         let checksum = upload.declared.checksum.clone().filter(kept);
         self.open_multipart_with(upload, gone, checksum.map(|sum| sum.algorithm())).await

@@ -112,7 +112,7 @@ impl App {
         let upload = self.create_upload(by, new).await?.upload;
         let length = upload.declared.size;
         // If this fails, the upload expires: no client knows it.
-        let checked = self.rules_of(&upload)?.1.capabilities.checked_parts;
+        let checked = self.rules_of(&upload).await?.1.capabilities.checked_parts;
         self.db.tus().create(upload.id, length, metadata.clone(), checked).await?;
         Ok(Appended { upload, stored: 0, length, metadata })
     }

@@ -141,7 +141,9 @@ impl Writer<'_> {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        if !source.rest.is_empty() {
+        // While a part is being sent without a permit for a second one, no memory is allocated for the next.
+        let reads = source.ended || self.in_flight.is_none() || self.spare.is_some();
+        if reads && !source.rest.is_empty() {
             if buffer.capacity() == 0 && source.left.is_some() {
                 // Allocated in one step: a buffer that grows is copied, and then exists twice for a
                 // moment.
@@ -151,7 +153,6 @@ impl Writer<'_> {
             buffer.extend_from_slice(&taken);
             return Ok(());
         }
-        let reads = self.in_flight.is_none() || self.spare.is_some();
         let in_flight = self.in_flight.as_mut();
         let sending = async {
             match in_flight {
