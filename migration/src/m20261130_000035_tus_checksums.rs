@@ -37,8 +37,10 @@ impl MigrationTrait for Migration {
         let pieces =
             Table::alter().table(TusPieces::Table).drop_column(TusPieces::Checksum).to_owned();
         manager.alter_table(pieces).await?;
-        let uploads =
-            Table::alter().table(TusUploads::Table).drop_column(TusUploads::CheckedParts).to_owned();
+        let uploads = Table::alter()
+            .table(TusUploads::Table)
+            .drop_column(TusUploads::CheckedParts)
+            .to_owned();
         manager.alter_table(uploads).await
     }
 }

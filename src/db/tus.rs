@@ -347,8 +347,9 @@ impl TryFrom<tus::Model> for TusUpload {
     type Error = DbError;
 
     fn try_from(row: tus::Model) -> Result<Self> {
-        let tus::Model { upload_id: id, stored, length, metadata, next_part, checked_parts, .. } =
-            row;
+        let tus::Model {
+            upload_id: id, stored, length, metadata, next_part, checked_parts, ..
+        } = row;
         Ok(Self {
             stored: stored.try_into().map_err(|_| corrupt(id, "stored"))?,
             length: length.map(TryInto::try_into).transpose().map_err(|_| corrupt(id, "length"))?,

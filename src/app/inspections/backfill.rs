@@ -185,7 +185,7 @@ impl App {
 
     async fn read_media(&self, upload: &Upload, facts: &ObjectFacts) -> Result<Found, Backfilled> {
         let failed = |error| Backfilled::Failed(chain(&error));
-        let (policy, store) = self.rules_of(upload).map_err(failed)?;
+        let (policy, store) = self.rules_of(upload).await.map_err(failed)?;
         let Some(settings) = &policy.media else { return Ok(Found::Nothing) };
         let key = upload.key.as_str();
         let read = async {

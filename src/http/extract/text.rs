@@ -77,8 +77,8 @@ pub fn one_of<'a, T: FromStr>(
 ) -> impl FnOnce(&str) -> Result<T, String> {
     let names: Vec<&str> = names.into_iter().collect();
     move |text| {
-        let named = names.contains(&text).then(|| text.parse().ok()).flatten();
-        named.ok_or_else(|| format!("Must be one of: {}", names.join(", ")))
+        let parsed = names.contains(&text).then(|| text.parse().ok()).flatten();
+        parsed.ok_or_else(|| format!("Must be one of: {}", names.join(", ")))
     }
 }
 

@@ -17,7 +17,9 @@ use upload_coordinator::storage::fault::Fault;
 use upload_coordinator::storage::signer::{
     GetRequest, Operation, PartRequest, PutRequest, SignedRequest,
 };
-use upload_coordinator::storage::{ObjectStore as _, PartIntegrity, PutOptions, StoreError};
+use upload_coordinator::storage::{
+    ListRequest, ObjectStore as _, PartIntegrity, PutOptions, StoreError,
+};
 
 use super::servers::{Kind, Subject, now};
 
@@ -224,7 +226,7 @@ async fn the_records_of_multipart_uploads_are_in_no_listing() {
     let options = PutOptions::default();
     let id = own.objects().create_multipart("k", &options).await.unwrap();
     own.put("k2", b"abc").await;
-    let page = own.objects().list(&Default::default()).await.unwrap();
+    let page = own.objects().list(&ListRequest::default()).await.unwrap();
     let keys: Vec<_> = page.objects.iter().map(|object| object.key.as_str()).collect();
     assert_eq!(keys, ["k2"]);
     let open = own.objects().list_multiparts("", None).await.unwrap().0;
