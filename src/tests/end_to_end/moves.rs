@@ -188,8 +188,8 @@ async fn leg(api: &Api, mover: &mut Live, from: &str) -> Value {
         let least = (kill * 8) as u64;
         let running = wait_for_at_most(LEG, "progress of the move", async || {
             let (_, run) = api.send(Method::GET, &path, None).await;
-            let moved = run["counters"]["moved"].as_u64().unwrap();
-            (run["status"] != "running" || moved >= least).then(|| run["status"] == "running")
+            let done = run["counters"]["moved"].as_u64().unwrap();
+            (run["status"] != "running" || done >= least).then(|| run["status"] == "running")
         })
         .await;
         mover.kill().await;

@@ -58,7 +58,7 @@ async fn at(world: &World, name: &str, store: &Arc<MemoryStore>) -> World {
     let store = store.clone().store(name, None).unwrap();
     let change = |app: &mut upload_coordinator::app::App| {
         app.stores.insert(name.to_owned(), store);
-        app.policies.values_mut().for_each(|policy| policy.store = name.to_owned());
+        app.policies.values_mut().for_each(|policy| name.clone_into(&mut policy.store));
     };
     world.restarted(change).await
 }
