@@ -314,9 +314,20 @@ impl Story {
 
     async fn check(&self) {
         for upload in &self.uploads {
+            let (row, queued) = self.read(upload).await;
+            self.model.lock().unwrap().check(&row, &queued);
+        }
+    }
+
+    /// An upload and its queue, as one commit left them. An interrupted inspection may commit after
+    /// its future is dropped, and so between two reads.
+    async fn read(&self, upload: &Upload) -> (Upload, Vec<QueuedInspection>) {
+        loop {
             let row = self.world.get(upload.id).await;
             let queued = self.app.db.inspections().list_of(upload.id).await.unwrap();
-            self.model.lock().unwrap().check(&row, &queued);
+            if self.world.get(upload.id).await.version == row.version {
+                return (row, queued);
+            }
         }
     }
 
@@ -332,16 +343,14 @@ impl Story {
             self.check().await;
             // An operator decides about what an inspector can't examine.
             for upload in &self.uploads {
-                let row = self.world.get(upload.id).await;
+                let (row, queued) = self.read(upload).await;
                 if row.status() == Status::Inspecting {
-                    let queued = self.app.db.inspections().list_of(upload.id).await.unwrap();
                     self.decide(&row, &queued).await;
                 }
             }
         }
         for upload in &self.uploads {
-            let row = self.world.get(upload.id).await;
-            let queued = self.app.db.inspections().list_of(upload.id).await.unwrap();
+            let (row, queued) = self.read(upload).await;
             assert!(queued.is_empty(), "{queued:?} of {row:?}");
             self.model.lock().unwrap().check_end(&row);
         }
