@@ -495,7 +495,7 @@ fn other_bytes_are_rejected_as_overwritten_or_verified_afresh() {
     }
 }
 
-/// Certainly other bytes: another size.
+/// The facts of an object that certainly has other bytes than `facts`, because its size differs.
 fn other_facts(etag: &str) -> ObjectFacts {
     ObjectFacts { size: 4, ..facts(etag) }
 }

@@ -102,8 +102,8 @@ async fn inspect(worker: &Worker<'_>, row: Upload) -> Option<Orphan> {
     }
 }
 
-/// The row of an object that was stored at this time. It looks like the row that the object's
-/// upload had.
+/// A new upload row for an orphan. It resembles the row of the upload that created the object.
+/// `stored_at` is when the object was stored.
 fn row_of(
     (policy, location): (&Policy, &Location),
     id: UploadId,

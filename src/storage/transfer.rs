@@ -248,7 +248,8 @@ async fn abort_after_error(to: &Destination<'_>, id: &str, failed: bool) {
     }
 }
 
-/// The options of the copy: what is stored with the original, and the settings of the destination.
+/// The options for writing the copy: the content type, encoding and metadata of the original, and the
+/// object settings of the destination.
 fn options(from: &Original<'_>, to: &Destination<'_>) -> PutOptions {
     PutOptions {
         content_type: from.meta.content_type.clone(),

@@ -129,8 +129,9 @@ impl App {
         Ok(identity)
     }
 
-    /// Whether a store has the marker that this database wrote at a location whose store is not
-    /// configured any more: then the store has only another name.
+    /// Whether `store` contains the marker that this database wrote at `location`. The location's store is
+    /// no longer configured under its old name. If the marker is there, `store` is the same store with a
+    /// new name.
     pub(super) async fn has_marker_of(&self, location: &Location, store: &Store) -> Result<bool> {
         let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
         MarkerCheck { app: self, location, store, options }.is_known().await

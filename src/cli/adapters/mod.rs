@@ -164,7 +164,8 @@ fn may_be_at(config: &Config, location: &Location, name: &str) -> bool {
     is_at(name) && (location.store == name || !is_at(&location.store))
 }
 
-/// The limits on damage: of a run, and of single requests within one hour.
+/// How much damage one run may do, and how much all single requests together may do in one hour. The
+/// same limit applies to both.
 fn damage_limit(config: &Config) -> DamageLimit {
     let reconcile = &config.reconcile;
     DamageLimit {

@@ -40,8 +40,8 @@ pub(in crate::db) const WRITE_CACHE_KIB: u32 = 2000;
 /// Settings of each connection to PostgreSQL.
 ///
 /// - `random_page_cost`: on solid-state storage, a random page costs about as much as a sequential
-///   one. With the default of 4 a server without statistics of a table reads and sorts all rows of
-///   an owner to find the first page.
+///   one. With the default of 4, a server that has no statistics of a table does not use the index:
+///   to return the first page of a list, it reads and sorts all rows of the owner.
 /// - `jit`: compiling a statement takes longer than any statement of this service.
 const PLANNER_SETTINGS: &str = "SET jit = off; SET random_page_cost = 1.1";
 

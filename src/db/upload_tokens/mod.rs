@@ -123,8 +123,8 @@ impl UploadTokens<'_> {
         Ok(update.exec(&self.0.write).await?.rows_affected == 1)
     }
 
-    /// Deletes a batch of tokens that expired or were revoked before a time. Their uploads stay.
-    /// Returns their number; 0 at the end.
+    /// Deletes a batch of tokens that expired or were revoked before this time, but not their uploads.
+    /// Returns the number of deleted tokens; 0 if none were left.
     pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ids: Vec<Uuid> = Entity::find()
             .select_only()

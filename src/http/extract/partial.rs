@@ -73,7 +73,8 @@ pub(super) fn refuse_partial_field(name: &str, value: &[u8]) -> Result<(), AppEr
     Err(AppError::field(name, sentence))
 }
 
-/// The number of bytes of a field's value that are checked. A longer value is not a number.
+/// At most this many bytes of a field's value are checked. The value should be a `u64`, which has at
+/// most 20 digits.
 pub(super) const MAX_VALUE_LEN: usize = 24;
 
 #[cfg(test)]

@@ -108,7 +108,8 @@ async fn a_store_that_keeps_no_checksum_is_read_back() {
         check_same((&from, "a"), (&to, "b"), &copied).await;
         assert!(target.calls(Operation::Read) > reads + 1, "read back, and by this test");
     }
-    // A source that tells no checksum is hashed on its way.
+    // If the source store returns no checksum, the bytes are hashed while they are copied. So the
+    // source is read only once.
     let from = with(&from, Capabilities::conservative());
     written(&from, "a", bytes(900)).await;
     let reads = source.calls(Operation::Read);

@@ -41,7 +41,7 @@ async fn some_of(world: &World, owner: &str, count: usize) -> Vec<Upload> {
     uploads
 }
 
-/// Another tool writes other bytes.
+/// Overwrites the object of each upload with other bytes, as a tool that edits tags does.
 async fn retag(world: &World, uploads: &[Upload]) {
     for upload in uploads {
         world.put(upload, mp3(901, 2)).await;

@@ -168,8 +168,8 @@ async fn a_direct_upload_stores_exactly_the_bytes_small_or_in_parts() {
         assert_eq!(track.status, Some(Status::Uploaded), "{size}");
         let facts = upload.state.facts().unwrap();
         assert_eq!(facts.size, size as u64);
-        // The checksum that the store keeps for an object made of parts. For a file in one piece,
-        // the service uses the stronger one.
+        // A file in one piece is recorded with SHA-256, which is stronger. A file in parts is recorded
+        // with CRC-64/NVME, because the store keeps that checksum for it.
         let algorithm = if size <= 4096 { Algorithm::Sha256 } else { Algorithm::Crc64nvme };
         assert_eq!(facts.checksum, Some(Checksum::of(algorithm, &file)), "{size}");
         let stored = world.store.read(upload.key.as_str(), 0..size as u64 + 9, &facts.etag).await;

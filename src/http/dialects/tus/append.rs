@@ -112,8 +112,8 @@ async fn offset(
     Ok(response.insert_header((CACHE_CONTROL, "no-store")).finish())
 }
 
-/// Changes errors of HEAD into 423 if they may pass. After any other error of HEAD, tus-js-client
-/// starts again at the first byte.
+/// Replaces a temporary error (5xx) of a HEAD request by 423, so that the client tries again. After any
+/// other error of HEAD, tus-js-client starts again at the first byte.
 fn locked(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Api(error) if error.code().status().is_server_error() => {

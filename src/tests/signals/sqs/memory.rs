@@ -163,7 +163,7 @@ async fn a_queue_that_is_down_is_called_less_and_less_often_and_the_worker_stops
     while fake.receive_calls.load(Ordering::SeqCst) < 3 {
         fake.bell.notified().await;
     }
-    // The shortest possible pauses: half of one second, then half of two.
+    // The pauses are 1 s and 2 s, and jitter can halve them: at least 0.5 s + 1 s.
     assert!(begun.elapsed() >= Duration::from_millis(1500), "{:?}", begun.elapsed());
     let start = Instant::now();
     running.stop(Duration::from_secs(20)).await;
