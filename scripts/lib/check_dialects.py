@@ -8,26 +8,23 @@ results in DOCUMENT must be that of this run; --write writes it. The code of the
 too. With TEST_S3_ENDPOINT the service uses that store (scripts/with-server), otherwise the embedded one.
 """
 
-import functools
 import hashlib
-import http.server
 import json
 import os
 import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from urllib.parse import urlsplit
 
 from check_demo import SETTINGS, Dev
 from playwright.sync_api import sync_playwright
+from real_store import Served, serve
 
 CLIENTS = {
     "companion5": ("five", "Uppy 5.1, `endpoint`"),
@@ -56,6 +53,7 @@ YES, NO = "yes", "–"
 ERROR_THEN_YES = "an error, then yes"
 REASON = "content"  # of a text that is named .mp3
 DIALECTS = ("ACTIVESTORAGE", "COMPANION", "FILEPOND", "FORM", "S3FF", "TUS")
+ENABLED = {f"DIALECTS__{name}__ENABLED": "true" for name in DIALECTS}
 SHORT = 5  # seconds: the lifetime of URLs that are to expire
 
 
@@ -250,61 +248,6 @@ def chunked(run):
     run.expect("whole file" in outcome.get("error", ""), f"{outcome}")
 
 
-class Served:
-    """`serve` on the store of the environment."""
-
-    def __init__(self, binary, folder, log, settings, origin):
-        store = {key: os.environ[f"TEST_S3_{key}"] for key in
-                 ("ENDPOINT", "PUBLIC_ENDPOINT", "REGION", "BUCKET", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        settings = settings | {f"STORAGE__DEFAULT__{key}": value for key, value in store.items()} | {
-            "STORAGE__DEFAULT__KIND": "s3", "STORAGE__DEFAULT__PATH_STYLE": "true",
-            "DATABASE__URL": f"sqlite://{folder}/service.db", "SERVER__BIND": address,
-            "SERVER__CORS_ORIGINS": origin, "POLICIES__TRACKS__PREFIX": f"{folder.name}/",
-        } | {f"DIALECTS__{name}__ENABLED": "true" for name in DIALECTS}
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("UPLOAD_COORDINATOR__")}
-        environment |= {f"UPLOAD_COORDINATOR__{key}": value for key, value in settings.items()}
-        self.log = pathlib.Path(os.environ.get("TEST_LOG_DIR", folder)) / log
-        self.url, self.s3_url = f"http://{address}", store["PUBLIC_ENDPOINT"]
-        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with self.log.open("wb") as log:
-            def command(*arguments):
-                return dict(args=[binary, *arguments], env=environment, stdin=subprocess.DEVNULL,
-                            stdout=log, stderr=log)
-            # If a store has no S3 API for CORS rules, it allows all pages or none. The cases find
-            # out which.
-            subprocess.run(**command("migrate", "up"), check=True)
-            subprocess.run(**command("doctor", "--fix", "cors", "--origin", origin, "--client", "uppy"))
-            self.process = subprocess.Popen(**command("serve"))
-        deadline = time.monotonic() + 60
-        while not self.is_ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                sys.exit(f"the service does not come up:\n{self.log.read_text()}")
-            time.sleep(0.1)
-
-    def is_ready(self):
-        try:
-            return self.get("/readyz") is not None
-        except OSError:
-            return False
-
-    get, stop = Dev.get, Dev.stop
-
-
-def serve(pages):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=pages)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
-
-
 TABLE = re.compile(r"(?<=<!-- The table of scripts/check-clients. -->\n)(?:\|.*\n)+")
 
 
@@ -374,7 +317,7 @@ def main(binary, chromium, pages, document, write=None):
             own.mkdir()
             log = f"check-clients-{name}.log"
             services.append(Dev(binary, own, log, settings) if embedded
-                            else Served(binary, own, log, settings, origin))
+                            else Served(binary, own, log, settings | ENABLED, [origin], clients=["uppy"]))
         usual, brief = services
         browser = tools.chromium.launch(executable_path=chromium,
                                         args=["--no-proxy-server", "--disable-gpu"])

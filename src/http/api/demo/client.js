@@ -122,9 +122,13 @@ async function sendFile(file, upload, options) {
 async function sendWhole(file, upload, options) {
   const { signal, onProgress } = options;
   await persist(async (tries) => {
-    // The URL may have expired, and an attempt whose response was lost may have succeeded.
-    if (tries > 1) upload = await reopen(upload.id, signal);
-    if (!isOpen(upload)) return;
+    if (tries > 1) {
+      // The attempt before may have succeeded without a response, or its URL has expired.
+      const found = await arrived(upload, signal);
+      if (found && !isOpen(found)) return;
+      upload = await reopen(upload.id, signal);
+      if (!isOpen(upload)) return;
+    }
     try {
       await send(upload.request, file, signal, (sent) => onProgress?.(sent, file.size));
     } catch (error) {
@@ -174,19 +178,23 @@ async function sendParts(file, upload, options) {
 /** Makes the service verify the file, and waits for the result. */
 async function verdict({ id, multipart }, options) {
   const { signal } = options;
-  const requestState = () => call("POST", `/uploads/${id}/${multipart ? "complete" : "confirm"}`,
-    undefined, signal);
-  let upload;
-  try {
-    upload = await persist(requestState, options);
-  } catch (error) {
-    if (error.type !== "/problems/not-arrived") throw error;
-  }
+  let upload = await persist(() => arrived({ id, multipart }, signal), options);
   while (!upload || ["pending", "inspecting"].includes(upload.status)) {
     // Returns when there is a result, or after 30 seconds.
     upload = await persist(() => call("GET", `/uploads/${id}?wait=30`, undefined, signal), options);
   }
   return upload;
+}
+
+/** Makes the service look for the file. Returns nothing if the store does not have it. */
+async function arrived({ id, multipart }, signal) {
+  const path = `/uploads/${id}/${multipart ? "complete" : "confirm"}`;
+  try {
+    return await call("POST", path, undefined, signal);
+  } catch (error) {
+    if (error.type !== "/problems/not-arrived") throw error;
+    return undefined;
+  }
 }
 
 /** Requests a new URL if the upload is still open. An ended upload is returned unchanged. */
