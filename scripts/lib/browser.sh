@@ -15,17 +15,19 @@ find_chromium() {
 }
 fetch_chromium() {
   find_chromium >/dev/null && return 0
-  say "Installing chromium with apt"
+  say "Installing chromium with apt-get"
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
     --no-install-recommends chromium; } >&2
 }
 if ! chromium=$(find_chromium); then
-  if [[ $(id -u) != 0 ]] || ! have apt-get; then lacking "Chromium is not installed, and cannot be fetched"; fi
-  locked chromium fetch_chromium || lacking "Chromium is not installed, and apt cannot fetch it"
-  chromium=$(find_chromium) || lacking "Chromium is not installed, and apt does not have it"
+  if [[ $(id -u) != 0 ]] || ! have apt-get; then
+    lacking "Chromium is not installed, and only root with apt-get can install it"
+  fi
+  locked chromium fetch_chromium || lacking "Chromium is not installed, and apt-get cannot install it"
+  chromium=$(find_chromium) || lacking "apt-get installed chromium, but no Chromium program is found"
 fi
 
-have python3 || lacking "no python3 here"
+have python3 || lacking "python3 is not installed"
 playwright=1.65.2
 tools=$cache_dir/playwright-$playwright
 with_tools() { PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH} "$@"; }

@@ -1,8 +1,8 @@
-"""Uploads by client.js in a headless Chromium, to the store of the environment, from another origin than the service.
+"""Uploads with client.js in a headless Chromium, to the store in TEST_S3_*, from another origin than the service.
 
 Usage: check_client_js.py BINARY CHROMIUM
 
-client.js is used without changes. The CORS rule of the store is the one that `doctor --fix cors` puts there.
+client.js is used without changes. `doctor --fix cors` sets the CORS rule of the store.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ PAGE = """<!doctype html><title>client.js</title><input type="file" multiple>
 <script type="module">
 import * as client from "./client.js";
 globalThis.client = client;
-// The responses to the next `lost` PUTs do not reach client.js.
+// client.js gets a network error instead of the responses to the next `lost` PUTs.
 globalThis.lost = 0;
 globalThis.XMLHttpRequest = class extends XMLHttpRequest {
   set onload(handler) { super.onload = () => (globalThis.lost-- > 0 ? this.onerror() : handler()); }
 };
 </script>
 """
-# Uploads the chosen file, or all of them. `stopAfter`: aborts when this number of bytes is sent.
+# Uploads the first chosen file, or all of them if `many` is set. Aborts after `stopAfter` bytes are sent.
 UPLOAD = """async ({ api, id, stopAfter, many }) => {
     client.connect({ api });
     const { files } = document.querySelector("input");
@@ -56,7 +56,7 @@ UPLOAD = """async ({ api, id, stopAfter, many }) => {
 
 
 class Page:
-    """A page with client.js, and its requests to the store."""
+    """A page with client.js. Records its PUTs to the store, and the responses of the service."""
 
     def __init__(self, service, browser, origin):
         self.service, self.page = service, browser.new_page()
@@ -68,7 +68,8 @@ class Page:
         self.page.wait_for_function("globalThis.client !== undefined")
 
     def signed(self):
-        """The headers of each request that the service described, by URL. A handler cannot wait for a body."""
+        """The headers that the service returned for each signed URL. Bodies are read here, because an event handler
+        cannot wait for them."""
         signed = {}
         for response in self.answers:
             body = response.json()
@@ -95,11 +96,11 @@ class Page:
     def expect_file(self, upload, file):
         assert upload and upload["status"] == "uploaded", upload
         _, stored = self.service.get(f"/api/uploads/{upload['id']}/file")
-        assert stored == file.read_bytes(), "another file was stored"
+        assert stored == file.read_bytes(), "the stored file differs from the sent file"
 
     def expect_signed_headers(self, count):
-        """Every PUT succeeded, and had exactly the URL and the headers of its description."""
-        assert len(self.puts) == count and max(self.statuses()) < 300, f"not {count}: {self.statuses()}"
+        """There were `count` PUTs. All of them succeeded, with the URL and the headers that the service returned."""
+        assert len(self.puts) == count and max(self.statuses()) < 300, f"expected {count} successful PUTs, got {self.statuses()}"
         signed = self.signed()
         for put in self.puts:
             sent = put.all_headers()
@@ -130,7 +131,7 @@ def paused(page, files):
     session.send("Network.enable")
     session.send("Network.emulateNetworkConditions", {
         "offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 8 * MIB})
-    # More than three parts at once.
+    # Three parts are sent at the same time, so at least one is complete after this number of bytes.
     seen = page.upload(files.large, stopAfter=3 * PART + 1)
     assert "AbortError" in seen.get("error", ""), seen
     kept = len(page.puts)
@@ -142,7 +143,7 @@ def paused(page, files):
 
 
 def lost_whole(page, files):
-    """Playwright's `route` cannot do this: it does not have the bytes of a file."""
+    """The page drops the response. Playwright's `route` cannot do this, because it does not get the file's bytes."""
     page.page.evaluate("globalThis.lost = 1")
     seen = page.upload(files.small)
     page.expect_file(seen.get("upload"), files.small)
@@ -217,7 +218,7 @@ def main(binary, chromium):
         origin, other = serve(pages), serve(pages)
         files = Files(folder)
         service = Served(binary, folder, f"check-client-js-{kind}.log", SETTINGS, [origin, other], [origin])
-        # Only Azurite is known to apply the rule of one bucket or account to each origin.
+        # Only Azurite is known to apply the CORS rule to each origin.
         cases = [(name, origin, case) for name, case in CASES]
         if kind == "azurite":
             cases.append(("a page that the CORS rule does not name: refused", other, foreign))

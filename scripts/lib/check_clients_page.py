@@ -1,9 +1,9 @@
-"""Runs the back end and the page of docs/clients.md in a headless Chromium, on another origin than the service.
+"""Runs the back end of docs/clients.md, and its page in a headless Chromium, on another origin than the service.
 
 Usage: check_clients_page.py BINARY CHROMIUM
 
-The two blocks are used without changes, except for their ports and the host of the page, because the
-service allows all pages of this machine.
+The two blocks are used without changes, except for their ports and the host of the page. The host is not
+localhost, because `dev` allows every origin on localhost.
 """
 
 import os
@@ -27,7 +27,7 @@ def block(fence):
     """The only block of the document with this fence."""
     found = re.findall(rf"^```{re.escape(fence)}\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
     if len(found) != 1:
-        sys.exit(f"{DOCUMENT}: {len(found)} blocks ```{fence}, not one")
+        sys.exit(f"{DOCUMENT}: expected one block ```{fence}, found {len(found)}")
     return found[0]
 
 
@@ -40,7 +40,7 @@ def free_port():
 def replaced(text, changes):
     for old, new in changes:
         if old not in text:
-            sys.exit(f"{DOCUMENT}: the back end does not have {old}")
+            sys.exit(f"{DOCUMENT}: the block of the back end does not contain {old}")
         text = text.replace(old, new)
     return text
 
@@ -98,7 +98,7 @@ def main(binary, chromium):
             uploads = dev.uploads()
             assert [upload["attach_to"] for upload in uploads] == ["song:42"], uploads
             _, stored = dev.get("/api/attachments/song:42/file")
-            assert stored == song.read_bytes(), "another file was stored"
+            assert stored == song.read_bytes(), "the stored file differs from the sent file"
         finally:
             browser.close()
             back_end.terminate()
@@ -106,7 +106,7 @@ def main(binary, chromium):
             dev.stop()
         log = dev.log.read_text()
         secret = prefix.rsplit("/", 1)[1]
-        assert "/t/[redacted]/api/uploads" in log and secret not in log, "the log has the token"
+        assert "/t/[redacted]/api/uploads" in log and secret not in log, "the log contains the token"
         print("ok  the page of docs/clients.md, on another origin")
 
 

@@ -1,4 +1,4 @@
-"""Checks what compose.yml refers to. Usage: check_compose.py COMPOSE DEFAULT_TOML"""
+"""Checks that everything exists that compose.yml refers to. Usage: check_compose.py COMPOSE DEFAULT_TOML"""
 
 import pathlib
 import re
@@ -54,13 +54,13 @@ def problems(compose, keys, root):
         depends = service.get("depends_on") or {}
         for other in depends:
             if other not in services:
-                yield f"{name}: depends_on {other}, which is no service"
+                yield f"{name}: depends_on {other}, which is not a service"
                 continue
             condition = depends[other].get("condition") if isinstance(depends, dict) else "service_started"
             if condition not in CONDITIONS:
                 yield f"{name}: depends_on {other} has the condition {condition}"
             if condition == "service_healthy" and not services[other].get("healthcheck"):
-                yield f"{name}: waits for {other} to be healthy, which has no healthcheck"
+                yield f"{name}: waits until {other} is healthy, but {other} has no healthcheck"
         for volume in service.get("volumes") or []:
             source = volume.get("source", "") if isinstance(volume, dict) else volume.split(":")[0]
             if source.startswith((".", "/", "~")):
@@ -79,10 +79,10 @@ def problems(compose, keys, root):
                 elif keys is not None:
                     key = wildcard(variable[len(PREFIX) :].lower().split("__"))
                     if key not in keys:
-                        yield f"{name}: {variable}: config/default.toml knows no {key}"
+                        yield f"{name}: {variable}: config/default.toml does not contain {key}"
         for reference in re.findall(r"https?://([a-z][a-z0-9-]*):\d+", str(service)):
             if reference not in services and reference != "localhost":
-                yield f"{name}: names the host {reference}, which is no service"
+                yield f"{name}: names the host {reference}, which is not a service"
     for volume in set(volumes) - used:
         yield f"volume {volume} is declared and not used"
 

@@ -85,7 +85,7 @@ class Dev:
 
 
 class Window:
-    """A page, with its messages and requests."""
+    """A page, with its console messages and its requests."""
 
     def __init__(self, dev, page):
         self.dev, self.page = dev, page
@@ -145,7 +145,7 @@ class Window:
             line for line in self.console
             if not (faults_expected and line.startswith("Failed to load resource"))
         ]
-        assert not unexpected, f"the console says: {unexpected}"
+        assert not unexpected, f"unexpected messages on the console: {unexpected}"
 
 
 def small_file(window, files):
@@ -153,7 +153,7 @@ def small_file(window, files):
     window.says(files.small, "Uploaded")
     player = window.card(files.small).locator("audio")
     expect(player).to_be_visible()
-    # A seek is a request for a range.
+    # The player sends a range request for a seek.
     heard = player.evaluate("""async (audio) => {
         const until = (name) => new Promise((done, failed) => {
             audio.addEventListener(name, done, { once: true });
@@ -166,7 +166,7 @@ def small_file(window, files):
         return [audio.readyState, audio.duration, audio.currentTime];
     }""")
     assert heard[0] >= 2 and heard[1] > 5 and heard[2] > 2, heard
-    # Later, when the signed URL has ended, a seek begins with a new one.
+    # After the signed URL has expired, a seek first gets a new one.
     window.page.clock.set_fixed_time(time.time() + 300)
     with window.page.expect_request("**/api/tracks/*/file"):
         player.evaluate("(audio) => { audio.currentTime = 1; }")
@@ -196,7 +196,7 @@ def too_large(window, files):
 def pause_and_resume(window, files):
     window.slow_down(8 * MIB)
     window.choose(files.large)
-    window.until_percent(files.large, 70)  # three at once are 62%
+    window.until_percent(files.large, 70)  # 3 parallel parts are 62%, so one is complete
     window.press(files.large, "Pause")
     window.says(files.large, "Paused")
     before = sorted(window.sent_parts)
@@ -211,7 +211,7 @@ def pause_and_resume(window, files):
 def reload_and_resume(window, files):
     window.slow_down(8 * MIB)
     window.choose(files.large)
-    window.until_percent(files.large, 70)  # three at once are 62%
+    window.until_percent(files.large, 70)  # 3 parallel parts are 62%, so one is complete
     window.page.reload()
     before = set(window.sent_parts)
     window.says(files.large, "Interrupted")
@@ -271,7 +271,7 @@ def cancelled_file(window, files):
 
 
 def keyboard_and_names(window, files):
-    """The page for a person who uses the keyboard or a screen reader."""
+    """The page with a keyboard or a screen reader."""
     window.choose(files.small)
     window.says(files.small, "Uploaded")
     window.page.evaluate("document.activeElement.blur()")
@@ -293,7 +293,7 @@ def narrow_screen(window, files):
 
 
 def document(window, _files):
-    """Both documentation pages, with everything that they load."""
+    """Both pages of API documentation. `Window.check` checks what they load."""
     for path, heading in (("swagger-ui", "upload-coordinator"), ("redoc", "Create a track")):
         window.page.goto(f"{window.dev.url}/api/schema/{path}")
         expect(window.page.get_by_role("heading", name=heading).first).to_be_visible(timeout=PATIENCE)
@@ -302,15 +302,15 @@ def document(window, _files):
 
 
 CHECKS = [
-    ("the document: Swagger UI and ReDoc load only from the service", document, False),
+    ("API documentation: Swagger UI and ReDoc load only from the service", document, False),
     ("a small file: uploaded, and the player plays it", small_file, False),
     ("a text named .mp3: rejected, wrong type", renamed_text, False),
     ("a file over the limit: the error message of the API", too_large, True),
     ("a large file in parts: paused, resumed, no part sent twice", pause_and_resume, False),
-    ("a large file: the page reloaded, the rest sent", reload_and_resume, False),
-    ("lost parts: tried again, then Retry, uploaded", lost_parts, True),
+    ("a large file: the page reloaded, only the missing parts sent", reload_and_resume, False),
+    ("failed parts: sent again automatically and with Retry, uploaded", lost_parts, True),
     ("a dropped file: uploaded", dropped_file, False),
-    ("cancelled", cancelled_file, False),
+    ("a large file: cancelled", cancelled_file, False),
     ("the keyboard reaches the files, everything has a name", keyboard_and_names, False),
     ("360 pixels wide: nothing scrolls sideways", narrow_screen, False),
 ]

@@ -1,11 +1,11 @@
-"""Drives the packages of other clients in a headless Chromium, from another origin than the service.
+"""Uploads with other projects' client packages in a headless Chromium, from another origin than the service.
 
 Usage: check_dialects.py BINARY CHROMIUM PAGES DOCUMENT [--write]
 
-PAGES is a folder with five.js, six.js and react.js, which scripts/check-clients bundles. Every case has an
-upload token of its own, so that the client has nothing else, and so that its uploads are known. The table of
-results in DOCUMENT must be that of this run; --write writes it. The code of the recipes in DOCUMENT is run
-too. With TEST_S3_ENDPOINT the service uses that store (scripts/with-server), otherwise the embedded one.
+PAGES is a folder with five.js, six.js and react.js, which scripts/check-clients bundles. Every case has
+its own upload token, so that the client has no other rights, and the case can list exactly its uploads. The
+table of results in DOCUMENT must match this run; --write writes it. The code of the recipes in DOCUMENT is
+run too. With TEST_S3_ENDPOINT the service uses that store (scripts/with-server), otherwise the embedded one.
 """
 
 import hashlib
@@ -44,21 +44,21 @@ TUS = ("tus", "uppytus")
 REACT = ("react-dropzone", "react-antd")
 # The files of these clients pass through the service.
 DIRECT = ("filepond", "dropzone")
-# The client's own last request verifies the file. Otherwise the back end's request does.
+# In these cases the client's last request verifies the file. In all others the back end confirms it.
 VERIFIES = {("companion5", "large"), ("companion6", "large")} | {
     (client, file) for client in ("s3ff", *TUS, *DIRECT, *REACT) for file in ("small", "large")}
 # These clients show why a file is refused.
 SHOW_REASON = ("companion5", "s3ff", *TUS, *DIRECT, *REACT)
 YES, NO = "yes", "–"
 ERROR_THEN_YES = "an error, then yes"
-REASON = "content"  # of a text that is named .mp3
+REASON = "content"  # part of the reason why a text named .mp3 is refused
 DIALECTS = ("ACTIVESTORAGE", "COMPANION", "FILEPOND", "FORM", "S3FF", "TUS")
 ENABLED = {f"DIALECTS__{name}__ENABLED": "true" for name in DIALECTS}
-SHORT = 5  # seconds: the lifetime of URLs that are to expire
+SHORT = 5  # seconds: the lifetime of URLs in the cases of `expired`
 
 
 class Run:
-    """One case: a page of its own, with a token of its own."""
+    """One case, with its own page and its own token."""
 
     def __init__(self, dev, browser, origin, client):
         self.dev, self.client = dev, client
@@ -84,11 +84,11 @@ class Run:
                                   arguments)
 
     def uploads(self):
-        """The newest first."""
+        """The uploads of this case, the newest first."""
         return self.call("GET", f"{self.prefix}/api/uploads")["items"]
 
     def confirm(self):
-        """The newest upload, after the back end's request."""
+        """Confirms the newest upload, as a back end does. Returns the upload."""
         upload = self.uploads()[0]
         return self.call("POST", f"{self.prefix}/api/uploads/{upload['id']}/confirm", {})
 
@@ -101,18 +101,18 @@ class Run:
         self.expect(not failed(outcome), f"{file}: {outcome}")
         upload = self.uploads()[0]
         verified = (self.client, file) in VERIFIES
-        self.expect((upload["status"] == "uploaded") == verified, f"{file} is {upload['status']}")
+        self.expect((upload["status"] == "uploaded") == verified, f"the status of {file} is {upload['status']}")
         if not verified:
             upload = self.confirm()
-        self.expect(upload["status"] == "uploaded", f"{file} is {upload['status']}")
+        self.expect(upload["status"] == "uploaded", f"the status of {file} is {upload['status']}")
         sent = self.page.evaluate("async (file) => { const bytes = await fileOf(file).arrayBuffer();"
                                   "const sum = await crypto.subtle.digest('SHA-256', bytes);"
                                   "return [...new Uint8Array(sum)]; }", file)
         _, stored = self.dev.get(f"{self.prefix}/api/uploads/{upload['id']}/file")
-        self.expect(hashlib.sha256(stored).digest() == bytes(sent), f"another {file} was stored")
+        self.expect(hashlib.sha256(stored).digest() == bytes(sent), f"the stored file differs from {file}")
 
     def disturb(self, disturbance):
-        """Calls `disturbance` with the first request that carries a file. Returns a list that is then empty."""
+        """Calls `disturbance` with the first request that carries a file. The returned list is empty after that."""
         left = [True]
         methods = ("PATCH",) if self.client in TUS else ("PUT", "POST")
 
@@ -130,10 +130,10 @@ class Run:
         return left
 
     def disturbed(self, file, disturbance):
-        """Sends a file, again if the client shows an error, as its user does."""
+        """Sends a file. If the client shows an error, sends it again, as a user does. Returns the result."""
         left = self.disturb(disturbance)
         outcome, cell = self.run(file), YES
-        self.expect(not left, "nothing was disturbed")
+        self.expect(not left, "the client sent no request with a file")
         if failed(outcome):
             outcome, cell = self.run(file), ERROR_THEN_YES
         self.expect_file(outcome, file)
@@ -141,7 +141,7 @@ class Run:
 
 
 def failed(outcome):
-    """The text of an error can be empty."""
+    """Whether the client reports an error. Its text can be empty."""
     return outcome.get("error") is not None
 
 
@@ -157,19 +157,19 @@ def large(run):
 
 
 def wrong(run):
-    """A text with the name of a song: the client shows the reason where its protocol can."""
+    """A text with the name of a song. The client shows the reason, if its protocol can carry it."""
     file = "wrong-large" if run.client in UPPY + TUS else "wrong"
     outcome = run.run(file)
     if run.client in SHOW_REASON:
-        run.expect(REASON in (outcome.get("error") or "").lower(), f"it shows {outcome}")
+        run.expect(REASON in (outcome.get("error") or "").lower(), f"the client shows {outcome}")
         [upload] = run.uploads()
-        run.expect(upload["status"] in ("rejected", "cancelled"), f"it is {upload['status']}")
+        run.expect(upload["status"] in ("rejected", "cancelled"), f"the status is {upload['status']}")
         return "shows the reason"
     if run.client == "companion6":
-        run.expect(failed(outcome), "it shows no error")
-        run.expect(run.uploads()[0]["status"] == "rejected", "it is not rejected")
+        run.expect(failed(outcome), "the client shows no error")
+        run.expect(run.uploads()[0]["status"] == "rejected", "the upload is not rejected")
         return "shows an error"
-    run.expect(run.confirm()["status"] == "rejected", "it is not rejected")
+    run.expect(run.confirm()["status"] == "rejected", "the upload is not rejected")
     return "rejected later"
 
 
@@ -181,21 +181,21 @@ def paused(run):
 
 
 def reloaded(run):
-    """The page is loaded again: in the middle of an upload, or after it, to get the file back by its id."""
+    """Reloads the page: during an upload, which then continues, or after it (FilePond restores the file by id)."""
     if run.client in UPPY + TUS:
         outcome = run.run("large", "leave")
         run.expect(outcome.get("left"), f"{outcome}")
         run.page.reload()
-        # tus-js-client finds the upload by the file, Uppy finds both in the browser's storage.
+        # tus-js-client gets the file again and finds its upload. Uppy restores both from the browser's storage.
         run.expect_file(run.run("large", None if run.client == "tus" else "return"), "large")
-        run.expect(len(run.uploads()) == 1, "it began another upload")
+        run.expect(len(run.uploads()) == 1, "the client created another upload")
         return YES
     if run.client != "filepond":
         return NO
     sent = run.run("small")
     run.page.reload()
     shown = run.page.evaluate("([base, id]) => restore(base, id)", [run.base, sent["id"]])
-    run.expect((shown["name"], shown["size"]) == ("für silence.mp3", 100_000), f"it shows {shown}")
+    run.expect((shown["name"], shown["size"]) == ("für silence.mp3", 100_000), f"the page shows {shown}")
     return "restores the file"
 
 
@@ -210,7 +210,7 @@ def cancelled(run):
     expected = "removed" if run.client == "filepond" else "cancelled"
     deadline = time.monotonic() + 30
     while run.uploads()[0]["status"] != expected:
-        run.expect(time.monotonic() < deadline, f"it is not {expected}")
+        run.expect(time.monotonic() < deadline, f"the upload is not {expected} after 30 s")
         time.sleep(0.05)
     return "reverts" if run.client == "filepond" else YES
 
@@ -243,7 +243,7 @@ CASES = {
 
 
 def chunked(run):
-    """Parts of a file that are sent as forms are refused."""
+    """Chunks of a file that Dropzone sends as separate forms are refused."""
     outcome = run.run("large", "chunks")
     run.expect("whole file" in outcome.get("error", ""), f"{outcome}")
 
@@ -258,11 +258,11 @@ def table(results):
 
 
 def check_recipes(document, pages, dev):
-    """The function of the pages is that of the document, and its block for boto3 works."""
+    """Checks that the document contains the function of native.js, and that its block for boto3 works."""
     text = document.read_text()
     function = (pathlib.Path(pages) / "five" / "native.js").read_text().split("\n", 1)[1]
     if function not in text:
-        sys.exit(f"{document} has not the function of scripts/lib/dialects/native.js")
+        sys.exit(f"{document} does not contain the function of scripts/lib/dialects/native.js")
     block = re.search(r"^```python boto3\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
     block = block.replace("http://127.0.0.1:8080", dev.url).replace("http://127.0.0.1:9000", dev.s3_url)
     keys = {"AWS_ACCESS_KEY_ID": dev.addresses["access_key_id"],
@@ -274,14 +274,14 @@ def check_recipes(document, pages, dev):
         done = subprocess.run([sys.executable, "-c", block], cwd=folder, env=os.environ | keys,
                               capture_output=True, text=True, timeout=60)
     if done.returncode or done.stdout.strip() != "uploaded":
-        sys.exit(f"the block for boto3: {done.stdout}{done.stderr[-2000:]}")
-    print("ok  recipes: the function of the document, boto3", flush=True)
+        sys.exit(f"the block for boto3 failed: {done.stdout}{done.stderr[-2000:]}")
+    print("ok  recipes: the JavaScript function and boto3", flush=True)
 
 
 def check_rails(document, run):
-    """The lines for a Rails back end confirm and attach what ActiveStorage has sent."""
+    """Runs the block for a Rails back end, which confirms and attaches an upload of ActiveStorage."""
     if not shutil.which("ruby"):
-        print("skipped  the lines for Rails: no ruby here", flush=True)
+        print("skipped  the block for Rails: ruby is not installed", flush=True)
         return
     block = re.search(r"^```ruby rails\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)[1]
     host, port = urlsplit(run.dev.url).hostname, urlsplit(run.dev.url).port
@@ -297,11 +297,11 @@ def check_rails(document, run):
                               env=os.environ | {"UPLOADS_API_KEY": "none"}, timeout=60)
         run.expect(done.returncode == 0 and done.stdout.strip() == expected[1], f"{done.stdout}{done.stderr}")
         status = run.uploads()[0]["status"]
-        run.expect(status == expected[0], f"it is {status}")
+        run.expect(status == expected[0], f"the status is {status}")
         if status == "uploaded":
             attached = run.call("GET", f"/api/attachments/{subject}")
             run.expect(attached["current"]["id"] == id, f"{attached}")
-    print("ok  activestorage: the lines for Rails", flush=True)
+    print("ok  activestorage: the block for Rails", flush=True)
 
 
 def main(binary, chromium, pages, document, write=None):
@@ -342,7 +342,7 @@ def main(binary, chromium, pages, document, write=None):
     if write:
         document.write_text(TABLE.sub(lambda _: table(results), document.read_text()))
     elif table(results) not in document.read_text():
-        sys.exit(f"{document} has not this table (--write writes it):\n\n{table(results)}")
+        sys.exit(f"{document} does not contain this table (--write writes it):\n\n{table(results)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""tus beyond what a page shows: connections that are cut at random, and a client in Python.
+"""Checks tus with connections that are cut at random, and with a client in Python.
 
 Usage: check_tus.py BINARY CHROMIUM PAGES CUTS
 
-PAGES as for check_dialects.py. The connections of tus-js-client in Chromium go through a proxy that cuts
-them CUTS times, each after a random number of bytes. tuspy sends the same file in chunks.
+PAGES is the same folder as for check_dialects.py. The connections of tus-js-client in Chromium go through a
+proxy that cuts CUTS of them, each after a random number of bytes. tuspy sends another file in chunks.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 class CutProxy:
-    """Forwards connections to a port, and cuts a number of them after some bytes of the client."""
+    """Forwards connections to a port. Cuts a number of them, each after a random number of the client's bytes."""
 
     def __init__(self, port, cuts, most):
         self.port, self.left, self.most = port, cuts, most
@@ -57,7 +57,7 @@ class CutProxy:
 
     @staticmethod
     def pump(source, target, cut=None):
-        """Whether it was cut."""
+        """Forwards all bytes, or only the first `cut` bytes. Returns whether there were more than `cut`."""
         passed = 0
         try:
             while data := source.recv(65536):
@@ -74,15 +74,15 @@ class CutProxy:
 
 def cut(dev, browser, origin, cuts):
     run = Run(dev, browser, origin, "tus")
-    # The limit is half of the file's size, divided by the number of cuts, so that every cut is
-    # needed.
+    # A connection is cut after fewer bytes than this. All connections that are cut carry less than
+    # the whole file of 12 MiB, so that the upload does not end before the last cut.
     most = 12 * MIB // cuts
     proxy = CutProxy(int(dev.url.rsplit(":", 1)[1]), cuts, most)
     run.base = run.base.replace(dev.url, proxy.url)
     run.page.set_default_timeout(600_000)
     run.expect_file(run.run("large"), "large")
-    run.expect(proxy.left < cuts, "nothing was cut")
-    print(f"ok  tus: {cuts - proxy.left} of {cuts} cuts, and the same file", flush=True)
+    run.expect(proxy.left < cuts, "no connection was cut")
+    print(f"ok  tus: {cuts - proxy.left} of {cuts} connections cut, and the stored file is the same", flush=True)
     run.page.close()
 
 
@@ -97,15 +97,15 @@ def tuspy(dev, browser, origin):
         metadata = {"filename": "a.mp3", "filetype": "audio/mpeg"}
         uploader = client.uploader(on_disk.name, chunk_size=1_000_000, metadata=metadata)
         uploader.upload(stop_at=3_000_000)
-        # Another process goes on.
+        # A new uploader continues, like one in another process.
         again = client.uploader(on_disk.name, chunk_size=2_500_000, url=uploader.url)
         run.expect(again.get_offset() == 3_000_000, f"the offset is {again.get_offset()}")
         again.upload()
     [upload] = run.uploads()
-    run.expect(upload["status"] == "uploaded", f"it is {upload['status']}")
+    run.expect(upload["status"] == "uploaded", f"the status is {upload['status']}")
     _, stored = dev.get(f"{run.prefix}/api/uploads/{upload['id']}/file")
-    run.expect(stored == file, "another file was stored")
-    print("ok  tuspy: the same file", flush=True)
+    run.expect(stored == file, "the stored file differs from the sent file")
+    print("ok  tuspy: the stored file is the same", flush=True)
     run.page.close()
 
 
@@ -119,7 +119,7 @@ def main(binary, chromium, pages, cuts):
             began = time.monotonic()
             cut(dev, browser, origin, int(cuts))
             tuspy(dev, browser, origin)
-            print(f"tus in {time.monotonic() - began:.0f} s", flush=True)
+            print(f"tus: all checks in {time.monotonic() - began:.0f} s", flush=True)
         finally:
             browser.close()
             dev.stop()

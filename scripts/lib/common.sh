@@ -14,9 +14,9 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# free_ports COUNT: prints free loopback ports on one line. Nothing can reserve a port for a program that binds it
-# later, so they are drawn at random, which keeps parallel runs apart, from below the range
-# that the kernel hands out to clients. `scripts/with-server` tries again if one was lost.
+# free_ports COUNT: prints free loopback ports on one line. A port cannot be reserved for a program
+# that binds it later. Random ports make it unlikely that parallel runs choose the same one. They are
+# below the range from which the kernel assigns ports to clients. Callers try again if a port was taken.
 free_ports() {
   local count=$1 port seen=' '
   while ((count > 0)); do
@@ -33,8 +33,8 @@ free_ports() {
 # random_hex BYTES
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
-# wait_until SECONDS PID COMMAND...: repeats the command until it succeeds. Fails if the time is over
-# or the process has ended.
+# wait_until SECONDS PID COMMAND...: repeats the command until it succeeds. Fails after SECONDS, or
+# if the process has ended.
 wait_until() {
   local deadline=$((SECONDS + $1)) pid=$2
   shift 2
@@ -89,15 +89,15 @@ stop_group() {
 
 # on_exit FUNCTION: called once at the end of the script, even after a signal.
 on_exit() {
-  # shellcheck disable=SC2064 # the name is meant to be expanded now
+  # shellcheck disable=SC2064 # the name of the function is expanded now
   trap "trap - EXIT INT TERM HUP; $1" EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
 }
 
-# locked NAME COMMAND...: runs the command while no other process on this machine does, so that two
-# runs do not build the same server. Without flock (macOS), the second build is only slow.
+# locked NAME COMMAND...: runs the command under a lock of this machine, so that two runs do not build
+# the same server at the same time. Without flock (macOS) there is no lock, and both build it.
 locked() {
   local name=$1
   shift

@@ -1,4 +1,4 @@
-"""Names in `code` of the documents that must exist: configuration keys, routes, metrics and problems."""
+"""Checks that names in `code` of the documents exist: configuration keys, routes, metrics and problems."""
 
 import json
 import re
@@ -9,7 +9,7 @@ VARIABLE = re.compile(r"UPLOAD_COORDINATOR__\w+")
 ROUTE = re.compile(r"(GET|PUT|POST|PATCH|DELETE|HEAD) (/[^\s`]*)")
 METRIC = re.compile(r"upload_coordinator_\w+")
 PROBLEM = re.compile(r"/problems/([a-z-]+)")
-# Not in the OpenAPI document.
+# Routes that are not in the OpenAPI document.
 OTHER_ROUTES = {"/demo"}
 
 
@@ -52,7 +52,7 @@ class Names:
         return ("GET" if method == "HEAD" else method, path) in self.routes
 
     def wrong(self, code):
-        """A sentence for each name in a piece of code that does not exist."""
+        """A sentence for each unknown name in a piece of code."""
         if (match := KEY.fullmatch(code)) and match[1] in self.configuration and not self.has_key(code):
             yield f"no such configuration key: {code}"
         for variable in VARIABLE.findall(code):

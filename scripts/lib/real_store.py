@@ -1,4 +1,4 @@
-"""`serve` on the store of the environment (scripts/with-server), and the pages that upload to it."""
+"""Starts `serve` with the store in TEST_S3_* (scripts/with-server), and serves pages that upload to it."""
 
 import functools
 import http.server
@@ -15,7 +15,7 @@ from check_demo import Dev
 
 
 def store_settings():
-    """The configuration of the store, without its section."""
+    """The configuration keys of the store and their values, without `STORAGE__DEFAULT__`."""
     store = {key: os.environ[f"TEST_S3_{key}"] for key in
              ("ENDPOINT", "PUBLIC_ENDPOINT", "REGION", "BUCKET", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")}
     if os.environ["TEST_S3_KIND"] != "azurite":
@@ -26,7 +26,7 @@ def store_settings():
 
 
 class Served:
-    """`serve` for pages of `origins`. `allowed` are those that `doctor` allows to use the store."""
+    """`serve` for pages of `origins`. The CORS rule of the store allows only `allowed`, by default all `origins`."""
 
     def __init__(self, binary, folder, log, settings, origins, allowed=None, clients=()):
         with socket.socket() as free:
@@ -50,8 +50,8 @@ class Served:
             def command(*arguments):
                 return dict(args=[binary, *arguments], env=environment, stdin=subprocess.DEVNULL,
                             stdout=log, stderr=log)
-            # If a store has no S3 API for CORS rules, it allows all pages or none. The cases find
-            # out which.
+            # The exit code of `doctor` is not checked: some stores have no API for CORS rules. They
+            # allow all origins or none, which the cases show.
             subprocess.run(**command("migrate", "up"), check=True)
             subprocess.run(**command(*doctor))
             self.process = subprocess.Popen(**command("serve"))
@@ -59,7 +59,7 @@ class Served:
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                sys.exit(f"the service does not come up:\n{self.log.read_text()}")
+                sys.exit(f"the service does not start:\n{self.log.read_text()}")
             time.sleep(0.1)
 
     def is_ready(self):

@@ -1,6 +1,6 @@
-"""The generated parts of docs/reference/: tables from the code.
+"""The generated parts of docs/: tables from the code.
 
-A page has `<!-- generated: NAME -->` and `<!-- end -->`; `scripts/check-docs --write` writes what is
+A page contains `<!-- generated: NAME -->` and `<!-- end -->`; `scripts/check-docs --write` writes the text
 between them. To add a table: a function here that returns Markdown, and a line in `TABLES`.
 """
 
@@ -75,7 +75,7 @@ def problems(root):
     )
     found = row.findall(code)
     if len(found) != count:
-        raise ValueError(f"src/http/problem/code.rs: {len(found)} rows are readable of {count}")
+        raise ValueError(f"src/http/problem/code.rs: {count} rows expected, {len(found)} can be parsed")
     rows = []
     for name, status, title, _, _, meaning in found:
         rows.append((f"`{name}`", str(STATUS[status]), escaped(f"{title}. {meaning}").replace('\\"', '"')))
@@ -92,13 +92,13 @@ STATUS = {
 
 
 def metrics(root):
-    """The list of src/telemetry/metrics.rs."""
+    """The metrics in src/telemetry/metrics.rs."""
     code = (root / "src/telemetry/metrics.rs").read_text()
     code = code.split("\nmetrics! {\n")[1].split("\n}\n")[0]
     row = re.compile(r'(\w+) = (\w+)\s+"(\w+)"\s*\[([^\]]*)\]\s*"((?:[^"\\]|\\.)*)";')
     found = row.findall(code)
     if len(found) != len(re.findall(r"^\s*\w+ = ", code, re.MULTILINE)):
-        raise ValueError("src/telemetry/metrics.rs: not every metric is readable")
+        raise ValueError("src/telemetry/metrics.rs: a metric cannot be parsed")
     rows = [
         (f"`{name}`", kind.lower(), ", ".join(f"`{label}`" for label in re.findall(r"\w+", labels)), help)
         for _, kind, name, labels, help in found
@@ -113,7 +113,7 @@ def faults(root):
     body = code.split("const fn sentence")[1].split("    /// ")[0]
     found = re.findall(r'Self::\w+ =>\s*\{?\s*"((?:[^"\\]|\\.)*)"', body, re.DOTALL)
     if len(found) != count:
-        raise ValueError(f"src/storage/fault.rs: {len(found)} sentences are readable of {count}")
+        raise ValueError(f"src/storage/fault.rs: {count} sentences expected, {len(found)} can be parsed")
     rows = [re.sub(r"\\\n\s*", "", text).split(": ", 1) for text in found]
     return table(("what is wrong", "what to do"), [(escaped(saw), escaped(mend)) for saw, mend in rows])
 
@@ -176,7 +176,7 @@ def commands(binary):
     return "".join(out).rstrip("\n") + "\n"
 
 
-# name in the page: page, function of the repository's root (or of the binary, for commands)
+# The NAME of a block: its page, and the function that returns its content from the repository's root.
 TABLES = {
     "configuration": ("docs/reference/configuration.md", configuration),
     "problems": ("docs/reference/problems.md", problems),
@@ -202,8 +202,9 @@ def alerts_without_a_section(root):
     page = root / "docs/operations/runbook.md"
     alerts = set(re.findall(r"alert: (\w+)", (root / "config/alerts.yml").read_text()))
     sections = set(re.findall(r"^## (\w+)$", page.read_text(), re.MULTILINE)) if page.exists() else set()
-    found = [f"docs/operations/runbook.md:1: has no section {name}" for name in sorted(alerts - sections)]
-    return found + [f"docs/operations/runbook.md:1: config/alerts.yml has no {name}" for name in sorted(sections - alerts)]
+    page_start = "docs/operations/runbook.md:1"
+    found = [f"{page_start}: the alert {name} of config/alerts.yml has no section" for name in sorted(alerts - sections)]
+    return found + [f"{page_start}: the section {name} has no alert in config/alerts.yml" for name in sorted(sections - alerts)]
 
 
 def stale(root, write, binary=None):

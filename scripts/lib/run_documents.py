@@ -1,13 +1,13 @@
 """Runs the marked blocks of the documents.
 
-  sh run, js run, python run   run one after the other in one folder, where `upload-coordinator dev` keeps
-                               its files, so that a page can be followed from its top. All shell blocks of a
-                               page share one shell; adjacent blocks of js, or of python, are one program
+  sh run, js run, python run   run in the order of the page, in the folder of a running
+                               `upload-coordinator dev`, as a reader would do. All shell blocks of a page share
+                               one shell; adjacent blocks of js, or of python, are one program
   toml check                   must pass `config check`
 
-A comment `<!-- sh run` ... `-->` is run like a block, but readers do not see it: preparations and checks.
-`. ./s3.env` there makes later commands faster, see `Service.s3_settings`.
-The ports are free ports: `127.0.0.1:8080` and `127.0.0.1:9000` stand for the ports of that process.
+A comment `<!-- sh run` ... `-->` is run like a block, but readers do not see it. It is for preparations and
+checks. `. ./s3.env` there makes later commands faster, see `Service.s3_settings`. `127.0.0.1:8080` and
+`127.0.0.1:9000` are replaced with the addresses of the process, which uses free ports.
 """
 
 import json
@@ -96,8 +96,8 @@ class Service:
             return False
 
     def s3_settings(self):
-        """Shell commands after which a command uses the store of this process by S3's protocol. As an
-        embedded store it would first wait 5 s for the lock of the index."""
+        """Shell commands that set the store of this process as an S3 store for later commands. A command
+        that opens it as an embedded store first waits 5 s for the lock of the index."""
         settings = {
             "KIND": "s3", "ENDPOINT": self.addresses["s3_url"], "BUCKET": self.addresses["bucket"],
             "REGION": self.addresses["region"], "ACCESS_KEY_ID": self.addresses["access_key_id"],
@@ -121,11 +121,11 @@ class Service:
 
 
 def run_page(page, binary):
-    """(line, reason) of the first block that fails, or None; and how many blocks there were."""
+    """(line, reason) of the first block that fails, or None; and the number of blocks."""
     found = list(blocks(page.read_text()))
     steps = [block for block in found if block[1] != "toml"]
     if any(language == "js" for _, language, _ in steps) and not shutil.which("node"):
-        print(f"{page.name}: its blocks of js are skipped, because node is missing")
+        print(f"{page.name}: its blocks of js are skipped, because node is not installed")
         steps = [block for block in steps if block[1] != "js"]
     with tempfile.TemporaryDirectory(prefix="uc-docs-") as folder:
         for line, language, content in found:
@@ -157,7 +157,7 @@ def run_page(page, binary):
 def run(root, pages, binary):
     """A sentence for each failure, and the number of blocks."""
     failed, count = [], 0
-    # Most of the time they wait for a service to start or to stop.
+    # In parallel, because a page mostly waits for a service to start or to stop.
     with ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
         results = list(pool.map(lambda page: run_page(page, binary), pages))
     for page, (error, blocks_of_page) in zip(pages, results):

@@ -49,7 +49,7 @@ class Source:
 
 
 def without_text(code):
-    """The code with comments and literals blanked; line numbers stay."""
+    """The code with comments and literals blanked. Line numbers do not change."""
 
     def blank(match):
         newlines = "\n" * match[0].count("\n")
@@ -210,7 +210,7 @@ class Crate:
             source = Source(file, module_path(relative), without_text(file.read_text()))
             Reader(source, name).read()
             self.sources[source.module] = source
-        # Folders without a file of their own included.
+        # Includes folders without a mod.rs.
         self.modules = {m[:i] for m in self.sources for i in range(len(m) + 1)}
 
     def declared_in(self, path, hops=8):

@@ -6,12 +6,12 @@ import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import is_unexpected_http_status_case
 
-# Rules that are not in the document: how their error messages begin, by field. Any other 400 to data
-# that fits the document is an error of the document or of the service. If a rule is added to the
-# document, remove it here.
+# Rules that the document does not contain: for each field, the beginnings of their error messages. If
+# data that fits the document gets any other 400, the document or the service is wrong. If a rule is
+# added to the document, remove it here.
 RULES = {
-    # Any field: the characters of texts, whole numbers that are written as 1.0, and headers that the
-    # redirect of one upload requires.
+    # Any field: the characters of texts, whole numbers that are written as 1.0, and headers that a
+    # signed URL requires.
     "": r"Must not contain control characters|Must not be blank|Invalid type: floating point"
         r"|Must be `[^`]+`: the signed URL requires this header",
     # Values that depend on earlier responses, on the configuration, or on the upload.
@@ -45,11 +45,11 @@ RULES = {
     "etag": r"Must be 1 to \d+ bytes",
     "version_id": r"Must be 1 to \d+ bytes",
     "annotations": r"annotations of \d+ bytes",
-    # Former locations are a matter of the configuration.
+    # The former locations of a policy depend on the configuration.
     "from": r"`[^`]*` is the store of the current location|The policy `[^`]+` has no former location",
     "older_than": r"Must be an age such as",
 }
-# Bodies without a schema: events of any store, forms.
+# Error messages for bodies without a schema: events of any store, and forms.
 DETAILS = r"not an event of a bucket|The form cannot be read|A part of the form has no valid header"
 
 
@@ -72,7 +72,7 @@ def invalid_items_of_a_batch_have_a_problem(ctx, response, case):
 
 
 @schemathesis.check
-def sound_data_is_refused_for_named_reasons_alone(ctx, response, case):
+def valid_data_is_refused_only_by_a_known_rule(ctx, response, case):
     """Data that fits the document returns 400 only because of a rule that is not in the document."""
     meta = case.meta
     if response.status_code != 400 or meta is None or not meta.generation.mode.is_positive:

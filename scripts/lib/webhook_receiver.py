@@ -19,9 +19,9 @@ TOLERANCE = 5 * 60  # seconds: an older message may be a replay
 
 
 def verify(secret, headers, body):
-    """https://www.standardwebhooks.com: raises ValueError unless the message is ours."""
+    """https://www.standardwebhooks.com: raises ValueError unless the signature is valid and recent."""
     if abs(time.time() - int(headers["webhook-timestamp"])) > TOLERANCE:
-        raise ValueError("too old, or from the future")
+        raise ValueError("webhook-timestamp is more than 5 minutes in the past or in the future")
     signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
     key = base64.b64decode(secret.removeprefix("whsec_"))
     ours = "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

@@ -35,8 +35,8 @@ def record(machine, name, turns, field, least=None):
 
 
 def in_turns(rounds, work) -> list:
-    """One result of each binary for every round; a round before the first warms up. Every other
-    round begins with the other binary."""
+    """Runs the work of both binaries in each round, and returns the results of the rounds. The order
+    alternates. An extra first round warms up, and is not returned."""
     turns = []
     for turn in range(rounds + 1):
         order = list(work)[:: -1 if turn % 2 else 1]
@@ -66,7 +66,7 @@ def under_load(machine, url, process, script):
 
 
 def audits(machine, database, _subject, programs):
-    """`reconcile --mode audit` of both on one database, over a computed listing."""
+    """Runs `reconcile --mode audit` of both binaries on one database. The bucket's listing is computed."""
     url = machine.database(database)
     bench = machine.programs["reconcile"]
     subprocess.run([bench, "fill", url, str(AUDITED)], check=True)

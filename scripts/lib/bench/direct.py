@@ -1,5 +1,5 @@
-"""The direct-upload fallback into MinIO: memory of many at once, time of one beside the
-same client's presigned PUT."""
+"""Direct uploads into MinIO: the memory of many at once, and the time of one, compared with a
+presigned PUT of the same client (curl)."""
 import json
 import subprocess
 import time
@@ -24,7 +24,7 @@ def call(address, path, body):
     status, response = host.get(address + path, data=json.dumps(body).encode(),
                               headers={"Content-Type": "application/json"})
     if status != 201:
-        host.fail(f"POST {path} answers {status} {response[:300]}")
+        host.fail(f"POST {path} returns {status} {response[:300]}")
     return json.loads(response)
 
 
@@ -67,7 +67,7 @@ def run(machine, _database):
     above = process.memory("VmHWM") - idle
     machine.note(f"{AT_ONCE} direct uploads of 256 MiB at once, memory above idle",
                  f"{above:.0f} MiB", "≤ 128 MiB", above <= 128,
-                 f"{AT_ONCE * 256 / took:.0f} MiB/s together")
+                 f"{AT_ONCE * 256 / took:.0f} MiB/s in total")
 
     path = file_of(machine, 1024 * MIB)
 
@@ -90,6 +90,6 @@ def run(machine, _database):
     machine.note("1 GiB through the service, times the presigned PUT's time",
                  f"{through / alone:.2f}×", "≤ 1.3×", through <= 1.3 * alone,
                  f"presigned PUT: {alone:.1f} s, {spent[straight][1]:.1f} s of CPU in MinIO; "
-                 f"through the service: {through:.1f} s, {here:.1f} s of CPU there and "
+                 f"through the service: {through:.1f} s, {here:.1f} s of CPU in the service and "
                  f"{in_minio:.1f} s in MinIO", times=list(times.values()))
     process.stop()

@@ -1,4 +1,4 @@
-"""The machine: builds, servers, processes, and the table of figures."""
+"""The host of a run: builds the programs, starts the servers, and collects the figures in a table."""
 import json
 import os
 import shutil
@@ -50,7 +50,7 @@ def cpu_of(pid) -> tuple:
 
 class Process:
     """A server of this run."""
-    # The number of seconds that it may take to end.
+    # The number of seconds after SIGTERM before it is killed.
     patience = 15
 
     def __init__(self, command, log: Path, env=None, **more):
@@ -61,17 +61,17 @@ class Process:
                 stdin=subprocess.DEVNULL, start_new_session=True, **more)
 
     def cpu_seconds(self) -> float:
-        """The user and system time so far."""
+        """The user and system time so far, without child processes."""
         return cpu_of(self.child.pid)[1]
 
     def tree_cpu_seconds(self) -> float:
-        """The same for all its running child processes."""
+        """The user and system time so far, with all running child processes."""
         seen = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 seen[int(path.name)] = cpu_of(path.name)
             except OSError:
-                continue  # It ended meanwhile.
+                continue  # The process has ended.
 
         def is_ours(pid):
             while pid in seen and pid != self.child.pid:
@@ -81,7 +81,7 @@ class Process:
         return sum(spent for pid, (_, spent) in seen.items() if is_ours(pid))
 
     def memory(self, field="VmRSS") -> float:
-        """Resident memory in MiB; `VmHWM` is the most since `forget_peak`."""
+        """Resident memory in MiB. `VmHWM` is the peak since `forget_peak`."""
         for line in Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) / 1024
@@ -91,7 +91,7 @@ class Process:
         Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")
 
     def wait_for(self, url: str, seconds=30.0) -> float:
-        """Seconds until the address returns 200."""
+        """Waits until the URL returns 200. Returns the seconds that this took."""
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             if self.child.poll() is not None:
@@ -159,7 +159,7 @@ class Host:
         return process
 
     def server(self, name: str) -> dict:
-        """The variables that scripts/with-server prints for a server, which is started once."""
+        """The environment that scripts/with-server sets for a server. Each server is started once."""
         if name not in self.servers:
             result = self.work / f"{name}.json"
             dump = "import json,os,time;json.dump(dict(os.environ),open(%r,'w'));time.sleep(1e6)"
@@ -167,7 +167,7 @@ class Host:
                        sys.executable, "-c", dump % str(result)]
             durable = dict(os.environ) | {"WITH_DURABLE_POSTGRES": "1"}
             started = self.running[name] = self.start(name, command, durable)
-            # It deletes the data of the server: for MinIO, hundreds of thousands of files.
+            # scripts/with-server deletes the data at its end: for MinIO, hundreds of thousands of files.
             started.patience = 600
             while not (result.exists() and result.stat().st_size):
                 if started.child.poll() is not None:
@@ -200,7 +200,7 @@ class Host:
         return self.servers["dev"]
 
     def database(self, kind: str) -> str:
-        """The address of a fresh database."""
+        """The URL of a new database."""
         self.databases += 1
         if kind == "sqlite":
             return f"sqlite://{self.work}/bench-{self.databases}.sqlite"
@@ -211,7 +211,7 @@ class Host:
         return base.rsplit("/", 1)[0] + "/" + name + ("?" + query if query else "")
 
     def settings(self, url: str, store: dict, **more) -> dict:
-        """The environment of a `serve`."""
+        """The environment for `serve`."""
         ours = {
             "DATABASE__URL": url,
             "SERVER__BIND": f"127.0.0.1:{free_port()}",
@@ -232,13 +232,13 @@ class Host:
         return others | {PREFIX + key: value for key, value in ours.items()}
 
     def settings_of_new(self, database: str, store: dict, **more) -> dict:
-        """The environment of a `serve` with a new database and a separate prefix, because the
-        bucket's marker says which database a prefix belongs to."""
+        """The environment for `serve` with a new database and a new prefix, because the marker in the
+        bucket binds a prefix to one database."""
         url = self.database(database)
         return self.settings(url, store, POLICIES__TRACKS__PREFIX=f"bench-{self.databases}/", **more)
 
     def serve(self, env: dict, program=None) -> tuple:
-        """A service that is ready, its address, and how long that took."""
+        """Starts a service. Returns its process, its address, and the seconds until it was ready."""
         command = [program or self.programs["upload-coordinator"], "serve", "--migrate"]
         process = self.start("serve", command, env)
         address = "http://" + env[PREFIX + "SERVER__BIND"]
@@ -246,7 +246,7 @@ class Host:
         return process, address, took
 
     def note(self, name: str, value: str, target="", met=None, limit="", **raw):
-        """A row of the table."""
+        """Adds a row to the table, and prints it."""
         self.figures.append(
             {"name": name, "value": value, "target": target, "met": met, "limit": limit} | raw)
         verdict = {True: "met", False: "MISSED", None: ""}[met]

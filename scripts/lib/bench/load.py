@@ -14,7 +14,7 @@ def wrk_program() -> str:
     """The installed program, or one from the system's packages if they may be installed."""
     if not shutil.which("wrk"):
         if os.geteuid() != 0 or not shutil.which("apt-get"):
-            host.fail("there is no wrk; `apt-get install wrk`, or your system's way")
+            host.fail("wrk is not installed; install it, for example with `apt-get install wrk`")
         command = ["apt-get", "install", "-y", "--no-install-recommends", "wrk"]
         env = dict(os.environ) | {"DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(["apt-get", "update"], check=False, stdout=subprocess.DEVNULL)
@@ -26,7 +26,7 @@ def vegeta_program() -> str:
     program = host.CACHE / "bin" / "vegeta"
     if not program.exists():
         if not shutil.which("go"):
-            host.fail("there is no go command to build vegeta with")
+            host.fail("vegeta is not in the cache, and go, which builds it, is not installed")
         env = dict(os.environ) | {"GOBIN": str(program.parent), "GOFLAGS": "-mod=mod"}
         subprocess.run(["go", "install", VEGETA], check=True, env=env)
     return str(program)
@@ -49,7 +49,7 @@ def wrk(machine, url: str, process, script="", seconds=None, warm=True, connecti
     failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", done))
     broken = re.search(r"Socket errors: .*", done)
     if failed or broken or not count:
-        host.fail(f"{url}: {failed} of {count} failed {broken.group(0) if broken else ''}\n"
+        host.fail(f"{url}: {failed} of {count} requests failed {broken.group(0) if broken else ''}\n"
                   f"{process.log.read_text()[-1500:]}")
     latency = dict(re.findall(r"(50|99)%\s+(\S+)", done))
     return {
@@ -60,6 +60,6 @@ def wrk(machine, url: str, process, script="", seconds=None, warm=True, connecti
 
 
 def post(body: str) -> str:
-    """A wrk script that posts one JSON body again and again."""
+    """A wrk script whose requests all POST the same JSON body."""
     return (f"wrk.method = 'POST'\nwrk.body = [[{body}]]\n"
             "wrk.headers['Content-Type'] = 'application/json'\n")

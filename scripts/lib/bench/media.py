@@ -1,5 +1,5 @@
-"""What the inspector `media` adds to a confirmation: the service's CPU with it, as a multiple of that without it,
-in turns, on an embedded S3 server in a process of its own."""
+"""What the inspector `media` adds to a confirmation: the CPU time of a service with it, divided by that of a
+service without it. Both are measured in turns. The embedded S3 server runs in a separate process."""
 import http.client
 import json
 import statistics
@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from . import host
 
-# Files of a round, and of each process.
+# The number of files that each of the two services confirms in a round.
 FILES = 100
 AT_ONCE = 4
 TARGET = 1.5
 
 
 def song() -> bytes:
-    """10 s of MPEG 1 Layer III with a title and a cover of 60 KiB: its end is in no first read."""
+    """10 s of MPEG 1 Layer III with a title and a cover of 60 KiB. The first read does not reach its end."""
     def frame(name, content):
         return name + len(content).to_bytes(4) + b"\0\0" + content
 
@@ -34,21 +34,21 @@ def requests(address, made):
             response = connection.getresponse()
             text = response.read()
             if response.status != 200:
-                host.fail(f"{method} {path.partition('?')[0]} answers {response.status} {text[:300]}")
+                host.fail(f"{method} {path.partition('?')[0]} returns {response.status} {text[:300]}")
             if path.endswith("/confirm") and json.loads(text)["status"] != "uploaded":
-                host.fail(f"not verified: {text[:300]}")
+                host.fail(f"the upload is not verified: {text[:300]}")
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(send, [made[n::AT_ONCE] for n in range(AT_ONCE)]))
 
 
 def round_of(process, address, file) -> float:
-    """CPU of a confirmation in ms."""
+    """Uploads and confirms files. Returns the CPU time of the service per confirmation, in ms."""
     body = json.dumps({"uploads": [{"filename": "song.mp3"}] * FILES}).encode()
     status, text = host.get(address + "/api/uploads/batch", data=body,
                             headers={"Content-Type": "application/json"})
     if status not in (200, 201, 207):
-        host.fail(f"the batch answers {status} {text[:300]}")
+        host.fail(f"POST /api/uploads/batch returns {status} {text[:300]}")
     uploads = [result["upload"] for result in json.loads(text)["results"]]
     puts = []
     for upload in uploads:

@@ -1,4 +1,4 @@
-"""A move between two servers, beside `rclone copy --checksum` of the same objects with the same
+"""A move between two servers, compared with `rclone copy --checksum` of the same objects with the same
 concurrency."""
 import json
 import subprocess
@@ -35,7 +35,7 @@ def remote(name: str, store: dict) -> dict:
 
 
 def fill(address: str):
-    """Uploads the files of this benchmark, and waits until no URL can overwrite them."""
+    """Uploads and confirms the files of this benchmark."""
     def some(sizes):
         client = Client()
         for size in sizes:
@@ -47,7 +47,7 @@ def fill(address: str):
             client.send("PUT", request["url"], body[:size], headers)
             done = client.json("POST", f"{address}/api/uploads/{upload['id']}/confirm", {})
             if done["status"] != "uploaded":
-                host.fail(f"the upload is {done['status']}")
+                host.fail(f"the status of the upload is {done['status']}, not uploaded")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(some, [SIZES[n::8] for n in range(8)]))
 
@@ -64,7 +64,7 @@ def run(machine, _database):
     times, total = {"rclone": [], "move": []}, sum(SIZES)
     peak = 0.0
     for number in range(ROUNDS):
-        # A new database and prefix for each round: nothing is at the target.
+        # A new database and prefix for each round, so that the target contains no copies yet.
         env = machine.settings_of_new("sqlite", source, **other, **limits)
         prefix = env[host.PREFIX + "POLICIES__TRACKS__PREFIX"]
         process, address, _ = machine.serve(env)
@@ -93,7 +93,7 @@ def run(machine, _database):
                     break
                 time.sleep(0.05)
             if run["status"] != "succeeded" or run["counters"]["moved"] != len(SIZES):
-                host.fail(f"the move ended {run}")
+                host.fail(f"the move did not move all {len(SIZES)} objects: {run}")
 
         ways = {"rclone": by_rclone, "move": by_move}
         for name in sorted(ways, reverse=number % 2 == 0):

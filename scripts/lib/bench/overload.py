@@ -12,7 +12,7 @@ CONNECTIONS = 640
 
 
 def latency(address) -> float:
-    """The median duration of some creations one after the other, in seconds."""
+    """The median duration of nine creations one after the other, in seconds; infinite if one fails."""
     took = []
     for _ in range(9):
         began = time.monotonic()
@@ -48,13 +48,13 @@ def run(machine, database):
     watcher = threading.Thread(target=watch)
     watcher.start()
     subprocess.run(attack, check=True)
-    over = time.monotonic()
+    ended_at = time.monotonic()
     ended.set()
     watcher.join()
     while latency(address) > max(3 * calm, 0.02):
-        if time.monotonic() - over > 30 or process.child.poll() is not None:
+        if time.monotonic() - ended_at > 30 or process.child.poll() is not None:
             break
-    back = time.monotonic() - over
+    recovery = time.monotonic() - ended_at
     report = subprocess.run([load.vegeta_program(), "report", "-type=json",
                              f"{machine.work}/attack.bin"], check=True, capture_output=True)
     report = json.loads(report.stdout)
@@ -62,15 +62,15 @@ def run(machine, database):
     unanswered = codes.get("0", 0)
     shed = codes.get("503", 0) + codes.get("429", 0)
     other = sum(codes.values()) - unanswered - shed - codes.get("201", 0)
-    # In the last third the memory must not grow any more. Otherwise it would grow without a limit.
+    # Memory that still grows in the last third of the time probably grows without a limit.
     third = len(memory) // 3
     grows = max(memory[-third:]) - max(memory[third:-third])
-    well = (process.child.poll() is None and unanswered == 0 and other == 0
-            and back <= 5 and grows < 0.2 * max(memory))
+    passed = (process.child.poll() is None and unanswered == 0 and other == 0
+              and recovery <= 5 and grows < 0.2 * max(memory))
     machine.note(
         f"overload for {SECONDS} s ({database})",
         f"{codes.get('201', 0):,} created, {shed:,} shed, {other + unanswered} failed; "
-        f"back after {back:.1f} s", "0 failed, ≤ 5 s", well,
-        f"asked {2 * capacity:,.0f}/s of {capacity:,.0f}/s; memory {before:.0f} → "
+        f"recovered after {recovery:.1f} s", "0 failed, ≤ 5 s", passed,
+        f"sent {2 * capacity:,.0f}/s, capacity {capacity:,.0f}/s; memory {before:.0f} → "
         f"{max(memory):.0f} MiB, {grows:+.0f} in the last third", codes=codes, memory=memory)
     process.stop()

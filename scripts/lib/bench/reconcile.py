@@ -16,15 +16,15 @@ def bench(machine, *arguments, env=None):
                           env=dict(os.environ) | (env or {}))
     result = json.loads(done.stdout) if done.stdout.strip() else {}
     if result.get("status", "succeeded") != "succeeded":
-        host.fail(f"a run ended {result['status']}: {result['error']}")
+        host.fail(f"the status of a run is {result['status']}: {result['error']}")
     return result
 
 
 def check(run, objects):
-    """An audit sees each object (and maybe objects of earlier figures in the bucket). If each object has
-    a row, it has no findings."""
+    """Fails unless an audit listed each object and changed nothing. Every object has a row, so there is
+    nothing to change. The bucket may contain more objects, from earlier figures."""
     counters = run["counters"]
-    # Pending uploads that expire in the meantime cost requests.
+    # A pending upload may expire during the run, which needs a HEAD request.
     usual = ("listed", "list_requests", "head_requests", "expired")
     found = {name: n for name, n in counters.items() if n and name not in usual}
     if counters["listed"] < objects or found:
@@ -62,7 +62,7 @@ def run(machine, database):
     machine.note(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
                  above[1] <= 100)
     growth = many["peak_bytes"] / few["peak_bytes"]
-    machine.note(f"audit {name}, peak beside that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
+    machine.note(f"audit {name}, peak memory, times that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
                  growth <= 1.2, f"{few['peak_bytes'] / MIB:.0f} MiB at {FEW:,}")
 
 

@@ -24,7 +24,7 @@ def bare(machine):
 
 
 def create_one(address: str) -> tuple:
-    """An upload's id, and the size of the response to its creation in bytes."""
+    """Creates an upload. Returns its id, and the size of the response in bytes."""
     status, body = host.get(f"{address}/api/uploads", data=BODY.encode(), headers=JSON)
     if status != 201:
         host.fail(f"creating an upload returns {status} {body[:300]}")
@@ -45,7 +45,7 @@ def list_load(address):
     return f"{address}/api/uploads?limit=100", ""
 
 
-# What to send to a service at an address: the URL and wrk's script.
+# Functions from the address of a service to the URL and the script for wrk.
 LOADS = {"create": create_load, "poll": poll_load, "list": list_load}
 
 
@@ -64,8 +64,8 @@ def compare(machine, name, ours, limit, target, cpu_target=None):
 
 
 def both(machine, ours, limit):
-    """Figures of the service and of the minimal route, each by its address and process. They are measured
-    in turns, because a machine's speed may change by a third within a minute. Returns the figures of the
+    """Measures the service and the bare route, each given as (url, process, script). They are measured in
+    turns, because a machine's speed may change by a third within a minute. Returns the figures of the
     turn with the median ratio."""
     seconds = max(1, machine.seconds // TURNS)
     turns = []
@@ -113,7 +113,7 @@ def list_100(machine, database):
 
 
 def batch(machine, database):
-    """Batches of 100 uploads and single creations on one service, in turns."""
+    """Measures batches of 100 uploads and single creations on one service, in turns."""
     process, address = service(machine, database)
     create_one(address)
     body = json.dumps({"uploads": [json.loads(BODY)] * BATCH})
@@ -121,7 +121,7 @@ def batch(machine, database):
     turns = []
     seconds = max(1, machine.seconds // TURNS)
     for turn in range(TURNS):
-        # A batch takes as long as many requests: fewer connections keep them below the timeout.
+        # A batch takes as long as many requests. With fewer connections it stays below the timeout.
         turns.append({size: load.wrk(machine, url, process, script, seconds=seconds,
                                      warm=turn == 0, connections=64 if size == 1 else 8)
                       for size, (url, script) in loads.items()})
@@ -131,9 +131,9 @@ def batch(machine, database):
     single, many = turn[1], turn[BATCH]
     share = ratio(turn)
     machine.note(f"batch of {BATCH}, CPU an upload ({database})",
-                 f"{many['cpu_us'] / BATCH:.0f} µs = {100 * share:.0f}% of a request of its own",
+                 f"{many['cpu_us'] / BATCH:.0f} µs = {100 * share:.0f}% of a single creation",
                  f"≤ {100 * BATCH_TARGET:.0f}%", share <= BATCH_TARGET,
-                 f"alone {single['cpu_us']:.0f} µs; {many['rps'] * BATCH:,.0f} uploads/s, alone "
+                 f"single {single['cpu_us']:.0f} µs; {many['rps'] * BATCH:,.0f} uploads/s, single "
                  f"{single['rps']:,.0f}/s; p50 {many['p50']}, p99 {many['p99']}",
                  share=share, single=single, batch=many)
 

@@ -1,4 +1,4 @@
-"""A presigned PUT, by criterion: ours, aws-sdk-s3's and rusty-s3's in the same run."""
+"""The time to presign a PUT, measured by criterion: this project, aws-sdk-s3 and rusty-s3 in the same run."""
 import json
 import re
 import subprocess
@@ -11,7 +11,7 @@ def run(machine, _database):
                str(max(machine.seconds / 2, 2)), "sign a PUT"]
     done = subprocess.run(command, cwd=machine.work, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
-    # "sign a PUT/rusty-s3     time:   [5.1 µs 5.2 µs 5.3 µs]"; long names get a line of their own.
+    # "sign a PUT/rusty-s3     time:   [5.1 µs 5.2 µs 5.3 µs]"; long names are on a separate line.
     seen = re.findall(r"^sign a PUT/(\S+)\s+time:\s+\[\S+ \S+ ([\d.]+) (ns|µs|us|ms)",
                       done.stdout, re.MULTILINE)
     unit = {"ns": 1e-3, "µs": 1.0, "us": 1.0, "ms": 1e3}

@@ -1,5 +1,5 @@
-"""tus into MinIO: the memory of many uploads at once, and the time of one beside the same client's
-presigned parts."""
+"""tus into MinIO: the memory of many uploads at once, and the time of one, compared with presigned parts
+of the same client."""
 import http.client
 import json
 import time
@@ -10,7 +10,7 @@ from . import direct, host
 MIB = 2**20
 AT_ONCE = 100
 CHUNK = 16 * MIB
-# Parts are from 5 to 10 MiB.
+# The size in MiB of the largest part that the service buffers for an upload. Parts are 5 to 10 MiB.
 PART = 10
 HEADERS = {"Tus-Resumable": "1.0.0"}
 
@@ -31,7 +31,7 @@ class Client:
         response = connection.getresponse()
         text = response.read()
         if response.status >= 300:
-            host.fail(f"{method} {parts.path} answers {response.status} {text[:300]}")
+            host.fail(f"{method} {parts.path} returns {response.status} {text[:300]}")
         return response, text
 
     def json(self, method, url, body):
@@ -46,7 +46,7 @@ def chunks(path):
 
 
 def create(client, address, size) -> str:
-    # The file's name: a.mp3.
+    # YS5tcDM= is the base64 of a.mp3.
     headers = {**HEADERS, "Upload-Length": str(size), "Upload-Metadata": "filename YS5tcDM="}
     response, _ = client.send("POST", f"{address}/tus/", headers=headers)
     return address + response.getheader("Location")
@@ -72,7 +72,7 @@ def by_parts(address, path):
         client.send("PUT", signed["parts"][0]["url"], chunk)
     done = client.json("POST", f"{upload}/complete", {})
     if done["status"] != "uploaded":
-        host.fail(f"the upload is {done['status']}")
+        host.fail(f"the status of the upload is {done['status']}, not uploaded")
 
 
 def run(machine, _database):
@@ -100,7 +100,7 @@ def run(machine, _database):
     above, limit = process.memory("VmHWM") - idle, 100 + AT_ONCE * PART
     machine.note(f"{AT_ONCE} tus uploads of 64 MiB at once, memory above idle",
                  f"{above:.0f} MiB", f"≤ {limit} MiB", above <= limit,
-                 f"{AT_ONCE * 64 / took:.0f} MiB/s together")
+                 f"{AT_ONCE * 64 / took:.0f} MiB/s in total")
     path = direct.file_of(machine, 1024 * MIB)
     times = {by_parts: [], by_tus: []}
     for _ in range(3):

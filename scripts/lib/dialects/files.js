@@ -7,7 +7,7 @@ export function mp3(size, name = "für silence.mp3") {
   const bytes = new Uint8Array(size);
   for (let at = 0; at + 417 <= size; at += 417) bytes.set([0xff, 0xfb, 0x90, 0x64], at);
   bytes.set([size & 255, (size >> 8) & 255, (size >> 16) & 255], 10);
-  // The same file after the page was reloaded, like a file on a disk.
+  // With a fixed lastModified it is the same file after a reload of the page, like a file on a disk.
   return new File([bytes], name, { type: "audio/mpeg", lastModified: 1 });
 }
 

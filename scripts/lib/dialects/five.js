@@ -50,7 +50,7 @@ const clients = {
   }),
 };
 
-// What a page shows after a reload: the file of an id that it stored.
+// Restores a file by the id that the page stored before a reload.
 window.restore = (base, id) => new Promise((resolve) => {
   const pond = FilePond.create(document.body.appendChild(document.createElement("input")), {
     server: { url: `${base}/filepond` }, files: [{ source: id, options: { type: "limbo" } }],

@@ -1,4 +1,4 @@
-// The page with Uppy 6, which uses the Companion contract or a function that signs requests.
+// The page with Uppy 6 (by Companion's API, by a function that signs requests, or by tus) and tus-js-client.
 import Uppy from "@uppy/core";
 import AwsS3 from "@uppy/aws-s3";
 import Retriever from "@uppy/golden-retriever";

@@ -1,7 +1,7 @@
 // Uploads one file with tus-js-client.
 //
-// `control` decides what happens after the first chunk: "pause" continues after a while, "leave"
-// ends like a page that is closed, "cancel" deletes the upload.
+// `control` decides what happens after the first chunk: "pause" stops and soon continues,
+// "leave" stops as if the page were closed, "cancel" deletes the upload.
 import * as tus from "tus-js-client";
 
 const CHUNK = 3_000_000;

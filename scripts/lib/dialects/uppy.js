@@ -1,7 +1,7 @@
-// Uploads one file with Uppy, for both major versions. `settings` are those of its plugin for S3.
+// Uploads one file with Uppy, for both major versions. `settings` are those of its plugin for S3 or tus.
 //
-// `control` is called with Uppy and the file's id after the first part or some progress. With a `Retriever`,
-// Uppy's plugin Golden Retriever, Uppy keeps the file and its progress for the next load of the page.
+// `Retriever` is Uppy's plugin Golden Retriever. It stores the file and its progress in the browser, so that
+// the upload can continue after the page is loaded again.
 
 const MIB = 1024 * 1024;
 const stored = { indexedDB: { maxFileSize: 50 * MIB, maxTotalSize: 100 * MIB } };
@@ -15,6 +15,7 @@ function uppyWith(Uppy, AwsS3, settings, options) {
   return new Uppy(options).use(AwsS3, { ...settings, shouldUseMultipart: (file) => file.size > 6 * MIB });
 }
 
+// Uploads a file. Calls `control` with Uppy and the file's id after the first part, or after some progress.
 export function uploadWith(Uppy, AwsS3, settings, file, control) {
   return new Promise((resolve) => {
     const uppy = uppyWith(Uppy, AwsS3, settings);
@@ -36,8 +37,8 @@ function afterSome(uppy, settings, control) {
   if (settings.endpoint?.endsWith("/tus/")) uppy.on("upload-progress", someProgress);
 }
 
-// Begins an upload, and resolves when the browser has stored the file and its progress: as a page that is
-// closed in the middle.
+// Begins an upload, pauses it, and resolves when the browser has stored the file and its progress. This is
+// like a page that is closed during an upload.
 export function leaveWith(Uppy, AwsS3, Retriever, settings, file) {
   return new Promise((resolve) => {
     const debug = (text) => String(text).includes("Added 1 blobs") && uppy.upload();
@@ -53,8 +54,8 @@ export function leaveWith(Uppy, AwsS3, Retriever, settings, file) {
   });
 }
 
-// The state that Golden Retriever saves a moment after each change: in the storage of the page, from version
-// 6 on in its database.
+// The state that Golden Retriever saves shortly after each change: in localStorage, or from version 6 on in
+// IndexedDB.
 async function savedState() {
   const texts = Object.values(localStorage);
   const open = indexedDB.open("uppy-blobs");
@@ -68,7 +69,7 @@ async function savedState() {
   return texts.join();
 }
 
-// Continues the upload of the page before.
+// Continues the upload that `leaveWith` left, after the page was loaded again.
 export function returnWith(Uppy, AwsS3, Retriever, settings) {
   return new Promise((resolve) => {
     const uppy = uppyWith(Uppy, AwsS3, settings);
@@ -84,7 +85,7 @@ export const pause = (uppy, id) => {
 };
 export const cancel = (uppy, id) => uppy.removeFile(id);
 
-// One run of a client: `control` is the name of what happens in the middle.
+// Runs one case. `control` is undefined, "pause", "cancel", "leave" or "return".
 export function runUppy(Uppy, AwsS3, Retriever, settings, file, control) {
   if (control === "leave") return leaveWith(Uppy, AwsS3, Retriever, settings, file);
   if (control === "return") return returnWith(Uppy, AwsS3, Retriever, settings);

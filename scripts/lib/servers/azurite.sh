@@ -25,7 +25,7 @@ server_install() {
   mv "$build" "$home"
 }
 
-# Creates the container, with a request signed as "Authorize with Shared Key" says.
+# Creates the container, with a request that is signed with Shared Key.
 azurite_container() {
   ACCOUNT=$TEST_S3_ACCESS_KEY_ID KEY=$TEST_S3_SECRET_ACCESS_KEY ENDPOINT=$TEST_S3_ENDPOINT \
     CONTAINER=$TEST_S3_BUCKET node -e '

@@ -1,5 +1,5 @@
-# ClamAV: the program of its daemon. The tests start it themselves, with signatures of their own, so
-# that they can stop it in the middle of their work.
+# ClamAV: only the program of its daemon. The tests start it themselves with test signatures, because
+# some of them stop it and start it again.
 # shellcheck shell=bash disable=SC2154
 
 server_installed() { have clamd || [[ -x /usr/sbin/clamd ]]; }

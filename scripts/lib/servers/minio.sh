@@ -1,5 +1,5 @@
-# MinIO, built from its module: the project publishes source only since October 2025. The pin
-# is its newest commit that the Go module proxy serves; the build takes minutes, once.
+# MinIO, built once from its Go module, which takes some minutes. The project has published only source
+# code since October 2025. The version is the newest commit that the Go module proxy serves.
 # shellcheck shell=bash disable=SC2154
 
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c

@@ -13,8 +13,8 @@ server_install() {
   python3 -m venv --help >/dev/null 2>&1 || { say "ministack: python3 with venv is not installed"; return 1; }
   say "Fetching MiniStack $ministack_version into $cache_dir"
   local home=$cache_dir/ministack-$ministack_version
-  # Scripts in a virtual environment contain its path, so it cannot be moved. It is installed only if
-  # the last file exists.
+  # A virtual environment contains its own path, so it cannot be built elsewhere and moved here. pip
+  # writes the program, for which server_installed looks, at the end.
   rm -rf "$home"
   python3 -m venv "$home" >"$cache_dir/ministack.log" 2>&1 &&
     "$home/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
@@ -34,7 +34,7 @@ server_start() {
   export TEST_S3_PUBLIC_ENDPOINT=http://localhost:$port
   export TEST_S3_REGION=us-east-1
   export TEST_S3_BUCKET=uploads
-  # Its root key. Any other key would have to be created first.
+  # The root key of MiniStack. Any other key would have to be created first.
   TEST_S3_ACCESS_KEY_ID=test-$(random_hex 4)
   TEST_S3_SECRET_ACCESS_KEY=$(random_hex 20)
   export TEST_S3_ACCESS_KEY_ID TEST_S3_SECRET_ACCESS_KEY

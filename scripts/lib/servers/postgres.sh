@@ -50,14 +50,14 @@ server_start() {
   # listing) then fails here and not in production.
   local collation=()
   ! "$bin/initdb" --help | grep -q icu-locale || collation=(--locale-provider=icu --icu-locale=en-US)
-  # From a folder that the other user may enter, which initdb requires.
+  # initdb requires a current folder that its user may enter.
   (cd "$dir" && ${as[@]+"${as[@]}"} "$bin/initdb" -D "$dir/data" --username=test \
     --auth=scram-sha-256 --pwfile="$dir/password" --encoding=UTF8 --locale=C \
     ${collation[@]+"${collation[@]}"} --no-sync) \
     >"$dir/initdb.log" 2>&1 || return 1
   # fsync, synchronous_commit and full_page_writes matter only after a crash of the machine, and this
-  # data is deleted after the run. Without them, commits do not wait for the disk. Benchmarks use them:
-  # WITH_DURABLE_POSTGRES=1.
+  # data is deleted after the run. Without them, commits do not wait for the disk. Benchmarks set
+  # WITH_DURABLE_POSTGRES=1, which turns them on.
   local hasty=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
   [[ -z ${WITH_DURABLE_POSTGRES:-} ]] || hasty=()
   # A test that ends while it connects leaves an unfinished login, and DROP DATABASE of every other

@@ -91,7 +91,7 @@ func run(ctx context.Context, url, key string) error {
 	}
 	defer read.Body.Close()
 	if content, err := io.ReadAll(read.Body); err != nil || !bytes.Equal(content, file) {
-		return fmt.Errorf("another file is read back: %d bytes, %v", len(content), err)
+		return fmt.Errorf("the downloaded file differs from the sent file: %d bytes, %v", len(content), err)
 	}
 
 	refused, err := api.CreateUploadWithResponse(ctx, &CreateUploadParams{}, NewUpload{Filename: "notes.txt"})

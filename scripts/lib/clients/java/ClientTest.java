@@ -18,7 +18,7 @@ import java.util.Arrays;
 
 public final class ClientTest {
   public static void main(String[] args) throws Exception {
-    // The native client of Java sends nothing else.
+    // The generated client has no method that sets the API key, so an interceptor adds the header.
     ApiClient api = new ApiClient();
     api.updateBaseUri(args[0]);
     String key = System.getenv("API_KEY");
@@ -52,7 +52,7 @@ public final class ClientTest {
 
     String url = uploads.getUploadFile(upload.getId(), false).getUrl();
     byte[] read = http.send(HttpRequest.newBuilder(URI.create(url)).build(), BodyHandlers.ofByteArray()).body();
-    check(Arrays.equals(read, file), "another file is read back");
+    check(Arrays.equals(read, file), "the downloaded file differs from the sent file");
 
     try {
       uploads.createUpload(new NewUpload().filename("notes.txt"), null);

@@ -1,5 +1,5 @@
-"""What scripts/check-api does with the generated Python client: an upload that is waited for, and
-a refusal."""
+"""The test of the generated Python client in scripts/check-api: an upload, the wait for its result, an
+attachment, and an error."""
 
 import os
 import sys
