@@ -1,4 +1,4 @@
-//! API keys, by id. Only the hash of a secret is stored.
+//! The table of API keys. Only the hash of a secret is stored.
 
 use chrono::TimeDelta;
 use entity::api_key::{ActiveModel, Column, Entity, Model};
@@ -16,7 +16,7 @@ use crate::domain::{Owner, Scopes, Timestamp};
 /// Rows in one page of a list.
 const PAGE: u64 = 500;
 
-/// Uses within this time are recorded once.
+/// `last_used_at` is updated at most once in this interval.
 const USE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// API keys.
@@ -58,7 +58,8 @@ impl ApiKeys<'_> {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// A page of keys of one owner or of all, by id, after the given id.
+    /// A page of the keys of one owner or of all owners, in the order of their ids, after the id
+    /// `after`.
     pub async fn list(self, owner: Option<&Owner>, after: Option<Uuid>) -> Result<Vec<ApiKey>> {
         let mut query = Entity::find();
         if let Some(owner) = owner {
@@ -71,7 +72,7 @@ impl ApiKeys<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Revokes a key; `false` if there is none or it is revoked already.
+    /// Revokes a key; `false` if there is no such key, or if it is revoked already.
     pub async fn revoke(self, id: Uuid, now: Timestamp) -> Result<bool> {
         let done = Entity::update_many()
             .col_expr(Column::RevokedAt, Expr::value(now))

@@ -1,4 +1,5 @@
-//! The key that signs cursors: a secret that all processes of a database share.
+//! The key that signs the cursors of lists. It is stored in the database, so that all processes
+//! share it.
 
 use entity::secret::{self, Entity};
 use sea_orm::ActiveValue::Set;

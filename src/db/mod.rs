@@ -1,13 +1,14 @@
 //! The database: the only user of `entity` and `sea_orm`.
 //!
 //! One repository for each aggregate: `db.uploads().find(..)`. A repository is a small value that
-//! borrows what it needs of [`Db`]. Rows become domain values by `TryFrom`; a row that cannot be
-//! converted is [`DbError::Corrupt`], with table, column and id. Methods on rows that belong to an
-//! owner take the [`Owner`](crate::domain::Owner); what the reconciler reads across owners is in
-//! [`reconcile::scan`].
+//! borrows the parts of [`Db`] that it needs. Rows become domain values by `TryFrom`; a row that
+//! cannot be converted is [`DbError::Corrupt`], with table, column and id. Methods on rows that
+//! belong to an owner take the [`Owner`](crate::domain::Owner); the reconciler reads rows of all
+//! owners with [`reconcile::scan`].
 //!
-//! `engine` holds the connections and knows no table. Repositories import it and each other in one
-//! direction only (`scripts/check-layers` refuses cycles); only this file imports them all.
+//! `engine` holds the connections and does not depend on any table. Repositories import `engine`,
+//! and may import each other without cycles (`scripts/check-layers` checks this). Only this file
+//! imports all repositories.
 //!
 //! To add a table `things`:
 //! 1. `migration`: a new step that creates it, with its columns' documentation.
@@ -104,7 +105,7 @@ impl Db {
         })
     }
 
-    /// The same database with these subscribers of the outbox.
+    /// The same database, with subscribers: changes of uploads write webhook deliveries for them.
     #[must_use]
     pub fn with_subscribers(self, subscribers: Vec<Subscriber>) -> Self {
         Self { outbox: Arc::new(Outbox::new(subscribers)), ..self }
@@ -166,17 +167,18 @@ impl Db {
         MultipartAborts(&self.engine)
     }
 
-    /// Copies of objects outside of the location of their upload.
+    /// Objects of uploads that are not at the upload's location, because the upload is or was
+    /// moved.
     pub fn object_copies(&self) -> ObjectCopies<'_> {
         ObjectCopies(&self.engine)
     }
 
-    /// Uploads that are received in pieces.
+    /// The state of tus uploads: their pieces and the lease of their writer.
     pub fn tus(&self) -> TusUploads<'_> {
         TusUploads { engine: &self.engine, renewals: &self.lease_renewals }
     }
 
-    /// Uploads that are to be observed once their URL has ended.
+    /// The scheduled checks of uploads whose URL has expired.
     pub fn url_end_checks(&self) -> UrlEndChecks<'_> {
         UrlEndChecks(&self.engine)
     }
@@ -201,7 +203,7 @@ impl Db {
         Shards { engine: &self.engine, uploads: self.uploads(), finisher: &self.shard_finisher }
     }
 
-    /// What reconciliation runs found.
+    /// The findings of reconciliation runs.
     pub fn findings(&self) -> Findings<'_> {
         Findings(&self.engine)
     }
@@ -211,7 +213,7 @@ impl Db {
         MissingCandidates(&self.engine)
     }
 
-    /// The damage of runs and of single requests.
+    /// The damage of runs and of single requests: losses that no owner asked for.
     pub fn damage(&self) -> Damage<'_> {
         Damage(&self.engine)
     }
@@ -236,7 +238,7 @@ impl Db {
         cursor_key::find_or_create(&self.engine).await
     }
 
-    /// The number of statements so far, without BEGIN, COMMIT and ROLLBACK.
+    /// The number of statements that were executed, without BEGIN, COMMIT and ROLLBACK.
     pub fn statements(&self) -> u64 {
         self.engine.statements()
     }
@@ -251,7 +253,7 @@ impl Db {
         self.space.record_full_disk();
     }
 
-    /// Fails if a write failed because the disk was full, and it still is.
+    /// Fails if an earlier write failed because the disk was full, and the disk is still full.
     pub async fn check_space(&self) -> Result<()> {
         self.space.check(&self.engine).await
     }
@@ -274,8 +276,7 @@ impl Db {
 
     /// Reverts the newest `steps` migrations.
     ///
-    /// # Errors
-    /// [`DbError::NewerSchema`] if a newer version has applied others.
+    /// # Errors [`DbError::NewerSchema`] if a newer version has applied migrations of its own.
     pub async fn migrate_down(&self, steps: u32) -> Result<()> {
         schema::down(&self.engine, steps).await
     }

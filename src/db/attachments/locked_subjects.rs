@@ -1,10 +1,11 @@
-//! The rows of subjects that a transaction holds, and the changes that it plans.
+//! The rows of subjects that a transaction has locked, and the changes that it will write to them.
 //!
-//! Lock order, so that no two transactions wait for each other: tracks, then attachments, then
-//! uploads, each in the order of their ids.
+//! Lock order, to avoid deadlocks: tracks, then attachments, then uploads, each in the order of
+//! their ids.
 //!
-//! A record that shows its file in lists has copies of some columns in its own table. They are
-//! written in the same transaction: [`tracks::copy_attachments`].
+//! A table of records can have copies of some columns of its attachments, so that lists of records
+//! can filter and sort by them. The copies are written in the same transaction: see
+//! [`tracks::copy_attachments`].
 
 use std::collections::BTreeMap;
 
@@ -25,18 +26,18 @@ use crate::domain::attachment::{Binding, Current, EMPTY, bind};
 use crate::domain::subject::Slot;
 use crate::domain::{Owner, Subject, Timestamp, TrackId, Upload, UploadId};
 
-/// The subjects to lock: owner and subject, and id and creation time of a new row if there is none
-/// yet. `None` creates no row.
+/// The subjects to lock, by owner and subject. If a subject has no row yet, a row is inserted with
+/// the id and creation time of the value; `None` inserts no row.
 pub(in crate::db) type SubjectsToLock<'a> =
     BTreeMap<(&'a str, &'a Subject), Option<(Uuid, Timestamp)>>;
 
-/// Subjects whose rows this transaction holds, and their planned changes.
+/// Subjects whose rows this transaction has locked, and their planned changes.
 pub(in crate::db) struct LockedSubjects {
     rows: BTreeMap<(String, Subject), LockedSubject>,
     tracks: BTreeMap<TrackId, track::Model>,
 }
 
-/// One of them.
+/// A locked subject: its row as it was read, and as it will be written.
 pub(in crate::db) struct LockedSubject {
     before: attachment::Model,
     after: attachment::Model,
@@ -44,8 +45,8 @@ pub(in crate::db) struct LockedSubject {
 }
 
 impl LockedSubjects {
-    /// Locks and reads subjects. The subject of a track is omitted if the owner does not have the
-    /// track.
+    /// Locks and reads subjects. The subject of a track is left out if the track does not belong to
+    /// the owner.
     pub(in crate::db) async fn lock(
         txn: &DatabaseTransaction,
         postgres: bool,
@@ -132,7 +133,7 @@ impl LockedSubject {
         self.current
     }
 
-    /// Returns the next sequence number for an upload, which becomes the newest.
+    /// Gives an upload the next sequence number, and makes it the newest upload of the subject.
     pub(in crate::db) fn draw(&mut self, upload: &Upload) -> Slot {
         let sequence = self.after.next_sequence;
         self.after.next_sequence += 1;
@@ -141,7 +142,8 @@ impl LockedSubject {
         Slot { subject: Subject::stored(self.after.subject.clone()), sequence }
     }
 
-    /// Makes an upload the current one, unless a newer one is.
+    /// Makes an upload the current one, unless an upload with a higher sequence number is the
+    /// current one.
     pub(in crate::db) fn bind(&mut self, upload: UploadId, sequence: i64) -> Binding {
         let binding = bind(self.current, upload, sequence);
         if matches!(binding, Binding::Take { .. }) {
@@ -157,7 +159,8 @@ impl LockedSubject {
         }
     }
 
-    /// Copies the status of the newest upload and the time of the change.
+    /// Copies the status of this upload if it is the newest one, and sets the time of the change if
+    /// the row changes.
     pub(in crate::db) fn follow(&mut self, upload: &Upload) {
         if self.after.latest_upload_id == Some(upload.id.0) {
             upload.status().name().clone_into(&mut self.after.status);
@@ -167,7 +170,7 @@ impl LockedSubject {
         }
     }
 
-    /// Leaves the subject without uploads.
+    /// Removes the newest and the current upload from the subject.
     pub(in crate::db) fn clear(&mut self) {
         EMPTY.clone_into(&mut self.after.status);
         self.after.latest_upload_id = None;

@@ -18,13 +18,13 @@ mod row;
 use locked_subjects::LockedSubjects;
 use open_uploads::has_open_uploads;
 
-/// The order of attachment lists, as their cursors name it.
+/// The name of the order of attachment lists, in their cursors.
 pub const ATTACHMENT_ORDER: &str = "attachments:subject";
 
 /// Which attachments to list, in the order of their subjects.
 #[derive(Debug, Default, Clone)]
 pub struct AttachmentFilter {
-    /// A prefix of the subjects.
+    /// Only subjects with this prefix; an empty prefix means all.
     pub prefix: String,
     /// The end of the previous page.
     pub cursor: Option<Cursor>,
@@ -73,8 +73,9 @@ impl Attachments<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Leaves a subject without uploads. Its sequence numbers continue. Returns `false` if one of
-    /// its uploads is not in a final state.
+    /// Removes the newest and the current upload from a subject. Its row stays, so that later
+    /// uploads continue its sequence numbers. Changes nothing and returns `false` if one of its
+    /// uploads is not in a final state.
     pub async fn clear(self, owner: &Owner, subject: &Subject) -> Result<bool> {
         let txn = self.0.begin().await?;
         let to_lock = BTreeMap::from([((owner.as_str(), subject), None)]);

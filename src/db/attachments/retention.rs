@@ -1,4 +1,4 @@
-//! The time since when each policy removes uploads that are not attached.
+//! The time when each policy began to remove unattached uploads (`unattached_retention`).
 
 use entity::unattached_retention::{ActiveModel, Column, Entity};
 use sea_orm::ActiveValue::Set;
@@ -27,7 +27,8 @@ impl Attachments<'_> {
             .on_conflict(OnConflict::column(Column::Policy).do_nothing().to_owned())
             .exec_without_returning(&self.0.write)
             .await?;
-        // Another process may have been first. Its time is later, so nothing is removed too early.
+        // Another process may have inserted its own time first. With `now`, this caller removes
+        // nothing yet, and the next call reads the stored time.
         Ok(now)
     }
 

@@ -1,8 +1,8 @@
 //! Work in batches: requests that arrive while a batch is being processed are processed together by
 //! the next one. A single request of an idle service is processed at once, without a timer.
 //!
-//! Writes share one task, [`Batcher`], as they share a commit. Reads have a task for each thread
-//! that reads, [`PerThreadBatcher`].
+//! Writes use a [`Batcher`], which is one task, because the requests of a batch share a commit.
+//! Reads use a [`PerThreadBatcher`], which has a task for each thread.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -27,8 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 type Request<I, O> = (I, oneshot::Sender<Result<O>>);
 
-/// When the task yields, so that more requests can join the next batch. Yielding takes no time if
-/// no other task is ready.
+/// When the task lets others run, so that more requests can join the next batch. Yielding takes no
+/// time if no other task is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Yield {
     /// Yields to the other tasks of its thread, before a batch.
@@ -84,7 +84,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                 let work = AssertUnwindSafe(work(items)).catch_unwind();
                 if let Ok(Ok(results)) = tokio::time::timeout(TIMEOUT, work).await {
                     for (reply, result) in replies.into_iter().zip(results) {
-                        // Fails if the caller was dropped.
+                        // Fails if the caller no longer waits.
                         let _ = reply.send(result);
                     }
                     if yields == Yield::ThreadAfter {
@@ -99,8 +99,9 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Self(sender)
     }
 
-    /// Processes a request with the next batch. Waits if the queue is full. Dropping the caller
-    /// does not undo the request. Returns [`DbError::Busy`] if the batch failed.
+    /// Processes a request with the next batch. Waits if the queue is full. The request is
+    /// processed even if the returned future is dropped. Returns [`DbError::Busy`] if the batch
+    /// failed.
     pub async fn submit(&self, item: I) -> Result<O> {
         let (reply, replied) = oneshot::channel();
         self.0.send((item, reply)).await.map_err(|_| DbError::Busy)?;
@@ -217,7 +218,7 @@ mod tests {
             seen.lock().unwrap().push(requests.len());
             async move { requests.into_iter().map(Ok).collect() }
         });
-        // Its task exists, and runs after the first caller.
+        // This request starts the task of this thread.
         threads.submit(()).await.unwrap();
         let later = async {
             tokio::task::yield_now().await;

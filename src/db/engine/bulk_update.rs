@@ -18,11 +18,12 @@ pub(in crate::db) struct RowChange<A> {
     pub id: Uuid,
     /// The version that was read. A row with another version is not changed.
     pub version: i64,
-    /// The columns to write, the same in all changes.
+    /// The columns to write. All changes of one call must write the same columns.
     pub values: A,
 }
 
-/// Updates different rows and increments their versions. Returns the number of changed rows.
+/// Writes each change to its row, if the row still has the version that was read, and increments
+/// the version. Returns the number of changed rows.
 pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     connection: &impl ConnectionTrait,
     (id, version): (Column<A>, Column<A>),

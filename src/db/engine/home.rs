@@ -1,4 +1,5 @@
-//! Where a database is, as a text that is different for a copy of the database.
+//! The *home* of a database: a text that identifies where the database is stored. A copy of the
+//! database has another home, so a process can notice that it runs on a copy.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,14 +12,16 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 const POSTGRES: &str = "SELECT (SELECT system_identifier FROM pg_control_system())::text \
     || ' ' || oid::text AS home FROM pg_database WHERE datname = current_database()";
 
-/// The number of the file and the time of its creation. A copy has another creation time.
+/// The home of a `SQLite` database: the inode number of the file and the time of its creation. A
+/// copy has another creation time.
 pub(in crate::db) fn of_file(file: &Path) -> Option<String> {
     let metadata = std::fs::metadata(file).ok()?;
     let created = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(format!("file {} {}", metadata.ino(), created.as_nanos()))
 }
 
-/// `None` if the server does not return it, for example because it is not PostgreSQL itself.
+/// The home of a PostgreSQL database. `None` if the server can't return it, for example because it
+/// is another server that only speaks PostgreSQL's protocol.
 pub(in crate::db) async fn of_postgres(connection: &DatabaseConnection) -> Option<String> {
     let statement = Statement::from_string(DbBackend::Postgres, POSTGRES);
     let home = match connection.query_one_raw(statement).await {

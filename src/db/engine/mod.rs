@@ -1,4 +1,5 @@
-//! Connections, transactions and the ways to read and write rows. This module knows no table.
+//! Connections, transactions and the ways to read and write rows. This module does not depend on
+//! any table.
 //!
 //! - Single rows and small results are read by sea-orm's own `one` and `all`. Large results go
 //!   through [`sqlite_json`].

@@ -1,5 +1,5 @@
-//! Pages of a list, by keyset: a cursor names the last row of a page, not an offset. Each page has
-//! the same cost, and no row is skipped if rows are added.
+//! Pages of a list by keyset pagination: a cursor names the last row of a page, not an offset. Each
+//! page has the same cost, and no row is skipped if rows are added.
 //!
 //! Cursors are signed: a cursor that was changed or made up is refused.
 
@@ -21,16 +21,16 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
-/// The end of a page: the last row's value in the list's order, and its id.
+/// The position of the last row of a page: its value in the column that sorts the list, and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// The list and its order. A cursor of another list or order is refused.
     #[serde(rename = "o")]
     pub order: String,
-    /// The value.
+    /// The row's value in the column that sorts the list.
     #[serde(rename = "v")]
     pub value: String,
-    /// The id.
+    /// The row's id.
     #[serde(rename = "i")]
     pub id: Uuid,
 }
@@ -82,13 +82,14 @@ impl Cursor {
     }
 }
 
-/// A column inside an expression, so that no index is used for it.
+/// An expression with the same value as the column. The planner can't use an index for it.
 pub(in crate::db) fn no_index<C: ColumnTrait>(column: C) -> Expr {
     Func::coalesce([column.into_expr(), column.into_expr()]).into()
 }
 
-/// Rows after a cursor: `(column, id) > (value, id)`, written so that both databases use an index.
-/// PostgreSQL starts its index scan at the bound on the column alone.
+/// Rows after a cursor: `(column, id) > (value, id)`, or `<` if the list is descending. Both
+/// databases use an index for it. The first condition is redundant, but PostgreSQL starts its index
+/// scan there.
 pub(in crate::db) fn keyset<C: ColumnTrait>(
     column: C,
     id_column: C,

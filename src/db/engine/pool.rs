@@ -24,7 +24,7 @@ use crate::telemetry::metrics as names;
 /// Connections to the database.
 ///
 /// `SQLite` allows one writer at a time: all writes share one connection and wait for it in a fair
-/// queue. Reads have connections of their own. On PostgreSQL both are the same pool.
+/// queue. Reads use other connections. On PostgreSQL both are the same pool.
 #[derive(Clone)]
 pub(in crate::db) struct Engine {
     pub(in crate::db) read: DatabaseConnection,
@@ -102,8 +102,7 @@ impl Engine {
         }
     }
 
-    /// Where the database is, read once; `None` if that is unknown. A copy of the database has
-    /// another value.
+    /// Where the database is stored, see [`home`]; `None` if that is unknown. It is read once.
     pub async fn home(&self) -> Option<&str> {
         let home = self.home.get_or_init(|| async {
             match &self.file {
@@ -141,7 +140,7 @@ impl Engine {
         self.write.get_database_backend() == DbBackend::Postgres
     }
 
-    /// The most connections of the pool that reads.
+    /// The largest number of connections in the pool that reads.
     pub fn max_connections(&self) -> u32 {
         if self.is_postgres() {
             self.read.get_postgres_connection_pool().options().get_max_connections()
@@ -150,8 +149,8 @@ impl Engine {
         }
     }
 
-    /// All rows of a page, read on the runtime that opened the database: decoding them takes a
-    /// while, and would delay the other connections of a server thread. Dropping the caller cancels
+    /// Reads all rows of a page, on the runtime that opened the database. Decoding them on a server
+    /// thread would delay the other HTTP connections of that thread. Dropping the future cancels
     /// the read.
     pub async fn read_page<E>(&self, query: Select<E>) -> Result<Vec<E::Model>>
     where

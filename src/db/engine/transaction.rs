@@ -14,9 +14,10 @@ pub(in crate::db) async fn begin(write: &DatabaseConnection) -> Result<DatabaseT
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
-    // BEGIN runs in a task of its own. If the caller were dropped while BEGIN is on its way (a
-    // client disconnects, a run is cancelled), the connection would return to the pool inside a
-    // transaction that sqlx-postgres 0.9 does not know of, and later writes on it would be lost.
+    // BEGIN runs in a task of its own. If the caller were dropped during BEGIN (a client
+    // disconnects, a run is cancelled), the connection would return to the pool inside a
+    // transaction that sqlx-postgres 0.9 does not know of. Later writes on this connection would be
+    // lost.
     let write = write.clone();
     let begun = tokio::spawn(async move { write.begin_with_options(options).await });
     let begun = begun.await.map_err(|error| DbErr::Custom(error.to_string()))?;
