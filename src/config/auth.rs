@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::error::ConfigError;
 use super::value::{self, Choice, ConfigDuration};
 
-/// A shorter HMAC key is easier to guess than the hash (RFC 7518, 3.2).
+/// The shortest secret of HS256, in bytes. It must be as long as the hash (RFC 7518, 3.2).
 const MIN_JWT_SECRET: usize = 32;
 
 /// The largest accepted clock difference, in seconds.
@@ -42,7 +42,7 @@ pub enum AuthMode {
     ApiKey,
     /// By JSON Web Tokens.
     Jwt,
-    /// By either of the two.
+    /// By API keys or by JSON Web Tokens.
     ApiKeyOrJwt,
 }
 
@@ -77,7 +77,7 @@ pub struct JwtConfig {
     /// A URL or a file with the public keys, a JWK set.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub jwks: Option<String>,
-    /// The age at which a fetched set is fetched again.
+    /// The age at which a fetched JWK set is fetched again.
     pub jwks_cache: ConfigDuration,
     /// Whether the set may be fetched over plain `http`.
     #[serde(deserialize_with = "value::flag")]
@@ -167,7 +167,11 @@ impl Default for JwtConfig {
 impl AuthConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.api_key_cache.get().as_secs() > 300 {
-            let problem = "must be at most 5min, because a revoked key is accepted for that time";
+            let problem = format!(
+                "must be at most \"5min\", because a revoked key is accepted for this time, not \
+                 \"{}\"",
+                self.api_key_cache
+            );
             return Err(ConfigError::new("auth.api_key_cache", problem));
         }
         if self.mode.accepts_jwts() { self.jwt.check() } else { Ok(()) }
@@ -234,7 +238,8 @@ impl JwtConfig {
             return fail("secret", "must have 32 bytes or more for HS256");
         }
         if self.leeway.get().as_secs() > MAX_LEEWAY {
-            return fail("leeway", "must be at most 10min");
+            let problem = format!("must be at most \"10min\", not \"{}\"", self.leeway);
+            return fail("leeway", &problem);
         }
         if self.jwks_cache.get().is_zero() {
             return fail("jwks_cache", "must be a duration above zero");

@@ -1,4 +1,5 @@
-//! `[dialects.<name>]`: the wire formats of other clients.
+//! `[dialects.<name>]`: the dialects, which are the HTTP interfaces that existing upload clients
+//! expect.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ pub struct DialectsConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DialectConfig {
-    /// Whether its routes are served. `None` (`"auto"`): in `dev` only.
+    /// Whether its routes are served. `None` (`"auto"`) means in `dev` only.
     #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
     pub enabled: Option<bool>,
     /// The policy of its uploads. If the request has an upload token, the token's policy is used.
@@ -85,7 +86,12 @@ impl DialectsConfig {
         for (name, dialect) in self.all() {
             let key = |key: &str| format!("dialects.{name}.{key}");
             let Some(policy) = policies.get(&dialect.policy) else {
-                let problem = format!("there is no policy `{}`", dialect.policy);
+                let known: Vec<&str> = policies.keys().map(String::as_str).collect();
+                let problem = format!(
+                    "must be one of the policies {}, not \"{}\"",
+                    known.join(", "),
+                    dialect.policy
+                );
                 return Err(ConfigError::new(key("policy"), problem));
             };
             let (ttl, max) = (dialect.url_ttl.get(), policy.max_url_ttl);

@@ -13,7 +13,8 @@ pub struct DirectUploadConfig {
     /// Whether files may be uploaded through the service.
     #[serde(deserialize_with = "value::flag")]
     pub enabled: bool,
-    /// The memory for each file.
+    /// The size of the parts in which a file is sent to the store. Each upload holds about one part
+    /// in memory.
     pub part_size: ConfigSize,
     /// The smallest number of bytes per second of each file, averaged over
     /// `limits.request_timeout`. 0 means no limit.

@@ -15,8 +15,8 @@ use crate::domain::inspection::{Fallback, InspectorName, MEDIA};
 use crate::domain::limits::{MAX_OBJECT_SIZE, MAX_SIGNED_LIFETIME};
 use crate::domain::policy::{MediaInspection, Overwrite};
 
-/// The largest file size that can be configured for the virus scanner. `ClamAV` does not scan larger
-/// files.
+/// The largest file size that can be configured for the virus scanner. `ClamAV` does not scan
+/// larger files.
 const MAX_CLAMD_SIZE: u64 = 2 << 30;
 
 /// The largest file that `ClamAV` scans with Debian's configuration. It reports larger files as
@@ -85,7 +85,7 @@ pub struct InspectorConfig {
     /// The time limit of one attempt.
     #[serde(default = "defaults::timeout")]
     pub timeout: ConfigDuration,
-    /// How long after the arrival of a file a verdict is expected.
+    /// How long after the arrival of a file the service waits for a verdict.
     #[serde(default = "defaults::deadline")]
     pub deadline: ConfigDuration,
     /// The largest file that it can inspect. `None` (`"auto"`) depends on the kind.
@@ -95,17 +95,17 @@ pub struct InspectorConfig {
         serialize_with = "value::auto_size_text"
     )]
     pub max_size: Option<ConfigSize>,
-    /// Concurrent inspections of each process.
+    /// The largest number of concurrent inspections in each process.
     #[serde(default = "defaults::concurrency", deserialize_with = "value::number")]
     pub concurrency: usize,
-    /// What happens if it fails until the deadline.
+    /// What happens if the inspector still fails at the deadline.
     #[serde(
         default = "defaults::fallback",
         deserialize_with = "value::choice",
         serialize_with = "value::choice_name"
     )]
     pub on_error: Fallback,
-    /// What happens if it can't inspect a file.
+    /// What happens if the inspector can't inspect a file.
     #[serde(
         default = "defaults::fallback",
         deserialize_with = "value::choice",
@@ -257,7 +257,7 @@ impl InspectorConfig {
     }
 }
 
-/// Checks each inspector, and that the inspectors of policies exist.
+/// Checks each inspector, and the keys `inspect` and `overwrite` of each policy.
 pub(super) fn check_all(
     inspectors: &BTreeMap<String, InspectorConfig>,
     policies: &BTreeMap<String, PolicyConfig>,

@@ -14,7 +14,8 @@ pub const ENV_PREFIX: &str = "UPLOAD_COORDINATOR__";
 
 type Error = ::config::ConfigError;
 
-/// The sources of a configuration besides the built-in defaults; later fields win.
+/// The sources of a configuration besides the built-in defaults. A later field overrides the
+/// earlier ones.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
     /// A TOML file.
@@ -37,7 +38,7 @@ pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String,
         let upper = name.to_uppercase();
         let remaining = upper.strip_prefix(ENV_PREFIX.trim_end_matches('_'))?;
         let remaining = remaining.trim_start_matches(['_', '-', '.']);
-        // The longest name wins, in case one section name is the beginning of another.
+        // The longest name is used, in case one section name is the beginning of another.
         let section = sections.iter().filter(|section| {
             remaining
                 .strip_prefix(section.as_str())
@@ -51,7 +52,7 @@ pub fn near_misses<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<(String,
 }
 
 impl Sources {
-    /// The file and this process's environment.
+    /// The file and the environment variables of this process.
     pub fn of_process(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut env = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -107,7 +108,7 @@ impl Text {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|error| ConfigError::new(&name, format!("cannot be read: {error}")))?;
-        // Parsed again for its error, which contains the line.
+        // The text is parsed with `toml` first, because only this error contains the position.
         if let Err(error) = text.parse::<toml::Table>() {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;

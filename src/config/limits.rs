@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ConfigError;
 use super::value::{self, ConfigDuration, ConfigSize};
 
-/// The largest limit for JSON bodies. They are held in memory.
+/// The largest limit for JSON bodies, in bytes. A body is read into memory.
 const MAX_JSON_BODY: u64 = 64 << 20;
 
 /// `[limits]`.
@@ -16,31 +16,32 @@ pub struct LimitsConfig {
     pub json_body: ConfigSize,
     /// The time limit for a client to send a request's headers.
     pub request_timeout: ConfigDuration,
-    /// Concurrent long polls and event streams.
+    /// The largest number of concurrent long polls and event streams.
     #[serde(deserialize_with = "value::number")]
     pub waiters: usize,
-    /// Concurrent long polls and event streams of one owner; 0 is no limit.
+    /// The largest number of concurrent long polls and event streams of one owner; 0 means no
+    /// limit.
     #[serde(deserialize_with = "value::number")]
     pub waiters_per_owner: usize,
-    /// Concurrent direct uploads; 0 is no limit.
+    /// The largest number of concurrent direct uploads; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub direct_uploads: usize,
-    /// Concurrent direct uploads of one owner; 0 is no limit.
+    /// The largest number of concurrent direct uploads of one owner; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub direct_uploads_per_owner: usize,
-    /// Requests per second of one owner; 0 is no limit.
+    /// The largest number of requests per second of one owner; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub requests_per_second: u32,
-    /// The burst: requests of one owner at the same time. 0 means the same number as
-    /// `requests_per_second`.
+    /// The burst: the number of requests that one owner can send at once after a pause. 0 means the
+    /// same number as `requests_per_second`.
     #[serde(deserialize_with = "value::number")]
     pub burst: u32,
-    /// The number of pending uploads of one owner; 0 means no limit.
+    /// The largest number of pending uploads of one owner; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub pending_uploads: u64,
-    /// The bytes of pending uploads of one owner; "0B" means no limit.
+    /// The largest total size of the pending uploads of one owner; "0B" means no limit.
     pub pending_bytes: ConfigSize,
-    /// Uploads that one owner creates within 24 hours; 0 is no limit.
+    /// The largest number of uploads that one owner can create within 24 hours; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub uploads_per_day: u64,
 }

@@ -1,11 +1,12 @@
 //! The configuration: one typed file for each section, read and validated once at start.
 //!
 //! The sources are `config/default.toml` (built in), a file, the environment
-//! (`UPLOAD_COORDINATOR__SECTION__KEY`), and values that a command sets; later ones win. Every
-//! error is one sentence that names the full key, the accepted values and the source.
+//! (`UPLOAD_COORDINATOR__SECTION__KEY`), and values that a command sets. A later source overrides
+//! the earlier ones. Every error is one sentence that names the full key, the accepted values and
+//! the source.
 //!
-//! To add a key: a field with its default in the section's file, a commented line in
-//! `config/default.toml` (a test compares the two), and a range in the section's `check`.
+//! To add a key, add a field with its default to the section's file, a line with a comment to
+//! `config/default.toml` (a test compares the two), and its range to the section's `check`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -161,7 +162,7 @@ impl Config {
         stores.filter(move |(name, _)| used.contains(name))
     }
 
-    /// Concurrent inspections by the built-in inspector.
+    /// The largest number of concurrent inspections by the built-in inspector.
     pub fn media_concurrency(&self) -> usize {
         self.inspectors.get(MEDIA).map_or(1, |media| media.concurrency)
     }

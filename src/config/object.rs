@@ -1,4 +1,4 @@
-//! `[policies.<name>.object]`: how the store keeps the objects of a policy.
+//! `[policies.<name>.object]`: how the objects of a policy are stored.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::value::{self, Choice};
 use crate::domain::object_settings::{MAX_TAGS, ObjectSettings, Sse};
 
-/// Classes whose objects cannot be read at once. An upload could not be verified, and a download
-/// would fail.
+/// Storage classes whose objects must be restored before they can be read. An upload could not be
+/// verified, and a download would fail.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// The longest value of a header, in bytes.
@@ -71,7 +71,9 @@ impl ObjectConfig {
         let tiers = ["HOT", "COOL", "COLD"];
         let class = self.storage_class.as_deref();
         if self.sse.is_some_and(Sse::has_key) {
-            Some(("sse", "must be \"AES256\" or empty: a key of a vault is set for the account"))
+            let must = "must be \"AES256\" or empty; a key of Azure Key Vault is a setting of the \
+                        storage account";
+            Some(("sse", must))
         } else if class.is_some_and(|class| !tiers.contains(&class)) {
             Some(("storage_class", "must be \"HOT\", \"COOL\" or \"COLD\", Azure's access tiers"))
         } else {

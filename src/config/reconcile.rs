@@ -1,4 +1,5 @@
-//! `[reconcile]`: when and how the bucket and the table are compared.
+//! `[reconcile]`: when and how the objects in the bucket are compared with the rows in the
+//! database.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::domain::limits::MAX_PAGE;
 /// The largest number of concurrent calls. The store would throttle more calls.
 const MAX_CONCURRENCY: usize = 1000;
 
-/// The shortest retention. A signed URL is valid for up to a week, and its bytes may arrive later.
+/// The shortest retention of ended uploads. A signed URL is valid for up to a week, and its bytes
+/// can arrive later.
 const MIN_ENDED_RETENTION: Duration = Duration::from_hours(8 * 24);
 
 /// The largest damage limit. A larger limit would have no effect in practice.
@@ -36,23 +38,23 @@ pub struct ReconcileConfig {
     /// The largest number of deletions of one run.
     #[serde(deserialize_with = "value::number")]
     pub max_deletions: u64,
-    /// The highest damage limit of a run, for any number of verified uploads.
+    /// The highest damage limit of a run, however many uploads are verified.
     #[serde(deserialize_with = "value::number")]
     pub damage_max: u64,
-    /// The lowest damage limit of a run, unless `damage_max` is lower.
+    /// The lowest damage limit of a run, unless `damage_max` is even lower.
     #[serde(deserialize_with = "value::number")]
     pub damage_min: u64,
-    /// The share of the verified uploads that a run may damage. The limit is at least `damage_min` and
-    /// at most `damage_max`.
+    /// The share of the verified uploads that a run may damage. The limit is at least `damage_min`
+    /// and at most `damage_max`.
     #[serde(deserialize_with = "value::fraction")]
     pub damage_ratio: f64,
-    /// Concurrent calls to the store in each run.
+    /// The largest number of concurrent calls to the store in each run.
     #[serde(deserialize_with = "value::number")]
     pub concurrency: usize,
-    /// Requests per second of all runs in this process; 0 is no limit.
+    /// The largest number of requests per second of all runs in this process; 0 means no limit.
     #[serde(deserialize_with = "value::number")]
     pub max_requests_per_second: u32,
-    /// Keys in one page of a listing.
+    /// The number of keys in one page of a listing.
     #[serde(deserialize_with = "value::number")]
     pub page_size: usize,
     /// How long findings are kept.

@@ -22,10 +22,10 @@ pub struct ServerConfig {
     /// in responses begin with it.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub public_url: Option<String>,
-    /// Time that requests in progress have to finish when the service stops.
+    /// How long requests in progress can continue after the listener is closed.
     pub shutdown_timeout: ConfigDuration,
-    /// The time between the signal to stop and the end of the listener. During this time `readyz`
-    /// fails.
+    /// How long the service still accepts new requests after the signal to stop. During this time
+    /// `readyz` fails, so that a load balancer stops sending requests.
     pub drain_delay: ConfigDuration,
     /// The origins whose web pages may call the API. `*` means all, an empty list means none.
     #[serde(deserialize_with = "value::list")]
@@ -57,8 +57,10 @@ impl ServerConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if !self.cors_origins.iter().all(|origin| is_origin(origin)) {
-            let problem = "must be a list of origins such as https://app.example.com, or \"*\"";
+        if let Some(given) = self.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let problem = format!(
+                "must be a list of origins such as https://app.example.com, or \"*\", not \"{given}\""
+            );
             return Err(ConfigError::new("server.cors_origins", problem));
         }
         if let Some(url) = self.public_url.as_deref().filter(|url| !is_base(url)) {

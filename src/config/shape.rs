@@ -1,6 +1,6 @@
-//! Checks that all keys exist. The known keys are the keys of `config/default.toml`, in which
-//! `storage.default`, `policies.tracks` and `inspectors.media` represent every store, policy and
-//! inspector.
+//! Checks that all keys exist. The known keys are the keys of `config/default.toml`. The tables
+//! `storage.default`, `policies.tracks` and `inspectors.media` in that file show the keys of every
+//! store, policy and inspector.
 
 use ::config::{FileFormat, Format, Map, Value, ValueKind};
 
@@ -8,11 +8,13 @@ use super::error::ConfigError;
 use super::layers::DEFAULT_TOML;
 use super::webhooks::{COMMON_KEYS, ENDPOINT_KEYS};
 
-/// Sections that contain a table for each name, and the name of the table that lists all keys.
+/// Sections that contain a table for each name, and the name of the table in `config/default.toml`
+/// that has all keys.
 const NAMED: [(&str, &str); 3] =
     [("inspectors", "media"), ("storage", "default"), ("policies", "tracks")];
 
-/// Finds unknown keys, values in place of sections, malformed names, and missing prefixes.
+/// Refuses unknown keys, values instead of tables, malformed names, and missing keys that have no
+/// default.
 pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
     let known = FileFormat::Toml.parse(None, DEFAULT_TOML).unwrap_or_default();
     let known = Value::new(None, known);
@@ -52,7 +54,7 @@ pub(super) fn check(tree: &Value) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Checks the endpoints, and the keys of the section for all endpoints.
+/// Checks the tables of the endpoints, and the keys that apply to all endpoints.
 fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
     let known: Map<String, Value> =
         ENDPOINT_KEYS.iter().map(|key| ((*key).to_owned(), Value::from(""))).collect();
@@ -68,7 +70,7 @@ fn webhooks(section: &Map<String, Value>) -> Result<(), ConfigError> {
         let ValueKind::Table(entries) = &value.kind else {
             let common = COMMON_KEYS.join(", ");
             let problem =
-                format!("unknown key; the keys here are {common}, and a section for each endpoint");
+                format!("unknown key; the keys here are {common}, and a table for each endpoint");
             return Err(ConfigError::new(path, problem));
         };
         keys(entries, &path, &Value::new(None, known.clone()))?;
@@ -82,11 +84,11 @@ fn keys(section: &Map<String, Value>, path: &str, known: &Value) -> Result<(), C
         let path = format!("{path}.{key}");
         match known.get(key) {
             None => return Err(unknown(&path, known)),
-            // A section with names that the operator chooses.
+            // A table with names that the operator chooses.
             Some(inner) if table(inner, &path).is_ok_and(Map::is_empty) => {
                 table(value, &path)?;
             }
-            // A section within the section.
+            // A table inside the table.
             Some(inner) if matches!(inner.kind, ValueKind::Table(_)) => {
                 keys(table(value, &path)?, &path, inner)?;
             }
@@ -107,7 +109,7 @@ fn unknown(path: &str, known: &Map<String, Value>) -> ConfigError {
 fn table<'a>(value: &'a Value, path: &str) -> Result<&'a Map<String, Value>, ConfigError> {
     match &value.kind {
         ValueKind::Table(table) => Ok(table),
-        _ => Err(ConfigError::new(path, "must be a section of keys, not a value")),
+        _ => Err(ConfigError::new(path, "must be a table of settings, not a value")),
     }
 }
 

@@ -38,21 +38,21 @@ pub struct StoreConfig {
     /// `s3`, `azure` or `embedded`.
     #[serde(deserialize_with = "value::choice", serialize_with = "value::choice_name")]
     pub kind: StoreKind,
-    /// The endpoint for the service itself; `None` is Amazon's endpoint of the region, or Azure's of
-    /// the account.
+    /// The endpoint that the service itself uses. `None` means Amazon's endpoint of the region, or
+    /// Azure's endpoint of the account.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub endpoint: Option<String>,
-    /// The endpoint for clients, which URLs are signed for; `None` is the same as `endpoint`.
+    /// The endpoint in the URLs for clients; `None` means the same as `endpoint`.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub public_endpoint: Option<String>,
     /// The region in signatures; `None` uses the standard `AWS_*` variables and profiles.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub region: Option<String>,
-    /// The bucket, in Azure the container. There is no default for `s3`: bucket names are global, and a default could be
-    /// somebody else's bucket.
+    /// The bucket, or the container in Azure. Only `embedded` has a default: bucket names are
+    /// global, so a default could be the bucket of somebody else.
     #[serde(deserialize_with = "value::optional_text", serialize_with = "value::text_or_empty")]
     pub bucket: Option<String>,
-    /// Whether the bucket is in the path instead of the host; for `None` see
+    /// Whether the bucket's name is in the path of URLs instead of the host. For `None`, see
     /// [`Self::uses_path_style`].
     #[serde(deserialize_with = "value::auto_flag", serialize_with = "value::auto_flag_text")]
     pub path_style: Option<bool>,
@@ -71,12 +71,12 @@ pub struct StoreConfig {
     /// One of the account's keys; `None` uses `AZURE_STORAGE_KEY`.
     #[serde(deserialize_with = "value::secret", serialize_with = "value::masked")]
     pub access_key: Option<SecretString>,
-    /// Whether to probe at start what the store enforces, with a few small objects.
+    /// Whether the service tests at start, with a few small objects, what the store enforces.
     #[serde(deserialize_with = "value::flag")]
     pub probe: bool,
-    /// The time limit for a connection.
+    /// The time limit for opening a connection.
     pub connect_timeout: ConfigDuration,
-    /// The time limit for a call, with retries and without bodies.
+    /// The time limit for a call, including retries, excluding the transfer of bodies.
     pub operation_timeout: ConfigDuration,
     /// The embedded server's folder.
     pub data_dir: PathBuf,
@@ -121,8 +121,8 @@ impl StoreConfig {
         }
     }
 
-    /// Whether the bucket is in the path. The default is yes if an endpoint is configured,
-    /// because stores other than Amazon's rarely have a host for each bucket.
+    /// Whether the bucket's name is in the path of URLs. The default is yes if an endpoint is
+    /// configured, because stores other than Amazon's rarely have a host for each bucket.
     pub fn uses_path_style(&self) -> bool {
         self.path_style.unwrap_or(self.endpoint.is_some() || self.kind == StoreKind::Embedded)
     }
@@ -132,19 +132,19 @@ impl StoreConfig {
         self.public_endpoint.as_deref().or(self.endpoint.as_deref())
     }
 
-    /// The endpoint in its normal form.
+    /// The endpoint in normalised form, for comparisons.
     fn endpoint_url(&self) -> Option<Url> {
         self.endpoint.as_deref().and_then(|text| Url::parse(text).ok())
     }
 
-    /// Whether both are the same bucket.
+    /// Whether both stores are the same bucket.
     pub(super) fn same_bucket(&self, other: &Self) -> bool {
         self.kind == other.kind
             && (self.bucket.is_some() || self.kind == StoreKind::Embedded)
             && self.bucket == other.bucket
             && match self.kind {
                 StoreKind::S3 => self.endpoint_url() == other.endpoint_url(),
-                // Without an endpoint, the host is made of the account.
+                // Without an endpoint, the account determines the host.
                 StoreKind::Azure => {
                     self.account == other.account && self.endpoint_url() == other.endpoint_url()
                 }
@@ -166,8 +166,8 @@ impl StoreConfig {
                     );
                 }
                 Some(url) if !has_no_path(url) => {
-                    let problem = "must be a scheme, a host and a port without a path, because \
-                                   a path can't be signed";
+                    let problem = "must be a URL without a path, because requests to it could not \
+                                   be signed";
                     return fail(key, format!("{problem}, not \"{url}\""));
                 }
                 _ => {}
@@ -185,7 +185,8 @@ impl StoreConfig {
         if self.kind == StoreKind::Embedded && self.endpoint.is_some() {
             return fail(
                 "endpoint",
-                "is only for kind = \"s3\"; the embedded server listens on bind".to_owned(),
+                "is not for kind = \"embedded\", whose server listens on the address in bind"
+                    .to_owned(),
             );
         }
         for (key, timeout) in [
@@ -201,33 +202,37 @@ impl StoreConfig {
 }
 
 impl StoreConfig {
-    /// The keys of Azure belong to Azure only, and those of S3 not to it.
+    /// Checks that keys of Azure are set only for `azure`, and that S3's access keys are not set
+    /// for it. Checks the names of an Azure account and container.
     fn check_account(&self) -> Result<(), (&'static str, String)> {
         if self.kind != StoreKind::Azure {
             let set =
                 [("account", self.account.is_some()), ("access_key", self.access_key.is_some())];
             return match set.into_iter().find(|(_, is_set)| *is_set) {
-                Some((key, _)) => Err((key, "is for kind = \"azure\"".to_owned())),
+                Some((key, _)) => Err((key, "is only for kind = \"azure\"".to_owned())),
                 None => Ok(()),
             };
         }
         if self.access_key_id.is_some() {
-            let instead = "is for kind = \"s3\"; set account and access_key";
+            let instead =
+                "is only for kind = \"s3\"; for kind = \"azure\", set account and access_key";
             return Err(("access_key_id", instead.to_owned()));
         }
-        let small = |text: &str, more: &[u8]| {
+        let is_lower_case = |text: &str, more: &[u8]| {
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b))
         };
         if let Some(account) = &self.account
-            && !((3..=24).contains(&account.len()) && small(account, b""))
+            && !((3..=24).contains(&account.len()) && is_lower_case(account, b""))
         {
-            let problem = "must be the name of a storage account, 3 to 24 small letters and digits";
+            let problem = "must be the name of a storage account, 3 to 24 lower-case letters and \
+                           digits";
             return Err(("account", format!("{problem}, not \"{account}\"")));
         }
         if let Some(container) = &self.bucket
-            && !(small(container, b"-") && container.split('-').all(|part| !part.is_empty()))
+            && !(is_lower_case(container, b"-")
+                && container.split('-').all(|part| !part.is_empty()))
         {
-            let problem = "must be the name of a container, 3 to 63 small letters, digits and \
+            let problem = "must be the name of a container, 3 to 63 lower-case letters, digits and \
                            single hyphens";
             return Err(("bucket", format!("{problem}, not \"{container}\"")));
         }

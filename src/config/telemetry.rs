@@ -42,8 +42,8 @@ fn http_url(text: &str) -> Option<Url> {
 
 fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     value::parsed(deserializer, "a URL such as \"http://localhost:4318\"", |text| {
-        let sound = text.is_empty() || http_url(text).is_some();
-        sound.then(|| (!text.is_empty()).then(|| text.to_owned()))
+        let valid = text.is_empty() || http_url(text).is_some();
+        valid.then(|| (!text.is_empty()).then(|| text.to_owned()))
     })
 }
 
@@ -111,8 +111,8 @@ impl<'de> Deserialize<'de> for LogFilter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "log directives such as \"info\" or \"info,upload_coordinator=debug\"";
         value::parsed(deserializer, expected, |text| {
-            let sound = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
-            sound.then(|| Self(text.to_owned()))
+            let valid = !text.is_empty() && EnvFilter::builder().parse(text).is_ok();
+            valid.then(|| Self(text.to_owned()))
         })
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_collector_is_the_configured_one_else_the_standard_one_else_none() {
+    fn the_collector_is_the_configured_one_or_that_of_the_standard_variable() {
         let none = TelemetryConfig::default();
         let url = |text| Url::parse(text).ok();
         let own = Some("http://own:4318".to_owned());

@@ -105,14 +105,14 @@ fn every_key_of_the_default_file_is_explained_above_it() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_error_names_the_file_that_cannot_be_read() {
     let error = Config::from_sources(&Sources::only_file(Some(Path::new("/no/such.toml"))));
     let sentence = error.unwrap_err().to_string();
     assert!(sentence.starts_with("/no/such.toml: cannot be read: "), "{sentence}");
 }
 
 #[test]
-fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
+fn an_error_names_the_environment_variable_or_the_command_line_with_the_value() {
     let error = from_env(&[("SERVER__BIND", "x")]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -124,7 +124,7 @@ fn an_error_names_the_variable_or_the_command_line_that_it_came_from() {
     );
     assert!(error.to_string().ends_with("UPLOAD_COORDINATOR__POLICIES__TRACKS__MAX_SISE)"));
     let error = from_env(&[("SERVER", "x")]).unwrap_err();
-    assert!(error.to_string().starts_with("server: must be a section of keys, not a value"));
+    assert!(error.to_string().starts_with("server: must be a table of settings, not a value"));
     let error = from_env(&[("", "x")]).unwrap_err();
     assert!(error.to_string().ends_with("(in the environment variable UPLOAD_COORDINATOR__)"));
     let error = load("", &[], &[("server.bind", "x")]).unwrap_err();
@@ -153,7 +153,7 @@ fn an_owner_has_a_limit_only_with_authentication() {
 }
 
 #[test]
-fn the_environment_can_set_every_key_and_texts_stay_as_written() {
+fn environment_variables_can_set_every_kind_of_value_and_do_not_change_texts() {
     let config = from_env(&[
         ("DATABASE__URL", "postgres://app:p%40ss@db:5432/app?sslmode=require"),
         ("DATABASE__MAX_CONNECTIONS", "007"),
@@ -215,7 +215,7 @@ fn other_variables_are_ignored() {
 }
 
 #[test]
-fn variables_that_look_like_keys_are_near_misses() {
+fn a_variable_that_looks_like_a_key_is_reported_with_the_right_name() {
     let meant = |name: &str| near_misses([name]).pop().map(|(_, meant)| meant);
     for name in [
         "UPLOAD_COORDINATOR_SERVER_BIND",
@@ -276,7 +276,7 @@ fn webhooks_go_to_public_addresses_unless_private_ones_are_allowed() {
 }
 
 #[test]
-fn prefixes_may_repeat_in_different_buckets_only() {
+fn two_policies_may_have_the_same_prefix_only_in_different_buckets() {
     let two = |second: &str| {
         from_file(&format!(
             "[storage.default]\nendpoint = \"http://a\"\nbucket = \"one\"\n\
@@ -308,7 +308,7 @@ fn only_stores_in_use_need_a_bucket() {
 }
 
 #[test]
-fn the_masked_text_shows_no_secret_and_loads_again() {
+fn the_masked_configuration_shows_no_secret_and_can_be_loaded_again() {
     let text = "[database]\nurl = \"postgres://app:hunter2@db/app?password=hunter3&sslmode=require\"\n\
         [storage.default]\nbucket = \"files\"\naccess_key_id = \"AKIA\"\n\
         secret_access_key = \"hunter4\"\nsession_token = \"hunter5\"\n\

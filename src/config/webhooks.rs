@@ -17,13 +17,15 @@ use super::value::{self, ConfigDuration};
 use crate::domain::address::is_public;
 use crate::domain::webhook::EVENTS;
 
-/// The shortest retention: operators must have time to see deliveries that were given up.
+/// The shortest retention. Operators must have time to find failed deliveries and to send them
+/// again.
 const MIN_RETENTION: Duration = Duration::from_hours(1);
 
 /// The keys of an endpoint. They are not in `config/default.toml`, which has no endpoint.
 pub(super) const ENDPOINT_KEYS: [&str; 3] = ["events", "secret", "url"];
 
-/// The keys of the section itself, beside the names of endpoints.
+/// The keys of `[webhooks]` that apply to all endpoints. Every other key there is the name of an
+/// endpoint.
 const ALLOW_PRIVATE: &str = "allow_private";
 const RETENTION: &str = "retention";
 pub(super) const COMMON_KEYS: [&str; 2] = [ALLOW_PRIVATE, RETENTION];
@@ -80,7 +82,7 @@ impl EndpointConfig {
 /// The rule for a signing key.
 pub(super) const SECRET_PROBLEM: &str = "must be whsec_ and the base64 of 24 to 64 random bytes";
 
-/// A URL for HTTP, if the text is one.
+/// Parses an `http` or `https` URL.
 pub(super) fn http_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
@@ -93,14 +95,14 @@ pub(super) fn signing_key(secret: &SecretString) -> Option<SecretSlice<u8>> {
     (24..=64).contains(&key.len()).then(|| SecretSlice::from(key))
 }
 
-/// Checks the URL of a receiver. The error is a problem for a `ConfigError`.
+/// Checks the URL of a webhook or an HTTP inspector. The error is the problem of a `ConfigError`.
 pub(super) fn check_url(url: Option<Url>, allow_private: bool) -> Result<(), String> {
     let Some(url) = url else {
         return Err("must be a URL such as https://example.com/hooks".to_owned());
     };
     match private_host(&url).filter(|_| !allow_private) {
         Some(host) => Err(format!(
-            "{host} is a private address, and webhooks are sent only to public \
+            "{host} is a private address, and requests are sent only to public \
              addresses; webhooks.allow_private = true allows it"
         )),
         None => Ok(()),
@@ -136,8 +138,10 @@ impl WebhooksConfig {
             if endpoint.key().is_none() {
                 return fail("secret", SECRET_PROBLEM.to_owned());
             }
-            if endpoint.events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
-                return fail("events", format!("must be a list of {}", EVENTS.join(", ")));
+            let unknown = endpoint.events.iter().find(|event| !EVENTS.contains(&event.as_str()));
+            if let Some(given) = unknown {
+                let known = EVENTS.join(", ");
+                return fail("events", format!("must contain only {known}, not \"{given}\""));
             }
         }
         Ok(())
@@ -150,14 +154,15 @@ impl<'de> Deserialize<'de> for WebhooksConfig {
     }
 }
 
-/// Not `flatten`, because it would lose the names of the keys in errors.
+/// Reads the section key by key. The derived code with `flatten` would lose the names of the keys
+/// in errors.
 struct Section;
 
 impl<'de> Visitor<'de> for Section {
     type Value = WebhooksConfig;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a section of keys")
+        f.write_str("a table of settings")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

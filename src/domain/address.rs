@@ -1,8 +1,10 @@
-//! Which IP addresses are public.
+//! Whether an IP address is public. Outgoing requests, such as webhooks, go to private addresses
+//! only if the configuration allows it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public Internet.
+/// Whether an address belongs to the public Internet: not private, loopback, link-local, reserved
+/// or multicast.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -38,7 +38,7 @@ pub struct Attachment {
     pub updated_at: Timestamp,
 }
 
-/// What happens to a subject when one of its uploads was verified.
+/// What happens to a subject when one of its uploads is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
     /// The upload becomes the current one; the previous one is superseded.
@@ -50,7 +50,8 @@ pub enum Binding {
     Yield,
 }
 
-/// Compares the sequence numbers only: ids and clocks do not show the order.
+/// Decides whether a verified upload becomes the current one. Only the sequence numbers decide,
+/// because ids and clocks of different processes do not show the order of the uploads.
 pub fn bind(current: Option<Current>, upload: UploadId, sequence: i64) -> Binding {
     match current {
         Some(current) if current.upload == upload => Binding::Take { supersedes: None },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Prevents an overflow of the multiplication; the longest pause is reached earlier.
+/// The largest number of doublings. It prevents an overflow; pauses reach their limit earlier.
 const MAX_DOUBLINGS: u32 = 16;
 
 /// Pauses that double with each failure, up to a limit.

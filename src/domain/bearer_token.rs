@@ -1,5 +1,6 @@
-//! Tokens with a secret: `<prefix><id>_<secret>`. The id finds the row. Only the SHA-256 of the
-//! secret is stored. A slow hash is not needed, because the secret has 256 random bits.
+//! Tokens with a secret: `<prefix><id>_<secret>`. The id is the key of the token's row. Only the
+//! SHA-256 of the secret is stored. A slow hash is not needed, because the secret has 256 random
+//! bits.
 //! [`api_key`](super::api_key) and [`upload_token`](super::upload_token) each have their own
 //! prefix.
 
@@ -30,7 +31,7 @@ impl SecretHash {
         Some(Self(hash))
     }
 
-    /// As it is stored.
+    /// The hash in hex, as it is stored.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }

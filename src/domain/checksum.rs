@@ -21,7 +21,7 @@ pub enum Algorithm {
     Crc32c,
     /// CRC-64/NVME, the default of current AWS SDKs.
     Crc64nvme,
-    /// MD5, as S3's Content-MD5.
+    /// MD5, which S3 accepts as `Content-MD5`.
     Md5,
 }
 

@@ -1,4 +1,4 @@
-//! Time as an argument.
+//! The source of the current time. It is passed as an argument, so that tests can set the time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

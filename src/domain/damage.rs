@@ -1,8 +1,10 @@
-//! Limits damage. Damage is a loss that its owner did not ask for: a verified upload becomes
-//! missing or rejected, or a once verified object is deleted although neither its owner nor a newer
-//! upload ended it. A single loss can happen. Thousands of losses mean a wrong bucket.
+//! The limit of damage. Damage is a loss that the owner did not request: a verified upload becomes
+//! missing or rejected, or its object is deleted although the owner did not delete it and no newer
+//! upload replaced it. Single losses happen, but thousands usually mean that the bucket is the
+//! wrong one.
 
-/// The limit of damage of one run, or of all single requests in one hour, under one policy.
+/// The limit of damage under one policy: of one run, or of one hour of all other requests and
+/// events. It is a share (`ratio`) of the verified uploads, but at least `min` and at most `max`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DamageLimit {
     /// The highest limit. It wins over `min`.

@@ -1,6 +1,6 @@
-//! Short sentences for the database.
+//! Sentences that are stored with an upload, for example why it was rejected.
 
-/// The longest sentence, in bytes. A sentence of a rule may name many media types.
+/// The longest stored sentence, in bytes. The sentence of a rule may list many media types.
 pub const MAX_DETAIL: usize = 500;
 
 /// Truncates a sentence to [`MAX_DETAIL`] bytes, without splitting a character.

@@ -2,7 +2,7 @@
 //!
 //! `curl -F file=@x.mp3 URL` wraps the file in a form (RFC 7578). A presigned PUT stores the whole
 //! body, so the object contains boundary lines around the file and no player opens it. Only the
-//! bytes count: the stored content type is unreliable.
+//! bytes are checked, because the stored content type is unreliable.
 
 /// How many of the first bytes the check reads: a boundary line of at most 72 bytes (RFC 2046,
 /// 5.1.1) and the header lines of the first part.

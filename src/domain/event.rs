@@ -1,13 +1,14 @@
-//! Parses the events of a bucket in all their envelopes: the JSON of S3, which MinIO's webhook also
-//! sends, alone or inside messages of SNS, and the JSON of `EventBridge`.
+//! Parses the events of a bucket. They are JSON in the format of S3, which MinIO's webhook also
+//! sends, or of `EventBridge`. Both formats can be inside a message of SNS.
 //!
-//! Events arrive at least once and in any order, so they are only hints. Only the bucket and the
-//! key of the object are read.
+//! Events arrive at least once and in any order, so they only name objects to check. Their other
+//! fields are ignored.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// The largest number of nested envelopes. SNS inside SQS has two.
+/// The largest number of nested messages, including the event itself. An event inside a message of
+/// SNS has two.
 const MAX_DEPTH: usize = 3;
 
 /// An object that an event is about.
@@ -58,7 +59,8 @@ fn unwrap(message: &Value, depth: usize) -> Result<Vec<ObjectEvent>, NotAnEvent>
     }
 }
 
-/// Parses the records of S3. A record that can't be parsed does not prevent the others.
+/// Parses the records of S3. Records that can't be parsed are skipped, unless no record can be
+/// parsed.
 fn s3(records: &[Value]) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     let read: Vec<_> = records.iter().filter_map(record).collect();
     if read.is_empty() && !records.is_empty() {
@@ -67,7 +69,8 @@ fn s3(records: &[Value]) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     Ok(read.into_iter().flatten().collect())
 }
 
-/// `None` if this is not a record, `Some(None)` if the record is of another kind.
+/// Returns `None` if the value can't be parsed, and `Some(None)` if the event is not about the
+/// creation or removal of an object.
 fn record(record: &Value) -> Option<Option<ObjectEvent>> {
     let name = record.get("eventName")?.as_str()?;
     let object = &record["s3"];
@@ -76,7 +79,8 @@ fn record(record: &Value) -> Option<Option<ObjectEvent>> {
     Some(reports_bytes(name).then_some(ObjectEvent { bucket, key }))
 }
 
-/// Read events are ignored: otherwise the service's own HEAD would cause the next event, and so on.
+/// Whether an event is about the creation or removal of an object. Events about read access are
+/// ignored: otherwise the service's own HEAD would cause the next event, and so on.
 fn reports_bytes(name: &str) -> bool {
     let name = name.strip_prefix("s3:").unwrap_or(name);
     ["ObjectCreated:", "ObjectRemoved:", "LifecycleExpiration:"]
@@ -84,7 +88,7 @@ fn reports_bytes(name: &str) -> bool {
         .any(|kind| name.starts_with(kind))
 }
 
-/// `EventBridge` does not encode keys.
+/// Parses an event of `EventBridge`, which does not encode keys.
 fn event_bridge(kind: &str, detail: &Value) -> Result<Vec<ObjectEvent>, NotAnEvent> {
     if !matches!(kind, "Object Created" | "Object Deleted") {
         return Ok(Vec::new());
@@ -94,7 +98,7 @@ fn event_bridge(kind: &str, detail: &Value) -> Result<Vec<ObjectEvent>, NotAnEve
     Ok(vec![ObjectEvent { bucket, key: text(&detail["object"]["key"])? }])
 }
 
-/// Keys are encoded like forms: `+` is a space.
+/// Decodes a key in an event of S3, which encodes it like a form field: `+` is a space.
 fn form_decoded(key: &str) -> Option<String> {
     let key = key.replace('+', " ");
     percent_decode_str(&key).decode_utf8().ok().map(std::borrow::Cow::into_owned)
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_percent_and_form_encoded() {
+    fn keys_are_decoded_from_percent_and_form_encoding() {
         for (encoded, key) in [
             ("tracks/f/a", "tracks/f/a"),
             ("tracks%2Ff%2Fa", "tracks/f/a"),
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn read_events_are_ignored() {
+    fn events_about_read_access_are_ignored() {
         for name in ["ObjectAccessed:Head", "s3:ObjectAccessed:Get", "s3:Scanner:ManyVersions"] {
             let mut event = put("a");
             event["Records"][0]["eventName"] = name.into();
@@ -227,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_refused_or_read_but_never_panics(message in any_json()) {
+        fn any_json_is_refused_or_parsed_without_a_panic(message in any_json()) {
             let _ = parse(&message);
         }
 
@@ -247,16 +251,16 @@ mod tests {
                 "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}]});
             let bridge = json!({"detail-type": kind,
                 "detail": {"bucket": {"name": bucket}, "object": {"key": key}}});
-            let told = Ok(vec![ObjectEvent { bucket: bucket.clone(), key: key.clone() }]);
+            let expected = Ok(vec![ObjectEvent { bucket: bucket.clone(), key: key.clone() }]);
             for plain in [s3(&percent), s3(&form), bridge] {
                 let by_sns = json!({"Type": "Notification", "Message": plain.to_string()});
-                prop_assert_eq!(&parse(&plain), &told);
-                prop_assert_eq!(&parse(&by_sns), &told);
+                prop_assert_eq!(&parse(&plain), &expected);
+                prop_assert_eq!(&parse(&by_sns), &expected);
             }
         }
 
         #[test]
-        fn any_text_in_an_envelope_is_refused_or_read_but_never_panics(text in ".{0,200}") {
+        fn any_text_in_an_envelope_is_refused_or_parsed_without_a_panic(text in ".{0,200}") {
             let _ = serde_json::from_str(&text).map(|message: Value| parse(&message));
             let _ = parse(&json!({"Type": "Notification", "Message": text}));
             let _ = parse(&put(&text));
@@ -269,11 +273,11 @@ mod tests {
             bytes in mutated(valid()),
         ) {
             let Ok(message) = serde_json::from_slice::<Value>(&bytes) else { return Ok(()) };
-            let told = parse(&message);
+            let parsed = parse(&message);
             let records = message["Records"].as_array().map_or(1, Vec::len);
-            prop_assert!(told.iter().flatten().count() <= records.max(1));
+            prop_assert!(parsed.iter().flatten().count() <= records.max(1));
             let again = json!({"Type": "Notification", "Message": message.to_string()});
-            prop_assert_eq!(parse(&again), told);
+            prop_assert_eq!(parse(&again), parsed);
         }
 
         #[test]

@@ -42,12 +42,12 @@ impl fmt::Display for Actor {
 pub struct Cause {
     /// Who caused it.
     pub by: Actor,
-    /// A sentence, if it says more than the states and the reason.
+    /// A sentence with more detail than the states and the reason, if there is one.
     pub detail: Option<String>,
 }
 
 impl Cause {
-    /// The cause of the change that an event makes, which leaves the upload in this state.
+    /// The cause of a change: `event` changed the state of the upload to `after`.
     pub fn of(event: &Event, after: &State) -> Self {
         let by = match event {
             Event::Observed(seen) => Actor::Observer(seen.by),
@@ -67,7 +67,8 @@ impl Cause {
             | Event::Moved(_) => Actor::Client,
         };
         let detail = match (event, after) {
-            // The rules are not the only reason: other bytes are `overwritten` in any case.
+            // The broken rule explains the rejection only if it is the reason. Changed bytes are
+            // rejected as `overwritten`, even if they also break a rule.
             (Event::Observed(seen), State::Rejected { reason, .. }) => {
                 let broken = seen.verdict.as_ref().err();
                 broken
@@ -90,7 +91,7 @@ pub struct StatusChange {
     pub from: Status,
     /// The status after.
     pub to: Status,
-    /// Who caused it, as [`Actor`] is displayed.
+    /// Who caused it: the text of an [`Actor`].
     pub by: String,
     /// The reason of a rejection or removal.
     pub reason: Option<String>,
@@ -99,8 +100,8 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    /// Why the status changed, in plain words: the recorded sentence, or what the states and the
-    /// reason say.
+    /// Why the status changed, in plain words: the recorded sentence, or else a sentence for the
+    /// reason, or else one for the two states.
     pub fn explanation(&self) -> &str {
         let Self { at: _, from, to, by, reason, detail } = self;
         let of_states = match (from, to) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid, Variant, Version};
 
-/// The bytes of the time in a UUID of version 7.
+/// The number of bytes of the timestamp at the start of a UUID of version 7.
 const TIME_LEN: usize = 6;
 
 macro_rules! id_type {
@@ -119,9 +119,9 @@ impl IdSource for SystemIds {
 }
 
 impl UploadId {
-    /// The id of one upload of a batch, by its position. A repeated request derives the same ids
-    /// from the id of the batch, a UUID of version 7. The ids ascend with the position, contain the
-    /// time of the batch, and are otherwise random.
+    /// Derives the id of the upload at a position of a batch from the id of the batch, a UUID of
+    /// version 7. A repeated request gets the same ids. They ascend with the position, begin with
+    /// the time of the batch, and end with a hash.
     pub fn in_batch(batch: Uuid, position: u8) -> Self {
         let (time, _) = batch.as_bytes().split_at(TIME_LEN);
         let hash = Sha256::new().chain_update(batch).chain_update([position]).finalize();

@@ -95,21 +95,21 @@ pub struct Inspected {
     pub verdict: Verdict,
     /// The additional results of the inspector.
     pub annotation: Annotation,
-    /// The reason for a verdict that the configuration decided, because the inspector had none.
+    /// Why the configuration decided (see [`Fallback`]). `None` if the inspector decided.
     pub forced_by: Option<String>,
-    /// Whether the file may have been served before. Only in this case a verdict about an
-    /// `uploaded` file has an effect.
+    /// Whether this inspection is part of a backfill, which examines files that are already served.
+    /// Only then a verdict about an `uploaded` file has an effect.
     pub backfill: bool,
 }
 
 impl Inspected {
     /// The sentence for the database: the inspector and its reason.
     pub fn detail(&self) -> Option<String> {
-        let said = match &self.verdict {
+        let reason = match &self.verdict {
             Verdict::Reject(reason) => Some(reason),
             Verdict::Accept => self.forced_by.as_ref(),
         };
-        said.map(|said| format!("{}: {said}", self.inspector))
+        reason.map(|reason| format!("{}: {reason}", self.inspector))
     }
 }
 
@@ -122,7 +122,7 @@ pub enum InspectionStatus {
     Deferred,
     /// The inspector can't inspect the file. An operator decides.
     Held,
-    /// The inspector sends its verdict later about a file that is served during the inspection.
+    /// As [`Self::Deferred`], but for a file that is served during the inspection.
     Backfill,
 }
 
@@ -162,7 +162,8 @@ pub struct QueuedInspection {
     pub version_id: Option<String>,
     /// Its state.
     pub status: InspectionStatus,
-    /// How often it was started. Each claim increments it, so it is the fence of the newest claim.
+    /// The number of claims by workers. A worker can finish the inspection only if this number is
+    /// still that of its own claim.
     pub attempts: i32,
     /// When it was queued.
     pub queued_at: Timestamp,
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sentence_on_record_names_the_inspector() {
+    fn the_recorded_sentence_names_the_inspector() {
         let inspected = |verdict, forced_by: Option<&str>| Inspected {
             inspector: InspectorName::new("clamav"),
             etag: "a".to_owned(),

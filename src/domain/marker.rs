@@ -1,8 +1,10 @@
-//! The marker object of a prefix: its text, and how a database that reads it decides.
+//! The marker object of a prefix (`{prefix}.instance`). It shows whether the prefix belongs to this
+//! database. If it does not, the service deletes nothing there and does not trust that objects are
+//! absent.
 //!
 //! The marker contains the id of the database (`instance`) and a random *lap* that runs replace
 //! from time to time. A copy of a database has the same id, but the original and the copy soon
-//! write different laps. Each of them then sees a lap that it never wrote.
+//! write different laps. Each of them then finds a lap that it never wrote.
 
 use std::fmt;
 
@@ -14,11 +16,12 @@ use super::clock::Timestamp;
 /// The last line of a contested marker.
 const CONTESTED: &str = "contested";
 
-/// The age at which a lap is replaced: nearly the usual time between two runs.
+/// The age at which a lap is replaced: a little less than the default minute between two runs.
 const REPLACE_AFTER: TimeDelta = TimeDelta::seconds(50);
 
-/// How long a lap must remain after the database moved. Every process reads the marker more often,
-/// so another database with the same id has marked it as contested by then.
+/// How long a lap must stay in the marker after the database was moved, until the database trusts
+/// the bucket. Every process reads the marker more often than this, so another database with the
+/// same id would have marked it as contested by then.
 pub const SETTLE_AFTER: TimeDelta = TimeDelta::minutes(3);
 
 /// A marker's content. Its text has three lines: the instance, the lap, and `contested` if it is
@@ -27,7 +30,7 @@ pub const SETTLE_AFTER: TimeDelta = TimeDelta::minutes(3);
 pub struct Marker {
     /// The database that the prefix belongs to.
     pub instance: Uuid,
-    /// Replaced from time to time.
+    /// The lap. `None` if a version without laps wrote the marker.
     pub lap: Option<Uuid>,
     /// Whether a database found a lap that it had not written.
     pub contested: bool,
@@ -63,15 +66,16 @@ impl Marker {
 /// What a database recorded about the marker at one location.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Remembered {
-    /// Whether the marker was ever written. If not, the first marker is being written.
+    /// Whether this database has ever written the marker.
     pub written: bool,
     /// The lap in the marker.
     pub lap: Option<Uuid>,
-    /// The lap that a process is writing. It is committed before it is written.
+    /// The lap that a process is writing. It is committed here before it is written to the marker.
     pub next: Option<Uuid>,
-    /// When the lap was written; `None` if that was before the database moved.
+    /// When the lap was written; `None` if that was before the database was moved.
     pub lap_at: Option<Timestamp>,
-    /// When the database moved, until a later lap has lasted for [`SETTLE_AFTER`].
+    /// When the database was moved. It is `None` again as soon as a later lap has stayed in the
+    /// marker for [`SETTLE_AFTER`].
     pub moved_at: Option<Timestamp>,
     /// Whether another database with the same id was noticed. An operator must say which of the
     /// two is the original.
@@ -81,17 +85,18 @@ pub struct Remembered {
 /// What to do with the lap of this database's own marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lap {
-    /// Keep it: it is new enough, or was just written after the database moved.
+    /// Keep it: it is new enough, or it was written after the database was moved and must stay for
+    /// [`SETTLE_AFTER`].
     Keep,
     /// Replace it.
     Replace,
-    /// Record that it has lasted: no copy of the database is in use.
+    /// Record that it stayed for [`SETTLE_AFTER`], so no copy of the database is in use.
     Settle,
 }
 
 impl Remembered {
-    /// Whether this database wrote this lap, or is writing it. Without a lap, the marker is from
-    /// a version without laps.
+    /// Whether this database wrote this lap, or is writing it. `None` is a marker of a version
+    /// without laps.
     pub fn knows(&self, lap: Option<Uuid>) -> bool {
         match lap {
             Some(lap) => self.lap == Some(lap) || self.next == Some(lap),
@@ -111,7 +116,7 @@ impl Remembered {
         }
     }
 
-    /// When a moved database will be trusted, if it is not trusted yet.
+    /// When the moved database will trust the bucket; `None` if it trusts it already.
     pub fn settles_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.moved_at.map(|_| self.lap_at.unwrap_or(now) + SETTLE_AFTER)
     }
@@ -122,9 +127,10 @@ impl Remembered {
 pub enum BucketIdentity {
     /// The bucket belongs to this database.
     Match,
-    /// Probably, but the database was moved or copied a moment ago. Uploads are accepted.
+    /// It probably does, but the database was moved or copied a short time ago. Uploads are
+    /// accepted, and nothing is deleted until this time.
     Unsettled(Timestamp),
-    /// No, or unknown.
+    /// It does not, or that is unknown.
     Mismatch(Mismatch),
 }
 
@@ -178,8 +184,8 @@ impl fmt::Display for BucketIdentity {
                 let instance = instance.map(|id| id.to_string());
                 write!(
                     f,
-                    "the bucket's marker is of instance {}: two environments on one prefix, or \
-                     the wrong bucket or database",
+                    "the bucket's marker belongs to instance {}: two environments use the same \
+                     prefix, or this is the wrong bucket or database",
                     instance.as_deref().unwrap_or("unknown")
                 )
             }
@@ -202,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_survives_its_text_and_other_text_is_none() {
+    fn a_marker_is_parsed_from_its_text_and_other_text_is_not_a_marker() {
         for lap in [None, Some(id(2))] {
             for contested in [false, true] {
                 let marker = Marker { instance: id(1), lap, contested };
@@ -212,7 +218,7 @@ mod tests {
             }
         }
         let one = id(1);
-        assert_eq!(Marker::parse(&one.to_string()).unwrap().lap, None, "as 0.1 wrote it");
+        assert_eq!(Marker::parse(&one.to_string()).unwrap().lap, None, "version 0.1 had no lap");
         for text in ["", "x", "contested", &format!("{one}\nx"), &format!("{one}\n{one}\nx")] {
             assert_eq!(Marker::parse(text), None, "{text:?}");
         }

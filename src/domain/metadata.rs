@@ -1,4 +1,5 @@
-//! The rules for metadata that stores keep with an object.
+//! The rules for the metadata that clients add to an upload, and that the store keeps with the
+//! object.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Copies of objects outside of the location of their upload: what a move leaves behind, and what it
-//! is about to write. Each has a row, so that a run knows and deletes it.
+//! Copies of an upload's object in another location than the upload's. A move leaves the original
+//! there after it moved the upload, and writes the new copy before it moves the upload. Each copy
+//! has a row from before its first byte on, so that a run can find it and delete it.
 
 use super::clock::Timestamp;
 use super::ids::{PolicyName, UploadId};
@@ -25,18 +26,18 @@ pub struct ObjectCopy {
 /// What a run does with a copy that is due for deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyAction {
-    /// Delete it: the upload has ended, and its own object is to be deleted too.
+    /// Delete it: the upload's row is gone, or its own object is deleted or due for deletion too.
     Delete,
     /// Delete it if the upload's own object exists.
     DeleteIfMoved,
-    /// Delete only its record: it is the upload's own object.
+    /// Delete only its row: the upload is at this location now, so this is its own object.
     Forget,
     /// Keep it for now: it may be the only good copy.
     Keep,
 }
 
 impl ObjectCopy {
-    /// Decides about a copy that is due. `upload` is its row, if there still is one.
+    /// Decides about a copy that is due. `upload` is `None` if the upload's row no longer exists.
     pub fn decide(&self, upload: Option<&Upload>, now: Timestamp) -> CopyAction {
         let Some(upload) = upload else { return CopyAction::Delete };
         if upload.location == self.location && upload.key == self.key {

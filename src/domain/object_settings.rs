@@ -1,4 +1,4 @@
-//! How the store keeps the objects of a policy: encryption, storage class, caching and tags.
+//! How the objects of a policy are stored: encryption, storage class, caching and tags.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ pub const MAX_TAGS: usize = 10;
 /// A server-side encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sse {
-    /// With a key of the store: `AES256`.
+    /// Encryption with a key that the store manages.
     Aes256,
-    /// With a key of a key management service.
+    /// Encryption with a key of a key management service.
     Kms,
-    /// Two layers, with a key of a key management service.
+    /// Two layers of encryption, with a key of a key management service.
     KmsDsse,
 }
 
@@ -26,19 +26,19 @@ impl Sse {
         }
     }
 
-    /// Whether a key of a key management service can be named.
+    /// Whether the encryption uses a key of a key management service, which can be chosen.
     pub const fn has_key(self) -> bool {
         matches!(self, Self::Kms | Self::KmsDsse)
     }
 }
 
-/// Settings that are signed into every new object of a policy. `None`, or no tags, means the
-/// bucket's defaults.
+/// Settings of every new object of a policy. They are signed into its upload request. `None`, or no
+/// tags, means the bucket's defaults.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ObjectSettings {
     /// The server-side encryption.
     pub sse: Option<Sse>,
-    /// The key of [`Sse::Kms`]; `None` means the bucket's default.
+    /// The key for [`Sse::Kms`] or [`Sse::KmsDsse`]; `None` means the bucket's default.
     pub kms_key_id: Option<String>,
     /// The storage class, for example `STANDARD_IA`.
     pub storage_class: Option<String>,

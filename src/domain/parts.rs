@@ -77,9 +77,9 @@ impl PartPlan {
 /// How a multipart upload is divided into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Division {
-    /// By the service, which knows the size of the file.
+    /// The service divided it in advance, because the size of the file was declared.
     Planned(PartPlan),
-    /// The client, while it sends. Only the client knows how many parts the whole file has.
+    /// The client divides it while it sends the file. Only the client knows the number of parts.
     ByClient,
 }
 
@@ -112,7 +112,7 @@ impl Division {
 /// A part in the client's own list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentPart {
-    /// From 1.
+    /// The part number, from 1.
     pub number: u16,
     /// The ETag that the store returned, without quotes.
     pub etag: String,
@@ -156,14 +156,15 @@ pub struct WrongPart {
     pub expected: u64,
 }
 
-/// The differences between the stored parts and the plan.
+/// The differences between the stored parts and the plan, or the client's own list of parts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PartsMismatch {
-    /// Numbers of missing parts, ascending.
+    /// Numbers of parts that are not stored, or are stored with another ETag than in the client's
+    /// list. Ascending.
     pub missing: Vec<u16>,
     /// Parts whose size differs from the plan.
     pub wrong: Vec<WrongPart>,
-    /// Part numbers outside the plan.
+    /// Part numbers outside the plan, or not ascending in the client's list.
     pub unexpected: Vec<u16>,
 }
 
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_at_the_limits_have_a_plan_and_none_beyond() {
+    fn sizes_up_to_the_limits_have_a_plan_and_larger_sizes_have_none() {
         for (size, preferred, part_size, count) in [
             (1, 16 * MIB, 16 * MIB, 1),
             (5 * MIB - 1, 0, 5 * MIB, 1),
@@ -239,8 +240,8 @@ mod tests {
     #[test]
     fn wrong_parts_are_named() {
         let plan = PartPlan::new(50 * MIB + 1, 5 * MIB).unwrap();
-        let held = [(2, 5 * MIB), (3, 5 * MIB), (7, 9), (11, 1), (12, 1)];
-        let wrong = plan.check(held).unwrap_err();
+        let stored = [(2, 5 * MIB), (3, 5 * MIB), (7, 9), (11, 1), (12, 1)];
+        let wrong = plan.check(stored).unwrap_err();
         assert_eq!(wrong.missing, [1, 4, 5, 6, 8, 9, 10]);
         assert_eq!(wrong.wrong, [WrongPart { number: 7, size: 9, expected: 5 * MIB }]);
         let text = "missing parts: 1, 4-6, 8-10; parts of another size: 7; unexpected parts: 12";
@@ -254,7 +255,7 @@ mod tests {
         let stored = [(1, "a"), (2, "b"), (3, "c")];
         let check = |sent: &[SentPart]| check_sent(sent, stored);
         assert_eq!(check(&[part(1, "a"), part(2, "b"), part(3, "c")]), Ok(()));
-        assert_eq!(check(&[part(1, "a"), part(2, "b")]), Ok(()), "the rest is of another attempt");
+        assert_eq!(check(&[part(1, "a"), part(2, "b")]), Ok(()), "part 3 is ignored");
         let missing = |sent: &[SentPart]| check(sent).unwrap_err().missing;
         assert_eq!(missing(&[]), [1]);
         assert_eq!(missing(&[part(1, "a"), part(3, "c")]), [2]);
@@ -284,17 +285,17 @@ mod tests {
         #[test]
         fn any_list_of_parts_is_checked_and_only_the_whole_file_passes(
             (size, part_size) in (1..=40_u64, 1..=9_u64),
-            mut held in prop::collection::vec((0..=9_u16, 0..=9_u64), 0..12),
+            mut stored in prop::collection::vec((0..=9_u16, 0..=9_u64), 0..12),
             wild in prop::collection::vec(any::<(u16, u64)>(), 0..3),
             sizes in any::<(u64, u64)>(),
         ) {
             let plan = PartPlan::stored(size, part_size).unwrap();
-            let _ = plan.check(held.iter().chain(&wild).copied());
+            let _ = plan.check(stored.iter().chain(&wild).copied());
             // A store lists each part once, in order.
-            held.sort_by_key(|part| part.0);
-            held.dedup_by_key(|part| part.0);
-            let checked = plan.check(held.clone());
-            prop_assert_eq!(checked.is_ok(), held == whole(plan));
+            stored.sort_by_key(|part| part.0);
+            stored.dedup_by_key(|part| part.0);
+            let checked = plan.check(stored.clone());
+            prop_assert_eq!(checked.is_ok(), stored == whole(plan));
             if let Err(mismatch) = checked {
                 prop_assert!(!mismatch.to_string().is_empty());
             }
@@ -304,10 +305,10 @@ mod tests {
 
         #[test]
         fn the_error_about_parts_is_always_short(
-            held in prop::collection::btree_map(any::<u16>(), 0..2_u64, 0..400),
+            stored in prop::collection::btree_map(any::<u16>(), 0..2_u64, 0..400),
         ) {
             let plan = PartPlan::stored(u64::from(MAX_PARTS), 1).unwrap();
-            let text = plan.check(held).unwrap_err().to_string();
+            let text = plan.check(stored).unwrap_err().to_string();
             prop_assert!(text.len() < 1000, "{}", text);
         }
 

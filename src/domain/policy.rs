@@ -1,4 +1,5 @@
-//! A policy, and its rules for declared values. The rules for received bytes: [`super::rules`].
+//! A policy (the configuration of one kind of upload), and its rules for declared values. The rules
+//! for received bytes are in [`super::rules`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,15 +57,15 @@ pub struct Policy {
     pub url_ttl: TimeDelta,
     /// The maximum lifetime of a URL.
     pub max_url_ttl: TimeDelta,
-    /// How long after a URL's expiry bytes can still arrive: S3 checks the signature when a request
-    /// starts.
+    /// How long after a URL's expiry its bytes are still expected, because S3 checks the signature
+    /// only when a request starts.
     pub grace: TimeDelta,
     /// The longest time that a client needs for one PUT. A PUT that started just before its URL
     /// expired replaces the object when it ends.
     pub max_put_duration: TimeDelta,
-    /// Whether URLs are write-once. `None`: if a content type or a size is declared.
+    /// Whether URLs are write-once. `None` means only if a content type or a size is declared.
     pub write_once: Option<bool>,
-    /// The size from which `auto` means multipart, in bytes.
+    /// The size in bytes from which the strategy `auto` uses a multipart upload.
     pub multipart_threshold: u64,
     /// The size of a part, in bytes.
     pub part_size: u64,
@@ -72,7 +73,7 @@ pub struct Policy {
     pub late: Late,
     /// What happens to changed bytes.
     pub overwrite: Overwrite,
-    /// How long a rejected object is kept for inspection.
+    /// How long a rejected object is kept, so that an operator can examine it.
     pub rejected_retention: TimeDelta,
     /// How long a replaced object is kept.
     pub replaced_retention: TimeDelta,
@@ -88,7 +89,7 @@ pub struct Policy {
     /// The largest object, in bytes, that is read to compute a checksum that the store does not
     /// keep.
     pub verify_max_read: u64,
-    /// How the store keeps the objects.
+    /// How the objects are stored.
     pub object: ObjectSettings,
 }
 
@@ -99,7 +100,7 @@ pub const DOWNLOAD_TTL: TimeDelta = TimeDelta::minutes(5);
 /// The built-in inspector `media` under one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaInspection {
-    /// What the policy demands.
+    /// The policy's rules for media files.
     pub rules: MediaRules,
     /// The time limit of one file.
     pub timeout: Duration,
@@ -151,7 +152,7 @@ impl Policy {
         self.max_put_duration.max(self.grace)
     }
 
-    /// The largest file of an upload, in bytes: its token may allow less than the policy.
+    /// The largest file of an upload, in bytes. Its upload token may allow less than the policy.
     pub fn max_size_of(&self, declared: &Declared) -> u64 {
         declared.max_size.map_or(self.max_size, |limit| limit.min(self.max_size))
     }
@@ -224,7 +225,8 @@ impl Policy {
                 .any(|allowed| sniff::canonical(allowed) == expected)
     }
 
-    /// Whether the URL for these declarations can be used only once.
+    /// Whether the URL of an upload can be used only once. The client's request overrides the
+    /// policy.
     pub fn writes_once(&self, requested: Option<bool>, declared: &Declared) -> bool {
         let described = declared.content_type.is_some() || declared.size.is_some();
         let by_policy = || match self.write_once {

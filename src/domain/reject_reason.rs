@@ -5,7 +5,7 @@ use std::str::FromStr;
 /// Why an object was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RejectReason {
-    /// The bytes are a form that contains the file, not the file itself.
+    /// The bytes are a `multipart/form-data` body that contains the file, not the file itself.
     MultipartEnvelope,
     /// The object is stored with a content coding, for example gzip.
     ContentEncoding,
@@ -19,7 +19,7 @@ pub enum RejectReason {
     ChecksumMismatch,
     /// The content has none of the allowed types.
     ContentMismatch,
-    /// The bytes arrived after the expiry, and the policy has `late = "reject"`.
+    /// The bytes arrived after the deadline, and the policy has `late = "reject"`.
     Late,
     /// Other bytes replaced the verified ones.
     Overwritten,
@@ -61,7 +61,9 @@ impl RejectReason {
     /// What is wrong, as a sentence.
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::MultipartEnvelope => "The file is a form that contains the file",
+            Self::MultipartEnvelope => {
+                "The stored object is a form that contains the file, not the file itself"
+            }
             Self::ContentEncoding => "The file is stored with a Content-Encoding",
             Self::Empty => "The file is empty",
             Self::TooLarge => "The file is larger than the policy allows",

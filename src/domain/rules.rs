@@ -1,7 +1,7 @@
 //! The rules for received bytes, in the order in which they are checked.
 //!
-//! To add a rule: an entry in [`RULES`] with its [`RejectReason`] and a function that returns the
-//! message, and a row in the table test.
+//! To add a rule, add an entry to [`RULES`] with its [`RejectReason`] and a function that returns
+//! the message, and a row to the table test.
 
 use super::checksum::Checksum;
 use super::envelope::is_form_envelope;
@@ -117,7 +117,8 @@ fn is_form(_: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<St
     is_form_envelope(received.head).then(|| message.to_owned())
 }
 
-/// `aws-chunked` describes only the transfer, but some stores store it with the object.
+/// Whether the object has a content coding that clients would decode. `aws-chunked` is not one: it
+/// describes only the transfer, but some stores keep it with the object.
 fn is_encoded(_: &Policy, _: &Declared, received: &ReceivedObject<'_>) -> Option<String> {
     let mut codings = received.content_encoding?.split(',').map(str::trim);
     let coding = codings.find(|coding| {

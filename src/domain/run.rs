@@ -104,10 +104,10 @@ named!(
         Late = "late",
         /// An abandoned multipart upload.
         AbandonedMultipart = "abandoned_multipart",
-        /// A verified object that a move left where it is.
+        /// A verified object that a move could not move.
         NotMoved = "not_moved",
-        /// Bytes that break a rule. With the detail `delete`: an object of a row in a final state
-        /// that the run deletes.
+        /// Bytes that break a rule. With the detail `delete`: the object of an upload in a final
+        /// state, which the run deletes.
         Rejected = "rejected",
     }
 );
@@ -159,7 +159,7 @@ counters!(
         compared,
         /// Copies or originals with other bytes than expected. They were not moved.
         differences,
-        /// Uploads that can still change. They end where they began.
+        /// Uploads that were not moved, because they can still change. They keep their location.
         open,
         /// Objects that were not moved, each with a finding. The next move tries again.
         failed,
@@ -167,8 +167,8 @@ counters!(
 );
 
 counters!(
-    /// What a run changed. `listed`, `orphans`, `strays`, `foreign` and the counts of requests are what it
-    /// saw.
+    /// The changes that a run made. `listed`, `orphans`, `strays`, `foreign` and the counts of
+    /// requests count what it saw.
     Counters {
         /// Objects that listings showed.
         listed,
@@ -200,14 +200,15 @@ counters!(
         aborted_multipart,
         /// Objects that were deleted.
         deleted,
-        /// Rows or objects that failed; the next run tries again.
+        /// Rows or objects that could not be processed; the next run tries them again.
         errors,
         ; moves: MoveCounters
     }
 );
 
 impl Counters {
-    /// How many states this run changed and objects it deleted.
+    /// The number of uploads whose status this run changed or that it adopted, and of objects that
+    /// it deleted.
     pub fn transitions(&self) -> u64 {
         self.confirmed + self.rejected + self.expired + self.missing + self.adopted + self.deleted
     }
@@ -229,7 +230,7 @@ pub struct RunRequest {
     /// The owner of the uploads that an audit creates for objects without a row; `None` creates
     /// none.
     pub adopt: Option<Owner>,
-    /// What a run of [`Mode::Move`] moves.
+    /// What to move, for [`Mode::Move`].
     pub moving: Option<Moving>,
     /// What started it.
     pub trigger: Trigger,

@@ -19,7 +19,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All of them.
+    /// Every scope.
     pub const ALL: [Self; 5] =
         [Self::UploadsWrite, Self::UploadsRead, Self::TracksWrite, Self::TracksRead, Self::Admin];
 

@@ -86,7 +86,7 @@ impl SnsMessage {
         lines.fold(String::new(), |text, (name, value)| text + name + "\n" + &value + "\n")
     }
 
-    /// The URL of the certificate, if it is one of SNS's.
+    /// The URL of the certificate. `None` if it is not a URL of SNS.
     pub fn certificate_url(&self) -> Option<Url> {
         let url = url_of_sns(&self.signing_cert_url)?;
         let is_plain = url.query().is_none() && url.fragment().is_none();
@@ -94,7 +94,7 @@ impl SnsMessage {
         (is_plain && is_pem).then_some(url)
     }
 
-    /// The URL that confirms the subscription, if it is one of SNS's.
+    /// The URL that confirms the subscription. `None` if it is not a URL of SNS.
     pub fn subscribe_url(&self) -> Option<Url> {
         url_of_sns(self.subscribe_url.as_deref()?)
     }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_sns_have_certificates_and_confirm() {
+    fn only_urls_of_sns_are_used_for_certificates_and_confirmations() {
         let certificate = |url: &str| message(json!({"SigningCertURL": url})).certificate_url();
         let subscribe = |url: &str| message(json!({"SubscribeURL": url})).subscribe_url();
         for host in [

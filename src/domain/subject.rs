@@ -1,4 +1,4 @@
-//! Subjects: the names under which files are attached.
+//! Subjects: the names under which files are attached to records.
 
 use std::fmt;
 use std::str::FromStr;

@@ -17,9 +17,9 @@ pub struct Track {
     pub id: TrackId,
     /// Its owner.
     pub owner: Owner,
-    /// 1 to 100 characters.
+    /// The title, 1 to 100 characters.
     pub title: String,
-    /// 1 to 100 characters.
+    /// The name of the artist, 1 to 100 characters.
     pub artist_name: String,
     /// The day of release.
     pub release_date: Option<NaiveDate>,

@@ -58,8 +58,8 @@ pub struct UploadToken {
 /// Why an upload token is not accepted, or does not allow a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token, revoked, or past the deadlines of all its uploads. One message for all cases,
-    /// so that it does not reveal which tokens exist.
+    /// There is no such token, or it is revoked, or the deadlines of all its uploads have passed.
+    /// All cases have the same message, so that it does not reveal which tokens exist.
     #[error("The upload token is unknown, revoked or expired")]
     Unknown,
     /// It can create no more uploads, and no new URLs for the uploads that it created.
@@ -71,13 +71,13 @@ pub enum TokenError {
     /// It has created as many uploads as it may.
     #[error("The upload token allows at most {0} uploads, including cancelled ones")]
     Exhausted(u64),
-    /// It belongs to another policy.
+    /// The request names another policy than the token's.
     #[error("The upload token is for the policy `{0}`")]
     OtherPolicy(PolicyName),
-    /// Its uploads are attached to another subject.
+    /// The request names another subject than the token's.
     #[error("The upload token attaches only to `{0}`; omit attach_to and track_id")]
     OtherSubject(Subject),
-    /// Its uploads are not attached to a subject.
+    /// The request names a subject, but the token has none.
     #[error("The upload token does not allow attach_to or track_id")]
     NoSubject,
 }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_repeat_what_the_token_says_and_nothing_else() {
+    fn a_request_may_name_only_the_policy_and_the_subject_of_its_token() {
         let (token, _) = token(&[1; SECRET_LEN]);
         let images = PolicyName::new("images");
         assert_eq!(token.check_policy(None), Ok(images.clone()));

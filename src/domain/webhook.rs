@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pauses_between_retries_grow_during_the_day() {
+    fn the_pauses_between_retries_grow_and_cover_a_day() {
         let seconds = |n| retry_after(n, 0.0).num_seconds();
         assert_eq!([1, 2, 3, 8, 9, 1000].map(seconds), [5, 15, 45, 10_935, 14_400, 14_400]);
         assert_eq!(retry_after(1, 1.0), TimeDelta::seconds(6));

@@ -22,7 +22,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks]\nobject = \"AES256\"",
-        "policies.tracks.object: must be a section of keys, not a value (in FILE)",
+        "policies.tracks.object: must be a table of settings, not a value (in FILE)",
     ),
     (
         "[policies.tracks.object]\nsse = \"aes256\"",
@@ -46,7 +46,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[policies.tracks.object]\ntags = \"team=music\"",
-        "policies.tracks.object.tags: must be a section of keys, not a value (in FILE)",
+        "policies.tracks.object.tags: must be a table of settings, not a value (in FILE)",
     ),
     (
         "[policies.tracks.object]\ntags = { \"aws:x\" = \"a\" }",
@@ -64,8 +64,8 @@ const CASES: &[(&str, &str)] = &[
         "[events]\ntoken = \"short\"",
         "events.token: must have 16 or more printable ASCII characters (in FILE)",
     ),
-    ("[events]\nsqs = 1", "events.sqs: must be a section of keys, not a value (in FILE)"),
-    ("[events]\nsns = 1", "events.sns: must be a section of keys, not a value (in FILE)"),
+    ("[events]\nsqs = 1", "events.sqs: must be a table of settings, not a value (in FILE)"),
+    ("[events]\nsns = 1", "events.sns: must be a table of settings, not a value (in FILE)"),
     ("[events]\nx = 1", "events.x: unknown key; the keys here are sns, sqs, token (in FILE)"),
     (
         "[events.sns]\ntopics = \"arn:aws:sns:eu-central-1:123456789012:uploads\"",
@@ -116,8 +116,11 @@ const CASES: &[(&str, &str)] = &[
         "[telemetry]\nmetrics = \"perhaps\"",
         "telemetry.metrics: must be true or false, not \"perhaps\" (in FILE)",
     ),
-    ("server = 1", "server: must be a section of keys, not a value (in FILE)"),
-    ("[storage]\ndefault = 1", "storage.default: must be a section of keys, not a value (in FILE)"),
+    ("server = 1", "server: must be a table of settings, not a value (in FILE)"),
+    (
+        "[storage]\ndefault = 1",
+        "storage.default: must be a table of settings, not a value (in FILE)",
+    ),
     (
         "[storage.Big]\nbucket = \"b\"",
         "storage.Big: a name may contain only lower-case letters, digits, - and _ (in FILE)",
@@ -188,11 +191,11 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nendpoint = \"https://proxy.example.com/s3\"",
-        "storage.default.endpoint: must be a scheme, a host and a port without a path, because a path can't be signed, not \"https://proxy.example.com/s3\" (in FILE)",
+        "storage.default.endpoint: must be a URL without a path, because requests to it could not be signed, not \"https://proxy.example.com/s3\" (in FILE)",
     ),
     (
         "[storage.default]\npublic_endpoint = \"https://proxy.example.com/s3/\"",
-        "storage.default.public_endpoint: must be a scheme, a host and a port without a path, because a path can't be signed, not \"https://proxy.example.com/s3/\" (in FILE)",
+        "storage.default.public_endpoint: must be a URL without a path, because requests to it could not be signed, not \"https://proxy.example.com/s3/\" (in FILE)",
     ),
     (
         "[storage.default]\nbucket = \"a b c\"",
@@ -216,27 +219,27 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[storage.default]\nkind = \"embedded\"\nendpoint = \"http://h\"",
-        "storage.default.endpoint: is only for kind = \"s3\"; the embedded server listens on bind (in FILE)",
+        "storage.default.endpoint: is not for kind = \"embedded\", whose server listens on the address in bind (in FILE)",
     ),
     (
         "[storage.default]\naccount = \"mycompany\"",
-        "storage.default.account: is for kind = \"azure\" (in FILE)",
+        "storage.default.account: is only for kind = \"azure\" (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"azure\"\naccount = \"My-Company\"",
-        "storage.default.account: must be the name of a storage account, 3 to 24 small letters and digits, not \"My-Company\" (in FILE)",
+        "storage.default.account: must be the name of a storage account, 3 to 24 lower-case letters and digits, not \"My-Company\" (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"azure\"\nbucket = \"a--b\"",
-        "storage.default.bucket: must be the name of a container, 3 to 63 small letters, digits and single hyphens, not \"a--b\" (in FILE)",
+        "storage.default.bucket: must be the name of a container, 3 to 63 lower-case letters, digits and single hyphens, not \"a--b\" (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"azure\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"",
-        "storage.default.access_key_id: is for kind = \"s3\"; set account and access_key (in FILE)",
+        "storage.default.access_key_id: is only for kind = \"s3\"; for kind = \"azure\", set account and access_key (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"azure\"\n[policies.tracks.object]\nsse = \"aws:kms\"",
-        "policies.tracks.object.sse: must be \"AES256\" or empty: a key of a vault is set for the account (in FILE)",
+        "policies.tracks.object.sse: must be \"AES256\" or empty; a key of Azure Key Vault is a setting of the storage account (in FILE)",
     ),
     (
         "[storage.default]\nkind = \"azure\"\n[policies.tracks.object]\nstorage_class = \"STANDARD_IA\"",
@@ -393,7 +396,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[server]\ncors_origins = [\"https://app.example.com/\"]",
-        "server.cors_origins: must be a list of origins such as https://app.example.com, or \"*\" (in FILE)",
+        "server.cors_origins: must be a list of origins such as https://app.example.com, or \"*\", not \"https://app.example.com/\" (in FILE)",
     ),
     (
         "[server]\npublic_url = \"uploads.example.com\"",
@@ -433,7 +436,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[dialects.companion]\npolicy = \"nope\"",
-        "dialects.companion.policy: there is no policy `nope` (in FILE)",
+        "dialects.companion.policy: must be one of the policies tracks, not \"nope\" (in FILE)",
     ),
     (
         "[dialects.form]\nurl_ttl = \"30d\"",
@@ -494,7 +497,7 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[inspectors.a]\nkind = \"http\"\nurl = \"http://127.0.0.1/x\"",
-        "inspectors.a.url: 127.0.0.1 is a private address, and webhooks are sent only to public addresses; webhooks.allow_private = true allows it (in FILE)",
+        "inspectors.a.url: 127.0.0.1 is a private address, and requests are sent only to public addresses; webhooks.allow_private = true allows it (in FILE)",
     ),
     (
         "[inspectors.a]\nkind = \"http\"\nurl = \"https://a.example/x\"",

@@ -1,11 +1,12 @@
-//! Durations and sizes: every accepted value is within bounds, and can be written and read back.
+//! Durations and sizes: every accepted value is within bounds, and its text is parsed to the same
+//! value.
 
 use proptest::prelude::*;
 
 use super::super::value::{ConfigDuration, ConfigSize};
 use crate::mutate::mutated_text;
 
-/// The characters of durations and sizes.
+/// Numbers with the units of durations and sizes, and with too large numbers.
 fn written() -> impl Strategy<Value = String> {
     let number = prop_oneof!["[0-9]{1,4}", "[0-9]{15,22}", "[0-9]{1,3}\\.[0-9]{1,3}"];
     let unit = prop::sample::select(vec![
@@ -16,7 +17,7 @@ fn written() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn an_accepted_duration_is_bounded_and_reads_back(
+    fn an_accepted_duration_is_bounded_and_is_parsed_from_its_text(
         text in prop_oneof![written(), mutated_text(Just("1h 30min")), mutated_text(Just("36500d")), "\\PC{0,12}"],
     ) {
         if let Ok(duration) = text.parse::<ConfigDuration>() {
@@ -28,7 +29,7 @@ proptest! {
     }
 
     #[test]
-    fn every_duration_reads_back(nanos in 0..3_000_000_000_000_000_000_u64, whole: bool) {
+    fn every_duration_is_parsed_from_its_text(nanos in 0..3_000_000_000_000_000_000_u64, whole: bool) {
         let nanos = if whole { nanos - nanos % 1_000_000_000 } else { nanos };
         let text = humantime::format_duration(std::time::Duration::from_nanos(nanos)).to_string();
         let duration: ConfigDuration = text.parse().unwrap();
@@ -37,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn an_accepted_size_is_bounded_and_reads_back(
+    fn an_accepted_size_is_bounded_and_is_parsed_from_its_text(
         text in prop_oneof![written(), mutated_text(Just("100 MiB")), "\\PC{0,12}"],
     ) {
         if let Ok(size) = text.parse::<ConfigSize>() {
@@ -47,7 +48,7 @@ proptest! {
     }
 
     #[test]
-    fn every_size_reads_back(bytes in 0..=i64::MAX as u64, shift in 0..40_u32) {
+    fn every_size_is_parsed_from_its_text(bytes in 0..=i64::MAX as u64, shift in 0..40_u32) {
         let size = ConfigSize::from_bytes(bytes >> shift << shift);
         prop_assert_eq!(size.to_string().parse(), Ok(size), "{}", size);
     }

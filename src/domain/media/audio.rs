@@ -91,7 +91,7 @@ fn read(
     Ok(())
 }
 
-/// Also sets the limits of `lofty` for this thread.
+/// The options of `lofty`. The call also sets its limits for this thread.
 fn options() -> ParseOptions {
     apply_global_options(
         GlobalOptions::new()

@@ -1,5 +1,5 @@
-//! `WebM` and Matroska files (RFC 8794, RFC 9559): the elements `Info` and `Tracks`, which writers put
-//! before the first cluster.
+//! `WebM` and Matroska files (RFC 8794, RFC 9559): reads the elements `Info` and `Tracks`, which
+//! writers put before the media data (the clusters).
 
 use std::ops::Range;
 
@@ -136,6 +136,7 @@ fn tracks(source: &mut Source<'_>, tracks: &Element, media: &mut Media) -> Resul
         if entry.id != id::TRACK_ENTRY {
             continue;
         }
+        // The defaults of these elements are 8 kHz and one channel (RFC 9559).
         let mut track = Media { sample_rate: Some(8000), channels: Some(1), ..Media::default() };
         let mut kind = 0;
         let mut elements = Elements::new(&entry.content);

@@ -7,8 +7,8 @@ use super::facts::Media;
 /// The maximum number of bytes of Exif that are parsed. A JPEG file has at most 64 KiB of it.
 pub(super) const MAX_LEN: u64 = 256 * 1024;
 
-/// Reads Exif, without the name that precedes it. Damaged Exif is read as far as possible, as
-/// viewers do.
+/// Reads Exif that begins with its TIFF header. Damaged Exif is read as far as possible, as viewers
+/// do.
 pub(super) fn read(tiff: Vec<u8>, media: &mut Media) {
     let parsed = Reader::new().continue_on_error(true).read_raw(tiff);
     let Ok(found) = parsed.or_else(|error| error.distill_partial_result(|_| ())) else { return };

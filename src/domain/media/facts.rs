@@ -68,31 +68,31 @@ pub struct Media {
     /// The codec of the sound, or of the pictures of a video, for example `aac` or `h264`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
-    /// In seconds, to the millisecond.
+    /// The duration in seconds, rounded to milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,
-    /// Of the sound, or of the whole file of a video, in bits per second.
+    /// The bitrate of the sound, or of the whole file of a video, in bits per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<u64>,
-    /// Of the sound, in Hz.
+    /// The sample rate of the sound, in Hz.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_rate: Option<u32>,
-    /// Of the sound.
+    /// The number of channels of the sound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<u16>,
-    /// As stored, before the orientation is applied, in pixels.
+    /// The width in pixels, before the orientation is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub width: Option<u32>,
-    /// As stored, before the orientation is applied, in pixels.
+    /// The height in pixels, before the orientation is applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
     /// How to turn the picture for display: 1 to 8, as in Exif.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orientation: Option<u8>,
-    /// Whether the file says where it was made.
+    /// Whether the file contains the coordinates of a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub has_gps: Option<bool>,
-    /// What the tags say.
+    /// The tags.
     #[serde(skip_serializing_if = "Tags::is_empty")]
     pub tags: Tags,
 }
@@ -140,8 +140,9 @@ pub enum Unscannable {
     /// The headers contradict the format.
     #[error("the file is damaged: {0}")]
     Damaged(String),
-    /// The headers are spread over more than [`super::MAX_READS`] parts of the file.
-    #[error("its headers are larger than the service reads")]
+    /// The headers are spread over more than [`super::MAX_READS`] parts of the file, or a tag has
+    /// too many frames.
+    #[error("its headers are too large")]
     TooLarge,
     /// A parser panicked.
     #[error("the parser failed")]

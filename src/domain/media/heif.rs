@@ -1,5 +1,6 @@
-//! HEIF and AVIF (ISO/IEC 23008-12): the dimensions and the rotation of the primary item, and its
-//! metadata. Exif must not change the rotation (7.2), so its orientation is ignored.
+//! HEIF and AVIF (ISO/IEC 23008-12): reads the dimensions and the rotation of the primary item, and
+//! searches Exif and XMP for coordinates. The orientation in Exif is ignored, because it must not
+//! change the rotation (7.2).
 
 use std::ops::Range;
 
@@ -66,7 +67,8 @@ impl Fields {
     }
 }
 
-/// Reads the required properties of the primary item (9.3, 6.5.3, 6.5.10).
+/// Reads the size, the rotation and the codec of the primary item from its properties (9.3, 6.5.3,
+/// 6.5.10).
 fn properties(
     source: &mut Source<'_>,
     iprp: &Atom,
@@ -75,13 +77,12 @@ fn properties(
 ) -> Result<(), Unscannable> {
     let Some(ipco) = find(source, iprp.content.clone(), *b"ipco")? else { return Ok(()) };
     let Some(ipma) = find(source, iprp.content.clone(), *b"ipma")? else { return Ok(()) };
-    let is_metadata =
-        associated(&Fields::read(source, &ipma, MAX_BOX)?, primary).unwrap_or_default();
+    let numbers = associated(&Fields::read(source, &ipma, MAX_BOX)?, primary).unwrap_or_default();
     let mut atoms = Atoms::new(ipco.content);
     let mut number = 0;
     while let Some(atom) = atoms.next(source)? {
         number += 1;
-        if !is_metadata.contains(&number) {
+        if !numbers.contains(&number) {
             continue;
         }
         match &atom.kind {
@@ -149,7 +150,8 @@ fn metadata_items(
         if let Some((item, kind)) = item.zip(kind).filter(|(_, kind)| is_metadata(*kind)) {
             items.push((item, kind));
         }
-        // An item has at most one of each, so four items are enough.
+        // A picture has at most one item with Exif and one with XMP. Four items are enough for a
+        // picture and a thumbnail.
         if items.len() == 4 {
             break;
         }

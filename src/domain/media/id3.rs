@@ -1,31 +1,34 @@
-//! Finds the pictures in the `ID3v2` tag of an audio file. They can be megabytes, and the tag
-//! parser reads them only to ignore them. So they are replaced by zeros.
+//! Finds the pictures in the `ID3v2` tag of an audio file. They can be megabytes long, and the tag
+//! parser would read them only to ignore them. It gets zeros instead, so that the service need not
+//! read them from the store.
 
 use std::ops::Range;
 
 use super::facts::Unscannable;
 use super::source::{Holes, Source};
 
-/// Smaller frames, in bytes, are not skipped: reading them needs no additional part.
+/// Frames of at most this many bytes are not skipped, because one part of the file contains several
+/// of them.
 const MIN_LEN: u64 = 16 * 1024;
 
-/// The maximum total size of the skipped bytes. They cause no request, but they cost the parser's
-/// time.
+/// The maximum total size of the skipped frames, in bytes. They cause no request to the store, but
+/// the parser needs time to read the zeros.
 pub(super) const MAX_TOTAL: u64 = 64 * 1024 * 1024;
 
 /// The maximum number of frames in a tag. The time of the parser grows with the square of this
 /// number, and tens of thousands of frames would take many seconds.
 const MAX_FRAMES: usize = 1000;
 
-/// The maximum size in bytes of a tag whose frames are not counted.
+/// The maximum size in bytes of a tag whose frames can't be counted.
 const MAX_UNCOUNTED: u64 = 64 * 1024;
 
 /// The contents of the large picture frames of the tag at the start of the file (`ID3v2.2` to
-/// `2.4`, section 3). If the whole tag is unsynchronised, the result is empty, because the sizes in
-/// it are not sizes in the file.
+/// `2.4`, section 3). If the tag is unsynchronised or has an extended header, the result is empty:
+/// sizes in an unsynchronised tag are not sizes in the file, and extended headers are not parsed.
 ///
 /// # Errors
-/// [`Unscannable::TooLarge`] if the tag has more than [`MAX_FRAMES`] frames, or may have.
+/// [`Unscannable::TooLarge`] if the tag has more than [`MAX_FRAMES`] frames, or if its frames can't
+/// be counted and it is larger than [`MAX_UNCOUNTED`].
 pub(super) fn pictures(source: &mut Source<'_>) -> Result<Holes, Unscannable> {
     let mut holes = Holes::default();
     let Ok([b'I', b'D', b'3', version @ 2..=4, _, flags, size @ ..]) = source.array::<10>(0) else {
@@ -61,7 +64,7 @@ pub(super) fn pictures(source: &mut Source<'_>) -> Result<Holes, Unscannable> {
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     frames: usize,
-    /// The bytes of tags whose frames are not counted.
+    /// The bytes of tags whose frames can't be counted.
     uncounted: u64,
 }
 
@@ -69,8 +72,9 @@ impl Budget {
     /// Counts the frames of the tag in a range.
     ///
     /// # Errors
-    /// [`Unscannable::TooLarge`] if all tags have more than [`MAX_FRAMES`] frames, or may have.
-    /// Otherwise if the tag is damaged or was not read yet.
+    /// [`Unscannable::TooLarge`] if all tags together have more than [`MAX_FRAMES`] frames, or if
+    /// those whose frames can't be counted have more than [`MAX_UNCOUNTED`] bytes. Another error if
+    /// the tag is damaged or was not read yet.
     pub(super) fn take(
         &mut self,
         source: &mut Source<'_>,

@@ -1,8 +1,8 @@
-//! The `ID3v2` tags in the chunks of WAV and AIFF files. `lofty` reads a chunk as a whole and then
-//! parses all of its frames, so they are counted first.
+//! Counts the frames of the `ID3v2` tags in the chunks of WAV and AIFF files. `lofty` parses all
+//! frames of a chunk, which takes too long for very many frames.
 //!
-//! The walk takes the same steps as `lofty` (`iff/chunk.rs`), also where a file is damaged:
-//! otherwise a tag could be hidden from it.
+//! The walk over the chunks takes the same steps as `lofty` (`iff/chunk.rs`), in damaged files too.
+//! Otherwise `lofty` could find a tag that the walk did not find.
 
 use super::facts::Unscannable;
 use super::id3;
@@ -11,9 +11,9 @@ use super::source::Source;
 /// The order of the bytes of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// RIFF.
+    /// Little-endian, as in RIFF (WAV).
     Little,
-    /// IFF.
+    /// Big-endian, as in IFF (AIFF).
     Big,
 }
 
@@ -30,9 +30,9 @@ pub(super) fn check_tags(source: &mut Source<'_>, order: Order) -> Result<(), Un
 }
 
 struct Walk {
-    /// Where the next byte is read.
+    /// The position of the next byte.
     at: u64,
-    /// How many bytes are left, as `lofty` counts them.
+    /// How many bytes follow, as `lofty` counts them.
     remaining: u64,
     order: Order,
 }
@@ -59,7 +59,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The name and the size of the next chunk, whose content begins at `at`.
+    /// Reads the name and the size of the next chunk. Its content then begins at `self.at`.
     fn next(&mut self, source: &mut Source<'_>) -> Result<Option<([u8; 4], u64)>, Unscannable> {
         if self.remaining < 8 {
             return Ok(None);
@@ -90,7 +90,8 @@ impl Walk {
         self.skip_padding(source, size)
     }
 
-    /// The items of a list are chunks. After a damaged one, the walk goes on behind it.
+    /// Skips a list, whose items are chunks. A damaged item ends the list early: the walk then
+    /// continues after the header of that item, as `lofty` does.
     fn skip_list(&mut self, source: &mut Source<'_>, size: u64) -> Result<(), Unscannable> {
         let behind = self.remaining.saturating_sub(size);
         (self.at, self.remaining) = (self.at + 4, size - 4);
@@ -102,7 +103,7 @@ impl Walk {
         self.skip_padding(source, size)
     }
 
-    /// A chunk of an odd size has a zero behind it, unless its writer forgot that.
+    /// Skips the zero that follows a chunk of odd size. Some writers omit it.
     fn skip_padding(&mut self, source: &mut Source<'_>, size: u64) -> Result<(), Unscannable> {
         if size.is_multiple_of(2) || self.remaining == 0 {
             return Ok(());

@@ -11,11 +11,11 @@ const MAX_CHUNKS: usize = 4096;
 /// The number of bytes at the end of a PNG file that are searched for metadata after the picture.
 const TAIL_LEN: u64 = 32 * 1024;
 
-/// The maximum number of Exif chunk names that are checked there. The name may occur in the picture
-/// by chance.
+/// The maximum number of occurrences of the name of the Exif chunk that are checked at the end of a
+/// PNG file. The name can occur in the picture by chance.
 const MAX_TAIL_EXIF: usize = 4;
 
-/// PNG, 3rd edition: 11.2.1 (`IHDR`), 11.3.4.4 (`eXIf`).
+/// Reads a PNG file (PNG, 3rd edition: 11.2.1 for `IHDR`, 11.3.4.4 for `eXIf`).
 pub(super) fn read_png(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     let (width, height) = (source.array(16)?, source.array(20)?);
     media.set_size(u32::from_be_bytes(width), u32::from_be_bytes(height));
@@ -47,7 +47,7 @@ pub(super) fn read_png(source: &mut Source<'_>, media: &mut Media) -> Result<(),
     Ok(())
 }
 
-/// ISO/IEC 10918-1, B.1; Exif 3.0, 4.7.2.
+/// Reads a JPEG file (ISO/IEC 10918-1, B.1; Exif 3.0, 4.7.2).
 pub(super) fn read_jpeg(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     const EXIF: &[u8] = b"Exif\0\0";
     let mut at = 2;
@@ -97,7 +97,8 @@ pub(super) fn read_jpeg(source: &mut Source<'_>, media: &mut Media) -> Result<()
     Ok(())
 }
 
-/// GIF has no Exif. XMP is between the pictures, so it is searched for only in the first bytes.
+/// Reads a GIF file. GIF has no Exif. XMP can be anywhere between the pictures, so only the first
+/// bytes are searched for it.
 pub(super) fn read_gif(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     let [a, b, c, d] = source.array(6)?;
     media.set_size(u16::from_le_bytes([a, b]).into(), u16::from_le_bytes([c, d]).into());
@@ -106,7 +107,7 @@ pub(super) fn read_gif(source: &mut Source<'_>, media: &mut Media) -> Result<(),
     Ok(())
 }
 
-/// RFC 9649, 2.5 to 2.7. For the size of lossy pictures: RFC 6386, 9.1.
+/// Reads a `WebP` file (RFC 9649, 2.5 to 2.7; for the size of lossy pictures RFC 6386, 9.1).
 pub(super) fn read_webp(source: &mut Source<'_>, media: &mut Media) -> Result<(), Unscannable> {
     const EXIF: u8 = 1 << 3;
     const XMP: u8 = 1 << 2;

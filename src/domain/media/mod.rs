@@ -3,25 +3,27 @@
 //!
 //! The module does no I/O. [`inspect`] takes the parts of the file that were read so far
 //! ([`Parts`]), and returns the result or the range that it needs next. The caller reads that range
-//! and calls again. Parsers start from the beginning each time, which takes microseconds. So no
-//! thread waits for the store.
+//! and calls again, so no thread waits for the store. Each call parses from the beginning, which
+//! takes microseconds.
 //!
-//! Limits for hostile files: [`MAX_READS`] ranges, which also bounds memory, `id3::MAX_TOTAL`, and
-//! the number of frames of `ID3v2` tags. Values of tags are cut ([`MAX_TEXT`]). A parser must not loop without
-//! reading: each byte that is read belongs to a part, so its work is bounded by the parts. A panic
-//! of a parser makes the file unscannable.
+//! Limits for hostile files: at most [`MAX_READS`] ranges are read, which also bounds memory. The
+//! size of skipped pictures (`id3::MAX_TOTAL`) and the number of frames of `ID3v2` tags are
+//! limited. Values of tags are truncated ([`MAX_TEXT`]). A parser must read bytes in each pass of a
+//! loop, so that the size of the parts bounds its work. A panic of a parser makes the file
+//! unscannable.
 //!
 //! The parsers, and why they were chosen:
 //!
 //! - Audio except MP4 and Matroska: `lofty`. It reads headers through `Read + Seek`, seeks over the
-//!   rest, bounds its allocations, and is fuzzed. `symphonia` supports about the same formats, but it
-//!   is made for decoding: it reads packets to find the duration of a file without an index. Its
-//!   licence is MPL-2.0, which `deny.toml` does not list.
+//!   samples, bounds its allocations, and is fuzzed. `symphonia` supports about the same formats,
+//!   but it is made for decoding: it reads packets to find the duration of a file without an index.
+//!   Its licence is MPL-2.0, which `deny.toml` does not list.
 //! - The TIFF structure of Exif: `kamadak-exif`. It searches PNG and `WebP` for Exif by reading the
 //!   whole file, so `image.rs` and `heif.rs` find the position.
 //! - Containers of images and videos: our own code, which reads a few fields at fixed offsets.
-//!   `mp4parse` reads a file from start to end, `mp4` and `mp4-atom` build the tables of all samples,
-//!   and `matroska-demuxer` allocates memory for sizes that a file declares before it reads them.
+//!   `mp4parse` reads a file from start to end, `mp4` and `mp4-atom` build the tables of all
+//!   samples, and `matroska-demuxer` allocates memory for sizes that a file declares before it
+//!   reads them.
 //!
 //! To add a format, add a row to `parser_of` in `inspect.rs`, a function `read(&mut Source, &mut
 //! Media)` to the file of its kind, and a fixture with a row to `tests.rs`. The tests also check

@@ -12,7 +12,7 @@ const DESCRIPTION_LEN: u64 = 256;
 /// The number of bytes that are read from the names of `QuickTime` metadata.
 const KEYS_LEN: u64 = 4096;
 
-/// The required fields of a track.
+/// The fields of a track that the result needs.
 #[derive(Default)]
 struct Track {
     handler: [u8; 4],
@@ -135,7 +135,7 @@ fn media_of(source: &mut Source<'_>, mdia: &Atom, track: &mut Track) -> Result<(
     Ok(())
 }
 
-/// Reads the first sample entry of an `stsd` box. The description of a track precedes it.
+/// Reads the first sample entry of an `stsd` box. `track.handler` must be known.
 fn describe(stsd: &Fields, track: &mut Track) {
     // Version, flags, the number of entries and the size of the first entry precede the type.
     const TYPE: usize = 12;
@@ -271,7 +271,8 @@ fn tags(source: &mut Source<'_>, ilst: &Atom) -> Result<Tags, Unscannable> {
     Ok(tags)
 }
 
-/// Searches the names of `QuickTime` metadata for coordinates. Its box is not a full box.
+/// Searches the names of `QuickTime` metadata for coordinates. In `QuickTime` files the `meta` box
+/// is not a full box, so both forms are accepted.
 fn quicktime_keys(
     source: &mut Source<'_>,
     meta: &Atom,

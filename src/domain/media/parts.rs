@@ -28,7 +28,7 @@ const SMALL_PARTS: usize = 4;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Lets every further read of the inspection fail.
+    /// Makes every further read of the inspection fail.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

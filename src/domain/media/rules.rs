@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 
 use super::facts::{Inspected, Kind, Media};
 
-/// The requirements of a policy for media files. A rule applies to files that can have the fact: a
-/// picture has no duration.
+/// The requirements of a policy for media files. A rule applies only to files that can have the
+/// fact: a picture has no duration.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct MediaRules {
     /// The maximum duration of a sound or video.
@@ -86,12 +86,12 @@ impl MediaRules {
 
     /// The first missing fact that a rule needs.
     fn unknown(&self, media: &Media) -> Option<&'static str> {
-        let lasts = media.kind != Kind::Image;
-        let shows = media.kind != Kind::Audio;
-        let timed = self.max_duration.is_some() || self.min_duration.is_some();
-        if lasts && timed && media.duration_seconds.is_none() {
+        let has_duration = media.kind != Kind::Image;
+        let has_pixels = media.kind != Kind::Audio;
+        let limits_duration = self.max_duration.is_some() || self.min_duration.is_some();
+        if has_duration && limits_duration && media.duration_seconds.is_none() {
             Some("duration")
-        } else if shows && self.max_pixels.is_some() && media.pixels().is_none() {
+        } else if has_pixels && self.max_pixels.is_some() && media.pixels().is_none() {
             Some("width and height")
         } else {
             None

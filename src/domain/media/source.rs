@@ -11,8 +11,8 @@ use super::parts::Parts;
 pub(super) struct Holes(pub(super) Vec<Range<u64>>);
 
 impl Holes {
-    /// Returns whether the byte at `at` is in a hole, and where that hole or that gap between holes
-    /// ends.
+    /// Returns whether the byte at `at` is in a hole, and the end of that hole. If the byte is not
+    /// in a hole, returns the start of the next hole instead.
     fn at(&self, at: u64) -> (bool, u64) {
         match self.0.iter().find(|hole| at < hole.end) {
             Some(hole) if hole.contains(&at) => (true, hole.end),

@@ -354,20 +354,20 @@ fn a_fact_that_a_rule_needs_and_that_is_missing_makes_a_file_unscannable() {
         |kind| Inspected { media: Some(Media { kind, ..Media::default() }), problem: None };
     let missing = Finding::Unscannable("File does not declare its duration".into());
     assert_eq!(rules.check(&unknown(Kind::Video)), missing);
-    assert_eq!(rules.check(&unknown(Kind::Image)), Finding::Accept, "a picture has none");
+    assert_eq!(rules.check(&unknown(Kind::Image)), Finding::Accept, "a picture has no duration");
     assert_eq!(MediaRules::default().check(&unknown(Kind::Video)), Finding::Accept);
     let long = Media { duration_seconds: Some(2.0), ..Media::default() };
     let damaged = Inspected { media: Some(long), problem: Some(Unscannable::TooLarge) };
-    assert!(matches!(rules.check(&damaged), Finding::Reject(_)), "what is known counts");
+    assert!(matches!(rules.check(&damaged), Finding::Reject(_)), "known facts are checked");
     let unread = Inspected { media: None, problem: Some(Unscannable::TooLarge) };
-    let sentence = "File cannot be read: its headers are larger than the service reads";
+    let sentence = "File cannot be read: its headers are too large";
     assert_eq!(rules.check(&unread), Finding::Unscannable(sentence.into()));
 }
 
 /// Changes some bytes of a file, truncates it, or repeats a part of it.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let change = (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(0), Just(0xff)]);
-    // Headers are at the start, so half of the changes are there.
+    // Headers are at the start, so half of the changes are at the start.
     let changes = prop::collection::vec((change, any::<bool>()), 0..12);
     let cut = prop::option::of(any::<prop::sample::Index>());
     let repeated = prop::option::of((any::<prop::sample::Index>(), 1..2000_usize));

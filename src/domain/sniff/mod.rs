@@ -5,8 +5,8 @@
 //! or on XML ([`markup`]), and containers that have one magic number for audio and video
 //! ([`container`]).
 //!
-//! To add a format that `file-format` does not know: a rule in the file of its kind, and a row in
-//! the table test of `tests.rs`. To add another name of a known type: a row in [`names`].
+//! To add a format that `file-format` does not know, add a rule to the file of its kind, and a row
+//! to the table test of `tests.rs`. To add another name of a known type, add a row to [`names`].
 
 mod container;
 mod detected;

@@ -22,7 +22,7 @@ pub(super) fn detect(head: &[u8]) -> Option<Detected> {
     while let Some(len) = self::tag_len(remaining) {
         remaining = remaining.get(len..).unwrap_or_default();
     }
-    // Nothing after the tags was read, or only their padding.
+    // No bytes after the tags were read, or only padding.
     if remaining.iter().all(|b| *b == 0) {
         return Some(Detected::new(TAGGED));
     }

@@ -103,7 +103,7 @@ fn the_bytes_behind_a_tag_decide() {
         (behind(b"fLaC\0\0\0\x22"), "audio/flac"),
         (behind(b"\xff\xf1\x50\x80"), "audio/aac"),
         ([ape, frames(1)].concat(), "audio/mpeg"),
-        // The tag is as long as the bytes that were read, or only its padding follows.
+        // No bytes after the tag were read, or only padding.
         (id3(100), "audio/mpeg"),
         (behind(&[0; 300]), "audio/mpeg"),
     ] {
@@ -114,7 +114,10 @@ fn the_bytes_behind_a_tag_decide() {
         assert!(!fits(&bytes, "audio/mpeg"), "{}", bytes.escape_ascii());
     }
     let long = [b"ID3\x04\0\0\0\x7f\x7f\x7f".to_vec(), vec![1; SNIFF_LEN]].concat();
-    assert!(fits(&long, "audio/mpeg") && fits(&long, "audio/flac"), "its end was not read");
+    assert!(
+        fits(&long, "audio/mpeg") && fits(&long, "audio/flac"),
+        "the end of the tag was not read"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Formats that are ZIP archives: identified by the names of their entries, in any order.
+//! Formats that are ZIP archives. They are identified by the names of their entries, in any order.
 
 use file_format::FileFormat;
 
@@ -31,7 +31,7 @@ const JAVA: &[&str] = &["application/java-archive"];
 const ANDROID: &[&str] = &["application/vnd.android.package-archive", "application/java-archive"];
 const KMZ: &[&str] = &["application/vnd.google-earth.kmz"];
 const MODEL: &[&str] = &["model/3mf"];
-/// Formats that are identified by their first entry.
+/// Formats that are identified by the content of the entry `mimetype`.
 const BY_MIMETYPE: &[&str] = &[
     "application/vnd.oasis.opendocument.text",
     "application/vnd.oasis.opendocument.text-template",
@@ -112,7 +112,8 @@ fn named_by(content: Option<&[u8]>) -> Option<&'static str> {
 const LOCAL_HEADER: &[u8] = b"PK\x03\x04";
 /// APPNOTE.TXT, 4.3.7: the length of a local file header without name and extra field.
 const HEADER_LEN: usize = 30;
-/// APPNOTE.TXT, 4.4.4: sizes follow the data, so the next header must be searched for.
+/// APPNOTE.TXT, 4.4.4: the flag of an entry whose sizes follow its data. The next header must then
+/// be searched for.
 const SIZES_FOLLOW: u16 = 1 << 3;
 
 struct Entry<'a> {
@@ -125,7 +126,7 @@ struct Entry<'a> {
 struct Entries<'a> {
     head: &'a [u8],
     next: Option<usize>,
-    /// Whether the last entry was read.
+    /// Whether all entries were read.
     complete: bool,
 }
 

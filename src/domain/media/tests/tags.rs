@@ -1,4 +1,4 @@
-//! Tags that would take a parser too long.
+//! Tags with so many frames that parsing them would take too long.
 
 use std::time::Instant;
 
@@ -44,10 +44,10 @@ fn a_tag_of_very_many_frames_is_not_parsed() {
     let some = chunk(*b"ID3 ", &tag(900, 0), false);
     check(&with_chunks("sound.wav", &[some.clone(), some]), "two tags");
     let some = chunk(*b"ID3 ", &tag(4000, 0x80), false);
-    check(&with_chunks("sound.wav", &[some.clone(), some]), "two tags without synchronisation");
+    check(&with_chunks("sound.wav", &[some.clone(), some]), "two unsynchronised tags");
 }
 
-/// A damaged list ends early, and what follows counts as chunks of the file.
+/// A damaged list ends early, and the bytes after its end are parsed as chunks of the file.
 #[test]
 fn a_tag_of_very_many_frames_cannot_be_hidden_in_a_list() {
     let tag = chunk(*b"ID3 ", &tag(40_000, 0), false);
