@@ -1,7 +1,7 @@
-//! `Idempotency-Key`s. A key is reserved in a commit of its own, with the id that its resource will
-//! have. The transaction that creates the resource completes the key. A process that dies in
-//! between leaves a lease that expires; the next attempt creates the resource under the same id. If
-//! both attempts continue, the primary key lets only one succeed.
+//! Idempotency keys. A key is first reserved in a separate commit, with the id that its resource
+//! will have. The transaction that creates the resource completes the key. If the process dies in
+//! between, its lease expires, and the next attempt creates the resource with the same id. If both
+//! attempts continue, only one succeeds, because the id is the primary key of the resource.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::engine::clock::time;
 use super::engine::pool::Engine;
 use crate::domain::{Owner, Timestamp};
 
-/// The time for which a key is reserved for its request.
+/// How long a key is stored. During this time it can be used only for the same request.
 const LIFE: Duration = Duration::from_hours(24);
 
 /// A key that this process has reserved.
@@ -34,13 +34,13 @@ pub struct Claim {
 /// The result of an attempt to reserve a key.
 #[derive(Debug, Clone)]
 pub enum Reservation {
-    /// Reserved, until it is completed or released.
+    /// The key is reserved for this attempt, until it is completed or released.
     Held(Claim),
-    /// Its resource exists.
+    /// An earlier attempt has created the resource with this id.
     Done(Uuid),
-    /// The key belongs to another request of the same owner.
+    /// The owner has used the key for a different request.
     Mismatch,
-    /// Another request has reserved it.
+    /// Another attempt of the same request is in progress.
     InFlight,
 }
 
@@ -49,8 +49,8 @@ pub enum Reservation {
 pub struct Idempotency<'a>(pub(in crate::db) &'a Engine);
 
 impl Idempotency<'_> {
-    /// Reserves a key for a request. Its resource gets the id `candidate`, unless an earlier
-    /// attempt that died has chosen another.
+    /// Reserves a key for a request. Its resource gets the id `candidate`, or the id of an earlier
+    /// attempt whose lease has expired. `fingerprint` identifies the content of the request.
     pub async fn reserve(
         self,
         owner: &Owner,
@@ -109,7 +109,7 @@ impl Idempotency<'_> {
         Ok(outcome)
     }
 
-    /// Releases the key of a failed request, so that the request may be sent again.
+    /// Releases the key of a failed request, so that the client can repeat the request at once.
     pub async fn release(self, claim: &Claim) -> Result<()> {
         Entity::delete_many()
             .filter(Column::Owner.eq(claim.owner.as_str()))
@@ -130,7 +130,7 @@ impl Idempotency<'_> {
         Ok(row.is_some_and(|row| row.done && row.resource == claim.resource))
     }
 
-    /// What was stored with a key when it was completed.
+    /// The text that was stored with a key when it was completed.
     pub async fn outcome(self, owner: &Owner, key: &str) -> Result<Option<String>> {
         let id = (owner.as_str().to_owned(), key.to_owned());
         Ok(Entity::find_by_id(id).one(&self.0.read).await?.and_then(|row| row.outcome))
@@ -138,11 +138,12 @@ impl Idempotency<'_> {
 
     /// Completes a key outside of the transaction that created its resource.
     pub async fn complete(self, claim: &Claim) -> Result<()> {
-        // If the key is gone, the resource still exists.
+        // A missing key is no error here, because the resource exists anyway.
         complete(&self.0.write, claim, None).await.map(drop)
     }
 
-    /// Deletes a batch of keys that are older than a day. Returns their number; 0 at the end.
+    /// Deletes a batch of keys that are older than a day. Returns the number of deleted keys; 0
+    /// means that no more are due.
     pub async fn prune(self, limit: u64) -> Result<u64> {
         let before = time(&self.0.read, Duration::ZERO).await? - LIFE;
         let ages: Vec<Timestamp> = Entity::find()
@@ -162,7 +163,7 @@ impl Idempotency<'_> {
 
 /// Completes a key inside the transaction that creates its resource. `false` if the key is gone:
 /// another attempt took it over and released it, so the resource must not be created. `outcome` is
-/// what a repeated request needs to know besides the resource.
+/// stored with the key for repeated requests.
 pub(super) async fn complete(
     connection: &impl ConnectionTrait,
     claim: &Claim,

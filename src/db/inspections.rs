@@ -1,10 +1,10 @@
-//! The queue of inspections. Rows are written in the transaction that changes the upload, and
-//! workers claim and process them.
+//! The queue of inspections. A row means that an upload waits for the verdict of an inspector. Rows
+//! are written in the transaction that changes the upload, and workers claim and process them.
 //!
-//! A row says that an upload waits for an inspector. It is deleted in the transaction that records
-//! the verdict with the upload, so no verdict is lost. A claim increments the row's attempts, which
-//! are the fence of the claim, and moves its next attempt to the end of a lease. If the process
-//! dies, the row is due again after that.
+//! A row is deleted in the transaction that records the verdict with the upload, so no verdict is
+//! lost. A claim sets the row's next attempt to the end of a lease. If the process dies, the row is
+//! due again after that. A claim also increments the row's attempts. The number is a fencing token:
+//! a process whose lease has expired cannot change a row that was claimed again.
 
 use entity::inspection::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -28,7 +28,7 @@ use crate::domain::{Timestamp, Upload, UploadId};
 /// Rows in one statement. Each has nine parameters, and `SQLite` allows 32,766.
 const CHUNK: usize = 1000;
 
-/// The columns of a row of a backfill that a new row replaces.
+/// The columns that a new row overwrites in the row of a backfill.
 const REPLACED: [Column; 7] = [
     Column::Etag,
     Column::VersionId,
@@ -39,14 +39,14 @@ const REPLACED: [Column; 7] = [
     Column::Error,
 ];
 
-/// Wakes the inspectors of this process.
+/// Wakes the inspection workers of this process.
 #[derive(Debug, Default)]
 pub(super) struct InspectionQueue {
     new_rows: Notify,
 }
 
 impl InspectionQueue {
-    /// Wakes the inspectors, after the commit of a change of an upload.
+    /// Wakes the workers, after a commit that made the upload wait for inspectors.
     pub(super) fn notify(&self, upload: &Upload) {
         if let State::Inspecting(_) = upload.state {
             self.new_rows.notify_waiters();
@@ -110,7 +110,8 @@ fn rows_of(upload: &Upload) -> Vec<ActiveModel> {
 
 async fn insert(connection: &impl ConnectionTrait, rows: &[ActiveModel]) -> Result<()> {
     for rows in rows.chunks(CHUNK) {
-        // A row of a backfill says nothing about bytes that are not served yet.
+        // A row of a backfill is about bytes that are already served, so a new row replaces it. Any
+        // other row stays as it is.
         let known = OnConflict::columns([Column::UploadId, Column::Inspector])
             .update_columns(REPLACED)
             .action_and_where(
@@ -125,14 +126,15 @@ async fn insert(connection: &impl ConnectionTrait, rows: &[ActiveModel]) -> Resu
     Ok(())
 }
 
-/// The number of an inspector's inspections in a state, and the age of the oldest.
+/// The number of an inspector's inspections with one status, and the time when the oldest was
+/// queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Depth {
     /// The inspector.
     pub inspector: InspectorName,
-    /// Their state.
+    /// The status.
     pub status: InspectionStatus,
-    /// Their number.
+    /// The number of inspections.
     pub count: u64,
     /// When the oldest was queued.
     pub oldest: Timestamp,
@@ -162,8 +164,8 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// Records that an inspector sends its verdict about a served file later. The row is due, and
-    /// then removed, at `until`.
+    /// Records that an inspector will send its verdict about a file that is already served (a
+    /// backfill). If there is no verdict at `until`, the row becomes due, and a worker deletes it.
     pub async fn await_backfill(self, awaited: QueuedInspection, until: Timestamp) -> Result<()> {
         let QueuedInspection {
             upload,
@@ -256,15 +258,15 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// Deletes a claimed inspection that its upload does not wait for, unless another process has
-    /// claimed it since.
+    /// Deletes a claimed inspection whose upload does not wait for it any more, unless another
+    /// process has claimed it since.
     pub async fn delete(self, claimed: &QueuedInspection) -> Result<()> {
         let row = Entity::delete_many().filter(claimed_row(claimed));
         row.exec(&self.engine.write).await?;
         Ok(())
     }
 
-    /// Deletes the row about a served file, after the verdict.
+    /// Deletes the row of a backfill, after the verdict.
     pub async fn end_backfill(self, upload: UploadId, inspector: &InspectorName) -> Result<()> {
         let row = Entity::delete_many()
             .filter(Column::UploadId.eq(upload.0))
@@ -274,13 +276,13 @@ impl Inspections<'_> {
         Ok(())
     }
 
-    /// The inspections of an upload in the queue.
+    /// The queued inspections of an upload.
     pub async fn list_of(self, upload: UploadId) -> Result<Vec<QueuedInspection>> {
         let rows = Entity::find().filter(Column::UploadId.eq(upload.0)).all(&self.engine.read);
         rows.await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// How many inspections each inspector has, and the age of the oldest.
+    /// The number of queued inspections, by inspector and status.
     pub async fn depths(self) -> Result<Vec<Depth>> {
         let rows: Vec<(String, String, i64, Timestamp)> = Entity::find()
             .select_only()

@@ -1,5 +1,5 @@
-//! The places where the objects of policies are. Locations are added, and never deleted: rows of
-//! uploads have their numbers.
+//! The locations of policies: the stores, buckets and prefixes where their objects are. Locations
+//! are never deleted, because the rows of uploads refer to them by number.
 
 use entity::location::{ActiveModel, Column, Entity, Model};
 use entity::{marker, upload};
@@ -25,8 +25,8 @@ pub struct MarkedBucket {
 pub struct Locations<'a>(pub(in crate::db) &'a Engine);
 
 impl Locations<'_> {
-    /// All locations, in the order of their policies and numbers. Read from the database that takes the
-    /// writes, so that a location that was just added is in it.
+    /// All locations, in the order of their policies and numbers. They are read with the write
+    /// connection, so that the list contains a location that was just added.
     pub async fn list(self) -> Result<Vec<Location>> {
         let rows = Entity::find()
             .order_by(Column::Policy, Order::Asc)
@@ -36,8 +36,8 @@ impl Locations<'_> {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Adds a location, unless its number or its place is taken: then nothing is written, and the
-    /// caller reads the locations again.
+    /// Adds a location. Writes nothing if the policy already has a location with this number, or
+    /// with this store, bucket and prefix. The caller reads the locations again in any case.
     pub async fn add(self, location: &Location, now: Timestamp) -> Result<()> {
         let Location { policy, number, store, bucket, prefix } = location;
         let row = ActiveModel {
@@ -55,8 +55,9 @@ impl Locations<'_> {
         Ok(())
     }
 
-    /// Changes the name of a location's store: the configuration has renamed the store. Changes nothing
-    /// if the policy has another location there, or if another process was first.
+    /// Changes the name of a location's store, after the store was renamed in the configuration.
+    /// Changes nothing if the policy already has a location with the new name and the same bucket
+    /// and prefix, or if another process has renamed the store first.
     pub async fn rename_store(self, location: &Location, store: &str) -> Result<()> {
         let renamed = Entity::update_many()
             .col_expr(Column::Store, Expr::value(store))
@@ -70,7 +71,8 @@ impl Locations<'_> {
         }
     }
 
-    /// The key of a policy's newest upload. It shows where objects were before locations were stored.
+    /// The key of a policy's newest upload. Its prefix is that of the first location, if the
+    /// uploads were created by a version that stored no locations.
     pub async fn newest_key(self, policy: &PolicyName) -> Result<Option<ObjectKey>> {
         let key: Option<String> = upload::Entity::find()
             .select_only()
@@ -134,7 +136,8 @@ mod tests {
     async fn check(db: Db) {
         let locations = db.locations();
         locations.add(&location(0, "a"), at(1)).await.unwrap();
-        // The place is known, then the number is taken.
+        // The first has the store, bucket and prefix of an existing location, the second its
+        // number.
         locations.add(&location(1, "a"), at(2)).await.unwrap();
         locations.add(&location(0, "b"), at(2)).await.unwrap();
         assert_eq!(locations.list().await.unwrap(), [location(0, "a")]);

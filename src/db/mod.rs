@@ -276,7 +276,8 @@ impl Db {
 
     /// Reverts the newest `steps` migrations.
     ///
-    /// # Errors [`DbError::NewerSchema`] if a newer version has applied migrations of its own.
+    /// # Errors
+    /// [`DbError::NewerSchema`] if a newer version has applied migrations of its own.
     pub async fn migrate_down(&self, steps: u32) -> Result<()> {
         schema::down(&self.engine, steps).await
     }

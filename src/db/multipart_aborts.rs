@@ -2,8 +2,8 @@
 //! of its multipart upload, and is deleted when the store has confirmed that the multipart upload
 //! is gone.
 //!
-//! Before a multipart upload is created, an *intent* is written. It finds a multipart upload whose
-//! id was never received (a lost response, a crash).
+//! Before a multipart upload is created, an *intent* is written. With it, a run can find a
+//! multipart upload whose id was never received (a lost response, a crash).
 
 use entity::multipart_abort::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -40,8 +40,8 @@ pub struct DueAbort {
 }
 
 impl DueAbort {
-    /// The store's id. `None` for an intent: then every open multipart upload of the key that is in
-    /// no row is to be aborted.
+    /// The store's id. `None` for an intent: then every open multipart upload of the key must be
+    /// aborted, unless the row of an upload has its id.
     pub fn multipart_id(&self) -> Option<&str> {
         (!self.stored_id.starts_with(INTENT)).then_some(&self.stored_id)
     }
@@ -114,7 +114,7 @@ impl MultipartAborts<'_> {
         Ok(DueAbort { upload: upload.id, policy, location, key, attempts: 0, stored_id })
     }
 
-    /// Inserts the abort of a multipart upload that is in no row.
+    /// Inserts the abort of a multipart upload whose id is in no row of an upload.
     pub async fn create(self, upload: &Upload, multipart_id: &str) -> Result<()> {
         let (multipart_id, due) = (multipart_id.to_owned(), upload.updated_at);
         add(&self.0.write, [NewAbort { upload, multipart_id, due }]).await

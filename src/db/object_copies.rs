@@ -1,4 +1,5 @@
-//! Copies of objects outside of the location of their upload.
+//! Objects that belong to an upload but are not at its location, because the upload is being moved
+//! or was moved.
 //!
 //! Before a move writes a copy, it announces the copy here. The transaction that repoints the upload
 //! deletes the announcement and records the old object. A run claims a copy before it deletes the
@@ -52,7 +53,7 @@ fn to_row(copy: &ObjectCopy) -> ActiveModel {
     }
 }
 
-/// If there is a record already: the new time counts, unless the copy is claimed.
+/// If a record of the copy exists, its key and time are replaced, unless the copy is claimed.
 fn known() -> OnConflict {
     OnConflict::columns([Column::UploadId, Column::Location])
         .update_columns([Column::Key, Column::DeleteAfter])
@@ -186,7 +187,8 @@ impl ObjectCopies<'_> {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Claims due copies: their objects are deleted next. Returns the claimed ones.
+    /// Claims due copies, before their objects are deleted. Returns the uploads whose copies were
+    /// claimed.
     pub async fn claim(
         self,
         location: PolicyLocation<'_>,
@@ -222,7 +224,8 @@ impl ObjectCopies<'_> {
         Ok(())
     }
 
-    /// Deletes the records of copies that are due: those that were deleted, or are no copies.
+    /// Deletes the records of due copies, after their objects were deleted. Also deletes records of
+    /// objects that are at their upload's own location, which are no copies.
     pub async fn delete(
         self,
         location: PolicyLocation<'_>,
@@ -286,7 +289,7 @@ mod tests {
         copies.end_all(&ids, minute(7)).await.unwrap();
         assert_eq!(copies.list_due(here, minute(7), None, 9).await.unwrap().len(), 2);
 
-        // The commit of a move needs the announcement, and ends it.
+        // The commit of a move fails without the announcement, and deletes it.
         let moved =
             Upload { id: ids[1], location: LocationNumber(1), ..upload_in(Status::Uploaded) };
         let left = ObjectCopy { location: LocationNumber(2), ..copy(ids[1], 9) };

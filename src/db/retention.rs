@@ -21,8 +21,8 @@ use crate::domain::{Status, Timestamp};
 pub struct Retention<'a>(pub(in crate::db) &'a Engine);
 
 impl Retention<'_> {
-    /// Deletes a batch of runs that started before a time and have ended. Returns their number; 0
-    /// at the end.
+    /// Deletes a batch of runs that started before a time and have ended. Returns the number of
+    /// deleted runs; 0 means that no more are due.
     pub async fn prune_runs(self, before: Timestamp, limit: u64) -> Result<u64> {
         let old = run::Entity::find()
             .select_only()
@@ -39,8 +39,8 @@ impl Retention<'_> {
         Ok(done.exec(&self.0.write).await?.rows_affected)
     }
 
-    /// Deletes a batch of findings that no run has seen since a time. Returns their number; 0 at
-    /// the end.
+    /// Deletes a batch of findings that no run has seen since a time. Returns the number of deleted
+    /// findings; 0 means that no more are due.
     pub async fn prune_findings(self, before: Timestamp, limit: u64) -> Result<u64> {
         use finding::Column;
         let position = [Column::Kind, Column::Policy, Column::Key];

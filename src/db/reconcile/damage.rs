@@ -1,4 +1,5 @@
-//! The damage that a run would do, by owner, and the damage that single requests did in each hour.
+//! Counts damage, which is a loss that no owner asked for (see [`crate::domain::damage`]): the
+//! damage that a run would do, by owner, and the damage that single requests did in each hour.
 
 use entity::{damage_hour as hour, missing_candidate as candidate, upload};
 use sea_orm::sea_query::{
@@ -16,7 +17,7 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{Owner, PolicyName, Timestamp};
 
-/// Hours after which the damage of an hour is deleted.
+/// The row of an hour is deleted after this number of hours.
 const KEEP_HOURS: i64 = 48;
 
 /// The damage that a run would do under one policy.
@@ -70,8 +71,9 @@ impl Damage<'_> {
         Ok(DamageByOwner { total: u64::try_from(total).unwrap_or_default(), over })
     }
 
-    /// Counts one more upload in the hour of `now`. Returns whether the hour's limit allows it, or
-    /// `None` if this is the first damage of the hour, see [`Self::open_hour`].
+    /// Counts one more damaged upload of a policy in the hour of `now`. Returns whether the hour's
+    /// limit allows it, or `None` if the hour has no row yet: the caller then calls
+    /// [`Self::open_hour`] and repeats the call.
     pub async fn spend(self, policy: &PolicyName, now: Timestamp) -> Result<Option<bool>> {
         use hour::Column;
         let spent = hour::Entity::update_many()
@@ -83,7 +85,8 @@ impl Damage<'_> {
         Ok(spent.first().map(|hour| hour.damage <= hour.allowed))
     }
 
-    /// Sets the limit of an hour if it is not set, and deletes old hours.
+    /// Inserts the row of an hour with its limit, if there is none, and deletes the rows of old
+    /// hours.
     pub async fn open_hour(self, policy: &PolicyName, now: Timestamp, allowed: u64) -> Result<()> {
         let now = hour_of(now);
         let new = hour::ActiveModel {

@@ -1,12 +1,14 @@
-//! What runs found: one row for each object and kind, with the runs that saw it first and last.
+//! The findings of runs: one row for each object and kind, with the first and the last run that saw
+//! it.
 //!
 //! A run that sees an object again updates its row, so that the size of the table depends on the
 //! number of objects with a problem, and not on the number of runs. Retention deletes rows that no
 //! run has seen for a while.
 //!
-//! The findings of a run are the rows that it was the first or the last to see. An audit sees all
-//! objects. So its findings are also the rows that existed at its end and that a later run saw
-//! again.
+//! A row names only its first and its last run, and the last audit. So the list of a run's findings
+//! contains the rows that name the run. The list of an audit also contains the rows that existed at
+//! the end of the audit and that a later run saw again: an audit sees all objects, so it has seen
+//! these too.
 
 use std::collections::BTreeMap;
 
@@ -31,15 +33,14 @@ pub const FINDING_ORDER: &str = "findings:kind,policy,key";
 /// Findings in one statement: eleven parameters each. PostgreSQL allows 65,535, `SQLite` 32,766.
 const CHUNK: usize = 1000;
 
-/// Records that a run saw something. One statement for up to [`CHUNK`] findings.
+/// Records the findings of a run, with one statement for up to [`CHUNK`] findings.
 pub(super) async fn record(
     connection: &impl ConnectionTrait,
     run: RunId,
     is_audit: bool,
     findings: &[Finding],
 ) -> Result<()> {
-    // A statement can write a row only once. The rows are sorted, so that no two transactions wait
-    // for each other.
+    // A statement can write a row only once. The rows are sorted to avoid deadlocks.
     let distinct: BTreeMap<_, _> = findings
         .iter()
         .map(|finding| ((finding.kind.name(), finding.policy.as_str(), &finding.key), finding))
@@ -80,7 +81,7 @@ fn to_row(run: RunId, is_audit: bool, finding: &Finding) -> finding::ActiveModel
     }
 }
 
-/// The rows that a run saw.
+/// The rows that are listed as the findings of a run.
 fn seen_by(run: &Run) -> Select<finding::Entity> {
     let id = run.id.0;
     let mut seen = Condition::any().add(Column::FirstRun.eq(id)).add(Column::LastRun.eq(id));
@@ -94,8 +95,8 @@ fn seen_by(run: &Run) -> Select<finding::Entity> {
             seen = seen.add(later);
         }
     }
-    // All of them were last seen during the run or later, so an index finds them. Another process
-    // may have set their times.
+    // All of these rows were last seen during the run or later. This condition lets the database
+    // use the index on that time. The clock of another process that wrote them may be behind.
     let since = run.started_at - MAX_CLOCK_SKEW;
     let mut query = finding::Entity::find().filter(seen).filter(Column::LastSeenAt.gte(since));
     if let Some(policy) = &run.request.policy {
@@ -104,12 +105,12 @@ fn seen_by(run: &Run) -> Select<finding::Entity> {
     query
 }
 
-/// What reconciliation runs found.
+/// The findings of reconciliation runs.
 #[derive(Clone, Copy)]
 pub struct Findings<'a>(pub(in crate::db) &'a Engine);
 
 impl Findings<'_> {
-    /// Records that a run saw these.
+    /// Records the findings of a run.
     pub async fn record(self, run: &Run, findings: &[Finding]) -> Result<()> {
         record(&self.0.write, run.id, run.request.mode == Mode::Audit, findings).await
     }
@@ -128,7 +129,7 @@ impl Findings<'_> {
         Ok(details.into_iter().flatten().collect())
     }
 
-    /// A page of what a run saw, by kind, policy and key.
+    /// A page of the findings of a run, in the order of kind, policy and key.
     pub async fn list(
         self,
         run: &Run,
@@ -167,7 +168,7 @@ pub fn is_position(value: &str) -> bool {
     Position::parse(value).is_some()
 }
 
-/// A place in the order of findings.
+/// A position in the order of findings.
 struct Position {
     kind: String,
     policy: String,

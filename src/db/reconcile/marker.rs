@@ -1,4 +1,5 @@
-//! The id of this database, where the database is, and the records of the markers that it wrote.
+//! The identity of this database (its id and its home), and the records of the markers that it
+//! wrote. See [`crate::domain::marker`] for markers, laps and copies of a database.
 
 use entity::{instance, marker};
 use sea_orm::ActiveValue::Set;
@@ -17,11 +18,12 @@ const ONLY: i32 = 1;
 /// This database's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// The id in its markers.
+    /// The id that the database writes into its markers.
     pub id: Uuid,
-    /// The id before it was reissued.
+    /// The previous id, if the id was reissued.
     pub former: Option<Uuid>,
-    /// Where the database was when it was last used.
+    /// The home of the database when it was last used: an identifier of the place where it was
+    /// stored.
     pub home: Option<String>,
 }
 
@@ -60,14 +62,14 @@ impl<'a> Markers<'a> {
         Ok(row.map_or(Instance { id: candidate, former: None, home: None }, Instance::from))
     }
 
-    /// Where this database is now; `None` if that is unknown.
+    /// The home of this database now; `None` if that is unknown.
     pub async fn home(self) -> Option<&'a str> {
         self.0.home().await
     }
 
-    /// Records where this database is now. If it has changed, the database was moved or copied:
-    /// from now on all its markers are unsettled, and their laps must be replaced. Returns whether
-    /// this call recorded the change.
+    /// Records the home of this database. If it had another home `before`, the database was moved
+    /// or copied: from now on all its markers are unsettled, and their laps must be replaced.
+    /// Returns `false` if another process has recorded the change first.
     pub async fn set_home(self, before: Option<&str>, home: &str, now: Timestamp) -> Result<bool> {
         let transaction = self.0.begin().await?;
         let was = match before {
@@ -117,8 +119,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Commits the lap of the first marker, before it is written. Returns the lap to write:
-    /// another process may have committed one.
+    /// Commits the lap of the first marker at a location, before the marker is written. Returns the
+    /// lap to write. If another process was first, this is its lap.
     pub async fn begin_first(
         self,
         location: MarkerLocation<'_>,
@@ -132,14 +134,15 @@ impl<'a> Markers<'a> {
         Ok(row.and_then(|row| row.next_lap))
     }
 
-    /// Records a marker that a version without laps wrote.
+    /// Records that the marker exists, for a marker of a version without laps.
     pub async fn record_written(self, location: MarkerLocation<'_>, now: Timestamp) -> Result<()> {
         let row = marker::ActiveModel { written_at: Set(Some(now)), ..new_row(location) };
         self.insert(row).await
     }
 
-    /// Commits the next lap, before it is written. Returns `false` if another process did, or if
-    /// the lap was replaced in the meantime.
+    /// Commits the next lap, before it is written into the marker. `replaces` is the current lap.
+    /// Returns `false` if another process has already committed or replaced a lap, or if the marker
+    /// is contested.
     pub async fn begin(
         self,
         location: MarkerLocation<'_>,
@@ -160,7 +163,7 @@ impl<'a> Markers<'a> {
         Ok(updated.rows_affected > 0)
     }
 
-    /// Records that the marker contains the next lap.
+    /// Records that the next lap was written into the marker.
     pub async fn confirm(
         self,
         location: MarkerLocation<'_>,
@@ -179,7 +182,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Records that a lap was still in the marker after the database moved at `moved_at`.
+    /// Records that a marker is settled: its lap lasted long enough after the database moved at
+    /// `moved_at`.
     pub async fn settle(self, location: MarkerLocation<'_>, moved_at: Timestamp) -> Result<()> {
         update(location)
             .col_expr(marker::Column::MovedAt, Expr::value(None::<Timestamp>))
@@ -200,8 +204,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Takes over a marker that contains the lap `found`, or that is missing, and writes the next
-    /// lap `lap`: the operator says that the marker belongs to this database.
+    /// Takes over a marker, after an operator has decided that it belongs to this database. `found`
+    /// is the lap in the marker, if it has one. `lap` is the next lap to write.
     pub async fn take(
         self,
         location: MarkerLocation<'_>,
@@ -231,8 +235,8 @@ impl<'a> Markers<'a> {
         Ok(())
     }
 
-    /// Changes the id of this database, and deletes the records of all markers: none of them
-    /// belongs to it any more.
+    /// Changes the id of this database, and deletes the records of all markers, because they belong
+    /// to the previous id. Changes nothing and returns `false` if the current id is not `before`.
     pub async fn reissue(self, before: Uuid, id: Uuid) -> Result<bool> {
         let transaction = self.0.begin().await?;
         let updated = instance::Entity::update_many()

@@ -1,4 +1,5 @@
-//! Uploads that the finalizing shard of their policy must process.
+//! Candidates: uploads for which a run may have to change the row or delete the object. The
+//! finalizing shard of their policy checks and processes them at the end of the run.
 
 use entity::{missing_candidate as candidate, upload};
 use sea_orm::ActiveValue::Set;
@@ -14,7 +15,7 @@ use crate::db::engine::pool::Engine;
 use crate::domain::run::{CandidateKind, RunShard};
 use crate::domain::{RunId, Upload, UploadId};
 
-/// A run's candidates of these kinds, under the policy of the shard.
+/// The run's candidates of these kinds, of the policy of the shard.
 pub(super) fn of(
     shard: &RunShard,
     kinds: impl IntoIterator<Item = CandidateKind>,
@@ -26,7 +27,7 @@ pub(super) fn of(
         .filter(candidate::Column::Kind.is_in(kinds))
 }
 
-/// Adds candidates. Known candidates stay.
+/// Inserts candidates, except those that are already recorded.
 pub(super) async fn insert(
     connection: &impl ConnectionTrait,
     shard: &RunShard,
@@ -48,7 +49,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Deletes a run's candidates. The record of what it rejected stays with the run.
+/// Deletes a run's candidates, except the list of uploads that it rejected.
 pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Result<()> {
     let all = candidate::Entity::delete_many()
         .filter(candidate::Column::RunId.eq(run.0))
@@ -62,13 +63,13 @@ pub(super) async fn forget(connection: &impl ConnectionTrait, run: RunId) -> Res
 pub struct MissingCandidates<'a>(pub(in crate::db) &'a Engine);
 
 impl MissingCandidates<'_> {
-    /// The number of a run's candidates of these kinds, under the policy of the shard.
+    /// The number of the run's candidates of these kinds, of the policy of the shard.
     pub async fn count(self, shard: &RunShard, kinds: &[CandidateKind]) -> Result<u64> {
         Ok(of(shard, kinds.iter().copied()).count(&self.0.read).await?)
     }
 
-    /// The next candidates of some kinds after an id, and the current rows of those at the shard's
-    /// location.
+    /// Reads the next page of candidates of some kinds, after an id. Returns the last id of the
+    /// page, and the current rows of the candidates at the shard's location.
     pub async fn list_after(
         self,
         shard: &RunShard,
@@ -81,7 +82,8 @@ impl MissingCandidates<'_> {
         Ok((last, rows))
     }
 
-    /// The next uploads after an id that a run rejected, and their current rows.
+    /// Reads the next page of uploads that a run rejected, after an id. Returns the last id of the
+    /// page, and the current rows.
     pub async fn list_rejected(
         self,
         run: RunId,

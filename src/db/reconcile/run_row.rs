@@ -1,4 +1,4 @@
-//! Rows of runs as domain values.
+//! Conversion between a row of `reconcile_runs` and the domain's run.
 
 use entity::reconcile_run as run;
 use sea_orm::ActiveValue::Set;

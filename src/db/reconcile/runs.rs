@@ -1,7 +1,8 @@
 //! Reconciliation runs, and the lock of each mode and policy.
 //!
-//! A lock names the running run of a mode and policy, and is held until that run has ended. Runs
-//! outlive their processes: a process leases the shards of a run, see [`super::shards`].
+//! A lock is a row with the id of the run in progress for a mode and policy. It is released when
+//! that run ends. A run does not belong to a process: processes lease its shards (see
+//! [`super::shards`]), so a run continues after the process that started it has died.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::domain::run::{
 };
 use crate::domain::{PolicyName, RunId, Timestamp};
 
-/// How many audits of single policies are read to find the newest of each.
+/// The number of audits that are read to find the newest audit of each policy.
 const MAX_AUDITS: u64 = 100;
 
 /// The order of run lists, as named in their cursors.
@@ -41,7 +42,7 @@ pub struct NewRun<'a> {
     pub request: RunRequest,
     /// The policies to reconcile.
     pub policies: &'a [PolicyName],
-    /// The shards of work. Without shards, the run has ended as soon as it starts.
+    /// The shards of work. A run without shards ends at once.
     pub shards: &'a [NewShard],
     /// The scheduled time. All processes together start one run for it.
     pub scheduled_for: Option<Timestamp>,
@@ -56,9 +57,9 @@ pub struct NewRun<'a> {
 /// The result of an attempt to start a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Started {
-    /// The run holds all its locks. Contains the shards that its holder got.
+    /// The run has started. Contains the shards that its holder has claimed.
     Run(Run, Vec<RunShard>),
-    /// This run holds one of the locks.
+    /// Another run, which has this id, holds one of the locks.
     Held(RunId),
     /// Another process started a run for the same scheduled time.
     Taken,
@@ -123,12 +124,13 @@ impl Runs<'_> {
         Ok(Started::Run(run, claimed))
     }
 
-    /// The runs that have not ended, claimed by a process or not.
+    /// The runs that have not ended, whether a process holds shards of them or not.
     pub async fn list_running(self) -> Result<Vec<RunId>> {
         let ids: Vec<Uuid> = run::Entity::find()
             .select_only()
             .column(run::Column::Id)
-            // A literal, not a parameter: the index is over these rows only.
+            // A literal, not a parameter: otherwise the planner can't use the index, which contains
+            // only these rows.
             .filter(Expr::cust("status = 'running'"))
             .into_tuple()
             .all(&self.0.read)
@@ -217,7 +219,7 @@ impl Runs<'_> {
         newest.one(&self.0.read).await?.map(TryInto::try_into).transpose()
     }
 
-    /// The number of objects without a row of each policy, according to its newest successful
+    /// For each policy, the number of objects without a row, according to its newest successful
     /// audit. Policies without an audit are left out.
     pub async fn count_orphans(self) -> Result<BTreeMap<PolicyName, u64>> {
         use run::Column;

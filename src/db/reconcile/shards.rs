@@ -1,12 +1,13 @@
-//! The shards of runs: leased by the database's clock, and written only by the holder of the newest
-//! claim.
+//! The shards of runs. A process claims a shard with a lease, by the database's clock. Only the
+//! holder of the newest claim can write to the shard.
 //!
-//! Each claim raises the shard's fence. Each batch of a shard's work (rows, deliveries, findings,
-//! cursor and counters) is one transaction that first checks that the shard is open under the
-//! holder's fence, and writes nothing otherwise. So a process whose lease has expired cannot
-//! overwrite its successor, and the work of a process that died is neither repeated nor lost.
+//! Each claim increments the shard's fence (a fencing token). Each batch of a shard's work (rows,
+//! deliveries, findings, cursor and counters) is one transaction that first checks that the shard
+//! is open under the holder's fence, and writes nothing otherwise. So a process whose lease has
+//! expired cannot overwrite the work of the next holder, and the committed work of a process that
+//! died is neither repeated nor lost.
 //!
-//! Lock order, so that no two transactions wait for each other: run, shard, uploads.
+//! Lock order, to avoid deadlocks: run, shard, uploads.
 
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ use crate::domain::{RunId, Timestamp, Upload};
 pub enum Batch {
     /// The whole batch is committed. Contains the uploads as they are committed.
     Saved(Vec<Upload>),
-    /// Nothing is written: other writers changed these first.
+    /// Nothing is written: other writers have changed some of the uploads first. Contains the
+    /// indexes of their changes.
     Raced(Vec<usize>),
     /// Nothing is written: another process holds the shard, or its run has ended.
     Lost,
@@ -50,7 +52,8 @@ pub struct Shards<'a> {
 }
 
 impl Shards<'_> {
-    /// Claims a shard of a run whose lease has expired and that does not wait for other shards.
+    /// Claims an open shard of a run that no process has leased and that does not wait for other
+    /// shards.
     pub async fn claim(
         self,
         run: RunId,
@@ -67,7 +70,8 @@ impl Shards<'_> {
         claim_one(&self.engine.write, self.engine.is_postgres(), &open, now, (holder, lease)).await
     }
 
-    /// Renews the lease of a shard; `false` if another claim has it.
+    /// Renews the lease of a shard; `false` if another process has claimed the shard, or if it has
+    /// ended.
     pub async fn renew(self, shard: &RunShard, lease: Duration) -> Result<bool> {
         self.hold(&self.engine.write, shard, lease).await
     }
@@ -178,8 +182,8 @@ impl Shards<'_> {
         Ok(row.map_or(0, |row| u64::try_from(row.deletions).unwrap_or_default()))
     }
 
-    /// Ends a shard. If it is the last one, ends its run, else claims the next shard. Ends at the
-    /// same time share a commit.
+    /// Ends a shard. If it is the run's last shard, ends the run, else claims the next shard.
+    /// Shards that end at the same time share a commit.
     pub async fn finish(
         self,
         shard: &RunShard,
