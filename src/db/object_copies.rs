@@ -1,10 +1,10 @@
 //! Objects that belong to an upload but are not at its location, because the upload is being moved
 //! or was moved.
 //!
-//! Before a move writes a copy, it announces the copy here. The transaction that repoints the upload
-//! deletes the announcement and records the old object. A run claims a copy before it deletes the
-//! object: a claimed copy cannot be announced, so nothing is moved to a place where an object is being
-//! deleted.
+//! Before a move writes a copy, it announces the copy here. The transaction that repoints the
+//! upload deletes the announcement and records the old object. A run claims a copy before it
+//! deletes the object: a claimed copy cannot be announced, so nothing is moved to a place where an
+//! object is being deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,8 +120,8 @@ impl ObjectCopies<'_> {
         Ok(found.into_iter().map(UploadId).collect())
     }
 
-    /// Announces copies before they are written. Returns the uploads whose copy may be written: those
-    /// whose copy at this location is not being deleted.
+    /// Announces copies before they are written. Returns the uploads whose copy may be written:
+    /// those whose copy at this location is not being deleted.
     pub async fn announce(self, copies: &[ObjectCopy]) -> Result<BTreeSet<UploadId>> {
         if copies.is_empty() {
             return Ok(BTreeSet::new());

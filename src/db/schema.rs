@@ -1,8 +1,10 @@
-//! Whether this version may run on a database, and the migrations.
+//! Decides whether this version of the service may run on a database, and runs the migrations.
 //!
-//! The table `schema` says which versions can work with it (`migration::level`). It is read first,
-//! and a newer schema is accepted or refused by it alone: replicas of the previous version continue
-//! to run during and after a migration by a newer version.
+//! The table `schema` has the level of the database's schema, and the lowest level of a version
+//! that can work with it (`migration::level`). It is read first. If the schema is newer than this
+//! version, the table alone decides, because this version does not know the newer migrations. So
+//! replicas of the previous version continue to run during and after a migration by a newer
+//! version.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,7 +60,7 @@ impl Schema {
     }
 }
 
-/// The decision by levels alone; `None` if the names of the migrations decide.
+/// Decides by the levels alone. `None` if the names of the migrations must be compared.
 fn by_level(needed: i32, own: i32, found: Level) -> Option<Schema> {
     if found.min_level > own {
         Some(Schema::TooNew { min_level: found.min_level })
@@ -133,7 +135,7 @@ pub(super) async fn up(engine: &Engine) -> Result<()> {
 /// Reverts the newest `steps` migrations.
 ///
 /// # Errors
-/// [`DbError::NewerSchema`] if a newer version has applied others.
+/// [`DbError::NewerSchema`] if a newer version has applied migrations of its own.
 pub(super) async fn down(engine: &Engine, steps: u32) -> Result<()> {
     let lock = lock(engine).await?;
     let found = level::read(&engine.write).await?;
@@ -153,13 +155,14 @@ pub(super) async fn down(engine: &Engine, steps: u32) -> Result<()> {
     Ok(())
 }
 
-/// Waits until no other process migrates. Several replicas may start with `serve --migrate` at the
-/// same time. The lock ends with its transaction.
+/// Waits until no other process migrates the database, because several replicas may start with
+/// `serve --migrate` at the same time. The lock is released when the returned transaction ends.
 ///
 /// The waiting process polls instead of blocking: a blocked statement would hold a snapshot, for
 /// which `CREATE INDEX CONCURRENTLY` waits.
 async fn lock(engine: &Engine) -> Result<Option<DatabaseTransaction>> {
-    // Only one process uses `SQLite`. With a single connection, none is left for the migration.
+    // Only one process uses a `SQLite` database. If the pool has a single connection, the lock
+    // would leave none for the migration.
     if !engine.is_postgres() || engine.max_connections() < 2 {
         return Ok(None);
     }

@@ -1,5 +1,5 @@
-//! Checks whether the database has free space. Reads work on a full disk, so only a write can find
-//! out. It is tried only after a write has failed because the disk was full.
+//! Checks whether the disk of the database is full. Reads work on a full disk, so the check needs a
+//! write. It writes only after another write has failed because the disk was full.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use sea_orm::{ActiveValue::Set, EntityTrait as _};
 use super::engine::error::Result;
 use super::engine::pool::Engine;
 
-/// The row that is written and deleted again. Its transaction is never committed.
+/// The name of the row that the check inserts and deletes again in one transaction.
 const PROBE: &str = "space-probe";
 
 /// The size of the row in bytes: more than a page, so that the file must grow.
@@ -24,7 +24,8 @@ impl Space {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Tries a write, if the last writes failed.
+    /// If a write has failed because the disk was full, tries another one. Fails if the disk is
+    /// still full.
     pub(super) async fn check(&self, engine: &Engine) -> Result<()> {
         if !self.0.load(Ordering::Relaxed) {
             return Ok(());

@@ -1,8 +1,8 @@
 //! Row counts and ages for metrics and administrators, at a bounded cost.
 //!
 //! Counting reads whole indexes (`ix_uploads_stats`, `ix_deliveries_ended`), so it is not done for
-//! each request: at most once a second, and at most for a hundredth of the time. Everything else
-//! here reads the end of an index.
+//! each request: at most once a second, and at most during one hundredth of the time. The other
+//! queries read only a few rows at one end of an index.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,10 +23,10 @@ pub use super::engine::pool::PoolState;
 use crate::domain::webhook::DeliveryStatus;
 use crate::domain::{PolicyName, Status, Timestamp};
 
-/// The shortest time for which counts are used.
+/// The shortest time for which counts are reused.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// Counts are used for this many times the time that they took.
+/// Counts are reused for this multiple of the time that counting took.
 const REUSE_FACTOR: u32 = 100;
 
 /// The longest time that a reader waits for new counts. After that it gets the previous ones.
@@ -60,7 +60,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// The time since they were made.
+    /// The age of the counts.
     pub fn age(&self) -> Duration {
         self.at.elapsed()
     }
@@ -91,7 +91,7 @@ pub struct Stats<'a> {
 }
 
 impl Stats<'_> {
-    /// The counts; `None` while the first are being made.
+    /// The counts; `None` if the first ones are not ready yet.
     pub async fn counts(self) -> Result<Option<Counted>> {
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {
             return Ok(Some(known));
@@ -106,7 +106,7 @@ impl Stats<'_> {
         }
     }
 
-    /// Counts, unless another caller has just done it.
+    /// Counts, unless another caller has counted in the meantime.
     async fn count(self) -> Result<Counted> {
         let _turn = self.cache.turn.lock().await;
         if let Some(known) = self.cache.known().filter(Counted::is_fresh) {

@@ -30,7 +30,8 @@ async fn the_newest_request_takes_the_lease_once_the_writer_has_released_it() {
         let second = tus.claim(id, LONG).await.unwrap().unwrap();
         let third = tus.claim(id, LONG).await.unwrap().unwrap();
         assert_eq!((&second.taken, &third.taken), (&None, &None));
-        // The writer learns of them, and still saves what it has.
+        // The writer notices the newer requests when it renews its lease, and can still save its
+        // data.
         let fence = tus.renew(id, first.number, LONG).await.unwrap();
         assert_eq!(fence, Some(third.number));
         let saved = progress(vec![piece(0, 7, StoredAs::Tail(first.number))]);
@@ -40,7 +41,7 @@ async fn the_newest_request_takes_the_lease_once_the_writer_has_released_it() {
         assert_eq!(tus.take(id, second.number, LONG).await.unwrap(), None);
         let taken = tus.take(id, third.number, LONG).await.unwrap().unwrap();
         assert_eq!(taken.stored, 7);
-        // The old writer writes nothing any more.
+        // The old writer can't write any more.
         assert!(!tus.commit(id, first.number, &saved, LONG).await.unwrap());
         assert_eq!(tus.renew(id, first.number, LONG).await.unwrap(), None);
         assert_eq!(tus.next_part(id, first.number).await.unwrap(), None);

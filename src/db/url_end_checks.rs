@@ -1,4 +1,5 @@
-//! Uploads that are to be observed once their URL has ended.
+//! The scheduled checks of uploads whose URL has expired: a client may have sent the file without a
+//! confirmation.
 //!
 //! A claim moves the time of the check to the end of a lease. If the process dies, the check is due
 //! again after that.
@@ -18,7 +19,7 @@ use crate::domain::{Timestamp, UploadId};
 pub struct UrlEndChecks<'a>(pub(in crate::db) &'a Engine);
 
 impl UrlEndChecks<'_> {
-    /// Sets when these uploads are checked.
+    /// Sets the times at which these uploads are checked.
     pub async fn schedule(self, checks: &[(UploadId, Timestamp)]) -> Result<()> {
         if checks.is_empty() {
             return Ok(());

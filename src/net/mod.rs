@@ -2,8 +2,8 @@
 //! TLS.
 //!
 //! [`OutboundClient`] is for URLs from the configuration whose hosts belong to others (webhooks,
-//! JWK sets, trace collectors): it checks which addresses are reached. [`HttpClient`] does not check
-//! them. The AWS SDK's own clients share [`http_client`].
+//! JWK sets, trace collectors): it checks which addresses are reached. [`HttpClient`] does not
+//! check them. The AWS SDK's own clients share [`http_client`].
 
 pub mod clamd;
 pub mod client;

@@ -1,5 +1,5 @@
-//! Observes uploads whose URL has ended and that no client confirms. What is due is in the database, so
-//! that a restart loses nothing.
+//! Observes uploads whose URL has ended and that no client confirms. What is due is in the
+//! database, so that a restart loses nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

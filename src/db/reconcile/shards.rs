@@ -76,9 +76,9 @@ impl Shards<'_> {
         self.hold(&self.engine.write, shard, lease).await
     }
 
-    /// Releases all shards of a process, so that others can claim them at once. On
-    /// PostgreSQL it skips shards that another transaction has locked: two transactions that lock several
-    /// shards in different orders can be a deadlock. A skipped shard stays leased until its lease expires.
+    /// Releases all shards of a process, so that others can claim them at once. On PostgreSQL it
+    /// skips shards that another transaction has locked: two transactions that lock several shards
+    /// in different orders can be a deadlock. A skipped shard stays leased until its lease expires.
     pub async fn release_all(self, holder: Uuid) -> Result<()> {
         let held = Condition::all()
             .add(shard::Column::Holder.eq(holder))

@@ -60,8 +60,8 @@ impl TrackFilter {
         format!("{}{name}", if self.descending { "-" } else { "" })
     }
 
-    /// The statement that reads the page and one more row. `narrow` says that few rows match, so
-    /// that reading them in the order of the list's index would be slow.
+    /// The statement that reads the page and one more row. If few rows match (`narrow`), it does
+    /// not read them in the order of the list's index: that would read many rows that do not match.
     fn query(&self, owner: &Owner, narrow: bool) -> Select<track::Entity> {
         let order = if self.descending { Order::Desc } else { Order::Asc };
         let column = self.column();
@@ -82,8 +82,8 @@ impl TrackFilter {
         query.order_by(by, order.clone()).order_by(Column::Id, order).limit(self.limit + 1)
     }
 
-    /// The filters whose indexes do not return the rows in this order. Each filter is a list of
-    /// index ranges.
+    /// The filters whose indexes do not return the rows in the order of the list. Each filter is a
+    /// list of index ranges.
     fn ranges(&self) -> impl Iterator<Item = Vec<Expr>> {
         let ordered = self.order == TrackOrder::CreatedAt;
         let named = [self.of_status(), self.of_artist()].into_iter().filter(move |_| !ordered);

@@ -1,4 +1,4 @@
-//! Tracks.
+//! The table of tracks. It has copies of some columns of their attachments, for lists.
 
 use std::collections::BTreeSet;
 
@@ -93,8 +93,9 @@ impl Tracks<'_> {
         rows.into_iter().next().map(TryInto::try_into).transpose()
     }
 
-    /// Deletes a track's row; its uploads stay until their objects are deleted. Returns `false` if
-    /// one of its uploads is not in a final state, or if the owner has no such track.
+    /// Deletes a track and its attachment, but not the rows of its uploads: retention deletes them
+    /// later. Returns `false` if one of its uploads is not in a final state, or if the owner has no
+    /// such track.
     pub async fn delete(self, owner: &Owner, id: TrackId) -> Result<bool> {
         let txn = self.0.begin().await?;
         if lock(&txn, self.0.is_postgres(), owner, id).await?.is_none() {
@@ -122,8 +123,7 @@ fn find(owner: &Owner, id: TrackId) -> Select<track::Entity> {
 }
 
 /// Reads a track inside a write transaction, and on PostgreSQL locks its row. A transaction that
-/// changes a track and its uploads locks the track first, so that no two transactions wait for each
-/// other.
+/// changes a track and its uploads locks the track first, to avoid deadlocks.
 pub(super) async fn lock(
     connection: &impl ConnectionTrait,
     postgres: bool,
@@ -172,8 +172,8 @@ pub(super) async fn copy_attachments(
 }
 
 /// Inserts a row and returns it. Reads all rows of the statement, not only the first: on `SQLite` a
-/// statement outside of a transaction commits after its last row. A caller that reads one row
-/// misses an error of the commit, such as a full disk.
+/// statement outside of a transaction commits after its last row. A caller that read only the first
+/// row would miss an error of the commit, such as a full disk.
 async fn insert(
     connection: &impl ConnectionTrait,
     row: track::ActiveModel,

@@ -1,4 +1,4 @@
-//! Rows of tracks as domain values.
+//! Conversion between a row of `tracks` and the domain's track.
 
 use chrono::NaiveDate;
 use entity::track;
@@ -9,7 +9,8 @@ use crate::db::{DbError, Result};
 use crate::domain::attachment::EMPTY;
 use crate::domain::{Owner, Track, TrackId, UploadId};
 
-/// The value that sorts a track without a release date after all dates of four digits.
+/// The value of `release_order` for a track without a release date. It sorts the track after all
+/// others.
 const NO_DATE: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
     Some(date) => date,
     None => NaiveDate::MAX,

@@ -1,8 +1,9 @@
-//! The tokens of a transaction that creates uploads. One statement locks and reads their rows, and
-//! another writes the counts, for any number of tokens and uploads. So `max_uploads` is exact, and
-//! a revocation has an effect at once on all replicas.
+//! The upload tokens of a transaction that creates uploads. One statement locks and reads their
+//! rows, and another one writes the counts, for any number of tokens and uploads. Because of the
+//! locks, `max_uploads` is never exceeded, and a revocation applies at once on all replicas.
 //!
-//! Lock order: after subjects and before owners' quotas; tokens in the order of their ids.
+//! Lock order, to avoid deadlocks: subjects, then tokens in the order of their ids, then the quotas
+//! of owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +20,11 @@ use crate::db::engine::bulk_update::ensure_all;
 use crate::domain::upload_token::TokenError;
 use crate::domain::{Timestamp, UploadTokenId};
 
-/// Tokens whose rows this transaction holds, and how many uploads it creates with each.
+/// Tokens whose rows this transaction has locked, and how many uploads it creates with each.
 pub(in crate::db) struct LockedTokens(BTreeMap<Uuid, LockedToken>);
 
 struct LockedToken {
-    /// The number of uploads that it has created, and the number that it may create.
+    /// The number of uploads that the token created before this transaction.
     uploads: i64,
     max_uploads: Option<i64>,
     is_revoked: bool,
@@ -69,7 +70,7 @@ impl LockedTokens {
         }
     }
 
-    /// Counts an upload that is created.
+    /// Counts one upload that this transaction creates.
     pub(in crate::db) fn count(&mut self, token: UploadTokenId) {
         if let Some(row) = self.0.get_mut(&token.0) {
             row.new += 1;

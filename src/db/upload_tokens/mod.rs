@@ -1,5 +1,5 @@
-//! Upload tokens. Only the hash of a secret is stored. [`locked_tokens`] counts their uploads in
-//! the transactions that create them.
+//! The table of upload tokens. Only the hash of a secret is stored. [`locked_tokens`] counts the
+//! uploads of each token in the transactions that create the uploads.
 
 use entity::upload_token::{Column, Entity, Model};
 use sea_orm::sea_query::Expr;
@@ -19,10 +19,10 @@ use crate::domain::{Owner, Timestamp, UploadToken, UploadTokenId};
 pub(super) mod locked_tokens;
 mod row;
 
-/// The order of token lists, as their cursors name it.
+/// The name of the order of token lists, in their cursors.
 pub const UPLOAD_TOKEN_ORDER: &str = "upload-tokens:-created_at";
 
-/// A page of tokens, newest first.
+/// Which page of a list of tokens to read.
 #[derive(Debug, Default, Clone)]
 pub struct UploadTokenFilter {
     /// The end of the previous page.
@@ -58,7 +58,7 @@ impl UploadTokens<'_> {
         row.map(TryInto::try_into).transpose()
     }
 
-    /// A page of tokens of one owner or of all, newest first.
+    /// A page of the tokens of one owner or of all owners, newest first.
     pub async fn list(
         self,
         owner: Option<&Owner>,
@@ -105,8 +105,8 @@ impl UploadTokens<'_> {
         Ok(done.rows_affected == 1)
     }
 
-    /// Revokes a token. Returns `false` if it is already revoked, or if there is no such token (of
-    /// this owner).
+    /// Revokes a token. Returns `false` if it is already revoked, or if there is no such token, or
+    /// if it does not belong to the given owner.
     pub async fn revoke(
         self,
         owner: Option<&Owner>,
@@ -123,8 +123,8 @@ impl UploadTokens<'_> {
         Ok(update.exec(&self.0.write).await?.rows_affected == 1)
     }
 
-    /// Deletes a batch of tokens that expired or were revoked before this time, but not their uploads.
-    /// Returns the number of deleted tokens; 0 if none were left.
+    /// Deletes a batch of tokens that expired or were revoked before this time, but not their
+    /// uploads. Returns the number of deleted tokens; 0 means that no more are due.
     pub async fn prune(self, before: Timestamp, limit: u64) -> Result<u64> {
         let ids: Vec<Uuid> = Entity::find()
             .select_only()

@@ -24,8 +24,9 @@ pub struct Change<'a> {
 /// The result of saving a change.
 #[derive(Debug, Clone)]
 pub enum Saved {
-    /// The change is committed, and this is the new state of the upload. If a newer upload had
-    /// superseded a verified upload, its status is `removed` here.
+    /// The change is committed, and this is the new state of the upload. If the upload was
+    /// verified, but a newer upload of its subject is already the current one, its status here is
+    /// `removed`.
     Done(Upload),
     /// Another change was committed first: read the row and decide again.
     Lost,

@@ -22,7 +22,7 @@ use crate::domain::{Subject, Upload};
 /// parameters of `SQLite` and the 65,535 of PostgreSQL.
 pub(super) const MAX_BATCH: usize = 256;
 
-/// `None` if the subject belongs to a track that the owner does not have.
+/// The created upload; `None` if its subject belongs to a track that the owner does not have.
 pub type Created = Result<Option<Upload>>;
 
 /// An upload to insert.
@@ -36,20 +36,20 @@ pub struct NewUploadRow {
     pub claim: Option<Claim>,
 }
 
-/// Submits uploads to the task that commits.
+/// Submits new uploads to the task that commits them in batches.
 pub(super) type UploadCreator = Batcher<NewUploadRow, Option<Upload>>;
 
-/// Starts the task that commits on the current runtime. An upload for a subject gets the next
-/// number of the subject's sequence and becomes its newest. If the caller is dropped, a pending row
-/// may remain, which expires like any other.
+/// Starts the task that commits new uploads, on the current runtime. An upload for a subject gets
+/// the next number of the subject's sequence and becomes its newest upload. If the caller is
+/// dropped, the row may still be committed; it expires like any other pending upload.
 pub(super) fn start(engine: Engine, quota: Arc<Quota>) -> UploadCreator {
     Batcher::start("creating uploads", MAX_BATCH, move |new| {
         commit(engine.clone(), Arc::clone(&quota), new)
     })
 }
 
-/// Commits a batch; the results are in its order. If a row fails, each row is committed alone, so
-/// that only the failing one returns an error.
+/// Commits a batch; the results are in its order. If the batch fails because of one row, each row
+/// is committed alone, so that only that row returns an error.
 async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Vec<Created> {
     match insert(&engine, &quota, &new, None).await {
         Ok(results) => results,
@@ -86,11 +86,11 @@ pub(super) struct BatchClaim<'a> {
     pub outcome: &'a (dyn Fn(&[Created]) -> Option<String> + Sync),
 }
 
-/// Inserts a batch in one transaction; the results are in its order. Without idempotency keys and
-/// quotas this takes one statement, with subjects at most six, and with upload tokens two more, for
-/// any size of the batch. A key takes one more, and a quota at most three for each owner.
+/// Inserts a batch in one transaction; the results are in its order. The number of statements does
+/// not depend on the number of uploads: one for the rows, up to five for subjects, two for upload
+/// tokens, and up to three for each owner with a quota. Each idempotency key takes one more.
 ///
-/// Fails if a row cannot be written, or if the key of the batch is gone.
+/// Fails if a row cannot be written, or if the idempotency key of the batch is gone.
 pub(super) async fn insert(
     engine: &Engine,
     quota: &Quota,
@@ -191,7 +191,8 @@ async fn lock_subjects(
     let mut to_lock = SubjectsToLock::new();
     for NewUploadRow { upload, subject, .. } in new {
         if let Some(subject) = subject {
-            // An upload belongs to one subject at most, so its id is free for the subject's row.
+            // The new row of a subject can use the id of the upload: an upload has at most one
+            // subject.
             let row = Some((upload.id.0, upload.created_at));
             to_lock.entry((upload.owner.as_str(), subject)).or_insert(row);
         }

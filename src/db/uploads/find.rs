@@ -18,10 +18,10 @@ const MAX_BATCH: usize = 128;
 
 type Key = (Owner, UploadId);
 
-/// Submits reads to the tasks that make the queries.
+/// Submits reads to the task of the current thread.
 pub(super) type UploadReader = PerThreadBatcher<Key, Option<Arc<Upload>>>;
 
-/// Prepares the tasks that read.
+/// Prepares the tasks. The task of a thread starts with its first read.
 pub(super) fn start(read: DatabaseConnection) -> UploadReader {
     PerThreadBatcher::start("reading uploads", MAX_BATCH, move |keys| {
         read_batch(read.clone(), keys)

@@ -8,14 +8,14 @@ use crate::db::Cursor;
 use crate::db::engine::pagination::{keyset, no_index};
 use crate::domain::{Owner, PolicyName, Status, Subject, Timestamp, UploadTokenId};
 
-/// Filters of a list of uploads, newest first.
+/// Filters of a list of uploads. The list is sorted by creation time, newest first.
 #[derive(Debug, Default, Clone)]
 pub struct UploadFilter {
     /// The status.
     pub status: Option<Status>,
-    /// The subject that they are attached to.
+    /// The subject that the uploads are attached to.
     pub subject: Option<Subject>,
-    /// The upload token that created them.
+    /// The upload token that created the uploads.
     pub token: Option<UploadTokenId>,
     /// The policy.
     pub policy: Option<PolicyName>,
@@ -29,7 +29,7 @@ pub struct UploadFilter {
     pub limit: u64,
 }
 
-/// The order of upload lists, as their cursors name it.
+/// The name of the order of upload lists, in their cursors.
 pub const UPLOAD_ORDER: &str = "uploads:-created_at";
 
 impl UploadFilter {

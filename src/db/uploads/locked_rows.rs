@@ -1,5 +1,5 @@
-//! Changes that share a transaction. All affected rows are locked and read first, each change is
-//! decided on these rows, and the rows are written in a few statements, for any number of rows.
+//! Changes that share a transaction. First all affected rows are locked and read. Then each change
+//! is applied to these rows in memory. At the end, a few statements write all of them.
 //!
 //! The subjects are locked before the uploads, see [`LockedSubjects`].
 
@@ -40,7 +40,8 @@ pub(super) struct LockedRows {
     moved: Vec<(Upload, ObjectCopy)>,
 }
 
-/// The columns of a row that must be unchanged when it is written.
+/// The columns of a row that are needed before it is changed: the version, to notice other changes,
+/// and the multipart id, because a lost multipart upload must be aborted.
 #[derive(Debug, Clone, FromQueryResult)]
 struct Before {
     id: Uuid,
@@ -109,7 +110,7 @@ impl LockedRows {
         Ok(Self { uploads, current, subjects, writes, inspected, moved })
     }
 
-    /// Decides the result of a change, and the change of the upload that it supersedes.
+    /// Plans a change. Returns its result, and the result for the upload that it supersedes.
     pub(super) fn add(&mut self, change: Change<'_>, now: Timestamp) -> (Saved, Option<Saved>) {
         let Change { mut upload, effects, policy, from, cause, left_behind } = change;
         if self.uploads.get(&upload.id.0).is_none_or(|row| row.version != upload.version) {
@@ -160,8 +161,9 @@ impl LockedRows {
         (Saved::Done(upload), old)
     }
 
-    /// Plans a row's next version. Later changes build on it. `from` is the status before the change. It
-    /// needs no check of its own, because the check of the version notices every other change.
+    /// Plans a row's next version. Later changes of the same row in this transaction build on it.
+    /// `from` is the status before the change. It is not compared with the row, because the version
+    /// is.
     fn write(&mut self, mut upload: Upload, from: Status, cause: Cause) -> Upload {
         upload.version += 1;
         let before = self.uploads.insert(upload.id.0, Before::of(&upload));
@@ -169,7 +171,8 @@ impl LockedRows {
             self.current.insert(upload.id.0, upload.clone());
         }
         let from = Some(from).filter(|from| *from != upload.status());
-        // Whatever the reason for which the row loses the id, the parts are aborted.
+        // If the row loses its multipart upload, for whatever reason, the multipart upload is
+        // aborted.
         let left = before.and_then(|before| before.multipart_id);
         let left = left.filter(|left| upload.multipart_id.as_ref() != Some(left));
         self.writes.push(Write { upload: upload.clone(), from, cause, left });
@@ -209,7 +212,8 @@ fn subjects_to_lock<'a>(changes: &'a [Change<'_>]) -> SubjectsToLock<'a> {
         let Some(subject) = upload.subject() else { continue };
         let new = to_lock.entry((upload.owner.as_str(), subject)).or_insert(None);
         if effects.contains(&Effect::Attach) {
-            // An upload belongs to one subject at most, so its id is free for the subject's row.
+            // The new row of a subject can use the id of the upload: an upload has at most one
+            // subject.
             *new = new.or(Some((upload.id.0, upload.updated_at)));
         }
     }
@@ -231,6 +235,7 @@ pub(super) async fn update(connection: &impl ConnectionTrait, uploads: &[&Upload
 }
 
 fn supersede(upload: Upload, now: Timestamp, policy: &Policy) -> Upload {
-    // Refused only for an upload that was never verified. Such an upload is never the current one.
+    // The transition is refused only for an upload that was never verified. Such an upload is never
+    // superseded.
     step(upload.clone(), Event::Supersede, now, policy).map_or(upload, |step| step.upload)
 }

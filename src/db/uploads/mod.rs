@@ -37,7 +37,7 @@ pub use list::{UPLOAD_ORDER, UploadFilter};
 pub use quota::{Quota, quota_name};
 pub use watch::Watch;
 
-/// What the repository keeps in memory, shared by all clones of the database.
+/// State in memory that all clones of [`Db`](super::Db) share.
 #[derive(Clone)]
 pub(super) struct UploadsState {
     watchers: Arc<Watchers>,
@@ -93,9 +93,9 @@ impl Uploads<'_> {
         self.state.creator.try_submit(NewUploadRow { upload, subject, claim }).await
     }
 
-    /// Commits new uploads in one transaction of their own, and completes the idempotency key of
-    /// all of them. `outcome` returns what to store with the key, given the results, which are in
-    /// the order of the uploads. At most 256 uploads.
+    /// Commits up to 256 new uploads in a separate transaction, and completes the idempotency key
+    /// of the request that creates them. `outcome` gets the results, in the order of the uploads,
+    /// and returns the text to store with the key.
     ///
     /// # Errors
     /// If nothing is committed: the database fails, another request has used the key, or an
@@ -150,7 +150,7 @@ impl Uploads<'_> {
         Ok(Page { items, next: page.next })
     }
 
-    /// Uploads of a subject that are not in a final state, up to `limit`.
+    /// Up to `limit` uploads of a subject that are not in a final state.
     pub async fn list_open_of(
         self,
         owner: &Owner,
@@ -200,7 +200,7 @@ impl Uploads<'_> {
         self.engine.explain(filter.query(owner).build(backend)).await
     }
 
-    /// The largest number of watchers at the same time, in total and for each owner.
+    /// Sets the largest number of watchers at the same time, in total and for each owner.
     pub fn limit_watchers(self, total: usize, per_owner: usize) {
         self.state.watchers.set_limits(total, per_owner);
     }

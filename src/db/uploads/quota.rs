@@ -1,9 +1,9 @@
-//! Quotas of owners, counted by indexes in the transaction that creates an upload or makes it
-//! pending again.
+//! Quotas of owners. The usage is counted with indexes, in the transaction that creates an upload
+//! or makes it pending again.
 //!
-//! A cancelled upload counts among the pending ones until its URL expires: the URL can't be
-//! revoked, so bytes may still arrive. Bytes of multipart and direct uploads cannot arrive without
-//! this service, so cancelling them frees the quota at once.
+//! A cancelled upload counts as pending until its URL expires: the URL can't be revoked, so bytes
+//! may still arrive. Bytes of multipart and direct uploads cannot arrive without this service, so
+//! cancelling them frees the quota at once.
 
 use std::collections::BTreeMap;
 
@@ -62,8 +62,9 @@ impl Quota {
         Self { uploads_per_day: None, ..self.clone() }
     }
 
-    /// Serializes creations and renewals of these owners until the transaction ends. `SQLite` has
-    /// only one writer. On PostgreSQL, two transactions would not see each other's rows.
+    /// Serializes creations and renewals of these owners until the transaction ends. PostgreSQL
+    /// needs a lock for this, because two transactions do not see each other's new rows. `SQLite`
+    /// has only one writer anyway.
     async fn lock(txn: &impl ConnectionTrait, owners: impl Iterator<Item = &str>) -> Result<()> {
         if txn.get_database_backend() != DbBackend::Postgres {
             return Ok(());
@@ -105,13 +106,14 @@ impl Quota {
         Ok(usage)
     }
 
-    /// The pending uploads of an owner, other than the upload that changes.
+    /// Counts the pending uploads of the owner of `upload`, without `upload` itself, which is not
+    /// pending in the database yet.
     async fn count_pending(&self, txn: &impl ConnectionTrait, upload: &Upload) -> Result<Counts> {
         let mut counts = Counts::default();
         if !self.bounds_pending() {
             return Ok(counts);
         }
-        // A new or reopened upload was changed just now.
+        // `updated_at` is the current time, because the upload was just created or reopened.
         for (policy, uploads, sized, declared) in
             count_pending(txn, &upload.owner, upload.updated_at).await?
         {
@@ -124,19 +126,19 @@ impl Quota {
         Ok(counts)
     }
 
-    /// The bytes that an upload counts for.
+    /// The bytes that an upload counts for: its declared size, or the largest possible size.
     fn bytes_of(&self, upload: &Upload) -> u64 {
         upload.declared.size.unwrap_or_else(|| self.max_size(upload.policy.as_str()))
     }
 }
 
-/// What some owners use of their quotas, within a transaction that holds their locks.
+/// The usage of some owners, in a transaction that has locked these owners.
 pub(super) struct Usage<'a> {
     quota: &'a Quota,
     of: BTreeMap<String, Counts>,
 }
 
-/// What an owner uses.
+/// The usage of one owner.
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
     /// Uploads created within 24 hours.
@@ -209,7 +211,7 @@ fn pending_query(owner: &Owner, now: Timestamp) -> SelectStatement {
         query.filter(Column::Owner.eq(owner.as_str()))
     };
     let pending = of_owner().filter(Column::Status.eq(Status::Pending.name()));
-    // The state is a literal: the index is partial, and the planner must see the state.
+    // The status is a literal, not a parameter: otherwise the planner can't use the partial index.
     let cancelled = of_owner()
         .filter(Expr::cust("\"uploads\".\"status\" = 'cancelled'"))
         .filter(Column::UrlExpiresAt.gt(now))

@@ -29,7 +29,8 @@ impl Uploads<'_> {
         if reopened.is_empty() || !self.state.quota.bounds_pending() {
             return Ok(());
         }
-        // In the same order as a creation: first the subjects, then the owners.
+        // Locks in the same order as a creation, to avoid deadlocks: first the subjects, then the
+        // owners.
         let subjects = reopened
             .iter()
             .filter_map(|upload| Some(((upload.owner.as_str(), upload.subject()?), None)))
@@ -37,7 +38,8 @@ impl Uploads<'_> {
         LockedSubjects::lock(txn, self.engine.is_postgres(), subjects).await?;
         let quota = self.state.quota.of_reopened();
         let mut usage = quota.usage(txn, reopened.iter().copied()).await?;
-        // If another renewal was first, the row is already counted, and this change is lost.
+        // If another renewal was committed first, the row is already counted as pending, and saving
+        // this change will return `Saved::Lost`.
         let versions: HashMap<Uuid, i64> = upload::Entity::find()
             .select_only()
             .columns([upload::Column::Id, upload::Column::Version])

@@ -165,7 +165,7 @@ impl Reader {
     }
 }
 
-/// Reads the columns of the object as one value.
+/// The columns of a row that describe the object.
 struct Seen {
     etag: Option<String>,
     version_id: Option<String>,

@@ -49,8 +49,9 @@ impl Uploads<'_> {
         Ok(saved)
     }
 
-    /// Whether a change writes only its own row, and its history on PostgreSQL. In that case one
-    /// guarded statement replaces the transaction, which would need several round trips.
+    /// Whether a change writes only its own row, or on PostgreSQL also a row of its history. Then a
+    /// single statement that checks the version replaces the transaction, which would need several
+    /// round trips.
     fn is_one_statement(self, change: &Change<'_>) -> bool {
         (change.from == change.upload.status() || self.engine.is_postgres())
             && change.upload.slot.is_none()
@@ -76,7 +77,8 @@ impl Uploads<'_> {
         let mut order: Vec<usize> = (0..changes.len()).collect();
         order.sort_by_key(|i| {
             let upload = &changes[*i].upload;
-            // The uploads of a subject in their order: a newer verified one supersedes older ones.
+            // Uploads of a subject are processed in the order of their sequence numbers, because a
+            // newer verified upload supersedes an older one.
             (upload.slot.as_ref(), upload.id)
         });
         let mut rows = LockedRows::lock(txn, self.engine.is_postgres(), &changes).await?;

@@ -1,5 +1,5 @@
-//! The facts that were verified before other bytes were rejected, as the text of a column. They are
-//! read only to verify the upload again, so they are one column, not one column for each fact.
+//! The facts of a verified object that was overwritten by bytes that were rejected. They are stored
+//! as JSON in one column, because they are read only when the upload is verified again.
 
 use serde::{Deserialize, Serialize};
 

@@ -27,7 +27,7 @@ const POLL_CHUNK: usize = 500;
 /// The number of changes that a watcher may be behind. Most uploads change only a few times.
 const BACKLOG: usize = 8;
 
-/// The limit of watchers unless another is set.
+/// The limit of watchers, in total and for each owner, unless another one is set.
 const DEFAULT_LIMIT: usize = 10_000;
 
 /// The watchers by upload.
@@ -95,7 +95,7 @@ impl Watchers {
     }
 }
 
-/// A watch on one upload; it ends when this is dropped.
+/// A watch on one upload. It ends when this value is dropped.
 pub struct Watch {
     watchers: Arc<Watchers>,
     _permit: Permit,
@@ -136,7 +136,8 @@ impl Drop for Watch {
     }
 }
 
-/// Watches an upload; starts the task that polls the database for the changes of other processes.
+/// Watches an upload. Starts the task that polls the database for changes by other processes, if it
+/// does not run.
 pub(super) fn watch(
     watchers: &Arc<Watchers>,
     engine: &Engine,
@@ -154,7 +155,7 @@ pub(super) fn watch(
     Ok(Watch { watchers: Arc::clone(watchers), _permit: permit, id, changes, seen: 0 })
 }
 
-/// Publishes what other processes have committed since.
+/// Publishes the uploads whose version in the database is newer than the known one.
 async fn publish_newer(engine: &Engine, watchers: &Watchers, known: &[(Uuid, i64)]) -> Result<()> {
     for chunk in known.chunks(POLL_CHUNK) {
         let known: HashMap<Uuid, i64> = chunk.iter().copied().collect();
@@ -189,7 +190,7 @@ impl Drop for Polling {
     }
 }
 
-/// Polls while the process has watchers, and once more.
+/// Polls until the process has no watchers.
 async fn poll(engine: Engine, watchers: Arc<Watchers>) {
     let mut polling = Polling(Some(Arc::clone(&watchers)));
     loop {
@@ -197,7 +198,7 @@ async fn poll(engine: Engine, watchers: Arc<Watchers>) {
         let known = watchers.versions();
         if known.is_empty() {
             let mut topics = watchers.topics();
-            // Under the lock, so that a watcher that comes later starts the next task.
+            // Checked and reset under one lock, so that a later watcher starts a new task.
             if topics.by_id.is_empty() {
                 topics.polling = false;
                 polling.0 = None;

@@ -2,8 +2,8 @@
 //! dispatchers claim and send them.
 //!
 //! A claim moves the delivery's next attempt to the end of a lease. If the dispatcher dies, the
-//! delivery is due again after that. The oldest pending delivery of an upload hides the newer ones,
-//! so that each endpoint receives the changes of an upload in order.
+//! delivery is due again after that. Only the oldest pending delivery of an upload to an endpoint
+//! can be claimed, so that each endpoint receives the changes of an upload in order.
 
 use entity::webhook_delivery::{ActiveModel, Column, Entity, Model};
 use sea_orm::ActiveValue::Set;
@@ -129,7 +129,7 @@ impl Webhooks<'_> {
                     ..Default::default()
                 })
                 .filter(Column::Id.eq(row.id))
-                // A faster dispatcher has incremented it.
+                // If another dispatcher was faster, it has incremented this number.
                 .filter(Column::Attempts.eq(row.attempts))
                 .filter(Column::Status.eq(DeliveryStatus::Pending.name()))
                 .exec(&self.engine.write)
@@ -176,7 +176,8 @@ impl Webhooks<'_> {
         Ok(())
     }
 
-    /// Makes a delivery pending again, in any state. Returns `None` if there is no such delivery.
+    /// Makes a delivery pending again, whatever its status. Returns `None` if there is no such
+    /// delivery.
     pub async fn redeliver(self, id: Uuid, now: Timestamp) -> Result<Option<Delivery>> {
         Entity::update_many()
             .set(ActiveModel {
@@ -209,8 +210,8 @@ impl Webhooks<'_> {
         Ok(done.exec(&self.engine.write).await?.rows_affected)
     }
 
-    /// Gives up a batch of deliveries to endpoints that are not configured, and that have been due
-    /// since before a time. Returns their number.
+    /// Gives up a batch of deliveries that have been due since before a time and whose endpoints
+    /// are not configured any more. Returns their number.
     pub async fn give_up_unconfigured(
         self,
         before: Timestamp,

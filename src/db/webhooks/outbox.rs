@@ -32,7 +32,7 @@ impl Outbox {
         self.subscribers.is_empty()
     }
 
-    /// Inserts a delivery for each new state of an upload and each subscriber of that event.
+    /// Inserts a delivery for each changed upload and each subscriber of its new status.
     pub(in crate::db) async fn add<'a>(
         &self,
         connection: &impl ConnectionTrait,
