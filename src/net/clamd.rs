@@ -1,11 +1,11 @@
 //! The protocol of clamd, the daemon of the virus scanner `ClamAV`.
 //!
-//! Each command uses a separate connection. A command begins with `z` and ends with a NUL, and so
-//! does its reply. `INSTREAM` is followed by the file in chunks. Each chunk follows its length in
-//! four bytes, and a chunk of length zero is the end.
+//! Each command uses a separate connection. A command begins with `z` and ends with a NUL. The
+//! reply then also ends with a NUL. After `INSTREAM`, the file is sent in chunks. Each chunk begins
+//! with its length in four bytes (big-endian). A chunk of length zero ends the file.
 //!
-//! Only `OK` after the whole file was sent means that the file is clean. Every other reply except
-//! `FOUND` is an error.
+//! A file is clean only if the daemon replies `OK` after the whole file was sent. `FOUND` reports a
+//! virus or a file that was not scanned. Every other reply is an error.
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::ClamdAddress;
 
-/// The largest chunk. The daemon refuses chunks beyond its own limit for a file.
+/// The largest chunk that is sent, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// The longest reply that is read, in bytes.
@@ -28,7 +28,7 @@ const MAX_REPLY: u64 = 4096;
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The beginning of replies that do not report a virus: the daemon did not scan the whole file.
+/// Prefixes of signature names that do not report a virus: the daemon did not scan the whole file.
 const NOT_SCANNED: [&str; 2] = ["Heuristics.Limits.Exceeded", "Heuristics.Encrypted"];
 
 /// A daemon.
@@ -76,7 +76,7 @@ pub enum ScanError<E> {
 pub struct Version {
     /// The version of the engine, such as `ClamAV 1.4.3`.
     pub engine: String,
-    /// When the official signatures were made; `None` if there are none.
+    /// When the official signatures were published; `None` if the daemon has none.
     pub signatures_of: Option<NaiveDateTime>,
 }
 
@@ -97,13 +97,13 @@ trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 impl Clamd {
-    /// A daemon at this address. Sends nothing yet.
+    /// A daemon at this address. No connection is opened yet.
     pub fn new(address: ClamdAddress) -> Self {
         Self(address)
     }
 
-    /// Sends a file, and returns the result. It needs the memory of one chunk of the stream. The
-    /// caller limits the time.
+    /// Sends a file, and returns the result. Only one chunk of the stream is in memory at a time.
+    /// There is no time limit for the scan: the caller sets one.
     ///
     /// # Errors
     /// If the daemon can't be reached or has no verdict, or if the file can't be read.

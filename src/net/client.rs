@@ -1,4 +1,5 @@
-//! HTTP without a check of addresses, and the HTTP client that the AWS SDK's clients share.
+//! An HTTP client that does not check addresses, and the HTTP client that the AWS SDK's clients
+//! share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +16,9 @@ use bytes::Bytes;
 
 use super::{NetError, Result, Source};
 
-/// Many servers close idle connections after 20 to 75 s. Closing them earlier here avoids sending a
-/// request on a connection that the server closes at the same time.
+/// Idle time after which a connection is closed. Many servers close idle connections after 20 to 75
+/// s. Closing them earlier here avoids sending a request on a connection that the server closes at
+/// the same time.
 const IDLE: Duration = Duration::from_secs(15);
 
 /// Time to establish a connection.
@@ -44,7 +46,7 @@ pub struct Response {
     pub status: u16,
     /// Names are in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Cut after 64 KiB.
+    /// The body, cut after 64 KiB or after the limit of [`Streamed::read`].
     pub body: Bytes,
 }
 
@@ -60,7 +62,7 @@ impl Response {
     }
 }
 
-/// A response whose body is read piece by piece.
+/// A response whose body is read in pieces.
 #[derive(Debug)]
 pub struct Streamed {
     /// The HTTP status.
@@ -131,7 +133,7 @@ impl HttpClient {
         self.stream(method, url, headers, body).await?.read(MAX_BODY).await
     }
 
-    /// Sends a request, and returns when the headers of the response are there.
+    /// Sends a request, and returns when the headers of the response have arrived.
     pub async fn stream<'a>(
         &self,
         method: &str,

@@ -1,9 +1,9 @@
-//! Outbound HTTP over the AWS SDK's connector, which the binary contains in any case, including
-//! TLS.
+//! Outbound HTTP, and the protocol of clamd. HTTP uses the AWS SDK's connector, so that the binary
+//! needs no second library for HTTP and TLS.
 //!
-//! [`OutboundClient`] is for URLs from the configuration whose hosts belong to others (webhooks,
-//! JWK sets, trace collectors): it checks which addresses are reached. [`HttpClient`] does not
-//! check them. The AWS SDK's own clients share [`http_client`].
+//! [`OutboundClient`] is for URLs from the configuration whose hosts belong to other parties
+//! (webhooks, JWK sets, trace collectors). It refuses private addresses unless they are allowed.
+//! [`HttpClient`] does not check addresses. The AWS SDK's own clients share [`http_client`].
 
 pub mod clamd;
 pub mod client;

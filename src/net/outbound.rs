@@ -1,6 +1,6 @@
-//! HTTP to addresses that the configuration names and other parties own. Private and loopback
-//! addresses are refused unless they are allowed, and redirects are not followed. The check is done
-//! after name resolution, so that a public name with a private address is refused too.
+//! HTTP to hosts of other parties, which the configuration names. Private and loopback addresses
+//! are refused unless they are allowed, and redirects are not followed. The check is done after
+//! name resolution, so that a public name with a private address is refused too.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::domain::address::is_public;
 /// Time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends requests to addresses that pass the check.
+/// Sends requests to public addresses, and to private ones if they are allowed.
 #[derive(Debug)]
 pub struct OutboundClient {
     http: HttpClient,
@@ -73,7 +73,7 @@ impl OutboundClient {
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         body: Bytes,
     ) -> Result<Response> {
-        // The resolver is not called for a host that is an address.
+        // The resolver is not called if the URL contains an address instead of a name.
         let address = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
@@ -91,7 +91,7 @@ impl OutboundClient {
     }
 }
 
-/// The error of the resolver for refused addresses.
+/// The error of [`Resolver`] for a name that has only private addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("the name has only private addresses")]
 struct OnlyPrivate;

@@ -1,4 +1,4 @@
-//! A log that is kept in memory, for tests.
+//! A log in memory, for tests.
 
 use std::io::{Result, Write};
 use std::sync::{Arc, Mutex};

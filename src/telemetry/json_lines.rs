@@ -1,9 +1,9 @@
-//! The JSON log. Each line is one object: the event's fields are at the top, the request's fields
-//! under `span`.
+//! The JSON log. Each line is one object: the fields of the event are at the top level, and the
+//! fields of the request are under `span`.
 //!
-//! The JSON format of `tracing_subscriber` writes the same lines, but parses the text of a span's
-//! fields for each line and each added field. That took a sixth of the time of a poll
-//! (`docs/development/performance.md`). Here the text is appended without parsing.
+//! The JSON format of `tracing_subscriber` writes the same lines, but is slower
+//! (`docs/development/performance.md`): it parses the text of a span's fields for each line and
+//! each added field. Here the text is appended without parsing.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::domain::clock::{Clock as _, SystemClock};
 
-/// Formats events, and the fields of spans. The text of a span is a list of JSON members, each
-/// followed by a comma.
+/// Formats events, and the fields of spans. The text of a span's fields is a list of JSON members,
+/// each followed by a comma.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JsonLines;
 
@@ -103,7 +103,8 @@ impl Members {
         }
     }
 
-    /// Closes the innermost object, which is not empty.
+    /// Closes the innermost object, which must not be empty: replaces the comma after its last
+    /// member.
     fn close(&mut self) {
         self.0.pop();
         self.0.push(b'}');

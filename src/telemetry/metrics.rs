@@ -140,7 +140,8 @@ const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 const WAITS: [f64; 12] =
     [0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0];
 
-/// The interval at which histograms are drained if nothing scrapes them.
+/// The interval at which histograms are drained, so that their memory is bounded even if nothing
+/// scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -186,7 +187,7 @@ pub fn install() -> Result<(), MetricsError> {
     Ok(())
 }
 
-/// All metrics in the text format of Prometheus; `None` if nothing is recorded.
+/// All metrics in the text format of Prometheus; `None` if no recorder is installed.
 pub fn render() -> Option<String> {
     RECORDER.get().map(PrometheusHandle::render)
 }
@@ -197,7 +198,8 @@ pub fn as_gauge(count: u64) -> f64 {
     count as f64
 }
 
-/// Reads the process's statistics from the kernel. Does nothing on a system without `/proc`.
+/// Reads the process's statistics from the kernel, and sets their metrics. Does nothing on a system
+/// without `/proc`.
 pub fn observe_process() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

@@ -1,8 +1,8 @@
-//! Traces, if a collector is configured: one span for each request, with the names of
-//! OpenTelemetry's conventions for HTTP servers, sent by OTLP in the background.
+//! Traces, if a collector is configured. One span for each request is sent by OTLP in the
+//! background. Its attributes follow OpenTelemetry's conventions for HTTP servers.
 //!
-//! Only [`REQUEST`] spans are sent, with the fields that their log lines also have. Queries,
-//! headers and bodies are not among these fields. Log lines and other spans are not sent.
+//! Only [`REQUEST`] spans are sent, not other spans or log lines. They have the same fields as the
+//! log lines of the request: no queries, headers or bodies.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const STATUS_CODE: &str = "http.response.status_code";
 const NAMES: [(&str, &str); 3] =
     [("method", "http.request.method"), ("path", "url.path"), ("request_id", "request.id")];
 
-/// How long the end of the process waits for spans that are not sent yet.
+/// How long the process waits at its end for spans that are not sent yet.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Why the collector can't be used.
@@ -97,7 +97,7 @@ pub fn continue_trace<'a>(span: &Span, header: impl Fn(&str) -> Option<&'a str>)
     let Some(parent) = header("traceparent") else { return };
     let carrier = Carrier { parent, state: header("tracestate") };
     let context = TraceContextPropagator::new().extract(&carrier);
-    // Without a collector no span continues a trace.
+    // Fails if no collector is configured. Then there is no trace to continue.
     let _ = span.set_parent(context);
 }
 

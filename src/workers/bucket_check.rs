@@ -12,8 +12,9 @@ use crate::app::{App, AppError};
 /// The interval.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Buckets that a run checked within this time are skipped. This time plus the interval is less
-/// than the time that a moved database waits for its original to notice.
+/// Buckets that a run checked within this time are skipped. This time plus the interval must be
+/// shorter than [`SETTLE_AFTER`](crate::domain::marker::SETTLE_AFTER), so that each process checks
+/// its buckets at least once while a moved database waits.
 const MAX_AGE: Duration = Duration::from_secs(45);
 
 /// The checks of one process.

@@ -1,10 +1,10 @@
 //! Receives bucket events from a queue.
 //!
 //! A message is deleted after it was processed. If the store or the database fails, the message is
-//! postponed and the worker waits with increasing pauses. Without this, a queue with a dead-letter
-//! queue would move all its messages there during an outage. If the queue has a redrive policy, a
-//! message that is not a bucket event is not deleted, so that it reaches the dead-letter queue and
-//! an operator can inspect it. Otherwise it is deleted.
+//! postponed, and the worker makes increasing pauses. Otherwise the queue would deliver its
+//! messages again and again during an outage, and move all of them to its dead-letter queue. If the
+//! queue has a redrive policy, a message that is not a bucket event is not deleted, so that it
+//! reaches the dead-letter queue and an operator can inspect it. Otherwise it is deleted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,8 +26,8 @@ const CONCURRENCY: usize = 4;
 /// The largest message that SQS accepts, in bytes. No bucket sends a larger one.
 const MAX_LEN: usize = 1 << 20;
 
-/// How long a failed message is postponed. Within the longest time, the reconciler has checked the
-/// object in any case.
+/// How long a failed message is postponed. There is no need for longer pauses: after them, a
+/// reconciliation run has already checked the object.
 const POSTPONE: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(15) };
 
@@ -41,7 +41,7 @@ pub struct Batch {
     pub handled: usize,
     /// Not bucket events.
     pub poison: usize,
-    /// To be received again later.
+    /// Not processed because of an error. The queue delivers them again later.
     pub postponed: usize,
 }
 
@@ -59,7 +59,7 @@ enum Outcome {
 }
 
 impl BucketEvents {
-    /// A worker for this queue. It has received nothing yet.
+    /// Creates a worker for this queue, without starting it.
     pub fn new(app: Arc<App>, queue: Arc<dyn Queue>) -> Self {
         Self { app, queue, state: Mutex::default() }
     }

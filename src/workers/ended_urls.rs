@@ -1,5 +1,5 @@
-//! Observes uploads whose URL has ended and that no client confirms. What is due is in the
-//! database, so that a restart loses nothing.
+//! Checks uploads whose URL has expired and that no client has confirmed. The scheduled checks are
+//! in the database, so that a restart loses none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use super::runner::{Next, Running, Worker};
 use crate::app::ended_urls::BATCH;
 use crate::app::{App, AppError};
 
-/// How often it asks for what is due: one query if that is nothing.
+/// The pause after a round that found fewer checks than a full batch. A round without due checks
+/// costs one query.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The checks of one process.
@@ -32,7 +33,7 @@ impl Worker for EndedUrls {
 
     async fn tick(&self, stop: &CancellationToken) -> Result<Next, AppError> {
         let due = tokio::select! {
-            // Claims that are cut off here end with their lease.
+            // If the round is interrupted, its claimed checks are due again after their lease.
             () = stop.cancelled() => return Ok(Next::Now),
             due = self.app.check_ended_urls() => due?,
         };

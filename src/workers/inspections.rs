@@ -17,7 +17,7 @@ use crate::app::{App, AppError};
 use crate::domain::backoff::Backoff;
 use crate::domain::inspection::{Fallback, QueuedInspection, RETRY};
 
-/// How often the queue is polled for retries and for changes by other processes.
+/// How often the queue is polled, for retries and for rows of other processes.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The number of consecutive failures after which an inspector counts as down.
@@ -32,11 +32,11 @@ pub struct InspectionWorker {
     inspector: Arc<Inspector>,
 }
 
-/// Whether an inspector responds.
+/// Whether an inspector works, by its consecutive failures.
 #[derive(Debug, Default)]
 struct Health {
     failures: u32,
-    /// When it may be called again.
+    /// If the inspector is down, when it may receive a file again.
     resume_at: Option<Instant>,
 }
 
@@ -83,8 +83,8 @@ impl InspectionWorker {
         if limit > 0 {
             return self.app.claim_inspections(&self.inspector, limit, false).await;
         }
-        // The configuration decides overdue inspections, so they do not wait for an inspector that
-        // is down.
+        // Overdue inspections are claimed even if the inspector is down, because `on_error` decides
+        // them without the inspector.
         if free > 0 && health.resume_at.is_some() && self.inspector.on_error != Fallback::Hold {
             return self.app.claim_inspections(&self.inspector, free, true).await;
         }
@@ -92,8 +92,8 @@ impl InspectionWorker {
     }
 }
 
-/// Makes one attempt, in its own task, because the attempt may hold a database connection while the
-/// loop waits for one.
+/// Makes one attempt. It runs in a separate task: it may hold a database connection, so it must
+/// make progress while the loop waits for a connection.
 async fn inspect(
     app: Arc<App>,
     inspector: Arc<Inspector>,
@@ -102,8 +102,8 @@ async fn inspect(
 ) -> Outcome {
     let outcome = tokio::select! {
         () = stop.cancelled() => {
-            // The attempt was interrupted. The release saves the next process the wait for the end
-            // of the lease.
+            // The attempt was interrupted. After the release, another process can claim the
+            // inspection at once, without waiting for the end of the lease.
             if let Err(error) = app.release_inspection(&claimed).await {
                 warn(&claimed, &error);
             }
@@ -130,7 +130,7 @@ impl Worker for InspectionWorker {
         let mut running = JoinSet::new();
         let mut health = Health::default();
         loop {
-            // Listens before it claims, so that no row is missed.
+            // Waits for new rows from before the claim on, so that no notification is missed.
             let queue = self.app.db.inspections();
             let new_rows = queue.wait_for_new();
             tokio::pin!(new_rows);

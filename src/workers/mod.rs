@@ -1,4 +1,4 @@
-//! Background loops: the work of the service without a request.
+//! Background loops: work that no HTTP request triggers.
 //!
 //! All workers have the same shape. `start` spawns the loop, `tick` does one round and can be
 //! called by tests, `stop` ends the loop. The loops decide nothing: a round calls a use case of
@@ -10,8 +10,8 @@
 //! [`Workers::stop`]. To add a scheduled job: a file here with a struct that has a `tick`, a
 //! schedule in `config::reconcile`, and a line in [`scheduler::Scheduler::start`].
 //!
-//! Aborts of multipart uploads that failed have no loop of their own. Reconciliation runs retry
-//! them: a run has checked the bucket, and has a throttle and a limit of deletions.
+//! No worker retries failed aborts of multipart uploads. Reconciliation runs do this, because a run
+//! checks the bucket first, and has a throttle and a limit of deletions.
 
 pub mod bucket_check;
 pub mod bucket_events;
@@ -48,7 +48,7 @@ use webhooks::Dispatcher;
 pub struct WorkerSettings {
     /// When the scheduled jobs run.
     pub schedules: Schedules,
-    /// Whether an incremental run starts at once.
+    /// Whether an incremental run starts together with the workers.
     pub reconcile_at_start: bool,
     /// The endpoints of webhooks.
     pub endpoints: Vec<Endpoint>,
@@ -106,8 +106,8 @@ impl Workers {
         })
     }
 
-    /// Stops all workers. Received bucket events are processed within `patience`. Unfinished runs
-    /// are left to other processes or to the next start.
+    /// Stops all workers. Waits up to `patience` for work in progress, such as received bucket
+    /// events. Unfinished runs are continued by other processes, or after the next start.
     pub async fn stop(self, patience: Duration) {
         let Self {
             reconciler,

@@ -18,8 +18,9 @@ impl Reconciliation {
         Self { reconciler, mode }
     }
 
-    /// Starts a run and waits until it ends. Returns at once if another process has started
-    /// one. `scheduled_for` is the scheduled time, for a scheduled run.
+    /// Starts a run and waits until it ends. Returns at once if a run of this mode is already in
+    /// progress, or if another process has started the run for the same scheduled time.
+    /// `scheduled_for` is the scheduled time, for a scheduled run.
     pub async fn tick(&self, trigger: Trigger, scheduled_for: Option<Timestamp>) {
         let mode = self.mode;
         let request = RunRequest::of(mode, trigger);

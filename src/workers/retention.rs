@@ -12,7 +12,7 @@ pub struct RetentionJob {
 }
 
 impl RetentionJob {
-    /// Deletes rows after these retention times.
+    /// Creates the job with these retention times.
     pub fn new(app: Arc<App>, retention: Retention) -> Self {
         Self { app, retention }
     }

@@ -43,7 +43,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// No running loops.
+    /// Creates a value without loops. [`Self::spawn`] adds them.
     pub fn new() -> Self {
         Self { tasks: TaskTracker::new(), stop: CancellationToken::new() }
     }

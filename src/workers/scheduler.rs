@@ -14,7 +14,7 @@ use crate::domain::Timestamp;
 use crate::domain::run::{Mode, Trigger};
 use crate::reconcile::Reconciler;
 
-/// Every hour, but not at the full hour, when other jobs run. Few rows become due in an hour.
+/// At minute 17 of every hour. Other jobs usually run at the full hour.
 const RETENTION_SCHEDULE: &str = "0 17 * * * *";
 
 /// The schedules of the jobs: cron expressions with seconds, in UTC; `None` means never.
@@ -69,8 +69,8 @@ impl Scheduler {
     }
 }
 
-/// The scheduled time that is due now. It is a whole second and the same in every process, even if
-/// a process's timer is late, so that several processes start one run together.
+/// The scheduled time that is due now. It is a whole second, and it is the same in every process
+/// even if the timer of a process is late. With it, all processes together start only one run.
 fn scheduled_time(schedule: &str, now: Timestamp) -> Option<Timestamp> {
     let time = cron_parser().parse(schedule).ok()?.find_previous_occurrence(&now, true).ok()?;
     Some(time.trunc_subsecs(0))

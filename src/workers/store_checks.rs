@@ -1,5 +1,5 @@
-//! Checks at intervals that each store accepts this service's credentials, even without requests to
-//! `readyz`.
+//! Checks at intervals that each store accepts this service's credentials, so that refused
+//! credentials are noticed even if nothing requests `readyz`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +16,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Checks the stores.
 pub struct StoreChecks {
     app: Arc<App>,
-    /// Whether the first tick is over. It checks nothing, because the start has just checked the
-    /// stores.
+    /// Whether the first tick was done. The first tick checks nothing, because the service has just
+    /// checked the stores during its start.
     started: AtomicBool,
 }
 

@@ -19,7 +19,7 @@ use crate::net::OutboundClient;
 /// The number of deliveries of an endpoint that are sent at the same time.
 const BATCH: u64 = 8;
 
-/// How often the outbox is polled for retries and for changes by other processes.
+/// How often the outbox is polled, for retries and for deliveries of other processes.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The number of consecutive failures after which an endpoint counts as down.
@@ -37,7 +37,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for one endpoint. It has sent nothing yet.
+    /// Creates a dispatcher for one endpoint, without starting it.
     pub fn new(app: Arc<App>, client: Arc<OutboundClient>, endpoint: Endpoint) -> Self {
         Self { app, client, endpoint, circuit: Circuit::default() }
     }
@@ -85,7 +85,7 @@ impl Worker for Dispatcher {
     }
 }
 
-/// The number of consecutive failures of an endpoint.
+/// The circuit breaker of an endpoint: its number of consecutive failures.
 #[derive(Debug, Default)]
 struct Circuit(AtomicU32);
 
