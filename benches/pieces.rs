@@ -35,7 +35,7 @@ fn signing(c: &mut Criterion) {
     let endpoint = ENDPOINT.parse().expect("a URL");
     let target = Target::new(Some(&endpoint), REGION, "music", true).expect("a target");
     let ours = Presigner::new(target, SharedCredentialsProvider::new(credentials.clone()));
-    let terms = PutRequest {
+    let request = PutRequest {
         content_type: Some("audio/mpeg".to_owned()),
         content_length: Some(4_194_304),
         ..PutRequest::default()
@@ -43,7 +43,7 @@ fn signing(c: &mut Criterion) {
     let now = clock::SystemClock.now();
     let ttl = TimeDelta::seconds(i64::from(TTL));
     group.bench_function("upload-coordinator", |b| {
-        b.iter(|| runtime.block_on(ours.put(black_box(KEY), &terms, now, ttl)).expect("signed"));
+        b.iter(|| runtime.block_on(ours.put(black_box(KEY), &request, now, ttl)).expect("signed"));
     });
 
     let config = aws_sdk_s3::Config::builder()

@@ -62,7 +62,9 @@ fn with_key(target: &str, key: &str) -> Option<HeaderValue> {
 fn replaced(xml: &str, element: &str, text: &str) -> String {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    match xml.split_once(&open).and_then(|(before, rest)| Some((before, rest.split_once(&close)?)))
+    match xml
+        .split_once(&open)
+        .and_then(|(before, after)| Some((before, after.split_once(&close)?)))
     {
         Some((before, (_, after))) => format!("{before}{open}{text}{close}{after}"),
         None => xml.to_owned(),

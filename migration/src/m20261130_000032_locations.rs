@@ -43,7 +43,7 @@ impl MigrationTrait for Migration {
             .primary_key(Index::create().col(L::Policy).col(L::Number))
             .to_owned();
         manager.create_table(table).await?;
-        let place = Index::create()
+        let index = Index::create()
             .name("ix_locations_place")
             .table(L::Table)
             .col(L::Policy)
@@ -52,7 +52,7 @@ impl MigrationTrait for Migration {
             .col(L::Prefix)
             .unique()
             .to_owned();
-        manager.create_index(place).await?;
+        manager.create_index(index).await?;
         for table in TABLES {
             let add = format!("ALTER TABLE {table} ADD COLUMN location integer NOT NULL DEFAULT 0");
             connection.execute_unprepared(&add).await?;

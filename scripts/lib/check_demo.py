@@ -137,13 +137,13 @@ class Window:
         wide = self.page.evaluate(f"[{root}.scrollWidth, {root}.clientWidth]")
         assert wide[0] <= wide[1], f"the page scrolls sideways: {wide}"
 
-    def check(self, faults_expected=False):
+    def check(self, errors_expected=False):
         sent = [urlsplit(url) for url in self.requests if url.startswith("http")]
         hosts = {f"{url.scheme}://{url.netloc}" for url in sent}
         assert hosts <= {self.dev.url, self.dev.s3_url}, f"foreign hosts: {hosts}"
         unexpected = [
             line for line in self.console
-            if not (faults_expected and line.startswith("Failed to load resource"))
+            if not (errors_expected and line.startswith("Failed to load resource"))
         ]
         assert not unexpected, f"unexpected messages on the console: {unexpected}"
 
@@ -154,7 +154,7 @@ def small_file(window, files):
     player = window.card(files.small).locator("audio")
     expect(player).to_be_visible()
     # The player sends a range request for a seek.
-    heard = player.evaluate("""async (audio) => {
+    state, duration, position = player.evaluate("""async (audio) => {
         const until = (name) => new Promise((done, failed) => {
             audio.addEventListener(name, done, { once: true });
             audio.addEventListener("error", () => failed(audio.error.message), { once: true });
@@ -165,7 +165,7 @@ def small_file(window, files):
         await seeked;
         return [audio.readyState, audio.duration, audio.currentTime];
     }""")
-    assert heard[0] >= 2 and heard[1] > 5 and heard[2] > 2, heard
+    assert state >= 2 and duration > 5 and position > 2, (state, duration, position)
     # After the signed URL has expired, a seek first gets a new one.
     window.page.clock.set_fixed_time(time.time() + 300)
     with window.page.expect_request("**/api/tracks/*/file"):
@@ -364,14 +364,14 @@ def main(binary, chromium, screenshots=None):
         try:
             headers, _ = dev.get("/demo/")
             assert dev.s3_url in headers["content-security-policy"], headers
-            for name, check, faults_expected in CHECKS:
+            for name, check, errors_expected in CHECKS:
                 with contextlib.closing(browser.new_context()) as context:
                     window = Window(dev, context.new_page()).open()
                     window.pictures = screenshots and pathlib.Path(screenshots)
                     began = time.monotonic()
                     try:
                         check(window, files)
-                        window.check(faults_expected)
+                        window.check(errors_expected)
                     except BaseException:
                         print(f"FAILED  {name}\n{window.page.inner_text('body')}\n{window.console}\n"
                               f"{dev.log.read_text()[-3000:]}", file=sys.stderr)

@@ -106,14 +106,14 @@ def metrics(root):
     return table(("metric", "kind", "labels", "meaning"), rows)
 
 
-def faults(root):
-    """The sentences of src/storage/fault.rs."""
-    code = (root / "src/storage/fault.rs").read_text()
+def store_errors(root):
+    """The sentences of src/storage/cause.rs."""
+    code = (root / "src/storage/cause.rs").read_text()
     count = int(re.search(r"ALL: \[Self; (\d+)\]", code)[1])
     body = code.split("const fn sentence")[1].split("    /// ")[0]
     found = re.findall(r'Self::\w+ =>\s*\{?\s*"((?:[^"\\]|\\.)*)"', body, re.DOTALL)
     if len(found) != count:
-        raise ValueError(f"src/storage/fault.rs: {count} sentences expected, {len(found)} can be parsed")
+        raise ValueError(f"src/storage/cause.rs: {count} sentences expected, {len(found)} can be parsed")
     rows = [re.sub(r"\\\n\s*", "", text).split(": ", 1) for text in found]
     return table(("what is wrong", "what to do"), [(escaped(saw), escaped(mend)) for saw, mend in rows])
 
@@ -183,7 +183,7 @@ TABLES = {
     "metrics": ("docs/reference/metrics.md", metrics),
     "routes": ("docs/reference/api.md", routes),
     "idempotent": ("docs/topics/limits.md", idempotent),
-    "faults": ("docs/operations/troubleshooting.md", faults),
+    "store_errors": ("docs/operations/troubleshooting.md", store_errors),
 }
 COMMANDS_PAGE = "docs/reference/cli.md"
 

@@ -19,7 +19,7 @@ impl App {
     /// Discards the parts of an upload that has ended. The row and the record of this abort were
     /// committed earlier, so if the store fails now, a later run tries again.
     pub(crate) async fn abort_multipart(&self, store: &Store, upload: &Upload, id: &str) {
-        if self.doubts_bucket(upload) {
+        if self.has_unverified_bucket(upload) {
             tracing::debug!(upload = %upload.id, "the abort is left to a run that trusts the bucket");
             return;
         }

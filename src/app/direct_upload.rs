@@ -94,8 +94,8 @@ impl App {
             strategy: Some(Strategy::Direct),
             ..NewUpload::default()
         };
-        let place = (policy, location);
-        let upload = self.new_upload(UploadId(self.ids.uuid()), owner, place, new, policy.url_ttl);
+        let target = (policy, location);
+        let upload = self.new_upload(UploadId(self.ids.uuid()), owner, target, new, policy.url_ttl);
         let upload =
             self.db.uploads().create(upload, Some(Subject::of_track(request.track))).await?;
         let upload = upload.ok_or(AppError::NotFound("track"))?;

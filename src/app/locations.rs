@@ -16,9 +16,9 @@ use crate::storage::Store;
 pub struct Locations(RwLock<Vec<Arc<Location>>>);
 
 impl Locations {
-    fn find(&self, is_wanted: impl Fn(&Location) -> bool) -> Option<Arc<Location>> {
+    fn find(&self, matches: impl Fn(&Location) -> bool) -> Option<Arc<Location>> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.iter().find(|location| is_wanted(location)).cloned()
+        known.iter().find(|location| matches(location)).cloned()
     }
 
     /// All of them, in the order of their policies and numbers.

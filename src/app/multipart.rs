@@ -223,8 +223,8 @@ impl App {
         gone: Option<&str>,
     ) -> Result<Upload> {
         let store = self.rules_of(&upload).await?.1;
-        let kept = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
-        let checksum = upload.declared.checksum.clone().filter(kept);
+        let is_supported = |sum: &Checksum| store.keeps_checksum_of_parts(sum.algorithm());
+        let checksum = upload.declared.checksum.clone().filter(is_supported);
         self.open_multipart_with(upload, gone, checksum.map(|sum| sum.algorithm())).await
     }
 

@@ -26,12 +26,17 @@ impl App {
     pub async fn observe_object(&self, upload: &Upload, by: ConfirmedBy) -> Result<Event> {
         let (policy, store) = self.rules_of(upload).await?;
         for _ in 0..MAX_TRIES {
-            let asked_at = self.database_now();
+            let requested_at = self.database_now();
             // Listed before the HEAD: if the parts disappear after that, they may have become the
             // object.
-            let last_part_at = last_part(upload, policy, store, asked_at).await?;
+            let last_part_at = last_part(upload, policy, store, requested_at).await?;
             let Some(meta) = store.objects.head(upload.key.as_str()).await? else {
-                return Ok(Event::Absent(Absence { asked_at, by_head: true, last_part_at, by }));
+                return Ok(Event::Absent(Absence {
+                    requested_at,
+                    by_head: true,
+                    last_part_at,
+                    by,
+                }));
             };
             if let Some(known) = upload.state.arrived()
                 && known.facts.etag == meta.etag
@@ -49,7 +54,7 @@ impl App {
             }
             match self.validate(upload, policy, store, &meta).await {
                 Ok((facts, verdict, annotations)) => {
-                    record_arrival(upload, &meta, verdict.is_ok(), by, self.now());
+                    record_delay(upload, &meta, verdict.is_ok(), by, self.now());
                     return Ok(Event::Observed(Observation { facts, verdict, by, annotations }));
                 }
                 // The object was replaced between HEAD and GET. The verdict must be about the new
@@ -64,13 +69,7 @@ impl App {
 
 /// Records the time between the arrival of bytes and their verification. The store's clock has
 /// whole seconds, and may differ from this machine's.
-fn record_arrival(
-    upload: &Upload,
-    meta: &ObjectMeta,
-    valid: bool,
-    by: ConfirmedBy,
-    now: Timestamp,
-) {
+fn record_delay(upload: &Upload, meta: &ObjectMeta, valid: bool, by: ConfirmedBy, now: Timestamp) {
     if valid
         && upload.status() == Status::Pending
         && let Some(arrived) = meta.last_modified
@@ -86,9 +85,10 @@ async fn last_part(
     upload: &Upload,
     policy: &Policy,
     store: &Store,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
 ) -> Result<Option<Timestamp>> {
-    let waiting = upload.status() == Status::Pending && asked_at > upload.deadline(policy.grace);
+    let waiting =
+        upload.status() == Status::Pending && requested_at > upload.deadline(policy.grace);
     let Some(multipart_id) = upload.multipart_id.as_deref().filter(|_| waiting) else {
         return Ok(None);
     };
@@ -125,8 +125,8 @@ impl App {
         let mut result = policy.validate(&upload.declared, &received, Pass::WithoutChecksum);
         let declared = upload.declared.checksum.as_ref().filter(|_| result.is_ok());
         let mut checksum = None;
-        if let Some(wanted) = declared.or_else(|| on_record(upload, policy, store, meta)) {
-            let found = checksum_of(store, key, meta, wanted).await?;
+        if let Some(expected) = declared.or_else(|| on_record(upload, policy, store, meta)) {
+            let found = checksum_of(store, key, meta, expected).await?;
             if result.is_ok() {
                 let received = ReceivedObject { checksum: Some(&found), ..received.clone() };
                 result = policy.validate(&upload.declared, &received, Pass::All);
@@ -163,8 +163,8 @@ pub(super) async fn read_head(
     size: u64,
     etag: &str,
 ) -> std::result::Result<bytes::Bytes, StoreError> {
-    let wanted = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
-    match size.min(wanted) {
+    let head_len = if policy.media.is_some() { media::HEAD_LEN } else { SNIFF_LEN as u64 };
+    match size.min(head_len) {
         0 => Ok(bytes::Bytes::new()),
         len => store.objects.read(key, 0..len, etag).await,
     }
@@ -181,7 +181,7 @@ fn on_record<'a>(
     let facts = &upload.state.ever_verified()?.facts;
     let known = facts.checksum.as_ref()?;
     let cheap = meta.size <= policy.verify_max_read
-        || kept_checksum(store, meta, known.algorithm()).is_some();
+        || checksum_of_store(store, meta, known.algorithm()).is_some();
     (cheap && facts.size == meta.size).then_some(known)
 }
 
@@ -189,13 +189,13 @@ fn on_record<'a>(
 /// first bytes if they are the whole object.
 fn free_checksum(store: &Store, meta: &ObjectMeta, head: &[u8]) -> Option<Checksum> {
     let whole = meta.size == head.len() as u64;
-    let kept = store.checksums_of(meta).into_iter().next();
-    kept.or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
+    let stored = store.checksums_of(meta).into_iter().next();
+    stored.or_else(|| whole.then(|| Checksum::of(Algorithm::Sha256, head)))
 }
 
 /// The object's checksum in an algorithm, if the store returned it with the metadata.
-fn kept_checksum(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
-    store.checksums_of(meta).into_iter().find(|kept| kept.algorithm() == algorithm)
+fn checksum_of_store(store: &Store, meta: &ObjectMeta, algorithm: Algorithm) -> Option<Checksum> {
+    store.checksums_of(meta).into_iter().find(|checksum| checksum.algorithm() == algorithm)
 }
 
 /// The object's checksum in the algorithm of `declared`: returned by the store, or computed from
@@ -208,8 +208,8 @@ pub(super) async fn checksum_of(
     declared: &Checksum,
 ) -> std::result::Result<Checksum, StoreError> {
     let algorithm = declared.algorithm();
-    if let Some(kept) = kept_checksum(store, meta, algorithm) {
-        return Ok(kept);
+    if let Some(checksum) = checksum_of_store(store, meta, algorithm) {
+        return Ok(checksum);
     }
     let stream = store.objects.read_all(key, &meta.etag).await?;
     let hasher = Hasher::new(algorithm);

@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use super::App;
 use crate::db::DbError;
 use crate::storage::StoreError;
-use crate::storage::fault::{Explained, Fault};
+use crate::storage::cause::{Cause, Explained};
 use crate::telemetry::chain;
 
 /// The maximum duration of one check. Load balancers wait for a few seconds.
@@ -35,7 +35,7 @@ impl App {
                 store.objects.check_bucket().await.map_err(boxed)?;
                 if store.objects.is_full() {
                     let seen = "a write failed within the last minute".to_owned();
-                    let source = Box::new(Explained { fault: Fault::Full, seen });
+                    let source = Box::new(Explained { cause: Cause::Full, seen });
                     return Err(boxed(StoreError::Full(source)));
                 }
                 Ok(())
@@ -94,5 +94,5 @@ fn sentence(error: &(dyn Error + Send + Sync + 'static)) -> Option<&'static str>
     if matches!(error.downcast_ref(), Some(DbError::Full(_))) {
         return Some("the disk of the database is full: free or add disk space there");
     }
-    error.downcast_ref::<StoreError>().and_then(StoreError::fault).map(Fault::sentence)
+    error.downcast_ref::<StoreError>().and_then(StoreError::cause).map(Cause::sentence)
 }

@@ -197,14 +197,14 @@ impl App {
             if !step.changed {
                 continue;
             }
-            let place = (item.upload.policy.clone(), item.upload.location);
-            if !identities.contains_key(&place) {
+            let location_id = (item.upload.policy.clone(), item.upload.location);
+            if !identities.contains_key(&location_id) {
                 let options = CheckOptions { dry_run, ..CheckOptions::default() };
                 let location = self.location_of(&item.upload).await?;
                 let identity = self.check_location(&location, options).await?;
-                identities.insert(place.clone(), identity);
+                identities.insert(location_id.clone(), identity);
             }
-            match identities.get(&place) {
+            match identities.get(&location_id) {
                 Some(BucketIdentity::Match) | None => {}
                 Some(identity) => item.progress = Progress::Withheld(identity.clone()),
             }

@@ -10,7 +10,7 @@ use clap::Args;
 use super::adapters::{self, Adapters};
 use super::patience::Patience;
 use super::reconcile::{list_findings, quiet_on_terminal, start, summary, watch};
-use super::shutdown::CLOSING;
+use super::shutdown::CLOSE_TIMEOUT;
 use crate::config::Config;
 use crate::domain::PolicyName;
 use crate::domain::run::{MAX_TRANSFERS, Moving, RunRequest, RunStatus, Trigger};
@@ -53,7 +53,7 @@ pub async fn run(file: Option<&Path>, args: &MoveArgs) -> anyhow::Result<ExitCod
         Moving { from: args.from.clone(), concurrency: args.concurrency.unwrap_or(default) };
     let policy = PolicyName::new(args.policy.clone());
     let request = RunRequest::of_move(policy, moving, args.dry_run, Trigger::Cli);
-    let patience = config.server.shutdown_timeout.get() + CLOSING;
+    let patience = config.server.shutdown_timeout.get() + CLOSE_TIMEOUT;
     let run = match start(&reconciler, request, patience).await? {
         Some(handle) => watch(&reconciler, handle, patience).await?,
         None => bail!("interrupted"),

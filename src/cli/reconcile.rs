@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::adapters::{self, Adapters};
 use super::patience::Patience;
-use super::shutdown::{CLOSING, Shutdown, StopSignals};
+use super::shutdown::{CLOSE_TIMEOUT, Shutdown, StopSignals};
 use crate::app::App;
 use crate::config::{Config, LogFilter};
 use crate::domain::run::{
@@ -103,7 +103,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
     if args.inspect {
         let policy = args.policy.as_deref();
         let (rate, dry_run, json) = (args.inspect_rate, args.dry_run, args.json);
-        let patience = config.server.shutdown_timeout.get() + CLOSING;
+        let patience = config.server.shutdown_timeout.get() + CLOSE_TIMEOUT;
         let backfill = inspect::Backfill { policy, rate, dry_run, json, patience };
         let ended = inspect::run(&adapters.app, &backfill).await;
         adapters.close().await;
@@ -125,7 +125,7 @@ pub async fn run(file: Option<&Path>, args: &ReconcileArgs) -> anyhow::Result<Ex
         trigger: Trigger::Cli,
     };
     confirm(&adapters.app, &request).await?;
-    let time_limit = config.server.shutdown_timeout.get() + CLOSING;
+    let time_limit = config.server.shutdown_timeout.get() + CLOSE_TIMEOUT;
     let run = match start(&reconciler, request, time_limit).await? {
         Some(handle) => watch(&reconciler, handle, time_limit).await?,
         None => bail!("interrupted"),

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::adapters::{self, Adapters};
 use super::patience::Patience;
-use super::shutdown::{CLOSING, Shutdown, StopSignals};
+use super::shutdown::{CLOSE_TIMEOUT, Shutdown, StopSignals};
 use crate::config::Config;
 use crate::http::{self, Draining, HttpSettings, HttpState};
 use crate::reconcile::Reconciler;
@@ -98,7 +98,7 @@ impl Service {
             ended = &mut server => Some(ended),
         };
         let drain_delay = if ended.is_none() { drain_delay } else { Duration::ZERO };
-        let shutdown = Shutdown::begin(drain_delay + shutdown_timeout + CLOSING, signals)?;
+        let shutdown = Shutdown::begin(drain_delay + shutdown_timeout + CLOSE_TIMEOUT, signals)?;
         draining.begin();
         if !drain_delay.is_zero() {
             tracing::info!(seconds = drain_delay.as_secs_f64(), "draining: readyz fails");

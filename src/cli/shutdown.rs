@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The time for the last steps, after the requests have ended: releasing leases, closing
 /// connections, flushing the log.
-pub const CLOSING: Duration = Duration::from_secs(5);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// SIGTERM and SIGINT (Ctrl-C).
 pub struct StopSignals {

@@ -358,12 +358,12 @@ impl PolicyConfig {
                 ),
             ));
         }
-        if let Some(kept) = self.move_retention.filter(|kept| kept.delta() < DOWNLOAD_TTL) {
+        if let Some(retention) = self.move_retention.filter(|time| time.delta() < DOWNLOAD_TTL) {
             let least = DOWNLOAD_TTL.num_minutes();
             return Err((
                 "move_retention",
                 format!(
-                    "must be at least \"{least}min\", as long as a download URL lives, not \"{kept}\""
+                    "must be at least \"{least}min\", as long as a download URL lives, not \"{retention}\""
                 ),
             ));
         }

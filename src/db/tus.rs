@@ -74,16 +74,16 @@ pub(in crate::db) fn start_renewals(write: DatabaseConnection) -> LeaseRenewals 
 async fn renew_all(write: DatabaseConnection, renewals: Vec<Renewal>) -> Vec<Result<Option<i64>>> {
     let postgres = write.get_database_backend() == DbBackend::Postgres;
     let longest = renewals.iter().map(|(.., lease)| *lease).max().unwrap_or_default();
-    let mut wanted = Condition::any();
+    let mut of_writers = Condition::any();
     for (id, writer, _) in &renewals {
         let of_writer = Condition::all()
             .add(tus::Column::UploadId.eq(id.0))
             .add(tus::Column::Writer.eq(*writer));
-        wanted = wanted.add(of_writer);
+        of_writers = of_writers.add(of_writer);
     }
     let renewed = tus::Entity::update_many()
         .col_expr(tus::Column::LeaseUntil, lease_end(postgres, longest))
-        .filter(wanted)
+        .filter(of_writers)
         .exec_with_returning(&write)
         .await;
     let rows = match renewed {

@@ -89,8 +89,8 @@ impl Prefix {
 
     /// The upload that a key belongs to; `None` for a foreign key.
     pub fn parse_key(&self, key: &str) -> Option<UploadId> {
-        let rest = key.strip_prefix(&self.0)?;
-        let (_, uuid) = rest.split_once('/')?;
+        let without_prefix = key.strip_prefix(&self.0)?;
+        let (_, uuid) = without_prefix.split_once('/')?;
         let id: UploadId = uuid.parse().ok()?;
         // Only one spelling is valid: with upper case, braces or a wrong shard, one id would have
         // two keys.
@@ -99,8 +99,8 @@ impl Prefix {
 
     /// The upload whose tail has this key; `None` if it is not the key of a tail.
     pub fn parse_tail(&self, key: &str) -> Option<UploadId> {
-        let rest = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
-        let (id, writer) = rest.split_once('/')?;
+        let id_and_writer = key.strip_prefix(&self.0)?.strip_prefix(TAILS)?.strip_prefix('/')?;
+        let (id, writer) = id_and_writer.split_once('/')?;
         let (id, writer): (UploadId, i64) = (id.parse().ok()?, writer.parse().ok()?);
         // One spelling only.
         (self.key(id).tail(writer)? == key).then_some(id)
@@ -136,16 +136,16 @@ impl ObjectKey {
 
     /// The prefix of the key. `None` if the key is not one of this service.
     pub fn prefix(&self) -> Option<Prefix> {
-        let (place, _) = self.0.rsplit_once('/')?;
-        let (prefix, _) = place.rsplit_once('/')?;
+        let (parent, _) = self.0.rsplit_once('/')?;
+        let (prefix, _) = parent.rsplit_once('/')?;
         let prefix = Prefix::parse(&format!("{prefix}/")).ok()?;
         prefix.parse_key(&self.0).map(|_| prefix)
     }
 
     /// What the keys of the upload's tails begin with. `None` if the key is not one of this service.
     pub fn tails(&self) -> Option<String> {
-        let (place, id) = self.0.rsplit_once('/')?;
-        let (prefix, _) = place.rsplit_once('/')?;
+        let (parent, id) = self.0.rsplit_once('/')?;
+        let (prefix, _) = parent.rsplit_once('/')?;
         Some(format!("{prefix}/{TAILS}/{id}/"))
     }
 
@@ -192,13 +192,13 @@ impl Shard {
         let next = Self(self.0 + 1);
         KeyRange {
             prefix: prefix.0.clone(),
-            after: (self.0 > 0).then(|| self.edge(&prefix.0)),
-            until: (next.0 < SHARD_COUNT).then(|| next.edge(&prefix.0)),
+            after: (self.0 > 0).then(|| self.key_prefix(&prefix.0)),
+            until: (next.0 < SHARD_COUNT).then(|| next.key_prefix(&prefix.0)),
         }
     }
 
     /// The text that all its keys begin with, without the slash.
-    fn edge(self, prefix: &str) -> String {
+    fn key_prefix(self, prefix: &str) -> String {
         format!("{prefix}{}", self.digit())
     }
 }
@@ -226,20 +226,20 @@ impl KeyRange {
     /// The shards that have keys in the range, and possibly one more at each end. If the range is
     /// not inside one prefix (rows of an older prefix may be there), returns all shards.
     pub fn shards(&self) -> impl Iterator<Item = Shard> {
-        let ours = |edge: &Option<String>| {
-            edge.as_ref().is_some_and(|edge| edge.starts_with(&self.prefix))
+        let ours = |bound: &Option<String>| {
+            bound.as_ref().is_some_and(|bound| bound.starts_with(&self.prefix))
         };
         let beyond = !(ours(&self.after) && ours(&self.until));
         Shard::all().filter(move |shard| {
             if beyond {
                 return true;
             }
-            let edge = shard.edge(&self.prefix);
-            // The shard's last possible key is less than its edge with a `0` appended, because `/`
+            let start = shard.key_prefix(&self.prefix);
+            // The shard's last possible key is less than its start with a `0` appended, because `/`
             // sorts before `0`.
-            let last = format!("{edge}0");
+            let last = format!("{start}0");
             self.after.as_deref().is_none_or(|after| after < last.as_str())
-                && self.until.as_deref().is_none_or(|until| until > edge.as_str())
+                && self.until.as_deref().is_none_or(|until| until > start.as_str())
         })
     }
 
@@ -339,12 +339,12 @@ mod tests {
 
         #[test]
         fn the_intersection_of_two_ranges_has_the_keys_of_both(
-            key: u128, edges in prop::array::uniform4(prop::option::of(any::<u128>())),
+            key: u128, bounds in prop::array::uniform4(prop::option::of(any::<u128>())),
             near in prop::option::of(0..4_usize),
         ) {
             let of = |id: u128| prefix().key(UploadId(Uuid::from_u128(id))).to_string();
-            let key = of(near.and_then(|near| edges[near]).unwrap_or(key));
-            let [a, b, c, d] = edges.map(|edge| edge.map(of));
+            let key = of(near.and_then(|near| bounds[near]).unwrap_or(key));
+            let [a, b, c, d] = bounds.map(|bound| bound.map(of));
             let one = KeyRange { after: a, until: b, ..prefix().whole() };
             let other = KeyRange { after: c, until: d, ..prefix().whole() };
             let common = one.common(&other).is_some_and(|common| common.contains(&key));

@@ -30,10 +30,3 @@ pub struct Location {
     /// What the keys of the objects begin with.
     pub prefix: Prefix,
 }
-
-impl Location {
-    /// Whether two locations name the same place, whatever their policies and numbers are.
-    pub fn is_same_place(&self, other: &Self) -> bool {
-        self.store == other.store && self.bucket == other.bucket && self.prefix == other.prefix
-    }
-}

@@ -82,16 +82,18 @@ pub enum Action {
     Foreign,
 }
 
-/// Decides on a row without an object. `asked_at` is the time when the request that did not show
-/// the object started.
+/// Decides on a row without an object. `requested_at` is the time when the request that did not
+/// show the object started.
 pub fn decide_row(
     row: &UploadSummary,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
     now: Timestamp,
     policy: &Policy,
 ) -> Action {
     match row.status {
-        Status::Pending if row.url_expires_at.is_some_and(|at| asked_at > at + policy.grace) => {
+        Status::Pending
+            if row.url_expires_at.is_some_and(|at| requested_at > at + policy.grace) =>
+        {
             Action::ProveAbsent
         }
         Status::Inspecting | Status::Uploaded => Action::ProveAbsent,
@@ -141,15 +143,15 @@ fn has_new_version(row: &UploadSummary, object: &Listed, policy: &Policy) -> boo
 }
 
 /// Decides on an object without a row. Rows are committed before the first byte is sent, so only
-/// a young object may belong to a row that was not yet read. `asked_at` is when the comparison
+/// a young object may belong to a row that was not yet read. `requested_at` is when the comparison
 /// started: its pages of rows may be that old. `prefix` is the one of the location.
 pub fn decide_object(
     object: &Listed,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
     prefix: &Prefix,
     policy: &Policy,
 ) -> Action {
-    let old = object.last_modified.is_none_or(|at| at + policy.grace < asked_at);
+    let old = object.last_modified.is_none_or(|at| at + policy.grace < requested_at);
     match (prefix.parse_key(&object.key), prefix.parse_tail(&object.key)) {
         (Some(id), _) if old => Action::Rowless(id),
         (None, Some(id)) if old => Action::Tail(id),
@@ -261,8 +263,8 @@ mod tests {
 
     #[test]
     fn an_object_without_a_row_is_an_orphan_once_it_is_older_than_the_grace() {
-        let decide = |object: &Listed, asked_at| {
-            decide_object(object, asked_at, &tracks().prefix, &tracks())
+        let decide = |object: &Listed, requested_at| {
+            decide_object(object, requested_at, &tracks().prefix, &tracks())
         };
         let object = listed("a");
         let id = upload_in(Status::Pending).id;

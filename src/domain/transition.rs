@@ -100,7 +100,7 @@ pub struct Observation {
 #[derive(Debug, Clone, Copy)]
 pub struct Absence {
     /// When the request that showed it started.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// Whether the request was a HEAD of the key. A listing proves nothing.
     pub by_head: bool,
     /// When the newest part of its open multipart upload was stored, by the store's clock. An
@@ -378,8 +378,8 @@ fn returned(upload: Upload, verified: Verified, now: Timestamp) -> Step {
 /// the bytes are the same.
 fn newer_facts(before: ObjectFacts, seen: ObjectFacts) -> ObjectFacts {
     let same = before.same_bytes(&seen) == Some(true);
-    let kept = if same { before.checksum } else { None };
-    ObjectFacts { checksum: seen.checksum.or(kept), ..seen }
+    let recorded = if same { before.checksum } else { None };
+    ObjectFacts { checksum: seen.checksum.or(recorded), ..seen }
 }
 
 fn reject(
@@ -408,22 +408,24 @@ fn absent(upload: Upload, absence: Absence, now: Timestamp, policy: &Policy) -> 
     }
     match upload.state.clone() {
         State::Pending
-            if absence.asked_at > upload.deadline(policy.grace)
-                && absence.last_part_at.is_none_or(|at| absence.asked_at > at + policy.grace) =>
+            if absence.requested_at > upload.deadline(policy.grace)
+                && absence
+                    .last_part_at
+                    .is_none_or(|at| absence.requested_at > at + policy.grace) =>
         {
             let effects = abort(&upload);
             changed(Upload { multipart_id: None, ..upload }, State::Expired, now, effects)
         }
         // The same as without an inspection: the bytes did not stay, so they count as never
         // arrived.
-        State::Inspecting(inspecting) if absence.asked_at > inspecting.arrived.at => {
-            let expired = absence.asked_at > upload.deadline(policy.grace);
+        State::Inspecting(inspecting) if absence.requested_at > inspecting.arrived.at => {
+            let expired = absence.requested_at > upload.deadline(policy.grace);
             let state = if expired { State::Expired } else { State::Pending };
             let upload = Upload { annotations: Annotations::new(), ..upload };
             changed(upload, state, now, vec![Effect::EndInspections])
         }
         // Evidence from before the verification does not apply to the verified bytes.
-        State::Uploaded(verified) if absence.asked_at > verified.at => {
+        State::Uploaded(verified) if absence.requested_at > verified.at => {
             changed(upload, State::Missing(verified), now, vec![Effect::Unbind])
         }
         _ => unchanged(upload),

@@ -94,7 +94,7 @@ fn verify(etag: &str, verdict: Result<(), RejectReason>, accept_changed: bool) -
 
 fn head_at(minutes: i64) -> Event {
     Event::Absent(Absence {
-        asked_at: at(minutes),
+        requested_at: at(minutes),
         by_head: true,
         last_part_at: None,
         by: ConfirmedBy::Scan,
@@ -571,8 +571,8 @@ fn the_same_bytes_in_another_version_are_recorded_and_nothing_else_changes() {
     let version = |id: &str| Some(id.to_owned());
     let mut upload = upload_in(Status::Uploaded);
     let State::Uploaded(verified) = &mut upload.state else { panic!("uploaded") };
-    let kept = Some(Checksum::of(Algorithm::Sha256, b"abc"));
-    verified.facts = ObjectFacts { version_id: version("1"), checksum: kept, ..facts("a") };
+    let checksum = Some(Checksum::of(Algorithm::Sha256, b"abc"));
+    verified.facts = ObjectFacts { version_id: version("1"), checksum, ..facts("a") };
     let before = verified.clone();
     let seen = |version_id| {
         let facts = ObjectFacts { version_id, ..facts("a") };
@@ -593,7 +593,7 @@ fn the_same_bytes_in_another_version_are_recorded_and_nothing_else_changes() {
 fn a_listing_alone_changes_nothing() {
     for status in Status::ALL {
         let absent = Event::Absent(Absence {
-            asked_at: at(999),
+            requested_at: at(999),
             by_head: false,
             last_part_at: None,
             by: ConfirmedBy::Scan,
@@ -604,10 +604,10 @@ fn a_listing_alone_changes_nothing() {
 
 #[test]
 fn an_upload_whose_newest_part_is_younger_than_the_grace_does_not_expire() {
-    let absent = |asked, part| {
-        let (asked_at, last_part_at) = (at(asked), Some(at(part)));
-        let absence = Absence { asked_at, by_head: true, last_part_at, by: ConfirmedBy::Scan };
-        step(upload_in(Status::Pending), Event::Absent(absence), at(asked), &tracks()).unwrap()
+    let absent = |requested, part| {
+        let (requested_at, last_part_at) = (at(requested), Some(at(part)));
+        let absence = Absence { requested_at, by_head: true, last_part_at, by: ConfirmedBy::Scan };
+        step(upload_in(Status::Pending), Event::Absent(absence), at(requested), &tracks()).unwrap()
     };
     assert!(!absent(90, 75).changed, "the part may be one of many more");
     let given_up = absent(91, 75);
@@ -643,9 +643,9 @@ fn a_deadline_is_extended_and_never_moved_back() {
     assert!(extended.changed);
     assert_eq!(extended.upload.url_expires_at, at(61));
     for earlier in [30, 60] {
-        let kept = extend(earlier);
-        assert!(!kept.changed);
-        assert_eq!(kept.upload, upload_in(Status::Pending));
+        let unchanged = extend(earlier);
+        assert!(!unchanged.changed);
+        assert_eq!(unchanged.upload, upload_in(Status::Pending));
     }
 }
 
@@ -683,10 +683,10 @@ fn any_event() -> impl Strategy_<Value = (i64, Event)> {
         Event::Observed(observation(facts, verdict, ConfirmedBy::Scan))
     });
     let absent = (0i64..400, any::<bool>(), prop::option::of(0i64..400)).prop_map(
-        |(asked, by_head, part)| {
+        |(requested, by_head, part)| {
             let last_part_at = part.map(at);
             Event::Absent(Absence {
-                asked_at: at(asked),
+                requested_at: at(requested),
                 by_head,
                 last_part_at,
                 by: ConfirmedBy::Scan,
@@ -761,7 +761,7 @@ proptest! {
             prop_assert!(upload.deletion.after.is_none() || is.is_final(), "{is:?} is due");
             if is == Status::Expired && was != Status::Expired {
                 let Event::Absent(absence) = &event else { panic!("expired by {event:?}") };
-                prop_assert!(absence.by_head && absence.asked_at > before.deadline(policy.grace));
+                prop_assert!(absence.by_head && absence.requested_at > before.deadline(policy.grace));
             }
             if let Event::Observed(_) = event {
                 let again = step(upload.clone(), event, now, &policy).unwrap();

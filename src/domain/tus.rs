@@ -221,8 +221,8 @@ mod tests {
                     prop_assert!(coming.is_none_or(|coming| size <= coming));
                     prop_assert!(size >= LEAST || (ends && Some(size) == coming));
                     // What follows is enough for a part, or nothing.
-                    let rest = coming.map_or(LEAST, |coming| coming - size);
-                    prop_assert!(ends || rest == 0 || rest >= LEAST);
+                    let remaining = coming.map_or(LEAST, |coming| coming - size);
+                    prop_assert!(ends || remaining == 0 || remaining >= LEAST);
                 }
             }
         }

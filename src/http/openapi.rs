@@ -218,7 +218,7 @@ problems! {
             the signature of a message from SNS is not valid"),
     ],
     /// Errors of an idempotency key.
-    OnceOnly = [
+    IdempotencyErrors = [
         ("409", "`/problems/idempotency-in-flight`: the first request with the key has not \
             finished"),
         ("422", "`/problems/idempotency-mismatch`: the key belongs to another request"),

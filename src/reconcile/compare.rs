@@ -29,7 +29,7 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
     let Target { app, location, store, .. } = worker.target;
     let (report, page) = (worker.progress.report, worker.settings.page_size);
     let pages = (listing.first_page(page), page);
-    let Listing { range, asked_at, rows } = listing;
+    let Listing { range, requested_at, rows } = listing;
     let rows = streams::rows(&app.db, location.into(), &range, page, rows);
     let objects = streams::listing(store, &range, pages, report, worker.throttle);
     let mut pairs = std::pin::pin!(merge(rows, objects));
@@ -45,7 +45,7 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
             Some(last) => key.clone_into(last),
             None => last = Some(key.to_owned()),
         }
-        if let Some(task) = task_of(worker, pair, asked_at) {
+        if let Some(task) = task_of(worker, pair, requested_at) {
             observations += usize::from(task.1.is_observation());
             tasks.push(task);
         }
@@ -69,15 +69,15 @@ pub(super) async fn compare(worker: &Worker<'_>, listing: Listing) -> Result<(),
 fn task_of(
     worker: &Worker<'_>,
     pair: Pair<UploadSummary, Listed>,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
 ) -> Option<(String, Task)> {
     let Target { app, policy, location, .. } = worker.target;
     let now = app.now();
     let mut tally = worker.progress.report.tally();
     let (action, row, object) = match pair {
-        Pair::Left(row) => (decide_row(&row, asked_at, now, policy), Some(row), None),
+        Pair::Left(row) => (decide_row(&row, requested_at, now, policy), Some(row), None),
         Pair::Right(object) => {
-            (decide_object(&object, asked_at, &location.prefix, policy), None, Some(object))
+            (decide_object(&object, requested_at, &location.prefix, policy), None, Some(object))
         }
         Pair::Both(row, object) => {
             (decide_both(&row, &object, now, policy), Some(row), Some(object))

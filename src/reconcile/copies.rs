@@ -49,7 +49,7 @@ async fn delete_page(worker: &Worker<'_>, due: Vec<ObjectCopy>) -> Result<(), Wo
     let ids: Vec<_> = due.iter().map(|copy| copy.upload).collect();
     let rows = app.db.uploads().find_many_any_owner(&ids).await.map_err(AppError::from)?;
     let rows: HashMap<UploadId, Upload> = rows.into_iter().map(|row| (row.id, row)).collect();
-    let (mut doomed, mut forgotten, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut doomed, mut forgotten, mut postponed) = (Vec::new(), Vec::new(), Vec::new());
     let decisions = due.into_iter().map(|copy| {
         let row = rows.get(&copy.upload);
         async move {
@@ -63,7 +63,7 @@ async fn delete_page(worker: &Worker<'_>, due: Vec<ObjectCopy>) -> Result<(), Wo
         match action {
             CopyAction::Delete | CopyAction::DeleteIfMoved => doomed.push(copy),
             CopyAction::Forget => forgotten.push(copy.upload),
-            CopyAction::Keep => kept.push(copy.upload),
+            CopyAction::Keep => postponed.push(copy.upload),
         }
     }
     drop(decisions);
@@ -74,7 +74,7 @@ async fn delete_page(worker: &Worker<'_>, due: Vec<ObjectCopy>) -> Result<(), Wo
     }
     let save = async {
         copies.delete(location.into(), &forgotten, now).await?;
-        copies.postpone(location.into(), &kept, now + POSTPONED_FOR).await?;
+        copies.postpone(location.into(), &postponed, now + POSTPONED_FOR).await?;
         let ids: Vec<_> = doomed.iter().map(|copy| copy.upload).collect();
         copies.claim(location.into(), &ids, now).await
     };

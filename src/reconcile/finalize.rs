@@ -141,13 +141,13 @@ pub(super) async fn spend_budget<T>(
     worker: &Worker<'_>,
     due: &mut Vec<T>,
 ) -> Result<bool, WorkError> {
-    let wanted = due.len();
+    let requested = due.len();
     let (shard, lease) = (worker.progress.shard, worker.progress.lease.length);
     let (shards, budget) = (worker.target.app.db.shards(), worker.settings.max_deletions);
-    let granted = shards.spend_deletions(shard, lease, wanted as u64, budget).await;
+    let granted = shards.spend_deletions(shard, lease, requested as u64, budget).await;
     let granted = granted.map_err(AppError::from)?.ok_or(WorkError::LostLease)?;
     due.truncate(usize::try_from(granted).unwrap_or(usize::MAX));
-    Ok(due.len() == wanted)
+    Ok(due.len() == requested)
 }
 
 /// Counts the uploads whose objects would be due for deletion after a real run. Only for dry runs,

@@ -65,8 +65,8 @@ struct To {
 }
 
 impl To {
-    /// The place in the database's terms.
-    fn place(&self) -> PolicyLocation<'_> {
+    /// The location as the database's queries take it.
+    fn policy_location(&self) -> PolicyLocation<'_> {
         (&*self.location).into()
     }
 }
@@ -88,24 +88,28 @@ pub(super) async fn move_range(worker: &Worker<'_>, range: KeyRange) -> Result<(
     let options = CheckOptions { dry_run, ..CheckOptions::default() };
     match app.check_location(&to.location, options).await? {
         BucketIdentity::Match => {}
-        doubt if dry_run => tracing::warn!(policy = %policy.name, %doubt, "a move would stop"),
-        doubt => {
+        unverified if dry_run => {
+            tracing::warn!(policy = %policy.name, why = %unverified, "a move would stop");
+        }
+        unverified => {
             let policy = &policy.name;
-            return Err(WorkError::Stopped(format!("policy `{policy}`: new location: {doubt}")));
+            return Err(WorkError::Stopped(format!(
+                "policy `{policy}`: new location: {unverified}"
+            )));
         }
     }
     let late_since = app.now() - worker.settings.late_window;
-    let mut rest = range;
+    let mut remaining = range;
     loop {
         let scan = app.db.scan();
-        let page = scan.list_movable(location.into(), &rest, late_since, BATCH as u64).await;
+        let page = scan.list_movable(location.into(), &remaining, late_since, BATCH as u64).await;
         let page = page.map_err(AppError::from)?;
         let Some(last) = page.last().map(|upload| upload.key.as_str().to_owned()) else {
             return Ok(());
         };
-        let done_before = rest.after.take();
+        let done_before = remaining.after.take();
         move_page(worker, &to, page, (done_before, last.clone())).await?;
-        rest.after = Some(last);
+        remaining.after = Some(last);
     }
 }
 
@@ -174,7 +178,7 @@ async fn announce(worker: &Worker<'_>, to: &To, uploads: &[Upload]) -> Result<An
     }
     let app = worker.target.app;
     let ids: Vec<_> = uploads.iter().map(|upload| upload.id).collect();
-    let known = app.db.object_copies().find_at(to.place(), &ids).await?;
+    let known = app.db.object_copies().find_at(to.policy_location(), &ids).await?;
     let copies = uploads.iter().map(|upload| ObjectCopy {
         upload: upload.id,
         policy: upload.policy.clone(),
@@ -202,7 +206,11 @@ async fn save(
     }
     let app = worker.target.app;
     // The announcements of those that were repointed are deleted already.
-    app.db.object_copies().end_at(to.place(), &ids, app.now()).await.map_err(AppError::from)?;
+    app.db
+        .object_copies()
+        .end_at(to.policy_location(), &ids, app.now())
+        .await
+        .map_err(AppError::from)?;
     Ok(())
 }
 

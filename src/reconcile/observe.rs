@@ -93,10 +93,10 @@ pub(super) async fn observe(
 /// validated.
 async fn observe_ended(worker: &Worker<'_>, upload: &Upload) -> Result<Event, AppError> {
     let Target { app, store, .. } = worker.target;
-    let (key, asked_at) = (upload.key.as_str().to_owned(), app.now());
+    let (key, requested_at) = (upload.key.as_str().to_owned(), app.now());
     let Some(ObjectMeta { etag, size, last_modified, .. }) = store.objects.head(&key).await? else {
         return Ok(Event::Absent(Absence {
-            asked_at,
+            requested_at,
             by_head: true,
             last_part_at: None,
             by: ConfirmedBy::Scan,
@@ -111,15 +111,15 @@ async fn process_rowless(
     worker: &Worker<'_>,
     tasks: Vec<(String, Task)>,
 ) -> Result<Vec<(String, Task)>, WorkError> {
-    let (mut rowless, mut rest) = (Vec::new(), Vec::new());
+    let (mut rowless, mut of_rows) = (Vec::new(), Vec::new());
     for (key, task) in tasks {
         match task {
             Task::Rowless(id, object) => rowless.push((id, object)),
-            task => rest.push((key, task)),
+            task => of_rows.push((key, task)),
         }
     }
     if rowless.is_empty() {
-        return Ok(rest);
+        return Ok(of_rows);
     }
     let Target { app, location, .. } = worker.target;
     let orphans = record_strays(worker, rowless).await?;
@@ -134,7 +134,7 @@ async fn process_rowless(
             |(_, object)| object_finding(location, FindingKind::Orphan, object, app.now());
         worker.progress.report.tally().record(orphans.into_iter().map(finding));
     }
-    Ok(rest)
+    Ok(of_rows)
 }
 
 /// Counts and reports the strays: the objects whose upload has a row elsewhere. Such an object is a
@@ -146,22 +146,23 @@ async fn record_strays(
     let Target { app, location, .. } = worker.target;
     let ids: Vec<_> = rowless.iter().map(|(id, _)| *id).collect();
     let copies = app.db.object_copies().find_at(location.into(), &ids).await?;
-    let places = app.db.scan().list_places(ids).await?;
-    let places: HashMap<_, _> = places.into_iter().map(|place| (place.upload, place)).collect();
+    let locations = app.db.scan().list_locations(ids).await?;
+    let locations: HashMap<_, _> =
+        locations.into_iter().map(|found| (found.upload, found)).collect();
     let mut orphans = Vec::new();
     let mut tally = worker.progress.report.tally();
     for (id, object) in rowless {
-        match places.get(&id) {
+        match locations.get(&id) {
             // Left behind by a move, or about to be used by one: a run deletes it in time.
             _ if copies.contains(&id) => {}
             None => orphans.push((id, object)),
             // Its row was created after the rows were read.
-            Some(place) if place.policy == location.policy && place.location == location.number => {
+            Some(found) if found.policy == location.policy && found.location == location.number => {
             }
-            Some(place) => {
+            Some(found) => {
                 tally.count(|counters| counters.strays += 1);
                 let finding = object_finding(location, FindingKind::Stray, object, app.now());
-                let detail = Some(format!("{}/{}", place.policy, place.location));
+                let detail = Some(format!("{}/{}", found.policy, found.location));
                 tally.record([Finding { detail, ..finding }]);
             }
         }
@@ -266,7 +267,7 @@ async fn believe(
             return Ok(Some((upload, event)));
         }
         BucketIdentity::Match => None,
-        doubt => Some(doubt),
+        unverified => Some(unverified),
     };
     if next.changed {
         let (kind, what) = if absent {

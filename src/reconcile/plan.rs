@@ -52,7 +52,7 @@ pub struct Listing {
     pub range: KeyRange,
     /// The time when the first request for the range started, including requests for rows. All
     /// evidence is at least as new as this time.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// All rows of the range, if they were already read to count them.
     pub rows: Option<Vec<UploadSummary>>,
 }
@@ -107,7 +107,7 @@ pub async fn shards_of_run(
         }
         _ => None,
     };
-    let (mut all, mut places) = (Vec::new(), 0);
+    let (mut all, mut locations_with_shards) = (Vec::new(), 0);
     if locations.is_empty() {
         // The shard's worker reports the error, and the other policies are reconciled.
         all.push(NewShard {
@@ -121,10 +121,10 @@ pub async fn shards_of_run(
         let plan = LocationPlan { app, policy, location, request, settings };
         let may_be_open = open.as_ref().is_none_or(|open| open.contains(&location.number));
         let shards = plan.shards(may_be_open).await?;
-        places += usize::from(!shards.is_empty());
+        locations_with_shards += usize::from(!shards.is_empty());
         all.extend(shards);
     }
-    Ok(if places > 1 { finalize_last(all) } else { all })
+    Ok(if locations_with_shards > 1 { finalize_last(all) } else { all })
 }
 
 /// The damage limit of a policy covers all its locations. So no shard finalizes before the ranges of
@@ -301,9 +301,9 @@ impl<'a> Planner<'a> {
             && 2 * open > HEADS_PER_TWO_LISTS
             && let Some(oldest) = self.ahead.front()
         {
-            let (rest, page) = (from(&whole, oldest, true), MAX_PAGE as u64);
+            let (listed, page) = (from(&whole, oldest, true), MAX_PAGE as u64);
             let scan = self.app.db.scan();
-            if scan.count_in_range(self.location.into(), &rest, page).await? < page {
+            if scan.count_in_range(self.location.into(), &listed, page).await? < page {
                 return Ok(vec![whole]);
             }
         }
@@ -326,17 +326,18 @@ impl<'a> Planner<'a> {
             // Listing more keys than this costs more than a HEAD for each row.
             let most = (2 * open.len() as u64 / HEADS_PER_TWO_LISTS + 1) * MAX_PAGE as u64;
             for heads in candidates(open.len()).take(if anywhere { usize::MAX } else { 1 }) {
-                let rest = from(part, &open[heads], anywhere);
+                let listed = from(part, &open[heads], anywhere);
                 let (scan, at) = (self.app.db.scan(), PolicyLocation::from(self.location));
-                let asked_at = self.app.now();
-                let rows = scan.list_summaries(at, &rest, MAX_PAGE as u64).await?;
+                let requested_at = self.app.now();
+                let rows = scan.list_summaries(at, &listed, MAX_PAGE as u64).await?;
                 if rows.len() < MAX_PAGE {
                     cuts.push(Cut { heads, keys: Some(rows.len() as u64) });
-                    short = Some((heads, Listing { range: rest, asked_at, rows: Some(rows) }));
+                    short =
+                        Some((heads, Listing { range: listed, requested_at, rows: Some(rows) }));
                     // One page of rows. A listing that starts later would also cost one page.
                     break;
                 }
-                let keys = scan.count_in_range(at, &rest, most).await?;
+                let keys = scan.count_in_range(at, &listed, most).await?;
                 cuts.push(Cut { heads, keys: Some(keys) });
             }
         }
@@ -345,7 +346,7 @@ impl<'a> Planner<'a> {
             Some((at, listing)) if at == heads => Some(listing),
             _ => open.get(heads).map(|oldest| Listing {
                 range: from(part, oldest, anywhere),
-                asked_at: self.app.now(),
+                requested_at: self.app.now(),
                 rows: None,
             }),
         };
@@ -365,10 +366,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Reads the oldest open rows of the remaining range.
-    async fn read_ahead(&mut self, rest: &KeyRange) -> Result<(), AppError> {
+    async fn read_ahead(&mut self, remaining: &KeyRange) -> Result<(), AppError> {
         let (at, most) = (self.location.into(), MAX_HEADS + 1);
         let scan = self.app.db.scan();
-        let keys = scan.list_open_keys(at, rest, &self.window, most as u64).await?;
+        let keys = scan.list_open_keys(at, remaining, &self.window, most as u64).await?;
         self.all_read = keys.len() < most;
         self.ahead = keys.into();
         Ok(())
@@ -403,9 +404,9 @@ mod tests {
     fn the_first_page_has_room_for_the_expected_keys_and_is_never_larger_than_a_page() {
         let row = UploadSummary::from(&upload_in(Status::Pending));
         let first = |rows: Option<usize>| {
-            let (range, asked_at) = (Prefix::parse("t/").unwrap().whole(), at(0));
+            let (range, requested_at) = (Prefix::parse("t/").unwrap().whole(), at(0));
             let rows = rows.map(|count| vec![row.clone(); count]);
-            Listing { range, asked_at, rows }.first_page(1000)
+            Listing { range, requested_at, rows }.first_page(1000)
         };
         assert_eq!([None, Some(0), Some(80), Some(990)].map(first), [1000, 16, 106, 1000]);
     }

@@ -81,8 +81,9 @@ impl Reconciler {
                 if purged.keys.len() as u64 >= limit {
                     return Ok(purged);
                 }
-                let places = locations.get(&finding.policy).map(Vec::as_slice).unwrap_or_default();
-                if purge_one(app, purge, (&finding, places), &mut checked).await? {
+                let locations_of_policy =
+                    locations.get(&finding.policy).map(Vec::as_slice).unwrap_or_default();
+                if purge_one(app, purge, (&finding, locations_of_policy), &mut checked).await? {
                     purged.keys.push(finding.key);
                 } else {
                     purged.skipped += 1;
@@ -160,7 +161,9 @@ async fn require_own_bucket(app: &App, location: &Location) -> Result<(), PurgeE
     let options = CheckOptions { dry_run: true, ..CheckOptions::default() };
     match app.check_location(location, options).await? {
         BucketIdentity::Match => Ok(()),
-        doubt => Err(PurgeError::BucketMismatch(format!("policy `{}`: {doubt}", location.policy))),
+        unverified => {
+            Err(PurgeError::BucketMismatch(format!("policy `{}`: {unverified}", location.policy)))
+        }
     }
 }
 

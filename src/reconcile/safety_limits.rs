@@ -85,13 +85,13 @@ impl SafetyLimits<'_> {
                 let options = CheckOptions { adopt: false, dry_run: self.request.dry_run };
                 app.check_location(location, options).await?
             }
-            doubt => doubt.clone(),
+            unverified => unverified.clone(),
         };
         match identity {
             BucketIdentity::Match => Ok(()),
-            doubt => {
+            unverified => {
                 let policy = &self.target.policy.name;
-                Err(WorkError::Stopped(format!("policy `{policy}`: {what}, but {doubt}")))
+                Err(WorkError::Stopped(format!("policy `{policy}`: {what}, but {unverified}")))
             }
         }
     }

@@ -82,8 +82,8 @@ impl Worker<'_> {
             };
             match self.progress.run.request.mode {
                 Mode::Audit => {
-                    let asked_at = self.target.app.now();
-                    compare(self, Listing { range, asked_at, rows: None }).await?;
+                    let requested_at = self.target.app.now();
+                    compare(self, Listing { range, requested_at, rows: None }).await?;
                 }
                 Mode::Incremental => self.reconcile_open(range).await?,
                 Mode::Move => move_range(self, range).await?,

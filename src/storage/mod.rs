@@ -26,8 +26,8 @@ use crate::domain::reconcile::Listed;
 pub mod azure;
 pub mod backend;
 pub mod capabilities;
+pub mod cause;
 pub mod credentials;
-pub mod fault;
 pub mod memory;
 pub mod metered;
 pub mod probe;
@@ -394,8 +394,8 @@ impl Store {
     /// The checksums of an object that its metadata contains: those that the store keeps, and the
     /// MD5 if the store's ETags are known to be MD5s.
     pub fn checksums_of(&self, meta: &ObjectMeta) -> Vec<Checksum> {
-        let told = self.capabilities.etag_md5 && !meta.keyed;
-        let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| told);
+        let has_md5 = self.capabilities.etag_md5 && !meta.keyed;
+        let md5 = Checksum::parse_md5_hex(&meta.etag).filter(|_| has_md5);
         md5.into_iter().chain(meta.checksums.iter().cloned()).collect()
     }
 

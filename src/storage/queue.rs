@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_of_a_queue_has_its_kind() {
+    fn every_response_of_a_queue_has_its_kind() {
         for (status, code, kind) in [
             (400, Some("AWS.SimpleQueueService.NonExistentQueue"), "no_such_queue"),
             (400, Some("com.amazonaws.sqs#QueueDoesNotExist"), "no_such_queue"),

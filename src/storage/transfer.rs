@@ -169,10 +169,10 @@ async fn compare(
     if meta.size != size {
         return Err(differs(format!("the copy has {} bytes instead of {size}", meta.size)));
     }
-    let kept = to.store.checksums_of(meta);
+    let stored = to.store.checksums_of(meta);
     let of_both = known.iter().find_map(|known| {
-        let kept = kept.iter().find(|kept| kept.algorithm() == known.algorithm())?;
-        Some((known, kept.clone()))
+        let found = stored.iter().find(|sum| sum.algorithm() == known.algorithm())?;
+        Some((known, found.clone()))
     });
     let (known, found) = if let Some(both) = of_both {
         both
@@ -209,8 +209,8 @@ async fn copy_within_server(
     sizes: &Sizes,
 ) -> Result<()> {
     let source = CopySource { bucket: &from.store.bucket, key: from.key, etag: &from.meta.etag };
-    let kept = |sum: &&Checksum| to.store.capabilities.returns_checksum(sum.algorithm());
-    let checksum = known.iter().find(kept).cloned();
+    let is_returned = |sum: &&Checksum| to.store.capabilities.returns_checksum(sum.algorithm());
+    let checksum = known.iter().find(is_returned).cloned();
     let options = PutOptions { checksum, ..options(from, to) };
     let objects = &to.store.objects;
     if from.meta.size <= sizes.copy {

@@ -43,7 +43,7 @@ async fn a_preflight_is_answered_for_any_origin_unless_the_bucket_says_otherwise
 }
 
 #[tokio::test]
-async fn a_bucket_with_rules_answers_by_them() {
+async fn a_bucket_responds_by_its_cors_rules() {
     let s3 = start().await;
     configure(&s3).await;
     let response = preflight(&s3, ORIGIN, "PUT", "Content-Type, x-amz-checksum-sha256").await;
@@ -63,7 +63,7 @@ async fn a_bucket_with_rules_answers_by_them() {
 }
 
 #[tokio::test]
-async fn every_answer_lets_the_page_read_what_it_needs_refusals_too() {
+async fn every_response_lets_the_page_read_what_it_needs_errors_included() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     let origin = ("origin", ORIGIN);

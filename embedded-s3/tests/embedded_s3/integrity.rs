@@ -15,7 +15,7 @@ fn md5(body: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_checksum_is_verified_kept_and_given_back_when_asked_for() {
+async fn a_checksum_is_verified_stored_and_returned_on_request() {
     let s3 = start().await;
     let put = s3.client.put_object().bucket(BUCKET).key("k").body(b"music".to_vec().into());
     let put = put.checksum_sha256(sha256(b"music")).send().await.unwrap();

@@ -199,7 +199,7 @@ async fn keys_are_listed_with_etag_size_and_time_in_the_order_of_their_bytes() {
 }
 
 #[tokio::test]
-async fn names_are_escaped_when_asked_for() {
+async fn names_are_escaped_on_request() {
     let s3 = start().await;
     s3.put("in/a b+c%ü", b"x").await;
     let list = s3.client.list_objects_v2().bucket(BUCKET).encoding_type(EncodingType::Url);

@@ -151,7 +151,7 @@ async fn reads_honour_their_conditions() {
 }
 
 #[tokio::test]
-async fn a_presigned_get_overrides_headers_of_the_answer() {
+async fn a_presigned_get_overrides_headers_of_the_response() {
     let s3 = start().await;
     s3.put("k", b"x").await;
     let get = s3.client.get_object().bucket(BUCKET).key("k");

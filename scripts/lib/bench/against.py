@@ -28,7 +28,7 @@ def record(machine, name, turns, field, least=None):
     ratio = statistics.median(ratios)
     old, new = (statistics.median(turn[who][field] for turn in turns) for who in ("old", "new"))
     unit = "/s" if field == "rate" else " µs"
-    machine.note(
+    machine.record(
         f"{name}, new/old", f"{ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
         f"≥ {least:.2f}" if least else "", ratio >= least if least else None,
         f"old {old:,.0f}{unit}, new {new:,.0f}{unit}", ratio=ratio, turns=turns)

@@ -65,9 +65,9 @@ def run(machine, _database):
     finish([direct(path) for _ in range(AT_ONCE)])
     took = time.monotonic() - began
     above = process.memory("VmHWM") - idle
-    machine.note(f"{AT_ONCE} direct uploads of 256 MiB at once, memory above idle",
-                 f"{above:.0f} MiB", "≤ 128 MiB", above <= 128,
-                 f"{AT_ONCE * 256 / took:.0f} MiB/s in total")
+    machine.record(f"{AT_ONCE} direct uploads of 256 MiB at once, memory above idle",
+                   f"{above:.0f} MiB", "≤ 128 MiB", above <= 128,
+                   f"{AT_ONCE * 256 / took:.0f} MiB/s in total")
 
     path = file_of(machine, 1024 * MIB)
 
@@ -87,9 +87,9 @@ def run(machine, _database):
             spent[way] = [after - before for before, after in zip(before, cpu())]
     alone, through = min(times[straight]), min(times[direct])
     here, in_minio = spent[direct]
-    machine.note("1 GiB through the service, times the presigned PUT's time",
-                 f"{through / alone:.2f}×", "≤ 1.3×", through <= 1.3 * alone,
-                 f"presigned PUT: {alone:.1f} s, {spent[straight][1]:.1f} s of CPU in MinIO; "
-                 f"through the service: {through:.1f} s, {here:.1f} s of CPU in the service and "
-                 f"{in_minio:.1f} s in MinIO", times=list(times.values()))
+    machine.record("1 GiB through the service, times the presigned PUT's time",
+                   f"{through / alone:.2f}×", "≤ 1.3×", through <= 1.3 * alone,
+                   f"presigned PUT: {alone:.1f} s, {spent[straight][1]:.1f} s of CPU in MinIO; "
+                   f"through the service: {through:.1f} s, {here:.1f} s of CPU in the service and "
+                   f"{in_minio:.1f} s in MinIO", times=list(times.values()))
     process.stop()

@@ -245,7 +245,7 @@ class Host:
         took = process.wait_for(address + "/readyz")
         return process, address, took
 
-    def note(self, name: str, value: str, target="", met=None, limit="", **raw):
+    def record(self, name: str, value: str, target="", met=None, limit="", **raw):
         """Adds a row to the table, and prints it."""
         self.figures.append(
             {"name": name, "value": value, "target": target, "met": met, "limit": limit} | raw)

@@ -74,9 +74,9 @@ def run(machine, _database):
                 measured[inspects].append(spent)
     ratios = [new / old for new, old in zip(measured[True], measured[False])]
     ratio, new, old = (statistics.median(it) for it in (ratios, measured[True], measured[False]))
-    machine.note("CPU of a confirmation with `media`, times that without it", f"{ratio:.2f}×",
-                 f"≤ {TARGET}×", ratio <= TARGET,
-                 f"{new:.2f} ms and {old:.2f} ms; {min(ratios):.2f}× to {max(ratios):.2f}× in {len(ratios)} rounds",
-                 ratios=ratios)
+    machine.record("CPU of a confirmation with `media`, times that without it", f"{ratio:.2f}×",
+                   f"≤ {TARGET}×", ratio <= TARGET,
+                   f"{new:.2f} ms and {old:.2f} ms; {min(ratios):.2f}× to {max(ratios):.2f}× in {len(ratios)} rounds",
+                   ratios=ratios)
     for process, _, _ in (with_it, without):
         process.stop()

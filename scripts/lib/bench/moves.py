@@ -104,7 +104,7 @@ def run(machine, _database):
         process.stop()
     theirs, ours = (sorted(times[name])[ROUNDS // 2] for name in ("rclone", "move"))
     share = theirs / ours
-    machine.note(
+    machine.record(
         f"move of {len(SIZES):,} objects, {total / MIB:.0f} MiB, MinIO to the embedded store: "
         "speed beside rclone copy --checksum",
         f"{share:.0%}", "≥ 80%", share >= 0.8,

@@ -67,7 +67,7 @@ def run(machine, database):
     grows = max(memory[-third:]) - max(memory[third:-third])
     passed = (process.child.poll() is None and unanswered == 0 and other == 0
               and recovery <= 5 and grows < 0.2 * max(memory))
-    machine.note(
+    machine.record(
         f"overload for {SECONDS} s ({database})",
         f"{codes.get('201', 0):,} created, {shed:,} shed, {other + unanswered} failed; "
         f"recovered after {recovery:.1f} s", "0 failed, ≤ 5 s", passed,

@@ -45,25 +45,25 @@ def run(machine, database):
     few, many = runs["audit", FEW], runs["audit", MANY]
     quick = runs["incremental", MANY]
     name = f"({database}, {MANY:,} objects)"
-    machine.note(f"incremental run {name}, LIST + HEAD requests",
-                 f"{requests[1][0]} + {requests[1][1]}", "≤ 2 LISTs a shard",
-                 requests[1][0] <= 32, f"a full listing takes {MANY // 1000:,}")
-    machine.note(f"the same with {FEW:,} objects", f"{requests[0][0]} + {requests[0][1]}",
-                 "unchanged", requests[0] == requests[1])
+    machine.record(f"incremental run {name}, LIST + HEAD requests",
+                   f"{requests[1][0]} + {requests[1][1]}", "≤ 2 LISTs a shard",
+                   requests[1][0] <= 32, f"a full listing takes {MANY // 1000:,}")
+    machine.record(f"the same with {FEW:,} objects", f"{requests[0][0]} + {requests[0][1]}",
+                   "unchanged", requests[0] == requests[1])
     ratio = many["seconds"] / quick["seconds"]
-    machine.note(f"incremental run {name}, part of the audit's time", f"1/{ratio:.0f}", "≤ 1/50",
-                 ratio >= 50, f"{quick['seconds'] * 1000:.0f} ms of {many['seconds']:.1f} s; a "
-                 f"process's first run {quick['first_seconds'] * 1000:.0f} ms",
-                 runs=[quick, many])
+    machine.record(f"incremental run {name}, part of the audit's time", f"1/{ratio:.0f}", "≤ 1/50",
+                   ratio >= 50, f"{quick['seconds'] * 1000:.0f} ms of {many['seconds']:.1f} s; a "
+                   f"process's first run {quick['first_seconds'] * 1000:.0f} ms",
+                   runs=[quick, many])
     rate = MANY / many["seconds"]
-    machine.note(f"audit {name}, objects/s", f"{rate:,.0f}", "≥ 150,000", rate >= 150_000,
-                 f"{many['seconds']:.1f} s")
+    machine.record(f"audit {name}, objects/s", f"{rate:,.0f}", "≥ 150,000", rate >= 150_000,
+                   f"{many['seconds']:.1f} s")
     above = [(run["peak_bytes"] - run["idle_bytes"]) / MIB for run in (few, many)]
-    machine.note(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
-                 above[1] <= 100)
+    machine.record(f"audit {name}, memory above idle", f"{above[1]:.0f} MiB", "≤ 100 MiB",
+                   above[1] <= 100)
     growth = many["peak_bytes"] / few["peak_bytes"]
-    machine.note(f"audit {name}, peak memory, times that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
-                 growth <= 1.2, f"{few['peak_bytes'] / MIB:.0f} MiB at {FEW:,}")
+    machine.record(f"audit {name}, peak memory, times that of {FEW:,}", f"{growth:.2f}×", "≤ 1.2×",
+                   growth <= 1.2, f"{few['peak_bytes'] / MIB:.0f} MiB at {FEW:,}")
 
 
 def run_minio(machine, _database):
@@ -81,6 +81,6 @@ def run_minio(machine, _database):
             if turn:
                 times[what].append(result["seconds"])
     listed, audited = (sorted(seconds)[1] for seconds in times.values())
-    machine.note(f"audit of {FEW:,} objects in MinIO, times the listing alone",
-                 f"{audited / listed:.2f}×", "≤ 1.15×", audited <= 1.15 * listed,
-                 f"medians of 3: listing {listed:.1f} s, audit {audited:.1f} s", times=times)
+    machine.record(f"audit of {FEW:,} objects in MinIO, times the listing alone",
+                   f"{audited / listed:.2f}×", "≤ 1.15×", audited <= 1.15 * listed,
+                   f"medians of 3: listing {listed:.1f} s, audit {audited:.1f} s", times=times)

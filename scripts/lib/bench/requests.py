@@ -51,12 +51,12 @@ LOADS = {"create": create_load, "poll": poll_load, "list": list_load}
 
 def compare(machine, name, ours, limit, target, cpu_target=None):
     share = 100 * ours["rps"] / limit["rps"]
-    machine.note(
+    machine.record(
         f"{name}, requests/s", f"{ours['rps']:,.0f} = {share:.0f}%", f"≥ {target}%" if target else "",
         share >= target if target else None,
         f"bare route: {limit['rps']:,.0f}/s, {limit['cpu_us']:.0f} µs of CPU",
         share=share, ours=ours, bare=limit)
-    machine.note(
+    machine.record(
         f"{name}, CPU a request", f"{ours['cpu_us']:.0f} µs",
         f"≤ {cpu_target} µs" if cpu_target else "",
         ours["cpu_us"] <= cpu_target if cpu_target else None,
@@ -130,12 +130,12 @@ def batch(machine, database):
     turn = sorted(turns, key=ratio)[TURNS // 2]
     single, many = turn[1], turn[BATCH]
     share = ratio(turn)
-    machine.note(f"batch of {BATCH}, CPU an upload ({database})",
-                 f"{many['cpu_us'] / BATCH:.0f} µs = {100 * share:.0f}% of a single creation",
-                 f"≤ {100 * BATCH_TARGET:.0f}%", share <= BATCH_TARGET,
-                 f"single {single['cpu_us']:.0f} µs; {many['rps'] * BATCH:,.0f} uploads/s, single "
-                 f"{single['rps']:,.0f}/s; p50 {many['p50']}, p99 {many['p99']}",
-                 share=share, single=single, batch=many)
+    machine.record(f"batch of {BATCH}, CPU an upload ({database})",
+                   f"{many['cpu_us'] / BATCH:.0f} µs = {100 * share:.0f}% of a single creation",
+                   f"≤ {100 * BATCH_TARGET:.0f}%", share <= BATCH_TARGET,
+                   f"single {single['cpu_us']:.0f} µs; {many['rps'] * BATCH:,.0f} uploads/s, single "
+                   f"{single['rps']:,.0f}/s; p50 {many['p50']}, p99 {many['p99']}",
+                   share=share, single=single, batch=many)
 
 
 def mixed(machine, database):
@@ -153,5 +153,5 @@ end
 """
     ours = load.wrk(machine, address, process, script)
     process.stop()
-    machine.note(f"mixed, 1 creation to 4 polls ({database})", f"{ours['rps']:,.0f}/s",
-                 limit=f"{ours['cpu_us']:.0f} µs of CPU, p50 {ours['p50']}, p99 {ours['p99']}")
+    machine.record(f"mixed, 1 creation to 4 polls ({database})", f"{ours['rps']:,.0f}/s",
+                   limit=f"{ours['cpu_us']:.0f} µs of CPU, p50 {ours['p50']}, p99 {ours['p99']}")

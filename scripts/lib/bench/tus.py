@@ -98,9 +98,9 @@ def run(machine, _database):
     ])
     took = time.monotonic() - began
     above, limit = process.memory("VmHWM") - idle, 100 + AT_ONCE * PART
-    machine.note(f"{AT_ONCE} tus uploads of 64 MiB at once, memory above idle",
-                 f"{above:.0f} MiB", f"≤ {limit} MiB", above <= limit,
-                 f"{AT_ONCE * 64 / took:.0f} MiB/s in total")
+    machine.record(f"{AT_ONCE} tus uploads of 64 MiB at once, memory above idle",
+                   f"{above:.0f} MiB", f"≤ {limit} MiB", above <= limit,
+                   f"{AT_ONCE * 64 / took:.0f} MiB/s in total")
     path = direct.file_of(machine, 1024 * MIB)
     times = {by_parts: [], by_tus: []}
     for _ in range(3):
@@ -109,7 +109,7 @@ def run(machine, _database):
             way(address, path)
             times[way].append(time.monotonic() - began)
     parts, tus = min(times[by_parts]), min(times[by_tus])
-    machine.note("1 GiB by tus in chunks of 16 MiB, times the presigned parts' time",
-                 f"{tus / parts:.2f}×", "≤ 1.5×", tus <= 1.5 * parts,
-                 f"presigned parts: {parts:.1f} s; tus: {tus:.1f} s", times=list(times.values()))
+    machine.record("1 GiB by tus in chunks of 16 MiB, times the presigned parts' time",
+                   f"{tus / parts:.2f}×", "≤ 1.5×", tus <= 1.5 * parts,
+                   f"presigned parts: {parts:.1f} s; tus: {tus:.1f} s", times=list(times.values()))
     process.stop()

@@ -57,16 +57,16 @@ export function leaveWith(Uppy, AwsS3, Retriever, settings, file) {
 // The state that Golden Retriever saves shortly after each change: in localStorage, or from version 6 on in
 // IndexedDB.
 async function savedState() {
-  const texts = Object.values(localStorage);
+  const values = Object.values(localStorage);
   const open = indexedDB.open("uppy-blobs");
   const database = await new Promise((resolve) => { open.onsuccess = () => resolve(open.result); });
   if (database.objectStoreNames.contains("metadata")) {
     const read = database.transaction("metadata").objectStore("metadata").getAll();
     const records = await new Promise((resolve) => { read.onsuccess = () => resolve(read.result); });
-    texts.push(...records.map(({ metadata }) => metadata));
+    values.push(...records.map(({ metadata }) => metadata));
   }
   database.close();
-  return texts.join();
+  return values.join();
 }
 
 // Continues the upload that `leaveWith` left, after the page was loaded again.

@@ -38,11 +38,11 @@ pub struct CheckOptions {
 pub struct BucketTrust {
     /// Whether new uploads are refused if their policy's bucket is not known to be this database's.
     pub require_marker: bool,
-    last_checks: Mutex<BTreeMap<Place, LastCheck>>,
+    last_checks: Mutex<BTreeMap<LocationId, LastCheck>>,
 }
 
 /// A policy and one of its locations.
-type Place = (PolicyName, LocationNumber);
+type LocationId = (PolicyName, LocationNumber);
 
 #[derive(Debug, Clone)]
 struct LastCheck {
@@ -88,7 +88,7 @@ impl BucketTrust {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, LastCheck>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LocationId, LastCheck>> {
         self.last_checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -209,7 +209,7 @@ impl App {
 
     /// Whether the last check found that the bucket of an upload is not known to be this database's.
     /// `false` if this process has not checked it.
-    pub(super) fn doubts_bucket(&self, upload: &Upload) -> bool {
+    pub(super) fn has_unverified_bucket(&self, upload: &Upload) -> bool {
         self.buckets
             .find(&upload.policy, upload.location)
             .is_some_and(|last| last.identity != BucketIdentity::Match)

@@ -133,7 +133,7 @@ impl App {
         let facts = &verified.facts;
         let found = match inspector {
             Backfiller::Queued(inspector) => {
-                judged(inspector, facts, inspector.examine(self, &upload, facts).await)
+                to_found(inspector, facts, inspector.examine(self, &upload, facts).await)
             }
             Backfiller::Media => self.read_media(&upload, facts).await,
         };
@@ -229,7 +229,7 @@ impl App {
 }
 
 /// The verdict of an attempt, or why there is none.
-fn judged(
+fn to_found(
     inspector: &Inspector,
     facts: &ObjectFacts,
     attempt: Attempt,

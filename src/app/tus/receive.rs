@@ -12,7 +12,7 @@ use crate::domain::tus::{PieceChecksum, next_part};
 struct Source<B> {
     body: B,
     /// What was received and is not in the buffer yet.
-    rest: Bytes,
+    pending: Bytes,
     /// How many bytes follow in the body, if that is known.
     left: Option<u64>,
     /// How many more bytes the file can have. `limit` is how many it can have in total.
@@ -28,7 +28,7 @@ impl<B> Source<B> {
     /// The number of bytes that follow the last part, if it is known. `before` of them are in the
     /// buffer.
     fn coming(&self, before: u64) -> Option<u64> {
-        let received = before + self.rest.len() as u64;
+        let received = before + self.pending.len() as u64;
         if self.ended { Some(received) } else { self.left.map(|left| received + left) }
     }
 
@@ -46,7 +46,7 @@ impl<B> Source<B> {
                 if let Some(checksum) = &mut self.checksum {
                     checksum.update(&chunk);
                 }
-                self.rest = chunk;
+                self.pending = chunk;
             }
         }
     }
@@ -75,7 +75,7 @@ impl Writer<'_> {
         self.hold = checksum.is_some();
         let mut source = Source {
             body,
-            rest: Bytes::new(),
+            pending: Bytes::new(),
             left: size,
             room: self.limit().saturating_sub(self.stored()),
             limit: self.limit(),
@@ -101,7 +101,7 @@ impl Writer<'_> {
                 Some(size) if unread == 0 && have >= size => {
                     self.send(std::mem::take(&mut buffer).freeze()).await?;
                 }
-                _ if source.ended && source.rest.is_empty() => break,
+                _ if source.ended && source.pending.is_empty() => break,
                 _ => {
                     let most = size.or(coming).unwrap_or(u64::MAX).saturating_sub(unread + have);
                     self.read(&mut source, &mut buffer, to_usize(most.max(1))).await?;
@@ -143,13 +143,13 @@ impl Writer<'_> {
     {
         // While a part is being sent without a permit for a second one, no memory is allocated for the next.
         let reads = source.ended || self.in_flight.is_none() || self.spare.is_some();
-        if reads && !source.rest.is_empty() {
+        if reads && !source.pending.is_empty() {
             if buffer.capacity() == 0 && source.left.is_some() {
                 // Allocated in one step: a buffer that grows is copied, and then exists twice for a
                 // moment.
                 buffer.reserve(most);
             }
-            let taken = source.rest.split_to(most.min(source.rest.len()));
+            let taken = source.pending.split_to(most.min(source.pending.len()));
             buffer.extend_from_slice(&taken);
             return Ok(());
         }

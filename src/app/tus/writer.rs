@@ -223,8 +223,8 @@ impl<'a> Writer<'a> {
         };
         let (start, end) = (first.start, last.end());
         self.write(&progress).await?;
-        let kept = self.tails.partition_point(|tail| tail.start < start);
-        let replaced = self.tails.split_off(kept);
+        let first_replaced = self.tails.partition_point(|tail| tail.start < start);
+        let replaced = self.tails.split_off(first_replaced);
         let is_tail = |piece: &&Piece| matches!(piece.stored_as, StoredAs::Tail(_));
         self.tails.extend(progress.pieces.iter().filter(is_tail).cloned());
         self.state.stored = end;

@@ -118,19 +118,19 @@ async fn finish_run_shards(
         RunOutcome::Continues(given_up) => {
             skip(&txn, id, Some(&given_up)).await?;
             let given_up = |row: &shard::Model| {
-                let is_place = |(policy, at): &(PolicyName, LocationNumber)| {
+                let is_location_of_row = |(policy, at): &(PolicyName, LocationNumber)| {
                     policy.as_str() == row.policy && at.0 == row.location
                 };
-                given_up.iter().any(is_place)
+                given_up.iter().any(is_location_of_row)
             };
-            let mut rest: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
+            let mut unclaimed: Vec<_> = rows.into_iter().filter(|row| !given_up(row)).collect();
             let now = time(&txn, Duration::ZERO).await?;
             for index in written {
                 let claim = ends[index].claim;
-                let Some(next) = claim_one(&txn, postgres, &rest, now, claim).await? else {
+                let Some(next) = claim_one(&txn, postgres, &unclaimed, now, claim).await? else {
                     break;
                 };
-                rest.retain(|row| row.number != next.number);
+                unclaimed.retain(|row| row.number != next.number);
                 results[index] = Finished::Shard(Some(next));
             }
         }

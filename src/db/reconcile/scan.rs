@@ -51,7 +51,7 @@ impl PolicyLocation<'_> {
 
 /// Where the object of an upload belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadPlace {
+pub struct UploadLocation {
     /// The upload.
     pub upload: UploadId,
     /// Its policy.
@@ -130,7 +130,7 @@ fn open_queries(
             shards.iter().map(move |shard| format!("{policy} {status} {}", shard.digit()))
         };
         upload::Entity::find()
-            .filter(Expr::cust(PLACE).is_in(states.iter().flat_map(of_state)))
+            .filter(Expr::cust(POLICY_STATE_SHARD).is_in(states.iter().flat_map(of_state)))
             .filter(Column::UrlExpiresAt.gt(time))
             .filter(Expr::cust("\"uploads\".\"status\" <> 'pending'"))
     };
@@ -172,14 +172,14 @@ fn only(query: Select<upload::Entity>, column: Column) -> SelectStatement {
 
 /// One column of the rows of several queries. Each query keeps its order and its limit.
 fn together(queries: [Select<upload::Entity>; KINDS], column: Column) -> SelectStatement {
-    let [mut first, rest @ ..] = queries.map(|query| {
+    let [mut first, others @ ..] = queries.map(|query| {
         Query::select().column(column).from_subquery(only(query, column), "part").take()
     });
-    first.unions(rest.map(|query| (UnionType::All, query))).take()
+    first.unions(others.map(|query| (UnionType::All, query))).take()
 }
 
 /// Policy, state and shard (a key's last digit), as in the index.
-const PLACE: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" || ' ' || \
+const POLICY_STATE_SHARD: &str = "(\"uploads\".\"policy\" || ' ' || \"uploads\".\"status\" || ' ' || \
      substr(\"uploads\".\"key\", length(\"uploads\".\"key\")))";
 
 /// The time from which a pending row's deadline is computed.
@@ -322,19 +322,19 @@ impl Scan<'_> {
         query.all(&self.0.read).await?.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The places of the uploads with these ids, in no order. Ids without a row are left out.
-    pub async fn list_places(self, ids: Vec<UploadId>) -> Result<Vec<UploadPlace>> {
+    /// The locations of the uploads with these ids, in no order. Ids without a row are left out.
+    pub async fn list_locations(self, ids: Vec<UploadId>) -> Result<Vec<UploadLocation>> {
         let query = upload::Entity::find()
             .select_only()
             .columns([Column::Id, Column::Policy, Column::Location])
             .filter(Column::Id.is_in(ids.into_iter().map(|id| id.0)));
         let rows: Vec<(Uuid, String, i32)> = query.into_tuple().all(&self.0.read).await?;
-        let place = |(id, policy, location)| UploadPlace {
+        let to_location = |(id, policy, location)| UploadLocation {
             upload: UploadId(id),
             policy: PolicyName::new(policy),
             location: LocationNumber(location),
         };
-        Ok(rows.into_iter().map(place).collect())
+        Ok(rows.into_iter().map(to_location).collect())
     }
 
     /// The keys of open rows of a location in a range, in byte order. Open rows may change without an

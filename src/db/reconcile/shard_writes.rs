@@ -143,12 +143,12 @@ pub(super) async fn skip(
         if only.is_empty() {
             return Ok(());
         }
-        let place = |(policy, location): &(PolicyName, LocationNumber)| {
+        let at_location = |(policy, location): &(PolicyName, LocationNumber)| {
             Condition::all()
                 .add(shard::Column::Policy.eq(policy.as_str()))
                 .add(shard::Column::Location.eq(location.0))
         };
-        open = open.filter(only.iter().map(place).fold(Condition::any(), Condition::add));
+        open = open.filter(only.iter().map(at_location).fold(Condition::any(), Condition::add));
     }
     open.exec(txn).await?;
     Ok(())

@@ -47,11 +47,11 @@ fn change<'a>(upload: &Upload, event: Event, policy: &'a Policy) -> Change<'a> {
 }
 
 fn expire<'a>(upload: &Upload, policy: &'a Policy) -> Change<'a> {
-    let asked_at = SystemClock.now() + TimeDelta::days(1);
+    let requested_at = SystemClock.now() + TimeDelta::days(1);
     change(
         upload,
         Event::Absent(Absence {
-            asked_at,
+            requested_at,
             by_head: true,
             last_part_at: None,
             by: ConfirmedBy::Scan,

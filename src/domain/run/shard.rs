@@ -136,18 +136,18 @@ pub enum RunOutcome {
 /// Decides the outcome of a run from its shards. A location that fails does not affect the others,
 /// which may be in other stores.
 pub fn run_outcome(shards: &[ShardEnd]) -> RunOutcome {
-    let place = |shard: &ShardEnd| (shard.policy.clone(), shard.location);
+    let location = |shard: &ShardEnd| (shard.policy.clone(), shard.location);
     let mut failed: BTreeMap<(PolicyName, LocationNumber), usize> = BTreeMap::new();
     let mut given_up = BTreeSet::new();
     for shard in shards {
-        let failures = failed.entry(place(shard)).or_default();
+        let failures = failed.entry(location(shard)).or_default();
         *failures += usize::from(shard.status == ShardStatus::Failed);
         if shard.status == ShardStatus::Stopped || *failures >= MAX_FAILED_SHARDS {
-            given_up.insert(place(shard));
+            given_up.insert(location(shard));
         }
     }
     let open = |shard: &&ShardEnd| shard.status == ShardStatus::Open;
-    if shards.iter().filter(open).any(|shard| !given_up.contains(&place(shard))) {
+    if shards.iter().filter(open).any(|shard| !given_up.contains(&location(shard))) {
         return RunOutcome::Continues(given_up);
     }
     // A failure is more informative than a stop.
@@ -184,8 +184,8 @@ mod tests {
         use ShardStatus::{Done, Failed, Open, Skipped, Stopped, Unverified};
         let ended = |status, why: Option<&str>| RunOutcome::Ended(status, why.map(str::to_owned));
         let continues = |names: &[&str]| {
-            let place = |name: &&str| (PolicyName::new(*name), LocationNumber(0));
-            RunOutcome::Continues(names.iter().map(place).collect())
+            let location = |name: &&str| (PolicyName::new(*name), LocationNumber(0));
+            RunOutcome::Continues(names.iter().map(location).collect())
         };
         let table = [
             (vec![("a", Done), ("a", Open)], continues(&[])),

@@ -153,10 +153,11 @@ impl ObjectMove<'_> {
         }
         // If this process ends in the middle, this record is used to find the parts.
         let (token, due) = (app.ids.uuid(), app.now() + MAX_DURATION);
-        let place =
+        let at_destination =
             Upload { location: self.to.location.number, key: key.clone(), ..upload.clone() };
         let aborts = app.db.multipart_aborts();
-        let intent = aborts.create_intent(&place, token, due).await.map_err(AppError::from);
+        let intent =
+            aborts.create_intent(&at_destination, token, due).await.map_err(AppError::from);
         let intent = intent.map_err(NotMoved::from)?;
         let copied = transfer(&from, &to, memory, &sizes).await;
         // After an error the parts may still be there: the record stays, and is due now.

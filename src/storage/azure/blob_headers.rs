@@ -53,10 +53,10 @@ fn decode(name: &str) -> String {
     let mut pieces = name.split('z');
     let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
     for piece in pieces {
-        let Some((code, rest)) = piece.split_at_checked(2) else { return name.to_owned() };
+        let Some((code, after)) = piece.split_at_checked(2) else { return name.to_owned() };
         let Ok(byte) = u8::from_str_radix(code, 16) else { return name.to_owned() };
         bytes.push(byte);
-        bytes.extend_from_slice(rest.as_bytes());
+        bytes.extend_from_slice(after.as_bytes());
     }
     String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
 }
@@ -88,8 +88,8 @@ pub(super) fn settings(object: &ObjectSettings) -> Result<Vec<(String, String)>,
 
 /// The configuration has capital letters: `COOL` is Azure's `Cool`.
 fn tier(class: &str) -> String {
-    let (first, rest) = class.split_at_checked(1).unwrap_or((class, ""));
-    format!("{}{}", first.to_ascii_uppercase(), rest.to_ascii_lowercase())
+    let (first, others) = class.split_at_checked(1).unwrap_or((class, ""));
+    format!("{}{}", first.to_ascii_uppercase(), others.to_ascii_lowercase())
 }
 
 #[cfg(test)]

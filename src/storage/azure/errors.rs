@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::net::{NetError, Streamed};
 use crate::storage::StoreError;
-use crate::storage::fault::{Explained, Fault};
-use crate::storage::s3::connection_fault;
+use crate::storage::cause::{Cause, Explained};
+use crate::storage::s3::connection_cause;
 use crate::storage::signer::SignError;
 use crate::telemetry::{chain, redact_query};
 
@@ -78,16 +78,16 @@ pub(super) async fn refused(response: Streamed, offset: Option<TimeDelta>) -> Ca
 /// A request that got no response.
 pub(super) fn not_sent(error: NetError) -> CallError {
     let text = redact_query(&chain(&error)).into_owned();
-    let fault = match connection_fault(&error, &text) {
+    let cause = match connection_cause(&error, &text) {
         // The host is made of the account's name.
-        Some(Fault::Dns) => Some(Fault::NoSuchAccount),
-        fault => fault,
+        Some(Cause::Dns) => Some(Cause::NoSuchAccount),
+        cause => cause,
     };
-    CallError::from(match (error, fault) {
+    CallError::from(match (error, cause) {
         (NetError::Malformed(source), _) => {
             StoreError::Refused { code: "InvalidRequest".to_owned(), source }
         }
-        (_, Some(fault)) => StoreError::Unavailable(explained(fault, text)),
+        (_, Some(cause)) => StoreError::Unavailable(explained(cause, text)),
         (_, None) => StoreError::Unavailable(text.into()),
     })
 }
@@ -95,11 +95,11 @@ pub(super) fn not_sent(error: NetError) -> CallError {
 /// An attempt that took too long.
 pub(super) fn timed_out(limit: Duration) -> CallError {
     let seen = format!("no response within {} s", limit.as_secs_f32());
-    StoreError::Unavailable(explained(Fault::Timeout, seen)).into()
+    StoreError::Unavailable(explained(Cause::Timeout, seen)).into()
 }
 
-fn explained(fault: Fault, seen: String) -> Box<dyn Error + Send + Sync> {
-    Box::new(Explained { fault, seen })
+fn explained(cause: Cause, seen: String) -> Box<dyn Error + Send + Sync> {
+    Box::new(Explained { cause, seen })
 }
 
 fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
@@ -121,15 +121,15 @@ fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
         | ("", 401 | 403)
             if skewed.is_some() =>
         {
-            StoreError::AccessDenied(explained(Fault::ClockSkew, seen))
+            StoreError::AccessDenied(explained(Cause::ClockSkew, seen))
         }
         ("AuthenticationFailed" | "InvalidAuthenticationInfo", _) => {
-            StoreError::AccessDenied(explained(Fault::WrongAccountKey, seen))
+            StoreError::AccessDenied(explained(Cause::WrongAccountKey, seen))
         }
         // An existing blob, and a SAS that may only create.
         ("UnauthorizedBlobOverwrite", _) => StoreError::PreconditionFailed,
         ("AccountIsDisabled" | "InsufficientAccountPermissions", _) | (_, 401 | 403) => {
-            StoreError::AccessDenied(explained(Fault::AccessDenied, seen))
+            StoreError::AccessDenied(explained(Cause::AccessDenied, seen))
         }
         ("ConditionNotMet" | "TargetConditionNotMet" | "BlobAlreadyExists", _) => {
             StoreError::PreconditionFailed
@@ -137,10 +137,10 @@ fn by_code(status: u16, code: &str, offset: Option<TimeDelta>) -> StoreError {
         // A listed block is missing. It is S3's code, which the use cases know.
         ("InvalidBlockList", _) => refused("InvalidPart", seen),
         ("Md5Mismatch" | "Crc64Mismatch", _) => refused("BadDigest", seen),
-        ("ServerBusy", _) | (_, 429) => StoreError::Unavailable(explained(Fault::Throttled, seen)),
+        ("ServerBusy", _) | (_, 429) => StoreError::Unavailable(explained(Cause::Throttled, seen)),
         // Not implemented, and not a failure of the server.
         (_, 501) => refused(code, seen),
-        (_, 408 | 500..=599) => StoreError::Unavailable(explained(Fault::ServerError, seen)),
+        (_, 408 | 500..=599) => StoreError::Unavailable(explained(Cause::ServerError, seen)),
         _ => refused(code, seen),
     }
 }
@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn every_code_has_its_error_and_its_cause() {
-        for (status, code, offset, expected, fault) in [
-            (404, "ContainerNotFound", 0, "NoSuchBucket", Some(Fault::NoSuchBucket)),
-            (403, "AuthenticationFailed", 0, "AccessDenied", Some(Fault::WrongAccountKey)),
-            (403, "AuthenticationFailed", 3600, "AccessDenied", Some(Fault::ClockSkew)),
-            (403, "AuthorizationPermissionMismatch", 0, "AccessDenied", Some(Fault::AccessDenied)),
+        for (status, code, offset, expected, cause) in [
+            (404, "ContainerNotFound", 0, "NoSuchBucket", Some(Cause::NoSuchBucket)),
+            (403, "AuthenticationFailed", 0, "AccessDenied", Some(Cause::WrongAccountKey)),
+            (403, "AuthenticationFailed", 3600, "AccessDenied", Some(Cause::ClockSkew)),
+            (403, "AuthorizationPermissionMismatch", 0, "AccessDenied", Some(Cause::AccessDenied)),
             (403, "UnauthorizedBlobOverwrite", 0, "PreconditionFailed", None),
             (412, "ConditionNotMet", 0, "PreconditionFailed", None),
             (409, "BlobAlreadyExists", 0, "PreconditionFailed", None),
@@ -163,21 +163,21 @@ mod tests {
             (412, "LeaseIdMissing", 0, "Refused", None),
             (400, "Md5Mismatch", 0, "Refused", None),
             (400, "InvalidBlockList", 0, "Refused", None),
-            (503, "ServerBusy", 0, "Unavailable", Some(Fault::Throttled)),
-            (500, "OperationTimedOut", 0, "Unavailable", Some(Fault::ServerError)),
+            (503, "ServerBusy", 0, "Unavailable", Some(Cause::Throttled)),
+            (500, "OperationTimedOut", 0, "Unavailable", Some(Cause::ServerError)),
             (501, "", 0, "Refused", None),
-            (502, "", 0, "Unavailable", Some(Fault::ServerError)),
+            (502, "", 0, "Unavailable", Some(Cause::ServerError)),
         ] {
             let error = by_code(status, code, Some(TimeDelta::seconds(offset)));
             assert!(format!("{error:?}").starts_with(expected), "{status} {code}: {error:?}");
-            assert_eq!(error.fault(), fault, "{status} {code}");
+            assert_eq!(error.cause(), cause, "{status} {code}");
         }
     }
 
     #[test]
     fn an_unknown_host_is_an_unknown_account() {
         let error = not_sent(NetError::Connection("dns error: no address".into())).error;
-        assert_eq!(error.fault(), Some(Fault::NoSuchAccount));
+        assert_eq!(error.cause(), Some(Cause::NoSuchAccount));
         let url = "GET https://a.blob.core.windows.net/c/k?sig=secret failed";
         let error = not_sent(NetError::Connection(url.into())).error;
         assert!(!chain(&error).contains("secret"), "{error:?}");

@@ -48,16 +48,16 @@ impl ObjectStore for Azure {
             return Err(StoreError::Protocol("the store ignored a Range header".into()));
         }
         // At most the requested bytes, even if the store sends the whole object.
-        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let mut bytes = BytesMut::new();
-        while bytes.len() < wanted {
+        while bytes.len() < len {
             let Some(chunk) = next(&mut response, self.client.stalled()).await? else { break };
-            if bytes.is_empty() && chunk.len() >= wanted {
-                return Ok(chunk.slice(..wanted));
+            if bytes.is_empty() && chunk.len() >= len {
+                return Ok(chunk.slice(..len));
             }
             bytes.extend_from_slice(&chunk);
         }
-        bytes.truncate(wanted);
+        bytes.truncate(len);
         Ok(bytes.freeze())
     }
 
@@ -66,8 +66,8 @@ impl ObjectStore for Azure {
             return Ok(Box::pin(futures_util::stream::empty()));
         };
         let limit = self.client.stalled();
-        Ok(Box::pin(futures_util::stream::unfold(Some(response), move |rest| async move {
-            let mut response = rest?;
+        Ok(Box::pin(futures_util::stream::unfold(Some(response), move |open| async move {
+            let mut response = open?;
             match next(&mut response, limit).await {
                 Ok(Some(chunk)) => Some((Ok(chunk), Some(response))),
                 Ok(None) => None,

@@ -1,4 +1,4 @@
-//! A store in memory, for tests. It follows the rules of S3, and tests can inject faults.
+//! A store in memory, for tests. It follows the rules of S3, and tests can inject failures.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, Range};
@@ -21,11 +21,11 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::limits::{MAX_PAGE, MAX_PARTS, MIN_PART_SIZE};
 use crate::domain::reconcile::Listed;
 
-mod faults;
+mod failures;
 mod state;
 
-use faults::{Fault, Faults};
-pub use faults::{Gate, ListFault, Operation};
+use failures::{Failure, Failures};
+pub use failures::{Gate, ListFailure, Operation};
 use state::{Multipart, Object, State, StoredPart};
 
 /// A store in memory. Its state has one lock, so concurrent calls are as consistent as on S3.
@@ -33,14 +33,14 @@ pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     min_part_size: u64,
     state: Mutex<State>,
-    faults: Mutex<Faults>,
+    failures: Mutex<Failures>,
 }
 
 impl MemoryStore {
     /// An empty bucket. `clock` is the source of its objects' times.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let state = Mutex::new(State { bucket: true, ..State::default() });
-        Self { clock, min_part_size: MIN_PART_SIZE, state, faults: Mutex::default() }
+        Self { clock, min_part_size: MIN_PART_SIZE, state, failures: Mutex::default() }
     }
 
     /// Accepts smaller parts than S3, so that tests need not send megabytes.
@@ -75,37 +75,37 @@ impl MemoryStore {
         times: usize,
         error: impl Fn() -> StoreError + Send + Sync + 'static,
     ) {
-        self.plan(operation, times, Fault::Fail(Arc::new(error)));
+        self.plan(operation, times, Failure::Fail(Arc::new(error)));
     }
 
     /// The next `times` calls of `operation` do their work, but their responses are lost: the
     /// caller gets [`StoreError::Unavailable`].
     pub fn lose_next(&self, operation: Operation, times: usize) {
-        self.plan(operation, times, Fault::Lose);
+        self.plan(operation, times, Failure::Lose);
     }
 
-    /// Removes the planned faults that have not happened yet.
+    /// Removes the planned failures that have not happened yet.
     pub fn heal(&self) {
-        let mut faults = self.faults();
-        faults.next.clear();
-        faults.lists.clear();
+        let mut failures = self.failures();
+        failures.next.clear();
+        failures.lists.clear();
     }
 
-    /// Sets the faults of the next pages of listings, in order; `None` is a valid page.
-    pub fn spoil_lists(&self, pages: impl IntoIterator<Item = Option<ListFault>>) {
-        self.faults().lists.extend(pages);
+    /// Sets the failures of the next pages of listings, in order; `None` is a valid page.
+    pub fn spoil_lists(&self, pages: impl IntoIterator<Item = Option<ListFailure>>) {
+        self.failures().lists.extend(pages);
     }
 
     /// Delays every call of `operation` from now on at the returned gate.
     pub fn hold(&self, operation: Operation) -> Arc<Gate> {
         let gate = Arc::new(Gate::closed());
-        self.faults().gates.insert(operation, gate.clone());
+        self.failures().gates.insert(operation, gate.clone());
         gate
     }
 
     /// How often `operation` was called, including failed calls.
     pub fn calls(&self, operation: Operation) -> usize {
-        self.faults().calls.get(&operation).copied().unwrap_or_default()
+        self.failures().calls.get(&operation).copied().unwrap_or_default()
     }
 
     /// The keys of all objects, in ascending order.
@@ -139,10 +139,10 @@ impl MemoryStore {
         *self.state() = State::default();
     }
 
-    fn plan(&self, operation: Operation, times: usize, fault: Fault) {
-        let mut faults = self.faults();
-        let queue: &mut VecDeque<_> = faults.next.entry(operation).or_default();
-        queue.extend(std::iter::repeat_n(fault, times));
+    fn plan(&self, operation: Operation, times: usize, failure: Failure) {
+        let mut failures = self.failures();
+        let queue: &mut VecDeque<_> = failures.next.entry(operation).or_default();
+        queue.extend(std::iter::repeat_n(failure, times));
     }
 
     /// Counts the call, waits at its gate, and then runs it on the state.
@@ -152,15 +152,15 @@ impl MemoryStore {
         work: impl FnOnce(&mut State) -> Result<T>,
     ) -> Result<T> {
         let gate = {
-            let mut faults = self.faults();
-            *faults.calls.entry(operation).or_default() += 1;
-            faults.gates.get(&operation).cloned()
+            let mut failures = self.failures();
+            *failures.calls.entry(operation).or_default() += 1;
+            failures.gates.get(&operation).cloned()
         };
         if let Some(gate) = gate {
             gate.wait().await;
         }
-        let fault = self.faults().next.get_mut(&operation).and_then(VecDeque::pop_front);
-        if let Some(Fault::Fail(error)) = &fault {
+        let failure = self.failures().next.get_mut(&operation).and_then(VecDeque::pop_front);
+        if let Some(Failure::Fail(error)) = &failure {
             return Err(error());
         }
         let mut state = self.state();
@@ -168,8 +168,8 @@ impl MemoryStore {
             return Err(StoreError::NoSuchBucket);
         }
         let done = work(&mut state);
-        match fault {
-            Some(Fault::Lose) => Err(StoreError::Unavailable("the response was lost".into())),
+        match failure {
+            Some(Failure::Lose) => Err(StoreError::Unavailable("the response was lost".into())),
             _ => done,
         }
     }
@@ -183,8 +183,8 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,9 +217,9 @@ impl ObjectStore for MemoryStore {
 
     async fn read_all(&self, key: &str, if_match: &str) -> Result<ByteStream> {
         let body = self.run(Operation::Read, |state| state.matching(key, if_match)).await?;
-        Ok(Box::pin(futures_util::stream::unfold(body, |mut rest| async {
-            let chunk = rest.split_to(rest.len().min(64 * 1024));
-            (!chunk.is_empty()).then_some((Ok(chunk), rest))
+        Ok(Box::pin(futures_util::stream::unfold(body, |mut remaining| async {
+            let chunk = remaining.split_to(remaining.len().min(64 * 1024));
+            (!chunk.is_empty()).then_some((Ok(chunk), remaining))
         })))
     }
 
@@ -252,8 +252,8 @@ impl ObjectStore for MemoryStore {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage> {
-        let fault = self.faults().lists.pop_front().flatten();
-        self.run(Operation::List, |state| Ok(state.page(request, fault))).await
+        let failure = self.failures().lists.pop_front().flatten();
+        self.run(Operation::List, |state| Ok(state.page(request, failure))).await
     }
 
     async fn create_multipart(&self, key: &str, options: &PutOptions) -> Result<String> {

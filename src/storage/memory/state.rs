@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use md5::{Digest as _, Md5};
 
 use super::{
-    Checksum, ListFault, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
+    Checksum, ListFailure, ListPage, ListRequest, Listed, MAX_PAGE, ObjectMeta, Part, PutOptions,
     Result, StoreError, Timestamp, Written, is_returned_by_head, refused,
 };
 use crate::domain::object_settings::Sse;
@@ -188,9 +188,9 @@ impl State {
     }
 
     /// A page in byte order of the keys. The token is the last key of the previous page.
-    pub(super) fn page(&self, request: &ListRequest, failure: Option<ListFault>) -> ListPage {
+    pub(super) fn page(&self, request: &ListRequest, failure: Option<ListFailure>) -> ListPage {
         let limit = if request.limit == 0 { MAX_PAGE } else { request.limit.min(MAX_PAGE) };
-        let token = request.token.as_ref().filter(|_| failure != Some(ListFault::Repeat));
+        let token = request.token.as_ref().filter(|_| failure != Some(ListFailure::Repeat));
         let after = token.or(request.start_after.as_ref());
         let begin = match after {
             Some(after) if *after >= request.prefix => Bound::Excluded(after.as_str()),
@@ -210,9 +210,9 @@ impl State {
                 last_modified: Some(object.last_modified),
             })
             .collect();
-        let more = keys.next().is_some() && failure != Some(ListFault::CutOff);
+        let more = keys.next().is_some() && failure != Some(ListFailure::CutOff);
         let next = objects.last().filter(|_| more).map(|last| last.key.clone());
-        if failure == Some(ListFault::Descend) {
+        if failure == Some(ListFailure::Descend) {
             objects.reverse();
         }
         ListPage { objects, next }

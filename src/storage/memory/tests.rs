@@ -56,9 +56,9 @@ async fn faulty_pages_repeat_descend_or_end_too_early() {
     let second = ListRequest { token: Some("b".into()), ..first.clone() };
     store.spoil_lists([
         None,
-        Some(ListFault::Repeat),
-        Some(ListFault::CutOff),
-        Some(ListFault::Descend),
+        Some(ListFailure::Repeat),
+        Some(ListFailure::CutOff),
+        Some(ListFailure::Descend),
     ]);
     let good = store.list(&first).await.unwrap();
     assert_eq!((keys(&good), good.next.as_deref()), (vec!["a", "b"], Some("b")));
@@ -76,7 +76,7 @@ async fn a_gate_holds_calls_until_it_lets_them_through() {
         let store = store.clone();
         async move { store.head("k").await.unwrap().is_some() }
     });
-    gate.arrival().await;
+    gate.next_call().await;
     put(&store, "k").await;
     gate.let_through(1);
     assert!(held.await.unwrap(), "the held call sees what happened meanwhile");

@@ -71,7 +71,7 @@ impl S3 {
         let result = copied.copy_object_result();
         Ok(Written {
             etag: etag(result.and_then(|result| result.e_tag()))?,
-            version_id: versions::kept(copied.version_id),
+            version_id: versions::id(copied.version_id),
         })
     }
 

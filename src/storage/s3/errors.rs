@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use super::clock;
 use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::storage::StoreError;
-use crate::storage::fault::{Explained, Fault};
+use crate::storage::cause::{Cause, Explained};
 use crate::telemetry::{chain, redact_query};
 
 /// The largest length of a store's message in an error, in characters.
@@ -47,7 +47,7 @@ where
         (SdkError::ResponseError(_), Some(status)) if status < 500 => not_s3(status),
         (SdkError::ResponseError(_), Some(status)) => {
             let seen = format!("HTTP {status}, but not a response of S3");
-            StoreError::Unavailable(explained(Fault::ServerError, seen))
+            StoreError::Unavailable(explained(Cause::ServerError, seen))
         }
         (SdkError::ConstructionFailure(_), _) => {
             StoreError::Refused { code: "InvalidRequest".into(), source: Box::new(error) }
@@ -66,18 +66,18 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
 }
 
-fn explained(fault: Fault, seen: String) -> Box<dyn Error + Send + Sync> {
-    Box::new(Explained { fault, seen })
+fn explained(cause: Cause, seen: String) -> Box<dyn Error + Send + Sync> {
+    Box::new(Explained { cause, seen })
 }
 
 /// The cause that a response shows.
-fn fault(status: u16, response: &Response) -> Option<Fault> {
+fn cause(status: u16, response: &Response) -> Option<Cause> {
     let skewed = response.clock_offset.is_some_and(|offset| offset.abs() >= MAX_CLOCK_SKEW);
     Some(match (response.code.as_deref(), status) {
-        (Some("RequestTimeTooSkewed"), _) => Fault::ClockSkew,
-        (Some("InvalidAccessKeyId"), _) => Fault::UnknownKey,
+        (Some("RequestTimeTooSkewed"), _) => Cause::ClockSkew,
+        (Some("InvalidAccessKeyId"), _) => Cause::UnknownKey,
         (Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired"), _) => {
-            Fault::ExpiredCredentials
+            Cause::ExpiredCredentials
         }
         (
             Some(
@@ -88,24 +88,24 @@ fn fault(status: u16, response: &Response) -> Option<Fault> {
             ),
             _,
         )
-        | (_, 301 | 307) => Fault::WrongRegion,
+        | (_, 301 | 307) => Cause::WrongRegion,
         // A HEAD response has no body, so it has no error code either.
-        (None, 400) if response.region.is_some() => Fault::WrongRegion,
+        (None, 400) if response.region.is_some() => Cause::WrongRegion,
         (Some("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded"), _) | (_, 507) => {
-            Fault::Full
+            Cause::Full
         }
         // Some stores return only that access is denied.
         (Some("SignatureDoesNotMatch" | "AccessDenied"), _) | (None, 401 | 403) if skewed => {
-            Fault::ClockSkew
+            Cause::ClockSkew
         }
-        (Some("SignatureDoesNotMatch"), _) => Fault::WrongSecret,
-        (Some("AccessDenied"), _) | (_, 401 | 403) => Fault::AccessDenied,
+        (Some("SignatureDoesNotMatch"), _) => Cause::WrongSecret,
+        (Some("AccessDenied"), _) | (_, 401 | 403) => Cause::AccessDenied,
         (
             Some("SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "TooManyRequests"),
             _,
         )
-        | (_, 429) => Fault::Throttled,
-        (_, 500 | 502..=599) => Fault::ServerError,
+        | (_, 429) => Cause::Throttled,
+        (_, 500 | 502..=599) => Cause::ServerError,
         _ => return None,
     })
 }
@@ -130,8 +130,8 @@ fn seen(status: u16, response: &Response) -> String {
 
 fn by_response(status: u16, response: Response) -> StoreError {
     let seen = seen(status, &response);
-    let source = match fault(status, &response) {
-        Some(fault) => explained(fault, seen),
+    let source = match cause(status, &response) {
+        Some(cause) => explained(cause, seen),
         None => match &response.message {
             Some(message) => {
                 let message: String = message.chars().take(MAX_MESSAGE).collect();
@@ -191,51 +191,51 @@ fn not_s3(status: u16) -> StoreError {
 fn not_sent(error: &(dyn Error + 'static)) -> StoreError {
     let text = redact_query(&chain(error)).into_owned();
     if lacks_credentials(error) {
-        return StoreError::AccessDenied(explained(Fault::NoCredentials, text));
+        return StoreError::AccessDenied(explained(Cause::NoCredentials, text));
     }
-    StoreError::Unavailable(match connection_fault(error, &text) {
-        Some(fault) => explained(fault, text),
+    StoreError::Unavailable(match connection_cause(error, &text) {
+        Some(cause) => explained(cause, text),
         None => text.into(),
     })
 }
 
 /// The cause of a failed connection. The libraries do not have types for all causes. If the kind of
 /// the I/O error is not specific, the text of the error is used.
-pub(in crate::storage) fn connection_fault(
+pub(in crate::storage) fn connection_cause(
     error: &(dyn Error + 'static),
     text: &str,
-) -> Option<Fault> {
+) -> Option<Cause> {
     let text = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["dns error", "failed to lookup address"]) {
-        return Some(Fault::Dns);
+        return Some(Cause::Dns);
     }
     if has(&["certificate", "corrupt message", "tls handshake", "fatal alert"]) {
-        return Some(Fault::Tls);
+        return Some(Cause::Tls);
     }
-    let mut cause = Some(error);
-    while let Some(error) = cause {
+    let mut source = Some(error);
+    while let Some(error) = source {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => return Some(Fault::ConnectionRefused),
+            Some(io::ErrorKind::ConnectionRefused) => return Some(Cause::ConnectionRefused),
             Some(
                 io::ErrorKind::TimedOut
                 | io::ErrorKind::HostUnreachable
                 | io::ErrorKind::NetworkUnreachable,
-            ) => return Some(Fault::Timeout),
+            ) => return Some(Cause::Timeout),
             _ => {}
         }
-        cause = error.source();
+        source = error.source();
     }
     if has(&["connection refused"]) {
-        return Some(Fault::ConnectionRefused);
+        return Some(Cause::ConnectionRefused);
     }
-    has(&["timed out", "timeout"]).then_some(Fault::Timeout)
+    has(&["timed out", "timeout"]).then_some(Cause::Timeout)
 }
 
 /// If there are no credentials, the SDK reports that the request could not be sent.
 pub(in crate::storage) fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
+    let mut source = error.source();
+    while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<CredentialsError>() {
             return matches!(
                 error,
@@ -243,7 +243,7 @@ pub(in crate::storage) fn lacks_credentials(error: &(dyn Error + 'static)) -> bo
                     | CredentialsError::InvalidConfiguration(_)
             );
         }
-        cause = error.source();
+        source = error.source();
     }
     false
 }
@@ -295,23 +295,23 @@ mod tests {
     #[test]
     fn every_failure_has_its_cause() {
         for (status, code, region, offset, expected) in [
-            (403, Some("InvalidAccessKeyId"), None, 0, Some(Fault::UnknownKey)),
-            (403, Some("SignatureDoesNotMatch"), None, 0, Some(Fault::WrongSecret)),
-            (403, Some("SignatureDoesNotMatch"), None, 3600, Some(Fault::ClockSkew)),
-            (403, Some("RequestTimeTooSkewed"), None, 0, Some(Fault::ClockSkew)),
-            (403, None, None, -3600, Some(Fault::ClockSkew)),
-            (403, Some("AccessDenied"), None, 1, Some(Fault::AccessDenied)),
-            (400, Some("ExpiredToken"), None, 0, Some(Fault::ExpiredCredentials)),
-            (400, Some("AuthorizationHeaderMalformed"), None, 0, Some(Fault::WrongRegion)),
-            (301, None, Some("eu-central-1"), 0, Some(Fault::WrongRegion)),
-            (400, None, Some("eu-central-1"), 0, Some(Fault::WrongRegion)),
-            (507, Some("XMinioStorageFull"), None, 0, Some(Fault::Full)),
-            (503, Some("SlowDown"), None, 0, Some(Fault::Throttled)),
-            (500, Some("InternalError"), None, 0, Some(Fault::ServerError)),
+            (403, Some("InvalidAccessKeyId"), None, 0, Some(Cause::UnknownKey)),
+            (403, Some("SignatureDoesNotMatch"), None, 0, Some(Cause::WrongSecret)),
+            (403, Some("SignatureDoesNotMatch"), None, 3600, Some(Cause::ClockSkew)),
+            (403, Some("RequestTimeTooSkewed"), None, 0, Some(Cause::ClockSkew)),
+            (403, None, None, -3600, Some(Cause::ClockSkew)),
+            (403, Some("AccessDenied"), None, 1, Some(Cause::AccessDenied)),
+            (400, Some("ExpiredToken"), None, 0, Some(Cause::ExpiredCredentials)),
+            (400, Some("AuthorizationHeaderMalformed"), None, 0, Some(Cause::WrongRegion)),
+            (301, None, Some("eu-central-1"), 0, Some(Cause::WrongRegion)),
+            (400, None, Some("eu-central-1"), 0, Some(Cause::WrongRegion)),
+            (507, Some("XMinioStorageFull"), None, 0, Some(Cause::Full)),
+            (503, Some("SlowDown"), None, 0, Some(Cause::Throttled)),
+            (500, Some("InternalError"), None, 0, Some(Cause::ServerError)),
             (400, Some("BadDigest"), None, 0, None),
             (404, None, None, 0, None),
         ] {
-            let found = fault(status, &response(code, region, offset));
+            let found = cause(status, &response(code, region, offset));
             assert_eq!(found, expected, "{status} {code:?} {region:?} {offset}");
         }
     }

@@ -35,7 +35,7 @@ mod versions;
 pub(super) use backend::open;
 use clock::ClockOffset;
 pub use cors::CorsRule;
-pub(super) use errors::{connection_fault, lacks_credentials};
+pub(super) use errors::{connection_cause, lacks_credentials};
 pub use presign::{Presigner, Target, TargetError};
 pub use settings::{DEFAULT_REGION, S3Credentials, S3Settings, Timeouts, region_of_environment};
 

@@ -145,7 +145,7 @@ impl S3 {
             .send()
             .await
             .map_err(multipart_error)?;
-        Ok(Written { etag: etag(done.e_tag())?, version_id: versions::kept(done.version_id) })
+        Ok(Written { etag: etag(done.e_tag())?, version_id: versions::id(done.version_id) })
     }
 
     pub(super) async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_newest_cannot_be_told_there_is_no_list_until_it_can() {
+    fn there_is_no_list_of_parts_while_the_newest_upload_is_unknown() {
         let twice = [(1, "a", 5), (1, "b", 5), (1, "c", 6)];
         assert!(matches!(list(&twice[..2]), Err(StoreError::Protocol(_))));
         assert_eq!(list(&twice).unwrap(), ["c"]);

@@ -131,7 +131,7 @@ impl ObjectStore for S3 {
             }
             Err(error) => return Err(store_error(error)),
         };
-        Ok(Written { etag: etag(written.e_tag())?, version_id: versions::kept(written.version_id) })
+        Ok(Written { etag: etag(written.e_tag())?, version_id: versions::id(written.version_id) })
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -334,7 +334,7 @@ pub(super) fn meta(head: HeadObjectOutput) -> Result<ObjectMeta> {
         sse: head.server_side_encryption().map(|sse| sse.as_str().to_owned()),
         locked: head.object_lock_mode().is_some(),
         last_modified: head.last_modified().and_then(timestamp),
-        version_id: versions::kept(head.version_id),
+        version_id: versions::id(head.version_id),
         content_type: head.content_type,
         content_encoding: head.content_encoding,
         metadata: head.metadata.unwrap_or_default().into_iter().collect(),

@@ -23,7 +23,7 @@ const MAX_VERSION_PAGES: usize = 100;
 const NO_VERSION: &str = "null";
 
 /// The version's id, if the bucket has versioning.
-pub(super) fn kept(version_id: Option<String>) -> Option<String> {
+pub(super) fn id(version_id: Option<String>) -> Option<String> {
     version_id.filter(|version| version != NO_VERSION)
 }
 

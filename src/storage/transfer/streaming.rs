@@ -32,7 +32,7 @@ pub(super) async fn stream(
     sizes: &Sizes,
 ) -> Result<Vec<Checksum>> {
     let bytes = from.store.objects.read_all(from.key, &from.meta.etag).await.map_err(read_error)?;
-    let reader = Reader { bytes, rest: BytesMut::new(), left: from.meta.size };
+    let reader = Reader { bytes, buffer: BytesMut::new(), left: from.meta.size };
     if from.meta.size <= sizes.part {
         put(from, to, known, reader).await
     } else {
@@ -43,7 +43,8 @@ pub(super) async fn stream(
 /// The original's bytes, cut into parts.
 struct Reader {
     bytes: ByteStream,
-    rest: BytesMut,
+    /// Bytes that were read and are not in a part yet.
+    buffer: BytesMut,
     /// How many bytes the object still has.
     left: u64,
 }
@@ -54,16 +55,16 @@ impl Reader {
         if self.left == 0 {
             return Ok(None);
         }
-        let wanted = usize::try_from(size.min(self.left)).unwrap_or(usize::MAX);
-        self.rest.reserve(wanted.saturating_sub(self.rest.len()));
-        while self.rest.len() < wanted {
+        let len = usize::try_from(size.min(self.left)).unwrap_or(usize::MAX);
+        self.buffer.reserve(len.saturating_sub(self.buffer.len()));
+        while self.buffer.len() < len {
             let Some(chunk) = self.bytes.try_next().await.map_err(read_error)? else {
                 return Err(StoreError::Protocol("an object ends early".to_owned()).into());
             };
-            self.rest.extend_from_slice(&chunk);
+            self.buffer.extend_from_slice(&chunk);
         }
-        self.left -= wanted as u64;
-        Ok(Some(self.rest.split_to(wanted).freeze()))
+        self.left -= len as u64;
+        Ok(Some(self.buffer.split_to(len).freeze()))
     }
 }
 
@@ -101,12 +102,12 @@ impl Sums {
     }
 }
 
-/// The first algorithm, by preference, that `is_kept`.
-fn choose(known: &[Checksum], is_kept: impl Fn(Algorithm) -> bool) -> Option<Algorithm> {
+/// The first algorithm, by preference, that `is_returned` accepts.
+fn choose(known: &[Checksum], is_returned: impl Fn(Algorithm) -> bool) -> Option<Algorithm> {
     use Algorithm::{Crc32, Crc32c, Crc64nvme, Md5, Sha256};
     let known = known.iter().map(Checksum::algorithm);
     let cheap = [Crc64nvme, Crc32c, Crc32, Md5, Sha256];
-    known.chain(cheap).find(|algorithm| is_kept(*algorithm))
+    known.chain(cheap).find(|algorithm| is_returned(*algorithm))
 }
 
 /// Sends a small object with one PUT.

@@ -162,9 +162,9 @@ async fn what_azure_cannot_do_is_400_with_a_sentence() {
             "strategy",
         ),
     ] {
-        let (status, answer) = live.post(path, body).await;
-        assert_eq!(status, 400, "{path}: {answer}");
-        let sentences = answer.to_string();
+        let (status, response) = live.post(path, body).await;
+        assert_eq!(status, 400, "{path}: {response}");
+        let sentences = response.to_string();
         assert!(sentences.contains("The store does not"), "{path} {field}: {sentences}");
     }
     let (status, signed) =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use embedded_s3::{EmbeddedS3, EmbeddedS3Config, Limits};
 use serde_json::json;
-use upload_coordinator::storage::fault::Fault;
+use upload_coordinator::storage::cause::Cause;
 
 use crate::support::live::{Live, free_port};
 use crate::support::wait::wait_for;
@@ -59,7 +59,7 @@ async fn no_url_is_signed_by_credentials_that_the_store_refuses() {
     assert_eq!(problem.1["type"], "/problems/unavailable", "{problem:?}");
     let (status, ready) = live.get("/readyz").await;
     assert_eq!(status, 503, "{ready}");
-    assert_eq!(ready["checks"]["bucket.default"], Fault::WrongSecret.sentence(), "{ready}");
+    assert_eq!(ready["checks"]["bucket.default"], Cause::WrongSecret.sentence(), "{ready}");
     let metrics = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let gauge = "upload_coordinator_store_credential_refusals{store=\"default\"} ";

@@ -40,13 +40,13 @@ fn checks<'a>(found: &'a Value, outcome: &str) -> Vec<&'a Value> {
     all.filter(|check| check["outcome"] == outcome).collect()
 }
 
-async fn sign(on: &Subject, name: &str, terms: &PutRequest) -> SignedRequest {
+async fn sign(on: &Subject, name: &str, request: &PutRequest) -> SignedRequest {
     let hour = TimeDelta::hours(1);
-    on.store.signer.put(&on.key(name), terms, now(), hour).await.unwrap()
+    on.store.signer.put(&on.key(name), request, now(), hour).await.unwrap()
 }
 
-fn refused(answer: &Response) -> bool {
-    answer.status().is_client_error()
+fn refused(response: &Response) -> bool {
+    response.status().is_client_error()
 }
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn doctor_reports_what_a_raw_client_sees() {
     assert!(bare.url.contains(&format!("//{host}:")), "the signed host is the public one");
 
     let once = sign(&on, "once", &PutRequest { write_once: true, ..PutRequest::default() }).await;
-    let answers = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
-    let winners = answers.iter().filter(|answer| answer.status().is_success()).count();
+    let responses = join_all((0..16).map(|_| on.send(&once, b"racer"))).await;
+    let winners = responses.iter().filter(|response| response.status().is_success()).count();
     assert_eq!(claimed("write_once"), winners == 1, "{winners} won");
 
     let length = PutRequest { content_length: Some(3), ..PutRequest::default() };
@@ -92,14 +92,14 @@ async fn doctor_reports_what_a_raw_client_sees() {
         let checksum = Some(Checksum::of(algorithm, b"abc"));
         let signed = sign(&on, &name, &PutRequest { checksum, ..PutRequest::default() }).await;
         assert!(on.send(&signed, b"abc").await.status().is_success(), "{algorithm}");
-        let answer = on.send(&signed, b"cba").await;
-        assert_eq!(listed("enforced_checksums", algorithm), refused(&answer), "{algorithm}");
+        let response = on.send(&signed, b"cba").await;
+        assert_eq!(listed("enforced_checksums", algorithm), refused(&response), "{algorithm}");
     }
     if let Some(s3) = &on.s3 {
         let head = s3.sdk().head_object().bucket(&on.store.bucket);
         let head = head.key(on.key("sum-sha256")).checksum_mode("ENABLED".into()).send().await;
-        let told = head.unwrap().checksum_sha256().is_some();
-        assert_eq!(listed("returned_checksums", Algorithm::Sha256), told);
+        let returned = head.unwrap().checksum_sha256().is_some();
+        assert_eq!(listed("returned_checksums", Algorithm::Sha256), returned);
         listings(&on, claims).await;
         let left = raw_list(&on, ".probe/", None).await;
         assert_eq!(left, Vec::<String>::new(), "doctor cleans up");
@@ -147,8 +147,8 @@ async fn browsers(on: &Subject, found: &Value) {
         put = put.header(name, value);
     }
     let put = put.send().await.unwrap();
-    let header = |answer: &Response, name: &str| {
-        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |response: &Response, name: &str| {
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_ascii_lowercase()
     };
     let allowed = preflight.status().is_success()

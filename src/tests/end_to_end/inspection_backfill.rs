@@ -93,9 +93,9 @@ async fn files_from_before_the_inspectors_are_inspected_and_a_killed_backfill_co
     let before = Before::start().await;
     let track = before.live.track().await;
     let mut viruses = vec![before.upload(&eicar(), Some(&track)).await];
-    let mut texts = Vec::new();
+    let mut ids = Vec::new();
     for n in 0..8 {
-        texts.push(before.upload(format!("file {n}").as_bytes(), None).await);
+        ids.push(before.upload(format!("file {n}").as_bytes(), None).await);
     }
     viruses.push(before.upload(&eicar(), None).await);
     let (long, short) = (before.upload(LONG, None).await, before.upload(SHORT, None).await);
@@ -139,14 +139,14 @@ async fn files_from_before_the_inspectors_are_inspected_and_a_killed_backfill_co
     assert_eq!(upload["status"], "uploaded");
     assert_eq!(upload["annotations"]["media"]["duration_seconds"], json!(0.5));
     assert!(upload["annotations"]["clamav"].is_object());
-    for id in &texts {
+    for id in &ids {
         assert_eq!(before.get(id).await["status"], "uploaded");
     }
     // Nothing is recorded about files that are no media files: only their first bytes are read
     // again.
     let (code, again) = before.inspect(&[], &settings).await;
-    assert_eq!((code, count(&again, "examined")), (Some(0), texts.len() as u64), "{again}");
-    assert_eq!(count(&again, "accepted"), texts.len() as u64);
+    assert_eq!((code, count(&again, "examined")), (Some(0), ids.len() as u64), "{again}");
+    assert_eq!(count(&again, "accepted"), ids.len() as u64);
 }
 
 #[tokio::test]

@@ -47,14 +47,14 @@ fn amounts() -> Amounts {
 
 /// A verified upload and the seed and length of its bytes.
 #[derive(Debug, Clone)]
-struct Known {
+struct StoredFile {
     id: String,
     key: String,
     len: usize,
     seed: u8,
 }
 
-impl Known {
+impl StoredFile {
     fn bytes(&self) -> Vec<u8> {
         mp3(self.len, self.seed)
     }
@@ -87,7 +87,7 @@ impl Api {
     }
 
     /// Uploads and confirms a file. Every response must be a success.
-    async fn upload(&self, len: usize, seed: u8) -> Known {
+    async fn upload(&self, len: usize, seed: u8) -> StoredFile {
         let declared = json!({"filename": "a.mp3", "content_type": "audio/mpeg", "size": len});
         let (status, upload) = self.send(Method::POST, "/api/uploads", Some(declared)).await;
         assert_eq!(status, 201, "{upload}");
@@ -98,8 +98,8 @@ impl Api {
         } else {
             let numbers: Vec<_> = (1..=len.div_ceil(PART)).collect();
             let path = format!("/api/uploads/{id}/parts");
-            let asked = json!({"part_numbers": numbers});
-            let (status, signed) = self.send(Method::POST, &path, Some(asked)).await;
+            let request = json!({"part_numbers": numbers});
+            let (status, signed) = self.send(Method::POST, &path, Some(request)).await;
             assert_eq!(status, 200, "{signed}");
             for (part, bytes) in signed["parts"].as_array().unwrap().iter().zip(bytes.chunks(PART))
             {
@@ -110,11 +110,11 @@ impl Api {
         let (status, done) =
             self.send(Method::POST, &format!("/api/uploads/{id}/{end}"), None).await;
         assert_eq!((status, &done["status"]), (200, &json!("uploaded")), "{done}");
-        Known { id, key, len, seed }
+        StoredFile { id, key, len, seed }
     }
 
     /// Downloads a file by its signed URL, and compares all bytes.
-    async fn check(&self, known: &Known) {
+    async fn check(&self, known: &StoredFile) {
         let url = format!("{}/api/uploads/{}/file", self.url.lock().unwrap(), known.id);
         let response = self.http.get(url).send().await.unwrap();
         assert_eq!(response.status(), 200, "{known:?}");
@@ -122,7 +122,7 @@ impl Api {
         assert!(bytes == known.bytes(), "{known:?}: {} bytes", bytes.len());
     }
 
-    async fn check_all(&self, all: &[Known]) {
+    async fn check_all(&self, all: &[StoredFile]) {
         stream::iter(all).for_each_concurrent(8, |known| self.check(known)).await;
     }
 }
@@ -157,8 +157,13 @@ impl Fleet {
     }
 }
 
-/// Uploads, downloads and deletes until it is told to stop. Returns what it uploaded.
-async fn client(api: Api, known: Arc<Vec<Known>>, stop: Arc<AtomicBool>, n: u8) -> Vec<Known> {
+/// Uploads, downloads and deletes until `stop` is set. Returns what it uploaded.
+async fn client(
+    api: Api,
+    known: Arc<Vec<StoredFile>>,
+    stop: Arc<AtomicBool>,
+    n: u8,
+) -> Vec<StoredFile> {
     let (mut mine, mut turn) = (Vec::new(), usize::from(n));
     while !stop.load(Ordering::Relaxed) {
         turn += 7;
@@ -221,7 +226,7 @@ async fn files_move_to_another_server_and_back_while_clients_work_and_processes_
     let count = AtomicUsize::new(0);
     let sizes = (0..amounts.small).map(|n| 2000 + n % 40_000);
     let sizes = sizes.chain((0..amounts.in_parts).map(|n| PART + (n % 4) * (3 << 20) + n));
-    let known: Vec<Known> = stream::iter(sizes)
+    let known: Vec<StoredFile> = stream::iter(sizes)
         .map(|len| {
             let seed = u8::try_from(count.fetch_add(1, Ordering::Relaxed) % 251).unwrap();
             api.upload(len, seed)

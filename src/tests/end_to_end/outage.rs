@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::storage::servers::Subject;
 use crate::support::database::TestDatabase;
-use crate::support::faults::FaultProxy;
+use crate::support::failing_proxy::FailingProxy;
 use crate::support::live::{Live, read, text};
 use crate::support::mp3;
 use crate::support::proxy::Proxy;
@@ -110,7 +110,7 @@ async fn a_database_that_is_down_is_503_and_is_used_again_without_a_restart() {
 async fn parts_that_are_altered_on_the_way_never_become_a_tracks_file() {
     let on = Subject::server().await;
     let mut store = on.configuration();
-    let proxy = FaultProxy::before(authority(&store[0].1.parse().unwrap())).await;
+    let proxy = FailingProxy::before(authority(&store[0].1.parse().unwrap())).await;
     store[0].1 = format!("http://{}", proxy.addr);
     let live = Live::serving(&store, &[("direct_upload.part_size", "5MiB")]).await;
     let (track, file) = (live.track().await, mp3(6 << 20, 3));

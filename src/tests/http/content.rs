@@ -207,8 +207,8 @@ async fn of_two_files_for_one_direct_upload_one_is_stored_and_the_other_refused(
         tokio::join!(send(&server, &path, mp3(1000, 1)), send(&server, &path, mp3(1001, 2)))
     };
     let open = async {
-        gate.arrival().await;
-        gate.arrival().await;
+        gate.next_call().await;
+        gate.next_call().await;
         gate.open();
     };
     let ((first, second), ()) = tokio::join!(both, open);

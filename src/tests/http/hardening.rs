@@ -67,8 +67,8 @@ async fn only_configured_origins_are_allowed() {
     let preflight = async |server: &Server, origin: &str| -> Response {
         let request = server.request("OPTIONS", "/api/tracks").header("origin", origin);
         let request = request.header("access-control-request-method", "POST");
-        let asked = "authorization,content-type,idempotency-key";
-        fetch(request.header("access-control-request-headers", asked)).await
+        let requested = "authorization,content-type,idempotency-key";
+        fetch(request.header("access-control-request-headers", requested)).await
     };
     let (ours, theirs) = ("https://app.example.com", "https://evil.example.com");
     let allowed = "access-control-allow-origin";

@@ -34,17 +34,18 @@ async fn a_header_that_nobody_knows_makes_no_preflight_fail_and_traces_are_allow
     let paths = prefixes.into_iter().chain(["/api/uploads", "/api/uploads/x", "/up/x", "/no/path"]);
     for path in paths {
         for method in ["POST", "PUT", "GET", "DELETE", "PATCH", "HEAD"] {
-            let asked = "traceparent,tracestate,x-unknown,authorization,content-type,x-request-id";
+            let requested =
+                "traceparent,tracestate,x-unknown,authorization,content-type,x-request-id";
             let preflight = server
                 .request("OPTIONS", path)
                 .header("origin", ORIGIN)
                 .header("access-control-request-method", method)
-                .header("access-control-request-headers", asked);
+                .header("access-control-request-headers", requested);
             let found = fetch(preflight).await;
             assert_eq!(found.status, 200, "{method} {path}: {found:?}");
             assert_eq!(found.header("access-control-allow-origin"), ORIGIN, "{path}");
             let allowed = found.header("access-control-allow-headers").to_ascii_lowercase();
-            for header in asked.split(',').filter(|header| *header != "x-unknown") {
+            for header in requested.split(',').filter(|header| *header != "x-unknown") {
                 assert!(allowed.contains(header), "{path}: {header} is not in {allowed}");
             }
             assert!(!allowed.contains("x-unknown"), "{path}: {allowed}");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use upload_coordinator::storage::StoreError;
-use upload_coordinator::storage::fault::Fault;
+use upload_coordinator::storage::cause::Cause;
 use upload_coordinator::storage::memory::Operation;
 
 use super::kit::{Response, Server, fetch};
@@ -25,7 +25,7 @@ async fn readiness_names_each_check_and_is_503_if_one_fails() {
     server.store.drop_bucket();
     let down = until(&server, |found| found.status != 200).await;
     down.is_problem(503, "not-ready");
-    let sentence = Fault::NoSuchBucket.sentence();
+    let sentence = Cause::NoSuchBucket.sentence();
     assert_eq!(down.json()["checks"]["bucket.default"], sentence);
     assert_eq!(down.json()["checks"]["database"], "ok");
     assert!(!down.header("retry-after").is_empty());
@@ -54,7 +54,7 @@ async fn concurrent_readiness_requests_check_the_store_about_once_per_second() {
         tokio::spawn(async move { server.get("/readyz").await })
     });
     let askers: Vec<_> = askers.collect();
-    gate.arrival().await;
+    gate.next_call().await;
     gate.open();
     let began = Instant::now();
     for asker in askers {

@@ -259,8 +259,8 @@ async fn a_client_does_not_start_again_after_a_temporary_error_of_head() {
     // All bytes are stored, but the store fails to make the object from them.
     let down = || StoreError::Unavailable("down".into());
     server.store.fail_next(Operation::CompleteMultipart, 2, down);
-    let rest = patch(&server, &path, 5 * MIB + 1, &mp3(6 * MIB, 1)[5 * MIB + 1..]);
-    is_tus(&fetch(rest).await, 503);
+    let last_patch = patch(&server, &path, 5 * MIB + 1, &mp3(6 * MIB, 1)[5 * MIB + 1..]);
+    is_tus(&fetch(last_patch).await, 503);
     is_tus(&head(&server, &path).await, 423);
     let now = head(&server, &path).await;
     is_tus(&now, 200);

@@ -1,7 +1,7 @@
 //! Random worlds from seeds. Clients do everything that they can do, while the store fails. An
 //! oracle, which is independent of the service's code, predicts the final state of each upload.
 //!
-//! Worlds in memory and on a real server have faults of every kind. On a real server, connections
+//! Worlds in memory and on a real server have failures of every kind. On a real server, connections
 //! are dropped too. `TEST_LONG=1` runs 2,000 worlds in memory and 50 on a real server. `TEST_SEEDS`
 //! and `TEST_WIRE_SEEDS` set these numbers, `TEST_FIRST_SEED` sets the first seed. `TEST_SEED=7`
 //! runs only the world with that seed.
@@ -22,13 +22,13 @@ use upload_coordinator::domain::clock::ManualClock;
 use upload_coordinator::domain::run::{Mode, Run, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Clock as _, IdSource};
 use upload_coordinator::storage::capabilities::Capabilities;
-use upload_coordinator::storage::memory::{ListFault, Operation};
+use upload_coordinator::storage::memory::{ListFailure, Operation};
 use upload_coordinator::storage::s3::Timeouts;
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use uuid::{Builder, Uuid};
 
 use crate::storage::servers::Subject;
-use crate::support::faults::{Fault, FaultProxy};
+use crate::support::failing_proxy::{FailingProxy, Failure};
 use crate::support::proxy::Proxy;
 use crate::support::world::World;
 use fates::{Act, Script};
@@ -106,7 +106,7 @@ async fn live(seed: u64) {
 
 /// The proxies between the service and its store, which alter responses and drop connections.
 struct Wire {
-    faults: FaultProxy,
+    proxy: FailingProxy,
     cable: Proxy,
 }
 
@@ -115,16 +115,16 @@ async fn live_on_a_server(seed: u64) {
     let host = Subject::server().await;
     let server = host.with_own_bucket().await.unwrap();
     let cable = Proxy::before(server.authority()).await;
-    let faults = FaultProxy::before(cable.addr.to_string()).await;
-    let wire = Wire { faults, cable };
+    let proxy = FailingProxy::before(cable.addr.to_string()).await;
+    let wire = Wire { proxy, cable };
     let attempt = Duration::from_millis(1500);
-    // The client does not retry, so that most faults reach the run.
+    // The client does not retry, so that most failures reach the run.
     let (max_attempts, timeouts) = (2, Timeouts { attempt, ..Timeouts::default() });
     // Every second world is listed as a whole, so that the listing has several pages.
     let capabilities = server.kind.capabilities();
     let start_after = capabilities.start_after && seed.is_multiple_of(2);
     let capabilities = Capabilities { start_after, ..capabilities };
-    let bucket = server.through(wire.faults.addr, max_attempts, timeouts, capabilities).await;
+    let bucket = server.through(wire.proxy.addr, max_attempts, timeouts, capabilities).await;
     let world = World::build_on(
         Some(bucket),
         |policies| policies.values_mut().for_each(|policy| set_retention(policy, seed)),
@@ -171,9 +171,9 @@ async fn live_in(world: &World, wire: Option<&Wire>, seed: u64) {
                     tokio::join!(run_some(world, &oracle, &mut rng), flicker);
                 }
                 Some(wire) => {
-                    spoil_wire(&wire.faults, &mut rng);
+                    spoil_wire(&wire.proxy, &mut rng);
                     run_some(world, &oracle, &mut rng).await;
-                    wire.faults.calm();
+                    wire.proxy.calm();
                 }
             }
             oracle.check_safety().await;
@@ -247,7 +247,7 @@ async fn run(world: &World, mode: Mode) -> Run {
     world.reconciler.start(request).await.unwrap().wait().await
 }
 
-/// Plans a few faults for the next requests.
+/// Plans a few failures for the next requests.
 fn spoil(world: &World, rng: &mut StdRng) {
     for operation in [
         Operation::Head,
@@ -268,26 +268,26 @@ fn spoil(world: &World, rng: &mut StdRng) {
         }
     }
     if rng.random_bool(0.4) {
-        let faults = [ListFault::Repeat, ListFault::CutOff, ListFault::Descend];
+        let failures = [ListFailure::Repeat, ListFailure::CutOff, ListFailure::Descend];
         let pages: Vec<_> = (0..rng.random_range(1..12))
-            .map(|_| rng.random_bool(0.4).then(|| faults[rng.random_range(0..3)]))
+            .map(|_| rng.random_bool(0.4).then(|| failures[rng.random_range(0..3)]))
             .collect();
         world.store.spoil_lists(pages);
     }
 }
 
-/// Plans faults for some of the next requests.
-fn spoil_wire(faults: &FaultProxy, rng: &mut StdRng) {
-    let mut some = |of: &[Fault], often: f64| -> Vec<Option<Fault>> {
+/// Plans failures for some of the next requests.
+fn spoil_wire(proxy: &FailingProxy, rng: &mut StdRng) {
+    let mut some = |of: &[Failure], often: f64| -> Vec<Option<Failure>> {
         (0..rng.random_range(1..30))
             .map(|_| rng.random_bool(often).then(|| of[rng.random_range(0..of.len())]))
             .collect()
     };
-    faults.spoil(some(&Fault::ANY, 0.4));
-    faults.spoil_lists(some(&Fault::LISTS, 0.4));
+    proxy.spoil(some(&Failure::ANY, 0.4));
+    proxy.spoil_lists(some(&Failure::LISTS, 0.4));
 }
 
-/// Removes the faults that are left.
+/// Removes the failures that are left.
 async fn calm(world: &World) {
     let (store, key) = (&world.store, "nothing/here");
     for _ in 0..100 {
@@ -308,11 +308,11 @@ async fn settle(world: &World, oracle: &mut Oracle<'_>) {
         let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
         // Before the real run, which sees the same objects at the same time and updates their
         // findings.
-        let reported = world.told(&dry).await;
+        let reported = world.findings_with_details(&dry).await;
         oracle.check_safety().await;
         let real = world.reconcile(Mode::Audit).await;
         assert_eq!(real.status, RunStatus::Succeeded, "{:?}", real.error);
-        let done = world.told(&real).await;
+        let done = world.findings_with_details(&real).await;
         let after = oracle.rows().await;
         let changes: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).collect();
         assert_eq!(

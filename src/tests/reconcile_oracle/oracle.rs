@@ -179,7 +179,7 @@ impl<'a> Oracle<'a> {
         if !self.world.store.versions(&key).is_empty() {
             self.world.store.hide(&key);
         }
-        // A planned fault may affect this request, although the test sends it and not the service.
+        // A planned failure may affect this request, although the test sends it.
         while self.world.keys().await.contains(&key) {
             let _ = self.world.objects.delete(&key).await;
         }

@@ -54,7 +54,7 @@ async fn a_run_is_followed_from_any_process_to_its_end() {
     }
     // The gate lets one page through at a time, until the stream sends a change.
     for _ in 0..10 {
-        gate.arrival().await;
+        gate.next_call().await;
         gate.let_through(1);
     }
     let next = stream.chunk().await.unwrap().unwrap();

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 use upload_coordinator::domain::object_settings::{ObjectSettings, Sse};
 use upload_coordinator::storage::azure::{AccountKey, Azure, AzureSettings};
-use upload_coordinator::storage::fault::Fault;
+use upload_coordinator::storage::cause::Cause;
 use upload_coordinator::storage::signer::{
     GetRequest, Operation, PartRequest, PutRequest, SignedRequest,
 };
@@ -184,12 +184,12 @@ async fn the_settings_of_a_policy_are_those_of_the_blob() {
     for name in ["put", "own", "parts"] {
         let key = on.key(name);
         let get = on.store.signer.get(&key, &GetRequest::default(), now(), HOUR).await.unwrap();
-        let answer = on.send(&get, b"").await;
+        let response = on.send(&get, b"").await;
         let header = |name: &str| {
-            answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+            response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
         };
-        assert_eq!(header("cache-control"), "private, max-age=60", "{name} {answer:?}");
-        assert_eq!(header("x-ms-tag-count"), "1", "{name} {answer:?}");
+        assert_eq!(header("cache-control"), "private, max-age=60", "{name} {response:?}");
+        assert_eq!(header("x-ms-tag-count"), "1", "{name} {response:?}");
         let meta = on.objects().head(&key).await.unwrap().unwrap();
         assert_eq!(meta.sse.as_deref(), Some("AES256"), "{name}");
     }
@@ -197,7 +197,7 @@ async fn the_settings_of_a_policy_are_those_of_the_blob() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_a_missing_container_and_a_dead_server_are_told_apart() {
+async fn a_wrong_key_a_missing_container_and_a_dead_server_are_different_errors() {
     let Some(on) = azurite().await else { return };
     let (_, right, _) = on.azure.clone().unwrap();
     let right = AzureSettings { max_attempts: 1, ..right };
@@ -216,7 +216,7 @@ async fn a_wrong_key_a_missing_container_and_a_dead_server_are_told_apart() {
     let put = missing.put("k", Bytes::new(), &PutOptions::default()).await;
     assert!(matches!(put, Err(StoreError::NoSuchBucket)), "{put:?}");
     let error = connect(&dead).check_bucket().await.unwrap_err();
-    assert_eq!(error.fault(), Some(Fault::ConnectionRefused), "{error:?}");
+    assert_eq!(error.cause(), Some(Cause::ConnectionRefused), "{error:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Copies of objects between stores: over the network, within a server, and with faults.
+//! Copies of objects between stores: over the network, within a server, and with failures.
 
 use std::sync::Arc;
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use upload_coordinator::net::http_client;
-use upload_coordinator::storage::fault::Fault as Cause;
+use upload_coordinator::storage::cause::Cause;
 use upload_coordinator::storage::s3::{S3, S3Credentials, S3Settings, Timeouts};
 use upload_coordinator::storage::{ListRequest, ObjectStore as _, StoreError};
 use upload_coordinator::telemetry::chain;
 
 use super::servers::Subject;
-use crate::support::faults::{Fault, FaultProxy};
+use crate::support::failing_proxy::{FailingProxy, Failure};
 
 const SLOW_DOWN: &str = "503 Slow Down\r\n\r\n<Error><Code>SlowDown</Code></Error>";
 const ETAG: &str = "200 OK\r\nETag: \"e\"\r\nContent-Length: 3\r\n\r\n";
@@ -67,7 +67,7 @@ async fn a_call_is_given_up_after_its_attempts() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_left_and_tried_again() {
+async fn a_server_that_does_not_respond_is_left_and_tried_again() {
     let (s3, count) = server(vec!["", ETAG]).await;
     assert!(s3.head("k").await.unwrap().is_some());
     assert_eq!(count.load(Ordering::SeqCst), 2);
@@ -106,7 +106,7 @@ async fn a_listing_that_never_ends_is_seen() {
 }
 
 #[tokio::test]
-async fn each_fault_of_the_wire_shows_as_what_it_is() {
+async fn each_failure_of_the_wire_shows_as_what_it_is() {
     let server = Subject::server().await;
     for n in 0..5 {
         server.put(&server.key(&format!("{n}")), b"bytes").await;
@@ -114,7 +114,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     let Some(settings) = server.settings.clone() else { return };
     let endpoint = settings.endpoint.clone().unwrap();
     let target = format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port().unwrap());
-    let proxy = FaultProxy::before(target).await;
+    let proxy = FailingProxy::before(target).await;
     let through = S3Settings {
         endpoint: Some(format!("http://{}", proxy.addr).parse().unwrap()),
         max_attempts: 1,
@@ -123,13 +123,13 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     };
     let s3 = S3::connect(&through, &http_client()).await.unwrap();
     let key = server.key("0");
-    for failure in Fault::ANY {
+    for failure in Failure::ANY {
         proxy.spoil([Some(failure)]);
         let head = s3.head(&key).await;
         assert!(matches!(head, Err(StoreError::Unavailable(_))), "{failure:?}: {head:?}");
         assert!(s3.head(&key).await.unwrap().is_some());
     }
-    proxy.spoil([Some(Fault::Lost)]);
+    proxy.spoil([Some(Failure::Lost)]);
     s3.delete(&key).await.unwrap_err();
     assert!(s3.head(&key).await.unwrap().is_none(), "deleted, but the response was lost");
 
@@ -140,14 +140,14 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
     let first = list(None).await.unwrap();
     let second = list(first.next.clone()).await.unwrap();
     assert_ne!(first.objects, second.objects);
-    proxy.spoil_lists([Some(Fault::CutOff)]);
+    proxy.spoil_lists([Some(Failure::CutOff)]);
     let cut = list(first.next.clone()).await.unwrap();
     assert_eq!((&cut.objects, cut.next), (&second.objects, None));
     // The response says that the next page begins at the requested page.
-    proxy.spoil_lists([Some(Fault::Repeat)]);
+    proxy.spoil_lists([Some(Failure::Repeat)]);
     let repeated = list(first.next.clone()).await;
     assert!(matches!(repeated, Err(StoreError::Protocol(_))), "{repeated:?}");
-    proxy.spoil_lists([Some(Fault::Anew)]);
+    proxy.spoil_lists([Some(Failure::Anew)]);
     let anew = list(second.next.clone()).await.unwrap();
     assert_eq!((anew.objects, anew.next), (first.objects, first.next));
     server.clean_up().await;
@@ -156,7 +156,7 @@ async fn each_fault_of_the_wire_shows_as_what_it_is() {
 /// The cause that a check of the bucket finds, and its log line.
 async fn cause(s3: &S3) -> (Option<Cause>, String) {
     let error = s3.check_bucket().await.unwrap_err();
-    (error.fault(), chain(&error))
+    (error.cause(), chain(&error))
 }
 
 #[tokio::test]

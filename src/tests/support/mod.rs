@@ -8,7 +8,7 @@ use upload_coordinator::domain::{Policy, PolicyName};
 pub mod app;
 pub mod clamd;
 pub mod database;
-pub mod faults;
+pub mod failing_proxy;
 pub mod live;
 pub mod log;
 pub mod mutate;

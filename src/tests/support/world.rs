@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// Whether the bucket is the store in memory, which can produce faults on demand.
+    /// Whether the bucket is the store in memory, which can produce failures on demand.
     pub fn is_in_memory(&self) -> bool {
         let memory: Arc<dyn ObjectStore> = self.store.clone();
         Arc::ptr_eq(&memory, &self.objects)
@@ -322,7 +322,10 @@ impl World {
 
     /// The findings of a run with kind, key and detail, sorted, because their order does not
     /// matter.
-    pub async fn told(&self, run: &Run) -> Vec<(&'static str, String, Option<String>)> {
+    pub async fn findings_with_details(
+        &self,
+        run: &Run,
+    ) -> Vec<(&'static str, String, Option<String>)> {
         let found = self.stored_findings(run).await.into_iter().map(|known| known.finding);
         let mut reported: Vec<_> = found.map(|f| (f.kind.name(), f.key, f.detail)).collect();
         reported.sort();

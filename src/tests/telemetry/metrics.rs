@@ -46,8 +46,8 @@ async fn traffic(live: &Live) -> Vec<String> {
     let bucket = "no-bucket-of-ours";
     let event = json!({"Records": [{"eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": bucket}, "object": {"key": "x"}}}]});
-    let told = live.http.post(format!("{}/api/events/s3", live.url)).bearer_auth(TOKEN);
-    assert_eq!(told.json(&event).send().await.unwrap().status(), 204);
+    let request = live.http.post(format!("{}/api/events/s3", live.url)).bearer_auth(TOKEN);
+    assert_eq!(request.json(&event).send().await.unwrap().status(), 204);
     for mode in ["incremental", "audit"] {
         assert_eq!(live.reconcile(mode).await["status"], "succeeded");
     }
@@ -63,11 +63,11 @@ async fn traffic(live: &Live) -> Vec<String> {
 }
 
 async fn scrape(live: &Live) -> (String, Scrape) {
-    let answer = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let response = live.http.get(format!("{}/metrics", live.url)).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
-    let text = answer.text().await.unwrap();
+    let text = response.text().await.unwrap();
     let scrape = Scrape::read(&text);
     (text, scrape)
 }
@@ -133,9 +133,9 @@ async fn every_metric_is_exported_with_its_labels_and_nothing_unbounded() {
         if silent(name) {
             continue;
         }
-        let (found, told) = scrape.families.get(*name).unwrap_or_else(|| panic!("no {name}"));
+        let (found, found_help) = scrape.families.get(*name).unwrap_or_else(|| panic!("no {name}"));
         assert_eq!(*found, format!("{kind:?}").to_lowercase(), "{name}");
-        assert_eq!(told, help, "{name}");
+        assert_eq!(found_help, help, "{name}");
         for (sample, found) in scrape.samples.keys() {
             if scrape.family_of(sample) == *name {
                 let found = found.iter().map(|(label, _)| label.as_str());

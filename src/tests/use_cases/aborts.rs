@@ -129,7 +129,7 @@ async fn a_dry_run_aborts_nothing() {
     assert_eq!((open(&world).await.len(), on_record(&world).await), (1, 1));
 }
 
-/// Does one random operation with random faults. The faults cause errors, which are ignored.
+/// Does one random operation with random failures. The failures cause errors, which are ignored.
 async fn step(world: &World, rng: &mut StdRng, uploads: &mut Vec<Upload>) {
     match rng.random_range(0..5) {
         0 => world.store.fail_next(Operation::AbortMultipart, 1, down),
@@ -166,7 +166,7 @@ async fn step(world: &World, rng: &mut StdRng, uploads: &mut Vec<Upload>) {
 }
 
 #[tokio::test]
-async fn no_sequence_of_events_and_faults_loses_parts() {
+async fn no_sequence_of_events_and_failures_loses_parts() {
     for seed in 0..12 {
         let mut rng = StdRng::seed_from_u64(seed);
         let world = world().await;

@@ -55,7 +55,7 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
 
     let dry = adopt(&world, |request| request.dry_run = true).await;
     assert_eq!((dry.status, dry.counters.adopted), (RunStatus::Succeeded, 120), "{:?}", dry.error);
-    let reported = world.told(&dry).await;
+    let reported = world.findings_with_details(&dry).await;
     assert_eq!(
         reported.iter().filter(|(_, _, detail)| detail.as_deref() == Some("adopt")).count(),
         120
@@ -66,7 +66,7 @@ async fn orphans_that_pass_the_rules_become_uploads_of_the_named_owner() {
 
     let run = adopt(&world, |_| {}).await;
     assert_eq!(run.counters, dry.counters);
-    assert_eq!(world.told(&run).await, reported);
+    assert_eq!(world.findings_with_details(&run).await, reported);
     assert_eq!(world.keys().await, keys, "an adoption deletes nothing");
     for id in valid {
         let upload = world.app.upload(&ann(), id).await.unwrap();

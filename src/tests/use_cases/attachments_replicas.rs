@@ -209,7 +209,7 @@ async fn webhooks_report_that_an_upload_was_removed_because_it_was_not_attached(
         assert_eq!(delivery.event, "upload.removed", "{payload}");
         assert_eq!(payload["type"], "upload.removed", "{payload}");
         assert_eq!(payload["data"]["reason"], "unattached", "{payload}");
-        assert!(reported.insert(delivery.upload), "{payload}: told once");
+        assert!(reported.insert(delivery.upload), "{payload}: delivered once");
     }
     assert_eq!(reported, BTreeSet::from([uploads[1].id, uploads[2].id]));
     let stranger = Owner::named("stranger");

@@ -72,11 +72,11 @@ async fn an_audit_rejects_no_verified_upload_beyond_the_limit() {
         assert_eq!(statuses(&world, &uploads).await, all(Status::Uploaded, 6));
     }
     let dry = world.reconcile_with(|r| (r.accept_damage, r.dry_run) = (6, true), Mode::Audit).await;
-    let reported = world.told(&dry).await;
+    let reported = world.findings_with_details(&dry).await;
     let real = world.reconcile_with(|request| request.accept_damage = 6, Mode::Audit).await;
     assert_eq!((real.status, real.counters.overwritten), (RunStatus::Succeeded, 6));
     assert_eq!((dry.status, dry.counters.overwritten), (RunStatus::Succeeded, 6));
-    assert_eq!(reported, world.told(&real).await);
+    assert_eq!(reported, world.findings_with_details(&real).await);
     assert_eq!(statuses(&world, &uploads).await, all(Status::Rejected, 6));
     // Their deletion is damage too.
     world.pass(TimeDelta::hours(25));
@@ -175,10 +175,10 @@ async fn events_and_clients_of_all_processes_count_together_for_an_hour() {
     let rejected = BTreeMap::from([(Status::Rejected, 3), (Status::Uploaded, 3)]);
     assert_eq!(statuses(&world, &uploads).await, rejected);
     // Changes that are not damage are still done.
-    let arrival = world.upload().await;
-    world.put(&arrival, PNG).await;
-    send_event(&world.app, &arrival).await;
-    assert_eq!(world.get(arrival.id).await.status(), Status::Rejected);
+    let received = world.upload().await;
+    world.put(&received, PNG).await;
+    send_event(&world.app, &received).await;
+    assert_eq!(world.get(received.id).await.status(), Status::Rejected);
     // The remaining changes are left to the runs, which have the same limit.
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 3), "{:?}", run.error);
@@ -256,12 +256,12 @@ async fn bytes_that_cannot_be_compared_are_flagged_and_not_rejected() {
     let run = strict.reconcile(Mode::Audit).await;
     for run in [&dry, &run] {
         assert_eq!((run.status, run.counters.rejected), (RunStatus::Succeeded, 0));
-        assert_eq!(strict.told(run).await, std::slice::from_ref(&flagged));
+        assert_eq!(strict.findings_with_details(run).await, std::slice::from_ref(&flagged));
     }
     let row = strict.app.db.uploads().find_any_owner(upload.id).await.unwrap().unwrap();
     assert_eq!(row.status(), Status::Uploaded);
     let run = strict.reconcile(Mode::Audit).await;
-    assert_eq!(strict.told(&run).await, [], "flagged once");
+    assert_eq!(strict.findings_with_details(&run).await, [], "flagged once");
     // Another size is another file.
     strict.write_again(upload.key.as_str(), mp3(901, 1)).await;
     strict.reconcile(Mode::Audit).await;

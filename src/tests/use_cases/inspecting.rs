@@ -34,13 +34,13 @@ pub(super) struct Scripted(Arc<Script>);
 #[derive(Default)]
 struct Script {
     opinions: Mutex<VecDeque<Attempt>>,
-    asked: AtomicUsize,
+    requests: AtomicUsize,
 }
 
 #[async_trait]
 impl Examiner for Scripted {
     async fn examine(&self, _app: &App, _file: File<'_>) -> Attempt {
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
         let next = self.0.opinions.lock().unwrap().pop_front();
         next.unwrap_or_else(|| Ok(accept()))
     }
@@ -51,8 +51,8 @@ impl Scripted {
         self.0.opinions.lock().unwrap().extend(opinions);
     }
 
-    pub(super) fn asked(&self) -> usize {
-        self.0.asked.load(Ordering::SeqCst)
+    pub(super) fn requests(&self) -> usize {
+        self.0.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -219,7 +219,7 @@ async fn a_rejected_file_says_which_inspector_rejected_it_and_why() {
 }
 
 #[tokio::test]
-async fn an_inspector_that_fails_is_asked_again_with_growing_pauses() {
+async fn an_inspector_that_fails_is_called_again_with_growing_pauses() {
     let on = Inspection::new().await;
     let upload = on.arrived(NewUpload::default()).await;
     on.script.says((0..8).map(|_| failed()));
@@ -269,7 +269,7 @@ async fn a_file_that_cannot_be_examined_is_held_until_an_operator_decides() {
     assert_eq!(on.inspect().await, [Outcome::Unscannable]);
     on.world.pass(TimeDelta::days(30));
     assert!(on.inspect().await.is_empty());
-    assert_eq!((on.script.asked(), on.get(&upload).await.status()), (0, Status::Inspecting));
+    assert_eq!((on.script.requests(), on.get(&upload).await.status()), (0, Status::Inspecting));
     assert_eq!(on.queued(&upload).await[0].status, InspectionStatus::Held);
     assert_eq!(on.says(&upload, Verdict::Accept).await.status(), Status::Uploaded);
     assert!(on.queued(&upload).await.is_empty());
@@ -301,7 +301,7 @@ async fn replaced_bytes_start_over_and_what_was_said_of_the_first_ones_is_ignore
     let seen = on.app.confirm_upload(&on.world.owner, upload.id).await.unwrap();
     assert_eq!(seen.status(), Status::Inspecting);
     assert_eq!(on.app.inspect(on.inspector(), &claimed[0]).await.unwrap(), Outcome::Outdated);
-    assert_eq!(on.script.asked(), 0);
+    assert_eq!(on.script.requests(), 0);
     let late = on.says_of(&upload, &first, Verdict::Accept).await;
     assert_eq!(late.status(), Status::Inspecting);
     assert_eq!(on.queued(&upload).await.len(), 1, "the new bytes still wait");
@@ -378,7 +378,7 @@ async fn a_process_that_dies_delays_its_inspections_by_the_lease_and_loses_none(
     // A verdict that arrives twice changes nothing.
     assert_eq!(on.app.inspect(on.inspector(), &dead[0]).await.unwrap(), Outcome::Outdated);
     assert_eq!(on.get(&upload).await.status(), Status::Uploaded);
-    assert_eq!(on.script.asked(), 2);
+    assert_eq!(on.script.requests(), 2);
 }
 
 #[tokio::test]
@@ -420,7 +420,7 @@ async fn a_deferred_verdict_is_awaited_until_the_deadline() {
     on.world.pass(TimeDelta::minutes(2));
     assert_eq!(on.inspect().await, [Outcome::Failed]);
     assert_eq!(on.get(&never).await.status(), Status::Rejected);
-    assert_eq!(on.script.asked(), 2, "on_error decides without another attempt");
+    assert_eq!(on.script.requests(), 2, "on_error decides without another attempt");
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn a_file_is_inspected_once_and_again_only_if_the_inspector_had_failed() {
     let upload = on.served(NewUpload::default()).await;
     assert_eq!(on.backfill(&upload).await, Some(Backfilled::Accepted));
     assert_eq!(on.backfill(&upload).await, None);
-    assert_eq!(on.script.asked(), 1);
+    assert_eq!(on.script.requests(), 1);
     // A new file that `on_error` accepted was never examined.
     let unexamined = on.arrived(NewUpload::default()).await;
     on.world.pass(TimeDelta::minutes(16));

@@ -91,9 +91,10 @@ async fn old_files_work_after(
     old: &MemoryStore,
     new: &MemoryStore,
 ) {
-    let [kept, deleted, pending, renewed, event, late, scanned] = [0; 7].map(|_| before.upload());
-    let (kept, deleted) = (kept.await, deleted.await);
-    for (seed, upload) in [(1, &kept), (2, &deleted)] {
+    let [verified, deleted, pending, renewed, event, late, scanned] =
+        [0; 7].map(|_| before.upload());
+    let (verified, deleted) = (verified.await, deleted.await);
+    for (seed, upload) in [(1, &verified), (2, &deleted)] {
         put(old, upload, seed).await;
         confirmed(&before, upload).await;
     }
@@ -106,12 +107,12 @@ async fn old_files_work_after(
 
     let world = after(&before).await;
     let fresh = world.upload().await;
-    assert_eq!((kept.location, fresh.location), (LocationNumber(0), LocationNumber(1)));
+    assert_eq!((verified.location, fresh.location), (LocationNumber(0), LocationNumber(1)));
     put(new, &fresh, 9).await;
     assert_eq!(confirmed(&world, &fresh).await.status(), Status::Uploaded);
     assert_eq!(file(&world, &fresh).await, mp3(900, 9));
-    assert_eq!(file(&world, &kept).await, mp3(900, 1));
-    world.app.upload_file(&world.owner, kept.id).await.unwrap();
+    assert_eq!(file(&world, &verified).await, mp3(900, 1));
+    world.app.upload_file(&world.owner, verified.id).await.unwrap();
     put(old, &pending, 3).await;
     assert_eq!(confirmed(&world, &pending).await.status(), Status::Uploaded);
     let again = world.app.renew_upload(&world.owner, renewed.id, None).await.unwrap().upload;
@@ -120,8 +121,8 @@ async fn old_files_work_after(
     assert_eq!(confirmed(&world, &again).await.status(), Status::Uploaded);
     put(old, &event, 5).await;
     let bucket = "memory".to_owned();
-    let told = ObjectEvent { bucket, key: event.key.to_string() };
-    world.app.process_events(vec![told]).await.unwrap();
+    let moved = ObjectEvent { bucket, key: event.key.to_string() };
+    world.app.process_events(vec![moved]).await.unwrap();
     assert_eq!(world.get(event.id).await.status(), Status::Uploaded);
     world.app.delete_upload(&world.owner, deleted.id).await.unwrap();
     world.app.delete_upload(&world.owner, parts.id).await.unwrap();
@@ -137,20 +138,20 @@ async fn old_files_work_after(
     world.pass_the_deadline();
     let audit = world.reconcile(Mode::Audit).await;
     assert_eq!((harm(&audit), audit.counters.transitions()), ([0; 6], 0));
-    let kept_keys: Vec<_> = [&kept, &pending, &renewed, &event, &late, &scanned]
+    let old_keys: Vec<_> = [&verified, &pending, &renewed, &event, &late, &scanned]
         .map(|upload| upload.key.to_string())
         .into_iter()
         .filter(|key| old.keys().contains(key))
         .collect();
-    assert_eq!(kept_keys.len(), 6);
+    assert_eq!(old_keys.len(), 6);
     assert!(new.keys().contains(&fresh.key.to_string()));
 
     // An object that is lost at the former location is noticed there.
-    old.delete(kept.key.as_str()).await.unwrap();
+    old.delete(verified.key.as_str()).await.unwrap();
     world.pass(TimeDelta::seconds(1));
     let audit = world.reconcile(Mode::Audit).await;
     assert_eq!((audit.counters.missing, audit.counters.orphans), (1, 0), "{:?}", audit.error);
-    assert_eq!(world.get(kept.id).await.status(), Status::Missing);
+    assert_eq!(world.get(verified.id).await.status(), Status::Missing);
 
     // Back to the first location.
     let back = before.restarted(|app| app.stores.clone_from(&world.app.stores)).await;
@@ -203,9 +204,9 @@ async fn a_file_of_a_track_is_sent_through_the_service_to_the_place_of_its_uploa
 #[tokio::test]
 async fn a_former_location_without_open_uploads_costs_an_incremental_run_nothing() {
     let world = World::new().await;
-    let kept = world.upload().await;
-    put(&world.store, &kept, 1).await;
-    confirmed(&world, &kept).await;
+    let verified = world.upload().await;
+    put(&world.store, &verified, 1).await;
+    confirmed(&world, &verified).await;
     // No URL can store anything any more.
     world.pass(TimeDelta::days(2));
     let world = moved_to(&world, "other", &bucket(&world)).await;
@@ -248,9 +249,9 @@ async fn processes_that_register_at_the_same_time_agree_about_the_numbers() {
 #[tokio::test]
 async fn files_in_a_store_that_is_no_longer_configured_are_an_error_and_never_lost() {
     let world = World::new().await;
-    let [kept, open] = [world.upload().await, world.upload().await];
-    put(&world.store, &kept, 1).await;
-    confirmed(&world, &kept).await;
+    let [verified, open] = [world.upload().await, world.upload().await];
+    put(&world.store, &verified, 1).await;
+    confirmed(&world, &verified).await;
     let new = bucket(&world);
     let change = |app: &mut App| {
         add(app, "other", &new);
@@ -266,7 +267,7 @@ async fn files_in_a_store_that_is_no_longer_configured_are_an_error_and_never_lo
         AppError::StoreUnconfigured { store, .. } => store == "default",
         _ => false,
     };
-    assert!(is_gone(without.app.upload_file(&world.owner, kept.id).await.unwrap_err()));
+    assert!(is_gone(without.app.upload_file(&world.owner, verified.id).await.unwrap_err()));
     assert!(is_gone(without.app.confirm_upload(&world.owner, open.id).await.unwrap_err()));
     assert!(is_gone(without.app.renew_upload(&world.owner, open.id, None).await.unwrap_err()));
     without.pass_the_deadline();
@@ -277,7 +278,7 @@ async fn files_in_a_store_that_is_no_longer_configured_are_an_error_and_never_lo
         assert_eq!((run.counters.missing, run.counters.expired), (0, 0));
     }
     assert_eq!(without.get(fresh.id).await.status(), Status::Uploaded, "the other location works");
-    assert_eq!(without.get(kept.id).await.status(), Status::Uploaded);
+    assert_eq!(without.get(verified.id).await.status(), Status::Uploaded);
     assert_eq!(without.get(open.id).await.status(), Status::Pending);
 
     // Configured again.
@@ -287,7 +288,7 @@ async fn files_in_a_store_that_is_no_longer_configured_are_an_error_and_never_lo
         add(app, "other", &new);
     });
     let again = again.await;
-    assert_eq!(file(&again, &kept).await, mp3(900, 1));
+    assert_eq!(file(&again, &verified).await, mp3(900, 1));
     assert_eq!(again.reconcile(Mode::Audit).await.status, RunStatus::Succeeded);
 }
 
@@ -329,7 +330,7 @@ async fn an_object_whose_upload_is_elsewhere_is_a_stray_and_is_never_deleted() {
     assert_eq!((run.counters.strays, run.counters.orphans), (1, 1), "{:?}", run.error);
     let detail = Some("tracks/0".to_owned());
     assert_eq!(
-        world.told(&run).await,
+        world.findings_with_details(&run).await,
         [("orphan", orphan.to_string(), None), ("stray", upload.key.to_string(), detail),]
     );
     let purge = Purge { run: run.id, older_than: TimeDelta::zero(), limit: 10, dry_run: false };

@@ -102,7 +102,7 @@ fn keys(store: &MemoryStore) -> Vec<String> {
 async fn quiet_audit(world: &World) {
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Succeeded, "{:?}", run.error);
-    assert_eq!(world.told(&run).await, []);
+    assert_eq!(world.findings_with_details(&run).await, []);
     assert_eq!(run.counters.transitions(), 0, "{:?}", run.counters);
 }
 
@@ -180,13 +180,16 @@ async fn what_cannot_be_moved_is_reported_and_stays() {
     let expected =
         MoveCounters { moved: 1, bytes: 900, compared: 1, differences: 1, open: 2, failed: 4 };
     assert_eq!(run.counters.moves, expected);
-    let told = after.told(&run).await;
+    let findings_with_details = after.findings_with_details(&run).await;
     let detail = |upload: &Upload| {
-        let found = told.iter().find(|(_, key, _)| *key == upload.key.to_string()).unwrap();
+        let found = findings_with_details
+            .iter()
+            .find(|(_, key, _)| *key == upload.key.to_string())
+            .unwrap();
         assert_eq!(found.0, "not_moved");
         found.2.clone().unwrap()
     };
-    assert_eq!(told.len(), 4);
+    assert_eq!(findings_with_details.len(), 4);
     assert_eq!((detail(gone).as_str(), detail(changed).as_str()), ("absent", "changed"));
     assert!(detail(rotten).contains("checksum on record"), "{}", detail(rotten));
     assert!(detail(failing).contains("AccessTooHard"), "{}", detail(failing));
@@ -240,7 +243,7 @@ async fn an_upload_that_ends_during_its_copy_stays_ended_and_both_objects_are_de
     let (Moved { after, old, new, .. }, uploads) = Moved::with([1]).await;
     let gate = new.hold(Operation::Put);
     let run = after.reconciler.start(request(&after, "default", false)).await.unwrap();
-    gate.arrival().await;
+    gate.next_call().await;
     after.app.delete_upload(&after.owner, uploads[0].id).await.unwrap();
     gate.open();
     let run = run.wait().await;
@@ -271,7 +274,7 @@ async fn a_dead_process_is_continued_without_strays_and_without_copying_twice() 
         after.process(|settings| settings.lease = std::time::Duration::from_secs(1)).await;
     let gate = new.hold(Operation::Put);
     let id = process.start(request(&after, "default", false)).await;
-    gate.arrival().await;
+    gate.next_call().await;
     gate.let_through(25);
     wait_for("some copies", async || (keys(&new).len() >= 20).then_some(())).await;
     process.kill();
@@ -359,7 +362,7 @@ async fn only_a_former_location_can_be_moved_from_and_one_move_runs_at_a_time() 
     );
     let gate = new.hold(Operation::Put);
     let first = after.reconciler.start(request(&after, "default", false)).await.unwrap();
-    gate.arrival().await;
+    gate.next_call().await;
     let second = after.reconciler.start(request(&after, "default", false)).await;
     assert!(matches!(second.map(|_| ()), Err(StartError::Held(id)) if id == first.run.id));
     // Audits go on beside it.
@@ -376,7 +379,7 @@ async fn a_store_that_fails_for_a_moment_is_tried_again() {
     let (Moved { after, new, .. }, _) = Moved::with(1..=3).await;
     let gate = new.hold(Operation::Put);
     let run = after.reconciler.start(request(&after, "default", false)).await.unwrap();
-    gate.arrival().await;
+    gate.next_call().await;
     new.fail_next(Operation::Put, 1, || StoreError::Unavailable("down".into()));
     new.lose_next(Operation::Put, 1);
     gate.open();

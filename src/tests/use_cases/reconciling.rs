@@ -3,7 +3,7 @@ use upload_coordinator::app::create_upload::NewUpload;
 use upload_coordinator::domain::run::{Counters, Mode, RunRequest, RunStatus, Trigger};
 use upload_coordinator::domain::{Status, Upload};
 use upload_coordinator::reconcile::StartError;
-use upload_coordinator::storage::memory::{ListFault, Operation};
+use upload_coordinator::storage::memory::{ListFailure, Operation};
 use upload_coordinator::storage::{ObjectStore as _, StoreError};
 
 use crate::support::world::World;
@@ -254,7 +254,7 @@ async fn a_listing_that_repeats_a_page_fails_the_run_and_reports_no_false_orphan
     world.reconcile(Mode::Audit).await;
     world.pass_the_deadline();
     // Each shard has two pages. The second one starts at the first key again.
-    world.store.spoil_lists(std::iter::repeat_n(Some(ListFault::Repeat), 32));
+    world.store.spoil_lists(std::iter::repeat_n(Some(ListFailure::Repeat), 32));
     let run = world.reconcile(Mode::Audit).await;
     assert_eq!(run.status, RunStatus::Failed);
     assert!(run.error.as_deref().is_some_and(|e| e.contains("not in ascending order")), "{run:?}");

@@ -100,9 +100,9 @@ async fn a_bucket_that_is_removed_during_a_run_loses_no_verified_upload() {
     // Its URL is still valid and not write-once, so it is checked again.
     let request = RunRequest::of(Mode::Incremental, Trigger::Api);
     let run = world.reconciler.start(request).await.unwrap();
-    gate.arrival().await;
+    gate.next_call().await;
     gate.let_through(1);
-    gate.arrival().await;
+    gate.next_call().await;
     world.store.drop_bucket();
     gate.open();
     let run = run.wait().await;

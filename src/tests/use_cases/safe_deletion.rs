@@ -134,11 +134,11 @@ async fn dry_and_real(world: &World) {
     world.pass(TimeDelta::hours(1));
     let dry = world.reconcile_with(|request| request.dry_run = true, Mode::Audit).await;
     let before: BTreeSet<_> = world.store.keys().into_iter().collect();
-    let reported = world.told(&dry).await;
+    let reported = world.findings_with_details(&dry).await;
     let real = world.reconcile(Mode::Audit).await;
     assert_eq!(dry.counters, real.counters);
     let after: BTreeSet<_> = world.store.keys().into_iter().collect();
-    assert_eq!(reported, world.told(&real).await);
+    assert_eq!(reported, world.findings_with_details(&real).await);
     let to_go = reported.into_iter().filter(|(_, _, detail)| detail.as_deref() == Some("delete"));
     let to_go: BTreeSet<_> = to_go.map(|(_, key, _)| key).collect();
     assert_eq!(to_go, before.difference(&after).cloned().collect());

@@ -204,11 +204,11 @@ async fn killed(mode: Mode, uploads: u64, at_once: usize, midway: fn(&[Shard]) -
     let run = process.start(RunRequest { mode, ..audit() }).await;
     // Each shard waits for a page. The pages before it are processed and committed.
     for _ in 0..at_once {
-        gate.arrival().await;
+        gate.next_call().await;
     }
     while !midway(&world.shards(run).await) {
         gate.let_through(1);
-        gate.arrival().await;
+        gate.next_call().await;
     }
     let dead = process.kill();
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
@@ -254,7 +254,7 @@ async fn a_process_that_shuts_down_releases_its_runs_at_once() {
     let gate = world.store.hold(Operation::List);
     let first = world.process(|_| {}).await;
     let run = first.start(audit()).await;
-    gate.arrival().await;
+    gate.next_call().await;
     first.reconciler.shut_down().await;
     assert!(world.app.db.runs().is_unclaimed(run).await.unwrap());
     assert_eq!(world.app.db.runs().find(run).await.unwrap().unwrap().status, RunStatus::Running);
@@ -294,9 +294,9 @@ async fn a_cancelled_run_ends_in_whichever_process_works_on_it() {
     let process = world.process(|_| {}).await;
     let run = process.start(audit()).await;
     // Within a page: the marker was read, and HEADs are in progress.
-    gate.arrival().await;
+    gate.next_call().await;
     gate.let_through(1);
-    gate.arrival().await;
+    gate.next_call().await;
     world.reconciler.cancel(run).await.unwrap();
     gate.open();
     let ended = world.app.db.runs().find(run).await.unwrap().unwrap();

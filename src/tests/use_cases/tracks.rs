@@ -256,7 +256,7 @@ async fn a_direct_upload_sends_several_parts_at_once_only_with_a_permit() {
             assert_eq!(stored.unwrap(), file);
         });
         for _ in 0..on_the_way {
-            gate.arrival().await;
+            gate.next_call().await;
         }
         for _ in 0..=on_the_way {
             assert_eq!(reads.recv().await, Some(n));
@@ -283,7 +283,7 @@ async fn a_direct_upload_whose_part_fails_ends_once_the_others_have_arrived() {
     for _ in 0..3 {
         tokio::select! {
             _ = &mut sent => panic!("its parts are held"),
-            () = gate.arrival() => {}
+            () = gate.next_call() => {}
         }
     }
     world.store.fail_next(Operation::UploadPart, 1, down);

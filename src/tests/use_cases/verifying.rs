@@ -82,10 +82,10 @@ async fn bytes_that_break_a_rule_stay_rejected_even_if_changes_are_accepted() {
     let world = World::new().await;
     let (_, replaced) = rejected(&world).await;
     world.put(&replaced, PNG).await;
-    let arrival = world.upload().await;
-    world.put(&arrival, PNG).await;
+    let received = world.upload().await;
+    world.put(&received, PNG).await;
     world.reconcile(Mode::Incremental).await;
-    for id in [replaced.id, arrival.id] {
+    for id in [replaced.id, received.id] {
         let refused = world.app.verify_upload(&world.owner, id, true).await.unwrap_err();
         let expected = TransitionError::StillInvalid(RejectReason::ContentMismatch);
         assert_eq!(refusal(refused), expected);
@@ -141,7 +141,7 @@ async fn a_due_object_is_not_verified_while_a_run_may_delete_it() {
     let gate = world.store.hold(Operation::Delete);
     let run = world.reconciler.start(RunRequest::of(Mode::Incremental, Trigger::Api)).await;
     let run = run.unwrap();
-    gate.arrival().await;
+    gate.next_call().await;
     let refused = world.app.verify_upload(&world.owner, upload.id, true).await.unwrap_err();
     assert!(matches!(refused, AppError::RunMayDelete));
     gate.open();
@@ -169,8 +169,8 @@ async fn every_upload_that_a_run_rejected_is_verified_again() {
     for _ in 0..3 {
         uploads.push(uploaded(&world, &world.track().await).await);
     }
-    let arrival = world.upload().await;
-    world.put(&arrival, PNG).await;
+    let received = world.upload().await;
+    world.put(&received, PNG).await;
     for upload in &uploads {
         world.put(upload, mp3(901, 2)).await;
     }

@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::NewTrack;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, IdempotencyParams, Idempotent, Json};
-use crate::http::openapi::{BadBody, OnceOnly};
+use crate::http::openapi::{BadBody, IdempotencyErrors};
 use crate::http::problem::ApiError;
 use crate::http::views::TrackView;
 
@@ -16,7 +16,8 @@ use crate::http::views::TrackView;
     params(IdempotencyParams),
     request_body = NewTrack,
     responses((status = 201, description = "Created", body = TrackView,
-        headers(("Location" = String, description = "The path of the track"))), BadBody, OnceOnly))]
+        headers(("Location" = String, description = "The path of the track"))),
+        BadBody, IdempotencyErrors))]
 pub async fn handle(
     caller: Caller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<NewTrack>>,

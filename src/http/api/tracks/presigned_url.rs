@@ -9,7 +9,7 @@ use crate::domain::{Subject, TrackId};
 use crate::http::HttpState;
 use crate::http::api::uploads::body::PresignOptions;
 use crate::http::extract::{Caller, Id, IdempotencyParams, Idempotent, OptionalJson};
-use crate::http::openapi::{BadBody, NotFound, OnceOnly};
+use crate::http::openapi::{BadBody, IdempotencyErrors, NotFound};
 use crate::http::problem::{ApiError, Code};
 use crate::http::views::PresignedUrlView;
 
@@ -24,7 +24,8 @@ use crate::http::views::PresignedUrlView;
     request_body = Option<PresignOptions>,
     responses((status = 201, description = "Signed", body = PresignedUrlView,
         headers(("Location" = String, description = "The path of the upload"),
-            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
+            ("Cache-Control" = String, description = "no-store"))),
+            BadBody, NotFound, IdempotencyErrors))]
 pub async fn handle(
     caller: Caller,
     Id(id): Id<TrackId>,

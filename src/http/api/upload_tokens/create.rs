@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::UploadTokenBody;
 use crate::http::HttpState;
 use crate::http::extract::{Caller, Idempotent, Json};
-use crate::http::openapi::{BadBody, NotFound, OnceOnly};
+use crate::http::openapi::{BadBody, IdempotencyErrors, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::IssuedTokenView;
 
@@ -24,7 +24,8 @@ use crate::http::views::IssuedTokenView;
             secret, for 24 hours; the secret before it becomes invalid")),
     request_body = UploadTokenBody,
     responses((status = 201, description = "Created, with `token`", body = IssuedTokenView,
-        headers(("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
+        headers(("Cache-Control" = String, description = "no-store"))),
+        BadBody, NotFound, IdempotencyErrors))]
 pub async fn handle(
     caller: Caller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<UploadTokenBody>>,

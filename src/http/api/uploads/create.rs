@@ -7,7 +7,7 @@ use actix_web::web::Data;
 use super::body::UploadBody;
 use crate::http::HttpState;
 use crate::http::extract::{IdempotencyParams, Idempotent, Json, Links, UploadCaller};
-use crate::http::openapi::{BadBody, NotFound, OnceOnly};
+use crate::http::openapi::{BadBody, IdempotencyErrors, NotFound};
 use crate::http::problem::ApiError;
 use crate::http::views::UploadView;
 
@@ -20,7 +20,8 @@ use crate::http::views::UploadView;
     request_body = UploadBody,
     responses((status = 201, description = "Created, with `request`", body = UploadView,
         headers(("Location" = String, description = "The path of the upload"),
-            ("Cache-Control" = String, description = "no-store"))), BadBody, NotFound, OnceOnly))]
+            ("Cache-Control" = String, description = "no-store"))),
+            BadBody, NotFound, IdempotencyErrors))]
 pub async fn handle(
     caller: UploadCaller,
     Idempotent { key, body: Json(body) }: Idempotent<Json<UploadBody>>,

@@ -12,7 +12,7 @@ use crate::app::upload_batches::BatchItem;
 use crate::http::HttpState;
 use crate::http::extract::{Batch, Idempotent, ItemLimit, Links, UploadCaller};
 use crate::http::middleware::request_id::RequestId;
-use crate::http::openapi::{BadBody, OnceOnly};
+use crate::http::openapi::{BadBody, IdempotencyErrors};
 use crate::http::problem::ApiError;
 use crate::http::views::{BatchResultsView, UploadView};
 
@@ -42,7 +42,8 @@ pub struct BatchBody {
     request_body = BatchBody,
     responses((status = 200, description = "The results, in the order of the uploads: `status` \
             201 with the `upload`, or 4xx with the `problem`", body = BatchResultsView,
-        headers(("Cache-Control" = String, description = "no-store"))), BadBody, OnceOnly))]
+        headers(("Cache-Control" = String, description = "no-store"))),
+        BadBody, IdempotencyErrors))]
 pub async fn handle(
     caller: UploadCaller,
     Idempotent { key, body: Batch(items) }: Idempotent<Batch<UploadBody>>,

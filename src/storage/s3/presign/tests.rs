@@ -21,7 +21,7 @@ const HOUR: TimeDelta = TimeDelta::hours(1);
 
 #[tokio::test]
 async fn declared_values_are_signed_and_returned_as_headers_except_host_and_length() {
-    let terms = PutRequest {
+    let request = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(3),
         checksum: Some(Checksum::of(Algorithm::Crc32, b"abc")),
@@ -35,7 +35,7 @@ async fn declared_values_are_signed_and_returned_as_headers_except_host_and_leng
             tags: [("team".to_owned(), "a b".to_owned())].into(),
         },
     };
-    let signed = presigner(None).put("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
+    let signed = presigner(None).put("tracks/f/1", &request, at(0), HOUR).await.unwrap();
     let names = "cache-control%3Bcontent-length%3Bcontent-type%3Bhost%3Bif-none-match\
                  %3Bx-amz-checksum-crc32%3Bx-amz-meta-artist%3Bx-amz-sdk-checksum-algorithm\
                  %3Bx-amz-server-side-encryption%3Bx-amz-server-side-encryption-aws-kms-key-id\
@@ -67,7 +67,7 @@ async fn without_declared_values_only_the_host_is_signed() {
 }
 
 #[tokio::test]
-async fn the_expiry_told_is_the_one_that_the_store_computes() {
+async fn the_returned_expiry_is_the_one_that_the_store_computes() {
     for (refresh, end, seconds) in [
         (HOUR, None, 3600),
         (TimeDelta::milliseconds(1999), None, 1),
@@ -86,8 +86,8 @@ async fn the_expiry_told_is_the_one_that_the_store_computes() {
 async fn a_header_that_clients_would_send_differently_is_refused() {
     for (name, value) in [("Artist", "x"), ("", "x"), ("a b", "x"), ("artist", "ü"), ("a", "\n")] {
         let metadata = [(name.to_owned(), value.to_owned())].into();
-        let terms = PutRequest { metadata, ..PutRequest::default() };
-        let refused = presigner(None).put("k", &terms, at(0), HOUR).await;
+        let request = PutRequest { metadata, ..PutRequest::default() };
+        let refused = presigner(None).put("k", &request, at(0), HOUR).await;
         assert!(matches!(refused, Err(SignError::Header(_))), "{name:?}: {value:?}");
     }
 }
@@ -95,7 +95,7 @@ async fn a_header_that_clients_would_send_differently_is_refused() {
 #[tokio::test]
 async fn a_form_has_a_condition_for_each_of_its_fields() {
     use base64::Engine as _;
-    let terms = PostRequest {
+    let request = PostRequest {
         content_type: Some("audio/mpeg".into()),
         size: Some((1, 100)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
@@ -107,7 +107,7 @@ async fn a_form_has_a_condition_for_each_of_its_fields() {
         },
         with_location: true,
     };
-    let signed = presigner(None).post("tracks/f/1", &terms, at(0), HOUR).await.unwrap();
+    let signed = presigner(None).post("tracks/f/1", &request, at(0), HOUR).await.unwrap();
     assert_eq!((signed.method, signed.url.as_str()), ("POST", "http://s3.test:9000/music"));
     let fields: BTreeMap<_, _> = signed.fields.unwrap().into_iter().collect();
     let policy = base64::engine::general_purpose::STANDARD.decode(&fields["policy"]).unwrap();

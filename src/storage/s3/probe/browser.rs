@@ -21,7 +21,7 @@ const SOME_ORIGIN: &str = "https://app.invalid";
 impl Prober<'_> {
     pub(super) async fn post_policy(&self) -> Step<Check> {
         let key = self.key("form");
-        let terms = PostRequest {
+        let request = PostRequest {
             content_type: Some("audio/mpeg".into()),
             size: Some((1, 5)),
             metadata: [("artist".to_owned(), "probe".to_owned())].into(),
@@ -29,7 +29,7 @@ impl Prober<'_> {
             with_location: false,
         };
         let now = self.clock.now();
-        let signed = self.store.signer.post(&key, &terms, now, EXPIRES_IN).await?;
+        let signed = self.store.signer.post(&key, &request, now, EXPIRES_IN).await?;
         let good = self.post(&signed, "12345").await?;
         let size = self.store.objects.head(&key).await?.map(|meta| meta.size);
         let arrived = good.is_success() && size == Some(5);
@@ -72,14 +72,14 @@ impl Prober<'_> {
 
     /// Checks the preflight, and whether a script may read the ETag of the response.
     pub(super) async fn cors(&self) -> Step<Check> {
-        let terms = PutRequest {
+        let request = PutRequest {
             content_type: Some("audio/mpeg".into()),
             checksum: Some(Checksum::of(Algorithm::Sha256, b"")),
             write_once: true,
             metadata: [("artist".to_owned(), "probe".to_owned())].into(),
             ..PutRequest::default()
         };
-        let signed = self.sign_put(&self.key("cors"), &terms).await?;
+        let signed = self.sign_put(&self.key("cors"), &request).await?;
         let headers: Vec<&str> = signed.headers.keys().map(String::as_str).collect();
         let requests = [("PUT", &headers[..])];
         let uploads = BrowserClient { check: "cors", requests: &requests, exposed: &["etag"] };
@@ -123,8 +123,8 @@ impl Prober<'_> {
         let signed = self.sign_put(&key, &PutRequest::default()).await?;
         let mut settings = BTreeSet::new();
         for object in self.objects.values() {
-            let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
-            settings.extend(self.sign_put(&key, &terms).await?.headers.into_keys());
+            let request = PutRequest { object: object.clone(), ..PutRequest::default() };
+            settings.extend(self.sign_put(&key, &request).await?.headers.into_keys());
         }
         for (method, headers) in client.requests {
             let settings = settings.iter().filter(|_| *method == "PUT").map(String::as_str);
@@ -165,9 +165,9 @@ impl Prober<'_> {
             preflight.push(("access-control-request-headers", &names));
         }
         let response = self.http.request("OPTIONS", url, preflight, Bytes::new()).await?;
-        let allows = |name: &str, wanted: &str| {
+        let allows = |name: &str, allowed: &str| {
             let value = response.headers.get(name).map_or("", String::as_str);
-            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(wanted))
+            value.split(',').any(|v| v.trim() == "*" || v.trim().eq_ignore_ascii_case(allowed))
         };
         if !response.is_success() {
             return Ok(Some(format!("a preflight for {method} returns {}", response.summary())));

@@ -20,7 +20,7 @@ use crate::domain::clock::Clock;
 use crate::domain::limits::MAX_CLOCK_SKEW;
 use crate::domain::object_settings::ObjectSettings;
 use crate::net::{self, HttpClient, NetError, Response};
-use crate::storage::fault::{Explained, Fault};
+use crate::storage::cause::{Cause, Explained};
 use crate::storage::probe::{BrowserClient, Check, Outcome, ProbeOptions, Report};
 use crate::storage::signer::{PutRequest, SignError, SignedRequest};
 use crate::storage::{Capabilities, Store, StoreError};
@@ -127,15 +127,15 @@ impl From<StoreError> for Box<Stop> {
 /// Converts a failed call to a check. If the cause is known, the check contains its fix; otherwise
 /// it contains `mend`.
 fn failure(error: &StoreError, name: &'static str, mend: &str) -> Check {
-    let Some(Explained { fault, seen }) = error.explained() else {
+    let Some(Explained { cause, seen }) = error.explained() else {
         return Check::fail(name, chain(error), mend);
     };
-    let name = match fault {
-        Fault::ClockSkew => "clock",
-        Fault::WrongRegion => "region",
+    let name = match cause {
+        Cause::ClockSkew => "clock",
+        Cause::WrongRegion => "region",
         _ => name,
     };
-    Check::fail(name, format!("{} ({seen})", fault.saw()), &capitalized(fault.mend()))
+    Check::fail(name, format!("{} ({seen})", cause.saw()), &capitalized(cause.mend()))
 }
 
 /// Starts a text with a capital letter.
@@ -338,9 +338,9 @@ impl Prober<'_> {
         key
     }
 
-    async fn sign_put(&self, key: &str, terms: &PutRequest) -> Step<SignedRequest> {
+    async fn sign_put(&self, key: &str, request: &PutRequest) -> Step<SignedRequest> {
         let signer = &self.store.signer;
-        Ok(signer.put(key, terms, self.clock.now(), EXPIRES_IN).await?)
+        Ok(signer.put(key, request, self.clock.now(), EXPIRES_IN).await?)
     }
 
     async fn send(&self, signed: &SignedRequest, body: &'static [u8]) -> Step<Response> {
@@ -352,8 +352,8 @@ impl Prober<'_> {
         self.http.request(signed.method, &signed.url, headers, body).await
     }
 
-    async fn put(&self, key: &str, terms: &PutRequest, body: &'static [u8]) -> Step<Response> {
-        let signed = self.sign_put(key, terms).await?;
+    async fn put(&self, key: &str, request: &PutRequest, body: &'static [u8]) -> Step<Response> {
+        let signed = self.sign_put(key, request).await?;
         self.send(&signed, body).await
     }
 

@@ -13,8 +13,8 @@ impl Prober<'_> {
     pub(super) async fn sse(&self) -> Step<Check> {
         let key = self.key("sse");
         let object = ObjectSettings { sse: Some(Sse::Aes256), ..ObjectSettings::default() };
-        let terms = PutRequest { object, ..PutRequest::default() };
-        let response = self.put(&key, &terms, BODY).await?;
+        let request = PutRequest { object, ..PutRequest::default() };
+        let response = self.put(&key, &request, BODY).await?;
         let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
         let encrypts = response.is_success() && shown.as_deref() == Some(Sse::Aes256.name());
         self.learn(|can| can.sse = encrypts);
@@ -33,8 +33,8 @@ impl Prober<'_> {
     pub(super) async fn object(&self, policy: &PolicyName, object: &ObjectSettings) -> Step<Check> {
         let name = format!("object_{policy}");
         let key = self.key(&name);
-        let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
-        let response = self.put(&key, &terms, BODY).await?;
+        let request = PutRequest { object: object.clone(), ..PutRequest::default() };
+        let response = self.put(&key, &request, BODY).await?;
         if !response.is_success() {
             let saw =
                 format!("a PUT with the policy's object settings returns {}", response.summary());
@@ -42,8 +42,8 @@ impl Prober<'_> {
             return Ok(Check::fail(name, saw, &mend));
         }
         let shown = self.store.objects.head(&key).await?.and_then(|meta| meta.sse);
-        let wanted = object.sse.map(Sse::name);
-        Ok(if wanted.is_some() && shown.as_deref() != wanted {
+        let expected = object.sse.map(Sse::name);
+        Ok(if expected.is_some() && shown.as_deref() != expected {
             let shown = shown.as_deref().unwrap_or("no encryption");
             let saw = format!("the store accepts the policy's object settings; HEAD shows {shown}");
             let mend = "The store ignores the encryption: use another store, or encrypt its disks.";
@@ -66,8 +66,8 @@ impl Prober<'_> {
         object: &ObjectSettings,
     ) -> Step<Option<String>> {
         let key = self.key(&format!("object_{policy}_form"));
-        let terms = PostRequest { object: object.clone(), ..PostRequest::default() };
-        let signed = self.store.signer.post(&key, &terms, self.clock.now(), EXPIRES_IN).await;
+        let request = PostRequest { object: object.clone(), ..PostRequest::default() };
+        let signed = self.store.signer.post(&key, &request, self.clock.now(), EXPIRES_IN).await;
         // No client of this kind of store gets a form.
         let Some(signed) = (match signed {
             Err(SignError::Unsupported(_)) => None,

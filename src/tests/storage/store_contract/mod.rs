@@ -64,7 +64,7 @@ macro_rules! contract {
 contract! {
     {
         objects:
-            what_was_put_is_told_and_read_back,
+            what_was_put_is_returned_by_head_and_read_back,
             a_missing_object_is_none,
             an_empty_object_is_an_object,
             a_read_is_bound_to_the_etag,
@@ -72,12 +72,12 @@ contract! {
             a_stream_gives_the_whole_object,
             deleting_is_done_once_and_for_all,
             many_objects_are_deleted_at_once,
-            a_version_is_told_by_its_id_and_deleted_with_its_object,
+            head_finds_a_version_by_its_id_and_it_is_deleted_with_its_object,
             a_conditional_put_never_overwrites,
             a_put_on_a_condition_never_replaces_another_object,
             of_racing_creations_one_wins,
             a_wrong_checksum_changes_nothing,
-            a_checksum_is_told_by_head_where_the_store_keeps_it,
+            head_returns_a_checksum_if_the_store_records_it,
             keys_come_back_as_they_were_put,
             creating_a_bucket_again_is_nothing;
         listings:
@@ -113,7 +113,7 @@ contract! {
             a_presigned_part_is_held_to_its_checksum,
             an_object_is_kept_as_its_settings_say,
             a_key_that_needs_escaping_can_be_signed_for,
-            wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server,
+            wrong_credentials_are_distinguished_from_a_missing_bucket_and_a_dead_server,
             cors_rules_come_back_as_they_were_put;
     }
 }

@@ -7,7 +7,7 @@ use upload_coordinator::storage::{ListRequest, PutOptions, StoreError};
 use super::Subject;
 use crate::storage::servers::{Kind, now};
 
-pub async fn what_was_put_is_told_and_read_back(on: &Subject) {
+pub async fn what_was_put_is_returned_by_head_and_read_back(on: &Subject) {
     let key = on.key("object");
     let options = PutOptions {
         content_type: Some("audio/mpeg".into()),
@@ -101,7 +101,7 @@ pub async fn many_objects_are_deleted_at_once(on: &Subject) {
     assert!(on.objects().delete_batch(&[]).await.unwrap().is_empty());
 }
 
-pub async fn a_version_is_told_by_its_id_and_deleted_with_its_object(on: &Subject) {
+pub async fn head_finds_a_version_by_its_id_and_it_is_deleted_with_its_object(on: &Subject) {
     let key = on.key("object");
     let plain = on.put(&key, b"abc").await;
     assert_eq!(plain.version_id, None, "a bucket without versions");
@@ -202,15 +202,15 @@ pub async fn a_wrong_checksum_changes_nothing(on: &Subject) {
     }
 }
 
-pub async fn a_checksum_is_told_by_head_where_the_store_keeps_it(on: &Subject) {
+pub async fn head_returns_a_checksum_if_the_store_records_it(on: &Subject) {
     for algorithm in Algorithm::ALL {
         let key = on.key(algorithm.name());
         let declared = Checksum::of(algorithm, b"right");
         let options = PutOptions { checksum: Some(declared.clone()), ..PutOptions::default() };
         on.objects().put(&key, Bytes::from_static(b"right"), &options).await.unwrap();
         let returned = on.objects().head(&key).await.unwrap().unwrap().checksums;
-        let kept = on.capabilities().returns_checksum(algorithm);
-        assert_eq!(returned.contains(&declared), kept, "{algorithm} {returned:?}");
+        let is_returned = on.capabilities().returns_checksum(algorithm);
+        assert_eq!(returned.contains(&declared), is_returned, "{algorithm} {returned:?}");
     }
 }
 

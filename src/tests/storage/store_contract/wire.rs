@@ -16,25 +16,25 @@ use crate::storage::servers::{CORS_TURN, Kind, now};
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
 
-async fn sign(on: &Subject, key: &str, terms: &PutRequest) -> SignedRequest {
-    on.store.signer.put(key, terms, now(), HOUR).await.unwrap()
+async fn sign(on: &Subject, key: &str, request: &PutRequest) -> SignedRequest {
+    on.store.signer.put(key, request, now(), HOUR).await.unwrap()
 }
 
 /// A 4xx status. The exact code depends on the store.
 #[track_caller]
-fn refused(answer: &reqwest::Response) {
-    assert!(answer.status().is_client_error(), "{answer:?}");
+fn refused(response: &reqwest::Response) {
+    assert!(response.status().is_client_error(), "{response:?}");
 }
 
 #[track_caller]
-fn taken(answer: &reqwest::Response) {
-    assert!(answer.status().is_success(), "{answer:?}");
+fn taken(response: &reqwest::Response) {
+    assert!(response.status().is_success(), "{response:?}");
 }
 
 pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
     let key = on.key("object");
     let checksum = Checksum::of(Algorithm::Sha256, b"abc");
-    let terms = PutRequest {
+    let request = PutRequest {
         content_type: Some("audio/mpeg".into()),
         content_length: Some(3),
         checksum: Some(checksum.clone()),
@@ -42,12 +42,12 @@ pub async fn everything_declared_arrives_with_the_object(on: &Subject) {
         metadata: [("artist".to_owned(), "Nina Simone".to_owned())].into(),
         object: ObjectSettings::default(),
     };
-    taken(&on.send(&sign(on, &key, &terms).await, b"abc").await);
+    taken(&on.send(&sign(on, &key, &request).await, b"abc").await);
     let meta = on.objects().head(&key).await.unwrap().unwrap();
     assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
-    assert_eq!(meta.metadata, terms.metadata);
-    let told = meta.checksums.contains(&checksum);
-    assert_eq!(told, on.capabilities().returns_checksum(Algorithm::Sha256));
+    assert_eq!(meta.metadata, request.metadata);
+    let returned = meta.checksums.contains(&checksum);
+    assert_eq!(returned, on.capabilities().returns_checksum(Algorithm::Sha256));
 }
 
 pub async fn a_bare_url_takes_a_bare_put(on: &Subject) {
@@ -78,14 +78,14 @@ pub async fn a_url_is_for_one_key_and_one_method(on: &Subject) {
 
 pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutRequest { content_length: Some(3), ..PutRequest::default() };
-    let signed = sign(on, &key, &terms).await;
+    let request = PutRequest { content_length: Some(3), ..PutRequest::default() };
+    let signed = sign(on, &key, &request).await;
     for body in [&b"abcd"[..], b"ab", b""] {
         if body.is_empty() && !on.speaks_s3() {
             continue; // this client sends no length, which Azure requires
         }
-        let answer = on.send(&signed, body).await;
-        assert_eq!(answer.status().is_client_error(), on.capabilities().signed_length);
+        let response = on.send(&signed, body).await;
+        assert_eq!(response.status().is_client_error(), on.capabilities().signed_length);
     }
     if on.capabilities().signed_length {
         assert_eq!(on.objects().head(&key).await.unwrap(), None);
@@ -95,16 +95,16 @@ pub async fn a_length_other_than_signed_is_refused(on: &Subject) {
 
 pub async fn a_content_type_other_than_signed_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
-    let mut signed = sign(on, &key, &terms).await;
+    let request = PutRequest { content_type: Some("audio/mpeg".into()), ..PutRequest::default() };
+    let mut signed = sign(on, &key, &request).await;
     signed.headers.insert("content-type".into(), "text/html".into());
-    let answer = on.send(&signed, b"abc").await;
-    assert_eq!(answer.status().is_client_error(), on.capabilities().signed_content_type);
+    let response = on.send(&signed, b"abc").await;
+    assert_eq!(response.status().is_client_error(), on.capabilities().signed_content_type);
 }
 
 pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
     let key = on.key("object");
-    let terms = PutRequest {
+    let request = PutRequest {
         content_type: Some("audio/mpeg".into()),
         checksum: Some(Checksum::of(Algorithm::Sha256, b"abc")),
         write_once: on.capabilities().accepts_write_once(),
@@ -115,7 +115,7 @@ pub async fn a_declared_header_cannot_be_left_out(on: &Subject) {
             ..ObjectSettings::default()
         },
     };
-    let whole = sign(on, &key, &terms).await;
+    let whole = sign(on, &key, &request).await;
     // A SAS of Azure does not cover headers.
     let covered = |name: &&String| on.speaks_s3() || **name == "x-ms-blob-type";
     for name in whole.headers.keys().filter(covered) {
@@ -144,9 +144,9 @@ pub async fn a_body_that_breaks_its_checksum_is_refused(on: &Subject) {
         let key = on.key(algorithm.name());
         let checksum = Some(Checksum::of(algorithm, b"right"));
         let signed = sign(on, &key, &PutRequest { checksum, ..PutRequest::default() }).await;
-        let answer = on.send(&signed, b"wrong").await;
+        let response = on.send(&signed, b"wrong").await;
         let enforced = on.capabilities().enforces_checksum(algorithm);
-        assert_eq!(answer.status().is_client_error(), enforced, "{algorithm} {answer:?}");
+        assert_eq!(response.status().is_client_error(), enforced, "{algorithm} {response:?}");
         assert_eq!(on.bytes(&key).await.is_none(), enforced, "{algorithm}");
         taken(&on.send(&signed, b"right").await);
         assert_eq!(on.bytes(&key).await.unwrap(), "right", "{algorithm}");
@@ -180,8 +180,8 @@ pub async fn a_longer_expiry_than_signed_is_refused(on: &Subject) {
 
 pub async fn a_second_put_to_a_write_once_url_is_refused(on: &Subject) {
     let key = on.key("object");
-    let terms = PutRequest { write_once: true, ..PutRequest::default() };
-    let signed = sign(on, &key, &terms).await;
+    let request = PutRequest { write_once: true, ..PutRequest::default() };
+    let signed = sign(on, &key, &request).await;
     let first = on.send(&signed, b"one").await;
     if !on.capabilities().accepts_write_once() {
         assert_eq!(first.status(), 501);
@@ -198,7 +198,7 @@ pub async fn a_second_put_to_a_write_once_url_is_refused(on: &Subject) {
 pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
     let key = on.key("object");
     on.put(&key, b"abc").await;
-    let terms = GetRequest {
+    let request = GetRequest {
         content_disposition: Some(
             r#"attachment; filename="a b.mp3"; filename*=UTF-8''%C3%A4.mp3"#.into(),
         ),
@@ -207,15 +207,15 @@ pub async fn a_download_carries_the_name_that_was_signed(on: &Subject) {
         content_language: Some("und".into()),
         version_id: None,
     };
-    let signed = on.store.signer.get(&key, &terms, now(), HOUR).await.unwrap();
-    let answer = on.send(&signed, b"").await;
-    taken(&answer);
-    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-    assert_eq!(Some(header("content-disposition")), terms.content_disposition);
-    assert_eq!(Some(header("content-type")), terms.content_type);
-    assert_eq!(Some(header("cache-control")), terms.cache_control);
-    assert_eq!(Some(header("content-language")), terms.content_language);
-    assert_eq!(answer.bytes().await.unwrap(), "abc");
+    let signed = on.store.signer.get(&key, &request, now(), HOUR).await.unwrap();
+    let response = on.send(&signed, b"").await;
+    taken(&response);
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(Some(header("content-disposition")), request.content_disposition);
+    assert_eq!(Some(header("content-type")), request.content_type);
+    assert_eq!(Some(header("cache-control")), request.cache_control);
+    assert_eq!(Some(header("content-language")), request.content_language);
+    assert_eq!(response.bytes().await.unwrap(), "abc");
     let mut other = signed.clone();
     other.url = other.url.replacen("audio%2Fmpeg", "text%2Fhtml", 1);
     refused(&on.send(&other, b"").await);
@@ -241,7 +241,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         return;
     }
     let key = on.key("object");
-    let terms = PostRequest {
+    let request = PostRequest {
         content_type: Some("audio/mpeg".into()),
         size: Some((2, 4)),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
@@ -252,7 +252,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
         with_location: true,
     };
     let presigner = &on.store.signer;
-    let signed = presigner.post(&key, &terms, now(), HOUR).await.unwrap();
+    let signed = presigner.post(&key, &request, now(), HOUR).await.unwrap();
     let another = on.key("another");
     for (file, change) in [
         ("12345", None),
@@ -265,7 +265,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
     ] {
         refused(&post(on, &signed, file, change).await);
     }
-    let old = presigner.post(&key, &terms, now() - TimeDelta::hours(2), HOUR).await.unwrap();
+    let old = presigner.post(&key, &request, now() - TimeDelta::hours(2), HOUR).await.unwrap();
     refused(&post(on, &old, "123", None).await);
     assert_eq!(on.objects().head(&key).await.unwrap(), None);
     assert_eq!(on.objects().head(&another).await.unwrap(), None);
@@ -276,7 +276,7 @@ pub async fn a_form_is_held_to_its_policy(on: &Subject) {
     assert!(location.contains("<Location>") && location.contains(&key), "{location}");
     let meta = on.objects().head(&key).await.unwrap().unwrap();
     assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
-    assert_eq!(meta.metadata, terms.metadata);
+    assert_eq!(meta.metadata, request.metadata);
 }
 
 pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
@@ -284,14 +284,14 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
         return; // storage::azure has a test of its own
     }
     let (key, now) = (on.key("object"), now());
-    let terms = PutRequest {
+    let request = PutRequest {
         content_type: Some("audio/mpeg".into()),
         metadata: [("artist".to_owned(), "a".to_owned())].into(),
         ..PutRequest::default()
     };
     let presigner = &on.store.signer;
     let sign = async |operation| presigner.sign(&key, operation, now, HOUR).await.unwrap();
-    let begun = on.send(&sign(Operation::CreateMultipart(&terms)).await, b"").await;
+    let begun = on.send(&sign(Operation::CreateMultipart(&request)).await, b"").await;
     taken(&begun);
     let xml = begun.text().await.unwrap();
     let id = xml.split_once("<UploadId>").unwrap().1.split_once('<').unwrap().0;
@@ -325,7 +325,7 @@ pub async fn an_upload_in_presigned_parts_arrives(on: &Subject) {
     taken(&on.http().post(&end.url).body(list).send().await.unwrap());
     let meta = on.objects().head(&key).await.unwrap().unwrap();
     assert_eq!((meta.size, meta.content_type.as_deref()), (3, Some("audio/mpeg")));
-    assert_eq!(meta.metadata, terms.metadata);
+    assert_eq!(meta.metadata, request.metadata);
 }
 
 /// By a PUT, by a form, by parts, and by the service itself.
@@ -341,8 +341,8 @@ pub async fn an_object_is_kept_as_its_settings_say(on: &Subject) {
         tags: tags.then(|| ("team".to_owned(), "a b/c".to_owned())).into_iter().collect(),
         ..ObjectSettings::default()
     };
-    let terms = PutRequest { object: object.clone(), ..PutRequest::default() };
-    taken(&on.send(&sign(on, &on.key("put"), &terms).await, b"abc").await);
+    let request = PutRequest { object: object.clone(), ..PutRequest::default() };
+    taken(&on.send(&sign(on, &on.key("put"), &request).await, b"abc").await);
     let presigner = &on.store.signer;
     let key = on.key("form");
     // SeaweedFS refuses the field `tagging` of a form for every policy.
@@ -407,7 +407,9 @@ pub async fn a_key_that_needs_escaping_can_be_signed_for(on: &Subject) {
     }
 }
 
-pub async fn wrong_credentials_are_told_from_a_missing_bucket_and_a_dead_server(on: &Subject) {
+pub async fn wrong_credentials_are_distinguished_from_a_missing_bucket_and_a_dead_server(
+    on: &Subject,
+) {
     let Some(right) = on.settings.clone() else { return };
     let wrong = S3Settings {
         credentials: S3Credentials::Static {

@@ -89,8 +89,8 @@ async fn two_completions_at_once_are_one_transition() {
     let gate = world.store.hold(Operation::CompleteMultipart);
     let both = async { tokio::join!(complete(&world, &upload), complete(&world, &upload)) };
     let opener = async {
-        gate.arrival().await;
-        gate.arrival().await;
+        gate.next_call().await;
+        gate.next_call().await;
         gate.open();
     };
     let ((a, b), ()) = tokio::join!(both, opener);
@@ -124,7 +124,7 @@ async fn a_delete_during_a_completion_ends_the_upload_and_its_object() {
     send(&world, &upload, &mp3(SIZE, 1), &[1, 2, 3]).await;
     let gate = world.store.hold(Operation::Head);
     let deleter = async {
-        gate.arrival().await;
+        gate.next_call().await;
         world.app.apply(upload.clone(), &Event::Delete).await.unwrap();
         gate.open();
     };

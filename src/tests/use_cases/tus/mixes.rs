@@ -308,7 +308,7 @@ async fn a_slow_store_does_not_make_the_service_read_ahead_without_a_limit() {
     let request = at(0, Some(file.len()));
     let appended = append(&world.app, &world, id, request, Box::pin(body));
     let watched = async {
-        gate.arrival().await;
+        gate.next_call().await;
         // This is enough time to read the whole body.
         for _ in 0..100 {
             tokio::task::yield_now().await;

@@ -114,7 +114,7 @@ async fn only_the_newest_of_many_requests_writes() {
             append(&world.app, &world, id, at(0, None), whole(&file)).await.map(|done| done.stored)
         })
     };
-    gate.arrival().await;
+    gate.next_call().await;
     let others: Vec<_> = (0..3)
         .map(|_| {
             let world = world.clone();

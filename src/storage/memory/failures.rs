@@ -1,4 +1,4 @@
-//! Faults that tests inject into a store: failed calls, lost responses, delayed calls and invalid
+//! Failures that tests inject into a store: failed calls, lost responses, delayed calls and invalid
 //! listings.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,7 +30,7 @@ pub enum Operation {
 
 /// An invalid page of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListFault {
+pub enum ListFailure {
     /// The page starts at the first key of the listing, as if there were no token.
     Repeat,
     /// The page says that it is the last one, although more keys follow.
@@ -42,7 +42,7 @@ pub enum ListFault {
 pub(super) type MakeError = Arc<dyn Fn() -> StoreError + Send + Sync>;
 
 #[derive(Clone)]
-pub(super) enum Fault {
+pub(super) enum Failure {
     /// The call fails and does nothing.
     Fail(MakeError),
     /// The call does its work, but its response is lost.
@@ -50,16 +50,16 @@ pub(super) enum Fault {
 }
 
 #[derive(Default)]
-pub(super) struct Faults {
+pub(super) struct Failures {
     pub(super) calls: BTreeMap<Operation, usize>,
-    pub(super) next: BTreeMap<Operation, VecDeque<Fault>>,
-    pub(super) lists: VecDeque<Option<ListFault>>,
+    pub(super) next: BTreeMap<Operation, VecDeque<Failure>>,
+    pub(super) lists: VecDeque<Option<ListFailure>>,
     pub(super) gates: BTreeMap<Operation, Arc<Gate>>,
 }
 
-impl fmt::Debug for Faults {
+impl fmt::Debug for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults").field("calls", &self.calls).finish_non_exhaustive()
+        f.debug_struct("Failures").field("calls", &self.calls).finish_non_exhaustive()
     }
 }
 
@@ -84,7 +84,7 @@ impl Gate {
     }
 
     /// Waits until one more call has arrived at the gate.
-    pub async fn arrival(&self) {
+    pub async fn next_call(&self) {
         if let Ok(permit) = self.arrived.acquire().await {
             permit.forget();
         }

@@ -9,7 +9,7 @@ use super::{Source, StoreError};
 
 /// A cause that an operator can fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Cause {
     /// The store does not know the access key.
     UnknownKey,
     /// The secret does not belong to the access key.
@@ -48,7 +48,7 @@ pub enum Fault {
     ServerError,
 }
 
-impl Fault {
+impl Cause {
     /// All causes.
     pub const ALL: [Self; 18] = [
         Self::UnknownKey,
@@ -162,14 +162,14 @@ impl Fault {
 #[derive(Debug)]
 pub struct Explained {
     /// The cause.
-    pub fault: Fault,
+    pub cause: Cause,
     /// What the response showed, for the log: a status, an error code.
     pub seen: String,
 }
 
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.fault.sentence(), self.seen)
+        write!(f, "{} ({})", self.cause.sentence(), self.seen)
     }
 }
 
@@ -177,10 +177,10 @@ impl std::error::Error for Explained {}
 
 impl StoreError {
     /// The cause, if it is known.
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::NoSuchBucket => Some(Fault::NoSuchBucket),
-            _ => self.explained().map(|explained| explained.fault),
+            Self::NoSuchBucket => Some(Cause::NoSuchBucket),
+            _ => self.explained().map(|explained| explained.cause),
         }
     }
 
@@ -203,7 +203,7 @@ impl StoreError {
     /// Whether the same call may succeed later although the operator changes nothing.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Full(_) => self.fault().is_none_or(Fault::is_temporary),
+            Self::Unavailable(_) | Self::Full(_) => self.cause().is_none_or(Cause::is_temporary),
             _ => false,
         }
     }
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn every_cause_is_one_sentence_with_what_to_do() {
-        for fault in Fault::ALL {
-            let sentence = fault.sentence();
+        for cause in Cause::ALL {
+            let sentence = cause.sentence();
             let (saw, mend) = sentence.split_once(": ").unwrap();
             assert!(!saw.is_empty() && !mend.is_empty() && !sentence.ends_with('.'), "{sentence}");
             assert!(!sentence.contains('\n') && !sentence.contains("  "), "{sentence}");

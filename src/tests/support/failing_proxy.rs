@@ -1,5 +1,5 @@
-//! Faults between a service and its store: a proxy in front of a real S3 server that can return its
-//! own responses, delay or alter responses, and alter requests.
+//! Failures between a service and its store: a proxy in front of a real S3 server that can return
+//! its own responses, delay or alter responses, and alter requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A fault of one request.
+/// A failure of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Failure {
     /// The proxy returns this response. The store never receives the request.
     Status(u16, &'static str),
     /// No response: the client's timeout ends the request.
@@ -27,8 +27,8 @@ pub enum Fault {
     Anew,
 }
 
-impl Fault {
-    /// The faults of any request.
+impl Failure {
+    /// The failures of any request.
     pub const ANY: [Self; 5] = [
         Self::Status(500, "InternalError"),
         Self::Status(503, "SlowDown"),
@@ -36,25 +36,25 @@ impl Fault {
         Self::Lost,
         Self::Half,
     ];
-    /// The faults of listings.
+    /// The failures of listings.
     pub const LISTS: [Self; 3] = [Self::CutOff, Self::Repeat, Self::Anew];
 }
 
 #[derive(Default)]
 struct Plan {
-    requests: VecDeque<Option<Fault>>,
+    requests: VecDeque<Option<Failure>>,
     alter_parts: bool,
-    lists: VecDeque<Option<Fault>>,
+    lists: VecDeque<Option<Failure>>,
     /// For each token: the first page of its listing, and the page that contained the token.
     pages: HashMap<String, (Vec<u8>, Vec<u8>)>,
 }
 
-pub struct FaultProxy {
+pub struct FailingProxy {
     pub addr: SocketAddr,
     plan: Arc<Mutex<Plan>>,
 }
 
-impl FaultProxy {
+impl FailingProxy {
     /// Starts the proxy in front of `target`, a host and port.
     pub async fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -64,21 +64,21 @@ impl FaultProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (target, plan) = (target.clone(), shared.clone());
-                // A broken connection is one more fault.
+                // A broken connection is one more failure.
                 tokio::spawn(async move { serve(client, &target, &plan).await.ok() });
             }
         });
         Self { addr, plan }
     }
 
-    /// The faults of the next requests, in their order.
-    pub fn spoil(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
-        self.plan.lock().unwrap().requests.extend(faults);
+    /// The failures of the next requests, in their order.
+    pub fn spoil(&self, failures: impl IntoIterator<Item = Option<Failure>>) {
+        self.plan.lock().unwrap().requests.extend(failures);
     }
 
-    /// The faults of the next listings that have no other fault.
-    pub fn spoil_lists(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
-        self.plan.lock().unwrap().lists.extend(faults);
+    /// The failures of the next listings that have no other failure.
+    pub fn spoil_lists(&self, failures: impl IntoIterator<Item = Option<Failure>>) {
+        self.plan.lock().unwrap().lists.extend(failures);
     }
 
     /// From now on, one byte of each part is altered on the way to the store.
@@ -86,7 +86,7 @@ impl FaultProxy {
         self.plan.lock().unwrap().alter_parts = true;
     }
 
-    /// Removes the remaining faults.
+    /// Removes the remaining failures.
     pub fn calm(&self) {
         let mut plan = self.plan.lock().unwrap();
         plan.requests.clear();
@@ -110,26 +110,27 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
     let lists =
         query.contains_key("list-type") || query.get("comp").is_some_and(|comp| comp == "list");
     let token = query.get("continuation-token").or_else(|| query.get("marker"));
-    let (fault, alter) = {
+    let (failure, alter) = {
         let mut plan = plan.lock().unwrap();
         let alter =
             plan.alter_parts && (query.contains_key("partNumber") || query.contains_key("blockid"));
-        let fault = plan.requests.pop_front().flatten();
-        let fault = if fault.is_none() && lists { plan.lists.pop_front().flatten() } else { fault };
-        (fault, alter)
+        let failure = plan.requests.pop_front().flatten();
+        let failure =
+            if failure.is_none() && lists { plan.lists.pop_front().flatten() } else { failure };
+        (failure, alter)
     };
-    match fault {
-        Some(Fault::Status(status, code)) => {
-            let body = format!("<Error><Code>{code}</Code><Message>a fault</Message></Error>");
+    match failure {
+        Some(Failure::Status(status, code)) => {
+            let body = format!("<Error><Code>{code}</Code><Message>a failure</Message></Error>");
             let body = if line.starts_with("HEAD") { String::new() } else { body };
-            let answer = format!(
-                "HTTP/1.1 {status} Fault\r\nx-ms-error-code: {code}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            let response = format!(
+                "HTTP/1.1 {status} Failure\r\nx-ms-error-code: {code}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
-            client.write_all(answer.as_bytes()).await?;
+            client.write_all(response.as_bytes()).await?;
             return client.shutdown().await;
         }
-        Some(Fault::Silence) => {
+        Some(Failure::Silence) => {
             return io::copy(&mut client, &mut io::sink()).await.map(drop);
         }
         _ => {}
@@ -144,35 +145,35 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
         let byte = client.read_u8().await?;
         server.write_u8(!byte).await?;
     }
-    if fault.is_none() && !lists {
+    if failure.is_none() && !lists {
         return io::copy_bidirectional(&mut client, &mut server).await.map(drop);
     }
     // Requests with another body are small: the body arrived with the head, or follows at once.
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     tokio::select! {
-        read = from_server.read_to_end(&mut answer) => { read?; }
+        read = from_server.read_to_end(&mut response) => { read?; }
         // The client has disconnected.
         gone = io::copy(&mut from_client, &mut to_server) => return gone.map(drop),
     }
-    let whole = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
-    let body = whole.map(|end| answer[end..].to_vec()).unwrap_or_default();
+    let whole = response.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
+    let body = whole.map(|end| response[end..].to_vec()).unwrap_or_default();
     if lists {
         let next = between(&body, "NextContinuationToken")
             .or_else(|| between(&body, "NextMarker").filter(|marker| !marker.is_empty()));
         let mut plan = plan.lock().unwrap();
         let before = token.and_then(|token| plan.pages.get(token)).cloned();
-        match (fault, before) {
-            (Some(Fault::CutOff), _) => {
+        match (failure, before) {
+            (Some(Failure::CutOff), _) => {
                 let text = String::from_utf8_lossy(&body);
                 let text = text.replace("<IsTruncated>true<", "<IsTruncated>false<");
                 let text =
                     text.replace("<NextMarker>", "<Before>").replace("</NextMarker>", "</Before>");
-                answer = framed(text.as_bytes());
+                response = framed(text.as_bytes());
             }
-            (Some(Fault::Repeat), Some((_, before))) => answer = framed(&before),
-            (Some(Fault::Anew), Some((first, _))) => answer = framed(&first),
+            (Some(Failure::Repeat), Some((_, before))) => response = framed(&before),
+            (Some(Failure::Anew), Some((first, _))) => response = framed(&first),
             (_, before) => {
                 if let Some(next) = next {
                     let first = before.map_or_else(|| body.clone(), |(first, _)| first);
@@ -181,27 +182,27 @@ async fn serve(mut client: TcpStream, target: &str, plan: &Mutex<Plan>) -> io::R
             }
         }
     }
-    match fault {
-        Some(Fault::Lost) => return Ok(()),
+    match failure {
+        Some(Failure::Lost) => return Ok(()),
         // A response without a body ends with its head.
-        Some(Fault::Half) => answer.truncate(answer.len() * 3 / 4),
+        Some(Failure::Half) => response.truncate(response.len() * 3 / 4),
         _ => {}
     }
-    to_client.write_all(&answer).await?;
+    to_client.write_all(&response).await?;
     to_client.shutdown().await
 }
 
 /// A response with this body.
 fn framed(body: &[u8]) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/xml\r\n";
-    let mut answer = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
-    answer.extend_from_slice(body);
-    answer
+    let mut response = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    response.extend_from_slice(body);
+    response
 }
 
 /// The text of an element.
 fn between(body: &[u8], tag: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
-    let (_, rest) = text.split_once(&format!("<{tag}>"))?;
-    rest.split_once("</").map(|(text, _)| text.to_owned())
+    let (_, after) = text.split_once(&format!("<{tag}>"))?;
+    after.split_once("</").map(|(text, _)| text.to_owned())
 }
