@@ -7,7 +7,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The caches are not part of the image, so the binary is copied from the cache of the target folder.
+# The cache mounts are not part of the image, so the binary is copied out of the target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin upload-coordinator \

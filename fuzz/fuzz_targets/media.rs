@@ -1,5 +1,5 @@
-//! The inspector `media` with any file. It must not panic, and must keep the limits of its reads.
-//! The fuzzer itself checks the time and the memory.
+//! Inspects arbitrary bytes with the parsers of the inspector `media`. They must not panic, and must
+//! stay within the limits for reads. The fuzzer itself checks the time and the memory.
 
 #![no_main]
 
@@ -10,16 +10,16 @@ use upload_coordinator_fuzz::domain::media::{
 };
 
 fuzz_target!(
-    // The hook of the fuzzer would end the process at a panic of `lofty`, which is caught. A panic
-    // that is not caught ends it.
+    // The fuzzer's panic hook ends the process, even if the panic is caught, as panics of `lofty`
+    // are. This hook does not. A panic that is not caught still ends the process.
     init: std::panic::set_hook(Box::new(|panic| {
         if panic.location().is_some_and(|at| at.file().contains("fuzz_targets")) {
             eprintln!("{panic}");
         }
     })),
     |input: &[u8]| {
-        // The last byte decides how much of the file is in its first part. So the corpus can be
-        // files.
+        // The last byte of the file chooses the length of the first part. So an input is a plain
+        // file, and the corpus can be real files.
         let head = match input.last() {
             Some(last) if *last >= 128 => 64 << (last % 7),
             _ => HEAD_LEN as usize,
@@ -51,7 +51,7 @@ fn run(file: &[u8], head: usize) -> Inspected {
 fn check(found: &Inspected) {
     let Some(media) = &found.media else { return };
     let panicked = found.problem == Some(Unscannable::Panicked);
-    // `lofty` calculates with numbers that overflow, which is caught.
+    // `lofty` panics if a calculation overflows, and `inspect` catches this. No other parser panics.
     assert!(!panicked || media.kind == Kind::Audio, "{media:?}");
     let tags = &media.tags;
     for text in [&tags.title, &tags.artist, &tags.album, &media.codec].into_iter().flatten() {

@@ -1,6 +1,6 @@
 //! The modules of `src/domain` that read files.
 
-#![allow(dead_code, unused_imports, reason = "the service uses the rest")]
+#![allow(dead_code, unused_imports, reason = "only the service uses all items")]
 
 #[path = "../../src/domain/media/mod.rs"]
 pub mod media;

@@ -1,3 +1,3 @@
-//! The pure parsers of the service, compiled without the rest of it.
+//! The parsers of the service that the fuzz targets call, compiled without the service itself.
 
 pub mod domain;
