@@ -19,10 +19,10 @@ pub struct EmbeddedArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make the index from the stored objects, after it was lost or replaced by an older copy.
+    /// Rebuild the index from the stored objects, after it was lost or replaced by an older copy.
     ///
-    /// Stop the service first. Without --data, each store of kind "embedded" in the
-    /// configuration is rebuilt, or the one of `dev` in ./data if there is none.
+    /// Stop the service first. Without --data, the command rebuilds each store of kind "embedded"
+    /// in the configuration. If there is none, it rebuilds the store of `dev` in ./data.
     Rebuild {
         /// The data folder of `dev`.
         #[arg(long, value_name = "DIR")]

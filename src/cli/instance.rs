@@ -48,7 +48,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Change {
-    /// Do not ask for confirmation. Without a terminal it is not asked for either.
+    /// Do not ask for confirmation. Without a terminal, the command never asks.
     #[arg(long)]
     yes: bool,
     /// Print JSON.

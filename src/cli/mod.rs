@@ -53,16 +53,16 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Change the database's schema, or show its state.
     Migrate(migrate::MigrateArgs),
-    /// Compare bucket and table once, in the foreground.
+    /// Compare the bucket with the database once, in the foreground.
     Reconcile(reconcile::ReconcileArgs),
     /// Move a policy's objects to its configured store and prefix, while the service runs.
     Move(moves::MoveArgs),
-    /// Check the database, the stores, the queue and the webhooks, and say what to fix.
+    /// Check everything that the service uses, and print what to fix.
     Doctor(doctor::DoctorArgs),
     /// Maintain the embedded S3 server.
     #[cfg(feature = "embedded-s3")]
     Embedded(embedded::EmbeddedArgs),
-    /// Resolve that two databases have the same id, because one is a copy of the other.
+    /// Tell a database and its copy apart: both have the same id until one of them gets a new one.
     Instance(instance::InstanceArgs),
     /// Create, list and revoke API keys.
     Token(token::TokenArgs),

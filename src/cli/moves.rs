@@ -23,7 +23,7 @@ pub struct MoveArgs {
     /// The policy whose objects are moved to its configured store and prefix.
     #[arg(long)]
     policy: String,
-    /// The store that they are moved from: a former location of the policy.
+    /// A store where the policy has former locations. The objects there are moved.
     #[arg(long, value_name = "STORE")]
     from: String,
     /// How many objects are transferred at the same time. The default is `reconcile.concurrency`.

@@ -44,23 +44,22 @@ pub struct ReconcileArgs {
     /// Print what would be done, object by object, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Let the run mark missing, reject or delete up to N once verified uploads of each policy,
-    /// although no owner asked for it.
+    /// Raise the damage limit of this run to N: for each policy, it may mark missing, reject or
+    /// delete up to N verified uploads that no owner ended.
     #[arg(long, value_name = "N")]
     accept_damage: Option<u64>,
     /// Write the marker again if it is missing, and treat the bucket as this database's own.
     #[arg(long)]
     adopt_bucket: bool,
-    /// Make uploads of objects without a row that pass the policy's rules. If an older copy of the
-    /// database was restored, the rows of newer objects are missing. Audits only.
+    /// Create uploads for objects without a row, if they pass the policy's rules. Use this after an
+    /// older copy of the database was restored, which has no rows for newer objects. Audits only.
     #[arg(long, alias = "adopt-orphans", requires = "owner")]
     adopt: bool,
-    /// The owner of the uploads that `--adopt` makes.
+    /// The owner of the uploads that `--adopt` creates.
     #[arg(long, value_name = "NAME", requires = "adopt", value_parser = super::token::owner)]
     owner: Option<Owner>,
-    /// Start no run. Instead, inspect the files that were verified before their policy had
-    /// inspectors. A file that is rejected is no longer served, and counts towards the damage limit
-    /// of the hour.
+    /// Instead of a run, inspect the files that were verified before their policy had inspectors. A
+    /// file that is rejected is no longer served, and counts towards the damage limit of the hour.
     #[arg(long, conflicts_with_all = ["mode", "accept_damage", "adopt_bucket", "adopt"])]
     inspect: bool,
     /// How many files `--inspect` starts per second; 0 means no limit.
@@ -78,7 +77,7 @@ pub struct ReconcileArgs {
 enum ModeArg {
     /// Only the open uploads.
     Incremental,
-    /// The whole bucket against the whole table.
+    /// The whole bucket with the whole table.
     Audit,
 }
 

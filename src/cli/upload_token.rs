@@ -67,7 +67,7 @@ struct CreateArgs {
     /// Its lifetime, such as 15min or 7d; 1h by default, 30d at most.
     #[arg(long, value_parser = lifetime)]
     expires_in: Option<TimeDelta>,
-    /// How many uploads it can create.
+    /// How many uploads the token can create.
     #[arg(long, value_name = "N")]
     max_uploads: Option<u64>,
     /// The largest file, such as 10MiB.
@@ -79,7 +79,7 @@ struct CreateArgs {
     /// Metadata that is added to each of its uploads; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
-    /// An origin whose pages may use it as a path prefix; repeatable.
+    /// An origin whose pages may use the token as a path prefix (`/t/TOKEN/`); repeatable.
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<String>,
     /// Print JSON.

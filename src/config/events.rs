@@ -76,7 +76,7 @@ pub struct SqsConfig {
     pub session_token: Option<SecretString>,
     /// How long one call waits for the first message.
     pub wait: ConfigDuration,
-    /// How long received messages are hidden from other receivers.
+    /// How long other receivers do not get a received message (the visibility timeout).
     pub visibility: ConfigDuration,
     /// The number of concurrent pollers in each process.
     #[serde(deserialize_with = "value::number")]

@@ -66,7 +66,7 @@ metrics! {
     PUT_TO_UPLOADED = Histogram "upload_coordinator_upload_put_to_uploaded_seconds"
         ["policy", "source"] "Time from the object's arrival, by the store's clock, to its verification";
     UPLOADS = Gauge "upload_coordinator_uploads" ["policy", "status"]
-        "Uploads by state";
+        "Uploads by status";
     OLDEST_PENDING = Gauge "upload_coordinator_oldest_pending_age_seconds" ["policy"]
         "Age of the oldest pending upload; 0 if none is pending";
     RECONCILE_RUNS = Counter "upload_coordinator_reconcile_runs_total"
@@ -78,9 +78,9 @@ metrics! {
     RECONCILE_LAST_SUCCESS = Gauge "upload_coordinator_reconcile_last_success_timestamp_seconds"
         ["mode"] "Time of the end of the newest successful run of any process";
     ORPHANS = Gauge "upload_coordinator_orphans" ["policy"]
-        "Objects without a row that the newest successful audit of any process left";
+        "Objects without a row after the newest successful audit of any process";
     DAMAGE_WITHHELD = Counter "upload_coordinator_damage_withheld_total" ["policy", "source"]
-        "Losses, rejections and deletions of verified uploads that the damage limit withheld";
+        "Losses, rejections and deletions of verified uploads that the damage limit prevented";
     STORE_CALLS = Counter "upload_coordinator_store_calls_total"
         ["store", "operation", "outcome"] "Calls to the object stores";
     STORE_DURATION = Histogram "upload_coordinator_store_call_duration_seconds"

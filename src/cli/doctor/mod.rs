@@ -34,8 +34,8 @@ pub struct DoctorArgs {
     /// Repair settings of the bucket.
     #[arg(long, value_enum, value_name = "WHAT")]
     fix: Vec<Fix>,
-    /// A web origin whose pages upload, such as `https://app.example.com`; repeatable. A store
-    /// that does not allow it is then a failure; without this option it is a warning.
+    /// A web origin whose pages upload, such as `https://app.example.com`; repeatable. If a store
+    /// does not allow it, the check fails. Without this option, CORS problems are only warnings.
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
     /// A client whose requests from browsers to the bucket are checked; repeatable.
