@@ -1,4 +1,6 @@
-//! The limit that `scripts/bench` compares with: an actix-web server that does only HTTP and JSON. `POST /create` parses the body of a creation; every route returns as many bytes as its query requests.
+//! The limit that `scripts/bench` compares with: an actix-web server that does only HTTP and JSON.
+//! `POST /create` parses the body of a creation. Every route returns as many bytes as its query
+//! requests.
 //!
 //! Prints its address, and serves until it is killed.
 

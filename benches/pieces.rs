@@ -1,4 +1,4 @@
-//! The parts of a request or a run. `cargo bench --bench pieces`
+//! Measures single steps of a request or a run. Run it with `cargo bench --bench pieces`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const REGION: &str = "eu-central-1";
 const KEY: &str = "tracks/c/0198f2b4-5b1e-7cc3-98c4-dc0c0c07398c";
 const TTL: u32 = 3600;
 
-/// Signs one presigned PUT with a type and a length, with three libraries.
+/// Presigns a PUT with a content type and a length, with three libraries.
 fn signing(c: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

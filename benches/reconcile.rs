@@ -1,13 +1,13 @@
-//! What reconciliation costs, for `scripts/bench reconcile`, which runs each of these as a
-//! process of its own and reads the JSON that it prints:
+//! Measures reconciliation. `scripts/bench` runs each of these commands in a separate process, and
+//! reads the JSON that `run`, `s3-list` and `s3-audit` print:
 //!
-//!   fill     DATABASE OBJECTS           rows for so many stored objects, and 1,000 pending
-//!   run      DATABASE OBJECTS MODE      one run against a listing that is computed, not kept
-//!   serve    DATABASE OBJECTS           the same listing over S3's protocol, until it is killed
-//!   s3-fill  OBJECTS                    objects in the bucket that `TEST_S3_*` name
-//!   s3-rows  DATABASE                   rows for what is in that bucket
-//!   s3-list  OBJECTS                    lists them, as many shards at once as an audit
-//!   s3-audit DATABASE OBJECTS           audits them
+//!   fill     DATABASE OBJECTS           writes rows for stored objects, and 1,000 pending ones
+//!   run      DATABASE OBJECTS MODE      reconciles them; the listing is computed, not stored
+//!   serve    DATABASE OBJECTS           serves the listing with S3's protocol, until killed
+//!   s3-fill  OBJECTS                    writes objects to the bucket in `TEST_S3_*`
+//!   s3-rows  DATABASE                   writes a row for each object in that bucket
+//!   s3-list  OBJECTS                    lists the bucket, as many shards at once as an audit
+//!   s3-audit DATABASE OBJECTS           audits the bucket
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -49,10 +49,10 @@ use computed::{Computed, SIZE};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The time since the first of the stored objects.
+/// The period in which the objects were stored.
 const SPAN: TimeDelta = TimeDelta::days(30);
 
-/// The stored objects, the last of them at `end`.
+/// The stored objects. The last one was stored at `end`.
 fn world(objects: u64, end: DateTime<Utc>) -> Computed {
     Computed::new("tracks/", objects, end - SPAN, SPAN)
 }
@@ -86,7 +86,8 @@ fn app(db: Db, store: Store) -> Outcome<Arc<App>> {
     }))
 }
 
-/// Resident memory in bytes: the current value, and the maximum since [`forget_peak`]. Linux only.
+/// Resident memory in bytes: `VmRSS` is the current value, `VmHWM` is the maximum since
+/// [`forget_peak`]. Linux only.
 fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(field));
@@ -95,7 +96,7 @@ fn memory(field: &str) -> u64 {
 }
 
 fn forget_peak() {
-    // Without it, the peak since the start is used, which is at least as large.
+    // If this fails, the peak since the start is used, which is at least as large.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
@@ -133,7 +134,7 @@ async fn reconcile(app: Arc<App>, mode: Mode, objects: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// The bucket that `scripts/with-server minio` made.
+/// The bucket in `TEST_S3_*`, which `scripts/with-server minio` created.
 async fn bucket() -> Outcome<S3> {
     let var = |name: &str| std::env::var(format!("TEST_S3_{name}"));
     let credentials = S3Credentials::Static {
@@ -178,8 +179,8 @@ async fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        // `cargo bench` without arguments: there is nothing to measure.
-        [] => println!("scripts/bench reconcile runs this"),
+        // `cargo bench` runs this program without arguments.
+        [] => println!("reconcile: needs arguments; use `scripts/bench reconcile`"),
         ["fill", url, objects] => {
             open(url).await?.migrate_up().await?;
             let end = SystemClock.now();
@@ -188,7 +189,7 @@ async fn main() -> Outcome<()> {
         ["run", url, objects, mode] => {
             let objects = objects.parse()?;
             let end = rows::end(url).await?;
-            let mode = mode.parse::<Mode>().map_err(|()| "no such mode")?;
+            let mode = mode.parse::<Mode>().map_err(|()| format!("no such mode: {mode}"))?;
             let store = Arc::new(world(objects, end)).store()?;
             reconcile(app(open(url).await?, store)?, mode, objects).await?;
         }
@@ -225,7 +226,7 @@ async fn main() -> Outcome<()> {
             let store = bucket().await?.into_store("default", Capabilities::aws());
             reconcile(app(open(url).await?, store)?, Mode::Audit, objects.parse()?).await?;
         }
-        _ => return Err(format!("no such bench: {arguments:?}").into()),
+        _ => return Err(format!("unknown arguments: {arguments:?}").into()),
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Computed {
         self.begin + TimeDelta::milliseconds(self.span.num_milliseconds() * number / count)
     }
 
-    /// The id of the object at this index: version 7, its last digit is that of the shard.
+    /// The id of the object at this index: a UUID of version 7. Its last digit is that of the shard.
     pub fn id(&self, position: u64) -> Uuid {
         id_of(self.stored_at(position), position, position / self.per_shard)
     }
@@ -63,7 +63,7 @@ impl Computed {
         key_of(&self.prefix, self.id(position))
     }
 
-    /// The first index whose key is greater.
+    /// The first index whose key is greater than `key`.
     fn after(&self, key: &str) -> u64 {
         let (mut low, mut high) = (0, self.len());
         while low < high {

@@ -15,8 +15,8 @@ use super::computed::{Computed, ETAG, SIZE, id_of, key_of};
 
 /// Pending uploads of the last hour, in addition to the stored ones.
 const PENDING: i32 = 1000;
-/// Rows in one statement: 36 columns each, below the 32,766 parameters of `SQLite`.
-const STATEMENT: usize = 900;
+/// Rows in one statement: 40 columns each, below the 32,766 parameters of `SQLite`.
+const STATEMENT: usize = 800;
 /// Statements in one transaction.
 const TRANSACTION: usize = 20;
 
@@ -80,7 +80,7 @@ async fn insert(db: &DatabaseConnection, rows: impl Iterator<Item = ActiveModel>
         }
         txn.commit().await?;
     }
-    // Statistics, which a database in use would have.
+    // A database in use also has these statistics.
     db.execute_unprepared("ANALYZE").await?;
     Ok(())
 }
@@ -95,7 +95,7 @@ async fn connect(url: &str) -> Outcome<DatabaseConnection> {
     Ok(db)
 }
 
-/// Writes a row for every object, and the pending ones. The newest row has the time `end`.
+/// Writes a row for every object, and [`PENDING`] pending rows. The newest row has the time `end`.
 pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()> {
     let stored = (0..world.len())
         .map(|position| row(world.id(position), world.stored_at(position), Some(ETAG.to_owned())));
@@ -107,7 +107,7 @@ pub async fn fill(url: &str, world: &Computed, end: DateTime<Utc>) -> Outcome<()
     insert(&connect(url).await?, stored.chain(pending)).await
 }
 
-/// A row for every object that the bucket has.
+/// Writes a row for every object in the bucket.
 pub async fn fill_listed(url: &str, store: &Store) -> Outcome<()> {
     let db = connect(url).await?;
     let mut request = ListRequest { prefix: "tracks/".to_owned(), ..ListRequest::default() };

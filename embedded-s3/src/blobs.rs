@@ -49,7 +49,7 @@ impl Blobs {
         Ok(blobs)
     }
 
-    /// Whether the folder of blobs below `data_dir` holds any file.
+    /// Whether there is any file in the folders of blobs below `data_dir`.
     pub(crate) fn any(data_dir: &Path) -> io::Result<bool> {
         let mut files =
             Self::shards().map(|shard| fs::read_dir(data_dir.join("blobs").join(shard)));

@@ -1,4 +1,5 @@
-//! Request bodies: shared with `s3s`, with an idle time-out.
+//! Request bodies. A body fails if the client stops sending. After a refusal, this server reads and
+//! discards what `s3s` has not read.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use crate::timeouts::IdleTimer;
 /// How much of the body of a refused request is read and discarded, in bytes. If the connection
 /// closes while the client is still sending, the client sees a reset and not the refusal.
 const MAX_DRAIN: usize = 64 * 1024 * 1024;
+/// The time limit for discarding the body of a refused request.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// A request's body that can still be read after `s3s` has dropped it.

@@ -121,7 +121,7 @@ fn by_algorithm(sums: Checksum) -> [(Algorithm, Option<String>); 5] {
 pub(crate) enum Kind {
     /// The bytes of the whole object.
     FullObject,
-    /// The checksums of its parts. It is followed by `-` and the number of parts.
+    /// The checksums of its parts. The value ends with `-` and the number of parts.
     Composite,
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn composite<'a>(algorithm: Algorithm, parts: impl Iterator<Item = &'
     format!("{}-{count}", algorithm.pick(hasher.finalize()))
 }
 
-/// The ETag of a multipart object.
+/// The ETag of a multipart object: the MD5 of the MD5s of its parts, `-`, and the number of parts.
 pub(crate) fn composite_etag<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut md5 = Md5::new();
     let mut count = 0_usize;

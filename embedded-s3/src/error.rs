@@ -8,8 +8,8 @@ use thiserror::Error;
 use tracing::Dispatch;
 
 tokio::task_local! {
-    /// The log target of inner errors. `s3s` runs with its log off, because its debug lines contain
-    /// whole requests, including signatures.
+    /// The subscriber that receives the errors of the store while `s3s` runs. `s3s` itself runs
+    /// without a subscriber, because its debug lines contain whole requests with signatures.
     pub(crate) static LOG: Dispatch;
 }
 
@@ -38,9 +38,9 @@ pub(crate) enum StoreError {
     InvalidPart,
     #[error("The CORS configuration does not exist.")]
     NoSuchCors,
-    #[error("the index of objects failed")]
+    #[error("a query of the index of objects failed")]
     Index(#[from] sqlx::Error),
-    #[error("a file of the store failed")]
+    #[error("an operation on a file of the store failed")]
     Io(#[from] io::Error),
     #[error("the index of objects has an invalid value in column `{column}`")]
     Corrupt {
@@ -48,7 +48,7 @@ pub(crate) enum StoreError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("a task of the store ended early")]
+    #[error("a task of the store panicked or was cancelled")]
     Lost(#[from] tokio::task::JoinError),
 }
 
@@ -91,7 +91,7 @@ fn is_full(error: &StoreError) -> bool {
     }
 }
 
-/// Uses the code and the message of MinIO.
+/// S3 has no error for this, so the code and the message are those of MinIO.
 fn full(error: &StoreError) -> S3Error {
     log_chain(error, "embedded S3 has no space left");
     refuse_as("XMinioStorageFull", StatusCode::INSUFFICIENT_STORAGE, "The disk is full.")
@@ -118,16 +118,16 @@ fn log_chain(error: &StoreError, what: &'static str) {
     }
 }
 
-/// Hides the cause from the client.
+/// Logs the cause, and returns an error that does not contain it.
 fn internal(error: &StoreError) -> S3Error {
-    log_chain(error, "embedded S3 failed inside");
+    log_chain(error, "an operation of embedded S3 failed");
     S3Error::with_message(
         S3ErrorCode::InternalError,
         "We encountered an internal error. Please try again.",
     )
 }
 
-/// An error without its own variant.
+/// An error that has no variant in [`StoreError`].
 pub(crate) fn refuse(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     S3Error::with_message(code, message.into())
 }

@@ -2,10 +2,10 @@
 //! before the signature is checked, `${filename}` in the key, and errors about fields that would be
 //! ignored.
 //!
-//! `s3s` reads the file of a form into memory before it checks whether the form is signed. If there
-//! is a signature, it is checked earlier. `s3s` then takes the limit of the file's size from the
-//! configuration. So the limit is zero until a signature was checked, and no byte of an unsigned
-//! form's file is stored.
+//! `s3s` checks a form's signature, if there is one, before it reads the form's file into memory. It
+//! refuses a form without a signature only after that. So an unsigned form could fill the memory.
+//! To prevent this, [`FormConfig`] sets the limit of the file's size to zero until the known access
+//! key was found in the form. `s3s` reads this limit just before it reads the file.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -26,8 +26,9 @@ const MAX_FORM_FILE: u64 = 512 * 1024 * 1024;
 /// The limit of everything before the file: the fields, and at most one chunk of the file.
 const MAX_FORM_FIELDS: usize = 1024 * 1024;
 
-/// A form is valid until its policy expires. `s3s` limits its age by the allowed clock skew of
-/// other requests, so this value replaces that limit. S3 limits every signature to seven days.
+/// The maximum age of a form's signature. A form is valid until its policy expires, but `s3s` also
+/// refuses it if it is older than the clock skew that is allowed for other requests. This value
+/// replaces that limit. S3 limits every signature to seven days.
 const FORM_MAX_AGE_SECONDS: u32 = 7 * 24 * 60 * 60;
 
 /// The placeholder in a key for the name of the form's file.
@@ -37,7 +38,7 @@ tokio::task_local! {
     static FORM: Form;
 }
 
-/// The form of a task.
+/// The form that the current task handles.
 struct Form {
     /// Whether the form has the known access key. A wrong signature ends the request before the
     /// file is read.
@@ -47,7 +48,7 @@ struct Form {
     key: RefCell<Option<String>>,
 }
 
-/// The outcome of a form.
+/// The result of handling a form.
 pub(crate) struct Handled {
     pub(crate) signed: bool,
     /// The key of the object, if it was stored.
@@ -123,8 +124,7 @@ pub(crate) fn stored(key: &str) {
     let _ = FORM.try_with(|form| form.key.replace(Some(key.to_owned())));
 }
 
-/// The facts that are parsed from a form here. `s3s` parses the form again, but does not return
-/// them.
+/// Values that are parsed from a form here. `s3s` also parses the form, but does not return them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FormHead {
     /// The name of the file, without the folders that a client may send.
@@ -186,11 +186,11 @@ fn split<'a>(mut bytes: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &
     })
 }
 
-/// The body of a form, which is parsed on its way to `s3s`.
+/// The body of a form. Its first part is parsed while `s3s` reads the body.
 pub(crate) struct FormBody {
     body: SharedBody,
     boundary: Option<String>,
-    /// The form until the header of its file.
+    /// The bytes received so far, until the header of the file is complete.
     begin: Vec<u8>,
     head: Arc<OnceLock<FormHead>>,
 }

@@ -13,8 +13,8 @@
 //! | `cors.rs` | preflights and CORS headers, by the bucket's configuration |
 //! | `store.rs` | how a verified file becomes an object |
 //! | `blobs.rs`, `spool.rs`, `metadata.rs` | the files |
-//! | `recovery.rs`, `rebuild.rs` | consistency of files and index at a start, and after a loss |
-//! | `checksum.rs` | flexible checksums: compares the declared value with the received bytes |
+//! | `recovery.rs`, `rebuild.rs` | make files and index consistent, at a start and after a loss |
+//! | `checksum.rs` | S3's flexible checksums: algorithms, values, checksums of multipart objects |
 //! | `index/` | the rows; every change of an object is one transaction |
 //! | `page.rs` | ordered paging with prefixes, delimiters and tokens |
 //! | `error.rs` | every error of the store, and its S3 error code |
@@ -104,7 +104,7 @@ pub struct EmbeddedS3Config {
     pub host_domain: Option<String>,
     /// The limits of connections.
     pub limits: Limits,
-    /// Refuse every write with `If-None-Match` or `If-Match` by 501, as some stores do. For tests.
+    /// Refuse every write with `If-None-Match` or `If-Match` with 501, as some stores do. For tests.
     pub refuse_conditions: bool,
 }
 
@@ -154,8 +154,8 @@ pub enum EmbeddedS3Error {
     Index(#[source] sqlx::Error),
     /// The data folder has blobs but no index.
     #[error(
-        "the index {} is missing or empty, but the folder beside it holds objects: restore the \
-        index, or rebuild it from the objects",
+        "the index {} is missing or empty, but its folder contains objects: restore the index from \
+        a backup, or rebuild it from the objects",
         path.display()
     )]
     IndexMissing {

@@ -2,8 +2,8 @@
 //!
 //! The file is written after the object is committed, and it is not synced. That is enough, because
 //! the index is durable, and the next start writes each missing or empty metadata file. A blob
-//! without metadata was never committed, or is a part of a multipart upload, or was stored by
-//! version 0.1.0 and not seen by a start since then.
+//! without metadata was never committed, or is a part of a multipart upload, or is an object of
+//! version 0.1.0, and no later version has been started since.
 
 use serde::{Deserialize, Serialize};
 

@@ -83,7 +83,8 @@ impl Middleware {
         let rules = self.bucket_of(&parts).and_then(|bucket| self.inner.store.cors(&bucket));
         let cors = Cors::of(&parts.method, &parts.headers, rules);
         let body = SharedBody::new(body, self.inner.idle_timeout);
-        let invited = !parts.headers.contains_key(EXPECT);
+        // A client that sends `Expect: 100-continue` waits before it sends the body.
+        let waits = parts.headers.contains_key(EXPECT);
 
         let result = if parts.method == Method::OPTIONS {
             cors.preflight().map(|headers| {
@@ -101,7 +102,7 @@ impl Middleware {
         if response.status().is_client_error() || response.status().is_server_error() {
             response = error_body::complete(response, &request_id).await;
         }
-        if response.status().is_client_error() && invited {
+        if response.status().is_client_error() && !waits {
             body.drain().await;
         }
         if response.status() == StatusCode::NOT_MODIFIED {
@@ -140,7 +141,8 @@ impl Middleware {
         if form.signed || response.status() != StatusCode::BAD_REQUEST {
             return Ok(response);
         }
-        // The limit of an unsigned form's file is zero bytes. The client should get another error.
+        // An unsigned form fails because the limit of its file is zero bytes. That is not the reason
+        // that the client should see.
         let (parts, body) = response.into_parts();
         let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
         if String::from_utf8_lossy(&body).contains(S3ErrorCode::EntityTooLarge.as_str()) {

@@ -17,7 +17,7 @@ const BATCH: usize = 500;
 /// The result of [`rebuild`].
 #[derive(Debug, Default)]
 pub struct Rebuilt {
-    /// Objects that were not in the index, or in an older version.
+    /// Objects that were missing in the index, or for which it had an older version.
     pub restored: u64,
     /// Objects and parts whose row and blob were already correct.
     pub unchanged: u64,
@@ -44,9 +44,9 @@ struct Candidate {
     modified_ms: i64,
 }
 
-/// Brings the index of a data folder up to date with its blobs. No server may run on the
-/// folder: [`EmbeddedS3Error::DataDirInUse`] otherwise. Multipart uploads and CORS rules are
-/// kept if the old index has them; metadata files do not hold them.
+/// Brings the index of a data folder up to date with its blobs. Fails with
+/// [`EmbeddedS3Error::DataDirInUse`] if a server uses the folder. Multipart uploads and CORS rules
+/// are only in the index, so they are lost if the index is missing or damaged.
 pub async fn rebuild(data_dir: &Path) -> Result<Rebuilt, EmbeddedS3Error> {
     let io_error = |source| EmbeddedS3Error::DataDir { path: data_dir.to_owned(), source };
     // A wrong path must not create a folder.
@@ -186,7 +186,7 @@ fn read_metadata(path: &Path, name: &str) -> Result<Metadata, &'static str> {
     let metadata = Metadata::parse(&json).ok_or("its metadata file is damaged")?;
     let size = std::fs::metadata(path).map_err(|_| "it cannot be read")?.len();
     if size != metadata.size {
-        return Err("its size is not the one in its metadata");
+        return Err("its size differs from the size in its metadata");
     }
     if !s3s::path::check_bucket_name(&metadata.bucket) {
         return Err("its metadata does not name a valid bucket");

@@ -54,8 +54,9 @@ impl Store {
             tracing::warn!(
                 blobs = recovery.quarantined,
                 folder = %folder.display(),
-                "embedded S3 moved blobs that are not in its index to the quarantine: a few after \
-                a crash are unfinished requests; many mean that the index is too old and must be rebuilt",
+                "embedded S3 moved blobs that are not in its index to the quarantine: after a \
+                crash, a few blobs are unfinished requests; many blobs mean that the index is too old \
+                and must be rebuilt",
             );
         }
         if recovery.missing > 0 {

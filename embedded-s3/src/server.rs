@@ -20,7 +20,7 @@ use crate::timeouts::WriteTimeout;
 /// a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until stopped. Connections belong to this task: aborting it ends them.
+/// Serves until `stop` is cancelled. If this task is aborted, its connections end too.
 pub(crate) async fn serve(
     listener: TcpListener,
     middleware: Middleware,

@@ -19,7 +19,7 @@ use crate::error::StoreError;
 /// memory.
 const BATCH: usize = 1024 * 1024;
 
-/// An unfinished file. Dropping it removes the file.
+/// A temporary file that is being written. Dropping it removes the file.
 pub(crate) struct Spool {
     temp: TempFile,
     work: Option<Work>,
@@ -98,7 +98,7 @@ impl Spool {
         let chunks = mem::take(&mut self.pending);
         self.pending_len = 0;
         let Some(mut work) = self.work.take() else {
-            return Err(std::io::Error::other("the spool failed before").into());
+            return Err(failed_before());
         };
         let written = tokio::task::spawn_blocking(move || {
             for chunk in &chunks {
@@ -118,7 +118,7 @@ impl Spool {
         self.flush().await?;
         let Self { temp, work, len, .. } = self;
         let Some(Work { file, md5, sums }) = work else {
-            return Err(std::io::Error::other("the spool failed before").into());
+            return Err(failed_before());
         };
         tokio::task::spawn_blocking(move || file.sync_all()).await??;
         let finished = Finished { len, md5: hex::encode(md5.finalize()), sums: sums.finalize() };
@@ -126,11 +126,14 @@ impl Spool {
     }
 }
 
+fn failed_before() -> StoreError {
+    std::io::Error::other("an earlier write to the temporary file failed").into()
+}
+
 impl Verified {
-    /// Moves the file to its final path and returns its name. From now on the file is kept, even if
-    /// this request fails: a transaction may refer to it, and it is not always known whether that
-    /// transaction was committed. A file without a row is moved to the quarantine at the next
-    /// start.
+    /// Moves the file to its final path and returns its name. After this, dropping it does not
+    /// remove the file: a transaction may refer to the file, and it is not always known whether the
+    /// transaction was committed. The next start moves a file without a row to the quarantine.
     pub(crate) async fn adopt(mut self) -> Result<String, StoreError> {
         let (blobs, name) = (self.temp.blobs.clone(), self.temp.name.clone());
         tokio::task::spawn_blocking({

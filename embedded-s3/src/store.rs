@@ -1,4 +1,4 @@
-//! Blobs and rows together: how a verified file becomes an object.
+//! The store. It makes a verified file an object, with a blob and a row, and opens objects.
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
@@ -14,12 +14,12 @@ use crate::metadata::Metadata;
 use crate::spool::Verified;
 use crate::{EmbeddedS3Config, EmbeddedS3Error};
 
-/// A dropped server releases its folder only when its last task has ended. An immediate restart
-/// waits for that.
+/// How often the lock of the folder is tried. A dropped server releases it only when its last task
+/// has ended, so an immediate restart must wait.
 const LOCK_ATTEMPTS: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often a read is repeated because the object was replaced in between.
+/// How often an object is looked up again because it was replaced before its file was opened.
 const OPEN_ATTEMPTS: u32 = 16;
 
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a data folder as it is.
+    /// Opens a locked data folder, without a recovery and without creating buckets.
     pub(crate) async fn open_locked(
         dir: &Path,
         region: String,
@@ -203,8 +203,9 @@ impl Store {
         }
     }
 
-    /// Removes the new blob of a change that was certainly not committed. After an index error this
-    /// is not known, and the next start checks it.
+    /// Removes the new blob if the change was refused. After other errors it is not known whether
+    /// the change was committed, so the blob remains. If it has no row, the next start moves it to
+    /// the quarantine.
     async fn unless_refused<T>(
         &self,
         blob: &str,

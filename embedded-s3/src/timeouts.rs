@@ -34,7 +34,7 @@ impl IdleTimer {
     }
 }
 
-/// A stream that fails if the peer accepts no byte for a while.
+/// A stream that fails if the peer accepts no byte for `limit`.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<S> {
     stream: S,

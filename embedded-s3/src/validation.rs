@@ -19,7 +19,7 @@ enum Signed {
     Query { signed_headers: String, credential: String, expires: Option<String> },
     /// In the `Authorization` header.
     Header { signed_headers: String, credential: String },
-    /// No signature, or in a form. `s3s` handles these.
+    /// In a form, or the request has no signature. `s3s` handles these.
     Elsewhere,
 }
 

@@ -107,8 +107,8 @@ pub async fn record(db: &impl ConnectionTrait) -> Result<(), DbErr> {
     raise(db, Schema::Level, LEVEL).await
 }
 
-/// Called before a migration is reverted. Deletes the levels: until the next `up`, the names of the
-/// migrations decide which versions may run.
+/// Called before a migration is reverted. Sets the levels to those of version 0.1: until the next
+/// `up`, the names of the migrations decide which versions may run.
 ///
 /// # Errors
 /// If the database fails.

@@ -1,5 +1,5 @@
-//! The schema, as a sequence of migrations. One file for each migration, in the order of their
-//! names. The code of a migration that has landed is never changed. Both databases run the same
+//! The schema, as a sequence of migrations, which run in the order of their names. Each has one
+//! file. The code of a migration that has landed is never changed. Both databases run the same
 //! migrations.
 
 use sea_orm_migration::prelude::*;

@@ -186,8 +186,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index(U::Table, "ix_uploads_created", [U::Owner, U::CreatedAt, U::Id]),
         index(U::Table, "ix_uploads_owner_status", [U::Owner, U::Status, U::CreatedAt, U::Id]),
         index(U::Table, "ix_uploads_track", [U::TrackId, U::CreatedAt, U::Id]),
-        // For the reconciler: rows in the order of their keys, open rows by deadline, deletions by
-        // due time.
+        // For the reconciler: rows in the order of their keys, pending rows by deadline, deletions
+        // by due time.
         index(U::Table, "ix_uploads_key", [U::Policy, U::Key]).unique().to_owned(),
         index(U::Table, "ix_uploads_deadline", [U::Status, U::UrlExpiresAt]),
         index(U::Table, "ix_uploads_deletion", [U::ObjectDeletedAt, U::ObjectDeleteAfter]),

@@ -48,8 +48,9 @@ fn aborts() -> TableCreateStatement {
         .table(A::Table)
         // No foreign key: the record may remain longer than the upload's row.
         .col(ColumnDef::new(A::UploadId).uuid().not_null())
-        // The store's id. For an intent it is `?` and a token: the response with the id was not
-        // received yet. In that case, every multipart upload at the key that is in no row is meant.
+        // The store's id of the multipart upload. `?` and a token mean that the store may have
+        // created it, but its response with the id was not received. In that case, every multipart
+        // upload at the key is aborted, except those whose id is in a row.
         .col(ColumnDef::new(A::MultipartId).text().not_null())
         .col(ColumnDef::new(A::Policy).text().not_null())
         .col(ColumnDef::new(A::Key).text().not_null())
@@ -83,11 +84,10 @@ impl MigrationTrait for Migration {
         manager.create_table(aborts()).await?;
         for index in [
             index(A::Table, "ix_multipart_aborts_due", [A::Policy, A::NextAttemptAt]),
-            // While a delivery is pending, the time of its next attempt; after that, about the time
-            // when it ended.
+            // `next_attempt_at` of a delivery that has ended is about the time when it ended.
             index(D::Table, "ix_deliveries_ended", [D::Status, D::NextAttemptAt]),
-            // Counts by state and policy read only this index. The oldest upload is its first
-            // entry.
+            // Counts by state and policy read only this index. The oldest upload of a state and
+            // policy is the first entry.
             index(
                 U::Table,
                 "ix_uploads_stats",

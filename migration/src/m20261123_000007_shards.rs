@@ -1,5 +1,6 @@
-//! Runs that outlive their process: the shards of a run, each with a cursor and a lease; candidates
-//! for losses; one run for each time of the schedule; and indexes over open uploads.
+//! Runs that continue in another process: the shards of a run, each with a cursor and a lease;
+//! uploads whose object may be missing; one run for each time of the schedule; and indexes over
+//! uploads that a run may still change.
 
 use sea_orm_migration::prelude::*;
 
@@ -71,7 +72,7 @@ fn shards(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(S::Policy).text().not_null())
         // Whether it is the finalizing shard, which waits for the other shards of its policy.
         .col(ColumnDef::new(S::Closing).boolean().not_null())
-        // The range of keys to compare. Without a prefix there is no range.
+        // The range of keys to compare. A shard whose prefix is NULL compares no keys.
         .col(ColumnDef::new(S::Prefix).text())
         .col(bytewise(manager, S::After))
         .col(bytewise(manager, S::Until))

@@ -1,6 +1,7 @@
 //! Overrides of a run's safety limits: an accepted amount of damage, and the adoption of a bucket.
-//! `forced` remains for the runs of version 0.1, in which it meant both. Also: the facts that were
-//! verified before other bytes were rejected, and the damage of single requests in each hour.
+//! `forced` remains for the runs of version 0.1, in which it meant both. Also: the verified facts of
+//! an object that was then overwritten with rejected bytes, and the damage of bucket events and
+//! confirmations in each hour.
 
 use sea_orm_migration::prelude::*;
 

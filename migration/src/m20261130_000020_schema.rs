@@ -1,5 +1,5 @@
-//! The level of the schema, by which a process decides whether it may run on this database. One
-//! row. Its values are written by [`crate::level`].
+//! The level of the schema, by which a process decides whether it may run on this database. The
+//! table has one row, which [`crate::level`] writes.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,7 +15,7 @@ impl MigrationTrait for Migration {
         table.table(Schema::Table);
         // The level of the newest version that has migrated this database.
         table.col(ColumnDef::new(Schema::Level).integer().not_null());
-        // The lowest level of a version that can work with it.
+        // The lowest level of a version that can work with this database.
         table.col(ColumnDef::new(Schema::MinLevel).integer().not_null());
         manager.create_table(table).await?;
         let first = Level { level: FIRST_LEVEL, min_level: FIRST_LEVEL };

@@ -1,6 +1,7 @@
-//! Laps of markers: the record of each marker that the database wrote, the location of the
-//! database, and the id that it had before it was reissued. Records have the name of the store,
-//! because two stores may have buckets with the same name.
+//! Laps of markers. A lap is a random id in a marker, which runs replace: it shows whether a copy of
+//! the database also writes the marker. New are the laps in the record of each marker, the name of
+//! its store (two stores may have buckets with the same name), the location of the database, and
+//! the id that the database had before it was reissued.
 
 use sea_orm_migration::prelude::*;
 
@@ -28,7 +29,7 @@ enum Markers {
     ContestedAt,
 }
 
-/// The temporary table with the rows of the other version. It is renamed at the end.
+/// The new table, to which the rows are copied. It is then renamed to `markers`.
 #[derive(DeriveIden)]
 enum NewMarkers {
     Table,
@@ -62,7 +63,7 @@ impl MigrationTrait for Migration {
         }
         let markers = Table::create()
             .table(NewMarkers::Table)
-            // Empty: recorded by a version that did not store the name.
+            // Empty in the rows of a version that did not record the name.
             .col(ColumnDef::new(Markers::Store).text().not_null())
             .col(ColumnDef::new(Markers::Bucket).text().not_null())
             .col(ColumnDef::new(Markers::Prefix).text().not_null())
@@ -73,7 +74,8 @@ impl MigrationTrait for Migration {
             // The lap that a process is writing.
             .col(ColumnDef::new(Markers::NextLap).uuid())
             .col(ColumnDef::new(Markers::LapAt).timestamp_with_time_zone())
-            // Set when the database moved, until a later lap has lasted.
+            // When the database moved to another location. NULL again after a later lap has
+            // remained unchanged for some time.
             .col(ColumnDef::new(Markers::MovedAt).timestamp_with_time_zone())
             // When another database with the same id was noticed.
             .col(ColumnDef::new(Markers::ContestedAt).timestamp_with_time_zone())

@@ -58,8 +58,7 @@ fn findings(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new(F::FirstRun).uuid().not_null())
         .col(ColumnDef::new(F::FirstSeenAt).timestamp_with_time_zone().not_null())
         .col(ColumnDef::new(F::LastRun).uuid().not_null())
-        // Incremental runs see a few findings between two audits. This column is the last audit
-        // that saw it.
+        // The last audit that saw the finding. `last_run` may be an incremental run.
         .col(ColumnDef::new(F::LastAudit).uuid())
         .col(ColumnDef::new(F::LastSeenAt).timestamp_with_time_zone().not_null())
         .primary_key(Index::create().col(F::Kind).col(F::Policy).col(F::Key))

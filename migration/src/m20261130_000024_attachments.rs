@@ -108,7 +108,7 @@ impl MigrationTrait for Migration {
             manager,
             &[
                 "CREATE UNIQUE INDEX ix_attachments_subject ON attachments (owner, subject)",
-                // Rows of uploads that are the newest of a subject are kept.
+                // Used by the deletion of old rows, which keeps the newest upload of each subject.
                 "CREATE INDEX ix_attachments_latest ON attachments (latest_upload_id)",
                 "ALTER TABLE uploads ADD COLUMN attach_to text",
                 "ALTER TABLE uploads RENAME COLUMN track_sequence TO attach_sequence",

@@ -18,7 +18,7 @@ impl MigrationTrait for Migration {
         use UrlEndChecks as C;
         let table = Table::create()
             .table(C::Table)
-            // No foreign key: the row is written before that of its upload.
+            // No foreign key: this row is written before the row of its upload.
             .col(ColumnDef::new(C::UploadId).uuid().not_null().primary_key())
             // The time of the check, or the end of the lease of the process that does it.
             .col(ColumnDef::new(C::DueAt).timestamp_with_time_zone().not_null())

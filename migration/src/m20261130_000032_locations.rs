@@ -1,4 +1,4 @@
-//! The places of each policy's objects, and the place of each upload.
+//! The locations of each policy's objects (store, bucket and prefix), and the location of each upload.
 //!
 //! Rows that exist, and rows that the previous version inserts, belong to location 0 of their policy.
 //! The service adds the locations when it starts, because only its configuration knows them.
@@ -33,7 +33,7 @@ impl MigrationTrait for Migration {
         let table = Table::create()
             .table(L::Table)
             .col(ColumnDef::new(L::Policy).text().not_null())
-            // Counts from 0 for each policy. Never changes, because rows of uploads have it.
+            // Counts from 0 for each policy. Never changes, because rows of uploads contain it.
             .col(ColumnDef::new(L::Number).integer().not_null())
             // The name of the store in the configuration.
             .col(ColumnDef::new(L::Store).text().not_null())
@@ -60,8 +60,8 @@ impl MigrationTrait for Migration {
         Ok(())
     }
 
-    /// The previous version looks for all objects of a policy at one place, so this is refused while
-    /// the uploads of a policy are at several.
+    /// The previous version looks for all objects of a policy in one location, so this is refused
+    /// if the uploads of a policy are in several.
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let connection = manager.get_connection();
         let scattered = Query::select()
@@ -73,8 +73,8 @@ impl MigrationTrait for Migration {
         if let Some(row) = connection.query_one(&scattered).await? {
             let policy: String = row.try_get_by_index(0)?;
             return Err(DbErr::Custom(format!(
-                "the uploads of policy `{policy}` are at several locations, and the previous version \
-                 knows one only: move them to one location first"
+                "the uploads of policy `{policy}` are in several locations, but the previous version \
+                 supports only one: move them to one location first"
             )));
         }
         online::bound_lock_wait(connection).await?;

@@ -1,4 +1,5 @@
-//! Moves: copies of objects outside of the location of their upload, and the requests for moves.
+//! Moves: copies of objects that are not in the location of their upload, and the parameters of runs
+//! that move objects.
 
 use sea_orm_migration::prelude::*;
 
@@ -45,7 +46,8 @@ impl MigrationTrait for Migration {
             .col(ColumnDef::new(C::Location).integer().not_null())
             .col(ColumnDef::new(C::Key).text().not_null())
             .col(ColumnDef::new(C::DeleteAfter).timestamp_with_time_zone().not_null())
-            // A run is about to delete the object. Until it has, nothing is moved there.
+            // A run is about to delete the object. Until it has done so, the upload is not moved to
+            // this location.
             .col(ColumnDef::new(C::Deleting).boolean().not_null().default(false))
             .primary_key(Index::create().col(C::UploadId).col(C::Location))
             .to_owned();

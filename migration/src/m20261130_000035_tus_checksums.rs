@@ -1,4 +1,5 @@
-//! Uploads in pieces: the checksums of their parts, which the completion repeats.
+//! Uploads in pieces: the checksums of their parts, which the completion of the multipart upload
+//! contains.
 
 use sea_orm_migration::prelude::*;
 
@@ -21,8 +22,8 @@ enum TusPieces {
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         crate::online::bound_lock_wait(manager.get_connection()).await?;
-        // Whether the parts have checksums. The multipart upload is created for one or the other, so a
-        // later change of the store's capabilities does not count.
+        // Whether the parts have checksums. This is decided when the multipart upload is created, so
+        // a later change of the store's capabilities has no effect on it.
         let checked =
             ColumnDef::new(TusUploads::CheckedParts).boolean().not_null().default(false).to_owned();
         let uploads = Table::alter().table(TusUploads::Table).add_column(checked).to_owned();

@@ -3,8 +3,8 @@
 //!
 //! From version 0.2.0 on, replicas of the previous version serve requests while a newer version
 //! migrates. So no migration may block their statements for long:
-//! - an index is built by [`create_index`], in a migration of its own whose `use_transaction`
-//!   returns `Some(false)`;
+//! - an index is built by [`create_index`], in a separate migration whose `use_transaction` returns
+//!   `Some(false)`;
 //! - every other change of a table in use begins with [`bound_lock_wait`].
 
 use sea_orm_migration::prelude::*;
@@ -22,7 +22,7 @@ pub async fn create_index(db: &impl ConnectionTrait, name: &str, on: &str) -> Re
     }
     match is_valid(db, name).await? {
         Some(true) => return Ok(()),
-        // An index whose build failed is still written, but is never read.
+        // An index whose build failed is still updated by writes, but is never read.
         Some(false) => drop_index(db, name).await?,
         None => {}
     }

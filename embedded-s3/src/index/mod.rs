@@ -158,7 +158,7 @@ fn from_json<T: DeserializeOwned>(text: &str, column: &'static str) -> Result<T,
     serde_json::from_str(text).map_err(|source| StoreError::Corrupt { column, source })
 }
 
-/// A size as SQLite's signed integer. No size is large enough to overflow.
+/// A size as SQLite's signed integer. No size is so large that it overflows.
 fn to_db(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

@@ -13,7 +13,7 @@ use crate::page::Bound;
 pub(crate) struct Upload {
     pub algorithm: Algorithm,
     pub kind: Kind,
-    /// Whether the client chose the algorithm. Then its parts must use the same one.
+    /// Whether the client chose the algorithm. If so, the parts must use the same algorithm.
     pub explicit: bool,
     pub attributes: Attributes,
 }

@@ -75,7 +75,7 @@ fn choose(upload: &Upload, listed: &[CompletedPart], stored: Vec<Part>) -> S3Res
     let mut chosen: Vec<Part> = Vec::with_capacity(listed.len());
     for part in listed {
         let number = part.part_number.ok_or_else(|| {
-            refuse(S3ErrorCode::MalformedXML, "A part must be named by its number.")
+            refuse(S3ErrorCode::MalformedXML, "A part in the list has no PartNumber.")
         })?;
         if chosen.last().is_some_and(|last| last.number >= number) {
             return Err(refuse(
@@ -92,8 +92,8 @@ fn choose(upload: &Upload, listed: &[CompletedPart], stored: Vec<Part>) -> S3Res
         check_part_sum(upload, part, &found)?;
         chosen.push(found);
     }
-    let (_, but_the_last) = chosen.split_last().ok_or(StoreError::InvalidPart)?;
-    if but_the_last.iter().any(|part| part.size < MIN_PART) {
+    let (_, all_but_last) = chosen.split_last().ok_or(StoreError::InvalidPart)?;
+    if all_but_last.iter().any(|part| part.size < MIN_PART) {
         return Err(refuse(
             S3ErrorCode::EntityTooSmall,
             "Your proposed upload is smaller than the minimum allowed size",

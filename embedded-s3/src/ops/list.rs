@@ -87,7 +87,7 @@ fn invalid(message: &str) -> s3s::S3Error {
     refuse(S3ErrorCode::InvalidArgument, message)
 }
 
-/// The length of a page: the value in the response, and the limit in use.
+/// The limit of a page: as the value in the response, and as a number of entries.
 fn page_limit(requested: Option<i32>) -> S3Result<(i32, usize)> {
     let requested = requested.unwrap_or(MAX_PAGE);
     let used = usize::try_from(requested.min(MAX_PAGE))

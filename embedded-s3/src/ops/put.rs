@@ -64,7 +64,7 @@ pub(super) async fn put_object(
         forms::stored(&key);
     }
     let mut response = S3Response::new(output);
-    // `s3s` writes the ETag of a form's object into some of the response bodies only.
+    // `s3s` writes the ETag of a form's object only into the bodies of some responses.
     if is_form && let Some(Ok(etag)) = response.output.e_tag.as_ref().map(ETag::to_http_header) {
         response.headers.insert(http::header::ETAG, etag);
     }

@@ -33,7 +33,7 @@ async fn configure(s3: &TestServer) {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_for_any_origin_unless_the_bucket_says_otherwise() {
+async fn a_bucket_without_cors_rules_allows_preflights_from_any_origin() {
     let s3 = start().await;
     let response = preflight(&s3, ORIGIN, "PUT", "content-type,x-amz-checksum-sha256").await;
     assert_eq!(response.status, 200);
@@ -43,7 +43,7 @@ async fn a_preflight_is_answered_for_any_origin_unless_the_bucket_says_otherwise
 }
 
 #[tokio::test]
-async fn a_bucket_responds_by_its_cors_rules() {
+async fn a_bucket_with_cors_rules_allows_only_requests_that_match_them() {
     let s3 = start().await;
     configure(&s3).await;
     let response = preflight(&s3, ORIGIN, "PUT", "Content-Type, x-amz-checksum-sha256").await;
@@ -63,7 +63,7 @@ async fn a_bucket_responds_by_its_cors_rules() {
 }
 
 #[tokio::test]
-async fn every_response_lets_the_page_read_what_it_needs_errors_included() {
+async fn every_response_has_cors_headers_even_a_refusal() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     let origin = ("origin", ORIGIN);
@@ -171,7 +171,7 @@ async fn a_form_that_complies_with_its_policy_is_stored() {
 }
 
 #[tokio::test]
-async fn a_form_chooses_the_status_of_its_success() {
+async fn success_action_status_sets_the_status_of_a_forms_response() {
     let s3 = start().await;
     for (status, expected) in [("200", 200), ("201", 201), ("204", 204), ("999", 204)] {
         let condition = json!({"success_action_status": status});
@@ -205,7 +205,7 @@ async fn a_form_that_breaks_its_policy_is_refused() {
 }
 
 #[tokio::test]
-async fn a_form_is_good_until_its_policy_expires_not_only_for_a_quarter_of_an_hour() {
+async fn a_form_is_valid_until_its_policy_expires_even_if_it_was_signed_hours_ago() {
     let s3 = start().await;
     let signed_at = now() - Duration::hours(2);
     let form = Signed::new(signed_at, now() + Duration::minutes(5), REGION, &[]);
@@ -222,7 +222,7 @@ async fn a_form_without_a_signature_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_may_contain_the_file_name_and_the_response_has_the_location() {
+async fn a_forms_key_may_contain_the_file_name_and_the_response_has_the_location() {
     let s3 = start().await;
     let address = format!("{}/{BUCKET}/in/a/track.flac", s3.server.url());
     for status in ["200", "201", "204"] {

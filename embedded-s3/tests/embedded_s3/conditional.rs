@@ -1,7 +1,7 @@
 use super::support::{BUCKET, MIB, code_of, start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_sixteen_racing_creates_exactly_one_wins() {
+async fn exactly_one_of_sixteen_concurrent_creates_succeeds() {
     let s3 = start().await;
     for round in 0..5 {
         let key = format!("raced-{round}");
@@ -21,11 +21,11 @@ async fn of_sixteen_racing_creates_exactly_one_wins() {
         let head = s3.client.head_object().bucket(BUCKET).key(&key).send().await.unwrap();
         assert_eq!(head.e_tag(), Some(winners[0].as_str()));
     }
-    assert_eq!(s3.files(), (5, 0), "the losers left nothing behind");
+    assert_eq!(s3.files(), (5, 0), "refused creates left files behind");
 }
 
 #[tokio::test]
-async fn a_put_with_if_match_replaces_only_what_it_names() {
+async fn a_put_with_if_match_replaces_only_the_object_with_that_etag() {
     let s3 = start().await;
     let first = s3.put("k", b"first").await;
     let put = |etag: &str, body: &'static [u8]| {
@@ -40,7 +40,7 @@ async fn a_put_with_if_match_replaces_only_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_delete_with_if_match_deletes_only_what_it_names() {
+async fn a_delete_with_if_match_deletes_only_the_object_with_that_etag() {
     let s3 = start().await;
     let etag = s3.put("k", b"x").await;
     let delete = |etag: &str| s3.client.delete_object().bucket(BUCKET).key("k").if_match(etag);
@@ -52,7 +52,7 @@ async fn a_delete_with_if_match_deletes_only_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_condition_that_s3_does_not_know_is_refused() {
+async fn a_put_with_an_etag_in_if_none_match_is_refused() {
     let s3 = start().await;
     let put = s3.client.put_object().bucket(BUCKET).key("k").if_none_match("\"etag\"");
     assert_eq!(code_of(&put.send().await.unwrap_err()), "NotImplemented");

@@ -13,7 +13,7 @@ async fn objects_survive_a_kill_and_unknown_blobs_are_quarantined() {
     let part = s3.client.upload_part().bucket(BUCKET).key("mp").upload_id(&upload_id);
     part.part_number(1).body(b"part".to_vec().into()).send().await.unwrap();
 
-    // The server is killed. Then there are files that are not in the index.
+    // Kills the server, and writes files that are not in the index.
     let TestServer { server, dir, .. } = s3;
     drop(server);
     assert_eq!(count_files(dir.path()), (3, 0));
@@ -34,13 +34,13 @@ async fn objects_survive_a_kill_and_unknown_blobs_are_quarantined() {
 }
 
 #[tokio::test]
-async fn an_orderly_end_finishes_and_lets_the_folder_go() {
+async fn after_a_shutdown_another_server_can_use_the_folder() {
     let s3 = start().await;
     s3.put("k", b"x").await;
     let TestServer { server, dir, client, .. } = s3;
     server.shutdown().await;
     let request = client.get_object().bucket(BUCKET).key("k").send();
-    assert!(request.await.unwrap_err().as_service_error().is_none(), "nobody listens");
+    assert!(request.await.unwrap_err().as_service_error().is_none(), "the server still responds");
     let s3 = start_in(dir).await;
     assert_eq!(s3.read("k").await.as_deref(), Some(&b"x"[..]));
 }

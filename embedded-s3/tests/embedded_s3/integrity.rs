@@ -28,7 +28,7 @@ async fn a_checksum_is_verified_stored_and_returned_on_request() {
 }
 
 #[tokio::test]
-async fn every_algorithm_of_s3_is_computed_alike_by_client_and_server() {
+async fn client_and_server_compute_the_same_checksum_with_every_algorithm() {
     let s3 = start().await;
     let client = default_client(&s3.server.url());
     for algorithm in ChecksumAlgorithm::values() {
@@ -56,7 +56,7 @@ async fn every_algorithm_of_s3_is_computed_alike_by_client_and_server() {
 }
 
 #[tokio::test]
-async fn a_refused_put_leaves_the_old_object_exactly_as_it_was() {
+async fn a_refused_put_does_not_change_the_old_object() {
     let s3 = start().await;
     let etag = s3.put("k", b"old").await;
     let put = || s3.client.put_object().bucket(BUCKET).key("k").body(b"new".to_vec().into());
@@ -78,7 +78,7 @@ async fn a_refused_put_leaves_the_old_object_exactly_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_what_a_presigned_url_signed_is_refused() {
+async fn a_body_that_differs_from_the_presigned_values_is_refused() {
     let s3 = start().await;
     let put = s3.client.put_object().bucket(BUCKET).key("k");
     let put = put.content_type("audio/flac").content_length(5).checksum_sha256(sha256(b"music"));
@@ -99,7 +99,7 @@ async fn a_body_that_is_not_what_a_presigned_url_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_payload_hash_is_refused() {
+async fn an_unsigned_payload_hash_is_refused() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     // The header is not signed, so it is not allowed.

@@ -1,4 +1,4 @@
-//! The resources that clients without a signature can use: connections and memory.
+//! The limits of what clients without a signature can use: connections and memory.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn a_connection_is_closed_when_no_further_request_begins() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_given_up() {
+async fn a_connection_is_closed_when_its_body_stops() {
     let (server, _dir) = limited(short()).await;
     let mut socket = TcpStream::connect(server.addr()).await.unwrap();
     let head = "POST /uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\
@@ -82,8 +82,7 @@ async fn connections_above_the_limit_wait_until_one_ends() {
     assert_eq!(&response, b"HTTP/1.1 403");
 }
 
-/// Sends the head of a form and megabytes of its file. Returns the number of bytes that were sent
-/// before the response, and the response.
+/// Sends the head of a form and `mib` MiB of its file. Returns the response.
 async fn send_form(s3: &TestServer, content_type: &str, fields: &str, mib: usize) -> String {
     let socket = TcpStream::connect(s3.server.addr()).await.unwrap();
     let (mut reader, mut writer) = socket.into_split();
@@ -121,7 +120,7 @@ async fn the_file_of_an_unsigned_form_is_not_held_in_memory() {
     let s3 = start().await;
     let disposition = "--b\r\nContent-Disposition: form-data; name=";
     let key = format!("{disposition}\"key\"\r\n\r\nk\r\n");
-    // A field with a text like a signature is not a signature.
+    // The value of a field looks like a signature field, but the form has no signature.
     let decoy = format!("{key}{disposition}\"note\"\r\n\r\nname=\"x-amz-signature\"\r\n");
     let unknown_key = format!(
         "{key}{disposition}\"x-amz-signature\"\r\n\r\n0\r\n{disposition}\"x-amz-credential\"\r\n\r\n\

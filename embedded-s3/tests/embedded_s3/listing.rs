@@ -153,7 +153,7 @@ fn questions() -> impl Strategy<Value = Question> {
 }
 
 #[test]
-fn listings_are_exact_whatever_the_keys_prefixes_delimiters_and_markers() {
+fn listings_are_exact_for_all_keys_prefixes_delimiters_and_markers() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
     // A case has up to a few hundred requests, so there are few cases and little shrinking.
@@ -199,7 +199,7 @@ async fn keys_are_listed_with_etag_size_and_time_in_the_order_of_their_bytes() {
 }
 
 #[tokio::test]
-async fn names_are_escaped_on_request() {
+async fn names_are_url_encoded_on_request() {
     let s3 = start().await;
     s3.put("in/a b+c%ü", b"x").await;
     let list = s3.client.list_objects_v2().bucket(BUCKET).encoding_type(EncodingType::Url);
@@ -209,7 +209,7 @@ async fn names_are_escaped_on_request() {
 }
 
 #[tokio::test]
-async fn an_empty_page_a_wrong_token_and_a_negative_limit_are_answered_properly() {
+async fn max_keys_zero_returns_an_empty_page_and_invalid_arguments_are_refused() {
     let s3 = start().await;
     s3.put("k", b"x").await;
     let list = || s3.client.list_objects_v2().bucket(BUCKET);
@@ -222,7 +222,7 @@ async fn an_empty_page_a_wrong_token_and_a_negative_limit_are_answered_properly(
 }
 
 #[tokio::test]
-async fn a_page_in_the_middle_of_a_hundred_thousand_keys_is_whole() {
+async fn a_page_in_the_middle_of_a_hundred_thousand_keys_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     seed(dir.path(), (0..100_000).map(|n| format!("{:02}/{n:08}", n % 10))).await;
     let server = EmbeddedS3::start(config(dir.path())).await.unwrap();

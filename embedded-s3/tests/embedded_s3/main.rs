@@ -1,7 +1,7 @@
 //! Tests of the embedded S3 server over the network: the AWS SDK is the client, and raw requests
 //! are used for invalid behaviour.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests stand outside of test functions")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are outside of test functions")]
 
 mod browser;
 mod conditional;

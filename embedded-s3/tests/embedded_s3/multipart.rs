@@ -53,7 +53,7 @@ async fn parts_become_an_object_with_a_composite_etag() {
     let s3 = start().await;
     let upload = Upload::begin(&s3).await;
     let (first, second, last) = (body(1, 5 * MIB), body(2, 5 * MIB + 7), body(3, 11));
-    // Sent in any order, and one of them twice.
+    // The parts are sent in another order, and part 2 is sent twice.
     let three = upload.part(30, last.clone()).await;
     upload.part(2, body(9, 5 * MIB)).await;
     let one = upload.part(1, first.clone()).await;
@@ -76,12 +76,12 @@ async fn parts_become_an_object_with_a_composite_etag() {
     let part = part.send().await.unwrap();
     assert_eq!(part.parts_count(), Some(3));
     assert!(part.body.collect().await.unwrap().to_vec() == second);
-    assert_eq!(s3.files(), (1, 0), "the parts are gone");
+    assert_eq!(s3.files(), (1, 0), "files of parts remain");
     upload.refused(&[&one, &two, &three], "NoSuchUpload").await;
 }
 
 #[tokio::test]
-async fn the_parts_that_are_left_out_are_thrown_away() {
+async fn parts_that_the_completion_does_not_list_are_deleted() {
     let s3 = start().await;
     let upload = Upload::begin(&s3).await;
     upload.part(1, body(1, 10)).await;
@@ -92,7 +92,7 @@ async fn the_parts_that_are_left_out_are_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_completion_that_is_not_in_order_is_refused_and_the_upload_lives_on() {
+async fn a_refused_completion_changes_nothing_and_the_upload_can_still_be_completed() {
     let s3 = start().await;
     let etag = s3.put(KEY, b"old").await;
     let upload = Upload::begin(&s3).await;
@@ -175,7 +175,7 @@ async fn a_part_number_out_of_range_is_refused() {
 }
 
 #[tokio::test]
-async fn uploads_under_way_are_listed_by_key_and_age_page_by_page() {
+async fn unfinished_uploads_are_listed_by_key_and_age_page_by_page() {
     let s3 = start().await;
     let mut expected = Vec::new();
     for key in ["b", "a/2", "a/1", "b", "c", "b"] {
@@ -210,7 +210,7 @@ async fn uploads_under_way_are_listed_by_key_and_age_page_by_page() {
 }
 
 #[tokio::test]
-async fn checksums_of_parts_make_the_checksum_of_the_object() {
+async fn the_composite_checksum_is_computed_from_the_checksums_of_the_parts() {
     let s3 = start().await;
     let create = s3.client.create_multipart_upload().bucket(BUCKET).key(KEY);
     let created = create.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.unwrap();
@@ -226,7 +226,7 @@ async fn checksums_of_parts_make_the_checksum_of_the_object() {
             let part = s3.client.upload_part().bucket(BUCKET).key(KEY).upload_id(&upload.id);
             part.part_number(number).body(body.clone().into())
         };
-        // Without the declared checksum, or with a wrong one, it is refused.
+        // A part without the declared checksum, or with a wrong one, is refused.
         let error = part().send().await.unwrap_err();
         assert_eq!(code_of(&error), "InvalidRequest");
         let wrong = BASE64_STANDARD.encode(Sha256::digest(b"other"));
@@ -248,7 +248,7 @@ async fn checksums_of_parts_make_the_checksum_of_the_object() {
 }
 
 #[tokio::test]
-async fn a_full_object_checksum_is_that_of_all_bytes() {
+async fn a_full_object_checksum_is_computed_from_all_bytes() {
     let s3 = start().await;
     let whole = [body(1, 5 * MIB), body(2, 1000)].concat();
     let client = default_client(&s3.server.url());

@@ -166,7 +166,7 @@ async fn a_presigned_get_overrides_headers_of_the_response() {
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_while_its_object_is_replaced() {
+async fn a_reader_can_read_to_the_end_while_its_object_is_replaced() {
     let s3 = start().await;
     let old: Vec<u8> = vec![1; 8 * MIB];
     let put = s3.client.put_object().bucket(BUCKET).key("k").body(old.clone().into());
@@ -202,7 +202,7 @@ async fn many_objects_are_deleted_at_once_and_absent_ones_count_as_deleted() {
 }
 
 #[tokio::test]
-async fn a_copy_takes_the_metadata_along_or_gets_its_own() {
+async fn a_copy_has_the_metadata_of_its_source_or_of_its_request() {
     let s3 = start().await;
     let put = s3.client.put_object().bucket(BUCKET).key("from me+%").body(b"x".to_vec().into());
     let put = put.content_type("audio/flac").metadata("a", "1");
@@ -247,7 +247,7 @@ async fn buckets_are_created_listed_and_deleted_only_when_empty() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_named_by_the_right_code() {
+async fn missing_keys_buckets_and_cors_rules_have_the_error_codes_of_s3() {
     let s3 = start().await;
     let get = s3.client.get_object().bucket(BUCKET).key("absent").send().await.unwrap_err();
     assert_eq!(code_of(&get), "NoSuchKey");
@@ -262,7 +262,7 @@ async fn what_is_not_there_is_named_by_the_right_code() {
 }
 
 #[tokio::test]
-async fn a_bucket_is_addressed_by_its_host_name_too() {
+async fn a_bucket_can_be_addressed_by_its_host_name() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.host_domain = Some("s3.example.test".to_owned());
@@ -282,7 +282,7 @@ async fn a_bucket_is_addressed_by_its_host_name_too() {
 }
 
 #[tokio::test]
-async fn a_cors_configuration_is_kept_until_it_is_deleted() {
+async fn a_cors_configuration_is_stored_until_it_is_deleted() {
     let s3 = start().await;
     let rule = CorsRule::builder().allowed_methods("PUT").allowed_origins("https://app.test");
     let rule = rule.allowed_headers("*").max_age_seconds(7).build().unwrap();

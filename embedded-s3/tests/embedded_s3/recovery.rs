@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::support::{BUCKET, TestServer, config, count_blobs, count_files, start, start_in};
 
-/// Stops a server as a kill does.
+/// Stops a server without a shutdown, as a kill does.
 fn kill(s3: TestServer) -> TempDir {
     drop(s3.server);
     s3.dir
@@ -32,7 +32,7 @@ fn metadata_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_start_without_the_index_is_refused_and_leaves_every_blob() {
+async fn a_start_without_the_index_is_refused_and_deletes_no_blob() {
     for empty in [false, true] {
         let s3 = start().await;
         s3.put("a", b"one").await;
@@ -96,7 +96,7 @@ async fn an_older_index_quarantines_newer_blobs_and_a_rebuild_restores_them() {
     assert_eq!(s3.read("new").await, None);
     assert_eq!(s3.read("old").await.as_deref(), Some(&b"old"[..]));
     let dir = stop(s3).await;
-    assert_eq!(quarantined(dir.path()), 2, "no blob was deleted");
+    assert_eq!(quarantined(dir.path()), 2, "a blob was deleted");
 
     let rebuilt = rebuild(dir.path()).await.unwrap();
     // The row of the replaced object names a blob that was deleted.
@@ -138,7 +138,7 @@ async fn a_rebuild_names_the_blobs_that_it_cannot_restore() {
 }
 
 #[tokio::test]
-async fn a_folder_without_metadata_gets_it_at_the_next_start() {
+async fn the_next_start_writes_missing_metadata_files() {
     let s3 = start().await;
     s3.put("a", b"one").await;
     s3.put("b", b"two").await;
@@ -158,7 +158,7 @@ async fn a_folder_without_metadata_gets_it_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_rebuild_of_a_sound_folder_changes_nothing() {
+async fn a_rebuild_of_a_consistent_folder_changes_nothing() {
     let s3 = start().await;
     s3.put("a", b"one").await;
     let created = s3.client.create_multipart_upload().bucket(BUCKET).key("mp").send();
@@ -173,7 +173,7 @@ async fn a_rebuild_of_a_sound_folder_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_rebuild_beside_a_running_server_is_refused() {
+async fn a_rebuild_while_a_server_runs_is_refused() {
     let s3 = start().await;
     let error = rebuild(s3.dir.path()).await.unwrap_err();
     assert!(matches!(error, EmbeddedS3Error::DataDirInUse { .. }), "{error:?}");
@@ -182,7 +182,7 @@ async fn a_rebuild_beside_a_running_server_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deleted_object_takes_its_metadata_along() {
+async fn the_metadata_file_of_a_deleted_object_is_deleted() {
     let s3 = start().await;
     s3.put("a", b"one").await;
     assert_eq!(metadata_files(s3.dir.path()).len(), 1);

@@ -14,7 +14,7 @@ use super::support::{
 };
 
 #[tokio::test]
-async fn a_signature_for_another_region_is_answered_with_the_right_one() {
+async fn the_refusal_of_a_signature_for_another_region_names_the_right_region() {
     let s3 = start().await;
     let config = client_config(&s3.server.url(), SECRET_KEY).region(Region::new("mars-1"));
     let client = Client::from_conf(config.build());
@@ -78,7 +78,7 @@ async fn every_refusal_has_a_message_and_the_id_of_its_request() {
 }
 
 #[tokio::test]
-async fn what_would_have_no_effect_is_refused() {
+async fn settings_that_would_have_no_effect_are_refused() {
     let s3 = start().await;
     let put = || s3.client.put_object().bucket(BUCKET).key("k");
     for put in [

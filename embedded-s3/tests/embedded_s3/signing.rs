@@ -76,7 +76,7 @@ async fn a_url_from_the_far_future_is_refused() {
 }
 
 #[tokio::test]
-async fn a_life_of_more_than_seven_days_is_refused() {
+async fn a_lifetime_of_more_than_seven_days_is_refused() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     for expires in ["604801", "-1", "soon", ""] {
@@ -84,7 +84,7 @@ async fn a_life_of_more_than_seven_days_is_refused() {
         let response = TestResponse::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
         response.refused(400, "AuthorizationQueryParametersError");
     }
-    // The limit itself is refused for its signature only.
+    // A lifetime of exactly seven days is allowed, so only the changed signature is refused.
     let uri = put.uri().replace("X-Amz-Expires=60", "X-Amz-Expires=604800");
     let response = TestResponse::of(s3.http.put(&uri).body("x").send().await.unwrap()).await;
     response.refused(403, "SignatureDoesNotMatch");
@@ -122,7 +122,7 @@ async fn anonymous_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn the_old_signature_version_is_refused() {
+async fn signature_version_2_is_refused() {
     let s3 = start().await;
     let query = format!("AWSAccessKeyId={ACCESS_KEY}&Expires=4000000000&Signature=x");
     let url = format!("{}/{BUCKET}/k?{query}", s3.server.url());
@@ -130,7 +130,7 @@ async fn the_old_signature_version_is_refused() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_large_body_reaches_its_sender() {
+async fn the_client_receives_the_refusal_of_a_large_body() {
     let s3 = start().await;
     let put = s3.presigned_put("k").await;
     let uri = put.uri().replace("/k?", "/other?");
@@ -140,7 +140,7 @@ async fn the_refusal_of_a_large_body_reaches_its_sender() {
 }
 
 #[tokio::test]
-async fn a_body_other_than_the_signed_payload_hash_is_refused_and_the_old_object_stays() {
+async fn a_body_that_differs_from_the_signed_payload_hash_is_refused_and_the_old_object_remains() {
     use aws_sdk_s3::config::http::HttpRequest;
     use aws_sdk_s3::primitives::SdkBody;
 

@@ -45,8 +45,8 @@ impl Signing {
         hex::encode(hmac(&self.key, &text))
     }
 
-    /// Sends `body` without a `Content-Length`, and returns the response. `body` is made from the
-    /// signature of the request.
+    /// Sends a body without a `Content-Length`, and returns the response. `body` returns the body
+    /// for the signature of the request.
     async fn send(
         &self,
         s3: &TestServer,
@@ -112,7 +112,7 @@ const UNSIGNED: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 const SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 
 #[tokio::test]
-async fn a_stream_of_unknown_size_is_stored_by_its_decoded_length() {
+async fn a_stream_without_a_content_length_is_stored() {
     let s3 = start().await;
     let signing = Signing::now();
     let response = signing.send(&s3, UNSIGNED, "3", |_| unsigned_chunks(CRC32)).await;
@@ -134,11 +134,11 @@ async fn signed_chunks_are_stored_and_forged_ones_refused() {
     let forged = |seed: &str| signing.signed_chunks(seed).replace("\r\nabc\r\n", "\r\nxyz\r\n");
     let response = signing.send(&s3, SIGNED, "3", forged).await;
     response.refused(403, "SignatureDoesNotMatch");
-    assert_eq!(s3.read("k").await.as_deref(), Some(&b"abc"[..]), "the old object is kept");
+    assert_eq!(s3.read("k").await.as_deref(), Some(&b"abc"[..]), "the old object was replaced");
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_as_declared_is_refused() {
+async fn a_stream_with_another_length_or_checksum_than_declared_is_refused() {
     let s3 = start().await;
     let signing = Signing::now();
     for (length, checksum, code) in [

@@ -70,7 +70,7 @@ pub async fn start() -> TestServer {
 pub async fn start_in(dir: TempDir) -> TestServer {
     let server = EmbeddedS3::start(config(dir.path())).await.unwrap();
     let client = client(&server.url());
-    // One request per connection: a refused body must not affect the next request.
+    // Each request has its own connection, because a refused body may end the connection.
     let http = reqwest::Client::builder()
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
@@ -177,6 +177,6 @@ where
     E: aws_sdk_s3::error::ProvideErrorMetadata + std::fmt::Debug,
     R: std::fmt::Debug,
 {
-    let service = error.as_service_error().unwrap_or_else(|| panic!("no answer: {error:?}"));
+    let service = error.as_service_error().unwrap_or_else(|| panic!("no response: {error:?}"));
     service.code().unwrap_or_default().to_owned()
 }
