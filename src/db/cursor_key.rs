@@ -45,7 +45,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_a_whole_secret_is_a_key(
+        fn only_64_hexadecimal_digits_are_a_key(
             text in prop_oneof![mutated_text(any::<[u8; 32]>().prop_map(hex::encode)), ".{0,80}"],
         ) {
             let whole = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());

@@ -64,7 +64,7 @@ pub(super) async fn write(
     txn: &DatabaseTransaction,
     changes: &[(Upload, Vec<Effect>)],
 ) -> Result<()> {
-    let mut over = Vec::new();
+    let mut ended = Vec::new();
     let mut new = Vec::new();
     for (upload, effects) in changes {
         let waiting_for = match &upload.state {
@@ -72,10 +72,10 @@ pub(super) async fn write(
             _ => &[],
         };
         if effects.contains(&Effect::QueueInspections) {
-            over.push(upload.id.0);
+            ended.push(upload.id.0);
             new.extend(rows_of(upload));
         } else if waiting_for.is_empty() {
-            over.push(upload.id.0);
+            ended.push(upload.id.0);
         } else {
             let names = waiting_for.iter().map(InspectorName::as_str);
             let accepted = Column::Inspector.is_not_in(names);
@@ -83,7 +83,7 @@ pub(super) async fn write(
             done.filter(accepted).exec(txn).await?;
         }
     }
-    for ids in over.chunks(CHUNK) {
+    for ids in ended.chunks(CHUNK) {
         let done = Entity::delete_many().filter(Column::UploadId.is_in(ids.iter().copied()));
         done.exec(txn).await?;
     }
@@ -297,7 +297,7 @@ impl Inspections<'_> {
         rows.into_iter()
             .map(|(inspector, status, count, oldest)| {
                 let inspector = InspectorName::new(inspector);
-                let status = status.parse().map_err(|()| corrupt("?".to_owned()))?;
+                let status = status.parse().map_err(|()| corrupt("(unknown)".to_owned()))?;
                 let count = u64::try_from(count).unwrap_or_default();
                 Ok(Depth { inspector, status, count, oldest })
             })

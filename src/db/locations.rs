@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_and_a_number_are_taken_once() {
+    async fn a_policy_has_each_place_and_each_number_only_once() {
         on_both(check).await;
     }
 }

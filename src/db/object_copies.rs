@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_copy_is_deleted_or_moved_onto_but_never_both() {
+    async fn a_copy_that_is_being_deleted_cannot_be_announced() {
         on_both(check).await;
     }
 }

@@ -54,7 +54,7 @@ mod tests {
     use crate::db::testing::on_both;
 
     #[tokio::test]
-    async fn a_full_database_is_noticed_and_its_recovery_too() {
+    async fn a_full_disk_and_its_recovery_are_noticed() {
         on_both(async |db| {
             db.check_space().await.unwrap();
             db.record_full_disk();

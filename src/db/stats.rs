@@ -44,7 +44,7 @@ pub struct Counts {
     pub waiting: u64,
     /// Webhook deliveries that were given up, up to 100,000.
     pub dead: u64,
-    /// Multipart uploads whose abort is due.
+    /// Recorded aborts of multipart uploads, due or not.
     pub aborts: u64,
     /// Objects without a row by policy, as the newest successful audit saw them.
     pub orphans: BTreeMap<PolicyName, u64>,
@@ -139,8 +139,11 @@ impl Stats<'_> {
             .all(&self.engine.read)
             .await?;
         let read = |(status, policy, count): (String, String, i64)| {
-            let corrupt =
-                |()| DbError::Corrupt { table: "uploads", column: "status", id: "?".into() };
+            let corrupt = |()| DbError::Corrupt {
+                table: "uploads",
+                column: "status",
+                id: "(unknown)".into(),
+            };
             let status: Status = status.parse().map_err(corrupt)?;
             Ok(((policy, status), u64::try_from(count).unwrap_or_default()))
         };
@@ -176,7 +179,7 @@ impl Stats<'_> {
         Ok(oldest.into_tuple().one(&self.engine.read).await?)
     }
 
-    /// When the newest verified uploads of a policy were created and verified.
+    /// The times of creation and verification of a policy's newest verified uploads.
     pub async fn newest_uploaded(
         self,
         policy: &PolicyName,

@@ -65,7 +65,7 @@ async fn a_lease_that_is_not_renewed_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn new_pieces_replace_the_tails_behind_them_and_no_part_number_is_given_twice() {
+async fn new_pieces_replace_the_tails_after_them_and_each_part_number_is_used_once() {
     on_both(async |db: Db| {
         let (id, tus) = (insert(&db, Status::Pending).await, db.tus());
         let writer = tus.claim(id, LONG).await.unwrap().unwrap().number;

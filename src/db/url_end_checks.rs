@@ -96,10 +96,10 @@ mod tests {
         assert_eq!(claim(now).await, [one]);
         assert_eq!(claim(now + second).await, [two], "the first one is claimed");
         checks.schedule(&[(two, now + second * 2)]).await.unwrap();
-        assert_eq!(claim(now + second * 2).await, [two], "it was moved");
-        assert_eq!(claim(lease).await.len(), 2, "the claims have ended");
+        assert_eq!(claim(now + second * 2).await, [two], "the check was rescheduled");
+        assert_eq!(claim(lease).await.len(), 2, "both leases have ended");
         checks.delete(&[one]).await.unwrap();
-        assert_eq!(claim(lease).await, [two], "the lease ended at once");
+        assert_eq!(claim(lease).await, [two], "the previous lease had no duration");
         assert_eq!(checks.claim(lease, lease, 0).await.unwrap(), []);
     }
 

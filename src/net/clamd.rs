@@ -180,10 +180,9 @@ async fn read_reply(connection: &mut Box<dyn Connection>) -> Result<String, Clam
 }
 
 fn verdict(reply: &str) -> Result<Scan, ClamdError> {
-    let said = reply.strip_prefix("stream: ");
-    match said {
+    match reply.strip_prefix("stream: ") {
         Some("OK") => Ok(Scan::Clean),
-        Some(said) => match said.strip_suffix(" FOUND") {
+        Some(result) => match result.strip_suffix(" FOUND") {
             Some(name) if NOT_SCANNED.iter().any(|prefix| name.starts_with(prefix)) => {
                 Ok(Scan::NotScanned(name.to_owned()))
             }
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_daemon_that_closes_early_has_no_verdict_whatever_it_says() {
+    async fn a_reply_before_the_end_of_the_file_is_no_verdict() {
         let whole = b"zINSTREAM\0".len() + 4 + 3 + 4;
         assert_eq!(
             scan(&daemon(whole, "stream: OK\0").await, vec![1; 3]).await.unwrap(),

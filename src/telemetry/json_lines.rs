@@ -182,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_line_has_what_the_librarys_own_format_has(
+        fn lines_equal_those_of_the_json_format_of_tracing_subscriber(
             text in ".{0,40}", control in "[\x00-\x1f\"\\\\]{0,8}", number: i64, real: f64, truth: bool,
         ) {
             let [ours, theirs] = logged(|| {

@@ -150,7 +150,7 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The limits of the histogram buckets are invalid.
-    #[error("the recorder can't be built")]
+    #[error("the recorder of metrics can't be built")]
     Build(#[from] BuildError),
     /// The process has another recorder already.
     #[error("another recorder of metrics is already installed")]
@@ -243,7 +243,7 @@ mod tests {
     fn names_follow_prometheus_conventions() {
         let mut seen = BTreeSet::new();
         for Metric { name, kind, labels, help } in ALL {
-            assert!(seen.insert(*name), "{name} is there twice");
+            assert!(seen.insert(*name), "{name} is listed twice");
             let lower = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(name.chars().all(lower), "{name}");
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_and_a_start() {
+    fn the_start_time_of_this_process_is_read() {
         if cfg!(target_os = "linux") {
             let (_, started) = times().unwrap();
             assert!(started > 1_600_000_000);

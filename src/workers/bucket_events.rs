@@ -100,8 +100,8 @@ impl BucketEvents {
                         message = message.id,
                         bytes = message.body.len(),
                         receives = message.receives,
-                        left_to_redrive = left,
-                        "a message that is not a bucket event"
+                        deleted = !left,
+                        "received a message that is not a bucket event"
                     );
                     if !left {
                         done.push(message.receipt);

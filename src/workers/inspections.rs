@@ -120,7 +120,7 @@ async fn inspect(
 fn warn(claimed: &QueuedInspection, error: &AppError) {
     tracing::warn!(upload = %claimed.upload, inspector = %claimed.inspector,
         error = error as &dyn std::error::Error,
-        "an inspection was not recorded; it will be repeated after its lease");
+        "the result of an inspection was not recorded; it is repeated after its lease");
 }
 
 impl Worker for InspectionWorker {
@@ -144,7 +144,7 @@ impl Worker for InspectionWorker {
                     Err(error) if running.is_empty() => return Err(error),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error,
-                            inspector = %self.inspector.name, "the queue could not be read");
+                            inspector = %self.inspector.name, "the queue of inspections could not be read");
                         Vec::new()
                     }
                 }

@@ -28,11 +28,14 @@ impl Reconciliation {
             // The run's row and the log contain its result.
             Ok(handle) => drop(handle.wait().await),
             Err(StartError::Held(run)) => {
-                tracing::debug!(%run, mode = mode.name(), "not started: another run is in \
-                    progress");
+                tracing::debug!(%run, mode = mode.name(), "a run was not started: \
+                    another run of this mode is in progress");
             }
             Err(StartError::Taken) => {
-                tracing::debug!(mode = mode.name(), "not started: another process started it");
+                tracing::debug!(
+                    mode = mode.name(),
+                    "a run was not started: another process has started it"
+                );
             }
             Err(error) => tracing::error!(
                 mode = mode.name(),

@@ -30,7 +30,7 @@ impl RetentionJob {
                     keys,
                     tokens,
                     tus,
-                    "old rows pruned"
+                    "old rows were deleted"
                 );
             }
             Err(error) => {

@@ -83,7 +83,7 @@ async fn run<W: Worker>(worker: &W, stop: &CancellationToken) {
             tracing::warn!(
                 worker = W::NAME,
                 error = &error as &dyn std::error::Error,
-                "one round of a worker failed"
+                "a round of a worker failed; it is repeated after a pause"
             );
             Next::BackOff
         });
@@ -165,7 +165,7 @@ mod tests {
         running.spawn(Arc::clone(&worker));
         worker.waiting.notified().await;
         running.stop(Duration::from_secs(10)).await;
-        assert_eq!(worker.ended.load(Ordering::SeqCst), 1, "the tick ends by itself");
-        assert_eq!(worker.ticks.load(Ordering::SeqCst), 4, "and no other tick follows");
+        assert_eq!(worker.ended.load(Ordering::SeqCst), 1, "the tick was not interrupted");
+        assert_eq!(worker.ticks.load(Ordering::SeqCst), 4, "no tick follows");
     }
 }

@@ -92,7 +92,11 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
                     }
                 } else {
                     // Dropping the reply channels returns an error to their callers.
-                    tracing::error!(what = name, requests = replies.len(), "a batch failed");
+                    tracing::error!(
+                        what = name,
+                        requests = replies.len(),
+                        "a batch of database requests failed or took too long"
+                    );
                 }
             }
         });

@@ -33,11 +33,11 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     let columns: Vec<_> =
         Column::<A>::iter().filter(|c| value(&first.values, *c).is_some()).collect();
     // Both databases name the columns of `VALUES` column1, column2 and so on.
-    let given = |n: usize| Expr::col((Alias::new("v"), Alias::new(format!("column{n}"))));
+    let values_column = |n: usize| Expr::col((Alias::new("v"), Alias::new(format!("column{n}"))));
     let table = <A::Entity as Default>::default();
     let mut written = 0;
-    for some in changes.chunks(PARAMETERS / (columns.len() + 2)) {
-        let rows = some.iter().map(|RowChange { id, version, values }| {
+    for chunk in changes.chunks(PARAMETERS / (columns.len() + 2)) {
+        let rows = chunk.iter().map(|RowChange { id, version, values }| {
             let keys = [Value::from(*id), Value::from(*version)];
             let values = columns.iter().filter_map(|column| value(values, *column));
             ValueTuple::Many(keys.into_iter().chain(values).collect())
@@ -46,11 +46,11 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
         update
             .table(table)
             .from(TableRef::ValuesList(rows.collect(), Alias::new("v").into_iden()))
-            .and_where(Expr::col((table, id)).eq(given(1)))
-            .and_where(Expr::col((table, version)).eq(given(2)))
-            .value(version, given(2).add(1));
+            .and_where(Expr::col((table, id)).eq(values_column(1)))
+            .and_where(Expr::col((table, version)).eq(values_column(2)))
+            .value(version, values_column(2).add(1));
         for (column, n) in columns.iter().zip(3..) {
-            update.value(*column, given(n));
+            update.value(*column, values_column(n));
         }
         written += connection.execute(&update).await?.rows_affected();
     }

@@ -12,8 +12,9 @@ pub enum DbError {
     /// succeed.
     #[error("the database is unavailable")]
     Unavailable(#[source] DbErr),
-    /// Too many writes are waiting. A later attempt may succeed.
-    #[error("too many writes are waiting for the database")]
+    /// Too many writes are waiting, a batch of requests failed, or another attempt has used the
+    /// idempotency key. A later attempt may succeed.
+    #[error("the database is busy; try again")]
     Busy,
     /// The disk of the database is full.
     #[error("the disk of the database is full")]
@@ -22,7 +23,7 @@ pub enum DbError {
     #[error("a database statement failed")]
     Statement(#[source] DbErr),
     /// A row with values that this service never writes.
-    #[error("impossible row: {table}.{column} of {id}")]
+    #[error("the row {id} of the table {table} has an invalid value in the column {column}")]
     Corrupt {
         /// The table.
         table: &'static str,
@@ -31,11 +32,11 @@ pub enum DbError {
         /// The row's primary key.
         id: String,
     },
-    /// The database returned no readable time.
-    #[error("the database's clock can't be read")]
+    /// The database returned no time, or a text that is not a time.
+    #[error("the database returned no valid time")]
     Clock,
     /// The owner's quota is used up.
-    #[error("at most {limit} {what}")]
+    #[error("the quota allows at most {limit} {what}")]
     OverQuota {
         /// What the quota limits.
         what: &'static str,

@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back_and_only_in_its_own_order(value in ".{0,40}", id: u128) {
+        fn a_cursor_is_accepted_only_with_its_own_order_and_key(value in ".{0,40}", id: u128) {
             let cursor = Cursor { order: "title".into(), value, id: Uuid::from_u128(id) };
             let key = CursorKey::new([7; 32]);
             let text = cursor.encode(&key);
@@ -157,7 +157,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_that_was_changed_is_none(
+        fn a_changed_cursor_is_refused(
             (_, text) in changed(signed()),
             (_, bytes) in changed(signed().prop_map(|text| URL_SAFE_NO_PAD.decode(text).unwrap())),
         ) {
@@ -169,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_no_cursor(text in ".{0,60}") {
+        fn a_text_that_is_no_cursor_is_refused(text in ".{0,60}") {
             prop_assert_eq!(Cursor::decode(&text, "title", &CursorKey::default()), None);
         }
     }

@@ -58,8 +58,9 @@ impl Engine {
                 return Err(DbError::Url("must be sqlite://FILE, a file on disk".to_owned()));
             }
             if let Some(folder) = Path::new(path).parent() {
-                std::fs::create_dir_all(folder)
-                    .map_err(|e| DbError::Url(format!("{}: {e}", folder.display())))?;
+                std::fs::create_dir_all(folder).map_err(|e| {
+                    DbError::Url(format!("can't create the folder {}: {e}", folder.display()))
+                })?;
             }
             let options = sqlite_options(path, settings, (1, WRITE_CACHE_KIB));
             let write = Database::connect(options).await?;

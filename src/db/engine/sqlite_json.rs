@@ -48,7 +48,9 @@ pub(in crate::db) async fn tuples<T: Row>(
 }
 
 fn decode<T: Row>(row: &QueryResult) -> Result<T, DbErr> {
-    let row = row.try_as_pg_row().ok_or_else(|| DbErr::Type("not from PostgreSQL".to_owned()))?;
+    let row = row
+        .try_as_pg_row()
+        .ok_or_else(|| DbErr::Type("the row is not from PostgreSQL".to_owned()))?;
     T::from_row(row).map_err(|error| DbErr::Query(RuntimeErr::SqlxError(error.into())))
 }
 
@@ -61,12 +63,16 @@ fn pack(query: SelectStatement, values: impl IntoIterator<Item = SimpleExpr>) ->
         .take()
 }
 
+fn no_row() -> DbErr {
+    DbErr::RecordNotFound("an aggregate returned no row".to_owned())
+}
+
 async fn unpack<T: DeserializeOwned>(
     connection: &DatabaseConnection,
     in_json: &SelectStatement,
 ) -> Result<Vec<T>, DbErr> {
     let row = connection.query_one(in_json).await?;
-    let text: String = row.ok_or(DbErr::RecordNotFound(String::new()))?.try_get_by_index(0)?;
+    let text: String = row.ok_or_else(no_row)?.try_get_by_index(0)?;
     serde_json::from_str(&text).map_err(|error| DbErr::Json(error.to_string()))
 }
 
@@ -168,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_both_databases_rows_are_what_sea_orm_reads() {
+    async fn on_both_databases_the_rows_equal_those_that_sea_orm_reads() {
         use sea_orm::EntityTrait as _;
         let drawn = proptest::collection::vec(row(), 40).new_tree(&mut TestRunner::deterministic());
         let mut rows = drawn.unwrap().current();
@@ -191,7 +197,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn rows_are_what_sea_orm_reads(mut rows in proptest::collection::vec(row(), 1..20)) {
+        fn the_rows_equal_those_that_sea_orm_reads(mut rows in proptest::collection::vec(row(), 1..20)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let [in_json, some, plain] = runtime.block_on(async {
                 let folder = tempfile::tempdir().unwrap();

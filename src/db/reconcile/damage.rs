@@ -25,7 +25,8 @@ const KEEP_HOURS: i64 = 48;
 pub struct DamageByOwner {
     /// How many uploads it affects.
     pub total: u64,
-    /// The owners above the limit with their numbers, the most affected owner first.
+    /// The owners above the limit, each with the number of affected uploads. The most affected
+    /// owner is first.
     pub over: Vec<(Owner, u64)>,
 }
 

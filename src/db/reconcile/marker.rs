@@ -321,12 +321,22 @@ mod tests {
         let (markers, id) = (db.markers(), Uuid::from_u128);
         assert_eq!(markers.find(LOCATION, |_| true).await.unwrap(), None);
         assert_eq!(markers.begin_first(LOCATION, id(1)).await.unwrap(), Some(id(1)));
-        assert_eq!(markers.begin_first(LOCATION, id(2)).await.unwrap(), Some(id(1)), "another's");
+        assert_eq!(
+            markers.begin_first(LOCATION, id(2)).await.unwrap(),
+            Some(id(1)),
+            "the lap of the first process"
+        );
         assert!(!remembered(&db).await.written);
         markers.confirm(LOCATION, id(1), at(1)).await.unwrap();
-        assert!(!markers.begin(LOCATION, Some(id(9)), id(2)).await.unwrap(), "replaced meanwhile");
+        assert!(
+            !markers.begin(LOCATION, Some(id(9)), id(2)).await.unwrap(),
+            "the lap was replaced"
+        );
         assert!(markers.begin(LOCATION, Some(id(1)), id(2)).await.unwrap());
-        assert!(!markers.begin(LOCATION, Some(id(1)), id(3)).await.unwrap(), "one at a time");
+        assert!(
+            !markers.begin(LOCATION, Some(id(1)), id(3)).await.unwrap(),
+            "a lap is already committed"
+        );
         markers.confirm(LOCATION, id(3), at(2)).await.unwrap();
         let expected = Remembered {
             written: true,
@@ -362,18 +372,22 @@ mod tests {
         let moved = remembered(&db).await;
         assert_eq!((moved.moved_at, moved.lap_at), (Some(at(2)), None));
         markers.settle(LOCATION, at(1)).await.unwrap();
-        assert_eq!(remembered(&db).await.moved_at, Some(at(2)), "moved again meanwhile");
+        assert_eq!(remembered(&db).await.moved_at, Some(at(2)), "the database was moved again");
         markers.settle(LOCATION, at(2)).await.unwrap();
         assert_eq!(remembered(&db).await.moved_at, None);
         assert!(!markers.reissue(id(7), id(3)).await.unwrap());
         assert!(markers.reissue(id(1), id(3)).await.unwrap());
         let instance = markers.instance(id(4)).await.unwrap();
         assert_eq!((instance.id, instance.former), (id(3), Some(id(1))));
-        assert_eq!(markers.find(LOCATION, |_| true).await.unwrap(), None, "all are forgotten");
+        assert_eq!(
+            markers.find(LOCATION, |_| true).await.unwrap(),
+            None,
+            "all records were deleted"
+        );
     }
 
     #[tokio::test]
-    async fn a_database_knows_where_it_is_and_who_it_was() {
+    async fn the_home_and_the_former_id_of_a_database_are_recorded() {
         on_both(identity).await;
     }
 
@@ -382,7 +396,7 @@ mod tests {
         let former = MarkerLocation { store: "former", ..LOCATION };
         markers.record_written(former, at(1)).await.unwrap();
         let other_is_configured = markers.find(LOCATION, |_| true).await.unwrap();
-        assert_eq!(other_is_configured, None, "each store has a marker of its own");
+        assert_eq!(other_is_configured, None, "each configured store has its own record");
         let (store, _) = markers.find(LOCATION, |store| store != "former").await.unwrap().unwrap();
         assert_eq!(store, "former");
         markers.rename_store(LOCATION, &store).await.unwrap();
@@ -391,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renamed_store_keeps_its_record() {
+    async fn the_record_of_a_renamed_store_is_found_by_its_former_name() {
         on_both(stores).await;
     }
 }

@@ -60,7 +60,7 @@ async fn commit(engine: Engine, quota: Arc<Quota>, new: Vec<NewUploadRow>) -> Ve
             tracing::warn!(
                 creations = new.len(),
                 error = &error as &dyn Error,
-                "a batch of uploads was not created"
+                "it is unknown whether a batch of uploads was committed"
             );
             new.iter().map(|_| Err(DbError::Busy)).collect()
         }
@@ -87,7 +87,7 @@ pub(super) struct BatchClaim<'a> {
 }
 
 /// Inserts a batch in one transaction; the results are in its order. The number of statements does
-/// not depend on the number of uploads: one for the rows, up to five for subjects, two for upload
+/// not depend on the number of uploads: one for the rows, up to six for subjects, two for upload
 /// tokens, and up to three for each owner with a quota. Each idempotency key takes one more.
 ///
 /// Fails if a row cannot be written, or if the idempotency key of the batch is gone.

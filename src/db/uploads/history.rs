@@ -93,7 +93,7 @@ pub(super) async fn update_and_record(
 }
 
 impl Uploads<'_> {
-    /// The changes of an upload's status, oldest first: the newest [`MAX_READ`].
+    /// The newest [`MAX_READ`] changes of an upload's status, oldest first.
     pub async fn history(self, id: UploadId) -> Result<Vec<StatusChange>> {
         let rows = Entity::find()
             .filter(Column::UploadId.eq(id.0))

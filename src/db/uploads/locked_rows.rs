@@ -91,7 +91,8 @@ impl LockedRows {
         let query = if postgres { query.lock_exclusive() } else { query };
         let rows: Vec<Before> = query.into_model().all(txn).await?;
         let mut uploads: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
-        // Their subjects are locked, so no other transaction writes these rows.
+        // The current uploads of the subjects. No other transaction writes their rows, because the
+        // subjects are locked.
         let binds = changes.iter().filter(|change| change.effects.contains(&Effect::Bind));
         let replaced: BTreeSet<Uuid> = binds
             .filter_map(|Change { upload, .. }| subjects.get(&upload.owner, upload.subject()?))
@@ -191,9 +192,9 @@ impl LockedRows {
             ensure_all(&these, update(txn, &these).await?)?;
             remaining = later;
         }
-        let news: Vec<_> = self.writes.iter().filter_map(Write::status_change).collect();
-        outbox.add(txn, news.iter().map(|change| change.upload)).await?;
-        history::add(txn, news).await?;
+        let status_changes: Vec<_> = self.writes.iter().filter_map(Write::status_change).collect();
+        outbox.add(txn, status_changes.iter().map(|change| change.upload)).await?;
+        history::add(txn, status_changes).await?;
         let left = self.writes.iter().filter_map(|Write { upload, left, .. }| {
             Some(NewAbort { upload, multipart_id: left.clone()?, due: upload.updated_at })
         });

@@ -48,7 +48,7 @@ mod tests {
     use crate::domain::upload::ConfirmedBy;
 
     #[test]
-    fn every_fact_survives_its_text() {
+    fn all_facts_are_read_back_from_their_text() {
         let checksum = Some(Checksum::of(Algorithm::Sha256, b"abc"));
         let (version_id, content_type) = (Some("v".to_owned()), Some("audio/mpeg".to_owned()));
         let all = ObjectFacts { version_id, content_type, checksum, ..facts("a") };

@@ -250,7 +250,7 @@ async fn quotas_count_the_items_of_concurrent_batches() {
     let other = fetch(request.json(&batch((0..31).map(|_| good("a"))))).await;
     let other = results(&other);
     assert_eq!(statuses(&other[..30]), [201; 30]);
-    assert_eq!(other[30]["problem"]["detail"], "at most 30 pending uploads");
+    assert_eq!(other[30]["problem"]["detail"], "the quota allows at most 30 pending uploads");
     server.stop().await;
 }
 

@@ -74,7 +74,7 @@ async fn the_limit_of_pending_uploads_per_owner_is_enforced() {
         } else {
             found.is_problem(429, "quota-exceeded");
             assert!(!found.header("retry-after").is_empty());
-            assert_eq!(found.json()["detail"], "at most 2 pending uploads");
+            assert_eq!(found.json()["detail"], "the quota allows at most 2 pending uploads");
         }
     }
     assert_eq!(made.len(), 2);
@@ -145,7 +145,7 @@ async fn an_expired_upload_is_presigned_again_only_within_the_quota() {
     let again = fetch(server.request("POST", &path).header("authorization", &ann)).await;
     again.is_problem(429, "quota-exceeded");
     assert!(!again.header("retry-after").is_empty());
-    assert_eq!(again.json()["detail"], "at most 1 pending uploads");
+    assert_eq!(again.json()["detail"], "the quota allows at most 1 pending uploads");
     server.stop().await;
 }
 
