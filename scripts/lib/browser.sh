@@ -1,5 +1,5 @@
 # Finds or fetches a headless Chromium, and Playwright for Python, which drives it. Sourced, after
-# common.sh, by scripts that define `lacking`.
+# common.sh, by scripts that define `unavailable`.
 # shellcheck shell=bash disable=SC2154,SC2034
 
 find_chromium() {
@@ -21,13 +21,13 @@ fetch_chromium() {
 }
 if ! chromium=$(find_chromium); then
   if [[ $(id -u) != 0 ]] || ! have apt-get; then
-    lacking "Chromium is not installed, and only root with apt-get can install it"
+    unavailable "Chromium is not installed, and only root with apt-get can install it"
   fi
-  locked chromium fetch_chromium || lacking "Chromium is not installed, and apt-get cannot install it"
-  chromium=$(find_chromium) || lacking "apt-get installed chromium, but no Chromium program is found"
+  locked chromium fetch_chromium || unavailable "Chromium is not installed, and apt-get cannot install it"
+  chromium=$(find_chromium) || unavailable "apt-get installed chromium, but no Chromium program is found"
 fi
 
-have python3 || lacking "python3 is not installed"
+have python3 || unavailable "python3 is not installed"
 playwright=1.65.2
 tools=$cache_dir/playwright-$playwright
 with_tools() { PYTHONPATH=$tools${PYTHONPATH:+:$PYTHONPATH} "$@"; }
@@ -37,4 +37,4 @@ fetch_playwright() {
   python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --target "$tools" "playwright==$playwright" >&2
 }
-locked playwright fetch_playwright || lacking "Playwright is not installed, and pip cannot fetch it"
+locked playwright fetch_playwright || unavailable "Playwright is not installed, and pip cannot fetch it"

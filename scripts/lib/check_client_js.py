@@ -61,8 +61,8 @@ class Page:
     def __init__(self, service, browser, origin):
         self.service, self.page = service, browser.new_page()
         self.page.set_default_timeout(PATIENCE)
-        self.answers, self.puts = [], []
-        self.page.on("response", self.keep)
+        self.responses, self.puts = [], []
+        self.page.on("response", self.record_response)
         self.page.on("requestfinished", self.finished)
         self.page.goto(f"{origin}/page.html")
         self.page.wait_for_function("globalThis.client !== undefined")
@@ -71,16 +71,16 @@ class Page:
         """The headers that the service returned for each signed URL. Bodies are read here, because an event handler
         cannot wait for them."""
         signed = {}
-        for response in self.answers:
+        for response in self.responses:
             body = response.json()
             uploads = [result.get("upload") or {} for result in body.get("results", [])] or [body]
             requests = [upload.get("request") or {} for upload in uploads] + body.get("parts", [])
             signed |= {request["url"]: request["headers"] for request in requests if "url" in request}
         return signed
 
-    def keep(self, response):
+    def record_response(self, response):
         if response.url.startswith(self.service.url) and response.request.method == "POST":
-            self.answers.append(response)
+            self.responses.append(response)
 
     def finished(self, request):
         if request.method == "PUT" and request.url.startswith(self.service.s3_url):
@@ -134,8 +134,8 @@ def paused(page, files):
     # Three parts are sent at the same time, so at least one is complete after this number of bytes.
     seen = page.upload(files.large, stopAfter=3 * PART + 1)
     assert "AbortError" in seen.get("error", ""), seen
-    kept = len(page.puts)
-    assert 0 < kept < files.parts, f"{kept} parts were sent before the pause"
+    sent_before = len(page.puts)
+    assert 0 < sent_before < files.parts, f"{sent_before} parts were sent before the pause"
     seen = page.upload(files.large, id=seen["id"])
     page.expect_file(seen.get("upload"), files.large)
     assert not seen["retries"], seen

@@ -32,8 +32,8 @@ send_parts() {
   done
 }
 
-# held_parts: prints the numbers of the parts that the store has.
-held_parts() {
+# stored_parts: prints the numbers of the parts that the store has.
+stored_parts() {
   call "$url/api/uploads/$upload/parts"
   expect_code "listing the parts" 200
   json "$work/body" |

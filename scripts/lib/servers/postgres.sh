@@ -58,13 +58,13 @@ server_start() {
   # fsync, synchronous_commit and full_page_writes matter only after a crash of the machine, and this
   # data is deleted after the run. Without them, commits do not wait for the disk. Benchmarks set
   # WITH_DURABLE_POSTGRES=1, which turns them on.
-  local hasty=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
-  [[ -z ${WITH_DURABLE_POSTGRES:-} ]] || hasty=()
+  local not_durable=(-c fsync=off -c synchronous_commit=off -c full_page_writes=off)
+  [[ -z ${WITH_DURABLE_POSTGRES:-} ]] || not_durable=()
   # A test that ends while it connects leaves an unfinished login, and DROP DATABASE of every other
   # test waits for it. The default timeout of one minute is too long.
   WITH_SERVER_USER=$user spawn "$dir/postgres.log" "$bin/postgres" -D "$dir/data" \
     -c listen_addresses=127.0.0.1 -c port="$port" -c unix_socket_directories="$dir" \
-    ${hasty[@]+"${hasty[@]}"} -c max_connections=200 \
+    ${not_durable[@]+"${not_durable[@]}"} -c max_connections=200 \
     -c authentication_timeout=5s
   wait_until 60 "$server_pid" grep -q 'ready to accept connections' "$dir/postgres.log" || return 1
   export TEST_POSTGRES_URL=postgres://test:$password@127.0.0.1:$port/postgres
