@@ -16,8 +16,8 @@ impl Attachments<'_> {
         Ok(row.map(|row| row.enabled_at))
     }
 
-    /// Enables the retention of a policy if it is not enabled yet. Returns the time since when it
-    /// is enabled.
+    /// Enables the retention of a policy if it is not enabled yet. Returns the time when it was
+    /// enabled.
     pub async fn start_retention(self, policy: &PolicyName, now: Timestamp) -> Result<Timestamp> {
         if let Some(enabled_at) = self.retention_start(policy).await? {
             return Ok(enabled_at);
@@ -32,8 +32,8 @@ impl Attachments<'_> {
         Ok(now)
     }
 
-    /// Disables the retention of all other policies, so that a policy that is enabled again starts
-    /// with a new time.
+    /// Forgets the time of all policies except these. If the retention of a policy is enabled again
+    /// later, it starts with a new time.
     pub async fn stop_retention_except(self, policies: &[&PolicyName]) -> Result<()> {
         let names = policies.iter().map(|policy| policy.as_str());
         let others = Entity::delete_many().filter(Column::Policy.is_not_in(names));

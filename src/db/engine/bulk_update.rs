@@ -57,8 +57,8 @@ pub(in crate::db) async fn update_each<A: ActiveModelTrait>(
     Ok(written)
 }
 
-/// Fails unless all rows were written. Used for locked rows: if one of them was not written, that
-/// is a bug.
+/// Fails unless all rows were written. It is used for rows that the transaction has locked, so a
+/// failure means a bug.
 pub(in crate::db) fn ensure_all<T>(rows: &[T], written: u64) -> Result<()> {
     if written == rows.len() as u64 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }

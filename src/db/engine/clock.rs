@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use super::error::{DbError, Result};
 use crate::domain::Timestamp;
 
-/// The end of a lease that begins now by the database's clock, as an SQL expression.
+/// An SQL expression for the end of a lease that begins now, by the database's clock.
 pub(in crate::db) fn lease_end(postgres: bool, lease: Duration) -> SimpleExpr {
     let millis = lease.as_millis();
     Expr::cust(if postgres {

@@ -1,4 +1,4 @@
-//! How connections are opened, and their settings.
+//! The settings with which connections to the database are opened.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +21,8 @@ pub struct DbSettings {
     pub busy_timeout: Duration,
 }
 
-/// Rows that `SQLite`'s thread reads ahead of the caller. With a small number the two threads wake
-/// each other for every few rows.
+/// The number of rows that the driver's `SQLite` thread may read ahead of the caller. With a small
+/// number, the two threads wake each other after every few rows.
 const ROWS_AHEAD: usize = 1000;
 
 /// A connection to PostgreSQL that was idle for this long is tested before it is used: the server
@@ -63,7 +63,7 @@ pub(in crate::db) fn sqlite_options(
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
-                // Statement journals stay in memory.
+                // Temporary files, such as statement journals, stay in memory.
                 .pragma("temp_store", "memory")
                 .pragma("cache_size", format!("-{cache_kib}"))
                 .busy_timeout(busy_timeout)

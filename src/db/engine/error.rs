@@ -55,7 +55,7 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// Whether the same call may succeed later although the operator changes nothing.
+    /// Whether the same call may succeed later without a change of the configuration.
     pub fn is_temporary(&self) -> bool {
         match self {
             // A server that refuses this user, password or database will refuse it again. A
@@ -77,7 +77,8 @@ fn is_full(error: &Sqlx) -> bool {
     code.is_some_and(|code| matches!(&*code, "13" | "53100"))
 }
 
-/// Whether the cause is not the statement itself: a lock, the connection, the server.
+/// Whether the statement failed because of a lock, the connection or the server, not because of the
+/// statement itself.
 fn is_passing(error: &Sqlx) -> bool {
     match error {
         Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::Io(_) | Sqlx::WorkerCrashed => true,

@@ -1,9 +1,9 @@
 //! Changes of uploads, published to the callers that watch them.
 //!
-//! Each commit of this process is published at once. The commits of other processes are found by
-//! polling the database once a second, only while there are watchers and only for their ids, with
-//! one query for many. A watcher costs one entry here and no thread. A watcher that is too slow is
-//! dropped; its changes are not buffered.
+//! Commits of this process are published at once. Commits of other processes are found by polling
+//! the database once a second: only while there are watchers, only for the ids that they watch, and
+//! with one query for many ids. A watcher costs one entry here and no thread. A watcher that is too
+//! slow is dropped; its changes are not buffered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -179,7 +179,8 @@ async fn publish_newer(engine: &Engine, watchers: &Watchers, known: &[(Uuid, i64
     Ok(())
 }
 
-/// Lets the next watcher start the task again, even if the task was cancelled.
+/// Clears `polling` when it is dropped, so that the next watcher starts the task again even if the
+/// task was cancelled.
 struct Polling(Option<Arc<Watchers>>);
 
 impl Drop for Polling {

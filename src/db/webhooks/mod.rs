@@ -68,11 +68,11 @@ impl TryFrom<Model> for Delivery {
 /// The result of an attempt.
 #[derive(Debug, Clone)]
 pub enum Attempt {
-    /// The receiver accepted it.
+    /// The receiver accepted the delivery.
     Taken,
-    /// To be retried at this time, for this reason.
+    /// The delivery is retried at this time, for this reason.
     Retry(Timestamp, String),
-    /// Given up, for this reason.
+    /// The delivery is given up, for this reason.
     Dead(String),
 }
 
