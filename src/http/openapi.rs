@@ -111,7 +111,7 @@ pub struct Document(pub Bytes);
         (name = "upload tokens", description = "Credentials for browsers and apps without an account"),
         (name = "attachments", description = "The files of a back end's records"),
         (name = "events", description = "Events from stores"),
-        (name = "admin", description = "Reconciliation"),
+        (name = "admin", description = "Reconciliation, moves, markers and webhook deliveries"),
         (name = "service", description = "Health and documentation of the service"),
     ),
 )]

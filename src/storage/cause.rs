@@ -96,8 +96,8 @@ impl Cause {
                  bucket"
             }
             Self::ClockSkew => {
-                "this machine's clock and the store's differ by more than 15 minutes: set both by \
-                 NTP"
+                "this machine's clock and the store's differ by more than 15 minutes: synchronise both \
+                 with NTP"
             }
             Self::WrongRegion => "the bucket is in another region: correct region",
             Self::NoSuchBucket => "the bucket does not exist: create it, or correct bucket",
@@ -113,12 +113,12 @@ impl Cause {
                 "nothing listens at the address of the store: correct endpoint, or start the store"
             }
             Self::Timeout => {
-                "the store does not respond in time: check the network and firewalls between here \
-                 and the endpoint"
+                "the store does not respond in time: check the network and firewalls between this \
+                 machine and the endpoint"
             }
             Self::Tls => {
-                "no trusted TLS connection to the store: check that endpoint begins with the right \
-                 one of http and https, and that its certificate is valid for this host"
+                "no trusted TLS connection to the store: check whether endpoint must begin with http \
+                 or https, and that its certificate is valid for this host"
             }
             Self::NotAStore => {
                 "the endpoint responds, but not as an S3 store: correct endpoint (the port of a \
@@ -126,9 +126,9 @@ impl Cause {
             }
             Self::Full => "the store is full: free or add disk space there",
             Self::Throttled => {
-                "the store limits the rate of requests: lower the load, or its limit"
+                "the store limits the rate of requests: reduce the load, or raise the store's limit"
             }
-            Self::ServerError => "the store had an internal error: read its log",
+            Self::ServerError => "the store had an internal error: read the log of the store",
         }
     }
 
