@@ -28,7 +28,7 @@ use crate::domain::upload::{ConfirmedBy, Declared, ObjectFacts, Strategy};
 use crate::domain::{Owner, Policy, PolicyName, Status, Subject, TrackId, Upload, UploadId};
 use crate::storage::Written;
 
-/// A direct upload as declared before its bytes.
+/// A request for a direct upload, without the bytes of the file.
 #[derive(Debug, Clone)]
 pub struct DirectUpload {
     /// The track that the file is for.
@@ -37,11 +37,11 @@ pub struct DirectUpload {
     pub policy: Option<PolicyName>,
     /// The file's name.
     pub filename: String,
-    /// What the client says about the file.
+    /// The file's properties.
     pub sent: SentFile,
 }
 
-/// What a client says about a file that it sends.
+/// The properties of a file, as the client sends them with its bytes.
 #[derive(Debug, Default, Clone)]
 pub struct SentFile {
     /// The file's media type, if the client sent one.

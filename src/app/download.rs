@@ -1,4 +1,5 @@
-//! Downloads of files, by a signed URL or through this service. Only verified files can be downloaded.
+//! Downloads of files, by a signed URL or through this service. Only verified files can be
+//! downloaded.
 
 use super::{App, AppError, Result};
 use crate::domain::policy::DOWNLOAD_TTL;
@@ -44,8 +45,8 @@ impl App {
         self.current_file(owner, current, attachment.status).await
     }
 
-    /// A signed GET of the object of the current upload. `status` is that of the newest upload, whose file
-    /// may not be verified yet.
+    /// A signed GET of the object of the current upload. If there is none, `status` decides the
+    /// error. It is the status of the newest upload, whose file may not be verified yet.
     async fn current_file(
         &self,
         owner: &Owner,
@@ -82,7 +83,7 @@ impl App {
         let facts = upload.state.facts().ok_or(AppError::NotFound("file"))?;
         let (_, store) = self.rules_of(&upload).await?;
         let bytes = match store.objects.read_all(upload.key.as_str(), &facts.etag).await {
-            // Deleted or replaced at this moment.
+            // The object was deleted or replaced after the check.
             Err(StoreError::PreconditionFailed) => return Err(AppError::NotFound("file")),
             bytes => bytes?,
         };
@@ -163,7 +164,7 @@ impl App {
     }
 }
 
-/// An upload, if it has a file that is served.
+/// Returns the upload if its file is served, otherwise the error for the client.
 fn with_file(upload: Upload) -> Result<Upload> {
     match upload.status() {
         Status::Uploaded => Ok(upload),

@@ -19,10 +19,12 @@ use crate::domain::{Status, Timestamp, Upload, UploadId};
 /// arrived by then.
 const DELAY: TimeDelta = TimeDelta::seconds(5);
 
-/// How long a process has for the checks that it has claimed.
+/// How long a process has for the checks that it has claimed. After that, another process may claim
+/// them.
 const LEASE: TimeDelta = TimeDelta::minutes(1);
 
-/// Time after which a check that fails is not repeated. A run finds the object later.
+/// Time after the end of a URL after which a failed check is not repeated. A run finds the object
+/// later.
 const GIVE_UP: TimeDelta = TimeDelta::minutes(15);
 
 /// The maximum number of checks in one round.

@@ -34,8 +34,9 @@ impl MediaResult {
     }
 }
 
-/// Inspects an object. `head` are its first bytes, at best [`media::HEAD_LEN`]. What they lack is
-/// read from the store, if the object still has the ETag of `facts`.
+/// Inspects an object. `head` is its first bytes, up to [`media::HEAD_LEN`]. If the parser needs
+/// more bytes, they are read from the store. The read fails if the object no longer has the ETag of
+/// `facts`.
 pub(super) async fn inspect_media(
     settings: &MediaInspection,
     threads: &Semaphore,
@@ -50,7 +51,7 @@ pub(super) async fn inspect_media(
         return Ok(unread("unscannable", sentence, settings.on_unscannable));
     }
     let parts = Parts::new(facts.size, head);
-    // Also if the request is cancelled.
+    // Stops the parser after the time limit, and also if the request is cancelled.
     let _stop = StopWhenDropped(parts.stop());
     let begun = Instant::now();
     let reading = read(threads, store, key, facts, parts);

@@ -1,9 +1,10 @@
-//! The locations of uploads. A row names the location of its object by a number, and the configuration
-//! says where new objects go.
+//! The locations of uploads. A location is the store, bucket and prefix of a policy's objects. An
+//! upload's row names its location by a number. The configuration decides the location of new
+//! uploads.
 //!
-//! Each place that a policy is configured with is stored in the database before the first upload goes
-//! there. Processes with different configurations and a restart with an earlier one find the number of
-//! their place there.
+//! A configured location is stored in the database with its number before the first upload goes
+//! there. So processes with different configurations, and a restart with an earlier configuration,
+//! use the same numbers.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -21,7 +22,7 @@ impl Locations {
         known.iter().find(|location| matches(location)).cloned()
     }
 
-    /// All of them, in the order of their policies and numbers.
+    /// All locations, in the order of their policies and numbers.
     pub(super) fn all(&self) -> Vec<Arc<Location>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -44,8 +45,9 @@ impl App {
         self.find_renamed_stores().await
     }
 
-    /// Finds the former locations whose store has another name in the configuration now. The marker in
-    /// the bucket proves that it is the same place: buckets of different stores can have the same name.
+    /// Finds former locations whose store was renamed in the configuration, and records the new
+    /// name. The marker in the bucket proves that it is the same bucket, because buckets of
+    /// different stores can have the same name.
     async fn find_renamed_stores(&self) -> Result<()> {
         for location in self.locations.all() {
             if self.store_at(&location).is_ok() {
@@ -61,7 +63,8 @@ impl App {
                     Ok(false) => {}
                     Err(error) => tracing::warn!(policy = %location.policy, store = store.name,
                         error = &error as &dyn std::error::Error,
-                        "it is unknown whether the store has the files of a former location"),
+                        "it is unknown whether the store has the files of a former location; the next \
+                         start checks it again"),
                 }
             }
         }
@@ -171,8 +174,8 @@ impl App {
         })
     }
 
-    /// The configured location of a policy, without storing it. For an `App` that has only some of the
-    /// stores, or must not write.
+    /// The configured location of a policy. Does not store it, for commands that must not write or
+    /// know only some of the stores.
     ///
     /// # Errors
     /// If the policy's store is not configured, or the database fails.
@@ -209,7 +212,7 @@ impl App {
             if self.store_at(location).is_ok() {
                 continue;
             }
-            // Another process has a new name for a store that this process still knows.
+            // Another process renamed the location's store. This process still uses the old name.
             let known = self.locations.find(|known| {
                 let named = Location { store: known.store.clone(), ..location.clone() };
                 *known == named && self.store_at(known).is_ok()
@@ -222,8 +225,9 @@ impl App {
         Ok(())
     }
 
-    /// Stores the configured location of a policy. Several processes may do that at the same time: the
-    /// database accepts each place and each number once, and each process reads what it has accepted.
+    /// Stores the configured location of a policy. Several processes may do this at the same time.
+    /// The database accepts each location and each number once, so each process reads the locations
+    /// again after it has added one.
     async fn register_location(&self, policy: &Policy) -> Result<Arc<Location>> {
         let store = self.store_of(policy)?;
         for _ in 0..MAX_TRIES {
@@ -257,9 +261,9 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// The location of the uploads that versions without locations created: the configured one, unless
-    /// the configuration was changed together with the version. The newest key shows the prefix, and the
-    /// markers show the bucket.
+    /// The location of the uploads that were created by versions without locations. It is the
+    /// configured location, unless the configuration was changed together with the version. So the
+    /// prefix is taken from the newest key, and the bucket from the markers in the database.
     async fn first_location(&self, policy: &Policy, configured: Location) -> Result<Location> {
         let locations = self.db.locations();
         let key = locations.newest_key(&policy.name).await?;
@@ -271,7 +275,7 @@ impl App {
                 && (store == at || is_unknown(store))
         };
         let is_here = marked.iter().any(|m| is_at(&m.store, &m.bucket, &policy.store));
-        // The markers of other policies with the same prefix in other buckets.
+        // Ignore the markers of other policies that use the same prefix in other buckets.
         marked.retain(|m| {
             let of_other = |other: &Policy| {
                 other.name != policy.name

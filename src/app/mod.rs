@@ -1,8 +1,8 @@
-//! The use cases, one file each. A use case loads an upload, decides by a transition, saves the
-//! result, and then does the effects.
+//! The use cases, one file each. A use case that changes an upload loads it, decides by a
+//! transition, saves the result, and then executes the effects.
 //!
-//! Handlers, workers and the reconciler call these and decide nothing themselves. To add a use
-//! case: a file here with an `impl App`, named after what it does.
+//! Handlers, workers and the reconciler call the use cases and decide nothing themselves. To add a
+//! use case, add a file here with an `impl App`, named after what it does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,10 +75,10 @@ pub enum AppError {
     /// The object is not in the store yet.
     #[error("the object is not in the store yet")]
     NotArrived,
-    /// The parts in the store are not the complete file.
+    /// The parts in the store do not form the complete file.
     #[error(transparent)]
     Parts(#[from] PartsMismatch),
-    /// The multipart upload was aborted by the store, or completed before.
+    /// The store aborted the multipart upload, or it was completed earlier.
     #[error("the store no longer has the parts; presign the upload again and send all parts")]
     PartsGone,
     /// The file of the track has not arrived yet.
@@ -96,7 +96,7 @@ pub enum AppError {
     /// The first request with the idempotency key is in progress.
     #[error("the first request with this Idempotency-Key is in progress")]
     KeyInFlight,
-    /// The limit of waiting requests is reached.
+    /// The limit of waiting requests of all owners is reached.
     #[error("too many requests are waiting")]
     TooManyWaiters,
     /// The limit of waiting requests of an owner is reached.
@@ -117,7 +117,7 @@ pub enum AppError {
     /// The feature is disabled in this installation.
     #[error("{0}")]
     Disabled(&'static str),
-    /// The caller's upload token does not allow it.
+    /// The caller's upload token does not allow the request.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The policy of a row is no longer configured, or its location is unknown.
@@ -140,7 +140,7 @@ pub enum AppError {
          service's database"
     )]
     BucketMismatch(PolicyName),
-    /// A request about an upload in pieces is refused.
+    /// A request for an upload that is received in pieces is refused.
     #[error(transparent)]
     Tus(#[from] tus::TusError),
     /// The database failed.
@@ -167,7 +167,8 @@ impl From<FieldErrors> for AppError {
     }
 }
 
-/// How often an optimistic read is attempted before the caller gets [`AppError::Contended`].
+/// The maximum number of attempts if other writers change the same object or row during each
+/// attempt. After that, the caller gets [`AppError::Contended`].
 pub(crate) const MAX_TRIES: usize = 8;
 
 /// The result of a use case.
@@ -182,7 +183,8 @@ const SPARE_PARTS: usize = 4;
 pub struct DirectSettings {
     /// Whether direct uploads are accepted.
     pub enabled: bool,
-    /// The size of a part in bytes, which is also the memory for each upload. S3 requires 5 MiB.
+    /// The size of a part in bytes, which is also the memory for each upload. S3 requires at least
+    /// 5 MiB.
     pub part_size: usize,
     spare_parts: tokio::sync::Semaphore,
 }
@@ -208,13 +210,13 @@ pub struct App {
     pub ids: Arc<dyn IdSource>,
     /// The inspectors that run after the verification.
     pub inspectors: Inspectors,
-    /// Direct uploads.
+    /// The settings of direct uploads.
     pub direct: DirectSettings,
     /// The order of requests that change the same row.
     pub turns: turns::Turns,
     /// The locations of the policies.
     pub locations: Locations,
-    /// The results of the checks which buckets are this database's.
+    /// Whether each bucket belongs to this database, as the last check found.
     pub buckets: BucketTrust,
     /// The difference between the database's clock and this process's clock.
     pub clock_offset: ClockOffset,
@@ -222,7 +224,7 @@ pub struct App {
     pub token_verifier: UploadTokenVerifier,
     /// The threads that the inspector `media` may use at the same time.
     pub media_threads: tokio::sync::Semaphore,
-    /// The limit of damage of single observations in one hour.
+    /// The limit of damage per hour and policy, for changes outside of reconciliation runs.
     pub damage: DamageLimit,
 }
 
@@ -255,15 +257,16 @@ impl App {
         Ok(&self.rules_of(upload).await?.1.bucket)
     }
 
-    /// Whether the store of a new upload accepts forms. The policy of an upload token is used
-    /// first.
+    /// Whether the store of a new upload accepts forms. If the caller has an upload token, the
+    /// token's policy decides which store it is.
     pub fn takes_forms(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<bool> {
         let policy = self.policy(by.token().map(|token| &token.policy).or(policy))?;
         Ok(self.store_of(policy)?.capabilities.post_policy)
     }
 
-    /// Refuses a client that needs S3's own requests about a multipart upload, if the store of a new
-    /// upload does not have them. The policy of an upload token is used first.
+    /// Fails if the store of a new upload does not support S3's multipart requests, for clients that
+    /// send these requests themselves. If the caller has an upload token, the token's policy decides
+    /// which store it is.
     pub fn require_s3_multipart(
         &self,
         by: Principal<'_>,

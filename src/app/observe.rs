@@ -67,8 +67,8 @@ impl App {
     }
 }
 
-/// Records the time between the arrival of bytes and their verification. The store's clock has
-/// whole seconds, and may differ from this machine's.
+/// Records the time between the arrival of bytes and their verification. It is not exact: the
+/// store reports whole seconds, and its clock may differ from this machine's.
 fn record_delay(upload: &Upload, meta: &ObjectMeta, valid: bool, by: ConfirmedBy, now: Timestamp) {
     if valid
         && upload.status() == Status::Pending
@@ -116,7 +116,7 @@ impl App {
             size: meta.size,
             content_type: meta.content_type.as_deref(),
             content_encoding: meta.content_encoding.as_deref(),
-            // The same for every policy.
+            // The rules get the same number of bytes, whether or not `media` needs more.
             head: &head[..head.len().min(SNIFF_LEN)],
             checksum: None,
         };
@@ -133,7 +133,8 @@ impl App {
             }
             checksum = Some(found);
         }
-        // Recorded if it costs nothing, so that other bytes are recognised later.
+        // Recorded if no further request is needed, so that a later replacement of the bytes is
+        // recognised.
         let checksum = checksum.or_else(|| free_checksum(store, meta, &head));
         let content_type = policy.media_type(&received);
         let facts = ObjectFacts {
@@ -155,7 +156,8 @@ impl App {
     }
 }
 
-/// The first bytes of an object: what the rules need, and the inspector `media` if it is used.
+/// The first bytes of an object, as many as the rules and, if it is used, the inspector `media`
+/// need.
 pub(super) async fn read_head(
     policy: &Policy,
     store: &Store,
@@ -171,7 +173,7 @@ pub(super) async fn read_head(
 }
 
 /// The recorded checksum of an object that was verified before and has the same size. `None` if the
-/// policy does not allow to read that many bytes for a comparison.
+/// policy does not allow reading that many bytes for a comparison.
 fn on_record<'a>(
     upload: &'a Upload,
     policy: &Policy,

@@ -30,7 +30,7 @@ pub struct Stats {
     pub times_to_confirm: BTreeMap<PolicyName, Times>,
     /// The newest run of each mode.
     pub last_runs: BTreeMap<Mode, Option<Run>>,
-    /// Long polls and event streams of this process.
+    /// The number of open long polls and event streams of this process.
     pub waiters: usize,
 }
 
@@ -124,8 +124,8 @@ impl App {
         Ok(())
     }
 
-    /// Reads the queue, if this process has inspectors, or if uploads wait for an inspector that is
-    /// no longer configured.
+    /// Sets the gauges of the inspection queue, also for inspectors that are no longer configured
+    /// but for which uploads still wait.
     async fn observe_inspections(&self) -> Result<()> {
         let mut depths = BTreeMap::new();
         for name in self.inspectors.keys() {

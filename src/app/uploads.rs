@@ -13,7 +13,8 @@ use crate::storage::signer::SignedRequest;
 
 /// The result of a confirmation.
 pub(super) enum Confirmation {
-    /// The upload is in a final state.
+    /// The upload stays as it is: it is in a final state, or the change is withheld because the
+    /// damage limit is reached.
     Settled(Upload),
     /// The object was observed.
     Observed(Upload, Event),
@@ -59,7 +60,7 @@ impl App {
         let by = by.into();
         let upload = self.upload(by, id).await?;
         if upload.strategy == Strategy::Tus {
-            // After the deadline its tails are deleted.
+            // When it expires, the bytes that were received are deleted.
             let sentence = "The upload's strategy is tus, so it has no URL to renew; continue it, or \
                             create a new upload";
             return Err(AppError::field("id", sentence));
@@ -73,7 +74,9 @@ impl App {
         Ok(Created { upload, request })
     }
 
-    /// Signs a new request for an upload. The event that `event` returns makes the request valid.
+    /// Signs a new request for an upload. Also returns the event that extends the upload's deadline
+    /// to the end of the request. Apply the event before the client gets the request. The request
+    /// is `None` if the upload's strategy has no single request for the whole file.
     pub(super) async fn sign_renewal(
         &self,
         by: Principal<'_>,

@@ -1,5 +1,5 @@
-//! Verification by an operator: makes uploads that are missing or were rejected `uploaded` again,
-//! while their objects exist.
+//! Verification by an operator: changes missing and rejected uploads back to `uploaded`, if their
+//! objects still exist.
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt as _, stream};
@@ -88,7 +88,8 @@ impl App {
                     Some(Ok(_)) => counts.verified += 1,
                     Some(Err(AppError::NotArrived)) => counts.absent += 1,
                     Some(Err(AppError::State(_))) => counts.refused += 1,
-                    // Nothing is lost: the request may be sent again.
+                    // The operator can send the request again: uploads that are verified already
+                    // do not change.
                     Some(Err(AppError::Db(error @ (DbError::Unavailable(_) | DbError::Busy)))) => {
                         return Err(error.into());
                     }
@@ -120,7 +121,7 @@ impl App {
         }
         let upload = self.apply(upload, &event).await?.upload;
         match upload.status() {
-            // The object was deleted after another writer changed the row.
+            // Another writer changed the row, so the object was observed again. It was absent then.
             Status::Missing | Status::Rejected => Err(AppError::NotArrived),
             _ => Ok(upload),
         }

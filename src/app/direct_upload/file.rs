@@ -86,8 +86,8 @@ impl<B> File<'_, B>
 where
     B: Stream<Item = Result<Bytes>> + Unpin,
 {
-    /// Returns the next bytes: a whole part, or the rest; empty at the end. After that, `ended`
-    /// says whether there are more bytes, so that no second part must be read to find out.
+    /// Returns the next part. The last part may be smaller, and is empty if the body has ended.
+    /// Afterwards, `ended` is true if no bytes follow this part.
     pub(super) async fn next_part(&mut self) -> Result<Bytes> {
         // Allocated in its final size: a growing buffer is copied and temporarily needs twice the
         // memory.

@@ -31,7 +31,7 @@ pub(super) struct Parts<'a> {
 type Permit<'a> = Option<SemaphorePermit<'a>>;
 
 impl<'a> Parts<'a> {
-    /// The first part is read, and none is sent yet.
+    /// Starts without stored parts. The caller already has the first part in memory.
     pub(super) fn new(
         objects: &'a dyn ObjectStore,
         spare: &'a Semaphore,
@@ -62,7 +62,7 @@ impl<'a> Parts<'a> {
         let (key, id) = (self.key.clone(), self.id.clone());
         let send = async move {
             let sent = objects.upload_part(&key, &id, number, body, integrity).await;
-            // Its memory is released, and so is its permit.
+            // The part's memory is released here, and its permit at the end of this block.
             (sent.map_err(Into::into), permit.is_none())
         };
         self.in_flight.push(send.boxed());

@@ -161,8 +161,9 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// If the response to a write was lost, the object may exist. Another request may have stored
-    /// another file, so the object is compared.
+    /// Returns the result of a write. After some errors the object may exist, because only the
+    /// response was lost. Another request may also have stored another file, so the object is
+    /// compared with the file that was sent.
     async fn or_stored<B>(
         &self,
         key: &str,
@@ -241,8 +242,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Ends the upload after an error, and aborts its parts. If that fails, the row still shows
-    /// what must be done, and the reconciler does it.
+    /// Ends the upload after an error, and aborts its parts. If that fails, the upload expires, and
+    /// its parts are aborted then.
     pub(super) async fn abandon(&mut self) {
         let multipart_id = self.upload.multipart_id.clone();
         match self.app.apply(self.upload.clone(), &Event::Delete).await {
