@@ -95,7 +95,7 @@ impl App {
     }
 
     /// Aborts the multipart uploads at a key that are in no row, and deletes the tails of an ended
-    /// upload.
+    /// upload. Returns `false` if a multipart upload is too new to be aborted.
     async fn discard_unowned(
         &self,
         policy: &Policy,
@@ -107,8 +107,8 @@ impl App {
         Ok(done)
     }
 
-    /// Aborts the multipart uploads at a key that are in no row and had no new part within the
-    /// grace. Returns whether no other multipart upload is open at the key.
+    /// Aborts the multipart uploads at a key that are in no row and were opened before the grace
+    /// began. Returns `false` if one was opened later: its id may still be recorded in the row.
     async fn abort_unowned(
         &self,
         policy: &Policy,
@@ -146,7 +146,8 @@ fn next_attempt(attempts: i32, now: Timestamp) -> Timestamp {
     now + BACKOFF.pause(u32::try_from(attempts).unwrap_or(0))
 }
 
-/// Logs that a record could not be deleted. A later run then repeats an abort that is already done.
+/// Logs that the record of an abort could not be written or deleted. If it was not deleted, a later
+/// run repeats the abort, which has no effect.
 fn log_failure(written: Result<(), AppError>) {
     if let Err(error) = written {
         tracing::warn!(

@@ -1,4 +1,5 @@
-//! Attachments: uploads become files of subjects, and subjects are read and ended.
+//! Attachments: attaches uploads to subjects, and reads and deletes the attachments of subjects. A
+//! subject is the client's name for something that has a file, such as `album:42:cover`.
 
 use std::collections::HashMap;
 
@@ -96,8 +97,8 @@ impl App {
         Err(AppError::Contended)
     }
 
-    /// For policies that no longer remove unattached uploads, deletes the time when they started
-    /// to. If a policy starts again later, its uploads get the whole retention time.
+    /// Deletes the recorded start of `unattached_retention` for policies that no longer have this
+    /// setting. If it is set again later, existing uploads get the whole retention time.
     pub async fn forget_disabled_retentions(&self) -> Result<()> {
         let enabled = self.policies.values().filter(|policy| policy.unattached_retention.is_some());
         let names: Vec<_> = enabled.map(|policy| &policy.name).collect();

@@ -1,7 +1,10 @@
-//! The damage of single observations: from events, and from clients that confirm or download. If a
-//! whole bucket is rewritten, such observations come one by one. So their damage is counted
-//! together, for each policy and hour. Above the limit nothing is changed, and a run or an operator
-//! decides.
+//! The damage limit for single observations: from events, and from clients that confirm or
+//! download. Damage is the loss of a verified file that its owner did not request
+//! ([`crate::domain::damage`]).
+//!
+//! If a whole bucket is rewritten, its objects are observed one by one. So the damage of all these
+//! observations is counted together, for each policy and hour. Above the limit nothing is changed,
+//! and a run or an operator decides.
 
 use super::transitions::Applied;
 use super::{App, Result};
@@ -61,7 +64,7 @@ impl App {
         }
         let verified = self.db.scan().count_verified(&policy.name).await?;
         damage.open_hour(&policy.name, now, self.damage.of(verified)).await?;
-        // The deleted hours are much older than this one.
+        // The row exists now: `open_hour` deletes only much older hours.
         Ok(damage.spend(&policy.name, now).await?.unwrap_or(false))
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::Owner;
 /// next attempt must wait that long.
 const LEASE: Duration = Duration::from_mins(1);
 
-/// The `Idempotency-Key` of a request, with what identifies the request.
+/// The `Idempotency-Key` of a request, with a hash of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The key, as chosen by the client.

@@ -6,7 +6,8 @@ use crate::db::uploads::UploadFilter;
 use crate::domain::{Principal, Upload};
 
 impl App {
-    /// A page of a caller's uploads, newest first. `filter.token` is the caller's.
+    /// A page of a caller's uploads, newest first. `filter.token` is replaced: a caller with an
+    /// upload token gets only the uploads of this token.
     pub async fn list_uploads(
         &self,
         by: impl Into<Principal<'_>>,

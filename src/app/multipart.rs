@@ -77,8 +77,8 @@ enum Completion {
 }
 
 impl App {
-    /// Signs requests for some parts, and extends the deadline to their expiry, but not beyond the
-    /// policy's `max_url_ttl` after the creation, or the deadline of the last renewal.
+    /// Signs requests for some parts, and extends the deadline to their expiry. The expiry is at most
+    /// the policy's `max_url_ttl` after the creation or, if that is later, the current deadline.
     pub async fn sign_parts(
         &self,
         by: impl Into<Principal<'_>>,
@@ -159,7 +159,7 @@ impl App {
                 let (_, store) = self.rules_of(&upload).await?;
                 self.abort_multipart(store, &upload, &id).await;
             }
-            // If the row has lost the id, its abort is recorded.
+            // If the row no longer has the id, its abort is already recorded.
             Some((_, Completion::ByAnother)) | None => {}
         }
         match upload.status() {
@@ -215,8 +215,8 @@ impl App {
         }
     }
 
-    /// Opens a multipart upload in the store for a pending upload, unless it has one other than
-    /// `gone`, which the store no longer knows.
+    /// Opens a multipart upload in the store for a pending upload, unless it already has one. `gone`
+    /// is the id of a multipart upload that the store no longer has. It is replaced.
     pub(super) async fn open_multipart(
         &self,
         upload: Upload,
@@ -262,8 +262,8 @@ impl App {
         opened
     }
 
-    /// The store's multipart upload of a renewed row: the recorded one if the store still knows
-    /// it, else a new one.
+    /// Ensures that a renewed upload has a multipart upload in the store: the recorded one if the
+    /// store still has it, otherwise a new one.
     pub(super) async fn reopen_multipart(&self, upload: Upload) -> Result<Upload> {
         let (_, store) = self.rules_of(&upload).await?;
         let Some(known) = upload.multipart_id.clone() else {

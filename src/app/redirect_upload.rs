@@ -11,8 +11,8 @@ use crate::storage::signer::SignedRequest;
 
 impl App {
     /// Signs the PUT of a pending or expired upload now. A redirect can't add headers, so the
-    /// client must have sent all headers that the signature covers. `is_sent` returns whether it
-    /// sent a header with this value. `length` is the length of the body, if the client declared
+    /// client must have sent all headers that the signature covers. `is_sent` returns whether the
+    /// client sent a header with this value. `length` is the length of the body, if the client declared
     /// it.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Tracks: created, read, updated, and deleted with all their uploads.
+//! Creates, reads, updates and deletes tracks. A track is deleted together with its uploads.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! Requests of this process that change the same row take turns. Each write is guarded by the row's
-//! version. Without turns, all but one of many concurrent writers would fail at each attempt.
-//! Writers of other processes can still be first: after such a failure, wait for [`pause`] and try
-//! again.
+//! Requests of this process that change the same row take turns. Each write checks the row's
+//! version. Without turns, all but one of many concurrent writers would fail at each attempt. A
+//! writer of another process can still be first. Then the write fails, and the writer calls
+//! [`pause`] and tries again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,8 +68,8 @@ impl Drop for QueueEntry<'_> {
     }
 }
 
-/// Waits before a write is attempted again that failed `lost` times. The first time there is no
-/// pause, because the row was read before the writer's turn.
+/// Waits before the next attempt of a write that failed `lost` times. After the first failure there
+/// is no pause, because that attempt may have used a row that was read before the writer's turn.
 pub(crate) async fn pause(lost: usize) {
     let Some(earlier) = lost.checked_sub(2) else { return };
     let longest = BACKOFF.pause(u32::try_from(earlier).unwrap_or(u32::MAX));

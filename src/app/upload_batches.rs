@@ -156,7 +156,7 @@ impl App {
         prepared.err().unwrap_or(AppError::NotFound("upload"))
     }
 
-    /// The uploads with these ids that the caller reaches: one query.
+    /// The uploads with these ids that the caller may use. Sends one query.
     async fn find_uploads(
         &self,
         by: Principal<'_>,

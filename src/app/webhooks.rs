@@ -18,7 +18,7 @@ use crate::domain::webhook::{Delivery, retry_after};
 use crate::net::OutboundClient;
 use crate::telemetry::{chain, metrics as names};
 
-/// How long a claimed delivery belongs to its claimer: much longer than one attempt.
+/// How long a process has for the deliveries that it has claimed: much longer than one attempt.
 const LEASE: Duration = Duration::from_mins(1);
 
 /// The largest length of an error text that is stored with a delivery, in bytes.
@@ -26,7 +26,7 @@ const MAX_ERROR_LEN: usize = 500;
 
 /// A receiver of webhooks.
 pub struct Endpoint {
-    /// `[webhooks.<name>]`.
+    /// The name in the configuration: `[webhooks.<name>]`.
     pub name: String,
     /// The URL that events are posted to.
     pub url: Url,
@@ -34,12 +34,12 @@ pub struct Endpoint {
     pub secret: SecretSlice<u8>,
 }
 
-/// The outcomes of the deliveries that were due.
+/// The number of deliveries by outcome.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     /// Delivered.
     pub delivered: usize,
-    /// Not delivered: to be retried, or given up.
+    /// Not delivered. They are retried, or given up.
     pub failed: usize,
 }
 

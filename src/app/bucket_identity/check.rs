@@ -1,4 +1,5 @@
-//! Reads one marker, compares it with the record in the database, and maintains it.
+//! Reads one marker, compares it with the record in the database, and maintains it. A marker
+//! contains a *lap*, a random id that is replaced from time to time ([`crate::domain::marker`]).
 //!
 //! - The next lap is committed before it is written, so the database always knows the marker's lap.
 //!   A process that finds a committed lap that is not written yet writes the same lap. So it does
@@ -139,7 +140,8 @@ impl MarkerCheck<'_> {
         Err(AppError::Contended)
     }
 
-    /// This database's identity. Records where the database is, and that it moved.
+    /// This database's identity. Also records the server or file that the database is on now, and
+    /// whether it was moved.
     pub(super) async fn instance(&self) -> Result<Instance> {
         let markers = self.app.db.markers();
         let instance = markers.instance(self.app.ids.uuid()).await?;

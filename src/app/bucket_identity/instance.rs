@@ -1,5 +1,5 @@
-//! Lets an operator resolve that two databases have the same id: the copy gets a new id, then the
-//! original reclaims its markers.
+//! The commands for an operator whose two databases have the same id, because one is a copy of the
+//! other: the copy gets a new id, then the original reclaims its markers.
 
 use std::sync::Arc;
 

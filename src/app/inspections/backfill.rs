@@ -83,8 +83,8 @@ impl Backfiller<'_> {
         }
     }
 
-    /// Whether it has no result about a file yet. A file without a verdict that `on_error` accepted
-    /// has none.
+    /// Whether it has no result about a file yet. If `on_error` accepted the file without a verdict,
+    /// there is no result.
     pub fn is_new(&self, upload: &Upload) -> bool {
         upload.annotations.get(&self.name()).is_none_or(|known| known.contains_key("error"))
     }
@@ -124,7 +124,8 @@ impl App {
         id: UploadId,
         dry_run: bool,
     ) -> Result<Option<Backfilled>> {
-        // An earlier inspector may have rejected it, or its owner may have deleted it.
+        // Read again: an earlier inspector may have rejected the file, or its owner may have
+        // deleted it.
         let Some(upload) = self.db.uploads().find_any_owner(id).await? else { return Ok(None) };
         let State::Uploaded(verified) = &upload.state else { return Ok(None) };
         if !inspector.is_new(&upload) {

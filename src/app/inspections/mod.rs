@@ -44,7 +44,7 @@ pub type Inspectors = BTreeMap<InspectorName, Arc<Inspector>>;
 
 /// An inspector that runs after the verification.
 pub struct Inspector {
-    /// `[inspectors.<name>]`.
+    /// The name in the configuration: `[inspectors.<name>]`.
     pub name: InspectorName,
     /// The way to call it.
     pub examiner: Box<dyn Examiner>,

@@ -45,16 +45,17 @@ impl Writer<'_> {
         let once = self.upload.write_once && self.store.capabilities.multipart_write_once;
         let key = self.upload.key.as_str();
         let done = self.store.objects.complete_multipart(key, &multipart_id, &parts, once).await;
-        let left = match done {
+        let parts_remain = match done {
             Ok(_) => false,
             // An earlier request completed the multipart upload and its response was lost, or it
             // was aborted.
             Err(StoreError::NoSuchMultipart) => return self.parts_are_gone().await,
+            // An object with the key exists already, so the store keeps the parts.
             Err(StoreError::PreconditionFailed) => true,
             Err(error) => return Err(error.into()),
         };
         self.verify().await?;
-        if left {
+        if parts_remain {
             self.app.abort_multipart(self.store, &self.upload, &multipart_id).await;
         } else {
             self.app.settle_pieces(self.store, &self.upload, &multipart_id).await;
@@ -89,7 +90,7 @@ impl Writer<'_> {
         if found { Ok(self.complete()) } else { Err(TusError::Ended(self.upload.status()).into()) }
     }
 
-    /// The state of the upload after its end.
+    /// The progress of a complete upload.
     pub(super) fn complete(&self) -> Appended {
         let size = self.upload.state.facts().map(|facts| facts.size);
         let appended = self.appended();

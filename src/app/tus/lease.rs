@@ -1,8 +1,9 @@
 //! Allows one request at a time to write an upload, across processes.
 //!
 //! The newest request has priority: a client that lost its connection returns while the old request
-//! still waits for bytes that never arrive. So the newer request raises the fence, the writer saves
-//! what it has, and the newer request continues. The lease of a process that has died expires.
+//! still waits for bytes that never arrive. So the newer request raises the upload's fence, which is
+//! the number of the newest request. The older request notices this, saves the bytes that it has,
+//! and releases the lease to the newer request. The lease of a process that has died expires.
 
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use crate::db::Db;
 use crate::domain::tus::TusUpload;
 use crate::domain::{Status, Upload, UploadId};
 
-/// How long a lease lasts. Clients that return wait longer than this.
+/// How long a lease lasts. Clients that reconnect wait longer than this for a response.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
 
 /// How often a writer renews its lease. It notices a newer request within this time.
 const RENEWAL: Duration = Duration::from_secs(1);
 
-/// How long a newer request waits: enough for the lease of a dead process, and to save a part.
+/// How long a newer request waits for the lease. It is long enough for the lease of a dead process
+/// to expire, and for an older request to save a part.
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
 /// How often a newer request tries to take the lease.
@@ -34,7 +36,7 @@ pub(super) struct Lease {
     id: UploadId,
     /// The number of the request.
     pub writer: i64,
-    /// Cancelled if a newer request waits, or if another request has the lease.
+    /// Cancelled if this request must stop: a newer request waits, or another one has the lease.
     pub stop: CancellationToken,
     _renewal: AbortOnDropHandle<()>,
 }
@@ -47,7 +49,8 @@ impl App {
     pub(super) async fn take_lease(&self, upload: &Upload) -> Result<(Lease, TusUpload)> {
         let (id, tus) = (upload.id, self.db.tus());
         let Some(claim) = tus.claim(id, LEASE).await? else {
-            // The process that created the upload failed before it sent the response.
+            // The creation failed before it stored the row of the progress. No client received a
+            // response for this upload.
             return Err(TusError::Ended(Status::Expired).into());
         };
         let (writer, mut taken) = (claim.number, claim.taken);
@@ -73,7 +76,8 @@ impl Lease {
     }
 }
 
-/// Renews a lease. It continues while the request saves its bytes.
+/// Renews a lease until it is dropped or lost. If a newer request waits, the lease is still renewed
+/// while this request saves its bytes.
 async fn renew(db: Db, id: UploadId, writer: i64, stop: CancellationToken) {
     let mut ticks = interval(RENEWAL);
     ticks.tick().await;

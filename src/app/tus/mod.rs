@@ -9,9 +9,9 @@
 //!
 //! The bytes go into the parts of a multipart upload, with about one part in memory for each
 //! request. Bytes that are too few for a part are saved as a *tail* before the response is sent. A
-//! tail is an object below the policy's prefix (`{prefix}.tails/{upload}/{writer}`). It is not a
-//! row, because clients with small chunks send all their bytes this way, and the rest of the
-//! service needs the database. The rows that record where the bytes are ([`Piece`]) are committed
+//! tail is an object below the policy's prefix (`{prefix}.tails/{upload}/{writer}`). It is not
+//! stored in the database, because clients with small chunks send all their bytes this way, and
+//! would slow down all other requests. The rows that record where the bytes are ([`Piece`]) are committed
 //! after the object is stored, so each row has its object. When the upload ends, its folder is
 //! listed and all tails are deleted.
 //!
@@ -46,8 +46,8 @@ pub enum TusError {
         /// The number of stored bytes.
         stored: u64,
     },
-    /// Another request writes the upload, and did not stop in time; or a newer one waits.
-    #[error("another request writes this upload; ask for its offset and continue there")]
+    /// Another request writes the upload and did not stop in time, or a newer request waits.
+    #[error("another request writes this upload; request the offset again and continue there")]
     Busy,
     /// The request has more bytes than the file has, or is allowed to have.
     #[error("the file has more than {limit} bytes")]
@@ -56,10 +56,10 @@ pub enum TusError {
         limit: u64,
     },
     /// The bytes do not match the checksum. None of them is stored.
-    #[error("the bytes are not those of the checksum; none of them is stored")]
+    #[error("the bytes do not match the checksum, so none of them is stored; send them again")]
     Checksum,
     /// The upload has ended without a file.
-    #[error("the upload is {}; begin a new one", .0.name())]
+    #[error("the upload is {}; create a new upload", .0.name())]
     Ended(Status),
 }
 
@@ -188,8 +188,8 @@ impl App {
         }
     }
 
-    /// The maximum size in bytes of a file of this caller. The policy of an upload token has
-    /// priority.
+    /// The maximum size in bytes of a file of this caller. If the caller has an upload token, the
+    /// token's policy and size limit apply.
     pub fn largest_file(&self, by: Principal<'_>, policy: Option<&PolicyName>) -> Result<u64> {
         let token = by.token();
         let policy = self.policy(token.map(|token| &token.policy).or(policy))?;
@@ -228,7 +228,10 @@ impl App {
         Err(AppError::NotFound("upload"))
     }
 
-    /// The progress of an upload that is not pending. All its stored bytes are its file.
+    /// The progress of an upload that is not pending.
+    ///
+    /// # Errors
+    /// [`TusError::Ended`] if the upload ended without a complete file.
     async fn ended(&self, upload: Upload) -> Result<Appended> {
         let complete = match &upload.state {
             State::Uploaded(_) | State::Inspecting(_) => true,
@@ -245,8 +248,9 @@ impl App {
     }
 }
 
-/// Whether a request may write.
+/// The upload that a request wants to write.
 enum Written<'a> {
+    /// The request may write it.
     Open(Writer<'a>),
     /// The file is complete.
     Ended(Appended),

@@ -11,12 +11,13 @@ use crate::domain::tus::{PieceChecksum, next_part};
 /// A request's body.
 struct Source<B> {
     body: B,
-    /// What was received and is not in the buffer yet.
+    /// Received bytes that are not in the buffer yet.
     pending: Bytes,
-    /// How many bytes follow in the body, if that is known.
+    /// How many bytes of the body are not received yet, if that is known.
     left: Option<u64>,
-    /// How many more bytes the file can have. `limit` is how many it can have in total.
+    /// How many more bytes the file may have.
     room: u64,
+    /// How many bytes the file may have in total.
     limit: u64,
     checksum: Option<PieceChecksum>,
     ended: bool,
@@ -25,8 +26,8 @@ struct Source<B> {
 }
 
 impl<B> Source<B> {
-    /// The number of bytes that follow the last part, if it is known. `before` of them are in the
-    /// buffer.
+    /// The number of bytes between the last part and the end of the body, if it is known. `before`
+    /// is how many of them are in tails or in the buffer.
     fn coming(&self, before: u64) -> Option<u64> {
         let received = before + self.pending.len() as u64;
         if self.ended { Some(received) } else { self.left.map(|left| received + left) }
@@ -83,7 +84,7 @@ impl Writer<'_> {
             ended: false,
             error: None,
         };
-        // Tails are read only if they are to become part of a part.
+        // Tails are read only if they are sent again as a part, together with bytes of this body.
         let saved = self.stored() - self.parts_end;
         let coming = source.coming(saved);
         let mut unread = saved;
@@ -122,8 +123,8 @@ impl Writer<'_> {
         error.map_or(Ok(()), Err)
     }
 
-    /// The size of the next part, if `coming` bytes follow the last one. `None` if the bytes are
-    /// saved as a tail, or are a whole file for one PUT.
+    /// The size of the next part, if `coming` bytes follow the last part. `None` if these bytes are
+    /// saved as a tail, or are a whole file that is sent with one PUT.
     fn next_size(&self, coming: Option<u64>) -> Option<u64> {
         let ends = coming.is_some_and(|coming| Some(self.parts_end + coming) == self.length());
         let whole = ends && self.parts_end == 0 && self.upload.multipart_id.is_none();
@@ -131,7 +132,8 @@ impl Writer<'_> {
         size.filter(|size| !(whole && Some(*size) == coming))
     }
 
-    /// Reads into the buffer: at most `most` bytes, from the received bytes or from the body.
+    /// Moves at most `most` received bytes into the buffer. If there are none, waits for the next
+    /// bytes of the body, the end of the part that is being sent, or a newer request.
     async fn read<B>(
         &mut self,
         source: &mut Source<B>,
@@ -141,7 +143,8 @@ impl Writer<'_> {
     where
         B: Stream<Item = Result<Bytes>> + Unpin,
     {
-        // While a part is being sent without a permit for a second one, no memory is allocated for the next.
+        // Without a permit for a second part, no memory is allocated for the next part until the
+        // current one is sent.
         let reads = source.ended || self.in_flight.is_none() || self.spare.is_some();
         if reads && !source.pending.is_empty() {
             if buffer.capacity() == 0 && source.left.is_some() {
@@ -169,7 +172,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Stores the rest of the buffer, and commits.
+    /// Stores the bytes that are not sent as a part, and commits. `unread` is how many bytes of
+    /// tails come before them.
     async fn save(&mut self, bytes: Bytes, unread: u64) -> Result<()> {
         let start = self.parts_end + unread;
         let end = start + bytes.len() as u64;

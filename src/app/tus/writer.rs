@@ -1,4 +1,5 @@
-//! The only writer of an upload. It sends parts to the store, and commits what is stored.
+//! The writer of an upload: the one request that has its lease. It sends parts to the store, and
+//! records the stored parts in the database.
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -17,8 +18,8 @@ use crate::domain::tus::{Piece, StoredAs, TusUpload, least_part};
 use crate::domain::{Policy, Status, Upload, UploadId};
 use crate::storage::{PartIntegrity, Store, StoreError};
 
-/// The deadline is moved at most once in this time, so that a client with small chunks does not cause a
-/// write of the row with each chunk.
+/// The deadline is extended at most once in this time, so that a client with small chunks does not
+/// cause a write of the row for each chunk.
 const STEP: TimeDelta = TimeDelta::minutes(1);
 
 /// A part that is being sent to the store.
@@ -45,7 +46,7 @@ pub(super) struct Writer<'a> {
     /// The offset after the last part that is stored or being sent.
     pub(super) parts_end: u64,
     pub(super) in_flight: Option<InFlight<'a>>,
-    /// The right to read the next part while one is being sent.
+    /// The permit to read the next part while one is being sent.
     pub(super) spare: Option<SemaphorePermit<'a>>,
     /// How long the upload waits for the next request. `None` if its deadline is not extended.
     ttl: Option<TimeDelta>,
@@ -160,7 +161,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Sends the next part. Waits for the part before it.
+    /// Starts to send the next part, after the previous part has arrived.
     pub(super) async fn send(&mut self, bytes: Bytes) -> Result<()> {
         self.arrive().await?;
         self.open_multipart().await?;
@@ -168,7 +169,7 @@ impl<'a> Writer<'a> {
         let number = app.db.tus().next_part(id, writer).await?;
         let Some(number) = number else { return Err(lost(app, id).await) };
         if number > MAX_PARTS {
-            let sentence = "The upload broke off too often; begin a new one";
+            let sentence = "The upload was interrupted too often; create a new upload";
             return Err(AppError::field("file", sentence));
         }
         self.state.next_part = number.saturating_add(1);
